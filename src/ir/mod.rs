@@ -1,0 +1,15 @@
+//! The graph: what a network computes, one node an operation.
+//!
+//! Rules that hold of every graph outside this folder (checked by `verify`):
+//! - every node's shape is what its op infers from its operands, in operand order;
+//! - every node has exactly the weights that its op declares, in that order and shape;
+//! - there is no cycle; every output names a node; names of outputs and inputs are unique.
+//!
+//! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
+//! knows neither syntax nor passes nor targets.
+
+mod graph;
+pub mod preprocess;
+
+pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
+pub use preprocess::Preprocess;

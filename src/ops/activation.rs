@@ -1,0 +1,255 @@
+//! Elementwise functions of one value: relu and its kin, clip, scale.
+
+use super::attributes::{AttributeValue, attributes, split_top_level};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::{Op, Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+/// An elementwise function f: R → R.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// max(x, 0)
+    Relu,
+    /// x where x ≥ 0, else slope · x
+    LeakyRelu { slope: f32 },
+    /// x where x ≥ 0, else alpha · (exp(x) − 1)
+    Elu { alpha: f32 },
+    /// 1 / (1 + exp(−x))
+    Sigmoid,
+    Tanh,
+    /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
+    HardSigmoid { alpha: f32, beta: f32 },
+    /// x · clip(x / 6 + 1/2, 0, 1)
+    HardSwish,
+    /// x · sigmoid(x)
+    Silu,
+    /// x · Φ(x), with the error function
+    Gelu,
+    /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    GeluTanh,
+    /// ln(1 + exp(x))
+    Softplus,
+    /// min(max(x, min), max); relu6 is clip(0, 6)
+    Clip { min: f32, max: f32 },
+    /// mul · x + add
+    Scale { mul: f32, add: f32 },
+    Exp,
+    Sqrt,
+    Abs,
+}
+
+impl Activation {
+    /// The function itself, in f64.
+    pub fn evaluate(self, x: f64) -> f64 {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        // `f64::max` drops a NaN operand; comparisons written this way keep it.
+        let clip = |x: f64, lo: f64, hi: f64| if x < lo { lo } else if x > hi { hi } else { x };
+        match self {
+            Activation::Relu => if x < 0.0 { 0.0 } else { x },
+            Activation::LeakyRelu { slope } => if x < 0.0 { x * f64::from(slope) } else { x },
+            Activation::Elu { alpha } => if x < 0.0 { f64::from(alpha) * x.exp_m1() } else { x },
+            Activation::Sigmoid => sigmoid(x),
+            Activation::Tanh => x.tanh(),
+            Activation::HardSigmoid { alpha, beta } => clip(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
+            Activation::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
+            Activation::Silu => x * sigmoid(x),
+            Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+            Activation::GeluTanh => {
+                let k = (2.0 / std::f64::consts::PI).sqrt();
+                0.5 * x * (1.0 + (k * (x + 0.044715 * x * x * x)).tanh())
+            }
+            Activation::Softplus => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() },
+            Activation::Clip { min, max } => clip(x, f64::from(min), f64::from(max)),
+            Activation::Scale { mul, add } => f64::from(mul) * x + f64::from(add),
+            Activation::Exp => x.exp(),
+            Activation::Sqrt => x.sqrt(),
+            Activation::Abs => x.abs(),
+        }
+    }
+
+    fn parts(self) -> (&'static str, Vec<f32>) {
+        match self {
+            Activation::Relu => ("relu", vec![]),
+            Activation::LeakyRelu { slope } => ("leaky_relu", vec![slope]),
+            Activation::Elu { alpha } => ("elu", vec![alpha]),
+            Activation::Sigmoid => ("sigmoid", vec![]),
+            Activation::Tanh => ("tanh", vec![]),
+            Activation::HardSigmoid { alpha, beta } => ("hard_sigmoid", vec![alpha, beta]),
+            Activation::HardSwish => ("hard_swish", vec![]),
+            Activation::Silu => ("silu", vec![]),
+            Activation::Gelu => ("gelu", vec![]),
+            Activation::GeluTanh => ("gelu_tanh", vec![]),
+            Activation::Softplus => ("softplus", vec![]),
+            Activation::Clip { min, max } => ("clip", vec![min, max]),
+            Activation::Scale { mul, add } => ("scale", vec![mul, add]),
+            Activation::Exp => ("exp", vec![]),
+            Activation::Sqrt => ("sqrt", vec![]),
+            Activation::Abs => ("abs", vec![]),
+        }
+    }
+
+    /// f never falls as x grows: such a function commutes with max pooling.
+    pub fn is_monotonic(self) -> bool {
+        match self {
+            Activation::Relu
+            | Activation::Sigmoid
+            | Activation::Tanh
+            | Activation::Softplus
+            | Activation::Exp
+            | Activation::Sqrt => true,
+            Activation::LeakyRelu { slope } => slope >= 0.0,
+            Activation::Elu { alpha } => alpha >= 0.0,
+            Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
+            Activation::Clip { min, max } => min <= max,
+            Activation::Scale { mul, .. } => mul >= 0.0,
+            Activation::HardSwish | Activation::Silu | Activation::Gelu | Activation::GeluTanh | Activation::Abs => false,
+        }
+    }
+}
+
+impl AttributeValue for Activation {
+    fn print(&self) -> String {
+        let (name, args) = self.parts();
+        match args.as_slice() {
+            [] => name.to_string(),
+            _ => format!("{name}({})", args.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(",")),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (name, args) = match text.split_once('(') {
+            None => (text, vec![]),
+            Some((name, rest)) => (
+                name,
+                split_top_level(rest.strip_suffix(')')?)
+                    .into_iter()
+                    .map(|a| a.parse::<f32>().ok())
+                    .collect::<Option<Vec<_>>>()?,
+            ),
+        };
+        Some(match (name, args.as_slice()) {
+            ("relu", []) => Activation::Relu,
+            ("leaky_relu", &[slope]) => Activation::LeakyRelu { slope },
+            ("elu", &[alpha]) => Activation::Elu { alpha },
+            ("sigmoid", []) => Activation::Sigmoid,
+            ("tanh", []) => Activation::Tanh,
+            ("hard_sigmoid", &[alpha, beta]) => Activation::HardSigmoid { alpha, beta },
+            ("hard_swish", []) => Activation::HardSwish,
+            ("silu", []) => Activation::Silu,
+            ("gelu", []) => Activation::Gelu,
+            ("gelu_tanh", []) => Activation::GeluTanh,
+            ("softplus", []) => Activation::Softplus,
+            ("clip", &[min, max]) => Activation::Clip { min, max },
+            ("scale", &[mul, add]) => Activation::Scale { mul, add },
+            ("exp", []) => Activation::Exp,
+            ("sqrt", []) => Activation::Sqrt,
+            ("abs", []) => Activation::Abs,
+            _ => return None,
+        })
+    }
+}
+
+/// Gauss error function, Abramowitz and Stegun 7.1.6 (series) and 7.1.14 (continued fraction).
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    let value = if a < 3.0 {
+        let (mut term, mut sum) = (a, a);
+        for n in 1..200 {
+            term *= 2.0 * a * a / (2 * n + 1) as f64;
+            sum += term;
+            if term < sum * 1e-17 {
+                break;
+            }
+        }
+        2.0 / std::f64::consts::PI.sqrt() * (-a * a).exp() * sum
+    } else {
+        let fraction = (1..60).rev().fold(a, |f, k| a + (k as f64 / 2.0) / f);
+        1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
+    };
+    if x.is_nan() { x } else { value.copysign(x) }
+}
+
+attributes! {
+    /// Applies an [`Activation`] to every element. Any shape.
+    pub struct Activate { kind: Activation }
+}
+
+type Build = fn(&super::layer::Args) -> Result<Op, LayerError>;
+
+const fn plain(name: &'static str, doc: &'static str, build: Build) -> Layer {
+    Layer { name, doc, arity: Arity::Unary, params: &[], build }
+}
+
+fn of(kind: Activation) -> Result<Op, LayerError> {
+    Ok(Activate { kind }.into())
+}
+
+impl Operation for Activate {
+    const NAME: &'static str = "activation";
+    const LAYERS: &'static [Layer] = &[
+        plain("relu", "max(x, 0)", |_| of(Activation::Relu)),
+        plain("relu6", "min(max(x, 0), 6)", |_| of(Activation::Clip { min: 0.0, max: 6.0 })),
+        Layer {
+            name: "leaky_relu",
+            doc: "x where x >= 0, else slope * x",
+            arity: Arity::Unary,
+            params: &[param("slope", ParamType::Float, Preset::Float(0.01), "factor of negative values")],
+            build: |a| of(Activation::LeakyRelu { slope: a.float("slope") }),
+        },
+        Layer {
+            name: "elu",
+            doc: "x where x >= 0, else alpha * (exp(x) - 1)",
+            arity: Arity::Unary,
+            params: &[param("alpha", ParamType::Float, Preset::Float(1.0), "limit of negative values")],
+            build: |a| of(Activation::Elu { alpha: a.float("alpha") }),
+        },
+        plain("sigmoid", "1 / (1 + exp(-x))", |_| of(Activation::Sigmoid)),
+        plain("tanh", "hyperbolic tangent", |_| of(Activation::Tanh)),
+        Layer {
+            name: "hard_sigmoid",
+            doc: "clip(alpha * x + beta, 0, 1)",
+            arity: Arity::Unary,
+            params: &[
+                param("alpha", ParamType::Float, Preset::Float(1.0 / 6.0), "slope"),
+                param("beta", ParamType::Float, Preset::Float(0.5), "value at 0"),
+            ],
+            build: |a| of(Activation::HardSigmoid { alpha: a.float("alpha"), beta: a.float("beta") }),
+        },
+        plain("hard_swish", "x * clip(x / 6 + 1/2, 0, 1)", |_| of(Activation::HardSwish)),
+        plain("silu", "x * sigmoid(x)", |_| of(Activation::Silu)),
+        plain("swish", "x * sigmoid(x), another name of silu", |_| of(Activation::Silu)),
+        Layer {
+            name: "gelu",
+            doc: "x * Phi(x)",
+            arity: Arity::Unary,
+            params: &[param("approximate", ParamType::Bool, Preset::Bool(false), "use the tanh approximation")],
+            build: |a| of(if a.bool("approximate") { Activation::GeluTanh } else { Activation::Gelu }),
+        },
+        plain("softplus", "ln(1 + exp(x))", |_| of(Activation::Softplus)),
+        Layer {
+            name: "clip",
+            doc: "min(max(x, min), max)",
+            arity: Arity::Unary,
+            params: &[
+                param("min", ParamType::Float, Preset::Required, "lower bound"),
+                param("max", ParamType::Float, Preset::Required, "upper bound"),
+            ],
+            build: |a| {
+                let (min, max) = (a.float("min"), a.float("max"));
+                if min > max {
+                    return Err(LayerError { param: "max", message: format!("max {max} is below min {min}") });
+                }
+                of(Activation::Clip { min, max })
+            },
+        },
+    ];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        Ok(inputs[0].clone())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let data = inputs[0].data().iter().map(|&v| self.kind.evaluate(f64::from(v)) as f32).collect();
+        Tensor::new(output.clone(), data)
+    }
+}

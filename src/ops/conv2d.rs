@@ -1,0 +1,152 @@
+//! Two-dimensional convolution (cross-correlation), with groups, dilation and per-side padding.
+
+use super::attributes::attributes;
+use super::epilogue::{self, Step};
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, window_output};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, C, H, W] → [N, channels, H', W']` with weight `[channels, C / groups, kh, kw]` and,
+    /// where `bias` is set, bias `[channels]`. Operands: the image, then the epilogue's.
+    pub struct Conv2d {
+        channels: usize,
+        kernel: [usize; 2],
+        stride: [usize; 2] = [1, 1],
+        /// Zeros added: top, left, bottom, right.
+        pad: [usize; 4] = [0; 4],
+        dilation: [usize; 2] = [1, 1],
+        groups: usize = 1,
+        bias: bool = true,
+        epilogue: Vec<Step> = vec![],
+    }
+}
+
+impl Conv2d {
+    /// 1×1, stride 1, no padding, one group: a matrix product over pixels.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0; 4] && self.groups == 1
+    }
+}
+
+impl Operation for Conv2d {
+    const NAME: &'static str = "conv2d";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "conv",
+        doc: "2-D convolution: [N, C, H, W] to [N, channels, H', W']",
+        arity: Arity::Unary,
+        params: &[
+            param("channels", ParamType::Size, Preset::Required, "number of output channels"),
+            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+            param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
+            param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
+            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+            param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
+            param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
+        ],
+        build: |a| {
+            Ok(Conv2d {
+                channels: a.size("channels"),
+                kernel: a.size2("kernel"),
+                stride: a.size2("stride"),
+                pad: a.pad("pad"),
+                dilation: a.size2("dilation"),
+                groups: a.size("groups"),
+                bias: a.bool("bias"),
+                epilogue: vec![],
+            }
+            .into())
+        },
+    }];
+
+    fn operands(&self) -> (usize, usize) {
+        let n = 1 + epilogue::extra_operands(&self.epilogue);
+        (n, n)
+    }
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, "conv")?;
+        let (groups, channels) = (self.groups, self.channels);
+        if c % groups != 0 {
+            return Err(ShapeError::new(format!("groups = {groups} does not divide the {c} input channels"))
+                .param("groups")
+                .operand(0));
+        }
+        if channels % groups != 0 {
+            return Err(ShapeError::new(format!("groups = {groups} does not divide the {channels} output channels"))
+                .param("groups"));
+        }
+        let [top, left, bottom, right] = self.pad;
+        let oh = window_output("height", h, self.kernel[0], self.stride[0], self.dilation[0], (top, bottom))?;
+        let ow = window_output("width", w, self.kernel[1], self.stride[1], self.dilation[1], (left, right))?;
+        let output = Shape::from([n, channels, oh, ow]);
+        epilogue::check(&self.epilogue, inputs, 1, &output)?;
+        Ok(output)
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let per_group = inputs[0][1] / self.groups;
+        let fan_in = per_group * self.kernel[0] * self.kernel[1];
+        let mut weights = vec![WeightDecl {
+            role: "weight",
+            shape: [self.channels, per_group, self.kernel[0], self.kernel[1]].into(),
+            init: Init::He { fan_in },
+            learnable: true,
+        }];
+        if self.bias {
+            let init = Init::Constant(0.0);
+            weights.push(WeightDecl { role: "bias", shape: [self.channels].into(), init, learnable: true });
+        }
+        weights
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let [batch, channels, oh, ow] = output.nchw().expect("checked by the shape rule");
+        let [_, c, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        let (kh, kw) = (self.kernel[0], self.kernel[1]);
+        let (in_per_group, out_per_group) = (c / self.groups, channels / self.groups);
+        let (x, k) = (inputs[0].data(), weights[0].data());
+        let mut out = Tensor::zeros(output.clone());
+        let mut results = out.data_mut().iter_mut();
+        for n in 0..batch {
+            for oc in 0..channels {
+                let group = oc / out_per_group;
+                for oy in 0..oh {
+                    for ox in 0..ow {
+                        let mut sum = if self.bias { f64::from(weights[1].data()[oc]) } else { 0.0 };
+                        for ic in 0..in_per_group {
+                            let plane = (n * c + group * in_per_group + ic) * h * w;
+                            for ky in 0..kh {
+                                let y = oy * self.stride[0] + ky * self.dilation[0];
+                                if y < self.pad[0] || y - self.pad[0] >= h {
+                                    continue;
+                                }
+                                for kx in 0..kw {
+                                    let x_at = ox * self.stride[1] + kx * self.dilation[1];
+                                    if x_at < self.pad[1] || x_at - self.pad[1] >= w {
+                                        continue;
+                                    }
+                                    let v = x[plane + (y - self.pad[0]) * w + x_at - self.pad[1]];
+                                    sum += f64::from(v) * f64::from(k[((oc * in_per_group + ic) * kh + ky) * kw + kx]);
+                                }
+                            }
+                        }
+                        *results.next().expect("one result an output element") = sum as f32;
+                    }
+                }
+            }
+        }
+        epilogue::apply(&self.epilogue, &mut out, &inputs[1..]);
+        out
+    }
+
+    fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
+        let taps = inputs[0][1] / self.groups * self.kernel[0] * self.kernel[1];
+        output.elements() as u64 * taps as u64
+    }
+
+    fn window(&self) -> Option<Window> {
+        let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
+        Some(Window { extent, stride: self.stride, upscale: [1, 1] })
+    }
+}

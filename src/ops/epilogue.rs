@@ -1,0 +1,76 @@
+//! What a producing kernel does to each result before it stores it: the fused tail of an op.
+//!
+//! `epilogue=[add,relu]` adds the op's next extra operand, then applies the activation. Every op
+//! that multiplies (convolution, linear, …) carries such a list; its meaning is defined here once.
+
+use super::ShapeError;
+use super::activation::Activation;
+use super::attributes::AttributeValue;
+use crate::tensor::{Shape, Tensor};
+
+/// One step of an epilogue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Adds the next extra operand, which has the output's shape.
+    Add,
+    /// Multiplies by the next extra operand, which has the output's shape.
+    Mul,
+    Activate(Activation),
+}
+
+impl AttributeValue for Step {
+    fn print(&self) -> String {
+        match self {
+            Step::Add => "add".into(),
+            Step::Mul => "mul".into(),
+            Step::Activate(a) => a.print(),
+        }
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "add" => Step::Add,
+            "mul" => Step::Mul,
+            _ => Step::Activate(Activation::parse(text)?),
+        })
+    }
+}
+
+/// Number of extra operands that the steps consume, in order, after the op's own operands.
+pub fn extra_operands(steps: &[Step]) -> usize {
+    steps.iter().filter(|s| matches!(s, Step::Add | Step::Mul)).count()
+}
+
+/// # Errors
+/// Where an extra operand has another shape than the output.
+pub fn check(steps: &[Step], inputs: &[&Shape], own: usize, output: &Shape) -> Result<(), ShapeError> {
+    let extra = &inputs[own.min(inputs.len())..];
+    if extra.len() != extra_operands(steps) {
+        return Err(ShapeError::new(format!(
+            "the epilogue takes {} extra operands, not {}",
+            extra_operands(steps),
+            extra.len()
+        )));
+    }
+    match extra.iter().position(|s| *s != output) {
+        None => Ok(()),
+        Some(i) => Err(ShapeError::new(format!("epilogue operand {} is not {output}", extra[i])).operand(own + i)),
+    }
+}
+
+/// Applies the steps to a finished output.
+pub fn apply(steps: &[Step], output: &mut Tensor, extra: &[&Tensor]) {
+    let mut extra = extra.iter();
+    for step in steps {
+        match step {
+            Step::Add => {
+                let other = extra.next().expect("checked by the shape rule");
+                output.data_mut().iter_mut().zip(other.data()).for_each(|(a, b)| *a += b);
+            }
+            Step::Mul => {
+                let other = extra.next().expect("checked by the shape rule");
+                output.data_mut().iter_mut().zip(other.data()).for_each(|(a, b)| *a *= b);
+            }
+            Step::Activate(act) => output.data_mut().iter_mut().for_each(|v| *v = act.evaluate(f64::from(*v)) as f32),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! How an operation appears in the language: a layer's name, its parameters and their defaults.
+//!
+//! The front end checks a call against [`Layer::params`] (names, types, missing ones), evaluates
+//! it to [`Args`] and calls [`Layer::build`]. It never knows one layer from another.
+
+use super::Op;
+
+/// A compile-time value of the language.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Str(String),
+    List(Vec<Value>),
+    Tuple(Vec<Value>),
+}
+
+impl Value {
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Int(_) => "int",
+            Value::Float(_) => "float",
+            Value::Bool(_) => "bool",
+            Value::Str(_) => "string",
+            Value::List(_) => "list",
+            Value::Tuple(_) => "tuple",
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |items: &[Value]| items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Value::Int(v) => write!(f, "{v}"),
+            Value::Float(v) => write!(f, "{v:?}"),
+            Value::Bool(v) => write!(f, "{v}"),
+            Value::Str(v) => write!(f, "{v}"),
+            Value::List(v) => write!(f, "[{}]", list(v)),
+            Value::Tuple(v) => write!(f, "({})", list(v)),
+        }
+    }
+}
+
+/// What a layer's parameter accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    /// A size: an integer ≥ 1.
+    Size,
+    /// An integer ≥ 0.
+    Count,
+    /// Any integer.
+    Int,
+    /// A float; integers are taken too.
+    Float,
+    Bool,
+    Str,
+    /// One size for both axes, or `(height, width)`; each ≥ 1.
+    Size2,
+    /// One count for all sides, `(vertical, horizontal)`, or `(top, left, bottom, right)`.
+    Pad,
+    /// A list of integers.
+    Ints,
+    /// A list of floats.
+    Floats,
+}
+
+/// A parameter's default. `Required` has none; `Absent` lets [`Args::has`] tell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Preset {
+    Required,
+    Absent,
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Str(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub name: &'static str,
+    pub ty: ParamType,
+    pub preset: Preset,
+    pub doc: &'static str,
+}
+
+pub const fn param(name: &'static str, ty: ParamType, preset: Preset, doc: &'static str) -> Param {
+    Param { name, ty, preset, doc }
+}
+
+/// How many values a layer takes besides the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// The flow only: `relu`.
+    Unary,
+    /// The flow, and one or more labels: `add(stem)`, `concat(a, b)`. The labels are the call's
+    /// positional arguments; the operands are the flow, then the labels in order.
+    Join,
+}
+
+/// One layer of the language.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    pub name: &'static str,
+    /// One sentence for `netc help layers`.
+    pub doc: &'static str,
+    pub arity: Arity,
+    /// Positional order is this order.
+    pub params: &'static [Param],
+    /// Makes the operation. Argument types are already right; what remains (for example
+    /// "groups do not divide channels") is the shape rule's business.
+    pub build: fn(&Args) -> Result<Op, LayerError>,
+}
+
+/// A wrong argument, to be shown at that argument.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerError {
+    pub param: &'static str,
+    pub message: String,
+}
+
+/// A call's arguments after the front end has checked their types and filled in defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Args {
+    pub fn set(&mut self, name: &'static str, value: Value) {
+        self.values.retain(|(n, _)| *n != name);
+        self.values.push((name, value));
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    fn need(&self, name: &str) -> &Value {
+        self.get(name).unwrap_or_else(|| panic!("layer table: parameter {name} has neither value nor default"))
+    }
+
+    pub fn int(&self, name: &str) -> i64 {
+        match self.need(name) {
+            Value::Int(v) => *v,
+            v => panic!("layer table: {name} is {}", v.type_name()),
+        }
+    }
+
+    pub fn size(&self, name: &str) -> usize {
+        self.int(name) as usize
+    }
+
+    pub fn float(&self, name: &str) -> f32 {
+        match self.need(name) {
+            Value::Int(v) => *v as f32,
+            Value::Float(v) => *v as f32,
+            v => panic!("layer table: {name} is {}", v.type_name()),
+        }
+    }
+
+    pub fn bool(&self, name: &str) -> bool {
+        matches!(self.need(name), Value::Bool(true))
+    }
+
+    pub fn str(&self, name: &str) -> &str {
+        match self.need(name) {
+            Value::Str(v) => v,
+            v => panic!("layer table: {name} is {}", v.type_name()),
+        }
+    }
+
+    /// `[height, width]` of a [`ParamType::Size2`].
+    pub fn size2(&self, name: &str) -> [usize; 2] {
+        match self.need(name) {
+            Value::Int(v) => [*v as usize; 2],
+            other => {
+                let v = ints_of(other);
+                [v[0] as usize, v[1] as usize]
+            }
+        }
+    }
+
+    /// `[top, left, bottom, right]` of a [`ParamType::Pad`].
+    pub fn pad(&self, name: &str) -> [usize; 4] {
+        match self.need(name) {
+            Value::Int(v) => [*v as usize; 4],
+            other => match *ints_of(other) {
+                [v, h] => [v as usize, h as usize, v as usize, h as usize],
+                [t, l, b, r] => [t as usize, l as usize, b as usize, r as usize],
+                _ => panic!("layer table: {name} has a wrong number of sides"),
+            },
+        }
+    }
+
+    pub fn ints(&self, name: &str) -> Vec<i64> {
+        ints_of(self.need(name))
+    }
+
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        match self.need(name) {
+            Value::List(v) | Value::Tuple(v) => v
+                .iter()
+                .map(|v| match v {
+                    Value::Int(i) => *i as f32,
+                    Value::Float(f) => *f as f32,
+                    _ => panic!("layer table: {name} holds something else than numbers"),
+                })
+                .collect(),
+            v => panic!("layer table: {name} is {}", v.type_name()),
+        }
+    }
+}
+
+fn ints_of(value: &Value) -> Vec<i64> {
+    match value {
+        Value::List(v) | Value::Tuple(v) => v
+            .iter()
+            .map(|v| match v {
+                Value::Int(i) => *i,
+                _ => panic!("layer table: integers were checked before"),
+            })
+            .collect(),
+        v => panic!("layer table: {} where a list was checked", v.type_name()),
+    }
+}

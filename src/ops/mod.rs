@@ -1,0 +1,229 @@
+//! The operations: one op, one file.
+//!
+//! An op's file holds everything that defines it: its attributes, operands, shape rule, weights,
+//! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, and its
+//! names in the language. Adding an op is adding a file and one line in [`operations!`] below; the
+//! exhaustive matches in plan and codegen then say what is missing.
+//!
+//! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
+
+pub mod attributes;
+pub mod epilogue;
+pub mod layer;
+
+use crate::tensor::{Shape, Tensor};
+use attributes::AttributeReader;
+use layer::Layer;
+
+/// Printing and parsing of an op's attributes; implemented by [`attributes!`](attributes).
+pub trait Attributes: Sized {
+    fn print_attributes(&self) -> Vec<(&'static str, String)>;
+    /// # Errors
+    /// Names the attribute that is missing or malformed.
+    fn parse_attributes(reader: &mut AttributeReader) -> Result<Self, String>;
+}
+
+/// How a weight is initialised where no file gives its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Normal with variance 2 / fan_in (He et al. 2015, arXiv:1502.01852, eq. 10).
+    He {
+        fan_in: usize,
+    },
+    /// Uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16).
+    Xavier {
+        fan_in: usize,
+        fan_out: usize,
+    },
+    Constant(f32),
+}
+
+/// A weight that an op needs; the graph names it `<label>.<role>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightDecl {
+    /// `weight`, `bias`, `running_mean`, …: the last part of the weight's name.
+    pub role: &'static str,
+    pub shape: Shape,
+    pub init: Init,
+    /// Counts as a parameter. Running statistics do not.
+    pub learnable: bool,
+}
+
+/// Why operands do not fit an op.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ShapeError {
+    pub message: String,
+    /// Index of the operand at fault, where it is one.
+    pub operand: Option<usize>,
+    /// Language parameter at fault, where it is one.
+    pub param: Option<&'static str>,
+    pub help: Option<String>,
+}
+
+impl ShapeError {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), operand: None, param: None, help: None }
+    }
+    pub fn operand(mut self, index: usize) -> Self {
+        self.operand = Some(index);
+        self
+    }
+    pub fn param(mut self, name: &'static str) -> Self {
+        self.param = Some(name);
+        self
+    }
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+}
+
+/// The sliding window of an op, for receptive fields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Kernel extent with dilation, per axis.
+    pub extent: [usize; 2],
+    pub stride: [usize; 2],
+    /// Input pixels reach further by upsampling (transposed convolution, resize): outputs per input.
+    pub upscale: [usize; 2],
+}
+
+/// What one op is. All shapes are those of whole values, batch included.
+pub trait Operation: Attributes {
+    /// Name in the IR text.
+    const NAME: &'static str;
+    /// Names in the language; empty for ops that only passes make.
+    const LAYERS: &'static [Layer];
+
+    /// Smallest and largest number of value operands.
+    fn operands(&self) -> (usize, usize) {
+        (1, 1)
+    }
+
+    /// The output's shape. Checks everything that a later stage relies on, including that sizes
+    /// neither vanish nor overflow.
+    ///
+    /// # Errors
+    /// Says which operand or parameter is at fault.
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError>;
+
+    /// The weights in operand order. Only called where [`Self::infer`] succeeded.
+    fn weights(&self, _inputs: &[&Shape]) -> Vec<WeightDecl> {
+        vec![]
+    }
+
+    /// The definition: naive loops, f64 accumulation.
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
+
+    /// Multiply-accumulates; convolutions and linear layers only, as in the papers' tables.
+    fn macs(&self, _inputs: &[&Shape], _output: &Shape) -> u64 {
+        0
+    }
+
+    fn window(&self) -> Option<Window> {
+        None
+    }
+}
+
+macro_rules! operations {
+    ($($module:ident :: $ty:ident),* $(,)?) => {
+        $(pub mod $module; pub use $module::$ty;)*
+
+        /// Any operation. One variant a file in this folder.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op { $($ty($ty)),* }
+
+        $(impl From<$ty> for Op { fn from(op: $ty) -> Op { Op::$ty(op) } })*
+
+        /// Every layer of the language.
+        pub fn layers() -> impl Iterator<Item = &'static Layer> {
+            let all: &[&'static [Layer]] = &[$($ty::LAYERS),*];
+            all.iter().flat_map(|l| l.iter()).collect::<Vec<_>>().into_iter()
+        }
+
+        impl Op {
+            pub fn name(&self) -> &'static str { match self { $(Op::$ty(_) => $ty::NAME),* } }
+            pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
+            /// See [`Operation::infer`].
+            pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+                let (least, most) = self.operands();
+                if inputs.len() < least || inputs.len() > most {
+                    return Err(ShapeError::new(format!(
+                        "{} takes {}, not {}", self.name(),
+                        if least == most { format!("{least} operands") }
+                        else if most == usize::MAX { format!("at least {least} operands") }
+                        else { format!("{least} to {most} operands") },
+                        inputs.len())));
+                }
+                let shape = match self { $(Op::$ty(o) => o.infer(inputs)),* }?;
+                check_size(&shape)?;
+                Ok(shape)
+            }
+            pub fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> { match self { $(Op::$ty(o) => o.weights(inputs)),* } }
+            pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+                match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
+            }
+            pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
+            pub fn window(&self) -> Option<Window> { match self { $(Op::$ty(o) => o.window()),* } }
+            pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
+            /// Makes the op that IR text names. `None` where no op has that name.
+            pub fn parse(name: &str, reader: &mut AttributeReader) -> Option<Result<Op, String>> {
+                match name { $($ty::NAME => Some($ty::parse_attributes(reader).map(Op::$ty)),)* _ => None }
+            }
+            /// The names of all ops in the IR text.
+            pub const NAMES: &'static [&'static str] = &[$($ty::NAME),*];
+        }
+    };
+}
+
+operations! {
+    activation::Activate,
+    conv2d::Conv2d,
+}
+
+/// No value may hold more elements than this (16 GiB of f32): a limit against runaway specs.
+pub const MAX_ELEMENTS: usize = 1 << 32;
+
+fn check_size(shape: &Shape) -> Result<(), ShapeError> {
+    if shape.dims().contains(&0) {
+        return Err(ShapeError::new(format!("the result would be empty: {shape}")));
+    }
+    match shape.checked_elements() {
+        Some(n) if n <= MAX_ELEMENTS => Ok(()),
+        _ => Err(ShapeError::new(format!("the result {shape} is larger than netc's limit of {MAX_ELEMENTS} elements"))),
+    }
+}
+
+/// Requires a rank-4 operand `[N, C, H, W]`.
+pub(crate) fn image_shape(inputs: &[&Shape], index: usize, what: &str) -> Result<[usize; 4], ShapeError> {
+    inputs[index].nchw().ok_or_else(|| {
+        ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index)
+    })
+}
+
+/// Output size of a sliding window along one axis, rounding down.
+///
+/// # Errors
+/// Where the window (with dilation) is larger than the padded input.
+pub(crate) fn window_output(
+    axis: &str,
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pad: (usize, usize),
+) -> Result<usize, ShapeError> {
+    let too_large = || ShapeError::new(format!("the window's {axis} overflows")).param("kernel");
+    let extent = (kernel - 1).checked_mul(dilation).and_then(|e| e.checked_add(1)).ok_or_else(too_large)?;
+    let padded = input.checked_add(pad.0).and_then(|p| p.checked_add(pad.1)).ok_or_else(too_large)?;
+    if extent > padded {
+        let with = if padded == input { String::new() } else { format!(" ({input} with padding)") };
+        return Err(ShapeError::new(format!(
+            "kernel {axis} {extent} is larger than the input's {axis} {padded}{with}"
+        ))
+        .param("kernel")
+        .operand(0));
+    }
+    Ok((padded - extent) / stride + 1)
+}
