@@ -1,1 +1,3 @@
-//! (to be written)
+//! Plan → machine code and packed weights.
+
+pub mod vector;

@@ -1,0 +1,107 @@
+//! The image of a compiled model and the calling convention of its code.
+//!
+//! # Calling convention
+//!
+//! Every step of a model is one function in the image's code,
+//!
+//! ```text
+//! extern "C" fn step(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64)
+//! ```
+//!
+//! which computes the tasks `begin..end` of the step's grid. Tasks of one step are independent
+//! and may run on any thread in any split; steps run in order, with a barrier between them.
+//! `frame` is an array of base pointers indexed by [`Slot`]; `scratch` is the calling thread's own
+//! memory of [`Image::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
+//! which are 4-byte aligned. Code is position independent and calls nothing outside itself.
+
+use serde::{Deserialize, Serialize};
+
+/// Index into the frame of base pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Slot {
+    Arena,
+    Weights,
+    /// The nth graph input, plain row-major f32.
+    Input(u32),
+    /// The nth graph output, plain row-major f32.
+    Output(u32),
+}
+
+impl Slot {
+    /// Position in the frame of a model with `inputs` inputs.
+    pub fn index(self, inputs: usize) -> usize {
+        match self {
+            Slot::Arena => 0,
+            Slot::Weights => 1,
+            Slot::Input(i) => 2 + i as usize,
+            Slot::Output(i) => 2 + inputs + i as usize,
+        }
+    }
+}
+
+/// An input or output: its name and row-major f32 shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// How a step computes, by name: `direct`, `winograd4`, … with its tile, for people.
+pub type Algorithm = String;
+
+/// Bytes of the weights section that a step reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightRange {
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// One kernel call of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Label path of the node, or its op's name.
+    pub name: String,
+    pub op: String,
+    pub algorithm: Algorithm,
+    /// `resnet34.net:25`, where known.
+    pub location: Option<String>,
+    /// Offset of the function in the code.
+    pub entry: u64,
+    /// Number of tasks.
+    pub grid: u32,
+    /// Floating-point operations of the algorithm's plain definition (2 per multiply-add).
+    pub flops: u64,
+    /// Bytes that must cross memory at least: inputs, outputs, weights.
+    pub bytes: u64,
+    /// The planner's estimate for one thread, in nanoseconds.
+    pub estimate_ns: f64,
+    pub weights: Option<WeightRange>,
+}
+
+/// A compiled model. `code` and `weights` are separate sections so that a file can map them with
+/// their own protection.
+pub struct Image {
+    pub name: String,
+    /// CPU features that the code needs, by their Rust target-feature names: `avx512f`, `fma`.
+    pub features: Vec<String>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    pub steps: Vec<Step>,
+    pub arena_bytes: u64,
+    /// Sum over time's worst moment of live buffers: no plan can do with less.
+    pub arena_lower_bound: u64,
+    /// Per thread.
+    pub scratch_bytes: u64,
+    pub code: Vec<u8>,
+    /// Packed weights, 64-byte aligned within the section.
+    pub weights: Weights,
+}
+
+/// The packed weights section, written once in parallel by the packers.
+pub struct Weights(pub memmap2::MmapMut);
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image").field("name", &self.name).field("steps", &self.steps).finish_non_exhaustive()
+    }
+}

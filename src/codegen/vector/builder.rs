@@ -1,0 +1,247 @@
+//! Writes a [`Function`] statement by statement.
+
+use super::*;
+
+/// Appends instructions to the innermost open block. Loops and conditions take closures.
+#[derive(Debug)]
+pub struct Builder {
+    function: Function,
+    blocks: Vec<Vec<Inst>>,
+}
+
+impl Builder {
+    /// A function with `parameters` integer parameters.
+    pub fn new(name: impl Into<String>, unit: Unit, parameters: usize) -> Self {
+        let parameters: Vec<Int> = (0..parameters as u32).map(Int).collect();
+        let ints = parameters.len() as u32;
+        let function = Function { name: name.into(), unit, parameters, body: vec![], ints, vectors: 0 };
+        Self { function, blocks: vec![vec![]] }
+    }
+
+    /// The finished function.
+    ///
+    /// # Panics
+    /// When the function breaks a rule of [`Function::verify`]: a bug of the kernel's author.
+    pub fn finish(mut self) -> Function {
+        self.function.body = self.blocks.pop().expect("the outermost block");
+        if let Err(problem) = self.function.verify() {
+            panic!("kernel {}: {problem}", self.function.name);
+        }
+        self.function
+    }
+
+    pub fn unit(&self) -> Unit {
+        self.function.unit
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.function.unit.lanes
+    }
+
+    pub fn parameter(&self, index: usize) -> Int {
+        self.function.parameters[index]
+    }
+
+    pub fn push(&mut self, inst: Inst) {
+        self.blocks.last_mut().expect("an open block").push(inst);
+    }
+
+    /// A new integer variable, to be set before it is read.
+    pub fn new_int(&mut self) -> Int {
+        self.function.ints += 1;
+        Int(self.function.ints - 1)
+    }
+
+    /// A new vector variable, to be set before it is read.
+    pub fn new_vector(&mut self) -> Vector {
+        self.function.vectors += 1;
+        Vector(self.function.vectors - 1)
+    }
+
+    // Integers.
+
+    pub fn int(&mut self, src: impl Into<Operand>) -> Int {
+        let dst = self.new_int();
+        self.set_int(dst, src);
+        dst
+    }
+
+    pub fn set_int(&mut self, dst: Int, src: impl Into<Operand>) {
+        self.push(Inst::SetInt { dst, src: src.into() });
+    }
+
+    pub fn int_op(&mut self, op: IntOp, a: Int, b: impl Into<Operand>) -> Int {
+        let dst = self.new_int();
+        self.push(Inst::IntBinary { op, dst, a, b: b.into() });
+        dst
+    }
+
+    /// `a + b` as a new variable.
+    pub fn add(&mut self, a: Int, b: impl Into<Operand>) -> Int {
+        self.int_op(IntOp::Add, a, b)
+    }
+
+    pub fn mul(&mut self, a: Int, b: impl Into<Operand>) -> Int {
+        self.int_op(IntOp::Mul, a, b)
+    }
+
+    /// `a += b`.
+    pub fn advance(&mut self, a: Int, b: impl Into<Operand>) {
+        self.push(Inst::IntBinary { op: IntOp::Add, dst: a, a, b: b.into() });
+    }
+
+    pub fn load_int(&mut self, address: Address) -> Int {
+        let dst = self.new_int();
+        self.push(Inst::LoadInt { dst, address });
+        dst
+    }
+
+    // Vectors.
+
+    pub fn splat(&mut self, value: f32) -> Vector {
+        self.splat_bits(value.to_bits())
+    }
+
+    pub fn splat_bits(&mut self, bits: u32) -> Vector {
+        let dst = self.new_vector();
+        self.push(Inst::Splat { dst, bits });
+        dst
+    }
+
+    pub fn set_splat(&mut self, dst: Vector, value: f32) {
+        self.push(Inst::Splat { dst, bits: value.to_bits() });
+    }
+
+    pub fn copy(&mut self, dst: Vector, src: Vector) {
+        self.push(Inst::Move { dst, src });
+    }
+
+    pub fn load(&mut self, address: Address) -> Vector {
+        let dst = self.new_vector();
+        self.load_into(dst, address);
+        dst
+    }
+
+    pub fn load_into(&mut self, dst: Vector, address: Address) {
+        self.push(Inst::Load { dst, address });
+    }
+
+    pub fn store(&mut self, address: Address, src: Vector) {
+        self.push(Inst::Store { address, src });
+    }
+
+    /// The first `count` lanes of memory; the rest 0.
+    pub fn load_first(&mut self, address: Address, count: usize) -> Vector {
+        if count == self.lanes() {
+            return self.load(address);
+        }
+        let dst = self.splat(0.0);
+        self.push(Inst::LoadLanes { dst, address, from: 0, to: count as u8 });
+        dst
+    }
+
+    pub fn store_first(&mut self, address: Address, src: Vector, count: usize) {
+        if count == self.lanes() {
+            return self.store(address, src);
+        }
+        self.push(Inst::StoreLanes { address, src, from: 0, to: count as u8 });
+    }
+
+    pub fn broadcast(&mut self, address: Address) -> Vector {
+        let dst = self.new_vector();
+        self.broadcast_into(dst, address);
+        dst
+    }
+
+    pub fn broadcast_into(&mut self, dst: Vector, address: Address) {
+        self.push(Inst::Broadcast { dst, address });
+    }
+
+    pub fn op(&mut self, op: VectorOp, a: Vector, b: Vector) -> Vector {
+        let dst = self.new_vector();
+        self.op_into(dst, op, a, b);
+        dst
+    }
+
+    pub fn op_into(&mut self, dst: Vector, op: VectorOp, a: Vector, b: Vector) {
+        self.push(Inst::Binary { op, dst, a, b });
+    }
+
+    pub fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {
+        let dst = self.new_vector();
+        self.push(Inst::Unary { op, dst, a });
+        dst
+    }
+
+    pub fn fma(&mut self, acc: Vector, a: Vector, b: Vector) {
+        self.push(Inst::Fma { acc, a, b });
+    }
+
+    pub fn select(&mut self, compare: Compare, a: Vector, b: Vector, x: Vector, y: Vector) -> Vector {
+        let dst = self.new_vector();
+        self.push(Inst::Select { dst, compare, a, b, x, y });
+        dst
+    }
+
+    /// All lanes the sum (Add), least (Min) or greatest (Max) of `src`'s lanes.
+    pub fn reduce(&mut self, op: VectorOp, src: Vector) -> Vector {
+        let (dst, temp) = (self.new_vector(), self.new_vector());
+        self.push(Inst::Reduce { op, dst, src, temp });
+        dst
+    }
+
+    pub fn prefetch(&mut self, address: Address, level: PrefetchLevel) {
+        self.push(Inst::Prefetch { address, level });
+    }
+
+    // Structure.
+
+    /// `for counter in (start..end).step_by(step)`.
+    pub fn loop_range(
+        &mut self,
+        start: impl Into<Operand>,
+        end: impl Into<Operand>,
+        step: i64,
+        body: impl FnOnce(&mut Self, Int),
+    ) {
+        let counter = self.new_int();
+        self.blocks.push(vec![]);
+        body(self, counter);
+        let body = self.blocks.pop().expect("pushed above");
+        self.push(Inst::Loop { counter, start: start.into(), end: end.into(), step, body });
+    }
+
+    /// Runs the body `count` times. A constant count of 1 needs no loop.
+    pub fn repeat(&mut self, count: impl Into<Operand>, body: impl FnOnce(&mut Self)) {
+        match count.into() {
+            Operand::Const(0) => {}
+            Operand::Const(1) => body(self),
+            count => self.loop_range(0i64, count, 1, |b, _| body(b)),
+        }
+    }
+
+    pub fn if_then(&mut self, condition: Condition, a: Int, b: impl Into<Operand>, then: impl FnOnce(&mut Self)) {
+        self.if_else(condition, a, b, then, |_| {});
+    }
+
+    pub fn if_else(
+        &mut self,
+        condition: Condition,
+        a: Int,
+        b: impl Into<Operand>,
+        then: impl FnOnce(&mut Self),
+        otherwise: impl FnOnce(&mut Self),
+    ) {
+        self.blocks.push(vec![]);
+        then(self);
+        let then = self.blocks.pop().expect("pushed above");
+        self.blocks.push(vec![]);
+        otherwise(self);
+        let otherwise = self.blocks.pop().expect("pushed above");
+        self.push(Inst::If { condition, a, b: b.into(), then, otherwise });
+    }
+
+    pub fn call(&mut self, callee: Callee, arguments: Vec<Operand>) {
+        self.push(Inst::Call { callee, arguments });
+    }
+}

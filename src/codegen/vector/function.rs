@@ -1,0 +1,435 @@
+//! The data of a vector function.
+
+/// The vector unit that a function is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unit {
+    /// f32 elements in a vector: 4, 8 or 16. Also the channel block of layouts.
+    pub lanes: usize,
+    /// Vector registers that a kernel may use at once without spilling.
+    pub registers: usize,
+    /// A multiply-add takes a broadcast memory operand at no extra cost.
+    pub embedded_broadcast: bool,
+}
+
+impl Unit {
+    /// 128 bits through Cranelift.
+    pub const V128: Unit = Unit { lanes: 4, registers: 15, embedded_broadcast: false };
+    /// AVX2 and FMA. One of the sixteen registers is the back end's scratch.
+    pub const V256: Unit = Unit { lanes: 8, registers: 15, embedded_broadcast: false };
+    /// AVX-512F.
+    pub const V512: Unit = Unit { lanes: 16, registers: 32, embedded_broadcast: true };
+
+    /// Bytes of one vector.
+    pub fn bytes(self) -> usize {
+        4 * self.lanes
+    }
+}
+
+/// A 64-bit integer variable: an address, a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Int(pub(super) u32);
+
+/// A variable of [`Unit::lanes`] f32 (or of their bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Vector(pub(super) u32);
+
+/// A function of the same [`Program`], by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Callee(pub usize);
+
+/// An integer variable or a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    Var(Int),
+    Const(i64),
+}
+
+impl From<Int> for Operand {
+    fn from(v: Int) -> Self {
+        Operand::Var(v)
+    }
+}
+
+impl From<i64> for Operand {
+    fn from(v: i64) -> Self {
+        Operand::Const(v)
+    }
+}
+
+impl From<usize> for Operand {
+    fn from(v: usize) -> Self {
+        Operand::Const(v as i64)
+    }
+}
+
+/// `base + index * scale + offset` in bytes; `scale` is 1, 2, 4 or 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub base: Int,
+    pub index: Option<(Int, u8)>,
+    pub offset: i32,
+}
+
+impl Int {
+    /// The address `self + offset` bytes.
+    ///
+    /// # Panics
+    /// When the offset does not fit 32 bits, which a kernel must avoid by its choice of base.
+    pub fn at(self, offset: usize) -> Address {
+        Address { base: self, index: None, offset: i32::try_from(offset).expect("offset fits 32 bits") }
+    }
+
+    /// The address `self + index + offset` bytes.
+    pub fn plus(self, index: Int, offset: usize) -> Address {
+        Address { index: Some((index, 1)), ..self.at(offset) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntOp {
+    Add,
+    Sub,
+    Mul,
+    /// Unsigned division; the divisor is a constant ≥ 1.
+    Div,
+    /// Unsigned remainder; the divisor is a constant ≥ 1.
+    Rem,
+    /// Signed.
+    Min,
+    /// Signed.
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// `a < b ? a : b`, thus b where one is NaN.
+    Min,
+    /// `a > b ? a : b`, thus b where one is NaN.
+    Max,
+    And,
+    Or,
+    Xor,
+    /// 32-bit integer addition of the lanes' bits.
+    AddBits,
+    /// 32-bit integer subtraction of the lanes' bits.
+    SubBits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnaryOp {
+    Sqrt,
+    /// To the nearest integer, ties to even.
+    Round,
+    Floor,
+    /// f32 → i32 bits, to the nearest. Undefined beyond the range of i32.
+    ToInt,
+    /// i32 bits → f32.
+    FromInt,
+    /// Logical shift of each lane's bits.
+    ShiftLeft(u8),
+    ShiftRight(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    Less,
+    LessEqual,
+    Equal,
+}
+
+/// Integer conditions, signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Less,
+    LessEqual,
+    Equal,
+    NotEqual,
+}
+
+/// One instruction or structured statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inst {
+    SetInt {
+        dst: Int,
+        src: Operand,
+    },
+    IntBinary {
+        op: IntOp,
+        dst: Int,
+        a: Int,
+        b: Operand,
+    },
+    /// Loads 64 bits.
+    LoadInt {
+        dst: Int,
+        address: Address,
+    },
+
+    /// All lanes the same constant, given as bits.
+    Splat {
+        dst: Vector,
+        bits: u32,
+    },
+    Move {
+        dst: Vector,
+        src: Vector,
+    },
+    Load {
+        dst: Vector,
+        address: Address,
+    },
+    Store {
+        address: Address,
+        src: Vector,
+    },
+    /// Loads lanes `from..to` from `address + 4 * lane`; other lanes keep their value (`dst` must
+    /// be defined). Memory of other lanes is not touched.
+    LoadLanes {
+        dst: Vector,
+        address: Address,
+        from: u8,
+        to: u8,
+    },
+    /// Stores lanes `from..to` to `address + 4 * lane`; other memory is not touched.
+    StoreLanes {
+        address: Address,
+        src: Vector,
+        from: u8,
+        to: u8,
+    },
+    /// Lane i of the first `count` lanes is loaded from `address + i * stride`; the rest become 0.
+    Gather {
+        dst: Vector,
+        address: Address,
+        stride: i32,
+        count: u8,
+    },
+    /// Lane i of the first `count` lanes is stored to `address + i * stride`.
+    Scatter {
+        address: Address,
+        src: Vector,
+        stride: i32,
+        count: u8,
+    },
+    /// All lanes the f32 at the address.
+    Broadcast {
+        dst: Vector,
+        address: Address,
+    },
+    Binary {
+        op: VectorOp,
+        dst: Vector,
+        a: Vector,
+        b: Vector,
+    },
+    Unary {
+        op: UnaryOp,
+        dst: Vector,
+        a: Vector,
+    },
+    /// `acc += a * b`, rounded once where the machine can.
+    Fma {
+        acc: Vector,
+        a: Vector,
+        b: Vector,
+    },
+    /// `acc += a * memory`, a whole vector.
+    FmaLoad {
+        acc: Vector,
+        a: Vector,
+        address: Address,
+    },
+    /// `acc += a * broadcast(memory)`; only where [`Unit::embedded_broadcast`].
+    FmaBroadcast {
+        acc: Vector,
+        a: Vector,
+        address: Address,
+    },
+    /// `dst = compare(a, b) ? x : y` by lane; false where one is NaN.
+    Select {
+        dst: Vector,
+        compare: Compare,
+        a: Vector,
+        b: Vector,
+        x: Vector,
+        y: Vector,
+    },
+    /// All lanes the reduction of `src`'s lanes by `op` (Add, Min or Max), pairwise: lane i with
+    /// lane i + lanes/2, and so on. `temp` is overwritten.
+    Reduce {
+        op: VectorOp,
+        dst: Vector,
+        src: Vector,
+        temp: Vector,
+    },
+    Prefetch {
+        address: Address,
+        level: PrefetchLevel,
+    },
+
+    /// `for counter in (start..end).step_by(step)`; the bounds do not change inside.
+    Loop {
+        counter: Int,
+        start: Operand,
+        end: Operand,
+        step: i64,
+        body: Vec<Inst>,
+    },
+    If {
+        condition: Condition,
+        a: Int,
+        b: Operand,
+        then: Vec<Inst>,
+        otherwise: Vec<Inst>,
+    },
+    /// Calls another function of the program with integer arguments.
+    Call {
+        callee: Callee,
+        arguments: Vec<Operand>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefetchLevel {
+    L1,
+    L2,
+}
+
+/// A function: integer parameters, no result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    pub name: String,
+    pub unit: Unit,
+    pub parameters: Vec<Int>,
+    pub body: Vec<Inst>,
+    pub(super) ints: u32,
+    pub(super) vectors: u32,
+}
+
+/// Functions that call one another; a [`Callee`] indexes `functions`.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    pub functions: Vec<Function>,
+}
+
+impl Program {
+    pub fn add(&mut self, function: Function) -> Callee {
+        self.functions.push(function);
+        Callee(self.functions.len() - 1)
+    }
+}
+
+/// What one instruction reads and writes, for verification and register allocation. Structured
+/// statements give their own operands only, not those of their bodies.
+#[derive(Default, Debug)]
+pub struct Uses {
+    pub int_reads: Vec<Int>,
+    pub int_writes: Vec<Int>,
+    pub reads: Vec<Vector>,
+    pub writes: Vec<Vector>,
+}
+
+impl Inst {
+    pub fn uses(&self) -> Uses {
+        let mut u = Uses::default();
+        match self {
+            Inst::SetInt { dst, src } => {
+                u.operand(src);
+                u.int_writes.push(*dst);
+            }
+            Inst::IntBinary { dst, a, b, .. } => {
+                u.int_reads.push(*a);
+                u.operand(b);
+                u.int_writes.push(*dst);
+            }
+            Inst::LoadInt { dst, address } => {
+                u.address(address);
+                u.int_writes.push(*dst);
+            }
+            Inst::Splat { dst, .. } => u.writes.push(*dst),
+            Inst::Move { dst, src } => {
+                u.reads.push(*src);
+                u.writes.push(*dst);
+            }
+            Inst::Load { dst, address } | Inst::Gather { dst, address, .. } | Inst::Broadcast { dst, address } => {
+                u.address(address);
+                u.writes.push(*dst);
+            }
+            Inst::Store { address, src }
+            | Inst::StoreLanes { address, src, .. }
+            | Inst::Scatter { address, src, .. } => {
+                u.address(address);
+                u.reads.push(*src);
+            }
+            Inst::LoadLanes { dst, address, .. } => {
+                u.address(address);
+                u.reads.push(*dst);
+                u.writes.push(*dst);
+            }
+            Inst::Binary { dst, a, b, .. } => {
+                u.reads.extend([*a, *b]);
+                u.writes.push(*dst);
+            }
+            Inst::Unary { dst, a, .. } => {
+                u.reads.push(*a);
+                u.writes.push(*dst);
+            }
+            Inst::Fma { acc, a, b } => {
+                u.reads.extend([*acc, *a, *b]);
+                u.writes.push(*acc);
+            }
+            Inst::FmaLoad { acc, a, address } | Inst::FmaBroadcast { acc, a, address } => {
+                u.address(address);
+                u.reads.extend([*acc, *a]);
+                u.writes.push(*acc);
+            }
+            Inst::Select { dst, a, b, x, y, .. } => {
+                u.reads.extend([*a, *b, *x, *y]);
+                u.writes.push(*dst);
+            }
+            Inst::Reduce { dst, src, temp, .. } => {
+                u.reads.push(*src);
+                u.writes.extend([*temp, *dst]);
+            }
+            Inst::Prefetch { address, .. } => u.address(address),
+            Inst::Loop { counter, start, end, .. } => {
+                u.operand(start);
+                u.operand(end);
+                u.int_writes.push(*counter);
+            }
+            Inst::If { a, b, .. } => {
+                u.int_reads.push(*a);
+                u.operand(b);
+            }
+            Inst::Call { arguments, .. } => arguments.iter().for_each(|a| u.operand(a)),
+        }
+        u
+    }
+}
+
+impl Uses {
+    fn operand(&mut self, operand: &Operand) {
+        if let Operand::Var(v) = operand {
+            self.int_reads.push(*v);
+        }
+    }
+
+    fn address(&mut self, address: &Address) {
+        self.int_reads.push(address.base);
+        self.int_reads.extend(address.index.map(|(i, _)| i));
+    }
+}
+
+impl Function {
+    /// Checks the rules that back ends rely on.
+    ///
+    /// # Errors
+    /// Says which rule is broken and by which instruction.
+    pub fn verify(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
