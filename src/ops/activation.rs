@@ -242,6 +242,19 @@ impl Operation for Activate {
                 of(Activation::Clip { min, max })
             },
         },
+        Layer {
+            name: "affine",
+            doc: "mul * x + add with constants (learned values: see scale)",
+            arity: Arity::Unary,
+            params: &[
+                param("mul", ParamType::Float, Preset::Float(1.0), "factor"),
+                param("add", ParamType::Float, Preset::Float(0.0), "term"),
+            ],
+            build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
+        },
+        plain("exp", "exp(x)", |_| of(Activation::Exp)),
+        plain("sqrt", "square root of x", |_| of(Activation::Sqrt)),
+        plain("abs", "|x|", |_| of(Activation::Abs)),
     ];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

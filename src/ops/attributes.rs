@@ -107,6 +107,31 @@ impl AttributeReader {
     }
 }
 
+/// Declares an enum without data that stands as an attribute by the given words.
+macro_rules! attribute_enum {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vmeta])* $variant),* }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $($name::$variant => $text),* })
+            }
+        }
+
+        impl $crate::ops::attributes::AttributeValue for $name {
+            fn print(&self) -> String {
+                self.to_string()
+            }
+            fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some($name::$variant),)* _ => None }
+            }
+        }
+    };
+}
+pub(crate) use attribute_enum;
+
 /// Declares an operation's struct with its attributes: `field: Type` is required in the IR text,
 /// `field: Type = default` may be left out.
 macro_rules! attributes {

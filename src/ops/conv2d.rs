@@ -145,8 +145,8 @@ impl Operation for Conv2d {
         output.elements() as u64 * taps as u64
     }
 
-    fn window(&self) -> Option<Window> {
+    fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
-        Some(Window { extent, stride: self.stride, upscale: [1, 1] })
+        Some(Window { extent, stride: self.stride, upscale: [1.0, 1.0] })
     }
 }

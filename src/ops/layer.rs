@@ -58,6 +58,8 @@ pub enum ParamType {
     Str,
     /// One size for both axes, or `(height, width)`; each ≥ 1.
     Size2,
+    /// One count for both axes, or `(vertical, horizontal)`; each ≥ 0.
+    Count2,
     /// One count for all sides, `(vertical, horizontal)`, or `(top, left, bottom, right)`.
     Pad,
     /// A list of integers.
@@ -97,6 +99,9 @@ pub enum Arity {
     /// The flow, and one or more labels: `add(stem)`, `concat(a, b)`. The labels are the call's
     /// positional arguments; the operands are the flow, then the labels in order.
     Join,
+    /// As `Join`, but the operation takes two values: of more, the front end joins the first two,
+    /// then the result and the third, and so on.
+    Fold,
 }
 
 /// One layer of the language.
@@ -174,7 +179,7 @@ impl Args {
         }
     }
 
-    /// `[height, width]` of a [`ParamType::Size2`].
+    /// `[height, width]` of a [`ParamType::Size2`] or [`ParamType::Count2`].
     pub fn size2(&self, name: &str) -> [usize; 2] {
         match self.need(name) {
             Value::Int(v) => [*v as usize; 2],

@@ -10,6 +10,7 @@
 pub mod attributes;
 pub mod epilogue;
 pub mod layer;
+mod planes;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
@@ -58,12 +59,14 @@ pub struct ShapeError {
     pub operand: Option<usize>,
     /// Language parameter at fault, where it is one.
     pub param: Option<&'static str>,
+    /// The operands do not fit each other: each is to be shown with its own shape.
+    pub between_operands: bool,
     pub help: Option<String>,
 }
 
 impl ShapeError {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), operand: None, param: None, help: None }
+        Self { message: message.into(), operand: None, param: None, between_operands: false, help: None }
     }
     pub fn operand(mut self, index: usize) -> Self {
         self.operand = Some(index);
@@ -71,6 +74,10 @@ impl ShapeError {
     }
     pub fn param(mut self, name: &'static str) -> Self {
         self.param = Some(name);
+        self
+    }
+    pub fn between_operands(mut self) -> Self {
+        self.between_operands = true;
         self
     }
     pub fn help(mut self, text: impl Into<String>) -> Self {
@@ -85,8 +92,8 @@ pub struct Window {
     /// Kernel extent with dilation, per axis.
     pub extent: [usize; 2],
     pub stride: [usize; 2],
-    /// Input pixels reach further by upsampling (transposed convolution, resize): outputs per input.
-    pub upscale: [usize; 2],
+    /// Output pixels per input pixel where the op enlarges (transposed convolution, resize).
+    pub upscale: [f64; 2],
 }
 
 /// What one op is. All shapes are those of whole values, batch included.
@@ -116,12 +123,13 @@ pub trait Operation: Attributes {
     /// The definition: naive loops, f64 accumulation.
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
-    /// Multiply-accumulates; convolutions and linear layers only, as in the papers' tables.
+    /// Multiply-accumulates; convolutions and matrix products only, as in the papers' tables.
     fn macs(&self, _inputs: &[&Shape], _output: &Shape) -> u64 {
         0
     }
 
-    fn window(&self) -> Option<Window> {
+    /// The sliding window. `None` where the op has none: elementwise, or over whole images.
+    fn window(&self, _inputs: &[&Shape], _output: &Shape) -> Option<Window> {
         None
     }
 }
@@ -165,7 +173,7 @@ macro_rules! operations {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
             pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
-            pub fn window(&self) -> Option<Window> { match self { $(Op::$ty(o) => o.window()),* } }
+            pub fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> { match self { $(Op::$ty(o) => o.window(inputs, output)),* } }
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
             /// Makes the op that IR text names. `None` where no op has that name.
             pub fn parse(name: &str, reader: &mut AttributeReader) -> Option<Result<Op, String>> {
@@ -179,7 +187,35 @@ macro_rules! operations {
 
 operations! {
     activation::Activate,
+    adaptive_avg_pool::AdaptiveAvgPool,
+    avg_pool::AvgPool,
+    batch_norm::BatchNorm,
+    binary::Binary,
+    channel_affine::ChannelAffine,
+    channel_shuffle::ChannelShuffle,
+    concat::Concat,
+    constant::Constant,
     conv2d::Conv2d,
+    conv_transpose2d::ConvTranspose2d,
+    dropout::Dropout,
+    flatten::Flatten,
+    global_pool::GlobalPool,
+    identity::Identity,
+    instance_norm::InstanceNorm,
+    linear::Linear,
+    lrn::Lrn,
+    matmul::MatMul,
+    max_pool::MaxPool,
+    pad::Pad,
+    pixel_shuffle::PixelShuffle,
+    pixel_unshuffle::PixelUnshuffle,
+    prelu::PRelu,
+    reduce::Reduce,
+    reshape::Reshape,
+    slice::Slice,
+    softmax::Softmax,
+    transpose::Transpose,
+    upsample::Upsample,
 }
 
 /// No value may hold more elements than this (16 GiB of f32): a limit against runaway specs.
@@ -200,6 +236,21 @@ pub(crate) fn image_shape(inputs: &[&Shape], index: usize, what: &str) -> Result
     inputs[index].nchw().ok_or_else(|| {
         ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index)
     })
+}
+
+/// The size of axis 1 of the first operand, which must have one.
+pub(crate) fn channels_of(inputs: &[&Shape], what: &str) -> Result<usize, ShapeError> {
+    inputs[0].dims().get(1).copied().ok_or_else(|| {
+        ShapeError::new(format!("{what} needs a channel axis [N, C, ...], not {}", inputs[0])).operand(0)
+    })
+}
+
+/// Requires that `shape` has the axis.
+pub(crate) fn check_axis(axis: usize, shape: &Shape) -> Result<(), ShapeError> {
+    if axis < shape.rank() {
+        return Ok(());
+    }
+    Err(ShapeError::new(format!("{shape} has no axis {axis}")).param("axis").operand(0))
 }
 
 /// Output size of a sliding window along one axis, rounding down.

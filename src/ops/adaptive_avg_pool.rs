@@ -1,0 +1,66 @@
+//! Average pooling to a given output size.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, Window, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, oh, ow]`; output row i is the mean of rows `⌊i·H/oh⌋ .. ⌈(i+1)·H/oh⌉`,
+    /// columns alike, as in PyTorch. Windows may overlap and differ in size.
+    pub struct AdaptiveAvgPool { output: [usize; 2] }
+}
+
+/// The input rows (or columns) that output `i` of `output` averages.
+pub fn adaptive_range(i: usize, input: usize, output: usize) -> std::ops::Range<usize> {
+    i * input / output..((i + 1) * input).div_ceil(output)
+}
+
+impl Operation for AdaptiveAvgPool {
+    const NAME: &'static str = "adaptive_avg_pool";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "adaptive_avg_pool",
+        doc: "mean of windows chosen so that the output has the given size",
+        arity: Arity::Unary,
+        params: &[param("output", ParamType::Size2, Preset::Required, "output size: one, or (height, width)")],
+        build: |a| Ok(AdaptiveAvgPool { output: a.size2("output") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, "adaptive_avg_pool")?;
+        // Later stages multiply these.
+        if self.output.iter().zip([h, w]).any(|(o, i)| o.checked_mul(i + 1).is_none()) {
+            return Err(ShapeError::new("the output's size overflows").param("output"));
+        }
+        Ok([n, c, self.output[0], self.output[1]].into())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        let [oh, ow] = self.output;
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            for (i, result) in plane.iter_mut().enumerate() {
+                let rows = adaptive_range(i / ow, h, oh);
+                let columns = adaptive_range(i % ow, w, ow);
+                let count = rows.len() * columns.len();
+                let mut sum = 0.0f64;
+                for y in rows {
+                    sum += columns.clone().map(|x_at| f64::from(x[y * w + x_at])).sum::<f64>();
+                }
+                *result = (sum / count as f64) as f32;
+            }
+        })
+    }
+
+    fn window(&self, inputs: &[&Shape], _: &Shape) -> Option<Window> {
+        let input = [inputs[0][2], inputs[0][3]];
+        // A mean over the whole image is global pooling, which has no window either.
+        (self.output != [1, 1]).then(|| Window {
+            extent: [0, 1].map(|i| input[i].div_ceil(self.output[i])),
+            stride: [0, 1].map(|i| (input[i] / self.output[i]).max(1)),
+            upscale: [0, 1].map(|i| (self.output[i] as f64 / input[i] as f64).max(1.0)),
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Average over a sliding window.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::max_pool::{Pooling, stride_or_kernel};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, Window};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, H', W']`, the mean of each window. Padding counts as zeros where
+    /// `count_include_pad` is set (Caffe, PyTorch's default) and not at all otherwise (ONNX's
+    /// default); what hangs over the padding because of `ceil` never counts.
+    pub struct AvgPool {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        /// Top, left, bottom, right.
+        pad: [usize; 4] = [0; 4],
+        dilation: [usize; 2] = [1, 1],
+        /// Round the output's size up, as Caffe does, rather than down.
+        ceil: bool = false,
+        count_include_pad: bool = true,
+    }
+}
+
+impl AvgPool {
+    fn geometry(&self) -> Pooling {
+        let &AvgPool { kernel, stride, pad, dilation, ceil, .. } = self;
+        Pooling { kernel, stride, pad, dilation, ceil }
+    }
+}
+
+impl Operation for AvgPool {
+    const NAME: &'static str = "avg_pool";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "avg_pool",
+        doc: "mean of each window",
+        arity: Arity::Unary,
+        params: &[
+            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+            param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
+            param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
+            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+            param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
+            param("count_include_pad", ParamType::Bool, Preset::Bool(true), "count padding as zeros"),
+        ],
+        build: |a| {
+            Ok(AvgPool {
+                kernel: a.size2("kernel"),
+                stride: stride_or_kernel(a),
+                pad: a.pad("pad"),
+                dilation: a.size2("dilation"),
+                ceil: a.bool("ceil"),
+                count_include_pad: a.bool("count_include_pad"),
+            }
+            .into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        self.geometry().infer(inputs, "avg_pool")
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, _, ow] = output.nchw().expect("checked by the shape rule");
+        let [_, _, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        let [top, left, bottom, right] = self.pad;
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            for (i, result) in plane.iter_mut().enumerate() {
+                let (oy, ox) = (i / ow, i % ow);
+                let (mut sum, mut count) = (0.0f64, 0usize);
+                for ky in 0..self.kernel[0] {
+                    for kx in 0..self.kernel[1] {
+                        // Coordinates in the padded image.
+                        let y = oy * self.stride[0] + ky * self.dilation[0];
+                        let x_at = ox * self.stride[1] + kx * self.dilation[1];
+                        let inside = (top..top + h).contains(&y) && (left..left + w).contains(&x_at);
+                        let padded = y < top + h + bottom && x_at < left + w + right;
+                        if inside {
+                            sum += f64::from(x[(y - top) * w + x_at - left]);
+                        }
+                        if inside || (self.count_include_pad && padded) {
+                            count += 1;
+                        }
+                    }
+                }
+                *result = (sum / count as f64) as f32;
+            }
+        })
+    }
+
+    fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
+        Some(self.geometry().window())
+    }
+}

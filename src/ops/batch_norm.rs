@@ -1,0 +1,68 @@
+//! Batch normalisation as it is at inference: with running statistics, an affine map per channel.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `(x − running_mean) / sqrt(running_var + eps) · weight + bias` for each channel (axis 1);
+    /// without `affine` neither weight nor bias. Shape unchanged. The training graph evaluates the
+    /// same way: netc does not compute statistics of a batch.
+    pub struct BatchNorm {
+        eps: f32 = 1e-5,
+        affine: bool = true,
+    }
+}
+
+impl Operation for BatchNorm {
+    const NAME: &'static str = "batch_norm";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "batch_norm",
+        doc: "normalises each channel by its running statistics, then scales and shifts it",
+        arity: Arity::Unary,
+        params: &[
+            param("eps", ParamType::Float, Preset::Float(1e-5), "added to the variance"),
+            param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
+        ],
+        build: |a| Ok(BatchNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        channels_of(inputs, "batch_norm")?;
+        Ok(inputs[0].clone())
+    }
+
+    /// weight and bias where affine, then running_mean and running_var.
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let decl = |role, value, learnable| {
+            let shape = [inputs[0][1]].into();
+            WeightDecl { role, shape, init: Init::Constant(value), learnable }
+        };
+        let mut weights = vec![];
+        if self.affine {
+            weights.extend([decl("weight", 1.0, true), decl("bias", 0.0, true)]);
+        }
+        weights.extend([decl("running_mean", 0.0, false), decl("running_var", 1.0, false)]);
+        weights
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let (affine, [mean, var]) = match *weights {
+            [weight, bias, mean, var] => (Some((weight, bias)), [mean, var]),
+            [mean, var] => (None, [mean, var]),
+            _ => unreachable!("two or four weights, as declared"),
+        };
+        let channels = output[1];
+        fill_planes(output, |n, c, plane| {
+            let start = (n * channels + c) * plane.len();
+            let at = |t: &Tensor| f64::from(t.data()[c]);
+            let deviation = (at(var) + f64::from(self.eps)).sqrt();
+            let (weight, bias) = affine.map_or((1.0, 0.0), |(w, b)| (at(w), at(b)));
+            for (y, &x) in plane.iter_mut().zip(&inputs[0].data()[start..]) {
+                *y = ((f64::from(x) - at(mean)) / deviation * weight + bias) as f32;
+            }
+        })
+    }
+}

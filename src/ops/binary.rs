@@ -1,0 +1,110 @@
+//! Elementwise functions of two values, with broadcasting.
+
+use super::attributes::{attribute_enum, attributes};
+use super::epilogue::{self, Step};
+use super::layer::{Arity, Args, Layer, LayerError};
+use super::planes::{element, fill_elements};
+use super::{Op, Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// The function of [`Binary`].
+    pub enum BinaryKind { Add = "add", Sub = "sub", Mul = "mul", Div = "div", Max = "max", Min = "min" }
+}
+
+attributes! {
+    /// `kind(a, b)` elementwise, where axes are aligned at the end and an axis of size 1 repeats
+    /// (numpy's rule). Operands: a, b, then the epilogue's.
+    pub struct Binary {
+        kind: BinaryKind,
+        epilogue: Vec<Step> = vec![],
+    }
+}
+
+impl BinaryKind {
+    pub fn evaluate(self, a: f64, b: f64) -> f64 {
+        match self {
+            BinaryKind::Add => a + b,
+            BinaryKind::Sub => a - b,
+            BinaryKind::Mul => a * b,
+            BinaryKind::Div => a / b,
+            // Written so that a NaN of either side stays.
+            BinaryKind::Max => if a > b || a.is_nan() { a } else { b },
+            BinaryKind::Min => if a < b || a.is_nan() { a } else { b },
+        }
+    }
+
+    /// a ∘ b = b ∘ a
+    pub fn commutes(self) -> bool {
+        !matches!(self, BinaryKind::Sub | BinaryKind::Div)
+    }
+}
+
+/// Numpy's broadcast shape, or `None` where two sizes differ and neither is 1.
+pub fn broadcast(a: &Shape, b: &Shape) -> Option<Shape> {
+    let rank = a.rank().max(b.rank());
+    let size = |s: &Shape, axis: usize| (axis + s.rank()).checked_sub(rank).map_or(1, |i| s[i]);
+    let sizes = (0..rank).map(|axis| match (size(a, axis), size(b, axis)) {
+        (x, y) if x == y => Some(x),
+        (1, y) => Some(y),
+        (x, 1) => Some(x),
+        _ => None,
+    });
+    sizes.collect::<Option<Vec<_>>>().map(Shape::new)
+}
+
+/// The element that stands for `index` of the broadcast result.
+fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f32 {
+    let dims = tensor.shape().dims();
+    let own: Vec<usize> =
+        index[index.len() - dims.len()..].iter().zip(dims).map(|(&i, &d)| if d == 1 { 0 } else { i }).collect();
+    element(tensor, &own)
+}
+
+const fn layer(name: &'static str, doc: &'static str, build: fn(&Args) -> Result<Op, LayerError>) -> Layer {
+    Layer { name, doc, arity: Arity::Fold, params: &[], build }
+}
+
+fn of(kind: BinaryKind) -> Result<Op, LayerError> {
+    Ok(Binary { kind, epilogue: vec![] }.into())
+}
+
+impl Operation for Binary {
+    const NAME: &'static str = "binary";
+    const LAYERS: &'static [Layer] = &[
+        layer("add", "sum of the flow and other values", |_| of(BinaryKind::Add)),
+        layer("sub", "the flow minus other values", |_| of(BinaryKind::Sub)),
+        layer("mul", "product of the flow and other values", |_| of(BinaryKind::Mul)),
+        layer("div", "the flow divided by other values", |_| of(BinaryKind::Div)),
+        layer("max", "elementwise maximum of the flow and other values", |_| of(BinaryKind::Max)),
+        layer("min", "elementwise minimum of the flow and other values", |_| of(BinaryKind::Min)),
+    ];
+
+    fn operands(&self) -> (usize, usize) {
+        let n = 2 + epilogue::extra_operands(&self.epilogue);
+        (n, n)
+    }
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let output = broadcast(inputs[0], inputs[1]).ok_or_else(|| {
+            ShapeError::new(format!("the operands of {} do not fit: {} and {}", self.kind, inputs[0], inputs[1]))
+                .between_operands()
+                .help("sizes must be equal, or one of them 1")
+        })?;
+        epilogue::check(&self.epilogue, inputs, 2, &output)?;
+        Ok(output)
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let (a, b) = (inputs[0], inputs[1]);
+        let function = |x: f32, y: f32| self.kind.evaluate(f64::from(x), f64::from(y)) as f32;
+        let mut out = if a.shape() == b.shape() {
+            let data = a.data().iter().zip(b.data()).map(|(&x, &y)| function(x, y)).collect();
+            Tensor::new(output.clone(), data)
+        } else {
+            fill_elements(output, |i| function(broadcast_element(a, i), broadcast_element(b, i)))
+        };
+        epilogue::apply(&self.epilogue, &mut out, &inputs[2..]);
+        out
+    }
+}

@@ -1,0 +1,55 @@
+//! A learned factor and offset per channel: Caffe's `Scale` layer, and what is left of a batch
+//! normalisation that no producer can take in.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `x · weight + bias` for each channel (axis 1). Shape unchanged.
+    pub struct ChannelAffine {
+        bias: bool = true,
+    }
+}
+
+impl Operation for ChannelAffine {
+    const NAME: &'static str = "channel_affine";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "scale",
+        doc: "multiplies each channel by a learned value and adds another (constants: see affine)",
+        arity: Arity::Unary,
+        params: &[param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel")],
+        build: |a| Ok(ChannelAffine { bias: a.bool("bias") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        channels_of(inputs, "scale")?;
+        Ok(inputs[0].clone())
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let decl = |role, value| {
+            let shape = [inputs[0][1]].into();
+            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
+        };
+        let mut weights = vec![decl("weight", 1.0)];
+        if self.bias {
+            weights.push(decl("bias", 0.0));
+        }
+        weights
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let channels = output[1];
+        fill_planes(output, |n, c, plane| {
+            let start = (n * channels + c) * plane.len();
+            let weight = f64::from(weights[0].data()[c]);
+            let bias = if self.bias { f64::from(weights[1].data()[c]) } else { 0.0 };
+            for (y, &x) in plane.iter_mut().zip(&inputs[0].data()[start..]) {
+                *y = (f64::from(x) * weight + bias) as f32;
+            }
+        })
+    }
+}

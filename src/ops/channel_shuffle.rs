@@ -1,0 +1,48 @@
+//! Interleaving the channels of groups (Zhang et al. 2017, arXiv:1707.01083).
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, channels_of};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// Channel `g · (C / groups) + i` becomes channel `i · groups + g`. Shape unchanged.
+    pub struct ChannelShuffle { groups: usize }
+}
+
+impl ChannelShuffle {
+    /// The input channel that output channel `c` of `channels` shows.
+    pub fn source(&self, c: usize, channels: usize) -> usize {
+        c % self.groups * (channels / self.groups) + c / self.groups
+    }
+}
+
+impl Operation for ChannelShuffle {
+    const NAME: &'static str = "channel_shuffle";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "channel_shuffle",
+        doc: "interleaves the channels of groups",
+        arity: Arity::Unary,
+        params: &[param("groups", ParamType::Size, Preset::Required, "number of groups")],
+        build: |a| Ok(ChannelShuffle { groups: a.size("groups") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let c = channels_of(inputs, "channel_shuffle")?;
+        if c % self.groups != 0 {
+            return Err(ShapeError::new(format!("groups = {} does not divide the {c} channels", self.groups))
+                .param("groups")
+                .operand(0));
+        }
+        Ok(inputs[0].clone())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let channels = output[1];
+        fill_planes(output, |n, c, plane| {
+            let start = (n * channels + self.source(c, channels)) * plane.len();
+            plane.copy_from_slice(&inputs[0].data()[start..][..plane.len()]);
+        })
+    }
+}

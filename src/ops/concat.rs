@@ -1,0 +1,58 @@
+//! Joining values along an axis.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::{Operation, ShapeError, check_axis};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// The operands one after the other along `axis`; all other sizes are equal.
+    pub struct Concat { axis: usize = 1 }
+}
+
+impl Operation for Concat {
+    const NAME: &'static str = "concat";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "concat",
+        doc: "the flow and other values, one after the other along an axis",
+        arity: Arity::Join,
+        params: &[param("axis", ParamType::Count, Preset::Int(1), "axis along which to join")],
+        build: |a| Ok(Concat { axis: a.size("axis") }.into()),
+    }];
+
+    fn operands(&self) -> (usize, usize) {
+        (1, usize::MAX)
+    }
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        check_axis(self.axis, inputs[0])?;
+        let first = inputs[0];
+        let mut dims = first.dims().to_vec();
+        for (i, shape) in inputs.iter().enumerate().skip(1) {
+            let fits = shape.rank() == first.rank()
+                && (0..first.rank()).all(|axis| axis == self.axis || shape[axis] == first[axis]);
+            if !fits {
+                return Err(ShapeError::new(format!("cannot join {shape} to {first} along axis {}", self.axis))
+                    .operand(i)
+                    .between_operands()
+                    .help(format!("all sizes but that of axis {} must be equal", self.axis)));
+            }
+            dims[self.axis] = dims[self.axis]
+                .checked_add(shape[self.axis])
+                .ok_or_else(|| ShapeError::new("the joined size overflows").operand(i))?;
+        }
+        Ok(Shape::new(dims))
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let outer: usize = output.dims()[..self.axis].iter().product();
+        let mut data = Vec::with_capacity(output.elements());
+        for i in 0..outer {
+            for input in inputs {
+                let run = input.data().len() / outer;
+                data.extend_from_slice(&input.data()[i * run..][..run]);
+            }
+        }
+        Tensor::new(output.clone(), data)
+    }
+}

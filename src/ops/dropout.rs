@@ -1,0 +1,34 @@
+//! Dropout: something to the trainer, nothing to us.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::{Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// Zeroes elements with probability `p` while training (the rest scaled by 1 / (1 − p)). Here
+    /// it evaluates to its operand: netc does not train.
+    pub struct Dropout { p: f32 = 0.5 }
+}
+
+impl Operation for Dropout {
+    const NAME: &'static str = "dropout";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "dropout",
+        doc: "zeroes elements at random while training; nothing at inference",
+        arity: Arity::Unary,
+        params: &[param("p", ParamType::Float, Preset::Float(0.5), "probability of zeroing")],
+        build: |a| Ok(Dropout { p: a.float("p") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        if !(0.0..=1.0).contains(&self.p) {
+            return Err(ShapeError::new(format!("{} is not a probability", self.p)).param("p"));
+        }
+        Ok(inputs[0].clone())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {
+        inputs[0].clone()
+    }
+}

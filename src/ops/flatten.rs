@@ -1,0 +1,33 @@
+//! Images to vectors.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer};
+use super::{Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, …] → [N, product of the rest]`, elements in the same order.
+    pub struct Flatten {}
+}
+
+impl Operation for Flatten {
+    const NAME: &'static str = "flatten";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "flatten",
+        doc: "images to vectors: [N, C, H, W] to [N, C * H * W]",
+        arity: Arity::Unary,
+        params: &[],
+        build: |_| Ok(Flatten {}.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        match inputs[0].dims() {
+            [] => Err(ShapeError::new("flatten needs a batch axis").operand(0)),
+            [n, rest @ ..] => Ok([*n, rest.iter().product()].into()),
+        }
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        Tensor::new(output.clone(), inputs[0].data().to_vec())
+    }
+}

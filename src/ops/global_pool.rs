@@ -1,0 +1,53 @@
+//! Average or maximum over a whole image.
+
+use super::attributes::{attribute_enum, attributes};
+use super::layer::{Arity, Layer};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// What a global pooling computes.
+    pub enum PoolKind { Avg = "avg", Max = "max" }
+}
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, 1, 1]`.
+    pub struct GlobalPool { kind: PoolKind }
+}
+
+impl Operation for GlobalPool {
+    const NAME: &'static str = "global_pool";
+    const LAYERS: &'static [Layer] = &[
+        Layer {
+            name: "global_avg_pool",
+            doc: "mean of each channel's image: [N, C, H, W] to [N, C, 1, 1]",
+            arity: Arity::Unary,
+            params: &[],
+            build: |_| Ok(GlobalPool { kind: PoolKind::Avg }.into()),
+        },
+        Layer {
+            name: "global_max_pool",
+            doc: "maximum of each channel's image: [N, C, H, W] to [N, C, 1, 1]",
+            arity: Arity::Unary,
+            params: &[],
+            build: |_| Ok(GlobalPool { kind: PoolKind::Max }.into()),
+        },
+    ];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, _, _] = image_shape(inputs, 0, "global pooling")?;
+        Ok([n, c, 1, 1].into())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            plane[0] = match self.kind {
+                PoolKind::Avg => (x.iter().map(|&v| f64::from(v)).sum::<f64>() / x.len() as f64) as f32,
+                PoolKind::Max => x.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a }),
+            };
+        })
+    }
+}

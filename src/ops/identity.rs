@@ -1,0 +1,30 @@
+//! The operand itself: something to hang a label on.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer};
+use super::{Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// Its operand, unchanged.
+    pub struct Identity {}
+}
+
+impl Operation for Identity {
+    const NAME: &'static str = "identity";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "identity",
+        doc: "the value itself",
+        arity: Arity::Unary,
+        params: &[],
+        build: |_| Ok(Identity {}.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        Ok(inputs[0].clone())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {
+        inputs[0].clone()
+    }
+}

@@ -1,0 +1,61 @@
+//! Instance normalisation: each channel of each image by its own statistics (Ulyanov et al. 2016, arXiv:1607.08022).
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Init, Operation, ShapeError, WeightDecl, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `(x − mean) / sqrt(var + eps) · weight + bias`, mean and (biased) variance those of the
+    /// image's channel; without `affine` neither weight nor bias. Shape unchanged.
+    pub struct InstanceNorm {
+        eps: f32 = 1e-5,
+        affine: bool = false,
+    }
+}
+
+impl Operation for InstanceNorm {
+    const NAME: &'static str = "instance_norm";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "instance_norm",
+        doc: "normalises each channel of each image by its own mean and variance",
+        arity: Arity::Unary,
+        params: &[
+            param("eps", ParamType::Float, Preset::Float(1e-5), "added to the variance"),
+            param("affine", ParamType::Bool, Preset::Bool(false), "scale and shift by learned values"),
+        ],
+        build: |a| Ok(InstanceNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        image_shape(inputs, 0, "instance_norm")?;
+        Ok(inputs[0].clone())
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let decl = |role, value| {
+            let shape = [inputs[0][1]].into();
+            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
+        };
+        if self.affine { vec![decl("weight", 1.0), decl("bias", 0.0)] } else { vec![] }
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let channels = output[1];
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * plane.len()..][..plane.len()];
+            let count = x.len() as f64;
+            let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+            let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+            let deviation = (var + f64::from(self.eps)).sqrt();
+            let (weight, bias) = match weights {
+                [weight, bias] => (f64::from(weight.data()[c]), f64::from(bias.data()[c])),
+                _ => (1.0, 0.0),
+            };
+            for (y, &v) in plane.iter_mut().zip(x) {
+                *y = ((f64::from(v) - mean) / deviation * weight + bias) as f32;
+            }
+        })
+    }
+}

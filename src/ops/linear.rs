@@ -1,0 +1,83 @@
+//! Fully connected layer: a matrix product with a learned matrix.
+
+use super::attributes::attributes;
+use super::epilogue::{self, Step};
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_rows;
+use super::{Init, Operation, ShapeError, WeightDecl};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, F] → [N, features]` with weight `[features, F]` and, where `bias` is set, bias
+    /// `[features]`. Operands: the vectors, then the epilogue's.
+    pub struct Linear {
+        features: usize,
+        bias: bool = true,
+        epilogue: Vec<Step> = vec![],
+    }
+}
+
+impl Operation for Linear {
+    const NAME: &'static str = "linear";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "linear",
+        doc: "fully connected layer: [N, F] to [N, features]",
+        arity: Arity::Unary,
+        params: &[
+            param("features", ParamType::Size, Preset::Required, "number of outputs"),
+            param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
+        ],
+        build: |a| Ok(Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] }.into()),
+    }];
+
+    fn operands(&self) -> (usize, usize) {
+        let n = 1 + epilogue::extra_operands(&self.epilogue);
+        (n, n)
+    }
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let &[n, _] = inputs[0].dims() else {
+            let error = ShapeError::new(format!("linear needs vectors [N, F], not {}", inputs[0])).operand(0);
+            return Err(if inputs[0].rank() > 2 { error.help("add `flatten` before it") } else { error });
+        };
+        let output = Shape::from([n, self.features]);
+        epilogue::check(&self.epilogue, inputs, 1, &output)?;
+        Ok(output)
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let fan_in = inputs[0][1];
+        let mut weights = vec![WeightDecl {
+            role: "weight",
+            shape: [self.features, fan_in].into(),
+            init: Init::Xavier { fan_in, fan_out: self.features },
+            learnable: true,
+        }];
+        if self.bias {
+            let init = Init::Constant(0.0);
+            weights.push(WeightDecl { role: "bias", shape: [self.features].into(), init, learnable: true });
+        }
+        weights
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let fan_in = inputs[0].shape()[1];
+        let mut out = fill_rows(output, |n, row| {
+            let x = &inputs[0].data()[n * fan_in..][..fan_in];
+            for (f, result) in row.iter_mut().enumerate() {
+                let mut sum = if self.bias { f64::from(weights[1].data()[f]) } else { 0.0 };
+                let w = &weights[0].data()[f * fan_in..][..fan_in];
+                for i in 0..fan_in {
+                    sum += f64::from(x[i]) * f64::from(w[i]);
+                }
+                *result = sum as f32;
+            }
+        });
+        epilogue::apply(&self.epilogue, &mut out, &inputs[1..]);
+        out
+    }
+
+    fn macs(&self, inputs: &[&Shape], _: &Shape) -> u64 {
+        inputs[0].elements() as u64 * self.features as u64
+    }
+}

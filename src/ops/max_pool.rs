@@ -1,0 +1,138 @@
+//! Maximum over a sliding window.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Args, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, Window, image_shape, window_output};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, H', W']`, the maximum of each window. Padding never wins.
+    pub struct MaxPool {
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        /// Top, left, bottom, right.
+        pad: [usize; 4] = [0; 4],
+        dilation: [usize; 2] = [1, 1],
+        /// Round the output's size up, as Caffe does, rather than down.
+        ceil: bool = false,
+    }
+}
+
+/// Stride of a pooling layer: the kernel's size where the call gives none.
+pub(super) fn stride_or_kernel(args: &Args) -> [usize; 2] {
+    args.size2(if args.has("stride") { "stride" } else { "kernel" })
+}
+
+/// Geometry that the pooling ops share.
+pub(super) struct Pooling {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub pad: [usize; 4],
+    pub dilation: [usize; 2],
+    pub ceil: bool,
+}
+
+impl Pooling {
+    /// Output shape; every window holds at least one input pixel.
+    pub fn infer(&self, inputs: &[&Shape], what: &str) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, what)?;
+        Ok([n, c, self.output(0, h)?, self.output(1, w)?].into())
+    }
+
+    fn output(&self, axis: usize, input: usize) -> Result<usize, ShapeError> {
+        let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
+        let (before, after) = (self.pad[axis], self.pad[axis + 2]);
+        let name = ["height", "width"][axis];
+        // Rounding up lets the last window hang over the end by up to a step.
+        let overhang = if self.ceil { stride - 1 } else { 0 };
+        let reach = after.checked_add(overhang).ok_or_else(|| ShapeError::new("the padding overflows").param("pad"))?;
+        let output = window_output(name, input, kernel, stride, dilation, (before, reach))?;
+        let extent = (kernel - 1) * dilation + 1;
+        if before.max(after) >= extent {
+            return Err(ShapeError::new(format!(
+                "padding {} is not below the window's {name} {extent}: a window would hold no pixel",
+                before.max(after)
+            ))
+            .param("pad"));
+        }
+        if dilation > input && before.max(after) > 0 {
+            return Err(ShapeError::new(format!("the taps of a window could all miss the input's {name} {input}"))
+                .param("dilation"));
+        }
+        // A last window that would start beyond the input, in the padding, is dropped.
+        Ok(if self.ceil && (output - 1) * stride >= input + before { output - 1 } else { output })
+    }
+
+    pub fn window(&self) -> Window {
+        let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
+        Window { extent, stride: self.stride, upscale: [1.0, 1.0] }
+    }
+}
+
+impl MaxPool {
+    fn geometry(&self) -> Pooling {
+        let &MaxPool { kernel, stride, pad, dilation, ceil } = self;
+        Pooling { kernel, stride, pad, dilation, ceil }
+    }
+}
+
+impl Operation for MaxPool {
+    const NAME: &'static str = "max_pool";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "max_pool",
+        doc: "maximum of each window",
+        arity: Arity::Unary,
+        params: &[
+            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+            param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
+            param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
+            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+            param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
+        ],
+        build: |a| {
+            Ok(MaxPool {
+                kernel: a.size2("kernel"),
+                stride: stride_or_kernel(a),
+                pad: a.pad("pad"),
+                dilation: a.size2("dilation"),
+                ceil: a.bool("ceil"),
+            }
+            .into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        self.geometry().infer(inputs, "max_pool")
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, _, ow] = output.nchw().expect("checked by the shape rule");
+        let [_, _, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            for (i, result) in plane.iter_mut().enumerate() {
+                let (oy, ox) = (i / ow, i % ow);
+                let mut largest = f32::NEG_INFINITY;
+                for ky in 0..self.kernel[0] {
+                    for kx in 0..self.kernel[1] {
+                        let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.pad[0]);
+                        let x_at = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.pad[1]);
+                        if y < h && x_at < w {
+                            let v = x[y * w + x_at];
+                            // A NaN stays, as in PyTorch.
+                            if v > largest || v.is_nan() {
+                                largest = v;
+                            }
+                        }
+                    }
+                }
+                *result = largest;
+            }
+        })
+    }
+
+    fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
+        Some(self.geometry().window())
+    }
+}

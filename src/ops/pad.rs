@@ -1,0 +1,98 @@
+//! A border around images.
+
+use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// Where the pixels of a border come from.
+    pub enum PadMode {
+        /// One value everywhere.
+        Constant = "constant",
+        /// The image mirrored at its edge pixel, which is not repeated.
+        Reflect = "reflect",
+        /// The nearest pixel of the image.
+        Edge = "edge",
+    }
+}
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, top + H + bottom, left + W + right]`.
+    pub struct Pad {
+        /// Top, left, bottom, right.
+        pads: [usize; 4],
+        mode: PadMode = PadMode::Constant,
+        /// Of the constant mode.
+        value: f32 = 0.0,
+    }
+}
+
+impl Pad {
+    /// The input row or column that padded position `at` shows; `None` where the constant stands.
+    pub fn source(mode: PadMode, at: usize, before: usize, size: usize) -> Option<usize> {
+        let last = size - 1;
+        match mode {
+            _ if (before..before + size).contains(&at) => Some(at - before),
+            PadMode::Constant => None,
+            PadMode::Edge => Some(if at < before { 0 } else { last }),
+            PadMode::Reflect => Some(if at < before { before - at } else { last - (at - before - last) }),
+        }
+    }
+}
+
+impl Operation for Pad {
+    const NAME: &'static str = "pad";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "pad",
+        doc: "adds a border to images",
+        arity: Arity::Unary,
+        params: &[
+            param("pads", ParamType::Pad, Preset::Required, "n, (v, h) or (top, left, bottom, right)"),
+            param("mode", ParamType::Str, Preset::Str("constant"), "constant, reflect or edge"),
+            param("value", ParamType::Float, Preset::Float(0.0), "of the constant border"),
+        ],
+        build: |a| {
+            let mode = PadMode::parse(a.str("mode")).ok_or_else(|| LayerError {
+                param: "mode",
+                message: format!("no border mode `{}`: constant, reflect or edge", a.str("mode")),
+            })?;
+            Ok(Pad { pads: a.pad("pads"), mode, value: a.float("value") }.into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, "pad")?;
+        let [top, left, bottom, right] = self.pads;
+        let sides = [("height", h, top.max(bottom)), ("width", w, left.max(right))];
+        for (name, size, pad) in sides {
+            if self.mode == PadMode::Reflect && pad >= size {
+                return Err(ShapeError::new(format!("a reflected border of {pad} needs a {name} above {pad}, not {size}"))
+                    .param("pads")
+                    .operand(0));
+            }
+        }
+        let sum = |before: usize, size: usize, after: usize| {
+            let sum = size.checked_add(before).and_then(|s| s.checked_add(after));
+            sum.ok_or_else(|| ShapeError::new("the padded size overflows").param("pads"))
+        };
+        Ok([n, c, sum(top, h, bottom)?, sum(left, w, right)?].into())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        let ow = output[3];
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            for (i, result) in plane.iter_mut().enumerate() {
+                let row = Pad::source(self.mode, i / ow, self.pads[0], h);
+                let column = Pad::source(self.mode, i % ow, self.pads[1], w);
+                *result = match (row, column) {
+                    (Some(y), Some(x_at)) => x[y * w + x_at],
+                    _ => self.value,
+                };
+            }
+        })
+    }
+}

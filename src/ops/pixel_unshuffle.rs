@@ -1,0 +1,45 @@
+//! Pixels to channels, the inverse of [`PixelShuffle`](super::PixelShuffle).
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::{element, fill_elements};
+use super::{Operation, ShapeError, Window, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `[N, C, H·f, W·f] → [N, C·f², H, W]`: the pixels `(y·f + dy, x·f + dx)` of channel c become
+    /// channel `(c·f + dy)·f + dx`.
+    pub struct PixelUnshuffle { factor: usize }
+}
+
+impl Operation for PixelUnshuffle {
+    const NAME: &'static str = "pixel_unshuffle";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "pixel_unshuffle",
+        doc: "pixels to channels: [N, C, H * f, W * f] to [N, C * f * f, H, W]",
+        arity: Arity::Unary,
+        params: &[param("factor", ParamType::Size, Preset::Required, "f, of height and width")],
+        build: |a| Ok(PixelUnshuffle { factor: a.size("factor") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, "pixel_unshuffle")?;
+        let f = self.factor;
+        if h % f != 0 || w % f != 0 {
+            return Err(ShapeError::new(format!("{f} does not divide the image's {h}x{w}")).param("factor").operand(0));
+        }
+        Ok([n, c.saturating_mul(f).saturating_mul(f), h / f, w / f].into())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let f = self.factor;
+        fill_elements(output, |i| {
+            let (channel, dy, dx) = (i[1] / (f * f), i[1] / f % f, i[1] % f);
+            element(inputs[0], &[i[0], channel, i[2] * f + dy, i[3] * f + dx])
+        })
+    }
+
+    fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
+        Some(Window { extent: [self.factor; 2], stride: [self.factor; 2], upscale: [1.0, 1.0] })
+    }
+}

@@ -1,0 +1,47 @@
+//! Loops over the parts of an output that evaluation may compute in any order: threads share
+//! whole planes or rows, the arithmetic inside one stays sequential, so results never depend on
+//! the number of threads.
+
+use rayon::prelude::*;
+
+use crate::tensor::{Shape, Tensor};
+
+/// Fills `[N, C, …]` plane by plane: `f(n, c, plane)`, the plane being all that follows axis 1.
+pub(super) fn fill_planes(shape: &Shape, f: impl Fn(usize, usize, &mut [f32]) + Sync) -> Tensor {
+    let channels = shape[1];
+    let mut out = Tensor::zeros(shape.clone());
+    let size = shape.dims()[2..].iter().product();
+    out.data_mut().par_chunks_mut(size).enumerate().for_each(|(i, plane)| f(i / channels, i % channels, plane));
+    out
+}
+
+/// Fills a value row by row: `f(n, row)`, the row being all that follows axis 0.
+pub(super) fn fill_rows(shape: &Shape, f: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
+    let mut out = Tensor::zeros(shape.clone());
+    let size = shape.dims()[1..].iter().product();
+    out.data_mut().par_chunks_mut(size).enumerate().for_each(|(n, row)| f(n, row));
+    out
+}
+
+/// Fills a value element by element: `f(index)`, the index having one number an axis.
+pub(super) fn fill_elements(shape: &Shape, f: impl Fn(&[usize]) -> f32) -> Tensor {
+    let mut out = Tensor::zeros(shape.clone());
+    let mut index = vec![0; shape.rank()];
+    for v in out.data_mut() {
+        *v = f(&index);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    out
+}
+
+/// The element of `tensor` at `index`, row-major.
+pub(super) fn element(tensor: &Tensor, index: &[usize]) -> f32 {
+    let at = index.iter().zip(tensor.shape().dims()).fold(0, |at, (i, d)| at * d + i);
+    tensor.data()[at]
+}

@@ -1,0 +1,47 @@
+//! Parametric relu: a learned slope for negative values (He et al. 2015, arXiv:1502.01852).
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// x where x ≥ 0, else `weight · x`, the weight being `[C]` or, unless `per_channel`, `[1]`.
+    /// Shape unchanged.
+    pub struct PRelu {
+        per_channel: bool = true,
+    }
+}
+
+impl Operation for PRelu {
+    const NAME: &'static str = "prelu";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "prelu",
+        doc: "x where x >= 0, else weight * x with a learned weight",
+        arity: Arity::Unary,
+        params: &[param("per_channel", ParamType::Bool, Preset::Bool(true), "one weight a channel, or one for all")],
+        build: |a| Ok(PRelu { per_channel: a.bool("per_channel") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        channels_of(inputs, "prelu")?;
+        Ok(inputs[0].clone())
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let slopes = if self.per_channel { inputs[0][1] } else { 1 };
+        vec![WeightDecl { role: "weight", shape: [slopes].into(), init: Init::Constant(0.25), learnable: true }]
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let channels = output[1];
+        fill_planes(output, |n, c, plane| {
+            let start = (n * channels + c) * plane.len();
+            let slope = f64::from(weights[0].data()[if self.per_channel { c } else { 0 }]);
+            for (y, &x) in plane.iter_mut().zip(&inputs[0].data()[start..]) {
+                *y = if x < 0.0 { (f64::from(x) * slope) as f32 } else { x };
+            }
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Mean, maximum or sum over axes.
+
+use super::attributes::{attribute_enum, attributes};
+use super::layer::{Arity, Args, Layer, LayerError, ParamType, Preset, param};
+use super::planes::{element, fill_elements};
+use super::{Op, Operation, ShapeError, check_axis};
+use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// What a [`Reduce`] computes.
+    pub enum ReduceKind { Mean = "mean", Max = "max", Sum = "sum" }
+}
+
+attributes! {
+    /// Reduces `axes`; they keep size 1 where `keepdims` is set and vanish otherwise.
+    pub struct Reduce {
+        kind: ReduceKind,
+        axes: Vec<usize>,
+        keepdims: bool = true,
+    }
+}
+
+const fn layer(name: &'static str, doc: &'static str, build: fn(&Args) -> Result<Op, LayerError>) -> Layer {
+    const PARAMS: &[super::layer::Param] = &[
+        param("axes", ParamType::Ints, Preset::Required, "axes to reduce: [2, 3] are height and width"),
+        param("keepdims", ParamType::Bool, Preset::Bool(true), "reduced axes stay, with size 1"),
+    ];
+    Layer { name, doc, arity: Arity::Unary, params: PARAMS, build }
+}
+
+fn of(kind: ReduceKind, a: &Args) -> Result<Op, LayerError> {
+    let axes: Option<Vec<usize>> = a.ints("axes").into_iter().map(|i| i.try_into().ok()).collect();
+    let axes = axes.ok_or(LayerError { param: "axes", message: "an axis cannot be negative".into() })?;
+    Ok(Reduce { kind, axes, keepdims: a.bool("keepdims") }.into())
+}
+
+impl Operation for Reduce {
+    const NAME: &'static str = "reduce";
+    const LAYERS: &'static [Layer] = &[
+        layer("reduce_mean", "mean over axes", |a| of(ReduceKind::Mean, a)),
+        layer("reduce_max", "maximum over axes", |a| of(ReduceKind::Max, a)),
+        layer("reduce_sum", "sum over axes", |a| of(ReduceKind::Sum, a)),
+    ];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        for (i, &axis) in self.axes.iter().enumerate() {
+            check_axis(axis, inputs[0]).map_err(|e| ShapeError { param: Some("axes"), ..e })?;
+            if self.axes[..i].contains(&axis) {
+                return Err(ShapeError::new(format!("axis {axis} is named twice")).param("axes"));
+            }
+        }
+        let kept = (0..inputs[0].rank()).filter(|axis| self.keepdims || !self.axes.contains(axis));
+        let size = |axis| if self.axes.contains(&axis) { 1 } else { inputs[0][axis] };
+        Ok(Shape::new(kept.map(size).collect::<Vec<_>>()))
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let x = inputs[0];
+        let reduced = Shape::new(self.axes.iter().map(|&axis| x.shape()[axis]).collect::<Vec<_>>());
+        let kept: Vec<usize> = (0..x.shape().rank()).filter(|axis| self.keepdims || !self.axes.contains(axis)).collect();
+        fill_elements(output, |index| {
+            let mut from = vec![0; x.shape().rank()];
+            kept.iter().zip(index).for_each(|(&axis, &i)| from[axis] = i);
+            // One pass over the reduced axes; their elements, in order.
+            let values = fill_elements(&reduced, |inner| {
+                let mut from = from.clone();
+                self.axes.iter().zip(inner).for_each(|(&axis, &i)| from[axis] = i);
+                element(x, &from)
+            });
+            let values = values.data();
+            let sum = || values.iter().map(|&v| f64::from(v)).sum::<f64>();
+            match self.kind {
+                ReduceKind::Sum => sum() as f32,
+                ReduceKind::Mean => (sum() / values.len() as f64) as f32,
+                ReduceKind::Max => values.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a }),
+            }
+        })
+    }
+}

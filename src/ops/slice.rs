@@ -1,0 +1,61 @@
+//! A part of a value along one axis.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::{element, fill_elements};
+use super::{Operation, ShapeError, check_axis};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// Elements `start, start + step, …` below `end` of `axis`; other axes whole.
+    pub struct Slice {
+        axis: usize = 1,
+        start: usize,
+        end: usize,
+        step: usize = 1,
+    }
+}
+
+impl Operation for Slice {
+    const NAME: &'static str = "slice";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "slice",
+        doc: "elements start, start + step, ... below end of one axis",
+        arity: Arity::Unary,
+        params: &[
+            param("start", ParamType::Count, Preset::Required, "first element"),
+            param("end", ParamType::Count, Preset::Required, "one past the last element"),
+            param("step", ParamType::Size, Preset::Int(1), "distance of the elements"),
+            param("axis", ParamType::Count, Preset::Int(1), "axis; 1 is the channels"),
+        ],
+        build: |a| {
+            Ok(Slice { axis: a.size("axis"), start: a.size("start"), end: a.size("end"), step: a.size("step") }.into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        check_axis(self.axis, inputs[0])?;
+        let size = inputs[0][self.axis];
+        if self.end > size {
+            return Err(ShapeError::new(format!("end {} is beyond the {size} elements of axis {}", self.end, self.axis))
+                .param("end")
+                .operand(0));
+        }
+        if self.start >= self.end {
+            return Err(
+                ShapeError::new(format!("slice {}..{} holds nothing", self.start, self.end)).param("start")
+            );
+        }
+        let mut dims = inputs[0].dims().to_vec();
+        dims[self.axis] = (self.end - self.start).div_ceil(self.step);
+        Ok(Shape::new(dims))
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        fill_elements(output, |index| {
+            let mut from = index.to_vec();
+            from[self.axis] = self.start + index[self.axis] * self.step;
+            element(inputs[0], &from)
+        })
+    }
+}

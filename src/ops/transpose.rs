@@ -1,0 +1,51 @@
+//! Permutation of axes.
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::planes::{element, fill_elements};
+use super::{Operation, ShapeError};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// Axis i of the result is axis `perm[i]` of the operand.
+    pub struct Transpose { perm: Vec<usize> }
+}
+
+impl Operation for Transpose {
+    const NAME: &'static str = "transpose";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "transpose",
+        doc: "axis i of the result is axis perm[i] of the value",
+        arity: Arity::Unary,
+        params: &[param("perm", ParamType::Ints, Preset::Required, "a permutation of the axes: [0, 2, 3, 1]")],
+        build: |a| {
+            let perm: Option<Vec<usize>> = a.ints("perm").into_iter().map(|i| i.try_into().ok()).collect();
+            let perm = perm.ok_or(LayerError { param: "perm", message: "an axis cannot be negative".into() })?;
+            Ok(Transpose { perm }.into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let mut sorted = self.perm.clone();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..inputs[0].rank()) {
+            return Err(ShapeError::new(format!(
+                "{:?} is not a permutation of the {} axes of {}",
+                self.perm,
+                inputs[0].rank(),
+                inputs[0]
+            ))
+            .param("perm")
+            .operand(0));
+        }
+        Ok(Shape::new(self.perm.iter().map(|&axis| inputs[0][axis]).collect::<Vec<_>>()))
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        fill_elements(output, |index| {
+            let mut from = vec![0; index.len()];
+            self.perm.iter().zip(index).for_each(|(&axis, &i)| from[axis] = i);
+            element(inputs[0], &from)
+        })
+    }
+}

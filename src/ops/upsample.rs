@@ -1,0 +1,146 @@
+//! Resizing of images: nearest neighbour or bilinear.
+
+use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::planes::fill_planes;
+use super::{Operation, ShapeError, Window, image_shape};
+use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// How a pixel between pixels gets its value.
+    pub enum Interpolation { Nearest = "nearest", Bilinear = "bilinear" }
+}
+
+/// The size that images are brought to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// ⌊size · factor⌋, height and width.
+    Scale([f32; 2]),
+    Size([usize; 2]),
+}
+
+impl AttributeValue for Target {
+    fn print(&self) -> String {
+        match self {
+            Target::Scale([h, w]) => format!("scale({h:?},{w:?})"),
+            Target::Size([h, w]) => format!("size({h},{w})"),
+        }
+    }
+    fn parse(text: &str) -> Option<Self> {
+        let (name, arguments) = text.strip_suffix(')')?.split_once('(')?;
+        let (h, w) = arguments.split_once(',')?;
+        match name {
+            "scale" => Some(Target::Scale([h.parse().ok()?, w.parse().ok()?])),
+            "size" => Some(Target::Size([h.parse().ok()?, w.parse().ok()?])),
+            _ => None,
+        }
+    }
+}
+
+attributes! {
+    /// `[N, C, H, W] → [N, C, H', W']`, as PyTorch's `interpolate`: nearest takes input pixel
+    /// `⌊i / factor⌋`; bilinear places pixel centres at half-integers, or, with `align_corners`,
+    /// makes the corner pixels' centres coincide.
+    pub struct Upsample {
+        to: Target,
+        mode: Interpolation = Interpolation::Nearest,
+        align_corners: bool = false,
+    }
+}
+
+impl Upsample {
+    /// Input pixels per output pixel along an axis, without `align_corners`.
+    fn step(&self, axis: usize, input: usize, output: usize) -> f64 {
+        match self.to {
+            Target::Scale(factor) => 1.0 / f64::from(factor[axis]),
+            Target::Size(_) => input as f64 / output as f64,
+        }
+    }
+
+    /// The two input pixels that output pixel `i` of an axis mixes, and the second one's share.
+    pub fn source(&self, axis: usize, i: usize, input: usize, output: usize) -> (usize, usize, f64) {
+        let last = input - 1;
+        let step = self.step(axis, input, output);
+        let position = match self.mode {
+            Interpolation::Nearest => {
+                let nearest = ((i as f64 * step).floor() as usize).min(last);
+                return (nearest, nearest, 0.0);
+            }
+            Interpolation::Bilinear if self.align_corners && output > 1 => {
+                i as f64 * last as f64 / (output - 1) as f64
+            }
+            Interpolation::Bilinear if self.align_corners => 0.0,
+            Interpolation::Bilinear => ((i as f64 + 0.5) * step - 0.5).max(0.0),
+        };
+        let first = (position.floor() as usize).min(last);
+        (first, (first + 1).min(last), position - first as f64)
+    }
+}
+
+impl Operation for Upsample {
+    const NAME: &'static str = "upsample";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "upsample",
+        doc: "resizes images by a factor or to a size",
+        arity: Arity::Unary,
+        params: &[
+            param("scale", ParamType::Float, Preset::Absent, "factor of height and width"),
+            param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
+            param("mode", ParamType::Str, Preset::Str("nearest"), "nearest or bilinear"),
+            param("align_corners", ParamType::Bool, Preset::Bool(false), "bilinear: corner pixels coincide"),
+        ],
+        build: |a| {
+            let error = |param, message: String| LayerError { param, message };
+            let to = match (a.has("scale"), a.has("size")) {
+                (true, false) => Target::Scale([a.float("scale"); 2]),
+                (false, true) => Target::Size(a.size2("size")),
+                (true, true) => return Err(error("size", "give either `scale` or `size`, not both".into())),
+                (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
+            };
+            let mode = Interpolation::parse(a.str("mode"))
+                .ok_or_else(|| error("mode", format!("no mode `{}`: nearest or bilinear", a.str("mode"))))?;
+            let align_corners = a.bool("align_corners");
+            if align_corners && mode == Interpolation::Nearest {
+                return Err(error("align_corners", "align_corners applies to the bilinear mode only".into()));
+            }
+            Ok(Upsample { to, mode, align_corners }.into())
+        },
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        let [n, c, h, w] = image_shape(inputs, 0, "upsample")?;
+        let [oh, ow] = match self.to {
+            Target::Size(size) => size,
+            Target::Scale(factor) => {
+                if factor.iter().any(|f| !f.is_finite() || *f <= 0.0) {
+                    return Err(ShapeError::new("the factor must be positive and finite").param("scale"));
+                }
+                // `as` saturates: an absurd size is refused as too large.
+                [(h as f64 * f64::from(factor[0])) as usize, (w as f64 * f64::from(factor[1])) as usize]
+            }
+        };
+        Ok([n, c, oh, ow].into())
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
+        let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
+        let (oh, ow) = (output[2], output[3]);
+        fill_planes(output, |n, c, plane| {
+            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+            let at = |y: usize, x_at: usize| f64::from(x[y * w + x_at]);
+            for (i, result) in plane.iter_mut().enumerate() {
+                let (y0, y1, dy) = self.source(0, i / ow, h, oh);
+                let (x0, x1, dx) = self.source(1, i % ow, w, ow);
+                let upper = at(y0, x0) * (1.0 - dx) + at(y0, x1) * dx;
+                let lower = at(y1, x0) * (1.0 - dx) + at(y1, x1) * dx;
+                *result = (upper * (1.0 - dy) + lower * dy) as f32;
+            }
+        })
+    }
+
+    fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> {
+        let taps = if self.mode == Interpolation::Nearest { 1 } else { 2 };
+        let upscale = [2, 3].map(|axis| output[axis] as f64 / inputs[0][axis] as f64);
+        Some(Window { extent: [taps; 2], stride: [1, 1], upscale })
+    }
+}
