@@ -17,7 +17,7 @@ mod builder;
 mod function;
 // mod print;
 // mod verify;
-// pub mod x86;
+pub mod x86;
 
 pub use builder::Builder;
 pub use function::*;

@@ -1,0 +1,162 @@
+//! Register allocation: one register for each variable's whole life, by linear scan.
+//!
+//! Live ranges are intervals in text order. A variable that is defined before a loop and occurs in
+//! it lives to the loop's end, because the next iteration may read it; one that is first set inside
+//! a loop dies at its last occurrence (the verifier has it set before it is read).
+
+use super::super::{Function, Inst, Operand};
+use super::Error;
+
+/// Integer registers in the order in which they are given out: parameters' own first.
+pub const INT_REGISTERS: usize = 14;
+/// Parameters that arrive in registers.
+pub const REGISTER_PARAMETERS: usize = 6;
+
+/// Register numbers by variable: integers index `emit::INTS`, vectors are machine numbers.
+#[derive(Debug)]
+pub struct Registers {
+    pub ints: Vec<u8>,
+    pub vectors: Vec<u8>,
+    /// How many integer registers are in use at most; tells which to save.
+    pub used_ints: Vec<bool>,
+}
+
+/// First and last position of a variable. Reads happen at even, writes at odd half-positions, so
+/// that an instruction's result may take the register of an operand that dies there.
+#[derive(Clone, Copy, Debug)]
+struct Interval {
+    first: usize,
+    last: usize,
+}
+
+struct Scan {
+    position: usize,
+    ints: Vec<Option<Interval>>,
+    vectors: Vec<Option<Interval>>,
+}
+
+impl Scan {
+    fn touch(slot: &mut Option<Interval>, at: usize) {
+        match slot {
+            None => *slot = Some(Interval { first: at, last: at }),
+            Some(i) => i.last = i.last.max(at),
+        }
+    }
+
+    fn block(&mut self, body: &[Inst]) {
+        for inst in body {
+            self.position += 1;
+            let (read, write) = (2 * self.position, 2 * self.position + 1);
+            // An instruction that becomes several may write its result before its last read.
+            let read = if becomes_several(inst) { write } else { read };
+            let uses = inst.uses();
+            uses.int_reads.iter().for_each(|v| Self::touch(&mut self.ints[v.0 as usize], read));
+            uses.reads.iter().for_each(|v| Self::touch(&mut self.vectors[v.0 as usize], read));
+            uses.int_writes.iter().for_each(|v| Self::touch(&mut self.ints[v.0 as usize], write));
+            uses.writes.iter().for_each(|v| Self::touch(&mut self.vectors[v.0 as usize], write));
+            match inst {
+                Inst::Loop { counter, start, end, body, .. } => self.loop_body(counter.0, start, end, body),
+                Inst::If { then, otherwise, .. } => {
+                    self.block(then);
+                    self.block(otherwise);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn loop_body(&mut self, counter: u32, _start: &Operand, end: &Operand, body: &[Inst]) {
+        let header = 2 * self.position + 1;
+        let before = (self.ints.clone(), self.vectors.clone());
+        self.block(body);
+        self.position += 1;
+        let exit = 2 * self.position + 1;
+        Self::touch(&mut self.ints[counter as usize], exit);
+        if let Operand::Var(end) = end {
+            Self::touch(&mut self.ints[end.0 as usize], exit);
+        }
+        let extend = |now: &mut Vec<Option<Interval>>, before: &[Option<Interval>]| {
+            for (slot, old) in now.iter_mut().zip(before) {
+                if let (Some(i), Some(_)) = (slot, old)
+                    && i.first <= header
+                    && i.last > header
+                {
+                    i.last = i.last.max(exit);
+                }
+            }
+        };
+        extend(&mut self.ints, &before.0);
+        extend(&mut self.vectors, &before.1);
+    }
+}
+
+fn becomes_several(inst: &Inst) -> bool {
+    match inst {
+        Inst::IntBinary { dst, a, .. } => dst != a,
+        Inst::Select { .. } | Inst::Reduce { .. } | Inst::Gather { .. } | Inst::Scatter { .. } => true,
+        Inst::Loop { .. } | Inst::If { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether the function needs a scratch vector register of the back end.
+pub fn needs_scratch(function: &Function) -> bool {
+    function.unit.lanes == 8 || any(&function.body, &|i| matches!(i, Inst::Gather { .. } | Inst::Scatter { .. }))
+}
+
+fn any(body: &[Inst], test: &impl Fn(&Inst) -> bool) -> bool {
+    body.iter().any(|inst| {
+        test(inst)
+            || match inst {
+                Inst::Loop { body, .. } => any(body, test),
+                Inst::If { then, otherwise, .. } => any(then, test) || any(otherwise, test),
+                _ => false,
+            }
+    })
+}
+
+pub fn allocate(function: &Function) -> Result<Registers, Error> {
+    let mut scan =
+        Scan { position: 0, ints: vec![None; function.ints as usize], vectors: vec![None; function.vectors as usize] };
+    for p in &function.parameters {
+        Scan::touch(&mut scan.ints[p.0 as usize], 0);
+    }
+    scan.block(&function.body);
+
+    let machine = if function.unit.lanes == 16 { 32 } else { 16 };
+    let available = machine - usize::from(needs_scratch(function));
+    let spill =
+        |class, available| move |needed| Error::Spill { function: function.name.clone(), class, needed, available };
+    let vectors = linear_scan(&scan.vectors, available, 0).map_err(spill("vector", available))?;
+    let fixed = function.parameters.len().min(REGISTER_PARAMETERS);
+    let ints = linear_scan(&scan.ints, INT_REGISTERS, fixed).map_err(spill("integer", INT_REGISTERS))?;
+    let mut used_ints = vec![false; INT_REGISTERS];
+    ints.iter().for_each(|&r| used_ints[r as usize] = true);
+    Ok(Registers { ints, vectors, used_ints })
+}
+
+/// The first `fixed` variables get the registers of their own numbers. `Err` tells how many
+/// registers would be needed at once.
+fn linear_scan(intervals: &[Option<Interval>], available: usize, fixed: usize) -> Result<Vec<u8>, usize> {
+    let mut by_start: Vec<usize> = (0..intervals.len()).filter(|&v| intervals[v].is_some()).collect();
+    by_start.sort_by_key(|&v| (intervals[v].map(|i| i.first), v));
+    let mut assigned = vec![0u8; intervals.len()];
+    // The last position at which each register is taken.
+    let mut busy: Vec<Option<usize>> = vec![None; available];
+    for v in by_start {
+        let interval = intervals[v].expect("filtered above");
+        let free = |r: &usize| busy[*r].is_none_or(|last| last < interval.first);
+        let register = if v < fixed { Some(v) } else { (0..available).find(free) };
+        let Some(r) = register else {
+            return Err(pressure(intervals));
+        };
+        assigned[v] = r as u8;
+        busy[r] = Some(interval.last);
+    }
+    Ok(assigned)
+}
+
+fn pressure(intervals: &[Option<Interval>]) -> usize {
+    let live_at = |p: usize| intervals.iter().flatten().filter(|i| i.first <= p && p <= i.last).count();
+    intervals.iter().flatten().map(|i| live_at(i.first)).max().unwrap_or(0)
+}
