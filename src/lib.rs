@@ -14,17 +14,34 @@
 //! Each arrow is one folder; dependencies point from right to left in that picture and never back.
 //! `docs/ARCHITECTURE.md` tells what each folder may know of the others.
 
+//!
+//! Features: `compile` is the compiler, `images` reads picture files, `cli` is the command line and
+//! implies both. Without any, the crate opens and runs compiled models and depends on little.
+
 pub mod artifact;
-pub mod codegen;
-pub mod diagnostic;
-pub mod elaborate;
-pub mod interpreter;
-pub mod ir;
-pub mod ops;
-pub mod passes;
-pub mod plan;
+pub mod preprocess;
 pub mod runtime;
-pub mod syntax;
-pub mod target;
 pub mod tensor;
+
+#[cfg(feature = "compile")]
+pub mod codegen;
+#[cfg(feature = "compile")]
+pub mod diagnostic;
+#[cfg(feature = "compile")]
+pub mod elaborate;
+#[cfg(feature = "compile")]
+pub mod interpreter;
+#[cfg(feature = "compile")]
+pub mod ir;
+#[cfg(feature = "compile")]
+pub mod ops;
+#[cfg(feature = "compile")]
+pub mod passes;
+#[cfg(feature = "compile")]
+pub mod plan;
+#[cfg(feature = "compile")]
+pub mod syntax;
+#[cfg(feature = "compile")]
+pub mod target;
+#[cfg(feature = "compile")]
 pub mod weights;

@@ -16,6 +16,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Weights;
+
 /// Index into the frame of base pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Slot {
@@ -78,9 +80,9 @@ pub struct Step {
     pub weights: Option<WeightRange>,
 }
 
-/// A compiled model. `code` and `weights` are separate sections so that a file can map them with
-/// their own protection.
-pub struct Image {
+/// What the runtime must know of a compiled model besides its code and weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
     pub name: String,
     /// CPU features that the code needs, by their Rust target-feature names: `avx512f`, `fma`.
     pub features: Vec<String>,
@@ -92,16 +94,19 @@ pub struct Image {
     pub arena_lower_bound: u64,
     /// Per thread.
     pub scratch_bytes: u64,
+}
+
+/// A compiled model. `code` and `weights` are separate sections so that a file can map them with
+/// their own protection.
+pub struct Image {
+    pub manifest: Manifest,
     pub code: Vec<u8>,
     /// Packed weights, 64-byte aligned within the section.
     pub weights: Weights,
 }
 
-/// The packed weights section, written once in parallel by the packers.
-pub struct Weights(pub memmap2::MmapMut);
-
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Image").field("name", &self.name).field("steps", &self.steps).finish_non_exhaustive()
+        f.debug_struct("Image").field("manifest", &self.manifest).finish_non_exhaustive()
     }
 }

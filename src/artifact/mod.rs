@@ -4,5 +4,7 @@
 //! folder knows neither the compiler nor the thread pool.
 
 mod image;
+mod weights;
 
-pub use image::{Algorithm, Image, Port, Slot, Step, WeightRange};
+pub use image::{Algorithm, Image, Manifest, Port, Slot, Step, WeightRange};
+pub use weights::{Destination, Weights};

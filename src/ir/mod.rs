@@ -9,7 +9,6 @@
 //! knows neither syntax nor passes nor targets.
 
 mod graph;
-pub mod preprocess;
 
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
-pub use preprocess::Preprocess;
+pub use crate::preprocess::{self, Preprocess};

@@ -1,7 +1,9 @@
 //! How an image file becomes the input of a network. Data only: `netc::image` carries it out.
 
+use serde::{Deserialize, Serialize};
+
 /// Steps in the order in which they apply: resize, center crop, scale, mean and std.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Preprocess {
     pub resize: Option<Resize>,
     /// Height and width of the central part that is kept.
@@ -18,7 +20,7 @@ pub struct Preprocess {
 }
 
 /// Bilinear with antialiasing, as PIL and torchvision resize.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resize {
     /// The shorter side gets this length; the other keeps the aspect.
     ShorterSide(usize),
@@ -27,7 +29,7 @@ pub enum Resize {
 }
 
 /// Order of the colour channels that the network expects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Color {
     #[default]
     Rgb,

@@ -1,0 +1,88 @@
+//! The packed weights of a model under construction, and where they are put.
+//!
+//! The packers write into memory that is either anonymous or a part of the file to be, so that a
+//! model of half a gigabyte exists once. This module does not know what the bytes mean.
+
+#![allow(unsafe_code)] // Mapping a file is unsafe: somebody else could change it.
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{MmapMut, MmapOptions};
+
+/// Where a compilation puts its packed weights.
+#[derive(Debug)]
+pub enum Destination {
+    /// For a model that runs in this process.
+    Memory,
+    /// For a model that becomes a file: the weights section begins at `offset`.
+    File { file: File, offset: u64 },
+}
+
+impl Destination {
+    /// A region of `bytes` zeros, page-aligned, for the packers to fill.
+    ///
+    /// # Errors
+    /// Where the memory or the disk space is not to be had.
+    pub fn region(&self, bytes: usize) -> io::Result<Weights> {
+        // Mapping nothing is an error to the operating system, not to a model without weights.
+        let mapped = bytes.max(1);
+        let map = match self {
+            Destination::Memory => MmapMut::map_anon(mapped)?,
+            Destination::File { file, offset } => map_file(file, *offset, mapped)?,
+        };
+        Ok(Weights { map, bytes })
+    }
+}
+
+fn map_file(file: &File, offset: u64, bytes: usize) -> io::Result<MmapMut> {
+    reserve(file, offset + bytes as u64)?;
+    // SAFETY: the file is a temporary one of this process that nobody else has a reason to open.
+    unsafe { MmapOptions::new().offset(offset).len(bytes).map_mut(file) }
+}
+
+/// Gives the file its length with disk blocks behind it: a write into a hole of a mapped file on a
+/// full disk would end the process by a signal instead of an error.
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let length = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: a plain system call on a descriptor that `file` keeps open.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+        0 => Ok(()),
+        libc::EOPNOTSUPP | libc::EINVAL => file.set_len(bytes),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)
+}
+
+/// The packed weights section, written once (in parallel, if they like) by the packers. It
+/// dereferences to its bytes; the first is page-aligned.
+pub struct Weights {
+    map: MmapMut,
+    bytes: usize,
+}
+
+impl Weights {
+    /// Ends the writing.
+    pub(crate) fn freeze(self) -> io::Result<memmap2::Mmap> {
+        self.map.make_read_only()
+    }
+}
+
+impl std::ops::Deref for Weights {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.map[..self.bytes]
+    }
+}
+
+impl std::ops::DerefMut for Weights {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.map[..self.bytes]
+    }
+}
