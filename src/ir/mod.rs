@@ -10,5 +10,5 @@
 
 mod graph;
 
-pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
 pub use crate::preprocess::{self, Preprocess};
+pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
