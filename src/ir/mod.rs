@@ -9,6 +9,7 @@
 //! knows neither syntax nor passes nor targets.
 
 mod graph;
+pub mod stats;
 
 pub use crate::preprocess::{self, Preprocess};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};

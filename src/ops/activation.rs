@@ -257,6 +257,14 @@ impl Operation for Activate {
         plain("abs", "|x|", |_| of(Activation::Abs)),
     ];
 
+    fn layer_name(&self) -> &'static str {
+        match self.kind.parts().0 {
+            "scale" => "affine",
+            "gelu_tanh" => "gelu",
+            name => name,
+        }
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         Ok(inputs[0].clone())
     }

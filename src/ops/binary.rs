@@ -80,6 +80,10 @@ impl Operation for Binary {
         layer("min", "elementwise minimum of the flow and other values", |_| of(BinaryKind::Min)),
     ];
 
+    fn layer_name(&self) -> &'static str {
+        self.kind.name()
+    }
+
     fn operands(&self) -> (usize, usize) {
         let n = 2 + epilogue::extra_operands(&self.epilogue);
         (n, n)

@@ -35,6 +35,13 @@ impl Operation for GlobalPool {
         },
     ];
 
+    fn layer_name(&self) -> &'static str {
+        match self.kind {
+            PoolKind::Avg => "global_avg_pool",
+            PoolKind::Max => "global_max_pool",
+        }
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, _, _] = image_shape(inputs, 0, "global pooling")?;
         Ok([n, c, 1, 1].into())

@@ -103,6 +103,11 @@ pub trait Operation: Attributes {
     /// Names in the language; empty for ops that only passes make.
     const LAYERS: &'static [Layer];
 
+    /// The name of the layer that makes this op, or the op's own where none does.
+    fn layer_name(&self) -> &'static str {
+        Self::LAYERS.first().map_or(Self::NAME, |layer| layer.name)
+    }
+
     /// Smallest and largest number of value operands.
     fn operands(&self) -> (usize, usize) {
         (1, 1)
@@ -152,6 +157,8 @@ macro_rules! operations {
 
         impl Op {
             pub fn name(&self) -> &'static str { match self { $(Op::$ty(_) => $ty::NAME),* } }
+            /// See [`Operation::layer_name`].
+            pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
             /// See [`Operation::infer`].
             pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

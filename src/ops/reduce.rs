@@ -42,6 +42,14 @@ impl Operation for Reduce {
         layer("reduce_sum", "sum over axes", |a| of(ReduceKind::Sum, a)),
     ];
 
+    fn layer_name(&self) -> &'static str {
+        match self.kind {
+            ReduceKind::Mean => "reduce_mean",
+            ReduceKind::Max => "reduce_max",
+            ReduceKind::Sum => "reduce_sum",
+        }
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         for (i, &axis) in self.axes.iter().enumerate() {
             check_axis(axis, inputs[0]).map_err(|e| ShapeError { param: Some("axes"), ..e })?;

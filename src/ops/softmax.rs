@@ -27,6 +27,10 @@ impl Operation for Softmax {
         layer("log_softmax", "logarithm of softmax", |a| Ok(Softmax { axis: a.size("axis"), log: true }.into())),
     ];
 
+    fn layer_name(&self) -> &'static str {
+        if self.log { "log_softmax" } else { "softmax" }
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         check_axis(self.axis, inputs[0])?;
         Ok(inputs[0].clone())

@@ -1,0 +1,224 @@
+//! What a network costs: one row a node, and totals that `expect` and `netc stats` state.
+//!
+//! Only nodes count that an output needs; in the infer phase, that an output outside of the
+//! auxiliary heads needs, since the passes remove those. Nothing here depends on weight values.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Graph, NodeId, Phase};
+use crate::ops::{Op, Window};
+use crate::tensor::Shape;
+use crate::weights::WeightId;
+
+/// One operation's figures, for the whole batch.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub node: NodeId,
+    /// The layer's name in the language, such as `conv`, or the op's where it has none.
+    pub layer: &'static str,
+    pub label: Option<String>,
+    pub shape: Shape,
+    /// Learnable parameters.
+    pub params: u64,
+    /// Multiply-accumulates of convolutions and matrix products.
+    pub macs: u64,
+    /// Height and width of the input region that one element can depend on.
+    pub receptive_field: [u64; 2],
+}
+
+/// Sums over the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Learnable parameters; one that several nodes share counts once.
+    pub params: u64,
+    /// Multiply-accumulates, for the whole batch.
+    pub macs: u64,
+    /// Elements that convolutions and linear layers put out, for the whole batch (as Radosavovic
+    /// et al. 2020, arXiv:2003.13678, count activations).
+    pub activations: u64,
+    /// The largest receptive field of any node. Operations over whole images (global pooling,
+    /// flatten and linear) see everything and do not extend it.
+    pub receptive_field: [u64; 2],
+    /// Convolutions, transposed convolutions and linear layers.
+    pub layers: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// In topological order.
+    pub rows: Vec<Row>,
+    pub totals: Totals,
+    /// Size of the first input's first axis: divides MACs and activations to those of one image.
+    pub batch: u64,
+}
+
+/// The figures of a graph.
+pub fn stats(graph: &Graph) -> Stats {
+    let counted = counted_nodes(graph);
+    let fields = receptive_fields(graph);
+    let order = graph.order().into_iter().filter(|id| counted.contains(id));
+    let rows: Vec<Row> = order.filter_map(|id| row(graph, id, &fields)).collect();
+    let weights: BTreeSet<WeightId> = rows.iter().flat_map(|r| graph.node(r.node).weights.iter().copied()).collect();
+    let multiplying: Vec<&Row> = rows.iter().filter(|r| is_layer(graph, r.node)).collect();
+    let totals = Totals {
+        params: weights.into_iter().map(|w| parameters(graph, w)).sum(),
+        macs: rows.iter().map(|r| r.macs).sum(),
+        activations: multiplying.iter().map(|r| r.shape.elements() as u64).sum(),
+        receptive_field: [0, 1].map(|axis| rows.iter().map(|r| r.receptive_field[axis]).max().unwrap_or(1)),
+        layers: multiplying.len() as u64,
+    };
+    let batch = graph.inputs().first().and_then(|&i| graph.node(i).shape.dims().first().copied());
+    Stats { rows, totals, batch: batch.unwrap_or(1) as u64 }
+}
+
+fn counted_nodes(graph: &Graph) -> BTreeSet<NodeId> {
+    let counts = |aux: bool| !aux || graph.phase == Phase::Train;
+    let mut pending: Vec<NodeId> = graph.outputs.iter().filter(|o| counts(o.aux.is_some())).map(|o| o.node).collect();
+    let mut found = BTreeSet::new();
+    while let Some(id) = pending.pop() {
+        if found.insert(id) {
+            pending.extend(graph.operands(id));
+        }
+    }
+    found
+}
+
+fn row(graph: &Graph, id: NodeId, fields: &HashMap<NodeId, Field>) -> Option<Row> {
+    let node = graph.node(id);
+    let op = node.op()?;
+    Some(Row {
+        node: id,
+        layer: op.layer_name(),
+        label: node.name.clone(),
+        shape: node.shape.clone(),
+        params: node.weights.iter().map(|&w| parameters(graph, w)).sum(),
+        macs: graph.macs(id),
+        receptive_field: fields[&id].size.map(|s| s.ceil() as u64),
+    })
+}
+
+fn parameters(graph: &Graph, id: WeightId) -> u64 {
+    let weight = graph.weights.get(id);
+    if weight.learnable { weight.shape.elements() as u64 } else { 0 }
+}
+
+fn is_layer(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id).op(), Some(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)))
+}
+
+/// What one element of a value sees of the input, per axis, in input pixels.
+#[derive(Clone, Copy)]
+struct Field {
+    size: [f64; 2],
+    /// Distance of what two neighbours see.
+    jump: [f64; 2],
+}
+
+impl Field {
+    const POINT: Field = Field { size: [1.0; 2], jump: [1.0; 2] };
+
+    fn union(self, other: Field) -> Field {
+        let max = |a: [f64; 2], b: [f64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
+        Field { size: max(self.size, other.size), jump: max(self.jump, other.jump) }
+    }
+
+    fn through(self, window: Window) -> Field {
+        let Field { size, jump } = self;
+        Field {
+            size: [0, 1].map(|i| size[i] + (window.extent[i] - 1) as f64 * jump[i]),
+            jump: [0, 1].map(|i| jump[i] * window.stride[i] as f64 / window.upscale[i]),
+        }
+    }
+}
+
+/// The usual recurrence (Araujo et al. 2019, "Computing receptive fields of convolutional neural
+/// networks", distill.pub); where paths join, the larger field.
+fn receptive_fields(graph: &Graph) -> HashMap<NodeId, Field> {
+    let mut fields: HashMap<NodeId, Field> = HashMap::new();
+    for id in graph.order() {
+        let operands = graph.operands(id);
+        let joined = operands.iter().map(|o| fields[o]).reduce(Field::union).unwrap_or(Field::POINT);
+        let node = graph.node(id);
+        let window = node.op().and_then(|op| op.window(&graph.operand_shapes(id), &node.shape));
+        fields.insert(id, window.map_or(joined, |w| joined.through(w)));
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::AuxHead;
+    use crate::ops::{Activate, Conv2d, Flatten, Linear, MaxPool, Upsample, activation::Activation, upsample};
+
+    fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
+        let (kernel, stride, pad) = ([kernel; 2], [stride; 2], [pad; 4]);
+        Conv2d { channels, kernel, stride, pad, dilation: [1; 2], groups: 1, bias: true, epilogue: vec![] }
+    }
+
+    fn append(graph: &mut Graph, op: impl Into<Op>, operand: NodeId) -> NodeId {
+        let op = op.into();
+        let decls = op.weights(&[&graph.node(operand).shape]);
+        let label = format!("n{}", graph.len());
+        let mut declare = |d: crate::ops::WeightDecl| {
+            graph.weights.declare(&format!("{label}.{}", d.role), d.shape, d.init, d.learnable).unwrap()
+        };
+        let weights = decls.into_iter().map(&mut declare).collect();
+        graph.add(op, &[operand], weights, Some(label), None).unwrap()
+    }
+
+    /// The stem of ResNet and its first block's convolutions: 7/2, pool 3/2, 3, 3.
+    #[test]
+    fn receptive_field_and_costs_of_a_chain() {
+        let mut g = Graph::new("stem", Phase::Infer);
+        let image = g.add_input("image", [2, 3, 64, 64].into(), None, None);
+        let c1 = append(&mut g, conv(8, 7, 2, 3), image);
+        let relu = append(&mut g, Activate { kind: Activation::Relu }, c1);
+        let (kernel, stride, pad, dilation) = ([3; 2], [2; 2], [1; 4], [1; 2]);
+        let pool = append(&mut g, MaxPool { kernel, stride, pad, dilation, ceil: false }, relu);
+        let c2 = append(&mut g, conv(4, 3, 1, 1), pool);
+        let c3 = append(&mut g, conv(4, 3, 1, 1), c2);
+        let flat = append(&mut g, Flatten {}, c3);
+        let fc = append(&mut g, Linear { features: 10, bias: false, epilogue: vec![] }, flat);
+        g.output("logits", fc, None);
+        let stats = stats(&g);
+        let fields: Vec<_> = stats.rows.iter().map(|r| r.receptive_field[0]).collect();
+        assert_eq!(fields, [7, 7, 11, 19, 27, 27, 27]);
+        assert_eq!(stats.rows[1].layer, "relu");
+        assert_eq!(stats.batch, 2);
+        let totals = stats.totals;
+        assert_eq!(totals.layers, 4);
+        assert_eq!(totals.receptive_field, [27, 27]);
+        let params = (8 * 3 * 49 + 8) + (4 * 8 * 9 + 4) + (4 * 4 * 9 + 4) + 10 * 4 * 256;
+        assert_eq!(totals.params, params);
+        let macs = 2 * (8 * 1024 * 147 + 4 * 256 * 72 + 4 * 256 * 36 + 10 * 1024);
+        assert_eq!(totals.macs, macs);
+        assert_eq!(totals.activations, 2 * (8 * 1024 + 4 * 256 + 4 * 256 + 10));
+    }
+
+    #[test]
+    fn upsampling_shrinks_the_step() {
+        let mut g = Graph::new("up", Phase::Infer);
+        let image = g.add_input("image", [1, 1, 16, 16].into(), None, None);
+        let down = append(&mut g, conv(1, 2, 2, 0), image);
+        let to = upsample::Target::Scale([2.0; 2]);
+        let up = append(&mut g, Upsample { to, mode: upsample::Interpolation::Nearest, align_corners: false }, down);
+        let last = append(&mut g, conv(1, 3, 1, 1), up);
+        g.output("y", last, None);
+        // Two neighbours of a 3-window at step 1: 2 + 2 · 1.
+        assert_eq!(stats(&g).totals.receptive_field, [4, 4]);
+    }
+
+    #[test]
+    fn auxiliary_heads_count_in_training_only() {
+        for (phase, layers) in [(Phase::Train, 2), (Phase::Infer, 1)] {
+            let mut g = Graph::new("heads", phase);
+            let image = g.add_input("image", [1, 3, 8, 8].into(), None, None);
+            let main = append(&mut g, conv(4, 1, 1, 0), image);
+            let aux = append(&mut g, conv(4, 1, 1, 0), main);
+            g.output("main", main, None);
+            g.output("aux", aux, Some(AuxHead { label: "aux1".into(), weight: 0.3 }));
+            assert_eq!(stats(&g).totals.layers, layers);
+        }
+    }
+}
