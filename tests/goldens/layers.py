@@ -5,6 +5,7 @@ label, which is its name in the state dict; every layer takes the input itself, 
 """
 
 import torch
+from common import Scale
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,17 +30,6 @@ class PaddedConv(nn.Conv2d):
 
     def forward(self, x):
         return super().forward(pad(self.sides)(x))
-
-
-class Scale(nn.Module):
-    """Caffe's Scale layer: a factor and a bias for each channel."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x):
-        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
 class Chain(nn.Module):

@@ -10,52 +10,20 @@ are right to the last bit or nearly so. It also compares the `output` and `expec
 """
 
 import argparse
-import math
 import re
 import zlib
 from pathlib import Path
 
 import torch
-from layers import LAYERS, Scale
+from common import Measure, randomize, state_of
+from layers import LAYERS
 from networks import NETWORKS
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 HERE = Path(__file__).resolve().parent
 
 
-# --- weights and inputs ----------------------------------------------------------------------------------------
-
-
-def randomize(model):
-    """Weights that keep activations near their size through any depth, and batch-norm statistics far from 0 and 1, so
-    that a fold that forgets one of them is seen."""
-    with torch.no_grad():
-        for module in reversed(list(model.modules())):  # what is inside a block before the block
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
-                fan_in = module.weight[0].numel()
-                if isinstance(module, nn.ConvTranspose2d):
-                    taps = module.weight[0, 0].numel() / math.prod(module.stride)
-                    fan_in = max(1.0, taps * module.in_channels / module.groups)
-                module.weight.normal_(0, math.sqrt(2 / fan_in))
-                if module.bias is not None:
-                    module.bias.normal_(0, 0.1)
-            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                if module.affine:
-                    module.weight.uniform_(0.5, 1.5)
-                    module.bias.normal_(0, 0.2)
-            elif isinstance(module, BasicBlock | Bottleneck):
-                # Each block adds to its skip; at full size the sum would double with every block.
-                last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
-                last.weight.mul_(0.3)
-            elif isinstance(module, Scale):
-                module.weight.normal_(1, 0.3)
-                module.bias.normal_(0, 0.3)
-            elif isinstance(module, nn.PReLU):
-                module.weight.uniform_(0, 0.5)
+# --- inputs and outputs ----------------------------------------------------------------------------------------
 
 
 def make_input(name, shape):
@@ -73,10 +41,6 @@ def make_input(name, shape):
     return x
 
 
-def state_of(model):
-    return {k: v.contiguous() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-
-
 def outputs_of(name, model, x):
     """Output tensors by their key in the .io.safetensors file."""
     with torch.inference_mode():
@@ -91,35 +55,6 @@ def outputs_of(name, model, x):
 
 
 # --- checks ----------------------------------------------------------------------------------------------------
-
-
-class Measure:
-    """Counts parameters and MACs (of convolution and linear layers, at N = 1) of what really runs, and notes layers
-    whose activations die or explode."""
-
-    def __init__(self, model, batch):
-        self.macs, self.seen, self.trouble, self.batch = 0, {}, [], batch
-        for name, module in model.named_modules():
-            if name and not list(module.children()):
-                module.register_forward_hook(self.hook(name))
-
-    def hook(self, name):
-        def measure(module, inputs, output):
-            self.seen[name] = sum(p.numel() for p in module.parameters())
-            weight = getattr(module, "weight", None)
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                self.macs += output.numel() // self.batch * weight[0].numel()
-            if isinstance(module, nn.ConvTranspose2d):
-                self.macs += inputs[0].numel() // self.batch * weight[0].numel()
-            std, alive = output.std().item(), (output != 0).double().mean().item()
-            if output.numel() > 1 and not (0.02 < std < 30 and alive > 0.05):
-                self.trouble.append(f"{name}: std {std:.3g}, {alive:.0%} not zero")
-
-        return measure
-
-    @property
-    def params(self):
-        return sum(self.seen.values())
 
 
 def check_text(name, outputs, measure):

@@ -1,4 +1,5 @@
-"""Narrow versions of the zoo networks in PyTorch: the structure of the real ones, few channels, small images.
+"""The zoo networks in PyTorch. By default narrow: the structure of the real ones, few channels, small images.
+scripts/torchvision_weights.py gives the classes their real widths.
 
 Where torchvision has the network, its own blocks are used, so that names, order and rounding are torchvision's and
 not a retelling. Module names are weight names, and the same as the labels in NAME.net.
@@ -18,22 +19,25 @@ CLASSES = 10
 
 class Alexnet(nn.Module):
     """Krizhevsky et al. 2012 as Caffe's bvlc_alexnet has it: groups where the paper had two GPUs, conv, relu, lrn, pool.
-    alpha is far above the real 1e-4, so that a wrong window or divisor cannot hide."""
+    alpha is by default far above the real 1e-4, so that a wrong window or divisor cannot hide."""
 
-    def __init__(self):
+    def __init__(self, widths=(12, 20, 24, 24, 16), hidden=48, pooled=2, alpha=0.5, classes=CLASSES):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 12, 11, 4)
-        self.conv2 = nn.Conv2d(12, 20, 5, 1, 2, groups=2)
-        self.conv3 = nn.Conv2d(20, 24, 3, 1, 1)
-        self.conv4 = nn.Conv2d(24, 24, 3, 1, 1, groups=2)
-        self.conv5 = nn.Conv2d(24, 16, 3, 1, 1, groups=2)
-        self.fc6 = nn.Linear(16 * 2 * 2, 48)
-        self.fc7 = nn.Linear(48, 48)
-        self.fc8 = nn.Linear(48, CLASSES)
+        c1, c2, c3, c4, c5 = widths
+        self.alpha = alpha
+        self.conv1 = nn.Conv2d(3, c1, 11, 4)
+        self.conv2 = nn.Conv2d(c1, c2, 5, 1, 2, groups=2)
+        self.conv3 = nn.Conv2d(c2, c3, 3, 1, 1)
+        self.conv4 = nn.Conv2d(c3, c4, 3, 1, 1, groups=2)
+        self.conv5 = nn.Conv2d(c4, c5, 3, 1, 1, groups=2)
+        self.fc6 = nn.Linear(c5 * pooled * pooled, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, classes)
 
     def forward(self, x):
         def normalise_and_pool(x):
-            return F.max_pool2d(F.local_response_norm(F.relu(x), 5, alpha=0.5, beta=0.75, k=1.0), 3, 2, ceil_mode=True)
+            x = F.local_response_norm(F.relu(x), 5, alpha=self.alpha, beta=0.75, k=1.0)
+            return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
         x = normalise_and_pool(self.conv1(x))
         x = normalise_and_pool(self.conv2(x))
@@ -77,14 +81,15 @@ def vgg(widths, batch_norm, pooled):
 class Nin(nn.Module):
     """Lin et al. 2013, Caffe's nin_imagenet with its layer names."""
 
-    def __init__(self):
+    def __init__(self, widths=(12, 20, 24, 32), classes=CLASSES):
         super().__init__()
+        c1, c2, c3, c4 = widths
         for name, layer in [
-            ("conv1", nn.Conv2d(3, 12, 11, 4)), ("cccp1", nn.Conv2d(12, 12, 1)), ("cccp2", nn.Conv2d(12, 12, 1)),
-            ("conv2", nn.Conv2d(12, 20, 5, 1, 2)), ("cccp3", nn.Conv2d(20, 20, 1)), ("cccp4", nn.Conv2d(20, 20, 1)),
-            ("conv3", nn.Conv2d(20, 24, 3, 1, 1)), ("cccp5", nn.Conv2d(24, 24, 1)), ("cccp6", nn.Conv2d(24, 24, 1)),
-            ("conv4-1024", nn.Conv2d(24, 32, 3, 1, 1)), ("cccp7-1024", nn.Conv2d(32, 32, 1)),
-            ("cccp8-1024", nn.Conv2d(32, CLASSES, 1)),
+            ("conv1", nn.Conv2d(3, c1, 11, 4)), ("cccp1", nn.Conv2d(c1, c1, 1)), ("cccp2", nn.Conv2d(c1, c1, 1)),
+            ("conv2", nn.Conv2d(c1, c2, 5, 1, 2)), ("cccp3", nn.Conv2d(c2, c2, 1)), ("cccp4", nn.Conv2d(c2, c2, 1)),
+            ("conv3", nn.Conv2d(c2, c3, 3, 1, 1)), ("cccp5", nn.Conv2d(c3, c3, 1)), ("cccp6", nn.Conv2d(c3, c3, 1)),
+            ("conv4-1024", nn.Conv2d(c3, c4, 3, 1, 1)), ("cccp7-1024", nn.Conv2d(c4, c4, 1)),
+            ("cccp8-1024", nn.Conv2d(c4, classes, 1)),
         ]:  # fmt: skip
             self.add_module(name, layer)
 
@@ -99,11 +104,12 @@ class Nin(nn.Module):
 class NinCifar10(nn.Module):
     """Caffe's cifar10_nin: the second pool is an average, and both round up."""
 
-    def __init__(self):
+    def __init__(self, width=20, first=(16, 12), classes=CLASSES):
         super().__init__()
-        self.conv1, self.cccp1, self.cccp2 = nn.Conv2d(3, 20, 5, 1, 2), nn.Conv2d(20, 16, 1), nn.Conv2d(16, 12, 1)
-        self.conv2, self.cccp3, self.cccp4 = nn.Conv2d(12, 20, 5, 1, 2), nn.Conv2d(20, 20, 1), nn.Conv2d(20, 20, 1)
-        self.conv3, self.cccp5, self.cccp6 = nn.Conv2d(20, 20, 3, 1, 1), nn.Conv2d(20, 20, 1), nn.Conv2d(20, CLASSES, 1)
+        (c1, c2), w = first, width
+        self.conv1, self.cccp1, self.cccp2 = nn.Conv2d(3, w, 5, 1, 2), nn.Conv2d(w, c1, 1), nn.Conv2d(c1, c2, 1)
+        self.conv2, self.cccp3, self.cccp4 = nn.Conv2d(c2, w, 5, 1, 2), nn.Conv2d(w, w, 1), nn.Conv2d(w, w, 1)
+        self.conv3, self.cccp5, self.cccp6 = nn.Conv2d(w, w, 3, 1, 1), nn.Conv2d(w, w, 1), nn.Conv2d(w, classes, 1)
 
     def forward(self, x):
         for name, layer in self.named_children():
@@ -115,24 +121,27 @@ class NinCifar10(nn.Module):
         return x.mean((2, 3))
 
 
+# name: c1, r3, c3, r5, c5, proj
+INCEPTIONS = {
+    "3a": (4, 6, 8, 4, 6, 4), "3b": (8, 8, 12, 4, 6, 4),
+    "4a": (12, 6, 13, 4, 6, 4), "4b": (10, 7, 14, 4, 6, 4), "4c": (8, 8, 16, 4, 6, 4),
+    "4d": (7, 9, 18, 4, 6, 4), "4e": (16, 10, 20, 4, 8, 8),
+    "5a": (16, 10, 20, 4, 8, 8), "5b": (24, 12, 24, 5, 8, 8),
+}  # fmt: skip
+
+
 class Googlenet(nn.Module):
     """Szegedy et al. 2014, Caffe's bvlc_googlenet with its layer names, which hold slashes. No batch norm, two LRNs,
     two auxiliary heads. `all_outputs` runs the auxiliary heads too, without dropout."""
 
-    INCEPTIONS = {
-        "3a": (4, 6, 8, 4, 6, 4), "3b": (8, 8, 12, 4, 6, 4),
-        "4a": (12, 6, 13, 4, 6, 4), "4b": (10, 7, 14, 4, 6, 4), "4c": (8, 8, 16, 4, 6, 4),
-        "4d": (7, 9, 18, 4, 6, 4), "4e": (16, 10, 20, 4, 8, 8),
-        "5a": (16, 10, 20, 4, 8, 8), "5b": (24, 12, 24, 5, 8, 8),
-    }  # fmt: skip
-
-    def __init__(self):
+    def __init__(self, inceptions=INCEPTIONS, stem=(8, 16), head=(8, 2, 32), alpha=0.5, classes=CLASSES):
         super().__init__()
-        self.add_module("conv1/7x7_s2", nn.Conv2d(3, 8, 7, 2, 3))
-        self.add_module("conv2/3x3_reduce", nn.Conv2d(8, 8, 1))
-        self.add_module("conv2/3x3", nn.Conv2d(8, 16, 3, 1, 1))
-        channels = 16
-        for name, (c1, r3, c3, r5, c5, proj) in self.INCEPTIONS.items():
+        self.inceptions, self.alpha = tuple(inceptions), alpha
+        self.add_module("conv1/7x7_s2", nn.Conv2d(3, stem[0], 7, 2, 3))
+        self.add_module("conv2/3x3_reduce", nn.Conv2d(stem[0], stem[0], 1))
+        self.add_module("conv2/3x3", nn.Conv2d(stem[0], stem[1], 3, 1, 1))
+        channels = stem[1]
+        for name, (c1, r3, c3, r5, c5, proj) in inceptions.items():
             self.add_module(f"inception_{name}/1x1", nn.Conv2d(channels, c1, 1))
             self.add_module(f"inception_{name}/3x3_reduce", nn.Conv2d(channels, r3, 1))
             self.add_module(f"inception_{name}/3x3", nn.Conv2d(r3, c3, 3, 1, 1))
@@ -142,10 +151,11 @@ class Googlenet(nn.Module):
             channels = c1 + c3 + c5 + proj
             loss = {"4a": "loss1", "4d": "loss2"}.get(name)
             if loss:
-                self.add_module(f"{loss}/conv", nn.Conv2d(channels, 8, 1))
-                self.add_module(f"{loss}/fc", nn.Linear(8 * 2 * 2, 32))
-                self.add_module(f"{loss}/classifier", nn.Linear(32, CLASSES))
-        self.add_module("loss3/classifier", nn.Linear(channels, CLASSES))
+                width, size, hidden = head
+                self.add_module(f"{loss}/conv", nn.Conv2d(channels, width, 1))
+                self.add_module(f"{loss}/fc", nn.Linear(width * size * size, hidden))
+                self.add_module(f"{loss}/classifier", nn.Linear(hidden, classes))
+        self.add_module("loss3/classifier", nn.Linear(channels, classes))
 
     def layer(self, name, x):
         return F.relu(self.get_submodule(name)(x))
@@ -167,13 +177,13 @@ class Googlenet(nn.Module):
 
     def all_outputs(self, x, auxiliary=True):
         def lrn(x):
-            return F.local_response_norm(x, 5, alpha=0.5, beta=0.75, k=1.0)
+            return F.local_response_norm(x, 5, alpha=self.alpha, beta=0.75, k=1.0)
 
         outputs = {}
         x = lrn(F.max_pool2d(self.layer("conv1/7x7_s2", x), 3, 2, ceil_mode=True))
         x = lrn(self.layer("conv2/3x3", self.layer("conv2/3x3_reduce", x)))
         x = F.max_pool2d(x, 3, 2, ceil_mode=True)
-        for name in self.INCEPTIONS:
+        for name in self.inceptions:
             x = self.inception(name, x)
             if name in ("3b", "4e"):
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -196,7 +206,7 @@ class GooglenetTorchvision(nn.Module):
         self.conv2 = BasicConv2d(8, 8, kernel_size=1)
         self.conv3 = BasicConv2d(8, 16, kernel_size=3, padding=1)
         channels = 16
-        for name, (c1, r3, c3, r5, c5, proj) in Googlenet.INCEPTIONS.items():
+        for name, (c1, r3, c3, r5, c5, proj) in INCEPTIONS.items():
             self.add_module(f"inception{name}", Inception(channels, c1, r3, c3, r5, c5, proj))
             channels = c1 + c3 + c5 + proj
             if name in ("4a", "4d"):
@@ -209,13 +219,18 @@ class GooglenetTorchvision(nn.Module):
     def forward(self, x):
         x = F.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.conv3(self.conv2(x)), 3, 2, ceil_mode=True)
-        for name in Googlenet.INCEPTIONS:
+        for name in INCEPTIONS:
             x = self.get_submodule(f"inception{name}")(x)
             if name == "3b":
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
             if name == "4e":
                 x = F.max_pool2d(x, 2, 2, ceil_mode=True)
         return self.fc(x.mean((2, 3)))
+
+
+def stride_first(bottleneck):
+    """From torchvision's v1.5 to the paper's v1."""
+    bottleneck.conv1.stride, bottleneck.conv2.stride = bottleneck.conv2.stride, bottleneck.conv1.stride
 
 
 class Resnet(nn.Module):
@@ -238,7 +253,7 @@ class Resnet(nn.Module):
                     )
                 made = block(channels, width, stride, downsample)
                 if v1:
-                    made.conv1.stride, made.conv2.stride = (stride, stride), (1, 1)
+                    stride_first(made)
                 layer.append(made)
                 channels = width * block.expansion
             self.add_module(f"layer{i}", layer)
@@ -253,10 +268,10 @@ class Resnet(nn.Module):
 class DcganGenerator(nn.Module):
     """Radford et al. 2015 as in PyTorch's examples; the Sequential is called main there."""
 
-    def __init__(self):
+    def __init__(self, z=12, features=4):
         super().__init__()
-        layers, channels = [], 12
-        for i, width in enumerate([32, 16, 8, 4]):
+        layers, channels = [], z
+        for i, width in enumerate([8 * features, 4 * features, 2 * features, features]):
             layers += [nn.ConvTranspose2d(channels, width, 4, 1 if i == 0 else 2, 0 if i == 0 else 1, bias=False)]
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
@@ -267,10 +282,10 @@ class DcganGenerator(nn.Module):
 
 
 class DcganDiscriminator(nn.Module):
-    def __init__(self):
+    def __init__(self, features=4):
         super().__init__()
-        layers, channels = [nn.Conv2d(3, 4, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)], 4
-        for width in [8, 16, 32]:
+        layers, channels = [nn.Conv2d(3, features, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)], features
+        for width in [2 * features, 4 * features, 8 * features]:
             layers += [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
             channels = width
         self.main = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 0, bias=False), nn.Sigmoid())
@@ -299,7 +314,7 @@ class Squeezenet(nn.Module):
 class Unet(nn.Module):
     """Ronneberger et al. 2015, arXiv:1505.04597, with padded convolutions and batch norm, as mostly used today."""
 
-    def __init__(self):
+    def __init__(self, widths=(6, 12, 20, 28), classes=2):
         super().__init__()
 
         def double(inputs, channels):
@@ -308,24 +323,29 @@ class Unet(nn.Module):
             block.conv2, block.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
             return block
 
-        self.enc1, self.enc2, self.enc3 = double(3, 6), double(6, 12), double(12, 20)
-        self.middle = double(20, 28)
-        self.up3, self.dec3 = nn.ConvTranspose2d(28, 20, 2, 2), double(40, 20)
-        self.up2, self.dec2 = nn.ConvTranspose2d(20, 12, 2, 2), double(24, 12)
-        self.up1, self.dec1 = nn.ConvTranspose2d(12, 6, 2, 2), double(12, 6)
-        self.head = nn.Conv2d(6, 2, 1)
+        *down, middle = widths
+        self.levels = range(1, len(widths))
+        for level, inputs, channels in zip(self.levels, [3, *down], down):
+            self.add_module(f"enc{level}", double(inputs, channels))
+        self.middle = double(down[-1], middle)
+        for level, inputs, channels in reversed(list(zip(self.levels, widths[1:], down, strict=True))):
+            self.add_module(f"up{level}", nn.ConvTranspose2d(inputs, channels, 2, 2))
+            self.add_module(f"dec{level}", double(2 * channels, channels))
+        self.head = nn.Conv2d(down[0], classes, 1)
 
     def forward(self, x):
-        def double(block, x):
+        def double(name, x):
+            block = self.get_submodule(name)
             return F.relu(block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x))))))
 
-        enc1 = double(self.enc1, x)
-        enc2 = double(self.enc2, F.max_pool2d(enc1, 2, 2))
-        enc3 = double(self.enc3, F.max_pool2d(enc2, 2, 2))
-        x = double(self.middle, F.max_pool2d(enc3, 2, 2))
-        x = double(self.dec3, torch.cat([self.up3(x), enc3], 1))
-        x = double(self.dec2, torch.cat([self.up2(x), enc2], 1))
-        x = double(self.dec1, torch.cat([self.up1(x), enc1], 1))
+        skips = {}
+        for level in self.levels:
+            skips[level] = double(f"enc{level}", x)
+            x = F.max_pool2d(skips[level], 2, 2)
+        x = double("middle", x)
+        for level in reversed(self.levels):
+            x = torch.cat([self.get_submodule(f"up{level}")(x), skips[level]], 1)
+            x = double(f"dec{level}", x)
         return self.head(x)
 
 
