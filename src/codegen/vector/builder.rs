@@ -22,11 +22,17 @@ impl Builder {
     ///
     /// # Panics
     /// When the function breaks a rule of [`Function::verify`]: a bug of the kernel's author.
-    pub fn finish(mut self) -> Function {
-        self.function.body = self.blocks.pop().expect("the outermost block");
-        if let Err(problem) = self.function.verify() {
-            panic!("kernel {}: {problem}", self.function.name);
+    pub fn finish(self) -> Function {
+        let function = self.finish_unverified();
+        if let Err(error) = function.verify() {
+            panic!("{error}");
         }
+        function
+    }
+
+    /// The function as it stands, for tests of the verifier.
+    pub(super) fn finish_unverified(mut self) -> Function {
+        self.function.body = self.blocks.pop().expect("the outermost block");
         self.function
     }
 

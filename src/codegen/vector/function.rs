@@ -38,7 +38,7 @@ pub struct Vector(pub(super) u32);
 pub struct Callee(pub usize);
 
 /// An integer variable or a constant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
     Var(Int),
     Const(i64),
@@ -63,7 +63,7 @@ impl From<usize> for Operand {
 }
 
 /// `base + index * scale + offset` in bytes; `scale` is 1, 2, 4 or 8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     pub base: Int,
     pub index: Option<(Int, u8)>,
@@ -85,7 +85,7 @@ impl Int {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IntOp {
     Add,
     Sub,
@@ -100,7 +100,7 @@ pub enum IntOp {
     Max,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VectorOp {
     Add,
     Sub,
@@ -119,7 +119,7 @@ pub enum VectorOp {
     SubBits,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnaryOp {
     Sqrt,
     /// To the nearest integer, ties to even.
@@ -134,7 +134,7 @@ pub enum UnaryOp {
     ShiftRight(u8),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compare {
     Less,
     LessEqual,
@@ -142,7 +142,7 @@ pub enum Compare {
 }
 
 /// Integer conditions, signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     Less,
     LessEqual,
@@ -151,7 +151,7 @@ pub enum Condition {
 }
 
 /// One instruction or structured statement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Inst {
     SetInt {
         dst: Int,
@@ -293,14 +293,14 @@ pub enum Inst {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PrefetchLevel {
     L1,
     L2,
 }
 
 /// A function: integer parameters, no result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Function {
     pub name: String,
     pub unit: Unit,
@@ -421,15 +421,5 @@ impl Uses {
     fn address(&mut self, address: &Address) {
         self.int_reads.push(address.base);
         self.int_reads.extend(address.index.map(|(i, _)| i));
-    }
-}
-
-impl Function {
-    /// Checks the rules that back ends rely on.
-    ///
-    /// # Errors
-    /// Says which rule is broken and by which instruction.
-    pub fn verify(&self) -> Result<(), String> {
-        Ok(())
     }
 }

@@ -15,9 +15,12 @@
 mod builder;
 // pub mod clif;
 mod function;
-// mod print;
-// mod verify;
+mod machine;
+mod print;
+mod verify;
 pub mod x86;
 
 pub use builder::Builder;
 pub use function::*;
+pub use machine::{Compiled, Relocation};
+pub use verify::{Problem, VerifyError};
