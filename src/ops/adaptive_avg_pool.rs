@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, Window, image_shape};
+use super::{Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -29,6 +29,7 @@ impl Operation for AdaptiveAvgPool {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "adaptive_avg_pool")?;
+        positive("output", &self.output)?;
         // Later stages multiply these.
         if self.output.iter().zip([h, w]).any(|(o, i)| o.checked_mul(i + 1).is_none()) {
             return Err(ShapeError::new("the output's size overflows").param("output"));

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, channels_of};
+use super::{Operation, ShapeError, channels_of, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -30,6 +30,7 @@ impl Operation for ChannelShuffle {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let c = channels_of(inputs, "channel_shuffle")?;
+        positive("groups", &[self.groups])?;
         if c % self.groups != 0 {
             return Err(ShapeError::new(format!("groups = {} does not divide the {c} channels", self.groups))
                 .param("groups")

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, window_output};
+use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -66,6 +66,10 @@ impl Operation for Conv2d {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "conv")?;
+        positive("kernel", &self.kernel)?;
+        positive("stride", &self.stride)?;
+        positive("dilation", &self.dilation)?;
+        positive("groups", &[self.groups])?;
         let (groups, channels) = (self.groups, self.channels);
         if c % groups != 0 {
             return Err(ShapeError::new(format!("groups = {groups} does not divide the {c} input channels"))
@@ -86,7 +90,7 @@ impl Operation for Conv2d {
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         let per_group = inputs[0][1] / self.groups;
-        let fan_in = per_group * self.kernel[0] * self.kernel[1];
+        let fan_in = per_group.saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1]);
         let mut weights = vec![WeightDecl {
             role: "weight",
             shape: [self.channels, per_group, self.kernel[0], self.kernel[1]].into(),
@@ -142,7 +146,7 @@ impl Operation for Conv2d {
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
         let taps = inputs[0][1] / self.groups * self.kernel[0] * self.kernel[1];
-        output.elements() as u64 * taps as u64
+        (output.elements() as u64).saturating_mul(taps as u64)
     }
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape};
+use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -83,6 +83,10 @@ impl Operation for ConvTranspose2d {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "conv_transpose")?;
+        positive("kernel", &self.kernel)?;
+        positive("stride", &self.stride)?;
+        positive("dilation", &self.dilation)?;
+        positive("groups", &[self.groups])?;
         let (groups, channels) = (self.groups, self.channels);
         if c % groups != 0 {
             return Err(ShapeError::new(format!("groups = {groups} does not divide the {c} input channels"))
@@ -109,11 +113,11 @@ impl Operation for ConvTranspose2d {
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         let (c, per_group) = (inputs[0][1], self.channels / self.groups);
         // One output pixel sees about one in stride² of the taps.
-        let taps = (self.kernel[0] * self.kernel[1]).div_ceil(self.stride[0] * self.stride[1]);
+        let taps = [0, 1].map(|i| self.kernel[i].div_ceil(self.stride[i]));
         let mut weights = vec![WeightDecl {
             role: "weight",
             shape: [c, per_group, self.kernel[0], self.kernel[1]].into(),
-            init: Init::He { fan_in: c / self.groups * taps },
+            init: Init::He { fan_in: (c / self.groups).saturating_mul(taps[0]).saturating_mul(taps[1]) },
             learnable: true,
         }];
         if self.bias {
@@ -159,7 +163,7 @@ impl Operation for ConvTranspose2d {
     /// One for each input pixel and tap, as for the convolution that it is the transpose of.
     fn macs(&self, inputs: &[&Shape], _: &Shape) -> u64 {
         let taps = self.channels / self.groups * self.kernel[0] * self.kernel[1];
-        inputs[0].elements() as u64 * taps as u64
+        (inputs[0].elements() as u64).saturating_mul(taps as u64)
     }
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {

@@ -54,6 +54,8 @@ pub enum ParamType {
     Int,
     /// A float; integers are taken too.
     Float,
+    /// One float for both axes, or `(vertical, horizontal)`.
+    Float2,
     Bool,
     Str,
     /// One size for both axes, or `(height, width)`; each ≥ 1.
@@ -187,6 +189,17 @@ impl Args {
                 let v = ints_of(other);
                 [v[0] as usize, v[1] as usize]
             }
+        }
+    }
+
+    /// `[vertical, horizontal]` of a [`ParamType::Float2`].
+    pub fn float2(&self, name: &str) -> [f32; 2] {
+        match self.need(name) {
+            Value::List(_) | Value::Tuple(_) => {
+                let v = self.floats(name);
+                [v[0], v[1]]
+            }
+            _ => [self.float(name); 2],
         }
     }
 

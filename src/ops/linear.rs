@@ -78,6 +78,6 @@ impl Operation for Linear {
     }
 
     fn macs(&self, inputs: &[&Shape], _: &Shape) -> u64 {
-        inputs[0].elements() as u64 * self.features as u64
+        (inputs[0].elements() as u64).saturating_mul(self.features as u64)
     }
 }

@@ -1,22 +1,44 @@
 //! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
 
-use super::attributes::attributes;
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, channels_of};
+use super::{Operation, ShapeError, channels_of, positive};
 use crate::tensor::{Shape, Tensor};
+
+attribute_enum! {
+    /// On which side of the own channel the longer half of an even window lies.
+    pub enum LongerHalf {
+        /// PyTorch.
+        Before = "before",
+        /// ONNX.
+        After = "after",
+    }
+}
 
 attributes! {
     /// `x / (k + a · Σ x²)^beta`, the sum over `size` channels around the own one and
     /// `a = alpha / size` where `alpha_over_size` is set (Caffe, ONNX, PyTorch), else `alpha` (the
-    /// paper). Of an even window the longer half lies after the own channel, as in ONNX. Shape
-    /// unchanged.
+    /// paper). Channels that do not exist count as zeros. Shape unchanged.
     pub struct Lrn {
         size: usize,
         alpha: f32,
         beta: f32,
         k: f32,
         alpha_over_size: bool = true,
+        longer_half: LongerHalf = LongerHalf::Before,
+    }
+}
+
+impl Lrn {
+    /// The channels that channel `c` of `channels` sums over.
+    pub fn summed_channels(&self, c: usize, channels: usize) -> std::ops::RangeInclusive<usize> {
+        let (short, long) = ((self.size - 1) / 2, self.size / 2);
+        let (before, after) = match self.longer_half {
+            LongerHalf::Before => (long, short),
+            LongerHalf::After => (short, long),
+        };
+        c.saturating_sub(before)..=c.saturating_add(after).min(channels - 1)
     }
 }
 
@@ -37,14 +59,26 @@ impl Operation for Lrn {
                 Preset::Bool(true),
                 "divide alpha by size: true in Caffe, ONNX and PyTorch, false in the paper",
             ),
+            param(
+                "longer_half",
+                ParamType::Str,
+                Preset::Str("before"),
+                "side of the longer half of an even window: before (PyTorch) or after (ONNX)",
+            ),
         ],
         build: |a| {
+            let side = a.str("longer_half");
+            let longer_half = LongerHalf::parse(side).ok_or_else(|| LayerError {
+                param: "longer_half",
+                message: format!("no side `{side}`: before or after"),
+            })?;
             Ok(Lrn {
                 size: a.size("size"),
                 alpha: a.float("alpha"),
                 beta: a.float("beta"),
                 k: a.float("k"),
                 alpha_over_size: a.bool("alpha_over_size"),
+                longer_half,
             }
             .into())
         },
@@ -52,6 +86,7 @@ impl Operation for Lrn {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "lrn")?;
+        positive("size", &[self.size])?;
         Ok(inputs[0].clone())
     }
 
@@ -60,12 +95,10 @@ impl Operation for Lrn {
         let alpha = f64::from(self.alpha) / if self.alpha_over_size { self.size as f64 } else { 1.0 };
         fill_planes(output, |n, c, plane| {
             let size = plane.len();
-            let first = c.saturating_sub((self.size - 1) / 2);
-            let last = c.saturating_add(self.size / 2).min(channels - 1);
             let at = |channel: usize, i: usize| f64::from(inputs[0].data()[(n * channels + channel) * size + i]);
             for (i, y) in plane.iter_mut().enumerate() {
                 let mut sum = 0.0;
-                for channel in first..=last {
+                for channel in self.summed_channels(c, channels) {
                     sum += at(channel, i) * at(channel, i);
                 }
                 *y = (at(c, i) / (f64::from(self.k) + alpha * sum).powf(f64::from(self.beta))) as f32;

@@ -60,6 +60,6 @@ impl Operation for MatMul {
     }
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
-        output.elements() as u64 * inputs[0][inputs[0].rank() - 1] as u64
+        (output.elements() as u64).saturating_mul(inputs[0][inputs[0].rank() - 1] as u64)
     }
 }

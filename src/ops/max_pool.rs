@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Args, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, Window, image_shape, window_output};
+use super::{Operation, ShapeError, Window, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -37,6 +37,9 @@ impl Pooling {
     /// Output shape; every window holds at least one input pixel.
     pub fn infer(&self, inputs: &[&Shape], what: &str) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, what)?;
+        positive("kernel", &self.kernel)?;
+        positive("stride", &self.stride)?;
+        positive("dilation", &self.dilation)?;
         Ok([n, c, self.output(0, h)?, self.output(1, w)?].into())
     }
 

@@ -172,7 +172,10 @@ macro_rules! operations {
                         inputs.len())));
                 }
                 let shape = match self { $(Op::$ty(o) => o.infer(inputs)),* }?;
-                check_size(&shape)?;
+                check_size("the result", &shape)?;
+                for weight in self.weights(inputs) {
+                    check_size(weight.role, &weight.shape)?;
+                }
                 Ok(shape)
             }
             pub fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> { match self { $(Op::$ty(o) => o.weights(inputs)),* } }
@@ -228,13 +231,13 @@ operations! {
 /// No value may hold more elements than this (16 GiB of f32): a limit against runaway specs.
 pub const MAX_ELEMENTS: usize = 1 << 32;
 
-fn check_size(shape: &Shape) -> Result<(), ShapeError> {
+fn check_size(what: &str, shape: &Shape) -> Result<(), ShapeError> {
     if shape.dims().contains(&0) {
-        return Err(ShapeError::new(format!("the result would be empty: {shape}")));
+        return Err(ShapeError::new(format!("{what} would be empty: {shape}")));
     }
     match shape.checked_elements() {
         Some(n) if n <= MAX_ELEMENTS => Ok(()),
-        _ => Err(ShapeError::new(format!("the result {shape} is larger than netc's limit of {MAX_ELEMENTS} elements"))),
+        _ => Err(ShapeError::new(format!("{what} {shape} is larger than netc's limit of {MAX_ELEMENTS} elements"))),
     }
 }
 
@@ -250,6 +253,14 @@ pub(crate) fn channels_of(inputs: &[&Shape], what: &str) -> Result<usize, ShapeE
     inputs[0].dims().get(1).copied().ok_or_else(|| {
         ShapeError::new(format!("{what} needs a channel axis [N, C, ...], not {}", inputs[0])).operand(0)
     })
+}
+
+/// Requires sizes of a parameter to be at least 1. The language checks that by type; IR text comes here.
+pub(crate) fn positive(param: &'static str, sizes: &[usize]) -> Result<(), ShapeError> {
+    match sizes.contains(&0) {
+        false => Ok(()),
+        true => Err(ShapeError::new(format!("{param} must be at least 1")).param(param)),
+    }
 }
 
 /// Requires that `shape` has the axis.

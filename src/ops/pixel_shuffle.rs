@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError, Window, image_shape};
+use super::{Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -24,6 +24,7 @@ impl Operation for PixelShuffle {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "pixel_shuffle")?;
+        positive("factor", &[self.factor])?;
         let f = self.factor;
         match f.checked_mul(f) {
             Some(area) if c % area == 0 => Ok([n, c / area, h.saturating_mul(f), w.saturating_mul(f)].into()),

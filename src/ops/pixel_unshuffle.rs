@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError, Window, image_shape};
+use super::{Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -24,6 +24,7 @@ impl Operation for PixelUnshuffle {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "pixel_unshuffle")?;
+        positive("factor", &[self.factor])?;
         let f = self.factor;
         if h % f != 0 || w % f != 0 {
             return Err(ShapeError::new(format!("{f} does not divide the image's {h}x{w}")).param("factor").operand(0));

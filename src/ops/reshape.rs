@@ -31,8 +31,14 @@ impl Operation for Reshape {
         name: "reshape",
         doc: "the same elements under another shape; 0 keeps a size, -1 is what is left",
         arity: Arity::Unary,
-        params: &[param("shape", ParamType::Ints, Preset::Required, "sizes, batch included: [0, 64, -1]")],
-        build: |a| Ok(Reshape { shape: a.ints("shape") }.into()),
+        params: &[
+            param("shape", ParamType::Ints, Preset::Required, "sizes after the batch: [64, -1]"),
+            param("batch", ParamType::Bool, Preset::Bool(false), "`shape` begins with the batch: [0, 64, -1]"),
+        ],
+        build: |a| {
+            let batch: &[i64] = if a.bool("batch") { &[] } else { &[0] };
+            Ok(Reshape { shape: [batch, &a.ints("shape")].concat() }.into())
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError, check_axis};
+use super::{Operation, ShapeError, check_axis, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -35,6 +35,7 @@ impl Operation for Slice {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         check_axis(self.axis, inputs[0])?;
+        positive("step", &[self.step])?;
         let size = inputs[0][self.axis];
         if self.end > size {
             return Err(ShapeError::new(format!("end {} is beyond the {size} elements of axis {}", self.end, self.axis))

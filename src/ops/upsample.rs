@@ -84,7 +84,7 @@ impl Operation for Upsample {
         doc: "resizes images by a factor or to a size",
         arity: Arity::Unary,
         params: &[
-            param("scale", ParamType::Float, Preset::Absent, "factor of height and width"),
+            param("scale", ParamType::Float2, Preset::Absent, "factor: one, or (vertical, horizontal)"),
             param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
             param("mode", ParamType::Str, Preset::Str("nearest"), "nearest or bilinear"),
             param("align_corners", ParamType::Bool, Preset::Bool(false), "bilinear: corner pixels coincide"),
@@ -92,7 +92,7 @@ impl Operation for Upsample {
         build: |a| {
             let error = |param, message: String| LayerError { param, message };
             let to = match (a.has("scale"), a.has("size")) {
-                (true, false) => Target::Scale([a.float("scale"); 2]),
+                (true, false) => Target::Scale(a.float2("scale")),
                 (false, true) => Target::Size(a.size2("size")),
                 (true, true) => return Err(error("size", "give either `scale` or `size`, not both".into())),
                 (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
