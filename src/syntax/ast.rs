@@ -1,0 +1,280 @@
+//! The syntax tree: a `.net` file as written, every part with its span.
+//!
+//! Names are not resolved here and nothing is evaluated; a layer is only a name with arguments.
+
+use crate::diagnostic::Span;
+use std::collections::BTreeSet;
+
+/// One file. Parts that could not be parsed stand as `Error` items and statements.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    pub version: Option<(u64, Span)>,
+    pub items: Vec<Item>,
+    /// Words in text that could not be parsed. Each may be the name of something that the text
+    /// defines, so that its absence says nothing.
+    pub lost_words: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Item {
+    Use(Use),
+    Definition(Definition),
+    Let(Let),
+    Table(Table),
+    Error(Span),
+}
+
+/// `use "blocks.net"` or `use std.resnet`.
+#[derive(Clone, Debug)]
+pub struct Use {
+    pub path: UsePath,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsePath {
+    File(String),
+    /// Without the leading `std.`.
+    Std(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefinitionKind {
+    Module,
+    Model,
+}
+
+impl DefinitionKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            DefinitionKind::Module => "module",
+            DefinitionKind::Model => "model",
+        }
+    }
+}
+
+/// A module or a model.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    pub kind: DefinitionKind,
+    /// The `///` lines before it, without the slashes.
+    pub docs: Vec<String>,
+    pub name: Ident,
+    pub params: Vec<Param>,
+    pub body: Block,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ident {
+    pub name: String,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Param {
+    pub name: Ident,
+    pub default: Option<Expr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub statements: Vec<Statement>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub label: Option<Label>,
+    pub kind: StatementKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub enum StatementKind {
+    Call(Call),
+    Block(Block),
+    Branches(Branches),
+    Residual { body: Block, skip: Option<Block> },
+    Aux(Aux),
+    For { pattern: Pattern, items: Expr, body: Block },
+    /// Condition and block of each `if` and `else if`, then the `else`.
+    If { arms: Vec<(Expr, Block)>, otherwise: Option<Block> },
+    When { phase: Ident, body: Block },
+    Let(Let),
+    Table(Table),
+    Require { condition: Expr, message: Option<Expr> },
+    Expect { metric: Ident, comparison: BinaryOp, value: Expr },
+    Input { name: Ident, dtype: Ident, dims: Vec<Expr> },
+    Output { name: Ident, from: Option<Label> },
+    Preprocess { input: Option<Ident>, settings: Vec<Setting> },
+    ClassLabels(Expr),
+    From(Expr),
+    /// Text that could not be parsed, with the block after it where there is one.
+    Error(Option<Block>),
+}
+
+/// `name(args)`: a layer or a module.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub name: Ident,
+    pub args: Vec<Arg>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Arg {
+    pub name: Option<Ident>,
+    pub value: Expr,
+    pub span: Span,
+}
+
+/// Each branch is the statements of one line.
+#[derive(Clone, Debug)]
+pub struct Branches {
+    pub join: Ident,
+    pub branches: Vec<Vec<Statement>>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Aux {
+    pub label: Label,
+    pub args: Vec<Arg>,
+    pub body: Block,
+}
+
+#[derive(Clone, Debug)]
+pub struct Let {
+    pub pattern: Pattern,
+    pub value: Expr,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: Ident,
+    pub columns: Vec<Ident>,
+    /// The cells of each line.
+    pub rows: Vec<Vec<Expr>>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub name: Ident,
+    pub value: Expr,
+}
+
+#[derive(Clone, Debug)]
+pub enum Pattern {
+    Name(Ident),
+    Tuple(Vec<Pattern>, Span),
+}
+
+impl Pattern {
+    pub fn span(&self) -> Span {
+        match self {
+            Pattern::Name(ident) => ident.span,
+            Pattern::Tuple(_, span) => *span,
+        }
+    }
+
+    /// The names that it binds, in order.
+    pub fn names(&self) -> Vec<&Ident> {
+        match self {
+            Pattern::Name(ident) => vec![ident],
+            Pattern::Tuple(parts, _) => parts.iter().flat_map(Pattern::names).collect(),
+        }
+    }
+}
+
+/// A label or a string: text with expressions in between.
+#[derive(Clone, Debug)]
+pub struct Label {
+    pub parts: Vec<TemplatePart>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub enum TemplatePart {
+    Text(String),
+    Expr(Expr),
+}
+
+#[derive(Clone, Debug)]
+pub struct Expr {
+    pub kind: ExprKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub enum ExprKind {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    /// A string, templates included.
+    Template(Vec<TemplatePart>),
+    Name(String),
+    /// `in`: the value that enters the block.
+    In,
+    /// What only a label can spell: `enc{i}`, `layer1.0`.
+    Label(Label),
+    List(Vec<Expr>),
+    Tuple(Vec<Expr>),
+    Range { start: Box<Expr>, end: Box<Expr>, inclusive: bool },
+    Unary(UnaryOp, Box<Expr>),
+    /// Operator, its span, operands.
+    Binary(BinaryOp, Span, Box<Expr>, Box<Expr>),
+    If { condition: Box<Expr>, then: Box<Expr>, otherwise: Box<Expr> },
+    Field(Box<Expr>, Ident),
+    Index(Box<Expr>, Box<Expr>),
+    Function(Ident, Vec<Expr>),
+    /// An expression that could not be parsed; it has been reported.
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnaryOp {
+    Neg,
+    Not,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryOp {
+    Or,
+    And,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Pow,
+}
+
+impl BinaryOp {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            BinaryOp::Or => "or",
+            BinaryOp::And => "and",
+            BinaryOp::Eq => "==",
+            BinaryOp::Ne => "!=",
+            BinaryOp::Lt => "<",
+            BinaryOp::Le => "<=",
+            BinaryOp::Gt => ">",
+            BinaryOp::Ge => ">=",
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Rem => "%",
+            BinaryOp::Pow => "**",
+        }
+    }
+}
