@@ -23,6 +23,8 @@ pub mod preprocess;
 pub mod runtime;
 pub mod tensor;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "compile")]
 pub mod codegen;
 #[cfg(feature = "compile")]

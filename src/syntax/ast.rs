@@ -95,19 +95,49 @@ pub enum StatementKind {
     Call(Call),
     Block(Block),
     Branches(Branches),
-    Residual { body: Block, skip: Option<Block> },
+    Residual {
+        body: Block,
+        skip: Option<Block>,
+    },
     Aux(Aux),
-    For { pattern: Pattern, items: Expr, body: Block },
+    For {
+        pattern: Pattern,
+        items: Expr,
+        body: Block,
+    },
     /// Condition and block of each `if` and `else if`, then the `else`.
-    If { arms: Vec<(Expr, Block)>, otherwise: Option<Block> },
-    When { phase: Ident, body: Block },
+    If {
+        arms: Vec<(Expr, Block)>,
+        otherwise: Option<Block>,
+    },
+    When {
+        phase: Ident,
+        body: Block,
+    },
     Let(Let),
     Table(Table),
-    Require { condition: Expr, message: Option<Expr> },
-    Expect { metric: Ident, comparison: BinaryOp, value: Expr },
-    Input { name: Ident, dtype: Ident, dims: Vec<Expr> },
-    Output { name: Ident, from: Option<Label> },
-    Preprocess { input: Option<Ident>, settings: Vec<Setting> },
+    Require {
+        condition: Expr,
+        message: Option<Expr>,
+    },
+    Expect {
+        metric: Ident,
+        comparison: BinaryOp,
+        value: Expr,
+    },
+    Input {
+        name: Ident,
+        dtype: Ident,
+        dims: Vec<Expr>,
+    },
+    Output {
+        name: Ident,
+        from: Option<Label>,
+    },
+    Preprocess {
+        input: Option<Ident>,
+        settings: Vec<Setting>,
+    },
     ClassLabels(Expr),
     From(Expr),
     /// Text that could not be parsed, with the block after it where there is one.
@@ -139,7 +169,7 @@ pub struct Branches {
 
 #[derive(Clone, Debug)]
 pub struct Aux {
-    pub label: Label,
+    pub label: Option<Label>,
     pub args: Vec<Arg>,
     pub body: Block,
 }
@@ -222,11 +252,19 @@ pub enum ExprKind {
     Label(Label),
     List(Vec<Expr>),
     Tuple(Vec<Expr>),
-    Range { start: Box<Expr>, end: Box<Expr>, inclusive: bool },
+    Range {
+        start: Box<Expr>,
+        end: Box<Expr>,
+        inclusive: bool,
+    },
     Unary(UnaryOp, Box<Expr>),
     /// Operator, its span, operands.
     Binary(BinaryOp, Span, Box<Expr>, Box<Expr>),
-    If { condition: Box<Expr>, then: Box<Expr>, otherwise: Box<Expr> },
+    If {
+        condition: Box<Expr>,
+        then: Box<Expr>,
+        otherwise: Box<Expr>,
+    },
     Field(Box<Expr>, Ident),
     Index(Box<Expr>, Box<Expr>),
     Function(Ident, Vec<Expr>),

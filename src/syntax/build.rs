@@ -59,7 +59,8 @@ impl Builder<'_> {
         let span = self.span(&number);
         let version = number.as_str().parse().unwrap_or(u64::MAX);
         if version != LANGUAGE_VERSION {
-            let message = format!("this netc knows version {LANGUAGE_VERSION} of the language, not {}", number.as_str());
+            let message =
+                format!("this netc knows version {LANGUAGE_VERSION} of the language, not {}", number.as_str());
             let diagnostic = Diagnostic::error("unknown-version", message).primary(span, "unknown version");
             self.diagnostics.push(diagnostic.help(format!("write `netc {LANGUAGE_VERSION}`")));
         }
@@ -110,7 +111,8 @@ impl Builder<'_> {
             [TemplatePart::Text(text)] => text.clone(),
             _ => {
                 let message = "a path cannot hold `{expressions}`: files are read before anything is evaluated";
-                self.diagnostics.push(Diagnostic::error("template-in-path", message).primary(span, "not a plain string"));
+                self.diagnostics
+                    .push(Diagnostic::error("template-in-path", message).primary(span, "not a plain string"));
                 String::new()
             }
         }
@@ -265,9 +267,12 @@ impl Builder<'_> {
             && only.len() > 1
         {
             self.diagnostics.push(
-                Diagnostic::error("branches-on-one-line", "all branches stand on one line, which makes them one branch")
-                    .primary(only[1].span, "part of the branch before it")
-                    .help("write one branch a line"),
+                Diagnostic::error(
+                    "branches-on-one-line",
+                    "all branches stand on one line, which makes them one branch",
+                )
+                .primary(only[1].span, "part of the branch before it")
+                .help("write one branch a line"),
             );
         }
         Branches { join, branches, span }
@@ -279,7 +284,7 @@ impl Builder<'_> {
 
     fn aux(&mut self, pair: Pair<'_, Rule>) -> Aux {
         let mut parts = children(pair).peekable();
-        let label = self.label(parts.next().expect("a label"));
+        let label = parts.next_if(|p| p.as_rule() == Rule::label).map(|l| self.label(l));
         let args = parts.next_if(|p| p.as_rule() == Rule::args).map_or(vec![], |args| self.args(args));
         Aux { label, args, body: self.block(parts.next().expect("a block")) }
     }
@@ -456,9 +461,11 @@ impl Builder<'_> {
         if operators(&pair) > MAX_OPERATORS {
             let span = self.span(&pair);
             let message = format!("an expression of more than {MAX_OPERATORS} operators");
-            self.diagnostics.push(Diagnostic::error("expression-too-long", message).primary(span, "too long").help(
-                "name parts of it with `let`",
-            ));
+            self.diagnostics.push(
+                Diagnostic::error("expression-too-long", message)
+                    .primary(span, "too long")
+                    .help("name parts of it with `let`"),
+            );
             return Expr { kind: ExprKind::Error, span };
         }
         self.checked_expr(pair)
@@ -587,7 +594,11 @@ static PRATT: LazyLock<PrattParser<Rule>> = LazyLock::new(|| {
         .op(left(Rule::kw_or))
         .op(left(Rule::kw_and))
         .op(Op::prefix(Rule::kw_not))
-        .op(left(Rule::op_eq) | left(Rule::op_ne) | left(Rule::op_lt) | left(Rule::op_le) | left(Rule::op_gt)
+        .op(left(Rule::op_eq)
+            | left(Rule::op_ne)
+            | left(Rule::op_lt)
+            | left(Rule::op_le)
+            | left(Rule::op_gt)
             | left(Rule::op_ge))
         .op(left(Rule::range) | left(Rule::range_inclusive))
         .op(left(Rule::op_add) | left(Rule::op_sub))

@@ -71,8 +71,8 @@ impl Roles {
                 self.whole.push((start, end));
                 return;
             }
-            Rule::item => drop(self.items.insert(start)),
-            Rule::statement | Rule::setting => drop(self.statements.insert(start)),
+            Rule::item | Rule::version => self.items.extend(starts(&pair)),
+            Rule::statement | Rule::setting => self.statements.extend(starts(&pair)),
             Rule::labelled => drop(self.labelled.insert(start)),
             Rule::cell => drop(self.cells.insert(start)),
             Rule::neg => drop(self.signs.insert(start)),
@@ -107,6 +107,12 @@ impl Roles {
         }
         merged
     }
+}
+
+/// Where a pair begins: with its documentation, and without.
+fn starts(pair: &Pair<'_, Rule>) -> impl Iterator<Item = usize> {
+    let first = pair.clone().into_inner().find(|p| p.as_rule() != Rule::doc);
+    [pair.as_span().start()].into_iter().chain(first.map(|p| p.as_span().start()))
 }
 
 // ---- Lines ---------------------------------------------------------------------------------------
@@ -149,7 +155,7 @@ impl Layout<'_> {
             if breaks[at] > 1 && !lines.is_empty() {
                 lines.push(Line { kind: LineKind::Blank, indent: 0, parts: vec![], remark: None });
             }
-            let indent = self.indent(at, &open);
+            let indent = self.indent(at, end, &open);
             for token in &self.tokens[at..end] {
                 match token.kind {
                     TokenKind::Open => open.push((indent + INDENT, indent)),
@@ -196,17 +202,19 @@ impl Layout<'_> {
         set.contains(&self.tokens[i].start)
     }
 
-    fn indent(&self, first: usize, open: &[(usize, usize)]) -> usize {
-        let closing = self.tokens[first..].iter().take_while(|t| t.kind == TokenKind::Close).count();
+    fn indent(&self, first: usize, end: usize, open: &[(usize, usize)]) -> usize {
+        let closing = self.tokens[first..end].iter().take_while(|t| t.kind == TokenKind::Close).count();
         if closing > 0 {
             return open.len().checked_sub(closing).and_then(|i| open.get(i)).map_or(0, |o| o.1);
         }
         let base = open.last().map_or(0, |o| o.0);
         let roles = self.roles;
         let begins = [&roles.items, &roles.statements, &roles.cells].into_iter().any(|set| self.starts(first, set));
-        let in_brackets = self.tokens[..first].iter().rev().find(|t| !t.is_comment()).is_some_and(|t| {
-            matches!(t.text(self.text), "(" | "[" | ",")
-        });
+        let in_brackets = self.tokens[..first]
+            .iter()
+            .rev()
+            .find(|t| !t.is_comment())
+            .is_some_and(|t| matches!(t.text(self.text), "(" | "[" | ","));
         // What continues an expression without a bracket stands further in.
         if begins || in_brackets || self.tokens[first].is_comment() { base } else { base + INDENT }
     }
@@ -228,7 +236,8 @@ impl Layout<'_> {
     /// Where a line's aligned parts begin, but for the first.
     fn splits(&self, start: usize, end: usize) -> (LineKind, Vec<usize>) {
         let colon = (start + 1 < end).then_some(start + 1).filter(|&i| self.token_text(i) == ":");
-        if self.starts(start, &self.roles.labelled) && colon.is_some() && start + 2 < end {
+        let opens_block = self.tokens[end - 1].kind == TokenKind::Open;
+        if self.starts(start, &self.roles.labelled) && colon.is_some() && start + 2 < end && !opens_block {
             return (LineKind::Labelled, vec![start + 2]);
         }
         if self.starts(start, &self.roles.cells) {

@@ -12,10 +12,39 @@ impl Rule {
         use Rule::*;
         matches!(
             self,
-            kw_aux | kw_branches | kw_else | kw_expect | kw_for | kw_from | kw_if | kw_input | kw_labels | kw_let
-                | kw_model | kw_module | kw_netc | kw_output | kw_preprocess | kw_require | kw_residual | kw_skip
-                | kw_table | kw_then | kw_use | kw_when | colon | comma | eq | open_brace | close_brace | open_bracket
-                | close_bracket | open_paren | close_paren | doc | EOI
+            kw_aux
+                | kw_branches
+                | kw_else
+                | kw_expect
+                | kw_for
+                | kw_from
+                | kw_if
+                | kw_input
+                | kw_labels
+                | kw_let
+                | kw_model
+                | kw_module
+                | kw_netc
+                | kw_output
+                | kw_preprocess
+                | kw_require
+                | kw_residual
+                | kw_skip
+                | kw_table
+                | kw_then
+                | kw_use
+                | kw_when
+                | colon
+                | comma
+                | eq
+                | open_brace
+                | close_brace
+                | open_bracket
+                | close_bracket
+                | open_paren
+                | close_paren
+                | doc
+                | EOI
         )
     }
 
@@ -24,8 +53,24 @@ impl Rule {
         use Rule::*;
         matches!(
             self,
-            kw_or | kw_and | op_eq | op_ne | op_le | op_ge | op_lt | op_gt | range_inclusive | range | op_add
-                | op_sub | op_mul | op_div | op_rem | op_pow | field | index
+            kw_or
+                | kw_and
+                | op_eq
+                | op_ne
+                | op_le
+                | op_ge
+                | op_lt
+                | op_gt
+                | range_inclusive
+                | range
+                | op_add
+                | op_sub
+                | op_mul
+                | op_div
+                | op_rem
+                | op_pow
+                | field
+                | index
         )
     }
 

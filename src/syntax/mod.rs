@@ -14,6 +14,8 @@ mod build;
 mod format;
 mod grammar;
 mod recovery;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod tree;
 
@@ -42,7 +44,10 @@ pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
     let text = sources.get(id).text.clone();
     if text.len() > MAX_SOURCE {
         let message = format!("the file is larger than {} MiB", MAX_SOURCE >> 20);
-        return (ast::File::default(), vec![Diagnostic::error("source-too-large", message).primary(Span::new(id, 0, 0), "")]);
+        return (
+            ast::File::default(),
+            vec![Diagnostic::error("source-too-large", message).primary(Span::new(id, 0, 0), "")],
+        );
     }
     let tokens = tokens::scan(&text);
     if let Some(token) = tokens::too_deep(&text, &tokens, MAX_NESTING) {

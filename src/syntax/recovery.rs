@@ -38,11 +38,22 @@ pub fn recover(id: SourceId, source: &str, tokens: &[Token]) -> Recovered {
         source,
         tokens,
         text: source.replace(MARK as char, " "),
-        diagnostics: vec![],
+        diagnostics: control_signs(id, tokens),
         lost_words: BTreeSet::new(),
     };
     state.run();
     Recovered { text: state.text, diagnostics: state.diagnostics, lost_words: state.lost_words }
+}
+
+/// The mark itself in the source. It is taken for a blank.
+fn control_signs(id: SourceId, tokens: &[Token]) -> Vec<Diagnostic> {
+    let marks = tokens.iter().filter(|t| t.kind == TokenKind::Erased).take(1);
+    marks
+        .map(|t| {
+            Diagnostic::error("unexpected-sign", "the file holds control characters")
+                .primary(Span::new(id, t.start, t.end), "the first one")
+        })
+        .collect()
 }
 
 struct State<'a> {
@@ -70,6 +81,11 @@ impl Failure {
 
     fn in_block(&self) -> bool {
         self.expected.contains(&Rule::close_brace)
+    }
+
+    fn expects(&self, sign: &str) -> bool {
+        let quoted = format!("`{sign}`");
+        self.expected.iter().any(|r| r.description() == Some(&quoted))
     }
 }
 
@@ -138,7 +154,8 @@ impl State<'_> {
         let blame_before = repair.is_some_and(|r| r.after_previous) || self.blames_previous(failure);
         let diagnostic = match (before, found, blame_before) {
             (Some(before), _, true) => {
-                let text = expected.map_or("something is missing after this".into(), |e| format!("expected {e} after this"));
+                let text =
+                    expected.map_or("something is missing after this".into(), |e| format!("expected {e} after this"));
                 diagnostic.primary(self.span_of(&before), text)
             }
             (_, Some(found), _) => diagnostic.primary(self.span_of(&found), "unexpected"),
@@ -164,19 +181,25 @@ impl State<'_> {
                 .map(|d| d.help("remove it; a line end is enough")),
             (TokenKind::Unknown, "#") => error("unexpected-sign", "`#` begins nothing in this language", "unexpected")
                 .map(|d| d.help("remarks begin with `//`, documentation with `///`")),
-            (TokenKind::Unknown, "&") => error("unexpected-sign", "unexpected `&`", "no such operator")
-                .map(|d| d.help("write `and`")),
-            (TokenKind::Unknown, "|") => error("unexpected-sign", "unexpected `|`", "no such operator")
-                .map(|d| d.help("write `or`")),
-            (TokenKind::Unknown, "!") => error("unexpected-sign", "unexpected `!`", "no such operator")
-                .map(|d| d.help("write `not`")),
+            (TokenKind::Unknown, "&") => {
+                error("unexpected-sign", "unexpected `&`", "no such operator").map(|d| d.help("write `and`"))
+            }
+            (TokenKind::Unknown, "|") => {
+                error("unexpected-sign", "unexpected `|`", "no such operator").map(|d| d.help("write `or`"))
+            }
+            (TokenKind::Unknown, "!") => {
+                error("unexpected-sign", "unexpected `!`", "no such operator").map(|d| d.help("write `not`"))
+            }
             (TokenKind::Unknown, "'") => error("unexpected-sign", "unexpected `'`", "opens nothing")
                 .map(|d| d.help("strings stand in double quotes")),
-            (TokenKind::Unknown, other) => {
-                error("unexpected-sign", &format!("the sign `{}` means nothing here", other.escape_debug()), "unexpected")
-            }
+            (TokenKind::Unknown, other) => error(
+                "unexpected-sign",
+                &format!("the sign `{}` means nothing here", other.escape_debug()),
+                "unexpected",
+            ),
             (TokenKind::Word, "elif" | "elseif") => {
-                error("foreign-word", &format!("there is no `{text}`"), "unknown word").map(|d| d.help("write `else if`"))
+                error("foreign-word", &format!("there is no `{text}`"), "unknown word")
+                    .map(|d| d.help("write `else if`"))
             }
             (TokenKind::Word, "def" | "fn") => error("foreign-word", &format!("there is no `{text}`"), "unknown word")
                 .map(|d| d.help("a reusable part is a `module name(parameters) { … }`")),
@@ -186,12 +209,17 @@ impl State<'_> {
                 .map(|d| d.help("write `for name in 0..count { … }`")),
             (TokenKind::Word, "return") => error("foreign-word", "there is no `return`", "unknown word")
                 .map(|d| d.help("the value of a block is that of its last statement")),
+            (TokenKind::Operator, "=") if failure.at_boundary() && failure.in_block() => {
+                error("label-sign", "`=` after a label", "not a `:`").map(|d| d.help(LABEL_SIGN))
+            }
             (TokenKind::Close, "}") if failure.at_boundary() && !failure.in_block() => {
                 error("unmatched-bracket", "this `}` closes nothing", "no block is open here")
             }
-            (TokenKind::Word, word) if is_reserved(word) && failure.expected.contains(&Rule::ident) => {
-                error("reserved-word", &format!("`{word}` is a word of the language and cannot be a name"), "not a name")
-            }
+            (TokenKind::Word, word) if is_reserved(word) && failure.expected.contains(&Rule::ident) => error(
+                "reserved-word",
+                &format!("`{word}` is a word of the language and cannot be a name"),
+                "not a name",
+            ),
             (TokenKind::Word, _) if !failure.at_boundary() || failure.in_block() => self.misspelt(failure, index),
             (TokenKind::Word, _) => self.misspelt(failure, index).or_else(|| {
                 error("statement-outside", "a statement outside of every module and model", "unexpected")
@@ -204,7 +232,8 @@ impl State<'_> {
     /// A line that begins with something like a word of the language.
     fn misspelt(&self, failure: &Failure, index: usize) -> Option<Diagnostic> {
         let line = self.line_of(self.tokens[index].start);
-        let first = self.tokens.iter().find(|t| t.start >= line.start && t.kind == TokenKind::Word && t.end <= line.end)?;
+        let first =
+            self.tokens.iter().find(|t| t.start >= line.start && t.kind == TokenKind::Word && t.end <= line.end)?;
         if first.start > failure.at {
             return None;
         }
@@ -253,9 +282,11 @@ impl State<'_> {
         let mut candidates = vec![];
         let token = failure.token.map(|t| self.tokens[t]);
         let first_of_line = token.is_none_or(|t| self.is_first_of_line(&t));
-        let signs = if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
+        let signs =
+            if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
         if let Some(gap) = self.gap_before(failure) {
-            candidates.extend(signs.into_iter().map(|sign| Repair {
+            let expected = signs.into_iter().filter(|sign| failure.expects(sign));
+            candidates.extend(expected.map(|sign| Repair {
                 range: gap.clone(),
                 sign,
                 help: format!("add `{sign}` here"),
@@ -267,8 +298,8 @@ impl State<'_> {
         };
         let range = token.start..token.end;
         let text = token.text(self.source);
-        if text == "=" {
-            let help = "a label is followed by `:`".to_string();
+        if text == "=" && failure.at_boundary() {
+            let help = LABEL_SIGN.to_string();
             candidates.insert(0, Repair { range: range.clone(), sign: ":", help, after_previous: false });
         }
         candidates.push(Repair { range, sign: " ", help: format!("remove the `{text}`"), after_previous: false });
@@ -390,10 +421,30 @@ struct Repair {
     after_previous: bool,
 }
 
+const LABEL_SIGN: &str = "a label is followed by `:`";
+
 /// Words that begin a statement or an item.
 const LEADING_WORDS: &[&str] = &[
-    "module", "model", "use", "let", "table", "require", "expect", "for", "if", "else", "when", "residual", "skip",
-    "branches", "aux", "input", "output", "preprocess", "labels", "from",
+    "module",
+    "model",
+    "use",
+    "let",
+    "table",
+    "require",
+    "expect",
+    "for",
+    "if",
+    "else",
+    "when",
+    "residual",
+    "skip",
+    "branches",
+    "aux",
+    "input",
+    "output",
+    "preprocess",
+    "labels",
+    "from",
 ];
 
 fn is_reserved(word: &str) -> bool {
@@ -405,9 +456,12 @@ fn expected_text(failure: &Failure) -> Option<String> {
     if failure.at_boundary() {
         return failure.in_block().then(|| "a statement or `}`".to_string());
     }
+    // After a whole expression an operator, an index or a call could follow as well: too much to say.
+    let after_expression = failure.expected.contains(&Rule::op_add);
+    let hidden = |word: &str| after_expression && matches!(word, "`[`" | "`(`");
     let mut words: Vec<&str> = vec![];
     for word in failure.expected.iter().filter(|r| !r.is_operator()).filter_map(|r| r.description()) {
-        if !words.contains(&word) {
+        if !words.contains(&word) && !hidden(word) {
             words.push(word);
         }
     }

@@ -67,7 +67,8 @@ impl Printer {
                 }
             }),
             StatementKind::Aux(a) => {
-                self.under(format!("{label}aux {}{}", template(&a.label.parts), args(&a.args)), |p| p.block(&a.body));
+                let name = a.label.as_ref().map_or(String::new(), |l| format!(" {}", template(&l.parts)));
+                self.under(format!("{label}aux{name}{}", args(&a.args)), |p| p.block(&a.body));
             }
             StatementKind::For { pattern: names, items, body } => {
                 self.under(format!("{label}for {} in {}", pattern(names), expr(items)), |p| p.block(body));
@@ -149,7 +150,7 @@ fn list(items: &[Expr]) -> String {
 
 fn template(parts: &[TemplatePart]) -> String {
     let text = |p: &TemplatePart| match p {
-        TemplatePart::Text(text) => text.clone(),
+        TemplatePart::Text(text) => text.escape_debug().to_string(),
         TemplatePart::Expr(e) => format!("{{{}}}", expr(e)),
     };
     parts.iter().map(text).collect()
@@ -166,6 +167,7 @@ fn expr(e: &Expr) -> String {
         ExprKind::In => "in".into(),
         ExprKind::Label(label) => template(&label.parts),
         ExprKind::List(items) => format!("[{}]", list(items)),
+        ExprKind::Tuple(items) if items.len() == 1 => format!("({},)", list(items)),
         ExprKind::Tuple(items) => format!("({})", list(items)),
         ExprKind::Range { start, end, inclusive } => {
             format!("({} {} {})", expr(start), if *inclusive { "..=" } else { ".." }, expr(end))

@@ -1,0 +1,3 @@
+//! The command line. The only part of netc that prints.
+
+pub mod render;

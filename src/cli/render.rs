@@ -1,0 +1,167 @@
+//! Diagnostics as text for people and as JSON for programs.
+//!
+//! Turns data into strings; printing them is the caller's. Colour appears only when asked for.
+
+use crate::diagnostic::{Diagnostic, Label, Severity, SourceId, Sources, Span};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+/// How diagnostics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Source excerpts with labels. `width` is the terminal's, in columns.
+    Text { color: bool, width: usize },
+    /// One JSON object a line, with the plain text under `rendered`.
+    Json,
+}
+
+impl Style {
+    pub const PLAIN: Style = Style::Text { color: false, width: 120 };
+}
+
+/// All diagnostics, each ending in a line end.
+pub fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
+    diagnostics.iter().map(|d| render_one(d, sources, style)).collect()
+}
+
+fn render_one(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
+    match style {
+        Style::Text { color, width } => {
+            let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+            text(diagnostic, sources, renderer.term_width(width)) + "\n\n"
+        }
+        Style::Json => json_line(diagnostic, sources),
+    }
+}
+
+fn text(diagnostic: &Diagnostic, sources: &Sources, renderer: Renderer) -> String {
+    let title = level(diagnostic.severity).primary_title(diagnostic.message.as_str()).id(diagnostic.code);
+    let mut group = Group::with_title(title);
+    for source in files(diagnostic) {
+        group = group.element(snippet(diagnostic, sources, source));
+    }
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(note.as_str()));
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    renderer.render(&[group])
+}
+
+fn level(severity: Severity) -> Level<'static> {
+    match severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    }
+}
+
+/// The files that a diagnostic points into, that of its cause first.
+fn files(diagnostic: &Diagnostic) -> Vec<SourceId> {
+    let mut files = vec![];
+    let (primary, context): (Vec<&Label>, Vec<&Label>) = diagnostic.labels.iter().partition(|l| l.primary);
+    for label in primary.into_iter().chain(context) {
+        if !files.contains(&label.span.source) {
+            files.push(label.span.source);
+        }
+    }
+    files
+}
+
+fn snippet<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources, id: SourceId) -> Snippet<'a, Annotation<'a>> {
+    let source = sources.get(id);
+    let labels = diagnostic.labels.iter().filter(|l| l.span.source == id);
+    let annotations = labels.map(|label| {
+        let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let annotation = kind.span(range(label.span, source.text.len()));
+        if label.text.is_empty() { annotation } else { annotation.label(label.text.as_str()) }
+    });
+    Snippet::source(&*source.text).path(&*source.name).annotations(annotations)
+}
+
+fn range(span: Span, length: usize) -> std::ops::Range<usize> {
+    let start = (span.start as usize).min(length);
+    start..(span.end as usize).clamp(start, length)
+}
+
+fn json_line(diagnostic: &Diagnostic, sources: &Sources) -> String {
+    let value = json!({
+        "severity": severity_name(diagnostic.severity),
+        "code": diagnostic.code,
+        "message": diagnostic.message,
+        "labels": diagnostic.labels.iter().map(|l| json_label(l, sources)).collect::<Vec<Value>>(),
+        "notes": diagnostic.notes,
+        "help": diagnostic.help,
+        "rendered": text(diagnostic, sources, Renderer::plain()) + "\n",
+    });
+    format!("{value}\n")
+}
+
+fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
+/// Lines and columns count from 1, columns in bytes; `start` and `end` are byte offsets.
+fn json_label(label: &Label, sources: &Sources) -> Value {
+    let end = Span { start: label.span.end, ..label.span };
+    let (from, to) = (sources.location(label.span), sources.location(end));
+    json!({
+        "file": &*from.file,
+        "line": from.line,
+        "column": from.column,
+        "end_line": to.line,
+        "end_column": to.column,
+        "start": label.span.start,
+        "end": label.span.end,
+        "text": label.text,
+        "primary": label.primary,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> (Sources, Diagnostic) {
+        let mut sources = Sources::default();
+        let id = sources.add("a.net", "netc 1\nmodel a {\n    conv2d(3)\n}\n");
+        let diagnostic = Diagnostic::error("unknown-layer", "no layer or module is named `conv2d`")
+            .primary(Span::new(id, 21, 27), "unknown")
+            .help("did you mean `conv`?");
+        (sources, diagnostic)
+    }
+
+    #[test]
+    fn text_has_colour_only_when_asked() {
+        let (sources, diagnostic) = example();
+        let plain = render(&[diagnostic.clone()], &sources, Style::PLAIN);
+        assert!(!plain.contains('\x1b'));
+        insta::assert_snapshot!(plain, @r"
+        error[unknown-layer]: no layer or module is named `conv2d`
+         --> a.net:3:5
+          |
+        3 |     conv2d(3)
+          |     ^^^^^^ unknown
+          |
+          = help: did you mean `conv`?
+        ");
+        let styled = render(&[diagnostic], &sources, Style::Text { color: true, width: 80 });
+        assert!(styled.contains("\x1b["));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let (sources, diagnostic) = example();
+        let text = render(&[diagnostic.clone(), diagnostic], &sources, Style::Json);
+        assert_eq!(text.lines().count(), 2);
+        let value: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(value["code"], "unknown-layer");
+        assert_eq!((&value["labels"][0]["line"], &value["labels"][0]["column"]), (&json!(3), &json!(5)));
+        assert_eq!(value["help"][0], "did you mean `conv`?");
+    }
+}
