@@ -15,6 +15,13 @@ use crate::weights::{WeightId, Weights};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(NodeIndex);
 
+impl NodeId {
+    /// A small number that is unique within the graph.
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
+
 /// Which life of the network the graph describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -162,6 +169,20 @@ impl Graph {
         let mut edges: Vec<_> = self.nodes.edges_directed(id.0, Incoming).map(|e| (*e.weight(), e.source())).collect();
         edges.sort_unstable();
         edges.into_iter().map(|(_, n)| NodeId(n)).collect()
+    }
+
+    /// A node's operands with their indices, unsorted and unchecked.
+    pub(super) fn operand_edges(&self, id: NodeId) -> Vec<(usize, NodeId)> {
+        self.nodes.edges_directed(id.0, Incoming).map(|e| (*e.weight(), NodeId(e.source()))).collect()
+    }
+
+    /// All nodes in the order in which they lie in memory; works on any graph.
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.node_indices().map(NodeId).collect()
+    }
+
+    pub(super) fn has_cycle(&self) -> bool {
+        petgraph::algo::is_cyclic_directed(&self.nodes)
     }
 
     /// Who reads a node's value: the reader and its operand index, in a stable order. A reader

@@ -9,7 +9,13 @@
 //! knows neither syntax nor passes nor targets.
 
 mod graph;
+mod parse;
+mod print;
 pub mod stats;
+mod text;
+mod verify;
 
 pub use crate::preprocess::{self, Preprocess};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
+pub use parse::{ParseError, parse};
+pub use verify::{VerifyError, verify};

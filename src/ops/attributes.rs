@@ -24,7 +24,17 @@ macro_rules! by_display {
         }
     )*};
 }
-by_display!(usize, isize, i64, f32, f64, bool);
+by_display!(usize, isize, i64, u64, f32, f64, bool);
+
+/// A word.
+impl AttributeValue for String {
+    fn print(&self) -> String {
+        self.clone()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.to_string())
+    }
+}
 
 /// A pair of sizes, height then width: `3x3`.
 impl AttributeValue for [usize; 2] {
@@ -91,6 +101,8 @@ impl AttributeReader {
         Self { fields: fields.into_iter().collect() }
     }
 
+    /// # Errors
+    /// Where it is malformed, or missing and without default.
     pub fn take<T: AttributeValue>(&mut self, name: &str, default: Option<T>) -> Result<T, String> {
         match self.fields.remove(name) {
             Some(text) => T::parse(&text).ok_or_else(|| format!("attribute {name} cannot be `{text}`")),
@@ -98,7 +110,18 @@ impl AttributeReader {
         }
     }
 
+    /// An attribute that may be absent.
+    ///
+    /// # Errors
+    /// Where it is present and malformed.
+    pub fn take_optional<T: AttributeValue>(&mut self, name: &str) -> Result<Option<T>, String> {
+        if self.fields.contains_key(name) { self.take(name, None).map(Some) } else { Ok(None) }
+    }
+
     /// An error naming the attributes that nobody asked for.
+    ///
+    /// # Errors
+    /// Where there is one.
     pub fn finish(self) -> Result<(), String> {
         match self.fields.keys().next() {
             None => Ok(()),
@@ -109,10 +132,10 @@ impl AttributeReader {
 
 /// Declares an enum without data that stands as an attribute by the given words.
 macro_rules! attribute_enum {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vmeta])* $variant),* }
+        $vis enum $name { $($(#[$vmeta])* $variant),* }
 
         impl $name {
             /// The word that stands for it.

@@ -3,6 +3,7 @@
 use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_planes;
 use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
@@ -105,41 +106,35 @@ impl Operation for Conv2d {
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
-        let [batch, channels, oh, ow] = output.nchw().expect("checked by the shape rule");
+        let [_, channels, oh, ow] = output.nchw().expect("checked by the shape rule");
         let [_, c, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
-        let (kh, kw) = (self.kernel[0], self.kernel[1]);
+        let [kh, kw] = self.kernel;
         let (in_per_group, out_per_group) = (c / self.groups, channels / self.groups);
         let (x, k) = (inputs[0].data(), weights[0].data());
-        let mut out = Tensor::zeros(output.clone());
-        let mut results = out.data_mut().iter_mut();
-        for n in 0..batch {
-            for oc in 0..channels {
-                let group = oc / out_per_group;
-                for oy in 0..oh {
-                    for ox in 0..ow {
-                        let mut sum = if self.bias { f64::from(weights[1].data()[oc]) } else { 0.0 };
-                        for ic in 0..in_per_group {
-                            let plane = (n * c + group * in_per_group + ic) * h * w;
-                            for ky in 0..kh {
-                                let y = oy * self.stride[0] + ky * self.dilation[0];
-                                if y < self.pad[0] || y - self.pad[0] >= h {
-                                    continue;
-                                }
-                                for kx in 0..kw {
-                                    let x_at = ox * self.stride[1] + kx * self.dilation[1];
-                                    if x_at < self.pad[1] || x_at - self.pad[1] >= w {
-                                        continue;
-                                    }
-                                    let v = x[plane + (y - self.pad[0]) * w + x_at - self.pad[1]];
-                                    sum += f64::from(v) * f64::from(k[((oc * in_per_group + ic) * kh + ky) * kw + kx]);
-                                }
+        let mut out = fill_planes(output, |n, oc, plane| {
+            let mut sums = vec![if self.bias { f64::from(weights[1].data()[oc]) } else { 0.0 }; oh * ow];
+            let group = oc / out_per_group;
+            for ic in 0..in_per_group {
+                let image = &x[(n * c + group * in_per_group + ic) * h * w..][..h * w];
+                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                    let tap = f64::from(k[((oc * in_per_group + ic) * kh + ky) * kw + kx]);
+                    for oy in 0..oh {
+                        // A row or column of the padding wraps around and lies outside.
+                        let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.pad[0]);
+                        if y >= h {
+                            continue;
+                        }
+                        for ox in 0..ow {
+                            let x_at = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.pad[1]);
+                            if x_at < w {
+                                sums[oy * ow + ox] += tap * f64::from(image[y * w + x_at]);
                             }
                         }
-                        *results.next().expect("one result an output element") = sum as f32;
                     }
                 }
             }
-        }
+            plane.iter_mut().zip(sums).for_each(|(p, s)| *p = s as f32);
+        });
         epilogue::apply(&self.epilogue, &mut out, &inputs[1..]);
         out
     }

@@ -231,7 +231,8 @@ operations! {
 /// No value may hold more elements than this (16 GiB of f32): a limit against runaway specs.
 pub const MAX_ELEMENTS: usize = 1 << 32;
 
-fn check_size(what: &str, shape: &Shape) -> Result<(), ShapeError> {
+/// Requires a size within netc's limit and no empty axis.
+pub(crate) fn check_size(what: &str, shape: &Shape) -> Result<(), ShapeError> {
     if shape.dims().contains(&0) {
         return Err(ShapeError::new(format!("{what} would be empty: {shape}")));
     }

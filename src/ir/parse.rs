@@ -1,0 +1,232 @@
+//! Reads the IR text back into a graph: what `print` wrote, or what a test holds.
+//!
+//! Shapes are inferred anew and must be those of the text. Every weight is declared as its op asks
+//! and thus has seeded values; who has other values sets them in the graph's store.
+
+use std::collections::HashMap;
+
+use pest::Parser;
+use pest::iterators::{Pair, Pairs};
+
+use super::print::phase_word;
+use super::text::{parse_preprocess, unquoted};
+use super::{AuxHead, Graph, NodeId, Phase};
+use crate::diagnostic::{Location, SourceId, Span};
+use crate::ops::Op;
+use crate::ops::attributes::AttributeReader;
+use crate::tensor::Shape;
+use crate::weights::WeightId;
+
+#[derive(pest_derive::Parser)]
+#[grammar = "../grammar/ir.pest"]
+struct IrParser;
+
+/// Why a text is not a graph. Line and column count from 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct ParseError {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+/// The graph that an IR text describes.
+///
+/// # Errors
+/// At the first line that is malformed, names something unknown, or does not fit its operands.
+pub fn parse(text: &str) -> Result<Graph, ParseError> {
+    let mut file = IrParser::parse(Rule::graph, text).map_err(syntax_error)?;
+    let lines = file.next().expect("the start rule matched").into_inner();
+    let mut builder = Builder { graph: Graph::new("", Phase::Infer), values: HashMap::new() };
+    for line in lines {
+        match line.as_rule() {
+            Rule::header => builder.header(line)?,
+            Rule::labels => builder.labels(line)?,
+            Rule::definition => builder.definition(line)?,
+            Rule::output => builder.output(line)?,
+            _ => {}
+        }
+    }
+    Ok(builder.graph)
+}
+
+fn syntax_error(error: pest::error::Error<Rule>) -> ParseError {
+    let (line, column) = match error.line_col {
+        pest::error::LineColLocation::Pos(at) | pest::error::LineColLocation::Span(at, _) => at,
+    };
+    ParseError { line, column, message: error.variant.message().into_owned() }
+}
+
+/// An error at a piece of text.
+fn at(pair: &Pair<'_, Rule>, message: impl Into<String>) -> ParseError {
+    let (line, column) = pair.line_col();
+    ParseError { line, column, message: message.into() }
+}
+
+struct Builder {
+    graph: Graph,
+    /// By the text's word, `%` included.
+    values: HashMap<String, NodeId>,
+}
+
+impl Builder {
+    fn header(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
+        let mut parts = line.clone().into_inner();
+        self.graph.name = name_in(parts.next().expect("grammar"))?;
+        let mut reader = fields(&mut parts)?;
+        let phase: String = reader.take("phase", None).map_err(|e| at(&line, e))?;
+        self.graph.phase = [Phase::Train, Phase::Infer]
+            .into_iter()
+            .find(|&p| phase_word(p) == phase)
+            .ok_or_else(|| at(&line, format!("phase is train or infer, not {phase}")))?;
+        self.graph.weights.seed = reader.take("seed", Some(0)).map_err(|e| at(&line, e))?;
+        reader.finish().map_err(|e| at(&line, e))
+    }
+
+    fn labels(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
+        self.graph.labels = line.into_inner().map(unquote).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn definition(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
+        let mut parts = line.clone().into_inner().peekable();
+        let value = parts.next().expect("grammar");
+        let op = parts.next().expect("grammar");
+        let mut operands = vec![];
+        let mut weights = vec![];
+        while let Some(operand) = parts.next_if(|p| matches!(p.as_rule(), Rule::value | Rule::weight)) {
+            match operand.as_rule() {
+                Rule::value => operands.push(self.value(&operand)?),
+                _ => weights.push(operand),
+            }
+        }
+        let mut attributes = vec![];
+        while let Some(field) = parts.next_if(|p| p.as_rule() == Rule::field) {
+            attributes.push(field);
+        }
+        let mut reader = reader_of(attributes)?;
+        let shape = parts.next().expect("grammar");
+        let location = parts.next().and_then(location);
+        let name = label(&value)?;
+        let id = if op.as_str() == "input" {
+            let preprocess = parse_preprocess(&mut reader).map_err(|e| at(&line, e))?;
+            let name = name.ok_or_else(|| at(&value, "an input needs a name"))?;
+            if let Some(operand) = weights.first() {
+                return Err(at(operand, "an input has no operands"));
+            }
+            self.graph.add_input(name, shape_of(&shape)?, preprocess, location)
+        } else {
+            let parsed = Op::parse(op.as_str(), &mut reader)
+                .ok_or_else(|| at(&op, format!("no op is named {}", op.as_str())))?
+                .map_err(|e| at(&op, e))?;
+            let weights = self.weights(&line, &parsed, &operands, weights)?;
+            self.graph.add(parsed, &operands, weights, name, location).map_err(|e| at(&op, e.message))?
+        };
+        reader.finish().map_err(|e| at(&op, e))?;
+        if self.graph.node(id).shape != shape_of(&shape)? {
+            return Err(at(&shape, format!("the shape is {}", self.graph.node(id).shape)));
+        }
+        match self.values.insert(value.as_str().to_string(), id) {
+            None => Ok(()),
+            Some(_) => Err(at(&value, format!("{} is defined twice", value.as_str()))),
+        }
+    }
+
+    /// Declares what the op asks for, under the names of the text.
+    fn weights(
+        &mut self,
+        line: &Pair<'_, Rule>,
+        op: &Op,
+        operands: &[NodeId],
+        names: Vec<Pair<'_, Rule>>,
+    ) -> Result<Vec<WeightId>, ParseError> {
+        let shapes = self.graph.shapes(operands);
+        op.infer(&shapes).map_err(|e| at(line, e.message))?;
+        let declared = op.weights(&shapes);
+        if declared.len() != names.len() {
+            return Err(at(line, format!("{} has {} weights, not {}", op.name(), declared.len(), names.len())));
+        }
+        let mut ids = vec![];
+        for (decl, pair) in declared.into_iter().zip(names) {
+            let name = name_in(pair.clone())?;
+            let store = &mut self.graph.weights;
+            let id = match store.find(&name) {
+                Some(id) if store.get(id).shape == decl.shape => id,
+                Some(id) => {
+                    return Err(at(&pair, format!("@{name} is {} elsewhere, not {}", store.get(id).shape, decl.shape)));
+                }
+                None => store.declare(&name, decl.shape, decl.init, decl.learnable).expect("the name is new"),
+            };
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    fn output(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
+        let mut parts = line.into_inner();
+        let name = unquote(parts.next().expect("grammar"))?;
+        let node = self.value(&parts.next().expect("grammar"))?;
+        let aux = parts.next().map(aux_head).transpose()?;
+        self.graph.output(name, node, aux);
+        Ok(())
+    }
+
+    fn value(&self, pair: &Pair<'_, Rule>) -> Result<NodeId, ParseError> {
+        let known = self.values.get(pair.as_str()).copied();
+        known.ok_or_else(|| at(pair, format!("{} is not defined above", pair.as_str())))
+    }
+}
+
+fn aux_head(pair: Pair<'_, Rule>) -> Result<AuxHead, ParseError> {
+    let mut parts = pair.clone().into_inner();
+    let label = unquote(parts.next().expect("grammar"))?;
+    let mut reader = fields(&mut parts)?;
+    let weight = reader.take("weight", None).map_err(|e| at(&pair, e))?;
+    reader.finish().map_err(|e| at(&pair, e))?;
+    Ok(AuxHead { label, weight })
+}
+
+/// The label of a `%value`; numbers are no labels.
+fn label(value: &Pair<'_, Rule>) -> Result<Option<String>, ParseError> {
+    let inner = value.clone().into_inner().next().expect("grammar");
+    if inner.as_rule() == Rule::number { Ok(None) } else { unquote(inner).map(Some) }
+}
+
+/// The name in a `@weight`.
+fn name_in(pair: Pair<'_, Rule>) -> Result<String, ParseError> {
+    unquote(pair.into_inner().next().expect("grammar"))
+}
+
+fn unquote(pair: Pair<'_, Rule>) -> Result<String, ParseError> {
+    unquoted(pair.as_str()).ok_or_else(|| at(&pair, "wrong escape in a quoted name"))
+}
+
+fn fields(pairs: &mut Pairs<'_, Rule>) -> Result<AttributeReader, ParseError> {
+    reader_of(pairs.filter(|p| p.as_rule() == Rule::field).collect())
+}
+
+fn reader_of(fields: Vec<Pair<'_, Rule>>) -> Result<AttributeReader, ParseError> {
+    let mut known: Vec<(String, String)> = vec![];
+    for field in fields {
+        let (key, text) = field.as_str().split_once('=').expect("grammar");
+        if known.iter().any(|(k, _)| k == key) {
+            return Err(at(&field, format!("attribute {key} is given twice")));
+        }
+        known.push((key.to_string(), text.to_string()));
+    }
+    Ok(AttributeReader::new(known))
+}
+
+fn shape_of(pair: &Pair<'_, Rule>) -> Result<Shape, ParseError> {
+    let sizes =
+        pair.clone().into_inner().map(|n| n.as_str().parse::<usize>().map_err(|_| at(&n, "the size overflows")));
+    Ok(Shape::new(sizes.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// `// file:line`. Other comments are no locations.
+fn location(pair: Pair<'_, Rule>) -> Option<Location> {
+    let (file, line) = pair.into_inner().next()?.as_str().trim().rsplit_once(':')?;
+    let line = line.parse().ok()?;
+    // The text has no columns; the span names no source.
+    Some(Location { file: file.into(), line, column: 1, span: Span::new(SourceId(0), 0, 0) })
+}

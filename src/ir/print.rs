@@ -1,0 +1,103 @@
+//! The IR text: one line an operation, operands before their users.
+//!
+//! ```text
+//! graph @resnet34 phase=infer seed=7 {
+//!   %image = input { color=rgb resize=shorter(256) crop=224x224 } : f32[1,3,224,224]
+//!   %conv1 = conv2d %image, @conv1.weight, @conv1.bias' { channels=64 kernel=7x7 … } : f32[1,64,112,112]   // resnet34.net:25
+//!   %0 = activation %conv1 { kind=relu } : f32[1,64,112,112]
+//!   output logits = %0
+//! }
+//! ```
+//!
+//! Values carry their labels; those without one are numbered. Shapes and initialisation of weights
+//! follow from their ops, so a weight is only a name; values of weights are not part of the text.
+//! Equal graphs print equally, and `parse` gives an equal graph back.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::text::{name, preprocess_attributes, quoted};
+use super::{Graph, Kind, Node, NodeId, Output, Phase};
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "graph @{} phase={}", name(&self.name), phase_word(self.phase))?;
+        if self.weights.seed != 0 {
+            write!(f, " seed={}", self.weights.seed)?;
+        }
+        writeln!(f, " {{")?;
+        if !self.labels.is_empty() {
+            let labels: Vec<String> = self.labels.iter().map(|l| quoted(l)).collect();
+            writeln!(f, "  labels {}", labels.join(", "))?;
+        }
+        let lines = printing_order(self);
+        let values = value_names(self, &lines);
+        for &id in &lines {
+            write_node(f, self, id, &values)?;
+        }
+        for output in &self.outputs {
+            write_output(f, output, &values)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+pub(super) fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Train => "train",
+        Phase::Infer => "infer",
+    }
+}
+
+/// The inputs in their order, then everything else.
+fn printing_order(graph: &Graph) -> Vec<NodeId> {
+    let rest = graph.order().into_iter().filter(|id| matches!(graph.node(*id).kind, Kind::Op(_)));
+    graph.inputs().iter().copied().chain(rest).collect()
+}
+
+fn value_names(graph: &Graph, order: &[NodeId]) -> HashMap<NodeId, String> {
+    let mut anonymous = 0..;
+    let mut name_of = |id: NodeId| match &graph.node(id).name {
+        Some(label) => format!("%{}", name(label)),
+        None => format!("%{}", anonymous.next().expect("endless")),
+    };
+    order.iter().map(|&id| (id, name_of(id))).collect()
+}
+
+fn write_node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId, values: &HashMap<NodeId, String>) -> fmt::Result {
+    let node = graph.node(id);
+    let (op, attributes) = match &node.kind {
+        Kind::Input(preprocess) => ("input", preprocess.as_ref().map(preprocess_attributes).unwrap_or_default()),
+        Kind::Op(op) => (op.name(), op.print_attributes()),
+    };
+    let operands = graph.operands(id).into_iter().map(|o| values[&o].clone());
+    let weights = node.weights.iter().map(|&w| format!("@{}", name(&graph.weights.get(w).name)));
+    let operands: Vec<String> = operands.chain(weights).collect();
+    write!(f, "  {} = {op}", values[&id])?;
+    if !operands.is_empty() {
+        write!(f, " {}", operands.join(", "))?;
+    }
+    if !attributes.is_empty() {
+        let attributes: Vec<String> = attributes.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        write!(f, " {{ {} }}", attributes.join(" "))?;
+    }
+    write!(f, " : {}", node.shape)?;
+    write_location(f, node)?;
+    writeln!(f)
+}
+
+fn write_location(f: &mut fmt::Formatter<'_>, node: &Node) -> fmt::Result {
+    match &node.location {
+        None => Ok(()),
+        Some(location) => write!(f, "   // {}", location.to_string().replace(['\n', '\r'], " ")),
+    }
+}
+
+fn write_output(f: &mut fmt::Formatter<'_>, output: &Output, values: &HashMap<NodeId, String>) -> fmt::Result {
+    let value = values.get(&output.node).map_or("%missing", String::as_str);
+    write!(f, "  output {} = {value}", name(&output.name))?;
+    if let Some(aux) = &output.aux {
+        write!(f, " aux {} weight={:?}", name(&aux.label), aux.weight)?;
+    }
+    writeln!(f)
+}

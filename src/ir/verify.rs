@@ -1,0 +1,159 @@
+//! The invariants of a graph, checked all at once.
+//!
+//! After `verify` every later stage may rely on these and need not return errors for them:
+//!
+//! 1. There is no cycle.
+//! 2. A node's operands are numbered 0, 1, 2, … without gap or repetition.
+//! 3. A node's shape is what its op infers from its operands; an input's is not empty.
+//! 4. A node has exactly the weights that its op declares, in that order and shape.
+//! 5. The graph's inputs are exactly its input nodes, and each has a name.
+//! 6. Names of nodes are unique; so are those of outputs.
+//! 7. There is an output, and every output names a node.
+//!
+//! Passes run it after every step in debug builds; the parser's result needs it too, since text
+//! can say anything about names and outputs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Graph, Kind, NodeId};
+use crate::ops::check_size;
+use crate::tensor::Shape;
+
+/// One broken invariant. `node` is the label or `#index` of a node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    #[error("the graph has a cycle")]
+    Cycle,
+    #[error("operands of {node} are numbered {found:?}")]
+    OperandIndices { node: String, found: Vec<usize> },
+    #[error("{node}: {message}")]
+    Operands { node: String, message: String },
+    #[error("{node} has shape {found}, but its op infers {inferred}")]
+    Shape { node: String, found: Shape, inferred: Shape },
+    #[error("{node} has {found} weights, but its op declares {declared}")]
+    WeightCount { node: String, found: usize, declared: usize },
+    #[error("{node}: weight @{weight} is {found}, but the op declares {declared} as its {role}")]
+    WeightShape { node: String, weight: String, role: &'static str, found: Shape, declared: Shape },
+    #[error("{node} is an input that the graph does not list, or lists twice")]
+    UnlistedInput { node: String },
+    #[error("an input has no name")]
+    NamelessInput,
+    #[error("two nodes are named {name}")]
+    DuplicateName { name: String },
+    #[error("two outputs are named {name}")]
+    DuplicateOutput { name: String },
+    #[error("output {name} names a node that is not there")]
+    MissingOutput { name: String },
+    #[error("the graph has no output")]
+    NoOutput,
+}
+
+/// Checks every invariant.
+///
+/// # Errors
+/// All that are broken.
+pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
+    let mut errors = vec![];
+    if graph.has_cycle() {
+        errors.push(VerifyError::Cycle);
+    }
+    for id in graph.ids() {
+        check_node(graph, id, &mut errors);
+    }
+    check_inputs(graph, &mut errors);
+    check_names(graph, &mut errors);
+    check_outputs(graph, &mut errors);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn describe(graph: &Graph, id: NodeId) -> String {
+    graph.node(id).name.as_ref().map_or_else(|| format!("#{}", id.index()), |name| format!("%{name}"))
+}
+
+fn check_node(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
+    let mut indices: Vec<usize> = graph.operand_edges(id).into_iter().map(|(index, _)| index).collect();
+    indices.sort_unstable();
+    if !indices.iter().copied().eq(0..indices.len()) {
+        errors.push(VerifyError::OperandIndices { node: describe(graph, id), found: indices });
+        return;
+    }
+    match &graph.node(id).kind {
+        Kind::Input(_) => {
+            let checked = check_size("the input", &graph.node(id).shape).map_err(|e| e.message);
+            let checked = checked.and_then(|()| match indices.is_empty() && graph.node(id).weights.is_empty() {
+                true => Ok(()),
+                false => Err("an input has no operands".into()),
+            });
+            errors.extend(checked.err().map(|message| VerifyError::Operands { node: describe(graph, id), message }));
+        }
+        Kind::Op(op) => match op.infer(&graph.operand_shapes(id)) {
+            Err(e) => errors.push(VerifyError::Operands { node: describe(graph, id), message: e.message }),
+            Ok(inferred) => {
+                let found = graph.node(id).shape.clone();
+                if found != inferred {
+                    errors.push(VerifyError::Shape { node: describe(graph, id), found, inferred });
+                }
+                check_weights(graph, id, errors);
+            }
+        },
+    }
+}
+
+fn check_weights(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
+    let node = graph.node(id);
+    let declared = node.op().map(|op| op.weights(&graph.operand_shapes(id))).unwrap_or_default();
+    let (found, expected) = (node.weights.len(), declared.len());
+    if found != expected {
+        errors.push(VerifyError::WeightCount { node: describe(graph, id), found, declared: expected });
+    }
+    for (decl, &weight) in declared.into_iter().zip(&node.weights) {
+        let weight = graph.weights.get(weight);
+        if weight.shape != decl.shape {
+            errors.push(VerifyError::WeightShape {
+                node: describe(graph, id),
+                weight: weight.name.clone(),
+                role: decl.role,
+                found: weight.shape.clone(),
+                declared: decl.shape,
+            });
+        }
+    }
+}
+
+fn check_inputs(graph: &Graph, errors: &mut Vec<VerifyError>) {
+    for id in graph.ids().into_iter().filter(|&id| matches!(graph.node(id).kind, Kind::Input(_))) {
+        if graph.inputs().iter().filter(|&&i| i == id).count() != 1 {
+            errors.push(VerifyError::UnlistedInput { node: describe(graph, id) });
+        }
+        if graph.node(id).name.is_none() {
+            errors.push(VerifyError::NamelessInput);
+        }
+    }
+}
+
+fn check_names(graph: &Graph, errors: &mut Vec<VerifyError>) {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for id in graph.ids() {
+        let Some(name) = &graph.node(id).name else { continue };
+        let count = seen.entry(name).or_default();
+        *count += 1;
+        if *count == 2 {
+            errors.push(VerifyError::DuplicateName { name: name.clone() });
+        }
+    }
+}
+
+fn check_outputs(graph: &Graph, errors: &mut Vec<VerifyError>) {
+    if graph.outputs.is_empty() {
+        errors.push(VerifyError::NoOutput);
+    }
+    let mut seen = HashSet::new();
+    for output in &graph.outputs {
+        if !seen.insert(&output.name) {
+            errors.push(VerifyError::DuplicateOutput { name: output.name.clone() });
+        }
+        if !graph.contains(output.node) {
+            errors.push(VerifyError::MissingOutput { name: output.name.clone() });
+        }
+    }
+}
