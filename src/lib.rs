@@ -46,4 +46,7 @@ pub mod syntax;
 #[cfg(feature = "compile")]
 pub mod target;
 #[cfg(feature = "compile")]
+#[doc(hidden)]
+pub mod testing;
+#[cfg(feature = "compile")]
 pub mod weights;

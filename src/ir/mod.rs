@@ -19,3 +19,6 @@ pub use crate::preprocess::{self, Preprocess};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
 pub use parse::{ParseError, parse};
 pub use verify::{VerifyError, verify};
+
+#[cfg(test)]
+mod tests;

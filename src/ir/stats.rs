@@ -149,39 +149,23 @@ fn receptive_fields(graph: &Graph) -> HashMap<NodeId, Field> {
 mod tests {
     use super::*;
     use crate::ir::AuxHead;
-    use crate::ops::{Activate, Conv2d, Flatten, Linear, MaxPool, Upsample, activation::Activation, upsample};
-
-    fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
-        let (kernel, stride, pad) = ([kernel; 2], [stride; 2], [pad; 4]);
-        Conv2d { channels, kernel, stride, pad, dilation: [1; 2], groups: 1, bias: true, epilogue: vec![] }
-    }
-
-    fn append(graph: &mut Graph, op: impl Into<Op>, operand: NodeId) -> NodeId {
-        let op = op.into();
-        let decls = op.weights(&[&graph.node(operand).shape]);
-        let label = format!("n{}", graph.len());
-        let mut declare = |d: crate::ops::WeightDecl| {
-            graph.weights.declare(&format!("{label}.{}", d.role), d.shape, d.init, d.learnable).unwrap()
-        };
-        let weights = decls.into_iter().map(&mut declare).collect();
-        graph.add(op, &[operand], weights, Some(label), None).unwrap()
-    }
+    use crate::ops::{Flatten, Linear, MaxPool, Upsample, upsample};
+    use crate::testing::{Builder, conv, relu};
 
     /// The stem of ResNet and its first block's convolutions: 7/2, pool 3/2, 3, 3.
     #[test]
     fn receptive_field_and_costs_of_a_chain() {
-        let mut g = Graph::new("stem", Phase::Infer);
-        let image = g.add_input("image", [2, 3, 64, 64].into(), None, None);
-        let c1 = append(&mut g, conv(8, 7, 2, 3), image);
-        let relu = append(&mut g, Activate { kind: Activation::Relu }, c1);
+        let mut b = Builder::new("stem", Phase::Infer);
+        let image = b.input([2, 3, 64, 64]);
+        let c1 = b.add(conv(8, 7, 2, 3), &[image]);
+        let relu = b.add(relu(), &[c1]);
         let (kernel, stride, pad, dilation) = ([3; 2], [2; 2], [1; 4], [1; 2]);
-        let pool = append(&mut g, MaxPool { kernel, stride, pad, dilation, ceil: false }, relu);
-        let c2 = append(&mut g, conv(4, 3, 1, 1), pool);
-        let c3 = append(&mut g, conv(4, 3, 1, 1), c2);
-        let flat = append(&mut g, Flatten {}, c3);
-        let fc = append(&mut g, Linear { features: 10, bias: false, epilogue: vec![] }, flat);
-        g.output("logits", fc, None);
-        let stats = stats(&g);
+        let pool = b.add(MaxPool { kernel, stride, pad, dilation, ceil: false }, &[relu]);
+        let c2 = b.add(conv(4, 3, 1, 1), &[pool]);
+        let c3 = b.add(conv(4, 3, 1, 1), &[c2]);
+        let flat = b.add(Flatten {}, &[c3]);
+        let fc = b.add(Linear { features: 10, bias: false, epilogue: vec![] }, &[flat]);
+        let stats = stats(&b.finish(&[fc]));
         let fields: Vec<_> = stats.rows.iter().map(|r| r.receptive_field[0]).collect();
         assert_eq!(fields, [7, 7, 11, 19, 27, 27, 27]);
         assert_eq!(stats.rows[1].layer, "relu");
@@ -198,27 +182,26 @@ mod tests {
 
     #[test]
     fn upsampling_shrinks_the_step() {
-        let mut g = Graph::new("up", Phase::Infer);
-        let image = g.add_input("image", [1, 1, 16, 16].into(), None, None);
-        let down = append(&mut g, conv(1, 2, 2, 0), image);
+        let mut b = Builder::new("up", Phase::Infer);
+        let image = b.input([1, 1, 16, 16]);
+        let down = b.add(conv(1, 2, 2, 0), &[image]);
         let to = upsample::Target::Scale([2.0; 2]);
-        let up = append(&mut g, Upsample { to, mode: upsample::Interpolation::Nearest, align_corners: false }, down);
-        let last = append(&mut g, conv(1, 3, 1, 1), up);
-        g.output("y", last, None);
+        let up = b.add(Upsample { to, mode: upsample::Interpolation::Nearest, align_corners: false }, &[down]);
+        let last = b.add(conv(1, 3, 1, 1), &[up]);
         // Two neighbours of a 3-window at step 1: 2 + 2 · 1.
-        assert_eq!(stats(&g).totals.receptive_field, [4, 4]);
+        assert_eq!(stats(&b.finish(&[last])).totals.receptive_field, [4, 4]);
     }
 
     #[test]
     fn auxiliary_heads_count_in_training_only() {
         for (phase, layers) in [(Phase::Train, 2), (Phase::Infer, 1)] {
-            let mut g = Graph::new("heads", phase);
-            let image = g.add_input("image", [1, 3, 8, 8].into(), None, None);
-            let main = append(&mut g, conv(4, 1, 1, 0), image);
-            let aux = append(&mut g, conv(4, 1, 1, 0), main);
-            g.output("main", main, None);
-            g.output("aux", aux, Some(AuxHead { label: "aux1".into(), weight: 0.3 }));
-            assert_eq!(stats(&g).totals.layers, layers);
+            let mut b = Builder::new("heads", phase);
+            let image = b.input([1, 3, 8, 8]);
+            let main = b.add(conv(4, 1, 1, 0), &[image]);
+            let aux = b.add(conv(4, 1, 1, 0), &[main]);
+            b.graph.output("main", main, None);
+            b.graph.output("aux", aux, Some(AuxHead { label: "aux1".into(), weight: 0.3 }));
+            assert_eq!(stats(&b.graph).totals.layers, layers);
         }
     }
 }

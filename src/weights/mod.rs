@@ -9,6 +9,8 @@ mod seeded;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use seeded::SplitMix;
+
 use crate::ops::Init;
 use crate::tensor::Shape;
 

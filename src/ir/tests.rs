@@ -1,0 +1,160 @@
+//! Text and verification of graphs.
+
+use super::*;
+use crate::diagnostic::{Location, SourceId, Span};
+use crate::ops::activation::Activation;
+use crate::ops::epilogue::Step;
+use crate::ops::{Conv2d, Op};
+use crate::preprocess::{Color, Resize};
+use crate::testing::{Builder, conv, graph_from, relu};
+use proptest::prelude::*;
+
+/// Everything of a graph that its text must carry, with nodes numbered by the printing order.
+#[derive(Debug, PartialEq)]
+struct Structure {
+    header: (String, Phase, u64, Vec<String>),
+    nodes: Vec<(Kind, crate::tensor::Shape, Vec<usize>, Vec<String>, Option<String>, Option<String>)>,
+    outputs: Vec<(String, usize, Option<AuxHead>)>,
+}
+
+fn structure(graph: &Graph) -> Structure {
+    let rest = graph.order().into_iter().filter(|id| graph.node(*id).op().is_some());
+    let order: Vec<NodeId> = graph.inputs().iter().copied().chain(rest).collect();
+    let number = |id: NodeId| order.iter().position(|&o| o == id).unwrap();
+    let node = |&id: &NodeId| {
+        let node = graph.node(id).clone();
+        let operands = graph.operands(id).into_iter().map(number).collect();
+        let weight = |&w| format!("{:?}", graph.weights.get(w));
+        let location = node.location.map(|l| l.to_string());
+        (node.kind, node.shape, operands, node.weights.iter().map(weight).collect(), node.name, location)
+    };
+    Structure {
+        header: (graph.name.clone(), graph.phase, graph.weights.seed, graph.labels.clone()),
+        nodes: order.iter().map(node).collect(),
+        outputs: graph.outputs.iter().map(|o| (o.name.clone(), number(o.node), o.aux.clone())).collect(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn text_round_trips(steps in prop::collection::vec(any::<u64>(), 1..20)) {
+        let graph = graph_from(&steps);
+        let text = graph.to_string();
+        let read = parse(&text).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
+        prop_assert_eq!(structure(&read), structure(&graph));
+        prop_assert_eq!(read.to_string(), text);
+        prop_assert!(verify(&read).is_ok());
+    }
+
+    #[test]
+    fn no_text_panics(steps in prop::collection::vec(any::<u64>(), 1..8), cut in any::<prop::sample::Index>(), with in ".{0,6}") {
+        let mut text = graph_from(&steps).to_string();
+        let boundaries: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
+        let at = boundaries[cut.index(boundaries.len())];
+        let end = boundaries.iter().copied().find(|&b| b >= at + with.len()).unwrap_or(text.len());
+        text.replace_range(at..end, &with);
+        if let Ok(graph) = parse(&text) {
+            let _ = verify(&graph);
+        }
+    }
+}
+
+/// Every kind of line: labels, preprocessing, quoted names, fused steps, locations, auxiliary heads.
+fn example() -> Graph {
+    let mut b = Builder::new("stem", Phase::Train);
+    b.graph.labels = vec!["tabby, cat".into(), "\"dog\"".into()];
+    b.graph.weights.seed = 7;
+    let preprocess = Preprocess {
+        resize: Some(Resize::ShorterSide(256)),
+        center_crop: Some([8, 8]),
+        scale: Some(1.0 / 255.0),
+        mean: vec![0.5, 0.25, 0.125],
+        std: vec![1.0, 2.0, 4.0],
+        color: Color::Bgr,
+        invert: false,
+    };
+    let line = |line| Some(Location { file: "stem.net".into(), line, column: 1, span: Span::new(SourceId(0), 0, 0) });
+    let image = b.graph.add_input("image", [1, 3, 8, 8].into(), Some(preprocess), line(5));
+    let first = b.add(conv(4, 1, 1, 0), &[image]);
+    b.graph.node_mut(first).name = Some("inception_3a/1x1".into());
+    b.graph.node_mut(first).location = line(6);
+    let epilogue = vec![Step::Add, Step::Activate(Activation::Clip { min: 0.0, max: 6.0 })];
+    let fused = b.add(Conv2d { bias: false, epilogue, ..conv(4, 3, 1, 1) }, &[first, first]);
+    let anonymous = b.add(relu(), &[fused]);
+    b.graph.node_mut(anonymous).name = None;
+    b.graph.output("main", anonymous, None);
+    b.graph.output("0", fused, Some(AuxHead { label: "aux1".into(), weight: 0.3 }));
+    b.graph
+}
+
+#[test]
+fn text_of_a_graph() {
+    insta::assert_snapshot!(example());
+    assert_eq!(structure(&parse(&example().to_string()).unwrap()), structure(&example()));
+}
+
+/// Each wrong text with the error that it gives.
+#[test]
+fn parse_errors() {
+    let line =
+        |line: &str| format!("graph @g phase=infer {{\n  %x = input : f32[1,3,8,8]\n  {line}\n  output y = %a\n}}\n");
+    let lines = [
+        "%a = conv3d %x : f32[1,3,8,8]",
+        "%a = conv2d %x, @w, @b { channels=4 } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w, @b { channels=4 kernel=big } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w { channels=4 kernel=1x1 } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w, @b { channels=4 kernel=1x1 } : f32[1,4,8,9]",
+        "%a = conv2d %x, @w, @b { channels=4 kernel=0x1 } : f32[1,4,8,9]",
+        "%a = conv2d %x, @w, @w { channels=4 kernel=1x1 } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w, @b { channels=4 kernel=1x1 colour=red } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w, @b { channels=4 channels=4 kernel=1x1 } : f32[1,4,8,8]",
+        "%a = conv2d %x, @w, @b { channels=18446744073709551615 kernel=1x1 } : f32[1,4,8,8]",
+        "%a = activation %b { kind=relu } : f32[1,3,8,8]",
+        "%a = activation %x { kind=relu } : f32[1,3,8,8]\n  %a = activation %x { kind=relu } : f32[1,3,8,8]",
+        "%a = activation %x { kind=relu : f32[1,3,8,8]",
+        "%\"a\\q\" = activation %x { kind=relu } : f32[1,3,8,8]",
+        "%0 = input : f32[1]",
+    ];
+    let errors: Vec<String> = lines.iter().map(|l| format!("{l}\n    {}", parse(&line(l)).unwrap_err())).collect();
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn verify_finds_every_broken_rule() {
+    let mut b = Builder::new("g", Phase::Infer);
+    let x = b.input([1, 3, 4, 4]);
+    let a = b.add(conv(4, 1, 1, 0), &[x]);
+    let r = b.add(relu(), &[a]);
+    let s = b.add(relu(), &[r]);
+    let mut g = b.graph;
+    assert_eq!(verify(&g), Err(vec![VerifyError::NoOutput]));
+    g.output("y", s, None);
+    assert_eq!(verify(&g), Ok(()));
+    g.output("y", s, None);
+    g.node_mut(r).shape = [1, 4, 4, 5].into();
+    g.node_mut(r).name = Some("n1".into());
+    let weight = g.node_mut(a).weights.pop().unwrap();
+    g.node_mut(a).weights = vec![weight];
+    g.set_operand(s, 2, x);
+    let errors: Vec<String> = verify(&g).unwrap_err().iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(errors.join("\n"));
+    g.set_operands(s, &[r]);
+    g.set_operands(r, &[s]);
+    assert!(verify(&g).unwrap_err().contains(&VerifyError::Cycle));
+}
+
+#[test]
+fn parsed_text_can_break_rules_that_verify_finds() {
+    let text = "graph @g phase=infer {\n  %x = input : f32[0]\n  %\"x2\" = input : f32[1]\n  %x2 = input : f32[1]\n}\n";
+    let graph = parse(text).unwrap();
+    let errors: Vec<String> = verify(&graph).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(errors, ["%x: the input would be empty: f32[0]", "two nodes are named x2", "the graph has no output"]);
+}
+
+#[test]
+fn op_names_are_unique() {
+    let mut names = Op::NAMES.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Op::NAMES.len());
+}
