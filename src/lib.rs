@@ -50,3 +50,6 @@ pub mod target;
 pub mod testing;
 #[cfg(feature = "compile")]
 pub mod weights;
+
+pub use runtime::{Model, ModelOptions};
+pub use tensor::{Shape, Tensor};

@@ -2,9 +2,65 @@
 //!
 //! The same [`Image`] is run at once or written to a file; the runtime sees no difference. This
 //! folder knows neither the compiler nor the thread pool.
+//!
+//! # The file
+//!
+//! ```text
+//!      0  header page      magic, version, byte order, architecture, file length, section table
+//!   4096  weights          packed, in the order in which steps read them
+//!         code             mapped readable and executable
+//!         metadata         JSON: manifest, facts about the model, checksums of the weights' blocks
+//!         texts            JSON: the spec, the optimized IR
+//! ```
+//!
+//! Sections begin on pages and are padded with zeros, so that each is mapped with its own
+//! protection and no byte is outside a checksum. The weights come first because the packers write
+//! them straight into the file, at a place that depends on nothing that is known only later.
+//!
+//! | header bytes | |
+//! |---|---|
+//! | 0..8 | magic `\x89NETC\r\n\x1a` |
+//! | 8..12 | format version |
+//! | 12..16 | 0x01020304 in the byte order of the weights |
+//! | 16..32 | architecture, `x86_64`, padded with zeros |
+//! | 32..40 | length of the file |
+//! | 40..44 | number of sections: 4 |
+//! | 48.. | for each section, 32 bytes: kind (4), zero (4), offset (8), used bytes (8), checksum (8) |
+//! | 4088..4096 | checksum of the bytes before |
+//!
+//! Numbers of the header are little-endian. Checksums are xxh3-64. Those of header, code, metadata
+//! and texts are compared when the file is opened. The weights have one for each block of 1 MiB,
+//! compared before the first step runs that reads the block: opening takes no time that grows
+//! with the weights, and yet no result comes from a damaged block.
+//!
+//! Checksums find damage, not malice: running a model runs its code, so open only files from
+//! people whose programs you would run.
+//!
+//! **Versions.** Magic, version and the header's checksum keep their place in all versions. A file
+//! of another version is refused with both numbers and never half understood; there is no
+//! conversion, since compiling again takes seconds. A file of each past version stays among the
+//! tests, with the command that made it, to prove that refusal.
+//!
+//! **Replacing.** A file is written beside its place and renamed. A model that is open keeps the
+//! old file; changing a `.netc` file in place while a process has it open is as undefined as
+//! changing a shared library.
 
+mod about;
+mod error;
+mod format;
 mod image;
+mod metadata;
+mod read;
 mod weights;
+#[cfg(feature = "compile")]
+mod write;
 
+pub use about::{About, Origin, Recipe, SourceHash, Texts};
+pub use error::{Cause, OpenError, WriteError};
+pub use format::VERSION;
 pub use image::{Algorithm, Image, Manifest, Port, Slot, Step, WeightRange};
+pub(crate) use format::BLOCK;
+pub(crate) use read::Artifact;
 pub use weights::{Destination, Weights};
+#[cfg(feature = "compile")]
+pub use write::Writer;

@@ -31,7 +31,7 @@ impl Destination {
             Destination::Memory => MmapMut::map_anon(mapped)?,
             Destination::File { file, offset } => map_file(file, *offset, mapped)?,
         };
-        Ok(Weights { map, bytes })
+        Ok(Weights { map, bytes, in_file: matches!(self, Destination::File { .. }) })
     }
 }
 
@@ -65,9 +65,15 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 pub struct Weights {
     map: MmapMut,
     bytes: usize,
+    in_file: bool,
 }
 
 impl Weights {
+    /// Whether the bytes lie in the file to be.
+    pub fn in_file(&self) -> bool {
+        self.in_file
+    }
+
     /// Ends the writing.
     pub(crate) fn freeze(self) -> io::Result<memmap2::Mmap> {
         self.map.make_read_only()

@@ -1,0 +1,61 @@
+//! What a compiled model tells of itself beyond what running it takes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::preprocess::Preprocess;
+
+/// Small facts, read whenever a model is opened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// Version of the netc that compiled the model.
+    pub netc: String,
+    /// How images become each input, where the spec says so.
+    pub preprocess: Vec<Option<Preprocess>>,
+    /// Names of the classes, where known.
+    pub labels: Vec<String>,
+    /// How the model was made.
+    pub recipe: Option<Recipe>,
+}
+
+/// What made a model of its texts: enough to make it again for another CPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The files of the spec, the main one first.
+    pub sources: Vec<SourceHash>,
+    /// Which model of the main file.
+    pub model: String,
+    /// Parameters that were set, as `name`, `value` in the language's notation.
+    pub settings: Vec<(String, String)>,
+    pub batch: usize,
+    pub weights: Origin,
+    /// Passes that were switched off, or `None` for the standard ones.
+    pub passes: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceHash {
+    pub name: String,
+    /// xxh3-64 of the text.
+    pub hash: u64,
+}
+
+/// Where the values of the weights came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Origin {
+    Seed(u64),
+    File {
+        /// As it was given.
+        path: String,
+        /// xxh3-64 of the file.
+        hash: u64,
+    },
+}
+
+/// The texts that a model was made of: for people, and for compiling it again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Texts {
+    /// In the order of [`Recipe::sources`].
+    pub sources: Vec<String>,
+    /// The optimized graph.
+    pub ir: String,
+}

@@ -1,0 +1,47 @@
+//! Why a file cannot be opened as a compiled model, or cannot be written.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A compiled model that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {}: {cause}", path.display())]
+pub struct OpenError {
+    pub path: PathBuf,
+    pub cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the file is empty")]
+    Empty,
+    #[error("this is not a compiled model (.netc) but {kind}")]
+    NotAModel { kind: &'static str },
+    #[error("the file is truncated: it has {actual} bytes{}", expected.map(|e| format!(" of {e}")).unwrap_or_default())]
+    Truncated { actual: u64, expected: Option<u64> },
+    #[error("{extra} bytes follow the end of the model")]
+    Trailing { extra: u64 },
+    #[error("the file has format version {found}, this netc reads version {supported}; compile the model again")]
+    Version { found: u32, supported: u32 },
+    #[error("the model was compiled for a machine of the other byte order")]
+    ByteOrder,
+    #[error("the model was compiled for {found}, this machine is {host}")]
+    Architecture { found: String, host: &'static str },
+    #[error("the model's code needs {}, which this CPU does not have", missing.join(", "))]
+    MissingFeatures { missing: Vec<String> },
+    #[error("the file is damaged: the {section} at byte {offset} does not match its checksum")]
+    Damaged { section: &'static str, offset: u64 },
+    /// The checksums hold, yet the contents cannot be: no netc wrote this.
+    #[error("the file is malformed: {message}")]
+    Malformed { message: String },
+}
+
+/// A compiled model that cannot be written. Nothing is left at the path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: {cause}", path.display())]
+pub struct WriteError {
+    pub path: PathBuf,
+    pub cause: io::Error,
+}

@@ -1,0 +1,57 @@
+//! The metadata section, and the checks that make it safe to act on.
+
+use serde::{Deserialize, Serialize};
+
+use super::{About, Manifest, Port};
+
+/// The metadata section of a file.
+#[derive(Serialize, Deserialize)]
+pub struct Metadata {
+    pub manifest: Manifest,
+    pub about: About,
+    /// Checksums of the weights' blocks.
+    pub blocks: Vec<u64>,
+}
+
+/// Largest arena and scratch that are believed (1 TiB): beyond, a size is a mistake.
+const MAX_MEMORY: u64 = 1 << 40;
+const MAX_PORTS: usize = 1 << 16;
+/// Largest number of elements of an input or output.
+const MAX_ELEMENTS: usize = 1 << 32;
+
+impl Manifest {
+    /// Checks everything that the runtime relies on without looking again.
+    ///
+    /// # Errors
+    /// Says what cannot be.
+    pub fn check(&self, code_bytes: usize, weights_bytes: usize) -> Result<(), String> {
+        if self.outputs.is_empty() {
+            return Err("the model has no outputs".into());
+        }
+        if self.inputs.len() + self.outputs.len() > MAX_PORTS {
+            return Err("the model has too many inputs and outputs".into());
+        }
+        self.inputs.iter().chain(&self.outputs).try_for_each(check_port)?;
+        if self.arena_bytes > MAX_MEMORY || self.scratch_bytes > MAX_MEMORY {
+            return Err(format!("the model asks for {} bytes of memory", self.arena_bytes.max(self.scratch_bytes)));
+        }
+        for step in &self.steps {
+            if step.entry >= code_bytes as u64 {
+                return Err(format!("step {} begins at {}, behind the end of the code", step.name, step.entry));
+            }
+            let range = step.weights.map(|w| w.offset.checked_add(w.bytes));
+            if range.is_some_and(|end| end.is_none_or(|e| e > weights_bytes as u64)) {
+                return Err(format!("step {} reads behind the end of the weights", step.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_port(port: &Port) -> Result<(), String> {
+    let elements = port.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    match elements {
+        Some(n) if (1..=MAX_ELEMENTS).contains(&n) && !port.shape.is_empty() => Ok(()),
+        _ => Err(format!("{} has the impossible shape {:?}", port.name, port.shape)),
+    }
+}

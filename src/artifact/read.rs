@@ -1,0 +1,104 @@
+//! Opening a `.netc` file: mapping it and proving that it is whole.
+
+#![allow(unsafe_code)] // Mapping a file is unsafe: somebody else could change it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use memmap2::Mmap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::{Cause, OpenError};
+use super::format::{BLOCK, Header, PAGE, Section, SectionKind};
+use super::metadata::Metadata;
+use super::{About, Manifest, Texts};
+
+/// An open `.netc` file. All but the weights is known to be undamaged.
+pub(crate) struct Artifact {
+    pub file: File,
+    map: Mmap,
+    pub metadata: Metadata,
+    header: Header,
+}
+
+impl Artifact {
+    /// Opens a compiled model for the host's architecture.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::read(path).map_err(|cause| OpenError { path: path.into(), cause })
+    }
+
+    fn read(path: &Path) -> Result<Self, Cause> {
+        let mut file = File::open(path)?;
+        let status = file.metadata()?;
+        if status.is_dir() {
+            return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
+        }
+        let mut start = vec![];
+        (&mut file).take(PAGE).read_to_end(&mut start)?;
+        let header = Header::decode(&start, status.len())?;
+        if header.architecture != std::env::consts::ARCH {
+            return Err(Cause::Architecture { found: header.architecture, host: std::env::consts::ARCH });
+        }
+        // SAFETY: compiled models are replaced by renaming, never changed in place (see `artifact`).
+        let map = unsafe { Mmap::map(&file)? };
+        let metadata = read_metadata(&map, &header)?;
+        Ok(Self { file, map, metadata, header })
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.metadata.manifest
+    }
+
+    pub fn about(&self) -> &About {
+        &self.metadata.about
+    }
+
+    pub fn code(&self) -> &Section {
+        self.header.section(SectionKind::Code)
+    }
+
+    /// The packed weights, padded to whole pages.
+    pub fn weights(&self) -> &[u8] {
+        whole(&self.map, self.header.section(SectionKind::Weights))
+    }
+
+    /// Where they begin in the file.
+    pub fn weights_offset(&self) -> u64 {
+        self.header.section(SectionKind::Weights).offset
+    }
+
+    pub fn texts(&self) -> Result<Texts, Cause> {
+        parse(&self.map, self.header.section(SectionKind::Texts), "texts")
+    }
+}
+
+/// Compares all checksums but the weights', then reads and checks the metadata.
+fn read_metadata(map: &[u8], header: &Header) -> Result<Metadata, Cause> {
+    for kind in [SectionKind::Code, SectionKind::Metadata, SectionKind::Texts] {
+        let section = header.section(kind);
+        if xxh3_64(whole(map, section)) != section.checksum {
+            return Err(Cause::Damaged { section: kind.name(), offset: section.offset });
+        }
+    }
+    let metadata: Metadata = parse(map, header.section(SectionKind::Metadata), "metadata")?;
+    let weights = header.section(SectionKind::Weights);
+    let blocks: Vec<u8> = metadata.blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
+    if xxh3_64(&blocks) != weights.checksum || metadata.blocks.len() != whole(map, weights).len().div_ceil(BLOCK) {
+        return Err(Cause::Malformed { message: "the list of the weights' checksums is another model's".into() });
+    }
+    let code = header.section(SectionKind::Code);
+    let fits = metadata.manifest.check(code.bytes as usize, weights.bytes as usize);
+    fits.map_err(|message| Cause::Malformed { message })?;
+    Ok(metadata)
+}
+
+/// A section with its padding.
+fn whole<'a>(map: &'a [u8], section: &Section) -> &'a [u8] {
+    &map[section.offset as usize..section.end() as usize]
+}
+
+fn parse<T: serde::de::DeserializeOwned>(map: &[u8], section: &Section, what: &str) -> Result<T, Cause> {
+    let bytes = &map[section.offset as usize..][..section.bytes as usize];
+    serde_json::from_slice(bytes).map_err(|e| Cause::Malformed { message: format!("the {what} cannot be read: {e}") })
+}

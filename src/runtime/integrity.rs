@@ -1,0 +1,74 @@
+//! Whether the weights are those that were written: compared block by block, before first use.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::artifact::{BLOCK, WeightRange};
+
+const UNKNOWN: u8 = 0;
+const GOOD: u8 = 1;
+const BAD: u8 = 2;
+
+/// The checksums of a model's weights and what is known of each block.
+pub struct Integrity {
+    checksums: Vec<u64>,
+    states: Box<[AtomicU8]>,
+    /// All that steps read is known to be good; nothing is left to ask.
+    settled: AtomicBool,
+}
+
+impl Integrity {
+    pub fn new(checksums: Vec<u64>) -> Self {
+        let states = checksums.iter().map(|_| AtomicU8::new(UNKNOWN)).collect();
+        Self { checksums, states, settled: AtomicBool::new(false) }
+    }
+
+    /// Nothing to check: the weights never left this process, or the user does not want it.
+    pub fn trusted() -> Self {
+        let integrity = Self::new(vec![]);
+        integrity.settle();
+        integrity
+    }
+
+    pub fn settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// A run has been through all steps.
+    pub fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// Checks one share of the blocks that a range lies in; `thread` of `threads` takes every
+    /// `threads`th. `weights` is padded to whole pages, as the file has it.
+    ///
+    /// Returns false where a block is damaged.
+    pub fn check(&self, weights: &[u8], range: WeightRange, thread: usize, threads: usize) -> bool {
+        if range.bytes == 0 {
+            return true;
+        }
+        let first = (range.offset / BLOCK as u64) as usize;
+        let last = ((range.offset + range.bytes - 1) / BLOCK as u64) as usize;
+        let mut good = true;
+        for block in (first..=last).filter(|b| b % threads == thread) {
+            good &= self.check_block(weights, block);
+        }
+        good
+    }
+
+    fn check_block(&self, weights: &[u8], block: usize) -> bool {
+        let state = &self.states[block];
+        if state.load(Ordering::Relaxed) == UNKNOWN {
+            let bytes = &weights[block * BLOCK..weights.len().min((block + 1) * BLOCK)];
+            let good = xxh3_64(bytes) == self.checksums[block];
+            state.store(if good { GOOD } else { BAD }, Ordering::Relaxed);
+        }
+        state.load(Ordering::Relaxed) == GOOD
+    }
+
+    /// The first block, among those looked at so far, that is damaged: its offset in the weights.
+    pub fn damaged(&self) -> Option<u64> {
+        self.states.iter().position(|s| s.load(Ordering::Relaxed) == BAD).map(|b| (b * BLOCK) as u64)
+    }
+}

@@ -1,0 +1,95 @@
+//! Models that run: batches, threads, several at once.
+
+use crate::tiny;
+use netc::artifact::Destination;
+use netc::runtime::{Model, ModelOptions, RunError, Timings};
+use std::sync::Barrier;
+
+fn model(batch: usize, threads: usize) -> Model {
+    let image = tiny::image(batch, &Destination::Memory);
+    Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default().threads(threads)).unwrap()
+}
+
+fn input(images: usize, seed: usize) -> Vec<f32> {
+    (0..images * tiny::WIDTH).map(|i| ((i * 7 + seed * 13) % 101) as f32 - 50.0).collect()
+}
+
+fn check(model: &Model, images: usize, seed: usize) {
+    let input = input(images, seed);
+    let mut output = vec![f32::NAN; input.len()];
+    model.run(&[&input], &mut [&mut output]).unwrap();
+    assert_eq!(output, tiny::expected(&input));
+}
+
+#[test]
+fn any_number_of_images_runs_in_batches() {
+    for batch in [1, 2, 5] {
+        let model = model(batch, 2);
+        assert_eq!(model.batch(), batch);
+        for images in 1..12 {
+            check(&model, images, images);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_result() {
+    for threads in [1, 2, 3, 8] {
+        let model = model(3, threads);
+        assert_eq!(model.threads(), threads);
+        (0..50).for_each(|seed| check(&model, 3, seed));
+    }
+}
+
+#[test]
+fn many_threads_run_one_model_at_once() {
+    let model = model(1, 2);
+    let start = Barrier::new(6);
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (model, start) = (&model, &start);
+            scope.spawn(move || {
+                start.wait();
+                (0..300).for_each(|round| check(model, 1 + round % 3, thread * 1000 + round));
+            });
+        }
+    });
+}
+
+#[test]
+fn two_models_run_at_once() {
+    let models = [model(1, 2), model(4, 2)];
+    std::thread::scope(|scope| {
+        for model in &models {
+            scope.spawn(move || (0..300).for_each(|seed| check(model, 4, seed)));
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let model = model(2, 1);
+    let mut good = vec![0.0; 2 * tiny::WIDTH];
+    let image = vec![0.0; tiny::WIDTH];
+    let errors: Vec<RunError> = vec![
+        model.run(&[], &mut [&mut good]).unwrap_err(),
+        model.run(&[&image], &mut []).unwrap_err(),
+        model.run(&[&image[1..]], &mut [&mut good]).unwrap_err(),
+        model.run(&[&[]], &mut [&mut good]).unwrap_err(),
+        model.run(&[&image], &mut [&mut good]).unwrap_err(),
+    ];
+    let errors: Vec<_> = errors.iter().map(RunError::to_string).collect();
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn profiling_gives_each_step_its_time() {
+    let model = model(2, 2);
+    let input = input(2, 0);
+    let mut output = vec![0.0; input.len()];
+    let mut timings = Timings::default();
+    model.run_profiled(&[&input], &mut [&mut output], &mut timings).unwrap();
+    assert_eq!(timings.0.len(), 2);
+    assert!(timings.0.iter().all(|t| !t.is_zero()));
+    assert_eq!(output, tiny::expected(&input));
+}
