@@ -125,7 +125,8 @@ impl Header {
     }
 
     fn fields(page: &[u8]) -> Result<Self, Cause> {
-        let architecture = std::str::from_utf8(&page[ARCHITECTURE]).map_err(|_| malformed("the architecture's name"))?;
+        let architecture =
+            std::str::from_utf8(&page[ARCHITECTURE]).map_err(|_| malformed("the architecture's name"))?;
         let mut sections = [Section::default(); 4];
         if u32_at(page, 40) as usize != sections.len() {
             return Err(malformed("the number of sections"));
@@ -135,11 +136,8 @@ impl Header {
             if u32_at(page, at) != kind as u32 {
                 return Err(malformed("the section table"));
             }
-            *section = Section {
-                offset: u64_at(page, at + 8),
-                bytes: u64_at(page, at + 16),
-                checksum: u64_at(page, at + 24),
-            };
+            *section =
+                Section { offset: u64_at(page, at + 8), bytes: u64_at(page, at + 16), checksum: u64_at(page, at + 24) };
         }
         let architecture = architecture.trim_end_matches('\0').to_string();
         Ok(Self { architecture, file_bytes: u64_at(page, 32), sections })

@@ -57,9 +57,9 @@ mod write;
 
 pub use about::{About, Origin, Recipe, SourceHash, Texts};
 pub use error::{Cause, OpenError, WriteError};
+pub(crate) use format::BLOCK;
 pub use format::VERSION;
 pub use image::{Algorithm, Image, Manifest, Port, Slot, Step, WeightRange};
-pub(crate) use format::BLOCK;
 pub(crate) use read::Artifact;
 pub use weights::{Destination, Weights};
 #[cfg(feature = "compile")]

@@ -127,7 +127,14 @@ impl Model {
             verify_all(&integrity, &artifact)?;
         }
         let (manifest, about) = (artifact.manifest().clone(), artifact.about().clone());
-        Self::assemble(manifest, about, code, Source::File { path: path.into(), artifact: Box::new(artifact) }, integrity, options)
+        Self::assemble(
+            manifest,
+            about,
+            code,
+            Source::File { path: path.into(), artifact: Box::new(artifact) },
+            integrity,
+            options,
+        )
     }
 
     /// Takes a model that was just compiled.
