@@ -123,3 +123,40 @@ fn evaluate(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{Builder, binary, counting, relu};
+
+    #[test]
+    fn values_reach_every_reader_and_output() {
+        let mut b = Builder::new("g", Phase::Infer);
+        let (x, y) = (b.input([2, 2]), b.input([2, 2]));
+        let difference = b.add(binary(BinaryKind::Sub), &[x, y]);
+        let positive = b.add(relu(), &[difference]);
+        let sum = b.add(binary(BinaryKind::Add), &[positive, x]);
+        // An output twice, an input as an output, and a value that is read as well.
+        let graph = b.finish(&[sum, sum, x, difference]);
+        let inputs = [counting([2, 2]), Tensor::new([2, 2], vec![1.0; 4])];
+        let outputs = run(&graph, &inputs).unwrap();
+        let values: Vec<&[f32]> = outputs.iter().map(Tensor::data).collect();
+        assert_eq!(values[0], [0.0, 1.0, 3.0, 5.0]);
+        assert_eq!(values[1], values[0]);
+        assert_eq!(values[2], inputs[0].data());
+        assert_eq!(values[3], [-1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(run_all(&graph, &inputs).unwrap()[&positive].data(), [0.0, 0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn wrong_inputs_are_refused() {
+        let mut b = Builder::new("g", Phase::Infer);
+        let x = b.input([2, 2]);
+        let graph = b.finish(&[x]);
+        assert_eq!(run(&graph, &[]), Err(RunError::InputCount { expected: 1, found: 0 }));
+        let error = run(&graph, &[counting([2, 3])]).unwrap_err();
+        assert_eq!(error.to_string(), "input x0 is f32[2,2], not f32[2,3]");
+    }
+}

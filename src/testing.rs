@@ -33,6 +33,26 @@ pub fn binary(kind: BinaryKind) -> Binary {
     Binary { kind, epilogue: vec![] }
 }
 
+/// A tensor of small integers 0, 1, 2, …, the last axis first: sums of them are exact.
+pub fn counting(shape: impl Into<Shape>) -> Tensor {
+    let shape = shape.into();
+    let data = (0..shape.elements()).map(|i| i as f32).collect();
+    Tensor::new(shape, data)
+}
+
+/// Evaluates one op on values.
+///
+/// # Errors
+/// Where the operands do not fit.
+pub fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> Result<Tensor, ShapeError> {
+    let op = op.into();
+    let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
+    let output = op.infer(&shapes)?;
+    let declared: Vec<Shape> = op.weights(&shapes).into_iter().map(|w| w.shape).collect();
+    assert!(declared.iter().eq(weights.iter().map(|w| w.shape())), "weights are to be {declared:?}");
+    Ok(op.evaluate(inputs, weights, &output))
+}
+
 /// A graph under construction: declares the weights of each op under labels `n0`, `n1`, ….
 pub struct Builder {
     pub graph: Graph,

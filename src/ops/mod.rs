@@ -11,6 +11,8 @@ pub mod attributes;
 pub mod epilogue;
 pub mod layer;
 mod planes;
+#[cfg(test)]
+mod tests;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;

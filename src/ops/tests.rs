@@ -1,0 +1,570 @@
+//! What each op computes, in numbers small enough to follow by hand. The traps that differ between
+//! frameworks each have a test; PyTorch's own answers are compared in `tests/goldens`.
+
+use super::activation::Activation;
+use super::adaptive_avg_pool::adaptive_range;
+use super::binary::{BinaryKind, broadcast};
+use super::epilogue::Step;
+use super::global_pool::PoolKind;
+use super::layer::{Args, ParamType, Preset, Value};
+use super::lrn::LongerHalf;
+use super::pad::PadMode;
+use super::reduce::ReduceKind;
+use super::upsample::{Interpolation, Target};
+use super::*;
+use crate::testing::{binary, conv, counting, evaluate};
+use proptest::prelude::*;
+
+fn tensor<const R: usize>(shape: [usize; R], data: &[f32]) -> Tensor {
+    Tensor::new(shape, data.to_vec())
+}
+
+/// One row of pixels, one channel.
+fn row(data: &[f32]) -> Tensor {
+    tensor([1, 1, 1, data.len()], data)
+}
+
+fn run(op: impl Into<Op>, x: &Tensor) -> Vec<f32> {
+    evaluate(op, &[x], &[]).unwrap().into_data()
+}
+
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * b.abs().max(1.0);
+    assert!(found.iter().zip(expected).all(near), "{found:?} is not {expected:?}");
+}
+
+#[test]
+fn conv_slides_without_flipping_the_kernel() {
+    let k = tensor([1, 1, 1, 2], &[1.0, 10.0]);
+    let op = Conv2d { kernel: [1, 2], bias: false, ..conv(1, 1, 1, 0) };
+    assert_eq!(evaluate(op, &[&row(&[1.0, 2.0, 3.0])], &[&k]).unwrap().data(), [21.0, 32.0]);
+}
+
+#[test]
+fn conv_pads_each_side_by_its_own() {
+    let k = tensor([1, 1, 1, 2], &[1.0, 10.0]);
+    let b = tensor([1], &[0.5]);
+    let op = Conv2d { kernel: [1, 2], pad: [0, 2, 0, 1], stride: [1, 2], ..conv(1, 1, 1, 0) };
+    // Windows of 0 0 1 2 3 0 at 0, 2 and 4.
+    assert_eq!(evaluate(op, &[&row(&[1.0, 2.0, 3.0])], &[&k, &b]).unwrap().data(), [0.5, 21.5, 3.5]);
+}
+
+#[test]
+fn conv_groups_see_their_own_channels() {
+    let x = tensor([1, 4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
+    let k = tensor([2, 2, 1, 1], &[1.0, 10.0, 100.0, 1000.0]);
+    let op = Conv2d { groups: 2, bias: false, ..conv(2, 1, 1, 0) };
+    assert_eq!(evaluate(op, &[&x], &[&k]).unwrap().data(), [21.0, 4300.0]);
+}
+
+#[test]
+fn conv_dilation_spreads_the_taps() {
+    let k = tensor([1, 1, 1, 2], &[1.0, 10.0]);
+    let op = Conv2d { kernel: [1, 2], dilation: [1, 3], bias: false, ..conv(1, 1, 1, 0) };
+    assert_eq!(evaluate(op, &[&row(&[1.0, 2.0, 3.0, 4.0, 5.0])], &[&k]).unwrap().data(), [41.0, 52.0]);
+}
+
+#[test]
+fn epilogue_steps_apply_in_order() {
+    let k = tensor([1, 1, 1, 1], &[2.0]);
+    let epilogue = vec![
+        Step::Activate(Activation::Relu),
+        Step::Add,
+        Step::Mul,
+        Step::Activate(Activation::Scale { mul: -1.0, add: 0.5 }),
+    ];
+    let op = Conv2d { bias: false, epilogue, ..conv(1, 1, 1, 0) };
+    let inputs = [&row(&[-1.0, 3.0]), &row(&[5.0, 7.0]), &row(&[2.0, 3.0])];
+    // (relu(2x) + a) · b, then 0.5 − that.
+    assert_eq!(evaluate(op, &inputs, &[&k]).unwrap().data(), [-9.5, -38.5]);
+}
+
+#[test]
+fn conv_transpose_adds_overlapping_kernels() {
+    let transposed = |stride: usize, pad: [usize; 4], output_pad: usize| ConvTranspose2d {
+        channels: 1,
+        kernel: [1, 3],
+        stride: [1, stride],
+        pad,
+        output_pad: [0, output_pad],
+        dilation: [1; 2],
+        groups: 1,
+        bias: false,
+        epilogue: vec![],
+    };
+    let (x, k) = (row(&[1.0, 2.0]), tensor([1, 1, 1, 3], &[1.0, 10.0, 100.0]));
+    let run = |op| evaluate(op, &[&x], &[&k]).unwrap().into_data();
+    assert_eq!(run(transposed(1, [0; 4], 0)), [1.0, 12.0, 120.0, 200.0]);
+    assert_eq!(run(transposed(2, [0; 4], 0)), [1.0, 10.0, 102.0, 20.0, 200.0]);
+    // Strides beyond the kernel leave gaps; output_pad adds one more.
+    assert_eq!(run(transposed(4, [0; 4], 1)), [1.0, 10.0, 100.0, 0.0, 2.0, 20.0, 200.0, 0.0]);
+    // Padding cuts, output_pad adds at the right only.
+    assert_eq!(run(transposed(2, [0, 1, 0, 1], 1)), [10.0, 102.0, 20.0, 200.0]);
+}
+
+proptest! {
+    /// ⟨conv(x), y⟩ = ⟨x, conv_transpose(y)⟩: the two ops are each other's adjoints, and share the
+    /// weight as it lies. Integers, so both sides are exact.
+    #[test]
+    fn conv_transpose_is_the_adjoint_of_conv(
+        kernel in prop::array::uniform2(1usize..4), stride in prop::array::uniform2(1usize..4),
+        dilation in prop::array::uniform2(1usize..3), pad in prop::array::uniform4(0usize..3),
+        size in prop::array::uniform2(1usize..9), groups in 1usize..3,
+    ) {
+        let (c, channels) = (2 * groups, 3 * groups);
+        let conv = Conv2d { channels, kernel, stride, pad, dilation, groups, bias: false, epilogue: vec![] };
+        let pick = |n: usize, by: usize| (0..n).map(|i| ((i * by) % 7) as f32 - 3.0).collect::<Vec<_>>();
+        let x = Tensor::new([1, c, size[0], size[1]], pick(c * size[0] * size[1], 5));
+        let k = Tensor::new([channels, 2, kernel[0], kernel[1]], pick(channels * 2 * kernel[0] * kernel[1], 3));
+        let Ok(forward) = evaluate(conv, &[&x], &[&k]) else { return Ok(()) };
+        let y = Tensor::new(forward.shape().clone(), pick(forward.data().len(), 2));
+        // The input size that the strided convolution rounded away.
+        let [_, _, oh, ow] = forward.shape().nchw().unwrap();
+        let full = |axis: usize, out: usize| (out - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1;
+        let output_pad = [size[0] + pad[0] + pad[2] - full(0, oh), size[1] + pad[1] + pad[3] - full(1, ow)];
+        let back = ConvTranspose2d { channels: c, kernel, stride, pad, output_pad, dilation, groups, bias: false, epilogue: vec![] };
+        let back = evaluate(back, &[&y], &[&k]).unwrap();
+        prop_assert_eq!(back.shape(), x.shape());
+        let dot = |a: &Tensor, b: &Tensor| a.data().iter().zip(b.data()).map(|(a, b)| a * b).sum::<f32>();
+        prop_assert_eq!(dot(&forward, &y), dot(&x, &back));
+    }
+}
+
+#[test]
+fn linear_multiplies_rows() {
+    let (x, w) = (tensor([1, 2], &[1.0, 2.0]), tensor([3, 2], &[1.0, 0.0, 0.0, 1.0, 10.0, 100.0]));
+    let op = Linear { features: 3, bias: true, epilogue: vec![] };
+    let b = tensor([3], &[0.5, 0.0, -1.0]);
+    assert_eq!(evaluate(op, &[&x], &[&w, &b]).unwrap().data(), [1.5, 2.0, 209.0]);
+}
+
+#[test]
+fn batch_norm_uses_running_statistics() {
+    let x = tensor([1, 2, 1, 2], &[1.0, 3.0, 5.0, 7.0]);
+    let (weight, bias) = (tensor([2], &[2.0, 1.0]), tensor([2], &[0.0, 10.0]));
+    let (mean, var) = (tensor([2], &[1.0, 5.0]), tensor([2], &[3.0, 0.0]));
+    let op = BatchNorm { eps: 1.0, affine: true };
+    assert_eq!(evaluate(op, &[&x], &[&weight, &bias, &mean, &var]).unwrap().data(), [0.0, 2.0, 10.0, 12.0]);
+    let plain = BatchNorm { eps: 1.0, affine: false };
+    assert_eq!(evaluate(plain, &[&x], &[&mean, &var]).unwrap().data(), [0.0, 1.0, 0.0, 2.0]);
+}
+
+#[test]
+fn channel_affine_scales_each_channel() {
+    let x = tensor([1, 2], &[1.0, 2.0]);
+    let (w, b) = (tensor([2], &[3.0, 4.0]), tensor([2], &[0.5, 0.25]));
+    assert_eq!(evaluate(ChannelAffine { bias: true }, &[&x], &[&w, &b]).unwrap().data(), [3.5, 8.25]);
+    assert_eq!(evaluate(ChannelAffine { bias: false }, &[&x], &[&w]).unwrap().data(), [3.0, 8.0]);
+}
+
+/// Channels 1, 2, 3, 4, beta 1, k 1, alpha 2: x / (1 + a · Σ x²).
+#[test]
+fn lrn_conventions() {
+    let x = tensor([1, 4, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
+    let lrn =
+        |size, alpha_over_size, longer_half| Lrn { size, alpha: 2.0, beta: 1.0, k: 1.0, alpha_over_size, longer_half };
+    let expected = |a: f32, sums: [f32; 4]| [0, 1, 2, 3].map(|i| (i + 1) as f32 / (1.0 + a * sums[i]));
+    // Σ over the neighbours: 1+4, 1+4+9, 4+9+16, 9+16. The paper's alpha, and that of the frameworks.
+    close(&run(lrn(3, false, LongerHalf::Before), &x), &expected(2.0, [5.0, 14.0, 29.0, 25.0]));
+    close(&run(lrn(3, true, LongerHalf::Before), &x), &expected(2.0 / 3.0, [5.0, 14.0, 29.0, 25.0]));
+    // An even window: one further back in PyTorch, one further on in ONNX.
+    close(&run(lrn(2, true, LongerHalf::Before), &x), &expected(1.0, [1.0, 5.0, 13.0, 25.0]));
+    close(&run(lrn(2, true, LongerHalf::After), &x), &expected(1.0, [5.0, 13.0, 25.0, 16.0]));
+    let k = Lrn { k: 2.0, beta: 2.0, ..lrn(1, false, LongerHalf::Before) };
+    close(&run(k, &x)[..1], &[1.0 / 16.0]);
+}
+
+#[test]
+fn prelu_per_channel_and_shared() {
+    let x = tensor([1, 2, 1, 2], &[-1.0, 2.0, -3.0, -4.0]);
+    let per_channel = evaluate(PRelu { per_channel: true }, &[&x], &[&tensor([2], &[0.5, 2.0])]).unwrap();
+    assert_eq!(per_channel.data(), [-0.5, 2.0, -6.0, -8.0]);
+    let shared = evaluate(PRelu { per_channel: false }, &[&x], &[&tensor([1], &[0.5])]).unwrap();
+    assert_eq!(shared.data(), [-0.5, 2.0, -1.5, -2.0]);
+}
+
+#[test]
+fn softmax_along_an_axis() {
+    let ln = |v: f32| v.ln();
+    let x = tensor([1, 2, 1, 2], &[ln(1.0), ln(3.0), ln(3.0), ln(1.0)]);
+    close(&run(Softmax { axis: 1, log: false }, &x), &[0.25, 0.75, 0.75, 0.25]);
+    close(&run(Softmax { axis: 3, log: false }, &x), &[0.25, 0.75, 0.75, 0.25]);
+    close(&run(Softmax { axis: 1, log: true }, &x), &[ln(0.25), ln(0.75), ln(0.75), ln(0.25)]);
+    let large = tensor([1, 2], &[1000.0, 1000.0]);
+    assert_eq!(run(Softmax { axis: 1, log: false }, &large), [0.5, 0.5]);
+}
+
+fn max_pool(kernel: usize, stride: usize, pad: usize, ceil: bool) -> MaxPool {
+    MaxPool { kernel: [1, kernel], stride: [1, stride], pad: [0, pad, 0, pad], dilation: [1; 2], ceil }
+}
+
+#[test]
+fn pooling_rounds_as_told() {
+    let x = row(&[-5.0, -4.0, -3.0, -2.0, -1.0, -6.0]);
+    assert_eq!(run(max_pool(3, 2, 0, false), &x), [-3.0, -1.0]);
+    // Caffe's way: the last window hangs over the end.
+    assert_eq!(run(max_pool(3, 2, 0, true), &x), [-3.0, -1.0, -1.0]);
+    // Padding never wins, though 0 would be larger.
+    assert_eq!(run(max_pool(3, 2, 1, false), &x), [-4.0, -2.0, -1.0]);
+}
+
+#[test]
+fn a_last_window_in_the_padding_is_dropped() {
+    // Padded length 8, so ⌈(8 − 2) / 3⌉ + 1 = 3 windows at −1, 2, 5; with five pixels the last
+    // would start in the padding.
+    let shape = |pixels: usize| run(max_pool(2, 3, 1, true), &counting([1, 1, 1, pixels])).len();
+    assert_eq!(shape(6), 3);
+    assert_eq!(shape(5), 2);
+    // Without padding a stride beyond the kernel could step over the end.
+    assert_eq!(run(max_pool(1, 3, 0, true), &counting([1, 1, 1, 5])), [0.0, 3.0]);
+    // He's ResNet pools 3/2 without padding and rounds up, torchvision 3/2 with padding 1: 112 to 56.
+    assert_eq!(run(max_pool(3, 2, 0, true), &counting([1, 1, 1, 112])).len(), 56);
+    assert_eq!(run(max_pool(3, 2, 1, false), &counting([1, 1, 1, 112])).len(), 56);
+}
+
+#[test]
+fn max_pool_dilates_and_keeps_nan() {
+    let dilated = MaxPool { dilation: [1, 2], ..max_pool(2, 1, 0, false) };
+    assert_eq!(run(dilated, &row(&[3.0, 9.0, 1.0, 2.0])), [3.0, 9.0]);
+    assert!(run(max_pool(2, 2, 0, false), &row(&[f32::NAN, 1.0]))[0].is_nan());
+    assert!(run(max_pool(2, 2, 0, false), &row(&[1.0, f32::NAN]))[0].is_nan());
+}
+
+/// Six pixels, windows of 4 at −1, 2 and (rounded up) 5.
+#[test]
+fn avg_pool_divides_by_what_it_is_told() {
+    let x = row(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let pool = |ceil, count_include_pad| AvgPool {
+        kernel: [1, 4],
+        stride: [1, 3],
+        pad: [0, 1, 0, 1],
+        dilation: [1; 2],
+        ceil,
+        count_include_pad,
+    };
+    close(&run(pool(false, false), &x), &[2.0, 4.5]);
+    close(&run(pool(false, true), &x), &[1.5, 4.5]);
+    // The last window holds pixel 6, one cell of padding, and two cells beyond it that never count.
+    close(&run(pool(true, false), &x), &[2.0, 4.5, 6.0]);
+    close(&run(pool(true, true), &x), &[1.5, 4.5, 3.0]);
+}
+
+#[test]
+fn pooling_of_whole_images() {
+    let x = counting([1, 2, 2, 3]);
+    assert_eq!(run(GlobalPool { kind: PoolKind::Avg }, &x), [2.5, 8.5]);
+    assert_eq!(run(GlobalPool { kind: PoolKind::Max }, &x), [5.0, 11.0]);
+}
+
+#[test]
+fn adaptive_windows_overlap_where_sizes_do_not_divide() {
+    let ranges = |input, output| (0..output).map(|i| adaptive_range(i, input, output)).collect::<Vec<_>>();
+    assert_eq!(ranges(5, 3), [0..2, 1..4, 3..5]);
+    assert_eq!(ranges(2, 3), [0..1, 0..2, 1..2]);
+    close(&run(AdaptiveAvgPool { output: [1, 3] }, &row(&[1.0, 2.0, 3.0, 4.0, 5.0])), &[1.5, 3.0, 4.5]);
+}
+
+#[test]
+fn binaries_broadcast_like_numpy() {
+    let shape = |a: &[usize], b: &[usize]| broadcast(&Shape::new(a), &Shape::new(b)).map(|s| s.dims().to_vec());
+    assert_eq!(shape(&[2, 3, 4], &[3, 1]), Some(vec![2, 3, 4]));
+    assert_eq!(shape(&[4, 1], &[2, 1, 5]), Some(vec![2, 4, 5]));
+    assert_eq!(shape(&[2, 3], &[2]), None);
+    let (a, b) = (counting([1, 2, 1, 2]), tensor([2, 1, 1], &[10.0, 20.0]));
+    let run = |kind| evaluate(binary(kind), &[&a, &b], &[]).unwrap().into_data();
+    assert_eq!(run(BinaryKind::Add), [10.0, 11.0, 22.0, 23.0]);
+    assert_eq!(run(BinaryKind::Sub), [-10.0, -9.0, -18.0, -17.0]);
+    assert_eq!(run(BinaryKind::Mul), [0.0, 10.0, 40.0, 60.0]);
+    close(&run(BinaryKind::Div), &[0.0, 0.1, 0.1, 0.15]);
+    assert_eq!(run(BinaryKind::Max), [10.0, 10.0, 20.0, 20.0]);
+    assert_eq!(run(BinaryKind::Min), [0.0, 1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn extremes_keep_nan_of_either_side() {
+    for kind in [BinaryKind::Max, BinaryKind::Min] {
+        assert!(kind.evaluate(f64::NAN, 1.0).is_nan() && kind.evaluate(1.0, f64::NAN).is_nan());
+    }
+}
+
+#[test]
+fn concat_and_slice_are_inverse() {
+    let (a, b) = (counting([2, 1, 2]), counting([2, 3, 2]));
+    let joined = evaluate(Concat { axis: 1 }, &[&a, &b], &[]).unwrap();
+    assert_eq!(joined.data()[..8], [0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let part = |start, end, step| evaluate(Slice { axis: 1, start, end, step }, &[&joined], &[]).unwrap();
+    assert_eq!(part(0, 1, 1), a);
+    assert_eq!(part(1, 4, 1), b);
+    assert_eq!(part(0, 4, 3).data(), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 10.0, 11.0]);
+}
+
+#[test]
+fn shapes_change_and_elements_stay() {
+    let shape = |op: Op, dims: &[usize]| op.infer(&[&Shape::new(dims)]).map(|s| s.dims().to_vec()).ok();
+    assert_eq!(shape(Flatten {}.into(), &[2, 3, 4, 5]), Some(vec![2, 60]));
+    assert_eq!(shape(Flatten {}.into(), &[7]), Some(vec![7, 1]));
+    let reshape = |sizes: &[i64]| Reshape { shape: sizes.to_vec() }.into();
+    assert_eq!(shape(reshape(&[0, 12, -1]), &[2, 3, 4, 5]), Some(vec![2, 12, 5]));
+    assert_eq!(shape(reshape(&[-1]), &[2, 3]), Some(vec![6]));
+    for misfit in [&[0, 7][..], &[-1, 0, -1], &[2, 3, 0], &[-2, 3], &[i64::MAX, i64::MAX], &[0, 5, -1]] {
+        assert_eq!(shape(reshape(misfit), &[2, 3]), None, "{misfit:?}");
+    }
+}
+
+#[test]
+fn transpose_permutes() {
+    let out = evaluate(Transpose { perm: vec![2, 0, 1] }, &[&counting([1, 2, 3])], &[]).unwrap();
+    assert_eq!(out.shape().dims(), [3, 1, 2]);
+    assert_eq!(out.data(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+}
+
+#[test]
+fn pad_modes() {
+    let x = row(&[1.0, 2.0, 3.0]);
+    let pad = |mode| Pad { pads: [0, 2, 0, 1], mode, value: 9.0 };
+    assert_eq!(run(pad(PadMode::Constant), &x), [9.0, 9.0, 1.0, 2.0, 3.0, 9.0]);
+    assert_eq!(run(pad(PadMode::Edge), &x), [1.0, 1.0, 1.0, 2.0, 3.0, 3.0]);
+    assert_eq!(run(pad(PadMode::Reflect), &x), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
+}
+
+#[test]
+fn upsampling_modes() {
+    let up = |to, mode, align_corners| Upsample { to, mode, align_corners };
+    let (near, linear) = (Interpolation::Nearest, Interpolation::Bilinear);
+    let x = row(&[0.0, 4.0]);
+    assert_eq!(run(up(Target::Scale([1.0, 2.0]), near, false), &x), [0.0, 0.0, 4.0, 4.0]);
+    assert_eq!(run(up(Target::Scale([1.0, 2.0]), linear, false), &x), [0.0, 1.0, 3.0, 4.0]);
+    close(&run(up(Target::Size([1, 5]), linear, true), &x), &[0.0, 1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(run(up(Target::Size([1, 1]), linear, true), &x), [0.0]);
+    assert_eq!(run(up(Target::Size([2, 3]), near, false), &x), [0.0, 0.0, 4.0, 0.0, 0.0, 4.0]);
+    // A factor counts as it is given, not as the rounded size would have it: 3 · 1.5 = 4.5, cut to 4.
+    let x = row(&[0.0, 1.0, 2.0]);
+    assert_eq!(run(up(Target::Scale([1.0, 1.5]), near, false), &x), [0.0, 0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn pixels_and_channels_trade_places() {
+    let x = counting([1, 4, 1, 2]);
+    let pixels = evaluate(PixelShuffle { factor: 2 }, &[&x], &[]).unwrap();
+    assert_eq!(pixels.data(), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    assert_eq!(evaluate(PixelUnshuffle { factor: 2 }, &[&pixels], &[]).unwrap(), x);
+    assert_eq!(run(ChannelShuffle { groups: 2 }, &counting([1, 6, 1, 1])), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+}
+
+#[test]
+fn what_only_trains_does_nothing() {
+    let x = counting([2, 3]);
+    assert_eq!(run(Dropout { p: 0.5 }, &x), x.data());
+    assert_eq!(run(Identity {}, &x), x.data());
+}
+
+#[test]
+fn reductions() {
+    let x = counting([2, 3, 2]);
+    let reduce = |kind, axes: &[usize], keepdims| Reduce { kind, axes: axes.to_vec(), keepdims };
+    assert_eq!(run(reduce(ReduceKind::Sum, &[1], false), &x), [6.0, 9.0, 24.0, 27.0]);
+    assert_eq!(run(reduce(ReduceKind::Mean, &[2, 0], true), &x), [3.5, 5.5, 7.5]);
+    assert_eq!(run(reduce(ReduceKind::Max, &[0, 1, 2], false), &x), [11.0]);
+    let shape = |op: Reduce| op.infer(&[x.shape()]).unwrap();
+    assert_eq!(shape(reduce(ReduceKind::Sum, &[0, 2], true)).dims(), [1, 3, 1]);
+    assert_eq!(shape(reduce(ReduceKind::Sum, &[0, 2], false)).dims(), [3]);
+}
+
+#[test]
+fn instance_norm_uses_its_own_statistics() {
+    // Mean 3, variance 5 (biased): (x − 3) / sqrt(5 + 4).
+    let x = tensor([1, 1, 2, 2], &[0.0, 2.0, 4.0, 6.0]);
+    close(&run(InstanceNorm { eps: 4.0, affine: false }, &x), &[-1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0]);
+    let (w, b) = (tensor([1], &[3.0]), tensor([1], &[1.0]));
+    let affine = evaluate(InstanceNorm { eps: 4.0, affine: true }, &[&x], &[&w, &b]).unwrap();
+    close(affine.data(), &[-2.0, 0.0, 2.0, 4.0]);
+}
+
+#[test]
+fn matmul_broadcasts_leading_axes() {
+    let a = counting([2, 1, 2]);
+    let b = tensor([2, 1], &[1.0, 10.0]);
+    assert_eq!(evaluate(MatMul {}, &[&a, &b], &[]).unwrap(), tensor([2, 1, 1], &[10.0, 32.0]));
+    let misfit = MatMul {}.infer(&[a.shape(), a.shape()]);
+    assert!(misfit.unwrap_err().between_operands);
+}
+
+#[test]
+fn activations_at_their_knees() {
+    use Activation::*;
+    let cases: &[(Activation, f64, f64)] = &[
+        (Relu, -2.0, 0.0),
+        (LeakyRelu { slope: 0.25 }, -2.0, -0.5),
+        (Elu { alpha: 2.0 }, -1.0, 2.0 * (-1.0f64).exp_m1()),
+        (Sigmoid, 0.0, 0.5),
+        (Tanh, 0.5, 0.5f64.tanh()),
+        (HardSigmoid { alpha: 0.25, beta: 0.5 }, 1.0, 0.75),
+        (HardSigmoid { alpha: 0.25, beta: 0.5 }, 3.0, 1.0),
+        (HardSwish, -3.0, 0.0),
+        (HardSwish, 3.0, 3.0),
+        (HardSwish, 1.5, 1.125),
+        (Silu, 0.0, 0.0),
+        // Φ(1) = 0.8413447460685429; Φ(−4) = 3.167124183311992e-5.
+        (Gelu, 1.0, 0.8413447460685429),
+        (Gelu, -4.0, -4.0 * 3.167124183311992e-5),
+        (GeluTanh, 1.0, 0.8411919906082768),
+        (Softplus, 0.0, std::f64::consts::LN_2),
+        (Softplus, 1000.0, 1000.0),
+        (Clip { min: -1.0, max: 6.0 }, 7.0, 6.0),
+        (Scale { mul: 2.0, add: -1.0 }, 3.0, 5.0),
+        (Exp, 1.0, std::f64::consts::E),
+        (Sqrt, 2.25, 1.5),
+        (Abs, -2.0, 2.0),
+    ];
+    for &(activation, x, expected) in cases {
+        let found = activation.evaluate(x);
+        assert!((found - expected).abs() < 1e-12, "{activation:?}({x}) = {found}, not {expected}");
+        if activation != Sqrt {
+            assert!(activation.evaluate(f64::NAN).is_nan(), "{activation:?} loses NaN");
+        }
+    }
+}
+
+proptest! {
+    /// What `is_monotonic` promises is what lets an activation trade places with a maximum.
+    #[test]
+    fn monotonic_activations_never_fall(a in -8.0f64..8.0, b in -8.0f64..8.0, p in -2.0f32..2.0, q in -2.0f32..2.0) {
+        use Activation::*;
+        let all = [Relu, LeakyRelu { slope: p }, Elu { alpha: p }, Sigmoid, Tanh, HardSigmoid { alpha: p, beta: q }, HardSwish,
+            Silu, Gelu, GeluTanh, Softplus, Clip { min: p, max: q }, Scale { mul: p, add: q }, Exp, Abs];
+        for f in all.into_iter().filter(|f| f.is_monotonic()) {
+            prop_assert!(f.evaluate(a.min(b)) <= f.evaluate(a.max(b)), "{:?} falls between {} and {}", f, a, b);
+        }
+    }
+}
+
+/// One misfit of each kind, with what the error says.
+#[test]
+fn shape_errors() {
+    let image = Shape::from([1, 6, 8, 8]);
+    let vector = Shape::from([1, 6]);
+    let pads = |pads, mode| Pad { pads, mode, value: 0.0 };
+    let transposed = |pad: usize, output_pad: usize| ConvTranspose2d {
+        channels: 4,
+        kernel: [2; 2],
+        stride: [2; 2],
+        pad: [pad; 4],
+        output_pad: [output_pad; 2],
+        dilation: [1; 2],
+        groups: 1,
+        bias: false,
+        epilogue: vec![],
+    };
+    let square = |kernel: usize, pad: usize| MaxPool {
+        kernel: [kernel; 2],
+        stride: [1; 2],
+        pad: [pad; 4],
+        dilation: [1; 2],
+        ceil: false,
+    };
+    let cases: Vec<(Op, Vec<&Shape>)> = vec![
+        (conv(4, 3, 1, 0).into(), vec![&vector]),
+        (conv(4, 11, 1, 1).into(), vec![&image]),
+        (conv(4, usize::MAX, 1, 0).into(), vec![&image]),
+        (conv(1 << 40, 1, 1, 0).into(), vec![&image]),
+        (Conv2d { groups: 4, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
+        (Conv2d { groups: 3, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
+        (Conv2d { pad: [1 << 40; 4], ..conv(1, 1 << 40, 1 << 40, 0) }.into(), vec![&image]),
+        (Conv2d { epilogue: vec![Step::Add], ..conv(4, 1, 1, 0) }.into(), vec![&image, &vector]),
+        (transposed(9, 0).into(), vec![&image]),
+        (transposed(0, 2).into(), vec![&image]),
+        (Linear { features: 4, bias: true, epilogue: vec![] }.into(), vec![&image]),
+        (square(9, 0).into(), vec![&image]),
+        (square(2, 2).into(), vec![&image]),
+        (MaxPool { dilation: [9; 2], ..square(2, 1) }.into(), vec![&image]),
+        (binary(BinaryKind::Add).into(), vec![&image, &vector]),
+        (binary(BinaryKind::Add).into(), vec![&image]),
+        (Concat { axis: 1 }.into(), vec![&image, &image, &vector]),
+        (Concat { axis: 4 }.into(), vec![&image]),
+        (Slice { axis: 1, start: 2, end: 9, step: 1 }.into(), vec![&image]),
+        (Slice { axis: 1, start: 2, end: 2, step: 1 }.into(), vec![&image]),
+        (Reshape { shape: vec![0, 5, -1] }.into(), vec![&image]),
+        (Transpose { perm: vec![0, 1, 1, 3] }.into(), vec![&image]),
+        (pads([0, 8, 0, 0], PadMode::Reflect).into(), vec![&image]),
+        (pads([usize::MAX, 0, 0, 0], PadMode::Constant).into(), vec![&image]),
+        (PixelShuffle { factor: 4 }.into(), vec![&image]),
+        (PixelUnshuffle { factor: 3 }.into(), vec![&image]),
+        (ChannelShuffle { groups: 4 }.into(), vec![&image]),
+        (Dropout { p: 1.5 }.into(), vec![&image]),
+        (Reduce { kind: ReduceKind::Sum, axes: vec![1, 1], keepdims: true }.into(), vec![&image]),
+        (
+            Upsample { to: Target::Scale([0.01; 2]), mode: Interpolation::Nearest, align_corners: false }.into(),
+            vec![&image],
+        ),
+        (
+            Upsample { to: Target::Scale([f32::INFINITY; 2]), mode: Interpolation::Nearest, align_corners: false }
+                .into(),
+            vec![&image],
+        ),
+        (Constant { shape: vec![1 << 20, 1 << 20] }.into(), vec![]),
+        (MatMul {}.into(), vec![&image, &vector]),
+    ];
+    let describe = |(op, shapes): &(Op, Vec<&Shape>)| {
+        let e = op.infer(shapes).expect_err("a misfit");
+        let at = [
+            e.param.map(|p| format!(" [param {p}]")),
+            e.operand.map(|o| format!(" [operand {o}]")),
+            e.between_operands.then(|| " [operands]".to_string()),
+            e.help.map(|h| format!("\n    help: {h}")),
+        ];
+        format!("{}: {}{}", op.name(), e.message, at.into_iter().flatten().collect::<String>())
+    };
+    insta::assert_snapshot!(cases.iter().map(describe).collect::<Vec<_>>().join("\n"));
+}
+
+/// A value that a parameter's type admits.
+fn sample(ty: ParamType) -> Value {
+    match ty {
+        ParamType::Size | ParamType::Count | ParamType::Int | ParamType::Size2 | ParamType::Count2 | ParamType::Pad => {
+            Value::Int(1)
+        }
+        ParamType::Float | ParamType::Float2 => Value::Float(0.5),
+        ParamType::Bool => Value::Bool(true),
+        ParamType::Str => Value::Str("edge".into()),
+        ParamType::Ints => Value::List(vec![Value::Int(1)]),
+        ParamType::Floats => Value::List(vec![Value::Float(1.0)]),
+    }
+}
+
+#[test]
+fn the_layer_table_is_consistent() {
+    let mut names = std::collections::BTreeSet::new();
+    for layer in layers() {
+        assert!(names.insert(layer.name), "two layers are named {}", layer.name);
+        let mut args = Args::default();
+        for (i, p) in layer.params.iter().enumerate() {
+            assert!(layer.params[..i].iter().all(|q| q.name != p.name), "{} has {} twice", layer.name, p.name);
+            match p.preset {
+                Preset::Required => args.set(p.name, sample(p.ty)),
+                Preset::Absent if p.name == "scale" => args.set(p.name, sample(p.ty)),
+                Preset::Absent => {}
+                Preset::Int(v) => args.set(p.name, Value::Int(v)),
+                Preset::Float(v) => args.set(p.name, Value::Float(v)),
+                Preset::Bool(v) => args.set(p.name, Value::Bool(v)),
+                Preset::Str(v) => args.set(p.name, Value::Str(v.into())),
+            }
+        }
+        let op = (layer.build)(&args).unwrap_or_else(|e| panic!("{}: {}", layer.name, e.message));
+        let named = op.layer_name();
+        let alias = [("relu6", "clip"), ("swish", "silu")].contains(&(layer.name, named));
+        assert!(named == layer.name || alias, "{} builds {named}", layer.name);
+    }
+}
+
+/// The language document's list of layers.
+#[test]
+fn every_promised_layer_exists() {
+    let promised = "conv conv_transpose linear batch_norm lrn relu relu6 leaky_relu prelu elu sigmoid tanh hard_sigmoid \
+        hard_swish swish silu gelu softmax log_softmax max_pool avg_pool global_avg_pool global_max_pool adaptive_avg_pool \
+        add mul concat flatten reshape pad upsample pixel_shuffle channel_shuffle dropout clip scale identity max";
+    let names: Vec<&str> = layers().map(|l| l.name).collect();
+    for name in promised.split_whitespace() {
+        assert!(names.contains(&name), "no layer {name}");
+    }
+}
