@@ -21,6 +21,7 @@ class Scale(nn.Module):
 def randomize(model):
     """Weights that keep activations near their size through any depth, and batch-norm statistics far from 0 and 1, so
     that a fold that forgets one of them is seen."""
+    blocks = sum(isinstance(module, BasicBlock | Bottleneck) for module in model.modules())
     with torch.no_grad():
         for module in reversed(list(model.modules())):  # what is inside a block before the block
             if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
@@ -38,9 +39,9 @@ def randomize(model):
                     module.weight.uniform_(0.5, 1.5)
                     module.bias.normal_(0, 0.2)
             elif isinstance(module, BasicBlock | Bottleneck):
-                # Each block adds to its skip; at full size the sum would double with every block.
+                # Each block adds to its skip, so the deeper the network, the less each may add.
                 last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
-                last.weight.mul_(0.3)
+                last.weight.mul_(min(0.3, 1.3 / math.sqrt(blocks)))
             elif isinstance(module, Scale):
                 module.weight.normal_(1, 0.3)
                 module.bias.normal_(0, 0.3)

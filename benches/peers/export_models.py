@@ -1,0 +1,121 @@
+"""Write the zoo networks in every form that the engines read, all with the same weights.
+
+    python export_models.py [NAME ...] [--out target/peers]
+
+For each network, in OUT:
+
+    NAME.onnx                  for ONNX Runtime, OpenVINO and the two converters; the batch dimension is free
+    NAME.ncnn.param, .bin      for ncnn, by pnnx
+    NAME.mnn                   for MNN, by its converter
+    NAME.safetensors           for netc, under the names that the labels of models/NAME.net give
+    NAME.x.npy, NAME.y.npy     one input, and PyTorch's output for it computed in float64
+
+Needs torch, torchvision, numpy, safetensors, onnx, pnnx and MNN from PyPI; README.md has the one line.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "goldens")]
+from common import randomize, state_of
+from safetensors.torch import save_file
+from torchvision_weights import NETWORKS
+
+DEFAULT = [
+    "alexnet_torchvision", "vgg16", "nin", "googlenet_torchvision", "resnet34", "resnet50",
+    "dcgan_generator", "dcgan_discriminator",
+]  # fmt: skip
+
+
+def build(name, seed=1):
+    """The network in eval mode with seeded weights, and the shape of one input."""
+    make, shape = NETWORKS[name]
+    torch.manual_seed(zlib.crc32(name.encode()) + seed)
+    model = make().eval()
+    randomize(model)
+    return model, shape
+
+
+def tool(name):
+    """A program that its package has put beside Python, or on the path."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise FileNotFoundError(f"{name} is not installed")
+    return found
+
+
+def convert(command, made):
+    made.unlink(missing_ok=True)
+    ran = subprocess.run(command, cwd=made.parent, capture_output=True, text=True)
+    if not made.exists():
+        raise RuntimeError(f"{Path(command[0]).name} wrote no {made.name}: {(ran.stderr or ran.stdout).strip()[-300:]}")
+
+
+# The `mnnconvert` command that the package MNN installs does more than convert: it installs a logging client with pip,
+# which replaces protobuf by a version that onnx cannot use, and reports each conversion to its makers. The converter
+# proper is this module underneath.
+MNN_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
+
+
+def export(name, out):
+    """All forms of one network. Returns what could not be made: an engine without its file is listed, not hidden."""
+    model, shape = build(name)
+    save_file(state_of(model), out / f"{name}.safetensors")
+    x = torch.randn(1, *shape)
+    onnx = out / f"{name}.onnx"
+    torch.onnx.export(
+        model, x, str(onnx), opset_version=17, dynamo=False, input_names=["image"], output_names=["answer"],
+        dynamic_axes={"image": {0: "N"}, "answer": {0: "N"}},
+    )  # fmt: skip
+    with torch.inference_mode():
+        y = model.double()(x.double()).to(torch.float32)
+    np.save(out / f"{name}.x.npy", x.numpy())
+    np.save(out / f"{name}.y.npy", y.numpy())
+
+    failed = []
+    dims = ",".join(map(str, x.shape))
+    ncnn, mnn = out / f"{name}.ncnn.param", out / f"{name}.mnn"
+    pnnx = [f"inputshape=[{dims}]", f"ncnnparam={ncnn}", f"ncnnbin={ncnn.with_suffix('.bin')}", "fp16=0"]
+    from_onnx = ["-f", "ONNX", "--modelFile", str(onnx), "--MNNModel", str(mnn), "--bizCode", "netc"]
+    for command, made in [
+        (lambda: [tool("pnnx"), str(onnx), *pnnx], ncnn),
+        (lambda: [sys.executable, "-c", MNN_CONVERT, *from_onnx], mnn),
+    ]:
+        try:
+            convert(command(), made)
+        except (OSError, RuntimeError) as error:
+            failed.append(str(error))
+    for rest in [*out.glob(f"{name}.pnnx*"), *out.glob(f"{name}_pnnx.py"), *out.glob(f"{name}_ncnn.py")]:
+        rest.unlink()
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks (default: {' '.join(DEFAULT)})")
+    parser.add_argument("--out", type=Path, default=ROOT / "target" / "peers")
+    options = parser.parse_args()
+    unknown = set(options.names) - NETWORKS.keys()
+    if unknown:
+        raise SystemExit(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    for name in options.names or DEFAULT:
+        failed = export(name, out)
+        print(f"{name}: {(out / f'{name}.onnx').stat().st_size / 1e6:.1f} MB of ONNX", *failed, sep="\n    ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
