@@ -374,9 +374,9 @@ impl Walk {
             0..3 => self.add(BatchNorm { eps: 1e-3, affine: true }, &[x]),
             3 => {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
-                self.add(ChannelAffine { bias: true }, &[plain])
+                self.add(ChannelAffine { bias: true, epilogue: vec![] }, &[plain])
             }
-            4 => self.add(ChannelAffine { bias: affine }, &[x]),
+            4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
             _ => {
                 let longer_half = if affine { LongerHalf::Before } else { LongerHalf::After };

@@ -2,15 +2,18 @@
 //! normalisation that no producer can take in.
 
 use super::attributes::attributes;
+use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// `x · weight + bias` for each channel (axis 1). Shape unchanged.
+    /// `x · weight + bias` for each channel (axis 1). Shape unchanged. Operands: x, then the
+    /// epilogue's.
     pub struct ChannelAffine {
         bias: bool = true,
+        epilogue: Vec<Step> = vec![],
     }
 }
 
@@ -21,11 +24,17 @@ impl Operation for ChannelAffine {
         doc: "multiplies each channel by a learned value and adds another (constants: see affine)",
         arity: Arity::Unary,
         params: &[param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel")],
-        build: |a| Ok(ChannelAffine { bias: a.bool("bias") }.into()),
+        build: |a| Ok(ChannelAffine { bias: a.bool("bias"), epilogue: vec![] }.into()),
     }];
+
+    fn operands(&self) -> (usize, usize) {
+        let n = 1 + epilogue::extra_operands(&self.epilogue);
+        (n, n)
+    }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "scale")?;
+        epilogue::check(&self.epilogue, inputs, 1, inputs[0])?;
         Ok(inputs[0].clone())
     }
 
@@ -43,13 +52,15 @@ impl Operation for ChannelAffine {
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
         let channels = output[1];
-        fill_planes(output, |n, c, plane| {
+        let mut out = fill_planes(output, |n, c, plane| {
             let start = (n * channels + c) * plane.len();
             let weight = f64::from(weights[0].data()[c]);
             let bias = if self.bias { f64::from(weights[1].data()[c]) } else { 0.0 };
             for (y, &x) in plane.iter_mut().zip(&inputs[0].data()[start..]) {
                 *y = (f64::from(x) * weight + bias) as f32;
             }
-        })
+        });
+        epilogue::apply(&self.epilogue, &mut out, &inputs[1..]);
+        out
     }
 }

@@ -3,9 +3,9 @@
 //! `epilogue=[add,relu]` adds the op's next extra operand, then applies the activation. Every op
 //! that multiplies (convolution, linear, …) carries such a list; its meaning is defined here once.
 
-use super::ShapeError;
 use super::activation::Activation;
 use super::attributes::AttributeValue;
+use super::{Op, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 /// One step of an epilogue.
@@ -32,6 +32,36 @@ impl AttributeValue for Step {
             "mul" => Step::Mul,
             _ => Step::Activate(Activation::parse(text)?),
         })
+    }
+}
+
+impl Op {
+    /// The op's epilogue; `None` where the op's kind has none.
+    pub fn epilogue(&self) -> Option<&[Step]> {
+        match self {
+            Op::Conv2d(op) => Some(&op.epilogue),
+            Op::ConvTranspose2d(op) => Some(&op.epilogue),
+            Op::Linear(op) => Some(&op.epilogue),
+            Op::Binary(op) => Some(&op.epilogue),
+            Op::ChannelAffine(op) => Some(&op.epilogue),
+            _ => None,
+        }
+    }
+
+    /// The op with another epilogue.
+    ///
+    /// # Panics
+    /// Where [`Op::epilogue`] is `None`.
+    pub fn with_epilogue(mut self, steps: Vec<Step>) -> Op {
+        match &mut self {
+            Op::Conv2d(op) => op.epilogue = steps,
+            Op::ConvTranspose2d(op) => op.epilogue = steps,
+            Op::Linear(op) => op.epilogue = steps,
+            Op::Binary(op) => op.epilogue = steps,
+            Op::ChannelAffine(op) => op.epilogue = steps,
+            _ => panic!("{} has no epilogue", self.name()),
+        }
+        self
     }
 }
 

@@ -154,8 +154,8 @@ fn batch_norm_uses_running_statistics() {
 fn channel_affine_scales_each_channel() {
     let x = tensor([1, 2], &[1.0, 2.0]);
     let (w, b) = (tensor([2], &[3.0, 4.0]), tensor([2], &[0.5, 0.25]));
-    assert_eq!(evaluate(ChannelAffine { bias: true }, &[&x], &[&w, &b]).unwrap().data(), [3.5, 8.25]);
-    assert_eq!(evaluate(ChannelAffine { bias: false }, &[&x], &[&w]).unwrap().data(), [3.0, 8.0]);
+    assert_eq!(evaluate(ChannelAffine { bias: true, epilogue: vec![] }, &[&x], &[&w, &b]).unwrap().data(), [3.5, 8.25]);
+    assert_eq!(evaluate(ChannelAffine { bias: false, epilogue: vec![] }, &[&x], &[&w]).unwrap().data(), [3.0, 8.0]);
 }
 
 /// Channels 1, 2, 3, 4, beta 1, k 1, alpha 2: x / (1 + a · Σ x²).
