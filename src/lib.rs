@@ -13,7 +13,6 @@
 //!
 //! Each arrow is one folder; dependencies point from right to left in that picture and never back.
 //! `docs/ARCHITECTURE.md` tells what each folder may know of the others.
-
 //!
 //! Features: `compile` is the compiler, `images` reads picture files, `cli` is the command line and
 //! implies both. Without any, the crate opens and runs compiled models and depends on little.
@@ -37,6 +36,8 @@ pub mod interpreter;
 pub mod ir;
 #[cfg(feature = "compile")]
 pub mod ops;
+#[cfg(feature = "compile")]
+pub mod output;
 #[cfg(feature = "compile")]
 pub mod passes;
 #[cfg(feature = "compile")]

@@ -77,6 +77,7 @@ impl Header {
         &self.sections[kind as usize - 1]
     }
 
+    #[cfg(any(test, feature = "compile"))]
     pub fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE as usize];
         page[..8].copy_from_slice(&MAGIC);

@@ -5,18 +5,18 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::WriteError;
 use super::format::{BLOCK, Header, PAGE, Section, padded};
 use super::metadata::Metadata;
 use super::{About, Destination, Image, Texts};
+use crate::output::OutputFile;
 
 /// A file under construction. Dropped before [`Self::finish`], it leaves nothing behind.
 pub struct Writer {
     path: PathBuf,
-    file: NamedTempFile,
+    output: OutputFile,
 }
 
 impl Writer {
@@ -25,13 +25,8 @@ impl Writer {
     /// # Errors
     /// Where nothing can be written beside `path`, or `path` is a directory.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let fail = |cause| WriteError { path: path.into(), cause };
-        if path.is_dir() {
-            return Err(fail(io::ErrorKind::IsADirectory.into()));
-        }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = temporary(folder).map_err(fail)?;
-        Ok(Self { path: path.into(), file })
+        let output = OutputFile::create(path).map_err(|cause| WriteError { path: path.into(), cause })?;
+        Ok(Self { path: path.into(), output })
     }
 
     /// Where the packers are to put the weights.
@@ -39,7 +34,8 @@ impl Writer {
     /// # Errors
     /// Where the process has too many open files.
     pub fn destination(&self) -> Result<Destination, WriteError> {
-        let file = self.file.as_file().try_clone().map_err(|e| self.error(e))?;
+        let file = self.output.file().try_clone();
+        let file = file.map_err(|cause| WriteError { path: self.path.clone(), cause })?;
         Ok(Destination::File { file, offset: PAGE })
     }
 
@@ -49,30 +45,10 @@ impl Writer {
     /// # Errors
     /// As for any writing of a file.
     pub fn finish(self, image: &Image, about: &About, texts: &Texts) -> Result<(), WriteError> {
-        let done = write_all(self.file.as_file(), image, about, texts);
-        done.map_err(|e| self.error(e))?;
-        let Self { path, file } = self;
-        match file.persist(&path) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(WriteError { path, cause: e.error }),
-        }
+        let Self { path, output } = self;
+        let done = write_all(output.file(), image, about, texts).and_then(|()| output.commit());
+        done.map_err(|cause| WriteError { path, cause })
     }
-
-    fn error(&self, cause: io::Error) -> WriteError {
-        WriteError { path: self.path.clone(), cause }
-    }
-}
-
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".netc-").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file: the process's mask takes away what the user does not want to give.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
 }
 
 fn write_all(file: &File, image: &Image, about: &About, texts: &Texts) -> io::Result<()> {

@@ -4,6 +4,9 @@
 //! of a seeded initialisation are generated on demand and again, so that a large network costs no
 //! memory until its weights are packed. This folder knows no op and no graph.
 
+pub mod entries;
+pub mod load;
+pub mod safetensors;
 mod seeded;
 
 use std::collections::HashMap;

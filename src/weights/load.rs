@@ -1,0 +1,263 @@
+//! Giving a network's weights the values of a file: all of them, and nothing that does not fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::entries::{Encoding, Entry};
+use super::{WeightId, Weights};
+use crate::diagnostic::nearest;
+use crate::tensor::Shape;
+
+/// What a file had to do with a network that it fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Weights that now have the file's values.
+    pub weights: usize,
+    /// Tensors that training keeps and no network computes with (`num_batches_tracked`).
+    pub bookkeeping: usize,
+    /// Weights that the file lacks and that may be missing.
+    pub absent: Vec<String>,
+    /// Tensors of the file that belong to parts which only training has.
+    pub unused: Vec<String>,
+}
+
+/// Which differences between a file and a network are none.
+#[derive(Clone, Debug, Default)]
+pub struct Tolerance {
+    /// Weights that no output needs which will be computed: they may be missing.
+    pub optional: BTreeSet<WeightId>,
+    /// Names that the network has in another phase: the file may have them.
+    pub elsewhere: BTreeSet<String>,
+}
+
+/// A file that does not fit a network: everything that is wrong, at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+pub struct Misfit {
+    pub missing: Vec<Missing>,
+    pub unexpected: Vec<Unexpected>,
+    pub wrong_shape: Vec<WrongShape>,
+    /// Tensors that are no floating-point numbers.
+    pub wrong_type: Vec<(String, String)>,
+}
+
+/// A weight that the file does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub name: String,
+    pub shape: Shape,
+    /// The most similar name among the file's unexpected tensors.
+    pub nearest: Option<String>,
+}
+
+/// A tensor that the network does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unexpected {
+    pub name: String,
+    pub shape: Shape,
+    /// The most similar name among the network's missing weights.
+    pub nearest: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongShape {
+    pub name: String,
+    pub expected: Shape,
+    pub found: Shape,
+}
+
+/// How many entries of a kind an error lists in full.
+const LISTED: usize = 12;
+
+/// Gives every weight the values that `entries` has under its name. Weights that may be missing
+/// stay as they are where they are missing.
+///
+/// # Errors
+/// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
+pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Misfit> {
+    let (bookkeeping, entries): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| is_bookkeeping(&e.name));
+    let by_name: BTreeMap<&str, &Entry> = entries.iter().map(|e| (e.name.as_str(), *e)).collect();
+    let mut loaded = Loaded { bookkeeping: bookkeeping.len(), ..Loaded::default() };
+    let mut misfit = Misfit::default();
+    let mut found = vec![];
+    for (id, weight) in weights.iter() {
+        match by_name.get(weight.name.as_str()) {
+            Some(entry) if entry.shape != weight.shape => misfit.wrong_shape.push(WrongShape {
+                name: weight.name.clone(),
+                expected: weight.shape.clone(),
+                found: entry.shape.clone(),
+            }),
+            Some(Entry { encoding: Encoding::Other(name), .. }) => {
+                misfit.wrong_type.push((weight.name.clone(), name.to_string()));
+            }
+            Some(entry) => found.push((id, *entry)),
+            None if tolerance.optional.contains(&id) => loaded.absent.push(weight.name.clone()),
+            None => {
+                misfit.missing.push(Missing { name: weight.name.clone(), shape: weight.shape.clone(), nearest: None })
+            }
+        }
+    }
+    let stray = entries.iter().filter(|e| weights.find(&e.name).is_none());
+    let (unused, stray): (Vec<&Entry>, Vec<&Entry>) = stray.partition(|e| tolerance.allows(&e.name));
+    loaded.unused = unused.iter().map(|e| e.name.clone()).collect();
+    let stray = stray.iter().map(|e| Unexpected { name: e.name.clone(), shape: e.shape.clone(), nearest: None });
+    misfit.unexpected = stray.collect();
+    if !misfit.is_empty() {
+        misfit.suggest();
+        return Err(misfit);
+    }
+    loaded.weights = found.len();
+    for (id, entry) in found {
+        let values = entry.values().expect("other encodings were refused");
+        weights.set(id, values);
+    }
+    Ok(loaded)
+}
+
+impl Tolerance {
+    /// Whether a file may have a tensor that the network does not. Auxiliary heads are known by
+    /// their customary names too, since many networks are written down without them.
+    fn allows(&self, name: &str) -> bool {
+        self.elsewhere.contains(name) || name.split('.').any(|part| part.to_ascii_lowercase().starts_with("aux"))
+    }
+}
+
+/// PyTorch counts the batches that a batch norm has seen.
+fn is_bookkeeping(name: &str) -> bool {
+    name == "num_batches_tracked" || name.ends_with(".num_batches_tracked")
+}
+
+impl Misfit {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Pairs what is missing with what is there instead, for the entries that will be listed.
+    fn suggest(&mut self) {
+        let missing: Vec<String> = self.missing.iter().map(|m| m.name.clone()).collect();
+        let stray: Vec<String> = self.unexpected.iter().map(|u| u.name.clone()).collect();
+        for m in self.missing.iter_mut().take(LISTED) {
+            m.nearest = nearest(&m.name, stray.iter().map(String::as_str)).map(String::from);
+        }
+        for u in self.unexpected.iter_mut().take(LISTED) {
+            u.nearest = nearest(&u.name, missing.iter().map(String::as_str)).map(String::from);
+        }
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the weights do not fit the network")?;
+        list(f, "missing in the file", &self.missing, |m| {
+            format!("{} {}{}", m.name, m.shape, hint("the file has", &m.nearest))
+        })?;
+        list(f, "unknown to the network", &self.unexpected, |u| {
+            format!("{} {}{}", u.name, u.shape, hint("the network has", &u.nearest))
+        })?;
+        list(f, "of another shape", &self.wrong_shape, |w| {
+            format!("{}: the network has {}, the file {}", w.name, w.expected, w.found)
+        })?;
+        list(f, "not of floating-point numbers", &self.wrong_type, |(name, ty)| format!("{name}: {ty}"))
+    }
+}
+
+fn hint(text: &str, nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|n| format!(" ({text} {n})")).unwrap_or_default()
+}
+
+fn list<T>(f: &mut fmt::Formatter<'_>, title: &str, items: &[T], line: impl Fn(&T) -> String) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    write!(f, "\n  {} {title}:", items.len())?;
+    for item in items.iter().take(LISTED) {
+        write!(f, "\n    {}", line(item))?;
+    }
+    if items.len() > LISTED {
+        write!(f, "\n    and {} more", items.len() - LISTED)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Init;
+    use memmap2::MmapMut;
+    use std::sync::Arc;
+
+    fn network(names: &[(&str, &[usize])]) -> Weights {
+        let mut weights = Weights::default();
+        for (name, shape) in names {
+            weights.declare(name, Shape::new(*shape), Init::Constant(0.0), true).unwrap();
+        }
+        weights
+    }
+
+    fn entry(name: &str, shape: &[usize], encoding: Encoding) -> Entry {
+        let shape = Shape::new(shape);
+        let mut map = MmapMut::map_anon(8 * shape.elements().max(1)).unwrap();
+        map.fill(0x3f);
+        let bytes = match encoding {
+            Encoding::F64 => 8,
+            Encoding::F32 => 4,
+            _ => 2,
+        };
+        let range = 0..bytes * shape.elements();
+        Entry { name: name.into(), shape, encoding, bytes: (Arc::new(map.make_read_only().unwrap()), range) }
+    }
+
+    #[test]
+    fn all_encodings_load() {
+        let mut weights = network(&[("a", &[3]), ("b", &[3]), ("c", &[3]), ("d", &[3])]);
+        let encodings = [Encoding::F32, Encoding::F64, Encoding::F16, Encoding::Bf16];
+        let mut entries: Vec<Entry> =
+            ["a", "b", "c", "d"].iter().zip(encodings).map(|(n, e)| entry(n, &[3], e)).collect();
+        entries.push(entry("bn1.num_batches_tracked", &[], Encoding::Other("i64")));
+        let loaded = load(&mut weights, &entries, &Tolerance::default()).unwrap();
+        assert_eq!(loaded, Loaded { weights: 4, bookkeeping: 1, ..Loaded::default() });
+        let first = |name: &str| (*weights.values(weights.find(name).unwrap())).as_ref()[0];
+        // 0x3f3f, 0x3f3f3f3f and so on, read in each encoding.
+        assert_eq!(first("a"), f32::from_bits(0x3f3f_3f3f));
+        assert_eq!(first("b"), f64::from_bits(0x3f3f_3f3f_3f3f_3f3f) as f32);
+        assert_eq!(first("c"), 1.8115234);
+        assert_eq!(first("d"), f32::from_bits(0x3f3f_0000));
+    }
+
+    #[test]
+    fn what_only_training_has_may_be_missing_on_either_side() {
+        let mut weights = network(&[("a", &[3]), ("aux1.weight", &[3])]);
+        let optional = BTreeSet::from([weights.find("aux1.weight").unwrap()]);
+        let tolerance = Tolerance { optional, elsewhere: BTreeSet::from(["head.bias".to_string()]) };
+        let entries = ["a", "head.bias", "AuxLogits.fc.bias"].map(|n| entry(n, &[3], Encoding::F32));
+        let loaded = load(&mut weights, &entries, &tolerance).unwrap();
+        assert_eq!(loaded.absent, ["aux1.weight"]);
+        assert_eq!(loaded.unused, ["head.bias", "AuxLogits.fc.bias"]);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let mut weights = network(&[
+            ("conv1.weight", &[8, 3, 3, 3]),
+            ("conv1.bias", &[8]),
+            ("fc.weight", &[10, 8]),
+            ("fc.bias", &[10]),
+        ]);
+        let entries = [
+            entry("conv.1.weight", &[8, 3, 3, 3], Encoding::F32),
+            entry("fc.weight", &[8, 10], Encoding::F32),
+            entry("fc.bias", &[10], Encoding::Other("i64")),
+            entry("layer9.0.downsample", &[1], Encoding::F32),
+        ];
+        let misfit = load(&mut weights, &entries, &Tolerance::default()).unwrap_err();
+        insta::assert_snapshot!(misfit.to_string());
+        assert!(weights.iter().all(|(id, _)| weights.is_seeded(id)), "weights were changed");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (0..40).map(|i| format!("layer{i}.weight")).collect();
+        let mut weights = network(&names.iter().map(|n| (n.as_str(), &[1usize][..])).collect::<Vec<_>>());
+        let text = load(&mut weights, &[], &Tolerance::default()).unwrap_err().to_string();
+        assert!(text.ends_with("and 28 more") && text.lines().count() == 15, "{text}");
+    }
+}
