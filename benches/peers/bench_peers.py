@@ -189,7 +189,7 @@ def machine():
         "units": " ".join(units),
         "memory": f"{memory:.0f} GiB",
         "virtual": fields.get("Hypervisor vendor", "no"),
-        "system": f"{platform.system()} {platform.release().split("-")[0]}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "load": round(os.getloadavg()[0], 2),
     }
 
