@@ -1,1 +1,262 @@
-//! (to be written)
+//! Syntax tree → graph: modules are called, `for` and `if` vanish, shapes are inferred, weights get
+//! their names.
+//!
+//! In: sources, of which one is the program's root, and options. Out: the graph of one model, typed,
+//! with the line of the spec at every node; or every mistake that could be found.
+//!
+//! ```text
+//! root ─program─▶ files ─check─▶ (names resolved, nothing evaluated) ─model─▶ Graph
+//!                                                   statement, call, expression
+//! ```
+//!
+//! `check` walks all text, called or not, and reports what needs no values: unknown names, wrong
+//! arguments, recursion. The evaluation behind it reports what only values show, goes on after a
+//! mistake with the likeliest meaning, and gives up on a value (`Unknown`) where there is none.
+//!
+//! This folder does not know one layer from another, beyond the joins that the language has words
+//! for, and knows neither passes nor files: a `use` is read by a function of the options.
+
+mod call;
+mod check;
+mod expression;
+mod labels;
+mod model;
+mod program;
+mod report;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
+use crate::ir::stats::Stats;
+use crate::ir::{AuxHead, Graph, NodeId, Phase};
+use crate::ops::layer::Value;
+use crate::syntax::ast::DefinitionKind;
+use crate::weights::WeightId;
+use labels::{FrameId, Labels};
+use program::{DefinitionId, FileId, Program};
+use report::Report;
+use std::collections::HashMap;
+use std::path::Path;
+use value::Val;
+
+/// A network may have no more nodes than this.
+pub const MAX_NODES: usize = 100_000;
+/// Evaluating a model may take no more steps than this: statements, operations, loop passes.
+pub const MAX_STEPS: usize = 1_000_000;
+/// Blocks may be evaluated inside one another no deeper than this, calls included.
+pub const MAX_BLOCKS: usize = 200;
+/// A program may consist of no more files than this.
+pub const MAX_FILES: usize = 256;
+
+/// Reads a file that a `use` names.
+pub type FileReader<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
+
+/// What to elaborate, and how.
+pub struct Options<'a> {
+    /// The model; may be left out where the file has one only.
+    pub model: Option<String>,
+    /// Values of the model's parameters.
+    pub set: Vec<(String, Value)>,
+    pub phase: Phase,
+    /// The size of `N`.
+    pub batch: usize,
+    /// Seed of the weights' initialisation.
+    pub seed: u64,
+    /// Reads a file that a `use` names, given its path from the root's folder.
+    pub loader: FileReader<'a>,
+}
+
+impl Default for Options<'_> {
+    /// Inference of one image, seed 0, files from the file system.
+    fn default() -> Self {
+        let loader = &|path: &Path| std::fs::read_to_string(path);
+        Self { model: None, set: vec![], phase: Phase::Infer, batch: 1, seed: 0, loader }
+    }
+}
+
+/// A model that is right.
+#[derive(Debug)]
+pub struct Elaborated {
+    pub graph: Graph,
+    pub stats: Stats,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Makes the graph of a model. `sources` takes the files that `root` uses.
+///
+/// # Errors
+/// All mistakes that were found, and warnings behind them; at least one is an error.
+pub fn elaborate(sources: &mut Sources, root: SourceId, options: &Options) -> Result<Elaborated, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let program = Program::load(sources, root, options, &mut report);
+    check::check(&program, &mut report);
+    let Some(model) = model::choose(&program, options, root, &mut report) else {
+        return Err(report.finish());
+    };
+    let mut elaborator = Elaborator::new(&program, sources, options, report, &program.definition(model).name.name);
+    elaborator.globals();
+    let stats = elaborator.model(model);
+    let Elaborator { graph, report, .. } = elaborator;
+    let diagnostics = report.finish();
+    match stats {
+        Some(stats) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
+            Ok(Elaborated { graph, stats, warnings: diagnostics })
+        }
+        _ => Err(diagnostics),
+    }
+}
+
+/// The names of the models in a file, in text order. Files that it uses are not read.
+pub fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
+    let (file, _) = crate::syntax::parse(sources, root);
+    let models = file.items.into_iter().filter_map(|item| match item {
+        crate::syntax::ast::Item::Definition(d) if d.kind == DefinitionKind::Model => Some(d.name.name),
+        _ => None,
+    });
+    models.collect()
+}
+
+/// Reads `name=value`, as a command line sets a model's parameter. A value that is no constant of
+/// the language is a string.
+///
+/// # Errors
+/// Where there is no `name=`.
+pub fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form name=value"))?;
+    let (name, value) = (name.trim(), value.trim());
+    if name.is_empty() {
+        return Err(format!("`{text}` has no name before the `=`"));
+    }
+    let constant = crate::syntax::parse_expr(value).and_then(|e| expression::constant(&e));
+    Ok((name.to_string(), constant.unwrap_or_else(|| Value::Str(value.to_string()))))
+}
+
+/// What the next statement works on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    /// No input has been declared.
+    Nothing,
+    Node(NodeId),
+    /// A mistake, already reported, left no value.
+    Unknown,
+}
+
+/// The evaluation of one body: a model's, or a module's at one call.
+struct Frame {
+    id: FrameId,
+    file: FileId,
+    /// Inner bindings behind outer ones.
+    variables: Vec<(String, Val)>,
+    /// Labels around the statement at hand, outermost first; those before `base` are the caller's.
+    scopes: Vec<String>,
+    base: usize,
+    /// `in`: what enters the innermost block.
+    input: Flow,
+    /// The auxiliary head around the statement at hand.
+    aux: Option<AuxHead>,
+    /// The calls that led here, outermost first, with the modules' names.
+    calls: Vec<(Span, String)>,
+    /// The modules that are being evaluated.
+    active: Vec<DefinitionId>,
+}
+
+impl Frame {
+    /// The full name of the scope at hand.
+    fn path(&self) -> String {
+        self.scopes.join(".")
+    }
+}
+
+/// A layer with weights but without a label, to be named when its scope is complete.
+struct Unnamed {
+    path: String,
+    layer: &'static str,
+    node: NodeId,
+    span: Span,
+    calls: Vec<(Span, String)>,
+}
+
+struct Elaborator<'a> {
+    program: &'a Program,
+    sources: &'a Sources,
+    options: &'a Options<'a>,
+    report: Report,
+    graph: Graph,
+    labels: Labels,
+    unnamed: Vec<Unnamed>,
+    /// Where each weight was declared.
+    weight_spans: HashMap<WeightId, Span>,
+    /// What the `let`s and `table`s at the top of each file bind.
+    globals: HashMap<FileId, Vec<(String, Val)>>,
+    locations: HashMap<Span, Location>,
+    steps: usize,
+    /// Blocks being evaluated.
+    depth: usize,
+    /// A limit was hit: nothing more is evaluated.
+    stopped: bool,
+    budgets: Vec<model::Budget>,
+}
+
+impl<'a> Elaborator<'a> {
+    fn new(
+        program: &'a Program,
+        sources: &'a Sources,
+        options: &'a Options<'a>,
+        report: Report,
+        name: &str,
+    ) -> Elaborator<'a> {
+        let mut graph = Graph::new(name, options.phase);
+        graph.weights.seed = options.seed;
+        Elaborator {
+            program,
+            sources,
+            options,
+            report,
+            graph,
+            labels: Labels::default(),
+            unnamed: vec![],
+            weight_spans: HashMap::new(),
+            globals: HashMap::new(),
+            locations: HashMap::new(),
+            steps: 0,
+            depth: 0,
+            stopped: false,
+            budgets: vec![],
+        }
+    }
+
+    /// Reports a mistake in the body at hand, with the calls that led there.
+    fn error(&mut self, frame: &Frame, diagnostic: Diagnostic) {
+        self.report.add(with_calls(diagnostic, &frame.calls));
+    }
+
+    /// Counts work that `span` asks for. False once the limit is reached.
+    fn step(&mut self, span: Span, work: usize) -> bool {
+        self.steps = self.steps.saturating_add(work);
+        if self.steps > MAX_STEPS && !self.stopped {
+            self.stopped = true;
+            let message = format!("the model takes more than {MAX_STEPS} steps to evaluate");
+            self.report.add(
+                Diagnostic::error("unroll-limit", message)
+                    .primary(span, "the limit is reached here")
+                    .help("a `for` is unrolled when the network is compiled: look for one that runs too often"),
+            );
+        }
+        !self.stopped
+    }
+
+    fn location(&mut self, span: Span) -> Location {
+        let sources = self.sources;
+        self.locations.entry(span).or_insert_with(|| sources.location(span)).clone()
+    }
+}
+
+/// Adds the calls that led to a mistake, the innermost ones where there are many.
+fn with_calls(mut diagnostic: Diagnostic, calls: &[(Span, String)]) -> Diagnostic {
+    for (span, name) in calls.iter().rev().take(3) {
+        diagnostic = diagnostic.secondary(*span, format!("in this call of `{name}`"));
+    }
+    diagnostic
+}

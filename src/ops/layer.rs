@@ -120,6 +120,48 @@ pub struct Layer {
     pub build: fn(&Args) -> Result<Op, LayerError>,
 }
 
+/// What other frameworks call our layers, in lower case without underscores: for suggestions.
+pub const FOREIGN_NAMES: &[(&str, &str)] = &[
+    ("conv2d", "conv"),
+    ("convolution", "conv"),
+    ("convtranspose2d", "conv_transpose"),
+    ("conv2dtranspose", "conv_transpose"),
+    ("deconv", "conv_transpose"),
+    ("deconvolution", "conv_transpose"),
+    ("dense", "linear"),
+    ("fc", "linear"),
+    ("fullyconnected", "linear"),
+    ("gemm", "linear"),
+    ("bn", "batch_norm"),
+    ("batchnorm2d", "batch_norm"),
+    ("batchnormalization", "batch_norm"),
+    ("pool", "max_pool"),
+    ("maxpool2d", "max_pool"),
+    ("maxpooling2d", "max_pool"),
+    ("avgpool2d", "avg_pool"),
+    ("averagepool", "avg_pool"),
+    ("averagepooling2d", "avg_pool"),
+    ("gap", "global_avg_pool"),
+    ("globalaveragepool", "global_avg_pool"),
+    ("globalaveragepooling2d", "global_avg_pool"),
+    ("localresponsenorm", "lrn"),
+    ("cat", "concat"),
+    ("concatenate", "concat"),
+    ("eltwise", "add"),
+    ("sum", "add"),
+    ("plus", "add"),
+    ("multiply", "mul"),
+    ("subtract", "sub"),
+    ("view", "reshape"),
+    ("logsoftmax", "log_softmax"),
+    ("lrelu", "leaky_relu"),
+    ("hardswish", "hard_swish"),
+    ("interpolate", "upsample"),
+    ("resize", "upsample"),
+    ("depthtospace", "pixel_shuffle"),
+    ("permute", "transpose"),
+];
+
 /// A wrong argument, to be shown at that argument.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerError {
@@ -137,6 +179,10 @@ impl Args {
     pub fn set(&mut self, name: &'static str, value: Value) {
         self.values.retain(|(n, _)| *n != name);
         self.values.push((name, value));
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        self.values.retain(|(n, _)| *n != name);
     }
 
     pub fn has(&self, name: &str) -> bool {

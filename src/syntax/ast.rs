@@ -88,6 +88,13 @@ pub struct Statement {
     pub label: Option<Label>,
     pub kind: StatementKind,
     pub span: Span,
+    /// No other statement of its block stands before it on its line.
+    pub new_line: bool,
+}
+
+/// The statements of each line: what `branches` takes for one branch.
+pub fn lines(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
+    statements.chunk_by(|_, next| !next.new_line)
 }
 
 #[derive(Clone, Debug)]
@@ -159,11 +166,11 @@ pub struct Arg {
     pub span: Span,
 }
 
-/// Each branch is the statements of one line.
+/// The branches are the [`lines`] of the body.
 #[derive(Clone, Debug)]
 pub struct Branches {
     pub join: Ident,
-    pub branches: Vec<Vec<Statement>>,
+    pub body: Block,
     pub span: Span,
 }
 

@@ -138,19 +138,25 @@ impl Builder<'_> {
 
     fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
         let span = self.span(&pair);
-        Block { statements: children(pair).map(|s| self.statement(s)).collect(), span }
+        let mut statements: Vec<Statement> = vec![];
+        for pair in children(pair) {
+            let mut statement = self.statement(pair);
+            statement.new_line = statements.last().is_none_or(|s| self.breaks_line(s.span.end, statement.span.start));
+            statements.push(statement);
+        }
+        Block { statements, span }
     }
 
     fn statement(&mut self, pair: Pair<'_, Rule>) -> Statement {
         let part = children(pair).next().expect("a statement holds one thing");
         let span = self.span(&part);
         if part.as_rule() != Rule::labelled {
-            return Statement { label: None, kind: self.statement_kind(part), span };
+            return Statement { label: None, kind: self.statement_kind(part), span, new_line: true };
         }
         let mut parts = children(part);
         let label = self.label(parts.next().expect("a label"));
         let kind = self.statement_kind(parts.next().expect("what is labelled"));
-        Statement { label: Some(label), kind, span }
+        Statement { label: Some(label), kind, span, new_line: true }
     }
 
     fn statement_kind(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
@@ -252,30 +258,20 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let mut parts = children(pair);
         let join = self.ident(parts.next().expect("how to join"));
-        let block = self.block(parts.next().expect("a block"));
-        let mut branches: Vec<Vec<Statement>> = vec![];
-        let mut end = block.span.start;
-        for statement in block.statements {
-            let start = statement.span.start;
-            match branches.last_mut() {
-                Some(branch) if !self.breaks_line(end, start) => branch.push(statement),
-                _ => branches.push(vec![statement]),
-            }
-            end = branches.last().and_then(|b| b.last()).expect("pushed above").span.end;
-        }
-        if let [only] = branches.as_slice()
-            && only.len() > 1
+        let body = self.block(parts.next().expect("a block"));
+        if let [_, second, ..] = body.statements.as_slice()
+            && lines(&body.statements).count() == 1
         {
             self.diagnostics.push(
                 Diagnostic::error(
                     "branches-on-one-line",
                     "all branches stand on one line, which makes them one branch",
                 )
-                .primary(only[1].span, "part of the branch before it")
+                .primary(second.span, "part of the branch before it")
                 .help("write one branch a line"),
             );
         }
-        Branches { join, branches, span }
+        Branches { join, body, span }
     }
 
     fn breaks_line(&self, from: u32, to: u32) -> bool {

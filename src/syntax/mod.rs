@@ -67,3 +67,15 @@ pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
     diagnostics.sort_by_key(|d| d.labels.iter().find(|l| l.primary).map(|l| l.span.start));
     (file, diagnostics)
 }
+
+/// Parses one expression that stands alone; `None` where the text is none.
+pub fn parse_expr(text: &str) -> Option<ast::Expr> {
+    let tokens = tokens::scan(text);
+    if tokens::too_deep(text, &tokens, MAX_NESTING).is_some() {
+        return None;
+    }
+    let pair = NetcParser::parse(Rule::template, text).ok()?.next()?.into_inner().next()?;
+    let mut builder = build::Builder { source: SourceId(0), base: 0, text, tokens: &tokens, diagnostics: vec![] };
+    let expr = builder.expr(pair);
+    builder.diagnostics.is_empty().then_some(expr)
+}

@@ -56,7 +56,7 @@ impl Printer {
             StatementKind::Call(c) => self.line(format!("{label}{}{}", c.name.name, args(&c.args))),
             StatementKind::Block(b) => self.under(format!("{label}block"), |p| p.block(b)),
             StatementKind::Branches(b) => self.under(format!("{label}branches {}", b.join.name), |p| {
-                for branch in &b.branches {
+                for branch in lines(&b.body.statements) {
                     p.under("branch", |p| branch.iter().for_each(|s| p.statement(s)));
                 }
             }),

@@ -1,0 +1,423 @@
+//! Calls: a layer becomes a node, a module is evaluated in a frame of its own.
+
+use super::program::{Callee, DefinitionId};
+use super::statement::Operand;
+use super::value::Val;
+use super::{Elaborator, Flow, Frame, MAX_NODES, Unnamed};
+use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::ir::NodeId;
+use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
+use crate::ops::{Op, ShapeError, WeightDecl};
+use crate::syntax::ast::{Arg, Call, Definition};
+use crate::tensor::Shape;
+use crate::weights::WeightId;
+use std::collections::BTreeMap;
+
+/// Sizes and counts may be no larger than this.
+const MAX_SIZE: i64 = i32::MAX as i64;
+
+/// A call of a layer whose arguments are known.
+struct LayerCall<'c> {
+    layer: &'static Layer,
+    call: &'c Call,
+    args: Args,
+    /// The text of each parameter that was given.
+    given: Vec<(&'static str, Span)>,
+    /// The values that a join takes besides the flow.
+    operands: Vec<Operand>,
+}
+
+impl Elaborator<'_> {
+    pub(super) fn call(&mut self, frame: &mut Frame, call: &Call, labelled: bool, flow: Flow) -> Flow {
+        let name = &call.name.name;
+        let callee = self.program.callee(frame.file, name).or_else(|| {
+            let similar = self.program.similar_callee(frame.file, name)?;
+            self.program.callee(frame.file, &similar)
+        });
+        match callee {
+            Some(Callee::Module(id)) => self.call_module(frame, id, call, flow),
+            Some(Callee::Layer(layer)) => self.call_layer(frame, layer, call, labelled, flow),
+            None => {
+                self.report.unknown(call.name.span);
+                Flow::Unknown
+            }
+        }
+    }
+
+    // ---- Modules -----------------------------------------------------------------------------
+
+    fn call_module(&mut self, frame: &mut Frame, id: DefinitionId, call: &Call, flow: Flow) -> Flow {
+        let program = self.program;
+        let definition = program.definition(id);
+        if frame.active.contains(&id) {
+            // Recursion, which `check` has reported.
+            self.report.unknown(call.span);
+            return Flow::Unknown;
+        }
+        let mut inner = self.new_frame(id.file, Some(frame));
+        inner.calls.push((call.span, definition.name.name.clone()));
+        inner.active.push(id);
+        self.bind_params(frame, &mut inner, definition, &call.args);
+        self.block(&mut inner, &definition.body, flow)
+    }
+
+    /// Binds a module's parameters: arguments in the caller's frame, defaults in its own.
+    fn bind_params(&mut self, caller: &Frame, inner: &mut Frame, definition: &Definition, args: &[Arg]) {
+        let names: Vec<&str> = definition.params.iter().map(|p| p.name.name.as_str()).collect();
+        let slots = assign(args, &names);
+        for (param, slot) in definition.params.iter().zip(slots) {
+            let value = match (slot, &param.default) {
+                (Some(arg), _) => self.eval(caller, &arg.value),
+                (None, Some(default)) => self.eval(inner, default),
+                (None, None) => {
+                    self.report.unknown(definition.name.span);
+                    Val::Unknown
+                }
+            };
+            inner.variables.push((param.name.name.clone(), value));
+        }
+    }
+
+    // ---- Layers ------------------------------------------------------------------------------
+
+    fn call_layer(
+        &mut self,
+        frame: &mut Frame,
+        layer: &'static Layer,
+        call: &Call,
+        labelled: bool,
+        flow: Flow,
+    ) -> Flow {
+        let layer_call = self.arguments(frame, layer, call);
+        let input = match flow {
+            Flow::Node(_) => flow,
+            Flow::Unknown => Flow::Unknown,
+            Flow::Nothing => {
+                let message = format!("`{}` has nothing to work on", call.name.name);
+                let diagnostic = Diagnostic::error("no-input", message).primary(call.name.span, "no value comes here");
+                self.error(frame, diagnostic.help("declare an `input` before the first layer"));
+                Flow::Unknown
+            }
+        };
+        let Some(layer_call) = layer_call else {
+            return Flow::Unknown;
+        };
+        let op = match (layer.build)(&layer_call.args) {
+            Ok(op) => op,
+            Err(error) => {
+                self.layer_error(frame, &layer_call, error);
+                return Flow::Unknown;
+            }
+        };
+        if layer.arity != Arity::Unary {
+            let operands: Vec<Operand> =
+                [Operand { flow: input, span: None }].into_iter().chain(layer_call.operands).collect();
+            return self.join_values(frame, op, layer, &operands, call.name.span);
+        }
+        let Flow::Node(input) = input else {
+            return Flow::Unknown;
+        };
+        match self.add_node(frame, op, &[input], call.span, labelled) {
+            Ok(node) => Flow::Node(node),
+            Err(error) => {
+                let retry = self.likely_op(&layer_call, &error, input);
+                self.shape_error(frame, &layer_call, error, input);
+                retry.map_or(Flow::Unknown, |shape| self.placeholder(shape))
+            }
+        }
+    }
+
+    /// The arguments of a layer's call; `None` where one of them is unknown.
+    fn arguments<'c>(&mut self, frame: &Frame, layer: &'static Layer, call: &'c Call) -> Option<LayerCall<'c>> {
+        let mut result = LayerCall { layer, call, args: Args::default(), given: vec![], operands: vec![] };
+        set_defaults(layer, &mut result.args);
+        let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
+            call.args.iter().partition(|a| layer.arity != Arity::Unary && a.name.is_none());
+        result.operands = labels.into_iter().map(|a| self.network_value(frame, &a.value)).collect();
+        let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
+        let args: Vec<Arg> = args.into_iter().cloned().collect();
+        let mut complete = true;
+        for (param, slot) in layer.params.iter().zip(assign(&args, &names)) {
+            let Some(arg) = slot else {
+                if matches!(param.preset, Preset::Required) {
+                    self.report.unknown(call.span);
+                    complete = false;
+                }
+                continue;
+            };
+            let value = self.eval(frame, &arg.value);
+            match convert(&value, param.ty) {
+                Ok(value) => result.args.set(param.name, value),
+                Err(wanted) => {
+                    complete = false;
+                    if !holds_unknown(&value) {
+                        self.wrong_argument(frame, layer, param, arg, &value, wanted);
+                    }
+                }
+            }
+            result.given.push((param.name, arg.span));
+        }
+        complete.then_some(result)
+    }
+
+    fn wrong_argument(&mut self, frame: &Frame, layer: &Layer, param: &Param, arg: &Arg, value: &Val, wanted: &str) {
+        let message = format!("`{}` of `{}` is {wanted}, not {}", param.name, layer.name, describe(value));
+        let diagnostic = Diagnostic::error("wrong-argument", message).primary(arg.value.span, param.doc);
+        self.error(frame, diagnostic);
+    }
+
+    fn layer_error(&mut self, frame: &Frame, call: &LayerCall, error: LayerError) {
+        let given = call.given.iter().find(|(name, _)| *name == error.param);
+        let span = given.map_or(call.call.name.span, |(_, span)| *span);
+        let diagnostic = Diagnostic::error("wrong-argument", format!("`{}`: {}", call.layer.name, error.message));
+        self.error(frame, diagnostic.primary(span, format!("parameter `{}`", error.param)));
+    }
+
+    fn shape_error(&mut self, frame: &Frame, call: &LayerCall, error: ShapeError, input: NodeId) {
+        let given = error.param.and_then(|p| call.given.iter().find(|(name, _)| *name == p));
+        let span = given.map_or(call.call.name.span, |(_, span)| *span);
+        let node = self.graph.node(input);
+        let mut diagnostic = Diagnostic::error("shape", format!("`{}`: {}", call.layer.name, error.message));
+        diagnostic = diagnostic.primary(
+            span,
+            match (given, error.param) {
+                (Some(_), _) => String::new(),
+                (None, Some(param)) => format!("parameter `{param}`"),
+                (None, None) => "does not fit".into(),
+            },
+        );
+        if let Some(from) = node.location.as_ref().map(|l| l.span)
+            && from != span
+        {
+            diagnostic = diagnostic.secondary(from, format!("its input comes from here: {}", node.shape));
+        }
+        diagnostic.help.extend(error.help);
+        self.error(frame, diagnostic);
+    }
+
+    /// What a layer that does not fit was likely meant to give, so that evaluation can go on: its
+    /// shape with the parameter at fault left at its default, or on a flattened input.
+    fn likely_op(&self, call: &LayerCall, error: &ShapeError, input: NodeId) -> Option<Shape> {
+        let shape = &self.graph.node(input).shape;
+        let mut args = call.args.clone();
+        if let Some(param) = error.param.and_then(|p| call.layer.params.iter().find(|l| l.name == p)) {
+            match preset(param).or(match param.ty {
+                ParamType::Size | ParamType::Size2 => Some(Value::Int(1)),
+                _ => None,
+            }) {
+                Some(value) => args.set(param.name, value),
+                None => args.remove(param.name),
+            }
+        }
+        let op = (call.layer.build)(&args).ok()?;
+        let flat = || Some(Shape::from([shape.dims().first().copied()?, shape.dims()[1..].iter().product()]));
+        op.infer(&[shape]).ok().or_else(|| op.infer(&[&flat()?]).ok())
+    }
+
+    /// A node that stands for a value of the given shape. Only behind an error.
+    fn placeholder(&mut self, shape: Shape) -> Flow {
+        Flow::Node(self.graph.add_input("?", shape, None, None))
+    }
+
+    // ---- Nodes -------------------------------------------------------------------------------
+
+    /// Adds an operation with its weights, named after the scope at hand.
+    pub(super) fn add_node(
+        &mut self,
+        frame: &Frame,
+        op: Op,
+        operands: &[NodeId],
+        span: Span,
+        labelled: bool,
+    ) -> Result<NodeId, ShapeError> {
+        if self.graph.len() == MAX_NODES && !self.stopped {
+            self.stopped = true;
+            let message = format!("the network has more than {MAX_NODES} nodes");
+            self.error(frame, Diagnostic::error("unroll-limit", message).primary(span, "one too many"));
+        }
+        let location = Some(self.location(span));
+        let layer = op.layer_name();
+        let name = labelled.then(|| frame.path());
+        let decls = op.infer(&self.graph.shapes(operands)).map(|_| op.weights(&self.graph.shapes(operands)));
+        let node = self.graph.add(op, operands, vec![], name, location)?;
+        match decls? {
+            decls if decls.is_empty() => {}
+            decls if labelled => {
+                self.graph.node_mut(node).weights = self.declare(&frame.path(), decls, span, &frame.calls)
+            }
+            _ => self.unnamed.push(Unnamed { path: frame.path(), layer, node, span, calls: frame.calls.clone() }),
+        }
+        Ok(node)
+    }
+
+    fn declare(&mut self, path: &str, decls: Vec<WeightDecl>, span: Span, calls: &[(Span, String)]) -> Vec<WeightId> {
+        let mut ids = vec![];
+        for decl in decls {
+            let name = format!("{path}.{}", decl.role);
+            match self.graph.weights.declare(&name, decl.shape, decl.init, decl.learnable) {
+                Ok(id) => {
+                    self.weight_spans.insert(id, span);
+                    ids.push(id);
+                }
+                Err(taken) => {
+                    self.duplicate_weight(&name, span, self.weight_spans[&taken.first], calls);
+                    break;
+                }
+            }
+        }
+        ids
+    }
+
+    fn duplicate_weight(&mut self, name: &str, span: Span, first: Span, calls: &[(Span, String)]) {
+        let mut diagnostic = Diagnostic::error("duplicate-weight", format!("two layers have a weight named `{name}`"));
+        // Two calls of one module have the layer's text in common: then the calls are what differs.
+        let (span, calls) = match calls.split_last() {
+            Some(((call, module), outer)) if span == first => {
+                diagnostic = diagnostic.secondary(span, format!("the layer in `{module}`"));
+                (*call, outer)
+            }
+            _ => (span, calls),
+        };
+        diagnostic = diagnostic.primary(span, "gives the name again");
+        if span != first && !diagnostic.labels.iter().any(|l| l.span == first) {
+            diagnostic = diagnostic.secondary(first, "first given here");
+        }
+        let diagnostic = diagnostic.help("give the call a label: it becomes a part of the names inside");
+        self.report.add(super::with_calls(diagnostic, calls));
+    }
+
+    /// Names the weights of layers without a label: after their scope where it holds one such layer,
+    /// else after kind and position: `conv_0`, `conv_1`, `batch_norm_0`.
+    pub(super) fn name_unnamed(&mut self) {
+        let mut in_scope: BTreeMap<String, usize> = BTreeMap::new();
+        let unnamed = std::mem::take(&mut self.unnamed);
+        for layer in &unnamed {
+            *in_scope.entry(layer.path.clone()).or_default() += 1;
+        }
+        let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
+        for layer in unnamed {
+            let name = if !layer.path.is_empty() && in_scope[&layer.path] == 1 {
+                layer.path
+            } else {
+                let count = counts.entry((layer.path.clone(), layer.layer)).or_default();
+                let own = format!("{}_{count}", layer.layer);
+                *count += 1;
+                if layer.path.is_empty() { own } else { format!("{}.{own}", layer.path) }
+            };
+            let operands = self.graph.operands(layer.node);
+            let op = self.graph.node(layer.node).op().cloned();
+            let decls = op.map_or(vec![], |op| op.weights(&self.graph.shapes(&operands)));
+            let ids = self.declare(&name, decls, layer.span, &layer.calls);
+            let node = self.graph.node_mut(layer.node);
+            node.weights = ids;
+            node.name.get_or_insert(name);
+        }
+    }
+}
+
+/// The argument of each parameter: by position, by name, or by a name that is nearly right.
+pub fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg>> {
+    let mut slots: Vec<Option<&Arg>> = vec![None; params.len()];
+    for (position, arg) in args.iter().enumerate() {
+        let slot = match &arg.name {
+            None => Some(position).filter(|p| *p < params.len()),
+            Some(name) => params.iter().position(|p| *p == name.name).or_else(|| {
+                let similar = nearest(&name.name, params.iter().copied())?;
+                params.iter().position(|p| *p == similar).filter(|&i| slots[i].is_none())
+            }),
+        };
+        if let Some(slot) = slot {
+            slots[slot] = slots[slot].or(Some(arg));
+        }
+    }
+    slots
+}
+
+/// Gives every parameter that has a default its default.
+pub fn set_defaults(layer: &Layer, args: &mut Args) {
+    for param in layer.params {
+        if let Some(value) = preset(param) {
+            args.set(param.name, value);
+        }
+    }
+}
+
+fn preset(param: &Param) -> Option<Value> {
+    match param.preset {
+        Preset::Required | Preset::Absent => None,
+        Preset::Int(v) => Some(Value::Int(v)),
+        Preset::Float(v) => Some(Value::Float(v)),
+        Preset::Bool(v) => Some(Value::Bool(v)),
+        Preset::Str(v) => Some(Value::Str(v.into())),
+    }
+}
+
+fn holds_unknown(value: &Val) -> bool {
+    value.is_unknown() || value.parts().is_some_and(|p| p.iter().any(holds_unknown))
+}
+
+fn describe(value: &Val) -> String {
+    match value {
+        Val::Int(_) | Val::Float(_) | Val::Bool(_) => value.to_string(),
+        Val::Str(s) => format!("the string {s:?}"),
+        Val::List(_) | Val::Tuple(_) => value.to_string(),
+        other => other.type_name().to_string(),
+    }
+}
+
+/// The value as a parameter of the given type takes it.
+///
+/// # Errors
+/// What the type wants.
+fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str> {
+    let integer = |v: &Val, least: i64| v.integer().filter(|v| (least..=MAX_SIZE).contains(v)).map(Value::Int);
+    let integers = |lengths: &[usize], least: i64| {
+        let parts = value.parts().filter(|p| lengths.contains(&p.len()))?;
+        parts.iter().map(|p| integer(p, least)).collect::<Option<Vec<_>>>().map(Value::Tuple)
+    };
+    let all =
+        |of: fn(&Val) -> Option<Value>| value.parts()?.iter().map(of).collect::<Option<Vec<_>>>().map(Value::List);
+    match ty {
+        ParamType::Size => integer(value, 1).ok_or("an integer from 1 on"),
+        ParamType::Count => integer(value, 0).ok_or("an integer from 0 on"),
+        ParamType::Int => integer(value, -MAX_SIZE).ok_or("an integer"),
+        ParamType::Float => value.number().map(Value::Float).ok_or("a number"),
+        ParamType::Float2 => {
+            let pair = || {
+                value
+                    .parts()
+                    .filter(|p| p.len() == 2)?
+                    .iter()
+                    .map(|v| v.number().map(Value::Float))
+                    .collect::<Option<Vec<_>>>()
+            };
+            let one = value.number().map(Value::Float);
+            one.or_else(|| pair().map(Value::Tuple)).ok_or("a number or a pair (height, width) of them")
+        }
+        ParamType::Bool => {
+            if let Val::Bool(v) = value {
+                Ok(Value::Bool(*v))
+            } else {
+                Err("true or false")
+            }
+        }
+        ParamType::Str => {
+            if let Val::Str(v) = value {
+                Ok(Value::Str(v.to_string()))
+            } else {
+                Err("a string")
+            }
+        }
+        ParamType::Size2 => integer(value, 1)
+            .or_else(|| integers(&[2], 1))
+            .ok_or("an integer from 1 on or a pair (height, width) of them"),
+        ParamType::Count2 => integer(value, 0)
+            .or_else(|| integers(&[2], 0))
+            .ok_or("an integer from 0 on or a pair (height, width) of them"),
+        ParamType::Pad => integer(value, 0)
+            .or_else(|| integers(&[2, 4], 0))
+            .ok_or("an integer from 0 on, (vertical, horizontal) or (top, left, bottom, right)"),
+        ParamType::Ints => all(|v| v.integer().map(Value::Int)).ok_or("a list of integers"),
+        ParamType::Floats => all(|v| v.number().map(Value::Float)).ok_or("a list of numbers"),
+    }
+}

@@ -1,0 +1,688 @@
+//! Checks that need no values, on all text of a program, whether it is called or not: names,
+//! arguments, where statements may stand, recursion.
+
+use super::call::assign;
+use super::expression::{FUNCTIONS, dotted_name, some_of};
+use super::program::{Callee, DefinitionId, FileId, Program};
+use super::report::Report;
+use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::ops::layer::{Arity, Layer, Preset};
+use crate::syntax::ast::*;
+use std::collections::{HashMap, HashSet};
+
+/// What `expect` can state.
+pub const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
+/// The joins of `branches`.
+const JOINS: &[&str] = &["concat", "add", "mul", "max"];
+const PHASES: &[&str] = &["train", "infer"];
+/// The steps of `preprocess`.
+pub const SETTINGS: &[&str] = &["resize", "center_crop", "scale", "mean", "std", "color", "invert"];
+/// The words after `color`.
+pub const COLORS: &[&str] = &["rgb", "bgr", "gray"];
+
+/// Checks all files of a program.
+pub fn check(program: &Program, report: &mut Report) {
+    for file in program.files() {
+        duplicate_definitions(program, file, report);
+        let mut checker = Checker {
+            program,
+            report,
+            file,
+            scopes: vec![],
+            labels: vec![],
+            place: Place::File,
+            called: HashSet::new(),
+        };
+        checker.file();
+    }
+    recursion(program, report);
+}
+
+/// What surrounds a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    File,
+    Module,
+    Model,
+    Aux,
+}
+
+struct Binding {
+    name: String,
+    span: Span,
+    /// What it is called in a warning; `None` for what may stay unused.
+    kind: Option<&'static str>,
+    used: bool,
+}
+
+/// A label as far as its text tells: all of it, or what stands before the first expression.
+struct LabelHead {
+    text: String,
+    exact: bool,
+}
+
+struct Checker<'a> {
+    program: &'a Program,
+    report: &'a mut Report,
+    file: FileId,
+    /// Bindings of each block around.
+    scopes: Vec<Vec<Binding>>,
+    /// The labels of the definition at hand.
+    labels: Vec<LabelHead>,
+    place: Place,
+    called: HashSet<String>,
+}
+
+impl Checker<'_> {
+    fn file(&mut self) {
+        self.scopes.push(vec![]);
+        let program = self.program;
+        for item in &program.file(self.file).tree.items {
+            match item {
+                Item::Let(l) => self.let_statement(l, None),
+                Item::Table(t) => self.table(t, None),
+                Item::Definition(d) => self.definition(d),
+                Item::Use(_) | Item::Error(_) => {}
+            }
+        }
+        self.scopes.pop();
+        self.unused_modules();
+    }
+
+    fn unused_modules(&mut self) {
+        let is_program = self.program.definitions(self.file, DefinitionKind::Model).next().is_some();
+        if !is_program || self.file != Program::ROOT {
+            return;
+        }
+        for (_, module) in self.program.definitions(self.file, DefinitionKind::Module) {
+            let name = &module.name.name;
+            if !self.called.contains(name) {
+                let diagnostic = Diagnostic::warning("unused-module", format!("nothing calls the module `{name}`"));
+                self.report.add(diagnostic.primary(module.name.span, "never called"));
+            }
+        }
+    }
+
+    fn definition(&mut self, definition: &Definition) {
+        self.place = if definition.kind == DefinitionKind::Model { Place::Model } else { Place::Module };
+        self.labels.clear();
+        label_heads(&definition.body, &mut self.labels);
+        self.scopes.push(vec![]);
+        for param in &definition.params {
+            if let Some(default) = &param.default {
+                self.expr(default);
+            }
+            let known = self.scopes.last().and_then(|s| s.iter().find(|b| b.name == param.name.name));
+            if let Some(first) = known.map(|b| b.span) {
+                let message = format!("two parameters are named `{}`", param.name.name);
+                self.report.add(
+                    Diagnostic::error("duplicate-parameter", message)
+                        .primary(param.name.span, "again")
+                        .secondary(first, "first"),
+                );
+            }
+            self.bind(&param.name, Some("parameter"));
+        }
+        self.block(&definition.body);
+        self.leave();
+        self.place = Place::File;
+    }
+
+    fn bind(&mut self, name: &Ident, kind: Option<&'static str>) {
+        let kind = kind.filter(|_| !name.name.starts_with('_'));
+        let binding = Binding { name: name.name.clone(), span: name.span, kind, used: false };
+        self.scopes.last_mut().expect("the file's scope is there").push(binding);
+    }
+
+    /// Ends a scope, with a warning for what nothing has used.
+    fn leave(&mut self) {
+        for binding in self.scopes.pop().unwrap_or_default() {
+            if let (Some(kind), false) = (binding.kind, binding.used) {
+                let message = format!("nothing uses the {kind} `{}`", binding.name);
+                let diagnostic = Diagnostic::warning("unused-name", message).primary(binding.span, "never used");
+                self.report.add(diagnostic);
+            }
+        }
+    }
+
+    // ---- Statements --------------------------------------------------------------------------
+
+    fn block(&mut self, block: &Block) {
+        self.scopes.push(vec![]);
+        block.statements.iter().for_each(|s| self.statement(s));
+        self.leave();
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        if let Some(label) = &statement.label {
+            self.template(&label.parts);
+        }
+        match &statement.kind {
+            StatementKind::Call(call) => self.call(call),
+            StatementKind::Block(block) => self.block(block),
+            StatementKind::Branches(branches) => {
+                self.word(&branches.join, JOINS, "unknown-join", "join of branches");
+                self.block(&branches.body);
+            }
+            StatementKind::Residual { body, skip } => {
+                self.block(body);
+                skip.iter().for_each(|s| self.block(s));
+            }
+            StatementKind::Aux(aux) => self.aux(aux, statement.span),
+            StatementKind::For { pattern, items, body } => {
+                self.expr(items);
+                self.scopes.push(vec![]);
+                pattern.names().into_iter().for_each(|n| self.bind(n, None));
+                self.block(body);
+                self.leave();
+            }
+            StatementKind::If { arms, otherwise } => {
+                for (condition, body) in arms {
+                    self.expr(condition);
+                    self.block(body);
+                }
+                otherwise.iter().for_each(|b| self.block(b));
+            }
+            StatementKind::When { phase, body } => {
+                self.word(phase, PHASES, "unknown-phase", "phase");
+                self.block(body);
+            }
+            StatementKind::Let(l) => self.let_statement(l, Some("name")),
+            StatementKind::Table(table) => self.table(table, Some("table")),
+            StatementKind::Require { condition, message } => {
+                self.expr(condition);
+                message.iter().for_each(|m| self.expr(m));
+            }
+            StatementKind::Expect { metric, value, .. } => {
+                self.only_in(statement, "expect", &[Place::Model]);
+                self.word(metric, METRICS, "unknown-metric", "figure");
+                self.expr(value);
+            }
+            StatementKind::Input { dtype, dims, .. } => self.input(statement, dtype, dims),
+            StatementKind::Output { .. } => self.only_in(statement, "output", &[Place::Model, Place::Aux]),
+            StatementKind::Preprocess { settings, .. } => self.preprocess(statement, settings),
+            StatementKind::ClassLabels(names) => {
+                self.only_in(statement, "labels", &[Place::Model]);
+                self.expr(names);
+            }
+            StatementKind::From(value) => self.label_reference(value),
+            StatementKind::Error(block) => block.iter().for_each(|b| self.block(b)),
+        }
+    }
+
+    fn only_in(&mut self, statement: &Statement, word: &str, places: &[Place]) {
+        if places.contains(&self.place) {
+            return;
+        }
+        let message = match self.place {
+            Place::Aux => format!("`{word}` inside an auxiliary head"),
+            _ => format!("`{word}` inside a module"),
+        };
+        let span = Span { end: statement.span.start + word.len() as u32, ..statement.span };
+        let diagnostic = Diagnostic::error("misplaced-statement", message).primary(span, "belongs into a model");
+        self.report.add(match word {
+            "output" => diagnostic.help("the value of a module is that of its last statement"),
+            _ => diagnostic,
+        });
+    }
+
+    fn input(&mut self, statement: &Statement, dtype: &Ident, dims: &[Expr]) {
+        self.only_in(statement, "input", &[Place::Model]);
+        if dtype.name != "f32" {
+            let diagnostic = Diagnostic::error("unknown-type", format!("there is no element type `{}`", dtype.name));
+            self.report.add(diagnostic.primary(dtype.span, "unknown").help("values are of type `f32`"));
+        }
+        match dims.split_first() {
+            Some((first, rest)) => {
+                let is_batch = matches!(&first.kind, ExprKind::Name(name) if name == "N");
+                if !is_batch {
+                    let diagnostic = Diagnostic::error("no-batch", "the first size of an input is the batch");
+                    self.report.add(
+                        diagnostic.primary(first.span, "expected `N`").help("write `N` first: f32[N, 3, 224, 224]"),
+                    );
+                }
+                rest.iter().for_each(|d| self.expr(d));
+            }
+            None => self.report.unknown(statement.span),
+        }
+    }
+
+    fn preprocess(&mut self, statement: &Statement, settings: &[Setting]) {
+        self.only_in(statement, "preprocess", &[Place::Model]);
+        let mut seen: HashMap<&str, Span> = HashMap::new();
+        for setting in settings {
+            let name = &setting.name;
+            self.word(name, SETTINGS, "unknown-step", "preprocessing step");
+            if let Some(first) = seen.insert(&name.name, name.span) {
+                let diagnostic = Diagnostic::error("duplicate-step", format!("`{}` is given twice", name.name));
+                self.report.add(diagnostic.primary(name.span, "again").secondary(first, "first"));
+            }
+            match &setting.value.kind {
+                ExprKind::Name(color) if name.name == "color" => {
+                    let color = Ident { name: color.clone(), span: setting.value.span };
+                    self.word(&color, COLORS, "unknown-color", "order of colours");
+                }
+                _ => self.expr(&setting.value),
+            }
+        }
+    }
+
+    fn aux(&mut self, aux: &Aux, span: Span) {
+        if self.place != Place::Model {
+            let span = Span { end: span.start + 3, ..span };
+            let diagnostic =
+                Diagnostic::error("misplaced-statement", "an auxiliary head outside of a model's own text");
+            self.report.add(diagnostic.primary(span, "belongs into a model"));
+        }
+        aux.label.iter().for_each(|l| self.template(&l.parts));
+        for arg in &aux.args {
+            if let Some(name) = &arg.name {
+                self.word(name, &["weight"], "unknown-parameter", "parameter of `aux`");
+            }
+            self.expr(&arg.value);
+        }
+        let place = std::mem::replace(&mut self.place, Place::Aux);
+        self.block(&aux.body);
+        self.place = place;
+    }
+
+    /// Reports a word that is none of those that can stand here.
+    fn word(&mut self, word: &Ident, words: &[&str], code: &'static str, what: &str) {
+        if words.contains(&word.name.as_str()) {
+            return;
+        }
+        let diagnostic =
+            Diagnostic::error(code, format!("there is no {what} `{}`", word.name)).primary(word.span, "unknown");
+        self.report.add(match nearest(&word.name, words.iter().copied()) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None => diagnostic.help(format!("there is {}", alternatives(words))),
+        });
+    }
+
+    fn let_statement(&mut self, l: &Let, kind: Option<&'static str>) {
+        self.expr(&l.value);
+        l.pattern.names().into_iter().for_each(|n| self.bind(n, kind));
+    }
+
+    fn table(&mut self, table: &Table, kind: Option<&'static str>) {
+        for row in &table.rows {
+            row.iter().for_each(|cell| self.expr(cell));
+            if row.len() != table.columns.len() {
+                let span = row.iter().map(|c| c.span).reduce(Span::to).unwrap_or(table.span);
+                let message = format!("a row of {} in a table of {} columns", cells(row.len()), table.columns.len());
+                self.report.add(
+                    Diagnostic::error("row-length", message)
+                        .primary(span, cells(row.len()))
+                        .secondary(table.name.span, format!("{} columns", table.columns.len())),
+                );
+            }
+        }
+        self.bind(&table.name, kind);
+    }
+
+    // ---- Calls -------------------------------------------------------------------------------
+
+    fn call(&mut self, call: &Call) {
+        self.called.insert(call.name.name.clone());
+        let callee = self.program.callee(self.file, &call.name.name).or_else(|| {
+            let similar = self.unknown_callee(call)?;
+            self.called.insert(similar.clone());
+            self.program.callee(self.file, &similar)
+        });
+        match callee {
+            Some(Callee::Module(id)) => self.module_call(call, self.program.definition(id)),
+            Some(Callee::Layer(layer)) => self.layer_call(call, layer),
+            None => call.args.iter().for_each(|a| self.label_reference(&a.value)),
+        }
+    }
+
+    /// Reports an unknown layer; its likely name, where there is one.
+    fn unknown_callee(&mut self, call: &Call) -> Option<String> {
+        let name = &call.name.name;
+        if self.report.lost_words.contains(name) {
+            return None;
+        }
+        let similar = self.program.similar_callee(self.file, name);
+        let message =
+            match self.program.definitions(self.file, DefinitionKind::Model).any(|(_, d)| d.name.name == *name) {
+                true => format!("`{name}` is a model; only layers and modules can be called"),
+                false => format!("no layer or module is named `{name}`"),
+            };
+        let diagnostic = Diagnostic::error("unknown-layer", message).primary(call.name.span, "unknown");
+        self.report.add(match &similar {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if call.args.is_empty() => diagnostic.help("if it is a label, write `:` after it"),
+            None => diagnostic.help("define it with `module`, or bring it in with `use`"),
+        });
+        similar
+    }
+
+    fn module_call(&mut self, call: &Call, module: &Definition) {
+        call.args.iter().for_each(|a| self.value(&a.value));
+        let names: Vec<&str> = module.params.iter().map(|p| p.name.name.as_str()).collect();
+        let required: Vec<bool> = module.params.iter().map(|p| p.default.is_none()).collect();
+        self.arguments(call, &call.args.iter().collect::<Vec<_>>(), &names, &required, Some(module.name.span));
+    }
+
+    fn layer_call(&mut self, call: &Call, layer: &Layer) {
+        let joins = layer.arity != Arity::Unary;
+        let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
+        labels.iter().for_each(|a| self.label_reference(&a.value));
+        args.iter().for_each(|a| self.value(&a.value));
+        if joins && labels.is_empty() {
+            let message = format!("`{}` joins the flow with other values; name them", layer.name);
+            let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "joins with what?");
+            self.report.add(diagnostic.help(format!("give labels: `{}(stem)`", layer.name)));
+        }
+        let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
+        let required: Vec<bool> = layer.params.iter().map(|p| matches!(p.preset, Preset::Required)).collect();
+        self.arguments(call, &args, &names, &required, None);
+    }
+
+    fn arguments(&mut self, call: &Call, args: &[&Arg], names: &[&str], required: &[bool], defined: Option<Span>) {
+        let callee = &call.name.name;
+        let with_definition = |d: Diagnostic| match defined {
+            Some(span) => d.secondary(span, "defined here"),
+            None => d,
+        };
+        if let Some(extra) = args.iter().enumerate().find(|(i, a)| a.name.is_none() && *i >= names.len()) {
+            let takes = match names.len() {
+                0 => "no arguments".to_string(),
+                1 => "one argument".to_string(),
+                n => format!("{n} arguments"),
+            };
+            let message = format!("`{callee}` takes {takes}");
+            let diagnostic = Diagnostic::error("too-many-arguments", message).primary(extra.1.span, "one too many");
+            let diagnostic = if names.is_empty() { diagnostic } else { diagnostic.note(parameters(names)) };
+            self.report.add(with_definition(diagnostic));
+        }
+        for arg in args {
+            if let Some(name) = arg.name.as_ref().filter(|n| !names.contains(&n.name.as_str())) {
+                self.unknown_parameter(callee, name, names, defined);
+            }
+        }
+        let owned: Vec<Arg> = args.iter().map(|a| (*a).clone()).collect();
+        let slots = assign(&owned, names);
+        self.given_twice(&owned, names, &slots);
+        let missing: Vec<String> = names
+            .iter()
+            .zip(slots.iter().zip(required))
+            .filter(|(_, (slot, required))| slot.is_none() && **required)
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("`{callee}` needs {}", missing.join(" and "));
+            let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "not given");
+            self.report.add(with_definition(diagnostic.note(parameters(names))));
+        }
+    }
+
+    fn unknown_parameter(&mut self, callee: &str, name: &Ident, names: &[&str], defined: Option<Span>) {
+        let message = format!("`{callee}` has no parameter `{}`", name.name);
+        let mut diagnostic = Diagnostic::error("unknown-parameter", message).primary(name.span, "unknown");
+        if let Some(span) = defined {
+            diagnostic = diagnostic.secondary(span, "defined here");
+        }
+        self.report.add(match nearest(&name.name, names.iter().copied()) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if names.is_empty() => diagnostic.help(format!("`{callee}` takes no arguments")),
+            None => diagnostic.help(parameters(names)),
+        });
+    }
+
+    fn given_twice(&mut self, args: &[Arg], names: &[&str], slots: &[Option<&Arg>]) {
+        for arg in args {
+            let Some(name) = &arg.name else { continue };
+            let Some(slot) = names.iter().position(|n| *n == name.name) else { continue };
+            if let Some(other) = slots[slot].filter(|other| other.span != arg.span) {
+                let message = format!("`{}` is given twice", name.name);
+                let diagnostic = Diagnostic::error("duplicate-argument", message);
+                self.report.add(diagnostic.primary(arg.span, "again").secondary(other.span, "first"));
+            }
+        }
+    }
+
+    // ---- Expressions -------------------------------------------------------------------------
+
+    /// A position where only labels and values of the network make sense. Which labels there are
+    /// shows when the model is evaluated.
+    fn label_reference(&mut self, e: &Expr) {
+        match dotted_name(e) {
+            Some(name) => drop(self.use_name(name.split('.').next().unwrap_or(&name))),
+            None => self.expr(e),
+        }
+    }
+
+    /// An argument: an expression, or a label by its dotted name.
+    fn value(&mut self, e: &Expr) {
+        self.expr(e);
+    }
+
+    fn template(&mut self, parts: &[TemplatePart]) {
+        for part in parts {
+            if let TemplatePart::Expr(e) = part {
+                self.expr(e);
+            }
+        }
+    }
+
+    fn expr(&mut self, e: &Expr) {
+        match &e.kind {
+            ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::In | ExprKind::Error => {}
+            ExprKind::Template(parts) => self.template(parts),
+            ExprKind::Label(label) => self.template(&label.parts),
+            ExprKind::Name(name) => self.name(name, e.span),
+            ExprKind::List(items) | ExprKind::Tuple(items) => items.iter().for_each(|e| self.expr(e)),
+            ExprKind::Range { start, end, .. } => [start, end].into_iter().for_each(|e| self.expr(e)),
+            ExprKind::Unary(_, operand) => self.expr(operand),
+            ExprKind::Binary(_, _, left, right) => [left, right].into_iter().for_each(|e| self.expr(e)),
+            ExprKind::If { condition, then, otherwise } => {
+                [condition, then, otherwise].into_iter().for_each(|e| self.expr(e));
+            }
+            ExprKind::Field(operand, _) => self.expr(operand),
+            ExprKind::Index(operand, index) => [operand, index].into_iter().for_each(|e| self.expr(e)),
+            ExprKind::Function(name, args) => self.function(name, args),
+        }
+    }
+
+    fn function(&mut self, name: &Ident, args: &[Expr]) {
+        args.iter().for_each(|a| self.expr(a));
+        let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
+        let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name.name) else {
+            let diagnostic = Diagnostic::error("unknown-function", format!("there is no function `{}`", name.name));
+            let diagnostic = diagnostic.primary(name.span, "unknown");
+            self.report.add(match (name.name.as_str(), nearest(&name.name, names.iter().copied())) {
+                ("range", _) => diagnostic.help("a range is written `start..end`"),
+                ("int", _) => diagnostic.help("`floor`, `ceil` and `round` make integers"),
+                (_, Some(similar)) => diagnostic.help(format!("did you mean `{similar}`?")),
+                _ => diagnostic.help(format!("there are {}", names.join(", "))),
+            });
+            return;
+        };
+        if args.len() < *least || args.len() > *most {
+            let message = format!("`{}` takes {}, not {}", name.name, count(*least), args.len());
+            self.report.add(Diagnostic::error("wrong-argument-count", message).primary(name.span, "this function"));
+        }
+    }
+
+    fn name(&mut self, name: &str, span: Span) {
+        let is_label = |head: &LabelHead| match head.exact {
+            true => head.text == name,
+            false => name.starts_with(&head.text) || head.text.starts_with(name),
+        };
+        if self.use_name(name) || self.labels.iter().any(is_label) || self.report.lost_words.contains(name) {
+            return;
+        }
+        let diagnostic =
+            Diagnostic::error("unknown-name", format!("nothing is named `{name}`")).primary(span, "unknown");
+        let bound: Vec<&str> = self.scopes.iter().flatten().map(|b| b.name.as_str()).collect();
+        self.report.add(match nearest(name, bound) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if name == "True" || name == "False" => diagnostic.help("write it in small letters"),
+            None => diagnostic,
+        });
+    }
+
+    /// Marks a binding as used; false where there is none.
+    fn use_name(&mut self, name: &str) -> bool {
+        let found = self.scopes.iter_mut().flatten().rev().find(|b| b.name == name);
+        found.map(|b| b.used = true).is_some()
+    }
+}
+
+fn parameters(names: &[&str]) -> String {
+    format!("its parameters: {}", names.join(", "))
+}
+
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [one] => format!("`{one}`"),
+        _ => some_of(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>()),
+    }
+}
+
+fn cells(n: usize) -> String {
+    count_of(n, "cell")
+}
+
+fn count(n: usize) -> String {
+    count_of(n, "argument")
+}
+
+fn count_of(n: usize, what: &str) -> String {
+    if n == 1 { format!("one {what}") } else { format!("{n} {what}s") }
+}
+
+/// Gathers the labels and inputs of a block and those inside it.
+fn label_heads(block: &Block, heads: &mut Vec<LabelHead>) {
+    let mut add = |label: &Label| {
+        let text = match label.parts.first() {
+            Some(TemplatePart::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let literal = label.parts.len() == 1;
+        // Up to the first dot the text is complete even where an expression follows.
+        match text.split_once('.') {
+            Some((head, _)) => heads.push(LabelHead { text: head.to_string(), exact: true }),
+            None => heads.push(LabelHead { text, exact: literal }),
+        }
+    };
+    for statement in &block.statements {
+        statement.label.iter().for_each(&mut add);
+        if let StatementKind::Aux(Aux { label: Some(label), .. }) = &statement.kind {
+            add(label);
+        }
+    }
+    for statement in &block.statements {
+        if let StatementKind::Input { name, .. } = &statement.kind {
+            heads.push(LabelHead { text: name.name.clone(), exact: true });
+        }
+        inner_blocks(&statement.kind).into_iter().for_each(|b| label_heads(b, heads));
+    }
+}
+
+/// The blocks directly inside a statement.
+fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
+    match kind {
+        StatementKind::Block(b) => vec![b],
+        StatementKind::Branches(b) => vec![&b.body],
+        StatementKind::Residual { body, skip } => [body].into_iter().chain(skip).collect(),
+        StatementKind::Aux(a) => vec![&a.body],
+        StatementKind::For { body, .. } | StatementKind::When { body, .. } => vec![body],
+        StatementKind::If { arms, otherwise } => arms.iter().map(|(_, b)| b).chain(otherwise).collect(),
+        StatementKind::Error(b) => b.iter().collect(),
+        _ => vec![],
+    }
+}
+
+fn duplicate_definitions(program: &Program, file: FileId, report: &mut Report) {
+    for kind in [DefinitionKind::Module, DefinitionKind::Model] {
+        let mut seen: HashMap<&str, Span> = HashMap::new();
+        for (_, definition) in program.definitions(file, kind) {
+            let Ident { name, span } = &definition.name;
+            match seen.get(name.as_str()) {
+                None => drop(seen.insert(name, *span)),
+                Some(first) => {
+                    let message = format!("two {}s are named `{name}`", kind.word());
+                    let diagnostic = Diagnostic::error("duplicate-definition", message);
+                    report.add(diagnostic.primary(*span, "again").secondary(*first, "first"));
+                }
+            }
+        }
+    }
+}
+
+// ---- Recursion -------------------------------------------------------------------------------------
+
+/// A call of one module in another: who is called, and where.
+type Edge = (DefinitionId, Span);
+
+/// Reports each circle of modules that call one another, whatever conditions guard the calls.
+fn recursion(program: &Program, report: &mut Report) {
+    let mut edges: HashMap<DefinitionId, Vec<Edge>> = HashMap::new();
+    for file in program.files() {
+        for (id, definition) in program.definitions(file, DefinitionKind::Module) {
+            let mut called = vec![];
+            calls_in(program, file, &definition.body, &mut called);
+            edges.insert(id, called);
+        }
+    }
+    let mut done = HashSet::new();
+    let mut starts: Vec<DefinitionId> = edges.keys().copied().collect();
+    starts.sort_by_key(|id| program.definition(*id).name.span.start);
+    for start in starts {
+        search(program, report, &edges, start, &mut done);
+    }
+}
+
+fn calls_in(program: &Program, file: FileId, block: &Block, called: &mut Vec<Edge>) {
+    for statement in &block.statements {
+        if let StatementKind::Call(call) = &statement.kind
+            && let Some(Callee::Module(id)) = program.callee(file, &call.name.name)
+        {
+            called.push((id, call.name.span));
+        }
+        inner_blocks(&statement.kind).into_iter().for_each(|b| calls_in(program, file, b, called));
+    }
+}
+
+/// Depth-first search with a stack of its own: call graphs may be deep.
+fn search(
+    program: &Program,
+    report: &mut Report,
+    edges: &HashMap<DefinitionId, Vec<Edge>>,
+    start: DefinitionId,
+    done: &mut HashSet<DefinitionId>,
+) {
+    let mut path: Vec<(DefinitionId, usize)> = vec![(start, 0)];
+    while let Some((id, next)) = path.last_mut() {
+        let id = *id;
+        let edge = (!done.contains(&id)).then(|| edges[&id].get(*next)).flatten().copied();
+        *next += 1;
+        let Some((callee, span)) = edge else {
+            done.insert(id);
+            path.pop();
+            continue;
+        };
+        match path.iter().position(|(p, _)| *p == callee) {
+            Some(at) => {
+                let circle: Vec<DefinitionId> = path[at..].iter().map(|(p, _)| *p).collect();
+                report_circle(program, report, &circle, span);
+            }
+            None => path.push((callee, 0)),
+        }
+    }
+}
+
+fn report_circle(program: &Program, report: &mut Report, circle: &[DefinitionId], span: Span) {
+    let name = |id: &DefinitionId| program.definition(*id).name.name.clone();
+    let first = circle.first().map(name).unwrap_or_default();
+    let names: Vec<String> = circle.iter().map(name).chain([first]).collect();
+    let message = format!("modules call one another without end: {}", names.join(" → "));
+    let mut diagnostic = Diagnostic::error("recursion", message).primary(span, "closes the circle");
+    for id in circle {
+        let definition = &program.definition(*id).name;
+        diagnostic = diagnostic.secondary(definition.span, format!("`{}`", definition.name));
+    }
+    report.add(diagnostic.help("a module cannot contain itself; repeat layers with `for`"));
+}

@@ -1,0 +1,571 @@
+//! Expressions: their values at compile time.
+
+use super::value::{Items, MAX_DEPTH, MAX_ITEMS, MAX_STRING, Val};
+use super::{Elaborator, Flow, Frame};
+use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::ops::layer::Value;
+use crate::syntax::ast::{BinaryOp, Expr, ExprKind, Ident, Label, TemplatePart, UnaryOp};
+use std::rc::Rc;
+
+/// The functions of expressions, with the smallest and largest number of arguments.
+pub const FUNCTIONS: &[(&str, usize, usize)] = &[
+    ("min", 1, usize::MAX),
+    ("max", 1, usize::MAX),
+    ("sum", 1, 1),
+    ("len", 1, 1),
+    ("abs", 1, 1),
+    ("floor", 1, 1),
+    ("ceil", 1, 1),
+    ("round", 1, 1),
+    ("sqrt", 1, 1),
+    ("enumerate", 1, 1),
+    ("zip", 2, 2),
+];
+
+/// The fields of a value of the network.
+const FIELDS: &[&str] = &["channels", "height", "width", "rank", "shape"];
+
+/// What is wrong with an operation: the message, and a help.
+type Fault = (String, Option<&'static str>);
+
+fn fault<T>(message: impl Into<String>) -> Result<T, Fault> {
+    Err((message.into(), None))
+}
+
+impl Elaborator<'_> {
+    /// The value of an expression; `Unknown` where it has none, which has then been reported.
+    pub(super) fn eval(&mut self, frame: &Frame, e: &Expr) -> Val {
+        if !self.step(e.span, 1) {
+            return Val::Unknown;
+        }
+        match &e.kind {
+            ExprKind::Int(v) => Val::Int(*v),
+            ExprKind::Float(v) => Val::Float(*v),
+            ExprKind::Bool(v) => Val::Bool(*v),
+            ExprKind::Template(parts) => {
+                self.template(frame, parts, e.span).map_or(Val::Unknown, |s| Val::Str(s.into()))
+            }
+            ExprKind::Name(name) => self.name(frame, name, e.span),
+            ExprKind::In => self.flow_value(frame, frame.input, e.span),
+            ExprKind::Label(label) => match self.label_text(frame, label) {
+                Some(name) => self.label_value(frame, &name, label.span),
+                None => Val::Unknown,
+            },
+            ExprKind::List(items) => self.items(frame, items, e.span).map_or(Val::Unknown, Val::List),
+            ExprKind::Tuple(items) => self.items(frame, items, e.span).map_or(Val::Unknown, Val::Tuple),
+            ExprKind::Range { start, end, inclusive } => self.range(frame, start, end, *inclusive),
+            ExprKind::Unary(op, operand) => self.unary(frame, *op, operand, e.span),
+            ExprKind::Binary(BinaryOp::And, _, left, right) => self.logical(frame, left, right, false),
+            ExprKind::Binary(BinaryOp::Or, _, left, right) => self.logical(frame, left, right, true),
+            ExprKind::Binary(op, span, left, right) => self.binary(frame, *op, *span, left, right),
+            ExprKind::If { condition, then, otherwise } => match self.condition(frame, condition) {
+                Some(true) => self.eval(frame, then),
+                Some(false) => self.eval(frame, otherwise),
+                None => Val::Unknown,
+            },
+            ExprKind::Field(operand, field) => self.field(frame, operand, field, e.span),
+            ExprKind::Index(operand, index) => self.index(frame, operand, index),
+            ExprKind::Function(name, args) => self.function(frame, name, args, e.span),
+            ExprKind::Error => self.unknown(e.span),
+        }
+    }
+
+    fn unknown(&mut self, span: Span) -> Val {
+        self.report.unknown(span);
+        Val::Unknown
+    }
+
+    fn fail(&mut self, frame: &Frame, code: &'static str, span: Span, fault: Fault) -> Val {
+        let diagnostic = Diagnostic::error(code, fault.0).primary(span, "here");
+        let diagnostic = match fault.1 {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        };
+        self.error(frame, diagnostic);
+        Val::Unknown
+    }
+
+    /// The text of a label; `None` where a part of it is unknown.
+    pub(super) fn label_text(&mut self, frame: &Frame, label: &Label) -> Option<String> {
+        self.template(frame, &label.parts, label.span)
+    }
+
+    fn template(&mut self, frame: &Frame, parts: &[TemplatePart], span: Span) -> Option<String> {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                TemplatePart::Text(t) => text.push_str(t),
+                TemplatePart::Expr(e) => match self.eval(frame, e) {
+                    Val::Unknown => return None,
+                    value => text.push_str(&value.to_string()),
+                },
+            }
+            if text.len() > MAX_STRING || !self.step(span, text.len() / 64) {
+                self.fail(frame, "string-too-long", span, (format!("a string of more than {MAX_STRING} bytes"), None));
+                return None;
+            }
+        }
+        Some(text)
+    }
+
+    fn name(&mut self, frame: &Frame, name: &str, span: Span) -> Val {
+        let bound = frame.variables.iter().rev().find(|(n, _)| n == name);
+        let global = || self.globals.get(&frame.file).and_then(|g| g.iter().rev().find(|(n, _)| n == name));
+        if let Some((_, value)) = bound.or_else(global) {
+            return value.clone();
+        }
+        match self.labels.find(name, &frame.scopes, frame.base, frame.id) {
+            Some(flow) => self.flow_value(frame, flow, span),
+            None => self.unknown(span),
+        }
+    }
+
+    fn flow_value(&mut self, frame: &Frame, flow: Flow, span: Span) -> Val {
+        match flow {
+            Flow::Node(node) => Val::Node(node),
+            Flow::Unknown => self.unknown(span),
+            Flow::Nothing => {
+                let diagnostic =
+                    Diagnostic::error("no-input", "nothing enters this block").primary(span, "no value yet");
+                self.error(frame, diagnostic.help("declare an `input` before it"));
+                Val::Unknown
+            }
+        }
+    }
+
+    /// The value that a label names.
+    pub(super) fn label_value(&mut self, frame: &Frame, name: &str, span: Span) -> Val {
+        if let Some(flow) = self.labels.find(name, &frame.scopes, frame.base, frame.id) {
+            return self.flow_value(frame, flow, span);
+        }
+        if self.report.lost_words.contains(name.split('.').next().unwrap_or(name)) {
+            return Val::Unknown;
+        }
+        let diagnostic = Diagnostic::error("unknown-label", format!("no label `{name}` has been seen so far"));
+        let names = self.labels.names(&frame.scopes, frame.base, frame.id);
+        let diagnostic = diagnostic.primary(span, "unknown label");
+        let diagnostic = match nearest(name, names.iter().map(String::as_str)) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if names.is_empty() => diagnostic.help("write `name:` before the layer whose value is meant"),
+            None => diagnostic.help(format!("labels so far: {}", some_of(&names))),
+        };
+        self.error(frame, diagnostic);
+        Val::Unknown
+    }
+
+    fn items(&mut self, frame: &Frame, items: &[Expr], span: Span) -> Option<Rc<Items>> {
+        let values = items.iter().map(|e| self.eval(frame, e)).collect();
+        self.make_items(frame, values, span)
+    }
+
+    fn make_items(&mut self, frame: &Frame, values: Vec<Val>, span: Span) -> Option<Rc<Items>> {
+        if !self.step(span, values.len()) {
+            return None;
+        }
+        let items = Items::new(values);
+        if items.is_none() {
+            let message = format!("a list of more than {MAX_ITEMS} values or {MAX_DEPTH} levels");
+            self.fail(frame, "list-too-long", span, (message, None));
+        }
+        items
+    }
+
+    fn range(&mut self, frame: &Frame, start: &Expr, end: &Expr, inclusive: bool) -> Val {
+        let bounds = [start, end].map(|e| (self.eval(frame, e), e.span));
+        if bounds.iter().any(|(v, _)| v.is_unknown()) {
+            return Val::Unknown;
+        }
+        if let Some((value, span)) = bounds.iter().find(|(v, _)| v.integer().is_none()) {
+            let message = format!("a range goes from integer to integer, this is {}", value.type_name());
+            return self.fail(frame, "wrong-type", *span, (message, None));
+        }
+        let [start, end] = bounds.map(|(v, _)| v.integer().unwrap_or(0));
+        Val::Range(start, end.saturating_add(i64::from(inclusive)))
+    }
+
+    /// The truth of a condition; `None` where it is unknown.
+    pub(super) fn condition(&mut self, frame: &Frame, e: &Expr) -> Option<bool> {
+        match self.eval(frame, e) {
+            Val::Bool(value) => Some(value),
+            Val::Unknown => None,
+            other => {
+                let message = format!("a condition is true or false, this is {}", other.type_name());
+                self.fail(frame, "wrong-type", e.span, (message, Some("compare it with something: `x != 0`")));
+                None
+            }
+        }
+    }
+
+    /// `and` and `or`: the right side is evaluated only where the left one leaves it open.
+    fn logical(&mut self, frame: &Frame, left: &Expr, right: &Expr, decided_by: bool) -> Val {
+        match self.condition(frame, left) {
+            None => Val::Unknown,
+            Some(value) if value == decided_by => Val::Bool(value),
+            Some(_) => self.condition(frame, right).map_or(Val::Unknown, Val::Bool),
+        }
+    }
+
+    fn unary(&mut self, frame: &Frame, op: UnaryOp, operand: &Expr, span: Span) -> Val {
+        if op == UnaryOp::Not {
+            return self.condition(frame, operand).map_or(Val::Unknown, |v| Val::Bool(!v));
+        }
+        match self.eval(frame, operand) {
+            Val::Unknown => Val::Unknown,
+            Val::Int(v) => match v.checked_neg() {
+                Some(v) => Val::Int(v),
+                None => self.fail(frame, "overflow", span, ("the result is too large for an integer".into(), None)),
+            },
+            Val::Float(v) => Val::Float(-v),
+            other => self.fail(frame, "wrong-type", span, (format!("{} has no negative", other.type_name()), None)),
+        }
+    }
+
+    fn binary(&mut self, frame: &Frame, op: BinaryOp, span: Span, left: &Expr, right: &Expr) -> Val {
+        let (a, b) = (self.eval(frame, left), self.eval(frame, right));
+        if a.is_unknown() || b.is_unknown() {
+            return Val::Unknown;
+        }
+        let parts = [&a, &b].map(|v| v.parts().map_or(0, <[Val]>::len));
+        if !self.step(span, parts[0] + parts[1]) {
+            return Val::Unknown;
+        }
+        match apply(op, &a, &b) {
+            Ok(value) => value,
+            Err((message, help)) => {
+                let mut diagnostic = Diagnostic::error("bad-operation", message)
+                    .primary(span, "this operation")
+                    .secondary(left.span, format!("{} ({a})", a.type_name()))
+                    .secondary(right.span, format!("{} ({b})", b.type_name()));
+                diagnostic.help.extend(help.map(str::to_string));
+                self.error(frame, diagnostic);
+                Val::Unknown
+            }
+        }
+    }
+
+    fn field(&mut self, frame: &Frame, operand: &Expr, field: &Ident, span: Span) -> Val {
+        if let Some(value) = self.dotted_label(frame, operand, field, span) {
+            return value;
+        }
+        match self.eval(frame, operand) {
+            Val::Unknown => Val::Unknown,
+            Val::Node(node) => self.shape_field(frame, node, field),
+            Val::Row(table, row) => match table.columns.iter().position(|c| *c == field.name) {
+                Some(column) => table.rows[row][column].clone(),
+                None => self.unknown_field(frame, "the table has no column", field, &table.columns),
+            },
+            other => {
+                let message = format!("{} has no fields", other.type_name());
+                self.fail(frame, "unknown-field", field.span, (message, None))
+            }
+        }
+    }
+
+    /// `a.b` where `a.b` is a label and `a` nothing else.
+    fn dotted_label(&mut self, frame: &Frame, operand: &Expr, field: &Ident, span: Span) -> Option<Val> {
+        let head = dotted_name(operand)?;
+        let first = head.split('.').next().unwrap_or(&head);
+        let bound = frame.variables.iter().any(|(n, _)| n == first);
+        if bound || (FIELDS.contains(&field.name.as_str()) && self.has_label(frame, &head)) {
+            return None;
+        }
+        let name = format!("{head}.{}", field.name);
+        let flow = self.labels.find(&name, &frame.scopes, frame.base, frame.id)?;
+        Some(self.flow_value(frame, flow, span))
+    }
+
+    fn has_label(&mut self, frame: &Frame, name: &str) -> bool {
+        self.labels.find(name, &frame.scopes, frame.base, frame.id).is_some()
+    }
+
+    fn shape_field(&mut self, frame: &Frame, node: crate::ir::NodeId, field: &Ident) -> Val {
+        let shape = self.graph.node(node).shape.clone();
+        let size = |axis: usize| shape.dims().get(axis).map(|&d| Val::Int(d as i64));
+        let value = match field.name.as_str() {
+            "channels" => size(1),
+            "height" if shape.rank() == 4 => size(2),
+            "width" if shape.rank() == 4 => size(3),
+            "height" | "width" => None,
+            "rank" => Some(Val::Int(shape.rank() as i64)),
+            "shape" => {
+                let dims = shape.dims().iter().map(|&d| Val::Int(d as i64)).collect();
+                return Items::new(dims).map_or(Val::Unknown, Val::List);
+            }
+            _ => {
+                let names: Vec<String> = FIELDS.iter().map(|f| f.to_string()).collect();
+                return self.unknown_field(frame, "a value of the network has no field", field, &names);
+            }
+        };
+        value.unwrap_or_else(|| {
+            let message = format!("this value is no image, it has no {}: {shape}", field.name);
+            self.fail(frame, "unknown-field", field.span, (message, None))
+        })
+    }
+
+    fn unknown_field(&mut self, frame: &Frame, what: &str, field: &Ident, names: &[String]) -> Val {
+        let diagnostic =
+            Diagnostic::error("unknown-field", format!("{what} `{}`", field.name)).primary(field.span, "unknown");
+        let diagnostic = match nearest(&field.name, names.iter().map(String::as_str)) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None => diagnostic.help(format!("there are {}", some_of(names))),
+        };
+        self.error(frame, diagnostic);
+        Val::Unknown
+    }
+
+    fn index(&mut self, frame: &Frame, operand: &Expr, index: &Expr) -> Val {
+        let (value, at) = (self.eval(frame, operand), self.eval(frame, index));
+        let fail = |this: &mut Self, message: String| this.fail(frame, "bad-index", index.span, (message, None));
+        let inside = |length: usize, at: i64| usize::try_from(at).ok().filter(|&i| i < length);
+        match (&value, &at) {
+            (Val::Unknown, _) | (_, Val::Unknown) => Val::Unknown,
+            (Val::Table(table), Val::Int(i)) => match inside(table.rows.len(), *i) {
+                Some(row) => Val::Row(table.clone(), row),
+                None => fail(self, format!("row {i} of a table of {} rows", table.rows.len())),
+            },
+            (Val::Table(table), key) => {
+                let row = table.rows.iter().position(|row| row.first().is_some_and(|c| c.equals(key)));
+                row.map_or_else(
+                    || fail(self, format!("no row of the table begins with {key}")),
+                    |row| Val::Row(table.clone(), row),
+                )
+            }
+            (Val::Range(start, end), Val::Int(i)) => match start.checked_add(*i).filter(|v| *i >= 0 && v < end) {
+                Some(v) => Val::Int(v),
+                None => fail(self, format!("element {i} of {value}")),
+            },
+            (_, Val::Int(i)) => match value.parts() {
+                Some(parts) => match inside(parts.len(), *i) {
+                    Some(i) => parts[i].clone(),
+                    None => fail(self, format!("element {i} of {} values", parts.len())),
+                },
+                None => fail(self, format!("{} has no elements", value.type_name())),
+            },
+            (_, other) => fail(self, format!("an index is an integer, this is {}", other.type_name())),
+        }
+    }
+
+    fn function(&mut self, frame: &Frame, name: &Ident, args: &[Expr], span: Span) -> Val {
+        let values: Vec<Val> = args.iter().map(|a| self.eval(frame, a)).collect();
+        if values.iter().any(Val::is_unknown) {
+            return Val::Unknown;
+        }
+        let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name.name) else {
+            return self.unknown(name.span);
+        };
+        if values.len() < *least || values.len() > *most {
+            return self.unknown(span);
+        }
+        let result = match (name.name.as_str(), values.as_slice()) {
+            ("enumerate", [list]) => self.enumerate(frame, list, span),
+            ("zip", [a, b]) => self.zip(frame, a, b, span),
+            _ => call_function(&name.name, &values),
+        };
+        result.unwrap_or_else(|fault| self.fail(frame, "bad-operation", span, fault))
+    }
+
+    fn enumerate(&mut self, frame: &Frame, list: &Val, span: Span) -> Result<Val, Fault> {
+        let values = self.elements(frame, list, span)?;
+        let counted: Vec<Val> = values.into_iter().enumerate().map(|(i, v)| pair(Val::Int(i as i64), v)).collect();
+        Ok(self.make_items(frame, counted, span).map_or(Val::Unknown, Val::List))
+    }
+
+    fn zip(&mut self, frame: &Frame, a: &Val, b: &Val, span: Span) -> Result<Val, Fault> {
+        let (a, b) = (self.elements(frame, a, span)?, self.elements(frame, b, span)?);
+        if a.len() != b.len() {
+            return fault(format!("zip of {} and {} values", a.len(), b.len()));
+        }
+        let pairs = a.into_iter().zip(b).map(|(a, b)| pair(a, b)).collect();
+        Ok(self.make_items(frame, pairs, span).map_or(Val::Unknown, Val::List))
+    }
+
+    /// The values that a `for` walks.
+    pub(super) fn elements(&mut self, frame: &Frame, value: &Val, span: Span) -> Result<Vec<Val>, Fault> {
+        let length = match value {
+            Val::Range(start, end) => usize::try_from(end.saturating_sub(*start)).unwrap_or(0),
+            Val::Table(table) => table.rows.len(),
+            Val::List(_) | Val::Tuple(_) | Val::Row(..) => value.parts().map_or(0, <[Val]>::len),
+            other => return fault(format!("{} cannot be walked", other.type_name())),
+        };
+        if length > MAX_ITEMS || !self.step(span, length) {
+            let message = format!("the loop would run {length} times; the limit is {MAX_ITEMS}");
+            self.error(frame, Diagnostic::error("unroll-limit", message).primary(span, "too many values"));
+            self.stopped = true;
+            return Ok(vec![]);
+        }
+        Ok(match value {
+            Val::Range(start, end) => (*start..*end).map(Val::Int).collect(),
+            Val::Table(table) => (0..length).map(|row| Val::Row(table.clone(), row)).collect(),
+            _ => value.parts().unwrap_or(&[]).to_vec(),
+        })
+    }
+}
+
+fn pair(a: Val, b: Val) -> Val {
+    Items::new(vec![a, b]).map_or(Val::Unknown, Val::Tuple)
+}
+
+/// `a`, `a.b`, `a.b.c`: the text of an expression that a label could be.
+pub fn dotted_name(e: &Expr) -> Option<String> {
+    match &e.kind {
+        ExprKind::Name(name) => Some(name.clone()),
+        ExprKind::Field(operand, field) => Some(format!("{}.{}", dotted_name(operand)?, field.name)),
+        _ => None,
+    }
+}
+
+/// The first few of some names.
+pub fn some_of(names: &[String]) -> String {
+    let shown = names.iter().take(8).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > 8 { format!("{shown}, …") } else { shown }
+}
+
+/// The value of an expression that needs no names.
+pub fn constant(e: &Expr) -> Option<Value> {
+    let list = |items: &[Expr]| items.iter().map(constant).collect::<Option<Vec<_>>>();
+    match &e.kind {
+        ExprKind::Int(v) => Some(Value::Int(*v)),
+        ExprKind::Float(v) => Some(Value::Float(*v)),
+        ExprKind::Bool(v) => Some(Value::Bool(*v)),
+        ExprKind::Template(parts) => match parts.as_slice() {
+            [] => Some(Value::Str(String::new())),
+            [TemplatePart::Text(text)] => Some(Value::Str(text.clone())),
+            _ => None,
+        },
+        ExprKind::List(items) => list(items).map(Value::List),
+        ExprKind::Tuple(items) => list(items).map(Value::Tuple),
+        _ => None,
+    }
+}
+
+// ---- Operators -----------------------------------------------------------------------------------
+
+fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
+    match op {
+        BinaryOp::Eq => return Ok(Val::Bool(a.equals(b))),
+        BinaryOp::Ne => return Ok(Val::Bool(!a.equals(b))),
+        BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => return compare(op, a, b),
+        _ => {}
+    }
+    match (op, a, b) {
+        (_, Val::Int(a), Val::Int(b)) => integers(op, *a, *b),
+        (BinaryOp::Add, Val::Str(a), Val::Str(b)) => {
+            if a.len() + b.len() > MAX_STRING {
+                return fault(format!("a string of more than {MAX_STRING} bytes"));
+            }
+            Ok(Val::Str(format!("{a}{b}").into()))
+        }
+        (BinaryOp::Add, Val::List(a), Val::List(b)) => match Items::new([a.values(), b.values()].concat()) {
+            Some(items) => Ok(Val::List(items)),
+            None => fault(format!("a list of more than {MAX_ITEMS} values")),
+        },
+        _ => match (a.number(), b.number()) {
+            (Some(a), Some(b)) => floats(op, a, b),
+            _ => fault(format!("`{}` does not go with these types", op.symbol())),
+        },
+    }
+}
+
+fn compare(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
+    let order = match (a, b) {
+        (Val::Int(a), Val::Int(b)) => Some(a.cmp(b)),
+        (Val::Str(a), Val::Str(b)) => Some(a.cmp(b)),
+        _ => match (a.number(), b.number()) {
+            (Some(a), Some(b)) => a.partial_cmp(&b),
+            _ => None,
+        },
+    };
+    let Some(order) = order else {
+        return fault("these have no order");
+    };
+    Ok(Val::Bool(match op {
+        BinaryOp::Lt => order.is_lt(),
+        BinaryOp::Le => order.is_le(),
+        BinaryOp::Gt => order.is_gt(),
+        _ => order.is_ge(),
+    }))
+}
+
+fn integers(op: BinaryOp, a: i64, b: i64) -> Result<Val, Fault> {
+    let overflow = || ("the result is too large for an integer".to_string(), None);
+    let checked = |v: Option<i64>| v.map(Val::Int).ok_or_else(overflow);
+    match op {
+        BinaryOp::Add => checked(a.checked_add(b)),
+        BinaryOp::Sub => checked(a.checked_sub(b)),
+        BinaryOp::Mul => checked(a.checked_mul(b)),
+        BinaryOp::Div | BinaryOp::Rem if b == 0 => fault("division by zero"),
+        BinaryOp::Rem => checked(a.checked_rem_euclid(b)),
+        // Exact: an integer where it divides, a float where it does not.
+        BinaryOp::Div if a.checked_rem(b) == Some(0) => checked(a.checked_div(b)),
+        BinaryOp::Pow if b >= 0 => checked(u32::try_from(b).ok().and_then(|b| a.checked_pow(b))),
+        _ => floats(op, a as f64, b as f64),
+    }
+}
+
+fn floats(op: BinaryOp, a: f64, b: f64) -> Result<Val, Fault> {
+    let value = match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => a * b,
+        BinaryOp::Div if b == 0.0 => return fault("division by zero"),
+        BinaryOp::Div => a / b,
+        BinaryOp::Rem if b == 0.0 => return fault("division by zero"),
+        BinaryOp::Rem => a.rem_euclid(b),
+        BinaryOp::Pow => a.powf(b),
+        _ => return fault(format!("`{}` does not go with numbers", op.symbol())),
+    };
+    if value.is_finite() { Ok(Val::Float(value)) } else { fault("the result is no finite number") }
+}
+
+fn call_function(name: &str, values: &[Val]) -> Result<Val, Fault> {
+    let first = &values[0];
+    let number =
+        |v: &Val| v.number().ok_or_else(|| (format!("`{name}` takes numbers, this is {}", v.type_name()), None));
+    let whole = |v: f64| if v.abs() < 9e15 { Ok(Val::Int(v as i64)) } else { fault("the result is too large") };
+    match name {
+        "len" => match first {
+            Val::Str(s) => Ok(Val::Int(s.chars().count() as i64)),
+            Val::Table(t) => Ok(Val::Int(t.rows.len() as i64)),
+            Val::Range(start, end) => Ok(Val::Int(end.saturating_sub(*start).max(0))),
+            other => match other.parts() {
+                Some(parts) => Ok(Val::Int(parts.len() as i64)),
+                None => fault(format!("{} has no length", other.type_name())),
+            },
+        },
+        "abs" => match first {
+            Val::Int(v) => v.checked_abs().map(Val::Int).ok_or_else(|| ("the result is too large".into(), None)),
+            other => number(other).map(|v| Val::Float(v.abs())),
+        },
+        "floor" => whole(number(first)?.floor()),
+        "ceil" => whole(number(first)?.ceil()),
+        "round" => whole(number(first)?.round()),
+        "sqrt" => match number(first)? {
+            v if v < 0.0 => fault("the root of a negative number"),
+            v => Ok(Val::Float(v.sqrt())),
+        },
+        _ => fold_function(
+            name,
+            match first.parts() {
+                Some(parts) if values.len() == 1 => parts,
+                _ => values,
+            },
+        ),
+    }
+}
+
+/// `min`, `max` and `sum` of several values, or of those of one list.
+fn fold_function(name: &str, values: &[Val]) -> Result<Val, Fault> {
+    let pick = |op: BinaryOp| {
+        let mut values = values.iter();
+        let Some(first) = values.next() else { return fault(format!("`{name}` of nothing")) };
+        values.try_fold(first.clone(), |best, v| match compare(op, v, &best)? {
+            Val::Bool(true) => Ok(v.clone()),
+            _ => Ok(best),
+        })
+    };
+    match name {
+        "min" => pick(BinaryOp::Lt),
+        "max" => pick(BinaryOp::Gt),
+        _ => values.iter().try_fold(Val::Int(0), |sum, v| apply(BinaryOp::Add, &sum, v)),
+    }
+}

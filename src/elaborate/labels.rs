@@ -1,0 +1,99 @@
+//! The labels of a network: which value each of them names, and who may see it.
+//!
+//! A label is looked up from the inside out: first in the scope where it is used, then in those
+//! around it, up to the body of the module. A body sees its own labels, and by dotted names those
+//! of the modules that it calls; it does not see its caller's.
+
+use super::Flow;
+use crate::diagnostic::Span;
+use std::collections::{HashMap, HashSet};
+
+/// Numbers the evaluations of bodies: one a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameId(usize);
+
+#[derive(Clone, Copy, Debug)]
+pub struct LabelId(usize);
+
+struct Entry {
+    name: String,
+    span: Span,
+    frame: FrameId,
+    value: Flow,
+    /// Read by another statement, or the name of weights.
+    useful: bool,
+}
+
+#[derive(Default)]
+pub struct Labels {
+    entries: Vec<Entry>,
+    by_name: HashMap<String, Vec<usize>>,
+    /// The caller of each frame.
+    frames: Vec<Option<FrameId>>,
+}
+
+impl Labels {
+    pub fn new_frame(&mut self, caller: Option<FrameId>) -> FrameId {
+        self.frames.push(caller);
+        FrameId(self.frames.len() - 1)
+    }
+
+    /// Defines a label whose value is not known yet.
+    ///
+    /// # Errors
+    /// Where the body has the label already: that one's span.
+    pub fn define(&mut self, name: &str, span: Span, frame: FrameId) -> Result<LabelId, Span> {
+        let known = self.by_name.entry(name.to_string()).or_default();
+        if let Some(&first) = known.iter().find(|&&e| self.entries[e].frame == frame) {
+            return Err(self.entries[first].span);
+        }
+        known.push(self.entries.len());
+        self.entries.push(Entry { name: name.to_string(), span, frame, value: Flow::Unknown, useful: false });
+        Ok(LabelId(self.entries.len() - 1))
+    }
+
+    pub fn set(&mut self, id: LabelId, value: Flow, useful: bool) {
+        let entry = &mut self.entries[id.0];
+        entry.value = value;
+        entry.useful |= useful;
+    }
+
+    /// The value that `name` has in a body with the given scopes, of which the first `base` are its
+    /// caller's. Marks the label as read.
+    pub fn find(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<Flow> {
+        let index = (base..=scopes.len()).rev().find_map(|depth| {
+            let full = join(&scopes[..depth], name);
+            let visible = |&&e: &&usize| self.is_within(self.entries[e].frame, frame);
+            self.by_name.get(&full)?.iter().rev().find(visible).copied()
+        })?;
+        self.entries[index].useful = true;
+        Some(self.entries[index].value)
+    }
+
+    fn is_within(&self, inner: FrameId, outer: FrameId) -> bool {
+        std::iter::successors(Some(inner), |f| self.frames[f.0]).any(|f| f == outer)
+    }
+
+    /// The labels that a body has defined itself, as it would write them.
+    pub fn names(&self, scopes: &[String], base: usize, frame: FrameId) -> Vec<String> {
+        let prefix = if base == 0 { String::new() } else { scopes[..base].join(".") + "." };
+        let own = self.entries.iter().filter(|e| e.frame == frame);
+        own.map(|e| e.name.strip_prefix(&prefix).unwrap_or(&e.name).to_string()).collect()
+    }
+
+    /// The labels that nothing reads and that name no weights, wherever their text was evaluated.
+    pub fn useless(&self) -> Vec<(String, Span)> {
+        let mut useful: HashMap<Span, bool> = HashMap::new();
+        for entry in &self.entries {
+            *useful.entry(entry.span).or_default() |= entry.useful;
+        }
+        let mut seen = HashSet::new();
+        let useless = self.entries.iter().filter(|e| !useful[&e.span] && seen.insert(e.span));
+        useless.map(|e| (e.name.clone(), e.span)).collect()
+    }
+}
+
+/// A full name: scopes and a label, with dots.
+pub fn join(scopes: &[String], name: &str) -> String {
+    if scopes.is_empty() { name.to_string() } else { scopes.join(".") + "." + name }
+}

@@ -1,0 +1,521 @@
+//! Models: inputs, outputs, preprocessing, class names, auxiliary heads and budgets.
+
+use super::check::COLORS;
+use super::program::{DefinitionId, Program};
+use super::value::Val;
+use super::{Elaborator, Flow, Frame, Options};
+use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
+use crate::ir::preprocess::{Color, Preprocess, Resize};
+use crate::ir::stats::{Stats, stats};
+use crate::ir::{AuxHead, Kind, NodeId};
+use crate::ops::MAX_ELEMENTS;
+use crate::ops::layer::Value;
+use crate::syntax::ast::{
+    Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Setting, Statement, StatementKind,
+};
+use crate::tensor::Shape;
+use std::path::{Path, PathBuf};
+
+/// An `expect`, to be checked when the graph is complete.
+pub struct Budget {
+    metric: String,
+    comparison: BinaryOp,
+    value: Val,
+    span: Span,
+}
+
+/// The model that the options name, or the only one.
+pub fn choose(
+    program: &Program,
+    options: &Options,
+    root: SourceId,
+    report: &mut super::report::Report,
+) -> Option<DefinitionId> {
+    let models: Vec<(DefinitionId, &Definition)> = program.definitions(Program::ROOT, DefinitionKind::Model).collect();
+    let names: Vec<String> = models.iter().map(|(_, d)| d.name.name.clone()).collect();
+    let start = Span::new(root, 0, 0);
+    let diagnostic = match (&options.model, models.as_slice()) {
+        (Some(name), _) => match models.iter().find(|(_, d)| d.name.name == *name) {
+            Some((id, _)) => return Some(*id),
+            None => unknown_model(name, &names, start),
+        },
+        (None, [(id, _)]) => return Some(*id),
+        (None, []) => {
+            if report.has_errors() {
+                return None;
+            }
+            Diagnostic::error("no-model", "the file holds no model")
+                .primary(start, "this file")
+                .help("write `model name { … }`; a `module` alone is only a part")
+        }
+        (None, several) => several.iter().fold(
+            Diagnostic::error("several-models", format!("the file holds {} models", several.len()))
+                .help(format!("say which one: --model {}", names.join(" or --model "))),
+            |diagnostic, (_, d)| diagnostic.primary(d.name.span, "a model"),
+        ),
+    };
+    report.add(diagnostic);
+    None
+}
+
+fn unknown_model(name: &str, names: &[String], start: Span) -> Diagnostic {
+    let diagnostic = Diagnostic::error("unknown-model", format!("the file holds no model `{name}`"));
+    let diagnostic = diagnostic.primary(start, "this file");
+    match nearest(name, names.iter().map(String::as_str)) {
+        Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+        None if names.is_empty() => diagnostic.help("it holds none at all"),
+        None => diagnostic.help(format!("it holds {}", super::expression::some_of(names))),
+    }
+}
+
+impl Elaborator<'_> {
+    /// Evaluates a model; its figures, unless something is wrong.
+    pub(super) fn model(&mut self, id: DefinitionId) -> Option<Stats> {
+        let program = self.program;
+        let definition = program.definition(id);
+        let mut frame = self.new_frame(id.file, None);
+        self.bind_settings(&mut frame, definition);
+        self.block(&mut frame, &definition.body, Flow::Nothing);
+        if self.graph.outputs.iter().all(|o| o.aux.is_some()) && !self.report.has_errors() {
+            let message = format!("the model `{}` has no output", definition.name.name);
+            let diagnostic = Diagnostic::error("no-output", message).primary(definition.name.span, "puts nothing out");
+            self.report.add(diagnostic.help("write `output name` where the value is complete"));
+        }
+        self.name_unnamed();
+        if self.report.has_errors() {
+            return None;
+        }
+        self.unread_values();
+        self.useless_labels();
+        self.check_class_count(definition);
+        let stats = stats(&self.graph);
+        self.check_budgets(&stats);
+        Some(stats)
+    }
+
+    fn bind_settings(&mut self, frame: &mut Frame, model: &Definition) {
+        let names: Vec<&str> = model.params.iter().map(|p| p.name.name.as_str()).collect();
+        for (name, _) in &self.options.set {
+            if !names.contains(&name.as_str()) {
+                let message = format!("the model `{}` has no parameter `{name}`", model.name.name);
+                let diagnostic = Diagnostic::error("unknown-parameter", message);
+                let diagnostic = diagnostic.primary(model.name.span, "this model");
+                self.report.add(match nearest(name, names.iter().copied()) {
+                    Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+                    None if names.is_empty() => diagnostic.help("it has no parameters"),
+                    None => diagnostic.help(format!("its parameters: {}", names.join(", "))),
+                });
+            }
+        }
+        for param in &model.params {
+            let set = self.options.set.iter().rev().find(|(n, _)| *n == param.name.name).map(|(_, v)| v);
+            let value = match (set, &param.default) {
+                (Some(value), default) => self.checked_setting(frame, value, default.as_ref(), &param.name),
+                (None, Some(default)) => self.eval(frame, default),
+                (None, None) => {
+                    let name = &param.name.name;
+                    let diagnostic =
+                        Diagnostic::error("missing-argument", format!("the parameter `{name}` has no value"));
+                    let diagnostic = diagnostic.primary(param.name.span, "neither default nor value");
+                    self.report.add(diagnostic.help(format!("set it: --set {name}=…")));
+                    Val::Unknown
+                }
+            };
+            frame.variables.push((param.name.name.clone(), value));
+        }
+    }
+
+    /// A value from outside must be of its default's type.
+    fn checked_setting(&mut self, frame: &Frame, value: &Value, default: Option<&Expr>, name: &Ident) -> Val {
+        let value = Val::from(value);
+        let Some(default) = default else { return value };
+        let wanted = self.eval(frame, default);
+        let fits = wanted.is_unknown()
+            || wanted.type_name() == value.type_name()
+            || matches!((&wanted, &value), (Val::Float(_), Val::Int(_)));
+        if fits {
+            return value;
+        }
+        let message = format!("`{}` is {}, it cannot be set to {value}", name.name, wanted.type_name());
+        let diagnostic = Diagnostic::error("wrong-type", message).primary(default.span, "its default");
+        self.report.add(diagnostic);
+        Val::Unknown
+    }
+
+    pub(super) fn model_statement(&mut self, frame: &mut Frame, statement: &Statement, flow: Flow) -> Flow {
+        match &statement.kind {
+            StatementKind::Input { name, dims, .. } => return self.input(frame, name, dims, statement.span),
+            StatementKind::Output { name, from } => self.output(frame, name, from.as_ref(), flow),
+            StatementKind::Preprocess { input, settings } => {
+                self.preprocess(frame, input.as_ref(), settings, statement.span);
+            }
+            StatementKind::ClassLabels(names) => self.class_labels(frame, names),
+            StatementKind::Expect { metric, comparison, value } => {
+                let value = self.eval(frame, value);
+                let budget =
+                    Budget { metric: metric.name.clone(), comparison: *comparison, value, span: statement.span };
+                self.budgets.push(budget);
+            }
+            other => unreachable!("{other:?} is no statement of models only"),
+        }
+        flow
+    }
+
+    // ---- Inputs and outputs ------------------------------------------------------------------
+
+    fn input(&mut self, frame: &mut Frame, name: &Ident, dims: &[Expr], span: Span) -> Flow {
+        let flow = match self.input_shape(frame, dims, span) {
+            Some(shape) => {
+                let location = Some(self.location(span));
+                Flow::Node(self.graph.add_input(&*name.name, shape, None, location))
+            }
+            None => Flow::Unknown,
+        };
+        match self.labels.define(&name.name, name.span, frame.id) {
+            Ok(id) => self.labels.set(id, flow, true),
+            Err(first) => {
+                let message = format!("the name `{}` is given twice", name.name);
+                let diagnostic = Diagnostic::error("duplicate-label", message);
+                self.report.add(diagnostic.primary(name.span, "again").secondary(first, "first"));
+            }
+        }
+        // A block of a model without inputs so far begins with the input.
+        if frame.input == Flow::Nothing {
+            frame.input = flow;
+        }
+        flow
+    }
+
+    fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
+        let mut sizes = vec![self.options.batch.max(1)];
+        for dim in dims.get(1..)? {
+            let value = self.eval(frame, dim);
+            match value.integer().and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0) {
+                Some(size) => sizes.push(size),
+                None if value.is_unknown() => return None,
+                None => {
+                    let message = format!("a size is an integer from 1 on, not {value}");
+                    self.error(frame, Diagnostic::error("wrong-type", message).primary(dim.span, "not a size"));
+                    return None;
+                }
+            }
+        }
+        let shape = Shape::new(sizes);
+        if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) {
+            let message = format!("the input {shape} is larger than netc's limit of {MAX_ELEMENTS} elements");
+            self.error(frame, Diagnostic::error("shape", message).primary(span, "too large"));
+            return None;
+        }
+        Some(shape)
+    }
+
+    fn output(&mut self, frame: &Frame, name: &Ident, from: Option<&Label>, flow: Flow) {
+        let flow = match from {
+            None => flow,
+            Some(label) => {
+                let Some(text) = self.label_text(frame, label) else { return };
+                match self.label_value(frame, &text, label.span) {
+                    Val::Node(node) => Flow::Node(node),
+                    _ => Flow::Unknown,
+                }
+            }
+        };
+        let node = match flow {
+            Flow::Node(node) => node,
+            Flow::Unknown => return self.report.unknown(name.span),
+            Flow::Nothing => {
+                let diagnostic = Diagnostic::error("no-input", format!("nothing to put out as `{}`", name.name));
+                return self.report.add(diagnostic.primary(name.span, "no value comes here"));
+            }
+        };
+        if self.graph.outputs.iter().any(|o| o.name == name.name) {
+            let diagnostic = Diagnostic::error("duplicate-output", format!("two outputs are named `{}`", name.name));
+            return self.error(frame, diagnostic.primary(name.span, "again"));
+        }
+        self.graph.output(&*name.name, node, frame.aux.clone());
+    }
+
+    /// An auxiliary head: taps the flow, which goes on as if it were not there.
+    pub(super) fn aux(&mut self, frame: &mut Frame, aux: &Aux, flow: Flow) -> Flow {
+        let label = match &aux.label {
+            Some(label) => match self.label_text(frame, label) {
+                Some(text) => Some((text, label.span)),
+                None => return flow,
+            },
+            None => None,
+        };
+        let weight = self.aux_weight(frame, aux);
+        let name = label.as_ref().map_or(String::new(), |(text, _)| text.clone());
+        let outer = frame.aux.replace(AuxHead { label: name.clone(), weight });
+        let outputs = self.graph.outputs.len();
+        if let Some((text, span)) = &label {
+            if let Ok(id) = self.labels.define(&super::labels::join(&frame.scopes, text), *span, frame.id) {
+                self.labels.set(id, Flow::Unknown, true);
+            }
+            frame.scopes.push(text.clone());
+        }
+        let end = self.block(frame, &aux.body, flow);
+        if label.is_some() {
+            frame.scopes.pop();
+        }
+        self.finish_head(frame, aux, &name, outputs, end);
+        frame.aux = outer;
+        flow
+    }
+
+    /// A head without an output puts its last value out under its own name.
+    fn finish_head(&mut self, frame: &Frame, aux: &Aux, name: &str, outputs: usize, end: Flow) {
+        let Flow::Node(node) = end else { return };
+        if self.graph.outputs.len() == outputs {
+            if name.is_empty() {
+                let open = Span { end: aux.body.span.start + 1, ..aux.body.span };
+                let diagnostic = Diagnostic::error("no-output", "an auxiliary head without a name puts nothing out");
+                return self.error(frame, diagnostic.primary(open, "this head").help("write `output name` in it"));
+            }
+            self.graph.output(name, node, frame.aux.clone());
+        }
+        for output in &mut self.graph.outputs[outputs..] {
+            if let Some(head) = output.aux.as_mut().filter(|h| h.label.is_empty()) {
+                head.label = output.name.clone();
+            }
+        }
+    }
+
+    /// The weight of a head's loss: 1 where none is given.
+    fn aux_weight(&mut self, frame: &Frame, aux: &Aux) -> f64 {
+        let Some(arg) = aux.args.first() else { return 1.0 };
+        let value = self.eval(frame, &arg.value);
+        match value.number() {
+            Some(weight) => weight,
+            None => {
+                if !value.is_unknown() {
+                    let message = format!("the weight of a head's loss is a number, not {}", value.type_name());
+                    self.error(frame, Diagnostic::error("wrong-type", message).primary(arg.value.span, "not a number"));
+                }
+                1.0
+            }
+        }
+    }
+
+    // ---- Images and classes ------------------------------------------------------------------
+
+    fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
+        let node = match input {
+            Some(name) => {
+                self.graph.inputs().iter().copied().find(|&n| self.graph.node(n).name.as_deref() == Some(&name.name))
+            }
+            None => self.graph.inputs().last().copied(),
+        };
+        let Some(node) = node else {
+            let (message, span) = match input {
+                Some(name) => (format!("no input is named `{}` so far", name.name), name.span),
+                None => ("there is no input so far".to_string(), span),
+            };
+            if !self.report.has_errors() || input.is_some() {
+                self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
+            }
+            return;
+        };
+        let Some([_, channels, height, width]) = self.graph.node(node).shape.nchw() else {
+            let message = format!("only images have preprocessing, this input is {}", self.graph.node(node).shape);
+            return self.error(frame, Diagnostic::error("no-image", message).primary(span, "no image"));
+        };
+        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
+        let mut steps = Preprocess { color, ..Preprocess::default() };
+        for setting in settings {
+            if let Err(message) = self.setting(frame, &mut steps, setting, [channels, height, width]) {
+                let diagnostic = Diagnostic::error("wrong-step", message).primary(setting.value.span, "");
+                self.error(frame, diagnostic);
+            }
+        }
+        self.graph.node_mut(node).kind = Kind::Input(Some(steps));
+    }
+
+    /// One step of the preprocessing of an image of `[channels, height, width]`.
+    fn setting(
+        &mut self,
+        frame: &Frame,
+        steps: &mut Preprocess,
+        setting: &Setting,
+        image: [usize; 3],
+    ) -> Result<(), String> {
+        let [channels, height, width] = image;
+        let name = setting.name.name.as_str();
+        if let ("color", ExprKind::Name(word)) = (name, &setting.value.kind) {
+            steps.color = match COLORS.iter().position(|c| c == word) {
+                Some(0) => Color::Rgb,
+                Some(1) => Color::Bgr,
+                _ => Color::Gray,
+            };
+            let wanted = if steps.color == Color::Gray { 1 } else { 3 };
+            let fits = channels == wanted || !COLORS.contains(&word.as_str());
+            return fits
+                .then_some(())
+                .ok_or_else(|| format!("`{word}` images have {wanted} channels, the input has {channels}"));
+        }
+        let value = self.eval(frame, &setting.value);
+        if value.is_unknown() {
+            return Ok(());
+        }
+        let sizes = || -> Option<Vec<usize>> {
+            let parts = value.parts().map_or(vec![value.clone()], <[Val]>::to_vec);
+            let size = |v: &Val| v.integer().and_then(|v| usize::try_from(v).ok()).filter(|v| (1..1 << 16).contains(v));
+            parts.iter().map(size).collect()
+        };
+        let numbers = || -> Option<Vec<f32>> {
+            let parts = value.parts().map_or(vec![value.clone()], <[Val]>::to_vec);
+            parts.iter().map(|v| v.number().map(|v| v as f32)).collect()
+        };
+        match (name, sizes().as_deref()) {
+            ("resize", Some(&[side])) => steps.resize = Some(Resize::ShorterSide(side)),
+            ("resize", Some(&[h, w])) => steps.resize = Some(Resize::Exact([h, w])),
+            ("center_crop", Some(&[side])) => steps.center_crop = Some([side, side]),
+            ("center_crop", Some(&[h, w])) => steps.center_crop = Some([h, w]),
+            ("resize" | "center_crop", _) => {
+                return Err(format!("`{name}` takes a size or (height, width), not {value}"));
+            }
+            ("scale", _) => match numbers().as_deref() {
+                Some(&[factor]) => steps.scale = Some(factor),
+                _ => return Err(format!("`scale` takes a number, not {value}")),
+            },
+            ("mean" | "std", _) => match numbers() {
+                Some(v) if v.len() != channels => {
+                    return Err(format!("`{name}` has {} values for an input of {channels} channels", v.len()));
+                }
+                Some(v) if name == "std" && v.contains(&0.0) => return Err("`std` cannot be 0".into()),
+                Some(v) if name == "mean" => steps.mean = v,
+                Some(v) => steps.std = v,
+                None => return Err(format!("`{name}` takes one number a channel, not {value}")),
+            },
+            ("invert", _) => match value {
+                Val::Bool(v) => steps.invert = v,
+                other => return Err(format!("`invert` is true or false, not {other}")),
+            },
+            ("color", _) => return Err(format!("`color` is one of {}, not {value}", COLORS.join(", "))),
+            // A word that is no step, which has been reported.
+            _ => {}
+        }
+        match steps.center_crop {
+            Some([h, w]) if name == "center_crop" && [h, w] != [height, width] => {
+                Err(format!("the crop of {h} × {w} does not fill the input of {height} × {width}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn class_labels(&mut self, frame: &Frame, names: &Expr) {
+        let value = self.eval(frame, names);
+        let labels = match &value {
+            Val::Unknown => return,
+            Val::Str(path) => match self.read_labels(frame, path) {
+                Ok(text) => text.lines().map(str::to_string).collect(),
+                Err(message) => {
+                    let diagnostic = Diagnostic::error("unreadable-file", message).primary(names.span, "class names");
+                    return self.error(frame, diagnostic);
+                }
+            },
+            other => {
+                let text = |v: &Val| if let Val::Str(s) = v { Some(s.to_string()) } else { None };
+                match other.parts().and_then(|p| p.iter().map(text).collect::<Option<Vec<_>>>()) {
+                    Some(labels) => labels,
+                    None => {
+                        let message = "class names are a list of strings, or the name of a file with one a line";
+                        let diagnostic =
+                            Diagnostic::error("wrong-type", message).primary(names.span, other.type_name());
+                        return self.error(frame, diagnostic);
+                    }
+                }
+            }
+        };
+        self.graph.labels = labels;
+    }
+
+    fn read_labels(&self, frame: &Frame, path: &str) -> Result<String, String> {
+        let user = PathBuf::from(&*self.sources.get(self.program.file(frame.file).source).name);
+        let path = user.parent().unwrap_or(Path::new("")).join(path);
+        (self.options.loader)(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    }
+
+    // ---- When the graph is complete ----------------------------------------------------------
+
+    fn check_class_count(&mut self, model: &Definition) {
+        let classes = self.graph.labels.len();
+        let fits = |node: NodeId| self.graph.node(node).shape.dims().get(1) == Some(&classes);
+        if classes > 0 && !self.graph.outputs.iter().any(|o| o.aux.is_none() && fits(o.node)) {
+            let message = format!("`labels` names {classes} classes, but no output has as many channels");
+            self.report.add(Diagnostic::warning("class-count", message).primary(model.name.span, "this model"));
+        }
+    }
+
+    /// Warns of what is computed and then dropped.
+    fn unread_values(&mut self) {
+        for id in self.graph.order() {
+            let node = self.graph.node(id);
+            if !self.graph.users(id).is_empty() || self.graph.is_output(id) {
+                continue;
+            }
+            let Some(span) = node.location.as_ref().map(|l| l.span) else { continue };
+            let what = if node.op().is_some() { "value" } else { "input" };
+            let diagnostic = Diagnostic::warning("unread-value", format!("nothing reads this {what}"));
+            self.report.add(diagnostic.primary(span, "computed for nothing"));
+        }
+    }
+
+    fn useless_labels(&mut self) {
+        for (name, span) in self.labels.useless() {
+            let message = format!("the label `{name}` names no weights, and nothing reads it");
+            self.report.add(Diagnostic::warning("unused-label", message).primary(span, "never read"));
+        }
+    }
+
+    fn check_budgets(&mut self, stats: &Stats) {
+        for budget in std::mem::take(&mut self.budgets) {
+            let Budget { metric, comparison, value, span } = budget;
+            let actual = match metric.as_str() {
+                "params" => stats.totals.params,
+                "macs" => stats.totals.macs / stats.batch,
+                "activations" => stats.totals.activations / stats.batch,
+                "receptive_field" => stats.totals.receptive_field[0].max(stats.totals.receptive_field[1]),
+                _ => stats.totals.layers,
+            };
+            let Some(expected) = value.number() else {
+                let diagnostic =
+                    Diagnostic::error("wrong-type", format!("a budget is a number, not {}", value.type_name()));
+                self.report.add(diagnostic.primary(span, "this budget"));
+                continue;
+            };
+            if !holds(actual as f64, comparison, expected) {
+                let wanted = value.integer().map_or(value.to_string(), |v| grouped(v.unsigned_abs()));
+                let message = format!("expected {metric} {} {wanted}, found {}", comparison.symbol(), grouped(actual));
+                let difference = (expected - actual as f64).abs();
+                let direction = if actual as f64 > expected { "more" } else { "fewer" };
+                let note = format!("{} {direction} than stated", grouped(difference as u64));
+                // What a text states of its network holds for the parameters that it gives.
+                let diagnostic = match self.options.set.is_empty() {
+                    true => Diagnostic::error("budget", message).note(note),
+                    false => Diagnostic::warning("budget", message).note(note).note("parameters have been set"),
+                };
+                self.report.add(diagnostic.primary(span, format!("found {}", grouped(actual))));
+            }
+        }
+    }
+}
+
+fn holds(actual: f64, comparison: BinaryOp, expected: f64) -> bool {
+    match comparison {
+        BinaryOp::Eq => actual == expected,
+        BinaryOp::Ne => actual != expected,
+        BinaryOp::Lt => actual < expected,
+        BinaryOp::Le => actual <= expected,
+        BinaryOp::Gt => actual > expected,
+        _ => actual >= expected,
+    }
+}
+
+/// `1_234_567`, as the language writes large numbers.
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits are ASCII")).collect();
+    groups.join("_")
+}

@@ -1,0 +1,46 @@
+//! The diagnostics of one elaboration, each mistake once.
+//!
+//! A module is evaluated at every call, so that one mistake in its text would be found many times.
+
+use crate::diagnostic::{Diagnostic, Severity, Span};
+use std::collections::{BTreeSet, HashSet};
+
+/// No more diagnostics are kept than this.
+const MAX_DIAGNOSTICS: usize = 200;
+
+#[derive(Default)]
+pub struct Report {
+    diagnostics: Vec<Diagnostic>,
+    seen: HashSet<(&'static str, Option<Span>)>,
+    /// Words of text that could not be parsed. What has one of these names may be defined there.
+    pub lost_words: BTreeSet<String>,
+}
+
+impl Report {
+    /// Adds a diagnostic unless one of its kind points at the same cause.
+    pub fn add(&mut self, diagnostic: Diagnostic) {
+        let cause = diagnostic.labels.iter().find(|l| l.primary).map(|l| l.span);
+        if self.diagnostics.len() < MAX_DIAGNOSTICS && self.seen.insert((diagnostic.code, cause)) {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// A value turned out unknown. Somebody has said why; where nobody has, this does, so that no
+    /// unknown value ever ends in a graph without an error.
+    pub fn unknown(&mut self, span: Span) {
+        if !self.has_errors() {
+            self.add(Diagnostic::error("unknown-value", "this cannot be evaluated").primary(span, "no value"));
+        }
+    }
+
+    /// All diagnostics: errors in the order of the text, then warnings.
+    pub fn finish(mut self) -> Vec<Diagnostic> {
+        let place = |d: &Diagnostic| d.labels.iter().find(|l| l.primary).map(|l| (l.span.source, l.span.start));
+        self.diagnostics.sort_by_key(|d| (d.severity, place(d)));
+        self.diagnostics
+    }
+}
