@@ -18,6 +18,9 @@
 //! implies both. Without any, the crate opens and runs compiled models and depends on little.
 
 pub mod artifact;
+#[cfg(feature = "images")]
+pub mod image;
+pub mod npy;
 pub mod preprocess;
 pub mod runtime;
 pub mod tensor;

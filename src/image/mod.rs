@@ -1,0 +1,240 @@
+//! Picture files → the input of a network, as a spec's `preprocess` says.
+//!
+//! ```text
+//! file ─read─▶ Picture ─resize─▶ ─crop─▶ ─levels to numbers─▶ f32, planar (channel, row, column)
+//! ```
+//!
+//! The conventions are those of Pillow and torchvision, since the weights were made with them.
+
+mod resize;
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use crate::preprocess::{Color, Preprocess, Resize};
+
+/// Largest width or height that is read.
+const MAX_SIDE: u32 = 1 << 15;
+/// Memory that decoding a file may take.
+const MAX_MEMORY: u64 = 1 << 30;
+
+/// A picture of 8-bit levels; channels (1 or 3) are innermost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    pub levels: Vec<u8>,
+}
+
+/// A picture that cannot become an input.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("{}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("{}: this is no PNG, JPEG or WebP image", path.display())]
+    Format { path: PathBuf },
+    #[error("{}: the image cannot be decoded: {message}", path.display())]
+    Decode { path: PathBuf, message: String },
+    #[error("preprocessing gives {found} images, the network takes {expected} (channels, height, width)")]
+    Size { expected: String, found: String },
+    #[error("preprocess has {found} values of {what} for {channels} channels")]
+    Channels { what: &'static str, found: usize, channels: usize },
+}
+
+/// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents.
+///
+/// # Errors
+/// Where the file is none of these or damaged, or is larger than 32768 pixels on a side.
+pub fn read(path: &Path) -> Result<Picture, ImageError> {
+    let io_error = |cause| ImageError::Io { path: path.into(), cause };
+    let file = BufReader::new(File::open(path).map_err(io_error)?);
+    let mut reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
+    if !reader.format().is_some_and(|f| f.reading_enabled()) {
+        return Err(ImageError::Format { path: path.into() });
+    }
+    let mut limits = ::image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+    let decoded = reader.decode().map_err(|e| ImageError::Decode { path: path.into(), message: e.to_string() })?;
+    Ok(Picture::new(decoded))
+}
+
+/// The network's input `[channels, height, width]` made of one picture.
+///
+/// # Errors
+/// Where the steps do not end in that size.
+pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+    let [_, height, width] = shape;
+    let mut picture = resized(picture, preprocess, shape);
+    if let Some([crop_height, crop_width]) = preprocess.center_crop {
+        picture = picture.center_crop(crop_width, crop_height);
+    }
+    if (picture.width, picture.height) != (width, height) {
+        return Err(wrong_size(&picture, shape));
+    }
+    numbers(&picture, preprocess, shape)
+}
+
+/// Ten inputs of one picture, for averaging (Krizhevsky et al. 2012, section 4.1): the four
+/// corners and the centre, then the mirror images of these.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+    let [_, height, width] = shape;
+    let picture = resized(picture, preprocess, shape);
+    let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
+        return Err(wrong_size(&picture, shape));
+    };
+    let mut inputs = vec![];
+    for picture in [picture.clone(), picture.mirrored()] {
+        for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom)] {
+            inputs.extend(numbers(&picture.crop(x, y, width, height), preprocess, shape)?);
+        }
+        inputs.extend(numbers(&picture.center_crop(width, height), preprocess, shape)?);
+    }
+    Ok(inputs)
+}
+
+/// What is done to a picture where the spec does not say it: the input's size, values from 0 to 1.
+pub fn default_preprocess([channels, height, width]: [usize; 3]) -> Preprocess {
+    Preprocess {
+        resize: Some(Resize::Exact([height, width])),
+        scale: Some(1.0 / 255.0),
+        color: if channels == 1 { Color::Gray } else { Color::Rgb },
+        ..Preprocess::default()
+    }
+}
+
+/// In the network's number of channels, and resized. A spec that neither resizes nor crops
+/// means pictures of the input's size, and gets them.
+fn resized(picture: &Picture, preprocess: &Preprocess, [channels, height, width]: [usize; 3]) -> Picture {
+    let picture = if channels == 1 { picture.gray() } else { picture.rgb() };
+    let size = match preprocess.resize {
+        Some(Resize::Exact([height, width])) => (width, height),
+        Some(Resize::ShorterSide(side)) => shorter_side(&picture, side),
+        None if preprocess.center_crop.is_none() => (width, height),
+        None => return picture,
+    };
+    resize::bilinear(&picture, size.0, size.1)
+}
+
+/// As torchvision: the longer side is rounded down.
+fn shorter_side(picture: &Picture, side: usize) -> (usize, usize) {
+    let (width, height) = (picture.width, picture.height);
+    if width <= height { (side, (side * height / width).max(1)) } else { ((side * width / height).max(1), side) }
+}
+
+fn numbers(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+    let channels = shape[0];
+    if picture.channels != channels {
+        return Err(wrong_size(picture, shape));
+    }
+    let per_channel = |what, values: &[f32], absent: f32| match values.len() {
+        0 => Ok(vec![absent; channels]),
+        1 => Ok(vec![values[0]; channels]),
+        n if n == channels => Ok(values.to_vec()),
+        found => Err(ImageError::Channels { what, found, channels }),
+    };
+    let mean = per_channel("mean", &preprocess.mean, 0.0)?;
+    let std = per_channel("std", &preprocess.std, 1.0)?;
+    let scale = preprocess.scale.unwrap_or(1.0);
+    let mut values = Vec::with_capacity(picture.levels.len());
+    for channel in 0..channels {
+        let from = if preprocess.color == Color::Bgr { channels - 1 - channel } else { channel };
+        let levels = picture.levels.iter().skip(from).step_by(channels);
+        let level = |&l: &u8| f32::from(if preprocess.invert { 255 - l } else { l });
+        values.extend(levels.map(|l| (level(l) * scale - mean[channel]) / std[channel]));
+    }
+    Ok(values)
+}
+
+fn wrong_size(picture: &Picture, [channels, height, width]: [usize; 3]) -> ImageError {
+    ImageError::Size {
+        expected: format!("{channels}×{height}×{width}"),
+        found: format!("{}×{}×{}", picture.channels, picture.height, picture.width),
+    }
+}
+
+impl Picture {
+    /// Transparency is dropped, as Pillow drops it.
+    fn new(decoded: ::image::DynamicImage) -> Self {
+        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+        let (channels, levels) = match decoded.color().channel_count() {
+            1 | 2 => (1, decoded.into_luma8().into_raw()),
+            _ => (3, decoded.into_rgb8().into_raw()),
+        };
+        Self { width, height, channels, levels }
+    }
+
+    /// Luminance by ITU-R 601, in Pillow's 16-bit arithmetic.
+    fn gray(&self) -> Picture {
+        if self.channels == 1 {
+            return self.clone();
+        }
+        let luminance = |p: &[u8]| {
+            let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+            ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
+        };
+        Picture { channels: 1, levels: self.levels.chunks_exact(3).map(luminance).collect(), ..*self }
+    }
+
+    fn rgb(&self) -> Picture {
+        if self.channels == 3 {
+            return self.clone();
+        }
+        Picture { channels: 3, levels: self.levels.iter().flat_map(|&l| [l; 3]).collect(), ..*self }
+    }
+
+    /// The part from column `x` and row `y` on.
+    fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Picture {
+        let row = |y: usize| &self.levels[(y * self.width + x) * self.channels..][..width * self.channels];
+        Picture { width, height, channels: self.channels, levels: (y..y + height).flat_map(row).copied().collect() }
+    }
+
+    /// The central part; where it is larger than the picture, with a black border.
+    fn center_crop(&self, width: usize, height: usize) -> Picture {
+        if self.width < width || self.height < height {
+            let (wide, high) = (self.width.max(width), self.height.max(height));
+            return self.framed(wide, high).center_crop(width, height);
+        }
+        let centered = |room: usize| {
+            // Half rounds to even, as Python rounds.
+            let half = room / 2;
+            if room % 4 == 3 { half + 1 } else { half }
+        };
+        self.crop(centered(self.width - width), centered(self.height - height), width, height)
+    }
+
+    fn framed(&self, width: usize, height: usize) -> Picture {
+        let (left, top) = ((width - self.width) / 2, (height - self.height) / 2);
+        let mut levels = vec![0; width * height * self.channels];
+        let rows = self.levels.chunks_exact(self.width * self.channels);
+        for (y, row) in rows.enumerate() {
+            levels[((top + y) * width + left) * self.channels..][..row.len()].copy_from_slice(row);
+        }
+        Picture { width, height, channels: self.channels, levels }
+    }
+
+    fn mirrored(&self) -> Picture {
+        let row = |row: &[u8]| row.chunks_exact(self.channels).rev().flatten().copied().collect::<Vec<u8>>();
+        Picture { levels: self.levels.chunks_exact(self.width * self.channels).flat_map(row).collect(), ..*self }
+    }
+
+    fn transposed(&self) -> Picture {
+        let mut levels = Vec::with_capacity(self.levels.len());
+        for x in 0..self.width {
+            for y in 0..self.height {
+                levels.extend_from_slice(&self.levels[(y * self.width + x) * self.channels..][..self.channels]);
+            }
+        }
+        Picture { width: self.height, height: self.width, channels: self.channels, levels }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! NumPy's `.npy` arrays: how tensors come in and go out without any preprocessing.
+//!
+//! Reads row-major little-endian f32, f64 and u8, all to f32; writes f32.
+//! Format: NumPy Enhancement Proposal 1, versions 1 to 3.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::tensor::{Shape, Tensor};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// A header is a line of text; this is more than NumPy ever writes.
+const MAX_HEADER: usize = 1 << 16;
+const MAX_RANK: usize = 32;
+
+/// An array that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct NpyError {
+    pub path: PathBuf,
+    pub cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("this is no .npy file")]
+    NotNpy,
+    #[error("this is an .npz archive; save one array with numpy.save")]
+    Npz,
+    #[error("the header is damaged: {0}")]
+    Header(&'static str),
+    #[error("elements of type {0} are not supported; save float32, float64 or uint8")]
+    Type(String),
+    #[error("the array is in Fortran order; save numpy.ascontiguousarray(x)")]
+    FortranOrder,
+    #[error("the shape {0} has too many elements")]
+    TooLarge(String),
+    #[error("{expected} bytes of data are due for the shape {shape}, the file has {found}")]
+    Length { shape: String, expected: u64, found: u64 },
+}
+
+/// Reads an array. Its length is compared with the file's before memory is taken.
+///
+/// # Errors
+/// Where the file is no undamaged array of a supported type.
+pub fn read(path: &Path) -> Result<Tensor, NpyError> {
+    let read = || {
+        let file = File::open(path)?;
+        let status = file.metadata()?;
+        if status.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
+        read_from(BufReader::new(file), status.is_file().then(|| status.len()))
+    };
+    read().map_err(|cause| NpyError { path: path.into(), cause })
+}
+
+/// Reads an array from a stream; `length` is that of the whole stream, where it is known.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(mut from: impl Read, length: Option<u64>) -> Result<Tensor, Cause> {
+    let header = Header::read(&mut from)?;
+    let (expected, elements) = header.bytes()?;
+    let mismatch = |found| Cause::Length { shape: header.shape_text(), expected, found };
+    if let Some(found) = length.map(|l| l.saturating_sub(header.size as u64)).filter(|&f| f != expected) {
+        return Err(mismatch(found));
+    }
+    let mut data = Vec::new();
+    // A stream must first send what it promises; a file has it.
+    let reserved = if length.is_some() { elements } else { elements.min(1 << 20) };
+    data.try_reserve_exact(reserved).map_err(|_| Cause::TooLarge(header.shape_text()))?;
+    let mut buffer = vec![0u8; header.item.size() << 14];
+    while data.len() < elements {
+        let part = &mut buffer[..header.item.size() * (elements - data.len()).min(1 << 14)];
+        from.read_exact(part).map_err(|_| mismatch((data.len() * header.item.size()) as u64))?;
+        header.item.decode(part, &mut data);
+    }
+    Ok(Tensor::new(Shape::new(header.shape), data))
+}
+
+/// Writes an array of f32, row-major.
+///
+/// # Errors
+/// As for any writing.
+pub fn write(mut to: impl Write, tensor: &Tensor) -> io::Result<()> {
+    let dims: String = tensor.shape().dims().iter().map(|d| format!("{d}, ")).collect();
+    let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end_matches(' '));
+    // Magic, version and length take ten bytes; the data begins at a multiple of 64.
+    let size = (10 + dict.len() + 1).next_multiple_of(64) - 10;
+    to.write_all(MAGIC)?;
+    to.write_all(&[1, 0])?;
+    to.write_all(&(size as u16).to_le_bytes())?;
+    to.write_all(format!("{dict:width$}\n", width = size - 1).as_bytes())?;
+    for chunk in tensor.data().chunks(1 << 14) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+        to.write_all(&bytes)?;
+    }
+    to.flush()
+}
+
+#[derive(Clone, Copy)]
+enum Item {
+    F32,
+    F64,
+    U8,
+}
+
+impl Item {
+    fn size(self) -> usize {
+        match self {
+            Item::F32 => 4,
+            Item::F64 => 8,
+            Item::U8 => 1,
+        }
+    }
+
+    fn decode(self, bytes: &[u8], to: &mut Vec<f32>) {
+        match self {
+            Item::F32 => to.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            Item::F64 => to.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
+            Item::U8 => to.extend(bytes.iter().map(|&b| b as f32)),
+        }
+    }
+}
+
+struct Header {
+    item: Item,
+    shape: Vec<usize>,
+    /// Bytes before the data.
+    size: usize,
+}
+
+impl Header {
+    fn read(from: &mut impl Read) -> Result<Self, Cause> {
+        let mut start = [0u8; 8];
+        let got = read_up_to(from, &mut start)?;
+        if start.starts_with(b"PK\x03\x04") {
+            return Err(Cause::Npz);
+        }
+        if got < 8 || !start.starts_with(MAGIC) {
+            return Err(Cause::NotNpy);
+        }
+        let wide = match start[6] {
+            1 => false,
+            2 | 3 => true,
+            _ => return Err(Cause::Header("its version is unknown")),
+        };
+        let cut = |_| Cause::Header("it is cut");
+        let mut length = [0u8; 4];
+        from.read_exact(&mut length[..if wide { 4 } else { 2 }]).map_err(cut)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_HEADER {
+            return Err(Cause::Header("it is too long"));
+        }
+        let mut text = vec![0u8; length];
+        from.read_exact(&mut text).map_err(cut)?;
+        let text = String::from_utf8(text).map_err(|_| Cause::Header("it is no text"))?;
+        Self::parse(&text, 8 + if wide { 4 } else { 2 } + length)
+    }
+
+    fn parse(text: &str, size: usize) -> Result<Self, Cause> {
+        let item = match field(text, "'descr'").ok_or(Cause::Header("it states no type"))? {
+            value if value.starts_with("'<f4'") => Item::F32,
+            value if value.starts_with("'<f8'") => Item::F64,
+            value if value.starts_with("'|u1'") => Item::U8,
+            value => {
+                let end = value.find(", '").unwrap_or(value.len().min(40));
+                return Err(Cause::Type(value.get(..end).unwrap_or(value).to_string()));
+            }
+        };
+        match field(text, "'fortran_order'") {
+            Some(value) if value.starts_with("False") => {}
+            // One axis or none has no order.
+            Some(value) if value.starts_with("True") && parse_shape(text)?.len() < 2 => {}
+            Some(value) if value.starts_with("True") => return Err(Cause::FortranOrder),
+            _ => return Err(Cause::Header("it states no order")),
+        }
+        Ok(Self { item, shape: parse_shape(text)?, size })
+    }
+
+    /// The data's bytes and elements.
+    fn bytes(&self) -> Result<(u64, usize), Cause> {
+        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let bytes = elements.and_then(|e| e.checked_mul(self.item.size())).filter(|&b| b < isize::MAX as usize);
+        match (bytes, elements) {
+            (Some(bytes), Some(elements)) => Ok((bytes as u64, elements)),
+            _ => Err(Cause::TooLarge(self.shape_text())),
+        }
+    }
+
+    fn shape_text(&self) -> String {
+        Shape::new(self.shape.clone()).to_string().trim_start_matches("f32").to_string()
+    }
+}
+
+fn read_up_to(from: &mut impl Read, to: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < to.len() {
+        match from.read(&mut to[got..])? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(got)
+}
+
+/// What follows `key:` in a Python dictionary.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    Some(text[text.find(key)? + key.len()..].trim_start().strip_prefix(':')?.trim_start())
+}
+
+fn parse_shape(text: &str) -> Result<Vec<usize>, Cause> {
+    let inner = field(text, "'shape'").and_then(|v| v.strip_prefix('(')).and_then(|v| v.split(')').next());
+    let inner = inner.ok_or(Cause::Header("it states no shape"))?;
+    let dims = inner.split(',').map(str::trim).filter(|d| !d.is_empty());
+    let dims: Result<Vec<usize>, _> = dims.map(|d| d.trim_end_matches('L').parse()).collect();
+    dims.ok().filter(|d| d.len() <= MAX_RANK).ok_or(Cause::Header("its shape makes no sense"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(dict: &str, data: &[u8]) -> Vec<u8> {
+        [MAGIC, &[1, 0], &(dict.len() as u16).to_le_bytes(), dict.as_bytes(), data].concat()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Tensor, Cause> {
+        read_from(bytes, Some(bytes.len() as u64))
+    }
+
+    #[test]
+    fn arrays_round_trip() {
+        for shape in [vec![], vec![3], vec![2, 3], vec![1, 2, 5, 4]] {
+            let elements: usize = shape.iter().product();
+            let tensor = Tensor::new(Shape::new(shape), (0..elements).map(|i| i as f32 - 0.5).collect());
+            let mut bytes = vec![];
+            write(&mut bytes, &tensor).unwrap();
+            assert_eq!((bytes.len() - 4 * elements) % 64, 0);
+            assert_eq!(parse(&bytes).unwrap(), tensor);
+            assert_eq!(read_from(&bytes[..], None).unwrap(), tensor);
+        }
+    }
+
+    #[test]
+    fn other_types_become_f32() {
+        let dict = |descr: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}");
+        assert_eq!(parse(&array(&dict("|u1"), &[0, 255])).unwrap().data(), [0.0, 255.0]);
+        let doubles: Vec<u8> = [0.5f64, -1e9].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(parse(&array(&dict("<f8"), &doubles)).unwrap().data(), [0.5, -1e9]);
+    }
+
+    #[test]
+    fn what_numpy_writes_is_read() {
+        // numpy.save of numpy.float32([[1, 2], [3, 4]]), NumPy 2.
+        let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }";
+        let header = format!("{text:117}\n");
+        let data: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(parse(&array(&header, &data)).unwrap(), Tensor::new([2, 2], vec![1., 2., 3., 4.]));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let good = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+        let with = |from: &str, to: &str| array(&good.replace(from, to), &[0; 24]);
+        let cases = [
+            b"".to_vec(),
+            b"\x93NUM".to_vec(),
+            b"PK\x03\x04aaaa".to_vec(),
+            array(good, &[0; 23]),
+            array(good, &[0; 25]),
+            with("<f4", "<i8"),
+            with("'<f4'", "[('a', '<f4')]"),
+            with("False", "True"),
+            with("(2, 3)", "(99999999999999, 99999999999)"),
+            with("(2, 3)", "(-2, 3)"),
+            with("(2, 3)", "3"),
+            with("'shape'", "'form'"),
+            b"\x93NUMPY\x09\0\0\0".to_vec(),
+            b"\x93NUMPY\x02\0\xff\xff\xff\xff".to_vec(),
+            array(good, &[])[..40].to_vec(),
+        ];
+        let messages: Vec<String> = cases.iter().map(|c| parse(c).unwrap_err().to_string()).collect();
+        insta::assert_snapshot!(messages.join("\n"));
+        let endless = with("(2, 3)", "(4000000000, 4000000000)");
+        assert!(matches!(read_from(&endless[..], None), Err(Cause::TooLarge(_))));
+    }
+}
