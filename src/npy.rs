@@ -32,7 +32,7 @@ pub enum Cause {
     Npz,
     #[error("the header is damaged: {0}")]
     Header(&'static str),
-    #[error("elements of type {0} are not supported; save float32, float64 or uint8")]
+    #[error("elements of type `{0}` are not supported; save float32, float64 or uint8")]
     Type(String),
     #[error("the array is in Fortran order; save numpy.ascontiguousarray(x)")]
     FortranOrder,
@@ -64,7 +64,8 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
 /// As [`read`].
 pub fn read_from(mut from: impl Read, length: Option<u64>) -> Result<Tensor, Cause> {
     let header = Header::read(&mut from)?;
-    let (expected, elements) = header.bytes()?;
+    let item = header.item()?;
+    let (expected, elements) = header.bytes(item.size())?;
     let mismatch = |found| Cause::Length { shape: header.shape_text(), expected, found };
     if let Some(found) = length.map(|l| l.saturating_sub(header.size as u64)).filter(|&f| f != expected) {
         return Err(mismatch(found));
@@ -73,11 +74,11 @@ pub fn read_from(mut from: impl Read, length: Option<u64>) -> Result<Tensor, Cau
     // A stream must first send what it promises; a file has it.
     let reserved = if length.is_some() { elements } else { elements.min(1 << 20) };
     data.try_reserve_exact(reserved).map_err(|_| Cause::TooLarge(header.shape_text()))?;
-    let mut buffer = vec![0u8; header.item.size() << 14];
+    let mut buffer = vec![0u8; item.size() << 14];
     while data.len() < elements {
-        let part = &mut buffer[..header.item.size() * (elements - data.len()).min(1 << 14)];
-        from.read_exact(part).map_err(|_| mismatch((data.len() * header.item.size()) as u64))?;
-        header.item.decode(part, &mut data);
+        let part = &mut buffer[..item.size() * (elements - data.len()).min(1 << 14)];
+        from.read_exact(part).map_err(|_| mismatch((data.len() * item.size()) as u64))?;
+        item.decode(part, &mut data);
     }
     Ok(Tensor::new(Shape::new(header.shape), data))
 }
@@ -127,15 +128,21 @@ impl Item {
     }
 }
 
-struct Header {
-    item: Item,
-    shape: Vec<usize>,
+/// What stands before an array's data.
+pub(crate) struct Header {
+    /// The type of an element, as in `<f4`; of a record, Python's text for it.
+    pub descr: String,
+    /// The first axis varies fastest, and there are two or more.
+    pub fortran_order: bool,
+    pub shape: Vec<usize>,
     /// Bytes before the data.
-    size: usize,
+    pub size: usize,
 }
 
 impl Header {
-    fn read(from: &mut impl Read) -> Result<Self, Cause> {
+    /// # Errors
+    /// Where the stream does not begin with an undamaged header.
+    pub fn read(from: &mut impl Read) -> Result<Self, Cause> {
         let mut start = [0u8; 8];
         let got = read_up_to(from, &mut start)?;
         if start.starts_with(b"PK\x03\x04") {
@@ -163,29 +170,34 @@ impl Header {
     }
 
     fn parse(text: &str, size: usize) -> Result<Self, Cause> {
-        let item = match field(text, "'descr'").ok_or(Cause::Header("it states no type"))? {
-            value if value.starts_with("'<f4'") => Item::F32,
-            value if value.starts_with("'<f8'") => Item::F64,
-            value if value.starts_with("'|u1'") => Item::U8,
-            value => {
-                let end = value.find(", '").unwrap_or(value.len().min(40));
-                return Err(Cause::Type(value.get(..end).unwrap_or(value).to_string()));
-            }
-        };
-        match field(text, "'fortran_order'") {
-            Some(value) if value.starts_with("False") => {}
+        let value = field(text, "'descr'").ok_or(Cause::Header("it states no type"))?;
+        let end = value.find(", '").unwrap_or(value.len().min(40));
+        let descr = value.get(..end).unwrap_or(value).trim_start_matches('\'').trim_end_matches('\'').to_string();
+        let shape = parse_shape(text)?;
+        let fortran_order = match field(text, "'fortran_order'") {
+            Some(value) if value.starts_with("False") => false,
             // One axis or none has no order.
-            Some(value) if value.starts_with("True") && parse_shape(text)?.len() < 2 => {}
-            Some(value) if value.starts_with("True") => return Err(Cause::FortranOrder),
+            Some(value) if value.starts_with("True") => shape.len() > 1,
             _ => return Err(Cause::Header("it states no order")),
-        }
-        Ok(Self { item, shape: parse_shape(text)?, size })
+        };
+        Ok(Self { descr, fortran_order, shape, size })
+    }
+
+    /// How to read the elements, where this module does.
+    fn item(&self) -> Result<Item, Cause> {
+        let item = match self.descr.as_str() {
+            "<f4" => Item::F32,
+            "<f8" => Item::F64,
+            "|u1" => Item::U8,
+            other => return Err(Cause::Type(other.into())),
+        };
+        if self.fortran_order { Err(Cause::FortranOrder) } else { Ok(item) }
     }
 
     /// The data's bytes and elements.
-    fn bytes(&self) -> Result<(u64, usize), Cause> {
+    fn bytes(&self, item_size: usize) -> Result<(u64, usize), Cause> {
         let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let bytes = elements.and_then(|e| e.checked_mul(self.item.size())).filter(|&b| b < isize::MAX as usize);
+        let bytes = elements.and_then(|e| e.checked_mul(item_size)).filter(|&b| b < isize::MAX as usize);
         match (bytes, elements) {
             (Some(bytes), Some(elements)) => Ok((bytes as u64, elements)),
             _ => Err(Cause::TooLarge(self.shape_text())),

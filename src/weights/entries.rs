@@ -1,14 +1,15 @@
-//! Tensors as files hold them: a name, a shape, a type of number, and a part of a mapping.
+//! Tensors as files hold them: a name, a shape, a type of number, and a part of a file's bytes.
 //!
 //! Every format of weights is read to these; nothing here knows one from another.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use super::Values;
 use crate::tensor::Shape;
+
+/// Bytes that somebody holds: a mapped file, or what was unpacked from one.
+pub type Buffer = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// How a file encodes numbers, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,18 @@ pub enum Encoding {
     Bf16,
     /// A type that no network computes with here, by the file's name for it.
     Other(&'static str),
+}
+
+impl Encoding {
+    /// Bytes of one number, where netc reads it.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Encoding::F64 => Some(8),
+            Encoding::F32 => Some(4),
+            Encoding::F16 | Encoding::Bf16 => Some(2),
+            Encoding::Other(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Encoding {
@@ -39,39 +52,83 @@ pub struct Entry {
     pub name: String,
     pub shape: Shape,
     pub encoding: Encoding,
-    /// The file, and the tensor's bytes in it.
-    pub bytes: (Arc<Mmap>, Range<usize>),
+    /// Where the numbers are. Of a type that netc does not read, nobody looks.
+    pub bytes: (Buffer, Range<usize>),
+    /// Distance of neighbours along each axis, in numbers, where they do not lie row by row.
+    pub strides: Option<Vec<usize>>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dims = self.shape.dims();
+        write!(f, "{}: {}{dims:?}", self.name, self.encoding)
+    }
 }
 
 impl Entry {
-    /// The values, or `None` where they are no floating-point numbers. Those of an aligned f32
-    /// tensor stay where they are; others are converted to f32.
+    /// The values, row-major, or `None` where they are no floating-point numbers. Those of an
+    /// aligned f32 tensor stay where they are; others are converted to f32.
     pub fn values(&self) -> Option<Values> {
-        let (map, range) = &self.bytes;
-        let bytes = &map[range.clone()];
-        Some(match self.encoding {
-            Encoding::F32 if bytemuck::try_cast_slice::<u8, f32>(bytes).is_ok() => {
-                Arc::new(Mapped { map: map.clone(), range: range.clone() })
-            }
-            Encoding::F32 => Arc::new(convert(bytes, f32::from_le_bytes)),
-            Encoding::F64 => Arc::new(convert(bytes, |b| f64::from_le_bytes(b) as f32)),
-            Encoding::F16 => Arc::new(convert(bytes, |b| f16_to_f32(u16::from_le_bytes(b)))),
-            Encoding::Bf16 => Arc::new(convert(bytes, |b| f32::from_bits((u16::from_le_bytes(b) as u32) << 16))),
-            Encoding::Other(_) => return None,
-        })
+        let (buffer, range) = &self.bytes;
+        let bytes = &(**buffer).as_ref()[range.clone()];
+        if let Some(strides) = &self.strides {
+            let all = decode(self.encoding, bytes)?;
+            return Some(Arc::new(gather(&all, &self.shape, strides)));
+        }
+        if self.encoding == Encoding::F32 && bytemuck::try_cast_slice::<u8, f32>(bytes).is_ok() {
+            return Some(Arc::new(InPlace { buffer: buffer.clone(), range: range.clone() }));
+        }
+        Some(Arc::new(decode(self.encoding, bytes)?))
+    }
+
+    /// The numbers of a tensor that lies row by row need exactly these bytes.
+    pub(super) fn check_length(&self) -> Result<(), String> {
+        let (Some(size), None) = (self.encoding.size(), &self.strides) else { return Ok(()) };
+        let needed = self.shape.checked_elements().and_then(|n| n.checked_mul(size));
+        match needed == Some(self.bytes.1.len()) {
+            true => Ok(()),
+            false => Err(format!("{self:?} has {} bytes of data", self.bytes.1.len())),
+        }
     }
 }
 
-/// Aligned f32 in a mapped file.
-struct Mapped {
-    map: Arc<Mmap>,
+/// Aligned f32 where the file has them.
+struct InPlace {
+    buffer: Buffer,
     range: Range<usize>,
 }
 
-impl AsRef<[f32]> for Mapped {
+impl AsRef<[f32]> for InPlace {
     fn as_ref(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.map[self.range.clone()])
+        bytemuck::cast_slice(&(*self.buffer).as_ref()[self.range.clone()])
     }
+}
+
+fn decode(encoding: Encoding, bytes: &[u8]) -> Option<Vec<f32>> {
+    Some(match encoding {
+        Encoding::F32 => convert(bytes, f32::from_le_bytes),
+        Encoding::F64 => convert(bytes, |b| f64::from_le_bytes(b) as f32),
+        Encoding::F16 => convert(bytes, |b| f16_to_f32(u16::from_le_bytes(b))),
+        Encoding::Bf16 => convert(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        Encoding::Other(_) => return None,
+    })
+}
+
+/// The elements at every index of `shape`, row-major.
+fn gather(values: &[f32], shape: &Shape, strides: &[usize]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(shape.elements());
+    let mut index = vec![0; shape.rank()];
+    for _ in 0..shape.elements() {
+        out.push(values[index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>()]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    out
 }
 
 fn convert<const N: usize>(bytes: &[u8], decode: impl Fn([u8; N]) -> f32) -> Vec<f32> {
@@ -94,6 +151,22 @@ pub fn f16_to_f32(half: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strided_numbers_are_put_in_order() {
+        let numbers: Vec<u8> = (0..6u8).flat_map(|v| f32::from(v).to_le_bytes()).collect();
+        let entry = |shape: &[usize], strides: &[usize]| Entry {
+            name: "w".into(),
+            shape: Shape::new(shape),
+            encoding: Encoding::F32,
+            bytes: (Arc::new(numbers.clone()), 0..24),
+            strides: Some(strides.to_vec()),
+        };
+        let values = |shape, strides| (*entry(shape, strides).values().unwrap()).as_ref().to_vec();
+        assert_eq!(values(&[3, 2], &[1, 3]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0], "a transposed matrix");
+        assert_eq!(values(&[2, 2], &[0, 5]), [0.0, 5.0, 0.0, 5.0], "an expanded row");
+        assert_eq!(values(&[], &[]), [0.0]);
+    }
 
     #[test]
     fn halves_are_what_ieee_754_says() {

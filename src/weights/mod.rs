@@ -4,14 +4,24 @@
 //! of a seeded initialisation are generated on demand and again, so that a large network costs no
 //! memory until its weights are packed. This folder knows no op and no graph.
 
+mod archive;
 pub mod entries;
+pub mod file;
 pub mod load;
+mod npz;
+mod pickle;
+mod pth;
+pub mod rename;
 pub mod safetensors;
 mod seeded;
+mod sharded;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use file::{FileError, Format, WeightFile, open};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;

@@ -1,0 +1,67 @@
+//! ZIP archives as PyTorch and NumPy write them: members that are mostly stored, so that their bytes
+//! need no copy.
+
+use std::io::{Cursor, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::entries::Buffer;
+
+/// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).
+const MOST_INFLATION: u64 = 1032;
+
+pub struct Archive {
+    file: Buffer,
+    zip: ZipArchive<Cursor<Shared>>,
+    names: Vec<String>,
+    /// Bytes unpacked so far. Members may overlap in a hostile file, so their sum counts.
+    unpacked: u64,
+}
+
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl Archive {
+    pub fn open(file: &Buffer) -> Result<Self, String> {
+        let zip = ZipArchive::new(Cursor::new(Shared(file.clone())));
+        let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
+        let zip = zip.map_err(damaged)?;
+        let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
+        Ok(Self { file: file.clone(), zip, names, unpacked: 0 })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// A member's bytes: in place where they are stored, else unpacked.
+    pub fn member(&mut self, name: &str) -> Result<(Buffer, Range<usize>), String> {
+        let damaged = |e: &dyn std::fmt::Display| format!("member {name} of the archive cannot be read: {e}");
+        let mut member = self.zip.by_name(name).map_err(|e| damaged(&e))?;
+        let (size, packed) = (member.size(), member.compressed_size());
+        if member.compression() == CompressionMethod::Stored {
+            let start = member.data_start().ok_or_else(|| damaged(&"it has no place"))? as usize;
+            let end = start.checked_add(size as usize).filter(|&end| end <= (*self.file).as_ref().len());
+            return end.map(|end| (self.file.clone(), start..end)).ok_or_else(|| damaged(&"the file is cut"));
+        }
+        self.unpacked = self.unpacked.saturating_add(size);
+        let most = |packed: u64| packed.saturating_mul(MOST_INFLATION);
+        if size > most(packed) || self.unpacked > most((*self.file).as_ref().len() as u64) {
+            return Err(damaged(&"its size cannot be true"));
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size as usize).map_err(|e| damaged(&e))?;
+        (&mut member).take(size + 1).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
+        match bytes.len() as u64 == size {
+            true => Ok((Arc::new(bytes), 0..size as usize)),
+            false => Err(damaged(&"its size is another one than stated")),
+        }
+    }
+}

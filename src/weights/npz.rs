@@ -1,0 +1,50 @@
+//! NumPy archives: a ZIP archive with an `.npy` member for each array.
+
+use super::archive::Archive;
+use super::entries::{Encoding, Entry};
+use crate::npy::Header;
+use crate::ops::MAX_ELEMENTS;
+use crate::tensor::Shape;
+
+pub(super) fn parse(archive: &mut Archive) -> Result<Vec<Entry>, String> {
+    let names: Vec<String> = archive.names().filter(|n| n.ends_with(".npy")).map(String::from).collect();
+    if names.is_empty() {
+        return Err("the archive holds neither a PyTorch checkpoint nor NumPy arrays".into());
+    }
+    names.iter().map(|name| entry(archive, name)).collect()
+}
+
+fn entry(archive: &mut Archive, member: &str) -> Result<Entry, String> {
+    let name = member.strip_suffix(".npy").expect("filtered by it").to_string();
+    let (buffer, range) = archive.member(member)?;
+    let header = Header::read(&mut &(*buffer).as_ref()[range.clone()]).map_err(|e| format!("{name}: {e}"))?;
+    let shape = Shape::new(header.shape);
+    if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) {
+        return Err(format!("{name}: the shape {shape} has too many elements"));
+    }
+    let encoding = encoding(&header.descr);
+    let bytes = range.start + header.size..range.end;
+    let row_by_row = Entry { name, shape, encoding, bytes: (buffer, bytes), strides: None };
+    row_by_row.check_length()?;
+    let strides = header.fortran_order.then(|| column_major(row_by_row.shape.dims()));
+    Ok(Entry { strides, ..row_by_row })
+}
+
+fn column_major(dims: &[usize]) -> Vec<usize> {
+    dims.iter().scan(1, |stride, dim| Some(std::mem::replace(stride, *stride * dim))).collect()
+}
+
+fn encoding(descr: &str) -> Encoding {
+    match descr {
+        "<f4" => Encoding::F32,
+        "<f8" => Encoding::F64,
+        "<f2" => Encoding::F16,
+        "<i8" => Encoding::Other("i64"),
+        "<i4" => Encoding::Other("i32"),
+        "|u1" => Encoding::Other("u8"),
+        "|b1" => Encoding::Other("bool"),
+        "|O" => Encoding::Other("Python object"),
+        _ if descr.starts_with('>') => Encoding::Other("big-endian number"),
+        _ => Encoding::Other("a type that netc does not know"),
+    }
+}

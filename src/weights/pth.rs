@@ -1,0 +1,358 @@
+//! PyTorch checkpoints: `torch.save` of a state dict, or of a dictionary that holds one.
+//!
+//! Since PyTorch 1.6 a checkpoint is a ZIP archive with a pickle that describes tensors
+//! (`data.pkl`) and a member per storage (`data/0`, `data/1`, …). Before, it was a few pickles and
+//! then the storages, one after the other. A tensor is a view of a storage: offset, sizes, strides;
+//! several may share one. Nothing of a pickle is ever run; see [`super::pickle`].
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use super::archive::Archive;
+use super::entries::{Buffer, Encoding, Entry};
+use super::pickle::{Global, Id, Object, Pickle};
+use crate::ops::MAX_ELEMENTS;
+use crate::tensor::Shape;
+
+/// A pickle that describes tensors is small beside them.
+const MAX_PICKLE: usize = 64 << 20;
+/// Dictionaries within dictionaries.
+const MAX_DEPTH: usize = 16;
+/// Tensors of one checkpoint.
+const MAX_TENSORS: usize = 1 << 18;
+/// Containers visited on the way to them: what one container holds twice is visited twice.
+const MAX_VISITS: usize = 1 << 18;
+const MAX_NAME: usize = 4096;
+/// A view may repeat its storage (stride 0); beyond this size it may not be larger.
+const MAX_EXPANDED: usize = 1 << 24;
+const MAX_RANK: usize = 16;
+/// What the first pickle of the old format holds: 0x1950a86a20f9469cfc6c.
+const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// Under which names training programs put the state dict, best first.
+const WRAPPERS: [&str; 12] = [
+    "state_dict", "model_state_dict", "params_ema", "model_ema", "ema", "model", "params", "net", "network", "weights",
+    "module", "generator",
+];
+/// What wrappers of modules put before every name.
+const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The member that describes the tensors, where the archive is a checkpoint.
+pub(super) fn describing_member(archive: &Archive) -> Option<String> {
+    archive.names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from)
+}
+
+pub(super) fn parse_archive(archive: &mut Archive, described_by: &str) -> Result<Vec<Entry>, String> {
+    let folder = described_by.strip_suffix("data.pkl").expect("found by that name").to_string();
+    let order = archive.names().find(|n| *n == format!("{folder}byteorder")).map(String::from);
+    if let Some(order) = order {
+        let (buffer, range) = archive.member(&order)?;
+        if (*buffer).as_ref()[range] != *b"little" {
+            return Err("the checkpoint's numbers are big-endian".into());
+        }
+    }
+    let (buffer, range) = archive.member(described_by)?;
+    let pickle = read_pickle(&(*buffer).as_ref()[range])?;
+    let mut members: HashMap<String, (Buffer, Range<usize>)> = HashMap::new();
+    tensors(&pickle, |key| match members.get(key) {
+        Some(found) => Ok(found.clone()),
+        None => {
+            let found = archive.member(&format!("{folder}data/{key}"))?;
+            members.insert(key.into(), found.clone());
+            Ok(found)
+        }
+    })
+}
+
+/// The format before PyTorch 1.6: pickles of a magic number, a version, the machine, the tensors
+/// and the storages' keys; then each storage, its number of elements first.
+pub(super) fn parse_legacy(file: &Buffer) -> Result<Vec<Entry>, String> {
+    let bytes = (**file).as_ref();
+    let mut at = 0;
+    let mut next = || {
+        let pickle = read_pickle(&bytes[at..])?;
+        at += pickle.length;
+        Ok::<_, String>(pickle)
+    };
+    match next()?.root() {
+        Object::Long(bytes) if *bytes == LEGACY_MAGIC => {}
+        _ => return Err("this is a pickle, but no PyTorch checkpoint".into()),
+    }
+    let _version = next()?;
+    let _machine = next()?;
+    let pickle = next()?;
+    let keys = next()?;
+    let storages = legacy_storages(bytes, at, &pickle, &keys)?;
+    tensors(&pickle, |key| {
+        let range = storages.get(key).ok_or_else(|| format!("storage {key} is missing"))?;
+        Ok((file.clone(), range.clone()))
+    })
+}
+
+fn legacy_storages(
+    bytes: &[u8],
+    mut at: usize,
+    pickle: &Pickle,
+    keys: &Pickle,
+) -> Result<HashMap<String, Range<usize>>, String> {
+    let sizes: HashMap<&str, usize> =
+        pickle.persistent_ids().filter_map(|id| Storage::of(pickle, id)).map(|s| (s.key, s.item_size)).collect();
+    let Object::List(keys_in_order) = keys.root() else { return Err("the list of storages is missing".into()) };
+    let mut storages = HashMap::new();
+    for &key in keys_in_order {
+        let Object::Str(key) = *keys.get(key) else { return Err("a storage's key is no string".into()) };
+        let cut = || format!("the file ends within storage {key}");
+        let count = bytes.get(at..at + 8).ok_or_else(cut)?;
+        let count = u64::from_le_bytes(count.try_into().expect("eight bytes"));
+        let size = sizes.get(key).ok_or_else(|| format!("storage {key} is not described"))?;
+        let length = usize::try_from(count).ok().and_then(|n| n.checked_mul(*size)).ok_or_else(cut)?;
+        let end = (at + 8).checked_add(length).filter(|&end| end <= bytes.len()).ok_or_else(cut)?;
+        storages.insert(key.to_string(), at + 8..end);
+        at = end;
+    }
+    Ok(storages)
+}
+
+fn read_pickle(bytes: &[u8]) -> Result<Pickle<'_>, String> {
+    Pickle::read(&bytes[..bytes.len().min(MAX_PICKLE)]).map_err(|e| e.to_string())
+}
+
+/// All tensors of the state dict that the pickle holds, with their bytes.
+fn tensors(
+    pickle: &Pickle,
+    mut storage: impl FnMut(&str) -> Result<(Buffer, Range<usize>), String>,
+) -> Result<Vec<Entry>, String> {
+    let mut walk = Walk { pickle, path: vec![], visits: 0, views: vec![] };
+    walk.collect(state_dict(pickle, pickle.root, 0), String::new())?;
+    let mut views = walk.views;
+    if views.is_empty() {
+        return Err("the checkpoint holds no tensors under names".into());
+    }
+    strip_prefixes(&mut views);
+    let mut names = HashSet::new();
+    if let Some((twice, _)) = views.iter().find(|(name, _)| !names.insert(name.clone())) {
+        return Err(format!("two tensors are named {twice}"));
+    }
+    views.into_iter().map(|(name, view)| view.entry(name, &mut storage)).collect()
+}
+
+/// The dictionary whose values are the tensors: `id`, or what a well-known key of it leads to.
+fn state_dict(pickle: &Pickle, id: Id, depth: usize) -> Id {
+    let Object::Dict(items) = pickle.get(id) else { return id };
+    let has_tensors = items.iter().any(|&(_, value)| matches!(pickle.get(value), Object::Call(..)));
+    if has_tensors || depth == MAX_DEPTH {
+        return id;
+    }
+    let find = |name| items.iter().find(|&&(key, _)| *pickle.get(key) == Object::Str(name)).map(|&(_, value)| value);
+    let wrapped = WRAPPERS.into_iter().filter_map(find).find(|&v| matches!(pickle.get(v), Object::Dict(_)));
+    wrapped.map_or(id, |inner| state_dict(pickle, inner, depth + 1))
+}
+
+/// Gathers the tensors of nested containers.
+struct Walk<'p, 'a> {
+    pickle: &'p Pickle<'a>,
+    /// The containers around the current one, against cycles.
+    path: Vec<Id>,
+    visits: usize,
+    views: Vec<(String, View<'a>)>,
+}
+
+impl<'a> Walk<'_, 'a> {
+    /// Tensors at and below `id`, the keys that lead to them joined by dots.
+    fn collect(&mut self, id: Id, name: String) -> Result<(), String> {
+        let object = self.pickle.get(id);
+        if let Some(view) = View::of(self.pickle, object, 0)? {
+            self.views.push((name, view));
+            return if self.views.len() <= MAX_TENSORS {
+                Ok(())
+            } else {
+                Err(format!("the checkpoint holds more than {MAX_TENSORS} tensors"))
+            };
+        }
+        let children: Vec<(String, Id)> = match object {
+            Object::Dict(items) => {
+                items.iter().filter_map(|&(k, v)| Some((key_text(self.pickle.get(k))?, v))).collect()
+            }
+            Object::List(items) | Object::Tuple(items) => {
+                items.iter().enumerate().map(|(i, &v)| (i.to_string(), v)).collect()
+            }
+            _ => return Ok(()),
+        };
+        self.visits += 1;
+        if self.path.contains(&id) || self.path.len() == MAX_DEPTH || self.visits > MAX_VISITS {
+            return Err("the checkpoint's containers nest without end".into());
+        }
+        self.path.push(id);
+        for (key, child) in children {
+            let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+            if name.len() > MAX_NAME {
+                return Err(format!("a name in the checkpoint is longer than {MAX_NAME} bytes"));
+            }
+            self.collect(child, name)?;
+        }
+        self.path.pop();
+        Ok(())
+    }
+}
+
+fn key_text(key: &Object) -> Option<String> {
+    match key {
+        Object::Str(text) => Some(text.to_string()),
+        Object::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// `DataParallel` and `torch.compile` put a prefix before every name.
+fn strip_prefixes(views: &mut [(String, View)]) {
+    while let Some(prefix) = PREFIXES.iter().find(|p| views.iter().all(|(name, _)| name.starts_with(**p))) {
+        views.iter_mut().for_each(|(name, _)| drop(name.drain(..prefix.len())));
+    }
+}
+
+/// A tensor: a part of a storage.
+struct View<'a> {
+    storage: Storage<'a>,
+    encoding: Encoding,
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+/// `('storage', torch.FloatStorage, key, device, number of elements)`
+struct Storage<'a> {
+    encoding: Encoding,
+    item_size: usize,
+    key: &'a str,
+}
+
+impl<'a> Storage<'a> {
+    fn of(pickle: &Pickle<'a>, id: Id) -> Option<Self> {
+        let Object::Tuple(parts) = pickle.get(id) else { return None };
+        let [kind, class, key, _device, _count, view @ ..] = parts.as_slice() else { return None };
+        let (Object::Str("storage"), Object::Global(class), &Object::Str(key)) =
+            (pickle.get(*kind), pickle.get(*class), pickle.get(*key))
+        else {
+            return None;
+        };
+        // Views of storages are older than anything that is still around.
+        if view.iter().any(|v| *pickle.get(*v) != Object::None) {
+            return None;
+        }
+        let (encoding, item_size) = number_type(class)?;
+        Some(Self { encoding, item_size, key })
+    }
+}
+
+/// The type of number that a storage class or a dtype stands for, and its bytes.
+fn number_type(class: &Global) -> Option<(Encoding, usize)> {
+    Some(match class.name {
+        "FloatStorage" | "float32" => (Encoding::F32, 4),
+        "DoubleStorage" | "float64" => (Encoding::F64, 8),
+        "HalfStorage" | "float16" => (Encoding::F16, 2),
+        "BFloat16Storage" | "bfloat16" => (Encoding::Bf16, 2),
+        "LongStorage" | "int64" => (Encoding::Other("i64"), 8),
+        "IntStorage" | "int32" => (Encoding::Other("i32"), 4),
+        "ShortStorage" | "int16" => (Encoding::Other("i16"), 2),
+        "CharStorage" | "int8" => (Encoding::Other("i8"), 1),
+        "ByteStorage" | "uint8" | "UntypedStorage" => (Encoding::Other("u8"), 1),
+        "BoolStorage" | "bool" => (Encoding::Other("bool"), 1),
+        "uint16" => (Encoding::Other("u16"), 2),
+        "uint32" => (Encoding::Other("u32"), 4),
+        "uint64" => (Encoding::Other("u64"), 8),
+        _ => return None,
+    })
+}
+
+impl<'a> View<'a> {
+    /// The tensor that a call rebuilds; `None` where the object is none.
+    fn of(pickle: &Pickle<'a>, object: &Object<'a>, depth: usize) -> Result<Option<Self>, String> {
+        let Object::Call(function, arguments) = object else { return Ok(None) };
+        let Object::Tuple(arguments) = pickle.get(*arguments) else { return Ok(None) };
+        let misshapen = || format!("a call of {} has other arguments than PyTorch gives it", function.path());
+        match (function.name, arguments.as_slice()) {
+            ("_rebuild_parameter" | "_rebuild_parameter_with_state", [inner, ..]) if depth < MAX_DEPTH => {
+                Self::of(pickle, pickle.get(*inner), depth + 1)
+            }
+            // (function, class, its arguments, state): the class is a tensor's, or it would have been refused.
+            ("_rebuild_from_type_v2", [function, _, inner, _]) if depth < MAX_DEPTH => match pickle.get(*function) {
+                Object::Global(function) => Self::of(pickle, &Object::Call(*function, *inner), depth + 1),
+                _ => Err(misshapen()),
+            },
+            ("_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+                Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], None).ok_or_else(misshapen).map(Some)
+            }
+            ("_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..]) => {
+                Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], Some(*dtype))
+                    .ok_or_else(misshapen)
+                    .map(Some)
+            }
+            (name, _) if name.starts_with("_rebuild") => Err(misshapen()),
+            _ => Ok(None),
+        }
+    }
+
+    fn rebuilt(pickle: &Pickle<'a>, [storage, offset, shape, strides]: [Id; 4], dtype: Option<Id>) -> Option<Self> {
+        let Object::Persistent(id) = pickle.get(storage) else { return None };
+        let mut storage = Storage::of(pickle, *id)?;
+        if let Some(dtype) = dtype {
+            let Object::Global(dtype) = pickle.get(dtype) else { return None };
+            (storage.encoding, storage.item_size) = number_type(dtype)?;
+        }
+        let (shape, strides) = (sizes(pickle, shape)?, sizes(pickle, strides)?);
+        (shape.len() == strides.len()).then_some(())?;
+        Some(Self { encoding: storage.encoding, storage, offset: size(pickle, offset)?, shape, strides })
+    }
+
+    fn entry(
+        self,
+        name: String,
+        storage: &mut impl FnMut(&str) -> Result<(Buffer, Range<usize>), String>,
+    ) -> Result<Entry, String> {
+        let (buffer, range) = storage(self.storage.key)?;
+        let available = range.len() / self.storage.item_size;
+        let shape = Shape::new(self.shape);
+        let beyond = || format!("{name} {shape} reaches beyond its storage of {available} numbers");
+        let elements = shape.checked_elements().filter(|&n| n <= MAX_ELEMENTS).ok_or_else(beyond)?;
+        if elements > available.max(MAX_EXPANDED) {
+            return Err(beyond());
+        }
+        let reach = if elements == 0 { Some(0) } else { reach(shape.dims(), &self.strides) };
+        let end = reach.and_then(|r| self.offset.checked_add(r)).filter(|&e| e <= available).ok_or_else(beyond)?;
+        let bytes = range.start + self.offset * self.storage.item_size..range.start + end * self.storage.item_size;
+        let in_order = is_row_major(shape.dims(), &self.strides);
+        let strides = (!in_order).then_some(self.strides);
+        Ok(Entry { name, shape, encoding: self.encoding, bytes: (buffer, bytes), strides })
+    }
+}
+
+/// One past the farthest element of a view that is not empty.
+fn reach(dims: &[usize], strides: &[usize]) -> Option<usize> {
+    dims.iter().zip(strides).try_fold(1usize, |end, (d, s)| end.checked_add((d - 1).checked_mul(*s)?))
+}
+
+/// Axes of one element have any stride.
+fn is_row_major(dims: &[usize], strides: &[usize]) -> bool {
+    let mut due = 1;
+    dims.iter().zip(strides).rev().all(|(&dim, &stride)| {
+        let fits = dim == 1 || stride == due;
+        due *= dim;
+        fits
+    })
+}
+
+fn size(pickle: &Pickle, id: Id) -> Option<usize> {
+    match *pickle.get(id) {
+        Object::Int(n) => n.try_into().ok(),
+        _ => None,
+    }
+}
+
+fn sizes(pickle: &Pickle, id: Id) -> Option<Vec<usize>> {
+    match pickle.get(id) {
+        Object::Tuple(items) | Object::List(items) if items.len() <= MAX_RANK => {
+            items.iter().map(|&item| size(pickle, item)).collect()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,150 @@
+//! Other people's names for weights: rules and tables that bring them to the network's.
+
+use std::collections::{BTreeMap, HashMap};
+
+use regex::Regex;
+
+use super::entries::Entry;
+
+/// Changes to names, applied in order: each rule, then the table to what the rules made.
+#[derive(Clone, Debug, Default)]
+pub struct Renames {
+    rules: Vec<(Regex, String)>,
+    table: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenameError {
+    #[error("`{0}` is no renaming: write REGEX=REPLACEMENT, where $1 stands for the first group")]
+    NoRule(String),
+    #[error("`{rule}` has no valid regular expression: {cause}")]
+    Regex { rule: String, cause: String },
+    #[error("line {line} is no entry of a table of names: write `name in the file = name in the network`")]
+    NoEntry { line: usize },
+    #[error("line {line} renames {name} a second time")]
+    Twice { line: usize, name: String },
+    #[error("{first} and {second} would both be named {name}")]
+    Collision { first: String, second: String, name: String },
+}
+
+impl Renames {
+    /// Adds a rule `REGEX=REPLACEMENT`, split at the first `=` outside of brackets. The regular
+    /// expression may match any part of a name; `$1` and `${name}` in the replacement are its groups.
+    ///
+    /// # Errors
+    /// Where there is no `=` or the regular expression is none.
+    pub fn rule(&mut self, rule: &str) -> Result<(), RenameError> {
+        let (pattern, replacement) = split_rule(rule).ok_or_else(|| RenameError::NoRule(rule.into()))?;
+        let regex = Regex::new(pattern);
+        let regex = regex.map_err(|e| RenameError::Regex { rule: rule.into(), cause: e.to_string() })?;
+        self.rules.push((regex, replacement.into()));
+        Ok(())
+    }
+
+    /// Adds the lines of a table: `name in the file = name in the network`, `#` before a comment.
+    ///
+    /// # Errors
+    /// Names the line that is none.
+    pub fn table(&mut self, text: &str) -> Result<(), RenameError> {
+        for (i, line) in text.lines().enumerate() {
+            let line_number = i + 1;
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let entry = line.split_once('=').map(|(from, to)| (from.trim(), to.trim()));
+            let (from, to) = entry
+                .filter(|(from, to)| !from.is_empty() && !to.is_empty())
+                .ok_or(RenameError::NoEntry { line: line_number })?;
+            if self.table.insert(from.into(), to.into()).is_some() {
+                return Err(RenameError::Twice { line: line_number, name: from.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The name that stands for `name`.
+    pub fn of(&self, name: &str) -> String {
+        let mut new = name.to_string();
+        for (regex, replacement) in &self.rules {
+            new = regex.replace(&new, replacement).into_owned();
+        }
+        self.table.get(&new).cloned().unwrap_or(new)
+    }
+
+    /// Renames the tensors of a file.
+    ///
+    /// # Errors
+    /// Where two would have the same name; nothing is renamed then.
+    pub fn apply(&self, entries: &mut [Entry]) -> Result<(), RenameError> {
+        let names: Vec<String> = entries.iter().map(|e| self.of(&e.name)).collect();
+        let mut owners: HashMap<&str, &Entry> = HashMap::new();
+        for (name, entry) in names.iter().zip(&*entries) {
+            if let Some(first) = owners.insert(name, entry) {
+                let (first, second) = (first.name.clone(), entry.name.clone());
+                return Err(RenameError::Collision { first, second, name: name.clone() });
+            }
+        }
+        entries.iter_mut().zip(names).for_each(|(entry, name)| entry.name = name);
+        Ok(())
+    }
+}
+
+/// Splits at the first `=` that no bracket encloses: those of `(?=...)` and `[=]` belong to the regular expression.
+fn split_rule(rule: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut escaped) = (0usize, false);
+    for (i, c) in rule.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            '=' if depth == 0 && i > 0 => return Some((&rule[..i], &rule[i + 1..])),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries::Encoding;
+    use super::*;
+    use crate::tensor::Shape;
+    use std::sync::Arc;
+
+    fn renames(rules: &[&str], table: &str) -> Renames {
+        let mut renames = Renames::default();
+        rules.iter().for_each(|r| renames.rule(r).unwrap());
+        renames.table(table).unwrap();
+        renames
+    }
+
+    #[test]
+    fn rules_then_table() {
+        let table = "# names of the old code\nhead.weight = fc.weight   # classifier\n\nhead.bias=fc.bias\n";
+        let renames = renames(&[r"^features\.(\d+)=conv$1", "^top=head"], table);
+        assert_eq!(renames.of("features.12.weight"), "conv12.weight");
+        assert_eq!(renames.of("top.weight"), "fc.weight");
+        assert_eq!(renames.of("other"), "other");
+        assert_eq!(split_rule("a(?P<n>[=])=$n=x"), Some(("a(?P<n>[=])", "$n=x")));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut renames = Renames::default();
+        let mut messages =
+            ["abc", "=x", "(=b", "*=a"].map(|r| renames.rule(r).unwrap_err().to_string()).to_vec();
+        messages.extend(["a = b\nc", "a = b\na = c"].map(|t| renames.clone().table(t).unwrap_err().to_string()));
+        let entry = |name: &str| Entry {
+            name: name.into(),
+            shape: Shape::from([1]),
+            encoding: Encoding::F32,
+            bytes: (Arc::new(vec![0u8; 4]), 0..4),
+            strides: None,
+        };
+        renames.rule("[12]=").unwrap();
+        messages.push(renames.apply(&mut [entry("w1"), entry("w2")]).unwrap_err().to_string());
+        insta::assert_snapshot!(messages.join("\n"));
+    }
+}

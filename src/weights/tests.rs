@@ -1,0 +1,97 @@
+//! Files that PyTorch and NumPy wrote (`tests/weights/make.py`), whole and damaged.
+
+use std::path::PathBuf;
+
+use super::entries::{Encoding, Entry};
+use super::{Format, WeightFile, open};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights").join(name)
+}
+
+fn entry<'a>(file: &'a WeightFile, name: &str) -> &'a Entry {
+    file.entries.iter().find(|e| e.name == name).unwrap_or_else(|| panic!("{name} is missing"))
+}
+
+fn values(file: &WeightFile, name: &str) -> Vec<f32> {
+    (*entry(file, name).values().unwrap()).as_ref().to_vec()
+}
+
+const COUNTING: [f32; 6] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+
+fn check_state_dict(file: &WeightFile) {
+    assert_eq!(file.format, Format::PyTorch);
+    for name in ["plain", "half", "brain", "double"] {
+        assert_eq!(entry(file, name).shape.dims(), [2, 3], "{name}");
+        assert_eq!(values(file, name), COUNTING, "{name}");
+    }
+    assert_eq!(entry(file, "transposed").shape.dims(), [3, 2]);
+    assert_eq!(values(file, "transposed"), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert_eq!(values(file, "row"), [3.0, 4.0, 5.0]);
+    assert_eq!(values(file, "expanded"), [1.0; 4]);
+    assert_eq!(values(file, "channels_last"), (0..8).map(|i| i as f32).collect::<Vec<_>>());
+    assert_eq!(values(file, "parameter"), [0.0, 1.0, 2.0]);
+    assert_eq!(entry(file, "bn.num_batches_tracked").encoding, Encoding::Other("i64"));
+    assert_eq!(file.entries.len(), 10);
+}
+
+#[test]
+fn checkpoints_of_both_formats_and_in_wrappers() {
+    for name in ["state.pth", "legacy.pth", "wrapped.pth"] {
+        check_state_dict(&open(&path(name)).unwrap());
+    }
+    let nested = open(&path("nested.pth")).unwrap();
+    let listed: Vec<String> = nested.entries.iter().map(|e| format!("{e:?}")).collect();
+    assert_eq!(listed, ["encoder.w: f32[2]", "heads.0: f32[1]", "heads.1.0: f32[3]"]);
+}
+
+#[test]
+fn values_of_a_stored_member_are_not_copied() {
+    let file = open(&path("state.pth")).unwrap();
+    let plain = entry(&file, "plain");
+    let values = plain.values().unwrap();
+    let (buffer, range) = &plain.bytes;
+    assert_eq!((*values).as_ref().as_ptr().cast(), (**buffer).as_ref()[range.clone()].as_ptr());
+}
+
+#[test]
+fn numpy_archives() {
+    for name in ["stored.npz", "packed.npz"] {
+        let file = open(&path(name)).unwrap();
+        assert_eq!(file.format, Format::Npz);
+        for array in ["plain", "half", "double", "fortran"] {
+            assert_eq!(entry(&file, array).shape.dims(), [2, 3], "{array}");
+            assert_eq!(values(&file, array), COUNTING, "{array}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_state_dict_is_refused_by_name() {
+    let messages = ["malicious.pth", "whole_model.pth", "no_tensors.pth"]
+        .map(|name| open(&path(name)).unwrap_err().message.replace(env!("CARGO_MANIFEST_DIR"), ""));
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+/// Every prefix of every file, and every file with one byte changed, is read or refused.
+#[test]
+fn damaged_files_never_panic() {
+    for name in ["state.pth", "legacy.pth", "nested.pth", "stored.npz", "packed.npz"] {
+        let whole = std::fs::read(path(name)).unwrap();
+        for length in (0..whole.len()).step_by(7) {
+            drop(read_all(whole[..length].to_vec()));
+        }
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            drop(read_all(damaged));
+        }
+    }
+}
+
+fn read_all(bytes: Vec<u8>) -> Result<(), String> {
+    let buffer: super::entries::Buffer = std::sync::Arc::new(bytes);
+    let file = super::file::parse(&buffer)?;
+    file.entries.iter().for_each(|e| drop(e.values()));
+    Ok(())
+}

@@ -1,0 +1,66 @@
+"""Checkpoints of every kind that `netc --weights` takes, and some that it must refuse.
+
+    python tests/weights/make.py        # needs torch and numpy; writes beside itself
+
+The tests know the values: numbers count up from 0 in the order of a tensor's elements.
+"""
+
+import collections
+import os
+import pathlib
+
+import numpy as np
+import torch
+
+HERE = pathlib.Path(__file__).parent
+
+
+def count(*shape, dtype=torch.float32):
+    return torch.arange(int(np.prod(shape)), dtype=torch.float32).reshape(shape).to(dtype)
+
+
+def state_dict():
+    base = count(2, 3)
+    state = collections.OrderedDict()
+    state["plain"] = base
+    state["half"] = count(2, 3, dtype=torch.float16)
+    state["brain"] = count(2, 3, dtype=torch.bfloat16)
+    state["double"] = count(2, 3, dtype=torch.float64)
+    state["transposed"] = base.t()  # shares its storage with `plain`
+    state["row"] = base[1]  # offset 3
+    state["expanded"] = torch.ones(1).expand(4)
+    state["channels_last"] = count(1, 2, 2, 2).contiguous(memory_format=torch.channels_last)
+    state["parameter"] = torch.nn.Parameter(count(3))
+    state["bn.num_batches_tracked"] = torch.tensor(7)
+    state._metadata = {"": {"version": 1}}
+    return state
+
+
+class Malice:
+    def __reduce__(self):
+        return os.system, ("echo pwned > /tmp/pwned",)
+
+
+def main():
+    state = state_dict()
+    torch.save(state, HERE / "state.pth")
+    torch.save(state, HERE / "legacy.pth", _use_new_zipfile_serialization=False)
+    wrapped = {"epoch": 3, "lr": [0.1, 0.01], "optimizer": {"state": {0: torch.zeros(5)}}, "note": "x" * 300}
+    wrapped["state_dict"] = {f"module._orig_mod.{k}": v for k, v in state.items()}
+    torch.save(wrapped, HERE / "wrapped.pth")
+    torch.save({"encoder": {"w": count(2)}, "heads": [count(1), (count(3),)]}, HERE / "nested.pth")
+    torch.save({"state_dict": {"w": count(2)}, "config": Malice()}, HERE / "malicious.pth")
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), HERE / "whole_model.pth")
+    torch.save({"accuracy": 0.5}, HERE / "no_tensors.pth")
+    arrays = {
+        "plain": np.arange(6, dtype="<f4").reshape(2, 3),
+        "half": np.arange(6, dtype="<f2").reshape(2, 3),
+        "double": np.arange(6, dtype="<f8").reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6, dtype="<f4").reshape(2, 3)),
+        "steps.num_batches_tracked": np.int64(7),
+    }
+    np.savez(HERE / "stored.npz", **arrays)
+    np.savez_compressed(HERE / "packed.npz", **arrays)
+
+
+main()
