@@ -203,7 +203,13 @@ mod tests {
             _ => 2,
         };
         let range = 0..bytes * shape.elements();
-        Entry { name: name.into(), shape, encoding, bytes: (Arc::new(map.make_read_only().unwrap()), range), strides: None }
+        Entry {
+            name: name.into(),
+            shape,
+            encoding,
+            bytes: (Arc::new(map.make_read_only().unwrap()), range),
+            strides: None,
+        }
     }
 
     #[test]

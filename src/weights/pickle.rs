@@ -67,21 +67,50 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("collections", &["OrderedDict"]),
     ("builtins", &["set", "dict", "list", "tuple"]),
     ("__builtin__", &["set", "dict", "list", "tuple"]),
-    ("torch._utils", &[
-        "_rebuild_tensor",
-        "_rebuild_tensor_v2",
-        "_rebuild_tensor_v3",
-        "_rebuild_parameter",
-        "_rebuild_parameter_with_state",
-    ]),
+    (
+        "torch._utils",
+        &[
+            "_rebuild_tensor",
+            "_rebuild_tensor_v2",
+            "_rebuild_tensor_v3",
+            "_rebuild_parameter",
+            "_rebuild_parameter_with_state",
+        ],
+    ),
     ("torch._tensor", &["_rebuild_from_type_v2"]),
     ("torch.nn.parameter", &["Parameter", "Buffer"]),
     ("torch.storage", &["UntypedStorage", "TypedStorage", "_TypedStorage"]),
-    ("torch", &[
-        "Size", "Tensor", "device", "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage",
-        "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage", "float32", "float64", "float16",
-        "bfloat16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool",
-    ]),
+    (
+        "torch",
+        &[
+            "Size",
+            "Tensor",
+            "device",
+            "FloatStorage",
+            "DoubleStorage",
+            "HalfStorage",
+            "BFloat16Storage",
+            "LongStorage",
+            "IntStorage",
+            "ShortStorage",
+            "CharStorage",
+            "ByteStorage",
+            "BoolStorage",
+            "float32",
+            "float64",
+            "float16",
+            "bfloat16",
+            "int64",
+            "int32",
+            "int16",
+            "int8",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "bool",
+        ],
+    ),
 ];
 
 impl Global<'_> {
@@ -476,7 +505,15 @@ mod tests {
             Pickle::read(&whole[..length]).unwrap_err();
         }
         let damaged: [&[u8]; 10] = [
-            b"\x80\x09.", b".", b"a.", b"(.", b"h\x05.", b"K\x01K\x02a.", b"}K\x01s.", b"}(K\x01u.", b"K\x01)R.",
+            b"\x80\x09.",
+            b".",
+            b"a.",
+            b"(.",
+            b"h\x05.",
+            b"K\x01K\x02a.",
+            b"}K\x01s.",
+            b"}(K\x01u.",
+            b"K\x01)R.",
             b"X\xff\xff\xff\xffabc.",
         ];
         for bytes in damaged {

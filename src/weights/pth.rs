@@ -31,8 +31,18 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 
 /// Under which names training programs put the state dict, best first.
 const WRAPPERS: [&str; 12] = [
-    "state_dict", "model_state_dict", "params_ema", "model_ema", "ema", "model", "params", "net", "network", "weights",
-    "module", "generator",
+    "state_dict",
+    "model_state_dict",
+    "params_ema",
+    "model_ema",
+    "ema",
+    "model",
+    "params",
+    "net",
+    "network",
+    "weights",
+    "module",
+    "generator",
 ];
 /// What wrappers of modules put before every name.
 const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];

@@ -133,8 +133,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let mut renames = Renames::default();
-        let mut messages =
-            ["abc", "=x", "(=b", "*=a"].map(|r| renames.rule(r).unwrap_err().to_string()).to_vec();
+        let mut messages = ["abc", "=x", "(=b", "*=a"].map(|r| renames.rule(r).unwrap_err().to_string()).to_vec();
         messages.extend(["a = b\nc", "a = b\na = c"].map(|t| renames.clone().table(t).unwrap_err().to_string()));
         let entry = |name: &str| Entry {
             name: name.into(),

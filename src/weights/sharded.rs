@@ -75,7 +75,8 @@ mod tests {
             write(text);
             weights::open(&index).map(drop).unwrap_err().message
         };
-        let cases = [r#"{"weight_map": {"d": "2"}}"#, r#"{"weight_map": {"a": "../1"}}"#, r#"{"weight_map": {"a": "/1"}}"#];
+        let cases =
+            [r#"{"weight_map": {"d": "2"}}"#, r#"{"weight_map": {"a": "../1"}}"#, r#"{"weight_map": {"a": "/1"}}"#];
         insta::assert_snapshot!(cases.map(message).join("\n"));
         write(r#"{"weight_map": {"a": "3"}}"#);
         assert_eq!(weights::open(&index).map(drop).unwrap_err().path, folder.path().join("3"));
