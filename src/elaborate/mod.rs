@@ -156,6 +156,8 @@ struct Frame {
     input: Flow,
     /// The auxiliary head around the statement at hand.
     aux: Option<AuxHead>,
+    /// Inside a `when`.
+    in_phase: bool,
     /// The calls that led here, outermost first, with the modules' names.
     calls: Vec<(Span, String)>,
     /// The modules that are being evaluated.

@@ -7,7 +7,7 @@ use super::{Elaborator, Flow, Frame, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::ir::stats::{Stats, stats};
-use crate::ir::{AuxHead, Kind, NodeId};
+use crate::ir::{AuxHead, Kind, NodeId, Phase};
 use crate::ops::MAX_ELEMENTS;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{
@@ -152,9 +152,11 @@ impl Elaborator<'_> {
             StatementKind::ClassLabels(names) => self.class_labels(frame, names),
             StatementKind::Expect { metric, comparison, value } => {
                 let value = self.eval(frame, value);
-                let budget =
-                    Budget { metric: metric.name.clone(), comparison: *comparison, value, span: statement.span };
-                self.budgets.push(budget);
+                let (metric, comparison) = (metric.name.clone(), *comparison);
+                // What stands outside of `when train` is stated of the network that infers.
+                if frame.in_phase || self.options.phase == Phase::Infer {
+                    self.budgets.push(Budget { metric, comparison, value, span: statement.span });
+                }
             }
             other => unreachable!("{other:?} is no statement of models only"),
         }

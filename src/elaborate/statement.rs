@@ -45,6 +45,7 @@ impl Elaborator<'_> {
             scopes,
             input: Flow::Nothing,
             aux: caller.and_then(|c| c.aux.clone()),
+            in_phase: caller.is_some_and(|c| c.in_phase),
             calls: caller.map_or(vec![], |c| c.calls.clone()),
             active: caller.map_or(vec![], |c| c.active.clone()),
         }
@@ -149,7 +150,12 @@ impl Elaborator<'_> {
                 Ok(None) => flow,
                 Err(()) => Flow::Unknown,
             },
-            StatementKind::When { phase, body } if self.is_phase(&phase.name) => self.block(frame, body, flow),
+            StatementKind::When { phase, body } if self.is_phase(&phase.name) => {
+                let outer = std::mem::replace(&mut frame.in_phase, true);
+                let result = self.block(frame, body, flow);
+                frame.in_phase = outer;
+                result
+            }
             StatementKind::When { .. } => flow,
             StatementKind::Let(l) => {
                 self.bind_let(frame, l);
