@@ -288,7 +288,8 @@ impl Walk {
 
     fn conv(&mut self, x: NodeId) -> Option<NodeId> {
         let c = self.shape(x)[1];
-        let groups = if self.chance(4) { (1..=c).rev().find(|g| c % g == 0 && *g <= 4).unwrap_or(1) } else { 1 };
+        let groups =
+            if self.chance(4) { (1..=c).rev().find(|g| c.is_multiple_of(*g) && *g <= 4).unwrap_or(1) } else { 1 };
         let op = Conv2d {
             channels: groups * self.size(1, 24 / groups),
             kernel: self.pair(1, 5),
@@ -352,7 +353,7 @@ impl Walk {
     fn conv_transpose(&mut self, x: NodeId) -> Option<NodeId> {
         let stride = self.pair(1, 3);
         let c = self.shape(x)[1];
-        let groups = if self.chance(3) && c % 2 == 0 { 2 } else { 1 };
+        let groups = if self.chance(3) && c.is_multiple_of(2) { 2 } else { 1 };
         let op = ConvTranspose2d {
             channels: groups * self.size(1, 9),
             kernel: self.pair(1, 4),
@@ -502,7 +503,7 @@ impl Walk {
             0 => self.add(PixelShuffle { factor: 2 }, &[x]),
             1 => self.add(PixelUnshuffle { factor: 2 }, &[x]),
             2 => {
-                let groups = (2..=c).find(|g| c % g == 0).unwrap_or(1);
+                let groups = (2..=c).find(|g| c.is_multiple_of(*g)).unwrap_or(1);
                 self.add(ChannelShuffle { groups }, &[x])
             }
             3 => {
@@ -555,13 +556,14 @@ impl Walk {
         self.add(binary(kind), &[x, value])
     }
 
-    /// The same operation with the same weights on the same value, and a join of both.
+    /// The same operation with the same weights on the same operands, and a join of both.
     fn twice(&mut self, x: NodeId) -> Option<NodeId> {
         let first = if self.shape(x).rank() == 4 { self.pointwise(x)? } else { self.linear(x)? };
         let node = self.builder.graph.node(first).clone();
+        let operands = self.builder.graph.operands(first);
         let name = Some(format!("n{}", self.builder.graph.len()));
         let op = node.op().cloned()?;
-        let second = self.builder.graph.add(op, &[x], node.weights, name, None).ok()?;
+        let second = self.builder.graph.add(op, &operands, node.weights, name, None).ok()?;
         let second = if self.chance(2) { self.add(relu(), &[second])? } else { second };
         self.add(binary(BinaryKind::Add), &[first, second])
     }

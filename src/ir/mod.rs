@@ -8,6 +8,7 @@
 //! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
 //! knows neither syntax nor passes nor targets.
 
+pub mod edit;
 mod graph;
 mod parse;
 mod print;
@@ -16,6 +17,7 @@ mod text;
 mod verify;
 
 pub use crate::preprocess::{self, Preprocess};
+pub use edit::{Editor, Remark};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
 pub use parse::{ParseError, parse};
 pub use verify::{VerifyError, verify};

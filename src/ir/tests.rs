@@ -9,11 +9,14 @@ use crate::preprocess::{Color, Resize};
 use crate::testing::{Builder, conv, graph_from, relu};
 use proptest::prelude::*;
 
+/// Kind, shape, operands, weights, name and location of a node.
+type Line = (Kind, crate::tensor::Shape, Vec<usize>, Vec<String>, Option<String>, Option<String>);
+
 /// Everything of a graph that its text must carry, with nodes numbered by the printing order.
 #[derive(Debug, PartialEq)]
 struct Structure {
     header: (String, Phase, u64, Vec<String>),
-    nodes: Vec<(Kind, crate::tensor::Shape, Vec<usize>, Vec<String>, Option<String>, Option<String>)>,
+    nodes: Vec<Line>,
     outputs: Vec<(String, usize, Option<AuxHead>)>,
 }
 

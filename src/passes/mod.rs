@@ -1,1 +1,93 @@
-//! (to be written)
+//! Rewrites of a graph for inference: one pass a file, the pipeline as a table.
+//!
+//! A pass is a function from an [`Editor`](crate::ir::Editor) to nothing: it changes the graph only
+//! through it and tells what it did as remarks. Each file's text shows the rewrite before and
+//! after, says when it is legal, what it does to the numbers, and why it stands where it stands in
+//! [`PIPELINE`]. Passes know graphs, ops and weights; they know no layout, no plan and no target.
+//!
+//! Every pass is tested as text before and after, by the interpreter on both, and on random graphs.
+
+mod affine;
+mod collapse_pointwise_chain;
+mod commute_pointwise_pool;
+mod constant_folding;
+mod cse;
+mod dead_code;
+mod exchange_activation_pool;
+mod fold_batch_norm;
+mod fold_input_normalization;
+mod fuse_epilogue;
+mod merge_sibling_pointwise;
+mod remove_aux_heads;
+mod remove_dropout;
+mod selection;
+mod simplify_concat;
+#[cfg(test)]
+mod tests;
+
+use crate::ir::{self, Editor, Graph, Remark};
+pub use selection::{Selection, UnknownPass};
+
+/// One row of the pipeline.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub description: &'static str,
+    /// Runs unless it is deselected.
+    pub default: bool,
+    run: fn(&mut Editor),
+}
+
+const fn pass(name: &'static str, description: &'static str, run: fn(&mut Editor)) -> Pass {
+    Pass { name, description, default: true, run }
+}
+
+/// The passes in the order in which they run, each once.
+pub const PIPELINE: &[Pass] = &[
+    pass("remove_aux_heads", "drop auxiliary heads and what only they need", remove_aux_heads::run),
+    pass("remove_dropout", "drop dropout and identity", remove_dropout::run),
+    pass("dead_code", "drop what no output needs", dead_code::run),
+    pass("constant_folding", "compute what depends on constants only", constant_folding::run),
+    pass("cse", "compute equal values once", cse::run),
+    pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
+    Pass {
+        name: "fold_input_normalization",
+        description: "fold the input's normalization into the first convolution, where exact",
+        default: false,
+        run: fold_input_normalization::run,
+    },
+    pass("fold_batch_norm", "fold batch norms and scales into the layer before", fold_batch_norm::run),
+    pass("collapse_pointwise_chain", "one 1x1 convolution for two, where cheaper", collapse_pointwise_chain::run),
+    pass("commute_pointwise_pool", "average before a 1x1 convolution, not after", commute_pointwise_pool::run),
+    pass(
+        "exchange_activation_pool",
+        "activations beside max pools where they cost least",
+        exchange_activation_pool::run,
+    ),
+    pass("fuse_epilogue", "activations and joins into the kernel before", fuse_epilogue::run),
+    pass("merge_sibling_pointwise", "one wide 1x1 convolution for several on one input", merge_sibling_pointwise::run),
+];
+
+/// Runs the selected passes in the pipeline's order.
+pub fn run(graph: &mut Graph, selection: &Selection) -> Vec<Remark> {
+    run_observed(graph, selection, |_, _| {})
+}
+
+/// As [`run`], and shows the graph after each pass.
+///
+/// # Panics
+/// In debug builds, when a pass leaves a graph that does not verify.
+pub fn run_observed(graph: &mut Graph, selection: &Selection, mut after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
+    let mut remarks = vec![];
+    for pass in PIPELINE.iter().filter(|p| selection.contains(p.name)) {
+        let mut editor = Editor::new(graph, pass.name);
+        (pass.run)(&mut editor);
+        remarks.extend(editor.finish());
+        if cfg!(debug_assertions) {
+            ir::verify(graph).unwrap_or_else(|e| panic!("after {}: {e:?}\n{graph}", pass.name));
+        }
+        after(pass, graph);
+    }
+    remarks
+}

@@ -1,0 +1,263 @@
+//! The one way in which passes change a graph.
+//!
+//! An [`Editor`] reads like the graph it edits and offers few edits, each of which leaves the graph
+//! as `verify` wants it: shapes are inferred anew, and what nothing reads any more goes at once. It
+//! keeps count of parameters and MACs, so that every [`Remark`] tells what its edits saved.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+
+use super::{Graph, Kind, NodeId, Preprocess};
+use crate::diagnostic::Location;
+use crate::ops::Op;
+use crate::tensor::Shape;
+use crate::weights::WeightId;
+
+/// Learnable parameters and multiply-accumulates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub params: i64,
+    pub macs: i64,
+}
+
+/// What a pass did, or why it did not.
+#[derive(Clone, Debug)]
+pub struct Remark {
+    pub pass: &'static str,
+    pub message: String,
+    /// The spec lines concerned, without repetition.
+    pub locations: Vec<Location>,
+    /// What the graph has less than before; negative where it has more.
+    pub saved: Cost,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let figures = [(self.saved.params, "parameters"), (self.saved.macs, "MACs")];
+        let figures: Vec<String> =
+            figures.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{} {unit}", grouped(*n))).collect();
+        if figures.is_empty() { Ok(()) } else { write!(f, ": {}", figures.join(", ")) }
+    }
+}
+
+/// Digits in groups of three: `6,379,728`.
+fn grouped(n: i64) -> String {
+    let digits = n.to_string();
+    let split = |(i, c): (usize, char)| {
+        let comma = i > 0 && (digits.len() - i).is_multiple_of(3);
+        comma.then_some(',').into_iter().chain([c])
+    };
+    digits.chars().enumerate().flat_map(split).collect()
+}
+
+/// Edits a graph in the name of one pass.
+pub struct Editor<'g> {
+    graph: &'g mut Graph,
+    pass: &'static str,
+    remarks: Vec<Remark>,
+    /// Nodes that use a weight; parameters count while there is one.
+    uses: HashMap<WeightId, usize>,
+    /// Change since the last remark.
+    saved: Cost,
+}
+
+impl Deref for Editor<'_> {
+    type Target = Graph;
+    fn deref(&self) -> &Graph {
+        self.graph
+    }
+}
+
+impl<'g> Editor<'g> {
+    pub fn new(graph: &'g mut Graph, pass: &'static str) -> Self {
+        let mut uses = HashMap::new();
+        for id in graph.ids() {
+            graph.node(id).weights.iter().for_each(|&w| *uses.entry(w).or_default() += 1);
+        }
+        Self { graph, pass, remarks: vec![], uses, saved: Cost::default() }
+    }
+
+    /// The remarks, in order.
+    ///
+    /// # Panics
+    /// In debug builds, when edits that changed costs were not remarked on.
+    pub fn finish(self) -> Vec<Remark> {
+        debug_assert_eq!(self.saved, Cost::default(), "pass {} does not tell what it saved", self.pass);
+        self.remarks
+    }
+
+    /// Visits every node, operands before their users, and skips what earlier visits removed. Nodes
+    /// that visits add may be met or not.
+    pub fn for_each(&mut self, mut visit: impl FnMut(&mut Self, NodeId)) {
+        for id in self.order() {
+            if self.contains(id) {
+                visit(self, id);
+            }
+        }
+    }
+
+    /// Whether `user` is the only reader of `value`, reads it once, and no output shows it: then
+    /// `value` may change or vanish as long as `user` stays right. Every fusion asks this.
+    pub fn feeds_only(&self, value: NodeId, user: NodeId) -> bool {
+        matches!(self.users(value).as_slice(), [(only, _)] if *only == user) && !self.is_output(value)
+    }
+
+    /// The only reader of a value that no output shows and that is read once.
+    pub fn sole_user(&self, value: NodeId) -> Option<NodeId> {
+        match self.users(value).as_slice() {
+            [(user, _)] if !self.is_output(value) => Some(*user),
+            _ => None,
+        }
+    }
+
+    /// Whether neither a node nor an output reads a value.
+    pub fn is_unread(&self, value: NodeId) -> bool {
+        self.users(value).is_empty() && !self.is_output(value)
+    }
+
+    /// A node as remarks call it: its label, else its layer and line.
+    pub fn describe(&self, id: NodeId) -> String {
+        let node = self.node(id);
+        match (&node.name, node.op(), &node.location) {
+            (Some(name), ..) => name.clone(),
+            (None, Some(op), Some(at)) => format!("{} at line {}", op.layer_name(), at.line),
+            (None, Some(op), None) => op.layer_name().to_string(),
+            (None, None, _) => "an input".to_string(),
+        }
+    }
+
+    /// Where nodes come from.
+    pub fn locations(&self, ids: &[NodeId]) -> Vec<Location> {
+        ids.iter().filter_map(|&id| self.node(id).location.clone()).collect()
+    }
+
+    /// Tells what was done since the last remark. Locations may have been asked for before the
+    /// nodes vanished.
+    pub fn remark(&mut self, message: impl Into<String>, locations: Vec<Location>) {
+        let mut distinct: Vec<Location> = vec![];
+        locations.into_iter().for_each(|l| {
+            if !distinct.contains(&l) {
+                distinct.push(l);
+            }
+        });
+        let saved = std::mem::take(&mut self.saved);
+        self.remarks.push(Remark { pass: self.pass, message: message.into(), locations: distinct, saved });
+    }
+
+    /// The values of a weight, in f64, as all arithmetic on weights is.
+    pub fn weight_values(&self, id: WeightId) -> Vec<f64> {
+        (*self.weights.values(id)).as_ref().iter().map(|&v| f64::from(v)).collect()
+    }
+
+    /// A new weight, named after `origin` with a prime, rounded once.
+    pub fn derive(&mut self, origin: &str, shape: impl Into<Shape>, values: &[f64], learnable: bool) -> WeightId {
+        self.graph.weights.derive(origin, shape, values.iter().map(|&v| v as f32).collect(), learnable)
+    }
+
+    /// A new unnamed node that lies where `like` does.
+    ///
+    /// # Panics
+    /// Where the operands do not fit: passes check before.
+    pub fn insert(&mut self, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>, like: NodeId) -> NodeId {
+        let location = self.node(like).location.clone();
+        let id = self.graph.add(op, operands, weights, None, location).expect("a pass inserts what fits");
+        self.count(id, -1);
+        id
+    }
+
+    /// Makes a node compute something else of the same shape. Its readers, name and place stay;
+    /// former operands that nothing reads vanish.
+    ///
+    /// # Panics
+    /// Where the operands do not fit or the shape differs: passes check before.
+    pub fn rewrite(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>) {
+        let op = op.into();
+        let shape = op.infer(&self.shapes(operands)).expect("a pass rewrites to what fits");
+        assert_eq!(shape, self.node(id).shape, "pass {} changed a shape", self.pass);
+        self.count(id, 1);
+        let former = self.operands(id);
+        let node = self.graph.node_mut(id);
+        node.kind = Kind::Op(op);
+        node.weights = weights;
+        self.graph.set_operands(id, operands);
+        self.count(id, -1);
+        former.into_iter().for_each(|operand| self.remove_unread(operand));
+    }
+
+    /// Makes a node that has an epilogue take in its reader: the reader's readers read the node,
+    /// which gets `extra` operands.
+    pub fn absorb(&mut self, producer: NodeId, op: Op, extra: &[NodeId], reader: NodeId) {
+        let operands = [&self.operands(producer)[..], extra].concat();
+        let weights = self.node(producer).weights.clone();
+        self.rewrite(producer, op, &operands, weights);
+        self.forward(reader, producer);
+    }
+
+    /// Makes everything that reads `id` read `to` instead; `id` and what only it needed vanish.
+    /// Its label passes to `to`, where that has none.
+    pub fn forward(&mut self, id: NodeId, to: NodeId) {
+        self.graph.replace_uses(id, to);
+        let name = self.graph.node_mut(id).name.take();
+        self.remove_unread(id);
+        // Where nothing read `id`, nothing may need `to` either.
+        if self.contains(to) {
+            let target = self.graph.node_mut(to);
+            target.name = target.name.take().or(name);
+        }
+    }
+
+    /// Gives a node a label that the pass takes from another one.
+    pub fn rename(&mut self, id: NodeId, name: Option<String>) {
+        self.graph.node_mut(id).name = name;
+    }
+
+    /// Removes the outputs for which `leaves` holds, and what only they needed.
+    pub fn remove_outputs(&mut self, leaves: impl Fn(&super::Output) -> bool) {
+        let (gone, kept) = std::mem::take(&mut self.graph.outputs).into_iter().partition(|o| leaves(o));
+        self.graph.outputs = kept;
+        gone.into_iter().for_each(|output: super::Output| self.remove_unread(output.node));
+    }
+
+    pub fn set_preprocess(&mut self, input: NodeId, preprocess: Preprocess) {
+        self.graph.node_mut(input).kind = Kind::Input(Some(preprocess));
+    }
+
+    /// Removes a node that nothing reads, then operands that so became unread. Inputs stay.
+    pub fn remove_unread(&mut self, id: NodeId) {
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            if !self.contains(id) || self.node(id).op().is_none() || !self.is_unread(id) {
+                continue;
+            }
+            self.count(id, 1);
+            pending.extend(self.operands(id));
+            self.graph.remove(id);
+        }
+    }
+
+    /// Books what a node costs: `sign` 1 as saved, −1 as spent.
+    fn count(&mut self, id: NodeId, sign: i64) {
+        self.saved.macs += sign * self.macs(id) as i64;
+        for weight in self.node(id).weights.clone() {
+            let uses = self.uses.entry(weight).or_default();
+            let before = *uses;
+            *uses = if sign > 0 { before - 1 } else { before + 1 };
+            let weight = self.graph.weights.get(weight);
+            if weight.learnable && before.min(*uses) == 0 {
+                self.saved.params += sign * weight.shape.elements() as i64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([7, 1234, 6_379_728].map(grouped), ["7", "1,234", "6,379,728"]);
+    }
+}

@@ -1,0 +1,371 @@
+//! Every pass as text before and after, and by the interpreter on both.
+
+use super::*;
+use crate::interpreter;
+use crate::ir::{Kind, Preprocess};
+use crate::tensor::Tensor;
+use crate::testing::{graph_from, random_inputs, randomize_weights};
+use proptest::prelude::*;
+
+/// A graph of the infer phase with one input `%x`.
+fn graph(input: &str, lines: &str) -> Graph {
+    let lines: String = lines.lines().map(|l| format!("  {}\n", l.trim())).collect();
+    let text = format!("graph @g phase=infer seed=3 {{\n  %x = input : f32[{input}]\n{lines}}}\n");
+    let mut graph = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    ir::verify(&graph).unwrap();
+    randomize_weights(&mut graph, 5);
+    graph
+}
+
+/// The worst relative difference of any output.
+fn difference(before: &[Tensor], after: &[Tensor]) -> f32 {
+    let pairs = before.iter().zip(after).map(|(b, a)| a.difference(b));
+    pairs.map(|(worst, scale)| worst / scale.max(1e-3)).fold(0.0, f32::max)
+}
+
+/// Before, after and remarks of one pass, whose outputs are equal but for rounding.
+fn check(pass: &str, mut graph: Graph) -> String {
+    let before = graph.to_string();
+    let inputs = random_inputs(&graph, 11);
+    let expected = interpreter::run(&graph, &inputs).unwrap();
+    let remarks = run(&mut graph, &Selection::only([pass]).unwrap());
+    let found = interpreter::run(&graph, &inputs).unwrap();
+    assert!(difference(&expected, &found) < 1e-5, "{pass} changes values:\n{before}\n{graph}");
+    let after = graph.to_string();
+    let after = if after == before { "unchanged\n".into() } else { after };
+    let remarks: Vec<String> = remarks.iter().map(|r| format!("{r}\n")).collect();
+    format!("{before}\n{after}\n{}", remarks.concat())
+}
+
+macro_rules! pass_test {
+    ($name:ident, $pass:literal, $input:literal, $lines:literal) => {
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(check($pass, graph($input, $lines)));
+        }
+    };
+}
+
+#[test]
+fn remove_aux_heads() {
+    let mut g = graph(
+        "1,8,4,4",
+        "%a = conv2d %x, @a.weight, @a.bias { channels=8 kernel=1x1 } : f32[1,8,4,4]   // g.net:4
+         %h = flatten %a : f32[1,128]
+         %fc = linear %h, @aux1.fc.weight, @aux1.fc.bias { features=10 } : f32[1,10]   // g.net:9
+         %y = activation %a { kind=relu } : f32[1,8,4,4]
+         output main = %y
+         output aux1_logits = %fc aux aux1 weight=0.3",
+    );
+    // Outputs differ in number here, so `check` is not for this pass.
+    let remarks = run(&mut g, &Selection::only(["remove_aux_heads"]).unwrap());
+    insta::assert_snapshot!(format!("{g}\n{} ({})", remarks[0], remarks[0].locations[0]));
+}
+
+#[test]
+fn aux_heads_stay_where_they_train_or_are_alone() {
+    for (phase, outputs) in [("train", "output main = %x"), ("infer", "")] {
+        let text = format!(
+            "graph @g phase={phase} {{\n  %x = input : f32[1,2]\n  {outputs}\n  output a = %x aux aux1 weight=0.3\n}}\n"
+        );
+        let mut g = ir::parse(&text).unwrap();
+        assert!(run(&mut g, &Selection::only(["remove_aux_heads"]).unwrap()).is_empty());
+        assert!(g.outputs.iter().any(|o| o.aux.is_some()));
+    }
+}
+
+pass_test!(
+    remove_dropout,
+    "remove_dropout",
+    "1,8",
+    "%a = linear %x, @a.weight, @a.bias { features=8 } : f32[1,8]
+     %d = dropout %a : f32[1,8]   // g.net:3
+     %i = identity %d : f32[1,8]
+     %y = linear %i, @b.weight, @b.bias { features=4 } : f32[1,4]
+     %last = dropout %y { p=0.2 } : f32[1,4]   // g.net:5
+     output y = %last"
+);
+
+pass_test!(
+    dead_code,
+    "dead_code",
+    "1,8",
+    "%a = linear %x, @a.weight, @a.bias { features=8 } : f32[1,8]
+     %b = linear %a, @b.weight, @b.bias { features=8 } : f32[1,8]
+     %c = activation %b { kind=relu } : f32[1,8]
+     output y = %a"
+);
+
+pass_test!(
+    constant_folding,
+    "constant_folding",
+    "1,2,3,3",
+    "%k = constant @k { shape=[1,2,1,1] } : f32[1,2,1,1]
+     %l = constant @l { shape=[2,1,1] } : f32[2,1,1]
+     %s = activation %k { kind=sigmoid } : f32[1,2,1,1]
+     %m = binary %s, %l { kind=add } : f32[1,2,1,1]
+     %y = binary %x, %m { kind=mul } : f32[1,2,3,3]
+     %z = binary %x, %l { kind=add } : f32[1,2,3,3]
+     output y = %y
+     output z = %z"
+);
+
+pass_test!(
+    cse,
+    "cse",
+    "1,2,3,3",
+    "%a = conv2d %x, @w, @b { channels=4 kernel=1x1 } : f32[1,4,3,3]
+     %b = conv2d %x, @w, @b { channels=4 kernel=1x1 } : f32[1,4,3,3]
+     %c = conv2d %x, @w2, @b { channels=4 kernel=1x1 } : f32[1,4,3,3]
+     %ra = activation %a { kind=relu } : f32[1,4,3,3]
+     %rb = activation %b { kind=relu } : f32[1,4,3,3]
+     %ta = activation %a { kind=tanh } : f32[1,4,3,3]
+     %p = binary %ra, %ta { kind=add } : f32[1,4,3,3]
+     %q = binary %ta, %rb { kind=add } : f32[1,4,3,3]
+     %d = binary %ta, %rb { kind=sub } : f32[1,4,3,3]
+     %e = binary %ra, %ta { kind=sub } : f32[1,4,3,3]
+     %y = concat %p, %q, %d, %e, %c : f32[1,20,3,3]
+     output y = %y"
+);
+
+pass_test!(
+    simplify_concat,
+    "simplify_concat",
+    "1,8,3,3",
+    "%r = activation %x { kind=relu } : f32[1,8,3,3]
+     %inner = concat %x, %r : f32[1,16,3,3]
+     %outer = concat %inner, %x : f32[1,24,3,3]
+     %within = slice %outer { start=9 end=15 step=2 } : f32[1,3,3,3]
+     %across = slice %outer { start=4 end=12 } : f32[1,8,3,3]
+     %again = slice %across { start=1 end=7 step=2 } : f32[1,3,3,3]
+     %first = slice %r { start=0 end=3 } : f32[1,3,3,3]
+     %second = slice %r { start=3 end=8 } : f32[1,5,3,3]
+     %whole = concat %first, %second : f32[1,8,3,3]
+     %alone = concat %whole : f32[1,8,3,3]
+     %all = slice %alone { start=0 end=8 } : f32[1,8,3,3]
+     %other = concat %all, %x { axis=2 } : f32[1,8,6,3]
+     output a = %outer
+     output b = %within
+     output c = %again
+     output d = %across
+     output e = %other"
+);
+
+pass_test!(
+    fold_batch_norm,
+    "fold_batch_norm",
+    "2,4,5,5",
+    "%c = conv2d %x, @c.weight { channels=6 kernel=3x3 groups=2 bias=false } : f32[2,6,3,3]   // g.net:3
+     %n = batch_norm %c, @n.weight, @n.bias, @n.running_mean, @n.running_var : f32[2,6,3,3]   // g.net:4
+     %t = conv_transpose2d %n, @t.weight, @t.bias { channels=4 kernel=2x3 stride=2x2 groups=2 } : f32[2,4,6,7]
+     %m = batch_norm %t, @m.running_mean, @m.running_var { eps=0.001 affine=false } : f32[2,4,6,7]
+     %s = channel_affine %m, @s.weight, @s.bias : f32[2,4,6,7]
+     %f = flatten %s : f32[2,168]
+     %l = linear %f, @l.weight, @l.bias { features=5 } : f32[2,5]
+     %k = constant @k { shape=[5] } : f32[5]
+     %d = binary %l, %k { kind=div } : f32[2,5]
+     %u = binary %k, %d { kind=sub } : f32[2,5]
+     %y = activation %u { kind=scale(2.0,0.5) } : f32[2,5]
+     output y = %y"
+);
+
+pass_test!(
+    batch_norm_without_a_layer_before,
+    "fold_batch_norm",
+    "2,4,5,5",
+    "%n1 = batch_norm %x, @n1.weight, @n1.bias, @n1.running_mean, @n1.running_var : f32[2,4,5,5]
+     %n2 = batch_norm %n1, @n2.weight, @n2.bias, @n2.running_mean, @n2.running_var : f32[2,4,5,5]
+     %r = activation %n2 { kind=relu } : f32[2,4,5,5]
+     %c = conv2d %r, @c.weight, @c.bias { channels=4 kernel=1x1 } : f32[2,4,5,5]
+     %n3 = batch_norm %c, @n3.weight, @n3.bias, @n3.running_mean, @n3.running_var : f32[2,4,5,5]
+     output before_norm = %c
+     output after_norm = %n3"
+);
+
+pass_test!(
+    collapse_pointwise_chain,
+    "collapse_pointwise_chain",
+    "1,4,6,6",
+    "%a = conv2d %x, @a.weight, @a.bias { channels=8 kernel=1x1 stride=2x1 } : f32[1,8,3,6]
+     %b = conv2d %a, @b.weight { channels=6 kernel=1x1 stride=1x2 bias=false } : f32[1,6,3,3]
+     %c = conv2d %b, @c.weight, @c.bias { channels=5 kernel=1x1 } : f32[1,5,3,3]
+     %narrow = conv2d %x, @narrow.weight, @narrow.bias { channels=1 kernel=1x1 } : f32[1,1,6,6]
+     %wide = conv2d %narrow, @wide.weight, @wide.bias { channels=4 kernel=1x1 } : f32[1,4,6,6]
+     output y = %c
+     output cheaper_as_it_is = %wide"
+);
+
+pass_test!(
+    commute_pointwise_pool,
+    "commute_pointwise_pool",
+    "1,4,6,6",
+    "%a = conv2d %x, @a.weight, @a.bias { channels=10 kernel=1x1 } : f32[1,10,6,6]
+     %y = global_pool %a { kind=avg } : f32[1,10,1,1]
+     %b = conv2d %x, @b.weight, @b.bias { channels=3 kernel=1x1 } : f32[1,3,6,6]
+     %kept = avg_pool %b { kernel=3x3 stride=2x2 pad=1,1,1,1 } : f32[1,3,3,3]
+     %c = conv2d %x, @c.weight { channels=3 kernel=1x1 bias=false } : f32[1,3,6,6]
+     %z = avg_pool %c { kernel=3x3 stride=2x2 pad=1,1,1,1 } : f32[1,3,3,3]
+     %d = conv2d %x, @d.weight, @d.bias { channels=3 kernel=1x1 } : f32[1,3,6,6]
+     %w = avg_pool %d { kernel=3x3 stride=2x2 pad=1,1,1,1 ceil=true count_include_pad=false } : f32[1,3,4,4]
+     output y = %y
+     output bias_would_be_diluted = %kept
+     output z = %z
+     output w = %w"
+);
+
+pass_test!(
+    exchange_activation_pool,
+    "exchange_activation_pool",
+    "1,4,6,6",
+    "%down = activation %x { kind=relu } : f32[1,4,6,6]
+     %p = max_pool %down { kernel=2x2 stride=2x2 } : f32[1,4,3,3]
+     %c = conv2d %p, @c.weight, @c.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,3,3]
+     %q = max_pool %c { kernel=2x2 stride=1x1 } : f32[1,4,2,2]
+     %up = activation %q { kind=tanh } : f32[1,4,2,2]
+     %d = conv2d %up, @d.weight, @d.bias { channels=4 kernel=1x1 } : f32[1,4,2,2]
+     %stays = activation %d { kind=relu } : f32[1,4,2,2]
+     %y = global_pool %stays { kind=max } : f32[1,4,1,1]
+     %bent = activation %x { kind=hard_swish } : f32[1,4,6,6]
+     %z = max_pool %bent { kernel=2x2 stride=2x2 } : f32[1,4,3,3]
+     output y = %y
+     output z = %z"
+);
+
+pass_test!(
+    fuse_epilogue,
+    "fuse_epilogue",
+    "1,4,5,5",
+    "%c1 = conv2d %x, @c1.weight, @c1.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,5,5]   // g.net:3
+     %r1 = activation %c1 { kind=relu } : f32[1,4,5,5]   // g.net:4
+     %c2 = conv2d %r1, @c2.weight, @c2.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,5,5]
+     %skip = conv2d %x, @skip.weight, @skip.bias { channels=4 kernel=1x1 } : f32[1,4,5,5]
+     %sum = binary %c2, %skip { kind=add } : f32[1,4,5,5]   // g.net:7
+     %r2 = activation %sum { kind=relu } : f32[1,4,5,5]   // g.net:8
+     %a = channel_affine %r2, @a.weight, @a.bias : f32[1,4,5,5]
+     %s = activation %a { kind=sigmoid } : f32[1,4,5,5]
+     %gated = binary %r2, %s { kind=mul } : f32[1,4,5,5]
+     %c3 = conv2d %gated, @c3.weight, @c3.bias { channels=1 kernel=5x5 } : f32[1,1,1,1]
+     %all = binary %gated, %c3 { kind=add } : f32[1,4,5,5]
+     %clipped = activation %all { kind=clip(0.0,6.0) } : f32[1,4,5,5]
+     %f = flatten %clipped : f32[1,100]
+     %l = linear %f, @l.weight, @l.bias { features=3 } : f32[1,3]
+     %t = activation %l { kind=tanh } : f32[1,3]
+     output y = %t
+     output shown = %l"
+);
+
+pass_test!(
+    merge_sibling_pointwise,
+    "merge_sibling_pointwise",
+    "1,4,5,5",
+    "%b1 = conv2d %x, @b1.weight, @b1.bias { channels=3 kernel=1x1 epilogue=[relu] } : f32[1,3,5,5]   // g.net:3
+     %r3 = conv2d %x, @r3.weight { channels=2 kernel=1x1 bias=false epilogue=[relu] } : f32[1,2,5,5]   // g.net:4
+     %c3 = conv2d %r3, @c3.weight, @c3.bias { channels=4 kernel=3x3 pad=1,1,1,1 epilogue=[relu] } : f32[1,4,5,5]
+     %r5 = conv2d %x, @r5.weight, @r5.bias { channels=1 kernel=1x1 epilogue=[relu] } : f32[1,1,5,5]   // g.net:6
+     %other = conv2d %x, @other.weight, @other.bias { channels=2 kernel=1x1 } : f32[1,2,5,5]
+     %p = max_pool %x { kernel=3x3 stride=1x1 pad=1,1,1,1 } : f32[1,4,5,5]
+     %b4 = conv2d %p, @b4.weight, @b4.bias { channels=2 kernel=1x1 epilogue=[relu] } : f32[1,2,5,5]
+     %y = concat %b1, %c3, %r5, %b4, %other : f32[1,12,5,5]
+     output y = %y"
+);
+
+pass_test!(
+    fold_input_normalization,
+    "fold_input_normalization",
+    "1,4,6,6",
+    "%s = activation %x { kind=scale(0.5,-1.0) } : f32[1,4,6,6]
+     %n = channel_affine %s, @n.weight, @n.bias : f32[1,4,6,6]
+     %a = conv2d %n, @a.weight, @a.bias { channels=6 kernel=3x3 stride=2x2 groups=2 } : f32[1,6,2,2]
+     %b = conv2d %n, @b.weight { channels=2 kernel=1x1 bias=false } : f32[1,2,6,6]
+     output a = %a
+     output b = %b"
+);
+
+pass_test!(
+    input_normalization_before_padding_stays,
+    "fold_input_normalization",
+    "1,3,6,6",
+    "%n = channel_affine %x, @n.weight, @n.bias : f32[1,3,6,6]   // g.net:3
+     %a = conv2d %n, @conv1.weight, @conv1.bias { channels=6 kernel=3x3 pad=1,1,1,1 } : f32[1,6,6,6]   // g.net:4
+     output a = %a"
+);
+
+/// The preprocessing leaves the input's description, so the folded graph takes raw pixels.
+#[test]
+fn preprocessing_folds_into_the_first_convolution() {
+    let mut g = graph(
+        "1,3,6,6",
+        "%a = conv2d %x, @a.weight, @a.bias { channels=6 kernel=3x3 } : f32[1,6,4,4]
+         output a = %a",
+    );
+    let (scale, mean, std) = (1.0 / 255.0, vec![0.5, 0.4, 0.3], vec![0.2, 0.25, 0.3]);
+    let x = g.inputs()[0];
+    let preprocess = Preprocess { scale: Some(scale), mean: mean.clone(), std: std.clone(), ..Preprocess::default() };
+    g.node_mut(x).kind = Kind::Input(Some(preprocess));
+    let pixels: Vec<f32> = (0..108).map(|i| (i * 37 % 256) as f32).collect();
+    let normal = |(i, v): (usize, &f32)| (v * scale - mean[i / 36]) / std[i / 36];
+    let normalized = Tensor::new([1, 3, 6, 6], pixels.iter().enumerate().map(normal).collect());
+    let expected = interpreter::run(&g, &[normalized]).unwrap();
+    let remarks = run(&mut g, &Selection::only(["fold_input_normalization"]).unwrap());
+    let found = interpreter::run(&g, &[Tensor::new([1, 3, 6, 6], pixels)]).unwrap();
+    assert!(difference(&expected, &found) < 1e-5);
+    assert_eq!(g.node(x).kind, Kind::Input(Some(Preprocess::default())));
+    assert_eq!(remarks[0].to_string(), "folded the normalization of x into the first convolution");
+}
+
+#[test]
+fn the_pipeline_has_unique_names() {
+    let names: std::collections::BTreeSet<_> = PIPELINE.iter().map(|p| p.name).collect();
+    assert_eq!(names.len(), PIPELINE.len());
+}
+
+/// Outputs that no auxiliary head owns: what is left to compare after the removal.
+fn main_outputs(graph: &Graph, values: Vec<Tensor>, selection: &Selection) -> Vec<Tensor> {
+    let heads = graph.outputs.iter().filter(|o| o.aux.is_some()).count();
+    let removed =
+        selection.contains("remove_aux_heads") && graph.phase == crate::ir::Phase::Infer && heads < graph.outputs.len();
+    let kept = |(o, _): &(&crate::ir::Output, Tensor)| !removed || o.aux.is_none();
+    graph.outputs.iter().zip(values).filter(kept).map(|(_, v)| v).collect()
+}
+
+fn same_values(graph: &Graph, selection: &Selection) -> Result<(), TestCaseError> {
+    let inputs = random_inputs(graph, 23);
+    let expected = main_outputs(graph, interpreter::run(graph, &inputs).unwrap(), selection);
+    let mut optimized = graph.clone();
+    let remarks = run(&mut optimized, selection);
+    let found = interpreter::run(&optimized, &inputs).unwrap();
+    let worst = difference(&expected, &found);
+    prop_assert!(worst < 2e-4, "differs by {worst}:\n{graph}\n{optimized}\n{selection:?}");
+    // What the remarks claim is what the graphs differ by.
+    let saved: i64 = remarks.iter().map(|r| r.saved.macs).sum();
+    prop_assert_eq!(graph.total_macs() as i64 - optimized.total_macs() as i64, saved);
+    let saved: i64 = remarks.iter().map(|r| r.saved.params).sum();
+    prop_assert_eq!(graph.total_params() as i64 - optimized.total_params() as i64, saved);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn passes_keep_values(steps in prop::collection::vec(any::<u64>(), 1..16), chosen in any::<u64>()) {
+        let graph = graph_from(&steps);
+        same_values(&graph, &some_passes(chosen))?;
+        same_values(&graph, &Selection::all())?;
+    }
+
+    /// Fused graphs are graphs: the passes run on their own results.
+    #[test]
+    fn passes_keep_values_of_what_they_made(steps in prop::collection::vec(any::<u64>(), 1..16), chosen in any::<u64>()) {
+        let mut graph = graph_from(&steps);
+        run(&mut graph, &some_passes(chosen));
+        same_values(&graph, &some_passes(!chosen))?;
+        same_values(&graph, &Selection::all())?;
+    }
+}
+
+/// Those whose bit is set.
+fn some_passes(bits: u64) -> Selection {
+    let names = PIPELINE.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, p)| p.name);
+    Selection::only(names).unwrap()
+}
