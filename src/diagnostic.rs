@@ -142,12 +142,12 @@ impl Diagnostic {
     }
 }
 
-/// The candidate nearest to `name`, where one is near enough to be what was meant.
+/// The candidate nearest to `name`, where one is near enough to be what was meant: a few letters
+/// changed, or one the beginning of the other.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(name, c), c))
-        .filter(|&(d, c)| d <= (name.len().max(c.len()) / 3).max(1))
-        .min_by_key(|&(d, _)| d)
-        .map(|(_, c)| c)
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let distance = |c: &str| strsim::damerau_levenshtein(name, c);
+    let near = candidates.iter().map(|&c| (distance(c), c)).filter(|&(d, c)| d <= (name.len().max(c.len()) / 3).max(1));
+    let begins = |c: &str| c.len().min(name.len()) >= 3 && (c.starts_with(name) || name.starts_with(c));
+    near.min_by_key(|&(d, _)| d).map(|(_, c)| c).or_else(|| candidates.iter().copied().find(|c| begins(c)))
 }

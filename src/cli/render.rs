@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn text_has_colour_only_when_asked() {
         let (sources, diagnostic) = example();
-        let plain = render(&[diagnostic.clone()], &sources, Style::PLAIN);
+        let plain = render(std::slice::from_ref(&diagnostic), &sources, Style::PLAIN);
         assert!(!plain.contains('\x1b'));
         insta::assert_snapshot!(plain, @r"
         error[unknown-layer]: no layer or module is named `conv2d`

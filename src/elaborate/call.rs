@@ -3,7 +3,7 @@
 use super::program::{Callee, DefinitionId};
 use super::statement::Operand;
 use super::value::Val;
-use super::{Elaborator, Flow, Frame, MAX_NODES, Unnamed};
+use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Unnamed};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ir::NodeId;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
@@ -11,7 +11,8 @@ use crate::ops::{Op, ShapeError, WeightDecl};
 use crate::syntax::ast::{Arg, Call, Definition};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 /// Sizes and counts may be no larger than this.
 const MAX_SIZE: i64 = i32::MAX as i64;
@@ -55,7 +56,7 @@ impl Elaborator<'_> {
             return Flow::Unknown;
         }
         let mut inner = self.new_frame(id.file, Some(frame));
-        inner.calls.push((call.span, definition.name.name.clone()));
+        Rc::make_mut(&mut inner.calls).push((call.span, definition.name.name.clone()));
         inner.active.push(id);
         self.bind_params(frame, &mut inner, definition, &call.args);
         self.block(&mut inner, &definition.body, flow)
@@ -169,26 +170,23 @@ impl Elaborator<'_> {
     fn layer_error(&mut self, frame: &Frame, call: &LayerCall, error: LayerError) {
         let given = call.given.iter().find(|(name, _)| *name == error.param);
         let span = given.map_or(call.call.name.span, |(_, span)| *span);
-        let diagnostic = Diagnostic::error("wrong-argument", format!("`{}`: {}", call.layer.name, error.message));
+        let diagnostic = Diagnostic::error("wrong-argument", about(call.layer, &error.message));
         self.error(frame, diagnostic.primary(span, format!("parameter `{}`", error.param)));
     }
 
     fn shape_error(&mut self, frame: &Frame, call: &LayerCall, error: ShapeError, input: NodeId) {
         let given = error.param.and_then(|p| call.given.iter().find(|(name, _)| *name == p));
         let span = given.map_or(call.call.name.span, |(_, span)| *span);
+        let label = match (given, error.param) {
+            (Some(_), _) => String::new(),
+            (None, Some(param)) => format!("parameter `{param}`"),
+            (None, None) => "does not fit".into(),
+        };
+        let mut diagnostic = Diagnostic::error("shape", about(call.layer, &error.message)).primary(span, label);
         let node = self.graph.node(input);
-        let mut diagnostic = Diagnostic::error("shape", format!("`{}`: {}", call.layer.name, error.message));
-        diagnostic = diagnostic.primary(
-            span,
-            match (given, error.param) {
-                (Some(_), _) => String::new(),
-                (None, Some(param)) => format!("parameter `{param}`"),
-                (None, None) => "does not fit".into(),
-            },
-        );
-        if let Some(from) = node.location.as_ref().map(|l| l.span)
-            && from != span
-        {
+        // Where only an argument is at fault, the input has nothing to do with it.
+        let concerns_input = error.operand.is_some() || error.param.is_none();
+        if let Some(from) = node.location.as_ref().map(|l| l.span).filter(|from| concerns_input && *from != span) {
             diagnostic = diagnostic.secondary(from, format!("its input comes from here: {}", node.shape));
         }
         diagnostic.help.extend(error.help);
@@ -206,6 +204,7 @@ impl Elaborator<'_> {
                 _ => None,
             }) {
                 Some(value) => args.set(param.name, value),
+                None if matches!(param.preset, Preset::Required) => return None,
                 None => args.remove(param.name),
             }
         }
@@ -250,17 +249,18 @@ impl Elaborator<'_> {
         Ok(node)
     }
 
-    fn declare(&mut self, path: &str, decls: Vec<WeightDecl>, span: Span, calls: &[(Span, String)]) -> Vec<WeightId> {
+    fn declare(&mut self, path: &str, decls: Vec<WeightDecl>, span: Span, calls: &Calls) -> Vec<WeightId> {
         let mut ids = vec![];
         for decl in decls {
             let name = format!("{path}.{}", decl.role);
             match self.graph.weights.declare(&name, decl.shape, decl.init, decl.learnable) {
                 Ok(id) => {
-                    self.weight_spans.insert(id, span);
+                    self.origins.insert(id, Origin { span, calls: calls.clone() });
                     ids.push(id);
                 }
                 Err(taken) => {
-                    self.duplicate_weight(&name, span, self.weight_spans[&taken.first], calls);
+                    let first = self.origins[&taken.first].clone();
+                    self.duplicate_weight(&name, span, calls, &first);
                     break;
                 }
             }
@@ -268,22 +268,19 @@ impl Elaborator<'_> {
         ids
     }
 
-    fn duplicate_weight(&mut self, name: &str, span: Span, first: Span, calls: &[(Span, String)]) {
-        let mut diagnostic = Diagnostic::error("duplicate-weight", format!("two layers have a weight named `{name}`"));
+    fn duplicate_weight(&mut self, name: &str, span: Span, calls: &[(Span, String)], first: &Origin) {
+        let diagnostic = Diagnostic::error("duplicate-weight", format!("two layers have a weight named `{name}`"));
         // Two calls of one module have the layer's text in common: then the calls are what differs.
-        let (span, calls) = match calls.split_last() {
-            Some(((call, module), outer)) if span == first => {
-                diagnostic = diagnostic.secondary(span, format!("the layer in `{module}`"));
-                (*call, outer)
-            }
-            _ => (span, calls),
+        let differing = calls.iter().zip(first.calls.iter()).position(|(a, b)| a.0 != b.0);
+        let diagnostic = match differing.filter(|_| span == first.span) {
+            Some(at) => super::with_calls(diagnostic.primary(calls[at].0, "gives the name again"), &calls[..at])
+                .secondary(first.calls[at].0, "gives it first")
+                .secondary(span, format!("to this layer in `{}`", calls[calls.len() - 1].1)),
+            None if span == first.span => diagnostic.primary(span, "gives the name again and again"),
+            None => super::with_calls(diagnostic.primary(span, "gives the name again"), calls)
+                .secondary(first.span, "first given here"),
         };
-        diagnostic = diagnostic.primary(span, "gives the name again");
-        if span != first && !diagnostic.labels.iter().any(|l| l.span == first) {
-            diagnostic = diagnostic.secondary(first, "first given here");
-        }
-        let diagnostic = diagnostic.help("give the call a label: it becomes a part of the names inside");
-        self.report.add(super::with_calls(diagnostic, calls));
+        self.report.add(diagnostic.help("give the call a label: it becomes a part of the names inside"));
     }
 
     /// Names the weights of layers without a label: after their scope where it holds one such layer,
@@ -311,6 +308,18 @@ impl Elaborator<'_> {
             let node = self.graph.node_mut(layer.node);
             node.weights = ids;
             node.name.get_or_insert(name);
+        }
+    }
+
+    /// Gives the last node of each labelled block or call its label, unless another node has it.
+    pub(super) fn name_results(&mut self) {
+        let mut taken: HashSet<String> =
+            self.graph.order().iter().filter_map(|&n| self.graph.node(n).name.clone()).collect();
+        for (node, name) in std::mem::take(&mut self.results) {
+            let node = self.graph.node_mut(node);
+            if node.name.is_none() && taken.insert(name.clone()) {
+                node.name = Some(name);
+            }
         }
     }
 }
@@ -349,6 +358,14 @@ fn preset(param: &Param) -> Option<Value> {
         Preset::Float(v) => Some(Value::Float(v)),
         Preset::Bool(v) => Some(Value::Bool(v)),
         Preset::Str(v) => Some(Value::Str(v.into())),
+    }
+}
+
+/// A message that begins with the layer's name.
+fn about(layer: &Layer, message: &str) -> String {
+    match message.strip_prefix(layer.name) {
+        Some(rest) if rest.starts_with(' ') => format!("`{}`{rest}", layer.name),
+        _ => format!("`{}`: {message}", layer.name),
     }
 }
 

@@ -112,8 +112,9 @@ impl Checker<'_> {
             if let Some(default) = &param.default {
                 self.expr(default);
             }
-            let known = self.scopes.last().and_then(|s| s.iter().find(|b| b.name == param.name.name));
-            if let Some(first) = known.map(|b| b.span) {
+            let scope = self.scopes.last();
+            let known = scope.and_then(|s| s.iter().find(|b| b.name == param.name.name)).map(|b| b.span);
+            if let Some(first) = known {
                 let message = format!("two parameters are named `{}`", param.name.name);
                 self.report.add(
                     Diagnostic::error("duplicate-parameter", message)
@@ -121,7 +122,7 @@ impl Checker<'_> {
                         .secondary(first, "first"),
                 );
             }
-            self.bind(&param.name, Some("parameter"));
+            self.bind(&param.name, if known.is_none() { Some("parameter") } else { None });
         }
         self.block(&definition.body);
         self.leave();
@@ -149,8 +150,22 @@ impl Checker<'_> {
 
     fn block(&mut self, block: &Block) {
         self.scopes.push(vec![]);
-        block.statements.iter().for_each(|s| self.statement(s));
+        for (i, statement) in block.statements.iter().enumerate() {
+            match &statement.kind {
+                StatementKind::Call(call) if is_bare_label(self.program, self.file, &block.statements, i) => {
+                    self.bare_label(call);
+                }
+                _ => self.statement(statement),
+            }
+        }
         self.leave();
+    }
+
+    fn bare_label(&mut self, call: &Call) {
+        let name = &call.name.name;
+        let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
+        let diagnostic = diagnostic.primary(call.name.span, "unknown");
+        self.report.add(diagnostic.help(format!("if it is a label, write `{name}:`")));
     }
 
     fn statement(&mut self, statement: &Statement) {
@@ -234,8 +249,7 @@ impl Checker<'_> {
         }
         match dims.split_first() {
             Some((first, rest)) => {
-                let is_batch = matches!(&first.kind, ExprKind::Name(name) if name == "N");
-                if !is_batch {
+                if !super::model::is_batch(first) {
                     let diagnostic = Diagnostic::error("no-batch", "the first size of an input is the batch");
                     self.report.add(
                         diagnostic.primary(first.span, "expected `N`").help("write `N` first: f32[N, 3, 224, 224]"),
@@ -276,8 +290,8 @@ impl Checker<'_> {
         }
         aux.label.iter().for_each(|l| self.template(&l.parts));
         for arg in &aux.args {
-            if let Some(name) = &arg.name {
-                self.word(name, &["weight"], "unknown-parameter", "parameter of `aux`");
+            if let Some(name) = arg.name.as_ref().filter(|n| n.name != "weight") {
+                self.unknown_parameter("aux", name, &["weight"], None);
             }
             self.expr(&arg.value);
         }
@@ -342,16 +356,22 @@ impl Checker<'_> {
         if self.report.lost_words.contains(name) {
             return None;
         }
+        let mut models = self.program.definitions(self.file, DefinitionKind::Model);
+        if models.any(|(_, d)| d.name.name == *name) {
+            let message = format!("`{name}` is a model; only layers and modules can be called");
+            let diagnostic = Diagnostic::error("call-of-model", message).primary(call.name.span, "a model");
+            self.report.add(diagnostic.help("make what both need a `module`"));
+            return None;
+        }
         let similar = self.program.similar_callee(self.file, name);
-        let message =
-            match self.program.definitions(self.file, DefinitionKind::Model).any(|(_, d)| d.name.name == *name) {
-                true => format!("`{name}` is a model; only layers and modules can be called"),
-                false => format!("no layer or module is named `{name}`"),
-            };
-        let diagnostic = Diagnostic::error("unknown-layer", message).primary(call.name.span, "unknown");
+        if similar.is_none() && self.program.file(self.file).lacks_imports {
+            return None;
+        }
+        let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
+        let diagnostic = diagnostic.primary(call.name.span, "unknown");
         self.report.add(match &similar {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
-            None if call.args.is_empty() => diagnostic.help("if it is a label, write `:` after it"),
+            None if call.args.is_empty() => diagnostic.help(format!("if it is a label, write `{name}:`")),
             None => diagnostic.help("define it with `module`, or bring it in with `use`"),
         });
         similar
@@ -516,7 +536,11 @@ impl Checker<'_> {
         let diagnostic =
             Diagnostic::error("unknown-name", format!("nothing is named `{name}`")).primary(span, "unknown");
         let bound: Vec<&str> = self.scopes.iter().flatten().map(|b| b.name.as_str()).collect();
-        self.report.add(match nearest(name, bound) {
+        let similar = nearest(name, bound).map(str::to_string);
+        if let Some(similar) = &similar {
+            self.use_name(similar);
+        }
+        self.report.add(match similar {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if name == "True" || name == "False" => diagnostic.help("write it in small letters"),
             None => diagnostic,
@@ -551,6 +575,17 @@ fn count(n: usize) -> String {
 
 fn count_of(n: usize, what: &str) -> String {
     if n == 1 { format!("one {what}") } else { format!("{n} {what}s") }
+}
+
+/// Whether a statement is an unknown word before another statement on its line: a label whose colon
+/// was forgotten.
+pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], index: usize) -> bool {
+    let StatementKind::Call(call) = &statements[index].kind else { return false };
+    let followed = statements.get(index + 1).is_some_and(|next| !next.new_line && next.label.is_none());
+    followed
+        && call.args.is_empty()
+        && statements[index].label.is_none()
+        && program.callee(file, &call.name.name).is_none()
 }
 
 /// Gathers the labels and inputs of a block and those inside it.

@@ -76,7 +76,7 @@ impl Elaborator<'_> {
     }
 
     fn fail(&mut self, frame: &Frame, code: &'static str, span: Span, fault: Fault) -> Val {
-        let diagnostic = Diagnostic::error(code, fault.0).primary(span, "here");
+        let diagnostic = Diagnostic::error(code, fault.0).primary(span, "");
         let diagnostic = match fault.1 {
             Some(help) => diagnostic.help(help),
             None => diagnostic,
@@ -146,6 +146,9 @@ impl Elaborator<'_> {
         let diagnostic = diagnostic.primary(span, "unknown label");
         let diagnostic = match nearest(name, names.iter().map(String::as_str)) {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if frame.base + frame.calls.len() > 0 && self.labels.exists(name) => {
+                diagnostic.help("a module does not see its caller's labels: pass the value as an argument")
+            }
             None if names.is_empty() => diagnostic.help("write `name:` before the layer whose value is meant"),
             None => diagnostic.help(format!("labels so far: {}", some_of(&names))),
         };
@@ -234,8 +237,8 @@ impl Elaborator<'_> {
             Err((message, help)) => {
                 let mut diagnostic = Diagnostic::error("bad-operation", message)
                     .primary(span, "this operation")
-                    .secondary(left.span, format!("{} ({a})", a.type_name()))
-                    .secondary(right.span, format!("{} ({b})", b.type_name()));
+                    .secondary(left.span, format!("{} ({})", a.type_name(), a.quoted()))
+                    .secondary(right.span, format!("{} ({})", b.type_name(), b.quoted()));
                 diagnostic.help.extend(help.map(str::to_string));
                 self.error(frame, diagnostic);
                 Val::Unknown
@@ -326,7 +329,7 @@ impl Elaborator<'_> {
             (Val::Table(table), key) => {
                 let row = table.rows.iter().position(|row| row.first().is_some_and(|c| c.equals(key)));
                 row.map_or_else(
-                    || fail(self, format!("no row of the table begins with {key}")),
+                    || fail(self, format!("no row of the table begins with {}", key.quoted())),
                     |row| Val::Row(table.clone(), row),
                 )
             }

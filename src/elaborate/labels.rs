@@ -70,6 +70,11 @@ impl Labels {
         Some(self.entries[index].value)
     }
 
+    /// Whether any body has the label.
+    pub fn exists(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     fn is_within(&self, inner: FrameId, outer: FrameId) -> bool {
         std::iter::successors(Some(inner), |f| self.frames[f.0]).any(|f| f == outer)
     }

@@ -39,6 +39,7 @@ use program::{DefinitionId, FileId, Program};
 use report::Report;
 use std::collections::HashMap;
 use std::path::Path;
+use std::rc::Rc;
 use value::Val;
 
 /// A network may have no more nodes than this.
@@ -143,6 +144,9 @@ enum Flow {
     Unknown,
 }
 
+/// Calls that lead to a place, outermost first, with the modules' names.
+type Calls = Rc<Vec<(Span, String)>>;
+
 /// The evaluation of one body: a model's, or a module's at one call.
 struct Frame {
     id: FrameId,
@@ -158,8 +162,8 @@ struct Frame {
     aux: Option<AuxHead>,
     /// Inside a `when`.
     in_phase: bool,
-    /// The calls that led here, outermost first, with the modules' names.
-    calls: Vec<(Span, String)>,
+    /// The calls that led here.
+    calls: Calls,
     /// The modules that are being evaluated.
     active: Vec<DefinitionId>,
 }
@@ -177,7 +181,14 @@ struct Unnamed {
     layer: &'static str,
     node: NodeId,
     span: Span,
-    calls: Vec<(Span, String)>,
+    calls: Calls,
+}
+
+/// Where a weight was declared.
+#[derive(Clone)]
+struct Origin {
+    span: Span,
+    calls: Calls,
 }
 
 struct Elaborator<'a> {
@@ -188,8 +199,10 @@ struct Elaborator<'a> {
     graph: Graph,
     labels: Labels,
     unnamed: Vec<Unnamed>,
-    /// Where each weight was declared.
-    weight_spans: HashMap<WeightId, Span>,
+    origins: HashMap<WeightId, Origin>,
+    output_spans: HashMap<String, Span>,
+    /// The last node of each labelled statement.
+    results: Vec<(NodeId, String)>,
     /// What the `let`s and `table`s at the top of each file bind.
     globals: HashMap<FileId, Vec<(String, Val)>>,
     locations: HashMap<Span, Location>,
@@ -219,7 +232,9 @@ impl<'a> Elaborator<'a> {
             graph,
             labels: Labels::default(),
             unnamed: vec![],
-            weight_spans: HashMap::new(),
+            origins: HashMap::new(),
+            output_spans: HashMap::new(),
+            results: vec![],
             globals: HashMap::new(),
             locations: HashMap::new(),
             steps: 0,

@@ -82,6 +82,7 @@ impl Elaborator<'_> {
             self.report.add(diagnostic.help("write `output name` where the value is complete"));
         }
         self.name_unnamed();
+        self.name_results();
         if self.report.has_errors() {
             return None;
         }
@@ -190,7 +191,9 @@ impl Elaborator<'_> {
 
     fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
         let mut sizes = vec![self.options.batch.max(1)];
-        for dim in dims.get(1..)? {
+        // An image without its batch, which `check` has reported, is still an image.
+        let first = usize::from(dims.len() != 3 || is_batch(&dims[0]));
+        for dim in dims.get(first..)? {
             let value = self.eval(frame, dim);
             match value.integer().and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0) {
                 Some(size) => sizes.push(size),
@@ -230,9 +233,9 @@ impl Elaborator<'_> {
                 return self.report.add(diagnostic.primary(name.span, "no value comes here"));
             }
         };
-        if self.graph.outputs.iter().any(|o| o.name == name.name) {
+        if let Some(first) = self.output_spans.insert(name.name.clone(), name.span) {
             let diagnostic = Diagnostic::error("duplicate-output", format!("two outputs are named `{}`", name.name));
-            return self.error(frame, diagnostic.primary(name.span, "again"));
+            return self.error(frame, diagnostic.primary(name.span, "again").secondary(first, "first"));
         }
         self.graph.output(&*name.name, node, frame.aux.clone());
     }
@@ -501,6 +504,11 @@ impl Elaborator<'_> {
             }
         }
     }
+}
+
+/// `N`, the free size.
+pub fn is_batch(dim: &Expr) -> bool {
+    matches!(&dim.kind, ExprKind::Name(name) if name == "N")
 }
 
 fn holds(actual: f64, comparison: BinaryOp, expected: f64) -> bool {

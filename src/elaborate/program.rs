@@ -34,6 +34,8 @@ pub struct Loaded {
     pub source: SourceId,
     pub tree: ast::File,
     imports: Vec<FileId>,
+    /// A file that it uses could not be read, so that unknown modules say nothing.
+    pub lacks_imports: bool,
 }
 
 /// What a name in a call stands for.
@@ -138,7 +140,7 @@ impl Loader<'_> {
         let (tree, diagnostics) = parse(self.sources, source);
         diagnostics.into_iter().for_each(|d| self.report.add(d));
         self.report.lost_words.extend(tree.lost_words.iter().cloned());
-        self.files.push(Loaded { source, tree, imports: vec![] });
+        self.files.push(Loaded { source, tree, imports: vec![], lacks_imports: false });
     }
 
     fn imports(&mut self, id: FileId) {
@@ -147,7 +149,8 @@ impl Loader<'_> {
         for item in uses {
             match self.import(id, &item) {
                 Some(file) if file != id && !imports.contains(&file) => imports.push(file),
-                _ => {}
+                Some(_) => {}
+                None => self.files[id.0].lacks_imports = true,
             }
         }
         self.files[id.0].imports = imports;

@@ -46,7 +46,7 @@ impl Elaborator<'_> {
             input: Flow::Nothing,
             aux: caller.and_then(|c| c.aux.clone()),
             in_phase: caller.is_some_and(|c| c.in_phase),
-            calls: caller.map_or(vec![], |c| c.calls.clone()),
+            calls: caller.map_or(Rc::default(), |c| c.calls.clone()),
             active: caller.map_or(vec![], |c| c.active.clone()),
         }
     }
@@ -78,7 +78,14 @@ impl Elaborator<'_> {
     }
 
     fn statements(&mut self, frame: &mut Frame, statements: &[Statement], flow: Flow) -> Flow {
-        statements.iter().fold(flow, |flow, s| self.statement(frame, s, flow))
+        let mut flow = flow;
+        for (i, statement) in statements.iter().enumerate() {
+            // Taken for the label that it most likely is; `check` has reported it.
+            if !super::check::is_bare_label(self.program, frame.file, statements, i) {
+                flow = self.statement(frame, statement, flow);
+            }
+        }
+        flow
     }
 
     fn statement(&mut self, frame: &mut Frame, statement: &Statement, flow: Flow) -> Flow {
@@ -111,7 +118,7 @@ impl Elaborator<'_> {
         if let Flow::Node(node) = result
             && result != flow
         {
-            self.graph.node_mut(node).name.get_or_insert(full);
+            self.results.push((node, full));
         }
         result
     }
@@ -129,7 +136,7 @@ impl Elaborator<'_> {
     }
 
     fn weight_holders(&self) -> usize {
-        self.weight_spans.len() + self.unnamed.len()
+        self.origins.len() + self.unnamed.len()
     }
 
     /// A statement whose label is the innermost scope already; `labelled` says that it has one.
@@ -166,8 +173,11 @@ impl Elaborator<'_> {
                 flow
             }
             StatementKind::Require { condition, message } => {
-                self.require(frame, condition, message.as_ref());
-                flow
+                if self.require(frame, condition, message.as_ref()) {
+                    flow
+                } else {
+                    Flow::Unknown
+                }
             }
             StatementKind::From(value) => self.network_value(frame, value).flow,
             StatementKind::Error(block) => {
@@ -285,13 +295,14 @@ impl Elaborator<'_> {
         frame.variables.push((table.name.name.clone(), value));
     }
 
-    fn require(&mut self, frame: &Frame, condition: &Expr, message: Option<&Expr>) {
+    /// False where the requirement does not hold: what follows then makes no sense.
+    fn require(&mut self, frame: &Frame, condition: &Expr, message: Option<&Expr>) -> bool {
         if self.condition(frame, condition) != Some(false) {
-            return;
+            return true;
         }
         let text = match message.map(|m| self.eval(frame, m)) {
             None => "a requirement does not hold".to_string(),
-            Some(Val::Unknown) => return,
+            Some(Val::Unknown) => return false,
             Some(value) => value.to_string(),
         };
         let mut diagnostic = Diagnostic::error("requirement", text).primary(condition.span, "required");
@@ -300,6 +311,7 @@ impl Elaborator<'_> {
             diagnostic = diagnostic.note(format!("here {}", values.join(", ")));
         }
         self.error(frame, diagnostic);
+        false
     }
 
     /// `channels = 63` for each name and size in an expression.

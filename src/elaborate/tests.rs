@@ -110,3 +110,221 @@ fn goldens_elaborate_and_their_weights_are_those_of_their_files() {
         assert_eq!(weights(&elaborated), expected, "{name}");
     }
 }
+
+/// One mistake a file under tests/fixtures/invalid, with what netc says of it beside it.
+#[test]
+fn mistakes_are_told_as_their_snapshots_have_it() {
+    assert!(fixture_names("invalid").len() >= 50);
+    with_snapshots("invalid", |path| elaborate_file(path, &Options::default()).expect_err(path));
+}
+
+fn fixture_names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("tests/fixtures").join(folder)).unwrap();
+    let stems = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "net"));
+    let mut names: Vec<String> = stems.map(|p| p.file_stem().unwrap().to_str().unwrap().to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Compares each fixture of a folder with the snapshot beside it.
+fn with_snapshots(folder: &str, text: impl Fn(&str) -> String) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(root().join("tests/fixtures").join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for name in fixture_names(folder) {
+            let path = format!("tests/fixtures/{folder}/{name}.net");
+            // Folders are the same for all of them and would only be in the way.
+            insta::assert_snapshot!(&*name, text(&path).replace(&format!("tests/fixtures/{folder}/"), ""));
+        }
+    });
+}
+
+/// One node a line: its layer, operands, weights and shape.
+fn summary(graph: &Graph) -> String {
+    let mut text = String::new();
+    let order = graph.order();
+    let number = |id| order.iter().position(|&o| o == id).unwrap();
+    for &id in &order {
+        let node = graph.node(id);
+        let operands: Vec<String> = graph.operands(id).into_iter().map(|o| format!("%{}", number(o))).collect();
+        let weights: Vec<&str> = node.weights.iter().map(|&w| graph.weights.get(w).name.as_str()).collect();
+        let layer = node.op().map_or("input", |op| op.layer_name());
+        let name = node.name.as_ref().map_or(String::new(), |n| format!(" \"{n}\""));
+        text += &format!("%{} {layer}{name} ({}) {:?} {}\n", number(id), operands.join(", "), weights, node.shape);
+    }
+    for output in &graph.outputs {
+        text += &format!("output {} %{} {:?}\n", output.name, number(output.node), output.aux);
+    }
+    for &input in graph.inputs() {
+        if let crate::ir::Kind::Input(Some(steps)) = &graph.node(input).kind {
+            text += &format!("{steps:?}\n");
+        }
+    }
+    if graph.labels.is_empty() { text } else { text + &format!("labels {:?}\n", graph.labels) }
+}
+
+#[test]
+fn right_texts_give_the_graphs_of_their_snapshots() {
+    with_snapshots("valid", |path| {
+        let phases = [Phase::Infer, Phase::Train].map(|phase| {
+            let elaborated = elaborate_file(path, &Options { phase, ..Options::default() });
+            summary(&elaborated.unwrap_or_else(|text| panic!("{text}")).graph)
+        });
+        match phases {
+            [infer, train] if infer == train => infer,
+            [infer, train] => format!("infer\n{infer}\ntrain\n{train}"),
+        }
+    });
+}
+
+#[test]
+fn warnings_are_told_as_their_snapshots_have_it() {
+    with_snapshots("warnings", |path| {
+        let mut sources = Sources::default();
+        let id = sources.add(path, std::fs::read_to_string(root().join(path)).unwrap());
+        match elaborate(&mut sources, id, &Options::default()) {
+            Ok(elaborated) => render(&elaborated.warnings, &sources, Style::PLAIN),
+            Err(diagnostics) => panic!("{}", render(&diagnostics, &sources, Style::PLAIN)),
+        }
+    });
+}
+
+fn elaborate_text(text: &str, options: &Options) -> Result<Elaborated, String> {
+    let mut sources = Sources::default();
+    let id = sources.add("test.net", text);
+    elaborate(&mut sources, id, options).map_err(|d| render(&d, &sources, Style::PLAIN))
+}
+
+const SETTABLE: &str = "netc 1
+model small(classes = 10, deep = false, rate = 0.5, mode = \"nearest\") {
+    input x: f32[N, 3, 8, 8]
+    if deep { extra: conv(3, 1) }
+    upsample(2, mode = mode)
+    dropout(rate)
+    flatten
+    fc: linear(classes)
+    output y
+    expect params == 7_690
+}
+";
+
+#[test]
+fn parameters_of_a_model_are_set_from_outside() {
+    let set = |text: &str| Options { set: vec![parse_setting(text).unwrap()], batch: 3, ..Options::default() };
+    let plain = elaborate_text(SETTABLE, &Options::default()).unwrap();
+    assert_eq!(plain.stats.totals.params, 7_690);
+    let fewer = elaborate_text(SETTABLE, &set("classes=4")).unwrap();
+    assert_eq!(fewer.graph.node(fewer.graph.outputs[0].node).shape, crate::tensor::Shape::from([3, 4]));
+    // The budget is stated of the text as it stands.
+    assert_eq!(fewer.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), ["budget"]);
+    assert_eq!(elaborate_text(SETTABLE, &set("deep=true")).unwrap().stats.totals.layers, 2);
+    assert!(elaborate_text(SETTABLE, &set("rate=1")).is_ok());
+    assert!(elaborate_text(SETTABLE, &set("mode=bilinear")).is_ok());
+    let message = |text: &str| elaborate_text(SETTABLE, &set(text)).unwrap_err().lines().next().unwrap().to_string();
+    assert_eq!(message("clases=3"), "error[unknown-parameter]: the model `small` has no parameter `clases`");
+    assert_eq!(message("classes=many"), "error[wrong-type]: `classes` is an integer, it cannot be set to many");
+    assert!(parse_setting("classes").is_err() && parse_setting("=3").is_err());
+}
+
+#[test]
+fn a_model_is_chosen_by_name() {
+    let text = "netc 1\nmodel a {\n input x: f32[N, 1]\n relu\n output y\n}\nmodel b(n) {\n input x: f32[N, n]\n output y\n}\n";
+    let choose = |name: &str| {
+        let options = Options { model: Some(name.into()), ..Options::default() };
+        elaborate_text(text, &options).map(|e| e.graph.name).map_err(|text| text.lines().next().unwrap().to_string())
+    };
+    assert_eq!(choose("a"), Ok("a".to_string()));
+    assert_eq!(choose("aa"), Err("error[unknown-model]: the file holds no model `aa`".into()));
+    assert_eq!(choose("b"), Err("error[missing-argument]: the parameter `n` has no value".into()));
+}
+
+#[test]
+fn files_use_one_another_once_and_in_circles() {
+    let files = |path: &Path| match path.to_str().unwrap() {
+        "dir/a.net" => Ok("netc 1\nuse \"sub/../b.net\"\nmodule a { b }\n".to_string()),
+        "dir/b.net" => Ok("netc 1\nuse \"a.net\"\nmodule b { relu }\nmodule hidden { relu }\n".to_string()),
+        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
+    let elaborate = |body: &str| {
+        let mut sources = Sources::default();
+        let text = format!("netc 1\nuse \"a.net\"\nmodel m {{\n input x: f32[N, 1]\n {body}\n output y\n}}\n");
+        let id = sources.add("dir/main.net", text);
+        let options = Options { loader: &files, ..Options::default() };
+        elaborate(&mut sources, id, &options).map(|e| e.graph.len()).map_err(|d| d[0].code)
+    };
+    assert_eq!(elaborate("a"), Ok(2));
+    // What a used file uses is not seen.
+    assert_eq!(elaborate("hidden"), Err("unknown-layer"));
+}
+
+#[test]
+fn limits_of_evaluation_hold() {
+    let code = |items: &str, body: &str| {
+        let text = format!("netc 1\n{items}\nmodel m {{\ninput x: f32[N, 1]\n{body}\nrelu\noutput y\n}}\n");
+        elaborate_text(&text, &Options::default()).map(|_| ()).map_err(|text| {
+            text.lines().next().unwrap().split_once('[').unwrap().1.split_once(']').unwrap().0.to_string()
+        })
+    };
+    let doubling = |first: &str, step: &str| {
+        let lines: Vec<String> =
+            (1..60).map(|i| step.replace('@', &format!("a{}", i - 1)).replace('#', &format!("a{i}"))).collect();
+        format!("let a0 = {first}\n{}", lines.join("\n"))
+    };
+    assert_eq!(code("", &doubling("\"ab\"", "let # = \"{@}{@}\"")), Err("string-too-long".into()));
+    assert_eq!(code("", &doubling("\"ab\"", "let # = @ + @")), Err("bad-operation".into()));
+    assert_eq!(code("", &doubling("[1]", "let # = @ + @")), Err("bad-operation".into()));
+    assert_eq!(code("", &doubling("[1]", "let # = [@, @]")), Err("list-too-long".into()));
+    assert_eq!(code("", &doubling("[1]", "let # = [@]")), Err("list-too-long".into()));
+    assert_eq!(code("", &doubling("2", "let # = @ * @")), Err("bad-operation".into()));
+    let loops = "for a in 0..60000 { for b in 0..60000 { let _c = 1 } }";
+    assert_eq!(code("", loops), Err("unroll-limit".into()));
+    assert_eq!(code("", "conv(2147483647, 1)").unwrap_err(), "shape");
+    assert_eq!(code("", "reshape([1, 1, 1])\nconv(2147483647, 1)\nconv(2147483647, 1)").unwrap_err(), "shape");
+    // A chain of modules, each calling the next one.
+    let chain: Vec<String> = (0..1000).map(|i| format!("module m{i} {{ m{} }}", i + 1)).collect();
+    assert_eq!(code(&(chain.join("\n") + "\nmodule m1000 { relu }"), "m0"), Err("too-deep".into()));
+    // Calls that double the work at each level.
+    let tree: Vec<String> = (0..60).map(|i| format!("module m{i} {{ m{0} m{0} }}", i + 1)).collect();
+    assert_eq!(code(&(tree.join("\n") + "\nmodule m60 { relu }"), "m0"), Err("unroll-limit".into()));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Texts with a few damages: elaboration ends, does not panic, and fails only with an error.
+    #[test]
+    fn damaged_texts_are_survived(file in 0usize..1000, cuts in proptest::collection::vec((0usize..100_000, 0usize..8, 0usize..14), 1..4)) {
+        let folder = root().join("tests/fixtures");
+        let names: Vec<PathBuf> = ["valid", "invalid"]
+            .iter()
+            .flat_map(|f| fixture_names(f).into_iter().map(|n| folder.join(f).join(n + ".net")).collect::<Vec<_>>())
+            .collect();
+        let mut text = std::fs::read_to_string(&names[file % names.len()]).unwrap();
+        for (at, remove, insert) in cuts {
+            let at = at % text.len();
+            let end = (at + remove).min(text.len());
+            if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                let inserted = ["", "{", "}", "(", ")", "\"", ": ", "if ", "0", "-", "= ", "in", " relu ", " x "][insert];
+                text.replace_range(at..end, inserted);
+            }
+        }
+        if let Err(message) = elaborate_text(&text, &Options::default()) {
+            proptest::prop_assert!(message.contains("error["), "{}", message);
+        }
+    }
+}
+
+/// The texts that people read first are laid out as the formatter has it.
+#[test]
+fn the_zoo_is_formatted() {
+    for folder in ["models", "models/std"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap().map(|e| e.unwrap().path()) {
+            if entry.extension().is_some_and(|e| e == "net") {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                assert_eq!(crate::syntax::format(&text).unwrap(), text, "{}", entry.display());
+            }
+        }
+    }
+}

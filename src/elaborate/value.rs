@@ -78,6 +78,14 @@ impl Val {
         }
     }
 
+    /// As the language writes it: strings in quotes.
+    pub fn quoted(&self) -> String {
+        match self {
+            Val::Str(s) => format!("{s:?}"),
+            other => other.to_string(),
+        }
+    }
+
     pub fn is_unknown(&self) -> bool {
         matches!(self, Val::Unknown)
     }
@@ -129,13 +137,7 @@ impl Val {
 /// As in a template: strings without quotes at the top.
 impl std::fmt::Display for Val {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |items: &[Val]| {
-            let quoted = |v: &Val| match v {
-                Val::Str(s) => format!("{s:?}"),
-                other => other.to_string(),
-            };
-            items.iter().map(quoted).collect::<Vec<_>>().join(", ")
-        };
+        let list = |items: &[Val]| items.iter().map(Val::quoted).collect::<Vec<_>>().join(", ");
         match self {
             Val::Int(v) => write!(f, "{v}"),
             Val::Float(v) => write!(f, "{v:?}"),

@@ -84,8 +84,7 @@ impl Failure {
     }
 
     fn expects(&self, sign: &str) -> bool {
-        let quoted = format!("`{sign}`");
-        self.expected.iter().any(|r| r.description() == Some(&quoted))
+        self.expected.iter().any(|r| r.description() == Some(sign))
     }
 }
 
@@ -101,6 +100,12 @@ impl State<'_> {
             }
             if self.diagnostics.len() == MAX_SYNTAX_ERRORS {
                 return;
+            }
+            if let Some(remark) = self.foreign_remark(&failure) {
+                let diagnostic = self.describe(&failure, None);
+                self.diagnostics.push(diagnostic);
+                self.blank(remark);
+                continue;
             }
             let repair = self.repair(&failure);
             let diagnostic = self.describe(&failure, repair.as_ref());
@@ -215,7 +220,7 @@ impl State<'_> {
             (TokenKind::Close, "}") if failure.at_boundary() && !failure.in_block() => {
                 error("unmatched-bracket", "this `}` closes nothing", "no block is open here")
             }
-            (TokenKind::Word, word) if is_reserved(word) && failure.expected.contains(&Rule::ident) => error(
+            (TokenKind::Word, word) if is_reserved(word) && failure.expects("a name") => error(
                 "reserved-word",
                 &format!("`{word}` is a word of the language and cannot be a name"),
                 "not a name",
@@ -285,7 +290,7 @@ impl State<'_> {
         let signs =
             if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
         if let Some(gap) = self.gap_before(failure) {
-            let expected = signs.into_iter().filter(|sign| failure.expects(sign));
+            let expected = signs.into_iter().filter(|sign| failure.expects(&format!("`{sign}`")));
             candidates.extend(expected.map(|sign| Repair {
                 range: gap.clone(),
                 sign,
@@ -351,6 +356,12 @@ impl State<'_> {
             }
         }
         marked
+    }
+
+    /// A remark that begins with `#`, to the end of its line.
+    fn foreign_remark(&self, failure: &Failure) -> Option<Range<usize>> {
+        let token = self.tokens[failure.token?];
+        (token.text(self.source) == "#").then(|| token.start..self.line_of(token.start).end)
     }
 
     fn blank(&mut self, range: Range<usize>) {

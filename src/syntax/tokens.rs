@@ -105,11 +105,7 @@ pub fn too_deep(source: &str, tokens: &[Token], limit: usize) -> Option<Token> {
                 chains.push(0);
                 total += 1;
             }
-            (TokenKind::Close, _) => {
-                if chains.len() > 1 {
-                    total -= 1 + chains.pop().unwrap_or(0);
-                }
-            }
+            (TokenKind::Close, _) if chains.len() > 1 => total -= 1 + chains.pop().unwrap_or(0),
             (TokenKind::Word, "then") => {
                 *chains.last_mut().expect("never empty") += 1;
                 total += 1;
