@@ -32,6 +32,8 @@ pub mod codegen;
 #[cfg(feature = "compile")]
 pub mod diagnostic;
 #[cfg(feature = "compile")]
+pub mod driver;
+#[cfg(feature = "compile")]
 pub mod elaborate;
 #[cfg(feature = "compile")]
 pub mod interpreter;
@@ -44,6 +46,8 @@ pub mod output;
 #[cfg(feature = "compile")]
 pub mod passes;
 #[cfg(feature = "compile")]
+pub mod pending;
+#[cfg(feature = "compile")]
 pub mod plan;
 #[cfg(feature = "compile")]
 pub mod syntax;
@@ -55,5 +59,7 @@ pub mod testing;
 #[cfg(feature = "compile")]
 pub mod weights;
 
+#[cfg(feature = "compile")]
+pub use driver::Compiler;
 pub use runtime::{Model, ModelOptions};
 pub use tensor::{Shape, Tensor};

@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
         if status.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
         }
-        read_from(BufReader::new(file), status.is_file().then(|| status.len()))
+        read_from(BufReader::new(file), status.is_file().then_some(status.len()))
     };
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }

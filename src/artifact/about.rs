@@ -28,8 +28,10 @@ pub struct Recipe {
     pub settings: Vec<(String, String)>,
     pub batch: usize,
     pub weights: Origin,
-    /// Passes that were switched off, or `None` for the standard ones.
-    pub passes: Option<Vec<String>>,
+    /// Passes that ran.
+    pub passes: Vec<String>,
+    /// Algorithms that were forced: label, name.
+    pub algorithms: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +48,7 @@ pub enum Origin {
     File {
         /// As it was given.
         path: String,
-        /// xxh3-64 of the file.
+        /// Of the names and values in the file.
         hash: u64,
     },
 }

@@ -61,6 +61,7 @@ pub(crate) use format::BLOCK;
 pub use format::VERSION;
 pub use image::{Algorithm, Image, Manifest, Port, Slot, Step, WeightRange};
 pub(crate) use read::Artifact;
+pub use read::describe;
 pub use weights::{Destination, Weights};
 #[cfg(feature = "compile")]
 pub use write::Writer;

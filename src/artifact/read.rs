@@ -73,6 +73,16 @@ impl Artifact {
     }
 }
 
+/// What a file tells of itself and the texts within, without asking whether this machine can run it.
+///
+/// # Errors
+/// Where the file is no undamaged model for this architecture.
+pub fn describe(path: &Path) -> Result<(About, Texts), OpenError> {
+    let artifact = Artifact::open(path)?;
+    let texts = artifact.texts().map_err(|cause| OpenError { path: path.into(), cause })?;
+    Ok((artifact.metadata.about, texts))
+}
+
 /// Compares all checksums but the weights', then reads and checks the metadata.
 fn read_metadata(map: &[u8], header: &Header) -> Result<Metadata, Cause> {
     for kind in [SectionKind::Code, SectionKind::Metadata, SectionKind::Texts] {

@@ -1,3 +1,82 @@
 //! The command line. The only part of netc that prints.
+//!
+//! One command, one file; each reads its arguments, calls the library and shows what came of it.
 
+mod args;
+mod bench;
+mod check;
+mod compile;
+mod console;
+mod engine;
+mod failure;
+mod fmt;
+mod inputs;
+mod ir;
+mod measure;
+mod network;
+mod profile;
 pub mod render;
+mod results;
+mod run;
+mod stats;
+mod topics;
+mod weights;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use console::Console;
+use failure::Result;
+
+/// Runs the process's command line.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_panic));
+    let cli = Cli::parse();
+    let console = Console::new(&cli.global);
+    let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
+    match result {
+        Ok(Ok(())) => ExitCode::from(failure::SUCCESS),
+        Ok(Err(failure)) => {
+            console.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+        Err(_) => ExitCode::from(failure::INTERNAL),
+    }
+}
+
+/// A panic is a mistake in netc, and is told as such.
+fn report_panic(info: &std::panic::PanicHookInfo) {
+    let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+    let text = info.payload_as_str().unwrap_or("no message");
+    // Where standard error is gone, there is nobody to tell.
+    let _ = writeln!(
+        std::io::stderr(),
+        "netc: internal error at {place}: {text}\nThis is a mistake in netc. Please report it with the command line and the files that it was given."
+    );
+}
+
+fn dispatch(command: &Command, console: Console) -> Result<()> {
+    match command {
+        Command::Compile(args) => compile::run(args, console),
+        Command::Run(args) => run::run(args, console),
+        Command::Check(args) => check::run(args, console),
+        Command::Ir(args) => ir::run(args, console),
+        Command::Stats(args) => stats::run(args, console),
+        Command::Fmt(args) => fmt::run(args, console),
+        Command::Bench(args) => bench::run(args, console),
+        Command::Profile(args) => profile::run(args, console),
+        Command::Weights(args) => weights::run(args, console),
+        Command::Completions(args) => completions(args.shell, console),
+        Command::Help(args) => topics::run(args, console),
+    }
+}
+
+fn completions(shell: clap_complete::Shell, console: Console) -> Result<()> {
+    // Into memory first: the generator panics where its writer fails, as a closed pipe does.
+    let mut script = vec![];
+    clap_complete::generate(shell, &mut Cli::command(), "netc", &mut script);
+    Ok(console.out().write_all(&script)?)
+}

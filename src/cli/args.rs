@@ -1,0 +1,419 @@
+//! The command line's grammar: every command, flag and example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::failure::EXIT_CODES;
+
+const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
+
+const EXAMPLES: &str = "\x1b[1mExamples:\x1b[0m
+  netc run models/digits/digits.net --image models/digits/images/seven-0.png
+  netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
+  netc run resnet34.netc --image cat.jpg --top-k 3
+  netc check my_network.net
+  netc help layers";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "netc", version, about = ABOUT, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{}", super::topics::limits()))]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Global {
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: ColorWhen,
+    /// How mistakes in a spec are written: text to standard error, or a JSON object a line to standard output
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
+    pub message_format: MessageFormat,
+    /// Tell more: what each pass did, where the weights came from, how long it took
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub verbose: bool,
+    /// No notes and no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ColorWhen {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Compile(Compile),
+    Run(Run),
+    Check(Check),
+    Ir(Ir),
+    Stats(Stats),
+    Fmt(Fmt),
+    Bench(Bench),
+    Profile(Profile),
+    Weights(Weights),
+    Completions(Completions),
+    Help(Help),
+}
+
+/// Which network, with which weights.
+#[derive(Clone, Debug, Args)]
+pub struct Network {
+    /// Which model of a file that holds several
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Weights by the names that the labels give (safetensors, .pth, .npz); without it, the .safetensors beside
+    /// the spec that has its name, or else a seeded initialisation
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Initialise the weights by this seed, whatever files there are
+    #[arg(long, value_name = "N", conflicts_with = "weights")]
+    pub seed: Option<u64>,
+    /// Images that are computed at once; any number of images runs in such batches
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: Option<u32>,
+}
+
+/// How it is compiled.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Compilation")]
+pub struct Compilation {
+    /// Run only these passes: names separated by commas, `all`, `none` or `default`
+    #[arg(long, value_name = "LIST")]
+    pub passes: Option<String>,
+    /// Run all but this pass; may be repeated (`netc help passes` lists them)
+    #[arg(long, value_name = "NAME")]
+    pub no_pass: Vec<String>,
+    /// The CPU to compile for: host, avx512, avx2, fma or baseline
+    #[arg(long, value_name = "NAME", default_value = "host")]
+    pub target_features: String,
+    /// Force a layer's algorithm, such as `conv1=direct` or `*=winograd4`; may be repeated
+    #[arg(long, value_name = "LABEL=NAME")]
+    pub algo: Vec<String>,
+}
+
+/// Compile a network into one file that other programs map and run
+///
+/// The file holds machine code for this network and this kind of CPU, the packed weights, and the spec that it was
+/// made of. Opening it copies no weight. The weights file must not be changed while it is being read.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
+  netc compile dcgan.net --model generator --batch 16
+  netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v")]
+pub struct Compile {
+    /// The spec (.net)
+    pub file: PathBuf,
+    /// Where the compiled model goes [default: the spec's name with .netc]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Run a network on images or arrays
+///
+/// Images go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
+/// and are taken as they are. A network that ends in one value a class has its best classes printed.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc run models/digits/digits.net --image models/digits/images/*.png --top-k 1
+  netc run resnet34.netc --image cat.jpg dog.png --labels imagenet.txt --json
+  netc run resnet34.netc --input x.npy --output y.npy --threads 1
+  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
+  netc run two_inputs.net --input left=l.npy --input right=r.npy")]
+pub struct Run {
+    /// A spec (.net) or a compiled model (.netc)
+    pub file: PathBuf,
+    /// Pictures to run on: PNG, JPEG, WebP
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    pub image: Vec<PathBuf>,
+    /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
+    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub output: Vec<String>,
+    /// How many classes to print for each image
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub top_k: usize,
+    /// Names of the classes, one a line, instead of the spec's
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Average over four corners, centre and their mirror images, as AlexNet was tested
+    #[arg(long, requires = "image")]
+    pub ten_crop: bool,
+    /// Compute with the reference interpreter instead of generated code (slow)
+    #[arg(long)]
+    pub interpret: bool,
+    /// Threads [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Find the mistakes in specs without compiling them
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc check models/*.net
+  netc check resnet34.net --set classes=10
+  netc check my_network.net --message-format json")]
+pub struct Check {
+    /// Specs (.net); every model in each is checked
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Only this model
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Which life of the network
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum PhaseName {
+    Train,
+    #[default]
+    Infer,
+}
+
+impl From<PhaseName> for crate::ir::Phase {
+    fn from(name: PhaseName) -> Self {
+        match name {
+            PhaseName::Train => crate::ir::Phase::Train,
+            PhaseName::Infer => crate::ir::Phase::Infer,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum StageName {
+    /// The syntax tree
+    Ast,
+    /// The graph as written
+    Graph,
+    /// The graph after the passes
+    Optimized,
+    /// Layouts, algorithms and memory
+    Plan,
+    /// The kernels as vector functions
+    Kernels,
+    /// What Cranelift is given
+    Clif,
+    /// The machine code
+    Asm,
+}
+
+/// Print a network as one of the compiler's stages sees it
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc ir resnet34.net
+  netc ir googlenet.net --stage optimized --no-pass merge_sibling_pointwise
+  netc ir resnet34.net --stage plan
+  netc ir resnet34.netc --stage asm")]
+pub struct Ir {
+    /// A spec (.net); for `optimized` and `asm` also a compiled model (.netc)
+    pub file: PathBuf,
+    #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
+    pub stage: StageName,
+    /// Which life of the network
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Show what each layer costs: shapes, parameters, multiply-accumulates, receptive field
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc stats resnet34.net
+  netc stats googlenet.net --phase train
+  netc stats dcgan.net --model generator --json")]
+pub struct Stats {
+    /// A spec (.net)
+    pub file: PathBuf,
+    /// Which model of a file that holds several
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The size of N; MACs are those of all images
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Which life of the network; `infer` does not count auxiliary heads
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Format specs
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc fmt my_network.net
+  netc fmt --check models/*.net
+  cat my_network.net | netc fmt -")]
+pub struct Fmt {
+    /// Specs to format in place; `-` formats standard input to standard output
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Change nothing; fail where a file is not formatted
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Measure how fast a network runs
+///
+/// Inputs are random. A spec is compiled into a temporary file first, so that loading is measured too.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc bench resnet34.netc --threads 1
+  netc bench resnet34.net --batch 8 --seconds 10 --json
+  netc bench resnet34.netc --streams 2 --threads 1")]
+pub struct Bench {
+    /// A spec (.net) or a compiled model (.netc)
+    pub file: PathBuf,
+    /// Threads of a run [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Runs that go on at the same time, each on its own thread
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub streams: u16,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub warm_up: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Show where the time of a run goes, step by step
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc profile resnet34.netc --threads 1
+  netc profile resnet34.net --sort --runs 50
+  netc profile resnet34.netc --json")]
+pub struct Profile {
+    /// A spec (.net) or a compiled model (.netc)
+    pub file: PathBuf,
+    /// Threads of a run [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How many runs to average
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// The slowest steps first, not the first steps
+    #[arg(long)]
+    pub sort: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Look at weights, or make some
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\x1b[1mExamples:\x1b[0m
+  netc weights list resnet34.safetensors
+  netc weights init resnet34.net --seed 7 -o resnet34.safetensors"
+)]
+pub struct Weights {
+    #[command(subcommand)]
+    pub command: WeightsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WeightsCommand {
+    /// List a file's tensors: name, shape, type, smallest, mean and largest value
+    List {
+        /// Weights: safetensors, a PyTorch checkpoint or a NumPy archive
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a network's seeded initialisation, under the names that the labels give
+    Init {
+        /// The spec (.net)
+        file: PathBuf,
+        /// Where the weights go [default: the spec's name with .safetensors]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Which model of a file that holds several
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        /// Set a parameter of the model; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+/// Print a script that completes netc's commands in a shell
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc completions bash > ~/.local/share/bash-completion/completions/netc
+  netc completions zsh > ~/.zfunc/_netc")]
+pub struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Help on a command or a topic: layers, passes, limits, exit-codes
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc help run
+  netc help layers
+  netc help layers conv")]
+pub struct Help {
+    /// A command, `layers`, `layers NAME`, `passes`, `limits` or `exit-codes`
+    pub topic: Vec<String>,
+}

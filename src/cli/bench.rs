@@ -1,0 +1,179 @@
+//! `netc bench`.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::args::Bench;
+use super::console::{Console, bytes};
+use super::engine::{is_compiled, open_model, refuse_flags};
+use super::failure::{Failure, Result};
+use super::measure::{Times, millis, peak_memory, random_input, reset_peak_memory};
+use super::network;
+use crate::runtime::Model;
+
+/// Runs that are measured at least, however long they take.
+const MIN_RUNS: usize = 5;
+
+pub fn run(args: &Bench, console: Console) -> Result<()> {
+    if !(args.seconds > 0.0 && args.seconds < 86400.0) {
+        return Err(Failure::Usage("--seconds must be positive, and at most a day".into()));
+    }
+    let prepared = if is_compiled(&args.file) {
+        refuse_flags(&args.network)?;
+        Prepared::open(&args.file, args, console)?
+    } else {
+        Prepared::compile(args, console)?
+    };
+    let images = args.network.batch.map_or(prepared.model.batch(), |b| b as usize);
+    let bar = console.progress(None, format!("measuring {}", prepared.model.name()));
+    let measured = measure(&prepared.model, args, images)?;
+    bar.finish_and_clear();
+    let report = Report { args, prepared: &prepared, images, measured: &measured, memory: peak_memory() };
+    let text = if args.json { format!("{:#}\n", report.json()) } else { report.text() };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// A model, and what it took to have it.
+struct Prepared {
+    model: Model,
+    load: Duration,
+    compile: Option<Duration>,
+}
+
+impl Prepared {
+    fn open(file: &Path, args: &Bench, console: Console) -> Result<Self> {
+        let begin = Instant::now();
+        // With several streams, each run has its own thread only.
+        let threads = if args.streams > 1 { Some(1) } else { args.threads };
+        let model = open_model(file, threads, console)?;
+        Ok(Self { model, load: begin.elapsed(), compile: None })
+    }
+
+    /// Compiles into a temporary file, as a user would, and opens that.
+    fn compile(args: &Bench, console: Console) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
+        let file = folder.path().join("model.netc");
+        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
+        let begin = Instant::now();
+        let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+        let done = compiler.compile_to(&network, &file);
+        bar.finish_and_clear();
+        done?;
+        let compile = begin.elapsed();
+        drop(network);
+        reset_peak_memory();
+        let opened = Self::open(&file, args, console)?;
+        Ok(Self { compile: Some(compile), ..opened })
+    }
+}
+
+struct Measured {
+    times: Times,
+    /// From the first run's beginning to the last one's end, over all streams.
+    wall: Duration,
+}
+
+fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
+    let streams = usize::from(args.streams);
+    let start = Barrier::new(streams);
+    let began = Instant::now();
+    let results: Vec<Result<Vec<(Instant, Duration)>>> = std::thread::scope(|scope| {
+        let stream = || scope.spawn(|| stream(model, args, images, &start));
+        let others: Vec<_> = (0..streams).map(|_| stream()).collect();
+        others.into_iter().map(|t| t.join().unwrap_or(Err(Failure::Silent))).collect()
+    });
+    let runs: Vec<(Instant, Duration)> = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let first = runs.iter().map(|(begin, _)| *begin).min().unwrap_or(began);
+    let last = runs.iter().map(|(begin, time)| *begin + *time).max().unwrap_or(began);
+    Ok(Measured { times: Times::new(runs.iter().map(|(_, time)| *time).collect()), wall: last - first })
+}
+
+/// Runs one after another, until the time is over.
+fn stream(model: &Model, args: &Bench, images: usize, start: &Barrier) -> Result<Vec<(Instant, Duration)>> {
+    let manifest = model.manifest();
+    let sized = |port: &crate::artifact::Port| random_input(port, model.batch(), images);
+    let inputs: Vec<Vec<f32>> = manifest.inputs.iter().map(sized).collect();
+    let mut outputs: Vec<Vec<f32>> = manifest.outputs.iter().map(sized).collect();
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut warm = Ok(());
+    for _ in 0..args.warm_up.max(1) {
+        warm = warm.and_then(|()| model.run(&inputs, &mut outputs));
+    }
+    start.wait();
+    warm.map_err(Failure::message)?;
+    let mut runs = vec![];
+    let begin = Instant::now();
+    while runs.len() < MIN_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
+        let run = Instant::now();
+        model.run(&inputs, &mut outputs).map_err(Failure::message)?;
+        runs.push((run, run.elapsed()));
+    }
+    Ok(runs)
+}
+
+struct Report<'a> {
+    args: &'a Bench,
+    prepared: &'a Prepared,
+    images: usize,
+    measured: &'a Measured,
+    memory: Option<u64>,
+}
+
+impl Report<'_> {
+    fn images_per_second(&self) -> f64 {
+        let images = (self.images * self.measured.times.count()) as f64;
+        if self.args.streams > 1 {
+            images / self.measured.wall.as_secs_f64()
+        } else {
+            self.images as f64 / (self.measured.times.percentile(0.5) / 1e3)
+        }
+    }
+
+    fn text(&self) -> String {
+        let model = &self.prepared.model;
+        let times = &self.measured.times;
+        let compiled = self.prepared.compile.map(|c| format!(", compile {:.2} s", c.as_secs_f64())).unwrap_or_default();
+        let memory = self.memory.map(|m| format!(", peak memory {}", bytes(m))).unwrap_or_default();
+        let streams = if self.args.streams > 1 { format!("{} streams, ", self.args.streams) } else { String::new() };
+        format!(
+            "{}: {streams}{} threads, {} images a run, {} runs\n  latency     median {:.3} ms, min {:.3}, p90 {:.3}, p99 {:.3}\n  throughput  {:.1} images/s\n  load        {:.2} ms{compiled}{memory}\n",
+            model.name(),
+            model.threads(),
+            self.images,
+            times.count(),
+            times.percentile(0.5),
+            times.min(),
+            times.percentile(0.9),
+            times.percentile(0.99),
+            self.images_per_second(),
+            millis(self.prepared.load),
+        )
+    }
+
+    fn json(&self) -> Value {
+        let model = &self.prepared.model;
+        let times = &self.measured.times;
+        json!({
+            "model": model.name(),
+            "threads": model.threads(),
+            "streams": self.args.streams,
+            "batch": self.images,
+            "runs": times.count(),
+            "median_ms": times.percentile(0.5),
+            "min_ms": times.min(),
+            "p90_ms": times.percentile(0.9),
+            "p99_ms": times.percentile(0.99),
+            "images_per_s": self.images_per_second(),
+            "load_ms": millis(self.prepared.load),
+            "compile_ms": self.prepared.compile.map(millis),
+            "peak_rss_bytes": self.memory,
+            "weights_bytes": model.weights_bytes(),
+            "arena_bytes": model.manifest().arena_bytes,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! `netc check`.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::args::Check;
+use super::console::{Console, grouped};
+use super::failure::{Failure, Result};
+use super::network::{model_names, settings};
+use crate::driver::{Compiler, Error};
+
+pub fn run(args: &Check, console: Console) -> Result<()> {
+    let mut failed = false;
+    for file in &args.files {
+        for model in models(args, file)? {
+            failed |= !check(args, file, model, console)?;
+        }
+    }
+    if failed { Err(Failure::Silent) } else { Ok(()) }
+}
+
+/// What to check in a file: each model by its name; where none can be read, the file as such.
+fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
+    if args.model.is_some() {
+        return Ok(vec![args.model.clone()]);
+    }
+    let text = crate::driver::read_spec(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
+    let names = model_names(file, text);
+    Ok(if names.len() < 2 { vec![None] } else { names.into_iter().map(Some).collect() })
+}
+
+/// Whether the model is right.
+fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
+    let set = settings(&args.set)?;
+    let compiler = Compiler { model, set, phase: args.phase.into(), ..Compiler::default() };
+    match compiler.front(file) {
+        Ok(network) => {
+            console.diagnostics(&network.warnings, &network.sources)?;
+            let totals = network.stats.totals;
+            if !console.json_messages() {
+                writeln!(
+                    console.out(),
+                    "{}: {} is right: {} layers, {} parameters, {} MACs",
+                    file.display(),
+                    network.graph.name,
+                    totals.layers,
+                    grouped(totals.params),
+                    grouped(totals.macs),
+                )?;
+            }
+            Ok(true)
+        }
+        Err(Error::Spec { sources, diagnostics }) => {
+            console.diagnostics(&diagnostics, &sources)?;
+            Ok(false)
+        }
+        Err(other) => Err(other.into()),
+    }
+}

@@ -1,0 +1,189 @@
+//! What a person sees: notes and errors on standard error, results on standard output, and progress
+//! where somebody is watching.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{ColorWhen, Global, MessageFormat};
+use super::failure::{Failure, Result};
+use super::render::{self, Style};
+use crate::diagnostic::{Diagnostic, Sources};
+use crate::driver;
+
+const RED: &str = "\x1b[1;31m";
+const CYAN: &str = "\x1b[1;36m";
+const BOLD: &str = "\x1b[1m";
+const RESET: &str = "\x1b[0m";
+
+/// Progress is shown for what takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How to talk to the user.
+#[derive(Clone, Copy, Debug)]
+pub struct Console {
+    color: ColorWhen,
+    format: MessageFormat,
+    pub verbose: bool,
+    quiet: bool,
+}
+
+impl Console {
+    pub fn new(global: &Global) -> Self {
+        let Global { color, message_format: format, verbose, quiet } = *global;
+        Self { color, format, verbose, quiet }
+    }
+
+    /// Whether a program reads the findings.
+    pub fn json_messages(&self) -> bool {
+        self.format == MessageFormat::Json
+    }
+
+    /// Standard output. Colours vanish where it is no terminal.
+    pub fn out(&self) -> AutoStream<std::io::StdoutLock<'static>> {
+        AutoStream::new(std::io::stdout().lock(), self.choice())
+    }
+
+    fn err(&self) -> AutoStream<std::io::StderrLock<'static>> {
+        AutoStream::new(std::io::stderr().lock(), self.choice())
+    }
+
+    fn choice(&self) -> ColorChoice {
+        match self.color {
+            ColorWhen::Auto => ColorChoice::Auto,
+            ColorWhen::Always => ColorChoice::Always,
+            ColorWhen::Never => ColorChoice::Never,
+        }
+    }
+
+    /// Something that the user should know though all is well.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            self.say(CYAN, "note", text);
+        }
+    }
+
+    /// Something that only those want to know who asked by `-v`.
+    pub fn detail(&self, text: impl std::fmt::Display) {
+        if self.verbose {
+            // Where standard error is gone, there is nobody to tell.
+            let _ = writeln!(self.err(), "{text}");
+        }
+    }
+
+    fn say(&self, color: &str, kind: &str, text: impl std::fmt::Display) {
+        let _ = writeln!(self.err(), "{color}{kind}{RESET}{BOLD}:{RESET} {text}");
+    }
+
+    /// Findings in a spec: as text on standard error, as JSON (for programs) on standard output.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) -> Result<()> {
+        match self.format {
+            MessageFormat::Json => {
+                Ok(self.out().write_all(render::render(diagnostics, sources, Style::Json).as_bytes())?)
+            }
+            MessageFormat::Text => {
+                // Colours are always rendered; the stream drops them where they are not wanted.
+                let style = Style::Text { color: true, width: width() };
+                let _ = self.err().write_all(render::render(diagnostics, sources, style).as_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells why the command failed. Mistakes of a spec come with their source.
+    pub fn failure(&self, failure: &Failure) {
+        match failure {
+            Failure::Silent | Failure::BrokenPipe => {}
+            Failure::Compiler(driver::Error::Spec { sources, diagnostics }) => {
+                let _ = self.diagnostics(diagnostics, sources);
+            }
+            Failure::Compiler(error) => self.say(RED, "error", error),
+            Failure::Message(text) => self.say(RED, "error", text),
+            Failure::Usage(text) => {
+                self.say(RED, "error", text);
+                let _ = writeln!(self.err(), "\nFor more information, try '--help'.");
+            }
+        }
+    }
+
+    /// A bar of `length` units, or a spinner without. It appears after a second, on a terminal.
+    pub fn progress(&self, length: Option<u64>, message: impl Into<String>) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
+        let template =
+            if length.is_some() { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{spinner} {msg} {elapsed}" };
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(message.into());
+        let late = bar.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            if !late.is_finished() {
+                late.set_draw_target(ProgressDrawTarget::stderr());
+                late.enable_steady_tick(Duration::from_millis(100));
+            }
+        });
+        bar
+    }
+}
+
+/// Columns of the terminal.
+fn width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|&c| c >= 40).unwrap_or(120)
+}
+
+/// `21797672` as `21,797,672`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
+    groups.join(",")
+}
+
+/// Bytes in the unit that keeps the number short.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
+    }
+}
+
+/// Rows of cells in aligned columns; the first row is the head. Columns named in `right` are
+/// aligned to the right.
+pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let wide = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(wide).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cell = |(c, s): (usize, &String)| match widths[c] {
+            w if right.contains(&c) => format!("{s:>w$}"),
+            w => format!("{s:<w$}"),
+        };
+        let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+        text += line.trim_end();
+        text += "\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0, 999, 1000, 21_797_672].map(grouped), ["0", "999", "1,000", "21,797,672"]);
+        assert_eq!([999, 1500, 2_500_000, 3_210_000_000].map(bytes), ["999 B", "1.5 kB", "2.5 MB", "3.21 GB"]);
+    }
+
+    #[test]
+    fn columns_align() {
+        let rows = [["layer", "params"], ["conv", "1,728"], ["fc", "10"]].map(|r| r.map(String::from).to_vec());
+        assert_eq!(table(&rows, &[1]), "layer  params\nconv    1,728\nfc         10\n");
+    }
+}

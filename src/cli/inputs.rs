@@ -1,0 +1,200 @@
+//! What a network is run on: pictures, or arrays from files.
+
+use std::path::{Path, PathBuf};
+
+use super::args::Run;
+use super::console::Console;
+use super::engine::Engine;
+use super::failure::{Failure, Result};
+use crate::artifact::Port;
+use crate::image;
+use crate::npy;
+use crate::preprocess::Preprocess;
+use crate::tensor::{Shape, Tensor};
+
+/// Everything that a run computes on, to be had in parts.
+pub enum Feed {
+    Pictures {
+        paths: Vec<PathBuf>,
+        preprocess: Preprocess,
+        shape: [usize; 3],
+        ten_crop: bool,
+    },
+    /// One for each input; `images` along the first axis.
+    Arrays {
+        tensors: Vec<Tensor>,
+        images: usize,
+        name: String,
+    },
+    /// For a network without a batch axis.
+    Whole {
+        tensors: Vec<Tensor>,
+        name: String,
+    },
+}
+
+impl Feed {
+    pub fn new(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
+        match (args.image.is_empty(), args.input.is_empty()) {
+            (false, true) => Self::pictures(args, engine, console),
+            (true, false) => Self::arrays(args, engine),
+            _ => Err(Failure::Usage(format!("{} needs something to run on: --image or --input", engine.name))),
+        }
+    }
+
+    /// Number of results.
+    pub fn len(&self) -> usize {
+        match self {
+            Feed::Pictures { paths, .. } => paths.len(),
+            Feed::Arrays { images, .. } => *images,
+            Feed::Whole { .. } => 1,
+        }
+    }
+
+    /// What to call the nth result.
+    pub fn name(&self, index: usize) -> String {
+        match self {
+            Feed::Pictures { paths, .. } => paths[index].display().to_string(),
+            Feed::Arrays { images: 1, name, .. } | Feed::Whole { name, .. } => name.clone(),
+            Feed::Arrays { name, .. } => format!("{name}[{index}]"),
+        }
+    }
+
+    /// Input rows for each result.
+    pub fn crops(&self) -> usize {
+        if matches!(self, Feed::Pictures { ten_crop: true, .. }) { 10 } else { 1 }
+    }
+
+    /// The inputs for the results from `first` to `end`.
+    pub fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
+        match self {
+            Feed::Pictures { paths, preprocess, shape, ten_crop } => {
+                let make = if *ten_crop { image::ten_crop } else { image::prepare };
+                let mut data = vec![];
+                for path in &paths[first..end] {
+                    let picture = image::read(path).map_err(Failure::message)?;
+                    let values = make(&picture, preprocess, *shape);
+                    data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
+                }
+                let rows = (end - first) * self.crops();
+                Ok(vec![Tensor::new([rows, shape[0], shape[1], shape[2]], data)])
+            }
+            Feed::Arrays { tensors, .. } => Ok(tensors.iter().map(|t| rows(t, first, end)).collect()),
+            Feed::Whole { tensors, .. } => Ok(tensors.clone()),
+        }
+    }
+
+    fn pictures(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
+        let [port] = &engine.inputs[..] else {
+            return Err(Failure::Usage(format!(
+                "{} has {} inputs; use --input NAME=FILE",
+                engine.name,
+                engine.inputs.len()
+            )));
+        };
+        let (&[_, channels, height, width], Some(_)) = (&port.shape[..], engine.batch()) else {
+            return Err(Failure::Usage(format!(
+                "the input {} of {} is no image but {}; use --input",
+                port.name,
+                engine.name,
+                shape_text(&port.shape)
+            )));
+        };
+        let shape = [channels, height, width];
+        let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
+            console.note(format_args!(
+                "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1",
+                port.name
+            ));
+            image::default_preprocess(shape)
+        });
+        Ok(Feed::Pictures { paths: args.image.clone(), preprocess, shape, ten_crop: args.ten_crop })
+    }
+
+    fn arrays(args: &Run, engine: &Engine) -> Result<Self> {
+        let files = assign("--input", &args.input, &engine.inputs)?;
+        let missing: Vec<&str> =
+            engine.inputs.iter().zip(&files).filter(|(_, f)| f.is_none()).map(|(p, _)| p.name.as_str()).collect();
+        if !missing.is_empty() {
+            return Err(Failure::Usage(format!("--input is missing for {}", missing.join(", "))));
+        }
+        let batch = engine.batch();
+        let files: Vec<PathBuf> = files.into_iter().flatten().collect();
+        let mut tensors = vec![];
+        for (port, file) in engine.inputs.iter().zip(&files) {
+            let tensor = npy::read(file).map_err(Failure::message)?;
+            tensors.push(fit(tensor, port, batch, file)?);
+        }
+        let name = files[0].display().to_string();
+        if batch.is_none() {
+            return Ok(Feed::Whole { tensors, name });
+        }
+        let images = tensors[0].shape()[0];
+        if let Some((other, file)) = tensors.iter().zip(&files).find(|(t, _)| t.shape()[0] != images) {
+            let found = other.shape()[0];
+            return Err(Failure::message(format!("{} has {found} images, {name} has {images}", file.display())));
+        }
+        Ok(Feed::Arrays { tensors, images, name })
+    }
+}
+
+/// Checks an array's shape. A single image may lack the batch axis.
+fn fit(tensor: Tensor, port: &Port, batch: Option<usize>, file: &Path) -> Result<Tensor> {
+    let dims = tensor.shape().dims().to_vec();
+    let free = batch.is_some();
+    let fits = if free { dims.len() == port.shape.len() && dims[1..] == port.shape[1..] } else { dims == port.shape };
+    if fits && dims.first() != Some(&0) {
+        return Ok(tensor);
+    }
+    if free && dims == port.shape[1..] {
+        return Ok(tensor.reshaped(Shape::new([&[1], &dims[..]].concat())));
+    }
+    let mut expected: Vec<String> = port.shape.iter().map(usize::to_string).collect();
+    if free {
+        expected[0] = "N".into();
+    }
+    Err(Failure::message(format!(
+        "{} is {}; the input {} takes [{}]",
+        file.display(),
+        shape_text(&dims),
+        port.name,
+        expected.join(",")
+    )))
+}
+
+/// The file of each port, from arguments of the form `FILE` or `NAME=FILE`.
+pub fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result<Vec<Option<PathBuf>>> {
+    let mut files = vec![None; ports.len()];
+    let names = || ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+    for argument in arguments {
+        let named = argument.split_once('=').and_then(|(n, f)| Some((ports.iter().position(|p| p.name == n)?, f)));
+        let (index, file) = match named {
+            Some(found) => found,
+            None if ports.len() == 1 && !argument.contains('=') => (0, argument.as_str()),
+            // A file whose own name holds an equals sign.
+            None if ports.len() == 1 && Path::new(argument).exists() => (0, argument.as_str()),
+            None => {
+                return Err(Failure::Usage(format!(
+                    "{flag} {argument}: say which, as NAME=FILE; there are {}",
+                    names()
+                )));
+            }
+        };
+        if files[index].replace(PathBuf::from(file)).is_some() {
+            return Err(Failure::Usage(format!("{flag} is given twice for {}", ports[index].name)));
+        }
+    }
+    Ok(files)
+}
+
+/// Rows `first..end` along the first axis.
+fn rows(tensor: &Tensor, first: usize, end: usize) -> Tensor {
+    let mut dims = tensor.shape().dims().to_vec();
+    let row: usize = dims[1..].iter().product();
+    dims[0] = end - first;
+    Tensor::new(Shape::new(dims), tensor.data()[first * row..end * row].to_vec())
+}
+
+pub fn shape_text(dims: &[usize]) -> String {
+    format!("[{}]", dims.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+}

@@ -1,0 +1,108 @@
+//! `netc ir`.
+
+use std::io::Write;
+
+use super::args::{Ir, StageName};
+use super::console::Console;
+use super::engine::{is_compiled, open_model, refuse_flags};
+use super::failure::{Failure, Result};
+use super::network;
+use crate::artifact;
+use crate::diagnostic::{Severity, Sources};
+use crate::driver::{Compiler, Network, read_spec};
+use crate::pending::codegen;
+use crate::pending::plan;
+use crate::runtime::Model;
+use crate::syntax;
+
+pub fn run(args: &Ir, console: Console) -> Result<()> {
+    let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// What a compiled model still knows of itself.
+fn compiled(args: &Ir, console: Console) -> Result<String> {
+    refuse_flags(&args.network)?;
+    match args.stage {
+        StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
+        StageName::Asm => Ok(disassembly(&open_model(&args.file, Some(1), console)?)),
+        _ => Err(Failure::Usage("a compiled model has the stages `optimized` and `asm` only; give the spec".into())),
+    }
+}
+
+fn spec(args: &Ir, console: Console) -> Result<String> {
+    if args.stage == StageName::Ast {
+        return tree(args, console);
+    }
+    let mut compiler =
+        Compiler { phase: args.phase.into(), ..network::compiler(&args.network, &args.compilation, Some(1))? };
+    if args.stage == StageName::Graph {
+        let network = compiler.front(&args.file)?;
+        console.diagnostics(&network.warnings, &network.sources)?;
+        return Ok(network.graph.to_string());
+    }
+    let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+    let text = generated(args.stage, &compiler, &network);
+    bar.finish_and_clear();
+    text
+}
+
+fn tree(args: &Ir, console: Console) -> Result<String> {
+    let text = read_spec(&args.file).map_err(|e| Failure::message(format!("{}: {e}", args.file.display())))?;
+    let mut sources = Sources::default();
+    let root = sources.add(args.file.display().to_string(), text);
+    let (file, diagnostics) = syntax::parse(&sources, root);
+    console.diagnostics(&diagnostics, &sources)?;
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        Err(Failure::Silent)
+    } else {
+        Ok(syntax::print_tree(&file))
+    }
+}
+
+fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result<String> {
+    let graph = &network.graph;
+    let failure = |e: codegen::Error| Failure::message(e);
+    match stage {
+        StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
+        StageName::Optimized => Ok(graph.to_string()),
+        StageName::Plan => {
+            let plan = plan::plan(graph, &compiler.target, &compiler.plan).map_err(Failure::message)?;
+            Ok(plan::print(&plan, graph))
+        }
+        StageName::Kernels => {
+            let made = codegen::generate(graph, &compiler.target, &compiler.plan).map_err(failure)?;
+            Ok(made.program.to_string())
+        }
+        StageName::Clif => codegen::clif_text(graph, &compiler.target, &compiler.plan).map_err(failure),
+        StageName::Asm => Ok(disassembly(&compiler.compile(network)?)),
+    }
+}
+
+/// The machine code, with the steps' names where they begin.
+#[cfg(target_arch = "x86_64")]
+fn disassembly(model: &Model) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+
+    let code = model.code();
+    let mut entries: Vec<(u64, &str)> = model.manifest().steps.iter().map(|s| (s.entry, s.name.as_str())).collect();
+    entries.sort_unstable();
+    let mut entries = entries.into_iter().peekable();
+    let mut formatter = IntelFormatter::new();
+    let mut text = String::new();
+    for instruction in Decoder::new(64, code, DecoderOptions::NONE) {
+        while let Some((_, name)) = entries.next_if(|(entry, _)| *entry <= instruction.ip()) {
+            text += &format!("\n{name}:\n");
+        }
+        text += &format!("{:8x}  ", instruction.ip());
+        formatter.format(&instruction, &mut text);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn disassembly(model: &Model) -> String {
+    let word = |(i, bytes): (usize, &[u8])| format!("{:8x}  {:02x?}\n", 4 * i, bytes);
+    model.code().chunks(4).enumerate().map(word).collect()
+}

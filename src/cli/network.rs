@@ -1,0 +1,150 @@
+//! From the flags that many commands share to a [`Compiler`], and what there is to say about the
+//! network that it makes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::ProgressBar;
+
+use super::args::{Compilation, Network as NetworkArgs};
+use super::console::{Console, grouped};
+use super::failure::{Failure, Result};
+use crate::diagnostic::Sources;
+use crate::driver::{Compiler, Error, Network, Observer, Stage, WeightsFrom, WeightsReport};
+use crate::elaborate;
+use crate::ops::layer::Value;
+use crate::passes::Selection;
+use crate::pending::target::Target;
+use crate::runtime::ModelOptions;
+
+/// The compiler that the flags ask for.
+pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Option<usize>) -> Result<Compiler> {
+    let weights = match (&network.weights, network.seed) {
+        (Some(path), _) => WeightsFrom::File(path.clone()),
+        (None, Some(_)) => WeightsFrom::Seed,
+        (None, None) => WeightsFrom::Beside,
+    };
+    let plan = crate::pending::plan::Options { algorithms: algorithms(&compilation.algo)?, ..Default::default() };
+    Ok(Compiler {
+        model: network.model.clone(),
+        set: settings(&network.set)?,
+        batch: network.batch.unwrap_or(1) as usize,
+        seed: network.seed.unwrap_or(0),
+        weights,
+        passes: selection(compilation)?,
+        target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
+        plan,
+        options: ModelOptions::default().threads(threads.unwrap_or(0)),
+        ..Compiler::default()
+    })
+}
+
+/// The values of `--set`.
+pub fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
+    set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
+}
+
+fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((label, name)) if !label.is_empty() && !name.is_empty() => Ok((label.to_string(), name.to_string())),
+        _ => Err(Failure::Usage(format!("--algo: `{text}` is not of the form label=name"))),
+    };
+    algo.iter().map(pair).collect()
+}
+
+fn selection(args: &Compilation) -> Result<Selection> {
+    let listed = match args.passes.as_deref() {
+        None | Some("default") => Ok(Selection::default()),
+        Some("all") => Ok(Selection::all()),
+        Some("none") => Ok(Selection::none()),
+        Some(names) => Selection::only(names.split(',').map(str::trim).filter(|n| !n.is_empty())),
+    };
+    let selected = args.no_pass.iter().try_fold(listed.map_err(unknown_pass)?, |s, name| s.without(name));
+    selected.map_err(unknown_pass)
+}
+
+fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
+    Failure::Usage(format!("{error} (`netc help passes` lists them)"))
+}
+
+/// The optimized network of a spec, with everything said that the stages have to say.
+pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Result<(Network, ProgressBar)> {
+    let bar = console.progress(None, format!("reading {}", path.display()));
+    let (shown, name) = (bar.clone(), path.display().to_string());
+    compiler.observer = Some(Observer(Arc::new(move |stage| {
+        let doing = match stage {
+            Stage::Front => "reading",
+            Stage::Weights => "reading the weights of",
+            Stage::Optimize => "optimizing",
+            Stage::Generate => "compiling",
+            Stage::Write => "writing",
+        };
+        shown.set_message(format!("{doing} {name}"));
+    })));
+    let network = compiler.optimized(path).map_err(|e| explain(e, compiler));
+    let network = network.inspect_err(|_| bar.finish_and_clear())?;
+    report(&network, console)?;
+    Ok((network, bar))
+}
+
+/// Adds to an error what the user of a command line can do about it.
+fn explain(error: Error, compiler: &Compiler) -> Failure {
+    match error {
+        Error::Misfit { .. } if compiler.weights == WeightsFrom::Beside => Failure::message(format!(
+            "{error}\nThe file was taken since it lies beside the spec; `--seed 0` does without."
+        )),
+        other => other.into(),
+    }
+}
+
+/// Warnings, where the weights came from, and (if asked) what the passes did.
+pub fn report(network: &Network, console: Console) -> Result<()> {
+    console.diagnostics(&network.warnings, &network.sources)?;
+    weights_note(network, console);
+    for remark in &network.remarks {
+        let lines: Vec<String> = remark.locations.iter().map(|l| l.to_string()).collect();
+        console.detail(format_args!("{:<26} {remark}  {}", remark.pass, shortened(&lines)));
+    }
+    Ok(())
+}
+
+fn weights_note(network: &Network, console: Console) {
+    match &network.weights {
+        WeightsReport::Seed(_) if network.stats.totals.params == 0 => {}
+        WeightsReport::Seed(seed) => console.note(format_args!(
+            "{} has no weights file; its {} parameters are random (seed {seed})",
+            network.graph.name,
+            grouped(network.stats.totals.params)
+        )),
+        WeightsReport::File { path, loaded, .. } => {
+            console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
+            if loaded.bookkeeping > 0 {
+                console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
+            }
+            if !loaded.unused.is_empty() {
+                console.note(format_args!(
+                    "{}: not needed for inference: {}",
+                    path.display(),
+                    shortened(&loaded.unused)
+                ));
+            }
+            if !loaded.absent.is_empty() {
+                console.detail(format_args!("absent and not needed for inference: {}", shortened(&loaded.absent)));
+            }
+        }
+    }
+}
+
+/// A list for one line.
+fn shortened(items: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let more = if items.len() > SHOWN { format!(" and {} more", items.len() - SHOWN) } else { String::new() };
+    items.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
+}
+
+/// Models of a spec, read for their names only.
+pub fn model_names(path: &Path, text: String) -> Vec<String> {
+    let mut sources = Sources::default();
+    let root = sources.add(path.display().to_string(), text);
+    elaborate::model_names(&sources, root)
+}

@@ -1,0 +1,129 @@
+//! `netc profile`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args::Profile;
+use super::console::{Console, table};
+use super::engine::{is_compiled, open_model, refuse_flags};
+use super::failure::{Failure, Result};
+use super::measure::random_input;
+use super::network;
+use crate::artifact::{Port, Step};
+use crate::runtime::{Model, Timings};
+
+pub fn run(args: &Profile, console: Console) -> Result<()> {
+    let model = if is_compiled(&args.file) {
+        refuse_flags(&args.network)?;
+        open_model(&args.file, args.threads, console)?
+    } else {
+        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
+        let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+        let model = compiler.compile(&network);
+        bar.finish_and_clear();
+        model?
+    };
+    let seconds = measure(&model, args.runs)?;
+    let mut rows = rows(&model, &seconds);
+    if args.sort {
+        rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    }
+    let text = if args.json { format!("{:#}\n", as_json(&model, &rows)) } else { as_text(&model, &rows) };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// Seconds that each step takes in one run of a batch, averaged.
+fn measure(model: &Model, runs: u32) -> Result<Vec<f64>> {
+    let manifest = model.manifest();
+    let sized = |port: &Port| random_input(port, model.batch(), model.batch());
+    let inputs: Vec<Vec<f32>> = manifest.inputs.iter().map(sized).collect();
+    let mut outputs: Vec<Vec<f32>> = manifest.outputs.iter().map(sized).collect();
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    // The first runs fault pages in and compare checksums.
+    for _ in 0..3 {
+        model.run(&inputs, &mut outputs).map_err(Failure::message)?;
+    }
+    let mut timings = Timings::default();
+    for _ in 0..runs {
+        model.run_profiled(&inputs, &mut outputs, &mut timings).map_err(Failure::message)?;
+    }
+    Ok(timings.0.iter().map(|t| t.as_secs_f64() / f64::from(runs)).collect())
+}
+
+struct Row<'a> {
+    step: &'a Step,
+    seconds: f64,
+    share: f64,
+}
+
+impl Row<'_> {
+    fn gflops(&self) -> f64 {
+        self.step.flops as f64 / self.seconds.max(1e-9) / 1e9
+    }
+
+    /// Of the bytes that must cross memory at least.
+    fn gigabytes(&self) -> f64 {
+        self.step.bytes as f64 / self.seconds.max(1e-9) / 1e9
+    }
+}
+
+fn rows<'a>(model: &'a Model, seconds: &[f64]) -> Vec<Row<'a>> {
+    let total: f64 = seconds.iter().sum();
+    let steps = model.manifest().steps.iter().zip(seconds);
+    steps.map(|(step, &seconds)| Row { step, seconds, share: seconds / total.max(1e-12) }).collect()
+}
+
+fn as_text(model: &Model, rows: &[Row]) -> String {
+    let head = ["line", "step", "op", "algorithm", "µs", "share", "GFLOP/s", "GB/s", "planned µs"];
+    let mut cells = vec![head.map(String::from).to_vec()];
+    for row in rows {
+        cells.push(vec![
+            row.step.location.clone().unwrap_or_default(),
+            row.step.name.clone(),
+            row.step.op.clone(),
+            row.step.algorithm.clone(),
+            format!("{:.1}", row.seconds * 1e6),
+            format!("{:.1} %", row.share * 100.0),
+            format!("{:.1}", row.gflops()),
+            format!("{:.1}", row.gigabytes()),
+            format!("{:.1}", row.step.estimate_ns / 1e3),
+        ]);
+    }
+    let total: f64 = rows.iter().map(|r| r.seconds).sum();
+    let flops: u64 = rows.iter().map(|r| r.step.flops).sum();
+    format!(
+        "{}\n{}: {:.3} ms in {} steps on {} threads, {:.1} GFLOP/s\n",
+        table(&cells, &[4, 5, 6, 7, 8]),
+        model.name(),
+        total * 1e3,
+        rows.len(),
+        model.threads(),
+        flops as f64 / total.max(1e-9) / 1e9,
+    )
+}
+
+fn as_json(model: &Model, rows: &[Row]) -> Value {
+    let row = |r: &Row| {
+        json!({
+            "line": r.step.location,
+            "name": r.step.name,
+            "op": r.step.op,
+            "algorithm": r.step.algorithm,
+            "us": r.seconds * 1e6,
+            "share": r.share,
+            "gflops": r.gflops(),
+            "gb_per_s": r.gigabytes(),
+            "planned_us": r.step.estimate_ns / 1e3,
+        })
+    };
+    let total: f64 = rows.iter().map(|r| r.seconds).sum();
+    json!({
+        "model": model.name(),
+        "threads": model.threads(),
+        "batch": model.batch(),
+        "total_ms": total * 1e3,
+        "steps": rows.iter().map(row).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,143 @@
+//! What came out of a run, for people and for programs.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::failure::{Failure, Result};
+use super::inputs::shape_text;
+use crate::artifact::Port;
+
+/// An output with more elements than this is described, not printed.
+const PRINTED: usize = 4096;
+
+/// One class of a ranking.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    pub index: usize,
+    pub label: Option<String>,
+    pub probability: f32,
+}
+
+/// The outputs for one image.
+pub struct ResultRow {
+    pub name: String,
+    /// By output: its values.
+    pub values: Vec<Vec<f32>>,
+    /// The best classes, where the network tells classes apart.
+    pub classes: Option<Vec<Class>>,
+}
+
+/// Whether an output is one value for each of several classes. `shape` is without the batch axis.
+pub fn is_ranking(shape: &[usize]) -> bool {
+    shape.iter().filter(|&&d| d > 1).count() == 1
+}
+
+/// The `k` likeliest classes. Values that are no distribution yet become one by softmax.
+pub fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
+    let probabilities = probabilities(values);
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+    let class = |index: usize| Class { index, label: labels.get(index).cloned(), probability: probabilities[index] };
+    order.into_iter().take(k).map(class).collect()
+}
+
+/// The values themselves where they are a distribution, else their softmax.
+pub fn probabilities(values: &[f32]) -> Vec<f32> {
+    let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+    if values.iter().all(|v| (0.0..=1.0).contains(v)) && (sum - 1.0).abs() < 1e-3 {
+        return values.to_vec();
+    }
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = values.iter().map(|&v| f64::from(v - largest).exp()).collect();
+    let total: f64 = powers.iter().sum();
+    powers.iter().map(|p| (p / total) as f32).collect()
+}
+
+/// Class names, one a line.
+pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+    Ok(text.lines().map(|l| l.trim().to_string()).collect())
+}
+
+impl ResultRow {
+    /// The row for people: classes one a line, other outputs described.
+    pub fn text(&self, outputs: &[Port]) -> String {
+        let mut text = format!("{}\n", self.name);
+        for class in self.classes.iter().flatten() {
+            let label = class.label.clone().unwrap_or_else(|| format!("class {}", class.index));
+            let _ = writeln!(text, "  {:>6.2} %  {label}", class.probability * 100.0);
+        }
+        for (i, (port, values)) in outputs.iter().zip(&self.values).enumerate() {
+            if i > 0 || self.classes.is_none() {
+                let _ = writeln!(text, "  {}", describe(port, values));
+            }
+        }
+        text
+    }
+
+    pub fn json(&self, outputs: &[Port]) -> Value {
+        let mut values = Map::new();
+        for (port, v) in outputs.iter().zip(&self.values) {
+            values.insert(port.name.clone(), output_json(port, v));
+        }
+        let mut row = json!({ "input": self.name, "outputs": values });
+        if let Some(classes) = &self.classes {
+            let class = |c: &Class| json!({ "index": c.index, "label": c.label, "probability": c.probability });
+            row["top"] = classes.iter().map(class).collect();
+        }
+        row
+    }
+}
+
+fn describe(port: &Port, values: &[f32]) -> String {
+    let shape = shape_text(&port.shape[1..]);
+    if values.len() <= 8 {
+        let values: Vec<String> = values.iter().map(|v| format!("{v:.6}")).collect();
+        return format!("{} {shape}: {}", port.name, values.join(" "));
+    }
+    let (least, mean, most) = summary(values);
+    format!("{} {shape}: {least:.4} to {most:.4}, mean {mean:.4}", port.name)
+}
+
+fn output_json(port: &Port, values: &[f32]) -> Value {
+    let shape = &port.shape[1..];
+    if values.len() <= PRINTED {
+        return json!({ "shape": shape, "values": values });
+    }
+    let (least, mean, most) = summary(values);
+    json!({ "shape": shape, "min": least, "mean": mean, "max": most })
+}
+
+fn summary(values: &[f32]) -> (f32, f64, f32) {
+    let (least, most) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, m), &v| (l.min(v), m.max(v)));
+    (least, values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_and_distributions_rank_alike() {
+        let labels = ["a", "b", "c"].map(String::from);
+        let ranked = best(&[1.0, 3.0, 2.0], &labels, 2);
+        assert_eq!(ranked.iter().map(|c| c.index).collect::<Vec<_>>(), [1, 2]);
+        assert!((ranked[0].probability - 0.665_240_94).abs() < 1e-6);
+        assert_eq!(ranked[0].label.as_deref(), Some("b"));
+        assert_eq!(best(&[0.25, 0.25, 0.5], &[], 9)[0], Class { index: 2, label: None, probability: 0.5 });
+    }
+
+    #[test]
+    fn extreme_values_do_not_overflow() {
+        assert_eq!(probabilities(&[1e30, -1e30]), [1.0, 0.0]);
+        assert!(best(&[f32::NAN, 1.0], &[], 2).len() == 2);
+    }
+
+    #[test]
+    fn rankings_are_vectors() {
+        assert!(is_ranking(&[10]) && is_ranking(&[10, 1, 1]));
+        assert!(!is_ranking(&[1]) && !is_ranking(&[3, 4, 1]) && !is_ranking(&[]));
+    }
+}

@@ -1,0 +1,115 @@
+//! `netc run`.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::args::Run;
+use super::console::Console;
+use super::engine::Engine;
+use super::failure::{Failure, Result};
+use super::inputs::{Feed, assign};
+use super::results::{ResultRow, best, is_ranking, probabilities, read_labels};
+use crate::npy;
+use crate::output::OutputFile;
+use crate::tensor::{Shape, Tensor};
+
+/// Images that are prepared and run together; more would only take more memory.
+const PART: usize = 16;
+
+pub fn run(args: &Run, console: Console) -> Result<()> {
+    let engine = if args.interpret {
+        Engine::interpret(&args.file, &args.network, &args.compilation, console)?
+    } else {
+        Engine::open(&args.file, &args.network, &args.compilation, args.threads, console)?
+    };
+    let labels = match &args.labels {
+        Some(path) => read_labels(path)?,
+        None => engine.labels.clone(),
+    };
+    let files = assign("--output", &args.output, &engine.outputs)?;
+    let feed = Feed::new(args, &engine, console)?;
+    let rows = compute(&engine, &feed, args, &labels, console)?;
+    for (index, file) in files.iter().enumerate() {
+        if let Some(file) = file {
+            write_output(&engine, &feed, index, &rows, file)?;
+        }
+    }
+    show(args, &engine, &rows, console)
+}
+
+/// Runs everything, a part at a time.
+fn compute(engine: &Engine, feed: &Feed, args: &Run, labels: &[String], console: Console) -> Result<Vec<ResultRow>> {
+    let part = engine.batch().unwrap_or(1).max(PART);
+    let bar = console.progress(Some(feed.len() as u64), format!("running {}", engine.name));
+    let begin = Instant::now();
+    let mut rows = vec![];
+    for first in (0..feed.len()).step_by(part) {
+        let end = feed.len().min(first + part);
+        let outputs = engine.run(&feed.part(first, end)?)?;
+        for index in first..end {
+            let values = outputs.iter().map(|o| values_of(o, index - first, end - first, feed.crops())).collect();
+            rows.push(row(engine, feed.name(index), values, labels, args.top_k));
+        }
+        bar.inc((end - first) as u64);
+    }
+    bar.finish_and_clear();
+    console.detail(format_args!("{} results in {:.1} ms", rows.len(), begin.elapsed().as_secs_f64() * 1e3));
+    Ok(rows)
+}
+
+/// The nth of `count` results in an output; of several crops, the mean of the distributions.
+fn values_of(output: &Tensor, index: usize, count: usize, crops: usize) -> Vec<f32> {
+    let size = output.data().len() / (count * crops);
+    let mine = &output.data()[index * crops * size..(index + 1) * crops * size];
+    if crops == 1 {
+        return mine.to_vec();
+    }
+    let mut mean = vec![0f32; size];
+    for crop in mine.chunks_exact(size) {
+        mean.iter_mut().zip(probabilities(crop)).for_each(|(m, p)| *m += p / crops as f32);
+    }
+    mean
+}
+
+fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
+    let shape = &engine.outputs[0].shape;
+    let ranks = engine.batch().is_some() && is_ranking(&shape[1..]);
+    let classes = ranks.then(|| {
+        // Labels of another number of classes would name the wrong ones.
+        let labels = if labels.len() == values[0].len() { labels } else { &[] };
+        best(&values[0], labels, top_k)
+    });
+    ResultRow { name, values, classes }
+}
+
+fn write_output(engine: &Engine, feed: &Feed, index: usize, rows: &[ResultRow], file: &Path) -> Result<()> {
+    let mut dims = engine.outputs[index].shape.clone();
+    if engine.batch().is_some() {
+        dims[0] = feed.len();
+    }
+    let data = rows.iter().flat_map(|r| r.values[index].iter().copied()).collect();
+    let tensor = Tensor::new(Shape::new(dims), data);
+    let write = || {
+        let output = OutputFile::create(file)?;
+        npy::write(std::io::BufWriter::new(output.file()), &tensor)?;
+        output.commit()
+    };
+    write().map_err(|e| Failure::message(format!("cannot write {}: {e}", file.display())))
+}
+
+/// Prints the results, unless they went to files and nobody asked for more.
+fn show(args: &Run, engine: &Engine, rows: &[ResultRow], console: Console) -> Result<()> {
+    let mut out = console.out();
+    if args.json {
+        let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
+        writeln!(out, "{:#}", json!({ "model": engine.name, "results": results }))?;
+    } else if args.output.is_empty() {
+        for row in rows {
+            write!(out, "{}", row.text(&engine.outputs))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! `netc stats`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args::Stats as Args;
+use super::console::{Console, grouped, table};
+use super::failure::Result;
+use super::network::settings;
+use crate::driver::{Compiler, Network};
+use crate::ir::Phase;
+use crate::ir::stats::Row;
+
+pub fn run(args: &Args, console: Console) -> Result<()> {
+    let compiler = Compiler {
+        model: args.model.clone(),
+        set: settings(&args.set)?,
+        phase: args.phase.into(),
+        batch: args.batch as usize,
+        ..Compiler::default()
+    };
+    let network = compiler.front(&args.file)?;
+    console.diagnostics(&network.warnings, &network.sources)?;
+    let text = if args.json { format!("{:#}\n", as_json(&network)) } else { as_text(&network) };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+fn as_text(network: &Network) -> String {
+    let head = ["layer", "label", "output", "parameters", "MACs", "receptive field"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(network.stats.rows.iter().map(row_text));
+    let totals = &network.stats.totals;
+    let batch = network.stats.batch;
+    let images = if batch == 1 { String::new() } else { format!(" for {batch} images") };
+    format!(
+        "{}\n{}: {} layers, {} parameters, {} MACs{images}, {} activations{images}, receptive field {}\n",
+        table(&rows, &[3, 4, 5]),
+        network.graph.name,
+        totals.layers,
+        grouped(totals.params),
+        grouped(totals.macs),
+        grouped(totals.activations),
+        field(totals.receptive_field),
+    )
+}
+
+fn row_text(row: &Row) -> Vec<String> {
+    let number = |n: u64| if n == 0 { String::new() } else { grouped(n) };
+    vec![
+        row.layer.to_string(),
+        row.label.clone().unwrap_or_default(),
+        row.shape.to_string().trim_start_matches("f32").to_string(),
+        number(row.params),
+        number(row.macs),
+        field(row.receptive_field),
+    ]
+}
+
+/// `7`, or `7×3` where height and width differ.
+fn field([height, width]: [u64; 2]) -> String {
+    if height == width { height.to_string() } else { format!("{height}×{width}") }
+}
+
+/// Totals under the names that `expect` has for them, then outputs and rows.
+fn as_json(network: &Network) -> Value {
+    let graph = &network.graph;
+    let totals = &network.stats.totals;
+    let outputs = graph.outputs.iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
+    let output = |o: &crate::ir::Output| json!({ "name": o.name, "shape": graph.node(o.node).shape.dims() });
+    let inputs = graph.inputs().iter().map(|&id| graph.node(id));
+    json!({
+        "model": graph.name,
+        "phase": if graph.phase == Phase::Train { "train" } else { "infer" },
+        "batch": network.stats.batch,
+        "params": totals.params,
+        "macs": totals.macs,
+        "activations": totals.activations,
+        "layers": totals.layers,
+        "receptive_field": totals.receptive_field,
+        "inputs": inputs.map(|n| json!({ "name": n.name, "shape": n.shape.dims() })).collect::<Vec<_>>(),
+        "outputs": outputs.map(output).collect::<Vec<_>>(),
+        "rows": network.stats.rows.iter().map(row_json).collect::<Vec<_>>(),
+    })
+}
+
+fn row_json(row: &Row) -> Value {
+    json!({
+        "layer": row.layer,
+        "label": row.label,
+        "shape": row.shape.dims(),
+        "params": row.params,
+        "macs": row.macs,
+        "receptive_field": row.receptive_field,
+    })
+}

@@ -1,0 +1,139 @@
+//! `netc help`: commands, and what is not about one command.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use clap::CommandFactory;
+
+use super::args::{Cli, Help};
+use super::console::{Console, table};
+use super::failure::{EXIT_CODES, Failure, Result};
+use crate::diagnostic::nearest;
+use crate::ops::layer::{Arity, Layer, Param, ParamType, Preset};
+use crate::{elaborate, ops, passes, syntax};
+
+pub fn run(args: &Help, console: Console) -> Result<()> {
+    let words: Vec<&str> = args.topic.iter().map(String::as_str).collect();
+    let text = match words[..] {
+        [] => Cli::command().render_long_help().ansi().to_string(),
+        ["layers"] => layers(),
+        ["layers", name] => layer(name)?,
+        ["passes"] => passes(),
+        ["limits"] => limits() + "\n",
+        ["exit-codes"] => format!("{EXIT_CODES}\n"),
+        ref command => command_help(command)?,
+    };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// What bounds a spec, so that none can make netc take memory or time without end.
+pub fn limits() -> String {
+    format!(
+        "Limits of a spec:
+  {} MiB a source, {} sources; {} levels of nesting, {} blocks inside one another
+  {} nodes, {} steps of evaluation (loop passes, calls, operations)
+  {} elements a value; sizes are checked before memory is taken",
+        syntax::MAX_SOURCE >> 20,
+        elaborate::MAX_FILES,
+        syntax::MAX_NESTING,
+        elaborate::MAX_BLOCKS,
+        elaborate::MAX_NODES,
+        elaborate::MAX_STEPS,
+        ops::MAX_ELEMENTS,
+    )
+}
+
+fn command_help(path: &[&str]) -> Result<String> {
+    let mut command = Cli::command();
+    command.build();
+    for name in path {
+        let Some(found) = command.find_subcommand(name) else {
+            let topics = ["layers", "passes", "limits", "exit-codes"];
+            let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
+            let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            return Err(Failure::Usage(format!("no command or topic is named `{name}`{hint}")));
+        };
+        command = found.clone();
+    }
+    Ok(command.render_long_help().ansi().to_string())
+}
+
+/// The op table of the language.
+fn layers() -> String {
+    let mut rows = vec![];
+    for layer in ops::layers() {
+        rows.push(vec![signature(layer), layer.doc.to_string()]);
+    }
+    rows.sort();
+    let mut text =
+        String::from("Layers of the language. `netc help layers NAME` tells what their parameters mean.\n\n");
+    for row in rows {
+        let _ = writeln!(text, "{}\n    {}", row[0], row[1]);
+    }
+    text
+}
+
+fn layer(name: &str) -> Result<String> {
+    let Some(layer) = ops::layers().find(|l| l.name == name) else {
+        let hint = nearest(name, ops::layers().map(|l| l.name));
+        let hint = hint.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        return Err(Failure::message(format!("no layer is named `{name}`{hint}")));
+    };
+    let mut text = format!("{}\n    {}\n", signature(layer), layer.doc);
+    let row = |p: &Param| vec![format!("    {}", p.name), type_name(p.ty).into(), preset(&p.preset), p.doc.into()];
+    let rows: Vec<_> = layer.params.iter().map(row).collect();
+    if !rows.is_empty() {
+        text += "\n";
+        text += &table(&rows, &[]);
+    }
+    Ok(text)
+}
+
+/// As one writes it: `conv(channels, kernel, stride = 1, …)`.
+fn signature(layer: &Layer) -> String {
+    let join = (layer.arity == Arity::Join).then(|| "labels…".to_string());
+    let param = |p: &Param| match p.preset {
+        Preset::Required => p.name.to_string(),
+        Preset::Absent => format!("{}?", p.name),
+        _ => format!("{} = {}", p.name, preset(&p.preset)),
+    };
+    let params: Vec<String> = join.into_iter().chain(layer.params.iter().map(param)).collect();
+    if params.is_empty() { layer.name.to_string() } else { format!("{}({})", layer.name, params.join(", ")) }
+}
+
+fn preset(preset: &Preset) -> String {
+    match preset {
+        Preset::Required => "required".into(),
+        Preset::Absent => "optional".into(),
+        Preset::Int(v) => v.to_string(),
+        Preset::Float(v) => format!("{v:?}"),
+        Preset::Bool(v) => v.to_string(),
+        Preset::Str(v) => format!("{v:?}"),
+    }
+}
+
+fn type_name(ty: ParamType) -> &'static str {
+    match ty {
+        ParamType::Size => "integer ≥ 1",
+        ParamType::Count => "integer ≥ 0",
+        ParamType::Int => "integer",
+        ParamType::Float => "float",
+        ParamType::Bool => "true or false",
+        ParamType::Str => "string",
+        ParamType::Size2 => "size or (height, width)",
+        ParamType::Float2 => "float or (height, width)",
+        ParamType::Count2 => "count or (height, width)",
+        ParamType::Pad => "count, (vertical, horizontal) or (top, left, bottom, right)",
+        ParamType::Ints => "list of integers",
+        ParamType::Floats => "list of floats",
+    }
+}
+
+fn passes() -> String {
+    let row = |p: &passes::Pass| {
+        let state = if p.default { "" } else { "(off by default)" };
+        vec![p.name.to_string(), format!("{} {state}", p.description)]
+    };
+    let rows: Vec<_> = passes::PIPELINE.iter().map(row).collect();
+    format!("Passes, in the order in which they run:\n\n{}", table(&rows, &[]))
+}

@@ -1,0 +1,483 @@
+//! The road of a model from its text to something that runs: the stages in their order, once.
+//!
+//! ```text
+//! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file
+//! ```
+//!
+//! The driver knows every stage and decides nothing that a stage could: it reads files, hands
+//! values on, and keeps what the stages said for whoever shows it. It prints nothing.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::artifact::{About, Destination, Image, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer};
+use crate::diagnostic::{Diagnostic, SourceId, Sources};
+use crate::elaborate::{self, elaborate};
+use crate::ir::stats::Stats;
+use crate::ir::{Graph, Kind, Phase, Remark};
+use crate::ops::layer::Value;
+use crate::passes::{self, Selection};
+use crate::pending::codegen;
+use crate::pending::plan;
+use crate::pending::target::Target;
+use crate::runtime::{Model, ModelOptions};
+use crate::syntax::MAX_SOURCE;
+use crate::weights::load::{Loaded, Misfit, Tolerance, load};
+use crate::weights::{self, FileError, WeightFile};
+
+/// Where the values of the weights are to come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WeightsFrom {
+    /// The file beside the spec that has its name and ends in `.safetensors`; without one, the seed.
+    #[default]
+    Beside,
+    File(PathBuf),
+    /// He or Xavier initialisation, by layer.
+    Seed,
+}
+
+/// What is being done, for whoever shows progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Front,
+    Weights,
+    Optimize,
+    Generate,
+    Write,
+}
+
+/// Somebody who is told when a stage begins.
+#[derive(Clone)]
+pub struct Observer(pub Arc<dyn Fn(Stage) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// Compiles networks. See [`Self::compile_file`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let model = netc::Compiler::new().weights("resnet34.safetensors").batch(4).compile_file("resnet34.net")?;
+/// # let _ = model; Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    pub model: Option<String>,
+    pub set: Vec<(String, Value)>,
+    pub phase: Phase,
+    pub batch: usize,
+    pub seed: u64,
+    pub weights: WeightsFrom,
+    pub passes: Selection,
+    pub target: Target,
+    pub plan: plan::Options,
+    pub options: ModelOptions,
+    /// Called when a stage begins.
+    pub observer: Option<Observer>,
+}
+
+impl Default for Compiler {
+    /// One image, for this machine, with all standard passes.
+    fn default() -> Self {
+        Self {
+            model: None,
+            set: vec![],
+            phase: Phase::Infer,
+            batch: 1,
+            seed: 0,
+            weights: WeightsFrom::Beside,
+            passes: Selection::default(),
+            target: Target::host(),
+            plan: plan::Options::default(),
+            options: ModelOptions::default(),
+            observer: None,
+        }
+    }
+}
+
+/// A network on its way: its graph, and what the stages said about it.
+pub struct Network {
+    pub sources: Sources,
+    pub root: SourceId,
+    pub graph: Graph,
+    /// Of the graph before any pass.
+    pub stats: Stats,
+    pub warnings: Vec<Diagnostic>,
+    pub weights: WeightsReport,
+    /// What the passes did.
+    pub remarks: Vec<Remark>,
+}
+
+/// Where the values of a network's weights came from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WeightsReport {
+    Seed(u64),
+    File { path: PathBuf, hash: u64, loaded: Loaded },
+}
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {cause}", path.display())]
+    Read { path: PathBuf, cause: io::Error },
+    /// The diagnostics tell more; their sources are beside them.
+    #[error("{}", spec_summary(diagnostics))]
+    Spec { sources: Box<Sources>, diagnostics: Vec<Diagnostic> },
+    #[error(transparent)]
+    Weights(#[from] FileError),
+    #[error("{}: {misfit}", path.display())]
+    Misfit { path: PathBuf, misfit: Box<Misfit> },
+    #[error(transparent)]
+    Codegen(#[from] codegen::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the compiled model cannot be run here: {0}")]
+    Run(crate::artifact::Cause),
+    #[error("{}: {reason}", path.display())]
+    Recompile { path: PathBuf, reason: String },
+}
+
+fn spec_summary(diagnostics: &[Diagnostic]) -> String {
+    let first = diagnostics.first().map_or("", |d| &d.message);
+    format!("the spec has {} mistakes; the first: {first}", diagnostics.len())
+}
+
+impl Compiler {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The model of a file that holds several.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.model = Some(name.into());
+        self
+    }
+
+    /// The value of a parameter of the model.
+    pub fn set(mut self, name: impl Into<String>, value: Value) -> Self {
+        self.set.push((name.into(), value));
+        self
+    }
+
+    /// Images that are computed at once. A model runs any number, in such batches.
+    pub fn batch(mut self, images: usize) -> Self {
+        self.batch = images;
+        self
+    }
+
+    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive.
+    pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
+        self.weights = WeightsFrom::File(path.into());
+        self
+    }
+
+    /// Initialises the weights by this seed, whatever files there are.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self.weights = WeightsFrom::Seed;
+        self
+    }
+
+    pub fn passes(mut self, passes: Selection) -> Self {
+        self.passes = passes;
+        self
+    }
+
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// Forces algorithms, or names a tuning file.
+    pub fn plan(mut self, options: plan::Options) -> Self {
+        self.plan = options;
+        self
+    }
+
+    /// How the model is to run: threads.
+    pub fn options(mut self, options: ModelOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Compiles the spec at `path` into memory.
+    ///
+    /// # Errors
+    /// The first stage's that fails.
+    pub fn compile_file(&self, path: impl AsRef<Path>) -> Result<Model, Error> {
+        let network = self.optimized(path.as_ref())?;
+        self.compile(&network)
+    }
+
+    /// Compiles the spec at `path` into the file `output`, which appears when it is complete. The
+    /// weights are packed in place, so that they are never in memory twice.
+    ///
+    /// # Errors
+    /// The first stage's that fails; then nothing is written.
+    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<(), Error> {
+        let network = self.optimized(path.as_ref())?;
+        self.compile_to(&network, output.as_ref())
+    }
+
+    /// Parses and elaborates the spec at `path`.
+    ///
+    /// # Errors
+    /// Where files cannot be read or the spec has mistakes.
+    pub fn front(&self, path: &Path) -> Result<Network, Error> {
+        let text = read_spec(path).map_err(|cause| Error::Read { path: path.into(), cause })?;
+        self.front_text(path, text, &read_spec)
+    }
+
+    fn front_text(&self, path: &Path, text: String, loader: elaborate::FileReader) -> Result<Network, Error> {
+        self.begin(Stage::Front);
+        let mut sources = Sources::default();
+        let root = sources.add(path.display().to_string(), text);
+        match elaborate(&mut sources, root, &self.front_options(self.phase, loader)) {
+            Ok(made) => Ok(Network {
+                sources,
+                root,
+                graph: made.graph,
+                stats: made.stats,
+                warnings: made.warnings,
+                weights: WeightsReport::Seed(self.seed),
+                remarks: vec![],
+            }),
+            Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
+        }
+    }
+
+    fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
+        let (model, set) = (self.model.clone(), self.set.clone());
+        elaborate::Options { model, set, phase, batch: self.batch, seed: self.seed, loader }
+    }
+
+    /// Gives the network's weights their values, where a file has them.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or does not fit the network.
+    pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
+        let path = match &self.weights {
+            WeightsFrom::Seed => return Ok(()),
+            WeightsFrom::File(path) => path.clone(),
+            WeightsFrom::Beside => match weights_beside(network) {
+                Some(path) => path,
+                None => return Ok(()),
+            },
+        };
+        self.begin(Stage::Weights);
+        let file = weights::open(&path)?;
+        let tolerance = self.tolerance(network);
+        match load(&mut network.graph.weights, &file.entries, &tolerance) {
+            Ok(loaded) => {
+                network.weights = WeightsReport::File { path, hash: fingerprint(&file), loaded };
+                Ok(())
+            }
+            Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
+        }
+    }
+
+    /// In the infer phase, what only training needs may be missing on either side.
+    fn tolerance(&self, network: &Network) -> Tolerance {
+        if self.phase == Phase::Train {
+            return Tolerance::default();
+        }
+        let graph = &network.graph;
+        let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| &graph.node(r.node).weights).collect();
+        let optional = graph.weights.iter().map(|(id, _)| id).filter(|id| !needed.contains(id)).collect();
+        let mut sources = network.sources.clone();
+        let training = elaborate(&mut sources, network.root, &self.front_options(Phase::Train, &read_spec));
+        let names = |graph: Graph| graph.weights.iter().map(|(_, w)| w.name.clone()).collect();
+        let elsewhere = training.map(|made| names(made.graph)).unwrap_or_default();
+        Tolerance { optional, elsewhere }
+    }
+
+    /// Runs the selected passes.
+    pub fn optimize(&self, network: &mut Network) {
+        self.begin(Stage::Optimize);
+        network.remarks.extend(passes::run(&mut network.graph, &self.passes));
+    }
+
+    /// Everything before code generation.
+    ///
+    /// # Errors
+    /// Those of [`Self::front`] and [`Self::load_weights`].
+    pub fn optimized(&self, path: &Path) -> Result<Network, Error> {
+        let mut network = self.front(path)?;
+        self.load_weights(&mut network)?;
+        self.optimize(&mut network);
+        Ok(network)
+    }
+
+    /// Generates code for an optimized network, into memory.
+    ///
+    /// # Errors
+    /// Where code generation fails, or this machine is not the target.
+    pub fn compile(&self, network: &Network) -> Result<Model, Error> {
+        let image = self.generate(network, &Destination::Memory)?;
+        Model::from_image(image, self.about(network), texts(network), self.options).map_err(Error::Run)
+    }
+
+    /// Generates code for an optimized network, into a file.
+    ///
+    /// # Errors
+    /// Where code generation or writing fails; then nothing is written.
+    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<(), Error> {
+        let writer = Writer::create(output)?;
+        let image = self.generate(network, &writer.destination()?)?;
+        self.begin(Stage::Write);
+        Ok(writer.finish(&image, &self.about(network), &texts(network))?)
+    }
+
+    fn generate(&self, network: &Network, destination: &Destination) -> Result<Image, Error> {
+        self.begin(Stage::Generate);
+        Ok(codegen::compile(&network.graph, &self.target, &self.plan, destination)?)
+    }
+
+    fn about(&self, network: &Network) -> About {
+        let graph = &network.graph;
+        let preprocess = |&id| match &graph.node(id).kind {
+            Kind::Input(preprocess) => preprocess.clone(),
+            Kind::Op(_) => None,
+        };
+        About {
+            netc: env!("CARGO_PKG_VERSION").into(),
+            preprocess: graph.inputs().iter().map(preprocess).collect(),
+            labels: graph.labels.clone(),
+            recipe: Some(self.recipe(network)),
+        }
+    }
+
+    fn recipe(&self, network: &Network) -> Recipe {
+        let hash = |s: &crate::diagnostic::Source| xxh3_64(s.text.as_bytes());
+        let sources = network.sources.iter();
+        let setting = |(name, value): &(String, Value)| (name.clone(), literal(value));
+        let selected = passes::PIPELINE.iter().map(|p| p.name).filter(|n| self.passes.contains(n));
+        Recipe {
+            sources: sources.map(|(_, s)| SourceHash { name: s.name.to_string(), hash: hash(s) }).collect(),
+            model: network.graph.name.clone(),
+            settings: self.set.iter().map(setting).collect(),
+            batch: self.batch,
+            weights: match &network.weights {
+                WeightsReport::Seed(seed) => Origin::Seed(*seed),
+                WeightsReport::File { path, hash, .. } => {
+                    Origin::File { path: path.display().to_string(), hash: *hash }
+                }
+            },
+            passes: selected.map(String::from).collect(),
+            algorithms: self.plan.algorithms.clone(),
+        }
+    }
+
+    fn begin(&self, stage: Stage) {
+        if let Some(Observer(observer)) = &self.observer {
+            observer(stage);
+        }
+    }
+}
+
+fn texts(network: &Network) -> Texts {
+    let sources = network.sources.iter().map(|(_, s)| s.text.to_string()).collect();
+    Texts { sources, ir: network.graph.to_string() }
+}
+
+/// A value as the language writes it.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Str(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// Reads a spec. Its size is limited before it is read.
+///
+/// # Errors
+/// Where the file cannot be read, is too large, or is no UTF-8.
+pub fn read_spec(path: &Path) -> io::Result<String> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = vec![];
+    file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_SOURCE {
+        return Err(io::Error::other(format!("the file is larger than {} MiB", MAX_SOURCE >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("the file is no UTF-8 text"))
+}
+
+/// `resnet34.safetensors` for `resnet34.net`, where there is such a file.
+fn weights_beside(network: &Network) -> Option<PathBuf> {
+    let path = Path::new(&*network.sources.get(network.root).name).with_extension("safetensors");
+    path.is_file().then_some(path)
+}
+
+/// Tells files of weights apart by what they hold, whatever their format.
+fn fingerprint(file: &WeightFile) -> u64 {
+    let mix = |hash: u64, bytes: &[u8]| xxh3_64_with_seed(bytes, hash);
+    file.entries.iter().fold(0, |hash, entry| {
+        let (buffer, range) = &entry.bytes;
+        mix(mix(hash, entry.name.as_bytes()), &(**buffer).as_ref()[range.clone()])
+    })
+}
+
+/// Compiles a `.netc` file again, for this machine: from the texts within, with the weights that it
+/// was made with.
+///
+/// # Errors
+/// Where the file is damaged, or its weights are not to be had.
+pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
+    let (about, texts) = crate::artifact::describe(path)?;
+    let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
+    let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
+    let names = recipe.sources.iter().map(|s| PathBuf::from(&s.name));
+    let files: Vec<(PathBuf, String)> = names.zip(texts.sources).collect();
+    let (root, text) = files.first().cloned().ok_or_else(|| fail("the file holds no spec"))?;
+    let loader = |wanted: &Path| {
+        let found = files.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    };
+    let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
+    let mut network = compiler.front_text(&root, text, &loader)?;
+    compiler.load_weights(&mut network)?;
+    compiler.optimize(&mut network);
+    compiler.compile(&network)
+}
+
+/// The compiler that a recipe describes.
+fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compiler, String> {
+    let (weights, seed) = match &recipe.weights {
+        Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
+        Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file)?), 0),
+    };
+    let set = recipe.settings.iter().map(|(name, value)| elaborate::parse_setting(&format!("{name}={value}")));
+    Ok(Compiler {
+        model: Some(recipe.model.clone()),
+        set: set.collect::<Result<_, _>>()?,
+        batch: recipe.batch,
+        seed,
+        weights,
+        passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
+        plan: plan::Options { algorithms: recipe.algorithms.clone(), ..plan::Options::default() },
+        options,
+        ..Compiler::default()
+    })
+}
+
+/// The weights file of a recipe: where it was, or beside the compiled model.
+fn find_weights(path: &str, hash: u64, file: &Path) -> Result<PathBuf, String> {
+    let named = PathBuf::from(path);
+    let beside = named.file_name().map(|name| file.with_file_name(name));
+    let candidates = [Some(named.clone()), beside];
+    let mut found = candidates.into_iter().flatten().filter(|p| p.is_file());
+    let same = |p: &PathBuf| weights::open(p).is_ok_and(|f| fingerprint(&f) == hash);
+    found.find(same).ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))
+}
