@@ -531,7 +531,7 @@ impl Walk {
         };
         let mode = if self.chance(2) { Interpolation::Nearest } else { Interpolation::Bilinear };
         let align_corners = mode == Interpolation::Bilinear && self.chance(2);
-        self.add(Upsample { to, mode, align_corners }, &[x])
+        self.add(Upsample::new(to, mode, align_corners), &[x])
     }
 
     fn nothing(&mut self, x: NodeId) -> Option<NodeId> {

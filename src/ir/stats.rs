@@ -186,7 +186,7 @@ mod tests {
         let image = b.input([1, 1, 16, 16]);
         let down = b.add(conv(1, 2, 2, 0), &[image]);
         let to = upsample::Target::Scale([2.0; 2]);
-        let up = b.add(Upsample { to, mode: upsample::Interpolation::Nearest, align_corners: false }, &[down]);
+        let up = b.add(Upsample::new(to, upsample::Interpolation::Nearest, false), &[down]);
         let last = b.add(conv(1, 3, 1, 1), &[up]);
         // Two neighbours of a 3-window at step 1: 2 + 2 · 1.
         assert_eq!(stats(&b.finish(&[last])).totals.receptive_field, [4, 4]);

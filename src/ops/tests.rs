@@ -330,7 +330,7 @@ fn pad_modes() {
 
 #[test]
 fn upsampling_modes() {
-    let up = |to, mode, align_corners| Upsample { to, mode, align_corners };
+    let up = |to, mode, align_corners| Upsample::new(to, mode, align_corners);
     let (near, linear) = (Interpolation::Nearest, Interpolation::Bilinear);
     let x = row(&[0.0, 4.0]);
     assert_eq!(run(up(Target::Scale([1.0, 2.0]), near, false), &x), [0.0, 0.0, 4.0, 4.0]);
@@ -341,6 +341,23 @@ fn upsampling_modes() {
     // A factor counts as it is given, not as the rounded size would have it: 3 · 1.5 = 4.5, cut to 4.
     let x = row(&[0.0, 1.0, 2.0]);
     assert_eq!(run(up(Target::Scale([1.0, 1.5]), near, false), &x), [0.0, 0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn upsampling_coordinates_of_other_frameworks() {
+    let x = row(&[0.0, 1.0, 2.0, 3.0]);
+    let up = |to, mode, coordinates, rounding| run(Upsample { to, mode, coordinates, rounding }, &x);
+    let (near, linear) = (Interpolation::Nearest, Interpolation::Bilinear);
+    let (half, whole) = (Target::Size([1, 2]), Target::Size([1, 8]));
+    // Positions 0.5 and 2.5.
+    let middles = [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp]
+        .map(|rounding| up(half, near, Coordinates::HalfPixel, rounding));
+    assert_eq!(middles, [[0.0, 2.0], [1.0, 3.0], [0.0, 2.0], [1.0, 3.0]]);
+    // Positions 0, 0.5, 1, … 3.5; the last is beyond the border.
+    let up8 = |mode, rounding| up(whole, mode, Coordinates::Asymmetric, rounding);
+    assert_eq!(up8(linear, Rounding::Floor), [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.0]);
+    assert_eq!(up8(near, Rounding::HalfUp), [0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0]);
+    assert_eq!(up(half, near, Coordinates::AlignCorners, Rounding::Floor), [0.0, 3.0]);
 }
 
 #[test]
@@ -494,11 +511,11 @@ fn shape_errors() {
         (Dropout { p: 1.5 }.into(), vec![&image]),
         (Reduce { kind: ReduceKind::Sum, axes: vec![1, 1], keepdims: true }.into(), vec![&image]),
         (
-            Upsample { to: Target::Scale([0.01; 2]), mode: Interpolation::Nearest, align_corners: false }.into(),
+            Upsample::new(Target::Scale([0.01; 2]), Interpolation::Nearest, false).into(),
             vec![&image],
         ),
         (
-            Upsample { to: Target::Scale([f32::INFINITY; 2]), mode: Interpolation::Nearest, align_corners: false }
+            Upsample::new(Target::Scale([f32::INFINITY; 2]), Interpolation::Nearest, false)
                 .into(),
             vec![&image],
         ),

@@ -11,6 +11,43 @@ attribute_enum! {
     pub enum Interpolation { Nearest = "nearest", Bilinear = "bilinear" }
 }
 
+attribute_enum! {
+    /// Where, in input pixels, the centre of output pixel `i` lies.
+    pub enum Coordinates {
+        /// As PyTorch has it: `asymmetric` for nearest, `half_pixel` for bilinear.
+        Usual = "usual",
+        /// `(i + 1/2) · step − 1/2`: pixel centres at half-integers.
+        HalfPixel = "half_pixel",
+        /// `i · step`: the top left corners coincide.
+        Asymmetric = "asymmetric",
+        /// `i · (input − 1) / (output − 1)`: the corner pixels' centres coincide.
+        AlignCorners = "align_corners",
+    }
+}
+
+attribute_enum! {
+    /// Which pixel is nearest to a position.
+    pub enum Rounding {
+        Floor = "floor",
+        Ceil = "ceil",
+        /// The nearer of the two; in the middle the lower one.
+        HalfDown = "half_down",
+        /// The nearer of the two; in the middle the upper one.
+        HalfUp = "half_up",
+    }
+}
+
+impl Rounding {
+    fn round(self, position: f64) -> f64 {
+        match self {
+            Rounding::Floor => position.floor(),
+            Rounding::Ceil => position.ceil(),
+            Rounding::HalfDown => (position - 0.5).ceil(),
+            Rounding::HalfUp => (position + 0.5).floor(),
+        }
+    }
+}
+
 /// The size that images are brought to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
@@ -38,18 +75,20 @@ impl AttributeValue for Target {
 }
 
 attributes! {
-    /// `[N, C, H, W] → [N, C, H', W']`, as PyTorch's `interpolate`: nearest takes input pixel
-    /// `⌊i / factor⌋`; bilinear places pixel centres at half-integers, or, with `align_corners`,
-    /// makes the corner pixels' centres coincide.
+    /// `[N, C, H, W] → [N, C, H', W']`. By default as PyTorch's `interpolate`: nearest takes input
+    /// pixel `⌊i / factor⌋`, bilinear places pixel centres at half-integers. Positions beyond the
+    /// border count as the border.
     pub struct Upsample {
         to: Target,
         mode: Interpolation = Interpolation::Nearest,
-        align_corners: bool = false,
+        coordinates: Coordinates = Coordinates::Usual,
+        /// Of the nearest mode.
+        rounding: Rounding = Rounding::Floor,
     }
 }
 
 impl Upsample {
-    /// Input pixels per output pixel along an axis, without `align_corners`.
+    /// Input pixels per output pixel along an axis, but for `align_corners`.
     fn step(&self, axis: usize, input: usize, output: usize) -> f64 {
         match self.to {
             Target::Scale(factor) => 1.0 / f64::from(factor[axis]),
@@ -57,23 +96,42 @@ impl Upsample {
         }
     }
 
+    /// The centre of output pixel `i` of an axis, in input pixels.
+    fn position(&self, axis: usize, i: usize, input: usize, output: usize) -> f64 {
+        let step = self.step(axis, input, output);
+        let coordinates = match (self.coordinates, self.mode) {
+            (Coordinates::Usual, Interpolation::Nearest) => Coordinates::Asymmetric,
+            (Coordinates::Usual, Interpolation::Bilinear) => Coordinates::HalfPixel,
+            (given, _) => given,
+        };
+        match coordinates {
+            Coordinates::AlignCorners if output > 1 => i as f64 * (input - 1) as f64 / (output - 1) as f64,
+            Coordinates::AlignCorners => 0.0,
+            Coordinates::HalfPixel => (i as f64 + 0.5) * step - 0.5,
+            Coordinates::Asymmetric | Coordinates::Usual => i as f64 * step,
+        }
+    }
+
     /// The two input pixels that output pixel `i` of an axis mixes, and the second one's share.
     pub fn source(&self, axis: usize, i: usize, input: usize, output: usize) -> (usize, usize, f64) {
         let last = input - 1;
-        let step = self.step(axis, input, output);
-        let position = match self.mode {
-            Interpolation::Nearest => {
-                let nearest = ((i as f64 * step).floor() as usize).min(last);
-                return (nearest, nearest, 0.0);
-            }
-            Interpolation::Bilinear if self.align_corners && output > 1 => {
-                i as f64 * last as f64 / (output - 1) as f64
-            }
-            Interpolation::Bilinear if self.align_corners => 0.0,
-            Interpolation::Bilinear => ((i as f64 + 0.5) * step - 0.5).max(0.0),
-        };
-        let first = (position.floor() as usize).min(last);
+        let position = self.position(axis, i, input, output);
+        if self.mode == Interpolation::Nearest {
+            // `as` saturates at 0.
+            let nearest = (self.rounding.round(position) as usize).min(last);
+            return (nearest, nearest, 0.0);
+        }
+        let position = position.clamp(0.0, last as f64);
+        let first = position.floor() as usize;
         (first, (first + 1).min(last), position - first as f64)
+    }
+}
+
+impl Upsample {
+    /// As PyTorch does it.
+    pub fn new(to: Target, mode: Interpolation, align_corners: bool) -> Self {
+        let coordinates = if align_corners { Coordinates::AlignCorners } else { Coordinates::Usual };
+        Self { to, mode, coordinates, rounding: Rounding::Floor }
     }
 }
 
@@ -87,7 +145,14 @@ impl Operation for Upsample {
             param("scale", ParamType::Float2, Preset::Absent, "factor: one, or (vertical, horizontal)"),
             param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
             param("mode", ParamType::Str, Preset::Str("nearest"), "nearest or bilinear"),
-            param("align_corners", ParamType::Bool, Preset::Bool(false), "bilinear: corner pixels coincide"),
+            param("align_corners", ParamType::Bool, Preset::Bool(false), "corner pixels' centres coincide"),
+            param(
+                "coordinates",
+                ParamType::Str,
+                Preset::Absent,
+                "where pixels lie: half_pixel (bilinear's default), asymmetric (nearest's) or align_corners",
+            ),
+            param("rounding", ParamType::Str, Preset::Str("floor"), "nearest: floor, ceil, half_down or half_up"),
         ],
         build: |a| {
             let error = |param, message: String| LayerError { param, message };
@@ -99,11 +164,22 @@ impl Operation for Upsample {
             };
             let mode = Interpolation::parse(a.str("mode"))
                 .ok_or_else(|| error("mode", format!("no mode `{}`: nearest or bilinear", a.str("mode"))))?;
-            let align_corners = a.bool("align_corners");
-            if align_corners && mode == Interpolation::Nearest {
-                return Err(error("align_corners", "align_corners applies to the bilinear mode only".into()));
-            }
-            Ok(Upsample { to, mode, align_corners }.into())
+            let coordinates = match (a.has("coordinates"), a.bool("align_corners")) {
+                (true, true) => {
+                    return Err(error("coordinates", "give either `coordinates` or `align_corners`, not both".into()));
+                }
+                (true, false) => Coordinates::parse(a.str("coordinates")).ok_or_else(|| {
+                    error("coordinates", format!("no coordinates `{}`", a.str("coordinates")))
+                })?,
+                (false, true) if mode == Interpolation::Nearest => {
+                    return Err(error("align_corners", "align_corners applies to the bilinear mode only".into()));
+                }
+                (false, true) => Coordinates::AlignCorners,
+                (false, false) => Coordinates::Usual,
+            };
+            let rounding = Rounding::parse(a.str("rounding"))
+                .ok_or_else(|| error("rounding", format!("no rounding `{}`", a.str("rounding"))))?;
+            Ok(Upsample { to, mode, coordinates, rounding }.into())
         },
     }];
 
