@@ -10,7 +10,7 @@ use super::layer::{Args, ParamType, Preset, Value};
 use super::lrn::LongerHalf;
 use super::pad::PadMode;
 use super::reduce::ReduceKind;
-use super::upsample::{Interpolation, Target};
+use super::upsample::{Coordinates, Interpolation, Rounding, Target};
 use super::*;
 use crate::testing::{binary, conv, counting, evaluate};
 use proptest::prelude::*;
