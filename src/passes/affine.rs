@@ -12,22 +12,26 @@ use crate::weights::WeightId;
 pub struct Affine {
     pub mul: Vec<f64>,
     pub add: Vec<f64>,
+    /// All channels alike by what the nodes are, not by what their weights happen to hold: a
+    /// network is to be optimized the same way with and without its trained weights.
+    pub uniform: bool,
 }
 
 impl Affine {
     pub fn uniform(mul: f64, add: f64, channels: usize) -> Self {
-        Self { mul: vec![mul; channels], add: vec![add; channels] }
+        Self { mul: vec![mul; channels], add: vec![add; channels], uniform: true }
     }
 
     /// First `self`, then `next`.
     pub fn then(&self, next: &Affine) -> Affine {
         let mul = self.mul.iter().zip(&next.mul).map(|(a, b)| a * b).collect();
         let add = self.add.iter().zip(next.mul.iter().zip(&next.add)).map(|(a, (m, b))| a * m + b).collect();
-        Affine { mul, add }
+        Affine { mul, add, uniform: self.uniform && next.uniform }
     }
 
+    /// Whether it is a constant 1 and a constant 0.
     pub fn is_identity(&self) -> bool {
-        self.mul.iter().all(|&m| m == 1.0) && self.add.iter().all(|&a| a == 0.0)
+        self.uniform && self.mul.iter().all(|&m| m == 1.0) && self.add.iter().all(|&a| a == 0.0)
     }
 }
 
@@ -59,21 +63,21 @@ fn batch_norm(e: &Editor, op: &BatchNorm, weights: &[WeightId]) -> Affine {
     let deviation = e.weight_values(var).into_iter().map(|v| (v + f64::from(op.eps)).sqrt());
     let inverse: Vec<f64> = deviation.map(|d| 1.0 / d).collect();
     let add = e.weight_values(mean).iter().zip(&inverse).map(|(m, i)| -m * i).collect();
-    let normalized = Affine { mul: inverse, add };
-    let scale = scale.map(|(w, b)| Affine { mul: e.weight_values(w), add: e.weight_values(b) });
+    let normalized = Affine { mul: inverse, add, uniform: false };
+    let scale = scale.map(|(w, b)| Affine { mul: e.weight_values(w), add: e.weight_values(b), uniform: false });
     scale.map_or(normalized.clone(), |s| normalized.then(&s))
 }
 
 fn channel_affine(e: &Editor, op: &ChannelAffine, weights: &[WeightId]) -> Affine {
     let mul = e.weight_values(weights[0]);
     let add = if op.bias { e.weight_values(weights[1]) } else { vec![0.0; mul.len()] };
-    Affine { mul, add }
+    Affine { mul, add, uniform: false }
 }
 
 /// A binary with one constant of one value, or of one value per channel.
 fn binary(e: &Editor, id: NodeId, op: &Binary, operands: &[NodeId]) -> Option<(NodeId, Affine)> {
     let shape = &e.node(id).shape;
-    let per_channel = |constant: NodeId| -> Option<Vec<f64>> {
+    let per_channel = |constant: NodeId| -> Option<(Vec<f64>, bool)> {
         let node = e.node(constant);
         let Op::Constant(_) = node.op()? else { return None };
         // Axis 1 of the result, counted from the end as broadcasting does.
@@ -84,9 +88,9 @@ fn binary(e: &Editor, id: NodeId, op: &Binary, operands: &[NodeId]) -> Option<(N
             return None;
         }
         let values = e.weight_values(node.weights[0]);
-        Some(if values.len() == 1 { vec![values[0]; shape[1]] } else { values })
+        Some(if values.len() == 1 { (vec![values[0]; shape[1]], true) } else { (values, false) })
     };
-    let (value, constant, flipped) = match *operands {
+    let (value, (constant, uniform), flipped) = match *operands {
         [a, b] if per_channel(b).is_some() => (a, per_channel(b)?, false),
         [a, b] => (b, per_channel(a)?, true),
         _ => return None,
@@ -96,13 +100,13 @@ fn binary(e: &Editor, id: NodeId, op: &Binary, operands: &[NodeId]) -> Option<(N
     }
     let each = |f: fn(f64) -> f64| constant.iter().map(|&v| f(v)).collect::<Vec<_>>();
     let (zeros, ones) = (each(|_| 0.0), each(|_| 1.0));
-    let affine = match (op.kind, flipped) {
-        (BinaryKind::Add, _) => Affine { mul: ones, add: constant },
-        (BinaryKind::Mul, _) => Affine { mul: constant, add: zeros },
-        (BinaryKind::Sub, false) => Affine { mul: ones, add: each(|v| -v) },
-        (BinaryKind::Sub, true) => Affine { mul: each(|_| -1.0), add: constant },
-        (BinaryKind::Div, false) => Affine { mul: each(|v| 1.0 / v), add: zeros },
+    let (mul, add) = match (op.kind, flipped) {
+        (BinaryKind::Add, _) => (ones, constant),
+        (BinaryKind::Mul, _) => (constant, zeros),
+        (BinaryKind::Sub, false) => (ones, each(|v| -v)),
+        (BinaryKind::Sub, true) => (each(|_| -1.0), constant),
+        (BinaryKind::Div, false) => (each(|v| 1.0 / v), zeros),
         _ => return None,
     };
-    Some((value, affine))
+    Some((value, Affine { mul, add, uniform }))
 }

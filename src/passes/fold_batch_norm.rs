@@ -117,8 +117,7 @@ fn normalize(e: &mut Editor, id: NodeId, operand: NodeId, map: &Affine) {
 }
 
 fn set_map(e: &mut Editor, id: NodeId, operand: NodeId, map: &Affine, origin: Option<String>) {
-    let all_equal = |v: &[f64]| v.iter().all(|x| *x == v[0]);
-    if all_equal(&map.mul) && all_equal(&map.add) {
+    if map.uniform {
         let kind = Activation::Scale { mul: map.mul[0] as f32, add: map.add[0] as f32 };
         return e.rewrite(id, Activate { kind }, &[operand], vec![]);
     }

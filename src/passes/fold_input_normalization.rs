@@ -48,7 +48,10 @@ fn fold_layers(e: &mut Editor, input: NodeId) {
 
 fn fold_preprocess(e: &mut Editor, input: NodeId) {
     let Kind::Input(Some(preprocess)) = e.node(input).kind.clone() else { return };
-    let Some(map) = normalization(&preprocess, e.node(input).shape.dims()).filter(|m| !m.is_identity()) else { return };
+    if preprocess.scale.is_none() && preprocess.mean.is_empty() && preprocess.std.is_empty() {
+        return;
+    }
+    let Some(map) = normalization(&preprocess, e.node(input).shape.dims()) else { return };
     let name = e.describe(input);
     if fold_into_readers(e, input, &map, &name) {
         e.set_preprocess(input, Preprocess { scale: None, mean: vec![], std: vec![], ..preprocess });
@@ -69,7 +72,7 @@ fn normalization(p: &Preprocess, dims: &[usize]) -> Option<Affine> {
     let scale = f64::from(p.scale.unwrap_or(1.0));
     let mul = std.iter().map(|s| scale / s).collect();
     let add = mean.iter().zip(&std).map(|(m, s)| -m / s).collect();
-    Some(Affine { mul, add })
+    Some(Affine { mul, add, uniform: false })
 }
 
 /// Multiplies a map into every reader of a value, or remarks why not.

@@ -1,5 +1,6 @@
 //! Integration tests, in one binary: linking the compiler takes longer than most of them.
 
 mod artifact;
+mod optimized_zoo;
 mod runtime;
 mod tiny;
