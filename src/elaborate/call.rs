@@ -39,6 +39,7 @@ impl Elaborator<'_> {
             Some(Callee::Module(id)) => self.call_module(frame, id, call, flow),
             Some(Callee::Layer(layer)) => self.call_layer(frame, layer, call, labelled, flow),
             None => {
+                self.lacks_labels = true;
                 self.report.unknown(call.name.span);
                 Flow::Unknown
             }

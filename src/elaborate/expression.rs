@@ -138,8 +138,8 @@ impl Elaborator<'_> {
         if let Some(flow) = self.labels.find(name, &frame.scopes, frame.base, frame.id) {
             return self.flow_value(frame, flow, span);
         }
-        if self.report.lost_words.contains(name.split('.').next().unwrap_or(name)) {
-            return Val::Unknown;
+        if self.lacks_labels || self.report.lost_words.contains(name.split('.').next().unwrap_or(name)) {
+            return self.unknown(span);
         }
         let diagnostic = Diagnostic::error("unknown-label", format!("no label `{name}` has been seen so far"));
         let names = self.labels.names(&frame.scopes, frame.base, frame.id);

@@ -209,6 +209,8 @@ struct Elaborator<'a> {
     steps: usize,
     /// Blocks being evaluated.
     depth: usize,
+    /// Statements were left out because of a mistake, and with them labels.
+    lacks_labels: bool,
     /// A limit was hit: nothing more is evaluated.
     stopped: bool,
     budgets: Vec<model::Budget>,
@@ -239,6 +241,7 @@ impl<'a> Elaborator<'a> {
             locations: HashMap::new(),
             steps: 0,
             depth: 0,
+            lacks_labels: false,
             stopped: false,
             budgets: vec![],
         }

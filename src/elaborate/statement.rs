@@ -96,6 +96,7 @@ impl Elaborator<'_> {
             return self.unlabelled(frame, statement, false, flow);
         };
         let Some(mut name) = self.label_text(frame, label) else {
+            self.lacks_labels = true;
             return self.unlabelled(frame, statement, false, flow);
         };
         let full = join(&frame.scopes, &name);
@@ -210,7 +211,10 @@ impl Elaborator<'_> {
             match self.condition(frame, condition) {
                 Some(true) => return Ok(Some(block)),
                 Some(false) => {}
-                None => return Err(()),
+                None => {
+                    self.lacks_labels = true;
+                    return Err(());
+                }
             }
         }
         Ok(otherwise)
@@ -226,11 +230,13 @@ impl Elaborator<'_> {
     ) {
         let value = self.eval(frame, items);
         if value.is_unknown() {
+            self.lacks_labels = true;
             return;
         }
         let values = match self.elements(frame, &value, items.span) {
             Ok(values) => values,
             Err((message, _)) => {
+                self.lacks_labels = true;
                 let diagnostic = Diagnostic::error("wrong-type", message).primary(items.span, value.type_name());
                 self.error(frame, diagnostic.help("walk a range `0..n`, a list or a table"));
                 return;

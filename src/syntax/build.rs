@@ -317,7 +317,9 @@ impl Builder<'_> {
             }
             end = value_end;
         }
-        Table { name, columns, rows: rows.into_iter().map(spread_tuple).collect(), span }
+        let columns: Vec<Ident> = columns;
+        let rows = rows.into_iter().flat_map(|line| rows_of_line(line, columns.len())).collect();
+        Table { name, columns, rows, span }
     }
 
     fn input(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
@@ -641,10 +643,11 @@ fn docs(item: &Pair<'_, Rule>) -> Vec<String> {
     lines.map(|p| p.as_str().trim_start_matches('/').trim().to_string()).collect()
 }
 
-/// A row that is one tuple is the tuple's parts.
-fn spread_tuple(mut row: Vec<Expr>) -> Vec<Expr> {
-    match row.as_mut_slice() {
-        [Expr { kind: ExprKind::Tuple(parts), .. }] => std::mem::take(parts),
-        _ => row,
-    }
+/// The rows on one line: the line, or each of its tuples where it holds nothing else.
+fn rows_of_line(line: Vec<Expr>, columns: usize) -> Vec<Vec<Expr>> {
+    let row = |e: &Expr| match &e.kind {
+        ExprKind::Tuple(parts) if parts.len() == columns || line.len() == 1 => Some(parts.clone()),
+        _ => None,
+    };
+    line.iter().map(row).collect::<Option<Vec<_>>>().unwrap_or_else(|| vec![line.clone()])
 }

@@ -37,7 +37,7 @@ pub const MAX_OPERATORS: usize = 128;
 /// Parsing gives up after this many syntax errors.
 pub const MAX_SYNTAX_ERRORS: usize = 50;
 /// Repairs are tried in sources up to this size: each costs another parse.
-const MAX_REPAIRED: usize = 256 << 10;
+const MAX_REPAIRED: usize = 64 << 10;
 
 /// Parses one source. The tree is as complete as the mistakes allow.
 pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {

@@ -140,10 +140,22 @@ impl State<'_> {
     fn describe(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
         let special = failure.token.and_then(|t| self.special(failure, t));
         let diagnostic = special.unwrap_or_else(|| self.general(failure, repair));
-        match repair.map(|r| r.help.clone()) {
-            Some(help) if diagnostic.help.is_empty() => diagnostic.help(help),
-            _ => diagnostic,
+        if !diagnostic.help.is_empty() {
+            return diagnostic;
         }
+        match repair.map(|r| r.help.clone()).or_else(|| self.form(failure)) {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        }
+    }
+
+    /// How the statement that the line begins with is written.
+    fn form(&self, failure: &Failure) -> Option<String> {
+        let line = self.blamed_line(failure);
+        let inside = self.tokens.iter().filter(|t| t.start >= line.start && t.end <= line.end);
+        let first = inside.into_iter().find(|t| t.kind == TokenKind::Word)?.text(self.source);
+        let (_, form) = FORMS.iter().find(|(word, _)| *word == first)?;
+        Some(format!("it is written `{form}`"))
     }
 
     fn general(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
@@ -290,7 +302,10 @@ impl State<'_> {
         let signs =
             if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
         if let Some(gap) = self.gap_before(failure) {
-            let expected = signs.into_iter().filter(|sign| failure.expects(&format!("`{sign}`")));
+            let expected = signs.into_iter().filter(|sign| {
+                // A block that begins out of nowhere is no likely meaning.
+                failure.expects(&format!("`{sign}`")) && !(*sign == "{" && failure.at_boundary())
+            });
             candidates.extend(expected.map(|sign| Repair {
                 range: gap.clone(),
                 sign,
@@ -298,7 +313,9 @@ impl State<'_> {
                 after_previous: true,
             }));
         }
-        let Some(token) = token.filter(|t| t.end - t.start == 1 && t.kind != TokenKind::Word) else {
+        let Some(token) =
+            token.filter(|t| t.end - t.start == 1 && !matches!(t.kind, TokenKind::Word | TokenKind::Open))
+        else {
             return candidates;
         };
         let range = token.start..token.end;
@@ -323,6 +340,7 @@ impl State<'_> {
     /// Blanks the line at fault. False where nothing is left to blank.
     fn erase(&mut self, failure: &Failure) -> bool {
         let line = self.blamed_line(failure);
+        let line = self.with_data_block(line);
         if self.erase_range(line) {
             return true;
         }
@@ -334,6 +352,19 @@ impl State<'_> {
             }
             _ => false,
         }
+    }
+
+    /// The line with the block that it opens, where that block holds data rather than statements.
+    fn with_data_block(&self, line: Range<usize>) -> Range<usize> {
+        let inside = |t: &&Token| t.start >= line.start && t.end <= line.end && !t.is_comment();
+        let first = self.tokens.iter().find(inside).map_or("", |t| t.text(self.source));
+        if !matches!(first, "table" | "preprocess") {
+            return line;
+        }
+        let partners = tokens::partners(self.source, self.tokens);
+        let opens = self.tokens.iter().zip(partners).filter(|(t, _)| inside(t) && t.text(self.source) == "{");
+        let close = opens.filter_map(|(_, partner)| partner).map(|p| self.tokens[p].end).max();
+        line.start..close.map_or(line.end, |end| end.max(line.end))
     }
 
     fn erase_range(&mut self, line: Range<usize>) -> bool {
@@ -456,6 +487,27 @@ const LEADING_WORDS: &[&str] = &[
     "preprocess",
     "labels",
     "from",
+];
+
+const FORMS: &[(&str, &str)] = &[
+    ("module", "module name(parameter, other = default) { … }"),
+    ("model", "model name(parameter = default) { … }"),
+    ("use", "use \"file.net\"` or `use std.name"),
+    ("let", "let name = value"),
+    ("table", "table name(column, other) { … }"),
+    ("require", "require condition, \"message\""),
+    ("expect", "expect params <= 1_000_000"),
+    ("for", "for name in 0..count { … }"),
+    ("if", "if condition { … } else { … }"),
+    ("when", "when train { … }"),
+    ("residual", "residual { … } skip { … }"),
+    ("branches", "branches concat { … }"),
+    ("aux", "aux name(weight = 0.3) { … }"),
+    ("input", "input name: f32[N, 3, 224, 224]"),
+    ("output", "output name` or `output name from label"),
+    ("preprocess", "preprocess input { resize 256  center_crop 224 }"),
+    ("labels", "labels [\"cat\", \"dog\"]"),
+    ("from", "from(label)"),
 ];
 
 fn is_reserved(word: &str) -> bool {
