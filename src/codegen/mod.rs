@@ -1,3 +1,4 @@
 //! Plan → machine code and packed weights.
 
+pub mod link;
 pub mod vector;

@@ -247,6 +247,17 @@ impl Builder {
         self.push(Inst::If { condition, a, b: b.into(), then, otherwise });
     }
 
+    /// Begins a block whose instructions [`Self::close_block`] hands back, for authors whose state
+    /// does not fit a closure.
+    pub fn open_block(&mut self) {
+        self.blocks.push(vec![]);
+    }
+
+    /// Ends the innermost block.
+    pub fn close_block(&mut self) -> Vec<Inst> {
+        self.blocks.pop().expect("an open block")
+    }
+
     pub fn call(&mut self, callee: Callee, arguments: Vec<Operand>) {
         self.push(Inst::Call { callee, arguments });
     }

@@ -423,3 +423,16 @@ impl Uses {
         self.int_reads.extend(address.index.map(|(i, _)| i));
     }
 }
+
+impl Function {
+    /// The same function under another name.
+    pub fn renamed(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Whether the function touches any vector; one that does not is the same for every unit.
+    pub fn has_vectors(&self) -> bool {
+        self.vectors > 0
+    }
+}

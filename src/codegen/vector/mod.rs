@@ -13,10 +13,16 @@
 //! This folder knows nothing of networks, layouts or plans.
 
 mod builder;
-// pub mod clif;
+pub mod clif;
 mod function;
 mod machine;
 mod print;
+#[cfg(test)]
+pub mod simulate;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod verify;
 pub mod x86;
 

@@ -1,0 +1,552 @@
+//! The portable back end: vector functions through Cranelift, 128 bits wide.
+//!
+//! It takes any function of four lanes, and any function without vectors: the drivers that split a
+//! step into kernel calls. Variables become Cranelift's mutable variables, structured statements
+//! blocks; memory operands fold into addressing modes when Cranelift selects instructions.
+//!
+//! Two settings of Cranelift are in use. Its optimizer suits drivers, which compute addresses. It
+//! does not suit kernels that hold a tile of accumulators: it would hoist loads across the loop's
+//! body and then spill. Those are compiled as they are written.
+
+use super::{
+    Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Operand, Relocation, UnaryOp, Vector,
+    VectorOp,
+};
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{self, AbiParam, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{CodegenError, CompiledCode, Context, FinalizedRelocTarget};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use std::collections::HashMap;
+
+/// Why a function could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no code generator for this machine: {0}")]
+    Machine(String),
+    #[error("the 128-bit unit of x86-64 needs SSE4.1")]
+    Baseline,
+    #[error("kernel {function} has vectors of {lanes} lanes; Cranelift's have 4")]
+    Lanes { function: String, lanes: usize },
+    #[error("kernel {function} would call outside of the image")]
+    Outside { function: String },
+    #[error("kernel {function}: {source}")]
+    Codegen { function: String, source: CodegenError },
+}
+
+/// Cranelift, set up for one CPU.
+pub struct Compiler {
+    optimizing: OwnedTargetIsa,
+    literal: OwnedTargetIsa,
+    fused: bool,
+    x86: bool,
+}
+
+impl Compiler {
+    /// For this machine's architecture with the given CPU features, by their Rust names.
+    ///
+    /// # Errors
+    /// Where Cranelift has no back end for the architecture, or the features are below its needs.
+    pub fn new(features: &[&str]) -> Result<Self, Error> {
+        let x86 = cfg!(target_arch = "x86_64");
+        if x86 && !features.contains(&"sse4.1") {
+            return Err(Error::Baseline);
+        }
+        let fused = !x86 || (features.contains(&"avx") && features.contains(&"fma"));
+        Ok(Self { optimizing: isa(features, "speed")?, literal: isa(features, "none")?, fused, x86 })
+    }
+
+    /// The target, for whoever places the code.
+    pub fn isa(&self) -> &dyn TargetIsa {
+        &*self.optimizing
+    }
+
+    /// The machine code of a function.
+    ///
+    /// # Errors
+    /// For vectors of another width than 4 lanes, and where Cranelift fails.
+    pub fn compile(&self, function: &Function) -> Result<Compiled, Error> {
+        let mut context = Context::for_function(self.lower(function)?);
+        let failed = |source| Error::Codegen { function: function.name.clone(), source };
+        context.compile(self.isa_for(function), &mut ControlPlane::default()).map_err(|e| failed(e.inner))?;
+        let code = context.compiled_code().expect("compiled above");
+        compiled(code, &context.func).ok_or_else(|| Error::Outside { function: function.name.clone() })
+    }
+
+    /// The function in Cranelift's own text form.
+    ///
+    /// # Errors
+    /// For vectors of another width than 4 lanes.
+    pub fn text(&self, function: &Function) -> Result<String, Error> {
+        Ok(format!("; {}\n{}", function.name, self.lower(function)?.display()))
+    }
+
+    fn isa_for(&self, function: &Function) -> &dyn TargetIsa {
+        if accumulates(&function.body) { &*self.literal } else { &*self.optimizing }
+    }
+
+    /// The signature of every function with that many parameters. System V on all x86 systems: the
+    /// code of an image does not depend on who runs it.
+    pub fn signature(&self, parameters: usize) -> ir::Signature {
+        let convention = if self.x86 { CallConv::SystemV } else { self.isa().default_call_conv() };
+        signature(convention, parameters)
+    }
+
+    fn lower(&self, function: &Function) -> Result<ir::Function, Error> {
+        if function.vectors > 0 && function.unit.lanes != 4 {
+            return Err(Error::Lanes { function: function.name.clone(), lanes: function.unit.lanes });
+        }
+        let mut lowered = ir::Function::new();
+        lowered.signature = self.signature(function.parameters.len());
+        let mut context = FunctionBuilderContext::new();
+        let mut builder = FunctionBuilder::new(&mut lowered, &mut context);
+        let ints = (0..function.ints).map(|_| builder.declare_var(types::I64)).collect();
+        let vectors = (0..function.vectors).map(|_| builder.declare_var(types::F32X4)).collect();
+        let mut lowering =
+            Lowering { b: builder, ints, vectors, callees: HashMap::new(), fused: self.fused, x86: self.x86 };
+        lowering.whole(function);
+        lowering.b.finalize(self.isa().frontend_config());
+        Ok(lowered)
+    }
+}
+
+/// Integer arguments, no result.
+fn signature(convention: CallConv, parameters: usize) -> ir::Signature {
+    let mut signature = ir::Signature::new(convention);
+    signature.params = vec![AbiParam::new(types::I64); parameters];
+    signature
+}
+
+fn isa(features: &[&str], opt_level: &str) -> Result<OwnedTargetIsa, Error> {
+    let failed = |e: &dyn std::fmt::Display| Error::Machine(e.to_string());
+    let mut flags = settings::builder();
+    let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
+    for (name, value) in [
+        ("opt_level", opt_level),
+        ("enable_verifier", verifier),
+        ("is_pic", "true"),
+        ("unwind_info", "false"),
+        ("enable_probestack", "false"),
+    ] {
+        flags.set(name, value).map_err(|e| failed(&e))?;
+    }
+    let mut builder = cranelift_native::builder_with_options(false).map_err(|e| failed(&e))?;
+    for name in features.iter().filter_map(|f| cranelift_name(f)) {
+        builder.enable(name).map_err(|e| failed(&e))?;
+    }
+    builder.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))
+}
+
+/// Cranelift's setting for a Rust target feature that its 128-bit code makes use of.
+fn cranelift_name(feature: &str) -> Option<&'static str> {
+    Some(match feature {
+        "sse3" => "has_sse3",
+        "ssse3" => "has_ssse3",
+        "sse4.1" => "has_sse41",
+        "sse4.2" => "has_sse42",
+        "popcnt" => "has_popcnt",
+        "avx" => "has_avx",
+        "avx2" => "has_avx2",
+        "fma" => "has_fma",
+        "bmi1" => "has_bmi1",
+        "bmi2" => "has_bmi2",
+        "lzcnt" => "has_lzcnt",
+        _ => return None,
+    })
+}
+
+/// `None` where the code refers to anything but functions of the program.
+fn compiled(code: &CompiledCode, function: &ir::Function) -> Option<Compiled> {
+    let relocation = |r: &cranelift_codegen::FinalizedMachReloc| {
+        let FinalizedRelocTarget::ExternalName(ir::ExternalName::User(name)) = r.target else { return None };
+        let index = function.params.user_named_funcs()[name].index;
+        Some(Relocation { offset: r.offset, kind: r.kind, callee: Callee(index as usize), addend: r.addend })
+    };
+    Some(Compiled {
+        code: code.code_buffer().to_vec(),
+        alignment: u64::from(code.buffer.alignment),
+        relocations: code.buffer.relocs().iter().map(relocation).collect::<Option<_>>()?,
+    })
+}
+
+fn accumulates(block: &[Inst]) -> bool {
+    block.iter().any(|inst| {
+        matches!(inst, Inst::Fma { .. } | Inst::FmaLoad { .. } | Inst::FmaBroadcast { .. })
+            || inst.blocks().any(accumulates)
+    })
+}
+
+struct Lowering<'a> {
+    b: FunctionBuilder<'a>,
+    ints: Vec<Variable>,
+    vectors: Vec<Variable>,
+    callees: HashMap<Callee, ir::FuncRef>,
+    fused: bool,
+    x86: bool,
+}
+
+/// Memory that Cranelift may not assume to be aligned, nor its accesses safe to move.
+const MEMORY: MemFlagsData = MemFlagsData::new();
+
+impl Lowering<'_> {
+    fn whole(&mut self, function: &Function) {
+        let entry = self.b.create_block();
+        self.b.append_block_params_for_function_params(entry);
+        self.b.switch_to_block(entry);
+        self.b.seal_block(entry);
+        for (i, &p) in function.parameters.iter().enumerate() {
+            let value = self.b.block_params(entry)[i];
+            self.set_int(p, value);
+        }
+        self.block(&function.body);
+        self.b.ins().return_(&[]);
+    }
+
+    fn int(&mut self, v: Int) -> Value {
+        self.b.use_var(self.ints[v.0 as usize])
+    }
+
+    fn set_int(&mut self, v: Int, value: Value) {
+        self.b.def_var(self.ints[v.0 as usize], value);
+    }
+
+    fn vector(&mut self, v: Vector) -> Value {
+        self.b.use_var(self.vectors[v.0 as usize])
+    }
+
+    fn set(&mut self, v: Vector, value: Value) {
+        self.b.def_var(self.vectors[v.0 as usize], value);
+    }
+
+    fn operand(&mut self, operand: Operand) -> Value {
+        match operand {
+            Operand::Var(v) => self.int(v),
+            Operand::Const(c) => self.b.ins().iconst(types::I64, c),
+        }
+    }
+
+    /// The part of an address that is not constant.
+    fn base(&mut self, address: &Address) -> Value {
+        let base = self.int(address.base);
+        let Some((index, scale)) = address.index else { return base };
+        let index = self.int(index);
+        let scaled = match scale {
+            1 => index,
+            _ => self.b.ins().ishl_imm_u(index, i64::from(scale.trailing_zeros())),
+        };
+        self.b.ins().iadd(base, scaled)
+    }
+
+    fn load(&mut self, ty: types::Type, address: &Address) -> Value {
+        let base = self.base(address);
+        self.b.ins().load(ty, MEMORY, base, address.offset)
+    }
+
+    fn block(&mut self, block: &[Inst]) {
+        block.iter().for_each(|inst| self.inst(inst));
+    }
+
+    fn inst(&mut self, inst: &Inst) {
+        match *inst {
+            Inst::SetInt { dst, src } => {
+                let value = self.operand(src);
+                self.set_int(dst, value);
+            }
+            Inst::IntBinary { op, dst, a, b } => {
+                let value = self.int_binary(op, a, b);
+                self.set_int(dst, value);
+            }
+            Inst::LoadInt { dst, ref address } => {
+                let value = self.load(types::I64, address);
+                self.set_int(dst, value);
+            }
+            Inst::Splat { dst, bits } => {
+                let value = self.splat_bits(bits);
+                self.set(dst, value);
+            }
+            Inst::Move { dst, src } => {
+                let value = self.vector(src);
+                self.set(dst, value);
+            }
+            Inst::Load { dst, ref address } => {
+                let value = self.load(types::F32X4, address);
+                self.set(dst, value);
+            }
+            Inst::Store { ref address, src } => {
+                let (value, base) = (self.vector(src), self.base(address));
+                self.b.ins().store(MEMORY, value, base, address.offset);
+            }
+            Inst::LoadLanes { dst, ref address, from, to } => {
+                let start = self.vector(dst);
+                let value = self.load_lanes(start, address, 4, from..to);
+                self.set(dst, value);
+            }
+            Inst::StoreLanes { ref address, src, from, to } => self.store_lanes(src, address, 4, from..to),
+            Inst::Gather { dst, ref address, stride, count } => {
+                let zero = self.splat_bits(0);
+                let value = self.load_lanes(zero, address, stride, 0..count);
+                self.set(dst, value);
+            }
+            Inst::Scatter { ref address, src, stride, count } => self.store_lanes(src, address, stride, 0..count),
+            Inst::Broadcast { dst, ref address } => {
+                let value = self.load_splat(address);
+                self.set(dst, value);
+            }
+            Inst::Binary { op, dst, a, b } => {
+                let (a, b) = (self.vector(a), self.vector(b));
+                let value = self.binary(op, a, b);
+                self.set(dst, value);
+            }
+            Inst::Unary { op, dst, a } => {
+                let a = self.vector(a);
+                let value = self.unary(op, a);
+                self.set(dst, value);
+            }
+            Inst::Fma { acc, a, b } => {
+                let b = self.vector(b);
+                self.fma(acc, a, b);
+            }
+            Inst::FmaLoad { acc, a, ref address } => {
+                let b = self.load(types::F32X4, address);
+                self.fma(acc, a, b);
+            }
+            Inst::FmaBroadcast { acc, a, ref address } => {
+                let b = self.load_splat(address);
+                self.fma(acc, a, b);
+            }
+            Inst::Select { dst, compare, a, b, x, y } => {
+                let value = self.select(compare, [a, b, x, y]);
+                self.set(dst, value);
+            }
+            Inst::Reduce { op, dst, src, .. } => {
+                let value = self.reduce(op, src);
+                self.set(dst, value);
+            }
+            // Cranelift has no prefetch; the hint is for wide units that outrun the caches.
+            Inst::Prefetch { .. } => {}
+            Inst::Loop { counter, start, end, step, ref body } => self.loop_range(counter, [start, end], step, body),
+            Inst::If { condition, a, b, ref then, ref otherwise } => self.condition(condition, a, b, then, otherwise),
+            Inst::Call { callee, ref arguments } => self.call(callee, arguments),
+        }
+    }
+
+    fn int_binary(&mut self, op: IntOp, a: Int, b: Operand) -> Value {
+        let (a, b) = (self.int(a), self.operand(b));
+        let ins = self.b.ins();
+        match op {
+            IntOp::Add => ins.iadd(a, b),
+            IntOp::Sub => ins.isub(a, b),
+            IntOp::Mul => ins.imul(a, b),
+            IntOp::Div => ins.udiv(a, b),
+            IntOp::Rem => ins.urem(a, b),
+            IntOp::Min => ins.smin(a, b),
+            IntOp::Max => ins.smax(a, b),
+        }
+    }
+
+    fn splat_bits(&mut self, bits: u32) -> Value {
+        let bytes = bits.to_le_bytes().repeat(4);
+        let constant = self.b.func.dfg.constants.insert(bytes.into());
+        self.b.ins().vconst(types::F32X4, constant)
+    }
+
+    fn load_splat(&mut self, address: &Address) -> Value {
+        let scalar = self.load(types::F32, address);
+        self.b.ins().splat(types::F32X4, scalar)
+    }
+
+    /// `value` with the given lanes replaced from memory, lane i at `address + i * stride`.
+    fn load_lanes(&mut self, value: Value, address: &Address, stride: i32, lanes: std::ops::Range<u8>) -> Value {
+        let base = self.base(address);
+        lanes.fold(value, |value, lane| {
+            let scalar = self.b.ins().load(types::F32, MEMORY, base, address.offset + i32::from(lane) * stride);
+            self.b.ins().insertlane(value, scalar, lane)
+        })
+    }
+
+    fn store_lanes(&mut self, src: Vector, address: &Address, stride: i32, lanes: std::ops::Range<u8>) {
+        let (value, base) = (self.vector(src), self.base(address));
+        for lane in lanes {
+            let scalar = self.b.ins().extractlane(value, lane);
+            self.b.ins().store(MEMORY, scalar, base, address.offset + i32::from(lane) * stride);
+        }
+    }
+
+    fn to_bits(&mut self, v: Value) -> Value {
+        self.b.ins().bitcast(types::I32X4, MEMORY, v)
+    }
+
+    fn to_floats(&mut self, v: Value) -> Value {
+        self.b.ins().bitcast(types::F32X4, MEMORY, v)
+    }
+
+    fn binary(&mut self, op: VectorOp, a: Value, b: Value) -> Value {
+        match op {
+            VectorOp::Add => self.b.ins().fadd(a, b),
+            VectorOp::Sub => self.b.ins().fsub(a, b),
+            VectorOp::Mul => self.b.ins().fmul(a, b),
+            VectorOp::Div => self.b.ins().fdiv(a, b),
+            // In this form Cranelift finds the machine's own min and max.
+            VectorOp::Min => self.choose(FloatCC::LessThan, [a, b], [a, b]),
+            VectorOp::Max => self.choose(FloatCC::LessThan, [b, a], [a, b]),
+            VectorOp::And | VectorOp::Or | VectorOp::Xor | VectorOp::AddBits | VectorOp::SubBits => {
+                let (a, b) = (self.to_bits(a), self.to_bits(b));
+                let bits = self.bitwise(op, a, b);
+                self.to_floats(bits)
+            }
+        }
+    }
+
+    fn bitwise(&mut self, op: VectorOp, a: Value, b: Value) -> Value {
+        let ins = self.b.ins();
+        match op {
+            VectorOp::And => ins.band(a, b),
+            VectorOp::Or => ins.bor(a, b),
+            VectorOp::Xor => ins.bxor(a, b),
+            VectorOp::AddBits => ins.iadd(a, b),
+            _ => ins.isub(a, b),
+        }
+    }
+
+    /// By lane `compare(a, b) ? x : y`.
+    fn choose(&mut self, compare: FloatCC, [a, b]: [Value; 2], [x, y]: [Value; 2]) -> Value {
+        let mask = self.b.ins().fcmp(compare, a, b);
+        let mask = self.to_floats(mask);
+        self.b.ins().bitselect(mask, x, y)
+    }
+
+    fn select(&mut self, compare: Compare, operands: [Vector; 4]) -> Value {
+        let [a, b, x, y] = operands.map(|v| self.vector(v));
+        let compare = match compare {
+            Compare::Less => FloatCC::LessThan,
+            Compare::LessEqual => FloatCC::LessThanOrEqual,
+            Compare::Equal => FloatCC::Equal,
+        };
+        self.choose(compare, [a, b], [x, y])
+    }
+
+    fn unary(&mut self, op: UnaryOp, a: Value) -> Value {
+        match op {
+            UnaryOp::Sqrt => self.b.ins().sqrt(a),
+            UnaryOp::Round => self.b.ins().nearest(a),
+            UnaryOp::Floor => self.b.ins().floor(a),
+            UnaryOp::ToInt => {
+                let rounded = self.b.ins().nearest(a);
+                let bits = match self.x86 {
+                    true => self.b.ins().x86_cvtt2dq(types::I32X4, rounded),
+                    false => self.b.ins().fcvt_to_sint_sat(types::I32X4, rounded),
+                };
+                self.to_floats(bits)
+            }
+            UnaryOp::FromInt => {
+                let bits = self.to_bits(a);
+                self.b.ins().fcvt_from_sint(types::F32X4, bits)
+            }
+            UnaryOp::ShiftLeft(n) => {
+                let bits = self.to_bits(a);
+                let shifted = self.b.ins().ishl_imm_u(bits, i64::from(n));
+                self.to_floats(shifted)
+            }
+            UnaryOp::ShiftRight(n) => {
+                let bits = self.to_bits(a);
+                let shifted = self.b.ins().ushr_imm_u(bits, i64::from(n));
+                self.to_floats(shifted)
+            }
+        }
+    }
+
+    fn fma(&mut self, acc: Vector, a: Vector, b: Value) {
+        let (sum, a) = (self.vector(acc), self.vector(a));
+        let value = match self.fused {
+            true => self.b.ins().fma(a, b, sum),
+            false => {
+                let product = self.b.ins().fmul(a, b);
+                self.b.ins().fadd(sum, product)
+            }
+        };
+        self.set(acc, value);
+    }
+
+    /// Combines each lane with the one two apart, then with its neighbour.
+    fn reduce(&mut self, op: VectorOp, src: Vector) -> Value {
+        let value = self.vector(src);
+        [[2u8, 3, 0, 1], [1, 0, 3, 2]].into_iter().fold(value, |value, lanes| {
+            let bytes: Vec<u8> = lanes.iter().flat_map(|l| (0..4).map(move |i| 4 * l + i)).collect();
+            let mask = self.b.func.dfg.immediates.push(bytes.into());
+            let bits = self.b.ins().bitcast(types::I8X16, MEMORY.with_endianness(ir::Endianness::Little), value);
+            let swapped = self.b.ins().shuffle(bits, bits, mask);
+            let swapped = self.b.ins().bitcast(types::F32X4, MEMORY.with_endianness(ir::Endianness::Little), swapped);
+            self.binary(op, value, swapped)
+        })
+    }
+
+    fn loop_range(&mut self, counter: Int, [start, end]: [Operand; 2], step: i64, body: &[Inst]) {
+        let (top, exit) = (self.b.create_block(), self.b.create_block());
+        let first = self.operand(start);
+        self.set_int(counter, first);
+        match (start, end) {
+            (Operand::Const(start), Operand::Const(end)) if start < end => {
+                self.b.ins().jump(top, &[]);
+            }
+            _ => self.branch_if_below(counter, end, top, exit),
+        }
+        self.b.switch_to_block(top);
+        self.block(body);
+        let now = self.int(counter);
+        let next = self.b.ins().iadd_imm_s(now, step);
+        self.set_int(counter, next);
+        self.branch_if_below(counter, end, top, exit);
+        self.b.seal_block(top);
+        self.b.seal_block(exit);
+        self.b.switch_to_block(exit);
+    }
+
+    fn branch_if_below(&mut self, counter: Int, end: Operand, yes: ir::Block, no: ir::Block) {
+        let (counter, end) = (self.int(counter), self.operand(end));
+        let below = self.b.ins().icmp(IntCC::SignedLessThan, counter, end);
+        self.b.ins().brif(below, yes, &[], no, &[]);
+    }
+
+    fn condition(&mut self, condition: Condition, a: Int, b: Operand, then: &[Inst], otherwise: &[Inst]) {
+        let (yes, no, join) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let (a, b) = (self.int(a), self.operand(b));
+        let condition = match condition {
+            Condition::Less => IntCC::SignedLessThan,
+            Condition::LessEqual => IntCC::SignedLessThanOrEqual,
+            Condition::Equal => IntCC::Equal,
+            Condition::NotEqual => IntCC::NotEqual,
+        };
+        let holds = self.b.ins().icmp(condition, a, b);
+        self.b.ins().brif(holds, yes, &[], no, &[]);
+        for (block, body) in [(yes, then), (no, otherwise)] {
+            self.b.seal_block(block);
+            self.b.switch_to_block(block);
+            self.block(body);
+            self.b.ins().jump(join, &[]);
+        }
+        self.b.seal_block(join);
+        self.b.switch_to_block(join);
+    }
+
+    fn call(&mut self, callee: Callee, arguments: &[Operand]) {
+        let function = self.import(callee, arguments.len());
+        let arguments: Vec<Value> = arguments.iter().map(|a| self.operand(*a)).collect();
+        self.b.ins().call(function, &arguments);
+    }
+
+    fn import(&mut self, callee: Callee, parameters: usize) -> ir::FuncRef {
+        if let Some(function) = self.callees.get(&callee) {
+            return *function;
+        }
+        let convention = self.b.func.signature.call_conv;
+        let name = ir::UserExternalName { namespace: 0, index: callee.0 as u32 };
+        let name = self.b.func.declare_imported_user_function(name);
+        let signature = self.b.import_signature(signature(convention, parameters));
+        let name = ir::ExternalName::user(name);
+        let function = self.b.import_function(ir::ExtFuncData { name, signature, colocated: true, patchable: false });
+        self.callees.insert(callee, function);
+        function
+    }
+}

@@ -1,0 +1,525 @@
+//! Both back ends against the simulator: each instruction by itself, then random functions.
+
+use super::simulate::{self, Memory};
+use super::testing::{Native, agree, agree_leaf, disassemble, host_features, units};
+use super::*;
+
+/// What functions compute from two input vectors, on each unit, with the same bits as the simulator.
+fn check_lanes(inputs: [&[f32]; 2], compute: impl Fn(&mut Builder, Vector, Vector) -> Vec<Vector>) {
+    for unit in units() {
+        let mut b = Builder::new("lanes", unit, 3);
+        let (x, y) = (b.load(b.parameter(0).at(0)), b.load(b.parameter(1).at(0)));
+        let results = compute(&mut b, x, y);
+        for (i, v) in results.iter().enumerate() {
+            b.store(b.parameter(2).at(i * unit.bytes()), *v);
+        }
+        let mut memory = Memory::default();
+        let cycle = |values: &[f32]| (0..unit.lanes).map(|i| values[i % values.len()]).collect::<Vec<_>>();
+        let arguments = [
+            memory.add(&cycle(inputs[0])),
+            memory.add(&cycle(inputs[1])),
+            memory.add(&vec![0.0; results.len() * unit.lanes]),
+        ];
+        agree_leaf(b.finish(), &arguments, &memory);
+    }
+}
+
+const SPECIAL: [f32; 4] = [f32::NAN, f32::INFINITY, -0.0, 0.0];
+
+#[test]
+fn comparisons_and_extrema_of_special_values() {
+    for first in SPECIAL {
+        for second in SPECIAL {
+            check_lanes([&[first, 1.0, second, -1.0], &[second, first, 1.0, f32::NEG_INFINITY]], |b, x, y| {
+                let mut results = vec![b.op(VectorOp::Min, x, y), b.op(VectorOp::Max, x, y)];
+                for compare in [Compare::Less, Compare::LessEqual, Compare::Equal] {
+                    results.push(b.select(compare, x, y, x, y));
+                }
+                results.extend([b.reduce(VectorOp::Min, x), b.reduce(VectorOp::Max, x)]);
+                results
+            });
+        }
+    }
+}
+
+#[test]
+fn rounding_and_conversion() {
+    let values = [0.5f32, 1.5, -2.5, 2.4999998, -0.49999997, 8388607.5, -3.0, 2.0e9];
+    for chunk in values.chunks(4) {
+        check_lanes([chunk, chunk], |b, x, _| {
+            let int = b.unary(UnaryOp::ToInt, x);
+            vec![
+                b.unary(UnaryOp::Round, x),
+                b.unary(UnaryOp::Floor, x),
+                int,
+                b.unary(UnaryOp::FromInt, int),
+                b.unary(UnaryOp::FromInt, x),
+                b.unary(UnaryOp::ShiftLeft(7), x),
+                b.unary(UnaryOp::ShiftRight(23), x),
+            ]
+        });
+    }
+}
+
+#[test]
+fn bits() {
+    check_lanes([&[1.5, -2.0, f32::NAN, 0.0], &[-1.0, 3.0, 7.25, f32::INFINITY]], |b, x, y| {
+        [VectorOp::And, VectorOp::Or, VectorOp::Xor, VectorOp::AddBits, VectorOp::SubBits]
+            .map(|op| b.op(op, x, y))
+            .to_vec()
+    });
+}
+
+#[test]
+fn every_lane_range_touches_its_memory_only() {
+    for unit in units() {
+        for (from, to) in (0..=unit.lanes).flat_map(|from| (from..=unit.lanes).map(move |to| (from, to))) {
+            let mut b = Builder::new("ranges", unit, 2);
+            // The memory begins at lane `from` and ends at lane `to`.
+            let shifted = |p: Int| Address { base: p, index: None, offset: -4 * from as i32 };
+            let (from, to) = (from as u8, to as u8);
+            let v = b.splat(7.0);
+            b.push(Inst::LoadLanes { dst: v, address: shifted(b.parameter(0)), from, to });
+            b.push(Inst::StoreLanes { src: v, address: shifted(b.parameter(1)), from, to });
+            let mut memory = Memory::default();
+            let values: Vec<f32> = (from..to).map(|i| f32::from(i) + 0.5).collect();
+            let (source, target) = (memory.add(&values), memory.add(&vec![0.0; values.len()]));
+            let result = agree_leaf(b.finish(), &[source, target], &memory);
+            assert_eq!(result.values(target), values);
+        }
+    }
+}
+
+#[test]
+fn gather_and_scatter_with_strides() {
+    for unit in units() {
+        for (stride, count) in [(4, unit.lanes), (12, unit.lanes - 1), (-8, 3), (20, 1), (8, 0)] {
+            let mut b = Builder::new("strided", unit, 2);
+            let size = 5 * unit.lanes;
+            let address = |p: Int| p.at(if stride < 0 { 4 * (size - 1) } else { 0 });
+            let v = b.new_vector();
+            let count = count as u8;
+            b.push(Inst::Gather { dst: v, address: address(b.parameter(0)), stride, count });
+            b.push(Inst::Scatter { address: address(b.parameter(1)), src: v, stride, count });
+            b.store(b.parameter(1).at(4 * size), v);
+            let mut memory = Memory::default();
+            let source = memory.add(&(1..=size).map(|i| i as f32).collect::<Vec<_>>());
+            let target = memory.add(&vec![0.0; size + unit.lanes]);
+            agree_leaf(b.finish(), &[source, target], &memory);
+        }
+    }
+}
+
+/// Integers are observed through the addresses and conditions that they decide.
+#[test]
+fn integer_arithmetic() {
+    let ops = [
+        (IntOp::Add, -3),
+        (IntOp::Sub, 7),
+        (IntOp::Mul, 1 << 33),
+        (IntOp::Mul, -5),
+        (IntOp::Div, 7),
+        (IntOp::Div, 8),
+        (IntOp::Rem, 10),
+        (IntOp::Min, 4),
+        (IntOp::Max, 4),
+        (IntOp::Add, 1 << 50),
+    ];
+    let values = [0, 1, 6, -1, i64::MAX, i64::MIN, 1 << 34];
+    for (op, constant) in ops {
+        for value in values {
+            let mut b = Builder::new("ints", Unit::V128, 3);
+            let divides = matches!(op, IntOp::Div | IntOp::Rem);
+            let by_constant = b.int_op(op, b.parameter(1), constant);
+            let other = b.int(constant);
+            let same = if divides { by_constant } else { b.int_op(op, b.parameter(1), other) };
+            let expected = b.parameter(2);
+            for (slot, found) in [by_constant, same].into_iter().enumerate() {
+                let target = b.parameter(0);
+                b.if_then(Condition::Equal, found, expected, |b| {
+                    let one = b.splat(1.0);
+                    b.store(target.at(16 * slot), one);
+                });
+            }
+            let mut memory = Memory::default();
+            let target = memory.add(&[0.0; 8]);
+            let expected = simulate::int_binary(op, value, constant);
+            let result = agree_leaf(b.finish(), &[target, value, expected], &memory);
+            assert_eq!(result.values(target), [1.0; 8], "{op} {value} {constant}");
+        }
+    }
+}
+
+/// A small matrix product: `rows × 2` vectors of accumulators over `depth` steps.
+fn tile(unit: Unit, rows: usize, depth: usize) -> Function {
+    let mut b = Builder::new("tile", unit, 3);
+    let (a, w, out) = (b.parameter(0), b.parameter(1), b.parameter(2));
+    let acc: Vec<Vector> = (0..2 * rows).map(|_| b.splat(0.0)).collect();
+    let panel = b.int(w);
+    b.loop_range(0usize, 4 * depth, 4, |b, k| {
+        let weights = [b.load(panel.at(0)), b.load(panel.at(unit.bytes()))];
+        for row in 0..rows {
+            let x = b.broadcast(a.plus(k, 4 * depth * row));
+            b.fma(acc[2 * row], x, weights[0]);
+            b.fma(acc[2 * row + 1], x, weights[1]);
+        }
+        b.advance(panel, 2 * unit.bytes());
+    });
+    for (i, v) in acc.iter().enumerate() {
+        b.store(out.at(i * unit.bytes()), *v);
+    }
+    b.finish()
+}
+
+fn tile_memory(unit: Unit, rows: usize, depth: usize) -> (Memory, [i64; 3]) {
+    let numbers = |n: usize| (0..n).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect::<Vec<_>>();
+    let mut memory = Memory::default();
+    let arguments = [
+        memory.add(&numbers(rows * depth)),
+        memory.add(&numbers(2 * unit.lanes * depth)),
+        memory.add(&vec![0.0; 2 * unit.lanes * rows]),
+    ];
+    (memory, arguments)
+}
+
+#[test]
+fn a_tile_keeps_its_accumulators_in_registers() {
+    for unit in units() {
+        let (rows, depth) = (4, 9);
+        let (memory, arguments) = tile_memory(unit, rows, depth);
+        agree_leaf(tile(unit, rows, depth), &arguments, &memory);
+
+        let mut program = Program::default();
+        let callee = program.add(tile(unit, rows, depth));
+        let text = disassemble(Native::new(&program).bytes(callee));
+        let count = |needle: &str| text.lines().filter(|l| l.contains(needle)).count();
+        assert_eq!(count("vfmadd"), 2 * rows, "{text}");
+        let stack = |l: &&str| l.contains("mm") && (l.contains("[rsp") || l.contains("[rbp"));
+        assert_eq!(text.lines().filter(stack).count(), 0, "a spill in\n{text}");
+    }
+}
+
+#[test]
+fn without_fma_a_product_is_rounded_before_the_sum() {
+    let features: Vec<_> = host_features().into_iter().filter(|f| *f != "fma" && !f.starts_with("avx")).collect();
+    let (memory, arguments) = tile_memory(Unit::V128, 3, 5);
+    let mut program = Program::default();
+    let callee = program.add(tile(Unit::V128, 3, 5));
+    let native = Native::with_features(&program, &features);
+    assert!(!disassemble(native.bytes(callee)).contains("vfmadd"));
+    let result = native.run(callee, &arguments, &memory).values(arguments[2]);
+    let (a, w) = (memory.values(arguments[0]), memory.values(arguments[1]));
+    let expected = (0..5).fold(0.0f32, |sum, k| sum + a[5 * 2 + k] * w[8 * k + 6]);
+    assert_eq!(result[8 * 2 + 6], expected);
+}
+
+#[test]
+fn calls_between_back_ends() {
+    for unit in units() {
+        let mut program = Program::default();
+        let mut b = Builder::new("add_one", unit, 2);
+        let v = b.load(b.parameter(0).at(0));
+        let one = b.splat(1.0);
+        let sum = b.op(VectorOp::Add, v, one);
+        b.store(b.parameter(1).at(0), sum);
+        let kernel = program.add(b.finish());
+
+        let mut b = Builder::new("driver", unit, 4);
+        let (source, target) = (b.load_int(b.parameter(0).at(0)), b.load_int(b.parameter(0).at(8)));
+        b.loop_range(b.parameter(2), b.parameter(3), 1, |b, i| {
+            let offset = b.mul(i, unit.bytes());
+            let (from, to) = (b.add(source, offset), b.add(target, offset));
+            b.call(kernel, vec![from.into(), to.into()]);
+        });
+        let driver = program.add(b.finish());
+
+        let mut memory = Memory::default();
+        let values: Vec<f32> = (0..5 * unit.lanes).map(|i| i as f32).collect();
+        let (source, target) = (memory.add(&values), memory.add(&vec![0.0; values.len()]));
+        let frame = memory.add_ints(&[source, target]);
+        let result = agree(&program, driver, &[frame, 0, 1, 5], &memory).values(target);
+        assert_eq!(result[..unit.lanes], vec![0.0; unit.lanes]);
+        assert_eq!(result[unit.lanes..], values[unit.lanes..].iter().map(|v| v + 1.0).collect::<Vec<_>>());
+    }
+}
+
+/// Random functions: a pool of vectors that hold finite values and a pool of small integers,
+/// changed by random statements, and stored at the end.
+mod random {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VECTORS: usize = 5;
+    const INTS: usize = 3;
+    /// Vectors in each of the two buffers.
+    const ROOM: usize = 24;
+
+    /// A statement by the numbers that choose its operands; each is taken modulo what there is.
+    #[derive(Clone, Debug)]
+    enum Statement {
+        Binary(VectorOp, [usize; 3]),
+        Unary(UnaryOp, [usize; 2]),
+        Fma([usize; 3]),
+        FmaLoad([usize; 4]),
+        Select(Compare, [usize; 5]),
+        Reduce(VectorOp, [usize; 2]),
+        Splat(usize, i16),
+        Move([usize; 2]),
+        Load([usize; 3]),
+        Broadcast([usize; 3]),
+        Store([usize; 3]),
+        LoadLanes([usize; 4]),
+        StoreLanes([usize; 4]),
+        Gather([usize; 4]),
+        Scatter([usize; 4]),
+        IntOp(IntOp, [usize; 3], Option<i8>),
+        Loop(usize, u8, Vec<Statement>),
+        If(Condition, [usize; 2], Vec<Statement>, Vec<Statement>),
+    }
+
+    fn vector_op() -> impl Strategy<Value = VectorOp> {
+        use VectorOp::*;
+        prop::sample::select(vec![Add, Sub, Mul, Div, Min, Max, And, Or, Xor, AddBits, SubBits])
+    }
+
+    fn unary_op() -> impl Strategy<Value = UnaryOp> {
+        use UnaryOp::*;
+        prop_oneof![
+            prop::sample::select(vec![Sqrt, Round, Floor, ToInt, FromInt]),
+            (0u8..32).prop_map(ShiftLeft),
+            (0u8..32).prop_map(ShiftRight)
+        ]
+    }
+
+    fn flat() -> impl Strategy<Value = Statement> {
+        fn any<const N: usize>() -> impl Strategy<Value = [usize; N]> {
+            proptest::array::uniform::<_, N>(0usize..120)
+        }
+        let reductions = prop::sample::select(vec![VectorOp::Add, VectorOp::Min, VectorOp::Max]);
+        let compares = prop::sample::select(vec![Compare::Less, Compare::LessEqual, Compare::Equal]);
+        let ints = prop::sample::select(vec![IntOp::Add, IntOp::Sub, IntOp::Mul, IntOp::Min, IntOp::Max]);
+        prop_oneof![
+            4 => (vector_op(), any()).prop_map(|(op, v)| Statement::Binary(op, v)),
+            2 => (unary_op(), any()).prop_map(|(op, v)| Statement::Unary(op, v)),
+            2 => any().prop_map(Statement::Fma),
+            2 => any().prop_map(Statement::FmaLoad),
+            2 => (compares, any()).prop_map(|(c, v)| Statement::Select(c, v)),
+            1 => (reductions, any()).prop_map(|(op, v)| Statement::Reduce(op, v)),
+            1 => (0usize..120, -999i16..999).prop_map(|(v, c)| Statement::Splat(v, c)),
+            1 => any().prop_map(Statement::Move),
+            2 => any().prop_map(Statement::Load),
+            1 => any().prop_map(Statement::Broadcast),
+            2 => any().prop_map(Statement::Store),
+            1 => any().prop_map(Statement::LoadLanes),
+            1 => any().prop_map(Statement::StoreLanes),
+            1 => any().prop_map(Statement::Gather),
+            1 => any().prop_map(Statement::Scatter),
+            3 => (ints, any(), any::<1>(), -9i8..9).prop_map(|(op, v, [c], k)| Statement::IntOp(op, v, (c < 60).then_some(k))),
+        ]
+    }
+
+    fn statements() -> impl Strategy<Value = Vec<Statement>> {
+        let conditions =
+            || prop::sample::select(vec![Condition::Less, Condition::LessEqual, Condition::Equal, Condition::NotEqual]);
+        let statement = flat().prop_recursive(2, 24, 6, move |inner| {
+            let block = || prop::collection::vec(inner.clone(), 0..6);
+            prop_oneof![
+                (0usize..120, 1u8..4, block()).prop_map(|(bound, step, body)| Statement::Loop(bound, step, body)),
+                (conditions(), proptest::array::uniform2(0usize..120), block(), block())
+                    .prop_map(|(c, v, then, otherwise)| Statement::If(c, v, then, otherwise)),
+            ]
+        });
+        prop::collection::vec(statement, 1..16)
+    }
+
+    struct Writer {
+        b: Builder,
+        vectors: Vec<Vector>,
+        ints: Vec<Int>,
+        /// An integer within 0..8 that chooses a place in a buffer.
+        index: Int,
+        low: Vector,
+        high: Vector,
+    }
+
+    impl Writer {
+        fn new(unit: Unit) -> Self {
+            let mut b = Builder::new("random", unit, 4);
+            let source = b.parameter(0);
+            let vectors = (0..VECTORS).map(|i| b.load(source.at(i * unit.bytes()))).collect();
+            let ints = (0..INTS).map(|i| b.int(i as i64 * 3 - 2)).collect();
+            let (index, low, high) = (b.int(1i64), b.splat(-1000.0), b.splat(1000.0));
+            Self { b, vectors, ints, index, low, high }
+        }
+
+        fn finish(mut self) -> Function {
+            let target = self.b.parameter(1);
+            for (i, v) in self.vectors.clone().into_iter().enumerate() {
+                self.b.store(target.at((ROOM - VECTORS + i) * self.b.unit().bytes()), v);
+            }
+            self.b.finish()
+        }
+
+        fn vector(&self, n: usize) -> Vector {
+            self.vectors[n % VECTORS]
+        }
+
+        fn int(&self, n: usize) -> Int {
+            self.ints[n % INTS]
+        }
+
+        /// An address within the first third of a buffer, and from there within two thirds.
+        fn place(&mut self, buffer: usize, n: usize) -> Address {
+            let scale = [1u8, 2, 4, 8][n % 4];
+            let int = self.int(n / 4);
+            let index = self.index;
+            self.b.push(Inst::IntBinary { op: IntOp::Max, dst: index, a: int, b: 0i64.into() });
+            self.b.push(Inst::IntBinary { op: IntOp::Min, dst: index, a: index, b: 3i64.into() });
+            self.b.push(Inst::IntBinary { op: IntOp::Mul, dst: index, a: index, b: 4i64.into() });
+            let offset = (4 * (n % 7)) as i32;
+            Address { base: self.b.parameter(buffer), index: Some((index, scale)), offset }
+        }
+
+        /// Keeps values finite, so that no NaN's bits depend on the machine.
+        fn clamp(&mut self, v: Vector) {
+            self.b.op_into(v, VectorOp::Max, v, self.low);
+            self.b.op_into(v, VectorOp::Min, v, self.high);
+        }
+
+        fn block(&mut self, statements: &[Statement]) {
+            statements.iter().for_each(|s| self.statement(s));
+        }
+
+        fn statement(&mut self, statement: &Statement) {
+            let lanes = self.b.lanes();
+            let range = |from: usize, to: usize| {
+                let (a, b) = (from % (lanes + 1), to % (lanes + 1));
+                (a.min(b) as u8, a.max(b) as u8)
+            };
+            match *statement {
+                Statement::Binary(op, [d, x, y]) => {
+                    let (dst, a, b) = (self.vector(d), self.vector(x), self.vector(y));
+                    self.b.op_into(dst, op, a, b);
+                    self.clamp(dst);
+                }
+                Statement::Unary(op, [d, x]) => {
+                    let (dst, a) = (self.vector(d), self.vector(x));
+                    self.b.push(Inst::Unary { op, dst, a });
+                    self.clamp(dst);
+                }
+                Statement::Fma([d, x, y]) => {
+                    let (acc, a, b) = (self.vector(d), self.vector(x), self.vector(y));
+                    self.b.fma(acc, a, b);
+                    self.clamp(acc);
+                }
+                Statement::FmaLoad([d, x, n, kind]) => {
+                    let (acc, a, address) = (self.vector(d), self.vector(x), self.place(0, n));
+                    self.b.push(match self.b.unit().embedded_broadcast && kind % 2 == 0 {
+                        true => Inst::FmaBroadcast { acc, a, address },
+                        false => Inst::FmaLoad { acc, a, address },
+                    });
+                    self.clamp(acc);
+                }
+                Statement::Select(compare, [d, a, b, x, y]) => {
+                    let [dst, a, b, x, y] = [d, a, b, x, y].map(|n| self.vector(n));
+                    self.b.push(Inst::Select { dst, compare, a, b, x, y });
+                }
+                Statement::Reduce(op, [d, x]) => {
+                    let (dst, src, temp) = (self.vector(d), self.vector(x), self.b.new_vector());
+                    self.b.push(Inst::Reduce { op, dst, src, temp });
+                    self.clamp(dst);
+                }
+                Statement::Splat(d, value) => {
+                    let dst = self.vector(d);
+                    self.b.set_splat(dst, f32::from(value) / 3.0);
+                }
+                Statement::Move([d, x]) => {
+                    let (dst, src) = (self.vector(d), self.vector(x));
+                    self.b.copy(dst, src);
+                }
+                Statement::Load([d, n, from]) => {
+                    let (dst, address) = (self.vector(d), self.place(from % 2, n));
+                    self.b.load_into(dst, address);
+                }
+                Statement::Broadcast([d, n, from]) => {
+                    let (dst, address) = (self.vector(d), self.place(from % 2, n));
+                    self.b.broadcast_into(dst, address);
+                }
+                Statement::Store([x, n, _]) => {
+                    let (src, address) = (self.vector(x), self.place(1, n));
+                    self.b.store(address, src);
+                }
+                Statement::LoadLanes([d, n, from, to]) => {
+                    let (dst, address, (from, to)) = (self.vector(d), self.place(0, n), range(from, to));
+                    self.b.push(Inst::LoadLanes { dst, address, from, to });
+                }
+                Statement::StoreLanes([x, n, from, to]) => {
+                    let (src, address, (from, to)) = (self.vector(x), self.place(1, n), range(from, to));
+                    self.b.push(Inst::StoreLanes { address, src, from, to });
+                }
+                Statement::Gather([d, n, stride, count]) => {
+                    let (dst, address) = (self.vector(d), self.place(0, n));
+                    let (stride, (_, count)) = (4 * (stride % 6) as i32, range(0, count));
+                    self.b.push(Inst::Gather { dst, address, stride, count });
+                }
+                Statement::Scatter([x, n, stride, count]) => {
+                    let (src, address) = (self.vector(x), self.place(1, n));
+                    let (stride, (_, count)) = (4 * (1 + stride % 5) as i32, range(0, count));
+                    self.b.push(Inst::Scatter { address, src, stride, count });
+                }
+                Statement::IntOp(op, [d, x, y], constant) => {
+                    let (dst, a) = (self.int(d), self.int(x));
+                    let b = constant.map_or(Operand::Var(self.int(y)), |k| Operand::Const(k.into()));
+                    self.b.push(Inst::IntBinary { op, dst, a, b });
+                }
+                Statement::Loop(bound, step, ref body) => self.counted(bound, step, body),
+                Statement::If(condition, [x, y], ref then, ref otherwise) => {
+                    let (a, b) = (self.int(x), self.int(y));
+                    self.branch(condition, a, b, then, otherwise);
+                }
+            }
+        }
+
+        /// At most five rounds, by a bound that is a variable or a constant.
+        fn counted(&mut self, bound: usize, step: u8, body: &[Statement]) {
+            let end: Operand = match bound % 3 {
+                0 => Operand::Const((bound % 5) as i64),
+                _ => {
+                    let int = self.int(bound);
+                    self.b.int_op(IntOp::Min, int, 5i64).into()
+                }
+            };
+            let nested = self.nested(body);
+            let counter = self.b.new_int();
+            let start = Operand::Const(0);
+            self.b.push(Inst::Loop { counter, start, end, step: i64::from(step), body: nested });
+        }
+
+        fn branch(&mut self, condition: Condition, a: Int, b: Int, then: &[Statement], otherwise: &[Statement]) {
+            let (then, otherwise) = (self.nested(then), self.nested(otherwise));
+            self.b.push(Inst::If { condition, a, b: b.into(), then, otherwise });
+        }
+
+        fn nested(&mut self, body: &[Statement]) -> Vec<Inst> {
+            self.b.open_block();
+            self.block(body);
+            self.b.close_block()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+        #[test]
+        fn functions_mean_the_same_everywhere(statements in statements(), seed in 0u32..1000) {
+            for unit in units() {
+                let mut writer = Writer::new(unit);
+                writer.block(&statements);
+                let number = |i: usize| ((i as u32 * 7919 + seed * 104729) % 2003) as f32 / 100.0 - 10.0;
+                let numbers: Vec<f32> = (0..ROOM * unit.lanes).map(number).collect();
+                let mut memory = Memory::default();
+                let arguments = [memory.add(&numbers), memory.add(&vec![1.0; numbers.len()])];
+                agree_leaf(writer.finish(), &arguments, &memory);
+            }
+        }
+    }
+}
