@@ -246,8 +246,14 @@ impl Emitter<'_> {
             }
             (_, Operand::Var(v)) => self.int(v),
         };
+        // The allocator keeps b's register apart from dst's, unless they are the same variable.
+        let b = if d == b && d != a {
+            self.asm.mov(rax, b)?;
+            rax
+        } else {
+            b
+        };
         if d != a {
-            // The allocator kept b's register apart from dst's.
             self.asm.mov(d, a)?;
         }
         match op {
