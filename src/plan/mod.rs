@@ -1,1 +1,81 @@
-//! (to be written)
+//! Graph → plan: for each node an algorithm and a layout, for each value a place in memory.
+//!
+//! A plan is inert data that a person can read (`netc ir --stage plan`). It is made in four steps:
+//! [`layout`] says which layout each op reads and writes, [`place`] finds the values that can share
+//! memory without a copy (slices of a concat, flattened images), the planner below walks the graph
+//! once and writes the steps, and [`arena`] packs the buffers by their lifetimes.
+//!
+//! The plan knows graphs and the target's data; it does not know how code is generated.
+
+pub mod arena;
+pub mod conv;
+mod layout;
+mod place;
+mod planner;
+mod print;
+mod view;
+
+use crate::ir::NodeId;
+use crate::target::Unit;
+
+pub use planner::{Options, PlanError, plan};
+pub use print::print;
+pub use view::{Layout, Place, View};
+
+/// Names a buffer of the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// A piece of the arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    pub bytes: usize,
+    /// First and last step during which the contents matter.
+    pub first: usize,
+    pub last: usize,
+    /// Byte offset in the arena.
+    pub offset: usize,
+}
+
+/// How a step computes its node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kernel {
+    /// Copies a value into another layout.
+    Convert,
+    /// Copies an operand of a concat to the output's channels from `channel` on.
+    Copy { channel: usize },
+    /// Convolution, linear layer or transposed convolution as a sum over taps.
+    Direct(conv::Direct),
+    /// 3×3 convolution in the Winograd domain.
+    Winograd(conv::Winograd),
+    /// One multiplication a channel and tap.
+    Depthwise,
+    /// The op's only kernel.
+    Plain,
+}
+
+/// One kernel call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The node that is computed; for a conversion, the node whose value is converted.
+    pub node: NodeId,
+    pub inputs: Vec<View>,
+    /// One, or several where the output's channels go to different places.
+    pub outputs: Vec<View>,
+    pub kernel: Kernel,
+    /// Estimated time on one thread, in nanoseconds.
+    pub estimate_ns: f64,
+    /// What else could have computed it, with estimates.
+    pub alternatives: Vec<(String, f64)>,
+}
+
+/// The whole plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub unit: Unit,
+    pub steps: Vec<Step>,
+    pub buffers: Vec<Buffer>,
+    pub arena_bytes: usize,
+    /// Most bytes live at any one step: no arena can be smaller.
+    pub arena_lower_bound: usize,
+}

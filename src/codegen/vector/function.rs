@@ -1,29 +1,6 @@
 //! The data of a vector function.
 
-/// The vector unit that a function is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Unit {
-    /// f32 elements in a vector: 4, 8 or 16. Also the channel block of layouts.
-    pub lanes: usize,
-    /// Vector registers that a kernel may use at once without spilling.
-    pub registers: usize,
-    /// A multiply-add takes a broadcast memory operand at no extra cost.
-    pub embedded_broadcast: bool,
-}
-
-impl Unit {
-    /// 128 bits through Cranelift.
-    pub const V128: Unit = Unit { lanes: 4, registers: 15, embedded_broadcast: false };
-    /// AVX2 and FMA. One of the sixteen registers is the back end's scratch.
-    pub const V256: Unit = Unit { lanes: 8, registers: 15, embedded_broadcast: false };
-    /// AVX-512F.
-    pub const V512: Unit = Unit { lanes: 16, registers: 32, embedded_broadcast: true };
-
-    /// Bytes of one vector.
-    pub fn bytes(self) -> usize {
-        4 * self.lanes
-    }
-}
+pub use crate::target::Unit;
 
 /// A 64-bit integer variable: an address, a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

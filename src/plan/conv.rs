@@ -1,0 +1,436 @@
+//! Convolutions as sums over taps: their geometry, and the choice of tile for the direct kernel.
+//!
+//! Convolution, linear layer and transposed convolution are one thing here: along each axis, output
+//! position q reads input positions `q · step + first + k · distance` for taps `k`. A linear layer
+//! over a flattened image is a convolution whose window is the image. A transposed convolution of
+//! stride s is s² ordinary ones, its phases, whose results interleave.
+
+use crate::ops::{Conv2d, ConvTranspose2d, Linear};
+use crate::target::{Target, Unit};
+
+/// The taps along one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taps {
+    /// Input positions from one output position to the next.
+    pub step: usize,
+    /// Input position of tap 0 at output position 0; negative where it is in the padding.
+    pub first: isize,
+    /// Input positions from one tap to the next.
+    pub distance: usize,
+    pub count: usize,
+    /// Index into the kernel of tap 0, and from one tap to the next.
+    pub kernel_first: usize,
+    pub kernel_step: isize,
+}
+
+impl Taps {
+    pub fn kernel_index(&self, tap: usize) -> usize {
+        (self.kernel_first as isize + tap as isize * self.kernel_step) as usize
+    }
+
+    /// The input position, which may lie in the padding.
+    pub fn position(&self, output: usize, tap: usize) -> isize {
+        (output * self.step + tap * self.distance) as isize + self.first
+    }
+}
+
+/// One axis of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axis {
+    pub taps: Taps,
+    pub input: usize,
+    /// Output positions that are computed, and where they lie in the output.
+    pub output: usize,
+    pub output_first: usize,
+    pub output_step: usize,
+}
+
+impl Axis {
+    pub fn in_bounds(&self, output: usize, tap: usize) -> bool {
+        let p = self.taps.position(output, tap);
+        p >= 0 && (p as usize) < self.input
+    }
+
+    fn conv(input: usize, output: usize, kernel: usize, stride: usize, pad: usize, dilation: usize) -> Axis {
+        let taps = Taps {
+            step: stride,
+            first: -(pad as isize),
+            distance: dilation,
+            count: kernel,
+            kernel_first: 0,
+            kernel_step: 1,
+        };
+        Axis { taps, input, output, output_first: 0, output_step: 1 }
+    }
+
+    /// Phase `r` of a transposed convolution: outputs r, r + stride, ….
+    fn transposed(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+        dilation: usize,
+        r: usize,
+    ) -> Axis {
+        // Output o gathers from input (o + pad - k * dilation) / stride, where that divides.
+        let fits: Vec<usize> = (0..kernel)
+            .filter(|k| (r as isize + pad as isize - (k * dilation) as isize).rem_euclid(stride as isize) == 0)
+            .collect();
+        let last = fits.last().copied().unwrap_or(0);
+        let between = if fits.len() > 1 { fits[1] - fits[0] } else { stride };
+        let taps = Taps {
+            step: 1,
+            first: (r as isize + pad as isize - (last * dilation) as isize).div_euclid(stride as isize),
+            distance: between * dilation / stride,
+            count: fits.len(),
+            kernel_first: last,
+            kernel_step: -(between as isize),
+        };
+        Axis { taps, input, output: (output - r).div_ceil(stride), output_first: r, output_step: stride }
+    }
+}
+
+/// One pass over the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub y: Axis,
+    pub x: Axis,
+}
+
+/// A convolution, whatever op it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    /// Size of the stored kernel.
+    pub kernel: [usize; 2],
+    pub phases: Vec<Geometry>,
+    /// The stored weight is `[in, out / groups, kh, kw]` rather than `[out, in / groups, kh, kw]`.
+    pub transposed: bool,
+}
+
+impl Problem {
+    /// `input` and `output` are `[n, c, h, w]`.
+    pub fn conv(op: &Conv2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+        let axis = |a: usize| {
+            Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a])
+        };
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: output[1],
+            groups: op.groups,
+            kernel: op.kernel,
+            phases: vec![Geometry { y: axis(0), x: axis(1) }],
+            transposed: false,
+        }
+    }
+
+    /// `input` is the image before it was flattened.
+    pub fn linear(op: &Linear, input: [usize; 4]) -> Problem {
+        let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: op.features,
+            groups: 1,
+            kernel: [input[2], input[3]],
+            phases: vec![Geometry { y: axis(0), x: axis(1) }],
+            transposed: false,
+        }
+    }
+
+    pub fn conv_transpose(op: &ConvTranspose2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+        let axis = |a: usize, r: usize| {
+            let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
+            Axis::transposed(input[2 + a], output[2 + a], k, s, p, d, r)
+        };
+        let rows = op.stride[0].min(output[2]);
+        let columns = op.stride[1].min(output[3]);
+        let phases = (0..rows)
+            .flat_map(|ry| (0..columns).map(move |rx| (ry, rx)))
+            .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
+            .collect();
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: output[1],
+            groups: op.groups,
+            kernel: op.kernel,
+            phases,
+            transposed: true,
+        }
+    }
+
+    pub fn in_per_group(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    pub fn out_per_group(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.in_per_group() == 1 && self.out_per_group() == 1 && !self.transposed
+    }
+
+    /// Index into the stored weight, or `None` where the channels are in different groups.
+    pub fn weight_index(&self, oc: usize, ic: usize, ky: usize, kx: usize) -> Option<usize> {
+        let (ipg, opg) = (self.in_per_group(), self.out_per_group());
+        if oc >= self.out_channels || ic >= self.in_channels || oc / opg != ic / ipg {
+            return None;
+        }
+        let channels = if self.transposed { ic * opg + oc % opg } else { oc * ipg + ic % ipg };
+        Some((channels * self.kernel[0] + ky) * self.kernel[1] + kx)
+    }
+
+    /// Channel blocks that read the same input channels: those of a group, where groups are made
+    /// of whole blocks; else all.
+    pub fn blocks_together(&self, unit: Unit) -> usize {
+        if self.groups > 1 && self.out_per_group() % unit.lanes == 0 {
+            self.out_per_group() / unit.lanes
+        } else {
+            self.out_channels.div_ceil(unit.lanes)
+        }
+    }
+
+    /// First input block that a tile of output blocks reads, where the input comes in blocks of
+    /// `in_lanes` channels and every tile reads `count` of them.
+    pub fn first_in_block(&self, out_block: usize, unit: Unit, in_lanes: usize, count: usize) -> usize {
+        let channel = out_block * unit.lanes / self.out_per_group() * self.in_per_group();
+        (channel / in_lanes).min(self.in_channels.div_ceil(in_lanes) - count)
+    }
+
+    /// Input blocks that a tile of `blocks` output blocks reads at most.
+    pub fn in_blocks(&self, blocks: usize, unit: Unit, in_lanes: usize) -> usize {
+        if self.groups == 1 {
+            return self.in_channels.div_ceil(in_lanes);
+        }
+        let (ipg, opg) = (self.in_per_group(), self.out_per_group());
+        let tile = blocks * unit.lanes;
+        (0..self.out_channels.div_ceil(tile))
+            .map(|t| {
+                let first_group = t * tile / opg;
+                let last_group = (((t + 1) * tile).min(self.out_channels) - 1) / opg;
+                ((last_group + 1) * ipg).div_ceil(in_lanes) - first_group * ipg / in_lanes
+            })
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// 1×1 with stride 1 and no padding.
+    pub fn is_pointwise(&self) -> bool {
+        let unit_axis = |a: &Axis| {
+            a.taps.count == 1 && a.taps.first == 0 && a.taps.step == 1 && a.output_step == 1 && a.output == a.input
+        };
+        matches!(self.phases.as_slice(), [g] if unit_axis(&g.y) && unit_axis(&g.x))
+    }
+
+    /// Multiply-accumulates, padding included.
+    pub fn macs(&self) -> f64 {
+        let per_channel: usize =
+            self.phases.iter().map(|g| g.y.output * g.x.output * g.y.taps.count * g.x.taps.count).sum();
+        (self.batch * self.out_channels * self.in_per_group() * per_channel) as f64
+    }
+}
+
+/// How the pixels of a direct convolution are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// Rows of the image.
+    Rows,
+    /// A 1×1 convolution's pixels as an image of another height and width.
+    Image { height: usize, width: usize },
+    /// The images of the batch are the pixels: linear layers.
+    Batch,
+}
+
+/// The direct kernel's choices: a tile of `pixels × blocks` accumulators in registers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Direct {
+    pub problem: Problem,
+    /// Most pixels in a tile; a row is split into tiles of nearly equal size.
+    pub pixels: usize,
+    /// Channel blocks in a tile.
+    pub blocks: usize,
+    pub fold: Fold,
+}
+
+/// Tile size of a Winograd convolution F(m×m, r×r).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Winograd {
+    pub problem: Problem,
+    /// Outputs along each axis of a tile: 2, 4 or 6.
+    pub m: usize,
+    /// Tiles that are transformed and multiplied at a time.
+    pub tiles: usize,
+    pub pixels: usize,
+    pub blocks: usize,
+}
+
+/// Cost model constants, in cycles of a core like those of `docs/ARCHITECTURE.md`.
+mod machine {
+    pub const CLOCK_GHZ: f64 = 3.5;
+    /// Bytes per cycle from the second-level cache, the third, and memory.
+    pub const L2: f64 = 32.0;
+    pub const L3: f64 = 12.0;
+    pub const DRAM: f64 = 8.0;
+}
+
+pub fn nanoseconds(cycles: f64) -> f64 {
+    cycles / machine::CLOCK_GHZ
+}
+
+/// Splits `width` positions into the fewest tiles of at most `most`, of nearly equal size, the
+/// larger ones first.
+pub fn split(width: usize, most: usize) -> Vec<usize> {
+    let tiles = width.div_ceil(most.max(1)).max(1);
+    (0..tiles).map(|i| width / tiles + usize::from(i < width % tiles)).collect()
+}
+
+/// Cycles of one tap of one tile: multiply-adds against loads.
+fn tap_cycles(pixels: usize, blocks: usize, unit: Unit) -> f64 {
+    // A 512-bit multiply-add or load takes a cycle, a narrower one half a cycle.
+    let per_op = if unit.lanes == 16 { 1.0 } else { 0.5 };
+    let multiply = (pixels * blocks) as f64 * per_op;
+    let latency = 4.0 * per_op.max(0.5);
+    let load = blocks as f64 * per_op + pixels as f64 * 0.5;
+    multiply.max(load).max(latency)
+}
+
+/// Most pixels of a tile with that many channel blocks: accumulators, weights and one broadcast.
+pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
+    (unit.registers - blocks - 1) / blocks
+}
+
+/// The best direct tile for the problem, with its estimate in nanoseconds.
+pub fn choose_direct(problem: &Problem, target: &Target) -> (Direct, f64) {
+    let unit = target.unit;
+    let out_blocks = problem.blocks_together(unit);
+    // Tiles of a grouped convolution stay within a group; where a block holds several groups, one
+    // block at a time keeps the products with other groups' channels few.
+    let allowed = |blocks: usize| match problem.groups {
+        1 => true,
+        _ if problem.out_per_group() % unit.lanes == 0 => out_blocks % blocks == 0,
+        _ => blocks == 1,
+    };
+    let mut best: Option<(Direct, f64)> = None;
+    for fold in folds(problem) {
+        let most_blocks = if unit.lanes == 16 { 8 } else { 4 };
+        for blocks in (1..=out_blocks.min(most_blocks)).filter(|&b| allowed(b)) {
+            let pixels = most_pixels(blocks, unit).min(28);
+            if pixels == 0 {
+                continue;
+            }
+            let direct = Direct { problem: problem.clone(), pixels, blocks, fold };
+            let cost = direct_cycles(&direct, out_blocks, target);
+            if best.as_ref().is_none_or(|(_, c)| cost < *c) {
+                best = Some((direct, cost));
+            }
+        }
+    }
+    let (direct, cycles) = best.expect("one block of one pixel always fits");
+    (direct, nanoseconds(cycles))
+}
+
+fn folds(problem: &Problem) -> Vec<Fold> {
+    let g = &problem.phases[0];
+    let single = problem.phases.len() == 1 && g.y.output == 1 && g.x.output == 1;
+    let inside = single && [&g.y, &g.x].iter().all(|a| (0..a.taps.count).all(|k| a.in_bounds(0, k)));
+    if inside {
+        return vec![Fold::Batch];
+    }
+    if !problem.is_pointwise() {
+        return vec![Fold::Rows];
+    }
+    let pixels = g.y.output * g.x.output;
+    let mut folds = vec![Fold::Rows];
+    folds.extend((1..=pixels.min(256)).filter(|w| pixels % w == 0).map(|w| Fold::Image { height: pixels / w, width: w }));
+    folds
+}
+
+fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
+    let (p, unit) = (&direct.problem, target.unit);
+    let group_sets = p.out_channels.div_ceil(unit.lanes) / out_blocks;
+    let in_channels = match p.groups {
+        1 => p.in_channels,
+        _ => p.in_blocks(direct.blocks, unit, unit.lanes) * unit.lanes,
+    };
+    let mut cycles = 0.0;
+    for g in &p.phases {
+        let (height, width, images) = match direct.fold {
+            Fold::Rows => (g.y.output, g.x.output, p.batch),
+            Fold::Image { height, width } => (height, width, p.batch),
+            Fold::Batch => (1, p.batch, 1),
+        };
+        let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
+        let full = out_blocks / direct.blocks;
+        let rest = out_blocks % direct.blocks;
+        for (blocks, sets) in [(direct.blocks, full), (rest, usize::from(rest > 0))] {
+            if sets == 0 {
+                continue;
+            }
+            let row: f64 = split(width, direct.pixels)
+                .into_iter()
+                .map(|t| {
+                    let start = 25.0 + 1.5 * (t * blocks) as f64;
+                    let panel = taps * (blocks * unit.bytes()) as f64;
+                    let stream = panel / if panel > target.caches.l2 as f64 * 0.7 { machine::L3 } else { machine::L2 };
+                    (taps * tap_cycles(t, blocks, unit) + start).max(stream)
+                })
+                .sum();
+            let rows = (images * height * sets * group_sets) as f64;
+            cycles += rows * (row + 20.0);
+            // Every set of blocks reads the input again; beyond the second-level cache that shows.
+            let input = (p.batch * p.in_per_group() * g.y.input * g.x.input * 4) as f64;
+            if input > target.caches.l2 as f64 * 0.5 {
+                cycles += (sets * group_sets) as f64 * input / machine::L3 * 0.3;
+            }
+        }
+    }
+    let weights = (p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * 4) as f64;
+    cycles.max(weights / machine::DRAM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every output of a transposed axis gets every product exactly once.
+    #[test]
+    fn phases_cover_a_transposed_axis() {
+        for (kernel, stride, pad, dilation, input) in [(4, 2, 1, 1, 5), (3, 3, 0, 1, 4), (5, 2, 2, 2, 6), (2, 3, 0, 1, 3)] {
+            let output = (input - 1) * stride + dilation * (kernel - 1) + 1 - 2 * pad;
+            let mut expected: Vec<(usize, usize, usize)> = (0..input)
+                .flat_map(|i| (0..kernel).map(move |k| (i, k)))
+                .filter_map(|(i, k)| {
+                    let o = i * stride + k * dilation;
+                    (o >= pad && o - pad < output).then(|| (o - pad, i, k))
+                })
+                .collect();
+            let mut found = vec![];
+            for r in 0..stride.min(output) {
+                let axis = Axis::transposed(input, output, kernel, stride, pad, dilation, r);
+                for q in 0..axis.output {
+                    for tap in (0..axis.taps.count).filter(|&t| axis.in_bounds(q, t)) {
+                        let o = axis.output_first + q * axis.output_step;
+                        found.push((o, axis.taps.position(q, tap) as usize, axis.taps.kernel_index(tap)));
+                    }
+                }
+            }
+            expected.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, expected, "kernel {kernel} stride {stride} pad {pad} dilation {dilation}");
+        }
+    }
+
+    #[test]
+    fn rows_split_evenly() {
+        assert_eq!(split(55, 14), [14, 14, 14, 13]);
+        assert_eq!(split(7, 14), [7]);
+        assert_eq!(split(15, 14), [8, 7]);
+    }
+}

@@ -1,0 +1,327 @@
+//! Walks the graph once and writes the steps.
+
+use std::collections::HashMap;
+
+use super::conv::{self, Problem};
+use super::layout::{Want, signature};
+use super::place::{Placements, placements};
+use super::view::{self, Layout, Place, View};
+use super::{Buffer, BufferId, Kernel, Plan, Step, arena};
+use crate::ir::{Graph, Kind, NodeId};
+use crate::ops::Op;
+use crate::target::Target;
+
+/// What the user may ask of the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Algorithms forced by label: `conv1` → `direct`, `winograd4`, …; `*` is every layer.
+    pub algorithms: Vec<(String, String)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
+    Algorithm { node: String, algorithm: String, possible: Vec<String> },
+}
+
+/// Plans an optimized graph for a target.
+///
+/// # Errors
+/// Where a forced algorithm does not fit its layer.
+pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+    let mut planner = Planner {
+        graph,
+        target,
+        options,
+        placements: placements(graph, target.unit),
+        views: HashMap::new(),
+        buffers: vec![],
+        steps: vec![],
+    };
+    for id in graph.order() {
+        planner.node(id)?;
+    }
+    for (i, output) in graph.outputs.iter().enumerate() {
+        let value = planner.any(output.node);
+        let shape = &graph.node(output.node).shape;
+        let to = View::whole(Place::Output(i), Layout::Plain, shape, target.unit);
+        planner.push(output.node, vec![value], vec![to], Kernel::Convert, 0.0, vec![]);
+    }
+    Ok(planner.finish())
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    target: &'a Target,
+    options: &'a Options,
+    placements: Placements,
+    /// Where each value lies, by layout.
+    views: HashMap<(NodeId, Layout), View>,
+    buffers: Vec<Buffer>,
+    steps: Vec<Step>,
+}
+
+impl Planner<'_> {
+    fn node(&mut self, id: NodeId) -> Result<(), PlanError> {
+        let graph = self.graph;
+        let node = graph.node(id);
+        let op = match &node.kind {
+            Kind::Input(_) => {
+                let index = graph.inputs().iter().position(|&i| i == id).expect("inputs are listed");
+                let view = View::whole(Place::Input(index), Layout::Plain, &node.shape, self.target.unit);
+                self.views.insert((id, Layout::Plain), view);
+                return Ok(());
+            }
+            Kind::Op(op) => op,
+        };
+        match op {
+            // Other names or shapes of a value: views are derived when somebody asks.
+            Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => Ok(()),
+            Op::Slice(_) if self.placements.is_split_part(graph, id) => Ok(()),
+            Op::Slice(s) if self.is_aligned_slice(id) => {
+                let whole = self.get(graph.operands(id)[0], Layout::Blocked);
+                let view = whole.channels(s.start, &node.shape, self.target.unit);
+                self.views.insert((id, Layout::Blocked), view);
+                Ok(())
+            }
+            Op::Concat(_) if signature(graph, id).output == Layout::Blocked => {
+                self.concat(id);
+                Ok(())
+            }
+            Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => self.convolution(id, op),
+            _ => {
+                let inputs = self.operands(id);
+                let output = self.allocate(id, signature(graph, id).output);
+                let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.elements() * 4).sum();
+                self.push(id, inputs, vec![output], Kernel::Plain, conv::nanoseconds(bytes as f64 / 16.0), vec![]);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_aligned_slice(&self, id: NodeId) -> bool {
+        let Some(Op::Slice(s)) = self.graph.node(id).op() else { return false };
+        signature(self.graph, id).output == Layout::Blocked && s.start % self.target.unit.lanes == 0
+    }
+
+    /// Operands that were not computed in place are copied into their slices.
+    fn concat(&mut self, id: NodeId) {
+        let whole = self.allocate(id, Layout::Blocked);
+        let mut first = 0;
+        for operand in self.graph.operands(id) {
+            if self.placements.in_concat.get(&operand) != Some(&(id, first)) {
+                let from = self.get(operand, Layout::Blocked);
+                let ns = conv::nanoseconds(from.shape.elements() as f64 / 4.0);
+                self.push(id, vec![from], vec![whole.clone()], Kernel::Copy { channel: first }, ns, vec![]);
+            }
+            first += self.graph.node(operand).shape[1];
+        }
+    }
+
+    fn convolution(&mut self, id: NodeId, op: &Op) -> Result<(), PlanError> {
+        let graph = self.graph;
+        let operands = graph.operands(id);
+        let source = self.linear_source(op, operands[0]);
+        let input = self.any(source);
+        let output_image = view::image(&graph.node(id).shape).expect("checked by the shape rule");
+        let problem = match op {
+            Op::Conv2d(c) => Problem::conv(c, input.image(), output_image),
+            Op::Linear(l) => Problem::linear(l, input.image()),
+            Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input.image(), output_image),
+            _ => unreachable!("called for convolutions"),
+        };
+        let mut inputs = vec![input];
+        inputs.extend(operands[1..].iter().map(|&o| self.get(o, Layout::Blocked)));
+        let outputs = match self.placements.split.get(&id).cloned() {
+            Some(parts) => parts.into_iter().map(|part| self.allocate(part, Layout::Blocked)).collect(),
+            None => vec![self.allocate(id, Layout::Blocked)],
+        };
+        let name = graph.node(id).name.clone().unwrap_or_default();
+        let (kernel, estimate, alternatives) = self.choose(&name, problem)?;
+        if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
+            inputs[0] = self.get(source, Layout::Blocked);
+        }
+        self.push(id, inputs, outputs, kernel, estimate, alternatives);
+        Ok(())
+    }
+
+    /// A linear layer reads the image behind a flatten: its weights are packed in the image's order.
+    fn linear_source(&self, op: &Op, operand: NodeId) -> NodeId {
+        match (op, self.graph.node(operand).op()) {
+            (Op::Linear(_), Some(Op::Flatten(_))) => {
+                let source = self.graph.operands(operand)[0];
+                if view::image(&self.graph.node(source).shape).is_some() { source } else { operand }
+            }
+            _ => operand,
+        }
+    }
+
+    /// The cheapest kernel, or the one that the user forces.
+    fn choose(&self, name: &str, problem: Problem) -> Result<(Kernel, f64, Vec<(String, f64)>), PlanError> {
+        let mut candidates: Vec<(Kernel, f64)> = vec![];
+        let (direct, ns) = conv::choose_direct(&problem, self.target);
+        candidates.push((Kernel::Direct(direct), ns));
+        if problem.is_depthwise() {
+            // Bound by its loads: one weight and one input a product.
+            let vectors = problem.macs() / self.target.unit.lanes as f64;
+            candidates.push((Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
+        }
+        candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let forced = self.options.algorithms.iter().rev().find(|(label, _)| label == name || label == "*");
+        let chosen = match forced {
+            None => 0,
+            Some((label, algorithm)) => match candidates.iter().position(|(k, _)| k.name() == *algorithm) {
+                Some(i) => i,
+                None if label == "*" => 0,
+                None => {
+                    return Err(PlanError::Algorithm {
+                        node: name.into(),
+                        algorithm: algorithm.clone(),
+                        possible: candidates.iter().map(|(k, _)| k.name()).collect(),
+                    });
+                }
+            },
+        };
+        let (kernel, estimate) = candidates.remove(chosen);
+        let alternatives = candidates.into_iter().map(|(k, ns)| (k.name(), ns)).collect();
+        Ok((kernel, estimate, alternatives))
+    }
+
+    fn operands(&mut self, id: NodeId) -> Vec<View> {
+        let wants = signature(self.graph, id).operands;
+        let operands = self.graph.operands(id);
+        operands
+            .into_iter()
+            .zip(wants)
+            .map(|(operand, want)| match want {
+                Want::Only(layout) => self.get(operand, layout),
+                Want::Any => self.any(operand),
+            })
+            .collect()
+    }
+
+    /// The value in whichever layout it has; blocked where it has both.
+    fn any(&mut self, id: NodeId) -> View {
+        match self.existing(id, Layout::Blocked) {
+            Some(view) => view,
+            None => match self.existing(id, Layout::Plain) {
+                Some(view) => view,
+                None => self.get(id, Layout::natural(&self.graph.node(id).shape)),
+            },
+        }
+    }
+
+    /// The value in that layout, converted first where it only has the other.
+    fn get(&mut self, id: NodeId, layout: Layout) -> View {
+        if let Some(view) = self.existing(id, layout) {
+            return view;
+        }
+        let other = match layout {
+            Layout::Plain => Layout::Blocked,
+            Layout::Blocked => Layout::Plain,
+        };
+        let from = match self.existing(id, other) {
+            Some(view) => view,
+            None => self.renamed(id, Layout::Plain),
+        };
+        if from.layout == layout {
+            return from;
+        }
+        let shape = &self.graph.node(id).shape;
+        let to = self.buffer(layout, shape);
+        let ns = conv::nanoseconds(shape.elements() as f64);
+        self.push(id, vec![from], vec![to.clone()], Kernel::Convert, ns, vec![]);
+        self.views.insert((id, layout), to.clone());
+        to
+    }
+
+    /// A view that exists, or that is only another name of one.
+    fn existing(&mut self, id: NodeId, layout: Layout) -> Option<View> {
+        if let Some(view) = self.views.get(&(id, layout)) {
+            return Some(view.clone());
+        }
+        let node = self.graph.node(id);
+        let source = *self.graph.operands(id).first()?;
+        match node.op()? {
+            Op::Identity(_) | Op::Dropout(_) => self.existing(source, layout),
+            // Blocks of one pixel are the same as an image's channels or as a vector.
+            Op::Flatten(_) if layout == Layout::Blocked => {
+                let [.., h, w] = view::image(&self.graph.node(source).shape)?;
+                let from = self.existing(source, Layout::Blocked)?;
+                (h * w == 1).then(|| View { shape: node.shape.clone(), ..from })
+            }
+            Op::Flatten(_) | Op::Reshape(_) if layout == Layout::Plain => {
+                let from = self.existing(source, Layout::Plain)?;
+                Some(self.reshaped(from, id))
+            }
+            _ => None,
+        }
+    }
+
+    /// The view of a flatten or reshape, whose source is converted to plain memory first.
+    fn renamed(&mut self, id: NodeId, layout: Layout) -> View {
+        let source = self.graph.operands(id)[0];
+        let from = self.get(source, layout);
+        let view = self.reshaped(from, id);
+        self.views.insert((id, layout), view.clone());
+        view
+    }
+
+    fn reshaped(&self, from: View, id: NodeId) -> View {
+        let shape = &self.graph.node(id).shape;
+        let whole = View::whole(from.place, Layout::Plain, shape, self.target.unit);
+        View { offset: from.offset, ..whole }
+    }
+
+    /// Memory for a node's value: its slice of a concat, or a buffer of its own.
+    fn allocate(&mut self, id: NodeId, layout: Layout) -> View {
+        if let Some(view) = self.views.get(&(id, layout)) {
+            return view.clone();
+        }
+        let shape = &self.graph.node(id).shape;
+        let view = match self.placements.in_concat.get(&id).copied() {
+            Some((concat, first)) => self.allocate(concat, Layout::Blocked).channels(first, shape, self.target.unit),
+            None => self.buffer(layout, shape),
+        };
+        self.views.insert((id, layout), view.clone());
+        view
+    }
+
+    fn buffer(&mut self, layout: Layout, shape: &crate::tensor::Shape) -> View {
+        let bytes = view::bytes(layout, shape, self.target.unit);
+        let id = BufferId(self.buffers.len());
+        self.buffers.push(Buffer { bytes, first: usize::MAX, last: 0, offset: 0 });
+        View::whole(Place::Buffer(id), layout, shape, self.target.unit)
+    }
+
+    fn push(
+        &mut self,
+        node: NodeId,
+        inputs: Vec<View>,
+        outputs: Vec<View>,
+        kernel: Kernel,
+        estimate_ns: f64,
+        alternatives: Vec<(String, f64)>,
+    ) {
+        let index = self.steps.len();
+        for view in inputs.iter().chain(&outputs) {
+            if let Place::Buffer(BufferId(b)) = view.place {
+                let buffer = &mut self.buffers[b];
+                buffer.first = buffer.first.min(index);
+                buffer.last = buffer.last.max(index);
+            }
+        }
+        self.steps.push(Step { node, inputs, outputs, kernel, estimate_ns, alternatives });
+    }
+
+    fn finish(mut self) -> Plan {
+        // A buffer that no step touches belongs to a value that nobody reads.
+        self.buffers.iter_mut().filter(|b| b.first == usize::MAX).for_each(|b| {
+            b.first = 0;
+            b.bytes = 0;
+        });
+        let arena_bytes = arena::pack(&mut self.buffers);
+        let arena_lower_bound = arena::lower_bound(&self.buffers);
+        Plan { unit: self.target.unit, steps: self.steps, buffers: self.buffers, arena_bytes, arena_lower_bound }
+    }
+}

@@ -1,0 +1,92 @@
+//! The plan as text, for `netc ir --stage plan`.
+
+use std::fmt::{self, Write};
+
+use super::conv::Fold;
+use super::{BufferId, Kernel, Layout, Place, Plan, Step, View};
+use crate::ir::Graph;
+
+impl Kernel {
+    /// The algorithm's name, as `--algo` takes it.
+    pub fn name(&self) -> String {
+        match self {
+            Kernel::Convert => "convert".into(),
+            Kernel::Copy { .. } => "copy".into(),
+            Kernel::Direct(_) => "direct".into(),
+            Kernel::Winograd(w) => format!("winograd{}", w.m),
+            Kernel::Depthwise => "depthwise".into(),
+            Kernel::Plain => "plain".into(),
+        }
+    }
+
+    /// The algorithm with its choices: `direct 14x2`.
+    pub fn describe(&self) -> String {
+        match self {
+            Kernel::Direct(d) => {
+                let fold = match d.fold {
+                    Fold::Rows => String::new(),
+                    Fold::Image { height, width } => format!(" as {height}x{width}"),
+                    Fold::Batch => " over batch".into(),
+                };
+                format!("direct {}x{}{fold}", d.pixels, d.blocks)
+            }
+            Kernel::Winograd(w) => format!("winograd{} {} tiles {}x{}", w.m, w.tiles, w.pixels, w.blocks),
+            other => other.name(),
+        }
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Place::Input(i) => write!(f, "in{i}")?,
+            Place::Output(i) => write!(f, "out{i}")?,
+            Place::Buffer(BufferId(b)) => write!(f, "b{b}")?,
+        }
+        if self.offset > 0 {
+            write!(f, "+{}", self.offset)?;
+        }
+        let layout = if self.layout == Layout::Plain { "plain" } else { "blocked" };
+        write!(f, ":{layout}{:?}", self.shape.dims())
+    }
+}
+
+/// The whole plan: one line a step, then the buffers.
+pub fn print(plan: &Plan, graph: &Graph) -> String {
+    let mut text = String::new();
+    let mut line = |args: fmt::Arguments<'_>| {
+        let _ = text.write_fmt(args);
+        text.push('\n');
+    };
+    line(format_args!("plan @{} lanes={} {{", graph.name, plan.unit.lanes));
+    for (i, step) in plan.steps.iter().enumerate() {
+        line(format_args!("  {}", print_step(i, step, graph)));
+    }
+    line(format_args!("  arena {} bytes, lower bound {}", plan.arena_bytes, plan.arena_lower_bound));
+    for (i, b) in plan.buffers.iter().enumerate() {
+        line(format_args!("  b{i}: {} bytes at {}, steps {}..={}", b.bytes, b.offset, b.first, b.last));
+    }
+    line(format_args!("}}"));
+    text
+}
+
+fn print_step(index: usize, step: &Step, graph: &Graph) -> String {
+    let node = graph.node(step.node);
+    let views = |views: &[View]| views.iter().map(View::to_string).collect::<Vec<_>>().join(", ");
+    let op = node.op().map_or("input", |op| op.name());
+    let name = node.name.as_deref().unwrap_or("");
+    let mut text = format!(
+        "{index:3} {op} {name} [{}] {} -> {} ~{:.1} us",
+        step.kernel.describe(),
+        views(&step.inputs),
+        views(&step.outputs),
+        step.estimate_ns / 1e3
+    );
+    for (other, ns) in &step.alternatives {
+        let _ = write!(text, ", {other} {:.1} us", ns / 1e3);
+    }
+    if let Some(location) = &node.location {
+        let _ = write!(text, "  // {location}");
+    }
+    text
+}
