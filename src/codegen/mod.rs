@@ -1,4 +1,135 @@
 //! Plan → machine code and packed weights.
+//!
+//! [`compile`] is the whole road: plan the graph, generate each step's driver and kernels
+//! ([`kernels`]) as vector functions ([`vector`]), turn those into code ([`link`]), pack the
+//! weights, and put all of it into an [`Image`].
 
+pub mod emit;
+pub mod kernels;
 pub mod link;
 pub mod vector;
+
+use rayon::prelude::*;
+
+use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
+use crate::ir::{Graph, NodeId};
+use crate::plan::{self, Plan, PlanError};
+use crate::target::Target;
+use crate::weights::Values;
+use emit::{Emitted, Emitter, Packing};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no kernel computes {op} ({name}) in this form")]
+    NoKernel { op: String, name: String },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    #[error("memory for the weights: {0}")]
+    Memory(#[from] std::io::Error),
+}
+
+/// Everything that code generation makes before the weights are packed; `netc ir` prints its parts.
+pub struct Generated {
+    pub plan: Plan,
+    pub program: vector::Program,
+    pub steps: Vec<Emitted>,
+    /// For each step, which of `packings` is its own.
+    packing_of: Vec<Option<usize>>,
+    packings: Vec<Packing>,
+    weight_bytes: usize,
+}
+
+/// Plans the graph and writes every step's functions.
+///
+/// # Errors
+/// Where an algorithm is forced that does not fit, or an op has no kernel.
+pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
+    let plan = plan::plan(graph, target, options)?;
+    let mut emitter = Emitter::new(graph, &plan, target);
+    let (mut steps, mut packing_of) = (vec![], vec![]);
+    for step in &plan.steps {
+        let before = emitter.packings.len();
+        steps.push(kernels::emit(&mut emitter, step)?);
+        packing_of.push((emitter.packings.len() > before).then_some(before));
+    }
+    let weight_bytes = emitter.weight_bytes();
+    let Emitter { program, packings, .. } = emitter;
+    Ok(Generated { plan, program, steps, packing_of, packings, weight_bytes })
+}
+
+/// Compiles an optimized graph. The packed weights go where `destination` says.
+///
+/// # Errors
+/// As [`generate`], and where memory or disk space for the weights is not to be had.
+pub fn compile(
+    graph: &Graph,
+    target: &Target,
+    options: &plan::Options,
+    destination: &Destination,
+) -> Result<Image, Error> {
+    let generated = generate(graph, target, options)?;
+    let (linked, weights) =
+        rayon::join(|| link::build(&generated.program, &target.features), || pack(graph, &generated, destination));
+    let (linked, weights) = (linked?, weights?);
+    let manifest = manifest(graph, target, &generated, &linked);
+    Ok(Image { manifest, code: linked.code, weights })
+}
+
+fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link::Linked) -> Manifest {
+    let port = |name: String, id: NodeId| Port { name, shape: graph.node(id).shape.dims().to_vec() };
+    let plan = &generated.plan;
+    Manifest {
+        name: graph.name.clone(),
+        features: target.features.iter().map(|f| f.to_string()).collect(),
+        inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
+        outputs: graph.outputs.iter().map(|o| port(o.name.clone(), o.node)).collect(),
+        steps: (0..plan.steps.len()).map(|i| step_record(graph, generated, linked, i)).collect(),
+        arena_bytes: plan.arena_bytes as u64,
+        arena_lower_bound: plan.arena_lower_bound as u64,
+        scratch_bytes: generated.steps.iter().map(|s| s.scratch).max().unwrap_or(0) as u64,
+    }
+}
+
+fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> StepRecord {
+    let step = &generated.plan.steps[index];
+    let emitted = &generated.steps[index];
+    let node = graph.node(step.node);
+    let op = node.op().map_or("input", |op| op.name());
+    let computes = !matches!(step.kernel, plan::Kernel::Convert | plan::Kernel::Copy { .. });
+    let packing = generated.packing_of[index].map(|p| &generated.packings[p]);
+    let moved: usize = step.inputs.iter().chain(&step.outputs).map(|v| v.shape.elements() * 4).sum();
+    StepRecord {
+        name: node.name.clone().unwrap_or_else(|| op.to_string()),
+        op: if computes { op.to_string() } else { step.kernel.name() },
+        algorithm: step.kernel.describe(),
+        location: node.location.as_ref().map(|l| l.to_string()),
+        entry: linked.functions[emitted.entry.0].start as u64,
+        grid: u32::try_from(emitted.grid).expect("grids are small"),
+        flops: if computes { 2 * graph.macs(step.node) } else { 0 },
+        bytes: (moved + packing.map_or(0, Packing::bytes)) as u64,
+        estimate_ns: step.estimate_ns,
+        weights: packing.map(|p| WeightRange { offset: p.offset as u64, bytes: p.bytes() as u64 }),
+    }
+}
+
+/// Fills the weights section, step by step, the parts of a step in parallel.
+fn pack(graph: &Graph, generated: &Generated, destination: &Destination) -> Result<Weights, Error> {
+    let mut weights = destination.region(generated.weight_bytes)?;
+    let mut rest: &mut [f32] = bytemuck::cast_slice_mut(&mut weights);
+    for packing in &generated.packings {
+        let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
+        let mut parts = vec![];
+        for (floats, fill) in &packing.parts {
+            let (part, after) = rest.split_at_mut(*floats);
+            rest = after;
+            parts.push((part, fill));
+        }
+        parts.into_par_iter().for_each(|(part, fill)| fill(&values, part));
+    }
+    Ok(weights)
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

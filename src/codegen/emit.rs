@@ -1,0 +1,192 @@
+//! What every kernel family builds with: the program under construction, the addresses of views,
+//! the weights to pack.
+//!
+//! A step becomes one *driver*, the function that the runtime calls with a range of tasks, and the
+//! kernels that it calls for each. Drivers hold integer arithmetic only; kernels hold the vectors.
+
+use std::collections::HashMap;
+
+use super::vector::{Builder, Callee, Function, Int, IntOp, Operand, Program};
+use crate::artifact::Slot;
+use crate::ir::Graph;
+use crate::plan::{Place, Plan, View};
+use crate::target::{Target, Unit};
+use crate::weights::{Values, WeightId};
+
+/// Packed weights are read by vector loads and prefetched by line.
+pub const WEIGHT_ALIGNMENT: usize = 64;
+
+/// Fills a part of the packed weights from the values of the step's weights.
+pub type Fill = Box<dyn Fn(&[Values], &mut [f32]) + Send + Sync>;
+
+/// Weights of one step, packed in the order in which its kernel reads them.
+pub struct Packing {
+    pub weights: Vec<WeightId>,
+    /// Byte offset of the first part in the weights section.
+    pub offset: usize,
+    /// Lengths in floats and what fills them, one after the other.
+    pub parts: Vec<(usize, Fill)>,
+}
+
+impl Packing {
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|(floats, _)| floats * 4).sum()
+    }
+}
+
+/// What a kernel family returns for a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// The driver.
+    pub entry: Callee,
+    pub grid: usize,
+    /// Bytes of scratch that each thread needs.
+    pub scratch: usize,
+}
+
+/// The state of code generation for one model.
+pub struct Emitter<'a> {
+    pub graph: &'a Graph,
+    pub plan: &'a Plan,
+    pub target: &'a Target,
+    pub program: Program,
+    pub packings: Vec<Packing>,
+    weight_bytes: usize,
+    kernels: HashMap<String, Callee>,
+}
+
+impl<'a> Emitter<'a> {
+    pub fn new(graph: &'a Graph, plan: &'a Plan, target: &'a Target) -> Self {
+        Self {
+            graph,
+            plan,
+            target,
+            program: Program::default(),
+            packings: vec![],
+            weight_bytes: 0,
+            kernels: HashMap::new(),
+        }
+    }
+
+    pub fn unit(&self) -> Unit {
+        self.target.unit
+    }
+
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
+    /// Adds a kernel; one with the same name is built once and shared. The name must tell all that
+    /// the code depends on.
+    pub fn kernel(&mut self, name: &str, build: impl FnOnce(Unit) -> Function) -> Callee {
+        if let Some(&callee) = self.kernels.get(name) {
+            return callee;
+        }
+        let callee = self.program.add(build(self.target.unit));
+        self.kernels.insert(name.to_string(), callee);
+        callee
+    }
+
+    /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
+    /// the weights section and that of each part relative to it.
+    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<(usize, Fill)>) -> (usize, Vec<usize>) {
+        let floats_per_line = WEIGHT_ALIGNMENT / 4;
+        let parts: Vec<_> = parts.into_iter().map(|(n, fill)| (n.next_multiple_of(floats_per_line), fill)).collect();
+        let mut offsets = vec![];
+        let mut at = 0;
+        for (floats, _) in &parts {
+            offsets.push(at);
+            at += floats * 4;
+        }
+        let offset = self.weight_bytes;
+        self.weight_bytes += at;
+        self.packings.push(Packing { weights, offset, parts });
+        (offset, offsets)
+    }
+
+    /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.
+    pub fn driver(&mut self, name: &str, body: impl FnOnce(&Self, &mut Driver)) -> Callee {
+        let builder = Builder::new(name, self.target.unit, 4);
+        let [frame, scratch, begin, end] = [0, 1, 2, 3].map(|i| builder.parameter(i));
+        let mut driver = Driver { b: builder, frame, scratch, begin, end, inputs: self.graph.inputs().len() };
+        body(self, &mut driver);
+        self.program.add(driver.b.finish())
+    }
+
+    /// Where a place begins, and at which byte of it.
+    fn locate(&self, view: &View) -> (Slot, usize) {
+        match view.place {
+            Place::Input(i) => (Slot::Input(i as u32), view.offset),
+            Place::Output(i) => (Slot::Output(i as u32), view.offset),
+            Place::Buffer(b) => (Slot::Arena, self.plan.buffers[b.0].offset + view.offset),
+        }
+    }
+}
+
+/// A driver under construction.
+pub struct Driver {
+    pub b: Builder,
+    frame: Int,
+    pub scratch: Int,
+    pub begin: Int,
+    pub end: Int,
+    inputs: usize,
+}
+
+impl Driver {
+    fn slot(&mut self, slot: Slot, offset: usize) -> Int {
+        let base = self.b.load_int(self.frame.at(8 * slot.index(self.inputs)));
+        self.b.advance(base, offset);
+        base
+    }
+
+    /// The address of a view's first element.
+    pub fn view(&mut self, emitter: &Emitter, view: &View) -> Int {
+        let (slot, offset) = emitter.locate(view);
+        self.slot(slot, offset)
+    }
+
+    /// The address of packed weights.
+    pub fn weights(&mut self, offset: usize) -> Int {
+        self.slot(Slot::Weights, offset)
+    }
+
+    /// Runs `body` for every task of `begin..end` that lies in `first..first + count`, with the
+    /// task's index relative to `first`.
+    pub fn tasks(&mut self, first: usize, count: usize, body: impl FnOnce(&mut Driver, Int)) {
+        let start = self.b.int_op(IntOp::Max, self.begin, first);
+        let stop = self.b.int_op(IntOp::Min, self.end, first + count);
+        let (frame, scratch, begin, end, inputs) = (self.frame, self.scratch, self.begin, self.end, self.inputs);
+        // The closure needs the whole driver; lend it the builder for the loop's body.
+        self.b.loop_range(start, stop, 1, |b, task| {
+            let placeholder = Builder::new("", b.unit(), 0);
+            let mut inner = Driver { b: std::mem::replace(b, placeholder), frame, scratch, begin, end, inputs };
+            let local = inner.b.int_op(IntOp::Sub, task, first);
+            body(&mut inner, local);
+            *b = inner.b;
+        });
+    }
+
+    /// `(task / inner, task % inner)`; no arithmetic where one of them is constant.
+    pub fn split(&mut self, task: Int, inner: usize) -> (Operand, Operand) {
+        if inner == 1 {
+            return (task.into(), 0i64.into());
+        }
+        (self.b.int_op(IntOp::Div, task, inner).into(), self.b.int_op(IntOp::Rem, task, inner).into())
+    }
+
+    /// `base += index * stride`.
+    pub fn step(&mut self, base: Int, index: Operand, stride: usize) {
+        match index {
+            Operand::Const(c) => {
+                if c != 0 && stride != 0 {
+                    self.b.advance(base, c * stride as i64);
+                }
+            }
+            Operand::Var(v) => {
+                let bytes = self.b.mul(v, stride);
+                self.b.advance(base, bytes);
+            }
+        }
+    }
+}

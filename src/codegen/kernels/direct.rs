@@ -1,0 +1,599 @@
+//! Direct convolution: a tile of output pixels × channel blocks stays in registers while all taps
+//! are added up.
+//!
+//! ```text
+//! for each input block, kernel row:            weights [block][ky][lane][kx][tile's channels]
+//!   for each lane, kernel column:
+//!     w[b] = weights              (one vector a channel block of the tile)
+//!     acc[p][b] += broadcast(input[p · step + kx · distance]) · w[b]
+//! ```
+//!
+//! One call of a row kernel computes one row of output pixels for one tile's worth of channels. The
+//! taps that fall into the left or right padding are left out when the code is made, those above or
+//! below by the range of kernel rows that the driver passes. The same kernel is the 1×1 convolution
+//! (its pixels folded into rows of a convenient length), the linear layer (the images of the batch
+//! are its pixels) and each phase of a transposed convolution.
+
+use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector, VectorOp};
+use super::super::Error;
+use super::epilogue;
+use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::{Op, epilogue::extra_operands};
+use crate::plan::conv::{self, Axis, Direct, Fold, Geometry, Problem};
+use crate::plan::{Layout, Step, View};
+use crate::target::Unit;
+
+/// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
+const UNROLL_LIMIT: usize = 700;
+
+/// How an operand is walked, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Strides {
+    batch: usize,
+    block: usize,
+    row: usize,
+    pixel: usize,
+}
+
+impl Strides {
+    fn of(view: &View, fold: Fold, unit: Unit) -> Strides {
+        let [.., w] = view.image();
+        let (pixel, block) = (view.pixel_stride(unit), view.block_stride(unit));
+        match fold {
+            Fold::Rows => Strides { batch: view.batch_stride, block, row: w * pixel, pixel },
+            Fold::Image { width, .. } => Strides { batch: view.batch_stride, block, row: width * pixel, pixel },
+            Fold::Batch => Strides { batch: 0, block, row: w * pixel, pixel },
+        }
+    }
+}
+
+/// All that a row kernel's code depends on.
+#[derive(Debug)]
+struct Row {
+    /// Horizontal geometry, for the taps that fall into the padding.
+    x: Axis,
+    width: usize,
+    tile: usize,
+    blocks: usize,
+    /// Bytes in the input from an output pixel to the next, and from a tap to the next.
+    in_pixel: usize,
+    in_tap: usize,
+    in_row_tap: usize,
+    in_block: usize,
+    in_lanes: usize,
+    /// Input blocks, and channels in the last of them.
+    in_blocks: usize,
+    last_lanes: usize,
+    ky: usize,
+    /// Fewer kernel rows apply at the image's upper and lower edge.
+    trimmed: bool,
+    out_pixel: usize,
+    out_block: usize,
+    /// Block and pixel strides of the epilogue's operands.
+    extra: Vec<(usize, usize)>,
+    epilogue: Vec<EpilogueStep>,
+    /// All taps lie in the image whatever the pixel is.
+    inside: bool,
+}
+
+/// Output blocks that one kernel serves: `groups` tiles of `blocks` blocks from `first` on, written
+/// to output `output`.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: usize,
+    blocks: usize,
+    tiles: usize,
+    output: usize,
+    /// The output's own first block.
+    origin: usize,
+}
+
+/// The step's driver and kernels.
+pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let node = e.graph.node(step.node);
+    let (has_bias, steps) = match node.op() {
+        Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
+        Some(Op::Linear(l)) => (l.bias, l.epilogue.clone()),
+        Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
+        _ => unreachable!("direct kernels are planned for convolutions only"),
+    };
+    assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
+    let weights = node.weights.clone();
+    let runs = runs(&step.outputs, direct, unit);
+    let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
+
+    let bias_floats = direct.problem.out_channels.next_multiple_of(unit.lanes);
+    let mut parts: Vec<(usize, Fill)> = vec![(bias_floats, Box::new(move |values, out| {
+        out.fill(0.0);
+        if has_bias {
+            let bias = (*values[1]).as_ref();
+            out[..bias.len()].copy_from_slice(bias);
+        }
+    }))];
+    // Where in `parts` the panels of each phase and run begin.
+    let mut regions = vec![];
+    for (phase, g) in direct.problem.phases.iter().enumerate() {
+        for run in &runs {
+            let count = direct.problem.in_blocks(run.blocks, unit, in_lanes);
+            regions.push((phase, *run, count, parts.len()));
+            for tile in 0..run.tiles {
+                parts.push(panel(&direct.problem, *g, *run, tile, count, in_lanes, unit));
+            }
+        }
+    }
+    let (base, offsets) = e.pack(weights, parts);
+
+    let mut calls = vec![];
+    for &(phase, run, count, part) in &regions {
+        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, in_lanes, &steps, unit);
+        let name = format!("row {row:?}");
+        let callee = e.kernel(&name, |unit| row_kernel(&row, unit));
+        calls.push(Region { phase, run, count, panels: base + offsets[part], row, callee });
+    }
+
+    let (height, images) = match direct.fold {
+        Fold::Rows => (None, direct.problem.batch),
+        Fold::Image { height, .. } => (Some(height), direct.problem.batch),
+        Fold::Batch => (Some(1), 1),
+    };
+    let rows = |r: &Region| height.unwrap_or(direct.problem.phases[r.phase].y.output);
+    let grid = calls.iter().map(|r| r.run.tiles * images * rows(r)).sum();
+    let name = format!("step {}", node.name.as_deref().unwrap_or("conv"));
+    let entry = e.driver(&name, |e, d| {
+        let mut first = 0;
+        for region in &calls {
+            let height = rows(region);
+            let count = region.run.tiles * images * height;
+            d.tasks(first, count, |d, task| {
+                let (rest, y) = d.split(task, height);
+                let rest = as_int(d, rest);
+                let (tile, image) = d.split(rest, images);
+                region.call(e, d, step, direct, base, [tile, image, y], in_lanes);
+            });
+            first += count;
+        }
+    });
+    Ok(Emitted { entry, grid, scratch: 0 })
+}
+
+fn as_int(d: &mut Driver, operand: Operand) -> Int {
+    match operand {
+        Operand::Var(v) => v,
+        Operand::Const(_) => d.b.int(operand),
+    }
+}
+
+/// Splits the output's blocks into runs of equal tiles that do not cross from one output to the next.
+fn runs(outputs: &[View], direct: &Direct, unit: Unit) -> Vec<Run> {
+    let mut runs = vec![];
+    let mut origin = 0;
+    for (output, view) in outputs.iter().enumerate() {
+        let [_, channels, ..] = view.image();
+        let blocks = channels.div_ceil(unit.lanes);
+        let (tiles, rest) = (blocks / direct.blocks, blocks % direct.blocks);
+        let full = Run { first: origin, blocks: direct.blocks, tiles, output, origin };
+        let tail = Run { first: origin + tiles * direct.blocks, blocks: rest, tiles: 1, output, origin };
+        runs.extend([full, tail].into_iter().filter(|r| r.tiles > 0 && r.blocks > 0));
+        origin += blocks;
+    }
+    runs
+}
+
+/// The weights of one tile of channels, in the order in which the row kernel reads them.
+fn panel(
+    problem: &Problem,
+    g: Geometry,
+    run: Run,
+    tile: usize,
+    count: usize,
+    in_lanes: usize,
+    unit: Unit,
+) -> (usize, Fill) {
+    let channels = run.blocks * unit.lanes;
+    let (ky, kx) = (g.y.taps.count, g.x.taps.count);
+    let out_block = run.first + tile * run.blocks;
+    let first_channel = problem.first_in_block(out_block, unit, in_lanes, count) * in_lanes;
+    let last = last_lanes(problem, in_lanes);
+    let lanes_of = move |block: usize| if block + 1 == count { last } else { in_lanes };
+    // The last block may hold fewer channels, but its kernel rows lie as far apart as the others'.
+    let floats = count * in_lanes * ky * kx * channels;
+    let problem = problem.clone();
+    let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
+        let source = (*values[0]).as_ref();
+        out.fill(0.0);
+        let mut at = 0;
+        for block in 0..count {
+            let lanes = lanes_of(block);
+            for oc in 0..channels {
+                for lane in 0..lanes {
+                    let ic = first_channel + block * in_lanes + lane;
+                    let Some(filter) = problem.weight_index(out_block * unit.lanes + oc, ic, 0, 0) else { continue };
+                    for y in 0..ky {
+                        let row = filter + g.y.taps.kernel_index(y) * problem.kernel[1];
+                        let to = at + (y * in_lanes + lane) * kx * channels + oc;
+                        for x in 0..kx {
+                            out[to + x * channels] = flushed(source[row + g.x.taps.kernel_index(x)]);
+                        }
+                    }
+                }
+            }
+            at += in_lanes * ky * kx * channels;
+        }
+    };
+    (floats, Box::new(fill))
+}
+
+/// Denormal weights cost hundreds of cycles a product and mean nothing.
+fn flushed(v: f32) -> f32 {
+    if v.is_subnormal() { 0.0 } else { v }
+}
+
+/// Channels in the last input block that a tile reads. With groups, whole blocks are read and the
+/// products with other groups' channels are zero.
+fn last_lanes(problem: &Problem, in_lanes: usize) -> usize {
+    match problem.in_channels % in_lanes {
+        r if r > 0 && problem.groups == 1 => r,
+        _ => in_lanes,
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+fn row_spec(
+    step: &Step,
+    direct: &Direct,
+    g: Geometry,
+    run: Run,
+    in_blocks: usize,
+    in_lanes: usize,
+    steps: &[EpilogueStep],
+    unit: Unit,
+) -> Row {
+    let input = Strides::of(&step.inputs[0], direct.fold, unit);
+    let output = Strides::of(&step.outputs[run.output], direct.fold, unit);
+    let (width, in_pixel, out_pixel) = match direct.fold {
+        Fold::Rows => (g.x.output, g.x.taps.step * input.pixel, g.x.output_step * output.pixel),
+        Fold::Image { width, .. } => (width, input.pixel, output.pixel),
+        Fold::Batch => (direct.problem.batch, step.inputs[0].batch_stride, step.outputs[run.output].batch_stride),
+    };
+    let extra = step.inputs[1..].iter().map(|v| {
+        let s = Strides::of(v, direct.fold, unit);
+        let pixel = match direct.fold {
+            Fold::Rows => g.x.output_step * s.pixel,
+            Fold::Image { .. } => s.pixel,
+            Fold::Batch => v.batch_stride,
+        };
+        (s.block, pixel)
+    });
+    Row {
+        x: g.x,
+        width,
+        tile: direct.pixels.min(conv::most_pixels(run.blocks, unit)).min(width),
+        blocks: run.blocks,
+        in_pixel,
+        in_tap: g.x.taps.distance * input.pixel,
+        in_row_tap: g.y.taps.distance * input.row,
+        in_block: input.block,
+        in_lanes,
+        in_blocks,
+        last_lanes: last_lanes(&direct.problem, in_lanes),
+        ky: g.y.taps.count,
+        trimmed: direct.fold == Fold::Rows && trims_rows(&g.y),
+        out_pixel,
+        out_block: output.block,
+        extra: extra.collect(),
+        epilogue: steps.to_vec(),
+        inside: direct.fold != Fold::Rows,
+    }
+}
+
+fn trims_rows(y: &Axis) -> bool {
+    (0..y.output).any(|q| (0..y.taps.count).any(|k| !y.in_bounds(q, k)))
+}
+
+/// Calls of one row kernel: a phase and a run of tiles.
+struct Region {
+    phase: usize,
+    run: Run,
+    /// Input blocks that a tile reads.
+    count: usize,
+    /// Byte offset of the first tile's panel in the weights section.
+    panels: usize,
+    row: Row,
+    callee: Callee,
+}
+
+impl Region {
+    /// Bytes of weights of one kernel row of one full input block.
+    fn ky_bytes(&self, unit: Unit) -> usize {
+        self.row.in_lanes * self.row.x.taps.count * self.row.blocks * unit.bytes()
+    }
+
+    fn panel_bytes(&self, unit: Unit) -> usize {
+        let bytes = self.count * self.row.ky * self.ky_bytes(unit);
+        bytes.next_multiple_of(super::super::emit::WEIGHT_ALIGNMENT)
+    }
+
+    /// One call: `at` is the tile of channels, the image and the row.
+    #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+    fn call(
+        &self,
+        e: &Emitter,
+        d: &mut Driver,
+        step: &Step,
+        direct: &Direct,
+        bias: usize,
+        at: [Operand; 3],
+        in_lanes: usize,
+    ) {
+        let unit = e.unit();
+        let [tile, image, y] = at;
+        let g = direct.problem.phases[self.phase];
+        let input = Strides::of(&step.inputs[0], direct.fold, unit);
+
+        let source = d.view(e, &step.inputs[0]);
+        d.step(source, image, input.batch);
+        if direct.problem.groups > 1 {
+            let first = self.first_in_block(d, &direct.problem, tile, in_lanes, unit);
+            d.step(source, first, input.block);
+        }
+        let weights = d.weights(self.panels);
+        d.step(weights, tile, self.panel_bytes(unit));
+        let bias = d.weights(bias + self.run.first * unit.bytes());
+        d.step(bias, tile, self.run.blocks * unit.bytes());
+
+        let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, input.row, unit);
+        if direct.fold == Fold::Rows && g.x.taps.first != 0 {
+            d.b.advance(source, g.x.taps.first as i64 * input.pixel as i64);
+        }
+
+        let mut arguments: Vec<Operand> = vec![source.into(), weights.into(), bias.into(), rows];
+        let outputs = std::iter::once((&step.outputs[self.run.output], self.run.first - self.run.origin));
+        for (view, first_block) in outputs.chain(step.inputs[1..].iter().map(|v| (v, self.run.first))) {
+            let s = Strides::of(view, direct.fold, unit);
+            let base = d.view(e, view);
+            d.step(base, image, s.batch);
+            d.step(base, tile, self.run.blocks * s.block);
+            let (row_step, mut fixed) = match direct.fold {
+                Fold::Rows => (g.y.output_step * s.row, g.y.output_first * s.row + g.x.output_first * s.pixel),
+                _ => (s.row, 0),
+            };
+            d.step(base, y, row_step);
+            fixed += first_block * s.block;
+            if fixed > 0 {
+                d.b.advance(base, fixed);
+            }
+            arguments.push(base.into());
+        }
+        d.b.call(self.callee, arguments);
+    }
+
+    /// [`Problem::first_in_block`] at run time.
+    fn first_in_block(&self, d: &mut Driver, p: &Problem, tile: Operand, in_lanes: usize, unit: Unit) -> Operand {
+        let block = d.b.int(self.run.first);
+        d.step(block, tile, self.run.blocks);
+        let channel = d.b.mul(block, unit.lanes);
+        let group = d.b.int_op(IntOp::Div, channel, p.out_per_group());
+        let channel = d.b.mul(group, p.in_per_group());
+        let first = d.b.int_op(IntOp::Div, channel, in_lanes);
+        d.b.int_op(IntOp::Min, first, p.in_channels.div_ceil(in_lanes) - self.count).into()
+    }
+
+    /// The number of kernel rows that lie in the image; moves the pointers to the first of them.
+    #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+    fn kernel_rows(
+        &self,
+        d: &mut Driver,
+        axis: &Axis,
+        y: Operand,
+        fold: Fold,
+        source: Int,
+        weights: Int,
+        row: usize,
+        unit: Unit,
+    ) -> Operand {
+        let taps = axis.taps;
+        if fold != Fold::Rows {
+            d.step(source, y, row);
+            return taps.count.into();
+        }
+        let position = d.b.int(taps.first as i64);
+        d.step(position, y, taps.step);
+        let from_row = d.b.mul(position, row);
+        d.b.advance(source, from_row);
+        if !self.row.trimmed {
+            return taps.count.into();
+        }
+        // The first tap at or after row 0, and one past the last before the image's end.
+        let zero = d.b.int(0i64);
+        let above = d.b.int_op(IntOp::Sub, zero, position);
+        let above = d.b.add(above, taps.distance - 1);
+        let above = d.b.int_op(IntOp::Max, above, 0i64);
+        let low = d.b.int_op(IntOp::Div, above, taps.distance.max(1));
+        let last = d.b.int((axis.input - 1 + taps.distance) as i64);
+        let below = d.b.int_op(IntOp::Sub, last, position);
+        let below = d.b.int_op(IntOp::Max, below, 0i64);
+        let high = d.b.int_op(IntOp::Div, below, taps.distance.max(1));
+        let high = d.b.int_op(IntOp::Min, high, taps.count);
+        let count = d.b.int_op(IntOp::Sub, high, low);
+        let count = d.b.int_op(IntOp::Max, count, 0i64);
+        d.step(source, low.into(), self.row.in_row_tap);
+        d.step(weights, low.into(), self.ky_bytes(unit));
+        count.into()
+    }
+}
+
+// The row kernel.
+
+/// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
+fn row_kernel(row: &Row, unit: Unit) -> Function {
+    let name = format!("direct_{}x{}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
+    let mut b = Builder::new(name, unit, 5 + row.extra.len());
+    let input = b.parameter(0);
+    let mut outs = vec![b.parameter(4)];
+    outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
+    let strides: Vec<usize> = std::iter::once(row.out_pixel).chain(row.extra.iter().map(|e| e.1)).collect();
+
+    let tiles = tiles(row);
+    let mut i = 0;
+    while i < tiles.len() {
+        let (first, pixels) = tiles[i];
+        let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
+        b.repeat(same, |b| {
+            tile(b, row, unit, first, pixels);
+            b.advance(input, pixels * row.in_pixel);
+            outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
+        });
+        i += same;
+    }
+    b.finish()
+}
+
+/// First pixel and length of each tile of a row.
+fn tiles(row: &Row) -> Vec<(usize, usize)> {
+    let mut first = 0;
+    conv::split(row.width, row.tile)
+        .into_iter()
+        .map(|pixels| {
+            first += pixels;
+            (first - pixels, pixels)
+        })
+        .collect()
+}
+
+fn tap_applies(row: &Row, pixel: usize, kx: usize) -> bool {
+    row.inside || row.x.in_bounds(pixel, kx)
+}
+
+fn is_interior(row: &Row, first: usize, pixels: usize) -> bool {
+    (first..first + pixels).all(|p| (0..row.x.taps.count).all(|k| tap_applies(row, p, k)))
+}
+
+/// One tile: accumulators from bias to store.
+fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
+    let [input, weights, bias, rows] = [0, 1, 2, 3].map(|i| b.parameter(i));
+    let acc: Vec<Vec<Vector>> = (0..row.blocks)
+        .map(|block| {
+            let start = b.load(bias.at(block * unit.bytes()));
+            let mut of_block = vec![start];
+            for _ in 1..pixels {
+                let v = b.new_vector();
+                b.copy(v, start);
+                of_block.push(v);
+            }
+            of_block
+        })
+        .collect();
+    let rows = if row.trimmed { Operand::Var(rows) } else { Operand::Const(row.ky as i64) };
+    let tap_bytes = row.x.taps.count * row.blocks * unit.bytes();
+    let full = if row.last_lanes == row.in_lanes { row.in_blocks } else { row.in_blocks - 1 };
+    let panel = b.int(weights);
+    let block = |b: &mut Builder, from: Int, lanes: usize| {
+        // The panel's next block begins a whole block further, whichever rows were left out.
+        let w = b.int(panel);
+        let x = b.int(from);
+        b.repeat(rows, |b| {
+            let unroll = unroll(row, lanes, pixels);
+            b.loop_range(0i64, lanes * 4, (unroll * 4) as i64, |b, lane| {
+                for u in 0..unroll {
+                    for kx in 0..row.x.taps.count {
+                        let at = (u * row.x.taps.count + kx) * row.blocks * unit.bytes();
+                        let source = Address { index: Some((lane, 1)), ..x.at(u * 4 + kx * row.in_tap) };
+                        tap(b, row, unit, &acc, w.at(at), source, (first, kx));
+                    }
+                }
+                b.advance(w, unroll * tap_bytes);
+            });
+            b.advance(x, row.in_row_tap);
+            if lanes < row.in_lanes {
+                b.advance(w, (row.in_lanes - lanes) * tap_bytes);
+            }
+        });
+        b.advance(panel, row.ky * row.in_lanes * tap_bytes);
+    };
+    if full > 0 {
+        b.loop_range(0i64, full * row.in_block, row.in_block.max(1) as i64, |b, offset| {
+            let from = b.add(input, offset);
+            block(b, from, row.in_lanes);
+        });
+    }
+    if full < row.in_blocks {
+        let from = b.add(input, full * row.in_block);
+        block(b, from, row.last_lanes);
+    }
+    store(b, row, unit, &acc);
+}
+
+/// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
+fn unroll(row: &Row, lanes: usize, pixels: usize) -> usize {
+    let per_lane = row.x.taps.count * (row.blocks + pixels * (row.blocks + 1));
+    (1..=lanes).rev().find(|u| lanes % u == 0 && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
+}
+
+/// One input channel times one kernel column: `acc[block][pixel] += w[block] · input[pixel]`.
+fn tap(
+    b: &mut Builder,
+    row: &Row,
+    unit: Unit,
+    acc: &[Vec<Vector>],
+    weights: Address,
+    source: Address,
+    (first, kx): (usize, usize),
+) {
+    let pixels: Vec<usize> = (0..acc[0].len()).filter(|p| tap_applies(row, first + p, kx)).collect();
+    if pixels.is_empty() {
+        return;
+    }
+    let weight_at = |block: usize| shifted(weights, block * unit.bytes());
+    if let [p] = *pixels.as_slice() {
+        // Each weight is used once: it comes straight from memory.
+        let x = b.broadcast(shifted(source, p * row.in_pixel));
+        for (block, acc) in acc.iter().enumerate() {
+            b.push(super::super::vector::Inst::FmaLoad { acc: acc[p], a: x, address: weight_at(block) });
+        }
+        return;
+    }
+    let w: Vec<Vector> = (0..row.blocks).map(|block| b.load(weight_at(block))).collect();
+    for p in pixels {
+        let address = shifted(source, p * row.in_pixel);
+        if row.blocks == 1 && unit.embedded_broadcast {
+            b.push(super::super::vector::Inst::FmaBroadcast { acc: acc[0][p], a: w[0], address });
+            continue;
+        }
+        let x = b.broadcast(address);
+        for (acc, &w) in acc.iter().zip(&w) {
+            b.fma(acc[p], w, x);
+        }
+    }
+}
+
+fn shifted(address: Address, bytes: usize) -> Address {
+    let bytes = i32::try_from(bytes).expect("a tile spans less than 2 GiB");
+    Address { offset: address.offset.checked_add(bytes).expect("a tile spans less than 2 GiB"), ..address }
+}
+
+/// Applies the epilogue and stores the tile.
+fn store(b: &mut Builder, row: &Row, unit: Unit, acc: &[Vec<Vector>]) {
+    let _ = unit;
+    for (block, acc) in acc.iter().enumerate() {
+        for (p, &acc) in acc.iter().enumerate() {
+            let mut v = acc;
+            let mut extra = 0;
+            for step in &row.epilogue {
+                v = match step {
+                    EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
+                    EpilogueStep::Add | EpilogueStep::Mul => {
+                        let (block_stride, pixel_stride) = row.extra[extra];
+                        let base = b.parameter(5 + extra);
+                        extra += 1;
+                        let other = b.load(base.at(block * block_stride + p * pixel_stride));
+                        let op = if *step == EpilogueStep::Add { VectorOp::Add } else { VectorOp::Mul };
+                        b.op(op, v, other)
+                    }
+                };
+            }
+            b.store(b.parameter(4).at(block * row.out_block + p * row.out_pixel), v);
+        }
+    }
+}
