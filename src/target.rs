@@ -49,7 +49,7 @@ pub struct Target {
 #[error("unknown target features `{0}`: use host, avx512, avx2, fma or baseline")]
 pub struct UnknownTarget(pub String);
 
-const BASELINE: &[&str] = &[];
+const BASELINE: &[&str] = &["sse4.1"];
 const FMA: &[&str] = &["avx", "fma", "sse4.1"];
 const AVX2: &[&str] = &["avx", "avx2", "fma", "sse4.1"];
 const AVX512: &[&str] = &["avx", "avx2", "avx512f", "fma", "sse4.1"];

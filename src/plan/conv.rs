@@ -115,9 +115,8 @@ pub struct Problem {
 impl Problem {
     /// `input` and `output` are `[n, c, h, w]`.
     pub fn conv(op: &Conv2d, input: [usize; 4], output: [usize; 4]) -> Problem {
-        let axis = |a: usize| {
-            Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a])
-        };
+        let axis =
+            |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
             batch: input[0],
             in_channels: input[1],
@@ -348,7 +347,9 @@ fn folds(problem: &Problem) -> Vec<Fold> {
     }
     let pixels = g.y.output * g.x.output;
     let mut folds = vec![Fold::Rows];
-    folds.extend((1..=pixels.min(256)).filter(|w| pixels % w == 0).map(|w| Fold::Image { height: pixels / w, width: w }));
+    folds.extend(
+        (1..=pixels.min(256)).filter(|w| pixels % w == 0).map(|w| Fold::Image { height: pixels / w, width: w }),
+    );
     folds
 }
 
@@ -402,7 +403,9 @@ mod tests {
     /// Every output of a transposed axis gets every product exactly once.
     #[test]
     fn phases_cover_a_transposed_axis() {
-        for (kernel, stride, pad, dilation, input) in [(4, 2, 1, 1, 5), (3, 3, 0, 1, 4), (5, 2, 2, 2, 6), (2, 3, 0, 1, 3)] {
+        for (kernel, stride, pad, dilation, input) in
+            [(4, 2, 1, 1, 5), (3, 3, 0, 1, 4), (5, 2, 2, 2, 6), (2, 3, 0, 1, 3)]
+        {
             let output = (input - 1) * stride + dilation * (kernel - 1) + 1 - 2 * pad;
             let mut expected: Vec<(usize, usize, usize)> = (0..input)
                 .flat_map(|i| (0..kernel).map(move |k| (i, k)))

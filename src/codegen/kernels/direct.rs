@@ -14,9 +14,9 @@
 //! (its pixels folded into rows of a convenient length), the linear layer (the images of the batch
 //! are its pixels) and each phase of a transposed convolution.
 
+use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector, VectorOp};
-use super::super::Error;
 use super::epilogue;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
@@ -105,13 +105,16 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
 
     let bias_floats = direct.problem.out_channels.next_multiple_of(unit.lanes);
-    let mut parts: Vec<(usize, Fill)> = vec![(bias_floats, Box::new(move |values, out| {
-        out.fill(0.0);
-        if has_bias {
-            let bias = (*values[1]).as_ref();
-            out[..bias.len()].copy_from_slice(bias);
-        }
-    }))];
+    let mut parts: Vec<(usize, Fill)> = vec![(
+        bias_floats,
+        Box::new(move |values, out| {
+            out.fill(0.0);
+            if has_bias {
+                let bias = (*values[1]).as_ref();
+                out[..bias.len()].copy_from_slice(bias);
+            }
+        }),
+    )];
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -595,5 +598,89 @@ fn store(b: &mut Builder, row: &Row, unit: Unit, acc: &[Vec<Vector>]) {
             }
             b.store(b.parameter(4).at(block * row.out_block + p * row.out_pixel), v);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codegen::testing::check;
+    use crate::ir::{Graph, Phase};
+    use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
+    use crate::testing::{Builder, conv};
+
+    fn one(input: [usize; 4], op: impl Into<Op>) -> Graph {
+        let mut b = Builder::new("one", Phase::Infer);
+        let x = b.input(input);
+        let y = b.add(op, &[x]);
+        b.finish(&[y])
+    }
+
+    #[test]
+    fn plain_input() {
+        check(one([1, 3, 9, 11], conv(20, 3, 1, 1)));
+        check(one([2, 3, 17, 15], conv(33, 7, 2, 3)));
+    }
+
+    #[test]
+    fn blocked_input() {
+        for (c, oc, size, op) in [
+            (16, 32, 7, conv(32, 3, 1, 1)),
+            (19, 40, 15, conv(40, 3, 2, 1)),
+            (35, 70, 29, conv(70, 1, 1, 0)),
+            (35, 16, 9, conv(16, 1, 2, 0)),
+            (24, 18, 8, Conv2d { dilation: [2, 3], pad: [2, 3, 4, 1], ..conv(18, 3, 1, 0) }),
+            (5, 7, 4, conv(7, 4, 1, 0)),
+            (5, 7, 2, conv(7, 5, 3, 4)),
+        ] {
+            let mut b = Builder::new("two", Phase::Infer);
+            let x = b.input([2, 3, size, size]);
+            let y = b.add(conv(c, 1, 1, 0), &[x]);
+            let y = b.add(op, &[y]);
+            assert_eq!(b.graph.node(y).shape[1], oc);
+            check(b.finish(&[y]));
+        }
+    }
+
+    #[test]
+    fn groups() {
+        for (c, oc, groups) in [(32, 64, 2), (48, 96, 2), (24, 40, 4), (12, 12, 3), (16, 32, 16)] {
+            let mut b = Builder::new("groups", Phase::Infer);
+            let x = b.input([2, 3, 7, 6]);
+            let y = b.add(conv(c, 1, 1, 0), &[x]);
+            let y = b.add(Conv2d { groups, ..conv(oc, 3, 1, 1) }, &[y]);
+            check(b.finish(&[y]));
+        }
+    }
+
+    #[test]
+    fn linear_layers() {
+        for batch in [1, 3, 20] {
+            let mut b = Builder::new("linear", Phase::Infer);
+            let x = b.input([batch, 3, 6, 5]);
+            let y = b.add(conv(18, 3, 1, 0), &[x]);
+            let y = b.add(Flatten {}, &[y]);
+            let y = b.add(Linear { features: 37, bias: true, epilogue: vec![] }, &[y]);
+            let y = b.add(Linear { features: 10, bias: false, epilogue: vec![] }, &[y]);
+            check(b.finish(&[y]));
+        }
+    }
+
+    #[test]
+    fn transposed() {
+        let op = |channels, kernel, stride, pad| ConvTranspose2d {
+            channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 4],
+            output_pad: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: true,
+            epilogue: vec![],
+        };
+        check(one([2, 20, 1, 1], op(33, 4, 1, 0)));
+        check(one([2, 20, 5, 6], op(33, 4, 2, 1)));
+        check(one([1, 20, 5, 6], op(9, 2, 3, 0)));
+        check(one([1, 20, 5, 6], ConvTranspose2d { output_pad: [1, 0], dilation: [2, 1], ..op(9, 3, 2, 1) }));
     }
 }

@@ -4,8 +4,8 @@ mod convert;
 mod direct;
 pub mod epilogue;
 
-use super::emit::{Emitted, Emitter};
 use super::Error;
+use super::emit::{Emitted, Emitter};
 use crate::plan::{Kernel, Step};
 
 /// Generates the code of one step.

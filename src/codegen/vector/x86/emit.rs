@@ -244,6 +244,11 @@ impl Emitter<'_> {
                 self.asm.mov(rax, c)?;
                 rax
             }
+            // `d = a - d`: b's register is about to be overwritten.
+            (_, Operand::Var(v)) if self.int(v) == d && d != a => {
+                self.asm.mov(rax, d)?;
+                rax
+            }
             (_, Operand::Var(v)) => self.int(v),
         };
         // The allocator keeps b's register apart from dst's, unless they are the same variable.

@@ -1,0 +1,61 @@
+//! Compiling and running graphs in tests, beside the interpreter.
+
+use super::compile;
+use crate::artifact::{About, Destination, Texts};
+use crate::interpreter;
+use crate::ir::Graph;
+use crate::plan;
+use crate::runtime::{Model, ModelOptions};
+use crate::target::Target;
+use crate::tensor::Tensor;
+use crate::testing::{random_inputs, randomize_weights};
+
+/// The targets that run here, widest first. A missing one is reported, and an error where
+/// `NETC_TEST_ALL_UNITS` is set.
+pub fn targets() -> Vec<Target> {
+    let (here, missing): (Vec<Target>, Vec<Target>) = ["avx512", "avx2", "fma", "baseline"]
+        .iter()
+        .map(|name| Target::parse(name).expect("a known name"))
+        .partition(Target::runs_here);
+    for target in missing {
+        assert!(std::env::var_os("NETC_TEST_ALL_UNITS").is_none(), "{:?} is not tested", target.features);
+        eprintln!("{:?} is not tested: the CPU lacks it", target.features);
+    }
+    here
+}
+
+/// Compiles the graph and opens it as a model.
+pub fn model(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Model {
+    let image = compile(graph, target, options, &Destination::Memory).expect("the graph compiles");
+    Model::from_image(image, About::default(), Texts::default(), ModelOptions::default().threads(threads))
+        .expect("the image is sound")
+}
+
+/// Compiled code must agree with the interpreter within `tolerance` of the largest value.
+pub fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
+    randomize_weights(&mut graph, 7);
+    let inputs = random_inputs(&graph, 11);
+    let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+    for target in targets() {
+        let mut first: Option<Vec<Tensor>> = None;
+        for threads in [1, 2] {
+            let model = model(&graph, &target, options, threads);
+            let got = model.run_tensors(&inputs).expect("the model runs");
+            for (got, expected) in got.iter().zip(&expected) {
+                let (worst, scale) = got.difference(expected);
+                assert!(
+                    worst <= tolerance * scale.max(1e-3),
+                    "{} lanes, {threads} threads: differs by {worst} of {scale}",
+                    target.unit.lanes
+                );
+            }
+            // The number of threads does not change a bit.
+            let first = first.get_or_insert_with(|| got.clone());
+            assert_eq!(first, &got);
+        }
+    }
+}
+
+pub fn check(graph: Graph) {
+    check_with(graph, &plan::Options::default(), 1e-5);
+}
