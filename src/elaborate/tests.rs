@@ -328,3 +328,52 @@ fn the_zoo_is_formatted() {
         }
     }
 }
+
+fn language_document() -> String {
+    std::fs::read_to_string(root().join("docs/LANGUAGE.md")).unwrap()
+}
+
+#[test]
+fn the_examples_of_the_language_document_are_right() {
+    let document = language_document();
+    let examples: Vec<&str> =
+        document.split("```netc\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 5);
+    for example in examples {
+        for phase in [Phase::Infer, Phase::Train] {
+            let elaborated = elaborate_text(example, &Options { phase, ..Options::default() });
+            assert!(elaborated.unwrap_or_else(|text| panic!("{text}")).warnings.is_empty(), "{example}");
+        }
+        assert_eq!(crate::syntax::format(example).unwrap(), example);
+    }
+}
+
+/// The table of layers in the document is that of the program. `NETC_UPDATE_DOCS=1` rewrites it.
+#[test]
+fn the_language_document_lists_all_layers() {
+    use crate::ops::layer::{Arity, Preset};
+    let mut rows = vec!["| layer | parameters | |".to_string(), "|---|---|---|".to_string()];
+    let mut layers: Vec<_> = crate::ops::layers().collect();
+    layers.sort_by_key(|l| l.name);
+    for layer in layers {
+        let param = |p: &crate::ops::layer::Param| match p.preset {
+            Preset::Required => format!("`{}`", p.name),
+            Preset::Absent => format!("`{}?`", p.name),
+            Preset::Int(v) => format!("`{} = {v}`", p.name),
+            Preset::Float(v) => format!("`{} = {v}`", p.name),
+            Preset::Bool(v) => format!("`{} = {v}`", p.name),
+            Preset::Str(v) => format!("`{} = {v:?}`", p.name),
+        };
+        let labels = (layer.arity != Arity::Unary).then(|| "labels".to_string());
+        let params: Vec<String> = labels.into_iter().chain(layer.params.iter().map(param)).collect();
+        rows.push(format!("| `{}` | {} | {} |", layer.name, params.join(", "), layer.doc.replace('|', "\\|")));
+    }
+    let document = language_document();
+    let (head, rest) = document.split_once("<!-- layers -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- end of layers -->").unwrap();
+    let expected = format!("{head}<!-- layers -->\n{}\n<!-- end of layers -->{tail}", rows.join("\n"));
+    if std::env::var_os("NETC_UPDATE_DOCS").is_some() {
+        std::fs::write(root().join("docs/LANGUAGE.md"), &expected).unwrap();
+    }
+    assert_eq!(language_document(), expected);
+}
