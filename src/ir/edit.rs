@@ -101,20 +101,13 @@ impl<'g> Editor<'g> {
     /// Whether `user` is the only reader of `value`, reads it once, and no output shows it: then
     /// `value` may change or vanish as long as `user` stays right. Every fusion asks this.
     pub fn feeds_only(&self, value: NodeId, user: NodeId) -> bool {
-        matches!(self.users(value).as_slice(), [(only, _)] if *only == user) && !self.is_output(value)
+        self.sole_user(value) == Some(user)
     }
 
     /// The only reader of a value that no output shows and that is read once.
     pub fn sole_user(&self, value: NodeId) -> Option<NodeId> {
-        match self.users(value).as_slice() {
-            [(user, _)] if !self.is_output(value) => Some(*user),
-            _ => None,
-        }
-    }
-
-    /// Whether neither a node nor an output reads a value.
-    pub fn is_unread(&self, value: NodeId) -> bool {
-        self.users(value).is_empty() && !self.is_output(value)
+        let (user, _) = self.only_user(value)?;
+        (!self.is_output(value)).then_some(user)
     }
 
     /// A node as remarks call it: its label, else its layer and line.

@@ -194,6 +194,19 @@ impl Graph {
         users
     }
 
+    /// The only reader of a value and the operand that it is there; `None` where nothing reads it
+    /// or more than one operand does. Looks at two readers at most.
+    pub fn only_user(&self, id: NodeId) -> Option<(NodeId, usize)> {
+        let mut edges = self.nodes.edges_directed(id.0, Outgoing);
+        let first = edges.next()?;
+        edges.next().is_none().then(|| (NodeId(first.target()), *first.weight()))
+    }
+
+    /// Whether neither a node nor an output reads a value.
+    pub fn is_unread(&self, id: NodeId) -> bool {
+        self.nodes.edges_directed(id.0, Outgoing).next().is_none() && !self.is_output(id)
+    }
+
     pub fn is_output(&self, id: NodeId) -> bool {
         self.outputs.iter().any(|o| o.node == id)
     }
@@ -274,7 +287,7 @@ impl Graph {
     /// # Panics
     /// When something still reads it.
     pub fn remove(&mut self, id: NodeId) {
-        assert!(self.users(id).is_empty() && !self.is_output(id), "removed node is still read");
+        assert!(self.is_unread(id), "removed node is still read");
         self.inputs.retain(|&i| i != id);
         self.nodes.remove_node(id.0);
     }

@@ -47,9 +47,12 @@ fn depths(e: &Editor) -> HashMap<NodeId, usize> {
     depths
 }
 
+/// An epilogue has no more steps than this, so that kernels have a bound on what they hold.
+const LONGEST: usize = 16;
+
 /// Whether a node can do more to its results.
 pub(super) fn takes_epilogue(e: &Editor, id: NodeId) -> bool {
-    e.node(id).op().is_some_and(|op| op.epilogue().is_some())
+    e.node(id).op().and_then(Op::epilogue).is_some_and(|steps| steps.len() < LONGEST)
 }
 
 /// The producer that takes `id` in, as which step, with which further operands.
