@@ -15,17 +15,17 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{About, Destination, Image, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer};
+use crate::codegen;
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::ir::stats::Stats;
 use crate::ir::{Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
-use crate::pending::codegen;
-use crate::pending::plan;
-use crate::pending::target::Target;
+use crate::plan;
 use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
+use crate::target::Target;
 use crate::weights::load::{Loaded, Misfit, Tolerance, load};
 use crate::weights::{self, FileError, WeightFile};
 
@@ -135,7 +135,7 @@ pub enum Error {
     #[error("{}: {misfit}", path.display())]
     Misfit { path: PathBuf, misfit: Box<Misfit> },
     #[error(transparent)]
-    Codegen(#[from] codegen::Error),
+    Codegen(Box<codegen::Error>),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -339,7 +339,7 @@ impl Compiler {
 
     fn generate(&self, network: &Network, destination: &Destination) -> Result<Image, Error> {
         self.begin(Stage::Generate);
-        Ok(codegen::compile(&network.graph, &self.target, &self.plan, destination)?)
+        codegen::compile(&network.graph, &self.target, &self.plan, destination).map_err(|e| Error::Codegen(Box::new(e)))
     }
 
     fn about(&self, network: &Network) -> About {

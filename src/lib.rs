@@ -46,8 +46,6 @@ pub mod output;
 #[cfg(feature = "compile")]
 pub mod passes;
 #[cfg(feature = "compile")]
-pub mod pending;
-#[cfg(feature = "compile")]
 pub mod plan;
 #[cfg(feature = "compile")]
 pub mod syntax;

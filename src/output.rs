@@ -35,7 +35,13 @@ impl OutputFile {
             return Ok(Self { temporary, place: Place::Special(target) });
         }
         let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Self { temporary: temporary_in(folder)?, place: Place::Path(target) })
+        if !folder.is_dir() {
+            let message = format!("there is no folder {}", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
+        // The cause alone: that the file was to have another name first does not concern the user.
+        let temporary = temporary_in(folder).map_err(|e| io::Error::from(e.kind()))?;
+        Ok(Self { temporary, place: Place::Path(target) })
     }
 
     pub fn file(&self) -> &File {

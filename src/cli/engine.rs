@@ -97,6 +97,11 @@ impl Engine {
         self.inputs.iter().chain(&self.outputs).all(same).then_some(first)
     }
 
+    /// Whether the first output is one value for each of several classes.
+    pub fn ranks(&self) -> bool {
+        self.batch().is_some() && self.outputs[0].shape[1..].iter().filter(|&&d| d > 1).count() == 1
+    }
+
     /// Runs any number of images, where the network has a batch axis.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match &self.runner {

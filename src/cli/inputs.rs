@@ -35,11 +35,7 @@ pub enum Feed {
 
 impl Feed {
     pub fn new(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
-        match (args.image.is_empty(), args.input.is_empty()) {
-            (false, true) => Self::pictures(args, engine, console),
-            (true, false) => Self::arrays(args, engine),
-            _ => Err(Failure::Usage(format!("{} needs something to run on: --image or --input", engine.name))),
-        }
+        if args.image.is_empty() { Self::arrays(args, engine) } else { Self::pictures(args, engine, console) }
     }
 
     /// Number of results.
@@ -92,7 +88,7 @@ impl Feed {
                 engine.inputs.len()
             )));
         };
-        let (&[_, channels, height, width], Some(_)) = (&port.shape[..], engine.batch()) else {
+        let (&[_, channels @ (1 | 3), height, width], Some(_)) = (&port.shape[..], engine.batch()) else {
             return Err(Failure::Usage(format!(
                 "the input {} of {} is no image but {}; use --input",
                 port.name,
@@ -100,6 +96,12 @@ impl Feed {
                 shape_text(&port.shape)
             )));
         };
+        if args.ten_crop && !engine.ranks() {
+            return Err(Failure::Usage(format!(
+                "--ten-crop averages over classes, which {} does not tell",
+                engine.name
+            )));
+        }
         let shape = [channels, height, width];
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
             console.note(format_args!(

@@ -8,10 +8,10 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::artifact;
+use crate::codegen::{self, vector};
 use crate::diagnostic::{Severity, Sources};
 use crate::driver::{Compiler, Network, read_spec};
-use crate::pending::codegen;
-use crate::pending::plan;
+use crate::plan;
 use crate::runtime::Model;
 use crate::syntax;
 
@@ -74,9 +74,26 @@ fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result
             let made = codegen::generate(graph, &compiler.target, &compiler.plan).map_err(failure)?;
             Ok(made.program.to_string())
         }
-        StageName::Clif => codegen::clif_text(graph, &compiler.target, &compiler.plan).map_err(failure),
+        StageName::Clif => {
+            let made = codegen::generate(graph, &compiler.target, &compiler.plan).map_err(failure)?;
+            clif_text(&made.program, &compiler.target.features).map_err(Failure::message)
+        }
         StageName::Asm => Ok(disassembly(&compiler.compile(network)?)),
     }
+}
+
+/// The functions that go through Cranelift. Those of wider vectors are assembled directly.
+fn clif_text(program: &vector::Program, features: &[&str]) -> std::result::Result<String, vector::clif::Error> {
+    let cranelift = vector::clif::Compiler::new(features)?;
+    let mut text = String::new();
+    for function in &program.functions {
+        if function.unit.lanes == 4 || !function.has_vectors() {
+            text += &cranelift.text(function)?;
+        } else {
+            text += &format!("; {} has vectors of {} lanes: see --stage kernels\n", function.name, function.unit.lanes);
+        }
+    }
+    Ok(text)
 }
 
 /// The machine code, with the steps' names where they begin.

@@ -14,8 +14,8 @@ use crate::driver::{Compiler, Error, Network, Observer, Stage, WeightsFrom, Weig
 use crate::elaborate;
 use crate::ops::layer::Value;
 use crate::passes::Selection;
-use crate::pending::target::Target;
 use crate::runtime::ModelOptions;
+use crate::target::Target;
 
 /// The compiler that the flags ask for.
 pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Option<usize>) -> Result<Compiler> {
@@ -24,7 +24,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         (None, Some(_)) => WeightsFrom::Seed,
         (None, None) => WeightsFrom::Beside,
     };
-    let plan = crate::pending::plan::Options { algorithms: algorithms(&compilation.algo)?, ..Default::default() };
+    let plan = crate::plan::Options { algorithms: algorithms(&compilation.algo)?, ..Default::default() };
     Ok(Compiler {
         model: network.model.clone(),
         set: settings(&network.set)?,

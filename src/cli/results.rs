@@ -29,11 +29,6 @@ pub struct ResultRow {
     pub classes: Option<Vec<Class>>,
 }
 
-/// Whether an output is one value for each of several classes. `shape` is without the batch axis.
-pub fn is_ranking(shape: &[usize]) -> bool {
-    shape.iter().filter(|&&d| d > 1).count() == 1
-}
-
 /// The `k` likeliest classes. Values that are no distribution yet become one by softmax.
 pub fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
     let probabilities = probabilities(values);
@@ -133,11 +128,5 @@ mod tests {
     fn extreme_values_do_not_overflow() {
         assert_eq!(probabilities(&[1e30, -1e30]), [1.0, 0.0]);
         assert!(best(&[f32::NAN, 1.0], &[], 2).len() == 2);
-    }
-
-    #[test]
-    fn rankings_are_vectors() {
-        assert!(is_ranking(&[10]) && is_ranking(&[10, 1, 1]));
-        assert!(!is_ranking(&[1]) && !is_ranking(&[3, 4, 1]) && !is_ranking(&[]));
     }
 }

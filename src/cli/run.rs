@@ -1,7 +1,7 @@
 //! `netc run`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign};
-use super::results::{ResultRow, best, is_ranking, probabilities, read_labels};
+use super::results::{ResultRow, best, probabilities, read_labels};
 use crate::npy;
 use crate::output::OutputFile;
 use crate::tensor::{Shape, Tensor};
@@ -20,6 +20,10 @@ use crate::tensor::{Shape, Tensor};
 const PART: usize = 16;
 
 pub fn run(args: &Run, console: Console) -> Result<()> {
+    if args.image.is_empty() && args.input.is_empty() {
+        let what = "there is nothing to run on: give images (--image) or arrays (--input)";
+        return Err(Failure::Usage(what.into()));
+    }
     let engine = if args.interpret {
         Engine::interpret(&args.file, &args.network, &args.compilation, console)?
     } else {
@@ -29,13 +33,11 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         Some(path) => read_labels(path)?,
         None => engine.labels.clone(),
     };
-    let files = assign("--output", &args.output, &engine.outputs)?;
+    let outputs = open_outputs(args, &engine)?;
     let feed = Feed::new(args, &engine, console)?;
     let rows = compute(&engine, &feed, args, &labels, console)?;
-    for (index, file) in files.iter().enumerate() {
-        if let Some(file) = file {
-            write_output(&engine, &feed, index, &rows, file)?;
-        }
+    for output in outputs {
+        output.write(&engine, &feed, &rows)?;
     }
     show(args, &engine, &rows, console)
 }
@@ -75,9 +77,7 @@ fn values_of(output: &Tensor, index: usize, count: usize, crops: usize) -> Vec<f
 }
 
 fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
-    let shape = &engine.outputs[0].shape;
-    let ranks = engine.batch().is_some() && is_ranking(&shape[1..]);
-    let classes = ranks.then(|| {
+    let classes = engine.ranks().then(|| {
         // Labels of another number of classes would name the wrong ones.
         let labels = if labels.len() == values[0].len() { labels } else { &[] };
         best(&values[0], labels, top_k)
@@ -85,19 +85,37 @@ fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], 
     ResultRow { name, values, classes }
 }
 
-fn write_output(engine: &Engine, feed: &Feed, index: usize, rows: &[ResultRow], file: &Path) -> Result<()> {
-    let mut dims = engine.outputs[index].shape.clone();
-    if engine.batch().is_some() {
-        dims[0] = feed.len();
-    }
-    let data = rows.iter().flat_map(|r| r.values[index].iter().copied()).collect();
-    let tensor = Tensor::new(Shape::new(dims), data);
-    let write = || {
-        let output = OutputFile::create(file)?;
-        npy::write(std::io::BufWriter::new(output.file()), &tensor)?;
-        output.commit()
+/// Where an output of the network goes, opened before the run so that its place is known to be good.
+struct ArrayOutput {
+    index: usize,
+    path: PathBuf,
+    file: OutputFile,
+}
+
+fn open_outputs(args: &Run, engine: &Engine) -> Result<Vec<ArrayOutput>> {
+    let paths = assign("--output", &args.output, &engine.outputs)?;
+    let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
+    let open = |(index, path): (usize, PathBuf)| {
+        let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
+        Ok(ArrayOutput { index, path, file })
     };
-    write().map_err(|e| Failure::message(format!("cannot write {}: {e}", file.display())))
+    named.map(open).collect()
+}
+
+impl ArrayOutput {
+    fn write(self, engine: &Engine, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
+        let mut dims = engine.outputs[self.index].shape.clone();
+        if engine.batch().is_some() {
+            dims[0] = feed.len();
+        }
+        let data = rows.iter().flat_map(|r| r.values[self.index].iter().copied()).collect();
+        let written = npy::write(std::io::BufWriter::new(self.file.file()), &Tensor::new(Shape::new(dims), data));
+        written.and_then(|()| self.file.commit()).map_err(|e| cannot_write(&self.path, &e))
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::message(format!("cannot write {}: {error}", path.display()))
 }
 
 /// Prints the results, unless they went to files and nobody asked for more.

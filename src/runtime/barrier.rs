@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Spins before a waiting thread lets others have its CPU.
-const SPINS: u32 = 1 << 14;
+const SPINS: u32 = 1 << 11;
 
 pub struct Barrier {
     arrived: AtomicUsize,
