@@ -17,7 +17,8 @@
 use super::affine::{self, Affine};
 use crate::ir::{Editor, NodeId};
 use crate::ops::activation::Activation;
-use crate::ops::{Activate, ChannelAffine, Op};
+use crate::ops::{Activate, ChannelAffine, Conv2d, ConvTranspose2d, Linear, Op};
+use crate::tensor::Shape;
 
 pub fn run(e: &mut Editor) {
     e.for_each(|e, id| {
@@ -28,7 +29,7 @@ pub fn run(e: &mut Editor) {
 fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     let (operand, map) = affine::of(e, id)?;
     let fits = e.feeds_only(operand, id);
-    if fits && fold_into_layer(e, operand, id, &map) {
+    if fits && fold_into_layer(e, operand, id, &map).is_some() {
         return None;
     }
     match affine::of(e, operand).filter(|_| fits) {
@@ -38,50 +39,72 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     Some(())
 }
 
-/// Multiplies the map into the weights of a layer that only `id` reads.
-fn fold_into_layer(e: &mut Editor, layer: NodeId, id: NodeId, map: &Affine) -> bool {
-    let Some(op) = e.node(layer).op().cloned() else { return false };
-    // Output channels are axis 0 of the weight, in a transposed convolution axis 1 of each group.
-    let (op, channel_of): (Op, Box<dyn Fn(usize) -> usize>) = match op {
+/// How a layer's weight lies: in runs of equal output channel.
+struct Rows {
+    /// Elements in a row that belong to one output channel.
+    run: usize,
+    /// Output channels of one group; runs go through them again and again.
+    channels: usize,
+    /// Runs of one group.
+    group: usize,
+}
+
+impl Rows {
+    fn channel(&self, run: usize) -> usize {
+        run / self.group * self.channels + run % self.channels
+    }
+}
+
+/// The layer with a bias, and how its weight lies. `None` where the op cannot take a map in.
+fn foldable(op: Op, weight: &Shape) -> Option<(Op, Rows)> {
+    // Output channels are axis 0 of the weight.
+    let outermost = |channels: usize| Rows { run: weight.elements() / channels, channels, group: channels };
+    match op {
         Op::Conv2d(op) if op.epilogue.is_empty() => {
-            let each = weight_elements(e, layer) / op.channels;
-            (Op::Conv2d(crate::ops::Conv2d { bias: true, ..op }), Box::new(move |i| i / each))
+            let rows = outermost(op.channels);
+            Some((Conv2d { bias: true, ..op }.into(), rows))
         }
         Op::Linear(op) if op.epilogue.is_empty() => {
-            let each = weight_elements(e, layer) / op.features;
-            (Op::Linear(crate::ops::Linear { bias: true, ..op }), Box::new(move |i| i / each))
+            let rows = outermost(op.features);
+            Some((Linear { bias: true, ..op }.into(), rows))
         }
+        // [C, channels / groups, kh, kw]: axis 1, starting anew for each input channel of a group.
         Op::ConvTranspose2d(op) if op.epilogue.is_empty() => {
-            let (taps, per_group) = (op.kernel[0] * op.kernel[1], op.channels / op.groups);
-            let inputs_per_group = weight_elements(e, layer) / (taps * per_group * op.groups);
-            let channel = move |i: usize| i / (taps * per_group) / inputs_per_group * per_group + i / taps % per_group;
-            (Op::ConvTranspose2d(crate::ops::ConvTranspose2d { bias: true, ..op }), Box::new(channel))
+            let channels = op.channels / op.groups;
+            let group = weight[0] / op.groups * channels;
+            let rows = Rows { run: op.kernel[0] * op.kernel[1], channels, group };
+            Some((ConvTranspose2d { bias: true, ..op }.into(), rows))
         }
-        _ => return false,
-    };
+        _ => None,
+    }
+}
+
+/// Multiplies the map into the weights of a layer that only `id` reads.
+fn fold_into_layer(e: &mut Editor, layer: NodeId, id: NodeId, map: &Affine) -> Option<()> {
+    let op = e.node(layer).op()?.clone();
+    let weights = e.node(layer).weights.clone();
+    let weight = e.weights.get(*weights.first()?).clone();
+    let (op, rows) = foldable(op, &weight.shape)?;
+
     let message = format!("folded {} into {}", e.describe(id), e.describe(layer));
     let locations = e.locations(&[id, layer]);
-    let weights = e.node(layer).weights.clone();
     let mut values = e.weight_values(weights[0]);
-    values.iter_mut().enumerate().for_each(|(i, v)| *v *= map.mul[channel_of(i)]);
-    let bias = weights.get(1).map_or_else(|| vec![0.0; map.mul.len()], |&b| e.weight_values(b));
-    let bias: Vec<f64> = bias.iter().zip(map.mul.iter().zip(&map.add)).map(|(b, (m, a))| b * m + a).collect();
-    let weight = e.weights.get(weights[0]).clone();
-    let bias_name = match weights.get(1) {
-        Some(&b) => e.weights.get(b).name.clone(),
-        None => bias_name(&weight.name),
+    for (i, run) in values.chunks_mut(rows.run).enumerate() {
+        let factor = map.mul[rows.channel(i)];
+        run.iter_mut().for_each(|v| *v *= factor);
+    }
+    let (bias_name, bias) = match weights.get(1) {
+        Some(&b) => (e.weights.get(b).name.clone(), e.weight_values(b)),
+        None => (bias_name(&weight.name), vec![0.0; map.mul.len()]),
     };
+    let bias: Vec<f64> = bias.iter().zip(map.mul.iter().zip(&map.add)).map(|(b, (m, a))| b * m + a).collect();
     let derived =
         vec![e.derive(&weight.name, weight.shape, &values, true), e.derive(&bias_name, [bias.len()], &bias, true)];
     let operands = e.operands(layer);
     e.rewrite(layer, op, &operands, derived);
     e.forward(id, layer);
     e.remark(message, locations);
-    true
-}
-
-fn weight_elements(e: &Editor, layer: NodeId) -> usize {
-    e.weights.get(e.node(layer).weights[0]).shape.elements()
+    Some(())
 }
 
 /// `conv1.weight` has `conv1.bias` beside it.
