@@ -1,7 +1,7 @@
 //! Calls: a layer becomes a node, a module is evaluated in a frame of its own.
 
+use super::join::Operand;
 use super::program::{Callee, DefinitionId};
-use super::statement::Operand;
 use super::value::Val;
 use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Unnamed};
 use crate::diagnostic::{Diagnostic, Span, nearest};

@@ -1,9 +1,11 @@
 //! Checks that need no values, on all text of a program, whether it is called or not: names,
 //! arguments, where statements may stand, recursion.
 
+use super::arithmetic::FUNCTIONS;
 use super::call::assign;
-use super::expression::{FUNCTIONS, dotted_name, some_of};
-use super::program::{Callee, DefinitionId, FileId, Program};
+use super::expression::{dotted_name, some_of};
+use super::program::{Callee, FileId, Program};
+use super::recursion::recursion;
 use super::report::Report;
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ops::layer::{Arity, Layer, Preset};
@@ -255,9 +257,21 @@ impl Checker<'_> {
                         diagnostic.primary(first.span, "expected `N`").help("write `N` first: f32[N, 3, 224, 224]"),
                     );
                 }
-                rest.iter().for_each(|d| self.expr(d));
+                rest.iter().for_each(|d| self.size(d));
             }
             None => self.report.unknown(statement.span),
+        }
+    }
+
+    /// A size of an input other than the batch.
+    fn size(&mut self, dim: &Expr) {
+        match &dim.kind {
+            ExprKind::Name(name) if !self.use_name(name) && !self.report.lost_words.contains(name) => {
+                let diagnostic = Diagnostic::error("free-size", format!("the size `{name}` has no value"));
+                let diagnostic = diagnostic.primary(dim.span, "unknown");
+                self.report.add(diagnostic.help("only the batch `N` is free: give a number, or make it a parameter"));
+            }
+            _ => self.expr(dim),
         }
     }
 
@@ -378,7 +392,7 @@ impl Checker<'_> {
     }
 
     fn module_call(&mut self, call: &Call, module: &Definition) {
-        call.args.iter().for_each(|a| self.value(&a.value));
+        call.args.iter().for_each(|a| self.expr(&a.value));
         let names: Vec<&str> = module.params.iter().map(|p| p.name.name.as_str()).collect();
         let required: Vec<bool> = module.params.iter().map(|p| p.default.is_none()).collect();
         self.arguments(call, &call.args.iter().collect::<Vec<_>>(), &names, &required, Some(module.name.span));
@@ -388,7 +402,7 @@ impl Checker<'_> {
         let joins = layer.arity != Arity::Unary;
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
         labels.iter().for_each(|a| self.label_reference(&a.value));
-        args.iter().for_each(|a| self.value(&a.value));
+        args.iter().for_each(|a| self.expr(&a.value));
         if joins && labels.is_empty() {
             let message = format!("`{}` joins the flow with other values; name them", layer.name);
             let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "joins with what?");
@@ -471,11 +485,6 @@ impl Checker<'_> {
             Some(name) => drop(self.use_name(name.split('.').next().unwrap_or(&name))),
             None => self.expr(e),
         }
-    }
-
-    /// An argument: an expression, or a label by its dotted name.
-    fn value(&mut self, e: &Expr) {
-        self.expr(e);
     }
 
     fn template(&mut self, parts: &[TemplatePart]) {
@@ -578,14 +587,21 @@ fn count_of(n: usize, what: &str) -> String {
 }
 
 /// Whether a statement is an unknown word before another statement on its line: a label whose colon
-/// was forgotten.
+/// was forgotten, unless the word is nearly that of something that is called without arguments.
 pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], index: usize) -> bool {
     let StatementKind::Call(call) = &statements[index].kind else { return false };
     let followed = statements.get(index + 1).is_some_and(|next| !next.new_line && next.label.is_none());
-    followed
-        && call.args.is_empty()
-        && statements[index].label.is_none()
-        && program.callee(file, &call.name.name).is_none()
+    let bare = followed && call.args.is_empty() && statements[index].label.is_none();
+    if !bare || program.callee(file, &call.name.name).is_some() {
+        return false;
+    }
+    let similar = program.similar_callee(file, &call.name.name).and_then(|name| program.callee(file, &name));
+    !similar.is_some_and(|callee| match callee {
+        Callee::Layer(layer) => {
+            layer.arity == Arity::Unary && layer.params.iter().all(|p| !matches!(p.preset, Preset::Required))
+        }
+        Callee::Module(id) => program.definition(id).params.iter().all(|p| p.default.is_some()),
+    })
 }
 
 /// Gathers the labels and inputs of a block and those inside it.
@@ -617,7 +633,7 @@ fn label_heads(block: &Block, heads: &mut Vec<LabelHead>) {
 }
 
 /// The blocks directly inside a statement.
-fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
+pub fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
     match kind {
         StatementKind::Block(b) => vec![b],
         StatementKind::Branches(b) => vec![&b.body],
@@ -645,79 +661,4 @@ fn duplicate_definitions(program: &Program, file: FileId, report: &mut Report) {
             }
         }
     }
-}
-
-// ---- Recursion -------------------------------------------------------------------------------------
-
-/// A call of one module in another: who is called, and where.
-type Edge = (DefinitionId, Span);
-
-/// Reports each circle of modules that call one another, whatever conditions guard the calls.
-fn recursion(program: &Program, report: &mut Report) {
-    let mut edges: HashMap<DefinitionId, Vec<Edge>> = HashMap::new();
-    for file in program.files() {
-        for (id, definition) in program.definitions(file, DefinitionKind::Module) {
-            let mut called = vec![];
-            calls_in(program, file, &definition.body, &mut called);
-            edges.insert(id, called);
-        }
-    }
-    let mut done = HashSet::new();
-    let mut starts: Vec<DefinitionId> = edges.keys().copied().collect();
-    starts.sort_by_key(|id| program.definition(*id).name.span.start);
-    for start in starts {
-        search(program, report, &edges, start, &mut done);
-    }
-}
-
-fn calls_in(program: &Program, file: FileId, block: &Block, called: &mut Vec<Edge>) {
-    for statement in &block.statements {
-        if let StatementKind::Call(call) = &statement.kind
-            && let Some(Callee::Module(id)) = program.callee(file, &call.name.name)
-        {
-            called.push((id, call.name.span));
-        }
-        inner_blocks(&statement.kind).into_iter().for_each(|b| calls_in(program, file, b, called));
-    }
-}
-
-/// Depth-first search with a stack of its own: call graphs may be deep.
-fn search(
-    program: &Program,
-    report: &mut Report,
-    edges: &HashMap<DefinitionId, Vec<Edge>>,
-    start: DefinitionId,
-    done: &mut HashSet<DefinitionId>,
-) {
-    let mut path: Vec<(DefinitionId, usize)> = vec![(start, 0)];
-    while let Some((id, next)) = path.last_mut() {
-        let id = *id;
-        let edge = (!done.contains(&id)).then(|| edges[&id].get(*next)).flatten().copied();
-        *next += 1;
-        let Some((callee, span)) = edge else {
-            done.insert(id);
-            path.pop();
-            continue;
-        };
-        match path.iter().position(|(p, _)| *p == callee) {
-            Some(at) => {
-                let circle: Vec<DefinitionId> = path[at..].iter().map(|(p, _)| *p).collect();
-                report_circle(program, report, &circle, span);
-            }
-            None => path.push((callee, 0)),
-        }
-    }
-}
-
-fn report_circle(program: &Program, report: &mut Report, circle: &[DefinitionId], span: Span) {
-    let name = |id: &DefinitionId| program.definition(*id).name.name.clone();
-    let first = circle.first().map(name).unwrap_or_default();
-    let names: Vec<String> = circle.iter().map(name).chain([first]).collect();
-    let message = format!("modules call one another without end: {}", names.join(" → "));
-    let mut diagnostic = Diagnostic::error("recursion", message).primary(span, "closes the circle");
-    for id in circle {
-        let definition = &program.definition(*id).name;
-        diagnostic = diagnostic.secondary(definition.span, format!("`{}`", definition.name));
-    }
-    report.add(diagnostic.help("a module cannot contain itself; repeat layers with `for`"));
 }

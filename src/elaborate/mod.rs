@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! root ─program─▶ files ─check─▶ (names resolved, nothing evaluated) ─model─▶ Graph
-//!                                                   statement, call, expression
+//!                                                   statement, join, call, expression, images
 //! ```
 //!
 //! `check` walks all text, called or not, and reports what needs no values: unknown names, wrong
@@ -16,12 +16,16 @@
 //! This folder does not know one layer from another, beyond the joins that the language has words
 //! for, and knows neither passes nor files: a `use` is read by a function of the options.
 
+mod arithmetic;
 mod call;
 mod check;
 mod expression;
+mod images;
+mod join;
 mod labels;
 mod model;
 mod program;
+mod recursion;
 mod report;
 mod statement;
 #[cfg(test)]

@@ -1,20 +1,17 @@
-//! Models: inputs, outputs, preprocessing, class names, auxiliary heads and budgets.
+//! Models: inputs, outputs, auxiliary heads and budgets.
 
-use super::check::COLORS;
 use super::program::{DefinitionId, Program};
 use super::value::Val;
 use super::{Elaborator, Flow, Frame, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
-use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::ir::stats::{Stats, stats};
-use crate::ir::{AuxHead, Kind, NodeId, Phase};
+use crate::ir::{AuxHead, NodeId, Phase};
 use crate::ops::MAX_ELEMENTS;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{
-    Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Setting, Statement, StatementKind,
+    Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Statement, StatementKind,
 };
 use crate::tensor::Shape;
-use std::path::{Path, PathBuf};
 
 /// An `expect`, to be checked when the graph is complete.
 pub struct Budget {
@@ -300,145 +297,6 @@ impl Elaborator<'_> {
                 1.0
             }
         }
-    }
-
-    // ---- Images and classes ------------------------------------------------------------------
-
-    fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
-        let node = match input {
-            Some(name) => {
-                self.graph.inputs().iter().copied().find(|&n| self.graph.node(n).name.as_deref() == Some(&name.name))
-            }
-            None => self.graph.inputs().last().copied(),
-        };
-        let Some(node) = node else {
-            let (message, span) = match input {
-                Some(name) => (format!("no input is named `{}` so far", name.name), name.span),
-                None => ("there is no input so far".to_string(), span),
-            };
-            if !self.report.has_errors() || input.is_some() {
-                self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
-            }
-            return;
-        };
-        let Some([_, channels, height, width]) = self.graph.node(node).shape.nchw() else {
-            let message = format!("only images have preprocessing, this input is {}", self.graph.node(node).shape);
-            return self.error(frame, Diagnostic::error("no-image", message).primary(span, "no image"));
-        };
-        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
-        let mut steps = Preprocess { color, ..Preprocess::default() };
-        for setting in settings {
-            if let Err(message) = self.setting(frame, &mut steps, setting, [channels, height, width]) {
-                let diagnostic = Diagnostic::error("wrong-step", message).primary(setting.value.span, "");
-                self.error(frame, diagnostic);
-            }
-        }
-        self.graph.node_mut(node).kind = Kind::Input(Some(steps));
-    }
-
-    /// One step of the preprocessing of an image of `[channels, height, width]`.
-    fn setting(
-        &mut self,
-        frame: &Frame,
-        steps: &mut Preprocess,
-        setting: &Setting,
-        image: [usize; 3],
-    ) -> Result<(), String> {
-        let [channels, height, width] = image;
-        let name = setting.name.name.as_str();
-        if let ("color", ExprKind::Name(word)) = (name, &setting.value.kind) {
-            steps.color = match COLORS.iter().position(|c| c == word) {
-                Some(0) => Color::Rgb,
-                Some(1) => Color::Bgr,
-                _ => Color::Gray,
-            };
-            let wanted = if steps.color == Color::Gray { 1 } else { 3 };
-            let fits = channels == wanted || !COLORS.contains(&word.as_str());
-            return fits
-                .then_some(())
-                .ok_or_else(|| format!("`{word}` images have {wanted} channels, the input has {channels}"));
-        }
-        let value = self.eval(frame, &setting.value);
-        if value.is_unknown() {
-            return Ok(());
-        }
-        let sizes = || -> Option<Vec<usize>> {
-            let parts = value.parts().map_or(vec![value.clone()], <[Val]>::to_vec);
-            let size = |v: &Val| v.integer().and_then(|v| usize::try_from(v).ok()).filter(|v| (1..1 << 16).contains(v));
-            parts.iter().map(size).collect()
-        };
-        let numbers = || -> Option<Vec<f32>> {
-            let parts = value.parts().map_or(vec![value.clone()], <[Val]>::to_vec);
-            parts.iter().map(|v| v.number().map(|v| v as f32)).collect()
-        };
-        match (name, sizes().as_deref()) {
-            ("resize", Some(&[side])) => steps.resize = Some(Resize::ShorterSide(side)),
-            ("resize", Some(&[h, w])) => steps.resize = Some(Resize::Exact([h, w])),
-            ("center_crop", Some(&[side])) => steps.center_crop = Some([side, side]),
-            ("center_crop", Some(&[h, w])) => steps.center_crop = Some([h, w]),
-            ("resize" | "center_crop", _) => {
-                return Err(format!("`{name}` takes a size or (height, width), not {value}"));
-            }
-            ("scale", _) => match numbers().as_deref() {
-                Some(&[factor]) => steps.scale = Some(factor),
-                _ => return Err(format!("`scale` takes a number, not {value}")),
-            },
-            ("mean" | "std", _) => match numbers() {
-                Some(v) if v.len() != channels => {
-                    return Err(format!("`{name}` has {} values for an input of {channels} channels", v.len()));
-                }
-                Some(v) if name == "std" && v.contains(&0.0) => return Err("`std` cannot be 0".into()),
-                Some(v) if name == "mean" => steps.mean = v,
-                Some(v) => steps.std = v,
-                None => return Err(format!("`{name}` takes one number a channel, not {value}")),
-            },
-            ("invert", _) => match value {
-                Val::Bool(v) => steps.invert = v,
-                other => return Err(format!("`invert` is true or false, not {other}")),
-            },
-            ("color", _) => return Err(format!("`color` is one of {}, not {value}", COLORS.join(", "))),
-            // A word that is no step, which has been reported.
-            _ => {}
-        }
-        match steps.center_crop {
-            Some([h, w]) if name == "center_crop" && [h, w] != [height, width] => {
-                Err(format!("the crop of {h} × {w} does not fill the input of {height} × {width}"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn class_labels(&mut self, frame: &Frame, names: &Expr) {
-        let value = self.eval(frame, names);
-        let labels = match &value {
-            Val::Unknown => return,
-            Val::Str(path) => match self.read_labels(frame, path) {
-                Ok(text) => text.lines().map(str::to_string).collect(),
-                Err(message) => {
-                    let diagnostic = Diagnostic::error("unreadable-file", message).primary(names.span, "class names");
-                    return self.error(frame, diagnostic);
-                }
-            },
-            other => {
-                let text = |v: &Val| if let Val::Str(s) = v { Some(s.to_string()) } else { None };
-                match other.parts().and_then(|p| p.iter().map(text).collect::<Option<Vec<_>>>()) {
-                    Some(labels) => labels,
-                    None => {
-                        let message = "class names are a list of strings, or the name of a file with one a line";
-                        let diagnostic =
-                            Diagnostic::error("wrong-type", message).primary(names.span, other.type_name());
-                        return self.error(frame, diagnostic);
-                    }
-                }
-            }
-        };
-        self.graph.labels = labels;
-    }
-
-    fn read_labels(&self, frame: &Frame, path: &str) -> Result<String, String> {
-        let user = PathBuf::from(&*self.sources.get(self.program.file(frame.file).source).name);
-        let path = user.parent().unwrap_or(Path::new("")).join(path);
-        (self.options.loader)(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
     }
 
     // ---- When the graph is complete ----------------------------------------------------------

@@ -5,17 +5,8 @@ use super::value::{TableValue, Val};
 use super::{Elaborator, Flow, Frame, MAX_BLOCKS};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::ir::Phase;
-use crate::ops::Op;
-use crate::ops::layer::Args;
-use crate::syntax::ast::{self, Block, Branches, Expr, ExprKind, Let, Pattern, Statement, StatementKind, Table};
+use crate::syntax::ast::{self, Block, Expr, ExprKind, Let, Pattern, Statement, StatementKind, Table};
 use std::rc::Rc;
-
-/// A value that enters a join, and the text to show for it.
-#[derive(Clone, Copy)]
-pub struct Operand {
-    pub flow: Flow,
-    pub span: Option<Span>,
-}
 
 impl Elaborator<'_> {
     /// Evaluates what stands at the top of each file.
@@ -56,7 +47,7 @@ impl Elaborator<'_> {
         self.scoped(frame, block.span, flow, |this, frame| this.statements(frame, &block.statements, flow))
     }
 
-    fn scoped(
+    pub(super) fn scoped(
         &mut self,
         frame: &mut Frame,
         span: Span,
@@ -77,7 +68,7 @@ impl Elaborator<'_> {
         result
     }
 
-    fn statements(&mut self, frame: &mut Frame, statements: &[Statement], flow: Flow) -> Flow {
+    pub(super) fn statements(&mut self, frame: &mut Frame, statements: &[Statement], flow: Flow) -> Flow {
         let mut flow = flow;
         for (i, statement) in statements.iter().enumerate() {
             // Taken for the label that it most likely is; `check` has reported it.
@@ -196,12 +187,12 @@ impl Elaborator<'_> {
         }
     }
 
-    fn is_phase(&self, name: &str) -> bool {
+    pub(super) fn is_phase(&self, name: &str) -> bool {
         name == if self.options.phase == Phase::Train { "train" } else { "infer" }
     }
 
     /// The block of an `if` that is taken; an error where that is unknown.
-    fn chosen<'b>(
+    pub(super) fn chosen<'b>(
         &mut self,
         frame: &Frame,
         arms: &'b [(Expr, Block)],
@@ -221,7 +212,7 @@ impl Elaborator<'_> {
     }
 
     /// Runs `body` with the pattern bound to each of the items.
-    fn each(
+    pub(super) fn each(
         &mut self,
         frame: &mut Frame,
         pattern: &Pattern,
@@ -332,177 +323,6 @@ impl Elaborator<'_> {
             }
         }
         texts
-    }
-
-    // ---- Joins -------------------------------------------------------------------------------
-
-    fn residual(&mut self, frame: &mut Frame, body: &Block, skip: Option<&Block>, span: Span, flow: Flow) -> Flow {
-        let main = self.block(frame, body, flow);
-        let other = skip.map_or(flow, |skip| self.block(frame, skip, flow));
-        let keyword = Span { end: span.start + "residual".len() as u32, ..span };
-        let last = |block: &Block| block.statements.last().map(|s| s.span);
-        let operands = [Operand { flow: main, span: last(body) }, Operand { flow: other, span: skip.and_then(last) }];
-        if let [Flow::Node(a), Flow::Node(b)] = [main, other]
-            && self.graph.node(a).shape != self.graph.node(b).shape
-        {
-            let [a, b] = [a, b].map(|n| self.graph.node(n).shape.clone());
-            let diagnostic = Diagnostic::error("join-mismatch", format!("the residual's body gives {a}, its skip {b}"))
-                .primary(keyword, "adds two different shapes");
-            let diagnostic = self.show_operands(diagnostic, &operands);
-            self.error(
-                frame,
-                match skip {
-                    None => diagnostic.help("give the residual a `skip { … }` that projects its input"),
-                    Some(_) => diagnostic,
-                },
-            );
-            return main;
-        }
-        self.join(frame, "add", &operands, keyword)
-    }
-
-    fn branches(&mut self, frame: &mut Frame, branches: &Branches, flow: Flow) -> Flow {
-        let mut operands = vec![];
-        self.scoped(frame, branches.span, flow, |this, frame| {
-            this.branch_lines(frame, &branches.body.statements, flow, &mut operands);
-            flow
-        });
-        if operands.is_empty() {
-            let diagnostic = Diagnostic::error("no-branches", "nothing to join");
-            self.error(frame, diagnostic.primary(branches.span, "no branch").help("write one branch a line"));
-            return Flow::Unknown;
-        }
-        self.join(frame, &branches.join.name, &operands, branches.join.span)
-    }
-
-    /// Gathers the branches of some lines. `for`, `if` and `when` alone on a line bring those of
-    /// their blocks; bindings and requirements bring none.
-    fn branch_lines(&mut self, frame: &mut Frame, statements: &[Statement], flow: Flow, operands: &mut Vec<Operand>) {
-        for line in ast::lines(statements) {
-            let [Statement { label: None, kind, .. }] = line else {
-                self.branch(frame, line, flow, operands);
-                continue;
-            };
-            let mut inner = |this: &mut Self, frame: &mut Frame, block: &Block| {
-                this.scoped(frame, block.span, flow, |this, frame| {
-                    this.branch_lines(frame, &block.statements, flow, operands);
-                    flow
-                });
-            };
-            match kind {
-                StatementKind::For { pattern, items, body } => {
-                    self.each(frame, pattern, items, |this, frame| inner(this, frame, body));
-                }
-                StatementKind::If { arms, otherwise } => {
-                    if let Ok(Some(block)) = self.chosen(frame, arms, otherwise.as_ref()) {
-                        inner(self, frame, block);
-                    }
-                }
-                StatementKind::When { phase, body } if self.is_phase(&phase.name) => inner(self, frame, body),
-                StatementKind::When { .. } => {}
-                StatementKind::Let(_) | StatementKind::Table(_) | StatementKind::Require { .. } => {
-                    self.statements(frame, line, flow);
-                }
-                _ => self.branch(frame, line, flow, operands),
-            }
-        }
-    }
-
-    fn branch(&mut self, frame: &mut Frame, line: &[Statement], flow: Flow, operands: &mut Vec<Operand>) {
-        let result = self.statements(frame, line, flow);
-        operands.push(Operand { flow: result, span: line.last().map(|s| s.span) });
-    }
-
-    /// Joins values by one of the layers that the language has words for.
-    fn join(&mut self, frame: &mut Frame, layer: &str, operands: &[Operand], span: Span) -> Flow {
-        let Some(layer) = self.program.layer(layer) else {
-            self.report.unknown(span);
-            return Flow::Unknown;
-        };
-        let mut args = Args::default();
-        super::call::set_defaults(layer, &mut args);
-        match (layer.build)(&args) {
-            Ok(op) => self.join_values(frame, op, layer, operands, span),
-            Err(error) => unreachable!("{} is built from its defaults: {}", layer.name, error.message),
-        }
-    }
-
-    /// Adds an operation of several values; one that takes two is applied again and again.
-    pub(super) fn join_values(
-        &mut self,
-        frame: &mut Frame,
-        op: Op,
-        layer: &crate::ops::layer::Layer,
-        operands: &[Operand],
-        span: Span,
-    ) -> Flow {
-        let node = |o: &Operand| if let Flow::Node(n) = o.flow { Some(n) } else { None };
-        let nodes: Option<Vec<_>> = operands.iter().map(node).collect();
-        let Some(nodes) = nodes.filter(|n| !n.is_empty()) else {
-            self.report.unknown(span);
-            return Flow::Unknown;
-        };
-        if nodes.len() == 1 {
-            return Flow::Node(nodes[0]);
-        }
-        let result = match layer.arity {
-            crate::ops::layer::Arity::Fold => nodes[1..]
-                .iter()
-                .try_fold(nodes[0], |sum, &next| self.add_node(frame, op.clone(), &[sum, next], span, false)),
-            _ => self.add_node(frame, op, &nodes, span, false),
-        };
-        match result {
-            Ok(node) => Flow::Node(node),
-            Err(error) => {
-                let mut diagnostic =
-                    Diagnostic::error("join-mismatch", error.message).primary(span, "joins these values");
-                diagnostic.help.extend(error.help);
-                let diagnostic = self.show_operands(diagnostic, operands);
-                self.error(frame, diagnostic);
-                Flow::Node(nodes[0])
-            }
-        }
-    }
-
-    /// Labels each operand with its shape, at the text that made it.
-    fn show_operands(&self, mut diagnostic: Diagnostic, operands: &[Operand]) -> Diagnostic {
-        for operand in operands {
-            let Flow::Node(node) = operand.flow else { continue };
-            let node = self.graph.node(node);
-            let span = operand.span.or(node.location.as_ref().map(|l| l.span));
-            if let Some(span) = span {
-                diagnostic = diagnostic.secondary(span, node.shape.to_string());
-            }
-        }
-        diagnostic
-    }
-
-    /// The value that an argument or a `from` names.
-    pub(super) fn network_value(&mut self, frame: &Frame, e: &Expr) -> Operand {
-        let value = match (&e.kind, super::expression::dotted_name(e)) {
-            (ExprKind::Template(_), _) => match self.eval(frame, e) {
-                Val::Str(name) => self.label_value(frame, &name, e.span),
-                other => other,
-            },
-            (_, Some(name)) if !frame.variables.iter().any(|(n, _)| name.split('.').next() == Some(n)) => {
-                self.label_value(frame, &name, e.span)
-            }
-            _ => match self.eval(frame, e) {
-                Val::Str(name) => self.label_value(frame, &name, e.span),
-                other => other,
-            },
-        };
-        let flow = match value {
-            Val::Node(node) => Flow::Node(node),
-            Val::Unknown => Flow::Unknown,
-            other => {
-                let diagnostic =
-                    Diagnostic::error("wrong-type", format!("a label belongs here, not {}", other.type_name()));
-                self.error(frame, diagnostic.primary(e.span, "not a value of the network"));
-                Flow::Unknown
-            }
-        };
-        Operand { flow, span: None }
     }
 }
 

@@ -177,9 +177,11 @@ impl Layout<'_> {
         };
         let mut breaks: Vec<usize> = (0..self.tokens.len()).map(|i| newlines(i).min(2)).collect();
         for i in 0..self.tokens.len() {
-            let is_item = self.starts(i, &self.roles.items);
-            if is_item {
+            if self.starts(i, &self.roles.items) {
                 breaks[i] = breaks[i].max(1);
+            }
+            if self.continues_header(i) {
+                breaks[i] = 0;
             }
             let (Some(close), "{") = (partners[i], self.token_text(i)) else { continue };
             // A block on several lines has its braces at line ends.
@@ -192,6 +194,19 @@ impl Layout<'_> {
             }
         }
         breaks
+    }
+
+    /// A brace that opens the block of the line before it, or an `else` or `skip` behind a brace.
+    fn continues_header(&self, i: usize) -> bool {
+        if i == 0 || self.tokens[i - 1].is_comment() {
+            return false;
+        }
+        let statement = self.starts(i, &self.roles.statements) || self.starts(i, &self.roles.items);
+        match self.token_text(i) {
+            "{" => !statement,
+            "else" | "skip" => self.token_text(i - 1) == "}" && !statement,
+            _ => false,
+        }
     }
 
     fn token_text(&self, i: usize) -> &str {

@@ -80,7 +80,11 @@ preprocess x {resize 256  center_crop 224
 branches concat { identity
   {a(3)  relu}
   x{y}.0:a( 3 , k = if y==1 then 2 else 3) }
-  residual { } skip {identity}
+  residual
+  { a(1)
+  }
+  skip
+  {identity}
 output o  from x
 expect params==1
 expect receptive_field<=2 }

@@ -19,6 +19,9 @@ use pest::error::{Error, ErrorVariant, InputLocation};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+mod message;
+use message::LABEL_SIGN;
+
 /// What recovery leaves where a statement was.
 const MARK: u8 = 1;
 
@@ -135,144 +138,6 @@ impl State<'_> {
         self.text.replace_range(range, sign);
     }
 
-    // ---- Messages ----------------------------------------------------------------------------
-
-    fn describe(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
-        let special = failure.token.and_then(|t| self.special(failure, t));
-        let diagnostic = special.unwrap_or_else(|| self.general(failure, repair));
-        if !diagnostic.help.is_empty() {
-            return diagnostic;
-        }
-        match repair.map(|r| r.help.clone()).or_else(|| self.form(failure)) {
-            Some(help) => diagnostic.help(help),
-            None => diagnostic,
-        }
-    }
-
-    /// How the statement that the line begins with is written.
-    fn form(&self, failure: &Failure) -> Option<String> {
-        let line = self.blamed_line(failure);
-        let inside = self.tokens.iter().filter(|t| t.start >= line.start && t.end <= line.end);
-        let first = inside.into_iter().find(|t| t.kind == TokenKind::Word)?.text(self.source);
-        let (_, form) = FORMS.iter().find(|(word, _)| *word == first)?;
-        Some(format!("it is written `{form}`"))
-    }
-
-    fn general(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
-        let expected = expected_text(failure);
-        let found = failure.token.map(|t| self.tokens[t]);
-        let found_text = found.map_or("the end of the file".to_string(), |t| format!("`{}`", t.text(self.source)));
-        let message = match &expected {
-            Some(expected) => format!("expected {expected}, found {found_text}"),
-            None => format!("unexpected {found_text}"),
-        };
-        let diagnostic = Diagnostic::error("syntax", message);
-        let before = self.token_before(failure);
-        let blame_before = repair.is_some_and(|r| r.after_previous) || self.blames_previous(failure);
-        let diagnostic = match (before, found, blame_before) {
-            (Some(before), _, true) => {
-                let text =
-                    expected.map_or("something is missing after this".into(), |e| format!("expected {e} after this"));
-                diagnostic.primary(self.span_of(&before), text)
-            }
-            (_, Some(found), _) => diagnostic.primary(self.span_of(&found), "unexpected"),
-            _ => diagnostic.primary(Span::new(self.id, self.source.len(), self.source.len()), "the file ends here"),
-        };
-        match self.unclosed_brace(failure) {
-            Some(open) => diagnostic.secondary(self.span_of(&open), "this block is never closed"),
-            None => diagnostic,
-        }
-    }
-
-    /// Messages for mistakes that have a name of their own.
-    fn special(&self, failure: &Failure, index: usize) -> Option<Diagnostic> {
-        let token = self.tokens[index];
-        let span = self.span_of(&token);
-        let text = token.text(self.source);
-        let error = |code, message: &str, label: &str| Some(Diagnostic::error(code, message).primary(span, label));
-        match (token.kind, text) {
-            (TokenKind::Unterminated, _) => {
-                error("unterminated-string", "the string is not closed on its line", "opens a string")
-            }
-            (TokenKind::Unknown, ";") => error("unexpected-sign", "statements do not end with `;`", "unexpected")
-                .map(|d| d.help("remove it; a line end is enough")),
-            (TokenKind::Unknown, "#") => error("unexpected-sign", "`#` begins nothing in this language", "unexpected")
-                .map(|d| d.help("remarks begin with `//`, documentation with `///`")),
-            (TokenKind::Unknown, "&") => {
-                error("unexpected-sign", "unexpected `&`", "no such operator").map(|d| d.help("write `and`"))
-            }
-            (TokenKind::Unknown, "|") => {
-                error("unexpected-sign", "unexpected `|`", "no such operator").map(|d| d.help("write `or`"))
-            }
-            (TokenKind::Unknown, "!") => {
-                error("unexpected-sign", "unexpected `!`", "no such operator").map(|d| d.help("write `not`"))
-            }
-            (TokenKind::Unknown, "'") => error("unexpected-sign", "unexpected `'`", "opens nothing")
-                .map(|d| d.help("strings stand in double quotes")),
-            (TokenKind::Unknown, other) => error(
-                "unexpected-sign",
-                &format!("the sign `{}` means nothing here", other.escape_debug()),
-                "unexpected",
-            ),
-            (TokenKind::Word, "elif" | "elseif") => {
-                error("foreign-word", &format!("there is no `{text}`"), "unknown word")
-                    .map(|d| d.help("write `else if`"))
-            }
-            (TokenKind::Word, "def" | "fn") => error("foreign-word", &format!("there is no `{text}`"), "unknown word")
-                .map(|d| d.help("a reusable part is a `module name(parameters) { … }`")),
-            (TokenKind::Word, "import") => error("foreign-word", "there is no `import`", "unknown word")
-                .map(|d| d.help("write `use \"file.net\"` or `use std.name`")),
-            (TokenKind::Word, "while") => error("foreign-word", "there is no `while`", "unknown word")
-                .map(|d| d.help("write `for name in 0..count { … }`")),
-            (TokenKind::Word, "return") => error("foreign-word", "there is no `return`", "unknown word")
-                .map(|d| d.help("the value of a block is that of its last statement")),
-            (TokenKind::Operator, "=") if failure.at_boundary() && failure.in_block() => {
-                error("label-sign", "`=` after a label", "not a `:`").map(|d| d.help(LABEL_SIGN))
-            }
-            (TokenKind::Close, "}") if failure.at_boundary() && !failure.in_block() => {
-                error("unmatched-bracket", "this `}` closes nothing", "no block is open here")
-            }
-            (TokenKind::Word, word) if is_reserved(word) && failure.expects("a name") => error(
-                "reserved-word",
-                &format!("`{word}` is a word of the language and cannot be a name"),
-                "not a name",
-            ),
-            (TokenKind::Word, _) if !failure.at_boundary() || failure.in_block() => self.misspelt(failure, index),
-            (TokenKind::Word, _) => self.misspelt(failure, index).or_else(|| {
-                error("statement-outside", "a statement outside of every module and model", "unexpected")
-                    .map(|d| d.help("items are `module`, `model`, `use`, `let` and `table`"))
-            }),
-            _ => None,
-        }
-    }
-
-    /// A line that begins with something like a word of the language.
-    fn misspelt(&self, failure: &Failure, index: usize) -> Option<Diagnostic> {
-        let line = self.line_of(self.tokens[index].start);
-        let first =
-            self.tokens.iter().find(|t| t.start >= line.start && t.kind == TokenKind::Word && t.end <= line.end)?;
-        if first.start > failure.at {
-            return None;
-        }
-        let text = first.text(self.source);
-        let word = crate::diagnostic::nearest(text, LEADING_WORDS.iter().copied()).filter(|w| *w != text)?;
-        let diagnostic = Diagnostic::error("misspelt-word", format!("`{text}` begins no statement"));
-        Some(diagnostic.primary(self.span_of(first), "unknown word").help(format!("did you mean `{word}`?")))
-    }
-
-    /// The brace whose block the failure shows to be open: at the end of the file, or where an
-    /// item begins inside a block.
-    fn unclosed_brace(&self, failure: &Failure) -> Option<Token> {
-        let item = |t: usize| matches!(self.tokens[t].text(self.source), "module" | "model" | "use");
-        if !failure.in_block() || failure.token.is_some_and(|t| !item(t)) {
-            return None;
-        }
-        let before = &self.tokens[..failure.token.unwrap_or(self.tokens.len())];
-        let partners = tokens::partners(self.source, before);
-        let open = before.iter().zip(&partners).filter(|(t, p)| p.is_none() && t.text(self.source) == "{");
-        open.map(|(t, _)| *t).next_back()
-    }
-
     // ---- Repair ------------------------------------------------------------------------------
 
     /// A sign that lets the line at fault parse.
@@ -302,10 +167,8 @@ impl State<'_> {
         let signs =
             if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
         if let Some(gap) = self.gap_before(failure) {
-            let expected = signs.into_iter().filter(|sign| {
-                // A block that begins out of nowhere is no likely meaning.
-                failure.expects(&format!("`{sign}`")) && !(*sign == "{" && failure.at_boundary())
-            });
+            let expected =
+                signs.into_iter().filter(|sign| failure.expects(&format!("`{sign}`")) && self.is_missing(sign));
             candidates.extend(expected.map(|sign| Repair {
                 range: gap.clone(),
                 sign,
@@ -326,6 +189,17 @@ impl State<'_> {
         }
         candidates.push(Repair { range, sign: " ", help: format!("remove the `{text}`"), after_previous: false });
         candidates
+    }
+
+    /// Whether a brace has no partner that waits for this sign; true of all other signs.
+    fn is_missing(&self, sign: &str) -> bool {
+        let partner = match sign {
+            "{" => "}",
+            "}" => "{",
+            _ => return true,
+        };
+        let partners = tokens::partners(self.source, self.tokens);
+        self.tokens.iter().zip(partners).any(|(t, p)| p.is_none() && t.text(self.source) == partner)
     }
 
     /// One blank byte between the token before the failure and the failure.
@@ -461,77 +335,4 @@ struct Repair {
     help: String,
     /// The sign belongs after the token before the failure.
     after_previous: bool,
-}
-
-const LABEL_SIGN: &str = "a label is followed by `:`";
-
-/// Words that begin a statement or an item.
-const LEADING_WORDS: &[&str] = &[
-    "module",
-    "model",
-    "use",
-    "let",
-    "table",
-    "require",
-    "expect",
-    "for",
-    "if",
-    "else",
-    "when",
-    "residual",
-    "skip",
-    "branches",
-    "aux",
-    "input",
-    "output",
-    "preprocess",
-    "labels",
-    "from",
-];
-
-const FORMS: &[(&str, &str)] = &[
-    ("module", "module name(parameter, other = default) { … }"),
-    ("model", "model name(parameter = default) { … }"),
-    ("use", "use \"file.net\"` or `use std.name"),
-    ("let", "let name = value"),
-    ("table", "table name(column, other) { … }"),
-    ("require", "require condition, \"message\""),
-    ("expect", "expect params <= 1_000_000"),
-    ("for", "for name in 0..count { … }"),
-    ("if", "if condition { … } else { … }"),
-    ("when", "when train { … }"),
-    ("residual", "residual { … } skip { … }"),
-    ("branches", "branches concat { … }"),
-    ("aux", "aux name(weight = 0.3) { … }"),
-    ("input", "input name: f32[N, 3, 224, 224]"),
-    ("output", "output name` or `output name from label"),
-    ("preprocess", "preprocess input { resize 256  center_crop 224 }"),
-    ("labels", "labels [\"cat\", \"dog\"]"),
-    ("from", "from(label)"),
-];
-
-fn is_reserved(word: &str) -> bool {
-    LEADING_WORDS.contains(&word) || matches!(word, "and" | "or" | "not" | "true" | "false" | "in" | "then")
-}
-
-/// "`,` or `)`": what would have been right, in a reader's words.
-fn expected_text(failure: &Failure) -> Option<String> {
-    if failure.at_boundary() {
-        return failure.in_block().then(|| "a statement or `}`".to_string());
-    }
-    // After a whole expression an operator, an index or a call could follow as well: too much to say.
-    let after_expression = failure.expected.contains(&Rule::op_add);
-    let hidden = |word: &str| after_expression && matches!(word, "`[`" | "`(`");
-    let mut words: Vec<&str> = vec![];
-    for word in failure.expected.iter().filter(|r| !r.is_operator()).filter_map(|r| r.description()) {
-        if !words.contains(&word) && !hidden(word) {
-            words.push(word);
-        }
-    }
-    match words.as_slice() {
-        [] if failure.expected.iter().any(|r| r.is_operator()) => Some("an operator".into()),
-        [] => None,
-        [one] => Some(one.to_string()),
-        [first @ .., last] => Some(format!("{} or {last}", first.join(", "))),
-    }
 }

@@ -1,0 +1,178 @@
+//! What a model says of pictures and classes: `preprocess` and `labels`.
+
+use super::check::COLORS;
+use super::value::Val;
+use super::{Elaborator, Frame};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::ir::Kind;
+use crate::ir::preprocess::{Color, Preprocess, Resize};
+use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
+use std::path::{Path, PathBuf};
+
+/// Pictures are resized and cropped to no more pixels a side than this.
+const MAX_SIDE: i64 = 1 << 16;
+
+impl Elaborator<'_> {
+    pub(super) fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
+        let node = match input {
+            Some(name) => {
+                self.graph.inputs().iter().copied().find(|&n| self.graph.node(n).name.as_deref() == Some(&name.name))
+            }
+            None => self.graph.inputs().last().copied(),
+        };
+        let Some(node) = node else {
+            let (message, span) = match input {
+                Some(name) => (format!("no input is named `{}` so far", name.name), name.span),
+                None => ("there is no input so far".to_string(), span),
+            };
+            if !self.report.has_errors() || input.is_some() {
+                self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
+            }
+            return;
+        };
+        let Some([_, channels, height, width]) = self.graph.node(node).shape.nchw() else {
+            let message = format!("only images have preprocessing, this input is {}", self.graph.node(node).shape);
+            return self.error(frame, Diagnostic::error("no-image", message).primary(span, "no image"));
+        };
+        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
+        let mut steps = Preprocess { color, ..Preprocess::default() };
+        for setting in settings {
+            if let Err(message) = self.setting(frame, &mut steps, setting, [channels, height, width]) {
+                let diagnostic = Diagnostic::error("wrong-step", message).primary(setting.value.span, "");
+                self.error(frame, diagnostic);
+            }
+        }
+        self.graph.node_mut(node).kind = Kind::Input(Some(steps));
+    }
+
+    /// One step of the preprocessing of an image of `[channels, height, width]`.
+    fn setting(
+        &mut self,
+        frame: &Frame,
+        steps: &mut Preprocess,
+        setting: &Setting,
+        image: [usize; 3],
+    ) -> Result<(), String> {
+        let name = setting.name.name.as_str();
+        match (name, &setting.value.kind) {
+            ("color", ExprKind::Name(word)) => set_color(steps, word, image[0]),
+            _ => match self.eval(frame, &setting.value) {
+                Val::Unknown => Ok(()),
+                value => set_step(steps, name, &value, image),
+            },
+        }
+    }
+
+    pub(super) fn class_labels(&mut self, frame: &Frame, names: &Expr) {
+        let value = self.eval(frame, names);
+        let labels = match &value {
+            Val::Unknown => return,
+            Val::Str(path) => match self.read_labels(frame, path) {
+                Ok(text) => text.lines().map(str::to_string).collect(),
+                Err(message) => {
+                    let diagnostic = Diagnostic::error("unreadable-file", message).primary(names.span, "class names");
+                    return self.error(frame, diagnostic);
+                }
+            },
+            other => {
+                let text = |v: &Val| if let Val::Str(s) = v { Some(s.to_string()) } else { None };
+                match other.parts().and_then(|p| p.iter().map(text).collect::<Option<Vec<_>>>()) {
+                    Some(labels) => labels,
+                    None => {
+                        let message = "class names are a list of strings, or the name of a file with one a line";
+                        let diagnostic =
+                            Diagnostic::error("wrong-type", message).primary(names.span, other.type_name());
+                        return self.error(frame, diagnostic);
+                    }
+                }
+            }
+        };
+        self.graph.labels = labels;
+    }
+
+    fn read_labels(&self, frame: &Frame, path: &str) -> Result<String, String> {
+        let user = PathBuf::from(&*self.sources.get(self.program.file(frame.file).source).name);
+        let path = user.parent().unwrap_or(Path::new("")).join(path);
+        (self.options.loader)(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    }
+}
+
+/// `color bgr`, of an input with so many channels.
+fn set_color(steps: &mut Preprocess, word: &str, channels: usize) -> Result<(), String> {
+    let (color, wanted) = match COLORS.iter().position(|c| *c == word) {
+        Some(0) => (Color::Rgb, 3),
+        Some(1) => (Color::Bgr, 3),
+        Some(_) => (Color::Gray, 1),
+        // A word that is no colour, which has been reported.
+        None => return Ok(()),
+    };
+    steps.color = color;
+    if channels == wanted {
+        return Ok(());
+    }
+    Err(format!("`{word}` images have {wanted} channels, the input has {channels}"))
+}
+
+/// A step by its name; one that does not exist has been reported.
+fn set_step(steps: &mut Preprocess, name: &str, value: &Val, image: [usize; 3]) -> Result<(), String> {
+    let [channels, height, width] = image;
+    match name {
+        "resize" => {
+            steps.resize = Some(match sizes(name, value)?.as_slice() {
+                [h, w] => Resize::Exact([*h, *w]),
+                side => Resize::ShorterSide(side[0]),
+            });
+        }
+        "center_crop" => {
+            let sizes = sizes(name, value)?;
+            let [h, w] = [sizes[0], *sizes.last().unwrap_or(&sizes[0])];
+            if [h, w] != [height, width] {
+                return Err(format!("the crop of {h} × {w} does not fill the input of {height} × {width}"));
+            }
+            steps.center_crop = Some([h, w]);
+        }
+        "scale" => match value.number() {
+            Some(factor) => steps.scale = Some(factor as f32),
+            None => return Err(format!("`scale` takes a number, not {value}")),
+        },
+        "mean" => steps.mean = per_channel(name, value, channels)?,
+        "std" => {
+            steps.std = per_channel(name, value, channels)?;
+            if steps.std.contains(&0.0) {
+                return Err("`std` cannot be 0".into());
+            }
+        }
+        "invert" => match value {
+            Val::Bool(invert) => steps.invert = *invert,
+            other => return Err(format!("`invert` is true or false, not {other}")),
+        },
+        "color" => return Err(format!("`color` is one of {}, not {value}", COLORS.join(", "))),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn parts(value: &Val) -> &[Val] {
+    value.parts().unwrap_or(std::slice::from_ref(value))
+}
+
+/// One size, or height and width.
+fn sizes(name: &str, value: &Val) -> Result<Vec<usize>, String> {
+    let size = |v: &Val| v.integer().filter(|v| (1..MAX_SIDE).contains(v)).map(|v| v as usize);
+    let sizes: Option<Vec<usize>> = parts(value).iter().map(size).collect();
+    let fitting = sizes.filter(|s| s.len() == 1 || s.len() == 2);
+    fitting.ok_or_else(|| format!("`{name}` takes a size or (height, width), not {value}"))
+}
+
+/// One number for each channel, or one for all.
+fn per_channel(name: &str, value: &Val, channels: usize) -> Result<Vec<f32>, String> {
+    if let Some(number) = value.number() {
+        return Ok(vec![number as f32; channels]);
+    }
+    let numbers: Option<Vec<f32>> = parts(value).iter().map(|v| v.number().map(|v| v as f32)).collect();
+    match numbers {
+        Some(v) if v.len() == channels => Ok(v),
+        Some(v) => Err(format!("`{name}` has {} numbers for an input of {channels} channels", v.len())),
+        None => Err(format!("`{name}` takes one number a channel, not {value}")),
+    }
+}
