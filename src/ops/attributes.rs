@@ -1,6 +1,6 @@
 //! Attributes of an operation in the IR text: `{ kernel=3x3 stride=2x2 epilogue=[add,relu] }`.
 //!
-//! [`attributes!`] declares an operation's struct together with the printing and parsing of its
+//! `attributes!` declares an operation's struct together with the printing and parsing of its
 //! fields, so that a field is named once. Fields equal to their default are not printed.
 
 use std::collections::BTreeMap;

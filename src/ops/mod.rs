@@ -2,7 +2,7 @@
 //!
 //! An op's file holds everything that defines it: its attributes, operands, shape rule, weights,
 //! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, and its
-//! names in the language. Adding an op is adding a file and one line in [`operations!`] below; the
+//! names in the language. Adding an op is adding a file and one line in `operations!` below; the
 //! exhaustive matches in plan and codegen then say what is missing.
 //!
 //! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
@@ -18,7 +18,7 @@ use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
 use layer::Layer;
 
-/// Printing and parsing of an op's attributes; implemented by [`attributes!`](attributes).
+/// Printing and parsing of an op's attributes; implemented by `attributes!`.
 pub trait Attributes: Sized {
     fn print_attributes(&self) -> Vec<(&'static str, String)>;
     /// # Errors

@@ -7,7 +7,7 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::{BatchNorm, Binary, ChannelAffine, Op};
 use crate::weights::WeightId;
 
-/// x · mul[c] + add[c] for each channel c (axis 1), in f64.
+/// `x · mul[c] + add[c]` for each channel c (axis 1), in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Affine {
     pub mul: Vec<f64>,

@@ -1,6 +1,6 @@
 //! Rewrites of a graph for inference: one pass a file, the pipeline as a table.
 //!
-//! A pass is a function from an [`Editor`](crate::ir::Editor) to nothing: it changes the graph only
+//! A pass is a function from an [`Editor`] to nothing: it changes the graph only
 //! through it and tells what it did as remarks. Each file's text shows the rewrite before and
 //! after, says when it is legal, what it does to the numbers, and why it stands where it stands in
 //! [`PIPELINE`]. Passes know graphs, ops and weights; they know no layout, no plan and no target.

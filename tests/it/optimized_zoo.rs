@@ -109,3 +109,21 @@ fn what_can_be_fused_is_fused() {
         }
     }
 }
+
+/// Receptive fields by the recurrence of Araujo et al. 2019 (distill.pub, "Computing receptive fields
+/// of convolutional neural networks"); millions of activations as Radosavovic et al. 2020 count them.
+#[test]
+fn statistics_of_known_networks() {
+    let known = [
+        ("alexnet_torchvision.net", 195, 0.49),
+        ("vgg16.net", 212, 13.56),
+        ("resnet18.net", 435, 2.48),
+        ("resnet34.net", 899, 3.74),
+        ("resnet50.net", 427, 11.11),
+    ];
+    for (file, field, millions) in known {
+        let totals = ir::stats::stats(&load(file, None)).totals;
+        assert_eq!(totals.receptive_field, [field, field], "{file}");
+        assert_eq!((totals.activations as f64 / 1e4).round() / 100.0, millions, "{file}");
+    }
+}
