@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::artifact::{About, Destination, Image, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer};
+use crate::artifact::{
+    About, Destination, Image, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
+};
 use crate::codegen;
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
@@ -223,7 +225,7 @@ impl Compiler {
     ///
     /// # Errors
     /// The first stage's that fails; then nothing is written.
-    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<(), Error> {
+    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Manifest, Error> {
         let network = self.optimized(path.as_ref())?;
         self.compile_to(&network, output.as_ref())
     }
@@ -326,15 +328,16 @@ impl Compiler {
         Model::from_image(image, self.about(network), texts(network), self.options).map_err(Error::Run)
     }
 
-    /// Generates code for an optimized network, into a file.
+    /// Generates code for an optimized network, into a file. Returns what was compiled.
     ///
     /// # Errors
     /// Where code generation or writing fails; then nothing is written.
-    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<(), Error> {
+    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Manifest, Error> {
         let writer = Writer::create(output)?;
         let image = self.generate(network, &writer.destination()?)?;
         self.begin(Stage::Write);
-        Ok(writer.finish(&image, &self.about(network), &texts(network))?)
+        writer.finish(&image, &self.about(network), &texts(network))?;
+        Ok(image.manifest)
     }
 
     fn generate(&self, network: &Network, destination: &Destination) -> Result<Image, Error> {

@@ -127,6 +127,9 @@ pub struct Compile {
     /// Where the compiled model goes [default: the spec's name with .netc]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub network: Network,
     #[command(flatten)]
@@ -180,14 +183,15 @@ pub struct Run {
     pub compilation: Compilation,
 }
 
-/// Find the mistakes in specs without compiling them
+/// Find the mistakes in specs without compiling them, and the damage in compiled models
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc check models/*.net
   netc check resnet34.net --set classes=10
-  netc check my_network.net --message-format json")]
+  netc check my_network.net --message-format json
+  netc check resnet34.netc")]
 pub struct Check {
-    /// Specs (.net); every model in each is checked
+    /// Specs (.net), of which every model is checked, and compiled models (.netc)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Only this model

@@ -4,19 +4,42 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::Check;
-use super::console::{Console, grouped};
+use super::console::{Console, bytes, grouped};
+use super::engine::is_compiled;
 use super::failure::{Failure, Result};
 use super::network::{model_names, settings};
 use crate::driver::{Compiler, Error};
+use crate::runtime::{Model, ModelOptions, Verify};
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
+        if is_compiled(file) {
+            whole(file, console)?;
+            continue;
+        }
         for model in models(args, file)? {
             failed |= !check(args, file, model, console)?;
         }
     }
     if failed { Err(Failure::Silent) } else { Ok(()) }
+}
+
+/// Compares all checksums of a compiled model.
+fn whole(file: &Path, console: Console) -> Result<()> {
+    let options = ModelOptions::default().threads(1).verify(Verify::Eager);
+    let model = Model::open_with(file, options).map_err(Failure::message)?;
+    let manifest = model.manifest();
+    writeln!(
+        console.out(),
+        "{}: {} is whole: {} steps, {} of weights, for {}",
+        file.display(),
+        manifest.name,
+        manifest.steps.len(),
+        bytes(model.weights_bytes()),
+        if manifest.features.is_empty() { "any CPU".into() } else { manifest.features.join(", ") },
+    )?;
+    Ok(())
 }
 
 /// What to check in a file: each model by its name; where none can be read, the file as such.

@@ -17,6 +17,7 @@ mod network;
 mod profile;
 pub mod render;
 mod results;
+mod roofline;
 mod run;
 mod stats;
 mod topics;

@@ -10,8 +10,10 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::random_input;
 use super::network;
+use super::roofline::Roofline;
 use crate::artifact::{Port, Step};
 use crate::runtime::{Model, Timings};
+use crate::target::Target;
 
 pub fn run(args: &Profile, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
@@ -24,12 +26,16 @@ pub fn run(args: &Profile, console: Console) -> Result<()> {
         bar.finish_and_clear();
         model?
     };
+    let bar = console.progress(None, format!("measuring {}", model.name()));
+    let roofline = Roofline::measure(&target_of(&model), model.threads())?;
     let seconds = measure(&model, args.runs)?;
-    let mut rows = rows(&model, &seconds);
+    bar.finish_and_clear();
+    let mut rows = rows(&model, &seconds, roofline);
     if args.sort {
         rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     }
-    let text = if args.json { format!("{:#}\n", as_json(&model, &rows)) } else { as_text(&model, &rows) };
+    let text =
+        if args.json { format!("{:#}\n", as_json(&model, &rows, roofline)) } else { as_text(&model, &rows, roofline) };
     Ok(console.out().write_all(text.as_bytes())?)
 }
 
@@ -52,10 +58,24 @@ fn measure(model: &Model, runs: u32) -> Result<Vec<f64>> {
     Ok(timings.0.iter().map(|t| t.as_secs_f64() / f64::from(runs)).collect())
 }
 
+/// The target whose unit the model's code uses.
+fn target_of(model: &Model) -> Target {
+    let has = |f: &str| model.manifest().features.iter().any(|m| m == f);
+    let name = match () {
+        () if has("avx512f") => "avx512",
+        () if has("avx2") => "avx2",
+        () if has("fma") => "fma",
+        () => "baseline",
+    };
+    Target::parse(name).unwrap_or_else(|_| Target::host())
+}
+
 struct Row<'a> {
     step: &'a Step,
     seconds: f64,
     share: f64,
+    /// The least time by the roofline, over the time.
+    efficiency: f64,
 }
 
 impl Row<'_> {
@@ -69,14 +89,20 @@ impl Row<'_> {
     }
 }
 
-fn rows<'a>(model: &'a Model, seconds: &[f64]) -> Vec<Row<'a>> {
+fn rows<'a>(model: &'a Model, seconds: &[f64], roofline: Roofline) -> Vec<Row<'a>> {
     let total: f64 = seconds.iter().sum();
     let steps = model.manifest().steps.iter().zip(seconds);
-    steps.map(|(step, &seconds)| Row { step, seconds, share: seconds / total.max(1e-12) }).collect()
+    let row = |(step, &seconds): (&'a Step, &f64)| Row {
+        step,
+        seconds,
+        share: seconds / total.max(1e-12),
+        efficiency: roofline.seconds(step) / seconds.max(1e-9),
+    };
+    steps.map(row).collect()
 }
 
-fn as_text(model: &Model, rows: &[Row]) -> String {
-    let head = ["line", "step", "op", "algorithm", "µs", "share", "GFLOP/s", "GB/s", "planned µs"];
+fn as_text(model: &Model, rows: &[Row], roofline: Roofline) -> String {
+    let head = ["line", "step", "op", "algorithm", "µs", "share", "GFLOP/s", "GB/s", "roofline", "planned µs"];
     let mut cells = vec![head.map(String::from).to_vec()];
     for row in rows {
         cells.push(vec![
@@ -88,23 +114,26 @@ fn as_text(model: &Model, rows: &[Row]) -> String {
             format!("{:.1} %", row.share * 100.0),
             format!("{:.1}", row.gflops()),
             format!("{:.1}", row.gigabytes()),
+            format!("{:.0} %", row.efficiency * 100.0),
             format!("{:.1}", row.step.estimate_ns / 1e3),
         ]);
     }
     let total: f64 = rows.iter().map(|r| r.seconds).sum();
     let flops: u64 = rows.iter().map(|r| r.step.flops).sum();
     format!(
-        "{}\n{}: {:.3} ms in {} steps on {} threads, {:.1} GFLOP/s\n",
-        table(&cells, &[4, 5, 6, 7, 8]),
+        "{}\n{}: {:.3} ms in {} steps, {:.1} GFLOP/s\n{} threads of this machine: {:.1} GFLOP/s between registers, {:.1} GB/s from memory\n",
+        table(&cells, &[4, 5, 6, 7, 8, 9]),
         model.name(),
         total * 1e3,
         rows.len(),
-        model.threads(),
         flops as f64 / total.max(1e-9) / 1e9,
+        model.threads(),
+        roofline.gflops,
+        roofline.gb_per_s,
     )
 }
 
-fn as_json(model: &Model, rows: &[Row]) -> Value {
+fn as_json(model: &Model, rows: &[Row], roofline: Roofline) -> Value {
     let row = |r: &Row| {
         json!({
             "line": r.step.location,
@@ -115,6 +144,7 @@ fn as_json(model: &Model, rows: &[Row]) -> Value {
             "share": r.share,
             "gflops": r.gflops(),
             "gb_per_s": r.gigabytes(),
+            "roofline": r.efficiency,
             "planned_us": r.step.estimate_ns / 1e3,
         })
     };
@@ -124,6 +154,8 @@ fn as_json(model: &Model, rows: &[Row]) -> Value {
         "threads": model.threads(),
         "batch": model.batch(),
         "total_ms": total * 1e3,
+        "peak_gflops": roofline.gflops,
+        "peak_gb_per_s": roofline.gb_per_s,
         "steps": rows.iter().map(row).collect::<Vec<_>>(),
     })
 }

@@ -2,6 +2,7 @@
 
 mod artifact;
 mod cli;
+mod driver;
 mod goldens;
 mod optimized_zoo;
 mod runtime;

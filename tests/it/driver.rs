@@ -1,0 +1,192 @@
+//! The whole road as a library: files in, models out, and what can be seen of them.
+
+use netc::artifact::{Destination, Image, Origin, Writer, describe};
+use netc::driver::{Compiler, Error, WeightsFrom, WeightsReport, recompile};
+use netc::interpreter;
+use netc::runtime::{Model, ModelOptions};
+use netc::tensor::Tensor;
+use std::path::{Path, PathBuf};
+
+const SPEC: &str = "netc 1
+use \"blocks.net\"
+model small(width = 8) {
+    input image: f32[N, 3, 9, 7]
+    labels [\"a\", \"b\"]
+    stem: block(width)
+    aux head(weight = 0.3) { conv: conv(2, 1)  output head_map }
+    out: conv(2, 3, pad = 1)
+    output map
+}
+";
+const BLOCKS: &str = "netc 1
+module block(channels) {
+    conv: conv(channels, 3, pad = 1, bias = false)
+    bn: batch_norm
+    relu
+}
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("small.net"), SPEC).unwrap();
+        std::fs::write(folder.path().join("blocks.net"), BLOCKS).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes the seeded weights of the training graph.
+    fn write_weights(&self, name: &str, seed: u64) {
+        let compiler = Compiler { phase: netc::ir::Phase::Train, ..Compiler::new().seed(seed) };
+        let network = compiler.front(&self.path("small.net")).unwrap();
+        netc::weights::safetensors::write(&self.path(name), &network.graph.weights).unwrap();
+    }
+}
+
+fn input(images: usize) -> Tensor {
+    let values = (0..images * 3 * 9 * 7).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    Tensor::new([images, 3, 9, 7], values)
+}
+
+fn run(model: &Model, images: usize) -> Tensor {
+    model.run_tensors(&[input(images)]).unwrap().remove(0)
+}
+
+#[test]
+fn compiled_code_computes_what_the_interpreter_does() {
+    let folder = Folder::new();
+    for batch in [1, 3] {
+        let compiler = Compiler::new().batch(batch);
+        let network = compiler.optimized(&folder.path("small.net")).unwrap();
+        let expected = interpreter::run(&network.graph, &[input(batch)]).unwrap().remove(0);
+        let (worst, scale) = run(&compiler.compile(&network).unwrap(), batch).difference(&expected);
+        assert!(worst <= 1e-4 * scale, "{worst} of {scale}");
+    }
+}
+
+#[test]
+fn any_number_of_images_and_threads_gives_the_same_bits() {
+    let folder = Folder::new();
+    let compile = |batch: usize, threads: usize| {
+        let compiler = Compiler::new().batch(batch).options(ModelOptions::default().threads(threads));
+        compiler.compile_file(folder.path("small.net")).unwrap()
+    };
+    let one = run(&compile(2, 1), 5);
+    assert_eq!(one, run(&compile(2, 2), 5));
+    assert_eq!(one, run(&compile(2, 5), 5));
+    let (worst, scale) = run(&compile(1, 1), 5).difference(&one);
+    assert!(worst <= 1e-5 * scale);
+}
+
+#[test]
+fn files_are_the_same_each_time_and_run_as_memory_does() {
+    let folder = Folder::new();
+    let compiler = Compiler::new();
+    compiler.compile_file_to(folder.path("small.net"), folder.path("a.netc")).unwrap();
+    compiler.compile_file_to(folder.path("small.net"), folder.path("b.netc")).unwrap();
+    assert!(std::fs::read(folder.path("a.netc")).unwrap() == std::fs::read(folder.path("b.netc")).unwrap());
+    let opened = Model::open(folder.path("a.netc")).unwrap();
+    assert_eq!(run(&opened, 4), run(&compiler.compile_file(folder.path("small.net")).unwrap(), 4));
+}
+
+#[test]
+fn a_file_says_how_it_was_made() {
+    let folder = Folder::new();
+    folder.write_weights("w.safetensors", 3);
+    let width = netc::ops::layer::Value::Int(8);
+    let compiler = Compiler::new().batch(2).set("width", width).weights(folder.path("w.safetensors"));
+    compiler.compile_file_to(folder.path("small.net"), folder.path("a.netc")).unwrap();
+    let (about, texts) = describe(&folder.path("a.netc")).unwrap();
+    let recipe = about.recipe.unwrap();
+    assert_eq!(about.labels, ["a", "b"]);
+    assert_eq!((recipe.model.as_str(), recipe.batch), ("small", 2));
+    assert_eq!(recipe.settings, [("width".to_string(), "8".to_string())]);
+    assert!(matches!(recipe.weights, Origin::File { path, .. } if path.ends_with("w.safetensors")));
+    assert_eq!(texts.sources, [SPEC, BLOCKS]);
+    netc::ir::parse(&texts.ir).unwrap();
+}
+
+#[test]
+fn a_model_for_another_cpu_is_compiled_again() {
+    let folder = Folder::new();
+    folder.write_weights("w.safetensors", 3);
+    for compiler in [Compiler::new().batch(2).weights(folder.path("w.safetensors")), Compiler::new().seed(9)] {
+        let (made, foreign) = (folder.path("a.netc"), folder.path("foreign.netc"));
+        compiler.compile_file_to(folder.path("small.net"), &made).unwrap();
+        let here = Model::open(&made).unwrap();
+        write_foreign(&here, &made, &foreign);
+        assert!(Model::open(&foreign).unwrap_err().to_string().contains("avx1024f"));
+        // The spec itself is no longer needed.
+        std::fs::remove_file(folder.path("blocks.net")).unwrap();
+        let again = recompile(&foreign, ModelOptions::default()).unwrap();
+        std::fs::write(folder.path("blocks.net"), BLOCKS).unwrap();
+        assert_eq!(run(&again, 3), run(&here, 3));
+    }
+    // Other weights than those that the model was made with would be another model.
+    Compiler::new()
+        .weights(folder.path("w.safetensors"))
+        .compile_file_to(folder.path("small.net"), folder.path("a.netc"))
+        .unwrap();
+    folder.write_weights("w.safetensors", 4);
+    let error = recompile(&folder.path("a.netc"), ModelOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("w.safetensors are not to be found, or have changed"), "{error}");
+}
+
+/// The model as if it had been compiled for a CPU that nobody has.
+fn write_foreign(model: &Model, made: &Path, foreign: &Path) {
+    let (about, texts) = describe(made).unwrap();
+    let mut manifest = model.manifest().clone();
+    manifest.features.push("avx1024f".into());
+    let image = Image { manifest, code: model.code().to_vec(), weights: Destination::Memory.region(4096).unwrap() };
+    let mut image = image;
+    image.manifest.steps.iter_mut().for_each(|s| s.weights = None);
+    Writer::create(foreign).unwrap().finish(&image, &about, &texts).unwrap();
+}
+
+#[test]
+fn weights_lie_beside_the_spec_or_are_seeded() {
+    let folder = Folder::new();
+    let origin = |compiler: &Compiler| compiler.optimized(&folder.path("small.net")).unwrap().weights;
+    assert_eq!(origin(&Compiler::new()), WeightsReport::Seed(0));
+    folder.write_weights("small.safetensors", 5);
+    match origin(&Compiler::new()) {
+        WeightsReport::File { path, loaded, .. } => {
+            assert_eq!(path, folder.path("small.safetensors"));
+            assert_eq!((loaded.weights, loaded.absent.len(), loaded.unused.len()), (9, 0, 0));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(origin(&Compiler::new().seed(1)), WeightsReport::Seed(1));
+    assert_eq!(origin(&Compiler { weights: WeightsFrom::Seed, ..Compiler::new() }), WeightsReport::Seed(0));
+}
+
+#[test]
+fn errors_leave_no_file() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("bad.net"), "netc 1\nmodel m { input x: f32[N, 3, 2, 2]  conv(8, 5)  output y }\n")
+        .unwrap();
+    std::fs::write(folder.path("w.safetensors"), "nothing").unwrap();
+    let files = || std::fs::read_dir(folder.0.path()).unwrap().count();
+    let before = files();
+    let output = folder.path("out.netc");
+    let error = Compiler::new().compile_file_to(folder.path("bad.net"), &output).unwrap_err();
+    assert!(matches!(error, Error::Spec { .. }));
+    let error =
+        Compiler::new().weights(folder.path("w.safetensors")).compile_file_to(folder.path("small.net"), &output);
+    assert!(matches!(error, Err(Error::Weights(_))));
+    let error = Compiler::new().compile_file_to(folder.path("none.net"), &output).unwrap_err();
+    assert!(matches!(error, Error::Read { .. }));
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn models_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Model>();
+    shared::<Compiler>();
+}
