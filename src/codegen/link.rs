@@ -267,3 +267,96 @@ impl Module for ImageModule<'_> {
         no_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::vector::testing::host_features;
+    use crate::codegen::vector::{Builder, Operand, Unit};
+    use crate::runtime::code::Code;
+
+    fn store_constant(name: &str, unit: Unit, value: f32) -> Function {
+        let mut b = Builder::new(name, unit, 2);
+        let v = b.splat(value);
+        b.store(b.parameter(1).at(0), v);
+        b.finish()
+    }
+
+    fn caller(name: &str, callee: Callee) -> Function {
+        let mut b = Builder::new(name, Unit::V128, 2);
+        let arguments: Vec<Operand> = (0..2).map(|i| b.parameter(i).into()).collect();
+        b.call(callee, arguments);
+        b.finish()
+    }
+
+    /// Two equal kernels and another one, each with a caller of its own.
+    fn sample() -> Program {
+        let mut program = Program::default();
+        for (name, value) in [("a", 1.0), ("b", 2.0), ("c", 1.0)] {
+            program.add(store_constant(name, Unit::V128, value));
+        }
+        for kernel in 0..3 {
+            program.add(caller("caller", Callee(kernel)));
+        }
+        program
+    }
+
+    #[test]
+    fn equal_functions_are_placed_once() {
+        let linked = build(&sample(), &host_features()).unwrap();
+        let at = &linked.functions;
+        assert_eq!((&at[0], &at[3]), (&at[2], &at[5]));
+        assert!(at[0].end <= at[1].start && at[1].end <= at[3].start && at[3].end <= at[4].start);
+        assert!(at.iter().all(|range| range.start % 64 == 0));
+        assert!(linked.code[at[0].end..at[1].start].iter().all(|b| *b == PADDING));
+    }
+
+    #[test]
+    fn the_same_program_yields_the_same_bytes() {
+        let (program, features) = (sample(), host_features());
+        assert_eq!(build(&program, &features).unwrap(), build(&program, &features).unwrap());
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn each_caller_reaches_its_callee() {
+        let linked = build(&sample(), &host_features()).unwrap();
+        let code = Code::new(&linked.code).unwrap();
+        for (caller, value) in [(3, 1.0f32), (4, 2.0), (5, 1.0)] {
+            let mut scratch = [0f32; 4];
+            let function = code.function(linked.functions[caller].start as u64).unwrap();
+            // SAFETY: the function stores one vector of four lanes at its second argument.
+            unsafe { function(std::ptr::null(), scratch.as_mut_ptr().cast(), 0, 0) };
+            assert_eq!(scratch, [value; 4]);
+        }
+    }
+
+    #[test]
+    fn a_unit_beyond_the_features_is_refused() {
+        let features = ["sse3", "ssse3", "sse4.1"];
+        for (unit, lanes) in [(Unit::V256, 8), (Unit::V512, 16)] {
+            let program = Program { functions: vec![store_constant("wide", unit, 1.0)] };
+            let error = build(&program, &features).unwrap_err();
+            assert!(matches!(error, Error::Unit { lanes: l, .. } if l == lanes), "{error}");
+        }
+        assert!(build(&sample(), &features).is_ok());
+    }
+
+    #[test]
+    fn a_declared_function_must_be_defined() {
+        let cranelift = clif::Compiler::new(&host_features()).unwrap();
+        let mut module = ImageModule::new(cranelift.isa());
+        module.declare_function("kernel", Linkage::Export, &cranelift.signature(1)).unwrap();
+        assert_eq!(module.finish().unwrap_err().to_string(), "function kernel is called but not defined");
+    }
+
+    #[test]
+    fn a_function_is_defined_once() {
+        let cranelift = clif::Compiler::new(&host_features()).unwrap();
+        let mut module = ImageModule::new(cranelift.isa());
+        let id = module.declare_function("kernel", Linkage::Export, &cranelift.signature(0)).unwrap();
+        module.define_function_bytes(id, 16, &[0xc3], &[]).unwrap();
+        let again = module.define_function_bytes(id, 16, &[0xc3], &[]);
+        assert!(matches!(again, Err(ModuleError::DuplicateDefinition(name)) if name == "kernel"));
+    }
+}
