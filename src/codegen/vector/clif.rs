@@ -482,31 +482,27 @@ impl Lowering<'_> {
         })
     }
 
+    /// The test stands before the body, so that what the body computes is used once, by the jump
+    /// back: Cranelift folds loads only into computations whose results are used once.
     fn loop_range(&mut self, counter: Int, [start, end]: [Operand; 2], step: i64, body: &[Inst]) {
-        let (top, exit) = (self.b.create_block(), self.b.create_block());
+        let (header, top, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
         let first = self.operand(start);
         self.set_int(counter, first);
-        match (start, end) {
-            (Operand::Const(start), Operand::Const(end)) if start < end => {
-                self.b.ins().jump(top, &[]);
-            }
-            _ => self.branch_if_below(counter, end, top, exit),
-        }
+        self.b.ins().jump(header, &[]);
+        self.b.switch_to_block(header);
+        let (now, end) = (self.int(counter), self.operand(end));
+        let below = self.b.ins().icmp(IntCC::SignedLessThan, now, end);
+        self.b.ins().brif(below, top, &[], exit, &[]);
+        self.b.seal_block(top);
         self.b.switch_to_block(top);
         self.block(body);
         let now = self.int(counter);
         let next = self.b.ins().iadd_imm_s(now, step);
         self.set_int(counter, next);
-        self.branch_if_below(counter, end, top, exit);
-        self.b.seal_block(top);
+        self.b.ins().jump(header, &[]);
+        self.b.seal_block(header);
         self.b.seal_block(exit);
         self.b.switch_to_block(exit);
-    }
-
-    fn branch_if_below(&mut self, counter: Int, end: Operand, yes: ir::Block, no: ir::Block) {
-        let (counter, end) = (self.int(counter), self.operand(end));
-        let below = self.b.ins().icmp(IntCC::SignedLessThan, counter, end);
-        self.b.ins().brif(below, yes, &[], no, &[]);
     }
 
     fn condition(&mut self, condition: Condition, a: Int, b: Operand, then: &[Inst], otherwise: &[Inst]) {

@@ -159,9 +159,14 @@ fn tile(unit: Unit, rows: usize, depth: usize) -> Function {
     b.loop_range(0usize, 4 * depth, 4, |b, k| {
         let weights = [b.load(panel.at(0)), b.load(panel.at(unit.bytes()))];
         for row in 0..rows {
-            let x = b.broadcast(a.plus(k, 4 * depth * row));
-            b.fma(acc[2 * row], x, weights[0]);
-            b.fma(acc[2 * row + 1], x, weights[1]);
+            let address = a.plus(k, 4 * depth * row);
+            let acc = [acc[2 * row], acc[2 * row + 1]];
+            if unit.embedded_broadcast {
+                acc.into_iter().zip(weights).for_each(|(acc, a)| b.push(Inst::FmaBroadcast { acc, a, address }));
+            } else {
+                let x = b.broadcast(address);
+                acc.into_iter().zip(weights).for_each(|(acc, a)| b.fma(acc, a, x));
+            }
         }
         b.advance(panel, 2 * unit.bytes());
     });
@@ -185,7 +190,7 @@ fn tile_memory(unit: Unit, rows: usize, depth: usize) -> (Memory, [i64; 3]) {
 #[test]
 fn a_tile_keeps_its_accumulators_in_registers() {
     for unit in units() {
-        let (rows, depth) = (4, 9);
+        let (rows, depth) = (6, 9);
         let (memory, arguments) = tile_memory(unit, rows, depth);
         agree_leaf(tile(unit, rows, depth), &arguments, &memory);
 

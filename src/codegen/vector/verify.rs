@@ -324,7 +324,8 @@ mod tests {
     use super::*;
 
     fn function(lines: impl FnOnce(&mut Builder)) -> Function {
-        let mut b = Builder::new("f", Unit::V128, 2);
+        let unit = Unit { embedded_broadcast: false, ..Unit::V128 };
+        let mut b = Builder::new("f", unit, 2);
         lines(&mut b);
         b.finish_unverified()
     }
