@@ -104,8 +104,17 @@ impl Compiler {
         let mut builder = FunctionBuilder::new(&mut lowered, &mut context);
         let ints = (0..function.ints).map(|_| builder.declare_var(types::I64)).collect();
         let vectors = (0..function.vectors).map(|_| builder.declare_var(types::F32X4)).collect();
-        let mut lowering =
-            Lowering { b: builder, ints, vectors, callees: HashMap::new(), fused: self.fused, x86: self.x86 };
+        let mut lowering = Lowering {
+            b: builder,
+            ints,
+            vectors,
+            callees: HashMap::new(),
+            reads: reads(function),
+            written: vec![false; function.vectors as usize],
+            broadcasts: HashMap::new(),
+            fused: self.fused,
+            x86: self.x86,
+        };
         lowering.whole(function);
         lowering.b.finalize(self.isa().frontend_config());
         Ok(lowered)
@@ -133,28 +142,21 @@ fn isa(features: &[&str], opt_level: &str) -> Result<OwnedTargetIsa, Error> {
         flags.set(name, value).map_err(|e| failed(&e))?;
     }
     let mut builder = cranelift_native::builder_with_options(false).map_err(|e| failed(&e))?;
-    for name in features.iter().filter_map(|f| cranelift_name(f)) {
+    for name in features.iter().flat_map(|f| cranelift_names(f)) {
         builder.enable(name).map_err(|e| failed(&e))?;
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))
 }
 
-/// Cranelift's setting for a Rust target feature that its 128-bit code makes use of.
-fn cranelift_name(feature: &str) -> Option<&'static str> {
-    Some(match feature {
-        "sse3" => "has_sse3",
-        "ssse3" => "has_ssse3",
-        "sse4.1" => "has_sse41",
-        "sse4.2" => "has_sse42",
-        "popcnt" => "has_popcnt",
-        "avx" => "has_avx",
-        "avx2" => "has_avx2",
-        "fma" => "has_fma",
-        "bmi1" => "has_bmi1",
-        "bmi2" => "has_bmi2",
-        "lzcnt" => "has_lzcnt",
-        _ => return None,
-    })
+/// Cranelift's settings for a Rust target feature and those that every CPU with it has.
+fn cranelift_names(feature: &str) -> &'static [&'static str] {
+    match feature {
+        "sse4.1" => &["has_sse3", "has_ssse3", "has_sse41"],
+        "avx" => &["has_sse42", "has_popcnt", "has_avx"],
+        "avx2" => &["has_avx2"],
+        "fma" => &["has_fma"],
+        _ => &[],
+    }
 }
 
 /// `None` where the code refers to anything but functions of the program.
@@ -178,11 +180,34 @@ fn accumulates(block: &[Inst]) -> bool {
     })
 }
 
+/// How many instructions read each vector variable.
+fn reads(function: &Function) -> Vec<u32> {
+    fn count(block: &[Inst], reads: &mut [u32]) {
+        for inst in block {
+            inst.uses().reads.iter().for_each(|v| reads[v.0 as usize] += 1);
+            inst.blocks().for_each(|b| count(b, reads));
+        }
+    }
+    let mut found = vec![0; function.vectors as usize];
+    count(&function.body, &mut found);
+    found
+}
+
 struct Lowering<'a> {
     b: FunctionBuilder<'a>,
     ints: Vec<Variable>,
     vectors: Vec<Variable>,
     callees: HashMap<Callee, ir::FuncRef>,
+    /// Reads of each vector variable that are still to come in text order.
+    reads: Vec<u32>,
+    /// Which vector variables have occurred.
+    written: Vec<bool>,
+    /// Broadcasts that are repeated at each multiply-add instead of being kept: base and offset.
+    ///
+    /// Cranelift's x86 multiply-add overwrites a factor, so a shared broadcast is copied for each
+    /// but the last, and loading it again is as cheap. What is more, a broadcast folds with its
+    /// load only where it is used once.
+    broadcasts: HashMap<Vector, (Value, i32)>,
     fused: bool,
     x86: bool,
 }
@@ -213,10 +238,13 @@ impl Lowering<'_> {
     }
 
     fn vector(&mut self, v: Vector) -> Value {
+        self.keep_broadcast(v);
         self.b.use_var(self.vectors[v.0 as usize])
     }
 
     fn set(&mut self, v: Vector, value: Value) {
+        self.broadcasts.remove(&v);
+        self.written[v.0 as usize] = true;
         self.b.def_var(self.vectors[v.0 as usize], value);
     }
 
@@ -244,8 +272,51 @@ impl Lowering<'_> {
         self.b.ins().load(ty, MEMORY, base, address.offset)
     }
 
+    /// A factor of a multiply-add.
+    fn factor(&mut self, v: Vector) -> Value {
+        match self.broadcasts.get(&v) {
+            Some(&(base, offset)) => self.splat_at(base, offset),
+            None => self.vector(v),
+        }
+    }
+
+    /// Gives a variable its value if that is a broadcast yet to be made.
+    fn keep_broadcast(&mut self, v: Vector) {
+        if let Some((base, offset)) = self.broadcasts.remove(&v) {
+            let value = self.splat_at(base, offset);
+            self.set(v, value);
+        }
+    }
+
     fn block(&mut self, block: &[Inst]) {
-        block.iter().for_each(|inst| self.inst(inst));
+        for inst in block {
+            self.settle_broadcasts(inst);
+            self.inst(inst);
+            for v in inst.uses().reads {
+                self.reads[v.0 as usize] -= 1;
+                if self.reads[v.0 as usize] == 0 {
+                    self.broadcasts.remove(&v);
+                }
+            }
+        }
+    }
+
+    /// Makes the pending broadcasts before memory or the place in the text changes.
+    fn settle_broadcasts(&mut self, next: &Inst) {
+        let changes = matches!(
+            next,
+            Inst::Store { .. }
+                | Inst::StoreLanes { .. }
+                | Inst::Scatter { .. }
+                | Inst::Call { .. }
+                | Inst::Loop { .. }
+                | Inst::If { .. }
+        );
+        if changes && !self.broadcasts.is_empty() {
+            let mut pending: Vec<Vector> = self.broadcasts.keys().copied().collect();
+            pending.sort_unstable();
+            pending.into_iter().for_each(|v| self.keep_broadcast(v));
+        }
     }
 
     fn inst(&mut self, inst: &Inst) {
@@ -291,8 +362,15 @@ impl Lowering<'_> {
             }
             Inst::Scatter { ref address, src, stride, count } => self.store_lanes(src, address, stride, 0..count),
             Inst::Broadcast { dst, ref address } => {
-                let value = self.load_splat(address);
-                self.set(dst, value);
+                let base = self.base(address);
+                if self.x86 && self.fused && !self.written[dst.0 as usize] {
+                    // A variable's first occurrence: it is not used beyond this block.
+                    self.broadcasts.insert(dst, (base, address.offset));
+                    self.written[dst.0 as usize] = true;
+                } else {
+                    let value = self.splat_at(base, address.offset);
+                    self.set(dst, value);
+                }
             }
             Inst::Binary { op, dst, a, b } => {
                 let (a, b) = (self.vector(a), self.vector(b));
@@ -305,7 +383,7 @@ impl Lowering<'_> {
                 self.set(dst, value);
             }
             Inst::Fma { acc, a, b } => {
-                let b = self.vector(b);
+                let b = self.factor(b);
                 self.fma(acc, a, b);
             }
             Inst::FmaLoad { acc, a, ref address } => {
@@ -313,7 +391,8 @@ impl Lowering<'_> {
                 self.fma(acc, a, b);
             }
             Inst::FmaBroadcast { acc, a, ref address } => {
-                let b = self.load_splat(address);
+                let base = self.base(address);
+                let b = self.splat_at(base, address.offset);
                 self.fma(acc, a, b);
             }
             Inst::Select { dst, compare, a, b, x, y } => {
@@ -352,8 +431,8 @@ impl Lowering<'_> {
         self.b.ins().vconst(types::F32X4, constant)
     }
 
-    fn load_splat(&mut self, address: &Address) -> Value {
-        let scalar = self.load(types::F32, address);
+    fn splat_at(&mut self, base: Value, offset: i32) -> Value {
+        let scalar = self.b.ins().load(types::F32, MEMORY, base, offset);
         self.b.ins().splat(types::F32X4, scalar)
     }
 
@@ -458,7 +537,7 @@ impl Lowering<'_> {
     }
 
     fn fma(&mut self, acc: Vector, a: Vector, b: Value) {
-        let (sum, a) = (self.vector(acc), self.vector(a));
+        let (sum, a) = (self.vector(acc), self.factor(a));
         let value = match self.fused {
             true => self.b.ins().fma(a, b, sum),
             false => {

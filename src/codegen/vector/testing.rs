@@ -4,33 +4,18 @@ use super::simulate::{self, Memory};
 use super::*;
 use crate::codegen::link;
 use crate::runtime::code::Code;
+use crate::target::Target;
 
-/// Features of this CPU that code generation distinguishes, by their Rust names.
-pub fn host_features() -> Vec<&'static str> {
-    let mut features = vec![];
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! detect {
-            ($($name:tt),*) => { $(if std::is_x86_feature_detected!($name) { features.push($name); })* };
-        }
-        detect!(
-            "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt", "avx512f"
-        );
-    }
-    features
+/// The units that run here, the widest first.
+pub fn units() -> Vec<Unit> {
+    let mut units: Vec<Unit> = crate::codegen::testing::targets().iter().map(|t| t.unit).collect();
+    units.dedup();
+    units
 }
 
-/// The units that run here. A missing one is reported, and an error where `NETC_TEST_ALL_UNITS` is set.
-pub fn units() -> Vec<Unit> {
-    let features = host_features();
-    let has = |needed: &[&str]| needed.iter().all(|f| features.contains(f));
-    let wanted = [(Unit::V128, true), (Unit::V256, has(&["avx2", "fma"])), (Unit::V512, has(&["avx512f"]))];
-    for (unit, _) in wanted.iter().filter(|(_, present)| !present) {
-        let message = format!("vectors of {} lanes are not tested: the CPU has none", unit.lanes);
-        assert!(std::env::var_os("NETC_TEST_ALL_UNITS").is_none(), "{message}");
-        eprintln!("{message}");
-    }
-    wanted.into_iter().filter(|(_, present)| *present).map(|(unit, _)| unit).collect()
+/// Features of the widest target that runs here.
+pub fn host_features() -> Vec<&'static str> {
+    Target::host().features
 }
 
 /// A program in executable memory.

@@ -159,14 +159,9 @@ fn tile(unit: Unit, rows: usize, depth: usize) -> Function {
     b.loop_range(0usize, 4 * depth, 4, |b, k| {
         let weights = [b.load(panel.at(0)), b.load(panel.at(unit.bytes()))];
         for row in 0..rows {
-            let address = a.plus(k, 4 * depth * row);
-            let acc = [acc[2 * row], acc[2 * row + 1]];
-            if unit.embedded_broadcast {
-                acc.into_iter().zip(weights).for_each(|(acc, a)| b.push(Inst::FmaBroadcast { acc, a, address }));
-            } else {
-                let x = b.broadcast(address);
-                acc.into_iter().zip(weights).for_each(|(acc, a)| b.fma(acc, a, x));
-            }
+            let x = b.broadcast(a.plus(k, 4 * depth * row));
+            b.fma(acc[2 * row], x, weights[0]);
+            b.fma(acc[2 * row + 1], x, weights[1]);
         }
         b.advance(panel, 2 * unit.bytes());
     });
@@ -272,6 +267,7 @@ mod random {
         Move([usize; 2]),
         Load([usize; 3]),
         Broadcast([usize; 3]),
+        SharedBroadcast([usize; 4]),
         Store([usize; 3]),
         LoadLanes([usize; 4]),
         StoreLanes([usize; 4]),
@@ -314,6 +310,7 @@ mod random {
             1 => any().prop_map(Statement::Move),
             2 => any().prop_map(Statement::Load),
             1 => any().prop_map(Statement::Broadcast),
+            1 => any().prop_map(Statement::SharedBroadcast),
             2 => any().prop_map(Statement::Store),
             1 => any().prop_map(Statement::LoadLanes),
             1 => any().prop_map(Statement::StoreLanes),
@@ -449,6 +446,20 @@ mod random {
                 Statement::Broadcast([d, n, from]) => {
                     let (dst, address) = (self.vector(d), self.place(from % 2, n));
                     self.b.broadcast_into(dst, address);
+                }
+                // One broadcast for several products, its memory overwritten in between.
+                Statement::SharedBroadcast([d, e, n, from]) => {
+                    let (first, second, address) = (self.vector(d), self.vector(e), self.place(1, n));
+                    let x = self.b.broadcast(address);
+                    self.b.fma(first, x, second);
+                    self.b.fma(second, first, x);
+                    self.clamp(first);
+                    self.clamp(second);
+                    if from % 2 == 0 {
+                        self.b.store(address, first);
+                    }
+                    self.b.fma(first, x, x);
+                    self.clamp(first);
                 }
                 Statement::Store([x, n, _]) => {
                     let (src, address) = (self.vector(x), self.place(1, n));
