@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::vector::{Builder, Callee, Function, Int, IntOp, Operand, Program};
+use super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::ir::Graph;
 use crate::plan::{Place, Plan, View};
@@ -156,15 +156,71 @@ impl Driver {
     pub fn tasks(&mut self, first: usize, count: usize, body: impl FnOnce(&mut Driver, Int)) {
         let start = self.b.int_op(IntOp::Max, self.begin, first);
         let stop = self.b.int_op(IntOp::Min, self.end, first + count);
-        let (frame, scratch, begin, end, inputs) = (self.frame, self.scratch, self.begin, self.end, self.inputs);
-        // The closure needs the whole driver; lend it the builder for the loop's body.
-        self.b.loop_range(start, stop, 1, |b, task| {
-            let placeholder = Builder::new("", b.unit(), 0);
-            let mut inner = Driver { b: std::mem::replace(b, placeholder), frame, scratch, begin, end, inputs };
-            let local = inner.b.int_op(IntOp::Sub, task, first);
-            body(&mut inner, local);
-            *b = inner.b;
+        self.range(start, stop, |d, task| {
+            let local = d.b.int_op(IntOp::Sub, task, first);
+            body(d, local);
         });
+    }
+
+    /// `for index in start..end`.
+    pub fn range(
+        &mut self,
+        start: impl Into<Operand>,
+        end: impl Into<Operand>,
+        body: impl FnOnce(&mut Driver, Int),
+    ) {
+        let outer = self.take();
+        let mut b = outer.b;
+        let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };
+        b.loop_range(start, end, 1, |b, index| inner.lend(b, |d| body(d, index)));
+        self.b = b;
+    }
+
+    pub fn if_then(
+        &mut self,
+        condition: Condition,
+        a: Int,
+        other: impl Into<Operand>,
+        then: impl FnOnce(&mut Driver),
+    ) {
+        let outer = self.take();
+        let mut b = outer.b;
+        let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };
+        b.if_then(condition, a, other, |b| inner.lend(b, then));
+        self.b = b;
+    }
+
+    /// Runs `then` where `first <= index < first + count`, with the index relative to `first`.
+    pub fn if_within(&mut self, index: Int, first: usize, count: usize, then: impl FnOnce(&mut Driver, Int)) {
+        let before = self.b.int(first as i64 - 1);
+        self.if_then(Condition::Less, before, index, |d| {
+            d.if_then(Condition::Less, index, first + count, |d| {
+                let local = d.b.int_op(IntOp::Sub, index, first);
+                then(d, local);
+            });
+        });
+    }
+
+    /// This driver with its builder, which an empty one replaces for the while.
+    fn take(&mut self) -> Driver {
+        let empty = Builder::new("", self.b.unit(), 0);
+        let b = std::mem::replace(&mut self.b, empty);
+        Driver { b, ..*self }
+    }
+
+    /// Lets `body` write into a block that the builder has open.
+    fn lend(&mut self, b: &mut Builder, body: impl FnOnce(&mut Driver)) {
+        std::mem::swap(&mut self.b, b);
+        body(self);
+        std::mem::swap(&mut self.b, b);
+    }
+
+    /// The operand as a variable.
+    pub fn int(&mut self, operand: Operand) -> Int {
+        match operand {
+            Operand::Var(v) => v,
+            Operand::Const(_) => self.b.int(operand),
+        }
     }
 
     /// `(task / inner, task % inner)`; no arithmetic where one of them is constant.

@@ -258,7 +258,7 @@ pub struct Direct {
     pub fold: Fold,
 }
 
-/// Tile size of a Winograd convolution F(m×m, r×r).
+/// A Winograd convolution F(m×m, r×r): tiles of m×m outputs, transformed and multiplied in blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Winograd {
     pub problem: Problem,
@@ -266,8 +266,28 @@ pub struct Winograd {
     pub m: usize,
     /// Tiles that are transformed and multiplied at a time.
     pub tiles: usize,
+    /// Accumulators of the products: tiles × channel blocks.
     pub pixels: usize,
     pub blocks: usize,
+}
+
+impl Winograd {
+    /// Products along each axis of a tile: m + r − 1.
+    pub fn alpha(&self) -> usize {
+        self.m + self.problem.kernel[0] - 1
+    }
+
+    /// Tiles along each axis of an image.
+    pub fn grid(&self) -> [usize; 2] {
+        let g = &self.problem.phases[0];
+        [g.y.output.div_ceil(self.m), g.x.output.div_ceil(self.m)]
+    }
+
+    /// Tiles of the whole batch.
+    pub fn total_tiles(&self) -> usize {
+        let [h, w] = self.grid();
+        self.problem.batch * h * w
+    }
 }
 
 /// Cost model constants, in cycles of a core like those of `docs/ARCHITECTURE.md`.
@@ -335,6 +355,73 @@ pub fn choose_direct(problem: &Problem, target: &Target) -> (Direct, f64) {
     (direct, nanoseconds(cycles))
 }
 
+/// Whether F(m×m, r×r) can compute the problem: a dense square kernel with stride 1.
+fn fits_winograd(p: &Problem) -> bool {
+    let plain = |a: &Axis| a.taps.step == 1 && a.taps.distance == 1 && a.taps.kernel_step == 1 && a.output_step == 1;
+    p.groups == 1
+        && !p.transposed
+        && matches!(p.kernel, [3, 3] | [5, 5])
+        && matches!(p.phases.as_slice(), [g] if plain(&g.y) && plain(&g.x))
+}
+
+/// The best block of tiles for each F(m×m, r×r), with estimates in nanoseconds.
+pub fn choose_winograd(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
+    if !fits_winograd(problem) {
+        return vec![];
+    }
+    let sizes: &[usize] = if problem.kernel == [3, 3] { &[2, 4, 6] } else { &[2, 4] };
+    sizes.iter().map(|&m| choose_tiles(problem, m, target)).collect()
+}
+
+fn choose_tiles(problem: &Problem, m: usize, target: &Target) -> (Winograd, f64) {
+    let unit = target.unit;
+    let out_blocks = problem.out_channels.div_ceil(unit.lanes);
+    let mut best: Option<(Winograd, f64)> = None;
+    for blocks in 1..=out_blocks.min(4) {
+        let pixels = most_pixels(blocks, unit).min(28);
+        for rows in 1..=4 {
+            let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
+            let total = w.total_tiles();
+            // Blocks of equal size: the last one is not much smaller than the others.
+            let count = total.div_ceil(rows * pixels);
+            w.tiles = total.div_ceil(count);
+            let cycles = winograd_cycles(&w, out_blocks, target);
+            if best.as_ref().is_none_or(|(_, c)| cycles < *c) {
+                best = Some((w, cycles));
+            }
+        }
+    }
+    let (w, cycles) = best.expect("one block of tiles always fits");
+    (w, nanoseconds(cycles))
+}
+
+fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
+    let (p, unit) = (&w.problem, target.unit);
+    let products = (w.alpha() * w.alpha()) as f64;
+    let total = w.total_tiles() as f64;
+    let tile_blocks = total / w.tiles as f64;
+    let in_blocks = p.in_channels.div_ceil(unit.lanes) as f64;
+    let narrow = if unit.lanes == 16 { 1.0 } else { 0.6 };
+    // Loads, sums and stores of the transforms, by element.
+    let input = total * in_blocks * products * 6.0 * narrow;
+    let output = total * out_blocks as f64 * products * 4.0 * narrow;
+    let sets = out_blocks as f64 / w.blocks as f64;
+    let taps = p.in_channels as f64;
+    let product_tile: f64 = split(w.tiles, w.pixels)
+        .into_iter()
+        .map(|t| taps * tap_cycles(t, w.blocks, unit) + 25.0 + 1.5 * (t * w.blocks) as f64)
+        .sum();
+    let mut multiply = tile_blocks * sets * products * product_tile;
+    // Transformed inputs of a block of tiles are read once a set; beyond the second-level cache slowly.
+    let transformed = products * w.tiles as f64 * p.in_channels as f64 * 4.0;
+    if transformed > target.caches.l2 as f64 * 0.8 {
+        multiply += tile_blocks * sets * transformed / machine::L3 * 0.5;
+    }
+    let weights = products * (p.in_channels * p.out_channels) as f64 * 4.0;
+    let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
+    input + output + (multiply + stream).max(weights / machine::DRAM)
+}
+
 fn folds(problem: &Problem) -> Vec<Fold> {
     let g = &problem.phases[0];
     let single = problem.phases.len() == 1 && g.y.output == 1 && g.x.output == 1;
@@ -379,7 +466,7 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
                 .map(|t| {
                     let start = 25.0 + 1.5 * (t * blocks) as f64;
                     let panel = taps * (blocks * unit.bytes()) as f64;
-                    let stream = panel / if panel > target.caches.l2 as f64 * 0.7 { machine::L3 } else { machine::L2 };
+                    let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { machine::L3 } else { machine::L2 };
                     (taps * tap_cycles(t, blocks, unit) + start).max(stream)
                 })
                 .sum();

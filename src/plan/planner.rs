@@ -161,6 +161,8 @@ impl Planner<'_> {
         let mut candidates: Vec<(Kernel, f64)> = vec![];
         let (direct, ns) = conv::choose_direct(&problem, self.target);
         candidates.push((Kernel::Direct(direct), ns));
+        let winograd = conv::choose_winograd(&problem, self.target);
+        candidates.extend(winograd.into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns)));
         if problem.is_depthwise() {
             // Bound by its loads: one weight and one input a product.
             let vectors = problem.macs() / self.target.unit.lanes as f64;

@@ -16,7 +16,7 @@
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
-use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
 use super::epilogue;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
@@ -49,8 +49,8 @@ impl Strides {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Debug)]
-struct Row {
+#[derive(Clone, Debug)]
+pub(super) struct Row {
     /// Horizontal geometry, for the taps that fall into the padding.
     x: Axis,
     width: usize,
@@ -75,18 +75,49 @@ struct Row {
     epilogue: Vec<EpilogueStep>,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
+    /// Accumulators start from the bias rather than from zero.
+    bias: bool,
 }
 
-/// Output blocks that one kernel serves: `groups` tiles of `blocks` blocks from `first` on, written
+impl Row {
+    /// A matrix product over `width` pixels that lie one vector apart.
+    pub(super) fn product(width: usize, [tile, blocks]: [usize; 2], channels: usize, unit: Unit, strides: [usize; 2]) -> Row {
+        let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
+        let in_blocks = channels.div_ceil(unit.lanes);
+        Row {
+            x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
+            width,
+            tile: tile.min(conv::most_pixels(blocks, unit)).min(width),
+            blocks,
+            in_pixel: unit.bytes(),
+            in_tap: 0,
+            in_row_tap: 0,
+            in_block: strides[0],
+            in_lanes: unit.lanes,
+            in_blocks,
+            last_lanes: channels - (in_blocks - 1) * unit.lanes,
+            ky: 1,
+            trimmed: false,
+            out_pixel: unit.bytes(),
+            out_block: strides[1],
+            extra: vec![],
+            epilogue: vec![],
+            inside: true,
+            bias: false,
+        }
+    }
+}
+
+/// Output blocks that one kernel serves: `tiles` tiles of `blocks` blocks from `first` on, written
 /// to output `output`.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    first: usize,
-    blocks: usize,
-    tiles: usize,
-    output: usize,
+pub(super) struct Run {
+    pub first: usize,
+    pub blocks: usize,
+    pub tiles: usize,
+    pub output: usize,
     /// The output's own first block.
-    origin: usize,
+    pub origin: usize,
 }
 
 /// The step's driver and kernels.
@@ -101,7 +132,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     };
     assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = node.weights.clone();
-    let runs = runs(&step.outputs, direct, unit);
+    let runs = runs(&step.outputs, direct.blocks, unit);
     let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
 
     let bias_floats = direct.problem.out_channels.next_multiple_of(unit.lanes);
@@ -151,7 +182,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
             let count = region.run.tiles * images * height;
             d.tasks(first, count, |d, task| {
                 let (rest, y) = d.split(task, height);
-                let rest = as_int(d, rest);
+                let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
                 region.call(e, d, step, direct, base, [tile, image, y], in_lanes);
             });
@@ -161,23 +192,16 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     Ok(Emitted { entry, grid, scratch: 0 })
 }
 
-fn as_int(d: &mut Driver, operand: Operand) -> Int {
-    match operand {
-        Operand::Var(v) => v,
-        Operand::Const(_) => d.b.int(operand),
-    }
-}
-
 /// Splits the output's blocks into runs of equal tiles that do not cross from one output to the next.
-fn runs(outputs: &[View], direct: &Direct, unit: Unit) -> Vec<Run> {
+pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
     let mut runs = vec![];
     let mut origin = 0;
     for (output, view) in outputs.iter().enumerate() {
         let [_, channels, ..] = view.image();
         let blocks = channels.div_ceil(unit.lanes);
-        let (tiles, rest) = (blocks / direct.blocks, blocks % direct.blocks);
-        let full = Run { first: origin, blocks: direct.blocks, tiles, output, origin };
-        let tail = Run { first: origin + tiles * direct.blocks, blocks: rest, tiles: 1, output, origin };
+        let (tiles, rest) = (blocks / tile, blocks % tile);
+        let full = Run { first: origin, blocks: tile, tiles, output, origin };
+        let tail = Run { first: origin + tiles * tile, blocks: rest, tiles: 1, output, origin };
         runs.extend([full, tail].into_iter().filter(|r| r.tiles > 0 && r.blocks > 0));
         origin += blocks;
     }
@@ -229,7 +253,7 @@ fn panel(
 }
 
 /// Denormal weights cost hundreds of cycles a product and mean nothing.
-fn flushed(v: f32) -> f32 {
+pub(super) fn flushed(v: f32) -> f32 {
     if v.is_subnormal() { 0.0 } else { v }
 }
 
@@ -288,6 +312,7 @@ fn row_spec(
         extra: extra.collect(),
         epilogue: steps.to_vec(),
         inside: direct.fold != Fold::Rows,
+        bias: true,
     }
 }
 
@@ -430,7 +455,7 @@ impl Region {
 // The row kernel.
 
 /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
-fn row_kernel(row: &Row, unit: Unit) -> Function {
+pub(super) fn row_kernel(row: &Row, unit: Unit) -> Function {
     let name = format!("direct_{}x{}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
     let mut b = Builder::new(name, unit, 5 + row.extra.len());
     let input = b.parameter(0);
@@ -478,7 +503,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let [input, weights, bias, rows] = [0, 1, 2, 3].map(|i| b.parameter(i));
     let acc: Vec<Vec<Vector>> = (0..row.blocks)
         .map(|block| {
-            let start = b.load(bias.at(block * unit.bytes()));
+            let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
             let mut of_block = vec![start];
             for _ in 1..pixels {
                 let v = b.new_vector();
@@ -525,7 +550,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         let from = b.add(input, full * row.in_block);
         block(b, from, row.last_lanes);
     }
-    store(b, row, unit, &acc);
+    store(b, row, &acc);
 }
 
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
@@ -577,26 +602,14 @@ fn shifted(address: Address, bytes: usize) -> Address {
 }
 
 /// Applies the epilogue and stores the tile.
-fn store(b: &mut Builder, row: &Row, unit: Unit, acc: &[Vec<Vector>]) {
-    let _ = unit;
+fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
+    let to = b.parameter(4);
+    let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
     for (block, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let mut v = acc;
-            let mut extra = 0;
-            for step in &row.epilogue {
-                v = match step {
-                    EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
-                    EpilogueStep::Add | EpilogueStep::Mul => {
-                        let (block_stride, pixel_stride) = row.extra[extra];
-                        let base = b.parameter(5 + extra);
-                        extra += 1;
-                        let other = b.load(base.at(block * block_stride + p * pixel_stride));
-                        let op = if *step == EpilogueStep::Add { VectorOp::Add } else { VectorOp::Mul };
-                        b.op(op, v, other)
-                    }
-                };
-            }
-            b.store(b.parameter(4).at(block * row.out_block + p * row.out_pixel), v);
+            let at = |i: usize| extra[i].at(block * row.extra[i].0 + p * row.extra[i].1);
+            let v = epilogue::apply_all(b, &row.epilogue, acc, at);
+            b.store(to.at(block * row.out_block + p * row.out_pixel), v);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
 mod convert;
+mod cook_toom;
 mod direct;
+mod winograd;
 pub mod epilogue;
 
 use super::Error;
@@ -15,6 +17,7 @@ use crate::plan::{Kernel, Step};
 pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     match &step.kernel {
         Kernel::Direct(d) => direct::emit(e, step, d),
+        Kernel::Winograd(w) => winograd::emit(e, step, w),
         Kernel::Convert => convert::emit(e, step),
         _ => {
             let node = e.graph.node(step.node);

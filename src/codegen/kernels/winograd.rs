@@ -1,0 +1,668 @@
+//! Winograd convolution F(m×m, r×r): fewer multiplications by working on transformed tiles.
+//!
+//! ```text
+//! V[e] = Bᵀ d B      input tiles of α×α, a vector a channel block;  e = 0 .. α²
+//! M[e] = V[e] · U[e]   α² matrix products over channels, U = G g Gᵀ packed at compile time in f64
+//! y    = Aᵀ M A      then bias, epilogue, store
+//! ```
+//!
+//! One task is one set of output channels for one block of tiles. Tasks of a block follow one another,
+//! and the thread's scratch keeps the block's V, so that it is transformed once (once a thread, where
+//! a block is shared). V and M of a block stay in the second-level cache. Tiles at the image's border
+//! have transforms of their own, in which the padding's zeros are left out.
+
+use super::super::Error;
+use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
+use super::cook_toom::{self, Transforms};
+use super::direct::{Row, Run, flushed, row_kernel, runs};
+use super::epilogue;
+use crate::ops::Op;
+use crate::ops::epilogue::Step as EpilogueStep;
+use crate::plan::conv::{Axis, Winograd};
+use crate::plan::{Step, View};
+use crate::target::Unit;
+use std::ops::Range;
+
+/// Sizes that the driver, the packing and the kernels share. Bytes, where not said otherwise.
+#[derive(Clone, Debug)]
+struct Sizes {
+    alpha: usize,
+    in_blocks: usize,
+    /// V: from a channel block to the next, and from an element to the next.
+    v_block: usize,
+    v_element: usize,
+    m_block: usize,
+    m_element: usize,
+    vector: usize,
+}
+
+impl Sizes {
+    fn new(w: &Winograd, unit: Unit) -> Sizes {
+        let in_blocks = w.problem.in_channels.div_ceil(unit.lanes);
+        let vector = unit.bytes();
+        let block = w.tiles * vector;
+        Sizes {
+            alpha: w.alpha(),
+            in_blocks,
+            v_block: block,
+            v_element: in_blocks * block,
+            m_block: block,
+            m_element: w.blocks * block,
+            vector,
+        }
+    }
+
+    fn elements(&self) -> usize {
+        self.alpha * self.alpha
+    }
+
+    /// Where M begins in the scratch; V begins at 0.
+    fn m_offset(&self) -> usize {
+        self.elements() * self.v_element
+    }
+
+    /// Where a transform keeps its half-transformed tile.
+    fn half_offset(&self) -> usize {
+        self.m_offset() + self.elements() * self.m_element
+    }
+
+    fn scratch(&self) -> usize {
+        self.half_offset() + self.elements() * self.vector
+    }
+}
+
+pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
+    let node = e.graph.node(step.node);
+    let Some(Op::Conv2d(op)) = node.op() else { unreachable!("winograd is planned for convolutions only") };
+    let (has_bias, steps) = (op.bias, op.epilogue.clone());
+    let name = format!("step {}", node.name.as_deref().unwrap_or("conv"));
+    let runs = runs(&step.outputs, w.blocks, e.unit());
+    let parts = Parts {
+        sizes: Sizes::new(w, e.unit()),
+        transforms: cook_toom::transforms(w.m, w.problem.kernel[0]),
+        total: w.total_tiles(),
+    };
+    let (bias, panels) = pack(e, step, w, &parts, &runs, has_bias);
+    let inputs = input_kernels(e, step, w, &parts);
+    let products: Vec<Vec<(usize, Callee)>> = runs.iter().map(|r| product_kernels(e, w, &parts, *r)).collect();
+    let outputs: Vec<Vec<Border>> = runs.iter().map(|r| output_kernels(e, step, w, &parts, *r, &steps)).collect();
+
+    let sets: usize = runs.iter().map(|r| r.tiles).sum();
+    let grid = parts.total.div_ceil(w.tiles) * sets;
+    let entry = e.driver(&name, |e, d| {
+        let current = d.b.int(-1i64);
+        d.tasks(0, grid, |d, task| {
+            let (block, set) = d.split(task, sets);
+            let (block, set) = (d.int(block), d.int(set));
+            let first = d.b.mul(block, w.tiles);
+            let all = d.b.int(parts.total);
+            let rest = d.b.int_op(IntOp::Sub, all, first);
+            let count = d.b.int_op(IntOp::Min, rest, w.tiles);
+            d.if_then(Condition::NotEqual, block, current, |d| {
+                d.b.set_int(current, block);
+                transform_inputs(e, d, step, w, &parts, &inputs, first, count);
+            });
+            let mut begin = 0;
+            for (i, run) in runs.iter().enumerate() {
+                d.if_within(set, begin, run.tiles, |d, set| {
+                    multiply(d, &parts, &products[i], panels[i], *run, set, count);
+                    transform_outputs(e, d, step, w, &parts, &outputs[i], bias, *run, set, first, count);
+                });
+                begin += run.tiles;
+            }
+        });
+    });
+    Ok(Emitted { entry, grid, scratch: parts.sizes.scratch() })
+}
+
+/// What all parts of a step share.
+struct Parts {
+    sizes: Sizes,
+    transforms: Transforms,
+    /// Tiles of the whole batch.
+    total: usize,
+}
+
+// Weights.
+
+/// Reserves the bias and, for each run, the transformed weights of its sets. Returns their offsets.
+fn pack(
+    e: &mut Emitter,
+    step: &Step,
+    w: &Winograd,
+    parts: &Parts,
+    runs: &[Run],
+    has_bias: bool,
+) -> (usize, Vec<usize>) {
+    let unit = e.unit();
+    let weights = e.graph.node(step.node).weights.clone();
+    let bias_floats = w.problem.out_channels.next_multiple_of(unit.lanes);
+    let bias: Fill = Box::new(move |values, out| {
+        out.fill(0.0);
+        if has_bias {
+            let bias = (*values[1]).as_ref();
+            out[..bias.len()].copy_from_slice(bias);
+        }
+    });
+    let mut packed = vec![(bias_floats, bias)];
+    let mut first_part = vec![];
+    for run in runs {
+        first_part.push(packed.len());
+        for set in 0..run.tiles {
+            packed.push(panel(w, parts, run.first + set * run.blocks, run.blocks, unit));
+        }
+    }
+    let (base, offsets) = e.pack(weights, packed);
+    (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
+}
+
+/// `U = G g Gᵀ` of one set, in f64: `[element][input channel][the set's channels]`.
+fn panel(w: &Winograd, parts: &Parts, out_block: usize, blocks: usize, unit: Unit) -> (usize, Fill) {
+    let channels = blocks * unit.lanes;
+    let alpha = parts.sizes.alpha;
+    let rows = parts.sizes.in_blocks * unit.lanes;
+    let element = rows * channels;
+    let (problem, kernel) = (w.problem.clone(), parts.transforms.kernel.clone());
+    let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
+        let source = (*values[0]).as_ref();
+        let r = problem.kernel[0];
+        out.fill(0.0);
+        let mut g = vec![0f64; r * r * channels];
+        let mut half = vec![0f64; alpha * r * channels];
+        for ic in 0..problem.in_channels {
+            for oc in 0..channels {
+                let filter = problem.weight_index(out_block * unit.lanes + oc, ic, 0, 0);
+                for tap in 0..r * r {
+                    g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + tap]));
+                }
+            }
+            // G g, then (G g) Gᵀ; channels innermost.
+            for i in 0..alpha {
+                for x in 0..r {
+                    let to = &mut half[(i * r + x) * channels..][..channels];
+                    to.fill(0.0);
+                    for (y, &factor) in kernel[i].iter().enumerate() {
+                        let from = &g[(y * r + x) * channels..][..channels];
+                        to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
+                    }
+                }
+            }
+            for i in 0..alpha {
+                for j in 0..alpha {
+                    let to = &mut out[(i * alpha + j) * element + ic * channels..][..channels];
+                    for (oc, t) in to.iter_mut().enumerate() {
+                        let sum: f64 =
+                            kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
+                        *t = flushed(sum as f32);
+                    }
+                }
+            }
+        }
+    };
+    (alpha * alpha * element, Box::new(fill))
+}
+
+// Tiles and their borders.
+
+/// A kernel for the tiles of some rows and columns of the grid of tiles.
+struct Border {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    kernel: Callee,
+}
+
+/// Consecutive tiles along an axis of which the same positions count: `(tiles, positions)`.
+fn classes(tiles: usize, positions: impl Fn(usize) -> Range<usize>) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut classes: Vec<(Range<usize>, Range<usize>)> = vec![];
+    for tile in 0..tiles {
+        let valid = positions(tile);
+        match classes.last_mut() {
+            Some((tiles, last)) if *last == valid => tiles.end = tile + 1,
+            _ => classes.push((tile..tile + 1, valid)),
+        }
+    }
+    classes
+}
+
+/// Positions of the input window of a tile that lie in the image.
+fn window(axis: &Axis, m: usize, alpha: usize, tile: usize) -> Range<usize> {
+    let first = (tile * m) as isize + axis.taps.first;
+    let low = (-first).clamp(0, alpha as isize) as usize;
+    let high = (axis.input as isize - first).clamp(low as isize, alpha as isize) as usize;
+    low..high
+}
+
+/// Calls the kernel of the tile's place in the grid, for each tile of the block. `arguments` get
+/// the image, the tile's row and column, and its index in the block.
+fn for_tiles(
+    d: &mut Driver,
+    w: &Winograd,
+    borders: &[Border],
+    first: Int,
+    count: Int,
+    arguments: impl Fn(&mut Driver, [Int; 3], Int) -> Vec<Operand>,
+) {
+    let [height, width] = w.grid();
+    d.range(0i64, count, |d, index| {
+        let tile = d.b.add(first, index);
+        let (rest, x) = d.split(tile, width);
+        let rest = d.int(rest);
+        let (image, y) = d.split(rest, height);
+        let (image, y, x) = (d.int(image), d.int(y), d.int(x));
+        let arguments = arguments(d, [image, y, x], index);
+        for border in borders {
+            d.if_within(y, border.rows.start, border.rows.len(), |d, _| {
+                d.if_within(x, border.columns.start, border.columns.len(), |d, _| {
+                    d.b.call(border.kernel, arguments.clone());
+                });
+            });
+        }
+    });
+}
+
+// Input transform.
+
+fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts) -> Vec<Border> {
+    let g = &w.problem.phases[0];
+    let (s, [height, width], unit) = (&parts.sizes, w.grid(), e.unit());
+    let view = &step.inputs[0];
+    let strides = [view.image()[3] * unit.bytes(), unit.bytes(), view.block_stride(unit)];
+    let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
+    let mut borders = vec![];
+    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
+        for (columns, valid_columns) in &columns {
+            let valid = [valid_rows.clone(), valid_columns.clone()];
+            let name = format!("winograd input {} {valid:?} {strides:?} {s:?}", w.m);
+            let kernel = e.kernel(&name, |unit| input_kernel(s, &parts.transforms.input, &valid, strides, unit));
+            borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
+        }
+    }
+    borders
+}
+
+/// Parameters: the window's first pixel (which may lie outside the image), V of the tile, the half
+/// transformed tile. Loops over channel blocks.
+fn input_kernel(
+    s: &Sizes,
+    matrix: &[Vec<f64>],
+    valid: &[Range<usize>; 2],
+    [row, pixel, block]: [usize; 3],
+    unit: Unit,
+) -> Function {
+    let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
+    let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
+    let mut constants = Constants::new(&mut b, matrix);
+    b.repeat(s.in_blocks, |b| {
+        for j in valid[1].clone() {
+            let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
+            let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
+            multiply_rows(b, &mut constants, matrix, &column, |b, i, value| {
+                let value = value.unwrap_or_else(|| b.splat(0.0));
+                b.store(half.at((i * s.alpha + j) * s.vector), value);
+            });
+        }
+        for i in 0..s.alpha {
+            let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
+            let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
+            multiply_rows(b, &mut constants, matrix, &line, |b, j, value| {
+                let value = value.unwrap_or_else(|| b.splat(0.0));
+                b.store(v.at((i * s.alpha + j) * s.v_element), value);
+            });
+        }
+        b.advance(source, block);
+        b.advance(v, s.v_block);
+    });
+    b.finish()
+}
+
+#[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+fn transform_inputs(
+    e: &Emitter,
+    d: &mut Driver,
+    step: &Step,
+    w: &Winograd,
+    parts: &Parts,
+    kernels: &[Border],
+    first: Int,
+    count: Int,
+) {
+    let (s, g, view) = (&parts.sizes, &w.problem.phases[0], &step.inputs[0]);
+    let row = view.image()[3] * s.vector;
+    for_tiles(d, w, kernels, first, count, |d, [image, y, x], index| {
+        let source = d.view(e, view);
+        d.step(source, image.into(), view.batch_stride);
+        d.step(source, y.into(), w.m * row);
+        d.step(source, x.into(), w.m * s.vector);
+        d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * s.vector as i64);
+        let v = d.b.int(d.scratch);
+        d.step(v, index.into(), s.vector);
+        let half = d.b.add(d.scratch, s.half_offset());
+        vec![source.into(), v.into(), half.into()]
+    });
+}
+
+// Products.
+
+/// A kernel for a full block of tiles and one for the last, with the tiles that they take.
+fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run) -> Vec<(usize, Callee)> {
+    let s = &parts.sizes;
+    let last = parts.total % w.tiles;
+    let counts = [w.tiles.min(parts.total), last].into_iter().filter(|&c| c > 0 && (c == last || parts.total >= w.tiles));
+    let mut kernels: Vec<(usize, Callee)> = vec![];
+    for tiles in counts {
+        if kernels.iter().any(|k| k.0 == tiles) {
+            continue;
+        }
+        let tile = [w.pixels, run.blocks];
+        let row = Row::product(tiles, tile, w.problem.in_channels, e.unit(), [s.v_block, s.m_block]);
+        let callee = e.kernel(&format!("row {row:?}"), |unit| row_kernel(&row, unit));
+        kernels.push((tiles, callee));
+    }
+    kernels
+}
+
+fn multiply(d: &mut Driver, parts: &Parts, kernels: &[(usize, Callee)], panels: usize, run: Run, set: Int, count: Int) {
+    let s = &parts.sizes;
+    let rows = s.in_blocks * (s.vector / 4);
+    let element = rows * run.blocks * s.vector;
+    let weights = d.weights(panels);
+    d.step(weights, set.into(), element * s.elements());
+    for &(tiles, kernel) in kernels {
+        d.if_then(Condition::Equal, count, tiles, |d| {
+            d.range(0i64, s.elements(), |d, index| {
+                let v = d.b.int(d.scratch);
+                d.step(v, index.into(), s.v_element);
+                let u = d.b.int(weights);
+                d.step(u, index.into(), element);
+                let m = d.b.add(d.scratch, s.m_offset());
+                d.step(m, index.into(), s.m_element);
+                d.b.call(kernel, vec![v.into(), u.into(), 0i64.into(), 1i64.into(), m.into()]);
+            });
+        });
+    }
+}
+
+// Output transform.
+
+fn output_kernels(
+    e: &mut Emitter,
+    step: &Step,
+    w: &Winograd,
+    parts: &Parts,
+    run: Run,
+    steps: &[EpilogueStep],
+) -> Vec<Border> {
+    let g = &w.problem.phases[0];
+    let (s, [height, width], unit) = (&parts.sizes, w.grid(), e.unit());
+    let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
+        .chain(&step.inputs[1..])
+        .map(|v| [v.image()[3] * unit.bytes(), unit.bytes(), v.block_stride(unit)])
+        .collect();
+    let inside = |size: usize| move |tile: usize| 0..w.m.min(size - tile * w.m);
+    let columns = classes(width, inside(g.x.output));
+    let mut borders = vec![];
+    for (rows, valid_rows) in classes(height, inside(g.y.output)) {
+        for (columns, valid_columns) in &columns {
+            let valid = [valid_rows.len(), valid_columns.len()];
+            let name = format!("winograd output {} {valid:?} {strides:?} {steps:?} {} {s:?}", w.m, run.blocks);
+            let matrix = &parts.transforms.output;
+            let kernel = e.kernel(&name, |unit| output_kernel(s, matrix, valid, &strides, run.blocks, steps, unit));
+            borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
+        }
+    }
+    borders
+}
+
+/// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
+/// Loops over the set's channel blocks.
+fn output_kernel(
+    s: &Sizes,
+    matrix: &[Vec<f64>],
+    valid: [usize; 2],
+    strides: &[[usize; 3]],
+    blocks: usize,
+    steps: &[EpilogueStep],
+    unit: Unit,
+) -> Function {
+    let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
+    let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
+    let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
+    let paired = pair_columns(matrix);
+    let mut constants = Constants::new(&mut b, &paired);
+    b.repeat(blocks, |b| {
+        for j in 0..s.alpha {
+            let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
+            multiply_columns(b, &mut constants, &paired, column, valid[0], |b, k, value| {
+                b.store(half.at((k * s.alpha + j) * s.vector), value);
+            });
+        }
+        let bias_vector = b.load(bias.at(0));
+        for k in 0..valid[0] {
+            let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
+            multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
+                let value = b.op(VectorOp::Add, value, bias_vector);
+                let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
+                let value = epilogue::apply_all(b, steps, value, |i| at(i + 1));
+                b.store(at(0), value);
+            });
+        }
+        b.advance(m, s.m_block);
+        b.advance(bias, s.vector);
+        places.iter().zip(strides).for_each(|(&p, s)| b.advance(p, s[2]));
+    });
+    b.finish()
+}
+
+#[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+fn transform_outputs(
+    e: &Emitter,
+    d: &mut Driver,
+    step: &Step,
+    w: &Winograd,
+    parts: &Parts,
+    kernels: &[Border],
+    bias: usize,
+    run: Run,
+    set: Int,
+    first: Int,
+    count: Int,
+) {
+    let s = &parts.sizes;
+    let unit = e.unit();
+    let views: Vec<(&View, usize)> = std::iter::once((&step.outputs[run.output], run.first - run.origin))
+        .chain(step.inputs[1..].iter().map(|v| (v, run.first)))
+        .collect();
+    for_tiles(d, w, kernels, first, count, |d, [image, y, x], index| {
+        let m = d.b.add(d.scratch, s.m_offset());
+        d.step(m, index.into(), s.vector);
+        let bias = d.weights(bias + run.first * s.vector);
+        d.step(bias, set.into(), run.blocks * s.vector);
+        let half = d.b.add(d.scratch, s.half_offset());
+        let mut arguments: Vec<Operand> = vec![m.into(), bias.into(), half.into()];
+        for &(view, block) in &views {
+            let base = d.view(e, view);
+            let stride = view.block_stride(unit);
+            d.step(base, image.into(), view.batch_stride);
+            d.step(base, set.into(), run.blocks * stride);
+            d.step(base, y.into(), w.m * view.image()[3] * s.vector);
+            d.step(base, x.into(), w.m * s.vector);
+            d.b.advance(base, block * stride);
+            arguments.push(base.into());
+        }
+        arguments
+    });
+}
+
+// One-dimensional transforms on vectors.
+
+/// Factors as vectors: held in registers where there are many, made where they are used elsewhere.
+struct Constants {
+    held: Vec<(f64, Vector)>,
+}
+
+impl Constants {
+    fn new(b: &mut Builder, matrix: &[Vec<f64>]) -> Constants {
+        let mut constants = Constants { held: vec![] };
+        if b.unit().registers >= 32 {
+            for factor in pair_rows(matrix).into_iter().chain(matrix.to_vec()).flatten() {
+                let simple = factor == 0.0 || factor.abs() == 1.0;
+                if !simple && constants.held.len() < 10 && constants.held.iter().all(|(f, _)| *f != factor) {
+                    let v = b.splat(factor as f32);
+                    constants.held.push((factor, v));
+                }
+            }
+        }
+        constants
+    }
+
+    fn get(&mut self, b: &mut Builder, factor: f64) -> Vector {
+        match self.held.iter().find(|(f, _)| *f == factor) {
+            Some((_, v)) => *v,
+            None => b.splat(factor as f32),
+        }
+    }
+}
+
+/// Rows of points p and −p as their half sum and half difference: the even and the odd part.
+fn pair_rows(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut rows = matrix.to_vec();
+    for pair in (1..matrix.len().saturating_sub(2)).step_by(2) {
+        for k in 0..matrix[pair].len() {
+            let (p, n) = (matrix[pair][k], matrix[pair + 1][k]);
+            (rows[pair][k], rows[pair + 1][k]) = ((p + n) / 2.0, (p - n) / 2.0);
+        }
+    }
+    rows
+}
+
+/// The same for columns: factors of the sum and of the difference of a pair of inputs.
+fn pair_columns(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut paired = matrix.to_vec();
+    for row in &mut paired {
+        for pair in (1..row.len().saturating_sub(2)).step_by(2) {
+            let (p, n) = (row[pair], row[pair + 1]);
+            (row[pair], row[pair + 1]) = ((p + n) / 2.0, (p - n) / 2.0);
+        }
+    }
+    paired
+}
+
+/// `matrix · inputs`, where absent inputs are zero; each result is handed out as soon as it is there.
+fn multiply_rows(
+    b: &mut Builder,
+    constants: &mut Constants,
+    matrix: &[Vec<f64>],
+    inputs: &[Option<Vector>],
+    mut done: impl FnMut(&mut Builder, usize, Option<Vector>),
+) {
+    let rows = pair_rows(matrix);
+    let last = rows.len() - 1;
+    for alone in [0, last] {
+        let value = combine(b, constants, &rows[alone], inputs);
+        done(b, alone, value);
+    }
+    for pair in (1..last.saturating_sub(1)).step_by(2) {
+        let even = combine(b, constants, &rows[pair], inputs);
+        let odd = combine(b, constants, &rows[pair + 1], inputs);
+        let (sum, difference) = match (even, odd) {
+            (Some(e), Some(o)) => (Some(b.op(VectorOp::Add, e, o)), Some(b.op(VectorOp::Sub, e, o))),
+            (Some(e), None) => (Some(e), Some(e)),
+            (None, Some(o)) => {
+                let zero = b.splat(0.0);
+                (Some(o), Some(b.op(VectorOp::Sub, zero, o)))
+            }
+            (None, None) => (None, None),
+        };
+        done(b, pair, sum);
+        done(b, pair + 1, difference);
+    }
+}
+
+/// The first `count` rows of `matrix · inputs`, the matrix given by [`pair_columns`].
+fn multiply_columns(
+    b: &mut Builder,
+    constants: &mut Constants,
+    paired: &[Vec<f64>],
+    mut inputs: Vec<Vector>,
+    count: usize,
+    mut done: impl FnMut(&mut Builder, usize, Vector),
+) {
+    for pair in (1..inputs.len().saturating_sub(2)).step_by(2) {
+        let (p, n) = (inputs[pair], inputs[pair + 1]);
+        inputs[pair] = b.op(VectorOp::Add, p, n);
+        inputs[pair + 1] = b.op(VectorOp::Sub, p, n);
+    }
+    let inputs: Vec<Option<Vector>> = inputs.into_iter().map(Some).collect();
+    for (k, row) in paired.iter().enumerate().take(count) {
+        let value = combine(b, constants, row, &inputs).expect("every row has a factor");
+        done(b, k, value);
+    }
+}
+
+/// `Σ factor · input` over the inputs that are there; `None` where nothing is left.
+fn combine(b: &mut Builder, constants: &mut Constants, factors: &[f64], inputs: &[Option<Vector>]) -> Option<Vector> {
+    let mut terms: Vec<(f64, Vector)> =
+        factors.iter().zip(inputs).filter(|(f, _)| **f != 0.0).filter_map(|(f, v)| v.map(|v| (*f, v))).collect();
+    // Begin with a term that needs no multiplication, if there is one.
+    let start = terms.iter().position(|(f, _)| *f == 1.0).unwrap_or(0);
+    if terms.is_empty() {
+        return None;
+    }
+    let (factor, first) = terms.remove(start);
+    let mut sum = first;
+    let mut owned = false;
+    if factor != 1.0 {
+        let c = constants.get(b, factor);
+        sum = b.op(VectorOp::Mul, first, c);
+        owned = true;
+    }
+    for (factor, v) in terms {
+        if factor == 1.0 || factor == -1.0 {
+            sum = b.op(if factor > 0.0 { VectorOp::Add } else { VectorOp::Sub }, sum, v);
+        } else {
+            let c = constants.get(b, factor);
+            if !owned {
+                let copy = b.new_vector();
+                b.copy(copy, sum);
+                sum = copy;
+            }
+            b.fma(sum, v, c);
+        }
+        owned = true;
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codegen::testing::check_with;
+    use crate::ir::Phase;
+    use crate::ops::Conv2d;
+    use crate::plan;
+    use crate::testing::{Builder, conv};
+
+    fn forced(name: &str, op: Conv2d, channels: usize, size: [usize; 2]) {
+        let mut b = Builder::new("winograd", Phase::Infer);
+        let x = b.input([2, 3, size[0], size[1]]);
+        let y = b.add(conv(channels, 1, 1, 0), &[x]);
+        let y = b.add(op, &[y]);
+        let label = b.graph.node(y).name.clone().unwrap();
+        let options = plan::Options { algorithms: vec![(label, name.into())] };
+        check_with(b.finish(&[y]), &options, 1e-3);
+    }
+
+    #[test]
+    fn every_size_and_border() {
+        for name in ["winograd2", "winograd4", "winograd6"] {
+            forced(name, conv(33, 3, 1, 1), 20, [7, 7]);
+            forced(name, conv(16, 3, 1, 1), 16, [13, 9]);
+            forced(name, conv(70, 3, 1, 0), 35, [15, 12]);
+            forced(name, Conv2d { pad: [2, 0, 1, 3], ..conv(8, 3, 1, 0) }, 5, [6, 5]);
+            forced(name, conv(4, 3, 1, 1), 3, [1, 1]);
+        }
+        for name in ["winograd2", "winograd4"] {
+            forced(name, conv(33, 5, 1, 2), 20, [7, 9]);
+        }
+    }
+}
