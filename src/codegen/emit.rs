@@ -163,12 +163,7 @@ impl Driver {
     }
 
     /// `for index in start..end`.
-    pub fn range(
-        &mut self,
-        start: impl Into<Operand>,
-        end: impl Into<Operand>,
-        body: impl FnOnce(&mut Driver, Int),
-    ) {
+    pub fn range(&mut self, start: impl Into<Operand>, end: impl Into<Operand>, body: impl FnOnce(&mut Driver, Int)) {
         let outer = self.take();
         let mut b = outer.b;
         let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };
@@ -176,13 +171,7 @@ impl Driver {
         self.b = b;
     }
 
-    pub fn if_then(
-        &mut self,
-        condition: Condition,
-        a: Int,
-        other: impl Into<Operand>,
-        then: impl FnOnce(&mut Driver),
-    ) {
+    pub fn if_then(&mut self, condition: Condition, a: Int, other: impl Into<Operand>, then: impl FnOnce(&mut Driver)) {
         let outer = self.take();
         let mut b = outer.b;
         let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };

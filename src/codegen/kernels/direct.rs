@@ -81,7 +81,13 @@ pub(super) struct Row {
 
 impl Row {
     /// A matrix product over `width` pixels that lie one vector apart.
-    pub(super) fn product(width: usize, [tile, blocks]: [usize; 2], channels: usize, unit: Unit, strides: [usize; 2]) -> Row {
+    pub(super) fn product(
+        width: usize,
+        [tile, blocks]: [usize; 2],
+        channels: usize,
+        unit: Unit,
+        strides: [usize; 2],
+    ) -> Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
         let in_blocks = channels.div_ceil(unit.lanes);
         Row {

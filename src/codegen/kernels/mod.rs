@@ -3,8 +3,8 @@
 mod convert;
 mod cook_toom;
 mod direct;
-mod winograd;
 pub mod epilogue;
+mod winograd;
 
 use super::Error;
 use super::emit::{Emitted, Emitter};

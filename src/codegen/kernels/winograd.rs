@@ -348,7 +348,8 @@ fn transform_inputs(
 fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run) -> Vec<(usize, Callee)> {
     let s = &parts.sizes;
     let last = parts.total % w.tiles;
-    let counts = [w.tiles.min(parts.total), last].into_iter().filter(|&c| c > 0 && (c == last || parts.total >= w.tiles));
+    let counts =
+        [w.tiles.min(parts.total), last].into_iter().filter(|&c| c > 0 && (c == last || parts.total >= w.tiles));
     let mut kernels: Vec<(usize, Callee)> = vec![];
     for tiles in counts {
         if kernels.iter().any(|k| k.0 == tiles) {
