@@ -50,7 +50,9 @@ impl Pooling {
         // Rounding up lets the last window hang over the end by up to a step.
         let overhang = if self.ceil { stride - 1 } else { 0 };
         let reach = after.checked_add(overhang).ok_or_else(|| ShapeError::new("the padding overflows").param("pad"))?;
-        let output = window_output(name, input, kernel, stride, dilation, (before, reach))?;
+        let sized = |after| window_output(name, input, kernel, stride, dilation, (before, after));
+        // An error is to name the padding as it was given.
+        let output = sized(reach).or_else(|_| sized(after))?;
         let extent = (kernel - 1) * dilation + 1;
         if before.max(after) >= extent {
             return Err(ShapeError::new(format!(
