@@ -36,6 +36,8 @@ pub mod driver;
 #[cfg(feature = "compile")]
 pub mod elaborate;
 #[cfg(feature = "compile")]
+pub mod interop;
+#[cfg(feature = "compile")]
 pub mod interpreter;
 #[cfg(feature = "compile")]
 pub mod ir;

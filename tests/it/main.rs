@@ -4,6 +4,7 @@ mod artifact;
 mod cli;
 mod driver;
 mod goldens;
+mod onnx;
 mod optimized_zoo;
 mod runtime;
 mod tiny;

@@ -1,0 +1,186 @@
+//! One node under import: its attributes and inputs, with ONNX's ways of leaving things out.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use super::array::Array;
+use super::proto::{self, attribute_type};
+use super::view::View;
+
+/// What is known of a value of the model.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Computed when the network runs.
+    Data(View),
+    /// Known now.
+    Known(Array),
+    /// Result of a node that could not be imported; its reason has been noted.
+    Missing,
+}
+
+/// A node with what its inputs are.
+pub struct Call<'a> {
+    pub node: &'a proto::Node,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// In order; `None` where an optional input is left out.
+    pub inputs: Vec<Option<Value>>,
+    /// How often each input's value is read in the whole model.
+    pub uses: Vec<usize>,
+    /// Attributes that somebody asked for.
+    asked: RefCell<HashSet<String>>,
+}
+
+/// Attributes that say nothing about the result at inference, in any operator set.
+const WITHOUT_EFFECT: [&str; 13] = [
+    "broadcast",
+    "seed",
+    "ratio",
+    "consumed_inputs",
+    "momentum",
+    "is_test",
+    "stash_type",
+    "saturate",
+    "storage_order",
+    "round_mode",
+    "extrapolation_value",
+    "cubic_coeff_a",
+    "exclude_outside",
+];
+
+impl<'a> Call<'a> {
+    pub fn new(node: &'a proto::Node, opset: i64, inputs: Vec<Option<Value>>, uses: Vec<usize>) -> Self {
+        Self { node, opset, inputs, uses, asked: RefCell::default() }
+    }
+
+    /// An attribute that the node has and nobody asked for: it may mean anything.
+    pub fn unknown_attribute(&self) -> Option<&str> {
+        let asked = self.asked.borrow();
+        let known = |name: &str| asked.contains(name) || WITHOUT_EFFECT.contains(&name);
+        self.node.attribute.iter().map(|a| a.name.as_str()).find(|name| !known(name))
+    }
+
+    pub fn input(&self, index: usize) -> Option<&Value> {
+        self.inputs.get(index).and_then(Option::as_ref)
+    }
+
+    /// The input's value is read here and nowhere else.
+    pub fn is_only_user(&self, index: usize) -> bool {
+        self.uses.get(index) == Some(&1)
+    }
+
+    /// An input that must be known; `None` where it is left out.
+    pub fn known(&self, index: usize) -> Result<Option<&Array>, String> {
+        match self.input(index) {
+            None => Ok(None),
+            Some(Value::Known(array)) => Ok(Some(array)),
+            Some(_) => {
+                let name = &self.node.input[index];
+                Err(format!("input {index} ({name}) is computed while the model runs; a constant is needed there"))
+            }
+        }
+    }
+
+    pub fn need_known(&self, index: usize) -> Result<&Array, String> {
+        self.known(index)?.ok_or_else(|| format!("input {index} is missing"))
+    }
+
+    /// A known input of integers.
+    pub fn known_ints(&self, index: usize) -> Result<Option<Vec<i64>>, String> {
+        let Some(array) = self.known(index)? else { return Ok(None) };
+        match array.as_ints() {
+            Some(ints) => Ok(Some(ints.to_vec())),
+            // An empty list has no type that mattered to its writer.
+            None if array.len() == 0 => Ok(Some(vec![])),
+            None => Err(format!("input {index} holds floats where integers are due")),
+        }
+    }
+
+    /// A known input of one number.
+    pub fn known_scalar(&self, index: usize) -> Result<Option<f32>, String> {
+        let Some(array) = self.known(index)? else { return Ok(None) };
+        array.scalar().map(Some).ok_or_else(|| format!("input {index} holds {} numbers where one is due", array.len()))
+    }
+
+    pub fn attribute(&self, name: &str) -> Option<&proto::Attribute> {
+        self.asked.borrow_mut().insert(name.into());
+        self.node.attribute.iter().find(|a| a.name == name)
+    }
+
+    fn typed(&self, name: &str, ty: i32) -> Result<Option<&proto::Attribute>, String> {
+        match self.attribute(name) {
+            // Old files leave the type out.
+            Some(a) if a.ty != ty && a.ty != 0 => Err(format!("attribute {name} has another type than the standard's")),
+            other => Ok(other),
+        }
+    }
+
+    pub fn int(&self, name: &str, default: i64) -> Result<i64, String> {
+        Ok(self.typed(name, attribute_type::INT)?.map_or(default, |a| a.i()))
+    }
+
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
+        Ok(self.int(name, default.into())? != 0)
+    }
+
+    pub fn float(&self, name: &str, default: f32) -> Result<f32, String> {
+        Ok(self.typed(name, attribute_type::FLOAT)?.map_or(default, |a| a.f()))
+    }
+
+    pub fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
+        Ok(self.typed(name, attribute_type::INTS)?.map(|a| a.ints.clone()))
+    }
+
+    pub fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+        Ok(self.typed(name, attribute_type::FLOATS)?.map(|a| a.floats.clone()))
+    }
+
+    pub fn string(&self, name: &str, default: &str) -> Result<String, String> {
+        match self.typed(name, attribute_type::STRING)? {
+            None => Ok(default.into()),
+            Some(a) => String::from_utf8(a.s().to_vec()).map_err(|_| format!("attribute {name} is no text")),
+        }
+    }
+
+    /// What older operator sets have as an attribute and newer ones as an input.
+    pub fn ints_either(&self, attribute: &str, input: usize) -> Result<Option<Vec<i64>>, String> {
+        match self.ints(attribute)? {
+            Some(ints) => Ok(Some(ints)),
+            None => self.known_ints(input),
+        }
+    }
+
+    /// Refuses a node of which an optional result is read that netc does not compute.
+    pub fn only_first_output(&self, why: &str) -> Result<(), String> {
+        match self.node.output.iter().skip(1).find(|o| !o.is_empty()) {
+            None => Ok(()),
+            Some(_) => Err(why.into()),
+        }
+    }
+}
+
+/// An axis counted from either end.
+pub fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+    let rank_signed = rank as i64;
+    let from_start = if axis < 0 { axis + rank_signed } else { axis };
+    match (0..rank_signed).contains(&from_start) {
+        true => Ok(from_start as usize),
+        false => Err(format!("a value of {rank} axes has no axis {axis}")),
+    }
+}
+
+/// Axes counted from either end, as listed, each once.
+pub fn axes_as_listed(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    let axes = list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    match (1..axes.len()).any(|i| axes[..i].contains(&axes[i])) {
+        true => Err(format!("the axes {list:?} name one twice")),
+        false => Ok(axes),
+    }
+}
+
+/// Axes counted from either end, in ascending order.
+pub fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+    let mut axes = axes_as_listed(list, rank)?;
+    axes.sort_unstable();
+    Ok(axes)
+}

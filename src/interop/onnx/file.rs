@@ -1,0 +1,243 @@
+//! Opening an ONNX file: mapped, checked, decoded; tensors' data stay where they are.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::array::{Array, Numbers};
+use super::proto::{self, data_type};
+use super::wire;
+use crate::ops::MAX_ELEMENTS;
+use crate::tensor::Shape;
+use crate::weights::FileError;
+use crate::weights::entries::{Buffer, Encoding, Entry};
+use crate::weights::file::map;
+
+/// A decoded model and the files beside it that hold tensors.
+pub struct ModelFile {
+    pub path: PathBuf,
+    pub model: proto::Model,
+    external: RefCell<HashMap<PathBuf, Buffer>>,
+}
+
+impl ModelFile {
+    /// # Errors
+    /// Where the file cannot be read, is none, or would take too much memory.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let mapped = map(path)?;
+        let bytes = Bytes::from_owner(Shared(mapped));
+        let model = decode(bytes).map_err(|e| FileError::new(path, e))?;
+        Ok(Self { path: path.into(), model, external: RefCell::default() })
+    }
+
+    /// A model that is in memory; external data are looked for beside `path`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, FileError> {
+        let model = decode(bytes.into()).map_err(|e| FileError::new(path, e))?;
+        Ok(Self { path: path.into(), model, external: RefCell::default() })
+    }
+
+    /// The numbers of a tensor. Those of aligned f32 are not copied.
+    ///
+    /// # Errors
+    /// Where its data are missing, of the wrong length, or of a type that netc does not read.
+    pub fn array(&self, tensor: &proto::Tensor) -> Result<Array, String> {
+        let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&d| d.try_into().ok()).collect();
+        let count = dims.as_ref().and_then(|d| Shape::new(d.clone()).checked_elements());
+        let (Some(dims), Some(count)) = (dims, count.filter(|&c| c <= MAX_ELEMENTS)) else {
+            return Err(format!("the sizes {:?} make no sense", tensor.dims));
+        };
+        let numbers = match self.raw(tensor)? {
+            Some((bytes, length)) => raw_numbers(tensor.data_type, bytes, length)?,
+            None => listed_numbers(tensor)?,
+        };
+        let found = match &numbers {
+            Numbers::Float(v) => (**v).as_ref().len(),
+            Numbers::Int(v) => v.len(),
+        };
+        match found == count {
+            true => Ok(Array { dims, numbers }),
+            false => Err(format!("the sizes {dims:?} need {count} numbers, {found} are there")),
+        }
+    }
+
+    /// The tensor's bytes, where it has them rather than lists of numbers.
+    fn raw(&self, tensor: &proto::Tensor) -> Result<Option<(Buffer, std::ops::Range<usize>)>, String> {
+        if tensor.data_location == 1 {
+            return self.external_range(tensor).map(Some);
+        }
+        let length = tensor.raw_data.len();
+        Ok((length > 0).then(|| (Arc::new(tensor.raw_data.clone()) as Buffer, 0..length)))
+    }
+
+    fn external_range(&self, tensor: &proto::Tensor) -> Result<(Buffer, std::ops::Range<usize>), String> {
+        let entry = |key: &str| tensor.external_data.iter().find(|p| p.key == key).map(|p| p.value.as_str());
+        let number = |key: &str| {
+            let value = entry(key).map(str::parse::<usize>).transpose();
+            value.map_err(|_| format!("the {key} of its external data is no number"))
+        };
+        let location = entry("location").ok_or("its external data have no location")?;
+        let buffer = self.external_file(location)?;
+        let available = (*buffer).as_ref().len();
+        let start = number("offset")?.unwrap_or(0);
+        let end = number("length")?.map_or(Some(available), |length| start.checked_add(length));
+        match end {
+            Some(end) if start <= end && end <= available => Ok((buffer, start..end)),
+            _ => Err(format!("its external data reach beyond the {available} bytes of {location}")),
+        }
+    }
+
+    /// A file beside the model, or below its folder.
+    fn external_file(&self, location: &str) -> Result<Buffer, String> {
+        let relative = Path::new(location);
+        let is_below = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if !is_below || location.is_empty() {
+            return Err(format!("its external data are in `{location}`, which is not beside the model"));
+        }
+        let path = self.path.with_file_name("").join(relative);
+        if let Some(buffer) = self.external.borrow().get(&path) {
+            return Ok(buffer.clone());
+        }
+        let buffer = map(&path).map_err(|e| e.to_string())?;
+        self.external.borrow_mut().insert(path, buffer.clone());
+        Ok(buffer)
+    }
+}
+
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+fn decode(bytes: Bytes) -> Result<proto::Model, String> {
+    wire::check(&bytes).map_err(|e| e.to_string())?;
+    let model = proto::Model::decode(bytes).map_err(|e| format!("this is no undamaged ONNX model: {e}"))?;
+    match model.graph {
+        Some(_) => Ok(model),
+        None => Err("this is no ONNX model: it has no graph".into()),
+    }
+}
+
+fn raw_numbers(ty: i32, buffer: Buffer, range: std::ops::Range<usize>) -> Result<Numbers, String> {
+    let encoding = match ty {
+        data_type::FLOAT => Encoding::F32,
+        data_type::DOUBLE => Encoding::F64,
+        data_type::FLOAT16 => Encoding::F16,
+        data_type::BFLOAT16 => Encoding::Bf16,
+        _ => return raw_integers(ty, &(*buffer).as_ref()[range]),
+    };
+    let size = encoding.size().expect("these have one");
+    let shape = Shape::from([range.len() / size]);
+    if !range.len().is_multiple_of(size) {
+        return Err(format!("{} bytes are no whole number of its elements", range.len()));
+    }
+    let entry = Entry { name: String::new(), shape, encoding, bytes: (buffer, range), strides: None };
+    Ok(Numbers::Float(entry.values().expect("floating-point numbers have values")))
+}
+
+fn raw_integers(ty: i32, bytes: &[u8]) -> Result<Numbers, String> {
+    fn read<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> i64) -> Result<Numbers, String> {
+        match bytes.as_chunks::<N>() {
+            (chunks, []) => Ok(Numbers::Int(Arc::new(chunks.iter().map(|&c| number(c)).collect()))),
+            _ => Err(format!("{} bytes are no whole number of its elements", bytes.len())),
+        }
+    }
+    match ty {
+        data_type::INT64 => read(bytes, i64::from_le_bytes),
+        data_type::UINT64 => read(bytes, |b| u64::from_le_bytes(b) as i64),
+        data_type::INT32 => read(bytes, |b| i32::from_le_bytes(b).into()),
+        data_type::UINT32 => read(bytes, |b| u32::from_le_bytes(b).into()),
+        data_type::INT16 => read(bytes, |b| i16::from_le_bytes(b).into()),
+        data_type::UINT16 => read(bytes, |b| u16::from_le_bytes(b).into()),
+        data_type::INT8 => read(bytes, |[b]| (b as i8).into()),
+        data_type::UINT8 => read(bytes, |[b]| b.into()),
+        data_type::BOOL => read(bytes, |[b]| (b != 0).into()),
+        _ => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+    }
+}
+
+/// Numbers that the file lists one by one rather than as bytes.
+fn listed_numbers(tensor: &proto::Tensor) -> Result<Numbers, String> {
+    use crate::weights::entries::f16_to_f32;
+    let float = |values: Vec<f32>| Ok(Numbers::Float(Arc::new(values)));
+    let int = |values: Vec<i64>| Ok(Numbers::Int(Arc::new(values)));
+    let small = &tensor.int32_data;
+    match tensor.data_type {
+        data_type::FLOAT => float(tensor.float_data.clone()),
+        data_type::DOUBLE => float(tensor.double_data.iter().map(|&v| v as f32).collect()),
+        data_type::FLOAT16 => float(small.iter().map(|&v| f16_to_f32(v as u16)).collect()),
+        data_type::BFLOAT16 => float(small.iter().map(|&v| f32::from_bits((v as u32) << 16)).collect()),
+        data_type::INT64 => int(tensor.int64_data.clone()),
+        data_type::UINT64 | data_type::UINT32 => int(tensor.uint64_data.iter().map(|&v| v as i64).collect()),
+        data_type::INT32 | data_type::INT16 | data_type::INT8 | data_type::UINT16 | data_type::UINT8 => {
+            int(small.iter().map(|&v| v.into()).collect())
+        }
+        data_type::BOOL => int(small.iter().map(|&v| (v != 0).into()).collect()),
+        ty => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interop::onnx::proto::StringPair;
+
+    fn file() -> ModelFile {
+        let model = proto::Model { graph: Some(proto::Graph::default()), ..Default::default() };
+        ModelFile::from_bytes(Path::new("/nowhere/model.onnx"), model.encode_to_vec()).unwrap()
+    }
+
+    fn tensor(ty: i32, dims: &[i64]) -> proto::Tensor {
+        proto::Tensor { data_type: ty, dims: dims.to_vec(), ..Default::default() }
+    }
+
+    #[test]
+    fn numbers_of_every_type() {
+        let raw = |ty, bytes: &[u8]| {
+            let raw_data = Bytes::copy_from_slice(bytes);
+            file().array(&proto::Tensor { raw_data, ..tensor(ty, &[1]) }).unwrap().to_f64()[0]
+        };
+        assert_eq!(raw(data_type::FLOAT, &1.5f32.to_le_bytes()), 1.5);
+        assert_eq!(raw(data_type::DOUBLE, &1.5f64.to_le_bytes()), 1.5);
+        assert_eq!(raw(data_type::FLOAT16, &0x3e00u16.to_le_bytes()), 1.5);
+        assert_eq!(raw(data_type::BFLOAT16, &0x3fc0u16.to_le_bytes()), 1.5);
+        assert_eq!(raw(data_type::INT64, &(-3i64).to_le_bytes()), -3.0);
+        assert_eq!(raw(data_type::INT8, &[0xfd]), -3.0);
+        assert_eq!(raw(data_type::UINT8, &[0xfd]), 253.0);
+        assert_eq!(raw(data_type::BOOL, &[1]), 1.0);
+        let listed = proto::Tensor { int32_data: vec![0x3e00], ..tensor(data_type::FLOAT16, &[1, 1]) };
+        assert_eq!(file().array(&listed).unwrap().to_f64(), [1.5]);
+    }
+
+    #[test]
+    fn tensors_that_are_wrong() {
+        let outside = |location: &str| proto::Tensor {
+            data_location: 1,
+            external_data: vec![StringPair { key: "location".into(), value: location.into() }],
+            ..tensor(data_type::FLOAT, &[1])
+        };
+        let cases = [
+            tensor(data_type::FLOAT, &[2, 2]),
+            tensor(data_type::FLOAT, &[-1]),
+            tensor(data_type::FLOAT, &[1 << 40, 1 << 40]),
+            tensor(8, &[1]),
+            tensor(99, &[1]),
+            proto::Tensor { raw_data: Bytes::from_static(b"abc"), ..tensor(data_type::FLOAT, &[1]) },
+            outside("../../etc/passwd"),
+            outside("/etc/passwd"),
+            outside(""),
+            outside("missing.bin"),
+        ];
+        let messages = cases.map(|t| file().array(&t).unwrap_err());
+        insta::assert_snapshot!(messages.join("\n"));
+    }
+}

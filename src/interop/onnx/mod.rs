@@ -1,0 +1,69 @@
+//! ONNX models: import to a graph.
+//!
+//! ```text
+//! file ─wire─▶ limits hold ─decode─▶ proto::Model ─import─▶ ir::Graph
+//!                                                  │ values are known arrays, or views of nodes
+//!                                  fold: what is known is computed    operators: the rest, one by one
+//! ```
+//!
+//! The graph has the model's semantics for the chosen sizes; names come from the model. Everything
+//! that stands in the way is reported at once.
+
+mod array;
+mod call;
+mod error;
+mod file;
+mod fold;
+mod import;
+mod names;
+mod operators;
+pub mod proto;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use error::{ImportError, Problem};
+pub use file::ModelFile;
+pub use import::OPSETS;
+
+use crate::ir::Graph;
+
+/// Sizes that a model may leave open.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The first size of an input, where the model leaves it open.
+    pub batch: usize,
+    /// Whole shapes of inputs by name; they override the model's.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch: 1, shapes: BTreeMap::new() }
+    }
+}
+
+/// Reads a model as a graph for inference. Weights stay in the mapped file where they are f32.
+///
+/// # Errors
+/// Where the file is damaged or takes what netc does not have; all such nodes are listed.
+pub fn import(path: &Path, options: &Options) -> Result<Graph, ImportError> {
+    import_file(&ModelFile::open(path)?, options)
+}
+
+/// As [`import`], of a file that is open.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportError> {
+    import::import(file, options)
+}
+
+/// Whether bytes begin as ONNX models do: with the field of the IR version.
+pub fn is_onnx(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x08, 1..=20, rest @ ..] if !rest.is_empty())
+}

@@ -1,0 +1,192 @@
+//! What layers are called: by the names of their weights first, then by the node's.
+//!
+//! Exporters name weights as the training program does (`layer1.0.conv1.weight`), so that a label
+//! taken from there makes the network's weights load from the original checkpoint, too. Where an
+//! exporter folds layers together, weights get numbers; then the node's path is what is left.
+
+use std::collections::HashSet;
+
+use super::proto;
+
+/// Last parts of weights' names, as frameworks write them.
+const ROLES: [&str; 29] = [
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+    "kernel",
+    "depthwise_kernel",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+    "weights",
+    "biases",
+    "scale",
+    "offset",
+    "mean",
+    "var",
+    "variance",
+    "alpha",
+    "slope",
+    "shift",
+    "w",
+    "b",
+    "W",
+    "B",
+    "w_0",
+    "b_0",
+    "w_1",
+    "w_2",
+    "b_1",
+];
+/// Parts of paths that say nothing: what TensorFlow and its exporters wrap names in.
+const NOISE: [&str; 6] =
+    ["StatefulPartitionedCall", "ReadVariableOp", "PartitionedCall", "BiasAdd", "resource", "model"];
+const MAX_LENGTH: usize = 128;
+
+/// A name for what a node makes. `known` are the names of the inputs that are weights.
+pub fn label(node: &proto::Node, known: &[Option<&str>]) -> String {
+    let weights = known.iter().skip(1).flatten();
+    let has_weights = matches!(
+        node.op_type.as_str(),
+        "Conv"
+            | "ConvTranspose"
+            | "Gemm"
+            | "MatMul"
+            | "BatchNormalization"
+            | "InstanceNormalization"
+            | "PRelu"
+            | "LayerNormalization"
+            | "GroupNormalization"
+            | "Add"
+            | "Mul"
+    );
+    let owner = weights.filter(|_| has_weights).find_map(|name| owner(name));
+    let name = owner.or_else(|| from_path(&node.name, &node.op_type)).unwrap_or_else(|| node.op_type.to_lowercase());
+    cut(&name)
+}
+
+/// The layer that a weight belongs to, where its name says so.
+fn owner(weight: &str) -> Option<String> {
+    // `onnx::Conv_193` is a number that the exporter gave.
+    if weight.contains("::") {
+        return None;
+    }
+    let weight = weight.strip_suffix(":0").unwrap_or(weight);
+    ROLES.iter().find_map(|role| {
+        let rest = weight.strip_suffix(role)?;
+        let owner = rest.strip_suffix(['.', '/', '_'])?;
+        let owner = if weight.contains('/') { without_noise(owner) } else { owner.to_string() };
+        (!owner.is_empty()).then_some(owner)
+    })
+}
+
+fn without_noise(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && !NOISE.contains(p)).collect();
+    parts.join("/")
+}
+
+/// `/layer1/layer1.0/conv1/Conv` → `layer1.0.conv1`: modules' paths, each part with its parents' names
+/// before it or without, then the operator.
+fn from_path(name: &str, op_type: &str) -> Option<String> {
+    if name.is_empty() {
+        return None;
+    }
+    if !name.starts_with('/') {
+        let cleaned = without_noise(name);
+        return Some(if cleaned.is_empty() { name.to_string() } else { cleaned });
+    }
+    let parts: Vec<&str> = name.split('/').filter(|p| !p.is_empty()).collect();
+    let (last, modules) = parts.split_last()?;
+    let mut path = String::new();
+    for module in modules {
+        match module.strip_prefix(path.as_str()) {
+            Some(rest) if rest.is_empty() || rest.starts_with('.') || path.is_empty() => path = module.to_string(),
+            _ => path = format!("{path}.{module}"),
+        }
+    }
+    // `Relu_1` is the module's second ReLU, a `Conv` the module itself.
+    let own = last.strip_prefix(op_type).unwrap_or(last);
+    match (path.is_empty(), own.is_empty()) {
+        (true, _) => Some(last.to_lowercase()),
+        (false, true) => Some(path),
+        (false, false) => Some(format!("{path}.{}", last.to_lowercase())),
+    }
+}
+
+/// A graph's name as an identifier.
+pub fn graph(name: &str) -> String {
+    let name = value(name).to_lowercase();
+    if name.is_empty() || name == "main_graph" { "network".into() } else { name }
+}
+
+/// The name of an input or output as an identifier: `input:0` → `input`, `495` → `v495`.
+pub fn value(name: &str) -> String {
+    let name = name.strip_suffix(":0").unwrap_or(name);
+    let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    out = out.trim_matches('_').to_string();
+    if out.starts_with(|c: char| c.is_ascii_digit()) {
+        out.insert(0, 'v');
+    }
+    if out.is_empty() { "value".into() } else { cut(&out) }
+}
+
+fn cut(name: &str) -> String {
+    let clean: String = name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\' | '{' | '}')).collect();
+    let end = (0..=MAX_LENGTH.min(clean.len())).rev().find(|&end| clean.is_char_boundary(end)).unwrap_or(0);
+    clean[..end].to_string()
+}
+
+/// The name, with a number behind it where it is taken.
+pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+    let base = if name.is_empty() { "value" } else { name };
+    let mut unique = base.to_string();
+    let mut number = 2;
+    while !taken.insert(unique.clone()) {
+        unique = format!("{base}_{number}");
+        number += 1;
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, op_type: &str) -> proto::Node {
+        proto::Node { name: name.into(), op_type: op_type.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn weights_name_layers() {
+        let named = |weight: &str| label(&node("/a/Conv", "Conv"), &[None, Some(weight)]);
+        assert_eq!(named("layer1.0.conv1.weight"), "layer1.0.conv1");
+        assert_eq!(named("conv1_w_0"), "conv1");
+        assert_eq!(named("resnetv17_conv0_weight"), "resnetv17_conv0");
+        assert_eq!(named("StatefulPartitionedCall/model/conv1/kernel:0"), "conv1");
+        assert_eq!(named("onnx::Conv_193"), "a");
+    }
+
+    #[test]
+    fn paths_name_the_rest() {
+        let named = |name: &str, op: &str| label(&node(name, op), &[]);
+        assert_eq!(named("/layer1/layer1.0/conv1/Conv", "Conv"), "layer1.0.conv1");
+        assert_eq!(named("/layer1/layer1.0/relu_1/Relu", "Relu"), "layer1.0.relu_1");
+        assert_eq!(named("/features/features.3/Relu_2", "Relu"), "features.3.relu_2");
+        assert_eq!(named("/Flatten", "Flatten"), "flatten");
+        assert_eq!(named("node_conv2d_1", "Conv"), "node_conv2d_1");
+        assert_eq!(named("", "Conv"), "conv");
+        assert_eq!(named("a\"{b}\n", "Conv"), "ab");
+    }
+
+    #[test]
+    fn values_become_identifiers() {
+        assert_eq!(
+            [value("input:0"), value("495"), value("x.1"), value("/"), graph("main_graph")],
+            ["input", "v495", "x_1", "value", "network"]
+        );
+        let mut taken = HashSet::new();
+        assert_eq!(["a", "a", "", "a"].map(|n| unique(n, &mut taken)), ["a", "a_2", "value", "a_3"]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Convolutions, and the geometry of windows that pooling shares.
+
+use super::super::array::Array;
+use super::super::call::{Call, Value};
+use super::super::import::Importer;
+use crate::ir::NodeId;
+use crate::ops::pad::PadMode;
+use crate::ops::{Conv2d, ConvTranspose2d, Op};
+
+/// A window over images; a one-dimensional one is one pixel high.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+/// Sizes of height and width from the list that ONNX has, one or two long.
+fn pair(list: &[i64], axes: usize, what: &str) -> Result<[usize; 2], String> {
+    let sizes: Option<Vec<usize>> = list.iter().map(|&v| v.try_into().ok()).collect();
+    match (sizes.as_deref(), axes) {
+        (Some(&[w]), 1) => Ok([1, w]),
+        (Some(&[h, w]), 2) => Ok([h, w]),
+        _ => Err(format!("{what} {list:?} does not fit {axes} axes")),
+    }
+}
+
+/// Padding: all starts, then all ends.
+fn sides(list: &[i64], axes: usize) -> Result<[usize; 4], String> {
+    let sizes: Option<Vec<usize>> = list.iter().map(|&v| v.try_into().ok()).collect();
+    match (sizes.as_deref(), axes) {
+        (Some(&[left, right]), 1) => Ok([0, left, 0, right]),
+        (Some(&[top, left, bottom, right]), 2) => Ok([top, left, bottom, right]),
+        (None, _) => Err(format!("padding {list:?} is negative")),
+        _ => Err(format!("padding {list:?} does not fit {axes} axes")),
+    }
+}
+
+impl Window {
+    /// The window of a node over images of the given size, of `axes` spatial axes in the model.
+    pub fn of(call: &Call, kernel: &[i64], size: [usize; 2], axes: usize) -> Result<Self, String> {
+        let kernel = pair(kernel, axes, "kernel")?;
+        let optional = |name: &str| match call.ints(name)? {
+            None => Ok([1, 1]),
+            Some(list) => pair(&list, axes, name),
+        };
+        let (stride, dilation) = (optional("strides")?, optional("dilations")?);
+        let mut window = Self { kernel, stride, dilation, pad: [0; 4] };
+        if kernel.contains(&0) || stride.contains(&0) || dilation.contains(&0) {
+            return Err("kernel, strides and dilations must be at least 1".into());
+        }
+        window.pad = match call.string("auto_pad", "NOTSET")?.as_str() {
+            "NOTSET" => call.ints("pads")?.map_or(Ok([0; 4]), |list| sides(&list, axes))?,
+            "VALID" => [0; 4],
+            "SAME_UPPER" => window.same(size, false)?,
+            "SAME_LOWER" => window.same(size, true)?,
+            other => return Err(format!("auto_pad {other} is none")),
+        };
+        Ok(window)
+    }
+
+    /// Extent of the window with its dilation.
+    fn extent(&self, axis: usize) -> Result<usize, String> {
+        let gaps = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]);
+        gaps.and_then(|g| g.checked_add(1)).ok_or_else(|| "the window overflows".into())
+    }
+
+    /// Padding that makes the output `⌈size / stride⌉`, the odd pixel at the end or at the start.
+    fn same(&self, size: [usize; 2], odd_at_start: bool) -> Result<[usize; 4], String> {
+        let mut pad = [0; 4];
+        for axis in 0..2 {
+            let covered = (size[axis].div_ceil(self.stride[axis]) - 1).saturating_mul(self.stride[axis]);
+            let total = covered.saturating_add(self.extent(axis)?).saturating_sub(size[axis]);
+            (pad[axis], pad[axis + 2]) = halves(total, odd_at_start);
+        }
+        Ok(pad)
+    }
+}
+
+fn halves(total: usize, odd_at_start: bool) -> (usize, usize) {
+    if odd_at_start { (total.div_ceil(2), total / 2) } else { (total / 2, total.div_ceil(2)) }
+}
+
+/// Weights of the right rank, and the kernel's sizes.
+fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, String> {
+    if weight.rank() != rank {
+        return Err(format!("its weights have {} axes, its input {rank}", weight.rank()));
+    }
+    let kernel: Vec<i64> = weight.dims[2..].iter().map(|&d| d as i64).collect();
+    match call.ints("kernel_shape")? {
+        Some(stated) if stated != kernel => {
+            Err(format!("kernel_shape {stated:?} is not that of its weights, {kernel:?}"))
+        }
+        _ => Ok(kernel),
+    }
+}
+
+fn weights_of<'c>(call: &'c Call) -> Result<(&'c Array, Option<&'c Array>), String> {
+    match call.input(1) {
+        Some(Value::Known(_)) => Ok((call.need_known(1)?, call.known(2)?)),
+        _ => Err("its weights are computed while the model runs; netc needs them beforehand".into()),
+    }
+}
+
+fn groups_of(call: &Call) -> Result<usize, String> {
+    usize::try_from(call.int("group", 1)?).ok().filter(|&g| g > 0).ok_or_else(|| "group is below 1".into())
+}
+
+pub fn conv(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let (weight, bias) = weights_of(call)?;
+    let kernel = kernel_of(weight, view.rank(), call)?;
+    let (mut image, shown) = importer.image(&view)?;
+    let dims = importer.node_dims(image);
+    let mut window = Window::of(call, &kernel, [dims[2], dims[3]], kernel.len())?;
+    if call.is_only_user(0)
+        && call.string("auto_pad", "NOTSET")? != "SAME_UPPER"
+        && call.string("auto_pad", "")? != "SAME_LOWER"
+    {
+        image = absorb_padding(importer, image, &mut window);
+    }
+    let groups = groups_of(call)?;
+    check_channels(weight, weight.dims[1].saturating_mul(groups), dims[1])?;
+    let op = Conv2d {
+        channels: weight.dims[0],
+        kernel: window.kernel,
+        stride: window.stride,
+        pad: window.pad,
+        dilation: window.dilation,
+        groups,
+        bias: bias.is_some(),
+        epilogue: vec![],
+    };
+    let weights = [Some(weight), bias].into_iter().flatten().map(Array::to_values).collect();
+    let node = importer.add(op, &[image], weights)?;
+    Ok(vec![Value::Data(shown.of(node))])
+}
+
+fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
+    match due == found {
+        true => Ok(()),
+        false => Err(format!("weights of sizes {:?} take {due} channels, its input has {found}", weight.dims)),
+    }
+}
+
+/// A border of zeros that only this convolution reads is its own padding.
+fn absorb_padding(importer: &Importer, image: NodeId, window: &mut Window) -> NodeId {
+    match importer.op(image) {
+        Some(Op::Pad(pad)) if pad.mode == PadMode::Constant && pad.value == 0.0 && importer.is_unread(image) => {
+            window.pad = std::array::from_fn(|side| window.pad[side].saturating_add(pad.pads[side]));
+            importer.operands(image)[0]
+        }
+        _ => image,
+    }
+}
+
+pub fn conv_transpose(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let (weight, bias) = weights_of(call)?;
+    let kernel = kernel_of(weight, view.rank(), call)?;
+    let (image, shown) = importer.image(&view)?;
+    let dims = importer.node_dims(image);
+    let groups = groups_of(call)?;
+    check_channels(weight, weight.dims[0], dims[1])?;
+    let (window, output_pad) = transposed_window(call, &kernel, [dims[2], dims[3]])?;
+    let op = ConvTranspose2d {
+        channels: weight.dims[1].checked_mul(groups).ok_or("its channels overflow")?,
+        kernel: window.kernel,
+        stride: window.stride,
+        pad: window.pad,
+        output_pad,
+        dilation: window.dilation,
+        groups,
+        bias: bias.is_some(),
+        epilogue: vec![],
+    };
+    let weights = [Some(weight), bias].into_iter().flatten().map(Array::to_values).collect();
+    let node = importer.add(op, &[image], weights)?;
+    Ok(vec![Value::Data(shown.of(node))])
+}
+
+/// The window and the output padding, where the model states them or the output's size.
+fn transposed_window(call: &Call, kernel: &[i64], size: [usize; 2]) -> Result<(Window, [usize; 2]), String> {
+    let axes = kernel.len();
+    let auto_pad = call.string("auto_pad", "NOTSET")?;
+    let mut window = Window::of(call, kernel, size, axes)?;
+    let mut output_pad = match call.ints("output_padding")? {
+        None => [0, 0],
+        // A one-dimensional output is one pixel high.
+        Some(list) => pair(&list, axes, "output_padding").map(|p| if axes == 1 { [0, p[1]] } else { p })?,
+    };
+    let wanted = match call.ints("output_shape")? {
+        // Some exporters give the batch and the channels too.
+        Some(list) => Some(pair(&list[list.len().saturating_sub(axes)..], axes, "output_shape")?),
+        None if auto_pad.starts_with("SAME") => Some(std::array::from_fn(|i| size[i].saturating_mul(window.stride[i]))),
+        None => None,
+    };
+    let Some(wanted) = wanted else { return Ok((window, output_pad)) };
+    for axis in 0..2 {
+        let full = (size[axis] - 1).checked_mul(window.stride[axis]);
+        let full = full.and_then(|f| f.checked_add(window.extent(axis).ok()?)?.checked_add(output_pad[axis]));
+        let full = full.ok_or("its output overflows")?;
+        // What is missing is added at the end, what is too much cut off.
+        output_pad[axis] += wanted[axis].saturating_sub(full);
+        let odd_at_start = auto_pad != "SAME_UPPER";
+        (window.pad[axis], window.pad[axis + 2]) = halves(full.saturating_sub(wanted[axis]), odd_at_start);
+    }
+    Ok((window, output_pad))
+}

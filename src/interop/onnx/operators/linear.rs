@@ -1,0 +1,145 @@
+//! Matrix products.
+
+use super::super::array::Array;
+use super::super::call::{Call, Value};
+use super::super::import::Importer;
+use super::super::view::View;
+use super::elementwise::{self, activate, with_known};
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
+use crate::ops::{Conv2d, Linear, MatMul};
+use crate::weights::Values;
+
+/// `alpha · A · B + beta · C`
+pub fn gemm(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let a = importer.view(call, 0)?;
+    let a = if call.flag("transA", false)? { swapped(&a)? } else { a };
+    if a.rank() != 2 {
+        return Err(format!("its first input has {} axes, not two", a.rank()));
+    }
+    let (alpha, beta) = (call.float("alpha", 1.0)?, call.float("beta", 1.0)?);
+    let transposed = call.flag("transB", false)?;
+    let Some(Value::Known(b)) = call.input(1) else { return computed_gemm(importer, call, &a, alpha, beta) };
+    if b.rank() != 2 {
+        return Err(format!("its weights have {} axes, not two", b.rank()));
+    }
+    let weight = if transposed { b.clone() } else { b.transposed(&[1, 0]) };
+    let weight = scaled(&weight, alpha);
+    let features = weight.dims[0];
+    let bias = match call.input(2) {
+        Some(Value::Known(c)) => row(c, features).map(|row| scaled(&row, beta).to_values()),
+        _ => None,
+    };
+    let node = importer.in_order(&a)?;
+    let has_bias = bias.is_some();
+    let weights: Vec<Values> = [Some(weight.to_values()), bias].into_iter().flatten().collect();
+    let node = importer.add(Linear { features, bias: has_bias, epilogue: vec![] }, &[node], weights)?;
+    let result = View::whole(node, 2);
+    let result = if has_bias { result } else { add_term(importer, call, result, beta)? };
+    Ok(vec![Value::Data(result)])
+}
+
+fn computed_gemm(importer: &mut Importer, call: &Call, a: &View, alpha: f32, beta: f32) -> Result<Vec<Value>, String> {
+    let b = importer.view(call, 1)?;
+    let b = if call.flag("transB", false)? { swapped(&b)? } else { b };
+    let (a, b) = (importer.in_order(a)?, importer.in_order(&b)?);
+    let mut result = View::whole(importer.add(MatMul {}, &[a, b], vec![])?, 2);
+    if alpha != 1.0 {
+        result = activate(importer, &result, Activation::Scale { mul: alpha, add: 0.0 })?;
+    }
+    Ok(vec![Value::Data(add_term(importer, call, result, beta)?)])
+}
+
+/// Adds what is no bias: a matrix, or a value that is computed.
+fn add_term(importer: &mut Importer, call: &Call, result: View, beta: f32) -> Result<View, String> {
+    match call.input(2) {
+        _ if beta == 0.0 => Ok(result),
+        Some(Value::Known(c)) => with_known(importer, BinaryKind::Add, &result, &scaled(c, beta), false, false),
+        Some(Value::Data(c)) => {
+            let c = match beta {
+                1.0 => c.clone(),
+                _ => activate(importer, c, Activation::Scale { mul: beta, add: 0.0 })?,
+            };
+            elementwise::join(importer, BinaryKind::Add, &result, &c)
+        }
+        _ => Ok(result),
+    }
+}
+
+fn swapped(view: &View) -> Result<View, String> {
+    if view.rank() == 2 { Ok(view.transposed(&[1, 0])) } else { Err("it transposes what is no matrix".into()) }
+}
+
+/// A bias as one number for each of the features, where it is the same for all rows.
+fn row(array: &Array, features: usize) -> Option<Array> {
+    let is_row = array.dims.iter().rev().skip(1).all(|&d| d == 1) && array.rank() <= 2;
+    (is_row && (array.len() == features || array.len() == 1))
+        .then(|| array.reshaped([array.len()]).broadcast(&[features]))
+}
+
+fn scaled(array: &Array, factor: f32) -> Array {
+    match array.as_floats() {
+        Some(values) if factor != 1.0 => Array::floats(array.dims.clone(), values.iter().map(|v| v * factor).collect()),
+        _ => array.clone(),
+    }
+}
+
+pub fn matmul(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let a = importer.view(call, 0)?;
+    if let Some(Value::Known(b)) = call.input(1)
+        && b.rank() == 2
+    {
+        return Ok(vec![Value::Data(times_known(importer, &a, b)?)]);
+    }
+    let b = importer.view(call, 1)?;
+    // A vector is a matrix of one row, or of one column.
+    let (a_is_vector, b_is_vector) = (a.rank() == 1, b.rank() == 1);
+    let a = if a_is_vector { a.with_new(&[0]) } else { a };
+    let b = if b_is_vector { b.with_new(&[1]) } else { b };
+    let rank = a.rank().max(b.rank());
+    let (a, b) = (importer.in_order(&a)?, importer.in_order(&b)?);
+    let result = View::whole(importer.add(MatMul {}, &[a, b], vec![])?, rank);
+    let result = if b_is_vector { result.without(&[rank - 1]) } else { result };
+    let result = if a_is_vector { result.without(&[rank - 2]) } else { result };
+    Ok(vec![Value::Data(result)])
+}
+
+/// The product with a known matrix `[K, L]` over the value's last axis.
+fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> Result<View, String> {
+    let dims = importer.dims(a);
+    let (inputs, features) = (matrix.dims[0], matrix.dims[1]);
+    if dims.last() != Some(&inputs) {
+        return Err(format!("{dims:?} does not fit the weights' {:?}", matrix.dims));
+    }
+    let weights = vec![matrix.transposed(&[1, 0]).to_values()];
+    let linear = Linear { features, bias: false, epilogue: vec![] };
+    if a.rank() == 2 {
+        let node = importer.in_order(a)?;
+        return Ok(View::whole(importer.add(linear, &[node], weights)?, 2));
+    }
+    // Over the channels of an image that is shown with channels last: a 1x1 convolution.
+    let is_image = importer.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
+    if is_image && a.axes.last() == Some(&Some(1)) {
+        return importer.map(pointwise(features), a, weights);
+    }
+    let node = importer.in_order(a)?;
+    let flat = importer.reshape(node, &[dims[..dims.len() - 1].iter().product(), inputs])?;
+    let flat = importer.add(linear, &[flat], weights)?;
+    let mut result = dims;
+    *result.last_mut().expect("it has axes") = features;
+    let node = importer.reshape(flat, &result)?;
+    Ok(View::whole(node, result.len()))
+}
+
+fn pointwise(channels: usize) -> Conv2d {
+    Conv2d {
+        channels,
+        kernel: [1, 1],
+        stride: [1, 1],
+        pad: [0; 4],
+        dilation: [1, 1],
+        groups: 1,
+        bias: false,
+        epilogue: vec![],
+    }
+}

@@ -1,0 +1,107 @@
+//! ONNX operators: how each becomes operations of netc.
+//!
+//! An operator is a row in [`find`] and a function in the file of its family. It gets its inputs as
+//! values of the model's shapes, builds through [`Importer`], and gives its results. What it cannot
+//! do it says in words that name what would be needed.
+
+mod conv;
+mod elementwise;
+mod linear;
+mod norm;
+mod pool;
+mod resize;
+mod shape;
+
+use super::call::{Call, Value};
+use super::import::Importer;
+
+/// Builds a node's results.
+pub type Convert = fn(&mut Importer, &Call) -> Result<Vec<Value>, String>;
+
+/// The function for an operator.
+///
+/// # Errors
+/// Says what netc would need to have.
+pub fn find(op_type: &str) -> Result<Convert, String> {
+    Ok(match op_type {
+        "Conv" => conv::conv,
+        "ConvTranspose" => conv::conv_transpose,
+        "MaxPool" => pool::max_pool,
+        "AveragePool" => pool::average_pool,
+        "GlobalAveragePool" => pool::global_average_pool,
+        "GlobalMaxPool" => pool::global_max_pool,
+        "BatchNormalization" => norm::batch_normalization,
+        "InstanceNormalization" => norm::instance_normalization,
+        "LayerNormalization" => norm::layer_normalization,
+        "GroupNormalization" => norm::group_normalization,
+        "LRN" => norm::lrn,
+        "Gemm" => linear::gemm,
+        "MatMul" => linear::matmul,
+        "Add" => elementwise::add,
+        "Sub" => elementwise::sub,
+        "Mul" => elementwise::mul,
+        "Div" => elementwise::div,
+        "Max" => elementwise::max,
+        "Min" => elementwise::min,
+        "Sum" => elementwise::sum,
+        "Mean" => elementwise::mean,
+        "Pow" => elementwise::pow,
+        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Sqrt" | "Abs" | "Neg" | "LeakyRelu"
+        | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
+        "Selu" => elementwise::selu,
+        "Celu" => elementwise::celu,
+        "Softsign" => elementwise::softsign,
+        "Mish" => elementwise::mish,
+        "Swish" => elementwise::swish,
+        "Reciprocal" => elementwise::reciprocal,
+        "Erf" => elementwise::erf,
+        "PRelu" => elementwise::prelu,
+        "Softmax" | "LogSoftmax" => norm::softmax,
+        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => {
+            pool::reduce
+        }
+        "Concat" => shape::concat,
+        "Split" => shape::split,
+        "Slice" => shape::slice,
+        "Gather" => shape::gather,
+        "Transpose" => shape::transpose,
+        "Reshape" => shape::reshape,
+        "Flatten" => shape::flatten,
+        "Squeeze" => shape::squeeze,
+        "Unsqueeze" => shape::unsqueeze,
+        "Pad" => shape::pad,
+        "Expand" => shape::expand,
+        "Tile" => shape::tile,
+        "DepthToSpace" => shape::depth_to_space,
+        "SpaceToDepth" => shape::space_to_depth,
+        "Resize" | "Upsample" => resize::resize,
+        "Identity" | "Dropout" => shape::identity,
+        "Cast" | "CastLike" => shape::cast,
+        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
+        | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Log" | "Mod"
+        | "ReduceProd" | "If" => depends_on_data,
+        "QuantizeLinear"
+        | "DequantizeLinear"
+        | "QLinearConv"
+        | "QLinearMatMul"
+        | "ConvInteger"
+        | "MatMulInteger"
+        | "DynamicQuantizeLinear" => {
+            return Err("8-bit arithmetic is not yet supported: export the model in float".into());
+        }
+        "Loop" | "Scan" => return Err("loops whose length depends on data are outside of what netc compiles".into()),
+        "LSTM" | "GRU" | "RNN" => return Err("recurrent layers are outside of what netc compiles".into()),
+        "NonMaxSuppression" | "RoiAlign" | "MaxRoiPool" | "TopK" | "NonZero" => {
+            return Err("detection heads need results whose size depends on data: cut the model before it".into());
+        }
+        "ArgMax" | "ArgMin" | "Hardmax" => {
+            return Err("results that are indices: take the values, and the largest of them outside".into());
+        }
+        _ => return Err("netc has no such operator".into()),
+    })
+}
+
+/// Operators that are computed when a model is imported, or not at all.
+fn depends_on_data(_: &mut Importer, _: &Call) -> Result<Vec<Value>, String> {
+    Err("it depends on data; netc computes it only where its inputs are constants".into())
+}

@@ -1,0 +1,141 @@
+//! Normalisations and softmax.
+
+use std::sync::Arc;
+
+use super::super::array::Array;
+use super::super::call::{Call, Value, axis};
+use super::super::import::Importer;
+use super::super::view::View;
+use super::elementwise::{self, activate, with_known};
+use super::pool::reduce_axes;
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
+use crate::ops::lrn::LongerHalf;
+use crate::ops::reduce::ReduceKind;
+use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
+use crate::weights::Values;
+
+pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    if call.flag("training_mode", false)? {
+        return Err("it computes statistics of the batch: export the model for inference".into());
+    }
+    if !call.flag("spatial", true)? {
+        return Err("it normalises each pixel by itself (spatial = 0)".into());
+    }
+    // Older files name the running statistics as outputs that nobody reads.
+    let weights = (1..5).map(|i| call.need_known(i).map(Array::to_values)).collect::<Result<Vec<_>, _>>()?;
+    let view = importer.view(call, 0)?;
+    let view = importer.with_channels(&view)?;
+    let op = BatchNorm { eps: call.float("epsilon", 1e-5)?, affine: true };
+    Ok(vec![Value::Data(importer.map(op, &view, weights)?)])
+}
+
+pub fn instance_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let (image, shown) = importer.image(&view)?;
+    let (scale, bias) = (call.need_known(1)?, call.need_known(2)?);
+    let eps = call.float("epsilon", 1e-5)?;
+    // Exporters write a group norm as one without effect between two reshapes.
+    let is = |array: &Array, value: f32| array.as_floats().is_some_and(|v| v.iter().all(|&v| v == value));
+    let affine = !(is(scale, 1.0) && is(bias, 0.0));
+    let weights = if affine { vec![scale.to_values(), bias.to_values()] } else { vec![] };
+    let node = importer.add(InstanceNorm { eps, affine }, &[image], weights)?;
+    Ok(vec![Value::Data(shown.of(node))])
+}
+
+/// `(x − mean) / sqrt(var + eps) · scale + bias` over the axes from `axis` on.
+pub fn layer_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let axes: Vec<usize> = (axis(call.int("axis", -1)?, view.rank())?..view.rank()).collect();
+    let eps = call.float("epsilon", 1e-5)?;
+    let mean = reduce_axes(importer, &view, ReduceKind::Mean, &axes)?;
+    let centred = elementwise::join(importer, BinaryKind::Sub, &view, &mean)?;
+    let squared = elementwise::join(importer, BinaryKind::Mul, &centred, &centred)?;
+    let variance = reduce_axes(importer, &squared, ReduceKind::Mean, &axes)?;
+    let variance = activate(importer, &variance, Activation::Scale { mul: 1.0, add: eps })?;
+    let deviation = activate(importer, &variance, Activation::Sqrt)?;
+    let mut result = elementwise::join(importer, BinaryKind::Div, &centred, &deviation)?;
+    result = with_known(importer, BinaryKind::Mul, &result, call.need_known(1)?, false, true)?;
+    if let Some(bias) = call.known(2)? {
+        result = with_known(importer, BinaryKind::Add, &result, bias, false, true)?;
+    }
+    // What nobody reads of these vanishes.
+    let one = Array::floats([], vec![1.0]);
+    let inverse = with_known(importer, BinaryKind::Div, &deviation, &one, true, false)?;
+    Ok([result, mean, inverse].map(Value::Data).to_vec())
+}
+
+/// Instance normalisation of images that hold a group each, then a factor and a term per channel.
+pub fn group_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let (image, shown) = importer.image(&view)?;
+    let dims = importer.node_dims(image);
+    let [n, c, h, w] = dims[..] else { unreachable!("an image has four axes") };
+    let groups = usize::try_from(call.int("num_groups", 0)?).unwrap_or(0);
+    if groups == 0 || c % groups != 0 {
+        return Err(format!("{groups} groups do not divide {c} channels"));
+    }
+    let grouped = importer.reshape(image, &[n, groups, c / groups * h, w])?;
+    let op = InstanceNorm { eps: call.float("epsilon", 1e-5)?, affine: false };
+    let normalized = importer.add(op, &[grouped], vec![])?;
+    let node = importer.reshape(normalized, &dims)?;
+    // Before operator set 21 a factor belongs to a group, since then to a channel.
+    let per_channel = |index: usize| -> Result<Values, String> {
+        let array = call.need_known(index)?;
+        let values = array.as_floats().ok_or("its factors are no floats")?;
+        match values.len() {
+            len if len == c => Ok(array.to_values()),
+            len if len == groups => Ok(Arc::new((0..c).map(|i| values[i / (c / groups)]).collect::<Vec<f32>>())),
+            len => Err(format!("{len} factors fit neither {c} channels nor {groups} groups")),
+        }
+    };
+    let weights = vec![per_channel(1)?, per_channel(2)?];
+    let node = importer.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
+    Ok(vec![Value::Data(shown.of(node))])
+}
+
+pub fn lrn(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let view = importer.view(call, 0)?;
+    let view = importer.with_channels(&view)?;
+    let size = usize::try_from(call.int("size", 0)?).unwrap_or(0);
+    let op = Lrn {
+        size,
+        alpha: call.float("alpha", 1e-4)?,
+        beta: call.float("beta", 0.75)?,
+        k: call.float("bias", 1.0)?,
+        alpha_over_size: true,
+        // An odd window has no longer half: the language's default then.
+        longer_half: if size % 2 == 0 { LongerHalf::After } else { LongerHalf::Before },
+    };
+    Ok(vec![Value::Data(importer.map(op, &view, vec![])?)])
+}
+
+pub fn softmax(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    let log = call.node.op_type == "LogSoftmax";
+    let view = importer.view(call, 0)?;
+    let dims = importer.dims(&view);
+    if call.opset >= 13 {
+        let axis = axis(call.int("axis", -1)?, view.rank())?;
+        return Ok(vec![Value::Data(along(importer, &view, axis, log)?)]);
+    }
+    // Before operator set 13, the axes from `axis` on are one.
+    let first = axis(call.int("axis", 1)?, view.rank())?;
+    if dims[first + 1..].iter().all(|&d| d == 1) {
+        return Ok(vec![Value::Data(along(importer, &view, first, log)?)]);
+    }
+    let node = importer.in_order(&view)?;
+    let flat = importer.reshape(node, &[dims[..first].iter().product(), dims[first..].iter().product()])?;
+    let flat = importer.add(Softmax { axis: 1, log }, &[flat], vec![])?;
+    let node = importer.reshape(flat, &dims)?;
+    Ok(vec![Value::Data(View::whole(node, dims.len()))])
+}
+
+fn along(importer: &mut Importer, view: &View, axis: usize, log: bool) -> Result<View, String> {
+    match view.axes[axis] {
+        Some(of_node) => importer.map(Softmax { axis: of_node, log }, view, vec![]),
+        None => {
+            let node = importer.in_order(view)?;
+            importer.map(Softmax { axis, log }, &View::whole(node, view.rank()), vec![])
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Operators that move, cut, join and repeat values.
+
+use super::super::array::Array;
+use super::super::call::{Call, Value, axes_as_listed, axis};
+use super::super::fold::{self, flatten_axis, target_dims};
+use super::super::import::Importer;
+use super::super::view::View;
+use crate::ops::pad::PadMode;
+use crate::ops::{ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice};
+
+type Results = Result<Vec<Value>, String>;
+
+/// Copies that joining may make of one value.
+const MAX_COPIES: usize = 64;
+
+fn one(view: View) -> Results {
+    Ok(vec![Value::Data(view)])
+}
+
+pub fn identity(importer: &mut Importer, call: &Call) -> Results {
+    if call.node.op_type == "Dropout" {
+        let trains = call.known(2).ok().flatten().and_then(Array::scalar).is_some_and(|t| t != 0.0);
+        if trains && call.known_scalar(1)?.unwrap_or(0.5) != 0.0 {
+            return Err("it drops at random: export the model for inference".into());
+        }
+        call.only_first_output("its mask is not given out")?;
+    }
+    one(importer.view(call, 0)?)
+}
+
+pub fn cast(importer: &mut Importer, call: &Call) -> Results {
+    use super::super::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
+    let to = match call.node.op_type.as_str() {
+        "Cast" => call.int("to", FLOAT.into())? as i32,
+        _ => FLOAT,
+    };
+    match to {
+        // Everything is f32 here.
+        FLOAT | DOUBLE | FLOAT16 | BFLOAT16 => one(importer.view(call, 0)?),
+        other => Err(format!("it makes {} of data; netc computes with floating-point numbers", name(other))),
+    }
+}
+
+pub fn transpose(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let perm = fold::permutation(call, view.rank())?;
+    one(view.transposed(&perm))
+}
+
+pub fn squeeze(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let (dropped, _) = fold::squeezed(call, &importer.dims(&view))?;
+    one(view.without(&dropped))
+}
+
+pub fn unsqueeze(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    one(view.with_new(&fold::new_axes(call, view.rank())?))
+}
+
+pub fn flatten(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let dims = importer.dims(&view);
+    let cut = flatten_axis(call, view.rank())?;
+    to_dims(importer, &view, &[dims[..cut].iter().product(), dims[cut..].iter().product()])
+}
+
+pub fn reshape(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let to = call.ints_either("shape", 1)?.ok_or("it names no shape")?;
+    let to = target_dims(&importer.dims(&view), &to, call.flag("allowzero", false)?)?;
+    if call.is_only_user(0)
+        && let Some(view) = shuffled(importer, &view, &to)?
+    {
+        return one(view);
+    }
+    to_dims(importer, &view, &to)
+}
+
+fn to_dims(importer: &mut Importer, view: &View, to: &[usize]) -> Results {
+    if let Some(view) = view.resized(&importer.dims(view), to) {
+        return one(view);
+    }
+    let node = importer.in_order(view)?;
+    one(View::whole(importer.reshape(node, to)?, to.len()))
+}
+
+/// Channels or pixels that change places, which exporters write as two reshapes around a transposition.
+fn shuffled(importer: &mut Importer, view: &View, to: &[usize]) -> Result<Option<View>, String> {
+    let Some(Op::Reshape(_)) = importer.op(view.node) else { return Ok(None) };
+    let source = importer.operands(view.node)[0];
+    let (from, middle) = (importer.node_dims(source), importer.node_dims(view.node));
+    let Some(axes) = view.axes.iter().copied().collect::<Option<Vec<usize>>>() else { return Ok(None) };
+    let &[n, c, h, w] = from.as_slice() else { return Ok(None) };
+    let steps: Vec<Op> = match (axes.as_slice(), middle.as_slice()) {
+        ([0, 2, 1, 3, 4], &[_, groups, _, mh, mw]) if to == from && [mh, mw] == [h, w] => {
+            vec![ChannelShuffle { groups }.into()]
+        }
+        ([0, 1, 4, 2, 5, 3], &[_, mc, fh, fw, mh, mw])
+            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
+        {
+            vec![PixelShuffle { factor: fh }.into()]
+        }
+        ([0, 3, 4, 1, 5, 2], &[_, fh, fw, mc, mh, mw])
+            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
+        {
+            depth_first(fh)
+        }
+        ([0, 1, 3, 5, 2, 4], &[_, mc, mh, fh, mw, fw]) if fh == fw && mc == c && to == [n, c * fh * fw, mh, mw] => {
+            vec![PixelUnshuffle { factor: fh }.into()]
+        }
+        _ => return Ok(None),
+    };
+    let mut node = source;
+    for step in steps {
+        node = importer.add(step, &[node], vec![])?;
+    }
+    Ok(Some(View::whole(node, 4)))
+}
+
+/// Channels to pixels, where a pixel's place is the slowest part of the channel's number.
+fn depth_first(factor: usize) -> Vec<Op> {
+    vec![ChannelShuffle { groups: factor * factor }.into(), PixelShuffle { factor }.into()]
+}
+
+pub fn depth_to_space(importer: &mut Importer, call: &Call) -> Results {
+    let (mut node, factor) = block(importer, call)?;
+    let steps = match call.string("mode", "DCR")?.as_str() {
+        "DCR" => depth_first(factor),
+        "CRD" => vec![PixelShuffle { factor }.into()],
+        other => return Err(format!("mode {other} is none")),
+    };
+    for step in steps {
+        node = importer.add(step, &[node], vec![])?;
+    }
+    one(View::whole(node, 4))
+}
+
+pub fn space_to_depth(importer: &mut Importer, call: &Call) -> Results {
+    let (node, factor) = block(importer, call)?;
+    let channels = importer.node_dims(node)[1];
+    let mut result = importer.add(PixelUnshuffle { factor }, &[node], vec![])?;
+    match call.string("mode", "DCR")?.as_str() {
+        // A pixel's place is the slowest part of the channel's number.
+        "DCR" => result = importer.add(ChannelShuffle { groups: channels }, &[result], vec![])?,
+        "CRD" => {}
+        other => return Err(format!("mode {other} is none")),
+    }
+    one(View::whole(result, 4))
+}
+
+fn block(importer: &mut Importer, call: &Call) -> Result<(crate::ir::NodeId, usize), String> {
+    let view = importer.view(call, 0)?;
+    let factor = usize::try_from(call.int("blocksize", 0)?).ok().filter(|&f| f > 0 && f < 1 << 16);
+    let factor = factor.ok_or("its blocksize makes no sense")?;
+    if view.rank() != 4 {
+        return Err(format!("a value of {} axes, not four", view.rank()));
+    }
+    Ok((importer.in_order(&view)?, factor))
+}
+
+pub fn concat(importer: &mut Importer, call: &Call) -> Results {
+    let views = (0..call.inputs.len()).map(|i| importer.view(call, i)).collect::<Result<Vec<_>, _>>()?;
+    let first = views.first().ok_or("it has no input")?;
+    let axis = axis(call.int("axis", 1)?, first.rank())?;
+    one(join(importer, &views, axis)?)
+}
+
+/// The values one after the other along an axis of theirs.
+fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, String> {
+    let first = &views[0];
+    if views.len() == 1 {
+        return Ok(first.clone());
+    }
+    let rank = importer.node_dims(first.node).len();
+    let alike = views.iter().all(|v| v.axes == first.axes && importer.node_dims(v.node).len() == rank);
+    if alike && let Some(of_node) = first.axes[axis] {
+        let nodes: Vec<_> = views.iter().map(|v| v.node).collect();
+        return Ok(first.of(importer.add(Concat { axis: of_node }, &nodes, vec![])?));
+    }
+    let nodes = views.iter().map(|v| importer.in_order(v)).collect::<Result<Vec<_>, _>>()?;
+    Ok(View::whole(importer.add(Concat { axis }, &nodes, vec![])?, first.rank()))
+}
+
+/// Elements `start, start + step, …` of an axis of the value.
+fn cut(
+    importer: &mut Importer,
+    view: &View,
+    axis: usize,
+    start: usize,
+    count: usize,
+    step: usize,
+) -> Result<View, String> {
+    let size = importer.dims(view)[axis];
+    if count == 0 {
+        return Err("a result without elements".into());
+    }
+    if start == 0 && count == size {
+        return Ok(view.clone());
+    }
+    let end = start + (count - 1) * step + 1;
+    let Some(of_node) = view.axes[axis] else { return Err("it cuts beyond an axis of size 1".into()) };
+    let step = if count == 1 { 1 } else { step };
+    importer.map(Slice { axis: of_node, start, end, step }, view, vec![])
+}
+
+pub fn split(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let axis = axis(call.int("axis", 0)?, view.rank())?;
+    let mut start = 0;
+    let mut results = vec![];
+    for part in fold::parts(call, importer.dims(&view)[axis])? {
+        results.push(Value::Data(cut(importer, &view, axis, start, part, 1)?));
+        start += part;
+    }
+    Ok(results)
+}
+
+pub fn slice(importer: &mut Importer, call: &Call) -> Results {
+    let mut view = importer.view(call, 0)?;
+    for c in fold::cuts(call, &importer.dims(&view))? {
+        let step = match usize::try_from(c.step) {
+            Ok(step) => step,
+            Err(_) if c.count == 1 => 1,
+            Err(_) => return Err("a step below 0: netc does not reverse axes".into()),
+        };
+        view = cut(importer, &view, c.axis, c.start, c.count, step)?;
+    }
+    one(view)
+}
+
+pub fn gather(importer: &mut Importer, call: &Call) -> Results {
+    let Some(Value::Data(view)) = call.input(0).cloned() else {
+        return Err("a look-up by indices that are computed while the model runs".into());
+    };
+    let axis = axis(call.int("axis", 0)?, view.rank())?;
+    let picks = fold::picks(call, importer.dims(&view)[axis])?;
+    let runs = runs(&picks);
+    if runs.is_empty() || runs.len() > MAX_COPIES {
+        return Err(format!("indices in {} runs: netc joins up to {MAX_COPIES}", runs.len()));
+    }
+    let parts = runs.into_iter().map(|(start, count)| cut(importer, &view, axis, start, count, 1));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let joined = join(importer, &parts, axis)?;
+    // The axis becomes those of the indices; a single index has none.
+    let indices = &call.need_known(1)?.dims;
+    let dims = importer.dims(&joined);
+    to_dims(importer, &joined, &[&dims[..axis], indices, &dims[axis + 1..]].concat())
+}
+
+/// Runs of indices that follow each other: start and length.
+fn runs(picks: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = vec![];
+    for &pick in picks {
+        match runs.last_mut() {
+            Some((start, count)) if *start + *count == pick => *count += 1,
+            _ => runs.push((pick, 1)),
+        }
+    }
+    runs
+}
+
+pub fn expand(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let to: Option<Vec<usize>> =
+        call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
+    let dims = fold::broadcast_dims(&importer.dims(&view), &to.ok_or("a size is negative")?)?;
+    let view = view.with_new(&(0..dims.len() - view.rank()).collect::<Vec<_>>());
+    let counts: Vec<usize> =
+        importer.dims(&view).iter().zip(&dims).map(|(&from, &to)| if from == to { 1 } else { to }).collect();
+    one(copies(importer, view, &counts)?)
+}
+
+pub fn tile(importer: &mut Importer, call: &Call) -> Results {
+    let view = importer.view(call, 0)?;
+    let counts: Option<Vec<usize>> =
+        call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
+    let counts = counts.filter(|c| c.len() == view.rank()).ok_or("its repeats differ in number from the axes")?;
+    one(copies(importer, view, &counts)?)
+}
+
+fn copies(importer: &mut Importer, mut view: View, counts: &[usize]) -> Result<View, String> {
+    for (axis, &count) in counts.iter().enumerate() {
+        if count == 0 || count > MAX_COPIES {
+            return Err(format!("{count} copies along axis {axis}: netc joins up to {MAX_COPIES}"));
+        }
+        if count > 1 {
+            if view.axes[axis].is_none() {
+                view = View::whole(importer.in_order(&view)?, view.rank());
+            }
+            view = join(importer, &vec![view.clone(); count], axis)?;
+        }
+    }
+    Ok(view)
+}
+
+pub fn pad(importer: &mut Importer, call: &Call) -> Results {
+    let mut view = importer.view(call, 0)?;
+    let list = call.ints_either("pads", 1)?.ok_or("it names no pads")?;
+    let listed = match call.known_ints(3)? {
+        Some(list) => axes_as_listed(&list, view.rank())?,
+        None => (0..view.rank()).collect(),
+    };
+    if list.len() != 2 * listed.len() {
+        return Err(format!("its {} pads do not fit {} axes", list.len(), listed.len()));
+    }
+    let (mode, value) = (call.string("mode", "constant")?, call.known_scalar(2)?);
+    let value = value.map_or_else(|| call.float("value", 0.0), Ok)?;
+    let mut sides = vec![(0usize, 0usize); view.rank()];
+    for (i, &axis) in listed.iter().enumerate() {
+        let (before, after) = (list[i], list[i + listed.len()]);
+        let size = importer.dims(&view)[axis];
+        let cuts = [before, after].map(|p| p.min(0).unsigned_abs() as usize);
+        let left = size.checked_sub(cuts[0]).and_then(|s| s.checked_sub(cuts[1]));
+        view = cut(importer, &view, axis, cuts[0], left.ok_or("it cuts away everything")?, 1)?;
+        sides[axis] = (before.max(0) as usize, after.max(0) as usize);
+    }
+    let mode = match mode.as_str() {
+        "constant" => PadMode::Constant,
+        "reflect" => PadMode::Reflect,
+        "edge" => PadMode::Edge,
+        "wrap" => return Err("padding by wrapping around".into()),
+        other => return Err(format!("mode {other} is none")),
+    };
+    one(padded(importer, view, sides, mode, value)?)
+}
+
+fn padded(
+    importer: &mut Importer,
+    mut view: View,
+    mut sides: Vec<(usize, usize)>,
+    mode: PadMode,
+    value: f32,
+) -> Result<View, String> {
+    // Channels and the like: a constant beside the value.
+    for (axis, side) in sides.iter_mut().enumerate() {
+        let is_spatial = matches!(view.axes[axis], Some(2 | 3)) && importer.node_dims(view.node).len() == 4;
+        let is_last = axis + 2 >= view.rank() && (3..=4).contains(&view.rank()) && axis >= 2;
+        if *side != (0, 0) && !is_spatial && !is_last {
+            view = constant_beside(importer, view, axis, std::mem::take(side), mode, value)?;
+        }
+    }
+    if sides.iter().all(|s| *s == (0, 0)) {
+        return Ok(view);
+    }
+    let spatial = |view: &View| sides.iter().zip(&view.axes).all(|(s, a)| *s == (0, 0) || matches!(a, Some(2 | 3)));
+    let (node, shown) = match importer.node_dims(view.node).len() {
+        4 if spatial(&view) => (view.node, view),
+        _ => importer.image(&view)?,
+    };
+    let mut pads = [0; 4];
+    for (side, axis) in sides.iter().zip(&shown.axes) {
+        if let Some(axis @ (2 | 3)) = axis {
+            (pads[axis - 2], pads[*axis]) = *side;
+        }
+    }
+    let node = importer.add(Pad { pads, mode, value }, &[node], vec![])?;
+    Ok(View { node, ..shown })
+}
+
+fn constant_beside(
+    importer: &mut Importer,
+    view: View,
+    axis: usize,
+    (before, after): (usize, usize),
+    mode: PadMode,
+    value: f32,
+) -> Result<View, String> {
+    if mode != PadMode::Constant {
+        return Err(format!("it pads axis {axis} by {mode}; netc does that to height and width"));
+    }
+    let node = importer.in_order(&view)?;
+    let dims = importer.node_dims(node);
+    let block = |importer: &mut Importer, size: usize| {
+        let mut dims = dims.clone();
+        dims[axis] = size;
+        let count = dims.iter().fold(1usize, |p, &d| p.saturating_mul(d));
+        importer.reserve(count)?;
+        importer.constant(&Array::floats(dims, vec![value; count]))
+    };
+    let mut parts = vec![];
+    if before > 0 {
+        parts.push(block(importer, before)?);
+    }
+    parts.push(View::whole(node, view.rank()));
+    if after > 0 {
+        parts.push(block(importer, after)?);
+    }
+    join(importer, &parts, axis)
+}

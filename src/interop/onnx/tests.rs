@@ -1,0 +1,300 @@
+//! Models built by hand, imported, as IR text.
+
+use std::path::Path;
+
+use prost::Message;
+
+use super::proto::{self, attribute_type, data_type};
+use super::{ImportError, ModelFile, Options, import_file};
+use crate::ir;
+
+/// `Conv x w b -> y : name` with attributes.
+fn node(text: &str, attributes: Vec<proto::Attribute>) -> proto::Node {
+    let (text, name) = text.split_once(':').map_or((text, ""), |(t, n)| (t, n.trim()));
+    let (call, outputs) = text.split_once("->").unwrap();
+    let mut words = call.split_whitespace();
+    // `_` is an input that is left out.
+    let list = |words: std::str::SplitWhitespace| words.map(|w| if w == "_" { "" } else { w }.to_string()).collect();
+    proto::Node {
+        op_type: words.next().unwrap().into(),
+        input: list(words),
+        output: list(outputs.split_whitespace()),
+        name: name.into(),
+        attribute: attributes,
+        ..Default::default()
+    }
+}
+
+fn int(name: &str, value: i64) -> proto::Attribute {
+    proto::Attribute { name: name.into(), i: Some(value), ty: attribute_type::INT, ..Default::default() }
+}
+
+fn ints(name: &str, values: &[i64]) -> proto::Attribute {
+    proto::Attribute { name: name.into(), ints: values.to_vec(), ty: attribute_type::INTS, ..Default::default() }
+}
+
+fn floats(name: &str, dims: &[i64]) -> proto::Tensor {
+    let count = dims.iter().product::<i64>();
+    let float_data = (0..count).map(|i| i as f32).collect();
+    proto::Tensor {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: data_type::FLOAT,
+        float_data,
+        ..Default::default()
+    }
+}
+
+fn number(name: &str, value: f32) -> proto::Tensor {
+    proto::Tensor { float_data: vec![value], ..floats(name, &[]) }
+}
+
+fn longs(name: &str, values: &[i64]) -> proto::Tensor {
+    let dims = vec![values.len() as i64];
+    proto::Tensor {
+        name: name.into(),
+        dims,
+        data_type: data_type::INT64,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn value(name: &str, dims: &[i64]) -> proto::ValueInfo {
+    let dim = |&d: &i64| match d {
+        0 => proto::Dimension { dim_value: None, dim_param: Some("batch".into()) },
+        d => proto::Dimension { dim_value: Some(d), dim_param: None },
+    };
+    let shape = proto::Shape { dim: dims.iter().map(dim).collect() };
+    let tensor_type = Some(proto::TensorType { elem_type: data_type::FLOAT, shape: Some(shape) });
+    proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type }) }
+}
+
+fn model(input: &[i64], nodes: Vec<proto::Node>, initializer: Vec<proto::Tensor>, output: &str) -> proto::Model {
+    let graph = proto::Graph {
+        node: nodes,
+        name: "g".into(),
+        initializer,
+        input: vec![value("x", input)],
+        output: vec![value(output, &[])],
+        ..Default::default()
+    };
+    let opset_import = vec![proto::OperatorSet { domain: String::new(), version: 17 }];
+    proto::Model { ir_version: 8, graph: Some(graph), opset_import, ..Default::default() }
+}
+
+fn import(model: &proto::Model) -> Result<ir::Graph, ImportError> {
+    let file = ModelFile::from_bytes(Path::new("model.onnx"), model.encode_to_vec())?;
+    import_file(&file, &Options::default())
+}
+
+fn text(model: &proto::Model) -> String {
+    let graph = import(model).unwrap_or_else(|e| panic!("{e}"));
+    ir::verify(&graph).unwrap();
+    graph.to_string()
+}
+
+fn message(model: &proto::Model) -> String {
+    import(model).unwrap_err().to_string()
+}
+
+#[test]
+fn weights_name_layers_and_constants_fold_into_them() {
+    let nodes = vec![
+        node("Conv x conv1.weight -> a : /conv1/Conv", vec![ints("pads", &[1, 1, 1, 1])]),
+        node("Add a shift -> b", vec![]),
+        node("Sigmoid b -> s", vec![]),
+        node("Mul b s -> c", vec![]),
+        node("Shape c -> shape", vec![]),
+        node("Gather shape zero -> n", vec![int("axis", 0)]),
+        node("Unsqueeze n axes -> n1", vec![]),
+        node("Concat n1 rest -> target", vec![int("axis", 0)]),
+        node("Reshape c target -> f", vec![]),
+        node("Gemm f fc.weight fc.bias -> y", vec![int("transB", 1)]),
+    ];
+    let zero = proto::Tensor { dims: vec![], ..longs("zero", &[0]) };
+    let known = vec![
+        floats("conv1.weight", &[4, 3, 3, 3]),
+        floats("shift", &[4, 1, 1]),
+        zero,
+        longs("axes", &[0]),
+        longs("rest", &[-1]),
+        floats("fc.weight", &[2, 100]),
+        floats("fc.bias", &[2]),
+    ];
+    insta::assert_snapshot!(text(&model(&[0, 3, 5, 5], nodes, known, "y")));
+}
+
+#[test]
+fn transpositions_around_a_network_in_nhwc_vanish() {
+    let nodes = vec![
+        node("Transpose x -> a", vec![ints("perm", &[0, 3, 1, 2])]),
+        node("Conv a w -> b : conv", vec![]),
+        node("Transpose b -> c", vec![ints("perm", &[0, 2, 3, 1])]),
+        node("Relu c -> d", vec![]),
+        node("Mul d scale -> e : scale", vec![]),
+        node("Add e d -> s", vec![]),
+        node("Concat s d -> f", vec![int("axis", -1)]),
+        node("ReduceMean f -> g", vec![ints("axes", &[1, 2]), int("keepdims", 0)]),
+        node("Gemm g fc -> y : fc", vec![]),
+    ];
+    let known = vec![floats("w", &[4, 3, 1, 1]), floats("scale", &[4]), floats("fc", &[8, 2])];
+    insta::assert_snapshot!(text(&model(&[1, 6, 6, 3], nodes, known, "y")));
+}
+
+#[test]
+fn one_dimensional_layers_are_images_one_pixel_high() {
+    let nodes = vec![
+        node("Conv x w -> a : conv1", vec![ints("strides", &[2])]),
+        node("Relu a -> b", vec![]),
+        node("MaxPool b -> c", vec![ints("kernel_shape", &[3])]),
+        node("Conv c v -> y : conv2", vec![]),
+    ];
+    insta::assert_snapshot!(text(&model(
+        &[0, 2, 20],
+        nodes,
+        vec![floats("w", &[4, 2, 3]), floats("v", &[1, 4, 1])],
+        "y"
+    )));
+}
+
+#[test]
+fn gelu_and_hard_swish_written_out() {
+    let nodes = vec![
+        node("Div x root -> a", vec![]),
+        node("Erf a -> b", vec![]),
+        node("Add b one -> c", vec![]),
+        node("Mul x c -> d", vec![]),
+        node("Mul d half -> g", vec![]),
+        node("Add g three -> h", vec![]),
+        node("Clip h zero six -> i", vec![]),
+        node("Div i six -> j", vec![]),
+        node("Mul g j -> y", vec![]),
+    ];
+    let known = [("root", 2f32.sqrt()), ("one", 1.0), ("half", 0.5), ("three", 3.0), ("zero", 0.0), ("six", 6.0)];
+    let known = known.map(|(n, v)| number(n, v)).to_vec();
+    insta::assert_snapshot!(text(&model(&[0, 4], nodes, known, "y")));
+}
+
+#[test]
+fn channel_and_pixel_shuffles_written_out() {
+    let nodes = vec![
+        node("Reshape x a1 -> a", vec![]),
+        node("Transpose a -> b", vec![ints("perm", &[0, 2, 1, 3, 4])]),
+        node("Reshape b a2 -> c", vec![]),
+        node("Reshape c b1 -> d", vec![]),
+        node("Transpose d -> e", vec![ints("perm", &[0, 1, 4, 2, 5, 3])]),
+        node("Reshape e b2 -> y", vec![]),
+    ];
+    let known = vec![
+        longs("a1", &[0, 2, 4, 3, 3]),
+        longs("a2", &[0, 8, 3, 3]),
+        longs("b1", &[0, 2, 2, 2, 3, 3]),
+        longs("b2", &[0, 2, 6, 6]),
+    ];
+    insta::assert_snapshot!(text(&model(&[0, 8, 3, 3], nodes, known, "y")));
+}
+
+#[test]
+fn branches_with_known_conditions_and_functions_are_inlined() {
+    let branch = |name: &str, op: &str| {
+        let g = proto::Graph {
+            node: vec![node(&format!("{op} x -> inner"), vec![])],
+            output: vec![value("inner", &[])],
+            ..Default::default()
+        };
+        proto::Attribute { name: name.into(), g: Some(Box::new(g)), ..Default::default() }
+    };
+    let twice = proto::Function {
+        name: "Twice".into(),
+        domain: "own".into(),
+        input: vec!["v".into()],
+        output: vec!["w".into()],
+        node: vec![
+            node("Elu v -> t", vec![proto::Attribute { ref_attr_name: "alpha".into(), ..int("alpha", 0) }]),
+            node("Tanh t -> w", vec![]),
+        ],
+        opset_import: vec![proto::OperatorSet { domain: String::new(), version: 17 }],
+        ..Default::default()
+    };
+    let alpha =
+        proto::Attribute { name: "alpha".into(), f: Some(0.5), ty: attribute_type::FLOAT, ..Default::default() };
+    let mut call = node("Twice a -> y", vec![alpha]);
+    call.domain = "own".into();
+    let nodes = vec![node("If yes -> a", vec![branch("then_branch", "Relu"), branch("else_branch", "Abs")]), call];
+    let mut model = model(&[0, 3], nodes, vec![number("yes", 1.0)], "y");
+    model.functions = vec![twice];
+    insta::assert_snapshot!(text(&model));
+}
+
+#[test]
+fn everything_unsupported_is_listed_at_once() {
+    let mut foreign = node("FusedConv a -> f : fused", vec![]);
+    foreign.domain = "com.microsoft".into();
+    let nodes = vec![
+        node("QuantizeLinear x s -> a : q1", vec![]),
+        node("DequantizeLinear a s -> b : q2", vec![]),
+        node("Relu b -> c : fine", vec![]),
+        foreign,
+        node("LSTM f -> l : lstm", vec![]),
+        node("Frobnicate x -> z", vec![]),
+        node("Conv x z -> y : computed", vec![]),
+        node("Conv x w -> k : misfit", vec![]),
+        node(
+            "Resize x _ scales -> r : cubic",
+            vec![proto::Attribute {
+                name: "mode".into(),
+                s: Some("cubic".into()),
+                ty: attribute_type::STRING,
+                ..Default::default()
+            }],
+        ),
+        node("SpaceToDepth x -> o : odd", vec![int("blocksize", 2), int("wobble", 1)]),
+        node("Add nothing x -> p : dangling", vec![]),
+    ];
+    let scales = proto::Tensor { float_data: vec![1.0, 1.0, 2.0, 2.0], ..floats("scales", &[4]) };
+    let known = vec![floats("s", &[4]), floats("w", &[4, 7, 1, 1]), scales];
+    insta::assert_snapshot!(message(&model(&[1, 3, 4, 4], nodes, known, "y")));
+}
+
+#[test]
+fn models_that_are_wrong_as_a_whole() {
+    let relu = || vec![node("Relu x -> y", vec![])];
+    let mut old = model(&[1, 3], relu(), vec![], "y");
+    old.opset_import[0].version = 3;
+    let mut tokens = model(&[1, 3], relu(), vec![], "y");
+    let ty = tokens.graph.as_mut().unwrap().input[0].ty.as_mut().unwrap();
+    ty.tensor_type.as_mut().unwrap().elem_type = data_type::INT64;
+    let mut broken = model(&[1, 3], relu(), vec![floats("w", &[2])], "y");
+    broken.graph.as_mut().unwrap().initializer[0].float_data.pop();
+    let cases = [
+        old,
+        tokens,
+        broken,
+        model(&[0, 3, 0, 0], relu(), vec![], "y"),
+        model(&[1, 3], relu(), vec![], "nowhere"),
+        model(&[1 << 40, 1 << 40], relu(), vec![], "y"),
+        proto::Model::default(),
+    ];
+    let messages: Vec<String> = cases.iter().map(message).collect();
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn what_importing_computes_is_limited() {
+    let nodes = vec![
+        node("ConstantOfShape huge -> a", vec![]),
+        node("Expand one huge -> b", vec![]),
+        node("Tile one huge -> c", vec![]),
+        node("Range zero many step -> d", vec![]),
+        node("Relu x -> y", vec![]),
+    ];
+    let known = vec![
+        longs("huge", &[1 << 31, 1 << 31]),
+        floats("one", &[1, 1]),
+        number("zero", 0.0),
+        number("many", 1e18),
+        number("step", 1.0),
+    ];
+    insta::assert_snapshot!(message(&model(&[1], nodes, known, "y")));
+}
