@@ -414,7 +414,10 @@ pub fn read_spec(path: &Path) -> io::Result<String> {
     if bytes.len() > MAX_SOURCE {
         return Err(io::Error::other(format!("the file is larger than {} MiB", MAX_SOURCE >> 20)));
     }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("the file is no UTF-8 text"))
+    if bytes.starts_with(&MAGIC) {
+        return Err(io::Error::other("this is a compiled model, not a spec"));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("this is no spec: it is no UTF-8 text"))
 }
 
 /// `resnet34.safetensors` for `resnet34.net`, where there is such a file.

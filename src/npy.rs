@@ -301,4 +301,16 @@ mod tests {
         let endless = with("(2, 3)", "(4000000000, 4000000000)");
         assert!(matches!(read_from(&endless[..], None), Err(Cause::TooLarge(_))));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_is_too_strange(text in "[ -~]{0,80}", data in proptest::collection::vec(0u8.., 0..40)) {
+            let keys = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({text}), }}");
+            for dict in [&text, &keys] {
+                let bytes = array(dict, &data);
+                let _ = parse(&bytes);
+                let _ = read_from(&bytes[..], None);
+            }
+        }
+    }
 }

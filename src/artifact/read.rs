@@ -112,3 +112,90 @@ fn parse<T: serde::de::DeserializeOwned>(map: &[u8], section: &Section, what: &s
     let bytes = &map[section.offset as usize..][..section.bytes as usize];
     serde_json::from_slice(bytes).map_err(|e| Cause::Malformed { message: format!("the {what} cannot be read: {e}") })
 }
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    use super::super::{Destination, Image, Port, Step, WeightRange, Writer};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A small whole file; its code is never run.
+    fn example() -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("example.netc");
+        let step = Step {
+            name: "conv1".into(),
+            op: "conv2d".into(),
+            algorithm: "direct".into(),
+            location: Some("example.net:3".into()),
+            entry: 0,
+            grid: 4,
+            flops: 100,
+            bytes: 200,
+            estimate_ns: 0.25,
+            weights: Some(WeightRange { offset: 0, bytes: 5000 }),
+        };
+        let manifest = Manifest {
+            name: "example".into(),
+            features: vec![],
+            inputs: vec![Port { name: "x".into(), shape: vec![1, 3] }],
+            outputs: vec![Port { name: "y".into(), shape: vec![1, 2] }],
+            steps: vec![step.clone(), step],
+            arena_bytes: 64,
+            arena_lower_bound: 64,
+            scratch_bytes: 0,
+        };
+        let image = Image { manifest, code: vec![0xc3; 100], weights: Destination::Memory.region(5000).unwrap() };
+        let writer = Writer::create(&path).unwrap();
+        writer.finish(&image, &About::default(), &Texts::default()).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    /// Gives changed sections their checksums again, as somebody with bad intentions would.
+    fn reseal(bytes: &mut [u8]) {
+        let mut header = Header::decode(&bytes[..PAGE as usize], bytes.len() as u64).unwrap();
+        for kind in [SectionKind::Code, SectionKind::Metadata, SectionKind::Texts] {
+            let section = *header.section(kind);
+            header.sections[kind as usize - 1].checksum = xxh3_64(whole(bytes, &section));
+        }
+        bytes[..PAGE as usize].copy_from_slice(&header.encode());
+    }
+
+    fn open(bytes: &[u8]) -> Result<Artifact, Cause> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("case.netc");
+        std::fs::write(&path, bytes).unwrap();
+        Artifact::read(&path)
+    }
+
+    proptest! {
+        /// Whatever is in the metadata, reading it ends in a model that makes sense or an error.
+        #[test]
+        fn hostile_metadata_ends_in_an_error(edits in prop::collection::vec((0usize..1500, any::<u8>()), 1..6)) {
+            let mut bytes = example();
+            let header = Header::decode(&bytes[..PAGE as usize], bytes.len() as u64).unwrap();
+            let section = *header.section(SectionKind::Metadata);
+            for (at, byte) in edits {
+                bytes[section.offset as usize + at % section.bytes as usize] = byte;
+            }
+            reseal(&mut bytes);
+            if let Ok(artifact) = open(&bytes) {
+                let code = artifact.code().bytes as usize;
+                prop_assert!(artifact.manifest().check(code, artifact.weights().len()).is_ok());
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..5000), magic in any::<bool>()) {
+            let start: &[u8] = if magic { &super::super::format::MAGIC } else { &[] };
+            prop_assert!(open(&[start, &bytes].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn an_unchanged_file_opens() {
+        let mut bytes = example();
+        reseal(&mut bytes);
+        open(&bytes).unwrap();
+    }
+}

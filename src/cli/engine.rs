@@ -7,7 +7,7 @@ use super::args::{Compilation, Network as NetworkArgs};
 use super::console::Console;
 use super::failure::{Failure, Result};
 use super::network::{compiler, optimized};
-use crate::artifact::{Cause, Port};
+use crate::artifact::{Cause, MAGIC, Port};
 use crate::driver;
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
@@ -149,9 +149,9 @@ fn slice(tensor: &Tensor, first: usize, count: usize) -> Tensor {
 
 /// Whether a file is to be opened as a compiled model: by its contents or its name.
 pub fn is_compiled(file: &Path) -> bool {
-    let mut start = [0; 5];
+    let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut start));
-    (read.is_ok() && &start == b"\x89NETC") || file.extension().is_some_and(|e| e == "netc")
+    (read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")
 }
 
 /// What a compiled model has settled cannot be asked for.

@@ -15,6 +15,7 @@
 //!
 //! `UPDATE_CLI=1 cargo test` writes what came out into the files, to be read before it is committed.
 
+use regex::Regex;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,7 +36,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(bad_arguments, bad_input, check, fmt, help, ir, run, stats, weights);
+transcripts!(bad_arguments, bad_input, check, compile, fmt, help, ir, run, stats, weights);
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")
@@ -112,7 +113,7 @@ fn words(line: &str) -> Vec<String> {
 fn execute(arguments: &[String], here: &Path) -> String {
     let ran = netc().args(arguments).current_dir(here).output().unwrap();
     let mut out = String::new();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().replace(here.to_str().unwrap(), "[HERE]");
+    let text = |bytes: &[u8]| without_figures(std::str::from_utf8(bytes).unwrap(), here);
     for (prefix, text) in [("    ", text(&ran.stdout)), ("  ! ", text(&ran.stderr))] {
         for line in text.lines() {
             let _ = writeln!(out, "{}", format!("{prefix}{line}").trim_end());
@@ -125,6 +126,21 @@ fn execute(arguments: &[String], here: &Path) -> String {
         }
     }
     out
+}
+
+/// Text without what another run or machine would print otherwise: paths, times, sizes, the CPU.
+fn without_figures(text: &str, here: &Path) -> String {
+    let mut text = text.replace(here.to_str().unwrap(), "[HERE]");
+    let figures = [
+        (r"\d+\.\d+ (s|ms)\b", "[TIME] $1"),
+        (r"\d+(\.\d+)? (B|kB|MB)\b", "[SIZE]"),
+        (r"\d+ steps", "[N] steps"),
+        (r"for (any CPU|(avx|fma|sse)[\w., ]*)", "for [CPU]"),
+    ];
+    for (pattern, name) in figures {
+        text = Regex::new(pattern).unwrap().replace_all(&text, name).into_owned();
+    }
+    text
 }
 
 fn list(here: &Path) -> String {
@@ -158,4 +174,36 @@ fn colours_and_progress_are_for_terminals() {
     }
     let ran = netc().args(["--color", "always", "check", "none.net"]).output().unwrap();
     assert!(ran.stderr.contains(&0x1b));
+}
+
+/// Measurements differ each time; what they are called does not.
+#[test]
+fn measurements_have_their_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("small.net");
+    std::fs::write(&spec, "netc 1\nmodel m { input x: f32[N, 3, 8, 8]  a: conv(8, 3)  output y }\n").unwrap();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let ran = netc().args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        serde_json::from_slice(&ran.stdout).unwrap()
+    };
+    let compiled = json(&["compile", "small.net", "--json"]);
+    assert!(compiled["arena_bytes"].as_u64() >= compiled["arena_lower_bound"].as_u64());
+    for file in ["small.net", "small.netc"] {
+        let bench = json(&["bench", file, "--json", "--seconds", "0.05", "--threads", "1", "--batch", "2"]);
+        for figure in ["median_ms", "min_ms", "p99_ms", "images_per_s", "load_ms", "peak_rss_bytes"] {
+            assert!(bench[figure].as_f64().is_some_and(|v| v > 0.0), "{figure}: {bench}");
+        }
+        assert_eq!(bench["compile_ms"].as_f64().is_some(), file == "small.net");
+        assert_eq!(bench["batch"], 2);
+        let streams = json(&["bench", file, "--json", "--seconds", "0.05", "--streams", "3"]);
+        assert_eq!((&streams["streams"], &streams["threads"]), (&3.into(), &1.into()));
+        let profile = json(&["profile", file, "--json", "--runs", "2", "--threads", "2"]);
+        let steps = profile["steps"].as_array().unwrap();
+        let step = steps.iter().find(|s| s["name"] == "a").unwrap();
+        assert!(step["line"].as_str().is_some_and(|l| l.ends_with("small.net:2")), "{step}");
+        let shares: f64 = steps.iter().map(|s| s["share"].as_f64().unwrap()).sum();
+        assert!((shares - 1.0).abs() < 1e-9);
+        assert!(step["gflops"].as_f64() > Some(0.0) && step["roofline"].as_f64() > Some(0.0));
+    }
 }
