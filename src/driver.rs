@@ -15,7 +15,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{
-    About, Destination, Image, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
+    About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
 use crate::codegen;
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
