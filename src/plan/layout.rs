@@ -50,6 +50,7 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
         | Op::InstanceNorm(_)
         | Op::Activate(_)
         | Op::Upsample(_)
+        | Op::Pad(_)
             if images =>
         {
             all(Layout::Blocked)
@@ -66,7 +67,7 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
 /// shape, or one value a channel.
 fn blocked_broadcast(operand: &Shape, output: &Shape) -> bool {
     match (image(operand), image(output)) {
-        (Some([n, c, 1, 1]), Some([m, d, _, _])) if operand.rank() == output.rank() => c == d && n == m,
+        (Some([n, c, 1, 1]), Some([m, d, _, _])) if operand.rank() == output.rank() => c == d && (n == m || n == 1),
         _ => operand == output,
     }
 }

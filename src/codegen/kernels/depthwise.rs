@@ -1,0 +1,250 @@
+//! Depthwise convolution: every channel by its own filter, the lanes being channels of a block.
+//!
+//! ```text
+//! for each kernel row in the image:               weights [block][ky][kx][lanes]
+//!   for each kernel column:
+//!     w = weights
+//!     acc[p] += input[p · stride + kx · dilation] · w        for the pixels p of a tile
+//! ```
+//!
+//! One call computes one row of output pixels of a block. Which kernel rows lie in the image comes
+//! from a table; columns that fall into the padding are left out when the code is made.
+
+use super::super::Error;
+use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::vector::{Builder, Function, Inst, Operand, Vector, VectorOp};
+use super::epilogue;
+use super::table::{self, Entry};
+use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::{Conv2d, Op};
+use crate::plan::{Step, conv};
+use crate::target::Unit;
+
+/// Pixels of a tile at most: enough multiply-adds in flight, whatever the number of registers.
+const MOST_PIXELS: usize = 12;
+
+pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let node = e.graph.node(step.node);
+    let Some(Op::Conv2d(op)) = node.op() else { unreachable!("planned for convolutions only") };
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
+    let blocks = channels.div_ceil(unit.lanes);
+    let kernel = Kernel {
+        taps: op.kernel[1],
+        stride: op.stride[1],
+        dilation: op.dilation[1],
+        pad: op.pad[1],
+        row: op.dilation[0] * w * unit.bytes(),
+        input: w,
+        width,
+        epilogue: op.epilogue.clone(),
+    };
+    let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
+    let parts = vec![weights(op, channels, unit), bias(op, channels, unit), rows(op, h, height, w, unit)];
+    let (base, offsets) = e.pack(node.weights.clone(), parts);
+    let name = format!("depthwise {kernel:?}");
+    let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
+    let grid = images * blocks * height;
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, grid, |d, task| {
+            let (rest, y) = d.split(task, height);
+            let rest = d.int(rest);
+            let (image, block) = d.split(rest, blocks);
+            let [weights, bias, row] = [0, 1, 2].map(|i| d.weights(base + offsets[i]));
+            d.step(weights, block, block_bytes);
+            d.step(bias, block, unit.bytes());
+            d.step(row, y, table::ENTRY);
+            let mut arguments = vec![row.into(), weights.into(), bias.into()];
+            for (view, row) in [(input, 0), (output, width)].into_iter().chain(step.inputs[1..].iter().map(|v| (v, width))) {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride(unit));
+                d.step(base, y, row * unit.bytes());
+                arguments.push(Operand::from(base));
+            }
+            d.b.call(callee, arguments);
+        });
+    });
+    Ok(Emitted { entry, grid, scratch: 0 })
+}
+
+/// `[block][ky][kx][lanes]` from `[channel][ky][kx]`.
+fn weights(op: &Conv2d, channels: usize, unit: Unit) -> (usize, Fill) {
+    let taps = op.kernel[0] * op.kernel[1];
+    let lanes = unit.lanes;
+    let fill: Fill = Box::new(move |values, out| {
+        let source = (*values[0]).as_ref();
+        out.fill(0.0);
+        for (channel, filter) in source.chunks_exact(taps).enumerate() {
+            for (tap, &v) in filter.iter().enumerate() {
+                let v = if v.is_subnormal() { 0.0 } else { v };
+                out[(channel / lanes * taps + tap) * lanes + channel % lanes] = v;
+            }
+        }
+    });
+    (channels.next_multiple_of(lanes) * taps, fill)
+}
+
+fn bias(op: &Conv2d, channels: usize, unit: Unit) -> (usize, Fill) {
+    let has_bias = op.bias;
+    let fill: Fill = Box::new(move |values, out| {
+        out.fill(0.0);
+        if has_bias {
+            out[..channels].copy_from_slice((*values[1]).as_ref());
+        }
+    });
+    (channels.next_multiple_of(unit.lanes), fill)
+}
+
+/// For each output row the byte offset of the first input row that its kernel rows meet, and their
+/// number and the byte offset of the first one's weights.
+fn rows(op: &Conv2d, h: usize, height: usize, w: usize, unit: Unit) -> (usize, Fill) {
+    let (taps, stride, dilation, pad) = (op.kernel[0], op.stride[0], op.dilation[0], op.pad[0]);
+    let row_bytes = op.kernel[1] * unit.bytes();
+    let entry = |y: usize| {
+        let below = |end: usize| end.saturating_sub(y * stride).div_ceil(dilation).min(taps);
+        let (low, high) = (below(pad), below(pad + h));
+        let first = (y * stride + low * dilation).saturating_sub(pad).min(h - 1);
+        Entry { numbers: [first * w * unit.bytes(), high - low, low * row_bytes], factor: 0.0 }
+    };
+    table::part((0..height).map(entry).collect())
+}
+
+/// All that a row kernel's code depends on.
+#[derive(Debug)]
+struct Kernel {
+    /// Kernel columns.
+    taps: usize,
+    stride: usize,
+    dilation: usize,
+    pad: usize,
+    /// Bytes from one of the window's rows to the next.
+    row: usize,
+    /// Input columns.
+    input: usize,
+    width: usize,
+    epilogue: Vec<EpilogueStep>,
+}
+
+impl Kernel {
+    fn row_bytes(&self, unit: Unit) -> usize {
+        self.taps * unit.bytes()
+    }
+
+    /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands.
+    fn build(&self, name: &str, unit: Unit, extra: usize) -> Function {
+        let mut b = Builder::new(name, unit, 5 + extra);
+        let [entry, weights, input] = [0, 1, 3].map(|i| b.parameter(i));
+        for (pointer, number) in [(input, 0), (weights, 2)] {
+            let offset = table::number(&mut b, entry, number);
+            b.advance(pointer, offset);
+        }
+        let rows = table::number(&mut b, entry, 1);
+        let most = (unit.registers - 3).min(MOST_PIXELS);
+        let mut tiles = vec![];
+        let mut first = 0;
+        for pixels in conv::split(self.width, most) {
+            tiles.push((first, pixels));
+            first += pixels;
+        }
+        // From a tile's first pixel's window, which may begin in the padding.
+        b.advance(input, -((self.pad * unit.bytes()) as i64));
+        while let [(first, pixels), ..] = tiles[..] {
+            let alike = tiles.iter().take_while(|t| t.1 == pixels && self.is_interior(t.0, t.1)).count().max(1);
+            b.repeat(alike, |b| {
+                self.tile(b, rows.into(), first, pixels);
+                b.advance(input, pixels * self.stride * unit.bytes());
+                (4..5 + extra).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
+            });
+            tiles.drain(..alike);
+        }
+        b.finish()
+    }
+
+    fn applies(&self, pixel: usize, tap: usize) -> bool {
+        (self.pad..self.pad + self.input).contains(&(pixel * self.stride + tap * self.dilation))
+    }
+
+    fn is_interior(&self, first: usize, pixels: usize) -> bool {
+        (first..first + pixels).all(|p| (0..self.taps).all(|k| self.applies(p, k)))
+    }
+
+    fn tile(&self, b: &mut Builder, rows: Operand, first: usize, pixels: usize) {
+        let pixel = b.unit().bytes();
+        let bias = b.load(b.parameter(2).at(0));
+        let acc: Vec<Vector> = (0..pixels)
+            .map(|_| {
+                let v = b.new_vector();
+                b.copy(v, bias);
+                v
+            })
+            .collect();
+        let (weights, from) = (b.int(b.parameter(1)), b.int(b.parameter(3)));
+        b.repeat(rows, |b| {
+            for tap in 0..self.taps {
+                let w = b.load(weights.at(tap * pixel));
+                for (p, &acc) in acc.iter().enumerate().filter(|(p, _)| self.applies(first + p, tap)) {
+                    let address = from.at((p * self.stride + tap * self.dilation) * pixel);
+                    b.push(Inst::FmaLoad { acc, a: w, address });
+                }
+            }
+            b.advance(weights, self.row_bytes(b.unit()));
+            b.advance(from, self.row);
+        });
+        for (p, acc) in acc.into_iter().enumerate() {
+            let v = self.finish(b, acc, p * pixel);
+            b.store(b.parameter(4).at(p * pixel), v);
+        }
+    }
+
+    fn finish(&self, b: &mut Builder, mut v: Vector, offset: usize) -> Vector {
+        let mut extra = 5;
+        for step in &self.epilogue {
+            v = match step {
+                EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
+                EpilogueStep::Add | EpilogueStep::Mul => {
+                    let other = b.load(b.parameter(extra).at(offset));
+                    extra += 1;
+                    let op = if *step == EpilogueStep::Add { VectorOp::Add } else { VectorOp::Mul };
+                    b.op(op, v, other)
+                }
+            };
+        }
+        v
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check_with;
+    use crate::ir::Phase;
+    use crate::ops::activation::Activation;
+    use crate::plan::Options;
+    use crate::testing::{self, conv};
+
+    fn on(channels: usize, size: [usize; 2], op: Conv2d) {
+        let mut b = testing::Builder::new("depthwise", Phase::Infer);
+        let x = b.input([2, 3, size[0], size[1]]);
+        let x = b.add(conv(channels, 1, 1, 0), &[x]);
+        let op = Conv2d { channels, groups: channels, ..op };
+        let y = b.add(op.clone(), &[x]);
+        let fused = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
+        let z = b.add(Conv2d { epilogue: fused, bias: false, ..op }, &[x, y]);
+        let options = Options { algorithms: vec![("*".into(), "depthwise".into())] };
+        check_with(b.finish(&[y, z]), &options, 1e-5);
+    }
+
+    #[test]
+    fn windows() {
+        for channels in [19, 32] {
+            on(channels, [9, 40], conv(0, 3, 1, 1));
+            on(channels, [15, 14], conv(0, 3, 2, 1));
+            on(channels, [7, 7], conv(0, 5, 1, 2));
+        }
+        on(6, [5, 6], Conv2d { pad: [2, 3, 4, 1], dilation: [2, 3], ..conv(0, 3, 1, 0) });
+        on(6, [2, 2], conv(0, 5, 3, 4));
+        on(6, [5, 5], conv(0, 1, 2, 0));
+    }
+}

@@ -1,0 +1,309 @@
+//! Functions of single elements: activations, arithmetic of two values, factors per channel.
+//!
+//! Each is a [`Nest`] with a body; see there. In the blocked layout the padding lanes are computed
+//! like the others, unless the function may be infinite or undefined at some argument: then they
+//! are set to zero, because whoever reads a block may multiply them by zero weights.
+
+use super::super::Error;
+use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::vector::{Builder, Compare, Vector, VectorOp};
+use super::epilogue;
+use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
+use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
+use crate::plan::{Layout, Step, View};
+use crate::target::Unit;
+use crate::weights::Values;
+
+pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Result<Emitted, Error> {
+    let body = Body::new(format!("{kind:?}"), move |b, x| epilogue::apply(b, kind, x[0]));
+    emit(e, step, &body, vec![], is_total(kind))
+}
+
+/// Operands: both values, then the epilogue's.
+pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Result<Emitted, Error> {
+    let (kind, steps) = (op.kind, op.epilogue.clone());
+    let total = kind != BinaryKind::Div && are_total(&steps);
+    let body = Body::new(format!("{kind:?} {steps:?}"), move |b, x| {
+        let v = combine(b, kind, x[0], x[1]);
+        finish(b, &steps, v, &x[2..])
+    });
+    emit(e, step, &body, vec![], total)
+}
+
+/// Operands: the value, then the epilogue's.
+pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Result<Emitted, Error> {
+    let (has_bias, steps) = (op.bias, op.epilogue.clone());
+    let fill = move |values: &[Values], c: usize| {
+        let bias = if has_bias { (*values[1]).as_ref()[c] } else { 0.0 };
+        [(*values[0]).as_ref()[c], bias]
+    };
+    affine(e, step, steps, fill)
+}
+
+pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Result<Emitted, Error> {
+    let op = op.clone();
+    let fill = move |values: &[Values], c: usize| {
+        let at = |i: usize| f64::from((*values[i]).as_ref()[c]);
+        let (weight, bias, statistics) = if op.affine { (at(0), at(1), 2) } else { (1.0, 0.0, 0) };
+        let factor = weight / (at(statistics + 1) + f64::from(op.eps)).sqrt();
+        [factor as f32, (bias - at(statistics) * factor) as f32]
+    };
+    affine(e, step, vec![], fill)
+}
+
+pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Result<Emitted, Error> {
+    let per_channel = op.per_channel;
+    let slopes = channel_weights(e, step, move |values, c| [(*values[0]).as_ref()[if per_channel { c } else { 0 }]]);
+    let body = Body::new("prelu", |b, x| {
+        let zero = b.splat(0.0);
+        let scaled = b.op(VectorOp::Mul, x[0], x[1]);
+        b.select(Compare::Less, x[0], zero, scaled, x[0])
+    });
+    emit(e, step, &body, slopes.to_vec(), true)
+}
+
+/// `x · factor + term`, both per channel, then the epilogue.
+fn affine(
+    e: &mut Emitter,
+    step: &Step,
+    steps: Vec<EpilogueStep>,
+    fill: impl Fn(&[Values], usize) -> [f32; 2] + Clone + Send + Sync + 'static,
+) -> Result<Emitted, Error> {
+    let weights = channel_weights(e, step, fill);
+    let total = are_total(&steps);
+    let body = Body::new(format!("affine {steps:?}"), move |b, x| {
+        // The weights stand last.
+        let (values, weights) = x.split_at(x.len() - 2);
+        let v = b.new_vector();
+        b.copy(v, weights[1]);
+        b.fma(v, values[0], weights[0]);
+        finish(b, &steps, v, &values[1..])
+    });
+    emit(e, step, &body, weights.to_vec(), total)
+}
+
+/// Packs `N` values a channel and gives them as arrays along the output's axes.
+fn channel_weights<const N: usize>(
+    e: &mut Emitter,
+    step: &Step,
+    fill: impl Fn(&[Values], usize) -> [f32; N] + Clone + Send + Sync + 'static,
+) -> [Array; N] {
+    let output = &step.outputs[0];
+    let channels = output.shape[1];
+    let parts = (0..N).map(|i| {
+        let fill = fill.clone();
+        let part: Fill = Box::new(move |values, out| {
+            out.fill(0.0);
+            out[..channels].iter_mut().enumerate().for_each(|(c, v)| *v = fill(values, c)[i]);
+        });
+        (channels.next_multiple_of(e.unit().lanes), part)
+    });
+    let parts = parts.collect();
+    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
+    let strides = match output.layout {
+        Layout::Blocked => vec![0, e.unit().bytes() as i64, 0, 0, 4],
+        Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { 4 } else { 0 }).collect(),
+    };
+    std::array::from_fn(|i| Array::weights(base + offsets[i], strides.clone()))
+}
+
+/// `output = body(inputs…, more…)` in the output's layout.
+fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let output = &step.outputs[0];
+    let mut arrays = vec![Array::new(output, strides(output, output, unit))];
+    arrays.extend(step.inputs.iter().map(|v| Array::new(v, strides(v, output, unit))));
+    arrays.extend(more);
+    let dims = match output.layout {
+        Layout::Blocked => blocked_dims(output, unit),
+        Layout::Plain => output.shape.dims().to_vec(),
+    };
+    let zero = Body::fill(0.0);
+    let whole = Nest { dims, arrays, body };
+    let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero, unit) };
+    Ok(nest::emit(e, &super::step_name(e, step), nests))
+}
+
+/// Strides of an operand along the output's axes; 0 where it repeats.
+fn strides(view: &View, output: &View, unit: Unit) -> Vec<i64> {
+    match output.layout {
+        Layout::Blocked => {
+            let (own, all) = (view.image(), output.image());
+            let mut strides = blocked_strides(view, unit);
+            let axes = [(0, 0), (2, 2), (3, 3)];
+            axes.iter().filter(|(axis, _)| own[*axis] < all[*axis]).for_each(|(_, i)| strides[*i] = 0);
+            strides
+        }
+        Layout::Plain => {
+            let missing = output.shape.rank() - view.shape.rank();
+            let own = row_major(&view.shape);
+            let along = |axis: usize| match axis.checked_sub(missing) {
+                Some(i) if view.shape[i] == output.shape[axis] => own[i],
+                _ => 0,
+            };
+            (0..output.shape.rank()).map(along).collect()
+        }
+    }
+}
+
+/// The nest without the padding lanes of the last block, which become zeros.
+fn apart<'a>(whole: Nest<'a>, output: &View, zero: &'a Body, unit: Unit) -> Vec<Nest<'a>> {
+    let [_, channels, ..] = output.image();
+    let (blocks, used) = (channels / unit.lanes, channels % unit.lanes);
+    if used == 0 {
+        return vec![whole];
+    }
+    let from_block = |array: &Array| array.clone().shifted(array.strides[1] as usize * blocks);
+    let mut full = whole.clone();
+    full.dims[1] = blocks;
+    let mut last = whole.clone();
+    (last.dims[1], last.dims[4]) = (1, used);
+    last.arrays = whole.arrays.iter().map(from_block).collect();
+    let mut padding = last.clone();
+    padding.dims[4] = unit.lanes - used;
+    padding.arrays = vec![last.arrays[0].clone().shifted(4 * used)];
+    padding.body = zero;
+    [full, last, padding].into_iter().filter(|n| n.dims[1] > 0).collect()
+}
+
+fn combine(b: &mut Builder, kind: BinaryKind, x: Vector, y: Vector) -> Vector {
+    match kind {
+        BinaryKind::Add => b.op(VectorOp::Add, x, y),
+        BinaryKind::Sub => b.op(VectorOp::Sub, x, y),
+        BinaryKind::Mul => b.op(VectorOp::Mul, x, y),
+        BinaryKind::Div => b.op(VectorOp::Div, x, y),
+        BinaryKind::Max => keep_nan(b, VectorOp::Max, x, y),
+        BinaryKind::Min => keep_nan(b, VectorOp::Min, x, y),
+    }
+}
+
+/// The smaller or greater; a NaN of either side stays.
+pub fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> Vector {
+    // The machine's choice is y where one is NaN; right but for a NaN in x.
+    let chosen = b.op(op, x, y);
+    b.select(Compare::Equal, x, x, chosen, x)
+}
+
+/// Applies an epilogue whose extra operands are loaded already.
+fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, extra: &[Vector]) -> Vector {
+    let mut extra = extra.iter();
+    for step in steps {
+        v = match step {
+            EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
+            EpilogueStep::Add => b.op(VectorOp::Add, v, *extra.next().expect("checked by the shape rule")),
+            EpilogueStep::Mul => b.op(VectorOp::Mul, v, *extra.next().expect("checked by the shape rule")),
+        };
+    }
+    v
+}
+
+/// Finite wherever its argument is.
+fn is_total(kind: Activation) -> bool {
+    !matches!(kind, Activation::Exp | Activation::Sqrt)
+}
+
+fn are_total(steps: &[EpilogueStep]) -> bool {
+    steps.iter().all(|s| if let EpilogueStep::Activate(a) = s { is_total(*a) } else { true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::{Graph, Phase};
+    use crate::ops::*;
+    use crate::testing::{self, conv};
+
+    /// The op on values that a convolution wrote in blocks.
+    fn on_blocks(op: impl Into<Op>, channels: usize, operands: usize) -> Graph {
+        let mut b = testing::Builder::new("blocks", Phase::Infer);
+        let x = b.input([2, 3, 7, 5]);
+        let values: Vec<_> = (0..operands).map(|_| b.add(conv(channels, 1, 1, 0), &[x])).collect();
+        let y = b.add(op, &values);
+        b.finish(&[y])
+    }
+
+    fn on_plain(op: impl Into<Op>, shapes: &[&[usize]]) -> Graph {
+        let mut b = testing::Builder::new("plain", Phase::Infer);
+        let values: Vec<_> = shapes.iter().map(|&s| b.input(Shape::new(s))).collect();
+        let y = b.add(op, &values);
+        b.finish(&[y])
+    }
+
+    use crate::tensor::Shape;
+
+    #[test]
+    fn activations() {
+        for channels in [16, 19] {
+            check(on_blocks(testing::relu(), channels, 1));
+        }
+        for shape in [&[7][..], &[2, 3, 5], &[2, 3, 4, 5, 3], &[40_000]] {
+            check(on_plain(Activate { kind: Activation::Clip { min: -1.0, max: 1.5 } }, &[shape]));
+        }
+    }
+
+    #[test]
+    fn padding_lanes_stay_finite() {
+        // Groups narrower than a block multiply the padding of the last one by zero weights.
+        let mut b = testing::Builder::new("padding", Phase::Infer);
+        let x = b.input([1, 3, 4, 4]);
+        let y = b.add(conv(6, 1, 1, 0), &[x]);
+        let z = b.add(conv(6, 1, 1, 0), &[x]);
+        let z = b.add(Activate { kind: Activation::Abs }, &[z]);
+        let z = b.add(Activate { kind: Activation::Scale { mul: 1.0, add: 1.0 } }, &[z]);
+        let y = b.add(testing::binary(BinaryKind::Div), &[y, z]);
+        let y = b.add(Conv2d { groups: 3, ..conv(9, 3, 1, 1) }, &[y]);
+        check(b.finish(&[y]));
+    }
+
+    #[test]
+    fn two_values() {
+        for kind in [BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Max, BinaryKind::Min] {
+            check(on_blocks(testing::binary(kind), 19, 2));
+        }
+        let steps = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu), EpilogueStep::Mul];
+        check(on_blocks(Binary { kind: BinaryKind::Sub, epilogue: steps }, 37, 4));
+    }
+
+    #[test]
+    fn gates() {
+        let mut b = testing::Builder::new("gates", Phase::Infer);
+        let x = b.input([2, 3, 7, 5]);
+        let y = b.add(conv(19, 1, 1, 0), &[x]);
+        let one = b.input([2, 19, 1, 1]);
+        let z = b.add(testing::binary(BinaryKind::Mul), &[y, one]);
+        check(b.finish(&[z]));
+    }
+
+    #[test]
+    fn broadcasts() {
+        for shapes in [
+            [&[2, 3, 4, 5][..], &[5]],
+            [&[2, 3, 4, 5], &[3, 1, 1]],
+            [&[2, 3, 4, 5], &[2, 1, 4, 1]],
+            [&[4, 1], &[1, 37]],
+            [&[1], &[2, 3]],
+            [&[2, 1, 3], &[5, 1]],
+        ] {
+            check(on_plain(testing::binary(BinaryKind::Sub), &shapes));
+        }
+    }
+
+    #[test]
+    fn per_channel() {
+        let affine = |bias| ChannelAffine { bias, epilogue: vec![EpilogueStep::Add] };
+        check(on_blocks(affine(true), 19, 2));
+        check(on_plain(affine(false), &[&[2, 19, 3], &[2, 19, 3]]));
+        for norm in [BatchNorm { eps: 1e-3, affine: true }, BatchNorm { eps: 1e-5, affine: false }] {
+            check(on_blocks(norm.clone(), 19, 1));
+            check(on_plain(norm, &[&[2, 19]]));
+        }
+        for per_channel in [false, true] {
+            check(on_blocks(PRelu { per_channel }, 19, 1));
+            check(on_plain(PRelu { per_channel }, &[&[2, 19, 3, 2, 2]]));
+        }
+    }
+}

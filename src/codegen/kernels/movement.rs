@@ -1,0 +1,221 @@
+//! Ops that move elements without computing: concat, slice, transpose and the shuffles in plain
+//! memory, borders in the blocked layout. Each is a list of nests that copy.
+
+use super::super::Error;
+use super::super::emit::{Emitted, Emitter, Fill};
+use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
+use crate::ops::pad::PadMode;
+use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, Transpose};
+use crate::plan::{Step, View};
+
+pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Result<Emitted, Error> {
+    let body = Body::copy();
+    let output = &step.outputs[0];
+    let strides = row_major(&output.shape);
+    let mut first = 0;
+    let mut nests = vec![];
+    for input in &step.inputs {
+        let target = Array::new(output, strides.clone()).shifted(first * strides[op.axis] as usize);
+        let source = Array::new(input, row_major(&input.shape));
+        nests.push(Nest { dims: input.shape.dims().to_vec(), arrays: vec![target, source], body: &body });
+        first += input.shape[op.axis];
+    }
+    Ok(nest::emit(e, &super::step_name(e, step), nests))
+}
+
+pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Result<Emitted, Error> {
+    let mut strides = row_major(&step.inputs[0].shape);
+    let offset = op.start * strides[op.axis] as usize;
+    strides[op.axis] *= op.step as i64;
+    let dims = step.outputs[0].shape.dims().to_vec();
+    Ok(permute(e, step, dims, strides, offset))
+}
+
+pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Result<Emitted, Error> {
+    let own = row_major(&step.inputs[0].shape);
+    let strides = op.perm.iter().map(|&axis| own[axis]).collect();
+    let dims = step.outputs[0].shape.dims().to_vec();
+    Ok(permute(e, step, dims, strides, 0))
+}
+
+/// The output's axes are `[n, c, h, f, w, f]`, which the input has as `[n, c, f, f, h, w]`.
+pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Result<Emitted, Error> {
+    let ([n, c, ..], [_, _, h, w], f) = (step.outputs[0].image(), step.inputs[0].image(), op.factor);
+    let own = row_major(&[n, c, f, f, h, w].into());
+    let strides = [0, 1, 4, 2, 5, 3].map(|axis: usize| own[axis]).to_vec();
+    Ok(permute(e, step, vec![n, c, h, f, w, f], strides, 0))
+}
+
+/// The output's axes are `[n, c, f, f, h, w]`, which the input has as `[n, c, h, f, w, f]`.
+pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Result<Emitted, Error> {
+    let ([n, c, ..], [_, _, h, w], f) = (step.inputs[0].image(), step.outputs[0].image(), op.factor);
+    let own = row_major(&[n, c, h, f, w, f].into());
+    let strides = [0, 1, 3, 5, 2, 4].map(|axis: usize| own[axis]).to_vec();
+    Ok(permute(e, step, vec![n, c, f, f, h, w], strides, 0))
+}
+
+/// The output's axes are `[n, c / groups, groups, rest]`, which the input has as
+/// `[n, groups, c / groups, rest]`.
+pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Result<Emitted, Error> {
+    let (dims, groups) = (step.inputs[0].shape.dims(), op.groups);
+    let (n, each, rest) = (dims[0], dims[1] / groups, dims[2..].iter().product());
+    let own = row_major(&[n, groups, each, rest].into());
+    let strides = [0, 2, 1, 3].map(|axis: usize| own[axis]).to_vec();
+    Ok(permute(e, step, vec![n, each, groups, rest], strides, 0))
+}
+
+/// Copies the output's elements from the input, which is walked with the given strides.
+fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, offset: usize) -> Emitted {
+    let body = Body::copy();
+    let target = Array::new(&step.outputs[0], row_major(&dims.clone().into()));
+    let source = Array::new(&step.inputs[0], strides).shifted(offset);
+    nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
+}
+
+pub fn constant(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+    let elements = step.outputs[0].shape.elements();
+    let fill: Fill = Box::new(move |values, out| out[..elements].copy_from_slice((*values[0]).as_ref()));
+    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![(elements, fill)]);
+    let body = Body::copy();
+    let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
+    Ok(nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }]))
+}
+
+/// Output positions `first..first + count` of an axis, and the input positions that they show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Segment {
+    first: usize,
+    count: usize,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Source {
+    /// `first, first + step, …` with a step of 1, 0 or −1.
+    Input { first: usize, step: i64 },
+    Constant,
+}
+
+pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [_, _, h, w] = input.image();
+    let rows = segments(op.mode, op.pads[0], h, op.pads[2]);
+    let columns = segments(op.mode, op.pads[1], w, op.pads[3]);
+    let (copy, fill) = (Body::copy(), Body::fill(op.value));
+    let mut nests = vec![];
+    for row in &rows {
+        for column in &columns {
+            let mut dims = blocked_dims(output, unit);
+            (dims[2], dims[3]) = (row.count, column.count);
+            let target = at(output, blocked_strides(output, unit), [row.first, column.first]);
+            nests.push(match (row.source, column.source) {
+                (Source::Input { first: y, step: dy }, Source::Input { first: x, step: dx }) => {
+                    let mut source = at(input, blocked_strides(input, unit), [y, x]);
+                    source.strides[2] *= dy;
+                    source.strides[3] *= dx;
+                    Nest { dims, arrays: vec![target, source], body: &copy }
+                }
+                _ => Nest { dims, arrays: vec![target], body: &fill },
+            });
+        }
+    }
+    Ok(nest::emit(e, &super::step_name(e, step), nests))
+}
+
+/// The array from a row and column on.
+fn at(view: &View, strides: Vec<i64>, [y, x]: [usize; 2]) -> Array {
+    let offset = y * strides[2] as usize + x * strides[3] as usize;
+    Array::new(view, strides).shifted(offset)
+}
+
+fn segments(mode: PadMode, before: usize, size: usize, after: usize) -> Vec<Segment> {
+    let last = size - 1;
+    // The input positions that the first element of each border shows; reflection checks its range.
+    let (low, high) = match mode {
+        PadMode::Constant => (Source::Constant, Source::Constant),
+        PadMode::Edge => (Source::Input { first: 0, step: 0 }, Source::Input { first: last, step: 0 }),
+        PadMode::Reflect => {
+            (Source::Input { first: before, step: -1 }, Source::Input { first: last.saturating_sub(1), step: -1 })
+        }
+    };
+    let all = [
+        Segment { first: 0, count: before, source: low },
+        Segment { first: before, count: size, source: Source::Input { first: 0, step: 1 } },
+        Segment { first: before + size, count: after, source: high },
+    ];
+    all.into_iter().filter(|s| s.count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::ops::*;
+    use crate::testing::{self, conv};
+
+    fn on_plain(op: impl Into<Op>, shapes: &[&[usize]]) {
+        let mut b = testing::Builder::new("plain", Phase::Infer);
+        let values: Vec<_> = shapes.iter().map(|&s| b.input(crate::tensor::Shape::new(s))).collect();
+        let y = b.add(op, &values);
+        check(b.finish(&[y]));
+    }
+
+    #[test]
+    fn concats() {
+        on_plain(Concat { axis: 0 }, &[&[2, 3, 4, 5], &[1, 3, 4, 5]]);
+        on_plain(Concat { axis: 2 }, &[&[2, 3, 4, 5], &[2, 3, 1, 5], &[2, 3, 7, 5]]);
+        on_plain(Concat { axis: 3 }, &[&[2, 3, 4, 5], &[2, 3, 4, 20]]);
+        on_plain(Concat { axis: 1 }, &[&[2, 3, 4], &[2, 30, 4]]);
+    }
+
+    #[test]
+    fn slices() {
+        let slice = |axis, start, end, step| Slice { axis, start, end, step };
+        on_plain(slice(3, 3, 40, 1), &[&[2, 3, 4, 50]]);
+        on_plain(slice(3, 1, 50, 3), &[&[2, 3, 4, 50]]);
+        on_plain(slice(1, 1, 8, 2), &[&[2, 9, 4, 5]]);
+        on_plain(slice(0, 1, 3, 1), &[&[3, 9, 4, 5]]);
+        on_plain(slice(0, 2, 3, 1), &[&[7]]);
+    }
+
+    #[test]
+    fn transposes() {
+        for perm in [[0, 2, 3, 1], [0, 3, 1, 2], [3, 2, 1, 0], [0, 1, 2, 3], [1, 0, 2, 3]] {
+            on_plain(Transpose { perm: perm.to_vec() }, &[&[2, 19, 5, 33]]);
+        }
+        on_plain(Transpose { perm: vec![4, 0, 3, 1, 2] }, &[&[2, 3, 4, 5, 6]]);
+        on_plain(Transpose { perm: vec![1, 0] }, &[&[130, 67]]);
+    }
+
+    #[test]
+    fn shuffles() {
+        on_plain(PixelShuffle { factor: 3 }, &[&[2, 18, 5, 6]]);
+        on_plain(PixelUnshuffle { factor: 2 }, &[&[2, 3, 6, 40]]);
+        on_plain(ChannelShuffle { groups: 3 }, &[&[2, 12, 5, 6]]);
+        on_plain(ChannelShuffle { groups: 2 }, &[&[2, 12]]);
+    }
+
+    #[test]
+    fn constants() {
+        let mut b = testing::Builder::new("constant", Phase::Infer);
+        let x = b.input([2, 3, 4, 5]);
+        let c = b.add(Constant { shape: vec![3, 1, 5] }, &[]);
+        let y = b.add(testing::binary(binary::BinaryKind::Add), &[x, c]);
+        check(b.finish(&[y, c]));
+    }
+
+    #[test]
+    fn borders() {
+        for mode in [PadMode::Constant, PadMode::Reflect, PadMode::Edge] {
+            for pads in [[1, 2, 3, 0], [0, 0, 0, 4], [4, 4, 4, 4]] {
+                let mut b = testing::Builder::new("pad", Phase::Infer);
+                let x = b.input([2, 3, 5, 6]);
+                let x = b.add(conv(19, 1, 1, 0), &[x]);
+                let y = b.add(Pad { pads, mode, value: -0.5 }, &[x]);
+                check(b.finish(&[y]));
+            }
+        }
+    }
+}

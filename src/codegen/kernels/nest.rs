@@ -1,0 +1,373 @@
+//! Loop nests over arrays with strides: the one shape of every kernel that computes each element
+//! of its output from at most one element of each operand.
+//!
+//! A [`Nest`] is a box of indices and, for each array, the distance of its elements along each
+//! axis. Elementwise functions, broadcasts and every copy that permutes, cuts or repeats axes are
+//! nests; so are both layouts, the lanes of a block being one more axis. Adjacent axes that walk
+//! alike in every array are joined, so that the innermost axis is as long as it can be; along it,
+//! elements are loaded as vectors, broadcast (stride 0) or gathered. The outer axes become tasks.
+//!
+//! This module knows strides, not ops.
+
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
+use crate::plan::{Layout, View};
+use crate::target::Unit;
+use crate::tensor::Shape;
+
+/// Elements that one task computes, about: 16 KiB of output.
+const TASK: usize = 4096;
+/// Axes that a kernel loops over at most; each takes an integer register.
+const MOST_AXES: usize = 4;
+/// Copies of a loop's body.
+const UNROLL: usize = 4;
+/// Bytes from one lane to the next at most, so that 32 bits hold the last lane's displacement.
+const FARTHEST_LANE: i64 = i32::MAX as i64 / 32;
+/// Loop-invariant operands that are kept in registers at most.
+const MOST_HOISTED: usize = 4;
+
+/// The memory that an array lies in.
+#[derive(Clone, Debug)]
+pub enum Base {
+    View(View),
+    /// Byte offset in the packed weights.
+    Weights(usize),
+}
+
+/// An array as a nest walks it. Strides are in bytes, one an axis.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub base: Base,
+    pub strides: Vec<i64>,
+}
+
+impl Array {
+    pub fn new(view: &View, strides: Vec<i64>) -> Array {
+        Array { base: Base::View(view.clone()), strides }
+    }
+
+    pub fn weights(offset: usize, strides: Vec<i64>) -> Array {
+        Array { base: Base::Weights(offset), strides }
+    }
+
+    /// The array that begins `bytes` later.
+    pub fn shifted(mut self, bytes: usize) -> Array {
+        match &mut self.base {
+            Base::View(view) => view.offset += bytes,
+            Base::Weights(offset) => *offset += bytes,
+        }
+        self
+    }
+
+    fn address(&self, e: &Emitter, d: &mut Driver) -> Int {
+        match &self.base {
+            Base::View(view) => d.view(e, view),
+            Base::Weights(offset) => d.weights(*offset),
+        }
+    }
+}
+
+type Apply<'a> = dyn Fn(&mut Builder, &[Vector]) -> Vector + 'a;
+
+/// What is computed from the operands' elements. It must not write its operands, which may be
+/// shared by many elements.
+pub struct Body<'a> {
+    /// Tells all that `apply` depends on: equal keys share a kernel.
+    pub key: String,
+    pub apply: Box<Apply<'a>>,
+}
+
+impl<'a> Body<'a> {
+    pub fn new(key: impl Into<String>, apply: impl Fn(&mut Builder, &[Vector]) -> Vector + 'a) -> Self {
+        Body { key: key.into(), apply: Box::new(apply) }
+    }
+
+    /// The operand as it is.
+    pub fn copy() -> Self {
+        Body::new("copy", |_, operands| operands[0])
+    }
+
+    /// A constant; no operands.
+    pub fn fill(value: f32) -> Self {
+        Body::new(format!("fill_{:x}", value.to_bits()), move |b, _| b.splat(value))
+    }
+}
+
+/// `arrays[0][i] = body(arrays[1][i], …)` for every index i of the box `dims`.
+#[derive(Clone)]
+pub struct Nest<'a> {
+    pub dims: Vec<usize>,
+    /// The output, then the operands.
+    pub arrays: Vec<Array>,
+    pub body: &'a Body<'a>,
+}
+
+/// A nest whose first `outer` axes are tasks.
+struct Region<'a> {
+    nest: Nest<'a>,
+    outer: usize,
+}
+
+/// One driver for all nests, which may run in any order.
+pub fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
+    let lanes = e.unit().lanes;
+    let regions: Vec<Region> = nests.into_iter().flat_map(|n| n.merged().regions(lanes)).collect();
+    let kernels: Vec<Callee> = regions.iter().map(|r| r.kernel(e)).collect();
+    let grid = regions.iter().map(Region::tasks).sum();
+    let entry = e.driver(name, |e, d| {
+        let mut first = 0;
+        for (region, &kernel) in regions.iter().zip(&kernels) {
+            d.tasks(first, region.tasks(), |d, task| region.call(e, d, task, kernel));
+            first += region.tasks();
+        }
+    });
+    Emitted { entry, grid, scratch: 0 }
+}
+
+/// Strides of a plain value of that shape.
+pub fn row_major(shape: &Shape) -> Vec<i64> {
+    let mut strides = vec![4i64; shape.rank()];
+    for axis in (1..shape.rank()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis] as i64;
+    }
+    strides
+}
+
+/// The axes of a blocked value, `[n, blocks, h, w, lanes]`.
+pub fn blocked_dims(view: &View, unit: Unit) -> Vec<usize> {
+    let [n, c, h, w] = view.image();
+    vec![n, c.div_ceil(unit.lanes), h, w, unit.lanes]
+}
+
+/// Strides along [`blocked_dims`].
+pub fn blocked_strides(view: &View, unit: Unit) -> Vec<i64> {
+    debug_assert_eq!(view.layout, Layout::Blocked);
+    let [.., w] = view.image();
+    let pixel = unit.bytes();
+    [view.batch_stride, view.block_stride(unit), w * pixel, pixel, 4].map(|s| s as i64).to_vec()
+}
+
+impl<'a> Nest<'a> {
+    /// The same nest without axes of size 1, and with axes joined that walk as one.
+    fn merged(self) -> Nest<'a> {
+        let mut dims: Vec<usize> = vec![];
+        let mut strides: Vec<Vec<i64>> = vec![vec![]; self.arrays.len()];
+        for (axis, &size) in self.dims.iter().enumerate() {
+            if size == 1 {
+                continue;
+            }
+            let own: Vec<i64> = self.arrays.iter().map(|a| a.strides[axis]).collect();
+            let joins = !dims.is_empty() && strides.iter().zip(&own).all(|(s, own)| s.last() == Some(&(own * size as i64)));
+            if joins {
+                *dims.last_mut().expect("not empty") *= size;
+                strides.iter_mut().zip(own).for_each(|(s, own)| *s.last_mut().expect("not empty") = own);
+            } else {
+                dims.push(size);
+                strides.iter_mut().zip(own).for_each(|(s, own)| s.push(own));
+            }
+        }
+        // Lanes farther apart than an address reaches are loaded one by one.
+        let far = strides.iter().any(|s| s.last().is_some_and(|s| s.abs() > FARTHEST_LANE));
+        if dims.is_empty() || far {
+            dims.push(1);
+            strides.iter_mut().for_each(|s| s.push(4));
+        }
+        let arrays = self.arrays.into_iter().zip(strides).map(|(a, strides)| Array { base: a.base, strides }).collect();
+        Nest { dims, arrays, body: self.body }
+    }
+
+    /// Chooses the axes that a kernel loops over; the axis that is too long for it is cut into
+    /// pieces of nearly equal size and a last one of what is left.
+    fn regions(self, lanes: usize) -> Vec<Region<'a>> {
+        let rank = self.dims.len();
+        let mut inner = 1;
+        let mut size = self.dims[rank - 1];
+        while inner < rank.min(MOST_AXES) && size * self.dims[rank - inner - 1] <= TASK {
+            size *= self.dims[rank - inner - 1];
+            inner += 1;
+        }
+        let (axis, most) = match () {
+            () if size > TASK => (rank - 1, TASK),
+            () if inner < rank && inner < MOST_AXES => (rank - inner - 1, TASK / size),
+            () => return vec![Region { nest: self, outer: rank - inner }],
+        };
+        let length = self.dims[axis];
+        let piece = length.div_ceil(length.div_ceil(most));
+        let piece = if axis == rank - 1 { piece.next_multiple_of(lanes) } else { piece };
+        let (whole, rest) = (length / piece, length % piece);
+        let mut regions = vec![];
+        if whole > 0 {
+            let mut nest = self.clone();
+            nest.dims[axis] = piece;
+            nest.dims.insert(axis, whole);
+            for array in &mut nest.arrays {
+                array.strides.insert(axis, array.strides[axis] * piece as i64);
+            }
+            regions.push(Region { nest, outer: axis + 1 });
+        }
+        if rest > 0 {
+            let mut nest = self;
+            nest.dims[axis] = rest;
+            for array in &mut nest.arrays {
+                let skipped = array.strides[axis] * (whole * piece) as i64;
+                *array = array.clone().moved(skipped);
+            }
+            regions.push(Region { nest, outer: axis });
+        }
+        regions
+    }
+}
+
+impl Array {
+    fn moved(mut self, bytes: i64) -> Array {
+        let offset = match &mut self.base {
+            Base::View(view) => &mut view.offset,
+            Base::Weights(offset) => offset,
+        };
+        *offset = (*offset as i64 + bytes) as usize;
+        self
+    }
+}
+
+impl Region<'_> {
+    fn tasks(&self) -> usize {
+        self.nest.dims[..self.outer].iter().product()
+    }
+
+    fn kernel(&self, e: &mut Emitter) -> Callee {
+        let dims = &self.nest.dims[self.outer..];
+        let strides: Vec<&[i64]> = self.nest.arrays.iter().map(|a| &a.strides[self.outer..]).collect();
+        let name = format!("{} {dims:?} {strides:?}", self.nest.body.key);
+        e.kernel(&name, |unit| Kernel { unit, dims, strides: &strides, body: self.nest.body }.build(&name))
+    }
+
+    fn call(&self, e: &Emitter, d: &mut Driver, task: Int, kernel: Callee) {
+        let pointers: Vec<Int> = self.nest.arrays.iter().map(|a| a.address(e, d)).collect();
+        let mut rest: Operand = task.into();
+        for axis in (0..self.outer).rev() {
+            let Operand::Var(t) = rest else { unreachable!("only the outermost axis takes all that is left") };
+            let (outer, index) = if axis == 0 { (0i64.into(), rest) } else { d.split(t, self.nest.dims[axis]) };
+            for (&pointer, array) in pointers.iter().zip(&self.nest.arrays) {
+                advance_by(d, pointer, index, array.strides[axis]);
+            }
+            rest = outer;
+        }
+        d.b.call(kernel, pointers.into_iter().map(Operand::from).collect());
+    }
+}
+
+/// `pointer += index · stride`
+fn advance_by(d: &mut Driver, pointer: Int, index: Operand, stride: i64) {
+    if let (Operand::Var(index), true) = (index, stride != 0) {
+        let bytes = d.b.mul(index, stride);
+        d.b.advance(pointer, bytes);
+    }
+}
+
+/// The loops of one task. Parameters: one pointer an array.
+struct Kernel<'a> {
+    unit: Unit,
+    dims: &'a [usize],
+    strides: &'a [&'a [i64]],
+    body: &'a Body<'a>,
+}
+
+impl Kernel<'_> {
+    fn build(&self, name: &str) -> Function {
+        let mut b = Builder::new(name, self.unit, self.strides.len());
+        self.axis(&mut b, 0);
+        b.finish()
+    }
+
+    /// The loops from `axis` inwards. Returns by how many bytes each pointer has moved.
+    fn axis(&self, b: &mut Builder, axis: usize) -> Vec<i64> {
+        let lanes = self.unit.lanes;
+        let last = self.dims.len() - 1;
+        let own: Vec<i64> = self.strides.iter().map(|s| s[axis]).collect();
+        let size = self.dims[axis];
+        if axis == last {
+            let steps: Vec<i64> = own.iter().map(|s| s * lanes as i64).collect();
+            self.run(b, size / lanes, &steps, lanes);
+            if size % lanes > 0 {
+                let hoisted = vec![None; own.len()];
+                self.item(b, &hoisted, &vec![0; own.len()], size % lanes);
+            }
+            return steps.iter().map(|s| s * (size / lanes) as i64).collect();
+        }
+        if axis + 1 == last && self.dims[last] <= lanes {
+            self.run(b, size, &own, self.dims[last]);
+        } else {
+            b.repeat(size, |b| {
+                let moved = self.axis(b, axis + 1);
+                let steps: Vec<i64> = own.iter().zip(moved).map(|(s, m)| s - m).collect();
+                self.advance(b, &steps);
+            });
+        }
+        own.iter().map(|s| s * size as i64).collect()
+    }
+
+    /// The innermost loop: `count` vectors of `lanes` elements, each `steps` from the one before.
+    fn run(&self, b: &mut Builder, count: usize, steps: &[i64], lanes: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut hoisted = vec![None; steps.len()];
+        let invariant = (1..steps.len()).filter(|&i| steps[i] == 0).take(MOST_HOISTED);
+        invariant.for_each(|i| hoisted[i] = Some(self.load(b, i, 0, lanes)));
+        let near = steps.iter().all(|s| s.abs() < 1 << 24);
+        let unroll = if near { count.min(UNROLL) } else { 1 };
+        let copies = |b: &mut Builder, copies: usize| {
+            for i in 0..copies {
+                let offsets: Vec<i64> = steps.iter().map(|s| s * i as i64).collect();
+                self.item(b, &hoisted, &offsets, lanes);
+            }
+            self.advance(b, &steps.iter().map(|s| s * copies as i64).collect::<Vec<_>>());
+        };
+        b.repeat(count / unroll, |b| copies(b, unroll));
+        copies(b, count % unroll);
+    }
+
+    fn advance(&self, b: &mut Builder, steps: &[i64]) {
+        for (i, &step) in steps.iter().enumerate().filter(|(_, step)| **step != 0) {
+            b.advance(b.parameter(i), step);
+        }
+    }
+
+    /// One vector: loads, the body, the store.
+    fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
+        let operands: Vec<Vector> = (1..self.strides.len())
+            .map(|i| hoisted[i].unwrap_or_else(|| self.load(b, i, offsets[i], lanes)))
+            .collect();
+        let result = (self.body.apply)(b, &operands);
+        let address = self.address(b, 0, offsets[0]);
+        match self.vector_stride(0) {
+            4 => b.store_first(address, result, lanes),
+            _ if lanes == 1 => b.store_first(address, result, 1),
+            stride => b.push(Inst::Scatter { address, src: result, stride, count: lanes as u8 }),
+        }
+    }
+
+    fn load(&self, b: &mut Builder, array: usize, offset: i64, lanes: usize) -> Vector {
+        let address = self.address(b, array, offset);
+        match self.vector_stride(array) {
+            0 => b.broadcast(address),
+            4 => b.load_first(address, lanes),
+            _ if lanes == 1 => b.load_first(address, 1),
+            stride => {
+                let dst = b.new_vector();
+                b.push(Inst::Gather { dst, address, stride, count: lanes as u8 });
+                dst
+            }
+        }
+    }
+
+    fn vector_stride(&self, array: usize) -> i32 {
+        let stride = *self.strides[array].last().expect("at least one axis");
+        i32::try_from(stride).expect("farther lanes are separate items")
+    }
+
+    fn address(&self, b: &Builder, array: usize, offset: i64) -> Address {
+        let offset = i32::try_from(offset).expect("unrolled steps are near");
+        Address { base: b.parameter(array), index: None, offset }
+    }
+}

@@ -1,0 +1,494 @@
+//! Pooling: the maximum or mean of windows, one row of output pixels of a channel block at a time.
+//!
+//! Windows are separable. A row kernel first combines the input rows of its windows, column by
+//! column, into a row in scratch memory, then combines the columns of each window:
+//!
+//! ```text
+//! scratch[x] = input[y0][x] ∘ input[y1][x] ∘ …        for every input column
+//! output[x]  = scratch[x0] ∘ scratch[x1] ∘ …          for every output column
+//! ```
+//!
+//! Which rows a window has, clipped at the image's edges, and by what its sum is divided, the
+//! kernel reads from a table with one entry an output row; so the code does not grow with the
+//! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
+//! they follow no pattern they come from a table as well.
+
+use super::super::Error;
+use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::table::{self, Entry};
+use crate::ops::adaptive_avg_pool::adaptive_range;
+use crate::ops::global_pool::PoolKind;
+use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
+use crate::plan::Step;
+use crate::target::Unit;
+
+/// Columns that are combined at a time, a vector register each.
+const COLUMNS: usize = 8;
+/// Columns of a window that are combined without a loop.
+const MOST_UNROLLED: usize = 16;
+/// Runs of columns that a kernel is made of before it uses a table.
+const MOST_RUNS: usize = 12;
+
+/// A window's part along one axis: input positions `first, first + distance, …`, all inside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Span {
+    first: usize,
+    count: usize,
+    /// What a mean divides by; differs from `count` where padding counts.
+    divisor: usize,
+}
+
+/// One axis of the windows.
+#[derive(Clone, Debug)]
+struct Axis {
+    spans: Vec<Span>,
+    distance: usize,
+    input: usize,
+}
+
+impl Axis {
+    /// A sliding window of size, stride and dilation.
+    fn sliding(
+        input: usize,
+        output: usize,
+        [kernel, stride, dilation]: [usize; 3],
+        [before, after]: [usize; 2],
+        include_pad: bool,
+    ) -> Axis {
+        let span = |o: usize| {
+            // Taps below `end` of the padded image.
+            let taps = |end: usize| end.saturating_sub(o * stride).div_ceil(dilation).min(kernel);
+            let (low, high) = (taps(before), taps(before + input));
+            let divisor = if include_pad { taps(before + input + after) } else { high - low };
+            let first = (o * stride + low * dilation).saturating_sub(before).min(input - 1);
+            Span { first, count: high - low, divisor: divisor.max(1) }
+        };
+        Axis { spans: (0..output).map(span).collect(), distance: dilation, input }
+    }
+
+    fn adaptive(input: usize, output: usize) -> Axis {
+        let span = |o: usize| {
+            let range = adaptive_range(o, input, output);
+            Span { first: range.start, count: range.len(), divisor: range.len() }
+        };
+        Axis { spans: (0..output).map(span).collect(), distance: 1, input }
+    }
+}
+
+pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Result<Emitted, Error> {
+    let axes = [0, 1].map(|a| {
+        let window = [op.kernel[a], op.stride[a], op.dilation[a]];
+        let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
+        Axis::sliding(input, output, window, [op.pad[a], op.pad[a + 2]], false)
+    });
+    emit(e, step, PoolKind::Max, axes)
+}
+
+pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Result<Emitted, Error> {
+    let axes = [0, 1].map(|a| {
+        let window = [op.kernel[a], op.stride[a], op.dilation[a]];
+        let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
+        Axis::sliding(input, output, window, [op.pad[a], op.pad[a + 2]], op.count_include_pad)
+    });
+    emit(e, step, PoolKind::Avg, axes)
+}
+
+pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Result<Emitted, Error> {
+    let axes = [0, 1].map(|a| Axis::adaptive(step.inputs[0].image()[2 + a], op.output[a]));
+    emit(e, step, PoolKind::Avg, axes)
+}
+
+/// One task is one row of output pixels of one block.
+fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, channels, height, width] = output.image();
+    let blocks = channels.div_ceil(unit.lanes);
+    let pixel = unit.bytes();
+    let row = Row {
+        kind,
+        input: x.input,
+        step: y.distance * x.input * pixel,
+        single: y.spans.iter().all(|s| s.count == 1),
+        columns: Columns::of(&x),
+        width,
+        distance: x.distance,
+    };
+    let mut parts = vec![entries(&y, x.input * pixel)];
+    if let Columns::Table = row.columns {
+        parts.push(entries(&x, pixel));
+    }
+    let (base, offsets) = e.pack(vec![], parts);
+    let name = format!("pool {row:?}");
+    let kernel = e.kernel(&name, |unit| row.build(&name, unit));
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * blocks * height, |d, task| {
+            let (rest, y) = d.split(task, height);
+            let rest = d.int(rest);
+            let (image, block) = d.split(rest, blocks);
+            let [from, to] = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride(unit));
+                base
+            });
+            d.step(to, y, width * pixel);
+            let rows = d.weights(base);
+            d.step(rows, y, table::ENTRY);
+            let columns = offsets.get(1).map(|offset| d.weights(base + offset));
+            let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
+            let arguments = arguments.map(Operand::from).collect();
+            d.b.call(kernel, arguments);
+        });
+    });
+    Ok(Emitted { entry, grid: images * blocks * height, scratch: x.input * pixel })
+}
+
+/// For each span the byte offset of its first position, its length, and one over its divisor.
+fn entries(axis: &Axis, stride: usize) -> (usize, Fill) {
+    let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: 1.0 / s.divisor as f32 };
+    table::part(axis.spans.iter().map(entry).collect())
+}
+
+/// How the columns of a row are found.
+#[derive(Clone, Debug)]
+enum Columns {
+    Runs(Vec<Run>),
+    Table,
+}
+
+/// Output columns whose windows are alike but for a shift.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    outputs: usize,
+    span: Span,
+    /// Input columns from one window to the next.
+    stride: usize,
+}
+
+impl Columns {
+    fn of(axis: &Axis) -> Columns {
+        let mut runs: Vec<Run> = vec![];
+        for (o, span) in axis.spans.iter().enumerate() {
+            let joins = runs.last_mut().filter(|run| {
+                let shift = span.first.wrapping_sub(axis.spans[o - 1].first);
+                (run.span.count, run.span.divisor) == (span.count, span.divisor)
+                    && (run.outputs == 1 || run.stride == shift)
+                    && span.first >= run.span.first
+            });
+            match joins {
+                Some(run) => {
+                    run.stride = span.first - axis.spans[o - 1].first;
+                    run.outputs += 1;
+                }
+                None => runs.push(Run { outputs: 1, span: *span, stride: 0 }),
+            }
+        }
+        if runs.len() > MOST_RUNS { Columns::Table } else { Columns::Runs(runs) }
+    }
+}
+
+/// All that a row kernel's code depends on.
+#[derive(Clone, Debug)]
+struct Row {
+    kind: PoolKind,
+    /// Input columns.
+    input: usize,
+    /// Bytes from one of a window's rows to the next.
+    step: usize,
+    /// Windows have one row: the input's rows are read where they are.
+    single: bool,
+    columns: Columns,
+    width: usize,
+    /// Columns from one of a window's to the next.
+    distance: usize,
+}
+
+impl Row {
+    /// Parameters: input, entry of the row table, scratch, output, the column table.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let with_table = matches!(self.columns, Columns::Table);
+        let mut b = Builder::new(name, unit, if with_table { 5 } else { 4 });
+        let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
+        let offset = table::number(&mut b, rows, 0);
+        b.advance(input, offset);
+        let factor = (self.kind == PoolKind::Avg).then(|| b.broadcast(table::factor(rows)));
+        let source = if self.single {
+            input
+        } else {
+            let count = table::number(&mut b, rows, 1);
+            self.combine_rows(&mut b, [input, scratch], count);
+            scratch
+        };
+        match &self.columns {
+            Columns::Runs(runs) => runs.iter().for_each(|run| self.run(&mut b, run, source, output, factor)),
+            Columns::Table => self.by_table(&mut b, source, output, factor),
+        }
+        b.finish()
+    }
+
+    /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
+    fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
+        let pixel = b.unit().bytes();
+        let to = b.int(scratch);
+        let columns = |b: &mut Builder, columns: usize| {
+            let acc: Vec<Vector> = (0..columns).map(|i| b.load(input.at(i * pixel))).collect();
+            let from = b.int(input);
+            b.loop_range(1i64, count, 1, |b, _| {
+                b.advance(from, self.step);
+                for (i, &acc) in acc.iter().enumerate() {
+                    let v = b.load(from.at(i * pixel));
+                    combine(b, self.kind, acc, v);
+                }
+            });
+            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * pixel), acc));
+            b.advance(input, columns * pixel);
+            b.advance(to, columns * pixel);
+        };
+        b.repeat(self.input / COLUMNS, |b| columns(b, COLUMNS));
+        if self.input % COLUMNS > 0 {
+            columns(b, self.input % COLUMNS);
+        }
+    }
+
+    fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
+        let pixel = b.unit().bytes();
+        let factor = factor.map(|f| {
+            let by_column = b.splat(1.0 / run.span.divisor as f32);
+            b.op(VectorOp::Mul, f, by_column)
+        });
+        let from = b.add(source, run.span.first * pixel);
+        let tile = if run.span.count > MOST_UNROLLED { 1 } else { COLUMNS };
+        let pixels = |b: &mut Builder, pixels: usize| {
+            let acc = self.windows(b, run, from, pixels);
+            for (i, acc) in acc.into_iter().enumerate() {
+                let v = factor.map_or(acc, |f| b.op(VectorOp::Mul, acc, f));
+                b.store(output.at(i * pixel), v);
+            }
+            b.advance(from, pixels * run.stride * pixel);
+            b.advance(output, pixels * pixel);
+        };
+        b.repeat(run.outputs / tile, |b| pixels(b, tile));
+        if run.outputs % tile > 0 {
+            pixels(b, run.outputs % tile);
+        }
+    }
+
+    /// The combined columns of `pixels` windows. A column that several windows share is loaded once.
+    fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize) -> Vec<Vector> {
+        let pixel = b.unit().bytes();
+        if run.span.count > MOST_UNROLLED {
+            return vec![self.window(b, from, run.span.count.into())];
+        }
+        let mut uses: Vec<(usize, usize)> = (0..pixels)
+            .flat_map(|p| (0..run.span.count).map(move |k| (p * run.stride + k * self.distance, p)))
+            .collect();
+        uses.sort_unstable();
+        let mut acc: Vec<Option<Vector>> = vec![None; pixels];
+        for shared in uses.chunk_by(|a, b| a.0 == b.0) {
+            let column = b.load(from.at(shared[0].0 * pixel));
+            for &(_, p) in shared {
+                match acc[p] {
+                    Some(acc) => combine(b, self.kind, acc, column),
+                    None if shared.len() == 1 => acc[p] = Some(column),
+                    None => {
+                        let copy = b.new_vector();
+                        b.copy(copy, column);
+                        acc[p] = Some(copy);
+                    }
+                }
+            }
+        }
+        acc.into_iter().map(|v| v.expect("no window is empty")).collect()
+    }
+
+    /// The combined columns of one window of `count` columns.
+    fn window(&self, b: &mut Builder, from: Int, count: Operand) -> Vector {
+        let at = b.int(from);
+        let acc = b.load(at.at(0));
+        b.loop_range(1i64, count, 1, |b, _| {
+            b.advance(at, self.distance * b.unit().bytes());
+            let v = b.load(at.at(0));
+            combine(b, self.kind, acc, v);
+        });
+        acc
+    }
+
+    fn by_table(&self, b: &mut Builder, source: Int, output: Int, factor: Option<Vector>) {
+        let entry = b.parameter(4);
+        b.repeat(self.width, |b| {
+            let from = table::number(b, entry, 0);
+            b.advance(from, source);
+            let count = table::number(b, entry, 1);
+            let mut v = self.window(b, from, count.into());
+            if let Some(f) = factor {
+                let by_column = b.broadcast(table::factor(entry));
+                let f = b.op(VectorOp::Mul, f, by_column);
+                v = b.op(VectorOp::Mul, v, f);
+            }
+            b.store(output.at(0), v);
+            b.advance(output, b.unit().bytes());
+            b.advance(entry, table::ENTRY);
+        });
+    }
+}
+
+/// `acc = acc ∘ v`; a NaN of either stays.
+fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
+    match kind {
+        PoolKind::Avg => b.op_into(acc, VectorOp::Add, acc, v),
+        PoolKind::Max => {
+            // The machine's choice is v where one is NaN; right but for a NaN in acc.
+            let greater = b.op(VectorOp::Max, acc, v);
+            b.push(Inst::Select { dst: acc, compare: Compare::Equal, a: acc, b: acc, x: greater, y: acc });
+        }
+    }
+}
+
+/// One task is one block of an image.
+pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Result<Emitted, Error> {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, channels, h, w] = input.image();
+    let (blocks, kind, pixels) = (channels.div_ceil(unit.lanes), op.kind, h * w);
+    let name = format!("global_{kind}_{pixels}");
+    let kernel = e.kernel(&name, |unit| global_kernel(&name, unit, kind, pixels));
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * blocks, |d, task| {
+            let (image, block) = d.split(task, blocks);
+            let arguments = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride(unit));
+                Operand::from(base)
+            });
+            d.b.call(kernel, arguments.to_vec());
+        });
+    });
+    Ok(Emitted { entry, grid: images * blocks, scratch: 0 })
+}
+
+/// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.
+fn global_kernel(name: &str, unit: Unit, kind: PoolKind, pixels: usize) -> Function {
+    let mut b = Builder::new(name, unit, 2);
+    let (input, output) = (b.parameter(0), b.parameter(1));
+    let count = pixels.min(COLUMNS);
+    let acc: Vec<Vector> = (0..count).map(|i| b.load(input.at(i * unit.bytes()))).collect();
+    let add = |b: &mut Builder, count: usize| {
+        for (i, &acc) in acc.iter().enumerate().take(count) {
+            let v = b.load(input.at(i * unit.bytes()));
+            combine(b, kind, acc, v);
+        }
+    };
+    b.repeat(pixels / count - 1, |b| {
+        b.advance(input, count * unit.bytes());
+        add(b, count);
+    });
+    b.advance(input, count * unit.bytes());
+    add(&mut b, pixels % count);
+    acc[1..].iter().for_each(|&v| combine(&mut b, kind, acc[0], v));
+    let mut result = acc[0];
+    if kind == PoolKind::Avg {
+        let factor = b.splat(1.0 / pixels as f32);
+        result = b.op(VectorOp::Mul, result, factor);
+    }
+    b.store(output.at(0), result);
+    b.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::ops::Op;
+    use crate::testing::{self, conv};
+
+    /// The op on an image of that size.
+    fn on(op: impl Into<Op>, size: [usize; 2]) {
+        let mut b = testing::Builder::new("pool", Phase::Infer);
+        let x = b.input([2, 3, size[0], size[1]]);
+        let x = b.add(conv(19, 1, 1, 0), &[x]);
+        let y = b.add(op, &[x]);
+        check(b.finish(&[y]));
+    }
+
+    fn max_pool(kernel: usize, stride: usize, pad: usize) -> MaxPool {
+        MaxPool { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4], dilation: [1; 2], ceil: false }
+    }
+
+    #[test]
+    fn spans_are_clipped() {
+        let axis = Axis::sliding(6, 4, [3, 2, 1], [1, 1], false);
+        let found: Vec<_> = axis.spans.iter().map(|s| (s.first, s.count, s.divisor)).collect();
+        // The last window hangs over because of `ceil`.
+        assert_eq!(found, [(0, 2, 2), (1, 3, 3), (3, 3, 3), (5, 1, 1)]);
+        let axis = Axis::sliding(6, 4, [3, 2, 1], [1, 1], true);
+        assert_eq!(axis.spans.iter().map(|s| s.divisor).collect::<Vec<_>>(), [3, 3, 3, 2]);
+    }
+
+    #[test]
+    fn maximum() {
+        on(max_pool(3, 2, 1), [17, 30]);
+        on(max_pool(3, 1, 1), [7, 40]);
+        on(max_pool(2, 2, 0), [9, 8]);
+        on(MaxPool { ceil: true, ..max_pool(3, 2, 0) }, [8, 14]);
+        on(MaxPool { dilation: [2, 3], pad: [2, 1, 0, 3], ..max_pool(3, 1, 0) }, [9, 11]);
+        on(MaxPool { kernel: [1, 3], ..max_pool(1, 2, 0) }, [5, 9]);
+        on(max_pool(1, 3, 0), [7, 7]);
+        on(MaxPool { kernel: [2, 20], stride: [1, 3], ..max_pool(1, 1, 0) }, [2, 41]);
+    }
+
+    #[test]
+    fn mean() {
+        let average = |kernel, stride, pad, ceil, count_include_pad| AvgPool {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 4],
+            dilation: [1; 2],
+            ceil,
+            count_include_pad,
+        };
+        for include in [true, false] {
+            on(average(3, 2, 1, false, include), [17, 30]);
+            on(average(3, 2, 1, true, include), [6, 10]);
+            on(average(5, 3, 2, true, include), [14, 15]);
+            on(average(7, 1, 3, false, include), [7, 7]);
+        }
+    }
+
+    #[test]
+    fn adaptive_windows() {
+        for output in [[1, 1], [6, 6], [3, 4], [7, 20], [20, 33]] {
+            on(AdaptiveAvgPool { output }, [13, 9]);
+        }
+    }
+
+    #[test]
+    fn whole_images() {
+        for kind in [PoolKind::Avg, PoolKind::Max] {
+            for size in [[1, 1], [1, 7], [7, 7], [5, 5]] {
+                on(GlobalPool { kind }, size);
+            }
+        }
+    }
+
+    #[test]
+    fn nan_stays() {
+        use crate::codegen::testing::{model, targets};
+        use crate::tensor::Tensor;
+        let mut b = testing::Builder::new("nan", Phase::Infer);
+        let x = b.input([1, 1, 1, 8]);
+        let y = b.add(MaxPool { kernel: [1, 3], stride: [1, 1], ..max_pool(1, 1, 0) }, &[x]);
+        let z = b.add(GlobalPool { kind: PoolKind::Max }, &[x]);
+        let graph = b.finish(&[y, z]);
+        let input = Tensor::new([1, 1, 1, 8], vec![0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0, 6.0, 7.0]);
+        for target in targets() {
+            let got = model(&graph, &target, &Default::default(), 1).run_tensors(&[input.clone()]).unwrap();
+            let nan: Vec<bool> = got[0].data().iter().map(|v| v.is_nan()).collect();
+            assert_eq!(nan, [false, true, true, true, false, false]);
+            assert!(got[1].data()[0].is_nan());
+        }
+    }
+}

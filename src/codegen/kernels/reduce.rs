@@ -1,0 +1,231 @@
+//! Mean, maximum or sum over axes of a plain value.
+//!
+//! Where the innermost axis stays, its elements are the lanes and the reduced axes are loops around
+//! an accumulator. Where it is reduced, the lanes share its elements, and one horizontal reduction
+//! ends each result.
+
+use super::super::Error;
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::nest::row_major;
+use crate::ops::Reduce;
+use crate::ops::reduce::ReduceKind;
+use crate::plan::Step;
+use crate::target::Unit;
+
+/// An axis or several that walk as one: its size and its stride in bytes in the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Axis {
+    size: usize,
+    stride: usize,
+    reduced: bool,
+}
+
+pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Result<Emitted, Error> {
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let axes = axes(input.shape.dims(), &row_major(&input.shape), &op.axes);
+    let mut kept: Vec<Axis> = axes.iter().copied().filter(|a| !a.reduced).collect();
+    let lanes_kept = axes.last().is_some_and(|a| !a.reduced);
+    let row = if lanes_kept { kept.pop().map_or(1, |a| a.size) } else { 1 };
+    let sums: Vec<Axis> = axes.iter().copied().filter(|a| a.reduced).collect();
+    let kernel = Kernel { kind: op.kind, row: lanes_kept.then_some(row), axes: sums };
+    let name = format!("reduce {kernel:?}");
+    let callee = e.kernel(&name, |unit| kernel.build(&name, unit));
+    let grid = kept.iter().map(|a| a.size).product();
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, grid, |d, task| {
+            let (from, to) = (d.view(e, input), d.view(e, output));
+            d.step(to, task.into(), 4 * row);
+            walk(d, from, task, &kept);
+            d.b.call(callee, vec![from.into(), to.into()]);
+        });
+    });
+    Ok(Emitted { entry, grid, scratch: 0 })
+}
+
+/// Moves the pointer to the element that the task's index names, the last axis fastest.
+fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[Axis]) {
+    let mut rest = Operand::from(task);
+    for axis in axes.iter().rev() {
+        let at = d.int(rest);
+        let (outer, index) = d.split(at, axis.size);
+        // A size of 1 leaves the task as it is and takes index 0.
+        d.step(pointer, index, axis.stride);
+        rest = outer;
+    }
+}
+
+/// The input's axes without those of size 1, neighbours joined that are both reduced or both kept.
+fn axes(dims: &[usize], strides: &[i64], reduced: &[usize]) -> Vec<Axis> {
+    let mut axes: Vec<Axis> = vec![];
+    for (i, (&size, &stride)) in dims.iter().zip(strides).enumerate().filter(|(_, (size, _))| **size > 1) {
+        let axis = Axis { size, stride: stride as usize, reduced: reduced.contains(&i) };
+        match axes.last_mut() {
+            Some(last) if last.reduced == axis.reduced => {
+                *last = Axis { size: last.size * size, ..axis };
+            }
+            _ => axes.push(axis),
+        }
+    }
+    axes
+}
+
+#[derive(Debug)]
+struct Kernel {
+    kind: ReduceKind,
+    /// Results side by side that one call computes; `None` where the lanes share one result.
+    row: Option<usize>,
+    /// The reduced axes, the innermost last.
+    axes: Vec<Axis>,
+}
+
+impl Kernel {
+    /// Parameters: the first element, the result.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, 2);
+        match self.row {
+            Some(row) => {
+                b.repeat(row / unit.lanes, |b| {
+                    self.vector(b, unit.lanes);
+                    (0..2).for_each(|i| b.advance(b.parameter(i), unit.bytes()));
+                });
+                if row % unit.lanes > 0 {
+                    self.vector(&mut b, row % unit.lanes);
+                }
+            }
+            None => self.scalar(&mut b),
+        }
+        b.finish()
+    }
+
+    /// The results of `lanes` neighbours.
+    fn vector(&self, b: &mut Builder, lanes: usize) {
+        let acc = self.start(b);
+        let from = b.int(b.parameter(0));
+        self.loops(b, from, &self.axes, &|b, from| {
+            let v = b.load_first(from.at(0), lanes);
+            self.combine(b, acc, v);
+        });
+        let result = self.scaled(b, acc);
+        b.store_first(b.parameter(1).at(0), result, lanes);
+    }
+
+    /// One result; the innermost axis is reduced by vectors.
+    fn scalar(&self, b: &mut Builder) {
+        let acc = self.start(b);
+        let from = b.int(b.parameter(0));
+        let (inner, outer) = match self.axes.split_last() {
+            Some((inner, outer)) => (inner.size, outer),
+            // Nothing is reduced: one element, as it is.
+            None => (1, &[][..]),
+        };
+        let lanes = b.lanes();
+        self.loops(b, from, outer, &|b, from| {
+            let at = b.int(from);
+            b.repeat(inner / lanes, |b| {
+                let v = b.load(at.at(0));
+                self.combine(b, acc, v);
+                b.advance(at, 4 * lanes);
+            });
+            if inner % lanes > 0 {
+                let v = self.start(b);
+                b.push(Inst::LoadLanes { dst: v, address: at.at(0), from: 0, to: (inner % lanes) as u8 });
+                self.combine(b, acc, v);
+            }
+        });
+        let result = match self.kind {
+            ReduceKind::Max => self.greatest(b, acc),
+            _ => b.reduce(VectorOp::Add, acc),
+        };
+        let result = self.scaled(b, result);
+        b.store_first(b.parameter(1).at(0), result, 1);
+    }
+
+    /// All lanes the greatest of all lanes, or NaN where one is: the machine's maximum may drop it.
+    fn greatest(&self, b: &mut Builder, acc: Vector) -> Vector {
+        let greatest = b.reduce(VectorOp::Max, acc);
+        let zero = b.splat(0.0);
+        // 0 where the lane is a number, infinities included.
+        let odd = b.select(Compare::Equal, acc, acc, zero, acc);
+        let odd = b.reduce(VectorOp::Add, odd);
+        b.op(VectorOp::Add, greatest, odd)
+    }
+
+    /// Nested loops over the axes; `body` gets the pointer to an element.
+    fn loops(&self, b: &mut Builder, from: Int, axes: &[Axis], body: &dyn Fn(&mut Builder, Int)) {
+        let Some((axis, inner)) = axes.split_first() else { return body(b, from) };
+        let at = b.int(from);
+        b.repeat(axis.size, |b| {
+            self.loops(b, at, inner, body);
+            b.advance(at, axis.stride);
+        });
+    }
+
+    /// What changes no result.
+    fn start(&self, b: &mut Builder) -> Vector {
+        b.splat(if self.kind == ReduceKind::Max { f32::NEG_INFINITY } else { 0.0 })
+    }
+
+    fn combine(&self, b: &mut Builder, acc: Vector, v: Vector) {
+        match self.kind {
+            ReduceKind::Max => {
+                let greater = b.op(VectorOp::Max, acc, v);
+                b.push(Inst::Select { dst: acc, compare: Compare::Equal, a: acc, b: acc, x: greater, y: acc });
+            }
+            _ => b.op_into(acc, VectorOp::Add, acc, v),
+        }
+    }
+
+    fn scaled(&self, b: &mut Builder, v: Vector) -> Vector {
+        if self.kind != ReduceKind::Mean {
+            return v;
+        }
+        let count: usize = self.axes.iter().map(|a| a.size).product();
+        let factor = b.splat(1.0 / count as f32);
+        b.op(VectorOp::Mul, v, factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::testing;
+
+    fn on(shape: &[usize], axes: &[usize]) {
+        for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max] {
+            for keepdims in [true, false] {
+                let mut b = testing::Builder::new("reduce", Phase::Infer);
+                let x = b.input(crate::tensor::Shape::new(shape));
+                let y = b.add(Reduce { kind, axes: axes.to_vec(), keepdims }, &[x]);
+                check(b.finish(&[y]));
+            }
+        }
+    }
+
+    #[test]
+    fn over_inner_axes() {
+        on(&[2, 19, 5, 7], &[2, 3]);
+        on(&[2, 19, 5, 7], &[3]);
+        on(&[3, 40], &[1]);
+        on(&[37], &[0]);
+    }
+
+    #[test]
+    fn over_outer_axes() {
+        on(&[2, 19, 5, 7], &[1]);
+        on(&[2, 19, 5, 7], &[0, 2]);
+        on(&[2, 3, 4, 5, 3], &[3, 1]);
+        on(&[3, 40], &[0]);
+    }
+
+    #[test]
+    fn over_mixed_and_no_axes() {
+        on(&[2, 19, 5, 7], &[1, 3]);
+        on(&[2, 3, 4, 5, 3], &[0, 2, 4]);
+        on(&[2, 3, 4], &[]);
+        on(&[1, 1], &[1]);
+        on(&[4, 1, 6], &[1]);
+    }
+}

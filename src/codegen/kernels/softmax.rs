@@ -1,0 +1,280 @@
+//! Softmax and its logarithm: three passes over an axis, for the greatest value, the sum of
+//! exponentials, and the results.
+//!
+//! Either the lanes are elements of the axis (channels of a block, or neighbours in plain memory)
+//! and are reduced at the end of a pass, or they are elements of another axis, each with a sum of
+//! its own.
+
+use super::super::Error;
+use super::super::emit::{Emitted, Emitter};
+use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::math;
+use crate::ops::Softmax;
+use crate::plan::{Layout, Step};
+use crate::target::Unit;
+
+pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Result<Emitted, Error> {
+    let output = &step.outputs[0];
+    if output.layout == Layout::Blocked {
+        return Ok(blocked(e, step, op));
+    }
+    let dims = output.shape.dims();
+    let (length, inner) = (dims[op.axis], dims[op.axis + 1..].iter().product::<usize>());
+    Ok(if inner == 1 { along(e, step, op, length) } else { across(e, step, op, length, inner) })
+}
+
+/// Channels of a blocked value. One task is one pixel.
+fn blocked(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, channels, h, w] = output.image();
+    let kernel = Along {
+        length: channels,
+        strides: [input, output].map(|v| v.block_stride(unit)),
+        whole_blocks: true,
+        log: op.log,
+    };
+    let callee = kernel.callee(e);
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * h * w, |d, task| {
+            let (image, pixel) = d.split(task, h * w);
+            let pointers = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, pixel, unit.bytes());
+                Operand::from(base)
+            });
+            d.b.call(callee, pointers.to_vec());
+        });
+    });
+    Emitted { entry, grid: images * h * w, scratch: 0 }
+}
+
+/// The innermost axis of a plain value. One task is one sum.
+fn along(e: &mut Emitter, step: &Step, op: &Softmax, length: usize) -> Emitted {
+    let strides = [e.unit().bytes(); 2];
+    let callee = Along { length, strides, whole_blocks: false, log: op.log }.callee(e);
+    tasks(e, step, callee, length)
+}
+
+/// Another axis of a plain value, with `inner` elements within. One task is one run of those.
+fn across(e: &mut Emitter, step: &Step, op: &Softmax, length: usize, inner: usize) -> Emitted {
+    let kernel = Across { length, inner, log: op.log };
+    let name = format!("softmax {kernel:?}");
+    let callee = e.kernel(&name, |unit| kernel.build(&name, unit));
+    tasks(e, step, callee, length * inner)
+}
+
+/// One task for every `size` elements.
+fn tasks(e: &mut Emitter, step: &Step, callee: Callee, size: usize) -> Emitted {
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let grid = output.shape.elements() / size;
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, grid, |d, task| {
+            let pointers = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, task.into(), 4 * size);
+                Operand::from(base)
+            });
+            d.b.call(callee, pointers.to_vec());
+        });
+    });
+    Emitted { entry, grid, scratch: 0 }
+}
+
+/// The lanes are elements of the axis.
+#[derive(Debug)]
+struct Along {
+    length: usize,
+    /// Bytes from a vector to the next, in the input and in the output.
+    strides: [usize; 2],
+    /// The last vector is written whole, whatever stands behind the axis's end.
+    whole_blocks: bool,
+    log: bool,
+}
+
+impl Along {
+    fn callee(&self, e: &mut Emitter) -> Callee {
+        let name = format!("softmax {self:?}");
+        e.kernel(&name, |unit| self.build(&name, unit))
+    }
+
+    /// Parameters: input, output.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, 2);
+        let greatest = b.splat(f32::NEG_INFINITY);
+        self.each(&mut b, |b, [from, _], lanes| {
+            let v = self.load(b, from, greatest, lanes);
+            b.op_into(greatest, VectorOp::Max, greatest, v);
+        });
+        let greatest = b.reduce(VectorOp::Max, greatest);
+        let sum = b.splat(0.0);
+        self.each(&mut b, |b, [from, to], lanes| {
+            // The greatest value stands in for what is not there: its exponential is finite.
+            let v = self.load(b, from, greatest, lanes);
+            let v = b.op(VectorOp::Sub, v, greatest);
+            let v = math::exp(b, v);
+            self.store(b, to, v, lanes);
+            let v = if lanes < b.lanes() { b.load_first(to.at(0), lanes) } else { v };
+            b.op_into(sum, VectorOp::Add, sum, v);
+        });
+        let sum = b.reduce(VectorOp::Add, sum);
+        let last = last_pass(&mut b, greatest, sum, self.log);
+        self.each(&mut b, |b, [from, to], lanes| {
+            let source = if self.log { from } else { to };
+            let v = self.load(b, source, greatest, lanes);
+            let v = last.apply(b, v);
+            self.store(b, to, v, lanes);
+        });
+        b.finish()
+    }
+
+    /// Runs `body` with pointers to each vector and how many lanes of it are of the axis.
+    fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2], usize)) {
+        let lanes = b.lanes();
+        let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
+        b.repeat(self.length / lanes, |b| {
+            body(b, pointers, lanes);
+            pointers.iter().zip(self.strides).for_each(|(&p, stride)| b.advance(p, stride));
+        });
+        if self.length % lanes > 0 {
+            body(b, pointers, self.length % lanes);
+        }
+    }
+
+    /// The first `lanes` lanes of memory, the others from `rest`.
+    fn load(&self, b: &mut Builder, from: Int, rest: Vector, lanes: usize) -> Vector {
+        if lanes == b.lanes() {
+            return b.load(from.at(0));
+        }
+        let v = b.new_vector();
+        b.copy(v, rest);
+        b.push(Inst::LoadLanes { dst: v, address: from.at(0), from: 0, to: lanes as u8 });
+        v
+    }
+
+    fn store(&self, b: &mut Builder, to: Int, v: Vector, lanes: usize) {
+        if self.whole_blocks { b.store(to.at(0), v) } else { b.store_first(to.at(0), v, lanes) }
+    }
+}
+
+/// What the last pass does: multiply exponentials, or subtract from inputs.
+enum LastPass {
+    Multiply { factor: Vector },
+    /// One after the other, so that large values lose nothing.
+    Subtract { greatest: Vector, log: Vector },
+}
+
+fn last_pass(b: &mut Builder, greatest: Vector, sum: Vector, log: bool) -> LastPass {
+    if log {
+        return LastPass::Subtract { greatest, log: math::log(b, sum) };
+    }
+    let one = b.splat(1.0);
+    LastPass::Multiply { factor: b.op(VectorOp::Div, one, sum) }
+}
+
+impl LastPass {
+    fn apply(&self, b: &mut Builder, v: Vector) -> Vector {
+        match *self {
+            LastPass::Multiply { factor } => b.op(VectorOp::Mul, v, factor),
+            LastPass::Subtract { greatest, log } => {
+                let v = b.op(VectorOp::Sub, v, greatest);
+                b.op(VectorOp::Sub, v, log)
+            }
+        }
+    }
+}
+
+/// The lanes are elements of the axes within.
+#[derive(Debug)]
+struct Across {
+    length: usize,
+    inner: usize,
+    log: bool,
+}
+
+impl Across {
+    /// Parameters: input, output.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, 2);
+        b.repeat(self.inner / unit.lanes, |b| {
+            self.vector(b, unit.lanes);
+            [0, 1].iter().for_each(|&i| b.advance(b.parameter(i), unit.bytes()));
+        });
+        if self.inner % unit.lanes > 0 {
+            self.vector(&mut b, self.inner % unit.lanes);
+        }
+        b.finish()
+    }
+
+    fn vector(&self, b: &mut Builder, lanes: usize) {
+        let greatest = b.splat(f32::NEG_INFINITY);
+        self.each(b, |b, [from, _]| {
+            let v = b.load_first(from.at(0), lanes);
+            b.op_into(greatest, VectorOp::Max, greatest, v);
+        });
+        let sum = b.splat(0.0);
+        self.each(b, |b, [from, to]| {
+            let v = b.load_first(from.at(0), lanes);
+            let v = b.op(VectorOp::Sub, v, greatest);
+            let v = math::exp(b, v);
+            b.store_first(to.at(0), v, lanes);
+            b.op_into(sum, VectorOp::Add, sum, v);
+        });
+        let last = last_pass(b, greatest, sum, self.log);
+        self.each(b, |b, [from, to]| {
+            let v = b.load_first(if self.log { from.at(0) } else { to.at(0) }, lanes);
+            let v = last.apply(b, v);
+            b.store_first(to.at(0), v, lanes);
+        });
+    }
+
+    fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2])) {
+        let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
+        b.repeat(self.length, |b| {
+            body(b, pointers);
+            pointers.iter().for_each(|&p| b.advance(p, 4 * self.inner));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::ops::activation::Activation;
+    use crate::ops::{Activate, Op};
+    use crate::testing::{self, conv};
+
+    fn large() -> Op {
+        Activate { kind: Activation::Scale { mul: 20.0, add: 3.0 } }.into()
+    }
+
+    #[test]
+    fn channels() {
+        for (channels, size) in [(10, [1, 1]), (32, [3, 5]), (19, [5, 1]), (1, [2, 2])] {
+            for log in [false, true] {
+                let mut b = testing::Builder::new("softmax", Phase::Infer);
+                let x = b.input([2, 3, size[0], size[1]]);
+                let x = b.add(conv(channels, 1, 1, 0), &[x]);
+                let x = b.add(large(), &[x]);
+                let y = b.add(Softmax { axis: 1, log }, &[x]);
+                check(b.finish(&[y]));
+            }
+        }
+    }
+
+    #[test]
+    fn other_axes() {
+        for (shape, axis) in [(&[2, 3, 37][..], 2), (&[2, 37, 19], 1), (&[2, 5, 3, 4], 2), (&[3, 7], 0), (&[40], 0)] {
+            for log in [false, true] {
+                let mut b = testing::Builder::new("softmax", Phase::Infer);
+                let x = b.input(crate::tensor::Shape::new(shape));
+                let x = b.add(large(), &[x]);
+                let y = b.add(Softmax { axis, log }, &[x]);
+                check(b.finish(&[y]));
+            }
+        }
+    }
+}
