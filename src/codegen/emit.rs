@@ -220,14 +220,6 @@ impl Driver {
         (self.b.int_op(IntOp::Div, task, inner).into(), self.b.int_op(IntOp::Rem, task, inner).into())
     }
 
-    /// The operand as a variable.
-    pub fn int(&mut self, operand: Operand) -> Int {
-        match operand {
-            Operand::Var(v) => v,
-            Operand::Const(_) => self.b.int(operand),
-        }
-    }
-
     /// `base += index * stride`.
     pub fn step(&mut self, base: Int, index: Operand, stride: usize) {
         match index {

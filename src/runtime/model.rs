@@ -218,8 +218,8 @@ impl Model {
 
     /// The common leading size of all inputs and outputs, where they have one.
     pub(super) fn batched(&self) -> Option<usize> {
-        let first = self.manifest.outputs[0].shape[0];
-        self.ports().all(|p| p.shape[0] == first).then_some(first)
+        let &first = self.manifest.outputs[0].shape.first()?;
+        self.ports().all(|p| p.shape.first() == Some(&first)).then_some(first)
     }
 
     pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {

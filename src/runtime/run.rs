@@ -62,7 +62,9 @@ impl Model {
         let images = inputs.first().filter(|_| self.batched().is_some()).map(|t| t.shape()[0]);
         let shape = |port: &Port| {
             let mut shape = port.shape.clone();
-            shape[0] = images.unwrap_or(shape[0]);
+            if let (Some(batch), Some(images)) = (shape.first_mut(), images) {
+                *batch = images;
+            }
             Shape::new(shape)
         };
         let mut outputs: Vec<Tensor> = self.manifest.outputs.iter().map(|p| Tensor::zeros(shape(p))).collect();

@@ -181,7 +181,7 @@ fn a_manifest_that_cannot_be_is_refused() {
     let edits: [fn(&mut Manifest); 6] = [
         |m| m.outputs.clear(),
         |m| m.inputs[0].shape = vec![usize::MAX, 3],
-        |m| m.outputs[0].shape = vec![],
+        |m| m.outputs[0].shape = vec![0],
         |m| m.steps[1].entry = 1 << 40,
         |m| m.steps[0].weights.as_mut().unwrap().offset = u64::MAX,
         |m| m.arena_bytes = 1 << 60,

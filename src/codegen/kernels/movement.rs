@@ -7,6 +7,7 @@ use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_ma
 use crate::ops::pad::PadMode;
 use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, Transpose};
 use crate::plan::{Step, View};
+use crate::tensor::Shape;
 
 pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Result<Emitted, Error> {
     let body = Body::copy();
@@ -67,7 +68,7 @@ pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Res
 /// Copies the output's elements from the input, which is walked with the given strides.
 fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, offset: usize) -> Emitted {
     let body = Body::copy();
-    let target = Array::new(&step.outputs[0], row_major(&dims.clone().into()));
+    let target = Array::new(&step.outputs[0], row_major(&Shape::new(dims.clone())));
     let source = Array::new(&step.inputs[0], strides).shifted(offset);
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
 }
@@ -157,7 +158,7 @@ mod tests {
 
     fn on_plain(op: impl Into<Op>, shapes: &[&[usize]]) {
         let mut b = testing::Builder::new("plain", Phase::Infer);
-        let values: Vec<_> = shapes.iter().map(|&s| b.input(crate::tensor::Shape::new(s))).collect();
+        let values: Vec<_> = shapes.iter().map(|&s| b.input(Shape::new(s))).collect();
         let y = b.add(op, &values);
         check(b.finish(&[y]));
     }
