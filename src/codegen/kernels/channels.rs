@@ -148,10 +148,7 @@ mod tests {
     #[test]
     fn runs_cover_the_channels() {
         let run = |first, blocks, from, to, end| Run { first, blocks, from, to, end };
-        assert_eq!(
-            runs(5, 30, 35, Unit::V256),
-            [run(0, 1, 5, 8, 8), run(1, 3, 0, 8, 8), run(4, 1, 0, 3, 8)]
-        );
+        assert_eq!(runs(5, 30, 35, Unit::V256), [run(0, 1, 5, 8, 8), run(1, 3, 0, 8, 8), run(4, 1, 0, 3, 8)]);
         assert_eq!(runs(2, 3, 8, Unit::V256), [run(0, 1, 2, 5, 5)]);
         assert_eq!(runs(8, 8, 16, Unit::V256), [run(1, 1, 0, 8, 8)]);
     }

@@ -56,7 +56,9 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
             d.step(bias, block, unit.bytes());
             d.step(row, y, table::ENTRY);
             let mut arguments = vec![row.into(), weights.into(), bias.into()];
-            for (view, row) in [(input, 0), (output, width)].into_iter().chain(step.inputs[1..].iter().map(|v| (v, width))) {
+            for (view, row) in
+                [(input, 0), (output, width)].into_iter().chain(step.inputs[1..].iter().map(|v| (v, width)))
+            {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
                 d.step(base, block, view.block_stride(unit));

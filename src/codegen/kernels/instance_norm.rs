@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn statistics_of_each_image() {
-        for (channels, size, affine) in [(19, [5, 7], true), (16, [8, 8], false), (3, [1, 2], true), (5, [1, 1], true)] {
+        for (channels, size, affine) in [(19, [5, 7], true), (16, [8, 8], false), (3, [1, 2], true), (5, [1, 1], true)]
+        {
             let mut b = testing::Builder::new("norm", Phase::Infer);
             let x = b.input([2, 3, size[0], size[1]]);
             let x = b.add(conv(channels, 1, 1, 0), &[x]);

@@ -85,7 +85,8 @@ impl Kernel {
             [1, 2].iter().for_each(|&i| b.advance(b.parameter(i), 4 * tile));
         });
         let rest = self.l % tile;
-        let widths: Vec<usize> = (0..rest.div_ceil(unit.lanes)).map(|i| (rest - i * unit.lanes).min(unit.lanes)).collect();
+        let widths: Vec<usize> =
+            (0..rest.div_ceil(unit.lanes)).map(|i| (rest - i * unit.lanes).min(unit.lanes)).collect();
         if !widths.is_empty() {
             self.tile(&mut b, &widths);
         }
@@ -94,8 +95,7 @@ impl Kernel {
 
     /// The tile of all rows and of columns in vectors of the given widths.
     fn tile(&self, b: &mut Builder, widths: &[usize]) {
-        let acc: Vec<Vec<Vector>> =
-            (0..self.rows).map(|_| widths.iter().map(|_| b.splat(0.0)).collect()).collect();
+        let acc: Vec<Vec<Vector>> = (0..self.rows).map(|_| widths.iter().map(|_| b.splat(0.0)).collect()).collect();
         let (left, right) = (b.int(b.parameter(0)), b.int(b.parameter(1)));
         let vector = b.unit().bytes();
         b.repeat(self.k, |b| {

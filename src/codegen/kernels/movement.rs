@@ -93,7 +93,10 @@ struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Source {
     /// `first, first + step, …` with a step of 1, 0 or −1.
-    Input { first: usize, step: i64 },
+    Input {
+        first: usize,
+        step: i64,
+    },
     Constant,
 }
 

@@ -157,7 +157,8 @@ impl<'a> Nest<'a> {
                 continue;
             }
             let own: Vec<i64> = self.arrays.iter().map(|a| a.strides[axis]).collect();
-            let joins = !dims.is_empty() && strides.iter().zip(&own).all(|(s, own)| s.last() == Some(&(own * size as i64)));
+            let joins =
+                !dims.is_empty() && strides.iter().zip(&own).all(|(s, own)| s.last() == Some(&(own * size as i64)));
             if joins {
                 *dims.last_mut().expect("not empty") *= size;
                 strides.iter_mut().zip(own).for_each(|(s, own)| *s.last_mut().expect("not empty") = own);
@@ -335,9 +336,8 @@ impl Kernel<'_> {
 
     /// One vector: loads, the body, the store.
     fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
-        let operands: Vec<Vector> = (1..self.strides.len())
-            .map(|i| hoisted[i].unwrap_or_else(|| self.load(b, i, offsets[i], lanes)))
-            .collect();
+        let operands: Vec<Vector> =
+            (1..self.strides.len()).map(|i| hoisted[i].unwrap_or_else(|| self.load(b, i, offsets[i], lanes))).collect();
         let result = (self.body.apply)(b, &operands);
         let address = self.address(b, 0, offsets[0]);
         match self.vector_stride(0) {

@@ -160,9 +160,14 @@ impl Along {
 
 /// What the last pass does: multiply exponentials, or subtract from inputs.
 enum LastPass {
-    Multiply { factor: Vector },
+    Multiply {
+        factor: Vector,
+    },
     /// One after the other, so that large values lose nothing.
-    Subtract { greatest: Vector, log: Vector },
+    Subtract {
+        greatest: Vector,
+        log: Vector,
+    },
 }
 
 fn last_pass(b: &mut Builder, greatest: Vector, sum: Vector, log: bool) -> LastPass {
