@@ -1,6 +1,7 @@
 //! Epilogues on registers: what a kernel does to its results before it stores them.
 
-use super::super::vector::{Address, Builder, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Compare, UnaryOp, Vector, VectorOp};
+use super::math;
 use crate::ops::activation::Activation;
 use crate::ops::epilogue::Step;
 
@@ -23,28 +24,194 @@ pub fn apply_all(b: &mut Builder, steps: &[Step], result: Vector, operand: impl 
     v
 }
 
-/// An activation that is ready to be applied: its constants are in registers.
+/// The activation of a vector, in a new variable.
+///
+/// Min and max have their constant first, since they give the second operand where one is NaN.
 pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
     match activation {
         Activation::Relu => {
             let zero = b.splat(0.0);
             b.op(VectorOp::Max, zero, v)
         }
-        Activation::Clip { min, max } => {
-            let (min, max) = (b.splat(min), b.splat(max));
-            let v = b.op(VectorOp::Max, min, v);
-            b.op(VectorOp::Min, max, v)
-        }
+        Activation::Clip { min, max } => clip(b, v, min, max),
         Activation::LeakyRelu { slope } => {
             let (zero, slope) = (b.splat(0.0), b.splat(slope));
             let scaled = b.op(VectorOp::Mul, v, slope);
-            b.select(super::super::vector::Compare::Less, v, zero, scaled, v)
+            b.select(Compare::Less, v, zero, scaled, v)
         }
-        Activation::Scale { mul, add } => {
-            let (mul, add) = (b.splat(mul), b.splat(add));
-            b.fma(add, v, mul);
-            add
+        Activation::Scale { mul, add } => scale(b, v, mul, add),
+        Activation::HardSigmoid { alpha, beta } => {
+            let line = scale(b, v, alpha, beta);
+            clip(b, line, 0.0, 1.0)
         }
-        _ => todo!(),
+        Activation::HardSwish => {
+            let line = scale(b, v, 1.0 / 6.0, 0.5);
+            let gate = clip(b, line, 0.0, 1.0);
+            b.op(VectorOp::Mul, v, gate)
+        }
+        Activation::Abs => {
+            let mask = b.splat_bits(0x7fff_ffff);
+            b.op(VectorOp::And, v, mask)
+        }
+        Activation::Sqrt => b.unary(UnaryOp::Sqrt, v),
+        Activation::Exp => math::exp(b, v),
+        Activation::Elu { alpha } => math::elu(b, v, alpha),
+        Activation::Sigmoid => math::sigmoid(b, v),
+        Activation::Tanh => math::tanh(b, v),
+        Activation::Silu => math::silu(b, v),
+        Activation::Gelu => math::gelu(b, v),
+        Activation::GeluTanh => math::gelu_tanh(b, v),
+        Activation::Softplus => math::softplus(b, v),
+    }
+}
+
+/// Whether the activation needs only a few registers, so that a tile of accumulators can stay in
+/// theirs while it is applied.
+pub fn is_light(activation: Activation) -> bool {
+    match activation {
+        Activation::Relu
+        | Activation::Clip { .. }
+        | Activation::LeakyRelu { .. }
+        | Activation::Scale { .. }
+        | Activation::HardSigmoid { .. }
+        | Activation::HardSwish
+        | Activation::Abs
+        | Activation::Sqrt => true,
+        Activation::Exp
+        | Activation::Elu { .. }
+        | Activation::Sigmoid
+        | Activation::Tanh
+        | Activation::Silu
+        | Activation::Gelu
+        | Activation::GeluTanh
+        | Activation::Softplus => false,
+    }
+}
+
+fn clip(b: &mut Builder, v: Vector, min: f32, max: f32) -> Vector {
+    let min = b.splat(min);
+    let v = b.op(VectorOp::Max, min, v);
+    let max = b.splat(max);
+    b.op(VectorOp::Min, max, v)
+}
+
+fn scale(b: &mut Builder, v: Vector, mul: f32, add: f32) -> Vector {
+    let (mul, add) = (b.splat(mul), b.splat(add));
+    b.fma(add, v, mul);
+    add
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::targets;
+    use crate::codegen::vector::Program;
+    use crate::codegen::vector::simulate::Memory;
+    use crate::codegen::vector::testing::Native;
+
+    /// Both signs of values that are spread over all magnitudes, dense around 1, and special ones.
+    fn samples() -> Vec<f32> {
+        let magnitudes = (0..2000).map(|i| (-60.0 + 0.06 * i as f32).exp());
+        let near = (0..6000).map(|i| i as f32 * 0.017 + 0.003);
+        let positive: Vec<f32> =
+            magnitudes.chain(near).chain([0.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, f32::NAN]).collect();
+        let mut all: Vec<f32> = positive.iter().flat_map(|&x| [x, -x]).collect();
+        all.resize(all.len().next_multiple_of(16), 0.5);
+        all
+    }
+
+    /// Applies the function to every sample on every target and hands over argument and result.
+    fn for_each(function: impl Fn(&mut Builder, Vector) -> Vector, check: impl Fn(f32, f32)) {
+        let samples = samples();
+        for target in targets() {
+            let unit = target.unit;
+            let mut b = Builder::new("map", unit, 2);
+            let (from, to) = (b.parameter(0), b.parameter(1));
+            b.loop_range(0i64, 4 * samples.len(), unit.bytes() as i64, |b, i| {
+                let x = b.load(from.plus(i, 0));
+                let y = function(b, x);
+                b.store(to.plus(i, 0), y);
+            });
+            let mut program = Program::default();
+            let callee = program.add(b.finish());
+            let mut memory = Memory::default();
+            let arguments = [memory.add(&samples), memory.add(&vec![0.0; samples.len()])];
+            let native = Native::with_features(&program, &target.features);
+            let results = native.run(callee, &arguments, &memory).values(arguments[1]);
+            samples.iter().zip(results).for_each(|(&x, y)| check(x, y));
+        }
+    }
+
+    /// Below this, a result or its factor other than x may be flushed to zero.
+    const TINY: f64 = 2.4e-38;
+
+    fn check_activation(activation: Activation, relative: f64, absolute: f64) {
+        for_each(
+            |b, x| apply(b, activation, x),
+            |x, y| {
+                let expected = activation.evaluate(f64::from(x));
+                // The reference in f32 terms: what overflows there is infinite.
+                if f64::from(expected as f32).is_finite() {
+                    let error = (f64::from(y) - expected).abs();
+                    let bound = relative * expected.abs() + absolute + TINY * f64::from(x).abs().max(1.0);
+                    assert!(error <= bound, "{activation:?}({x}) is {y}, not {expected}");
+                } else {
+                    let same = y == expected as f32 || (y.is_nan() && expected.is_nan());
+                    assert!(same, "{activation:?}({x}) is {y}, not {expected}");
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn light_activations() {
+        for activation in [
+            Activation::Relu,
+            Activation::LeakyRelu { slope: 0.2 },
+            Activation::Clip { min: 0.0, max: 6.0 },
+            Activation::Clip { min: -1.5, max: f32::INFINITY },
+            Activation::Sqrt,
+            Activation::Abs,
+        ] {
+            check_activation(activation, 1e-7, 0.0);
+        }
+        // A sum near its zero keeps the error of its larger term.
+        check_activation(Activation::Scale { mul: 1.5, add: -3.0 }, 2e-7, 2e-7);
+        check_activation(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }, 2e-7, 1e-7);
+        check_activation(Activation::HardSwish, 2e-7, 3e-7);
+    }
+
+    #[test]
+    fn transcendental_activations() {
+        for activation in [
+            Activation::Exp,
+            Activation::Sigmoid,
+            Activation::Tanh,
+            Activation::Silu,
+            Activation::Softplus,
+            Activation::Elu { alpha: 1.0 },
+            Activation::Elu { alpha: 0.3 },
+        ] {
+            check_activation(activation, 1e-6, 0.0);
+        }
+        // The reference itself subtracts two numbers near 1 where x is far below 0.
+        check_activation(Activation::Gelu, 1e-6, 2e-15);
+        // Rounding the cubic shows where the sigmoid is exponentially small.
+        check_activation(Activation::GeluTanh, 1e-6, 1e-7);
+    }
+
+    #[test]
+    fn logarithm() {
+        for_each(math::log, |x, y| {
+            let expected = f64::from(x).ln();
+            if x.is_nan() || x < 0.0 {
+                assert!(y.is_nan(), "log({x}) is {y}");
+            } else if x == 0.0 || x.is_infinite() {
+                assert_eq!(y, expected as f32);
+            } else {
+                let error = (f64::from(y) - expected).abs();
+                assert!(error <= 1e-6 * expected.abs(), "log({x}) is {y}, not {expected}");
+            }
+        });
     }
 }

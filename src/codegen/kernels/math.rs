@@ -202,15 +202,20 @@ fn normal_tail(b: &mut Builder, x: Vector) -> Vector {
     b.op(VectorOp::Mul, tail, e)
 }
 
-/// exp(−x²/2). What rounding x² loses is put back: it would be multiplied by x².
+/// exp(−x²/2). What rounding x² loses, times x² in the result, is found by Dekker's product (1971),
+/// which needs no fused multiply-add, and put back.
 fn exp_of_negative_half_square(b: &mut Builder, x: Vector) -> Vector {
+    // Beyond 20 the result is 0; there are no infinities to subtract from one another.
+    let x = constant_op(b, VectorOp::Max, -20.0, x);
+    let x = constant_op(b, VectorOp::Min, 20.0, x);
     let square = b.op(VectorOp::Mul, x, x);
-    // Beyond the exponential's range, where infinity minus itself would be NaN.
-    let square = constant_op(b, VectorOp::Min, 400.0, square);
+    // Twelve bits of x, whose square is exact, and the rest.
+    let high = mask(b, VectorOp::And, 0xffff_f000, x);
+    let low = b.op(VectorOp::Sub, x, high);
     let lost = mask(b, VectorOp::Xor, SIGN, square);
-    let bounded = constant_op(b, VectorOp::Min, 20.0, x);
-    let bounded = constant_op(b, VectorOp::Max, -20.0, bounded);
-    b.fma(lost, bounded, bounded);
+    b.fma(lost, high, high);
+    let sum = b.op(VectorOp::Add, high, x);
+    b.fma(lost, low, sum);
     let half = constant_op(b, VectorOp::Mul, -0.5, square);
     let e = exp(b, half);
     let correction = constant_op(b, VectorOp::Mul, -0.5, lost);
