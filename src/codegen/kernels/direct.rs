@@ -611,12 +611,20 @@ fn shifted(address: Address, bytes: usize) -> Address {
 fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
-    for (block, acc) in acc.iter().enumerate() {
-        for (p, &acc) in acc.iter().enumerate() {
-            let at = |i: usize| extra[i].at(block * row.extra[i].0 + p * row.extra[i].1);
-            let v = epilogue::apply_all(b, &row.epilogue, acc, at);
-            b.store(to.at(block * row.out_block + p * row.out_pixel), v);
-        }
+    let each = acc
+        .iter()
+        .enumerate()
+        .flat_map(|(block, of_block)| of_block.iter().enumerate().map(move |(p, &acc)| (block, p, acc)));
+    let result = |block: usize, p: usize| to.at(block * row.out_block + p * row.out_pixel);
+    let light = epilogue::is_light(&row.epilogue);
+    if !light {
+        each.clone().for_each(|(block, p, acc)| b.store(result(block, p), acc));
+    }
+    for (block, p, acc) in each {
+        let v = if light { acc } else { b.load(result(block, p)) };
+        let at = |i: usize| extra[i].at(block * row.extra[i].0 + p * row.extra[i].1);
+        let v = epilogue::apply_all(b, &row.epilogue, v, at);
+        b.store(result(block, p), v);
     }
 }
 
@@ -657,6 +665,17 @@ mod tests {
             let y = b.add(op, &[y]);
             assert_eq!(b.graph.node(y).shape[1], oc);
             check(b.finish(&[y]));
+        }
+    }
+
+    /// The tile leaves no registers to compute with.
+    #[test]
+    fn epilogues_that_need_registers() {
+        use crate::ops::activation::Activation;
+        use crate::ops::epilogue::Step;
+        for activation in [Activation::Silu, Activation::Gelu, Activation::Tanh, Activation::Elu { alpha: 0.5 }] {
+            let epilogue = vec![Step::Activate(activation)];
+            check(one([1, 3, 12, 12], Conv2d { epilogue, ..conv(64, 3, 2, 1) }));
         }
     }
 

@@ -65,9 +65,16 @@ pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
     }
 }
 
-/// Whether the activation needs only a few registers, so that a tile of accumulators can stay in
-/// theirs while it is applied.
-pub fn is_light(activation: Activation) -> bool {
+/// Whether the steps need only a few registers, so that a tile of accumulators can stay in theirs
+/// meanwhile. Otherwise a kernel stores its results first and finishes them one by one.
+pub fn is_light(steps: &[Step]) -> bool {
+    steps.iter().all(|step| match step {
+        Step::Add | Step::Mul => true,
+        Step::Activate(a) => is_light_activation(*a),
+    })
+}
+
+fn is_light_activation(activation: Activation) -> bool {
     match activation {
         Activation::Relu
         | Activation::Clip { .. }

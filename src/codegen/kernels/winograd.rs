@@ -431,6 +431,8 @@ fn output_kernel(
     let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
     let paired = pair_columns(matrix);
     let mut constants = Constants::new(&mut b, &paired);
+    let at = |i: usize, k: usize, l: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
+    let light = epilogue::is_light(steps);
     b.repeat(blocks, |b| {
         for j in 0..s.alpha {
             let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
@@ -443,10 +445,14 @@ fn output_kernel(
             let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
             multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
                 let value = b.op(VectorOp::Add, value, bias_vector);
-                let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
-                let value = epilogue::apply_all(b, steps, value, |i| at(i + 1));
-                b.store(at(0), value);
+                let value = if light { epilogue::apply_all(b, steps, value, |i| at(i + 1, k, l)) } else { value };
+                b.store(at(0, k, l), value);
             });
+        }
+        for (k, l) in (0..valid[0]).flat_map(|k| (0..valid[1]).map(move |l| (k, l))).filter(|_| !light) {
+            let value = b.load(at(0, k, l));
+            let value = epilogue::apply_all(b, steps, value, |i| at(i + 1, k, l));
+            b.store(at(0, k, l), value);
         }
         b.advance(m, s.m_block);
         b.advance(bias, s.vector);
@@ -664,6 +670,19 @@ mod tests {
         }
         for name in ["winograd2", "winograd4"] {
             forced(name, conv(33, 5, 1, 2), 20, [7, 9]);
+        }
+    }
+
+    /// The transform leaves no registers to compute with.
+    #[test]
+    fn epilogues_that_need_registers() {
+        use crate::ops::activation::Activation;
+        use crate::ops::epilogue::Step;
+        for activation in [Activation::Silu, Activation::Gelu] {
+            let epilogue = vec![Step::Activate(activation)];
+            for name in ["winograd2", "winograd4", "winograd6"] {
+                forced(name, Conv2d { epilogue: epilogue.clone(), ..conv(16, 3, 1, 1) }, 16, [9, 9]);
+            }
         }
     }
 }
