@@ -65,34 +65,27 @@ pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
     }
 }
 
-/// Whether the steps need only a few registers, so that a tile of accumulators can stay in theirs
-/// meanwhile. Otherwise a kernel stores its results first and finishes them one by one.
-pub fn is_light(steps: &[Step]) -> bool {
-    steps.iter().all(|step| match step {
-        Step::Add | Step::Mul => true,
-        Step::Activate(a) => is_light_activation(*a),
-    })
-}
-
-fn is_light_activation(activation: Activation) -> bool {
-    match activation {
-        Activation::Relu
-        | Activation::Clip { .. }
-        | Activation::LeakyRelu { .. }
-        | Activation::Scale { .. }
-        | Activation::HardSigmoid { .. }
-        | Activation::HardSwish
-        | Activation::Abs
-        | Activation::Sqrt => true,
-        Activation::Exp
-        | Activation::Elu { .. }
-        | Activation::Sigmoid
-        | Activation::Tanh
-        | Activation::Silu
-        | Activation::Gelu
-        | Activation::GeluTanh
-        | Activation::Softplus => false,
-    }
+/// Registers that the steps need beside the value that they are applied to. A kernel whose
+/// accumulators leave fewer stores its results first and finishes them one by one.
+pub fn temporaries(steps: &[Step]) -> usize {
+    let of = |step: &Step| match step {
+        Step::Add | Step::Mul => 2,
+        Step::Activate(a) => match a {
+            Activation::Relu | Activation::Abs | Activation::Sqrt => 2,
+            Activation::Clip { .. } | Activation::Scale { .. } => 3,
+            Activation::LeakyRelu { .. } => 4,
+            Activation::HardSigmoid { .. } | Activation::HardSwish => 6,
+            Activation::Exp
+            | Activation::Elu { .. }
+            | Activation::Sigmoid
+            | Activation::Tanh
+            | Activation::Silu
+            | Activation::Gelu
+            | Activation::GeluTanh
+            | Activation::Softplus => 13,
+        },
+    };
+    steps.iter().map(of).max().unwrap_or(0)
 }
 
 fn clip(b: &mut Builder, v: Vector, min: f32, max: f32) -> Vector {
