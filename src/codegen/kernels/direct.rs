@@ -613,7 +613,8 @@ fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
     let place = |block: usize, p: usize| to.at(block * row.out_block + p * row.out_pixel);
-    let results = || acc.iter().enumerate().flat_map(|(block, a)| a.iter().enumerate().map(move |(p, v)| (block, p, *v)));
+    let results =
+        || acc.iter().enumerate().flat_map(|(block, a)| a.iter().enumerate().map(move |(p, v)| (block, p, *v)));
     let crowded = results().count() + epilogue::temporaries(&row.epilogue) > b.unit().registers;
     if crowded {
         results().for_each(|(block, p, v)| b.store(place(block, p), v));
@@ -695,7 +696,8 @@ mod tests {
 
     #[test]
     fn epilogues() {
-        for activation in ["relu", "leaky_relu(0.2)", "clip(-0.5,0.5)", "sigmoid", "tanh", "silu", "gelu", "hard_swish"] {
+        for activation in ["relu", "leaky_relu(0.2)", "clip(-0.5,0.5)", "sigmoid", "tanh", "silu", "gelu", "hard_swish"]
+        {
             let activation = Activation::parse(activation).unwrap();
             for op in [conv(32, 1, 1, 0), conv(33, 3, 1, 1), conv(8, 3, 2, 1)] {
                 let mut b = Builder::new("epilogue", Phase::Infer);
