@@ -42,7 +42,13 @@ pub enum Error {
     #[error("a call does not reach its callee")]
     OutOfReach,
     #[error(transparent)]
-    Module(#[from] ModuleError),
+    Module(Box<ModuleError>),
+}
+
+impl From<ModuleError> for Error {
+    fn from(error: ModuleError) -> Self {
+        Error::Module(Box::new(error))
+    }
 }
 
 /// Position-independent code that refers to nothing outside itself.

@@ -194,9 +194,15 @@ impl Kernel {
             b.advance(weights, self.row_bytes(b.unit()));
             b.advance(from, self.row);
         });
+        let to = b.parameter(4);
+        let light = epilogue::is_light(&self.epilogue);
+        if !light {
+            acc.iter().enumerate().for_each(|(p, &v)| b.store(to.at(p * pixel), v));
+        }
         for (p, acc) in acc.into_iter().enumerate() {
-            let v = self.finish(b, acc, p * pixel);
-            b.store(b.parameter(4).at(p * pixel), v);
+            let v = if light { acc } else { b.load(to.at(p * pixel)) };
+            let v = self.finish(b, v, p * pixel);
+            b.store(to.at(p * pixel), v);
         }
     }
 
@@ -236,6 +242,18 @@ mod tests {
         let z = b.add(Conv2d { epilogue: fused, bias: false, ..op }, &[x, y]);
         let options = Options { algorithms: vec![("*".into(), "depthwise".into())] };
         check_with(b.finish(&[y, z]), &options, 1e-5);
+    }
+
+    /// The tile leaves no registers to compute with.
+    #[test]
+    fn an_epilogue_that_needs_registers() {
+        let epilogue = vec![EpilogueStep::Activate(Activation::Silu)];
+        let mut b = testing::Builder::new("depthwise", Phase::Infer);
+        let x = b.input([1, 32, 9, 40]);
+        let x = b.add(conv(32, 1, 1, 0), &[x]);
+        let y = b.add(Conv2d { groups: 32, epilogue, ..conv(32, 3, 1, 1) }, &[x]);
+        let options = Options { algorithms: vec![("*".into(), "depthwise".into())] };
+        check_with(b.finish(&[y]), &options, 1e-5);
     }
 
     #[test]

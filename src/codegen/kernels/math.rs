@@ -193,7 +193,7 @@ fn normal_tail(b: &mut Builder, x: Vector) -> Vector {
         0.227_924_24,
         0.012_058_32,
         0.103_133_87,
-        0.090_336_336,
+        0.090_336_34,
         0.092_528_23,
     ];
     let q = polynomial(b, t, &coefficients);
