@@ -195,7 +195,7 @@ impl Kernel {
             b.advance(from, self.row);
         });
         let to = b.parameter(4);
-        let light = epilogue::is_light(&self.epilogue);
+        let light = acc.len() + epilogue::temporaries(&self.epilogue) <= b.unit().registers;
         if !light {
             acc.iter().enumerate().for_each(|(p, &v)| b.store(to.at(p * pixel), v));
         }
