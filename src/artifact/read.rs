@@ -58,6 +58,11 @@ impl Artifact {
         self.header.section(SectionKind::Code)
     }
 
+    pub fn code_bytes(&self) -> &[u8] {
+        let section = self.code();
+        &self.map[section.offset as usize..][..section.bytes as usize]
+    }
+
     /// The packed weights, padded to whole pages.
     pub fn weights(&self) -> &[u8] {
         whole(&self.map, self.header.section(SectionKind::Weights))

@@ -3,7 +3,10 @@
 
 use crate::tiny;
 use netc::artifact::{Cause, Destination, Manifest, Texts, Writer};
+use netc::driver::Compiler;
+use netc::interpreter;
 use netc::runtime::{Model, ModelOptions, RunError, Verify};
+use netc::tensor::Tensor;
 use std::path::{Path, PathBuf};
 
 struct Case {
@@ -204,4 +207,18 @@ fn a_folder_or_nothing_is_no_model() {
     assert!(matches!(open(folder.path(), Verify::Lazy).map(drop), Err(Cause::Io(_))));
     let error = Model::open(folder.path().join("missing.netc")).unwrap_err().to_string();
     assert!(error.contains("missing.netc: "), "{error}");
+}
+
+/// See tests/artifact/README.md for what to do when this fails.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn files_of_this_format_version_stay_readable() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v1.netc");
+    let model = open(&file, Verify::Eager).unwrap_or_else(|e| panic!("{e}; see tests/artifact/README.md"));
+    assert_eq!(model.about().labels, ["a", "b"]);
+    let input = Tensor::new([3, 3, 4, 4], (0..144).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect());
+    let network = Compiler::new().batch(3).seed(1).optimized(&file.with_file_name("small.net")).unwrap();
+    let expected = interpreter::run(&network.graph, std::slice::from_ref(&input)).unwrap().remove(0);
+    let (worst, scale) = model.run_tensors(&[input]).unwrap()[0].difference(&expected);
+    assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
 }

@@ -194,6 +194,9 @@ fn measurements_have_their_figures() {
         for figure in ["median_ms", "min_ms", "p99_ms", "images_per_s", "load_ms", "peak_rss_bytes"] {
             assert!(bench[figure].as_f64().is_some_and(|v| v > 0.0), "{figure}: {bench}");
         }
+        let bytes = |name: &str| bench[name].as_u64().unwrap();
+        let allowed = bytes("weights_bytes") + bytes("arena_bytes") + 20_000_000;
+        assert!(file == "small.net" || bytes("peak_rss_bytes") <= allowed, "{bench}");
         assert_eq!(bench["compile_ms"].as_f64().is_some(), file == "small.net");
         assert_eq!(bench["batch"], 2);
         let streams = json(&["bench", file, "--json", "--seconds", "0.05", "--streams", "3"]);
