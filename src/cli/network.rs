@@ -112,9 +112,9 @@ fn weights_note(network: &Network, console: Console) {
     match &network.weights {
         WeightsReport::Seed(_) if network.stats.totals.params == 0 => {}
         WeightsReport::Seed(seed) => console.note(format_args!(
-            "{} has no weights file; its {} parameters are random (seed {seed})",
+            "the {} parameters of {} are random (seed {seed}); --weights FILE gives others",
+            grouped(network.stats.totals.params),
             network.graph.name,
-            grouped(network.stats.totals.params)
         )),
         WeightsReport::File { path, loaded, .. } => {
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
