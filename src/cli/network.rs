@@ -24,7 +24,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         (None, Some(_)) => WeightsFrom::Seed,
         (None, None) => WeightsFrom::Beside,
     };
-    let plan = crate::plan::Options { algorithms: algorithms(&compilation.algo)?, ..Default::default() };
+    let plan = crate::plan::Options { algorithms: algorithms(&compilation.algo)? };
     Ok(Compiler {
         model: network.model.clone(),
         set: settings(&network.set)?,

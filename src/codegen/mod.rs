@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
-    Link(#[from] link::Error),
+    Link(Box<link::Error>),
     #[error("memory for the weights: {0}")]
     Memory(#[from] std::io::Error),
 }
@@ -72,7 +72,7 @@ pub fn compile(
     let generated = generate(graph, target, options)?;
     let (linked, weights) =
         rayon::join(|| link::build(&generated.program, &target.features), || pack(graph, &generated, destination));
-    let (linked, weights) = (linked?, weights?);
+    let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
     let manifest = manifest(graph, target, &generated, &linked);
     Ok(Image { manifest, code: linked.code, weights })
 }

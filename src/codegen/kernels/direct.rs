@@ -562,7 +562,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
 fn unroll(row: &Row, lanes: usize, pixels: usize) -> usize {
     let per_lane = row.x.taps.count * (row.blocks + pixels * (row.blocks + 1));
-    (1..=lanes).rev().find(|u| lanes % u == 0 && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
+    (1..=lanes).rev().find(|u| lanes.is_multiple_of(*u) && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
 }
 
 /// One input channel times one kernel column: `acc[block][pixel] += w[block] · input[pixel]`.
