@@ -472,7 +472,7 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         seed,
         weights,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
-        plan: plan::Options { algorithms: recipe.algorithms.clone(), ..plan::Options::default() },
+        plan: plan::Options { algorithms: recipe.algorithms.clone() },
         options,
         ..Compiler::default()
     })

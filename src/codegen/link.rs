@@ -207,6 +207,7 @@ fn resolve(code: &mut [u8], start: usize, r: &ModuleReloc, places: &[Range<usize
     Ok(())
 }
 
+#[allow(clippy::result_large_err)] // The trait of Cranelift says so.
 fn no_data<T>() -> ModuleResult<T> {
     Err(ModuleError::Compilation(cranelift_codegen::CodegenError::Unsupported("data in an image's code".into())))
 }

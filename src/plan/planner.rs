@@ -50,6 +50,9 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     Ok(planner.finish())
 }
 
+/// Kernels that were not chosen, with their estimates in nanoseconds.
+type Alternatives = Vec<(String, f64)>;
+
 struct Planner<'a> {
     graph: &'a Graph,
     target: &'a Target,
@@ -157,7 +160,7 @@ impl Planner<'_> {
     }
 
     /// The cheapest kernel, or the one that the user forces.
-    fn choose(&self, name: &str, problem: Problem) -> Result<(Kernel, f64, Vec<(String, f64)>), PlanError> {
+    fn choose(&self, name: &str, problem: Problem) -> Result<(Kernel, f64, Alternatives), PlanError> {
         let mut candidates: Vec<(Kernel, f64)> = vec![];
         let (direct, ns) = conv::choose_direct(&problem, self.target);
         candidates.push((Kernel::Direct(direct), ns));
@@ -303,7 +306,7 @@ impl Planner<'_> {
         outputs: Vec<View>,
         kernel: Kernel,
         estimate_ns: f64,
-        alternatives: Vec<(String, f64)>,
+        alternatives: Alternatives,
     ) {
         let index = self.steps.len();
         for view in inputs.iter().chain(&outputs) {

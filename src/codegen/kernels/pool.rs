@@ -485,7 +485,7 @@ mod tests {
         let graph = b.finish(&[y, z]);
         let input = Tensor::new([1, 1, 1, 8], vec![0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0, 6.0, 7.0]);
         for target in targets() {
-            let got = model(&graph, &target, &Default::default(), 1).run_tensors(&[input.clone()]).unwrap();
+            let got = model(&graph, &target, &Default::default(), 1).run_tensors(std::slice::from_ref(&input)).unwrap();
             let nan: Vec<bool> = got[0].data().iter().map(|v| v.is_nan()).collect();
             assert_eq!(nan, [false, true, true, true, false, false]);
             assert!(got[1].data()[0].is_nan());

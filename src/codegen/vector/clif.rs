@@ -453,11 +453,11 @@ impl Lowering<'_> {
         }
     }
 
-    fn to_bits(&mut self, v: Value) -> Value {
+    fn as_bits(&mut self, v: Value) -> Value {
         self.b.ins().bitcast(types::I32X4, MEMORY, v)
     }
 
-    fn to_floats(&mut self, v: Value) -> Value {
+    fn as_floats(&mut self, v: Value) -> Value {
         self.b.ins().bitcast(types::F32X4, MEMORY, v)
     }
 
@@ -471,9 +471,9 @@ impl Lowering<'_> {
             VectorOp::Min => self.choose(FloatCC::LessThan, [a, b], [a, b]),
             VectorOp::Max => self.choose(FloatCC::LessThan, [b, a], [a, b]),
             VectorOp::And | VectorOp::Or | VectorOp::Xor | VectorOp::AddBits | VectorOp::SubBits => {
-                let (a, b) = (self.to_bits(a), self.to_bits(b));
+                let (a, b) = (self.as_bits(a), self.as_bits(b));
                 let bits = self.bitwise(op, a, b);
-                self.to_floats(bits)
+                self.as_floats(bits)
             }
         }
     }
@@ -492,7 +492,7 @@ impl Lowering<'_> {
     /// By lane `compare(a, b) ? x : y`.
     fn choose(&mut self, compare: FloatCC, [a, b]: [Value; 2], [x, y]: [Value; 2]) -> Value {
         let mask = self.b.ins().fcmp(compare, a, b);
-        let mask = self.to_floats(mask);
+        let mask = self.as_floats(mask);
         self.b.ins().bitselect(mask, x, y)
     }
 
@@ -517,21 +517,21 @@ impl Lowering<'_> {
                     true => self.b.ins().x86_cvtt2dq(types::I32X4, rounded),
                     false => self.b.ins().fcvt_to_sint_sat(types::I32X4, rounded),
                 };
-                self.to_floats(bits)
+                self.as_floats(bits)
             }
             UnaryOp::FromInt => {
-                let bits = self.to_bits(a);
+                let bits = self.as_bits(a);
                 self.b.ins().fcvt_from_sint(types::F32X4, bits)
             }
             UnaryOp::ShiftLeft(n) => {
-                let bits = self.to_bits(a);
+                let bits = self.as_bits(a);
                 let shifted = self.b.ins().ishl_imm_u(bits, i64::from(n));
-                self.to_floats(shifted)
+                self.as_floats(shifted)
             }
             UnaryOp::ShiftRight(n) => {
-                let bits = self.to_bits(a);
+                let bits = self.as_bits(a);
                 let shifted = self.b.ins().ushr_imm_u(bits, i64::from(n));
-                self.to_floats(shifted)
+                self.as_floats(shifted)
             }
         }
     }
