@@ -133,3 +133,5 @@ fn pack(graph: &Graph, generated: &Generated, destination: &Destination) -> Resu
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,22 @@
-//! PyTorch's outputs (`tests/goldens`) against the interpreter, raw and after the passes.
+//! PyTorch's outputs (`tests/goldens`) against the interpreter, raw and after the passes, and against
+//! compiled code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use netc::artifact::{About, Destination, Texts};
+use netc::codegen::compile;
 use netc::diagnostic::Sources;
 use netc::elaborate::{Options, elaborate};
 use netc::interpreter;
 use netc::ir::{Graph, Phase};
 use netc::passes::{self, PIPELINE, Selection};
+use netc::plan;
+use netc::target::Target;
 use netc::tensor::Tensor;
 use netc::weights::load::{Tolerance, load};
 use netc::weights::{self, entries::Entry};
+use netc::{Model, ModelOptions};
 
 /// A network with PyTorch's weights, an input, and what PyTorch makes of it.
 pub struct Golden {
@@ -112,6 +118,28 @@ fn every_pass_keeps_pytorchs_values() {
             if seen.insert(optimized.to_string()) {
                 let found = interpreter::run(&optimized, std::slice::from_ref(&golden.input)).unwrap();
                 compare(&golden, how, &optimized, &found, 5e-5);
+            }
+        }
+    }
+}
+
+/// Compiled for every unit of this machine, with all passes and with none.
+#[test]
+fn compiled_code_agrees_with_pytorch() {
+    let targets = ["avx512", "avx2", "fma", "baseline"].map(|name| Target::parse(name).unwrap());
+    let here: Vec<&Target> = targets.iter().filter(|t| t.runs_here()).collect();
+    for golden in names().iter().filter_map(|n| golden(n, Phase::Infer)) {
+        let mut optimized = golden.graph.clone();
+        passes::run(&mut optimized, &Selection::default());
+        for target in &here {
+            for (how, graph) in [("as written", &golden.graph), ("optimized", &optimized)] {
+                let how = format!("{how}, {} lanes", target.unit.lanes);
+                let image = compile(graph, target, &plan::Options::default(), &Destination::Memory)
+                    .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
+                let model = Model::from_image(image, About::default(), Texts::default(), ModelOptions::default())
+                    .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
+                let found = model.run_tensors(std::slice::from_ref(&golden.input)).unwrap();
+                compare(&golden, &how, graph, &found, 1e-3);
             }
         }
     }

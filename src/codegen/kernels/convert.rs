@@ -1,119 +1,54 @@
-//! Copies a value between plain and blocked layout, at the borders of the graph.
+//! Copies a value between plain and blocked layout, at the borders of the graph and around ops that
+//! work on plain memory.
+//!
+//! Each lane of a block is a channel, a plane apart from the next in plain memory: blocks are
+//! gathered from planes, or scattered to them. Padding lanes become zeros.
 
 use super::super::Error;
 use super::super::emit::{Emitted, Emitter};
-use super::super::vector::{Builder, Inst, Operand};
+use super::nest::{self, Array, Body, Nest};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
-/// One task is one channel block of one image.
 pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
-    let (from, to) = (&step.inputs[0], &step.outputs[0]);
-    let unit = e.unit();
-    if from.layout == to.layout {
-        return copy(e, step);
-    }
-    let [n, c, h, w] = from.image();
-    let (blocks, last) = (c.div_ceil(unit.lanes), c - (c - 1) / unit.lanes * unit.lanes);
-    let pixels = h * w;
-    let mut calls = vec![];
-    for (first, count, lanes) in [(0, blocks - 1, unit.lanes), (blocks - 1, 1, last)] {
-        if count > 0 {
-            let to_blocked = to.layout == Layout::Blocked;
-            let name = format!("convert_{lanes}_{pixels}_{to_blocked}");
-            let kernel = e.kernel(&name, |unit| block_kernel(&name, unit, lanes, pixels, to_blocked));
-            calls.push((first, count, kernel));
-        }
-    }
-    let entry = e.driver("step convert", |e, d| {
-        let mut start = 0;
-        for &(first, count, kernel) in &calls {
-            d.tasks(start, count * n, |d, task| {
-                let (image, block) = d.split(task, count);
-                let addresses: Vec<Operand> = [from, to]
-                    .into_iter()
-                    .map(|view| {
-                        let base = d.view(e, view);
-                        let block_bytes = block_bytes(view, unit);
-                        d.step(base, image, view.batch_stride);
-                        d.step(base, block, block_bytes);
-                        d.b.advance(base, first * block_bytes);
-                        base.into()
-                    })
-                    .collect();
-                d.b.call(kernel, addresses);
-            });
-            start += count * n;
-        }
-    });
-    Ok(Emitted { entry, grid: blocks * n, scratch: 0 })
-}
-
-/// Bytes that a block of channels takes in either layout.
-fn block_bytes(view: &View, unit: Unit) -> usize {
-    match view.layout {
-        Layout::Blocked => view.block_stride(unit),
-        Layout::Plain => view.block_stride(unit) * unit.lanes,
-    }
-}
-
-/// Parameters: from, to. Each lane is a channel, `4 · pixels` bytes from the next in plain memory.
-fn block_kernel(
-    name: &str,
-    unit: Unit,
-    lanes: usize,
-    pixels: usize,
-    to_blocked: bool,
-) -> super::super::vector::Function {
-    let mut b = Builder::new(name, unit, 2);
-    let (from, to) = (b.parameter(0), b.parameter(1));
-    let stride = i32::try_from(4 * pixels).expect("a plane is smaller than 2 GiB");
-    let count = lanes as u8;
-    b.repeat(pixels, |b| {
-        if to_blocked {
-            let dst = b.new_vector();
-            b.push(Inst::Gather { dst, address: from.at(0), stride, count });
-            b.store(to.at(0), dst);
-            b.advance(from, 4usize);
-            b.advance(to, unit.bytes());
-        } else {
-            let src = b.load(from.at(0));
-            b.push(Inst::Scatter { address: to.at(0), src, stride, count });
-            b.advance(from, unit.bytes());
-            b.advance(to, 4usize);
-        }
-    });
-    b.finish()
-}
-
-/// Same layout: whole vectors, then the rest.
-fn copy(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
-    let floats = from.shape.elements();
-    let name = format!("copy_{floats}");
-    let kernel = e.kernel(&name, |unit| {
-        let mut b = Builder::new(&name, unit, 2);
-        let (from, to) = (b.parameter(0), b.parameter(1));
-        b.repeat(floats / unit.lanes, |b| {
-            let v = b.load(from.at(0));
-            b.store(to.at(0), v);
-            b.advance(from, unit.bytes());
-            b.advance(to, unit.bytes());
-        });
-        if floats % unit.lanes > 0 {
-            let v = b.load_first(from.at(0), floats % unit.lanes);
-            b.store_first(to.at(0), v, floats % unit.lanes);
-        }
-        b.finish()
-    });
-    let _ = unit;
-    let entry = e.driver("step copy", |e, d| {
-        d.tasks(0, 1, |d, _| {
-            let from = d.view(e, from);
-            let to = d.view(e, to);
-            d.b.call(kernel, vec![from.into(), to.into()]);
-        });
-    });
-    Ok(Emitted { entry, grid: 1, scratch: 0 })
+    let (copy, zero) = (Body::copy(), Body::fill(0.0));
+    if from.layout == Layout::Plain && to.layout == Layout::Plain {
+        let arrays = [to, from].map(|v| Array::new(v, vec![4])).to_vec();
+        let whole = Nest { dims: vec![from.shape.elements()], arrays, body: &copy };
+        return Ok(nest::emit(e, "step copy", vec![whole]));
+    }
+    let [images, channels, h, w] = from.image();
+    let (blocks, rest) = (channels / unit.lanes, channels % unit.lanes);
+    let nest = |arrays: &[&Array], body, blocks: usize, lanes: usize| Nest {
+        dims: vec![images, blocks, h * w, lanes],
+        arrays: arrays.iter().map(|a| (*a).clone()).collect(),
+        body,
+    };
+    let [target, source] = [to, from].map(|v| Array::new(v, strides(v, unit)));
+    let mut nests = vec![nest(&[&target, &source], &copy, blocks, unit.lanes)];
+    let [target, source] = [target, source].map(|a| after(a, 1, blocks));
+    nests.push(nest(&[&target, &source], &copy, 1, rest));
+    if to.layout == Layout::Blocked && rest > 0 {
+        nests.push(nest(&[&after(target, 3, rest)], &zero, 1, unit.lanes - rest));
+    }
+    nests.retain(|n| !n.dims.contains(&0));
+    Ok(nest::emit(e, "step convert", nests))
+}
+
+/// Strides along image, block, pixel and lane.
+fn strides(view: &View, unit: Unit) -> Vec<i64> {
+    let block = view.block_stride(unit);
+    let (block, lane) = match view.layout {
+        Layout::Blocked => (block, 4),
+        Layout::Plain => (block * unit.lanes, block),
+    };
+    [view.batch_stride, block, view.pixel_stride(unit), lane].map(|s| s as i64).to_vec()
+}
+
+/// The array from element `count` of an axis on.
+fn after(array: Array, axis: usize, count: usize) -> Array {
+    let bytes = array.strides[axis] as usize * count;
+    array.shifted(bytes)
 }
