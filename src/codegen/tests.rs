@@ -38,35 +38,12 @@ fn agrees(graph: &Graph, target: &Target) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn survey() {
-    use crate::testing::random_graph;
-    let range: Vec<u64> = std::env::var("SEEDS").unwrap_or("0-100".into()).split('-').map(|v| v.parse().unwrap()).collect();
-    let mut failures = 0;
-    for seed in range[0]..range[1] {
-        let graph = random_graph(seed);
-        for target in targets() {
-            let got = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| agrees(&graph, &target)));
-            match got {
-                Ok(Ok(())) => continue,
-                Ok(Err(e)) => eprintln!("SEED {seed}: {e}"),
-                Err(p) => eprintln!("SEED {seed} {} lanes: panic {:?} {:?}", target.unit.lanes, p.downcast_ref::<String>(), p.downcast_ref::<&str>()),
-            }
-            failures += 1;
-            break;
-        }
-    }
-    assert_eq!(failures, 0);
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_graphs_agree_with_the_interpreter(steps in prop::collection::vec(any::<u64>(), 1..16)) {
-        let graph = graph_from(&steps);
-        for target in targets() {
-            agrees(&graph, &target).map_err(TestCaseError::fail)?;
-        }
+    fn random_graphs_agree_with_the_interpreter(steps in prop::collection::vec(any::<u64>(), 1..16), which: u8) {
+        let targets = targets();
+        agrees(&graph_from(&steps), &targets[usize::from(which) % targets.len()]).map_err(TestCaseError::fail)?;
     }
 }
