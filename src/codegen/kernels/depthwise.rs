@@ -200,12 +200,12 @@ impl Kernel {
     /// Applies the epilogue and stores the tile.
     fn store(&self, b: &mut Builder, acc: &[Vector]) {
         let at = |b: &Builder, parameter: usize, p: usize| b.parameter(parameter).at(p * b.unit().bytes());
-        let light = epilogue::is_light(&self.epilogue);
-        if !light {
+        let crowded = acc.len() + epilogue::temporaries(&self.epilogue) > b.unit().registers;
+        if crowded {
             acc.iter().enumerate().for_each(|(p, &v)| b.store(at(b, 4, p), v));
         }
         for (p, &acc) in acc.iter().enumerate() {
-            let v = if light { acc } else { b.load(at(b, 4, p)) };
+            let v = if crowded { b.load(at(b, 4, p)) } else { acc };
             let extra: Vec<Address> = (0..extra_operands(&self.epilogue)).map(|i| at(b, 5 + i, p)).collect();
             let v = epilogue::apply_all(b, &self.epilogue, v, |i| extra[i]);
             b.store(at(b, 4, p), v);
