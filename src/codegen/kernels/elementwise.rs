@@ -8,7 +8,7 @@ use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::epilogue;
-use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
+use super::nest::{self, Array, Body, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::Step as EpilogueStep;
@@ -18,7 +18,11 @@ use crate::target::Unit;
 use crate::weights::Values;
 
 pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Result<Emitted, Error> {
-    let body = Body::new(format!("{kind:?}"), move |b, x| epilogue::apply(b, kind, x[0]));
+    let registers = 2 + epilogue::temporaries(&[EpilogueStep::Activate(kind)]);
+    let body = Body::new(format!("{kind:?}"), registers, move |b, x| {
+        let v = x.get(b, 0);
+        epilogue::apply(b, kind, v)
+    });
     emit(e, step, &body, vec![], is_total(kind))
 }
 
@@ -26,9 +30,10 @@ pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Result<Emitte
 pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Result<Emitted, Error> {
     let (kind, steps) = (op.kind, op.epilogue.clone());
     let total = kind != BinaryKind::Div && are_total(&steps);
-    let body = Body::new(format!("{kind:?} {steps:?}"), move |b, x| {
-        let v = combine(b, kind, x[0], x[1]);
-        finish(b, &steps, v, &x[2..])
+    let body = Body::new(format!("{kind:?} {steps:?}"), registers(&steps), move |b, x| {
+        let (left, right) = (x.get(b, 0), x.get(b, 1));
+        let v = combine(b, kind, left, right);
+        finish(b, &steps, v, x, 2)
     });
     emit(e, step, &body, vec![], total)
 }
@@ -57,10 +62,10 @@ pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Result<Emitte
 pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Result<Emitted, Error> {
     let per_channel = op.per_channel;
     let slopes = channel_weights(e, step, move |values, c| [(*values[0]).as_ref()[if per_channel { c } else { 0 }]]);
-    let body = Body::new("prelu", |b, x| {
-        let zero = b.splat(0.0);
-        let scaled = b.op(VectorOp::Mul, x[0], x[1]);
-        b.select(Compare::Less, x[0], zero, scaled, x[0])
+    let body = Body::new("prelu", 5, |b, x| {
+        let (v, slope, zero) = (x.get(b, 0), x.get(b, 1), b.splat(0.0));
+        let scaled = b.op(VectorOp::Mul, v, slope);
+        b.select(Compare::Less, v, zero, scaled, v)
     });
     emit(e, step, &body, slopes.to_vec(), true)
 }
@@ -74,13 +79,14 @@ fn affine(
 ) -> Result<Emitted, Error> {
     let weights = channel_weights(e, step, fill);
     let total = are_total(&steps);
-    let body = Body::new(format!("affine {steps:?}"), move |b, x| {
+    let body = Body::new(format!("affine {steps:?}"), registers(&steps), move |b, x| {
         // The weights stand last.
-        let (values, weights) = x.split_at(x.len() - 2);
-        let v = b.new_vector();
-        b.copy(v, weights[1]);
-        b.fma(v, values[0], weights[0]);
-        finish(b, &steps, v, &values[1..])
+        let weights = x.count() - 2;
+        let (factor, term) = (x.get(b, weights), x.get(b, weights + 1));
+        let (value, v) = (x.get(b, 0), b.new_vector());
+        b.copy(v, term);
+        b.fma(v, value, factor);
+        finish(b, &steps, v, x, 1)
     });
     emit(e, step, &body, weights.to_vec(), total)
 }
@@ -187,17 +193,27 @@ pub fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> Vector {
     b.select(Compare::Equal, x, x, chosen, x)
 }
 
-/// Applies an epilogue whose extra operands are loaded already.
-fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, extra: &[Vector]) -> Vector {
-    let mut extra = extra.iter();
+/// Applies an epilogue whose operands stand from `first` on.
+fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, x: &Operands, first: usize) -> Vector {
+    let mut extra = first;
     for step in steps {
+        let mut join = |b: &mut Builder, op| {
+            let other = x.get(b, extra);
+            extra += 1;
+            b.op(op, v, other)
+        };
         v = match step {
             EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
-            EpilogueStep::Add => b.op(VectorOp::Add, v, *extra.next().expect("checked by the shape rule")),
-            EpilogueStep::Mul => b.op(VectorOp::Mul, v, *extra.next().expect("checked by the shape rule")),
+            EpilogueStep::Add => join(b, VectorOp::Add),
+            EpilogueStep::Mul => join(b, VectorOp::Mul),
         };
     }
     v
+}
+
+/// Registers of a function of a few operands and an epilogue.
+fn registers(steps: &[EpilogueStep]) -> usize {
+    5.max(1 + epilogue::temporaries(steps))
 }
 
 /// Finite wherever its argument is.
@@ -266,15 +282,22 @@ mod tests {
         }
         let steps = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu), EpilogueStep::Mul];
         check(on_blocks(Binary { kind: BinaryKind::Sub, epilogue: steps }, 37, 4));
+        // Epilogues that need nearly all registers.
+        let (gelu, add) = (EpilogueStep::Activate(Activation::Gelu), EpilogueStep::Add);
+        let steps = vec![gelu, add, gelu, add, add];
+        check(on_blocks(Binary { kind: BinaryKind::Max, epilogue: steps.clone() }, 37, 5));
+        check(on_blocks(ChannelAffine { bias: true, epilogue: steps }, 37, 4));
     }
 
+    /// One value a channel, of each image or of all.
     #[test]
     fn gates() {
         let mut b = testing::Builder::new("gates", Phase::Infer);
         let x = b.input([2, 3, 7, 5]);
         let y = b.add(conv(19, 1, 1, 0), &[x]);
-        let one = b.input([2, 19, 1, 1]);
-        let z = b.add(testing::binary(BinaryKind::Mul), &[y, one]);
+        let (each, all) = (b.input([2, 19, 1, 1]), b.input([1, 19, 1, 1]));
+        let z = b.add(testing::binary(BinaryKind::Mul), &[y, each]);
+        let z = b.add(testing::binary(BinaryKind::Sub), &[all, z]);
         check(b.finish(&[z]));
     }
 

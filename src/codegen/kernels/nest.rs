@@ -23,8 +23,6 @@ const MOST_AXES: usize = 4;
 const UNROLL: usize = 4;
 /// Bytes from one lane to the next at most, so that 32 bits hold the last lane's displacement.
 const FARTHEST_LANE: i64 = i32::MAX as i64 / 32;
-/// Loop-invariant operands that are kept in registers at most.
-const MOST_HOISTED: usize = 4;
 
 /// The memory that an array lies in.
 #[derive(Clone, Debug)]
@@ -67,29 +65,56 @@ impl Array {
     }
 }
 
-type Apply<'a> = dyn Fn(&mut Builder, &[Vector]) -> Vector + 'a;
+type Apply<'a> = dyn Fn(&mut Builder, &Operands) -> Vector + 'a;
 
-/// What is computed from the operands' elements. It must not write its operands, which may be
-/// shared by many elements.
+/// What is computed from the operands' elements.
 pub struct Body<'a> {
     /// Tells all that `apply` depends on: equal keys share a kernel.
     pub key: String,
+    /// Registers that `apply` needs beside those that hold operands between its calls.
+    pub registers: usize,
     pub apply: Box<Apply<'a>>,
 }
 
 impl<'a> Body<'a> {
-    pub fn new(key: impl Into<String>, apply: impl Fn(&mut Builder, &[Vector]) -> Vector + 'a) -> Self {
-        Body { key: key.into(), apply: Box::new(apply) }
+    pub fn new(
+        key: impl Into<String>,
+        registers: usize,
+        apply: impl Fn(&mut Builder, &Operands) -> Vector + 'a,
+    ) -> Self {
+        Body { key: key.into(), registers, apply: Box::new(apply) }
     }
 
     /// The operand as it is.
     pub fn copy() -> Self {
-        Body::new("copy", |_, operands| operands[0])
+        Body::new("copy", 1, |b, x| x.get(b, 0))
     }
 
     /// A constant; no operands.
     pub fn fill(value: f32) -> Self {
-        Body::new(format!("fill_{:x}", value.to_bits()), move |b, _| b.splat(value))
+        Body::new(format!("fill_{:x}", value.to_bits()), 1, move |b, _| b.splat(value))
+    }
+}
+
+/// The operands' elements for one vector of results.
+pub struct Operands<'a> {
+    kernel: &'a Kernel<'a>,
+    /// Those that a loop does not change, by array.
+    hoisted: &'a [Option<Vector>],
+    offsets: &'a [i64],
+    lanes: usize,
+}
+
+impl Operands<'_> {
+    /// Operand `index`, loaded where this stands. It may be shared with other results and must not
+    /// be written.
+    pub fn get(&self, b: &mut Builder, index: usize) -> Vector {
+        let array = index + 1;
+        self.hoisted[array].unwrap_or_else(|| self.kernel.load(b, array, self.offsets[array], self.lanes))
+    }
+
+    pub fn count(&self) -> usize {
+        self.hoisted.len() - 1
     }
 }
 
@@ -313,7 +338,8 @@ impl Kernel<'_> {
             return;
         }
         let mut hoisted = vec![None; steps.len()];
-        let invariant = (1..steps.len()).filter(|&i| steps[i] == 0).take(MOST_HOISTED);
+        let free = self.unit.registers.saturating_sub(self.body.registers);
+        let invariant = (1..steps.len()).filter(|&i| steps[i] == 0).take(free);
         invariant.for_each(|i| hoisted[i] = Some(self.load(b, i, 0, lanes)));
         let near = steps.iter().all(|s| s.abs() < 1 << 24);
         let unroll = if near { count.min(UNROLL) } else { 1 };
@@ -336,9 +362,7 @@ impl Kernel<'_> {
 
     /// One vector: loads, the body, the store.
     fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
-        let operands: Vec<Vector> =
-            (1..self.strides.len()).map(|i| hoisted[i].unwrap_or_else(|| self.load(b, i, offsets[i], lanes))).collect();
-        let result = (self.body.apply)(b, &operands);
+        let result = (self.body.apply)(b, &Operands { kernel: self, hoisted, offsets, lanes });
         let address = self.address(b, 0, offsets[0]);
         match self.vector_stride(0) {
             4 => b.store_first(address, result, lanes),
