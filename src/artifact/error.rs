@@ -31,7 +31,7 @@ pub enum Cause {
     Architecture { found: String, host: &'static str },
     #[error("the model's code needs {}, which this CPU does not have", missing.join(", "))]
     MissingFeatures { missing: Vec<String> },
-    #[error("the file is damaged: the {section} at byte {offset} does not match its checksum")]
+    #[error("the file is damaged: the {section} section from byte {offset} on does not match its checksum")]
     Damaged { section: &'static str, offset: u64 },
     /// The checksums hold, yet the contents cannot be: no netc wrote this.
     #[error("the file is malformed: {message}")]

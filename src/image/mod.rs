@@ -16,6 +16,8 @@ use crate::preprocess::{Color, Preprocess, Resize};
 
 /// Largest width or height that is read.
 const MAX_SIDE: u32 = 1 << 15;
+/// Most pixels that resizing may make: a narrow strip, resized by its shorter side, has no other bound.
+const MAX_PIXELS: usize = 1 << 26;
 /// Memory that decoding a file may take.
 const MAX_MEMORY: u64 = 1 << 30;
 
@@ -39,6 +41,8 @@ pub enum ImageError {
     Decode { path: PathBuf, message: String },
     #[error("preprocessing gives {found} images, the network takes {expected} (channels, height, width)")]
     Size { expected: String, found: String },
+    #[error("preprocessing would make an image of {width}×{height} pixels")]
+    TooLarge { width: usize, height: usize },
     #[error("preprocess has {found} values of {what} for {channels} channels")]
     Channels { what: &'static str, found: usize, channels: usize },
 }
@@ -69,8 +73,11 @@ pub fn read(path: &Path) -> Result<Picture, ImageError> {
 /// Where the steps do not end in that size.
 pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
     let [_, height, width] = shape;
-    let mut picture = resized(picture, preprocess, shape);
+    let mut picture = resized(picture, preprocess, shape)?;
     if let Some([crop_height, crop_width]) = preprocess.center_crop {
+        if crop_width.saturating_mul(crop_height) > MAX_PIXELS {
+            return Err(ImageError::TooLarge { width: crop_width, height: crop_height });
+        }
         picture = picture.center_crop(crop_width, crop_height);
     }
     if (picture.width, picture.height) != (width, height) {
@@ -86,7 +93,7 @@ pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) ->
 /// As [`prepare`].
 pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
     let [_, height, width] = shape;
-    let picture = resized(picture, preprocess, shape);
+    let picture = resized(picture, preprocess, shape)?;
     let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
         return Err(wrong_size(&picture, shape));
     };
@@ -112,21 +119,30 @@ pub fn default_preprocess([channels, height, width]: [usize; 3]) -> Preprocess {
 
 /// In the network's number of channels, and resized. A spec that neither resizes nor crops
 /// means pictures of the input's size, and gets them.
-fn resized(picture: &Picture, preprocess: &Preprocess, [channels, height, width]: [usize; 3]) -> Picture {
+fn resized(
+    picture: &Picture,
+    preprocess: &Preprocess,
+    [channels, height, width]: [usize; 3],
+) -> Result<Picture, ImageError> {
     let picture = if channels == 1 { picture.gray() } else { picture.rgb() };
-    let size = match preprocess.resize {
+    let (width, height) = match preprocess.resize {
         Some(Resize::Exact([height, width])) => (width, height),
         Some(Resize::ShorterSide(side)) => shorter_side(&picture, side),
         None if preprocess.center_crop.is_none() => (width, height),
-        None => return picture,
+        None => return Ok(picture),
     };
-    resize::bilinear(&picture, size.0, size.1)
+    // Columns come first: their result must be small too.
+    if width.saturating_mul(height.max(picture.height)) > MAX_PIXELS {
+        return Err(ImageError::TooLarge { width, height });
+    }
+    Ok(resize::bilinear(&picture, width, height))
 }
 
 /// As torchvision: the longer side is rounded down.
 fn shorter_side(picture: &Picture, side: usize) -> (usize, usize) {
     let (width, height) = (picture.width, picture.height);
-    if width <= height { (side, (side * height / width).max(1)) } else { ((side * width / height).max(1), side) }
+    let longer = |long: usize, short: usize| (side.saturating_mul(long) / short).max(1);
+    if width <= height { (side, longer(height, width)) } else { (longer(width, height), side) }
 }
 
 fn numbers(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {

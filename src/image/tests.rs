@@ -78,6 +78,18 @@ fn sizes_that_do_not_fit_are_told() {
 }
 
 #[test]
+fn a_strip_does_not_take_all_memory() {
+    let strip = Picture { width: 1, height: 1 << 15, channels: 1, levels: vec![0; 1 << 15] };
+    let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
+    for side in [3000, usize::MAX] {
+        let error = prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+    }
+    let crop = Preprocess { center_crop: Some([usize::MAX, 2]), ..Preprocess::default() };
+    assert!(matches!(prepare(&strip, &crop, [1, 4, 4]), Err(ImageError::TooLarge { .. })));
+}
+
+#[test]
 fn without_size_in_the_spec_pictures_are_resized_to_the_input() {
     assert_eq!(prepare(&ramp(9, 5, 3), &Preprocess::default(), [3, 4, 4]).unwrap().len(), 48);
 }

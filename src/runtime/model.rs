@@ -238,6 +238,14 @@ impl Source {
         }
     }
 
+    /// Where the weights begin in the file.
+    pub fn weights_offset(&self) -> u64 {
+        match self {
+            Source::Memory { .. } => 0,
+            Source::File { artifact, .. } => artifact.weights_offset(),
+        }
+    }
+
     pub fn path(&self) -> Option<&Path> {
         match self {
             Source::Memory { .. } => None,

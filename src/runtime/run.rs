@@ -20,9 +20,14 @@ pub enum RunError {
     Size { name: String, shape: String, expected: usize, given: usize },
     #[error("{name} has {given} images, the inputs before have {expected}")]
     Batch { name: String, expected: usize, given: usize },
-    #[error("{}the weights are damaged at byte {offset}, where step {step} reads them",
+    #[error("{}the weights from byte {offset} on do not match their checksum, where step {step} reads them",
             path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
-    Damaged { path: Option<PathBuf>, step: String, offset: u64 },
+    Damaged {
+        path: Option<PathBuf>,
+        step: String,
+        /// In the file.
+        offset: u64,
+    },
     #[error("no memory for the activations: {0}")]
     Memory(#[from] io::Error),
 }
@@ -186,7 +191,7 @@ impl Model {
         let damaged = self.execute_frame(&arena.frame, scratch, timings);
         if let Some(step) = damaged {
             let path = self.source.path().map(PathBuf::from);
-            let offset = self.integrity.damaged().unwrap_or(0);
+            let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
             return Err(RunError::Damaged { path, step: self.manifest.steps[step].name.clone(), offset });
         }
         if !self.integrity.settled() {

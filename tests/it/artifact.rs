@@ -153,7 +153,7 @@ fn damaged_weights_are_found_before_a_result_is_given() {
             let error = run(&model).expect_err("a result from damaged weights");
             let RunError::Damaged { path: Some(named), step: found, offset } = error else { panic!("{error}") };
             assert_eq!((named.as_path(), found.as_str()), (path.as_path(), step));
-            assert!(offset as usize + 4096 <= at);
+            assert!(offset as usize <= at);
         }
         let error = open(&path, Verify::Eager).map(drop).expect_err("damage was not found on opening");
         assert!(matches!(error, Cause::Damaged { section: "weights", .. }), "{error}");
