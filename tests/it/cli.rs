@@ -42,7 +42,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")
 }
 
-fn netc() -> Command {
+pub fn netc() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netc"));
     command.env_remove("COLUMNS").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     command
@@ -129,7 +129,7 @@ fn execute(arguments: &[String], here: &Path) -> String {
 }
 
 /// Text without what another run or machine would print otherwise: paths, times, sizes, the CPU.
-fn without_figures(text: &str, here: &Path) -> String {
+pub fn without_figures(text: &str, here: &Path) -> String {
     let mut text = text.replace(here.to_str().unwrap(), "[HERE]");
     let figures = [
         (r"\d+\.\d+ (s|ms)\b", "[TIME] $1"),

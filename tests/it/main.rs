@@ -2,6 +2,7 @@
 
 mod artifact;
 mod cli;
+mod docs;
 mod driver;
 mod goldens;
 mod onnx;

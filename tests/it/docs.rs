@@ -1,0 +1,166 @@
+//! What the documents say is true: README's terminal examples and figures, ARCHITECTURE's table of
+//! who may know whom, and that every link leads somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use netc::Compiler;
+use regex::Regex;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The code blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+/// Every command is run; what it prints, figures that differ between machines apart, is what
+/// stands there. `cat` gives a file its contents.
+#[test]
+fn terminal_examples_of_the_readme() {
+    let here = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("models"), here.path().join("models")).unwrap();
+    let mut runs = 0;
+    for block in blocks(&read("README.md"), "console") {
+        for example in block.strip_prefix("$ ").expect("a command").split("\n$ ") {
+            let (command, expected) = example.split_once('\n').unwrap_or((example, ""));
+            let words: Vec<&str> = command.split(' ').collect();
+            match words[..] {
+                ["cat", file] => std::fs::write(here.path().join(file), format!("{expected}\n")).unwrap(),
+                ["netc", ref arguments @ ..] => {
+                    let ran = super::cli::netc().args(arguments).current_dir(here.path()).output().unwrap();
+                    let printed = [ran.stdout, ran.stderr].concat();
+                    let tidy = |text: &str| super::cli::without_figures(text.trim(), here.path());
+                    assert_eq!(tidy(std::str::from_utf8(&printed).unwrap()), tidy(expected), "{command}");
+                    runs += 1;
+                }
+                _ => panic!("no such command in the README's examples: {command}"),
+            }
+        }
+    }
+    assert!(runs > 2);
+}
+
+#[test]
+fn the_readme_shows_a_spec_as_it_is() {
+    let text = read("README.md");
+    let shown = blocks(&text, "netc");
+    assert_eq!(shown, [read("models/resnet34.net").trim_end()]);
+}
+
+/// Input, parameters and MACs of the zoo, and that no spec is missing.
+#[test]
+fn figures_of_the_zoo() {
+    let row = Regex::new(r"(?m)^\| \[`[^`]*`\]\((models/[^)]*)\)(?: `--model (\w+)`)? \| (\S+) \| (\S+) \| (\S+) \|")
+        .unwrap();
+    let mut listed = BTreeSet::new();
+    for row in row.captures_iter(&read("README.md")) {
+        let mut compiler = Compiler::new();
+        compiler.model = row.get(2).map(|name| name.as_str().into());
+        let network = compiler.front(&root().join(&row[1])).unwrap_or_else(|e| panic!("{}: {e}", &row[1]));
+        let input = &network.graph.node(network.graph.inputs()[0]).shape;
+        let input: Vec<String> = input.dims()[1..].iter().map(usize::to_string).collect();
+        let totals = network.stats.totals;
+        let figure = |text: &str| text.replace(',', "").parse::<u64>().unwrap();
+        assert_eq!(
+            (row[3].to_string(), figure(&row[4]), figure(&row[5])),
+            (input.join("×"), totals.params, totals.macs)
+        );
+        listed.insert(row[1].to_string());
+    }
+    let specs =
+        std::fs::read_dir(root().join("models")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    for spec in specs.filter(|name| name.ends_with(".net")) {
+        assert!(listed.contains(&format!("models/{spec}")), "the README's table lacks {spec}");
+    }
+}
+
+/// Links to files lead to files, and each document is linked from the README.
+#[test]
+fn links_lead_somewhere() {
+    let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
+    let documents =
+        ["README.md", "CONTRIBUTING.md", "docs/LANGUAGE.md", "docs/ARCHITECTURE.md", "models/digits/README.md"];
+    let documents = [&documents[..], &["CHANGELOG.md", "tests/goldens/README.md", "benches/peers/README.md"]].concat();
+    let readme = read("README.md");
+    for document in documents {
+        let folder = root().join(document).parent().unwrap().to_path_buf();
+        for link in link.captures_iter(&read(document)) {
+            assert!(folder.join(&link[1]).exists(), "{document} links to {}", &link[1]);
+        }
+        assert!(document == "README.md" || readme.contains(&format!("({document})")), "README lacks {document}");
+    }
+}
+
+/// No module names one that the table does not grant it, tests apart.
+#[test]
+fn who_may_know_whom() {
+    let row = Regex::new(r"(?m)^\| `(\w+)` \| ([^|]*)\|[^|]*\|$").unwrap();
+    let name = Regex::new(r"\w+").unwrap();
+    let architecture = read("docs/ARCHITECTURE.md");
+    let granted: BTreeMap<&str, BTreeSet<&str>> = row
+        .captures_iter(&architecture)
+        .map(|row| {
+            let (_, [module, known]) = row.extract();
+            (module, name.find_iter(known).map(|m| m.as_str()).collect())
+        })
+        .collect();
+    let declared = Regex::new(r"(?m)^pub mod (\w+);").unwrap();
+    for module in declared.captures_iter(&read("src/lib.rs")) {
+        assert!(granted.contains_key(&module[1]), "docs/ARCHITECTURE.md has no row for {}", &module[1]);
+    }
+    let mut trespasses = vec![];
+    for (module, known) in &granted {
+        for path in sources(module) {
+            for named in modules_named(&std::fs::read_to_string(&path).unwrap()) {
+                if named != *module && !known.contains(named.as_str()) {
+                    trespasses.push(format!("{} names {named}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(trespasses.is_empty(), "docs/ARCHITECTURE.md does not allow it:\n{}", trespasses.join("\n"));
+}
+
+/// The files of a module that are shipped.
+fn sources(module: &str) -> Vec<PathBuf> {
+    let path = root().join("src").join(module);
+    let mut pending = vec![path.with_extension("rs"), path];
+    let mut files = vec![];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.extension().is_some_and(|e| e == "rs") && path.exists() {
+            let stem = path.file_stem().unwrap();
+            let for_tests = ["tests", "testing", "simulate"].iter().any(|name| stem == *name) && module != "testing";
+            files.extend((!for_tests).then_some(path));
+        }
+    }
+    assert!(!files.is_empty(), "src has no {module}");
+    files
+}
+
+/// Modules of the crate that code names by `crate::…`, up to the file's tests.
+fn modules_named(text: &str) -> BTreeSet<String> {
+    let tests = Regex::new(r"(?m)^#\[cfg\((all\()?test\b.*\n(#\[.*\n)*(pub(\(crate\))? )?mod \w+ \{").unwrap();
+    let shipped = tests.find(text).map_or(text, |m| &text[..m.start()]);
+    let code: String =
+        shipped.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    let single = Regex::new(r"\bcrate::(\w+)").unwrap();
+    let several = Regex::new(r"\bcrate::\{([^}]*)\}").unwrap();
+    let mut named: BTreeSet<String> = single.captures_iter(&code).map(|m| m[1].to_string()).collect();
+    for group in several.captures_iter(&code) {
+        let first = |part: &str| part.trim().split("::").next().unwrap().to_string();
+        named.extend(group[1].split(',').map(first).filter(|n| !n.is_empty()));
+    }
+    // Items that the crate's root gives other names.
+    named.retain(|n| n.chars().next().is_some_and(char::is_lowercase));
+    named
+}
