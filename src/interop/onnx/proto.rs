@@ -107,7 +107,7 @@ pub struct Attribute {
     pub ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
-    /// See [`AttributeType`]. Files of IR version 1 may leave it out.
+    /// Which of the fields holds the value. Files of IR version 1 may leave it out.
     #[prost(int32, tag = "20")]
     pub ty: i32,
     /// In a function: the name of the caller's attribute that stands here.
