@@ -20,8 +20,6 @@ use emit::{Emitted, Emitter, Packing};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no kernel computes {op} ({name}) in this form")]
-    NoKernel { op: String, name: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -44,7 +42,7 @@ pub struct Generated {
 /// Plans the graph and writes every step's functions.
 ///
 /// # Errors
-/// Where an algorithm is forced that does not fit, or an op has no kernel.
+/// Where an algorithm is forced that does not fit.
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
     let plan = plan::plan(graph, target, options)?;
     let mut emitter = Emitter::new(graph, &plan, target);

@@ -9,7 +9,6 @@
 //! The kernel computes one output block from at most two source blocks, with masked loads that put
 //! each piece into its lanes.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand};
 use crate::ops::Slice;
@@ -20,13 +19,13 @@ use crate::target::Unit;
 const UNROLL: usize = 4;
 
 /// Copies a concat's operand to the output's channels from `channel` on.
-pub fn concat(e: &mut Emitter, step: &Step, channel: usize) -> Result<Emitted, Error> {
+pub fn concat(e: &mut Emitter, step: &Step, channel: usize) -> Emitted {
     let [_, channels, ..] = step.inputs[0].image();
-    Ok(copy(e, step, 0, channel, channels))
+    copy(e, step, 0, channel, channels)
 }
 
-pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Result<Emitted, Error> {
-    Ok(copy(e, step, op.start, 0, op.end - op.start))
+pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
+    copy(e, step, op.start, 0, op.end - op.start)
 }
 
 /// Output blocks that are written alike, and how.

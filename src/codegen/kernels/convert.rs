@@ -4,20 +4,19 @@
 //! Each lane of a block is a channel, a plane apart from the next in plain memory: blocks are
 //! gathered from planes, or scattered to them. Padding lanes become zeros.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter};
 use super::nest::{self, Array, Body, Nest};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
-pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
     let (copy, zero) = (Body::copy(), Body::fill(0.0));
     if from.layout == Layout::Plain && to.layout == Layout::Plain {
         let arrays = [to, from].map(|v| Array::new(v, vec![4])).to_vec();
         let whole = Nest { dims: vec![from.shape.elements()], arrays, body: &copy };
-        return Ok(nest::emit(e, "step copy", vec![whole]));
+        return nest::emit(e, "step copy", vec![whole]);
     }
     let [images, channels, h, w] = from.image();
     let (blocks, rest) = (channels / unit.lanes, channels % unit.lanes);
@@ -34,7 +33,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
         nests.push(nest(&[&after(target, 3, rest)], &zero, 1, unit.lanes - rest));
     }
     nests.retain(|n| !n.dims.contains(&0));
-    Ok(nest::emit(e, "step convert", nests))
+    nest::emit(e, "step convert", nests)
 }
 
 /// Strides along image, block, pixel and lane.

@@ -10,7 +10,6 @@
 //! One call computes one row of output pixels of a block. Which kernel rows lie in the image comes
 //! from a table; columns that fall into the padding are left out when the code is made.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Function, Inst, Operand, Vector};
 use super::epilogue;
@@ -23,7 +22,7 @@ use crate::target::Unit;
 /// Pixels of a tile at most: enough multiply-adds in flight, whatever the number of registers.
 const MOST_PIXELS: usize = 12;
 
-pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let node = e.graph.node(step.node);
     let Some(Op::Conv2d(op)) = node.op() else { unreachable!("planned for convolutions only") };
@@ -68,7 +67,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
             d.b.call(callee, arguments);
         });
     });
-    Ok(Emitted { entry, grid, scratch: 0 })
+    Emitted { entry, grid, scratch: 0 }
 }
 
 /// `[block][ky][kx][lanes]` from `[channel][ky][kx]`.

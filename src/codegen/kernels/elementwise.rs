@@ -4,7 +4,6 @@
 //! like the others, unless the function may be infinite or undefined at some argument: then they
 //! are set to zero, because whoever reads a block may multiply them by zero weights.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::epilogue;
@@ -17,7 +16,7 @@ use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 use crate::weights::Values;
 
-pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Result<Emitted, Error> {
+pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     let registers = 2 + epilogue::temporaries(&[EpilogueStep::Activate(kind)]);
     let body = Body::new(format!("{kind:?}"), registers, move |b, x| {
         let v = x.get(b, 0);
@@ -27,7 +26,7 @@ pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Result<Emitte
 }
 
 /// Operands: both values, then the epilogue's.
-pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Result<Emitted, Error> {
+pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
     let (kind, steps) = (op.kind, op.epilogue.clone());
     let total = kind != BinaryKind::Div && are_total(&steps);
     let body = Body::new(format!("{kind:?} {steps:?}"), registers(&steps), move |b, x| {
@@ -39,7 +38,7 @@ pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Result<Emitted, Erro
 }
 
 /// Operands: the value, then the epilogue's.
-pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Result<Emitted, Error> {
+pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
     let (has_bias, steps) = (op.bias, op.epilogue.clone());
     let fill = move |values: &[Values], c: usize| {
         let bias = if has_bias { (*values[1]).as_ref()[c] } else { 0.0 };
@@ -48,7 +47,7 @@ pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Resul
     affine(e, step, steps, fill)
 }
 
-pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Result<Emitted, Error> {
+pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
     let op = op.clone();
     let fill = move |values: &[Values], c: usize| {
         let at = |i: usize| f64::from((*values[i]).as_ref()[c]);
@@ -59,7 +58,7 @@ pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Result<Emitte
     affine(e, step, vec![], fill)
 }
 
-pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Result<Emitted, Error> {
+pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
     let per_channel = op.per_channel;
     let slopes = channel_weights(e, step, move |values, c| [(*values[0]).as_ref()[if per_channel { c } else { 0 }]]);
     let body = Body::new("prelu", 5, |b, x| {
@@ -76,7 +75,7 @@ fn affine(
     step: &Step,
     steps: Vec<EpilogueStep>,
     fill: impl Fn(&[Values], usize) -> [f32; 2] + Clone + Send + Sync + 'static,
-) -> Result<Emitted, Error> {
+) -> Emitted {
     let weights = channel_weights(e, step, fill);
     let total = are_total(&steps);
     let body = Body::new(format!("affine {steps:?}"), registers(&steps), move |b, x| {
@@ -117,7 +116,7 @@ fn channel_weights<const N: usize>(
 }
 
 /// `output = body(inputs…, more…)` in the output's layout.
-fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool) -> Result<Emitted, Error> {
+fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool) -> Emitted {
     let unit = e.unit();
     let output = &step.outputs[0];
     let mut arrays = vec![Array::new(output, strides(output, output, unit))];
@@ -130,7 +129,7 @@ fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool
     let zero = Body::fill(0.0);
     let whole = Nest { dims, arrays, body };
     let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero, unit) };
-    Ok(nest::emit(e, &super::step_name(e, step), nests))
+    nest::emit(e, &super::step_name(e, step), nests)
 }
 
 /// Strides of an operand along the output's axes; 0 where it repeats.

@@ -1,7 +1,6 @@
 //! Instance normalisation: a mean and a variance for each channel of each image, the lanes being
 //! channels of a block.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Function, Int, Operand, UnaryOp, Vector, VectorOp};
 use crate::ops::InstanceNorm;
@@ -12,7 +11,7 @@ use crate::target::Unit;
 const ACCUMULATORS: usize = 4;
 
 /// One task is one block of an image.
-pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
@@ -47,7 +46,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Result<Emitted, 
             d.b.call(kernel, arguments);
         });
     });
-    Ok(Emitted { entry, grid: images * blocks, scratch: 0 })
+    Emitted { entry, grid: images * blocks, scratch: 0 }
 }
 
 struct Kernel {

@@ -11,7 +11,6 @@
 //!
 //! In plain memory of another rank, the lanes are the elements of the innermost axes.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
 use super::math;
@@ -26,10 +25,10 @@ const PIXELS: usize = 8;
 /// Terms of a window that are added without a loop.
 const MOST_UNROLLED: usize = 8;
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     match step.outputs[0].layout {
-        Layout::Blocked => Ok(blocked(e, step, op)),
-        Layout::Plain => Ok(plain(e, step, op)),
+        Layout::Blocked => blocked(e, step, op),
+        Layout::Plain => plain(e, step, op),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Products of two plain matrices that are both values: a tile of rows × columns in registers.
 
-use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::vector::{Builder, Function, Int, Operand, Vector};
 use super::nest::row_major;
@@ -11,7 +10,7 @@ use crate::target::Unit;
 const COLUMNS: usize = 2;
 
 /// One task is a tile of rows of one product, all columns of it.
-pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (a, b, output) = (&step.inputs[0], &step.inputs[1], &step.outputs[0]);
     let rank = output.shape.rank();
@@ -49,7 +48,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
             start += tiles * products;
         }
     });
-    Ok(Emitted { entry, grid, scratch: 0 })
+    Emitted { entry, grid, scratch: 0 }
 }
 
 /// Moves the pointer to the matrix of the given product; axes that the view lacks or has once

@@ -28,54 +28,49 @@ use crate::plan::{Kernel, Layout, Step};
 /// Generates the code of one step.
 ///
 /// # Errors
-/// Where no kernel is written for the op.
+/// As the convolutions'.
 pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
-    match &step.kernel {
-        Kernel::Direct(d) => direct::emit(e, step, d),
-        Kernel::Winograd(w) => winograd::emit(e, step, w),
+    Ok(match &step.kernel {
+        Kernel::Direct(d) => direct::emit(e, step, d)?,
+        Kernel::Winograd(w) => winograd::emit(e, step, w)?,
+        Kernel::Depthwise => depthwise::emit(e, step),
         Kernel::Convert => convert::emit(e, step),
         Kernel::Copy { channel } => channels::concat(e, step, *channel),
-        Kernel::Depthwise => depthwise::emit(e, step),
         Kernel::Plain => plain(e, step),
-    }
+    })
 }
 
-fn plain(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
-    let node = e.graph.node(step.node);
+/// Ops that have one kernel, in the layouts that the plan gives them.
+fn plain(e: &mut Emitter, step: &Step) -> Emitted {
     let blocked = step.outputs[0].layout == Layout::Blocked;
-    match node.op() {
-        Some(Op::Activate(op)) => elementwise::activate(e, step, op.kind),
-        Some(Op::Binary(op)) => elementwise::binary(e, step, op),
-        Some(Op::ChannelAffine(op)) => elementwise::channel_affine(e, step, op),
-        Some(Op::BatchNorm(op)) => elementwise::batch_norm(e, step, op),
-        Some(Op::PRelu(op)) => elementwise::prelu(e, step, op),
-        Some(Op::Slice(op)) if blocked => channels::slice(e, step, op),
-        Some(Op::MaxPool(op)) => pool::max(e, step, op),
-        Some(Op::AvgPool(op)) => pool::average(e, step, op),
-        Some(Op::AdaptiveAvgPool(op)) => pool::adaptive(e, step, op),
-        Some(Op::GlobalPool(op)) => pool::global(e, step, op),
-        Some(Op::Lrn(op)) => lrn::emit(e, step, op),
-        Some(Op::Softmax(op)) => softmax::emit(e, step, op),
-        Some(Op::InstanceNorm(op)) => instance_norm::emit(e, step, op),
-        Some(Op::Upsample(op)) => upsample::emit(e, step, op),
-        Some(Op::Pad(op)) => movement::pad(e, step, op),
-        Some(Op::Concat(op)) => movement::concat(e, step, op),
-        Some(Op::Slice(op)) => movement::slice(e, step, op),
-        Some(Op::Transpose(op)) => movement::transpose(e, step, op),
-        Some(Op::PixelShuffle(op)) => movement::pixel_shuffle(e, step, op),
-        Some(Op::PixelUnshuffle(op)) => movement::pixel_unshuffle(e, step, op),
-        Some(Op::ChannelShuffle(op)) => movement::channel_shuffle(e, step, op),
-        Some(Op::Constant(_)) => movement::constant(e, step),
-        Some(Op::Reduce(op)) => reduce::emit(e, step, op),
-        Some(Op::MatMul(_)) => matmul::emit(e, step),
-        _ => Err(no_kernel(e, step)),
+    match e.graph.node(step.node).op().expect("inputs are not computed") {
+        Op::Activate(op) => elementwise::activate(e, step, op.kind),
+        Op::Binary(op) => elementwise::binary(e, step, op),
+        Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
+        Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
+        Op::PRelu(op) => elementwise::prelu(e, step, op),
+        Op::MaxPool(op) => pool::max(e, step, op),
+        Op::AvgPool(op) => pool::average(e, step, op),
+        Op::AdaptiveAvgPool(op) => pool::adaptive(e, step, op),
+        Op::GlobalPool(op) => pool::global(e, step, op),
+        Op::Lrn(op) => lrn::emit(e, step, op),
+        Op::Softmax(op) => softmax::emit(e, step, op),
+        Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
+        Op::Upsample(op) => upsample::emit(e, step, op),
+        Op::Pad(op) => movement::pad(e, step, op),
+        Op::Concat(op) => movement::concat(e, step, op),
+        Op::Slice(op) if blocked => channels::slice(e, step, op),
+        Op::Slice(op) => movement::slice(e, step, op),
+        Op::Transpose(op) => movement::transpose(e, step, op),
+        Op::PixelShuffle(op) => movement::pixel_shuffle(e, step, op),
+        Op::PixelUnshuffle(op) => movement::pixel_unshuffle(e, step, op),
+        Op::ChannelShuffle(op) => movement::channel_shuffle(e, step, op),
+        Op::Constant(_) => movement::constant(e, step),
+        Op::Reduce(op) => reduce::emit(e, step, op),
+        Op::MatMul(_) => matmul::emit(e, step),
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
+        Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
     }
-}
-
-fn no_kernel(e: &Emitter, step: &Step) -> Error {
-    let node = e.graph.node(step.node);
-    let op = node.op().map_or("input", |op| op.name());
-    Error::NoKernel { op: op.into(), name: node.name.clone().unwrap_or_default() }
 }
 
 /// Name of a step's driver.

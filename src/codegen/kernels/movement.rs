@@ -1,7 +1,6 @@
 //! Ops that move elements without computing: concat, slice, transpose and the shuffles in plain
 //! memory, borders in the blocked layout. Each is a list of nests that copy.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
 use crate::ops::pad::PadMode;
@@ -9,7 +8,7 @@ use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slic
 use crate::plan::{Step, View};
 use crate::tensor::Shape;
 
-pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Result<Emitted, Error> {
+pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Emitted {
     let body = Body::copy();
     let output = &step.outputs[0];
     let strides = row_major(&output.shape);
@@ -21,48 +20,48 @@ pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Result<Emitted, Erro
         nests.push(Nest { dims: input.shape.dims().to_vec(), arrays: vec![target, source], body: &body });
         first += input.shape[op.axis];
     }
-    Ok(nest::emit(e, &super::step_name(e, step), nests))
+    nest::emit(e, &super::step_name(e, step), nests)
 }
 
-pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Result<Emitted, Error> {
+pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
     let mut strides = row_major(&step.inputs[0].shape);
     let offset = op.start * strides[op.axis] as usize;
     strides[op.axis] *= op.step as i64;
     let dims = step.outputs[0].shape.dims().to_vec();
-    Ok(permute(e, step, dims, strides, offset))
+    permute(e, step, dims, strides, offset)
 }
 
-pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Result<Emitted, Error> {
+pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
     let own = row_major(&step.inputs[0].shape);
     let strides = op.perm.iter().map(|&axis| own[axis]).collect();
     let dims = step.outputs[0].shape.dims().to_vec();
-    Ok(permute(e, step, dims, strides, 0))
+    permute(e, step, dims, strides, 0)
 }
 
 /// The output's axes are `[n, c, h, f, w, f]`, which the input has as `[n, c, f, f, h, w]`.
-pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Result<Emitted, Error> {
+pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.outputs[0].image(), step.inputs[0].image(), op.factor);
     let own = row_major(&[n, c, f, f, h, w].into());
     let strides = [0, 1, 4, 2, 5, 3].map(|axis: usize| own[axis]).to_vec();
-    Ok(permute(e, step, vec![n, c, h, f, w, f], strides, 0))
+    permute(e, step, vec![n, c, h, f, w, f], strides, 0)
 }
 
 /// The output's axes are `[n, c, f, f, h, w]`, which the input has as `[n, c, h, f, w, f]`.
-pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Result<Emitted, Error> {
+pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.inputs[0].image(), step.outputs[0].image(), op.factor);
     let own = row_major(&[n, c, h, f, w, f].into());
     let strides = [0, 1, 3, 5, 2, 4].map(|axis: usize| own[axis]).to_vec();
-    Ok(permute(e, step, vec![n, c, f, f, h, w], strides, 0))
+    permute(e, step, vec![n, c, f, f, h, w], strides, 0)
 }
 
 /// The output's axes are `[n, c / groups, groups, rest]`, which the input has as
 /// `[n, groups, c / groups, rest]`.
-pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Result<Emitted, Error> {
+pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Emitted {
     let (dims, groups) = (step.inputs[0].shape.dims(), op.groups);
     let (n, each, rest) = (dims[0], dims[1] / groups, dims[2..].iter().product());
     let own = row_major(&[n, groups, each, rest].into());
     let strides = [0, 2, 1, 3].map(|axis: usize| own[axis]).to_vec();
-    Ok(permute(e, step, vec![n, each, groups, rest], strides, 0))
+    permute(e, step, vec![n, each, groups, rest], strides, 0)
 }
 
 /// Copies the output's elements from the input, which is walked with the given strides.
@@ -73,13 +72,13 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
 }
 
-pub fn constant(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
     let fill: Fill = Box::new(move |values, out| out[..elements].copy_from_slice((*values[0]).as_ref()));
     let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![(elements, fill)]);
     let body = Body::copy();
     let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
-    Ok(nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }]))
+    nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])
 }
 
 /// Output positions `first..first + count` of an axis, and the input positions that they show.
@@ -100,7 +99,7 @@ enum Source {
     Constant,
 }
 
-pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Result<Emitted, Error> {
+pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [_, _, h, w] = input.image();
@@ -124,7 +123,7 @@ pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Result<Emitted, Error> {
             });
         }
     }
-    Ok(nest::emit(e, &super::step_name(e, step), nests))
+    nest::emit(e, &super::step_name(e, step), nests)
 }
 
 /// The array from a row and column on.

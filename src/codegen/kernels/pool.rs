@@ -13,7 +13,6 @@
 //! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
 //! they follow no pattern they come from a table as well.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
@@ -76,7 +75,7 @@ impl Axis {
     }
 }
 
-pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Result<Emitted, Error> {
+pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Emitted {
     let axes = [0, 1].map(|a| {
         let window = [op.kernel[a], op.stride[a], op.dilation[a]];
         let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
@@ -85,7 +84,7 @@ pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Result<Emitted, Error>
     emit(e, step, PoolKind::Max, axes)
 }
 
-pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Result<Emitted, Error> {
+pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Emitted {
     let axes = [0, 1].map(|a| {
         let window = [op.kernel[a], op.stride[a], op.dilation[a]];
         let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
@@ -94,13 +93,13 @@ pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Result<Emitted, Er
     emit(e, step, PoolKind::Avg, axes)
 }
 
-pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Result<Emitted, Error> {
+pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
     let axes = [0, 1].map(|a| Axis::adaptive(step.inputs[0].image()[2 + a], op.output[a]));
     emit(e, step, PoolKind::Avg, axes)
 }
 
 /// One task is one row of output pixels of one block.
-fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Result<Emitted, Error> {
+fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, height, width] = output.image();
@@ -142,7 +141,7 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Resu
             d.b.call(kernel, arguments);
         });
     });
-    Ok(Emitted { entry, grid: images * blocks * height, scratch: x.input * pixel })
+    Emitted { entry, grid: images * blocks * height, scratch: x.input * pixel }
 }
 
 /// For each span the byte offset of its first position, its length, and one over its divisor.
@@ -347,7 +346,7 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 }
 
 /// One task is one block of an image.
-pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Result<Emitted, Error> {
+pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = input.image();
@@ -366,7 +365,7 @@ pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Result<Emitted, 
             d.b.call(kernel, arguments.to_vec());
         });
     });
-    Ok(Emitted { entry, grid: images * blocks, scratch: 0 })
+    Emitted { entry, grid: images * blocks, scratch: 0 }
 }
 
 /// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.

@@ -4,7 +4,6 @@
 //! an accumulator. Where it is reduced, the lanes share its elements, and one horizontal reduction
 //! ends each result.
 
-use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::nest::row_major;
@@ -21,7 +20,7 @@ struct Axis {
     reduced: bool,
 }
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let axes = axes(input.shape.dims(), &row_major(&input.shape), &op.axes);
     let mut kept: Vec<Axis> = axes.iter().copied().filter(|a| !a.reduced).collect();
@@ -40,7 +39,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Result<Emitted, Error>
             d.b.call(callee, vec![from.into(), to.into()]);
         });
     });
-    Ok(Emitted { entry, grid, scratch: 0 })
+    Emitted { entry, grid, scratch: 0 }
 }
 
 /// Moves the pointer to the element that the task's index names, the last axis fastest.

@@ -5,7 +5,6 @@
 //! and are reduced at the end of a pass, or they are elements of another axis, each with a sum of
 //! its own.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::math;
@@ -13,14 +12,14 @@ use crate::ops::Softmax;
 use crate::plan::{Layout, Step};
 use crate::target::Unit;
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
     let output = &step.outputs[0];
     if output.layout == Layout::Blocked {
-        return Ok(blocked(e, step, op));
+        return blocked(e, step, op);
     }
     let dims = output.shape.dims();
     let (length, inner) = (dims[op.axis], dims[op.axis + 1..].iter().product::<usize>());
-    Ok(if inner == 1 { along(e, step, op, length) } else { across(e, step, op, length, inner) })
+    if inner == 1 { along(e, step, op, length) } else { across(e, step, op, length, inner) }
 }
 
 /// Channels of a blocked value. One task is one pixel.

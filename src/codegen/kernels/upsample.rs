@@ -1,7 +1,6 @@
 //! Resizing of images: which rows and columns an output pixel mixes, and how, comes from tables,
 //! so that every mode, factor and alignment is one of two kernels.
 
-use super::super::Error;
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Function, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
@@ -11,7 +10,7 @@ use crate::plan::Step;
 use crate::target::Unit;
 
 /// One task is one row of output pixels of a block.
-pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Result<Emitted, Error> {
+pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
@@ -43,7 +42,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Result<Emitted, Erro
             d.b.call(kernel, [from, to, row, columns].map(Operand::from).to_vec());
         });
     });
-    Ok(Emitted { entry, grid: images * blocks * height, scratch: 0 })
+    Emitted { entry, grid: images * blocks * height, scratch: 0 }
 }
 
 /// For each output position of an axis the byte offsets of the two that it mixes, and the share of
