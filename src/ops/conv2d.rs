@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, positive, window_output};
+use super::{Init, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -87,21 +87,11 @@ impl Operation for Conv2d {
         positive("kernel", &self.kernel)?;
         positive("stride", &self.stride)?;
         positive("dilation", &self.dilation)?;
-        positive("groups", &[self.groups])?;
-        let (groups, channels) = (self.groups, self.channels);
-        if c % groups != 0 {
-            return Err(ShapeError::new(format!("groups = {groups} does not divide the {c} input channels"))
-                .param("groups")
-                .operand(0));
-        }
-        if channels % groups != 0 {
-            return Err(ShapeError::new(format!("groups = {groups} does not divide the {channels} output channels"))
-                .param("groups"));
-        }
+        check_groups(self.groups, c, self.channels)?;
         let [top, left, bottom, right] = self.pad;
         let oh = window_output("height", h, self.kernel[0], self.stride[0], self.dilation[0], (top, bottom))?;
         let ow = window_output("width", w, self.kernel[1], self.stride[1], self.dilation[1], (left, right))?;
-        let output = Shape::from([n, channels, oh, ow]);
+        let output = Shape::from([n, self.channels, oh, ow]);
         epilogue::check(&self.epilogue, inputs, 1, &output)?;
         Ok(output)
     }

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, image_shape, positive};
+use super::{Init, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -86,17 +86,7 @@ impl Operation for ConvTranspose2d {
         positive("kernel", &self.kernel)?;
         positive("stride", &self.stride)?;
         positive("dilation", &self.dilation)?;
-        positive("groups", &[self.groups])?;
-        let (groups, channels) = (self.groups, self.channels);
-        if c % groups != 0 {
-            return Err(ShapeError::new(format!("groups = {groups} does not divide the {c} input channels"))
-                .param("groups")
-                .operand(0));
-        }
-        if channels % groups != 0 {
-            return Err(ShapeError::new(format!("groups = {groups} does not divide the {channels} output channels"))
-                .param("groups"));
-        }
+        check_groups(self.groups, c, self.channels)?;
         for axis in 0..2 {
             let (extra, stride, dilation) = (self.output_pad[axis], self.stride[axis], self.dilation[axis]);
             if extra >= stride.max(dilation) {
@@ -105,7 +95,7 @@ impl Operation for ConvTranspose2d {
                     .help("rows beyond that would get no input at all"));
             }
         }
-        let output = Shape::from([n, channels, self.output_size(0, h)?, self.output_size(1, w)?]);
+        let output = Shape::from([n, self.channels, self.output_size(0, h)?, self.output_size(1, w)?]);
         epilogue::check(&self.epilogue, inputs, 1, &output)?;
         Ok(output)
     }

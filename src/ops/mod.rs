@@ -266,6 +266,22 @@ pub(crate) fn positive(param: &'static str, sizes: &[usize]) -> Result<(), Shape
     }
 }
 
+/// Requires that `groups` is at least 1 and divides the input and the output channels.
+pub(crate) fn check_groups(groups: usize, input: usize, output: usize) -> Result<(), ShapeError> {
+    positive("groups", &[groups])?;
+    if input % groups != 0 {
+        return Err(ShapeError::new(format!("groups = {groups} does not divide the {input} input channels"))
+            .param("groups")
+            .operand(0));
+    }
+    if output % groups != 0 {
+        return Err(
+            ShapeError::new(format!("groups = {groups} does not divide the {output} output channels")).param("groups")
+        );
+    }
+    Ok(())
+}
+
 /// Requires that `shape` has the axis.
 pub(crate) fn check_axis(axis: usize, shape: &Shape) -> Result<(), ShapeError> {
     if axis < shape.rank() {

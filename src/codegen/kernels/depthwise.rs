@@ -11,9 +11,9 @@
 //! from a table; columns that fall into the padding are left out when the code is made.
 
 use super::super::emit::{Emitted, Emitter, Fill};
-use super::super::vector::{Address, Builder, Function, Inst, Operand, Vector};
-use super::epilogue;
+use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector};
 use super::table::{self, Entry};
+use super::{epilogue, packing};
 use crate::ops::epilogue::{Step as EpilogueStep, extra_operands};
 use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, conv};
@@ -40,7 +40,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         epilogue: op.epilogue.clone(),
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
-    let parts = vec![weights(op, channels, unit), bias(op, channels, unit), rows(op, h, height, w, unit)];
+    let parts = vec![weights(op, channels, unit), packing::bias(op.bias, channels, unit), rows(op, h, height, w, unit)];
     let (base, offsets) = e.pack(node.weights.clone(), parts);
     let name = format!("depthwise {kernel:?}");
     let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
@@ -79,23 +79,11 @@ fn weights(op: &Conv2d, channels: usize, unit: Unit) -> (usize, Fill) {
         out.fill(0.0);
         for (channel, filter) in source.chunks_exact(taps).enumerate() {
             for (tap, &v) in filter.iter().enumerate() {
-                let v = if v.is_subnormal() { 0.0 } else { v };
-                out[(channel / lanes * taps + tap) * lanes + channel % lanes] = v;
+                out[(channel / lanes * taps + tap) * lanes + channel % lanes] = packing::flushed(v);
             }
         }
     });
     (channels.next_multiple_of(lanes) * taps, fill)
-}
-
-fn bias(op: &Conv2d, channels: usize, unit: Unit) -> (usize, Fill) {
-    let has_bias = op.bias;
-    let fill: Fill = Box::new(move |values, out| {
-        out.fill(0.0);
-        if has_bias {
-            out[..channels].copy_from_slice((*values[1]).as_ref());
-        }
-    });
-    (channels.next_multiple_of(unit.lanes), fill)
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
@@ -198,17 +186,11 @@ impl Kernel {
 
     /// Applies the epilogue and stores the tile.
     fn store(&self, b: &mut Builder, acc: &[Vector]) {
-        let at = |b: &Builder, parameter: usize, p: usize| b.parameter(parameter).at(p * b.unit().bytes());
-        let crowded = acc.len() + epilogue::temporaries(&self.epilogue) > b.unit().registers;
-        if crowded {
-            acc.iter().enumerate().for_each(|(p, &v)| b.store(at(b, 4, p), v));
-        }
-        for (p, &acc) in acc.iter().enumerate() {
-            let v = if crowded { b.load(at(b, 4, p)) } else { acc };
-            let extra: Vec<Address> = (0..extra_operands(&self.epilogue)).map(|i| at(b, 5 + i, p)).collect();
-            let v = epilogue::apply_all(b, &self.epilogue, v, |i| extra[i]);
-            b.store(at(b, 4, p), v);
-        }
+        let bytes = b.unit().bytes();
+        let to = b.parameter(4);
+        let extra: Vec<Int> = (0..extra_operands(&self.epilogue)).map(|i| b.parameter(5 + i)).collect();
+        let results: Vec<(Vector, Address)> = acc.iter().enumerate().map(|(p, &v)| (v, to.at(p * bytes))).collect();
+        epilogue::store_all(b, &self.epilogue, &results, |p, i| extra[i].at(p * bytes));
     }
 }
 

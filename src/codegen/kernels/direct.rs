@@ -17,7 +17,7 @@
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
-use super::epilogue;
+use super::{epilogue, packing};
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
 use crate::plan::conv::{self, Axis, Direct, Fold, Geometry, Problem};
@@ -141,17 +141,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     let runs = runs(&step.outputs, direct.blocks, unit);
     let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
 
-    let bias_floats = direct.problem.out_channels.next_multiple_of(unit.lanes);
-    let mut parts: Vec<(usize, Fill)> = vec![(
-        bias_floats,
-        Box::new(move |values, out| {
-            out.fill(0.0);
-            if has_bias {
-                let bias = (*values[1]).as_ref();
-                out[..bias.len()].copy_from_slice(bias);
-            }
-        }),
-    )];
+    let mut parts = vec![packing::bias(has_bias, direct.problem.out_channels, unit)];
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -180,8 +170,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     };
     let rows = |r: &Region| height.unwrap_or(direct.problem.phases[r.phase].y.output);
     let grid = calls.iter().map(|r| r.run.tiles * images * rows(r)).sum();
-    let name = format!("step {}", node.name.as_deref().unwrap_or("conv"));
-    let entry = e.driver(&name, |e, d| {
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
         for region in &calls {
             let height = rows(region);
@@ -247,7 +236,7 @@ fn panel(
                         let row = filter + g.y.taps.kernel_index(y) * problem.kernel[1];
                         let to = at + (y * in_lanes + lane) * kx * channels + oc;
                         for x in 0..kx {
-                            out[to + x * channels] = flushed(source[row + g.x.taps.kernel_index(x)]);
+                            out[to + x * channels] = packing::flushed(source[row + g.x.taps.kernel_index(x)]);
                         }
                     }
                 }
@@ -256,11 +245,6 @@ fn panel(
         }
     };
     (floats, Box::new(fill))
-}
-
-/// Denormal weights cost hundreds of cycles a product and mean nothing.
-pub(super) fn flushed(v: f32) -> f32 {
-    if v.is_subnormal() { 0.0 } else { v }
 }
 
 /// Channels in the last input block that a tile reads. With groups, whole blocks are read and the
@@ -607,24 +591,17 @@ fn shifted(address: Address, bytes: usize) -> Address {
     Address { offset: address.offset.checked_add(bytes).expect("a tile spans less than 2 GiB"), ..address }
 }
 
-/// Applies the epilogue and stores the tile. Where the accumulators leave too few registers for it,
-/// they are stored first and taken up again one by one.
+/// Applies the epilogue and stores the tile.
 fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
-    let place = |block: usize, p: usize| to.at(block * row.out_block + p * row.out_pixel);
-    let results =
-        || acc.iter().enumerate().flat_map(|(block, a)| a.iter().enumerate().map(move |(p, v)| (block, p, *v)));
-    let crowded = results().count() + epilogue::temporaries(&row.epilogue) > b.unit().registers;
-    if crowded {
-        results().for_each(|(block, p, v)| b.store(place(block, p), v));
-    }
-    for (block, p, v) in results() {
-        let v = if crowded { b.load(place(block, p)) } else { v };
-        let at = |i: usize| extra[i].at(block * row.extra[i].0 + p * row.extra[i].1);
-        let v = epilogue::apply_all(b, &row.epilogue, v, at);
-        b.store(place(block, p), v);
-    }
+    let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
+    let results: Vec<(Vector, Address)> =
+        places.iter().map(|&(block, p)| (acc[block][p], to.at(block * row.out_block + p * row.out_pixel))).collect();
+    epilogue::store_all(b, &row.epilogue, &results, |result, i| {
+        let (block, p) = places[result];
+        extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)
+    });
 }
 
 #[cfg(test)]

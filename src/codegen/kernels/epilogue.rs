@@ -24,6 +24,26 @@ pub fn apply_all(b: &mut Builder, steps: &[Step], result: Vector, operand: impl 
     v
 }
 
+/// Applies all steps to results and stores each at its address. Where the results leave too few
+/// registers for the steps, they are stored first and taken up again one by one. `operand` tells
+/// where the nth extra operand of a result lies.
+pub fn store_all(
+    b: &mut Builder,
+    steps: &[Step],
+    results: &[(Vector, Address)],
+    operand: impl Fn(usize, usize) -> Address,
+) {
+    let crowded = results.len() + temporaries(steps) > b.unit().registers;
+    if crowded {
+        results.iter().for_each(|&(v, place)| b.store(place, v));
+    }
+    for (result, &(v, place)) in results.iter().enumerate() {
+        let v = if crowded { b.load(place) } else { v };
+        let v = apply_all(b, steps, v, |i| operand(result, i));
+        b.store(place, v);
+    }
+}
+
 /// The activation of a vector, in a new variable.
 ///
 /// Min and max have their constant first, since they give the second operand where one is NaN.

@@ -13,6 +13,7 @@ mod math;
 mod matmul;
 mod movement;
 mod nest;
+mod packing;
 mod pool;
 mod reduce;
 mod softmax;

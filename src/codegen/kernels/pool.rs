@@ -100,11 +100,8 @@ pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
 
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
-    let unit = e.unit();
-    let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, channels, height, width] = output.image();
-    let blocks = channels.div_ceil(unit.lanes);
-    let pixel = unit.bytes();
+    let [.., width] = step.outputs[0].image();
+    let pixel = e.unit().bytes();
     let row = Row {
         kind,
         input: x.input,
@@ -121,27 +118,12 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     let (base, offsets) = e.pack(vec![], parts);
     let name = format!("pool {row:?}");
     let kernel = e.kernel(&name, |unit| row.build(&name, unit));
-    let entry = e.driver(&super::step_name(e, step), |e, d| {
-        d.tasks(0, images * blocks * height, |d, task| {
-            let (rest, y) = d.split(task, height);
-            let rest = d.int(rest);
-            let (image, block) = d.split(rest, blocks);
-            let [from, to] = [input, output].map(|view| {
-                let base = d.view(e, view);
-                d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
-                base
-            });
-            d.step(to, y, width * pixel);
-            let rows = d.weights(base);
-            d.step(rows, y, table::ENTRY);
-            let columns = offsets.get(1).map(|offset| d.weights(base + offset));
-            let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
-            let arguments = arguments.map(Operand::from).collect();
-            d.b.call(kernel, arguments);
-        });
-    });
-    Emitted { entry, grid: images * blocks * height, scratch: x.input * pixel }
+    table::emit_rows(e, step, base, x.input * pixel, |d, [from, rows, to]| {
+        let columns = offsets.get(1).map(|offset| d.weights(base + offset));
+        let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
+        let arguments = arguments.map(Operand::from).collect();
+        d.b.call(kernel, arguments);
+    })
 }
 
 /// For each span the byte offset of its first position, its length, and one over its divisor.

@@ -3,8 +3,9 @@
 //! A table lies among the packed weights. It keeps irregular geometry (clipped windows, adaptive
 //! windows, resized positions) out of the code, whose size then does not depend on the image's.
 
-use super::super::emit::Fill;
+use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Int};
+use crate::plan::Step;
 
 /// Bytes of an entry.
 pub const ENTRY: usize = 32;
@@ -41,4 +42,39 @@ pub fn number(b: &mut Builder, entry: Int, index: usize) -> Int {
 /// Address of the entry's factor.
 pub fn factor(entry: Int) -> Address {
     entry.at(24)
+}
+
+/// The driver of a step whose tasks are the output rows of the channel blocks, one entry a row in
+/// the table at byte `rows` of the weights. `call` gets the addresses of the input's block, of the
+/// row's entry and of the output's row.
+pub fn emit_rows(
+    e: &mut Emitter,
+    step: &Step,
+    rows: usize,
+    scratch: usize,
+    call: impl Fn(&mut Driver, [Int; 3]),
+) -> Emitted {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, channels, height, width] = output.image();
+    let blocks = channels.div_ceil(unit.lanes);
+    let grid = images * blocks * height;
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, grid, |d, task| {
+            let (rest, y) = d.split(task, height);
+            let rest = d.int(rest);
+            let (image, block) = d.split(rest, blocks);
+            let [from, to] = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride(unit));
+                base
+            });
+            d.step(to, y, width * unit.bytes());
+            let row = d.weights(rows);
+            d.step(row, y, ENTRY);
+            call(d, [from, row, to]);
+        });
+    });
+    Emitted { entry, grid, scratch }
 }

@@ -11,11 +11,8 @@ use crate::target::Unit;
 
 /// One task is one row of output pixels of a block.
 pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
-    let unit = e.unit();
-    let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
-    let blocks = channels.div_ceil(unit.lanes);
-    let pixel = unit.bytes();
+    let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
+    let pixel = e.unit().bytes();
     let parts = vec![entries(op, 0, h, height, w * pixel), entries(op, 1, w, width, pixel)];
     let (base, offsets) = e.pack(vec![], parts);
     let mode = op.mode;
@@ -24,25 +21,10 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
         Interpolation::Nearest => nearest(&name, unit, width),
         Interpolation::Bilinear => bilinear(&name, unit, width),
     });
-    let entry = e.driver(&super::step_name(e, step), |e, d| {
-        d.tasks(0, images * blocks * height, |d, task| {
-            let (rest, y) = d.split(task, height);
-            let rest = d.int(rest);
-            let (image, block) = d.split(rest, blocks);
-            let [from, to] = [input, output].map(|view| {
-                let base = d.view(e, view);
-                d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
-                base
-            });
-            d.step(to, y, width * pixel);
-            let row = d.weights(base + offsets[0]);
-            d.step(row, y, table::ENTRY);
-            let columns = d.weights(base + offsets[1]);
-            d.b.call(kernel, [from, to, row, columns].map(Operand::from).to_vec());
-        });
-    });
-    Emitted { entry, grid: images * blocks * height, scratch: 0 }
+    table::emit_rows(e, step, base + offsets[0], 0, |d, [from, row, to]| {
+        let columns = d.weights(base + offsets[1]);
+        d.b.call(kernel, [from, to, row, columns].map(Operand::from).to_vec());
+    })
 }
 
 /// For each output position of an axis the byte offsets of the two that it mixes, and the share of

@@ -15,8 +15,8 @@ use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
-use super::direct::{Row, Run, flushed, row_kernel, runs};
-use super::epilogue;
+use super::direct::{Row, Run, row_kernel, runs};
+use super::{epilogue, packing};
 use crate::ops::Op;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::plan::conv::{Axis, Winograd};
@@ -76,7 +76,6 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
     let node = e.graph.node(step.node);
     let Some(Op::Conv2d(op)) = node.op() else { unreachable!("winograd is planned for convolutions only") };
     let (has_bias, steps) = (op.bias, op.epilogue.clone());
-    let name = format!("step {}", node.name.as_deref().unwrap_or("conv"));
     let runs = runs(&step.outputs, w.blocks, e.unit());
     let parts = Parts {
         sizes: Sizes::new(w, e.unit()),
@@ -90,7 +89,7 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
 
     let sets: usize = runs.iter().map(|r| r.tiles).sum();
     let grid = parts.total.div_ceil(w.tiles) * sets;
-    let entry = e.driver(&name, |e, d| {
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
         let current = d.b.int(-1i64);
         d.tasks(0, grid, |d, task| {
             let (block, set) = d.split(task, sets);
@@ -137,15 +136,7 @@ fn pack(
 ) -> (usize, Vec<usize>) {
     let unit = e.unit();
     let weights = e.graph.node(step.node).weights.clone();
-    let bias_floats = w.problem.out_channels.next_multiple_of(unit.lanes);
-    let bias: Fill = Box::new(move |values, out| {
-        out.fill(0.0);
-        if has_bias {
-            let bias = (*values[1]).as_ref();
-            out[..bias.len()].copy_from_slice(bias);
-        }
-    });
-    let mut packed = vec![(bias_floats, bias)];
+    let mut packed = vec![packing::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
     for run in runs {
         first_part.push(packed.len());
@@ -194,7 +185,7 @@ fn panel(w: &Winograd, parts: &Parts, out_block: usize, blocks: usize, unit: Uni
                     for (oc, t) in to.iter_mut().enumerate() {
                         let sum: f64 =
                             kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = flushed(sum as f32);
+                        *t = packing::flushed(sum as f32);
                     }
                 }
             }
@@ -292,12 +283,13 @@ fn input_kernel(
 ) -> Function {
     let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
     let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
-    let mut constants = Constants::new(&mut b, matrix);
+    let paired = pair_rows(matrix);
+    let mut constants = Constants::new(&mut b, &paired);
     b.repeat(s.in_blocks, |b| {
         for j in valid[1].clone() {
             let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
             let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
-            multiply_rows(b, &mut constants, matrix, &column, |b, i, value| {
+            multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
                 let value = value.unwrap_or_else(|| b.splat(0.0));
                 b.store(half.at((i * s.alpha + j) * s.vector), value);
             });
@@ -305,7 +297,7 @@ fn input_kernel(
         for i in 0..s.alpha {
             let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
             let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
-            multiply_rows(b, &mut constants, matrix, &line, |b, j, value| {
+            multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
                 let value = value.unwrap_or_else(|| b.splat(0.0));
                 b.store(v.at((i * s.alpha + j) * s.v_element), value);
             });
@@ -516,10 +508,11 @@ struct Constants {
 }
 
 impl Constants {
+    /// For transforms by that matrix, its rows or columns paired.
     fn new(b: &mut Builder, matrix: &[Vec<f64>]) -> Constants {
         let mut constants = Constants { held: vec![] };
         if b.unit().registers >= 32 {
-            for factor in pair_rows(matrix).into_iter().chain(matrix.to_vec()).flatten() {
+            for &factor in matrix.iter().flatten() {
                 let simple = factor == 0.0 || factor.abs() == 1.0;
                 if !simple && constants.held.len() < 10 && constants.held.iter().all(|(f, _)| *f != factor) {
                     let v = b.splat(factor as f32);
@@ -562,15 +555,14 @@ fn pair_columns(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
     paired
 }
 
-/// `matrix · inputs`, where absent inputs are zero; each result is handed out as soon as it is there.
+/// `matrix · inputs`, the matrix given by [`pair_rows`]; absent inputs are zero, and each result is handed out as soon as it is there.
 fn multiply_rows(
     b: &mut Builder,
     constants: &mut Constants,
-    matrix: &[Vec<f64>],
+    rows: &[Vec<f64>],
     inputs: &[Option<Vector>],
     mut done: impl FnMut(&mut Builder, usize, Option<Vector>),
 ) {
-    let rows = pair_rows(matrix);
     let last = rows.len() - 1;
     for alone in [0, last] {
         let value = combine(b, constants, &rows[alone], inputs);

@@ -17,7 +17,7 @@ pub const REGISTER_PARAMETERS: usize = 6;
 pub struct Registers {
     pub ints: Vec<u8>,
     pub vectors: Vec<u8>,
-    /// How many integer registers are in use at most; tells which to save.
+    /// Which integer registers are in use, and so which to save.
     pub used_ints: Vec<bool>,
 }
 
@@ -55,7 +55,7 @@ impl Scan {
             uses.int_writes.iter().for_each(|v| Self::touch(&mut self.ints[v.0 as usize], write));
             uses.writes.iter().for_each(|v| Self::touch(&mut self.vectors[v.0 as usize], write));
             match inst {
-                Inst::Loop { counter, start, end, body, .. } => self.loop_body(counter.0, start, end, body),
+                Inst::Loop { counter, end, body, .. } => self.loop_body(counter.0, end, body),
                 Inst::If { then, otherwise, .. } => {
                     self.block(then);
                     self.block(otherwise);
@@ -65,7 +65,7 @@ impl Scan {
         }
     }
 
-    fn loop_body(&mut self, counter: u32, _start: &Operand, end: &Operand, body: &[Inst]) {
+    fn loop_body(&mut self, counter: u32, end: &Operand, body: &[Inst]) {
         let header = 2 * self.position + 1;
         let before = (self.ints.clone(), self.vectors.clone());
         self.block(body);

@@ -32,7 +32,7 @@ const INTS: [Register; 14] = [
 ];
 const FIRST_CALLEE_SAVED: usize = 8;
 
-/// Longest run of code before its constants that keeps encoders honest: none needed so far.
+/// The code is position independent: any address of assembly gives the same bytes.
 const CODE_BASE: u64 = 0;
 
 struct Emitter<'a> {
@@ -315,7 +315,7 @@ impl Emitter<'_> {
     /// Loads the indices `0, stride, 2 stride, …` into the scratch vector, the lane mask into k1
     /// and the address into rax.
     fn strided_operands(&mut self, address: &Address, stride: i32, count: u8) -> Result<(), IcedError> {
-        let label = self.constant((0..16).map(|i| (i * stride) as u32).collect());
+        let label = self.constant((0..16).map(|i| i32::wrapping_mul(i, stride) as u32).collect());
         self.asm.vmovups(zmm(self.scratch()), zmmword_ptr(label))?;
         self.load_mask(0, count)?;
         let memory = self.memory(address);
