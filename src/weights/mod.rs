@@ -2,7 +2,8 @@
 //!
 //! A weight's values exist when somebody asks for them: those of a file stay in the mapping, those
 //! of a seeded initialisation are generated on demand and again, so that a large network costs no
-//! memory until its weights are packed. This folder knows no op and no graph.
+//! memory until its weights are packed. This folder knows no graph, and of ops only how they ask for
+//! initial values.
 
 mod archive;
 pub mod entries;
