@@ -9,7 +9,7 @@ use super::args::{Cli, Help};
 use super::console::{Console, table};
 use super::failure::{EXIT_CODES, Failure, Result};
 use crate::diagnostic::nearest;
-use crate::ops::layer::{Arity, Layer, Param, ParamType, Preset};
+use crate::ops::layer::{Layer, Param, ParamType, Preset};
 use crate::{elaborate, ops, passes, syntax};
 
 pub fn run(args: &Help, console: Console) -> Result<()> {
@@ -91,7 +91,7 @@ fn layer(name: &str) -> Result<String> {
 
 /// As one writes it: `conv(channels, kernel, stride = 1, …)`.
 fn signature(layer: &Layer) -> String {
-    let join = (layer.arity == Arity::Join).then(|| "labels…".to_string());
+    let join = layer.arity.takes_labels().then(|| "labels…".to_string());
     let param = |p: &Param| match p.preset {
         Preset::Required => p.name.to_string(),
         Preset::Absent => format!("{}?", p.name),

@@ -111,7 +111,7 @@ impl Elaborator<'_> {
                 return Flow::Unknown;
             }
         };
-        if layer.arity != Arity::Unary {
+        if layer.arity.takes_labels() {
             let operands: Vec<Operand> =
                 [Operand { flow: input, span: None }].into_iter().chain(layer_call.operands).collect();
             return self.join_values(frame, op, layer, &operands, call.name.span);
@@ -119,7 +119,8 @@ impl Elaborator<'_> {
         let Flow::Node(input) = input else {
             return Flow::Unknown;
         };
-        match self.add_node(frame, op, &[input], call.span, labelled) {
+        let operands: &[NodeId] = if layer.arity == Arity::Source { &[] } else { &[input] };
+        match self.add_node(frame, op, operands, call.span, labelled) {
             Ok(node) => Flow::Node(node),
             Err(error) => {
                 let retry = self.likely_op(&layer_call, &error, input);
@@ -134,7 +135,7 @@ impl Elaborator<'_> {
         let mut result = LayerCall { layer, call, args: Args::default(), given: vec![], operands: vec![] };
         set_defaults(layer, &mut result.args);
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
-            call.args.iter().partition(|a| layer.arity != Arity::Unary && a.name.is_none());
+            call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
         result.operands = labels.into_iter().map(|a| self.network_value(frame, &a.value)).collect();
         let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
         let args: Vec<Arg> = args.into_iter().cloned().collect();

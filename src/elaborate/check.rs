@@ -399,7 +399,7 @@ impl Checker<'_> {
     }
 
     fn layer_call(&mut self, call: &Call, layer: &Layer) {
-        let joins = layer.arity != Arity::Unary;
+        let joins = layer.arity.takes_labels();
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
         labels.iter().for_each(|a| self.label_reference(&a.value));
         args.iter().for_each(|a| self.expr(&a.value));

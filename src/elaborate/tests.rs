@@ -351,7 +351,7 @@ fn the_examples_of_the_language_document_are_right() {
 /// The table of layers in the document is that of the program. `NETC_UPDATE_DOCS=1` rewrites it.
 #[test]
 fn the_language_document_lists_all_layers() {
-    use crate::ops::layer::{Arity, Preset};
+    use crate::ops::layer::Preset;
     let mut rows = vec!["| layer | parameters | |".to_string(), "|---|---|---|".to_string()];
     let mut layers: Vec<_> = crate::ops::layers().collect();
     layers.sort_by_key(|l| l.name);
@@ -364,7 +364,7 @@ fn the_language_document_lists_all_layers() {
             Preset::Bool(v) => format!("`{} = {v}`", p.name),
             Preset::Str(v) => format!("`{} = {v:?}`", p.name),
         };
-        let labels = (layer.arity != Arity::Unary).then(|| "labels".to_string());
+        let labels = layer.arity.takes_labels().then(|| "labels".to_string());
         let params: Vec<String> = labels.into_iter().chain(layer.params.iter().map(param)).collect();
         rows.push(format!("| `{}` | {} | {} |", layer.name, params.join(", "), layer.doc.replace('|', "\\|")));
     }

@@ -5,3 +5,4 @@
 //! plans or targets.
 
 pub mod onnx;
+pub mod text;

@@ -1,19 +1,28 @@
 //! A weight as a value.
 
 use super::attributes::attributes;
-use super::layer::Layer;
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Init, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// The weight `value`, of the given shape, without operands. Importers and constant folding
-    /// make it; it has no name in the language.
+    /// The weight `value`, of the given shape, without operands.
     pub struct Constant { shape: Vec<usize> }
 }
 
 impl Operation for Constant {
     const NAME: &'static str = "constant";
-    const LAYERS: &'static [Layer] = &[];
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "parameter",
+        doc: "a weight as a value, for joins; nothing flows into it",
+        arity: Arity::Source,
+        params: &[param("shape", ParamType::Ints, Preset::Required, "all of its sizes: [1, 64, 7, 7]")],
+        build: |a| {
+            let shape: Option<Vec<usize>> = a.ints("shape").into_iter().map(|d| d.try_into().ok()).collect();
+            let shape = shape.ok_or(LayerError { param: "shape", message: "a size cannot be negative".into() })?;
+            Ok(Constant { shape }.into())
+        },
+    }];
 
     fn operands(&self) -> (usize, usize) {
         (0, 0)

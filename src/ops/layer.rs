@@ -104,6 +104,15 @@ pub enum Arity {
     /// As `Join`, but the operation takes two values: of more, the front end joins the first two,
     /// then the result and the third, and so on.
     Fold,
+    /// No value: the flow begins anew with what the layer holds.
+    Source,
+}
+
+impl Arity {
+    /// Whether the call's positional arguments are labels.
+    pub fn takes_labels(self) -> bool {
+        matches!(self, Arity::Join | Arity::Fold)
+    }
 }
 
 /// One layer of the language.

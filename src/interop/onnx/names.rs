@@ -62,7 +62,7 @@ pub fn label(node: &proto::Node, known: &[Option<&str>]) -> String {
             | "Add"
             | "Mul"
     );
-    let owner = weights.filter(|_| has_weights).find_map(|name| owner(name));
+    let owner = weights.filter(|_| has_weights).find_map(|name| owner(name).or_else(|| whole(name, &node.op_type)));
     let name = owner.or_else(|| from_path(&node.name, &node.op_type)).unwrap_or_else(|| node.op_type.to_lowercase());
     cut(&name)
 }
@@ -82,6 +82,12 @@ fn owner(weight: &str) -> Option<String> {
     })
 }
 
+/// A weight that is a layer by itself: `features.1.0.layer_scale`, multiplied.
+fn whole(weight: &str, op_type: &str) -> Option<String> {
+    let is_path = weight.contains('.') && !weight.contains([':', '/']);
+    (matches!(op_type, "Add" | "Mul") && is_path).then(|| weight.to_string())
+}
+
 fn without_noise(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && !NOISE.contains(p)).collect();
     parts.join("/")
@@ -99,13 +105,14 @@ fn from_path(name: &str, op_type: &str) -> Option<String> {
     }
     let parts: Vec<&str> = name.split('/').filter(|p| !p.is_empty()).collect();
     let (last, modules) = parts.split_last()?;
-    let mut path = String::new();
+    let mut path: Vec<&str> = vec![];
     for module in modules {
-        match module.strip_prefix(path.as_str()) {
-            Some(rest) if rest.is_empty() || rest.starts_with('.') || path.is_empty() => path = module.to_string(),
-            _ => path = format!("{path}.{module}"),
-        }
+        // A module in a list is called by the list's name and its number.
+        let own: Vec<&str> = module.split('.').collect();
+        let shared = (0..own.len().min(path.len() + 1)).rev().find(|&n| path.ends_with(&own[..n])).unwrap_or(0);
+        path.extend(&own[shared..]);
     }
+    let path = path.join(".");
     // `Relu_1` is the module's second ReLU, a `Conv` the module itself.
     let own = last.strip_prefix(op_type).unwrap_or(last);
     match (path.is_empty(), own.is_empty()) {
@@ -173,6 +180,9 @@ mod tests {
         let named = |name: &str, op: &str| label(&node(name, op), &[]);
         assert_eq!(named("/layer1/layer1.0/conv1/Conv", "Conv"), "layer1.0.conv1");
         assert_eq!(named("/layer1/layer1.0/relu_1/Relu", "Relu"), "layer1.0.relu_1");
+        assert_eq!(named("/layer2/layer2.0/downsample/downsample.0/Conv", "Conv"), "layer2.0.downsample.0");
+        assert_eq!(named("/features/features.1/conv/conv.0/conv.0.0/Conv", "Conv"), "features.1.conv.0.0");
+        assert_eq!(named("/block/block/Conv", "Conv"), "block.block");
         assert_eq!(named("/features/features.3/Relu_2", "Relu"), "features.3.relu_2");
         assert_eq!(named("/Flatten", "Flatten"), "flatten");
         assert_eq!(named("node_conv2d_1", "Conv"), "node_conv2d_1");

@@ -362,7 +362,7 @@ fn aligned(importer: &Importer, view: &View, array: &Array) -> Option<Array> {
     let mut perm = vec![];
     let mut sizes = vec![1; importer.node_dims(view.node).len()];
     for (axis, size) in sizes.iter_mut().enumerate() {
-        let place = view.axes.iter().position(|&a| a == Some(axis))?.checked_sub(skip);
+        let place = view.axes.iter().position(|&a| a == Some(axis)).and_then(|p| p.checked_sub(skip));
         if let Some(place) = place {
             perm.push(place);
             *size = array.dims[place];

@@ -5,8 +5,10 @@ use super::super::call::{Call, Value, axes_as_listed, axis};
 use super::super::fold::{self, flatten_axis, target_dims};
 use super::super::import::Importer;
 use super::super::view::View;
+use crate::ir::NodeId;
+use crate::ops::activation::Activation;
 use crate::ops::pad::PadMode;
-use crate::ops::{ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice};
+use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -149,7 +151,7 @@ pub fn space_to_depth(importer: &mut Importer, call: &Call) -> Results {
     one(View::whole(result, 4))
 }
 
-fn block(importer: &mut Importer, call: &Call) -> Result<(crate::ir::NodeId, usize), String> {
+fn block(importer: &mut Importer, call: &Call) -> Result<(NodeId, usize), String> {
     let view = importer.view(call, 0)?;
     let factor = usize::try_from(call.int("blocksize", 0)?).ok().filter(|&f| f > 0 && f < 1 << 16);
     let factor = factor.ok_or("its blocksize makes no sense")?;
@@ -173,13 +175,67 @@ fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, St
         return Ok(first.clone());
     }
     let rank = importer.node_dims(first.node).len();
+    if axis == 1
+        && let Some(view) = affine_channels(importer, views)?
+    {
+        return Ok(view);
+    }
     let alike = views.iter().all(|v| v.axes == first.axes && importer.node_dims(v.node).len() == rank);
     if alike && let Some(of_node) = first.axes[axis] {
         let nodes: Vec<_> = views.iter().map(|v| v.node).collect();
+        let nodes = after_longest_concat(importer, nodes, of_node);
         return Ok(first.of(importer.add(Concat { axis: of_node }, &nodes, vec![])?));
     }
     let nodes = views.iter().map(|v| importer.in_order(v)).collect::<Result<Vec<_>, _>>()?;
     Ok(View::whole(importer.add(Concat { axis }, &nodes, vec![])?, first.rank()))
+}
+
+/// What begins like an earlier concatenation goes on from it: so a DenseNet's layers read what stands
+/// there already, beside the newest.
+fn after_longest_concat(importer: &Importer, nodes: Vec<NodeId>, axis: usize) -> Vec<NodeId> {
+    let earlier = importer.readers(nodes[0]).into_iter().filter(|&reader| {
+        matches!(importer.op(reader), Some(Op::Concat(c)) if c.axis == axis)
+            && nodes.starts_with(&importer.operands(reader))
+            && importer.operands(reader).len() < nodes.len()
+    });
+    // What goes on from another one may begin further ahead.
+    match earlier.max_by_key(|&r| importer.operands(r).len()) {
+        Some(concat) => {
+            let rest = &nodes[importer.operands(concat).len()..];
+            after_longest_concat(importer, [&[concat], rest].concat(), axis)
+        }
+        None => nodes,
+    }
+}
+
+/// The channels of one value, each with a factor and a term of its own, side by side again.
+fn affine_channels(importer: &mut Importer, views: &[View]) -> Result<Option<View>, String> {
+    let mut source = None;
+    let (mut weight, mut bias) = (vec![], vec![]);
+    for (channel, view) in views.iter().enumerate() {
+        let (mul, add, cut) = match importer.op(view.node) {
+            Some(&Op::Activate(Activate { kind: Activation::Scale { mul, add } })) => {
+                (mul, add, importer.operands(view.node)[0])
+            }
+            _ => return Ok(None),
+        };
+        match importer.op(cut) {
+            Some(Op::Slice(Slice { axis: 1, start, end, step: 1 })) if (*start, *end) == (channel, channel + 1) => {}
+            _ => return Ok(None),
+        }
+        // The axis may be the slice's, or have come back behind an index.
+        let is_whole = view.axes.iter().enumerate().all(|(i, a)| *a == Some(i) || (i == 1 && a.is_none()));
+        if !is_whole || *source.get_or_insert(importer.operands(cut)[0]) != importer.operands(cut)[0] {
+            return Ok(None);
+        }
+        weight.push(mul);
+        bias.push(add);
+    }
+    let Some(node) = source.filter(|&s| importer.node_dims(s).get(1) == Some(&views.len())) else { return Ok(None) };
+    importer.relabel(Some("normalize".into()));
+    let weights = [weight, bias].map(|values| Array::floats([values.len()], values).to_values()).to_vec();
+    let node = importer.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
+    Ok(Some(View::whole(node, views[0].rank())))
 }
 
 /// Elements `start, start + step, …` of an axis of the value.

@@ -1,0 +1,337 @@
+//! Names that a person would give: to modules by what they are, to parameters by what they set, and to
+//! repeated parts of networks whose own names say nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use super::modules::{Module, key};
+use super::parts::{Part, Slot};
+use super::structure::Join;
+use crate::ops::layer::Value;
+
+/// The name, with a number behind it where it is taken.
+pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+    // Behind a digit, a number would be read as part of it.
+    let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
+    let letters = ('b'..='z').map(String::from).filter(|_| ends_in_digit);
+    let numbers = (2..).map(|n: usize| if ends_in_digit { format!("_{n}") } else { n.to_string() });
+    let mut suffixes = letters.chain(numbers);
+    let mut unique = name.to_string();
+    while !taken.insert(unique.clone()) {
+        unique = format!("{name}{}", suffixes.next().expect("numbers do not end"));
+    }
+    unique
+}
+
+// ---- Modules -----------------------------------------------------------------------------------
+
+/// A layer as far as names depend on it.
+#[derive(Clone, Debug, PartialEq)]
+struct Trait {
+    layer: &'static str,
+    kernel: Option<Value>,
+    depthwise: bool,
+}
+
+impl Trait {
+    fn is_conv(&self, kernel: i64) -> bool {
+        self.layer == "conv" && self.kernel == Some(Value::Int(kernel))
+    }
+}
+
+/// A module's name and what it is, from its statements.
+pub fn describe(parts: &[Part], modules: &[Module]) -> (String, String) {
+    let (name, doc) = kind(parts, modules);
+    let mut taken: HashSet<String> = modules.iter().map(|m| m.name.clone()).collect();
+    taken.extend(crate::ops::layers().map(|l| l.name.to_string()));
+    // A second kind of block is the same but for something: `inception`, `inception_b`, `inception_c`.
+    let mut unique = name.clone();
+    let mut letters = ('b'..='z').map(String::from).chain((2..).map(|n: usize| n.to_string()));
+    while taken.contains(&unique) {
+        unique = format!("{name}_{}", letters.next().expect("numbers do not end"));
+    }
+    (unique, doc)
+}
+
+fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
+    let all = traits(parts, modules);
+    let convs: Vec<&Trait> = all.iter().filter(|t| t.layer == "conv").collect();
+    let depthwise = convs.iter().any(|t| t.depthwise);
+    let join = parts
+        .iter()
+        .find_map(|p| if let Part::Join { kind, branches, .. } = p { Some((*kind, branches)) } else { None });
+    let named = |name: &str, doc: &str| (name.to_string(), doc.to_string());
+    match join {
+        Some((Join::Residual, branches)) => {
+            let body = traits(&branches[0], modules);
+            let convs: Vec<&Trait> = body.iter().filter(|t| t.layer == "conv").collect();
+            match convs.as_slice() {
+                _ if depthwise => {
+                    named("inverted_residual", "Widened, convolved channel by channel, narrowed again, beside a skip.")
+                }
+                [a, b] if a.is_conv(3) && b.is_conv(3) => named("basic_block", "Two 3x3 convolutions and a skip."),
+                [a, b, c] if a.is_conv(1) && b.kernel != a.kernel && c.is_conv(1) => {
+                    named("bottleneck", "A convolution between two 1x1 ones, which narrow and widen it, and a skip.")
+                }
+                _ => named("residual_block", "Layers and a skip."),
+            }
+        }
+        Some((Join::Branches("concat"), branches)) if branches.len() >= 3 => {
+            named("inception", "Several views of one input side by side.")
+        }
+        Some((Join::Branches("concat"), branches)) => {
+            let squeezes = matches!(parts.first(), Some(Part::Layer { layer: "conv", .. } | Part::Call { .. }));
+            match branches.iter().any(Vec::is_empty) {
+                true => named("dense_layer", "Layers whose result stands beside their input."),
+                false if squeezes && branches.len() == 2 => {
+                    named("fire", "Few channels, then two views of them side by side.")
+                }
+                false => named("split_block", "Two ways side by side."),
+            }
+        }
+        Some((Join::Branches("mul"), _)) => {
+            named("squeeze_excitation", "Each channel weighted by what the whole image says.")
+        }
+        Some(_) => named("block", "Several ways, joined."),
+        None => chain(&all, depthwise),
+    }
+}
+
+/// The name of statements without a join: their layers' names, where they are few.
+fn chain(all: &[Trait], depthwise: bool) -> (String, String) {
+    let convs = all.iter().filter(|t| t.layer == "conv").count();
+    let short = |t: &Trait| match t.layer {
+        "batch_norm" => "bn".to_string(),
+        other => other.to_string(),
+    };
+    let name = all.iter().map(short).collect::<Vec<_>>().join("_");
+    let doc = match (convs, all.len()) {
+        (1, 2..=3) => "A convolution and what follows it.",
+        _ if depthwise => "Convolutions channel by channel and over all channels.",
+        _ => "Layers that stand together.",
+    };
+    let starts_normal = all.first().is_some_and(|t| t.layer == "batch_norm");
+    let widens = all.iter().find(|t| t.layer == "conv").is_some_and(|t| t.is_conv(1));
+    let name = match (convs, depthwise) {
+        _ if all.len() <= 3 => name,
+        (2.., true) if widens => "inverted_bottleneck".into(),
+        (2.., true) => "separable_conv".into(),
+        (2, false) if starts_normal => "dense_layer".into(),
+        (1, false) if starts_normal => "transition".into(),
+        (2, false) => "double_conv".into(),
+        _ => "block".into(),
+    };
+    (name, doc.into())
+}
+
+fn traits(parts: &[Part], modules: &[Module]) -> Vec<Trait> {
+    let mut all = vec![];
+    for part in parts {
+        match part {
+            Part::Layer { layer, args, .. } => {
+                let arg = |name: &str| args.iter().find(|(n, _)| n == name).map(|(_, s)| s);
+                let kernel = arg("kernel").and_then(|s| if let Slot::Value(v) = s { Some(v.clone()) } else { None });
+                let depthwise = *layer == "conv" && arg("groups").is_some() && arg("groups") == arg("channels");
+                all.push(Trait { layer, kernel, depthwise });
+            }
+            Part::Call { module, args, .. } => {
+                // A module's own layers, with this call's kernel where it has one.
+                let kernel = args.iter().find(|(n, _)| n.contains("kernel"));
+                let kernel = kernel.and_then(|(_, s)| if let Slot::Value(v) = s { Some(v.clone()) } else { None });
+                for mut inner in traits(&modules[*module].body, modules) {
+                    inner.kernel = inner.kernel.or(kernel.clone());
+                    all.push(inner);
+                }
+            }
+            _ => part.blocks().into_iter().for_each(|b| all.extend(traits(b, modules))),
+        }
+    }
+    all
+}
+
+// ---- Parameters --------------------------------------------------------------------------------
+
+/// What a parameter for an argument would be called. Of several widths in one module, that of an
+/// inception's branch is called as in the paper: `c3`, `r3` where it narrows before a 3x3, `proj`
+/// behind a pool.
+pub fn parameter(arg: &str, block: &[Part], index: usize, branch: Option<usize>, modules: &[Module]) -> String {
+    let is_width = matches!(arg, "channels" | "features");
+    let Some(kernel) = kernel_of(&block[index], modules).filter(|_| is_width) else { return arg.to_string() };
+    let after_pool = index > 0 && matches!(&block[index - 1], Part::Layer { layer, .. } if layer.ends_with("pool"));
+    let next = block[index + 1..].iter().find_map(|p| kernel_of(p, modules));
+    let narrows_for = next.filter(|&next| kernel == 1 && next != 1);
+    let widens =
+        traits(&block[index + 1..], modules).into_iter().find(|t| t.layer == "conv").is_some_and(|t| t.depthwise);
+    match (branch, narrows_for) {
+        (None, Some(_)) if widens => "hidden".into(),
+        (None, _) => arg.into(),
+        (Some(_), _) if after_pool && kernel == 1 => "proj".into(),
+        (Some(_), Some(next)) => format!("r{next}"),
+        (Some(_), None) => format!("c{kernel}"),
+    }
+}
+
+/// The larger side of a convolution's window, or of the widest one in a module.
+fn kernel_of(part: &Part, modules: &[Module]) -> Option<i64> {
+    let side = |kernel: &Value| match kernel {
+        Value::Int(k) => Some(*k),
+        Value::Tuple(sides) => sides.iter().filter_map(|s| if let Value::Int(v) = s { Some(*v) } else { None }).max(),
+        _ => None,
+    };
+    let convs = traits(std::slice::from_ref(part), modules);
+    convs.iter().filter(|t| t.layer == "conv").filter_map(|t| side(t.kernel.as_ref()?)).max()
+}
+
+// ---- Repeated joins ----------------------------------------------------------------------------
+
+/// Sets joins that repeat apart as scopes, where no names do; their layers get names of their own.
+/// Returns whether there were any.
+pub fn wrap_repeated_joins(body: &mut Vec<Part>, modules: &[Module]) -> bool {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    count_joins(body, &mut counts);
+    let mut names = Names { number: 0, taken: HashSet::new(), modules };
+    collect_labels(body, &mut names.taken);
+    wrap(body, &counts, &mut names)
+}
+
+/// Joins that are not within others that could be meant: the innermost ones first.
+fn count_joins(parts: &[Part], counts: &mut HashMap<String, usize>) {
+    for (i, part) in parts.iter().enumerate() {
+        part.blocks().into_iter().for_each(|b| count_joins(b, counts));
+        if let Some(unit) = unit(parts, i) {
+            *counts.entry(unlabelled_key(unit)).or_default() += 1;
+        }
+    }
+}
+
+/// A join of some layers, and the activation behind it.
+fn unit(parts: &[Part], index: usize) -> Option<&[Part]> {
+    let Part::Join { branches, .. } = &parts[index] else { return None };
+    let layers: usize = branches.iter().map(Vec::len).sum();
+    let has_join = branches.iter().flatten().any(|p| matches!(p, Part::Join { .. }));
+    if layers < 3 || has_join {
+        return None;
+    }
+    let activation = matches!(parts.get(index + 1), Some(Part::Layer { label, operands, .. }) if label.is_empty() && operands.is_empty() && is_activation(&parts[index + 1]));
+    Some(&parts[index..index + 1 + usize::from(activation)])
+}
+
+fn is_activation(part: &Part) -> bool {
+    const ACTIVATIONS: [&str; 12] = [
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "sigmoid",
+        "tanh",
+        "hard_sigmoid",
+        "hard_swish",
+        "silu",
+        "gelu",
+        "softplus",
+        "clip",
+    ];
+    matches!(part, Part::Layer { layer, .. } if ACTIVATIONS.contains(layer))
+}
+
+fn unlabelled_key(unit: &[Part]) -> String {
+    let mut parts = unit.to_vec();
+    relabel(&mut parts, &mut HashMap::new(), &[]);
+    key(&parts)
+}
+
+struct Names<'m> {
+    number: usize,
+    taken: HashSet<String>,
+    modules: &'m [Module],
+}
+
+fn wrap(parts: &mut Vec<Part>, counts: &HashMap<String, usize>, names: &mut Names) -> bool {
+    let mut wrapped = false;
+    let mut index = 0;
+    while index < parts.len() {
+        for block in parts[index].blocks_mut() {
+            wrapped |= wrap(block, counts, names);
+        }
+        if let Some(unit) = unit(parts, index)
+            && counts.get(&unlabelled_key(unit)).is_some_and(|&n| n > 1)
+        {
+            let length = unit.len();
+            let mut inner: Vec<Part> = parts.drain(index..index + length).collect();
+            let Part::Join { entry, .. } = inner[0] else { unreachable!("a unit begins with a join") };
+            let label = names.scope(&inner);
+            relabel(&mut inner, &mut HashMap::new(), names.modules);
+            parts.insert(index, Part::Scope { label: vec![label], parts: inner, entry });
+            wrapped = true;
+        }
+        index += 1;
+    }
+    wrapped
+}
+
+impl Names<'_> {
+    /// What the layers' names have in common, or a number.
+    fn scope(&mut self, parts: &[Part]) -> String {
+        let mut labels = vec![];
+        labels_of(parts, &mut labels);
+        let name = shared_beginning(&labels).join("_");
+        if !name.is_empty() && self.taken.insert(name.clone()) {
+            return name;
+        }
+        loop {
+            self.number += 1;
+            let name = format!("block{}", self.number);
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+}
+
+/// What all labels begin with; something of each is left.
+pub fn shared_beginning(labels: &[Vec<String>]) -> Vec<String> {
+    let Some((first, rest)) = labels.split_first() else { return vec![] };
+    let shared = |other: &Vec<String>| first.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let most = labels.iter().map(|l| l.len() - 1).min().unwrap_or(0);
+    first[..rest.iter().map(shared).min().unwrap_or(most).min(most)].to_vec()
+}
+
+/// The labels of layers and calls.
+pub fn labels_of(parts: &[Part], found: &mut Vec<Vec<String>>) {
+    for part in parts {
+        match part {
+            Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => found.push(label.clone()),
+            _ => part.blocks().into_iter().for_each(|b| labels_of(b, found)),
+        }
+    }
+}
+
+fn collect_labels(parts: &[Part], taken: &mut HashSet<String>) {
+    let mut labels = vec![];
+    labels_of(parts, &mut labels);
+    taken.extend(labels.into_iter().map(|l| l.join(".")));
+}
+
+/// Labels by kind and number: `conv1`, `bn1`, `conv2`, …
+fn relabel(parts: &mut [Part], counts: &mut HashMap<String, usize>, modules: &[Module]) {
+    for part in parts {
+        let short = match &*part {
+            Part::Layer { layer, .. } => match *layer {
+                "batch_norm" => "bn",
+                "linear" => "fc",
+                "conv_transpose" => "deconv",
+                other => other,
+            }
+            .to_string(),
+            Part::Call { module, .. } => modules.get(*module).map_or("part".into(), |m| m.name.clone()),
+            _ => String::new(),
+        };
+        match part {
+            Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => {
+                let count = counts.entry(short.clone()).or_default();
+                *count += 1;
+                *label = vec![format!("{short}{count}")];
+            }
+            _ => part.blocks_mut().into_iter().for_each(|b| relabel(b, counts, modules)),
+        }
+    }
+}

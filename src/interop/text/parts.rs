@@ -1,0 +1,189 @@
+//! Statements as they will be written: layers and calls with arguments, labels relative to their scope.
+
+use std::collections::HashMap;
+
+use super::call;
+use super::scopes::Labels;
+use super::structure::{Block, Item, Join};
+use crate::ir::{Graph, NodeId};
+use crate::ops::layer::Value;
+
+/// An argument: a value, or in a module's body an expression of its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Slot {
+    Value(Value),
+    Text(String),
+    /// A value of the network, by the label that it has where the statement stands.
+    Node(NodeId),
+}
+
+#[derive(Clone, Debug)]
+pub enum Part {
+    Layer {
+        /// Parts of the label below the scope; empty where it has none.
+        label: Vec<String>,
+        layer: &'static str,
+        args: Vec<(String, Slot)>,
+        operands: Vec<Slot>,
+        node: NodeId,
+    },
+    Call {
+        label: Vec<String>,
+        module: usize,
+        args: Vec<(String, Slot)>,
+        node: NodeId,
+        /// Nodes with weights, and their labels below the call's.
+        inner: Vec<(NodeId, String)>,
+    },
+    Join {
+        kind: Join,
+        branches: Vec<Vec<Part>>,
+        /// Of a residual in a module: when it has its skip. `None`: always.
+        skip_if: Option<String>,
+        node: NodeId,
+        entry: NodeId,
+    },
+    Scope {
+        label: Vec<String>,
+        parts: Vec<Part>,
+        entry: NodeId,
+    },
+    From(Slot),
+    Output {
+        name: String,
+        from: Option<Slot>,
+    },
+}
+
+impl Part {
+    /// The node whose value the flow is afterwards.
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            Part::Layer { node, .. } | Part::Call { node, .. } | Part::Join { node, .. } => Some(*node),
+            Part::Scope { parts, .. } => parts.iter().rev().find_map(Part::node),
+            Part::From(Slot::Node(node)) => Some(*node),
+            Part::From(_) | Part::Output { .. } => None,
+        }
+    }
+
+    /// Blocks within.
+    pub fn blocks(&self) -> Vec<&Vec<Part>> {
+        match self {
+            Part::Join { branches, .. } => branches.iter().collect(),
+            Part::Scope { parts, .. } => vec![parts],
+            _ => vec![],
+        }
+    }
+
+    pub fn blocks_mut(&mut self) -> Vec<&mut Vec<Part>> {
+        match self {
+            Part::Join { branches, .. } => branches.iter_mut().collect(),
+            Part::Scope { parts, .. } => vec![parts],
+            _ => vec![],
+        }
+    }
+}
+
+/// What no text can say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoText {
+    #[error("{node} ({op}) cannot be written as text: it is made by passes only, or holds a number that is infinite")]
+    Op { node: String, op: &'static str },
+    #[error("the first sizes of the inputs are to be the batch, but they differ: {0:?}")]
+    Batch(Vec<usize>),
+}
+
+/// The parts of a block. `depth` parts of every label are said by the scopes around.
+pub fn of_block(
+    block: &Block,
+    entry: NodeId,
+    depth: usize,
+    labels: &Labels,
+    graph: &Graph,
+) -> Result<Vec<Part>, NoText> {
+    let mut at_hand = entry;
+    let mut parts = vec![];
+    for item in &block.items {
+        parts.push(of_item(item, at_hand, depth, labels, graph)?);
+        at_hand = item.node().unwrap_or(at_hand);
+    }
+    Ok(parts)
+}
+
+fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Graph) -> Result<Part, NoText> {
+    Ok(match item {
+        Item::Layer { node, operands } => {
+            let op = graph.node(*node).op().expect("inputs are no items");
+            let named = || graph.node(*node).name.clone().unwrap_or_default();
+            let call = call::of(op).ok_or_else(|| NoText::Op { node: named(), op: op.name() })?;
+            let label = if labels.is_weighted(*node) { labels.parts(*node)[depth..].to_vec() } else { vec![] };
+            let args = call.args.into_iter().map(|(name, value)| (name.into(), Slot::Value(value))).collect();
+            let operands = operands.iter().map(|&o| Slot::Node(o)).collect();
+            Part::Layer { label, layer: call.layer, args, operands, node: *node }
+        }
+        Item::Join { node, kind, branches } => {
+            let branches =
+                branches.iter().map(|b| of_block(b, entry, depth, labels, graph)).collect::<Result<_, _>>()?;
+            Part::Join { kind: *kind, branches, skip_if: None, node: *node, entry }
+        }
+        Item::Scope { label, block } => {
+            let parts = of_block(block, entry, depth + label.len(), labels, graph)?;
+            Part::Scope { label: label.clone(), parts, entry }
+        }
+        Item::From(node) => Part::From(Slot::Node(*node)),
+        Item::Output { name, from } => Part::Output { name: name.clone(), from: from.map(Slot::Node) },
+    })
+}
+
+/// The nodes of some parts, in order.
+pub fn nodes(parts: &[Part]) -> Vec<NodeId> {
+    let mut all = vec![];
+    for part in parts {
+        part.blocks().into_iter().for_each(|b| all.extend(nodes(b)));
+        match part {
+            Part::Layer { node, .. } | Part::Join { node, .. } => all.push(*node),
+            Part::Call { node, inner, .. } => {
+                all.extend(inner.iter().map(|(n, _)| *n));
+                all.push(*node);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The values that parts name by label, and how often.
+pub fn references(parts: &[Part], found: &mut HashMap<NodeId, usize>) {
+    for part in parts {
+        part.blocks().into_iter().for_each(|b| references(b, found));
+        let slots: Vec<&Slot> = match part {
+            Part::Layer { operands, .. } => operands.iter().collect(),
+            Part::Call { args, .. } => args.iter().map(|(_, s)| s).collect(),
+            Part::From(slot) => vec![slot],
+            Part::Output { from, .. } => from.iter().collect(),
+            _ => vec![],
+        };
+        for slot in slots {
+            if let Slot::Node(node) = slot {
+                *found.entry(*node).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// Labels of the nodes with weights, as the text gives them.
+pub fn weight_labels(parts: &[Part], around: &str, found: &mut HashMap<NodeId, String>) {
+    let join = |label: &str| if around.is_empty() { label.to_string() } else { format!("{around}.{label}") };
+    for part in parts {
+        match part {
+            Part::Layer { label, node, .. } if !label.is_empty() => {
+                found.insert(*node, join(&label.join(".")));
+            }
+            Part::Call { label, inner, .. } => {
+                let scope = join(&label.join("."));
+                found.extend(inner.iter().map(|(node, label)| (*node, format!("{scope}.{label}"))));
+            }
+            _ => part.blocks().into_iter().for_each(|b| weight_labels(b, around, found)),
+        }
+    }
+}

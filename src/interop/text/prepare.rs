@@ -1,0 +1,93 @@
+//! What is changed in a graph so that it can be written more plainly; the values stay the same.
+//!
+//! What only training needs, and what nothing needs, goes. A concatenation of values that fork late is one of concatenations: then each is a join of its own.
+//!
+//! ```text
+//!   concat(a, f(x), g(x), b)   ⟶   concat(a, concat(f(x), g(x)), b)
+//! ```
+
+use std::collections::HashMap;
+
+use super::structure::dominators;
+use crate::ir::{Graph, Kind, NodeId};
+use crate::ops::{Concat, Identity, Op};
+
+/// Rewrites `graph` in place.
+pub fn prepare(graph: &mut Graph) {
+    graph.outputs.retain(|o| o.aux.is_none());
+    remove_identities(graph);
+    remove_unread(graph);
+    let dominators = dominators(graph);
+    let depths = depths(graph, &dominators);
+    let concats: Vec<NodeId> =
+        graph.order().into_iter().filter(|&id| matches!(graph.node(id).op(), Some(Op::Concat(_)))).collect();
+    for id in concats {
+        match graph.operands(id).len() {
+            1 => graph.node_mut(id).kind = Kind::Op(Identity {}.into()),
+            _ => nest(graph, id, &dominators, &depths),
+        }
+    }
+}
+
+/// An output that is an input keeps its identity.
+fn remove_identities(graph: &mut Graph) {
+    for id in graph.order() {
+        let is_identity = matches!(graph.node(id).op(), Some(Op::Identity(_)));
+        if is_identity && (!graph.is_output(id) || graph.node(graph.operands(id)[0]).op().is_some()) {
+            graph.replace_uses(id, graph.operands(id)[0]);
+        }
+    }
+}
+
+fn remove_unread(graph: &mut Graph) {
+    for id in graph.order().into_iter().rev() {
+        if graph.node(id).op().is_some() && graph.users(id).is_empty() && !graph.is_output(id) {
+            graph.remove(id);
+        }
+    }
+}
+
+fn depths(graph: &Graph, dominators: &HashMap<NodeId, Option<NodeId>>) -> HashMap<NodeId, usize> {
+    let mut depths = HashMap::new();
+    for id in graph.order() {
+        let depth = dominators[&id].map_or(0, |d| depths[&d] + 1);
+        depths.insert(id, depth);
+    }
+    depths
+}
+
+/// Joins neighbouring operands first that come from a value behind the one that all come from.
+fn nest(graph: &mut Graph, id: NodeId, dominators: &HashMap<NodeId, Option<NodeId>>, depths: &HashMap<NodeId, usize>) {
+    let operands = graph.operands(id);
+    let common = |a: NodeId, b: NodeId| super::structure::common(a, b, dominators, depths);
+    let Some(entry) = dominators[&id] else { return };
+    let Some(&Op::Concat(Concat { axis })) = graph.node(id).op() else { return };
+    let mut groups: Vec<Vec<NodeId>> = vec![];
+    let mut shared: Option<NodeId> = None;
+    for &operand in &operands {
+        let with_last = groups.last().and_then(|g| common(*g.last().expect("groups have members"), operand));
+        let goes_on =
+            with_last.is_some_and(|c| c != entry && depths[&c] > depths[&entry] && shared.is_none_or(|s| s == c));
+        match groups.last_mut() {
+            Some(group) if goes_on && !group.contains(&operand) => {
+                group.push(operand);
+                shared = with_last;
+            }
+            _ => {
+                groups.push(vec![operand]);
+                shared = None;
+            }
+        }
+    }
+    if groups.len() < 2 || groups.len() == operands.len() {
+        return;
+    }
+    let mut nested = vec![];
+    for group in groups {
+        nested.push(match group.as_slice() {
+            [only] => *only,
+            several => graph.add(Concat { axis }, several, vec![], None, None).expect("parts of a concatenation fit"),
+        });
+    }
+    graph.set_operands(id, &nested);
+}

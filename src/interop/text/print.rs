@@ -1,0 +1,410 @@
+//! Statements to text. What comes out is laid out by the formatter; here is decided only what stands
+//! on one line.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+
+use super::call::row;
+use super::modules::{Lifted, Module};
+use super::naming;
+use super::parts::{Part, Slot, references};
+use super::structure::Join;
+use crate::ir::{Graph, NodeId};
+use crate::ops::layer::{Arity, Layer, Preset, Value};
+
+/// A run of calls is written as a loop from this length on.
+const LOOP_LENGTH: usize = 6;
+/// A branch longer than this gets lines of its own.
+const LINE: usize = 96;
+
+pub struct Printer<'p> {
+    graph: &'p Graph,
+    modules: &'p [Module],
+    text: String,
+    /// Labels by which the body at hand names values.
+    labels: HashMap<NodeId, String>,
+}
+
+/// The whole text: header, modules, model.
+pub fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)]) -> String {
+    let mut printer = Printer { graph, modules: &lifted.modules, text: "netc 1\n\n".into(), labels: HashMap::new() };
+    for module in &lifted.modules {
+        printer.module(module);
+    }
+    printer.model(&lifted.body, about, budgets);
+    printer.text
+}
+
+impl Printer<'_> {
+    fn line(&mut self, text: impl AsRef<str>) {
+        self.text += text.as_ref();
+        self.text.push('\n');
+    }
+
+    fn module(&mut self, module: &Module) {
+        let params: Vec<String> = module
+            .params
+            .iter()
+            .map(|(name, default)| default.as_ref().map_or(name.clone(), |d| format!("{name} = {}", value(d))))
+            .collect();
+        let params = if params.is_empty() { String::new() } else { format!("({})", params.join(", ")) };
+        self.line(format!("/// {}", module.doc));
+        self.line(format!("module {}{params} {{", module.name));
+        let body = self.with_labels(module.body.clone(), HashMap::new());
+        self.block(&body);
+        self.line("}\n");
+    }
+
+    fn model(&mut self, body: &[Part], about: &str, budgets: &[(&str, u64)]) {
+        about.lines().for_each(|l| self.line(format!("/// {l}").trim_end()));
+        self.line(format!("model {} {{", identifier(&self.graph.name)));
+        let mut inputs = HashMap::new();
+        for &id in self.graph.inputs() {
+            let node = self.graph.node(id);
+            let name = identifier(node.name.as_deref().unwrap_or("x"));
+            let sizes: Vec<String> = node.shape.dims().iter().skip(1).map(usize::to_string).collect();
+            self.line(format!("input {name}: f32[{}]", [vec!["N".to_string()], sizes].concat().join(", ")));
+            inputs.insert(id, name);
+        }
+        self.line("");
+        let body = self.with_labels(body.to_vec(), inputs);
+        self.block(&body);
+        self.line("");
+        for (metric, figure) in budgets {
+            self.line(format!("expect {metric} == {}", grouped(*figure)));
+        }
+        self.line("}");
+    }
+
+    /// The body with a label before everything that is named somewhere; notes the labels.
+    fn with_labels(&mut self, mut body: Vec<Part>, inputs: HashMap<NodeId, String>) -> Vec<Part> {
+        let mut read = HashMap::new();
+        references(&body, &mut read);
+        let mut taken: HashSet<String> = inputs.values().cloned().collect();
+        taken_labels(&body, &mut taken);
+        self.labels = inputs;
+        self.name_values(&mut body, &read, &mut taken);
+        body
+    }
+
+    fn name_values(&mut self, parts: &mut Vec<Part>, read: &HashMap<NodeId, usize>, taken: &mut HashSet<String>) {
+        let mut index = 0;
+        while index < parts.len() {
+            for block in parts[index].blocks_mut() {
+                self.name_values(block, read, taken);
+            }
+            let node = match &parts[index] {
+                Part::From(_) | Part::Output { .. } => None,
+                part => part.node().filter(|n| read.contains_key(n)),
+            };
+            if let Some(node) = node {
+                let kind = match &parts[index] {
+                    Part::Layer { layer, .. } => layer,
+                    _ => "joined",
+                };
+                let fresh = |taken: &mut HashSet<String>| naming::unique(kind, taken);
+                let name = match &mut parts[index] {
+                    Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => label.join("."),
+                    Part::Layer { label, .. } => {
+                        *label = vec![fresh(taken)];
+                        label[0].clone()
+                    }
+                    _ => {
+                        // A label before a join would be a scope of the weights in it.
+                        let name = fresh(taken);
+                        let (label, args, operands) = (vec![name.clone()], vec![], vec![]);
+                        parts.insert(index + 1, Part::Layer { label, layer: "identity", args, operands, node });
+                        index += 1;
+                        name
+                    }
+                };
+                self.labels.insert(node, name);
+            }
+            index += 1;
+        }
+    }
+
+    // ---- Statements --------------------------------------------------------------------------
+
+    fn block(&mut self, parts: &[Part]) {
+        let mut index = 0;
+        while index < parts.len() {
+            let run = self.run_length(&parts[index..]);
+            if run >= LOOP_LENGTH {
+                self.run(&parts[index..index + run]);
+                index += run;
+            } else {
+                self.part(&parts[index]);
+                index += 1;
+            }
+        }
+    }
+
+    fn part(&mut self, part: &Part) {
+        match part {
+            Part::Join { kind: Join::Residual, branches, skip_if, .. } => {
+                self.line("residual {");
+                self.block(&branches[0]);
+                if !branches[1].is_empty() {
+                    self.line("} skip {");
+                    match skip_if {
+                        Some(condition) => {
+                            self.line(format!("if {condition} {{"));
+                            self.block(&branches[1]);
+                            self.line("}");
+                        }
+                        None => self.block(&branches[1]),
+                    }
+                }
+                self.line("}");
+            }
+            Part::Join { kind: Join::Branches(word), branches, .. } => {
+                self.line(format!("branches {word} {{"));
+                branches.iter().for_each(|b| self.branch(b));
+                self.line("}");
+            }
+            Part::Scope { parts, .. } => self.block(parts),
+            other => {
+                let text = self.statement(other);
+                self.line(text);
+            }
+        }
+    }
+
+    /// A branch is a line; a long one is a block.
+    fn branch(&mut self, parts: &[Part]) {
+        let is_flat = parts.iter().all(|p| p.blocks().is_empty());
+        let flat = || parts.iter().map(|p| self.statement(p)).collect::<Vec<_>>().join("  ");
+        match (parts.len(), is_flat) {
+            (0, _) => self.line("identity"),
+            (1, true) => {
+                let text = flat();
+                self.line(text);
+            }
+            (_, true) if flat().len() <= LINE => {
+                let text = flat();
+                self.line(format!("{{ {text} }}"));
+            }
+            _ => {
+                self.line("{");
+                self.block(parts);
+                self.line("}");
+            }
+        }
+    }
+
+    fn statement(&self, part: &Part) -> String {
+        match part {
+            Part::Layer { label, layer, args, operands, .. } => {
+                format!("{}{}", labelled(label), self.layer(row(layer), args, operands))
+            }
+            Part::Call { label, module, args, .. } => format!("{}{}", labelled(label), self.call(*module, args)),
+            Part::From(slot) => format!("from({})", self.slot(slot)),
+            Part::Output { name, from: None } => format!("output {}", output_name(name)),
+            Part::Output { name, from: Some(from) } => format!("output {} from {}", output_name(name), self.slot(from)),
+            Part::Join { .. } | Part::Scope { .. } => unreachable!("blocks are no single statements"),
+        }
+    }
+
+    fn layer(&self, layer: &Layer, args: &[(String, Slot)], operands: &[Slot]) -> String {
+        let mut texts: Vec<String> = operands.iter().map(|o| self.slot(o)).collect();
+        // Joins take only labels by position.
+        let mut positional = layer.arity == Arity::Unary || layer.arity == Arity::Source;
+        for param in layer.params {
+            let Some((_, slot)) = args.iter().find(|(name, _)| name == param.name) else {
+                positional = false;
+                continue;
+            };
+            let is_kernels_stride = param.name == "stride" && matches!(param.preset, Preset::Absent);
+            let kernel = || args.iter().find(|(name, _)| name == "kernel").map(|(_, s)| s);
+            let left_out = is_default(slot, param.preset) || (is_kernels_stride && kernel() == Some(slot));
+            match (left_out, positional && may_be_positional(layer, param.name, param.preset)) {
+                (true, _) => positional = false,
+                (false, true) => texts.push(self.slot(slot)),
+                (false, false) => texts.push(format!("{} = {}", param.name, self.slot(slot))),
+            }
+        }
+        if texts.is_empty() { layer.name.into() } else { format!("{}({})", layer.name, texts.join(", ")) }
+    }
+
+    fn call(&self, module: usize, args: &[(String, Slot)]) -> String {
+        let module = &self.modules[module];
+        let mut texts = vec![];
+        for (name, default) in &module.params {
+            let slot = args.iter().find(|(n, _)| n == name).map(|(_, s)| s).expect("calls give every parameter");
+            match default {
+                None => texts.push(self.slot(slot)),
+                Some(default) if *slot == Slot::Value(default.clone()) => {}
+                Some(_) => texts.push(format!("{name} = {}", self.slot(slot))),
+            }
+        }
+        if texts.is_empty() { module.name.clone() } else { format!("{}({})", module.name, texts.join(", ")) }
+    }
+
+    fn slot(&self, slot: &Slot) -> String {
+        match slot {
+            Slot::Value(v) => value(v),
+            Slot::Text(text) => text.clone(),
+            Slot::Node(node) => label(self.labels.get(node).map_or("", String::as_str)),
+        }
+    }
+
+    // ---- Loops -------------------------------------------------------------------------------
+
+    /// How many calls at the start are equal but for a number in their labels that counts up.
+    fn run_length(&self, parts: &[Part]) -> usize {
+        let Some(Part::Call { label, module, args, .. }) = parts.first() else { return 0 };
+        let Some((scope, first)) = counted(label) else { return 0 };
+        let follows = |(i, part): &(usize, &Part)| {
+            matches!(part, Part::Call { label, module: m, args: a, .. }
+                if m == module && a == args && counted(label) == Some((scope.clone(), first + *i as u64)))
+        };
+        parts.iter().enumerate().take_while(|p| follows(p)).count()
+    }
+
+    fn run(&mut self, parts: &[Part]) {
+        let Part::Call { label, module, args, .. } = &parts[0] else { unreachable!("runs are of calls") };
+        let (scope, first) = counted(label).expect("runs are counted");
+        let call = self.call(*module, args);
+        let pattern = format!("{scope}{{i}}");
+        self.line(format!("for i in {first}..{} {{", first + parts.len() as u64));
+        self.line(format!("{}: {call}", quoted(&pattern, &pattern.replace("{i}", "0"))));
+        self.line("}");
+    }
+}
+
+/// What a label begins with, and the number that it ends in.
+fn counted(label: &[String]) -> Option<(String, u64)> {
+    let text = label.join(".");
+    let start = text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[start..].parse().ok()?;
+    (number.to_string() == text[start..]).then(|| (text[..start].to_string(), number))
+}
+
+/// Arguments that stand without their name: those that must be given, the only one, a resize's factor.
+fn may_be_positional(layer: &Layer, name: &str, preset: Preset) -> bool {
+    matches!(preset, Preset::Required) || layer.params.len() == 1 || (layer.name == "upsample" && name == "scale")
+}
+
+fn is_default(slot: &Slot, preset: Preset) -> bool {
+    match (slot, preset) {
+        (Slot::Value(Value::Int(v)), Preset::Int(p)) => *v == p,
+        (Slot::Value(Value::Int(v)), Preset::Float(p)) => *v as f32 == p as f32,
+        (Slot::Value(Value::Float(v)), Preset::Float(p)) => *v as f32 == p as f32,
+        (Slot::Value(Value::Bool(v)), Preset::Bool(p)) => *v == p,
+        (Slot::Value(Value::Str(v)), Preset::Str(p)) => v == p,
+        _ => false,
+    }
+}
+
+fn taken_labels(parts: &[Part], taken: &mut HashSet<String>) {
+    for part in parts {
+        match part {
+            Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => {
+                taken.insert(label.join("."));
+            }
+            _ => part.blocks().into_iter().for_each(|b| taken_labels(b, taken)),
+        }
+    }
+}
+
+fn labelled(parts: &[String]) -> String {
+    if parts.is_empty() { String::new() } else { format!("{}: ", label(&parts.join("."))) }
+}
+
+/// A label as it is written: in quotes where it is not made of words and dots.
+fn label(text: &str) -> String {
+    quoted(text, text)
+}
+
+fn quoted(text: &str, plain: &str) -> String {
+    let is_word = |p: &str| !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain.split('.').all(is_word) { text.into() } else { format!("{text:?}") }
+}
+
+fn output_name(name: &str) -> String {
+    if RESERVED.contains(&name) { format!("{name:?}") } else { name.into() }
+}
+
+/// Words that the language keeps for itself.
+const RESERVED: [&str; 29] = [
+    "and",
+    "aux",
+    "branches",
+    "else",
+    "expect",
+    "false",
+    "for",
+    "from",
+    "if",
+    "in",
+    "input",
+    "labels",
+    "let",
+    "model",
+    "module",
+    "not",
+    "or",
+    "output",
+    "preprocess",
+    "require",
+    "residual",
+    "skip",
+    "table",
+    "then",
+    "true",
+    "use",
+    "when",
+    "netc",
+    "N",
+];
+
+/// A name that may stand where the language wants one.
+fn identifier(name: &str) -> String {
+    let word = word(name);
+    match word.as_str() {
+        "input" => "image".into(),
+        w if RESERVED.contains(&w) => format!("{w}_"),
+        _ => word,
+    }
+}
+
+fn word(name: &str) -> String {
+    let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    match word.chars().next() {
+        None => "value".into(),
+        Some(c) if c.is_ascii_digit() => format!("v{word}"),
+        _ if RESERVED.contains(&word.as_str()) => format!("{word}_"),
+        _ => word,
+    }
+}
+
+fn value(value: &Value) -> String {
+    let list = |items: &[Value]| items.iter().map(self::value).collect::<Vec<_>>().join(", ");
+    match value {
+        Value::Float(v) => number(*v),
+        Value::Str(v) => format!("{v:?}"),
+        Value::List(items) => format!("[{}]", list(items)),
+        Value::Tuple(items) => format!("({})", list(items)),
+        Value::Int(_) | Value::Bool(_) => value.to_string(),
+    }
+}
+
+/// Without an exponent, unless that takes many zeros.
+fn number(v: f64) -> String {
+    let plain = v == 0.0 || (1e-6..1e9).contains(&v.abs());
+    if plain { format!("{v}") } else { format!("{v:?}") }
+}
+
+/// `1_234_567`
+fn grouped(figure: u64) -> String {
+    let digits = figure.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push('_');
+        }
+        let _ = write!(text, "{digit}");
+    }
+    text
+}

@@ -1,0 +1,173 @@
+//! Which statements belong together: those whose layers the model calls by a common name.
+//!
+//! `layer1.0.conv1`, `layer1.0.bn1`, … lie in a scope `layer1.0`, which is within `layer1`. A scope
+//! holds neighbouring statements of a block, those without weights in between, and the activation
+//! behind them. Which scopes become modules is for [`super::modules`] to say; all others vanish.
+
+use std::collections::HashMap;
+
+use super::structure::{Block, Item};
+use crate::ir::{Graph, NodeId};
+use crate::ops::Op;
+
+/// Scopes that one name may lie in; what is deeper is one part.
+const MAX_SCOPES: usize = 12;
+
+/// Labels of nodes, cut into parts.
+pub struct Labels {
+    parts: HashMap<NodeId, Vec<String>>,
+    weighted: HashMap<NodeId, bool>,
+}
+
+impl Labels {
+    /// Names with dots have parts between them; of others, slashes and underscores are tried.
+    pub fn of(graph: &Graph) -> Self {
+        let nodes: Vec<NodeId> = graph.order();
+        let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
+        let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.node(n).weights.is_empty())).collect();
+        let count = |c: char| nodes.iter().filter(|n| weighted[n] && names(n).contains(c)).count();
+        let separator = ['.', '/', '_'].into_iter().max_by_key(|&c| (count(c), c == '.')).unwrap_or('.');
+        let cut = |name: String| {
+            let parts: Vec<&str> = name.split(separator).filter(|p| !p.is_empty()).collect();
+            let (scopes, rest) = parts.split_at(parts.len().min(MAX_SCOPES));
+            let rest = (!rest.is_empty()).then(|| rest.join("_"));
+            scopes.iter().map(|p| p.to_string()).chain(rest).collect()
+        };
+        Self { parts: nodes.iter().map(|n| (*n, cut(names(n)))).collect(), weighted }
+    }
+
+    pub fn parts(&self, node: NodeId) -> &[String] {
+        &self.parts[&node]
+    }
+
+    pub fn is_weighted(&self, node: NodeId) -> bool {
+        self.weighted[&node]
+    }
+}
+
+/// Where an item belongs below the scope around it.
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    /// In the scope of this name.
+    Within(String),
+    /// A layer, or layers of several scopes.
+    Apart,
+    /// Without weights: wherever its neighbours are.
+    Free,
+}
+
+/// Groups a block's statements, and those of blocks within. `around` is the scope that they are in, of
+/// which `said` parts are scopes already.
+pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Block {
+    let places: Vec<Place> = block.items.iter().map(|item| place(item, around, labels)).collect();
+    if let Some(only) = only_scope(&block, &places, labels) {
+        // What all of the block is in says nothing, where there is more to say within.
+        let within = group(block.clone(), &[around, &[only]].concat(), said, labels, graph);
+        if within.items.iter().any(|i| matches!(i, Item::Scope { .. } | Item::Join { .. })) {
+            return within;
+        }
+    }
+    let mut items = block.items.into_iter().enumerate().peekable();
+    let mut grouped = Block::default();
+    while let Some((start, item)) = items.next() {
+        let end = match &places[start] {
+            Place::Within(name) => scope_end(name, start, &places),
+            _ => start + 1,
+        };
+        let Place::Within(name) = &places[start] else {
+            grouped.items.push(within(item, around, said, labels, graph));
+            continue;
+        };
+        let mut inner: Vec<Item> =
+            [item].into_iter().chain(items.by_ref().take(end - start - 1).map(|(_, i)| i)).collect();
+        let belongs = |(i, next): &(usize, Item)| places[*i] == Place::Free && ends_a_block(next, graph);
+        inner.extend(items.next_if(belongs).map(|(_, i)| i));
+        let around = [around, std::slice::from_ref(name)].concat();
+        let block = group(Block { items: inner }, &around, around.len(), labels, graph);
+        grouped.items.push(Item::Scope { label: around[said..].to_vec(), block });
+    }
+    grouped
+}
+
+/// The scope that all layers with weights of a block are in.
+fn only_scope(block: &Block, places: &[Place], labels: &Labels) -> Option<String> {
+    let weighted = block.items.iter().zip(places).filter(|(item, _)| {
+        let mut nodes = vec![];
+        gather(item, &mut nodes);
+        nodes.iter().any(|&n| labels.is_weighted(n))
+    });
+    let mut scopes = weighted.map(|(_, place)| if let Place::Within(name) = place { Some(name) } else { None });
+    let first = scopes.next()??;
+    scopes.all(|s| s == Some(first)).then(|| first.clone())
+}
+
+/// Groups within the branches of a join that is in no scope of its own.
+fn within(item: Item, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Item {
+    match item {
+        Item::Join { node, kind, branches } => {
+            let branches = branches.into_iter().map(|b| group(b, around, said, labels, graph)).collect();
+            Item::Join { node, kind, branches }
+        }
+        other => other,
+    }
+}
+
+/// One past the last item of the scope that begins at `start`.
+fn scope_end(name: &str, start: usize, places: &[Place]) -> usize {
+    let mut end = start + 1;
+    for (i, place) in places.iter().enumerate().skip(start + 1) {
+        match place {
+            Place::Within(other) if other == name => end = i + 1,
+            Place::Free => {}
+            _ => break,
+        }
+    }
+    end
+}
+
+/// What stands behind the layers that it belongs to.
+fn ends_a_block(item: &Item, graph: &Graph) -> bool {
+    matches!(item, Item::Layer { node, .. } if matches!(graph.node(*node).op(), Some(Op::Activate(_) | Op::ChannelShuffle(_))))
+}
+
+fn place(item: &Item, around: &[String], labels: &Labels) -> Place {
+    let depth = around.len();
+    if let Item::Output { .. } | Item::From(_) = item {
+        return Place::Apart;
+    }
+    let mut nodes = vec![];
+    gather(item, &mut nodes);
+    let weighted: Vec<NodeId> = nodes.iter().copied().filter(|n| labels.is_weighted(*n)).collect();
+    if weighted.is_empty() {
+        return hinted(&nodes, around, labels);
+    }
+    let mut names = weighted.iter().map(|&n| (labels.parts(n).get(depth), labels.parts(n).len() > depth + 1));
+    let Some((Some(first), true)) = names.next() else { return Place::Apart };
+    match names.all(|(name, is_scope)| name == Some(first) && is_scope) {
+        true => Place::Within(first.clone()),
+        false => Place::Apart,
+    }
+}
+
+/// Where a node without weights says that it belongs, by its own name.
+fn hinted(nodes: &[NodeId], around: &[String], labels: &Labels) -> Place {
+    match nodes {
+        [node] if labels.parts(*node).len() > around.len() + 1 && labels.parts(*node).starts_with(around) => {
+            Place::Within(labels.parts(*node)[around.len()].clone())
+        }
+        _ => Place::Free,
+    }
+}
+
+/// The nodes of an item.
+pub fn gather(item: &Item, nodes: &mut Vec<NodeId>) {
+    match item {
+        Item::Layer { node, .. } => nodes.push(*node),
+        Item::Join { node, branches, .. } => {
+            branches.iter().flat_map(|b| &b.items).for_each(|i| gather(i, nodes));
+            nodes.push(*node);
+        }
+        Item::Scope { block, .. } => block.items.iter().for_each(|i| gather(i, nodes)),
+        Item::From(_) | Item::Output { .. } => {}
+    }
+}

@@ -1,0 +1,112 @@
+//! Texts made of graphs: they read as a person's would, and elaborate to the graph that they were made of.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::{NoText, compare, write};
+use crate::diagnostic::Sources;
+use crate::elaborate::{self, Options, elaborate};
+use crate::ir::{Graph, NodeId};
+use crate::testing::random_graph;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn elaborated(name: &str, text: &str, model: Option<&str>, batch: usize) -> Graph {
+    let mut sources = Sources::default();
+    let id = sources.add(name, text);
+    let loader = |p: &Path| std::fs::read_to_string(root().join(p));
+    let options = Options { model: model.map(String::from), batch, loader: &loader, ..Options::default() };
+    match elaborate(&mut sources, id, &options) {
+        Ok(made) => made.graph,
+        Err(diagnostics) => {
+            let messages: Vec<&str> = diagnostics.iter().map(|d| d.message.as_str()).collect();
+            panic!("{name}: {messages:?}\n{text}")
+        }
+    }
+}
+
+fn zoo(file: &str) -> Graph {
+    let name = format!("models/{file}.net");
+    elaborated(&name, &std::fs::read_to_string(root().join(&name)).unwrap(), None, 1)
+}
+
+/// The text of a graph, after checking that it makes the same graph.
+fn round_trip(graph: &Graph) -> String {
+    let written = write(graph, "As written.").unwrap();
+    let batch = graph.node(graph.inputs()[0]).shape[0];
+    let again = elaborated("text", &written.text, None, batch);
+    let names: HashMap<(NodeId, usize), String> =
+        written.weights.into_iter().map(|w| ((w.node, w.index), w.name)).collect();
+    let of_text = |id: NodeId, index: usize| again.weights.get(again.node(id).weights[index]).name.clone();
+    compare(graph, &again, |id, index| names[&(id, index)].clone(), of_text)
+        .unwrap_or_else(|e| panic!("{e}\n{}", written.text));
+    written.text
+}
+
+#[test]
+fn texts_of_the_zoo() {
+    for file in
+        ["resnet34", "resnet50", "googlenet", "googlenet_torchvision", "densenet121", "squeezenet", "unet", "nin"]
+    {
+        insta::assert_snapshot!(file, round_trip(&zoo(file)));
+    }
+}
+
+#[test]
+fn every_zoo_network_is_written_and_read_back() {
+    let mut models = 0;
+    for entry in std::fs::read_dir(root().join("models")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "net") {
+            continue;
+        }
+        let (name, text) = (path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+        let mut sources = Sources::default();
+        let id = sources.add(name.as_str(), text.as_str());
+        for model in elaborate::model_names(&sources, id) {
+            round_trip(&elaborated(path.strip_prefix(root()).unwrap().to_str().unwrap(), &text, Some(&model), 2));
+            models += 1;
+        }
+    }
+    assert!(models >= 20, "only {models} models");
+}
+
+#[test]
+fn random_graphs_are_written_and_read_back() {
+    let mut written = 0;
+    for seed in 0..400 {
+        let graph = random_graph(seed);
+        match write(&graph, "") {
+            Err(NoText::Batch(_)) => {}
+            Ok(_) => drop(round_trip(&graph)),
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+        written += 1;
+    }
+    assert!(written > 200, "only {written} graphs");
+}
+
+/// Names and joins that go deeper than anybody's network.
+#[test]
+fn depth_is_limited() {
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{Builder, binary, conv, relu};
+    let mut b = Builder::new("deep", Phase::Infer);
+    let x = b.input([1, 2, 4, 4]);
+    let mut values = vec![x];
+    for i in 0..60 {
+        let last = *values.last().unwrap();
+        let node = b.add(conv(2, 1, 1, 0), &[last]);
+        b.graph.node_mut(node).name = Some((0..=i).map(|p| format!("p{p}.")).collect::<String>() + "conv");
+        values.push(node);
+    }
+    let mut sum = b.add(relu(), &[*values.last().unwrap()]);
+    for &value in values.iter().rev() {
+        sum = b.add(binary(BinaryKind::Mul), &[sum, value]);
+    }
+    let graph = b.finish(&[sum]);
+    assert!(round_trip(&graph).contains("mul("));
+}
