@@ -3,6 +3,7 @@
 use super::super::array::Array;
 use super::super::call::{Call, Value};
 use super::super::import::Importer;
+use super::super::view::View;
 use crate::ir::NodeId;
 use crate::ops::pad::PadMode;
 use crate::ops::{Conv2d, ConvTranspose2d, Op};
@@ -133,9 +134,18 @@ pub fn conv(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> 
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    let weights = [Some(weight), bias].into_iter().flatten().map(Array::to_values).collect();
-    let node = importer.add(op, &[image], weights)?;
-    Ok(vec![Value::Data(shown.of(node))])
+    add(importer, op, &shown.of(image), [Some(weight), bias])
+}
+
+/// A convolution of the image that the view shows.
+fn add(
+    importer: &mut Importer,
+    op: impl Into<Op>,
+    image: &View,
+    weights: [Option<&Array>; 2],
+) -> Result<Vec<Value>, String> {
+    let weights = weights.into_iter().flatten().map(Array::to_values).collect();
+    Ok(vec![Value::Data(importer.map(op, image, weights)?)])
 }
 
 fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
@@ -176,9 +186,7 @@ pub fn conv_transpose(importer: &mut Importer, call: &Call) -> Result<Vec<Value>
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    let weights = [Some(weight), bias].into_iter().flatten().map(Array::to_values).collect();
-    let node = importer.add(op, &[image], weights)?;
-    Ok(vec![Value::Data(shown.of(node))])
+    add(importer, op, &shown.of(image), [Some(weight), bias])
 }
 
 /// The window and the output padding, where the model states them or the output's size.

@@ -1,0 +1,186 @@
+//! Arithmetic on known arrays: integers as i64, floats in f64, kept as f32.
+
+use super::super::array::{Array, broadcast_strides, positions, strides};
+use super::super::call::Call;
+use super::super::import::Importer;
+use super::geometry::{broadcast_dims, reduced_axes};
+use super::{Folded, one};
+
+pub(super) fn select(importer: &mut Importer, arrays: &[&Array]) -> Folded {
+    let [condition, yes, no] = arrays else { return Err("it takes three inputs".into()) };
+    let dims = broadcast_dims(&broadcast_dims(&condition.dims, &yes.dims)?, &no.dims)?;
+    importer.reserve(dims.iter().fold(3usize, |p, &d| p.saturating_mul(d)))?;
+    let condition = condition.broadcast(&dims).to_f64();
+    let (yes, no) = (yes.broadcast(&dims), no.broadcast(&dims));
+    match (yes.as_ints(), no.as_ints(), yes.as_floats(), no.as_floats()) {
+        (Some(yes), Some(no), ..) => {
+            let chosen = condition.iter().zip(yes.iter().zip(no)).map(|(&c, (&y, &n))| if c != 0.0 { y } else { n });
+            one(Array::ints(dims, chosen.collect()))
+        }
+        (.., Some(yes), Some(no)) => {
+            let chosen = condition.iter().zip(yes.iter().zip(no)).map(|(&c, (&y, &n))| if c != 0.0 { y } else { n });
+            one(Array::floats(dims, chosen.collect()))
+        }
+        _ => Err("its inputs are of different types".into()),
+    }
+}
+
+pub(super) fn range(importer: &mut Importer, arrays: &[&Array]) -> Folded {
+    let [start, limit, step] = arrays else { return Err("it takes three inputs".into()) };
+    let scalar = |a: &Array| a.to_f64().first().copied().ok_or("a bound is missing".to_string());
+    let (first, limit, step) = (scalar(start)?, scalar(limit)?, scalar(step)?);
+    let count = ((limit - first) / step).ceil();
+    if step == 0.0 || !count.is_finite() {
+        return Err("its step leads nowhere".into());
+    }
+    let count = count.max(0.0) as usize;
+    importer.reserve(count)?;
+    let values = (0..count).map(|i| first + i as f64 * step);
+    match start.as_ints() {
+        Some(_) => one(Array::ints([count], values.map(|v| v as i64).collect())),
+        None => one(Array::floats([count], values.map(|v| v as f32).collect())),
+    }
+}
+
+pub(super) fn reduce(call: &Call, array: &Array) -> Folded {
+    let combine: fn(f64, f64) -> f64 = match call.node.op_type.as_str() {
+        "ReduceSum" | "ReduceMean" | "ReduceL2" | "ReduceSumSquare" => |a, b| a + b,
+        "ReduceProd" => |a, b| a * b,
+        "ReduceMax" => f64::max,
+        "ReduceMin" => f64::min,
+        _ => return Ok(None),
+    };
+    let reduced = reduced_axes(call, array.rank())?;
+    let square = matches!(call.node.op_type.as_str(), "ReduceL2" | "ReduceSumSquare");
+    let kept: Vec<usize> = (0..array.rank()).map(|a| if reduced.contains(&a) { 1 } else { array.dims[a] }).collect();
+    let mut steps = strides(&kept);
+    reduced.iter().for_each(|&axis| steps[axis] = 0);
+    let mut results: Vec<Option<f64>> = vec![None; kept.iter().product()];
+    for (value, place) in array.to_f64().into_iter().zip(positions(&array.dims, &steps)) {
+        let value = if square { value * value } else { value };
+        results[place] = Some(results[place].map_or(value, |r| combine(r, value)));
+    }
+    let results: Option<Vec<f64>> = results.into_iter().collect();
+    let results = results.ok_or("it reduces nothing")?;
+    let count = array.len() as f64 / results.len() as f64;
+    let results = results.into_iter().map(|v| match call.node.op_type.as_str() {
+        "ReduceMean" => v / count,
+        "ReduceL2" => v.sqrt(),
+        _ => v,
+    });
+    let dims = match call.flag("keepdims", true)? {
+        true => kept,
+        false => (0..array.rank()).filter(|a| !reduced.contains(a)).map(|a| array.dims[a]).collect(),
+    };
+    match array.as_ints() {
+        Some(_) => one(Array::ints(dims, results.map(|v| v as i64).collect())),
+        None => one(Array::floats(dims, results.map(|v| v as f32).collect())),
+    }
+}
+
+pub(super) fn unary(name: &str) -> Option<fn(f64) -> f64> {
+    Some(match name {
+        "Neg" => |v| -v,
+        "Abs" => f64::abs,
+        "Floor" => f64::floor,
+        "Ceil" => f64::ceil,
+        "Round" => f64::round_ties_even,
+        "Sqrt" => f64::sqrt,
+        "Exp" => f64::exp,
+        "Log" => f64::ln,
+        "Reciprocal" => |v| 1.0 / v,
+        "Not" => |v| if v == 0.0 { 1.0 } else { 0.0 },
+        "Relu" => |v| v.max(0.0),
+        _ => return None,
+    })
+}
+
+pub(super) fn map(array: &Array, function: fn(f64) -> f64) -> Result<Array, String> {
+    let results = array.to_f64().into_iter().map(function);
+    Ok(match array.as_ints() {
+        Some(_) => Array::ints(array.dims.clone(), results.map(|v| v as i64).collect()),
+        None => Array::floats(array.dims.clone(), results.map(|v| v as f32).collect()),
+    })
+}
+
+pub(super) fn binary(importer: &mut Importer, name: &str, arrays: &[&Array]) -> Folded {
+    let variadic = matches!(name, "Max" | "Min" | "Sum" | "Mean");
+    let is_known = int_function(name).is_some() || float_function(name).is_some();
+    if !is_known || (!variadic && arrays.len() != 2) {
+        return Ok(None);
+    }
+    let mut result = arrays[0].clone();
+    for other in &arrays[1..] {
+        let dims = broadcast_dims(&result.dims, &other.dims)?;
+        importer.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
+        let Some(joined) = pairwise(name, &result, other, &dims)? else { return Ok(None) };
+        result = joined;
+    }
+    if name == "Mean" {
+        let count = arrays.len() as f64;
+        result = Array::floats(result.dims.clone(), result.to_f64().into_iter().map(|v| (v / count) as f32).collect());
+    }
+    one(result)
+}
+
+fn pairwise(name: &str, a: &Array, b: &Array, dims: &[usize]) -> Result<Option<Array>, String> {
+    let (at_a, at_b) = (broadcast_strides(&a.dims, dims), broadcast_strides(&b.dims, dims));
+    let places = || positions(dims, &at_a).zip(positions(dims, &at_b));
+    if let (Some(a), Some(b)) = (a.as_ints(), b.as_ints()) {
+        let Some(function) = int_function(name) else { return Ok(None) };
+        let results: Option<Vec<i64>> = places().map(|(i, j)| function(a[i], b[j])).collect();
+        return results.map(|r| Some(Array::ints(dims, r))).ok_or_else(|| "integers overflow, or 0 divides".into());
+    }
+    let Some((function, is_test)) = float_function(name) else { return Ok(None) };
+    let (a, b) = (a.to_f64(), b.to_f64());
+    let results = places().map(|(i, j)| function(a[i], b[j]));
+    Ok(Some(match is_test {
+        true => Array::ints(dims, results.map(|v| v as i64).collect()),
+        false => Array::floats(dims, results.map(|v| v as f32).collect()),
+    }))
+}
+
+fn int_function(name: &str) -> Option<fn(i64, i64) -> Option<i64>> {
+    Some(match name {
+        "Add" | "Sum" => i64::checked_add,
+        "Sub" => i64::checked_sub,
+        "Mul" => i64::checked_mul,
+        "Div" => i64::checked_div,
+        "Pow" => |a, b| u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
+        // The sign is the divisor's.
+        "Mod" => {
+            |a, b| a.checked_rem(b).and_then(|r| if r != 0 && (r < 0) != (b < 0) { r.checked_add(b) } else { Some(r) })
+        }
+        "Max" => |a, b| Some(a.max(b)),
+        "Min" => |a, b| Some(a.min(b)),
+        "Equal" => |a, b| Some((a == b).into()),
+        "Less" => |a, b| Some((a < b).into()),
+        "LessOrEqual" => |a, b| Some((a <= b).into()),
+        "Greater" => |a, b| Some((a > b).into()),
+        "GreaterOrEqual" => |a, b| Some((a >= b).into()),
+        "And" => |a, b| Some((a != 0 && b != 0).into()),
+        "Or" => |a, b| Some((a != 0 || b != 0).into()),
+        _ => return None,
+    })
+}
+
+type FloatFunction = fn(f64, f64) -> f64;
+
+/// The function, and whether its results are truth values.
+fn float_function(name: &str) -> Option<(FloatFunction, bool)> {
+    Some(match name {
+        "Add" | "Sum" | "Mean" => (|a, b| a + b, false),
+        "Sub" => (|a, b| a - b, false),
+        "Mul" => (|a, b| a * b, false),
+        "Div" => (|a, b| a / b, false),
+        "Pow" => (f64::powf, false),
+        "Max" => (f64::max, false),
+        "Min" => (f64::min, false),
+        "Equal" => (|a, b| f64::from(u8::from(a == b)), true),
+        "Less" => (|a, b| f64::from(u8::from(a < b)), true),
+        "LessOrEqual" => (|a, b| f64::from(u8::from(a <= b)), true),
+        "Greater" => (|a, b| f64::from(u8::from(a > b)), true),
+        "GreaterOrEqual" => (|a, b| f64::from(u8::from(a >= b)), true),
+        _ => return None,
+    })
+}

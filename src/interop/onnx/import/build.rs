@@ -1,0 +1,201 @@
+//! What operators build with: nodes with the values of their weights, and views brought into form.
+
+use super::{HalfGelu, Importer};
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::file::ModelFile;
+use crate::interop::onnx::view::View;
+use crate::ir::NodeId;
+use crate::ops::{self, Op, Reshape, Transpose};
+use crate::weights::Values;
+
+impl Importer<'_> {
+    pub fn file(&self) -> &ModelFile {
+        self.file
+    }
+
+    pub fn op(&self, node: NodeId) -> Option<&Op> {
+        self.draft.node(node).op()
+    }
+
+    pub fn operands(&self, node: NodeId) -> Vec<NodeId> {
+        self.draft.operands(node)
+    }
+
+    pub fn half_gelu(&self, node: NodeId) -> Option<HalfGelu> {
+        self.halves.get(&node).copied()
+    }
+
+    /// A node that stands for a part of GELU, to be replaced when the whole is there.
+    pub fn add_half_gelu(&mut self, view: &View, half: HalfGelu) -> Result<View, String> {
+        let result = self.map(ops::Identity {}, view, vec![])?;
+        self.halves.insert(result.node, half);
+        Ok(result)
+    }
+
+    /// The values of a draft node's weights.
+    pub fn weights(&self, node: NodeId) -> &[Values] {
+        self.weights.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// The nodes that read a node so far.
+    pub fn readers(&self, node: NodeId) -> Vec<NodeId> {
+        self.draft.users(node).into_iter().map(|(user, _)| user).collect()
+    }
+
+    /// Nothing reads the node yet.
+    pub fn is_unread(&self, node: NodeId) -> bool {
+        self.draft.users(node).is_empty()
+    }
+
+    /// What the layer that made the node is called.
+    pub fn label_of(&self, node: NodeId) -> Option<String> {
+        self.draft.node(node).name.clone()
+    }
+
+    /// Calls what is built from here on by another name than the node's.
+    pub fn relabel(&mut self, label: Option<String>) {
+        if let Some(label) = label {
+            self.label = label;
+        }
+    }
+
+    /// Sizes of a node's own axes.
+    pub fn node_dims(&self, node: NodeId) -> Vec<usize> {
+        self.draft.node(node).shape.dims().to_vec()
+    }
+
+    /// Sizes of the value as the model has it.
+    pub fn dims(&self, view: &View) -> Vec<usize> {
+        view.dims(self.draft.node(view.node).shape.dims())
+    }
+
+    /// Adds an operation with the values of its weights, in the order in which it declares them.
+    pub fn add(&mut self, op: impl Into<Op>, operands: &[NodeId], weights: Vec<Values>) -> Result<NodeId, String> {
+        self.add_labelled(op.into(), operands, weights, Some(self.label.clone()))
+    }
+
+    /// Adds what only brings a value into form; it has no name in the model.
+    fn add_helper(&mut self, op: impl Into<Op>, operand: NodeId) -> Result<NodeId, String> {
+        self.add_labelled(op.into(), &[operand], vec![], None)
+    }
+
+    fn add_labelled(
+        &mut self,
+        op: Op,
+        operands: &[NodeId],
+        weights: Vec<Values>,
+        label: Option<String>,
+    ) -> Result<NodeId, String> {
+        let node = self.draft.add(op, operands, vec![], label, None).map_err(|e| e.to_string())?;
+        let op = self.op(node).expect("just added");
+        let declared = op.weights(&self.draft.operand_shapes(node));
+        for (declared, values) in declared.iter().zip(&weights) {
+            let found = (**values).as_ref().len();
+            if found != declared.shape.elements() {
+                return Err(format!(
+                    "its {} has {found} numbers where {} are due",
+                    declared.role,
+                    declared.shape.elements()
+                ));
+            }
+        }
+        assert_eq!(declared.len(), weights.len(), "{op:?} declares other weights");
+        if !weights.is_empty() {
+            self.weights.insert(node, weights);
+        }
+        Ok(node)
+    }
+
+    /// An operation on one value that keeps the order of its axes.
+    pub fn map(&mut self, op: impl Into<Op>, view: &View, weights: Vec<Values>) -> Result<View, String> {
+        Ok(view.of(self.add(op, &[view.node], weights)?))
+    }
+
+    /// A known array as a value.
+    pub fn constant(&mut self, array: &Array) -> Result<View, String> {
+        let op = ops::Constant { shape: array.dims.clone() };
+        Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
+    }
+
+    /// An input as a view, whether it is known or computed.
+    pub fn view(&mut self, call: &Call, index: usize) -> Result<View, String> {
+        match call.input(index) {
+            Some(Value::Data(view)) => Ok(view.clone()),
+            Some(Value::Known(array)) => self.constant(array),
+            _ => Err(format!("input {index} is missing")),
+        }
+    }
+
+    /// A node whose axes are those of the value, in order.
+    pub fn in_order(&mut self, view: &View) -> Result<NodeId, String> {
+        if view.is_whole(self.draft.node(view.node).shape.rank()) {
+            return Ok(view.node);
+        }
+        let key = (view.node, view.axes.clone());
+        if let Some(&node) = self.arranged.get(&key) {
+            return Ok(node);
+        }
+        let node = self.arrange(view)?;
+        self.arranged.insert(key, node);
+        Ok(node)
+    }
+
+    fn arrange(&mut self, view: &View) -> Result<NodeId, String> {
+        let from = self.node_dims(view.node);
+        let shown: Vec<usize> = view.axes.iter().flatten().copied().collect();
+        // Axes of one element can be anywhere, but the batch is no such axis, whatever its size.
+        let moving: Vec<usize> = shown.iter().copied().filter(|&axis| from[axis] != 1 || axis == 0).collect();
+        let mut node = view.node;
+        if !moving.is_sorted() {
+            let perm: Vec<usize> = shown.iter().copied().chain(view.hidden(from.len())).collect();
+            node = self.add_helper(Transpose { perm }, node)?;
+        }
+        self.reshape(node, &view.dims(&from))
+    }
+
+    /// The node's elements under other sizes, in such a way that the batch stays free where it can.
+    pub fn reshape(&mut self, node: NodeId, to: &[usize]) -> Result<NodeId, String> {
+        let from = self.node_dims(node);
+        if from == to {
+            return Ok(node);
+        }
+        if let ([batch, _], [kept, _, ..]) = (to, from.as_slice())
+            && batch == kept
+        {
+            return self.add_helper(ops::Flatten {}, node);
+        }
+        let mut shape: Vec<i64> = to.iter().map(|&d| d as i64).collect();
+        if let Some(first) = shape.first_mut() {
+            *first = if from.first() == to.first() { 0 } else { -1 };
+        }
+        self.add_helper(Reshape { shape }, node)
+    }
+
+    /// The value as an image: a node of axes `[N, C, H, W]`, and the view that shows results of its
+    /// kind as the model expects them. One-dimensional values are images one pixel high.
+    pub fn image(&mut self, view: &View) -> Result<(NodeId, View), String> {
+        match view.rank() {
+            4 => {
+                let node = self.in_order(view)?;
+                Ok((node, View::whole(node, 4)))
+            }
+            3 => {
+                let flat = View { node: view.node, axes: vec![Some(0), Some(1), Some(3)] };
+                let is_image = self.draft.node(view.node).shape.rank() == 4 && *view == flat;
+                let node = if is_image { view.node } else { self.in_order(&view.with_new(&[2]))? };
+                Ok((node, View { node, ..flat }))
+            }
+            rank => Err(format!("a value of {rank} axes: netc knows images [N, C, H, W] and sequences [N, C, L]")),
+        }
+    }
+
+    /// The value with its channels, axis 1, as axis 1 of the node.
+    pub fn with_channels(&mut self, view: &View) -> Result<View, String> {
+        match view.axes.get(1) {
+            Some(Some(1)) => Ok(view.clone()),
+            Some(_) => Ok(View::whole(self.in_order(view)?, view.rank())),
+            None => Err("a value without channels".into()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! From the draft to the graph: what outputs need, with weights declared under unique labels.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Importer;
+use crate::interop::onnx::error::Problem;
+use crate::interop::onnx::names;
+use crate::ir::{Graph, NodeId, Phase};
+use crate::ops::Op;
+
+impl Importer<'_> {
+    /// The nodes that outputs need, with weights declared under unique labels.
+    pub(super) fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
+        let live = self.live(outputs);
+        let labels = self.unique_labels(&live);
+        let mut graph = Graph::new(self.draft.name.clone(), Phase::Infer);
+        let mut copies: HashMap<NodeId, NodeId> = HashMap::new();
+        for &input in self.draft.inputs() {
+            let node = self.draft.node(input);
+            let name = labels[&input].clone();
+            copies.insert(input, graph.add_input(name, node.shape.clone(), None, None));
+        }
+        for id in live.into_iter().filter(|id| !self.draft.inputs().contains(id)) {
+            let op = self.op(id).expect("inputs were added").clone();
+            let label = &labels[&id];
+            let declared = op.weights(&self.draft.operand_shapes(id));
+            let weights = declared.into_iter().zip(self.weights(id)).map(|(declared, values)| {
+                let name = format!("{label}.{}", declared.role);
+                let weight = graph.weights.declare(&name, declared.shape, declared.init, declared.learnable);
+                let weight = weight.expect("labels are unique");
+                graph.weights.set(weight, values.clone());
+                weight
+            });
+            let weights = weights.collect();
+            let operands: Vec<NodeId> = self.draft.operands(id).iter().map(|o| copies[o]).collect();
+            let copy = graph.add(op, &operands, weights, Some(label.clone()), None);
+            copies.insert(id, copy.expect("it was inferred in the draft"));
+        }
+        let mut taken = HashSet::new();
+        for (name, node) in outputs {
+            graph.output(names::unique(&names::value(name), &mut taken), copies[node], None);
+        }
+        graph
+    }
+
+    /// An error function that did not become a GELU.
+    pub(super) fn report_halves(&mut self, outputs: &[(String, NodeId)]) {
+        let live = self.live(outputs);
+        if let Some(half) = live.iter().find(|id| self.halves.contains_key(id)) {
+            let node = self.label_of(*half).unwrap_or_default();
+            let message = "the error function is known only as part of GELU, x / 2 * (1 + erf(x / sqrt(2)))".into();
+            self.problems.push(Problem { node, operator: "Erf".into(), message });
+        }
+    }
+
+    fn live(&self, outputs: &[(String, NodeId)]) -> Vec<NodeId> {
+        let mut live: HashSet<NodeId> = HashSet::new();
+        let mut stack: Vec<NodeId> = outputs.iter().map(|(_, node)| *node).collect();
+        while let Some(node) = stack.pop() {
+            if live.insert(node) {
+                stack.extend(self.draft.operands(node));
+            }
+        }
+        self.draft.order().into_iter().filter(|n| live.contains(n)).collect()
+    }
+
+    /// Inputs keep their names; layers with weights come next, so that weights are called what the
+    /// model calls them.
+    fn unique_labels(&self, live: &[NodeId]) -> BTreeMap<NodeId, String> {
+        let mut taken = HashSet::new();
+        let mut labels = BTreeMap::new();
+        let rank = |id: &NodeId| match (self.draft.inputs().contains(id), self.weights.contains_key(id)) {
+            (true, _) => 0,
+            (_, true) => 1,
+            _ => 2,
+        };
+        for wanted in 0..3 {
+            let nodes = self.draft.inputs().iter().chain(live).filter(|id| rank(id) == wanted);
+            for &id in nodes {
+                let node = self.draft.node(id);
+                let name = || node.name.as_deref().or(node.op().map(Op::name)).unwrap_or_default();
+                labels.entry(id).or_insert_with(|| names::unique(name(), &mut taken));
+            }
+        }
+        labels
+    }
+}

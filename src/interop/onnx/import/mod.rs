@@ -1,0 +1,233 @@
+//! From a decoded model to a graph: the walk over the nodes, and what operators build with.
+//!
+//! Values are known, or views of nodes (see [`super::view`]). What depends on known values only is
+//! computed at once ([`super::fold`]): weights behind casts and transpositions, and the arithmetic
+//! on shapes that exporters write down. The rest goes operator by operator to [`super::operators`].
+//! Nodes are collected in a draft; [`Importer::finish`] keeps those that outputs need and declares
+//! their weights under labels.
+
+mod build;
+mod finish;
+mod nested;
+mod ports;
+
+use std::collections::HashMap;
+
+use super::call::{Call, Value};
+use super::error::{ImportError, Problem};
+use super::file::ModelFile;
+use super::proto;
+use super::{Options, fold, names, operators};
+use crate::ir::{Graph, NodeId, Phase};
+use crate::weights::Values;
+
+/// Operator sets whose operators netc knows.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
+/// Nodes walked, those of functions and branches included.
+const MAX_NODES: usize = 1 << 18;
+/// Functions within functions, branches within branches.
+const MAX_DEPTH: usize = 16;
+/// Elements of all arrays that importing computes together.
+const MAX_FOLDED: usize = 1 << 28;
+
+/// Names that nodes see, and how often each is read.
+#[derive(Default)]
+struct Scope {
+    values: HashMap<String, Value>,
+    uses: HashMap<String, usize>,
+}
+
+pub struct Importer<'m> {
+    file: &'m ModelFile,
+    functions: HashMap<(&'m str, &'m str), &'m proto::Function>,
+    /// Innermost last.
+    scopes: Vec<Scope>,
+    opset: i64,
+    draft: Graph,
+    /// Values of the draft's weights, in the order in which the op declares them.
+    weights: HashMap<NodeId, Vec<Values>>,
+    /// What the layer under import is called.
+    label: String,
+    arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
+    /// Nodes that stand for a part of GELU until the rest comes.
+    halves: HashMap<NodeId, HalfGelu>,
+    problems: Vec<Problem>,
+    walked: usize,
+    folded: usize,
+    options: &'m Options,
+}
+
+/// A part of `x / 2 · (1 + erf(x / √2))`, which exporters write down term by term.
+#[derive(Clone, Copy, Debug)]
+pub struct HalfGelu {
+    pub x: NodeId,
+    /// The 1 has been added.
+    pub plus_one: bool,
+    /// Product of the numbers multiplied so far.
+    pub factor: f32,
+    /// It has been multiplied by x.
+    pub times_x: bool,
+}
+
+/// Imports a model's main graph.
+pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError> {
+    let refuse = |message: String| ImportError::Model { path: file.path.clone(), message };
+    let opset = opset_of(&file.model.opset_import).map_err(refuse)?;
+    let graph = file.model.graph.as_ref().expect("checked when the file was opened");
+    if !graph.sparse_initializer.is_empty() {
+        return Err(refuse("sparse weights are not supported".into()));
+    }
+    let functions = file.model.functions.iter().map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
+    let mut importer = Importer {
+        file,
+        functions,
+        scopes: vec![Scope::default()],
+        opset,
+        draft: Graph::new(names::graph(&graph.name), Phase::Infer),
+        weights: HashMap::new(),
+        label: String::new(),
+        arranged: HashMap::new(),
+        halves: HashMap::new(),
+        problems: vec![],
+        walked: 0,
+        folded: 0,
+        options,
+    };
+    importer.initializers(graph).map_err(refuse)?;
+    importer.inputs(graph).map_err(refuse)?;
+    importer.count_uses(&graph.node, graph.output.iter().map(|o| o.name.as_str()));
+    importer.nodes(&graph.node, 0);
+    let outputs = importer.outputs(graph);
+    if let Ok(outputs) = &outputs {
+        importer.report_halves(outputs);
+    }
+    if !importer.problems.is_empty() {
+        return Err(ImportError::Unsupported { path: file.path.clone(), problems: importer.problems });
+    }
+    let outputs = outputs.map_err(refuse)?;
+    Ok(importer.finish(&outputs))
+}
+
+fn opset_of(sets: &[proto::OperatorSet]) -> Result<i64, String> {
+    let version = sets.iter().find(|s| matches!(s.domain.as_str(), "" | "ai.onnx")).map_or(1, |s| s.version);
+    match OPSETS.contains(&version) {
+        true => Ok(version),
+        false => Err(format!(
+            "the model uses operator set {version}; netc reads {} to {}. Convert it with onnx.version_converter",
+            OPSETS.start(),
+            OPSETS.end()
+        )),
+    }
+}
+
+/// The walk.
+impl<'m> Importer<'m> {
+    fn define(&mut self, name: &str, value: Value) {
+        if !name.is_empty() {
+            self.scopes.last_mut().expect("one scope at least").values.insert(name.into(), value);
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Option<Value> {
+        self.scopes.iter().rev().find_map(|s| s.values.get(name)).cloned()
+    }
+
+    fn count_uses<'a>(&mut self, nodes: &[proto::Node], outputs: impl Iterator<Item = &'a str>) {
+        let scope = self.scopes.last_mut().expect("one scope at least");
+        outputs.for_each(|name| *scope.uses.entry(name.into()).or_default() += 1);
+        count_reads(nodes, &mut scope.uses);
+    }
+
+    fn nodes(&mut self, nodes: &[proto::Node], depth: usize) {
+        for node in nodes {
+            self.walked += 1;
+            if self.walked > MAX_NODES {
+                return self.problem(node, format!("the model has more than {MAX_NODES} nodes"));
+            }
+            let values = self.node(node, depth).unwrap_or_else(|message| {
+                self.problem(node, message);
+                vec![]
+            });
+            let missing = std::iter::repeat(Value::Missing);
+            for (name, value) in node.output.iter().zip(values.into_iter().chain(missing)) {
+                self.define(name, value);
+            }
+        }
+    }
+
+    fn problem(&mut self, node: &proto::Node, message: String) {
+        let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
+        let operator = match node.domain.as_str() {
+            "" | "ai.onnx" => node.op_type.clone(),
+            domain => format!("{domain}.{}", node.op_type),
+        };
+        self.problems.push(Problem { node: name.cloned().unwrap_or_default(), operator, message });
+    }
+
+    fn node(&mut self, node: &proto::Node, depth: usize) -> Result<Vec<Value>, String> {
+        let function = self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied();
+        if let Some(function) = function {
+            return self.function(node, function, depth);
+        }
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return Err(format!("operators of the domain {} are not part of the ONNX standard", node.domain));
+        }
+        let convert = operators::find(&node.op_type)?;
+        let inputs = self.call_inputs(node)?;
+        if inputs.iter().any(|i| matches!(i, Some(Value::Missing))) {
+            return Ok(vec![]);
+        }
+        let known: Vec<Option<&str>> = node.input.iter().map(|n| self.is_known(n).then_some(n.as_str())).collect();
+        let uses = node.input.iter().map(|n| self.uses(n)).collect();
+        self.label = names::label(node, &known);
+        let call = Call::new(node, self.opset, inputs, uses);
+        if node.op_type == "If" {
+            return self.branch(&call, depth);
+        }
+        let results = match fold::fold(self, &call)? {
+            Some(arrays) => arrays.into_iter().map(Value::Known).collect(),
+            None => convert(self, &call)?,
+        };
+        match call.unknown_attribute() {
+            None => Ok(results),
+            Some(name) => Err(format!("its attribute {name} is not known")),
+        }
+    }
+
+    fn call_inputs(&self, node: &proto::Node) -> Result<Vec<Option<Value>>, String> {
+        let input = |name: &String| match self.lookup(name) {
+            _ if name.is_empty() => Ok(None),
+            Some(value) => Ok(Some(value)),
+            None => Err(format!("input `{name}` is computed by no node before it")),
+        };
+        node.input.iter().map(input).collect()
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        matches!(self.lookup(name), Some(Value::Known(_)))
+    }
+
+    fn uses(&self, name: &str) -> usize {
+        self.scopes.iter().filter_map(|s| s.uses.get(name)).sum()
+    }
+
+    /// Counts elements against what importing may compute, before they are.
+    pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
+        self.folded = self.folded.saturating_add(elements);
+        match self.folded <= MAX_FOLDED {
+            true => Ok(()),
+            false => Err(format!("computing constants would take more than {MAX_FOLDED} numbers")),
+        }
+    }
+}
+
+fn count_reads(nodes: &[proto::Node], uses: &mut HashMap<String, usize>) {
+    for node in nodes {
+        node.input.iter().for_each(|name| *uses.entry(name.clone()).or_default() += 1);
+        for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
+            // What a branch gives is read by whoever reads the node's output.
+            graph.output.iter().for_each(|o| *uses.entry(o.name.clone()).or_default() += 1);
+            count_reads(&graph.node, uses);
+        }
+    }
+}

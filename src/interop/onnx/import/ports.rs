@@ -1,0 +1,109 @@
+//! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
+
+use super::Importer;
+use crate::interop::onnx::call::Value;
+use crate::interop::onnx::names;
+use crate::interop::onnx::proto::{self, data_type};
+use crate::interop::onnx::view::View;
+use crate::ir::NodeId;
+use crate::ops;
+use crate::tensor::Shape;
+
+impl Importer<'_> {
+    pub(super) fn initializers(&mut self, graph: &proto::Graph) -> Result<(), String> {
+        for tensor in &graph.initializer {
+            let array = self.file.array(tensor).map_err(|e| format!("initializer {}: {e}", tensor.name))?;
+            self.define(&tensor.name, Value::Known(array));
+        }
+        Ok(())
+    }
+
+    pub(super) fn inputs(&mut self, graph: &proto::Graph) -> Result<(), String> {
+        for input in &graph.input {
+            // Before IR version 4, weights had to be inputs too.
+            if self.lookup(&input.name).is_none() {
+                let shape = self.input_shape(input)?;
+                let rank = shape.rank();
+                let node = self.draft.add_input(names::value(&input.name), shape, None, None);
+                self.define(&input.name, Value::Data(View::whole(node, rank)));
+            }
+        }
+        match self.draft.inputs() {
+            [] => Err("the model has no input".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn input_shape(&self, input: &proto::ValueInfo) -> Result<Shape, String> {
+        let name = &input.name;
+        let ty = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let ty = ty.ok_or_else(|| format!("input {name} is no tensor"))?;
+        if !matches!(
+            ty.elem_type,
+            data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16 | data_type::UINT8
+        ) {
+            return Err(format!(
+                "input {name} is of type {}; netc runs networks on floating-point numbers",
+                data_type::name(ty.elem_type)
+            ));
+        }
+        let stated = ty.shape.as_ref().map_or(&[][..], |s| &s.dim);
+        let dims: Vec<usize> = match self.options.shapes.get(name) {
+            Some(given) if given.len() == stated.len() || stated.is_empty() => given.clone(),
+            Some(given) => return Err(format!("input {name} has {} axes, not {}", stated.len(), given.len())),
+            None if ty.shape.is_none() => {
+                return Err(format!("input {name} has no shape; give one: --shape {name}=1,3,224,224"));
+            }
+            None => stated.iter().enumerate().map(|(i, d)| self.input_size(name, i, d)).collect::<Result<_, _>>()?,
+        };
+        let shape = Shape::new(dims);
+        ops::check_size("the input", &shape).map_err(|e| format!("input {name}: {e}"))?;
+        Ok(shape)
+    }
+
+    /// A size that the file leaves open is the batch, if it is the first.
+    fn input_size(&self, name: &str, axis: usize, dim: &proto::Dimension) -> Result<usize, String> {
+        match dim.dim_value {
+            Some(size) if size > 0 => Ok(size as usize),
+            _ if axis == 0 => Ok(self.options.batch),
+            _ => {
+                let open = dim.dim_param.as_deref().unwrap_or("?");
+                Err(format!(
+                    "size {axis} of input {name} is open (`{open}`); give the shape: --shape {name}=1,3,224,224"
+                ))
+            }
+        }
+    }
+
+    pub(super) fn outputs(&mut self, graph: &proto::Graph) -> Result<Vec<(String, NodeId)>, String> {
+        let mut outputs = vec![];
+        for output in &graph.output {
+            match self.lookup(&output.name) {
+                Some(Value::Data(view)) => {
+                    let view = self.distinct(&view)?;
+                    outputs.push((output.name.clone(), view));
+                }
+                Some(Value::Known(array)) => {
+                    let view = self.constant(&array)?;
+                    outputs.push((output.name.clone(), view.node));
+                }
+                // Its reason is among the problems.
+                Some(Value::Missing) => {}
+                None => return Err(format!("output {} is computed by no node", output.name)),
+            }
+        }
+        match graph.output.is_empty() {
+            true => Err("the model has no output".into()),
+            false => Ok(outputs),
+        }
+    }
+
+    /// The view in order, as a node that is no input: an output must be computed.
+    fn distinct(&mut self, view: &View) -> Result<NodeId, String> {
+        let node = self.in_order(view)?;
+        match self.draft.inputs().contains(&node) {
+            true => self.add(ops::Identity {}, &[node], vec![]),
+            false => Ok(node),
+        }
+    }
+}
