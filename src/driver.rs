@@ -17,17 +17,18 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::artifact::{
     About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
-use crate::codegen;
+use crate::codegen::{self, Generated};
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::ir::stats::Stats;
-use crate::ir::{Graph, Kind, Phase, Remark};
+use crate::ir::{Cost, Graph, Kind, Location, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
-use crate::plan;
+use crate::plan::{self, Inaccurate, Kernel, Plan};
 use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
+use crate::trial::probe::{self, Probed};
 use crate::weights::load::{Loaded, Misfit, Tolerance, load};
 use crate::weights::{self, FileError, WeightFile};
 
@@ -48,13 +49,26 @@ pub enum Stage {
     Front,
     Weights,
     Optimize,
+    /// Kernels are measured.
+    Tune,
     Generate,
     Write,
 }
 
-/// Somebody who is told when a stage begins.
+/// What an observer is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A stage begins.
+    Begin(Stage),
+    /// Part of the stage is done.
+    Progress { done: usize, of: usize },
+    /// What code generation found out.
+    Remark(&'a Remark),
+}
+
+/// Somebody who is told what goes on.
 #[derive(Clone)]
-pub struct Observer(pub Arc<dyn Fn(Stage) + Send + Sync>);
+pub struct Observer(pub Arc<dyn Fn(Event) + Send + Sync>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,7 +95,7 @@ pub struct Compiler {
     pub target: Target,
     pub plan: plan::Options,
     pub options: ModelOptions,
-    /// Called when a stage begins.
+    /// Told what goes on.
     pub observer: Option<Observer>,
 }
 
@@ -324,7 +338,7 @@ impl Compiler {
     /// # Errors
     /// Where code generation fails, or this machine is not the target.
     pub fn compile(&self, network: &Network) -> Result<Model, Error> {
-        let image = self.generate(network, &Destination::Memory)?;
+        let (_, image) = self.generate(network, &Destination::Memory)?;
         Model::from_image(image, self.about(network), texts(network), self.options).map_err(Error::Run)
     }
 
@@ -334,15 +348,92 @@ impl Compiler {
     /// Where code generation or writing fails; then nothing is written.
     pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Manifest, Error> {
         let writer = Writer::create(output)?;
-        let image = self.generate(network, &writer.destination()?)?;
+        let (_, image) = self.generate(network, &writer.destination()?)?;
         self.begin(Stage::Write);
         writer.finish(&image, &self.about(network), &texts(network))?;
         Ok(image.manifest)
     }
 
-    fn generate(&self, network: &Network, destination: &Destination) -> Result<Image, Error> {
+    /// The plan and the functions that [`Self::compile`] would make code of. Kernels are tried as there,
+    /// but weights are packed only where a trial reads them.
+    ///
+    /// # Errors
+    /// Where code generation fails.
+    pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
         self.begin(Stage::Generate);
-        codegen::compile(&network.graph, &self.target, &self.plan, destination).map_err(|e| Error::Codegen(Box::new(e)))
+        let generated = codegen::generate(&network.graph, &self.target, &self.plan_options()).map_err(codegen_error)?;
+        if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
+            return Ok(generated);
+        }
+        drop(generated);
+        self.settle(network, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
+    }
+
+    fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
+        self.begin(Stage::Generate);
+        self.settle(network, destination, &|_, _, _| true)
+    }
+
+    /// The plan's options, with what is known before any code runs.
+    fn plan_options(&self) -> plan::Options {
+        let mut options = self.plan.clone();
+        options.findings.unproved = !self.target.runs_here();
+        options
+    }
+
+    /// Generates code and tries it; where kernels turn out inaccurate, again with others. Each round
+    /// excludes at least one kernel of the first plan, so that there is an end.
+    fn settle(
+        &self,
+        network: &Network,
+        destination: &Destination,
+        wanted: &(dyn Fn(&Plan, usize, usize) -> bool + Sync),
+    ) -> Result<(Generated, Image), Error> {
+        let graph = &network.graph;
+        let mut options = self.plan_options();
+        loop {
+            let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
+            let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
+            let image = codegen::build(graph, &self.target, &generated, destination, &wanted).map_err(codegen_error)?;
+            if options.findings.unproved {
+                return Ok((generated, image));
+            }
+            let inaccurate = self.inaccurate(network, &generated, &image)?;
+            if inaccurate.is_empty() {
+                return Ok((generated, image));
+            }
+            options.findings.inaccurate.extend(inaccurate);
+        }
+    }
+
+    /// The kernels that are out of tolerance, but for those that the user forces: these are only
+    /// remarked on.
+    fn inaccurate(&self, network: &Network, generated: &Generated, image: &Image) -> Result<Vec<Inaccurate>, Error> {
+        let probed = probe::probe(&network.graph, generated, image).map_err(Error::Run)?;
+        let (accurate, others): (Vec<Probed>, Vec<Probed>) = probed.into_iter().partition(Probed::is_accurate);
+        if let Some(worst) = accurate.iter().max_by(|a, b| a.error.total_cmp(&b.error)) {
+            let message = format!("{} layers are within {:.1e} of their largest value", accurate.len(), worst.error);
+            self.remark(message, &[]);
+        }
+        let mut inaccurate = vec![];
+        for p in others {
+            let step = &generated.plan.steps[p.step];
+            let verdict = if step.forced { "kept, since it is forced" } else { "not used" };
+            let node = network.graph.node(p.node);
+            let name = node.name.as_deref().unwrap_or("conv2d");
+            let (kernel, error) = (step.kernel.name(), p.error);
+            let message = format!("{name}: {kernel} is out of tolerance, by {error:.1e} of the largest value: {verdict}");
+            self.remark(message, node.location.as_slice());
+            if !step.forced {
+                inaccurate.push(Inaccurate { node: p.node, m: p.m, error });
+            }
+        }
+        Ok(inaccurate)
+    }
+
+    fn remark(&self, message: String, locations: &[Location]) {
+        let remark = Remark { pass: "probe", message, locations: locations.to_vec(), saved: Cost::default() };
+        self.tell(Event::Remark(&remark));
     }
 
     fn about(&self, network: &Network) -> About {
@@ -377,14 +468,24 @@ impl Compiler {
             },
             passes: selected.map(String::from).collect(),
             algorithms: self.plan.algorithms.clone(),
+            strict: self.plan.strict,
+            caches: [self.target.caches.l1, self.target.caches.l2, self.target.caches.l3].map(|bytes| bytes as u64),
         }
     }
 
     fn begin(&self, stage: Stage) {
+        self.tell(Event::Begin(stage));
+    }
+
+    fn tell(&self, event: Event) {
         if let Some(Observer(observer)) = &self.observer {
-            observer(stage);
+            observer(event);
         }
     }
+}
+
+fn codegen_error(error: codegen::Error) -> Error {
+    Error::Codegen(Box::new(error))
 }
 
 fn texts(network: &Network) -> Texts {
@@ -472,7 +573,7 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         seed,
         weights,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
-        plan: plan::Options { algorithms: recipe.algorithms.clone() },
+        plan: plan::Options { algorithms: recipe.algorithms.clone(), strict: recipe.strict, ..Default::default() },
         options,
         ..Compiler::default()
     })

@@ -57,6 +57,8 @@ pub mod target;
 #[doc(hidden)]
 pub mod testing;
 #[cfg(feature = "compile")]
+pub mod trial;
+#[cfg(feature = "compile")]
 pub mod weights;
 
 #[cfg(feature = "compile")]

@@ -3,6 +3,8 @@
 //! A [`Target`] names the features that the code may use, the vector unit that they give and the
 //! cache sizes that the cost model counts with. Nothing here generates code.
 
+use std::path::Path;
+
 /// The vector unit that kernels are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Unit {
@@ -36,6 +38,70 @@ pub struct Caches {
     pub l3: usize,
 }
 
+impl Caches {
+    /// Of current cores on the whole: what a target counts with that is given by name, so that its
+    /// plans are the same wherever they are made.
+    pub const TYPICAL: Caches = Caches { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 };
+
+    /// Those of this machine, by what the operating system tells; typical where it tells nothing.
+    pub fn of_host() -> Caches {
+        Self::read(Path::new("/sys/devices/system/cpu/cpu0/cache"))
+    }
+
+    /// From a folder in which Linux describes the caches of a core, one a folder.
+    fn read(folder: &Path) -> Caches {
+        let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let found: Vec<Described> = listed.filter_map(|entry| Described::read(&entry.path())).collect();
+        // CPUs that share the first level are one core.
+        let core = found.iter().filter(|c| c.level == "1").map(|c| c.sharers).min().unwrap_or(1);
+        let share = |level: &str, otherwise: usize| {
+            let cache = found.iter().find(|c| c.level == level);
+            let bytes = cache.map(|c| c.bytes / (c.sharers / core).max(1));
+            bytes.filter(|b| PLAUSIBLE.contains(b)).unwrap_or(otherwise)
+        };
+        let typical = Caches::TYPICAL;
+        Caches { l1: share("1", typical.l1), l2: share("2", typical.l2), l3: share("3", typical.l3) }
+    }
+}
+
+/// A cache of data as Linux describes it.
+struct Described {
+    level: String,
+    bytes: usize,
+    /// CPUs that have it in common.
+    sharers: usize,
+}
+
+impl Described {
+    fn read(folder: &Path) -> Option<Described> {
+        let field = |name: &str| std::fs::read_to_string(folder.join(name)).ok().map(|s| s.trim().to_string());
+        let holds_data = field("type")? != "Instruction";
+        let sharers = field("shared_cpu_list").map_or(1, |list| sharers(&list));
+        holds_data.then_some(Described { level: field("level")?, bytes: size(&field("size")?)?, sharers })
+    }
+}
+
+/// Shares outside are a virtual machine's mistake.
+const PLAUSIBLE: std::ops::RangeInclusive<usize> = 4 << 10..=1 << 30;
+
+/// `32K` or `8M` in bytes.
+fn size(text: &str) -> Option<usize> {
+    let (digits, factor) = match text.strip_suffix('K') {
+        Some(digits) => (digits, 1 << 10),
+        None => (text.strip_suffix('M')?, 1 << 20),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// How many CPUs a list such as `0-3,8-11` names; at least one.
+fn sharers(list: &str) -> usize {
+    let count = |range: &str| match range.split_once('-') {
+        Some((first, last)) => Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1),
+        None => range.parse::<usize>().ok().map(|_| 1),
+    };
+    list.split(',').filter_map(count).sum::<usize>().max(1)
+}
+
 /// What a model is compiled for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -55,13 +121,14 @@ const AVX2: &[&str] = &["avx", "avx2", "fma", "sse4.1"];
 const AVX512: &[&str] = &["avx", "avx2", "avx512f", "fma", "sse4.1"];
 
 impl Target {
-    /// The widest unit that this machine has.
+    /// The widest unit that this machine has, and its caches.
     pub fn host() -> Self {
         let best = [AVX512, AVX2, FMA].into_iter().find(|list| list.iter().all(|f| host_has(f)));
-        Self::of(best.unwrap_or(BASELINE))
+        Self { caches: Caches::of_host(), ..Self::of(best.unwrap_or(BASELINE)) }
     }
 
-    /// A target by name, for tests and for compiling on one machine for another.
+    /// A target by name, for tests and for compiling on one machine for another. All but `host` have
+    /// typical caches.
     ///
     /// # Errors
     /// When the name is none of `host`, `avx512`, `avx2`, `fma`, `baseline`.
@@ -83,14 +150,17 @@ impl Target {
             () if has("avx2") && has("fma") => Unit::V256,
             () => Unit::V128,
         };
-        // Typical of current cores; they only weigh alternatives against each other.
-        let caches = Caches { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 };
-        Self { unit, features: features.to_vec(), caches }
+        Self { unit, features: features.to_vec(), caches: Caches::TYPICAL }
     }
 
     /// Whether this machine can run the target's code.
     pub fn runs_here(&self) -> bool {
         self.features.iter().all(|f| host_has(f))
+    }
+
+    /// Whether a multiply-add rounds once.
+    pub fn fuses(&self) -> bool {
+        self.has("fma") || cfg!(target_arch = "aarch64")
     }
 
     /// Whether code may use the feature.
@@ -114,4 +184,54 @@ fn host_has(feature: &str) -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 fn host_has(_feature: &str) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder as Linux has it: name, level, type, size, sharers.
+    fn described(caches: &[[&str; 5]]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for [name, fields @ ..] in caches {
+            let cache = folder.path().join(name);
+            std::fs::create_dir(&cache).unwrap();
+            for (field, value) in ["level", "type", "size", "shared_cpu_list"].iter().zip(fields) {
+                std::fs::write(cache.join(field), format!("{value}\n")).unwrap();
+            }
+        }
+        folder
+    }
+
+    #[test]
+    fn caches_are_read_by_core() {
+        let folder = described(&[
+            ["index0", "1", "Data", "48K", "0,64"],
+            ["index1", "1", "Instruction", "32K", "0,64"],
+            ["index2", "2", "Unified", "2048K", "0,64"],
+            ["index3", "3", "Unified", "96M", "0-7,64-71"],
+        ]);
+        // Sixteen CPUs in eight cores.
+        assert_eq!(Caches::read(folder.path()), Caches { l1: 48 << 10, l2: 2 << 20, l3: 12 << 20 });
+    }
+
+    #[test]
+    fn what_is_not_told_is_typical() {
+        assert_eq!(Caches::read(Path::new("/nonexistent")), Caches::TYPICAL);
+        let folder = described(&[
+            ["index0", "1", "Data", "0K", "0"],
+            ["index2", "2", "Unified", "huge", "0"],
+            ["index3", "3", "Unified", "8M", "nobody"],
+        ]);
+        assert_eq!(Caches::read(folder.path()), Caches { l3: 8 << 20, ..Caches::TYPICAL });
+    }
+
+    #[test]
+    fn targets_by_name_are_the_same_everywhere() {
+        for name in ["avx512", "avx2", "fma", "baseline"] {
+            assert_eq!(Target::parse(name).unwrap().caches, Caches::TYPICAL);
+        }
+        assert_eq!(Target::parse("host").unwrap(), Target::host());
+        assert!(Target::parse("sse9").is_err());
+    }
 }

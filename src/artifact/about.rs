@@ -32,6 +32,12 @@ pub struct Recipe {
     pub passes: Vec<String>,
     /// Algorithms that were forced: label, name.
     pub algorithms: Vec<(String, String)>,
+    /// Whether the bits are the same for every vector unit and batch.
+    #[serde(default)]
+    pub strict: bool,
+    /// Bytes of the first, second and third level of cache that the plan counted with.
+    #[serde(default)]
+    pub caches: [u64; 3],
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,6 +36,8 @@ impl Destination {
 }
 
 fn map_file(file: &File, offset: u64, bytes: usize) -> io::Result<MmapMut> {
+    // What an earlier attempt left there goes.
+    file.set_len(offset)?;
     reserve(file, offset + bytes as u64)?;
     // SAFETY: the file is a temporary one of this process that nobody else has a reason to open.
     unsafe { MmapOptions::new().offset(offset).len(bytes).map_mut(file) }

@@ -110,6 +110,9 @@ pub struct Compilation {
     /// Force a layer's algorithm, such as `conv1=direct` or `*=winograd4`; may be repeated
     #[arg(long, value_name = "LABEL=NAME")]
     pub algo: Vec<String>,
+    /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Compile a network into one file that other programs map and run

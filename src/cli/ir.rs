@@ -8,7 +8,7 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::artifact;
-use crate::codegen::{self, vector};
+use crate::codegen::vector;
 use crate::diagnostic::{Severity, Sources};
 use crate::driver::{Compiler, Network, read_spec};
 use crate::plan;
@@ -62,20 +62,17 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 
 fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result<String> {
     let graph = &network.graph;
-    let failure = |e: codegen::Error| Failure::message(e);
     match stage {
         StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
         StageName::Optimized => Ok(graph.to_string()),
         StageName::Plan => {
-            let plan = plan::plan(graph, &compiler.target, &compiler.plan).map_err(Failure::message)?;
-            Ok(plan::print(&plan, graph))
+            Ok(plan::print(&compiler.generated(network)?.plan, graph))
         }
         StageName::Kernels => {
-            let made = codegen::generate(graph, &compiler.target, &compiler.plan).map_err(failure)?;
-            Ok(made.program.to_string())
+            Ok(compiler.generated(network)?.program.to_string())
         }
         StageName::Clif => {
-            let made = codegen::generate(graph, &compiler.target, &compiler.plan).map_err(failure)?;
+            let made = compiler.generated(network)?;
             clif_text(&made.program, &compiler.target.features).map_err(Failure::message)
         }
         StageName::Asm => Ok(disassembly(&compiler.compile(network)?)),

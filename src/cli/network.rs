@@ -10,10 +10,12 @@ use super::args::{Compilation, Network as NetworkArgs};
 use super::console::{Console, grouped};
 use super::failure::{Failure, Result};
 use crate::diagnostic::Sources;
-use crate::driver::{Compiler, Error, Network, Observer, Stage, WeightsFrom, WeightsReport};
+use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
 use crate::elaborate;
+use crate::ir::Remark;
 use crate::ops::layer::Value;
 use crate::passes::Selection;
+use crate::plan;
 use crate::runtime::ModelOptions;
 use crate::target::Target;
 
@@ -24,7 +26,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         (None, Some(_)) => WeightsFrom::Seed,
         (None, None) => WeightsFrom::Beside,
     };
-    let plan = crate::plan::Options { algorithms: algorithms(&compilation.algo)? };
+    let plan = plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
         model: network.model.clone(),
         set: settings(&network.set)?,
@@ -71,11 +73,17 @@ fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
 pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
     let (shown, name) = (bar.clone(), path.display().to_string());
-    compiler.observer = Some(Observer(Arc::new(move |stage| {
+    compiler.observer = Some(Observer(Arc::new(move |event| {
+        let stage = match event {
+            Event::Begin(stage) => stage,
+            Event::Progress { done, of } => return shown.set_message(format!("tuning {name}, {done} of {of} measured")),
+            Event::Remark(remark) => return shown.suspend(|| detail(remark, console)),
+        };
         let doing = match stage {
             Stage::Front => "reading",
             Stage::Weights => "reading the weights of",
             Stage::Optimize => "optimizing",
+            Stage::Tune => "tuning",
             Stage::Generate => "compiling",
             Stage::Write => "writing",
         };
@@ -101,11 +109,13 @@ fn explain(error: Error, compiler: &Compiler) -> Failure {
 pub fn report(network: &Network, console: Console) -> Result<()> {
     console.diagnostics(&network.warnings, &network.sources)?;
     weights_note(network, console);
-    for remark in &network.remarks {
-        let lines: Vec<String> = remark.locations.iter().map(|l| l.to_string()).collect();
-        console.detail(format_args!("{:<26} {remark}  {}", remark.pass, shortened(&lines)));
-    }
+    network.remarks.iter().for_each(|remark| detail(remark, console));
     Ok(())
+}
+
+fn detail(remark: &Remark, console: Console) {
+    let lines: Vec<String> = remark.locations.iter().map(|l| l.to_string()).collect();
+    console.detail(format_args!("{:<26} {remark}  {}", remark.pass, shortened(&lines)));
 }
 
 fn weights_note(network: &Network, console: Console) {

@@ -18,6 +18,8 @@ use crate::target::Target;
 use crate::weights::Values;
 use emit::{Emitted, Emitter, Packing};
 
+pub use kernels::winograd_sets;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -68,10 +70,27 @@ pub fn compile(
     destination: &Destination,
 ) -> Result<Image, Error> {
     let generated = generate(graph, target, options)?;
-    let (linked, weights) =
-        rayon::join(|| link::build(&generated.program, &target.features), || pack(graph, &generated, destination));
+    build(graph, target, &generated, destination, &|_, _| true)
+}
+
+/// Which parts of which step's packed weights are wanted.
+pub type Wanted<'a> = &'a (dyn Fn(usize, usize) -> bool + Sync);
+
+/// Makes an image of what was generated. Packed weights that are not wanted stay zeros.
+///
+/// # Errors
+/// As [`compile`].
+pub fn build(
+    graph: &Graph,
+    target: &Target,
+    generated: &Generated,
+    destination: &Destination,
+    wanted: Wanted,
+) -> Result<Image, Error> {
+    let link = || link::build(&generated.program, &target.features);
+    let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
-    let manifest = manifest(graph, target, &generated, &linked);
+    let manifest = manifest(graph, target, generated, &linked);
     Ok(Image { manifest, code: linked.code, weights })
 }
 
@@ -113,18 +132,30 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
 }
 
 /// Fills the weights section, step by step, the parts of a step in parallel.
-fn pack(graph: &Graph, generated: &Generated, destination: &Destination) -> Result<Weights, Error> {
+fn pack(
+    graph: &Graph,
+    generated: &Generated,
+    destination: &Destination,
+    wanted: Wanted,
+) -> Result<Weights, Error> {
     let mut weights = destination.region(generated.weight_bytes)?;
     let mut rest: &mut [f32] = bytemuck::cast_slice_mut(&mut weights);
-    for packing in &generated.packings {
-        let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
+    let first: Vec<(usize, usize)> =
+        generated.packing_of.iter().enumerate().filter_map(|(step, packing)| Some(((*packing)?, step))).collect();
+    for (index, packing) in generated.packings.iter().enumerate() {
+        let step = first[first.partition_point(|(packing, _)| *packing <= index) - 1].1;
         let mut parts = vec![];
-        for (floats, fill) in &packing.parts {
+        for (index, (floats, fill)) in packing.parts.iter().enumerate() {
             let (part, after) = rest.split_at_mut(*floats);
             rest = after;
-            parts.push((part, fill));
+            if wanted(step, index) {
+                parts.push((part, fill));
+            }
         }
-        parts.into_par_iter().for_each(|(part, fill)| fill(&values, part));
+        if !parts.is_empty() {
+            let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
+            parts.into_par_iter().for_each(|(part, fill)| fill(&values, part));
+        }
     }
     Ok(weights)
 }

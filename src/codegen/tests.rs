@@ -9,7 +9,7 @@ use crate::passes::{self, Selection};
 use crate::plan::Options;
 use crate::target::Target;
 use crate::tensor::Tensor;
-use crate::testing::{graph_from, random_inputs};
+use crate::testing::{graph_from, random_graph, random_inputs};
 use proptest::prelude::*;
 
 /// Relative to an output's largest value. Algorithms are chosen by cost, Winograd's among them.
@@ -46,4 +46,37 @@ proptest! {
         let targets = targets();
         agrees(&graph_from(&steps), &targets[usize::from(which) % targets.len()]).map_err(TestCaseError::fail)?;
     }
+}
+
+/// Outputs as bits.
+fn bits(values: &[Tensor]) -> Vec<Vec<u32>> {
+    values.iter().map(|t| t.data().iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+/// Strict plans give the same bits on every vector unit and with any number of threads.
+#[test]
+fn strict_bits_do_not_depend_on_the_unit() {
+    let targets: Vec<Target> = targets().into_iter().filter(Target::fuses).collect();
+    let options = Options { strict: true, ..Options::default() };
+    for seed in 0..40 {
+        let mut graph = random_graph(seed);
+        let inputs = random_inputs(&graph, seed);
+        if seed % 2 == 0 {
+            passes::run(&mut graph, &Selection::default());
+        }
+        let mut first = None;
+        for (target, threads) in targets.iter().zip([1, 2, 3]) {
+            let got = model(&graph, target, &options, threads).run_tensors(&inputs).expect("the model runs");
+            let first = first.get_or_insert_with(|| bits(&got));
+            assert_eq!(*first, bits(&got), "seed {seed}, {} lanes\n{graph}", target.unit.lanes);
+        }
+    }
+}
+
+#[test]
+fn strict_needs_fused_multiply_adds() {
+    let graph = random_graph(1);
+    let options = Options { strict: true, ..Options::default() };
+    let error = crate::plan::plan(&graph, &Target::parse("baseline").unwrap(), &options).unwrap_err();
+    assert!(error.to_string().contains("fused multiply-adds"), "{error}");
 }

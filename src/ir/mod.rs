@@ -17,7 +17,7 @@ mod text;
 mod verify;
 
 pub use crate::preprocess::{self, Preprocess};
-pub use edit::{Editor, Remark};
+pub use edit::{Cost, Editor, Remark};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
 pub use parse::{ParseError, parse};
 pub use verify::{VerifyError, verify};

@@ -325,8 +325,8 @@ pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
     (unit.registers - blocks - 1) / blocks
 }
 
-/// The best direct tile for the problem, with its estimate in nanoseconds.
-pub fn choose_direct(problem: &Problem, target: &Target) -> (Direct, f64) {
+/// The direct tiles that fit the problem, with estimates in nanoseconds; at least one.
+pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64)> {
     let unit = target.unit;
     let out_blocks = problem.blocks_together(unit);
     // Tiles of a grouped convolution stay within a group; where a block holds several groups, one
@@ -336,7 +336,7 @@ pub fn choose_direct(problem: &Problem, target: &Target) -> (Direct, f64) {
         _ if problem.out_per_group() % unit.lanes == 0 => out_blocks % blocks == 0,
         _ => blocks == 1,
     };
-    let mut best: Option<(Direct, f64)> = None;
+    let mut candidates = vec![];
     for fold in folds(problem) {
         let most_blocks = if unit.lanes == 16 { 8 } else { 4 };
         for blocks in (1..=out_blocks.min(most_blocks)).filter(|&b| allowed(b)) {
@@ -345,14 +345,11 @@ pub fn choose_direct(problem: &Problem, target: &Target) -> (Direct, f64) {
                 continue;
             }
             let direct = Direct { problem: problem.clone(), pixels, blocks, fold };
-            let cost = direct_cycles(&direct, out_blocks, target);
-            if best.as_ref().is_none_or(|(_, c)| cost < *c) {
-                best = Some((direct, cost));
-            }
+            let cycles = direct_cycles(&direct, out_blocks, target);
+            candidates.push((direct, nanoseconds(cycles)));
         }
     }
-    let (direct, cycles) = best.expect("one block of one pixel always fits");
-    (direct, nanoseconds(cycles))
+    candidates
 }
 
 /// Whether F(m×m, r×r) can compute the problem: a dense square kernel with stride 1.
@@ -364,19 +361,19 @@ fn fits_winograd(p: &Problem) -> bool {
         && matches!(p.phases.as_slice(), [g] if plain(&g.y) && plain(&g.x))
 }
 
-/// The best block of tiles for each F(m×m, r×r), with estimates in nanoseconds.
-pub fn choose_winograd(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
+/// The blocks of tiles of each F(m×m, r×r) that fits the problem, with estimates in nanoseconds.
+pub fn winograd_candidates(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
     if !fits_winograd(problem) {
         return vec![];
     }
     let sizes: &[usize] = if problem.kernel == [3, 3] { &[2, 4, 6] } else { &[2, 4] };
-    sizes.iter().map(|&m| choose_tiles(problem, m, target)).collect()
+    sizes.iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
 }
 
-fn choose_tiles(problem: &Problem, m: usize, target: &Target) -> (Winograd, f64) {
+fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f64)> {
     let unit = target.unit;
     let out_blocks = problem.out_channels.div_ceil(unit.lanes);
-    let mut best: Option<(Winograd, f64)> = None;
+    let mut candidates: Vec<(Winograd, f64)> = vec![];
     for blocks in 1..=out_blocks.min(4) {
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
@@ -385,14 +382,13 @@ fn choose_tiles(problem: &Problem, m: usize, target: &Target) -> (Winograd, f64)
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);
             w.tiles = total.div_ceil(count);
-            let cycles = winograd_cycles(&w, out_blocks, target);
-            if best.as_ref().is_none_or(|(_, c)| cycles < *c) {
-                best = Some((w, cycles));
+            if candidates.iter().all(|(other, _)| *other != w) {
+                let cycles = winograd_cycles(&w, out_blocks, target);
+                candidates.push((w, nanoseconds(cycles)));
             }
         }
     }
-    let (w, cycles) = best.expect("one block of tiles always fits");
-    (w, nanoseconds(cycles))
+    candidates
 }
 
 fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {

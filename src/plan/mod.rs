@@ -5,9 +5,12 @@
 //! memory without a copy (slices of a concat, flattened images), the planner below walks the graph
 //! once and writes the steps, and [`arena`] packs the buffers by their lifetimes.
 //!
-//! The plan knows graphs and the target's data; it does not know how code is generated.
+//! The plan knows graphs and the target's data; it does not know how code is generated. What has been
+//! found out by running code ([`Findings`]) reaches it as data, so that equal graphs, targets, options
+//! and findings give equal plans.
 
 pub mod arena;
+mod choice;
 pub mod conv;
 mod layout;
 mod place;
@@ -18,6 +21,7 @@ mod view;
 use crate::ir::NodeId;
 use crate::target::Unit;
 
+pub use choice::{Findings, Inaccurate, Layer};
 pub use planner::{Options, PlanError, plan};
 pub use print::print;
 pub use view::{Layout, Place, View};
@@ -67,12 +71,21 @@ pub struct Step {
     pub estimate_ns: f64,
     /// What else could have computed it, with estimates.
     pub alternatives: Vec<(String, f64)>,
+    /// What was chosen between, where there was a choice.
+    pub layer: Option<Layer>,
+    /// The user forced the kernel.
+    pub forced: bool,
+    /// What decided the choice beside the estimates: `tuned`, `forced`, kernels that are out of
+    /// tolerance.
+    pub notes: Vec<String>,
 }
 
 /// The whole plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub unit: Unit,
+    /// Algorithms were chosen without regard to the unit and the batch.
+    pub strict: bool,
     pub steps: Vec<Step>,
     pub buffers: Vec<Buffer>,
     pub arena_bytes: usize,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::{self, Problem};
 use super::layout::{Want, signature};
 use super::place::{Placements, placements};
@@ -16,19 +17,28 @@ use crate::target::Target;
 pub struct Options {
     /// Algorithms forced by label: `conv1` → `direct`, `winograd4`, …; `*` is every layer.
     pub algorithms: Vec<(String, String)>,
+    /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
+    pub strict: bool,
+    pub findings: Findings,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
     Algorithm { node: String, algorithm: String, possible: Vec<String> },
+    #[error("--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do")]
+    StrictWithoutFma,
 }
 
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
-/// Where a forced algorithm does not fit its layer.
+/// Where a forced algorithm does not fit its layer, or the target rounds otherwise than
+/// [`Options::strict`] promises.
 pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+    if options.strict && !target.fuses() {
+        return Err(PlanError::StrictWithoutFma);
+    }
     let mut planner = Planner {
         graph,
         target,
@@ -45,13 +55,10 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
         let value = planner.any(output.node);
         let shape = &graph.node(output.node).shape;
         let to = View::whole(Place::Output(i), Layout::Plain, shape, target.unit);
-        planner.push(output.node, vec![value], vec![to], Kernel::Convert, 0.0, vec![]);
+        planner.push(output.node, vec![value], vec![to], Kernel::Convert, 0.0);
     }
     Ok(planner.finish())
 }
-
-/// Kernels that were not chosen, with their estimates in nanoseconds.
-type Alternatives = Vec<(String, f64)>;
 
 struct Planner<'a> {
     graph: &'a Graph,
@@ -96,7 +103,7 @@ impl Planner<'_> {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id).output);
                 let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.elements() * 4).sum();
-                self.push(id, inputs, vec![output], Kernel::Plain, conv::nanoseconds(bytes as f64 / 16.0), vec![]);
+                self.push(id, inputs, vec![output], Kernel::Plain, conv::nanoseconds(bytes as f64 / 16.0));
                 Ok(())
             }
         }
@@ -115,7 +122,7 @@ impl Planner<'_> {
             if self.placements.in_concat.get(&operand) != Some(&(id, first)) {
                 let from = self.get(operand, Layout::Blocked);
                 let ns = conv::nanoseconds(from.shape.elements() as f64 / 4.0);
-                self.push(id, vec![from], vec![whole.clone()], Kernel::Copy { channel: first }, ns, vec![]);
+                self.push(id, vec![from], vec![whole.clone()], Kernel::Copy { channel: first }, ns);
             }
             first += self.graph.node(operand).shape[1];
         }
@@ -133,18 +140,20 @@ impl Planner<'_> {
             Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input.image(), output_image),
             _ => unreachable!("called for convolutions"),
         };
+        let layer = Layer::new(op, problem, &input);
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, Layout::Blocked)));
         let outputs = match self.placements.split.get(&id).cloned() {
             Some(parts) => parts.into_iter().map(|part| self.allocate(part, Layout::Blocked)).collect(),
             None => vec![self.allocate(id, Layout::Blocked)],
         };
-        let name = graph.node(id).name.clone().unwrap_or_default();
-        let (kernel, estimate, alternatives) = self.choose(&name, problem)?;
+        let label = graph.node(id).name.as_deref().unwrap_or_default();
+        let Choice { kernel, ns, alternatives, forced, notes } = choose(id, label, &layer, self.target, self.options)?;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
             inputs[0] = self.get(source, Layout::Blocked);
         }
-        self.push(id, inputs, outputs, kernel, estimate, alternatives);
+        let step = self.push(id, inputs, outputs, kernel, ns);
+        *step = Step { alternatives, forced, notes, layer: Some(layer), ..step.clone() };
         Ok(())
     }
 
@@ -157,39 +166,6 @@ impl Planner<'_> {
             }
             _ => operand,
         }
-    }
-
-    /// The cheapest kernel, or the one that the user forces.
-    fn choose(&self, name: &str, problem: Problem) -> Result<(Kernel, f64, Alternatives), PlanError> {
-        let mut candidates: Vec<(Kernel, f64)> = vec![];
-        let (direct, ns) = conv::choose_direct(&problem, self.target);
-        candidates.push((Kernel::Direct(direct), ns));
-        let winograd = conv::choose_winograd(&problem, self.target);
-        candidates.extend(winograd.into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns)));
-        if problem.is_depthwise() {
-            // Bound by its loads: one weight and one input a product.
-            let vectors = problem.macs() / self.target.unit.lanes as f64;
-            candidates.push((Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
-        }
-        candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let forced = self.options.algorithms.iter().rev().find(|(label, _)| label == name || label == "*");
-        let chosen = match forced {
-            None => 0,
-            Some((label, algorithm)) => match candidates.iter().position(|(k, _)| k.name() == *algorithm) {
-                Some(i) => i,
-                None if label == "*" => 0,
-                None => {
-                    return Err(PlanError::Algorithm {
-                        node: name.into(),
-                        algorithm: algorithm.clone(),
-                        possible: candidates.iter().map(|(k, _)| k.name()).collect(),
-                    });
-                }
-            },
-        };
-        let (kernel, estimate) = candidates.remove(chosen);
-        let alternatives = candidates.into_iter().map(|(k, ns)| (k.name(), ns)).collect();
-        Ok((kernel, estimate, alternatives))
     }
 
     fn operands(&mut self, id: NodeId) -> Vec<View> {
@@ -235,7 +211,7 @@ impl Planner<'_> {
         let shape = &self.graph.node(id).shape;
         let to = self.buffer(layout, shape);
         let ns = conv::nanoseconds(shape.elements() as f64);
-        self.push(id, vec![from], vec![to.clone()], Kernel::Convert, ns, vec![]);
+        self.push(id, vec![from], vec![to.clone()], Kernel::Convert, ns);
         self.views.insert((id, layout), to.clone());
         to
     }
@@ -306,8 +282,7 @@ impl Planner<'_> {
         outputs: Vec<View>,
         kernel: Kernel,
         estimate_ns: f64,
-        alternatives: Alternatives,
-    ) {
+    ) -> &mut Step {
         let index = self.steps.len();
         for view in inputs.iter().chain(&outputs) {
             if let Place::Buffer(BufferId(b)) = view.place {
@@ -316,7 +291,18 @@ impl Planner<'_> {
                 buffer.last = buffer.last.max(index);
             }
         }
-        self.steps.push(Step { node, inputs, outputs, kernel, estimate_ns, alternatives });
+        self.steps.push(Step {
+            node,
+            inputs,
+            outputs,
+            kernel,
+            estimate_ns,
+            alternatives: vec![],
+            layer: None,
+            forced: false,
+            notes: vec![],
+        });
+        &mut self.steps[index]
     }
 
     fn finish(mut self) -> Plan {
@@ -327,6 +313,7 @@ impl Planner<'_> {
         });
         let arena_bytes = arena::pack(&mut self.buffers);
         let arena_lower_bound = arena::lower_bound(&self.buffers);
-        Plan { unit: self.target.unit, steps: self.steps, buffers: self.buffers, arena_bytes, arena_lower_bound }
+        let (unit, strict) = (self.target.unit, self.options.strict);
+        Plan { unit, strict, steps: self.steps, buffers: self.buffers, arena_bytes, arena_lower_bound }
     }
 }

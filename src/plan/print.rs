@@ -58,7 +58,8 @@ pub fn print(plan: &Plan, graph: &Graph) -> String {
         let _ = text.write_fmt(args);
         text.push('\n');
     };
-    line(format_args!("plan @{} lanes={} {{", graph.name, plan.unit.lanes));
+    let strict = if plan.strict { " strict" } else { "" };
+    line(format_args!("plan @{} lanes={}{strict} {{", graph.name, plan.unit.lanes));
     for (i, step) in plan.steps.iter().enumerate() {
         line(format_args!("  {}", print_step(i, step, graph)));
     }
@@ -84,6 +85,9 @@ fn print_step(index: usize, step: &Step, graph: &Graph) -> String {
     );
     for (other, ns) in &step.alternatives {
         let _ = write!(text, ", {other} {:.1} us", ns / 1e3);
+    }
+    for note in &step.notes {
+        let _ = write!(text, "; {note}");
     }
     if let Some(location) = &node.location {
         let _ = write!(text, "  // {location}");

@@ -31,6 +31,12 @@ impl Memory {
         Ok(Self { map, offset })
     }
 
+    /// The first byte, to read from.
+    pub fn first(&self) -> *const u8 {
+        // SAFETY: the offset lies within the mapping.
+        unsafe { self.map.as_ptr().add(self.offset) }
+    }
+
     /// The first byte, page-aligned.
     pub fn base(&mut self) -> *mut u8 {
         // SAFETY: the offset lies within the mapping.

@@ -19,8 +19,10 @@ mod integrity;
 mod model;
 mod pool;
 mod run;
+mod workbench;
 
 pub use cpu::missing_features;
 pub use execute::Timings;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
+pub use workbench::{Activations, Workbench};

@@ -1,11 +1,12 @@
 //! The whole road as a library: files in, models out, and what can be seen of them.
 
 use netc::artifact::{Destination, Image, Origin, Writer, describe};
-use netc::driver::{Compiler, Error, WeightsFrom, WeightsReport, recompile};
+use netc::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
 use netc::interpreter;
 use netc::runtime::{Model, ModelOptions};
-use netc::tensor::Tensor;
+use netc::tensor::{Shape, Tensor};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 const SPEC: &str = "netc 1
 use \"blocks.net\"
@@ -189,4 +190,78 @@ fn models_are_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Model>();
     shared::<Compiler>();
+}
+
+const WIDE: &str = "netc 1
+model wide {
+    input x: f32[N, 64, 32, 32]
+    wide: conv(64, 3, pad = 1, bias = false)
+    output y
+}
+";
+
+/// A layer for which Winograd is the cheapest, its weights multiplied by a factor.
+fn wide(compiler: &Compiler, factor: f32) -> Network {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("wide.net");
+    std::fs::write(&spec, WIDE).unwrap();
+    let mut network = compiler.optimized(&spec).unwrap();
+    let weight = network.graph.weights.find("wide.weight").unwrap();
+    let values: Vec<f32> = (*network.graph.weights.values(weight)).as_ref().iter().map(|v| v * factor).collect();
+    network.graph.weights.set(weight, Arc::new(values));
+    network
+}
+
+/// A compiler, and what it remarks on kernels that are out of tolerance.
+fn observed() -> (Compiler, Arc<Mutex<Vec<String>>>) {
+    let said = Arc::new(Mutex::new(vec![]));
+    let heard = said.clone();
+    let observer = Observer(Arc::new(move |event| {
+        match event {
+            Event::Remark(remark) if remark.message.contains("out of tolerance") => {
+                heard.lock().unwrap().push(remark.to_string());
+            }
+            _ => {}
+        }
+    }));
+    (Compiler { observer: Some(observer), ..Compiler::default() }, said)
+}
+
+/// The only convolution of the plan: its kernel and the notes on the choice.
+fn planned(compiler: &Compiler, network: &Network) -> (String, Vec<String>) {
+    let plan = compiler.generated(network).unwrap().plan;
+    let step = plan.steps.into_iter().find(|s| s.layer.is_some()).unwrap();
+    (step.kernel.name(), step.notes)
+}
+
+#[test]
+fn inaccurate_kernels_are_replaced() {
+    let (compiler, said) = observed();
+    let network = wide(&compiler, 1.0);
+    let (ordinary, notes) = planned(&compiler, &network);
+    assert!(ordinary.starts_with("winograd") && notes.is_empty() && said.lock().unwrap().is_empty());
+
+    // The transformed weights of larger tiles fall below the smallest normal number.
+    let network = wide(&compiler, 1e-34);
+    let (kernel, notes) = planned(&compiler, &network);
+    assert!(kernel < ordinary, "{kernel} in place of {ordinary}");
+    assert!(notes[0].starts_with(&format!("{ordinary} is out of tolerance")), "{notes:?}");
+    let remarks = std::mem::take(&mut *said.lock().unwrap());
+    assert_eq!(remarks.len(), notes.len());
+    assert!(remarks[0].starts_with(&format!("wide: {ordinary} is out of tolerance")), "{remarks:?}");
+
+    let inputs = [Tensor::new(Shape::from([1, 64, 32, 32]), (0..64 * 32 * 32).map(|i| (i % 7) as f32 - 3.0).collect())];
+    let got = compiler.compile(&network).unwrap().run_tensors(&inputs).unwrap();
+    let expected = interpreter::run(&network.graph, &inputs).unwrap();
+    let (worst, scale) = got[0].difference(&expected[0]);
+    assert!(scale > 0.0 && worst <= 1e-4 * scale, "{worst} of {scale}");
+}
+
+#[test]
+fn a_forced_kernel_is_kept_and_remarked_on() {
+    let (mut compiler, said) = observed();
+    compiler.plan.algorithms = vec![("wide".into(), "winograd6".into())];
+    let network = wide(&compiler, 1e-34);
+    assert_eq!(planned(&compiler, &network), ("winograd6".into(), vec!["forced".into()]));
+    assert!(said.lock().unwrap()[0].ends_with("kept, since it is forced"));
 }

@@ -8,4 +8,5 @@ mod goldens;
 mod onnx;
 mod optimized_zoo;
 mod runtime;
+mod strict;
 mod tiny;

@@ -214,7 +214,7 @@ mod tests {
         // An activation that needs more registers than the tile leaves.
         let fused = vec![EpilogueStep::Activate(Activation::Gelu), EpilogueStep::Mul];
         let z = b.add(Conv2d { epilogue: fused, ..op }, &[x, z]);
-        let options = Options { algorithms: vec![("*".into(), "depthwise".into())] };
+        let options = Options { algorithms: vec![("*".into(), "depthwise".into())], ..Options::default() };
         check_with(b.finish(&[y, z]), &options, 1e-5);
     }
 

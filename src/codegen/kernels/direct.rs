@@ -2,11 +2,14 @@
 //! are added up.
 //!
 //! ```text
-//! for each input block, kernel row:            weights [block][ky][lane][kx][tile's channels]
+//! for each kernel row, input block:            weights [ky][block][lane][kx][tile's channels]
 //!   for each lane, kernel column:
 //!     w[b] = weights              (one vector a channel block of the tile)
 //!     acc[p][b] += broadcast(input[p · step + kx · distance]) · w[b]
 //! ```
+//!
+//! A result is the bias and then the products by kernel row, input channel and kernel column: an
+//! order that neither the vector unit nor the tile has a part in.
 //!
 //! One call of a row kernel computes one row of output pixels for one tile's worth of channels. The
 //! taps that fall into the left or right padding are left out when the code is made, those above or
@@ -225,23 +228,20 @@ fn panel(
     let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
         let source = (*values[0]).as_ref();
         out.fill(0.0);
-        let mut at = 0;
         for block in 0..count {
-            let lanes = lanes_of(block);
             for oc in 0..channels {
-                for lane in 0..lanes {
+                for lane in 0..lanes_of(block) {
                     let ic = first_channel + block * in_lanes + lane;
                     let Some(filter) = problem.weight_index(out_block * unit.lanes + oc, ic, 0, 0) else { continue };
                     for y in 0..ky {
                         let row = filter + g.y.taps.kernel_index(y) * problem.kernel[1];
-                        let to = at + (y * in_lanes + lane) * kx * channels + oc;
+                        let to = ((y * count + block) * in_lanes + lane) * kx * channels + oc;
                         for x in 0..kx {
                             out[to + x * channels] = packing::flushed(source[row + g.x.taps.kernel_index(x)]);
                         }
                     }
                 }
             }
-            at += in_lanes * ky * kx * channels;
         }
     };
     (floats, Box::new(fill))
@@ -323,13 +323,13 @@ struct Region {
 }
 
 impl Region {
-    /// Bytes of weights of one kernel row of one full input block.
+    /// Bytes of weights of one kernel row, of all input blocks.
     fn ky_bytes(&self, unit: Unit) -> usize {
-        self.row.in_lanes * self.row.x.taps.count * self.row.blocks * unit.bytes()
+        self.count * self.row.in_lanes * self.row.x.taps.count * self.row.blocks * unit.bytes()
     }
 
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let bytes = self.count * self.row.ky * self.ky_bytes(unit);
+        let bytes = self.row.ky * self.ky_bytes(unit);
         bytes.next_multiple_of(super::super::emit::WEIGHT_ALIGNMENT)
     }
 
@@ -506,40 +506,36 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let rows = if row.trimmed { Operand::Var(rows) } else { Operand::Const(row.ky as i64) };
     let tap_bytes = row.x.taps.count * row.blocks * unit.bytes();
     let full = if row.last_lanes == row.in_lanes { row.in_blocks } else { row.in_blocks - 1 };
-    let panel = b.int(weights);
-    let block = |b: &mut Builder, from: Int, lanes: usize| {
-        // The panel's next block begins a whole block further, whichever rows were left out.
-        let w = b.int(panel);
-        let x = b.int(from);
-        b.repeat(rows, |b| {
-            let unroll = unroll(row, lanes, pixels);
-            b.loop_range(0i64, lanes * 4, (unroll * 4) as i64, |b, lane| {
-                for u in 0..unroll {
-                    for kx in 0..row.x.taps.count {
-                        let at = (u * row.x.taps.count + kx) * row.blocks * unit.bytes();
-                        let source = Address { index: Some((lane, 1)), ..x.at(u * 4 + kx * row.in_tap) };
-                        tap(b, row, unit, &acc, w.at(at), source, (first, kx));
-                    }
+    let w = b.int(weights);
+    let line = b.int(input);
+    let lanes = |b: &mut Builder, x: Int, lanes: usize| {
+        let unroll = unroll(row, lanes, pixels);
+        b.loop_range(0i64, lanes * 4, (unroll * 4) as i64, |b, lane| {
+            for u in 0..unroll {
+                for kx in 0..row.x.taps.count {
+                    let at = (u * row.x.taps.count + kx) * row.blocks * unit.bytes();
+                    let source = Address { index: Some((lane, 1)), ..x.at(u * 4 + kx * row.in_tap) };
+                    tap(b, row, unit, &acc, w.at(at), source, (first, kx));
                 }
-                b.advance(w, unroll * tap_bytes);
-            });
-            b.advance(x, row.in_row_tap);
-            if lanes < row.in_lanes {
-                b.advance(w, (row.in_lanes - lanes) * tap_bytes);
             }
+            b.advance(w, unroll * tap_bytes);
         });
-        b.advance(panel, row.ky * row.in_lanes * tap_bytes);
     };
-    if full > 0 {
-        b.loop_range(0i64, full * row.in_block, row.in_block.max(1) as i64, |b, offset| {
-            let from = b.add(input, offset);
-            block(b, from, row.in_lanes);
-        });
-    }
-    if full < row.in_blocks {
-        let from = b.add(input, full * row.in_block);
-        block(b, from, row.last_lanes);
-    }
+    b.repeat(rows, |b| {
+        if full > 0 {
+            b.loop_range(0i64, full * row.in_block, row.in_block.max(1) as i64, |b, offset| {
+                let x = b.add(line, offset);
+                lanes(b, x, row.in_lanes);
+            });
+        }
+        if full < row.in_blocks {
+            let x = b.add(line, full * row.in_block);
+            lanes(b, x, row.last_lanes);
+            // The next kernel row's weights begin behind a whole block.
+            b.advance(w, (row.in_lanes - row.last_lanes) * tap_bytes);
+        }
+        b.advance(line, row.in_row_tap);
+    });
     store(b, row, &acc);
 }
 

@@ -14,12 +14,15 @@ mod matmul;
 mod movement;
 mod nest;
 mod packing;
+mod partial;
 mod pool;
 mod reduce;
 mod softmax;
 mod table;
 mod upsample;
 mod winograd;
+
+pub use winograd::{Set, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};

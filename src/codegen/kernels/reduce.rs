@@ -7,6 +7,7 @@
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::nest::row_major;
+use super::partial::{self, Partial};
 use crate::ops::Reduce;
 use crate::ops::reduce::ReduceKind;
 use crate::plan::Step;
@@ -111,33 +112,42 @@ impl Kernel {
 
     /// One result; the innermost axis is reduced by vectors.
     fn scalar(&self, b: &mut Builder) {
-        let acc = self.start(b);
+        let result = if self.kind == ReduceKind::Max {
+            let acc = self.start(b);
+            self.vectors(b, |b, v, _| self.combine(b, acc, v));
+            self.greatest(b, acc)
+        } else {
+            let sums = Partial::new(b);
+            self.vectors(b, |b, v, index| sums.add(b, index, v));
+            let sum = sums.total(b);
+            self.scaled(b, sum)
+        };
+        b.store_first(b.parameter(1).at(0), result, 1);
+    }
+
+    /// Runs `body` with each vector of each innermost axis and its index there. What changes no result
+    /// fills up the last.
+    fn vectors(&self, b: &mut Builder, body: impl Fn(&mut Builder, Vector, usize)) {
         let from = b.int(b.parameter(0));
         let (inner, outer) = match self.axes.split_last() {
             Some((inner, outer)) => (inner.size, outer),
             // Nothing is reduced: one element, as it is.
             None => (1, &[][..]),
         };
-        let lanes = b.lanes();
         self.loops(b, from, outer, &|b, from| {
             let at = b.int(from);
-            b.repeat(inner / lanes, |b| {
-                let v = b.load(at.at(0));
-                self.combine(b, acc, v);
+            partial::walk(b, inner, |b, lanes, index| {
+                let v = if lanes == b.lanes() { b.load(at.at(0)) } else { self.first(b, at, lanes) };
+                body(b, v, index);
                 b.advance(at, 4 * lanes);
             });
-            if inner % lanes > 0 {
-                let v = self.start(b);
-                b.push(Inst::LoadLanes { dst: v, address: at.at(0), from: 0, to: (inner % lanes) as u8 });
-                self.combine(b, acc, v);
-            }
         });
-        let result = match self.kind {
-            ReduceKind::Max => self.greatest(b, acc),
-            _ => b.reduce(VectorOp::Add, acc),
-        };
-        let result = self.scaled(b, result);
-        b.store_first(b.parameter(1).at(0), result, 1);
+    }
+
+    fn first(&self, b: &mut Builder, at: Int, lanes: usize) -> Vector {
+        let v = self.start(b);
+        b.push(Inst::LoadLanes { dst: v, address: at.at(0), from: 0, to: lanes as u8 });
+        v
     }
 
     /// All lanes the greatest of all lanes, or NaN where one is: the machine's maximum may drop it.

@@ -7,7 +7,7 @@
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
-use super::math;
+use super::{math, partial};
 use crate::ops::Softmax;
 use crate::plan::{Layout, Step};
 use crate::target::Unit;
@@ -102,24 +102,24 @@ impl Along {
     fn build(&self, name: &str, unit: Unit) -> Function {
         let mut b = Builder::new(name, unit, 2);
         let greatest = b.splat(f32::NEG_INFINITY);
-        self.each(&mut b, |b, [from, _], lanes| {
+        self.each(&mut b, |b, [from, _], lanes, _| {
             let v = self.load(b, from, greatest, lanes);
             b.op_into(greatest, VectorOp::Max, greatest, v);
         });
         let greatest = b.reduce(VectorOp::Max, greatest);
-        let sum = b.splat(0.0);
-        self.each(&mut b, |b, [from, to], lanes| {
+        let sums = partial::Partial::new(&mut b);
+        self.each(&mut b, |b, [from, to], lanes, index| {
             // The greatest value stands in for what is not there: its exponential is finite.
             let v = self.load(b, from, greatest, lanes);
             let v = b.op(VectorOp::Sub, v, greatest);
             let v = math::exp(b, v);
             self.store(b, to, v, lanes);
             let v = if lanes < b.lanes() { b.load_first(to.at(0), lanes) } else { v };
-            b.op_into(sum, VectorOp::Add, sum, v);
+            sums.add(b, index, v);
         });
-        let sum = b.reduce(VectorOp::Add, sum);
+        let sum = sums.total(&mut b);
         let last = last_pass(&mut b, greatest, sum, self.log);
-        self.each(&mut b, |b, [from, to], lanes| {
+        self.each(&mut b, |b, [from, to], lanes, _| {
             let source = if self.log { from } else { to };
             let v = self.load(b, source, greatest, lanes);
             let v = last.apply(b, v);
@@ -128,17 +128,13 @@ impl Along {
         b.finish()
     }
 
-    /// Runs `body` with pointers to each vector and how many lanes of it are of the axis.
-    fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2], usize)) {
-        let lanes = b.lanes();
+    /// Runs `body` with pointers to each vector, how many lanes of it are of the axis, and its index.
+    fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2], usize, usize)) {
         let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
-        b.repeat(self.length / lanes, |b| {
-            body(b, pointers, lanes);
+        partial::walk(b, self.length, |b, lanes, index| {
+            body(b, pointers, lanes, index);
             pointers.iter().zip(self.strides).for_each(|(&p, stride)| b.advance(p, stride));
         });
-        if self.length % lanes > 0 {
-            body(b, pointers, self.length % lanes);
-        }
     }
 
     /// The first `lanes` lanes of memory, the others from `rest`.

@@ -115,6 +115,32 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
     Ok(Emitted { entry, grid, scratch: parts.sizes.scratch() })
 }
 
+/// The output channels of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Set {
+    /// Of the step's outputs, which has them, and as which of its channels the first.
+    pub output: usize,
+    pub first_in_output: usize,
+    /// Of the layer.
+    pub channels: Range<usize>,
+}
+
+/// The sets of a step. Task t is set t mod n of block t / n of tiles; the nth set's weights are the
+/// step's packed part n + 1, after the bias.
+pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
+    let of_run = |run: Run| {
+        (0..run.tiles).map(move |tile| {
+            let first = (run.first + tile * run.blocks) * unit.lanes;
+            Set {
+                output: run.output,
+                first_in_output: first - run.origin * unit.lanes,
+                channels: first..(first + run.blocks * unit.lanes).min(w.problem.out_channels),
+            }
+        })
+    };
+    runs(&step.outputs, w.blocks, unit).into_iter().flat_map(of_run).collect()
+}
+
 /// What all parts of a step share.
 struct Parts {
     sizes: Sizes,
@@ -657,7 +683,7 @@ mod tests {
         let y = b.add(conv(channels, 1, 1, 0), &[x]);
         let y = b.add(op, &[y]);
         let label = b.graph.node(y).name.clone().unwrap();
-        let options = plan::Options { algorithms: vec![(label, name.into())] };
+        let options = plan::Options { algorithms: vec![(label, name.into())], ..Default::default() };
         check_with(b.finish(&[y]), &options, 1e-3);
     }
 

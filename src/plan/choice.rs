@@ -1,0 +1,157 @@
+//! Which kernel computes a convolution: by estimates, by measurements where there are some, by what
+//! the user forces, and by what was found inaccurate.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::conv::{self, Problem, Winograd};
+use super::planner::{Options, PlanError};
+use super::view::{Layout, View};
+use super::Kernel;
+use crate::ir::NodeId;
+use crate::ops::Op;
+use crate::target::Target;
+
+/// What running kernels on a machine has shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    pub inaccurate: Vec<Inaccurate>,
+    /// By [`Layer::key`], kernels as [`Kernel::describe`] names them, with their times in nanoseconds.
+    pub measured: HashMap<String, BTreeMap<String, f64>>,
+    /// The target's code could not be run, so that nothing is known of accuracy: tiles of more than
+    /// 6×6 products are chosen only where they are forced.
+    pub unproved: bool,
+}
+
+/// A Winograd kernel whose results were out of tolerance; so are larger tiles of that layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inaccurate {
+    pub node: NodeId,
+    /// Outputs along each axis of a tile.
+    pub m: usize,
+    /// Largest difference from the definition, as a share of the largest result.
+    pub error: f64,
+}
+
+/// A convolution as the choice sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    pub problem: Problem,
+    /// All that a kernel's time depends on beside the machine: op, epilogue, sizes and layout of the
+    /// input.
+    pub key: String,
+}
+
+impl Layer {
+    pub(super) fn new(op: &Op, problem: Problem, input: &View) -> Layer {
+        let attributes = op.print_attributes().into_iter().map(|(name, value)| format!(" {name}={value}"));
+        let [n, c, h, w] = input.image();
+        let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
+        let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
+        Layer { problem, key }
+    }
+
+    /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
+    /// their tiles differ.
+    pub fn kernels(&self, target: &Target) -> Vec<(Kernel, f64)> {
+        let problem = &self.problem;
+        let direct = conv::direct_candidates(problem, target).into_iter().map(|(d, ns)| (Kernel::Direct(d), ns));
+        let winograd = conv::winograd_candidates(problem, target).into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns));
+        // Bound by its loads: one weight and one input a product.
+        let vectors = problem.macs() / target.unit.lanes as f64;
+        let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
+        direct.chain(winograd).chain(depthwise).collect()
+    }
+}
+
+/// A kernel that was chosen.
+pub(super) struct Choice {
+    pub kernel: Kernel,
+    pub ns: f64,
+    /// The other algorithms, with estimates.
+    pub alternatives: Vec<(String, f64)>,
+    pub forced: bool,
+    pub notes: Vec<String>,
+}
+
+/// The best kernel of one algorithm.
+struct Candidate {
+    kernel: Kernel,
+    ns: f64,
+    measured: bool,
+}
+
+/// The cheapest kernel for a layer, or the one that the user forces. `label` is the node's.
+pub(super) fn choose(
+    node: NodeId,
+    label: &str,
+    layer: &Layer,
+    target: &Target,
+    options: &Options,
+) -> Result<Choice, PlanError> {
+    let mut candidates = algorithms(layer, target, options);
+    let forced = options.algorithms.iter().rev().find(|(name, _)| name == label || name == "*");
+    let position = |wanted: &str| candidates.iter().position(|c| c.kernel.name() == wanted);
+    let by_force = forced.and_then(|(_, algorithm)| position(algorithm));
+    let chosen = match (by_force, forced) {
+        (Some(position), _) => position,
+        (None, Some((name, algorithm))) if name != "*" => {
+            return Err(PlanError::Algorithm {
+                node: label.into(),
+                algorithm: algorithm.clone(),
+                possible: candidates.iter().map(|c| c.kernel.name()).collect(),
+            });
+        }
+        _ => {
+            let allowed = |c: &Candidate| allowed(&c.kernel, node, layer, options);
+            candidates.iter().position(allowed).expect("direct convolution or depthwise is always allowed")
+        }
+    };
+    let forced = by_force.is_some();
+    let mut notes: Vec<String> = forced.then(|| "forced".into()).into_iter().collect();
+    let Candidate { kernel, ns, measured } = candidates.remove(chosen);
+    if measured {
+        notes.push("tuned".into());
+    }
+    let inaccurate = options.findings.inaccurate.iter().filter(|i| i.node == node);
+    notes.extend(inaccurate.map(|i| format!("winograd{} is out of tolerance, by {:.1e} of the largest value", i.m, i.error)));
+    let alternatives = candidates.into_iter().map(|c| (c.kernel.name(), c.ns)).collect();
+    Ok(Choice { kernel, ns, alternatives, forced, notes })
+}
+
+/// The best kernel of each algorithm that fits, the best first. Where some were measured, those come
+/// before all that were only estimated.
+fn algorithms(layer: &Layer, target: &Target, options: &Options) -> Vec<Candidate> {
+    let measured = options.findings.measured.get(&layer.key);
+    let mut best: Vec<Candidate> = vec![];
+    for (kernel, estimate) in layer.kernels(target) {
+        let time = measured.and_then(|times| times.get(&kernel.describe()));
+        let candidate = Candidate { ns: time.copied().unwrap_or(estimate), measured: time.is_some(), kernel };
+        match best.iter_mut().find(|b| b.kernel.name() == candidate.kernel.name()) {
+            None => best.push(candidate),
+            Some(other) if rank(&candidate) < rank(other) => *other = candidate,
+            Some(_) => {}
+        }
+    }
+    best.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal));
+    best
+}
+
+fn rank(candidate: &Candidate) -> (bool, f64) {
+    (!candidate.measured, candidate.ns)
+}
+
+/// Whether the kernel may be chosen for its cost.
+fn allowed(kernel: &Kernel, node: NodeId, layer: &Layer, options: &Options) -> bool {
+    match kernel {
+        // By the op alone: estimates depend on the unit and the batch.
+        Kernel::Direct(_) => !options.strict || !layer.problem.is_depthwise(),
+        Kernel::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
+        _ => true,
+    }
+}
+
+fn accurate(w: &Winograd, node: NodeId, findings: &Findings) -> bool {
+    const MOST_UNPROVED: usize = 6;
+    let known = findings.inaccurate.iter().any(|i| i.node == node && i.m <= w.m);
+    !known && (!findings.unproved || w.alpha() <= MOST_UNPROVED)
+}

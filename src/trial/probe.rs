@@ -1,0 +1,314 @@
+//! Whether Winograd kernels are accurate enough, layer by layer, with the layer's own weights.
+//!
+//! Winograd convolution adds and subtracts numbers that are larger than the results, so that its error
+//! depends on the weights and grows with the tile. One task of each layer's step (a block of tiles for
+//! one set of output channels) is run on random inputs, with the code and the packed weights that the
+//! model is to have; one tile in the middle of the image is compared with the op's definition.
+//!
+//! ```text
+//! inputs ─generated code─▶ a block of tiles ──▶ the tile's pixels, some channels ┐
+//!    └─window of the tile─▶ Conv2d::evaluate (plain loops, f64) ─────────────────┴▶ error
+//! ```
+//!
+//! That takes a millisecond a layer. Layers of one shape whose weights come from a seed are alike:
+//! the first stands for all.
+
+use std::collections::HashSet;
+
+use rayon::prelude::*;
+
+use crate::artifact::{Cause, Image};
+use crate::codegen::{Generated, winograd_sets};
+use crate::ir::{Graph, NodeId};
+use crate::ops::{Conv2d, Op};
+use crate::plan::conv::Winograd;
+use crate::plan::{Kernel, Place, Plan, Step, View};
+use crate::runtime::{Activations, Workbench};
+use crate::target::Unit;
+use crate::tensor::{Shape, Tensor};
+use crate::weights::SplitMix;
+
+/// Largest difference from the definition that is accepted, as a share of the largest result.
+///
+/// Errors of different layers are independent and add up as squares: over a hundred layers, ten times
+/// this is the 1e-3 that whole networks are held to. F(6×6, 3×3) on ordinary weights stays several
+/// times below it.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// Multiply-adds that the definition may spend on a layer.
+const MACS: usize = 400_000;
+const MOST_CHANNELS: usize = 8;
+
+/// What was found of one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probed {
+    /// Of the plan.
+    pub step: usize,
+    pub node: NodeId,
+    /// Outputs along each axis of a tile.
+    pub m: usize,
+    /// Largest difference from the definition, as a share of the largest result; infinite where a
+    /// result is no number though the definition's is one.
+    pub error: f64,
+}
+
+impl Probed {
+    pub fn is_accurate(&self) -> bool {
+        self.error <= TOLERANCE
+    }
+}
+
+/// Which set of a layer's output channels is probed, of how many.
+fn probed_set(sets: usize) -> usize {
+    sets / 2
+}
+
+/// Whether a probe reads that part of a step's packed weights.
+pub fn reads(plan: &Plan, step: usize, part: usize) -> bool {
+    match &plan.steps[step].kernel {
+        Kernel::Winograd(w) => {
+            let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
+            part == 0 || part == 1 + probed_set(sets)
+        }
+        _ => false,
+    }
+}
+
+/// Probes the layers of an image for which the plan chose Winograd.
+///
+/// # Errors
+/// Where the image cannot be run here, or there is no memory.
+pub fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Result<Vec<Probed>, Cause> {
+    let plan = &generated.plan;
+    let mut known = HashSet::new();
+    let mut layers = vec![];
+    for (index, step) in plan.steps.iter().enumerate() {
+        let Kernel::Winograd(w) = &step.kernel else { continue };
+        let seeded = graph.node(step.node).weights.iter().all(|&w| graph.weights.is_seeded(w));
+        let key = step.layer.as_ref().map(|l| (l.key.as_str(), w.m));
+        if !seeded || known.insert(key) {
+            layers.push((index, step, w));
+        }
+    }
+    if layers.is_empty() {
+        return Ok(vec![]);
+    }
+    let bench = Workbench::new(image)?;
+    layers.into_par_iter().map(|(index, step, w)| Probe { graph, plan, index, step, w }.run(&bench)).collect()
+}
+
+struct Probe<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    index: usize,
+    step: &'a Step,
+    w: &'a Winograd,
+}
+
+/// What of the output is compared.
+struct Sample {
+    /// Of the layer's output, and the first of them within the view that is written.
+    channels: Vec<usize>,
+    shift: usize,
+    /// First row and column, and how many.
+    first: [usize; 2],
+    size: [usize; 2],
+}
+
+impl Probe<'_> {
+    fn run(&self, bench: &Workbench) -> Result<Probed, Cause> {
+        let mut memory = bench.activations()?;
+        let mut random = SplitMix(self.index as u64);
+        self.step.inputs.iter().for_each(|view| self.fill(view, &mut memory, &mut random));
+
+        let [height, width] = self.w.grid();
+        let tile = [height / 2, width / 2];
+        let sets = winograd_sets(self.step, self.w, self.unit());
+        let index = probed_set(sets.len());
+        let block = (tile[0] * width + tile[1]) / self.w.tiles;
+        let task = (block * sets.len() + index) as u32;
+        bench.run(self.index, task..task + 1, &mut memory)?;
+
+        let set = &sets[index];
+        let sample = self.sample(tile, set.channels.clone(), set.channels.start - set.first_in_output);
+        let got = self.pixels(&self.step.outputs[set.output], &memory, &sample, sample.shift);
+        let expected = self.definition(&memory, &sample);
+        Ok(Probed { step: self.index, node: self.step.node, m: self.w.m, error: error(&got, &expected) })
+    }
+
+    fn unit(&self) -> Unit {
+        self.plan.unit
+    }
+
+    fn op(&self) -> &Conv2d {
+        match self.graph.node(self.step.node).op() {
+            Some(Op::Conv2d(op)) => op,
+            _ => unreachable!("winograd is planned for convolutions only"),
+        }
+    }
+
+    /// Fills the first image of a view as a ReLU would: with values that are not negative.
+    fn fill(&self, view: &View, memory: &mut Activations, random: &mut SplitMix) {
+        let [_, channels, ..] = view.image();
+        let first = self.position(view, 0, 0, 0);
+        let floats = channels.div_ceil(self.unit().lanes) * view.block_stride(self.unit()) / 4;
+        memory[first..first + floats].iter_mut().for_each(|v| *v = random.uniform());
+    }
+
+    /// The tile's pixels that lie in the image, and as many channels as the definition has time for.
+    fn sample(&self, tile: [usize; 2], channels: std::ops::Range<usize>, shift: usize) -> Sample {
+        let g = &self.w.problem.phases[0];
+        let first = tile.map(|t| t * self.w.m);
+        let size = [g.y.output - first[0], g.x.output - first[1]].map(|rest| rest.min(self.w.m));
+        let taps = self.w.problem.kernel[0] * self.w.problem.kernel[1] * self.w.problem.in_channels;
+        let count = (MACS / (taps * size[0] * size[1])).clamp(1, MOST_CHANNELS.min(channels.len()));
+        let channels = (0..count).map(|i| channels.start + i * channels.len() / count).collect();
+        Sample { channels, shift, first, size }
+    }
+
+    /// Index of a value of the first image in the arena.
+    fn position(&self, view: &View, channel: usize, y: usize, x: usize) -> usize {
+        let Place::Buffer(buffer) = view.place else { unreachable!("winograd works on blocked values") };
+        let (unit, [.., width]) = (self.unit(), view.image());
+        let bytes = self.plan.buffers[buffer.0].offset + view.offset + channel / unit.lanes * view.block_stride(unit);
+        bytes / 4 + (y * width + x) * unit.lanes + channel % unit.lanes
+    }
+
+    /// The sample of a view with the output's sizes; its channels begin at the layer's channel `shift`.
+    fn pixels(&self, view: &View, memory: &Activations, sample: &Sample, shift: usize) -> Tensor {
+        let ([top, left], [rows, columns]) = (sample.first, sample.size);
+        let mut values = vec![];
+        for &channel in &sample.channels {
+            for y in top..top + rows {
+                values.extend((left..left + columns).map(|x| memory[self.position(view, channel - shift, y, x)]));
+            }
+        }
+        Tensor::new(Shape::from([1, sample.channels.len(), rows, columns]), values)
+    }
+
+    /// The sample by the op's definition: a convolution of the window around it.
+    fn definition(&self, memory: &Activations, sample: &Sample) -> Tensor {
+        let op = self.op();
+        let count = sample.channels.len();
+        let small = Conv2d { channels: count, pad: [0; 4], ..op.clone() };
+        let values = self.graph.node(self.step.node).weights.iter().map(|&w| self.graph.weights.values(w));
+        let values: Vec<_> = values.collect();
+        let filter = self.w.problem.in_channels * op.kernel[0] * op.kernel[1];
+        let rows_of = |values: &[f32], size: usize| -> Vec<f32> {
+            sample.channels.iter().flat_map(|&c| values[c * size..][..size].iter().copied()).collect()
+        };
+        let shape = [count, self.w.problem.in_channels, op.kernel[0], op.kernel[1]];
+        let mut weights = vec![Tensor::new(Shape::from(shape), rows_of((*values[0]).as_ref(), filter))];
+        if op.bias {
+            weights.push(Tensor::new(Shape::from([count]), rows_of((*values[1]).as_ref(), 1)));
+        }
+        let mut inputs = vec![self.window(memory, sample)];
+        inputs.extend(self.step.inputs[1..].iter().map(|view| self.pixels(view, memory, sample, 0)));
+        let output = Shape::from([1, count, sample.size[0], sample.size[1]]);
+        let (inputs, weights): (Vec<&Tensor>, Vec<&Tensor>) = (inputs.iter().collect(), weights.iter().collect());
+        Op::from(small).evaluate(&inputs, &weights, &output)
+    }
+
+    /// The input around the sample, with zeros where the padding is.
+    fn window(&self, memory: &Activations, sample: &Sample) -> Tensor {
+        let (view, problem) = (&self.step.inputs[0], &self.w.problem);
+        let g = &problem.phases[0];
+        let [height, width] = [0, 1].map(|a| sample.size[a] + problem.kernel[a] - 1);
+        let inside = |first: isize, at: usize, size: usize| usize::try_from(first + at as isize).ok().filter(|&p| p < size);
+        let first = [g.y.taps.position(sample.first[0], 0), g.x.taps.position(sample.first[1], 0)];
+        let mut values = vec![];
+        for channel in 0..problem.in_channels {
+            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                let at = inside(first[0], y, g.y.input).zip(inside(first[1], x, g.x.input));
+                values.push(at.map_or(0.0, |(y, x)| memory[self.position(view, channel, y, x)]));
+            }
+        }
+        Tensor::new(Shape::from([1, problem.in_channels, height, width]), values)
+    }
+}
+
+/// The largest difference as a share of the largest expected value, over those that are finite.
+fn error(got: &Tensor, expected: &Tensor) -> f64 {
+    let finite = || got.data().iter().zip(expected.data()).filter(|(_, e)| e.is_finite());
+    let scale = finite().map(|(_, e)| f64::from(e.abs())).fold(0.0, f64::max);
+    let worst = finite().map(|(g, e)| (f64::from(*g) - f64::from(*e)).abs()).fold(0.0, |a, b| {
+        if b.is_nan() { f64::INFINITY } else { f64::max(a, b) }
+    });
+    if worst == 0.0 { 0.0 } else { worst / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::Destination;
+    use crate::codegen::testing::targets;
+    use crate::codegen::{build, generate};
+    use crate::ir::Phase;
+    use crate::ops::activation::Activation;
+    use crate::ops::epilogue::Step as EpilogueStep;
+    use crate::plan::Options;
+    use crate::target::Target;
+    use crate::testing::{Builder, conv, randomize_weights};
+
+    /// Two 3×3 layers, the second with a residual operand and a ReLU.
+    fn layers(channels: usize, size: usize) -> Graph {
+        let mut b = Builder::new("layers", Phase::Infer);
+        let x = b.input([1, 3, size, size]);
+        let x = b.add(conv(channels, 1, 1, 0), &[x]);
+        let y = b.add(conv(channels, 3, 1, 1), &[x]);
+        let epilogue = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
+        let z = b.add(Conv2d { epilogue, ..conv(channels, 3, 1, 1) }, &[y, x]);
+        let mut graph = b.finish(&[z]);
+        randomize_weights(&mut graph, 5);
+        graph
+    }
+
+    fn probed(graph: &Graph, target: &Target, algorithm: &str, all: bool) -> Vec<Probed> {
+        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+        let generated = generate(graph, target, &options).unwrap();
+        let wanted = |step: usize, part: usize| all || reads(&generated.plan, step, part);
+        let image = build(graph, target, &generated, &Destination::Memory, &wanted).unwrap();
+        probe(graph, &generated, &image).unwrap()
+    }
+
+    #[test]
+    fn ordinary_weights_are_accurate() {
+        for target in targets() {
+            for (channels, size) in [(40, 13), (16, 6), (70, 20)] {
+                for algorithm in ["winograd2", "winograd4", "winograd6"] {
+                    let graph = layers(channels, size);
+                    let found = probed(&graph, &target, algorithm, true);
+                    assert_eq!(found.len(), 2);
+                    let accurate = found.iter().all(|p| p.is_accurate() && p.error > 0.0);
+                    assert!(accurate, "{algorithm} {} lanes {found:?}", target.unit.lanes);
+                    // The parts that a probe reads are enough for it.
+                    assert_eq!(probed(&graph, &target, algorithm, false), found);
+                }
+            }
+        }
+    }
+
+    /// Multiplies every weight of the 3×3 layers, biases included.
+    fn scaled(mut graph: Graph, factor: f32) -> Graph {
+        for node in graph.order() {
+            let Some(Op::Conv2d(Conv2d { kernel: [3, 3], .. })) = graph.node(node).op() else { continue };
+            for id in graph.node(node).weights.clone() {
+                let values: Vec<f32> = (*graph.weights.values(id)).as_ref().iter().map(|v| v * factor).collect();
+                graph.weights.set(id, std::sync::Arc::new(values));
+            }
+        }
+        graph
+    }
+
+    #[test]
+    fn wild_weights_are_found_out() {
+        for target in targets() {
+            // Transformed weights below the smallest normal number are lost.
+            let graph = scaled(layers(20, 13), 1e-36);
+            assert!(!probed(&graph, &target, "winograd6", true)[0].is_accurate());
+            // Sums within a tile leave the range of f32, the results do not.
+            let graph = scaled(layers(20, 13), 3e35);
+            assert_eq!(probed(&graph, &target, "winograd6", true)[0].error, f64::INFINITY);
+        }
+    }
+}
