@@ -18,10 +18,10 @@ use crate::artifact::{
     About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
 use crate::codegen::{self, Generated};
-use crate::diagnostic::{Diagnostic, SourceId, Sources};
+use crate::diagnostic::{Diagnostic, Location, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::ir::stats::Stats;
-use crate::ir::{Cost, Graph, Kind, Location, Phase, Remark};
+use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Inaccurate, Kernel, Plan};
