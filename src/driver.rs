@@ -422,7 +422,8 @@ impl Compiler {
             let node = network.graph.node(p.node);
             let name = node.name.as_deref().unwrap_or("conv2d");
             let (kernel, error) = (step.kernel.name(), p.error);
-            let message = format!("{name}: {kernel} is out of tolerance, by {error:.1e} of the largest value: {verdict}");
+            let message =
+                format!("{name}: {kernel} is out of tolerance, by {error:.1e} of the largest value: {verdict}");
             self.remark(message, node.location.as_slice());
             if !step.forced {
                 inaccurate.push(Inaccurate { node: p.node, m: p.m, error });

@@ -65,12 +65,8 @@ fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result
     match stage {
         StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
         StageName::Optimized => Ok(graph.to_string()),
-        StageName::Plan => {
-            Ok(plan::print(&compiler.generated(network)?.plan, graph))
-        }
-        StageName::Kernels => {
-            Ok(compiler.generated(network)?.program.to_string())
-        }
+        StageName::Plan => Ok(plan::print(&compiler.generated(network)?.plan, graph)),
+        StageName::Kernels => Ok(compiler.generated(network)?.program.to_string()),
         StageName::Clif => {
             let made = compiler.generated(network)?;
             clif_text(&made.program, &compiler.target.features).map_err(Failure::message)

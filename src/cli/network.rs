@@ -26,7 +26,8 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         (None, Some(_)) => WeightsFrom::Seed,
         (None, None) => WeightsFrom::Beside,
     };
-    let plan = plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
+    let plan =
+        plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
         model: network.model.clone(),
         set: settings(&network.set)?,
@@ -76,7 +77,9 @@ pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Resu
     compiler.observer = Some(Observer(Arc::new(move |event| {
         let stage = match event {
             Event::Begin(stage) => stage,
-            Event::Progress { done, of } => return shown.set_message(format!("tuning {name}, {done} of {of} measured")),
+            Event::Progress { done, of } => {
+                return shown.set_message(format!("tuning {name}, {done} of {of} measured"));
+            }
             Event::Remark(remark) => return shown.suspend(|| detail(remark, console)),
         };
         let doing = match stage {

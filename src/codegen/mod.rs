@@ -132,12 +132,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
 }
 
 /// Fills the weights section, step by step, the parts of a step in parallel.
-fn pack(
-    graph: &Graph,
-    generated: &Generated,
-    destination: &Destination,
-    wanted: Wanted,
-) -> Result<Weights, Error> {
+fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted: Wanted) -> Result<Weights, Error> {
     let mut weights = destination.region(generated.weight_bytes)?;
     let mut rest: &mut [f32] = bytemuck::cast_slice_mut(&mut weights);
     let first: Vec<(usize, usize)> =

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Kernel;
 use super::conv::{self, Problem, Winograd};
 use super::planner::{Options, PlanError};
 use super::view::{Layout, View};
-use super::Kernel;
 use crate::ir::NodeId;
 use crate::ops::Op;
 use crate::target::Target;
@@ -113,7 +113,9 @@ pub(super) fn choose(
         notes.push("tuned".into());
     }
     let inaccurate = options.findings.inaccurate.iter().filter(|i| i.node == node);
-    notes.extend(inaccurate.map(|i| format!("winograd{} is out of tolerance, by {:.1e} of the largest value", i.m, i.error)));
+    notes.extend(
+        inaccurate.map(|i| format!("winograd{} is out of tolerance, by {:.1e} of the largest value", i.m, i.error)),
+    );
     let alternatives = candidates.into_iter().map(|c| (c.kernel.name(), c.ns)).collect();
     Ok(Choice { kernel, ns, alternatives, forced, notes })
 }

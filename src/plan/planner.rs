@@ -26,7 +26,9 @@ pub struct Options {
 pub enum PlanError {
     #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
     Algorithm { node: String, algorithm: String, possible: Vec<String> },
-    #[error("--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do")]
+    #[error(
+        "--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do"
+    )]
     StrictWithoutFma,
 }
 

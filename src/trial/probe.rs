@@ -214,7 +214,8 @@ impl Probe<'_> {
         let (view, problem) = (&self.step.inputs[0], &self.w.problem);
         let g = &problem.phases[0];
         let [height, width] = [0, 1].map(|a| sample.size[a] + problem.kernel[a] - 1);
-        let inside = |first: isize, at: usize, size: usize| usize::try_from(first + at as isize).ok().filter(|&p| p < size);
+        let inside =
+            |first: isize, at: usize, size: usize| usize::try_from(first + at as isize).ok().filter(|&p| p < size);
         let first = [g.y.taps.position(sample.first[0], 0), g.x.taps.position(sample.first[1], 0)];
         let mut values = vec![];
         for channel in 0..problem.in_channels {
@@ -231,9 +232,9 @@ impl Probe<'_> {
 fn error(got: &Tensor, expected: &Tensor) -> f64 {
     let finite = || got.data().iter().zip(expected.data()).filter(|(_, e)| e.is_finite());
     let scale = finite().map(|(_, e)| f64::from(e.abs())).fold(0.0, f64::max);
-    let worst = finite().map(|(g, e)| (f64::from(*g) - f64::from(*e)).abs()).fold(0.0, |a, b| {
-        if b.is_nan() { f64::INFINITY } else { f64::max(a, b) }
-    });
+    let worst = finite()
+        .map(|(g, e)| (f64::from(*g) - f64::from(*e)).abs())
+        .fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { f64::max(a, b) });
     if worst == 0.0 { 0.0 } else { worst / scale }
 }
 

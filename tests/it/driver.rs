@@ -216,13 +216,11 @@ fn wide(compiler: &Compiler, factor: f32) -> Network {
 fn observed() -> (Compiler, Arc<Mutex<Vec<String>>>) {
     let said = Arc::new(Mutex::new(vec![]));
     let heard = said.clone();
-    let observer = Observer(Arc::new(move |event| {
-        match event {
-            Event::Remark(remark) if remark.message.contains("out of tolerance") => {
-                heard.lock().unwrap().push(remark.to_string());
-            }
-            _ => {}
+    let observer = Observer(Arc::new(move |event| match event {
+        Event::Remark(remark) if remark.message.contains("out of tolerance") => {
+            heard.lock().unwrap().push(remark.to_string());
         }
+        _ => {}
     }));
     (Compiler { observer: Some(observer), ..Compiler::default() }, said)
 }
