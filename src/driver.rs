@@ -7,7 +7,7 @@
 //! The driver knows every stage and decides nothing that a stage could: it reads files, hands
 //! values on, and keeps what the stages said for whoever shows it. It prints nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
 use crate::trial::probe::{self, Probed};
+use crate::trial::store::{StoreError, Times, Tuning};
+use crate::trial::tune::{TuneError, tune};
 use crate::weights::load::{Loaded, Misfit, Tolerance, load};
 use crate::weights::{self, FileError, WeightFile};
 
@@ -95,6 +97,8 @@ pub struct Compiler {
     pub target: Target,
     pub plan: plan::Options,
     pub options: ModelOptions,
+    /// Measure kernels on this machine, and choose by the times. They are remembered in this file.
+    pub tuning: Option<PathBuf>,
     /// Told what goes on.
     pub observer: Option<Observer>,
 }
@@ -113,6 +117,7 @@ impl Default for Compiler {
             target: Target::host(),
             plan: plan::Options::default(),
             options: ModelOptions::default(),
+            tuning: None,
             observer: None,
         }
     }
@@ -158,6 +163,10 @@ pub enum Error {
     Open(#[from] OpenError),
     #[error("the compiled model cannot be run here: {0}")]
     Run(crate::artifact::Cause),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Tune(#[from] TuneError),
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },
 }
@@ -360,25 +369,50 @@ impl Compiler {
     /// # Errors
     /// Where code generation fails.
     pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
+        let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        let generated = codegen::generate(&network.graph, &self.target, &self.plan_options()).map_err(codegen_error)?;
+        let generated = codegen::generate(&network.graph, &self.target, &options).map_err(codegen_error)?;
         if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
             return Ok(generated);
         }
         drop(generated);
-        self.settle(network, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
+        self.settle(network, options, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
     }
 
     fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
+        let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        self.settle(network, destination, &|_, _, _| true)
+        self.settle(network, options, destination, &|_, _, _| true)
     }
 
-    /// The plan's options, with what is known before any code runs.
-    fn plan_options(&self) -> plan::Options {
+    /// The plan's options, with what is known before the model's own code runs.
+    fn plan_options(&self, network: &Network) -> Result<plan::Options, Error> {
         let mut options = self.plan.clone();
         options.findings.unproved = !self.target.runs_here();
-        options
+        if let Some(path) = &self.tuning {
+            options.findings.measured = self.measured(network, &options, path)?;
+        }
+        Ok(options)
+    }
+
+    /// Times of kernels by layer: what the tuning file knows, and what is measured now.
+    fn measured(
+        &self,
+        network: &Network,
+        options: &plan::Options,
+        path: &Path,
+    ) -> Result<BTreeMap<String, Times>, Error> {
+        self.begin(Stage::Tune);
+        let mut tuning = Tuning::read(path)?;
+        let known = tuning.of(&self.target.processor());
+        let before = known.len();
+        let progress = |done, of| self.tell(Event::Progress { done, of });
+        tune(&network.graph, &self.target, options, known, &progress)?;
+        let measured = known.clone();
+        if measured.len() > before {
+            tuning.write(path)?;
+        }
+        Ok(measured)
     }
 
     /// Generates code and tries it; where kernels turn out inaccurate, again with others. Each round
@@ -386,11 +420,11 @@ impl Compiler {
     fn settle(
         &self,
         network: &Network,
+        mut options: plan::Options,
         destination: &Destination,
         wanted: &(dyn Fn(&Plan, usize, usize) -> bool + Sync),
     ) -> Result<(Generated, Image), Error> {
         let graph = &network.graph;
-        let mut options = self.plan_options();
         loop {
             let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);

@@ -153,6 +153,16 @@ impl Target {
         Self { unit, features: features.to_vec(), caches: Caches::TYPICAL }
     }
 
+    /// This machine's processor, with all that changes how fast the target's code runs on it.
+    pub fn processor(&self) -> String {
+        let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = described.lines().find_map(|l| l.strip_prefix("model name")?.trim_start().strip_prefix(':'));
+        let Caches { l1, l2, l3 } = Caches::of_host();
+        let [l1, l2, l3] = [l1, l2, l3].map(|bytes| bytes >> 10);
+        let name = name.map_or(std::env::consts::ARCH, str::trim);
+        format!("{name}, caches {l1} {l2} {l3} KiB, {} lanes of {}", self.unit.lanes, self.features.join(" "))
+    }
+
     /// Whether this machine can run the target's code.
     pub fn runs_here(&self) -> bool {
         self.features.iter().all(|f| host_has(f))

@@ -113,6 +113,12 @@ pub struct Compilation {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
+    /// Measure on this machine which kernels are the fastest, and remember it for the next time
+    #[arg(long)]
+    pub tune: bool,
+    /// Where measured times are remembered [default: netc/tuning.json among the user's caches]
+    #[arg(long, value_name = "FILE", requires = "tune")]
+    pub tuning_file: Option<PathBuf>,
 }
 
 /// Compile a network into one file that other programs map and run

@@ -114,9 +114,7 @@ impl Console {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
-        let template =
-            if length.is_some() { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{spinner} {msg} {elapsed}" };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(progress_style(length.is_some()));
         bar.set_message(message.into());
         let late = bar.clone();
         std::thread::spawn(move || {
@@ -128,6 +126,12 @@ impl Console {
         });
         bar
     }
+}
+
+/// A bar where it is known how much there is to do, else a spinner.
+pub fn progress_style(length_known: bool) -> ProgressStyle {
+    let template = if length_known { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{spinner} {msg} {elapsed}" };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Columns of the terminal.

@@ -1,13 +1,13 @@
 //! From the flags that many commands share to a [`Compiler`], and what there is to say about the
 //! network that it makes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
 use super::args::{Compilation, Network as NetworkArgs};
-use super::console::{Console, grouped};
+use super::console::{Console, grouped, progress_style};
 use super::failure::{Failure, Result};
 use crate::diagnostic::Sources;
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
@@ -18,6 +18,7 @@ use crate::passes::Selection;
 use crate::plan;
 use crate::runtime::ModelOptions;
 use crate::target::Target;
+use crate::trial::store;
 
 /// The compiler that the flags ask for.
 pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Option<usize>) -> Result<Compiler> {
@@ -37,6 +38,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         passes: selection(compilation)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
+        tuning: tuning(compilation)?,
         options: ModelOptions::default().threads(threads.unwrap_or(0)),
         ..Compiler::default()
     })
@@ -53,6 +55,16 @@ fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
         _ => Err(Failure::Usage(format!("--algo: `{text}` is not of the form label=name"))),
     };
     algo.iter().map(pair).collect()
+}
+
+/// The tuning file, where `--tune` asks for one.
+fn tuning(args: &Compilation) -> Result<Option<PathBuf>> {
+    if !args.tune {
+        return Ok(None);
+    }
+    let path = args.tuning_file.clone().or_else(store::default_path);
+    let nowhere = || Failure::Usage("there is no folder for caches here: name a file by --tuning-file".into());
+    path.map(Some).ok_or_else(nowhere)
 }
 
 fn selection(args: &Compilation) -> Result<Selection> {
@@ -76,9 +88,14 @@ pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Resu
     let (shown, name) = (bar.clone(), path.display().to_string());
     compiler.observer = Some(Observer(Arc::new(move |event| {
         let stage = match event {
-            Event::Begin(stage) => stage,
+            Event::Begin(stage) => {
+                shown.set_style(progress_style(false));
+                stage
+            }
             Event::Progress { done, of } => {
-                return shown.set_message(format!("tuning {name}, {done} of {of} measured"));
+                shown.set_style(progress_style(true));
+                shown.set_length(of as u64);
+                return shown.set_position(done as u64);
             }
             Event::Remark(remark) => return shown.suspend(|| detail(remark, console)),
         };

@@ -48,6 +48,34 @@ proptest! {
     }
 }
 
+/// The tiles of their convolutions once needed more registers than 256-bit vectors have.
+#[test]
+fn graphs_that_crowd_the_registers() {
+    for seed in [183, 205, 248, 322, 460, 467, 628, 1006, 1027, 1210, 1457] {
+        for target in targets().iter().filter(|t| t.unit.lanes == 8) {
+            agrees(&random_graph(seed), target).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        }
+    }
+}
+
+/// Takes minutes: `NETC_SEEDS=1000..1500 cargo test many_random_graphs -- --ignored`.
+#[test]
+#[ignore = "for long runs"]
+fn many_random_graphs() {
+    let range = std::env::var("NETC_SEEDS").unwrap_or("0..300".into());
+    let (first, last) = range.split_once("..").expect("a range of seeds");
+    let (first, last): (u64, u64) = (first.parse().expect("a seed"), last.parse().expect("a seed"));
+    let wrong: Vec<String> = (first..last)
+        .flat_map(|seed| targets().into_iter().map(move |target| (seed, target)))
+        .filter_map(|(seed, target)| {
+            let run = std::panic::catch_unwind(|| agrees(&random_graph(seed), &target));
+            let why = run.unwrap_or_else(|_| Err("panicked".into())).err()?;
+            Some(format!("seed {seed}, {:?}: {}", target.features, why.lines().next().unwrap_or_default()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} of {range} fail:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// Outputs as bits.
 fn bits(values: &[Tensor]) -> Vec<Vec<u32>> {
     values.iter().map(|t| t.data().iter().map(|v| v.to_bits()).collect()).collect()

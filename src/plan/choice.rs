@@ -1,7 +1,7 @@
 //! Which kernel computes a convolution: by estimates, by measurements where there are some, by what
 //! the user forces, and by what was found inaccurate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::Kernel;
 use super::conv::{self, Problem, Winograd};
@@ -16,7 +16,7 @@ use crate::target::Target;
 pub struct Findings {
     pub inaccurate: Vec<Inaccurate>,
     /// By [`Layer::key`], kernels as [`Kernel::describe`] names them, with their times in nanoseconds.
-    pub measured: HashMap<String, BTreeMap<String, f64>>,
+    pub measured: BTreeMap<String, BTreeMap<String, f64>>,
     /// The target's code could not be run, so that nothing is known of accuracy: tiles of more than
     /// 6×6 products are chosen only where they are forced.
     pub unproved: bool,
@@ -36,6 +36,8 @@ pub struct Inaccurate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     pub problem: Problem,
+    /// The input's layout as the layer finds it.
+    pub input: Layout,
     /// All that a kernel's time depends on beside the machine: op, epilogue, sizes and layout of the
     /// input.
     pub key: String,
@@ -47,7 +49,7 @@ impl Layer {
         let [n, c, h, w] = input.image();
         let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
         let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
-        Layer { problem, key }
+        Layer { problem, input: input.layout, key }
     }
 
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where

@@ -263,3 +263,41 @@ fn a_forced_kernel_is_kept_and_remarked_on() {
     assert_eq!(planned(&compiler, &network), ("winograd6".into(), vec!["forced".into()]));
     assert!(said.lock().unwrap()[0].ends_with("kept, since it is forced"));
 }
+
+#[test]
+fn measured_times_decide_and_are_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("caches/tuning.json");
+    let rounds = Arc::new(Mutex::new(0));
+    let counted = rounds.clone();
+    let observer = Observer(Arc::new(move |event| {
+        if let Event::Progress { of, .. } = event {
+            *counted.lock().unwrap() = of;
+        }
+    }));
+    let compiler = Compiler { observer: Some(observer), tuning: Some(file.clone()), ..Compiler::default() };
+    let network = wide(&compiler, 1.0);
+    let plan = compiler.generated(&network).unwrap().plan;
+    let step = plan.steps.iter().find(|s| s.layer.is_some()).unwrap();
+    assert_eq!(step.notes, ["tuned"]);
+    assert!(*rounds.lock().unwrap() > 4, "several tiles of several algorithms compete");
+
+    // The fastest of all that were measured was taken.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let times = &json["measured"][compiler.target.processor()][&step.layer.as_ref().unwrap().key];
+    let times = times.as_object().unwrap();
+    let fastest = times.iter().min_by(|a, b| a.1.as_f64().partial_cmp(&b.1.as_f64()).unwrap()).unwrap();
+    assert_eq!(*fastest.0, step.kernel.describe());
+    assert_eq!(fastest.1.as_f64().unwrap(), step.estimate_ns);
+
+    // Nothing is measured twice.
+    assert_eq!(compiler.generated(&network).unwrap().plan, plan);
+    assert_eq!((*rounds.lock().unwrap(), std::fs::read_to_string(&file).unwrap()), (0, text));
+
+    std::fs::write(&file, "{").unwrap();
+    let error = compiler.generated(&network).err().unwrap().to_string();
+    assert!(error.contains("tuning.json is no tuning file, or a damaged one: EOF while parsing an object at line 1"), "{error}");
+    let untuned = Compiler { tuning: None, ..compiler };
+    assert!(planned(&untuned, &network).1.is_empty());
+}
