@@ -84,7 +84,9 @@ impl Tuning {
     fn impossible(&self) -> Option<(&str, &str)> {
         let layers = self.measured.values().flatten();
         let mut times = layers.flat_map(|(layer, times)| times.iter().map(move |(kernel, ns)| (layer, kernel, ns)));
-        times.find(|(.., ns)| !(ns.is_finite() && **ns > 0.0)).map(|(layer, kernel, _)| (layer.as_str(), kernel.as_str()))
+        times
+            .find(|(.., ns)| !(ns.is_finite() && **ns > 0.0))
+            .map(|(layer, kernel, _)| (layer.as_str(), kernel.as_str()))
     }
 
     /// Writes the file whole or not at all, and the folders that it is to lie in.

@@ -297,7 +297,10 @@ fn measured_times_decide_and_are_remembered() {
 
     std::fs::write(&file, "{").unwrap();
     let error = compiler.generated(&network).err().unwrap().to_string();
-    assert!(error.contains("tuning.json is no tuning file, or a damaged one: EOF while parsing an object at line 1"), "{error}");
+    assert!(
+        error.contains("tuning.json is no tuning file, or a damaged one: EOF while parsing an object at line 1"),
+        "{error}"
+    );
     let untuned = Compiler { tuning: None, ..compiler };
     assert!(planned(&untuned, &network).1.is_empty());
 }
