@@ -7,6 +7,10 @@
 //! The driver knows every stage and decides nothing that a stage could: it reads files, hands
 //! values on, and keeps what the stages said for whoever shows it. It prints nothing.
 
+mod import;
+
+pub use import::{Imported, is_onnx, model_names, stem};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,8 +22,9 @@ use crate::artifact::{
     About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
 use crate::codegen::{self, Generated};
-use crate::diagnostic::{Diagnostic, Location, SourceId, Sources};
+use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
+use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
 use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
@@ -32,12 +37,13 @@ use crate::trial::probe::{self, Probed};
 use crate::trial::store::{StoreError, Times, Tuning};
 use crate::trial::tune::{TuneError, tune};
 use crate::weights::load::{Loaded, Misfit, Tolerance, load};
-use crate::weights::{self, FileError, WeightFile};
+use crate::weights::{FileError, WeightFile};
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WeightsFrom {
     /// The file beside the spec that has its name and ends in `.safetensors`; without one, the seed.
+    /// An ONNX model's are its own.
     #[default]
     Beside,
     File(PathBuf),
@@ -91,6 +97,8 @@ pub struct Compiler {
     pub set: Vec<(String, Value)>,
     pub phase: Phase,
     pub batch: usize,
+    /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
+    pub shapes: BTreeMap<String, Vec<usize>>,
     pub seed: u64,
     pub weights: WeightsFrom,
     pub passes: Selection,
@@ -111,6 +119,7 @@ impl Default for Compiler {
             set: vec![],
             phase: Phase::Infer,
             batch: 1,
+            shapes: BTreeMap::new(),
             seed: 0,
             weights: WeightsFrom::Beside,
             passes: Selection::default(),
@@ -134,6 +143,8 @@ pub struct Network {
     pub weights: WeightsReport,
     /// What the passes did.
     pub remarks: Vec<Remark>,
+    /// Of an ONNX model.
+    pub imported: Option<Imported>,
 }
 
 /// Where the values of a network's weights came from.
@@ -151,6 +162,8 @@ pub enum Error {
     /// The diagnostics tell more; their sources are beside them.
     #[error("{}", spec_summary(diagnostics))]
     Spec { sources: Box<Sources>, diagnostics: Vec<Diagnostic> },
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error(transparent)]
     Weights(#[from] FileError),
     #[error("{}: {misfit}", path.display())]
@@ -190,6 +203,12 @@ impl Compiler {
     /// The value of a parameter of the model.
     pub fn set(mut self, name: impl Into<String>, value: Value) -> Self {
         self.set.push((name.into(), value));
+        self
+    }
+
+    /// The shape of an ONNX model's input.
+    pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
+        self.shapes.insert(input.into(), dims.into());
         self
     }
 
@@ -253,12 +272,19 @@ impl Compiler {
         self.compile_to(&network, output.as_ref())
     }
 
-    /// Parses and elaborates the spec at `path`.
+    /// Parses and elaborates the spec at `path`, or imports the ONNX model that is there.
     ///
     /// # Errors
-    /// Where files cannot be read or the spec has mistakes.
+    /// Where files cannot be read, the spec has mistakes, or the model takes what netc does not have.
     pub fn front(&self, path: &Path) -> Result<Network, Error> {
-        let text = read_spec(path).map_err(|cause| Error::Read { path: path.into(), cause })?;
+        let unreadable = |cause| Error::Read { path: path.into(), cause };
+        if is_onnx(path).map_err(unreadable)? {
+            return self.import(path, &stem(path));
+        }
+        if !self.shapes.is_empty() && !matches!(self.weights, WeightsFrom::File(_)) {
+            return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
+        }
+        let text = read_spec(path).map_err(unreadable)?;
         self.front_text(path, text, &read_spec)
     }
 
@@ -275,6 +301,7 @@ impl Compiler {
                 warnings: made.warnings,
                 weights: WeightsReport::Seed(self.seed),
                 remarks: vec![],
+                imported: None,
             }),
             Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
         }
@@ -290,16 +317,8 @@ impl Compiler {
     /// # Errors
     /// Where the file cannot be read or does not fit the network.
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
-        let path = match &self.weights {
-            WeightsFrom::Seed => return Ok(()),
-            WeightsFrom::File(path) => path.clone(),
-            WeightsFrom::Beside => match weights_beside(network) {
-                Some(path) => path,
-                None => return Ok(()),
-            },
-        };
         self.begin(Stage::Weights);
-        let file = weights::open(&path)?;
+        let Some((path, file)) = self.weights_of(network)? else { return Ok(()) };
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(loaded) => {
@@ -308,6 +327,21 @@ impl Compiler {
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
         }
+    }
+
+    /// The file whose values the network is to have.
+    fn weights_of(&self, network: &Network) -> Result<Option<(PathBuf, WeightFile)>, Error> {
+        let path = match (&self.weights, &network.imported) {
+            (WeightsFrom::Seed, _) => return Ok(None),
+            (WeightsFrom::File(path), _) => path.clone(),
+            (WeightsFrom::Beside, Some(imported)) => return Ok(Some((network.path(), imported.weights.clone()))),
+            (WeightsFrom::Beside, None) => network.path().with_extension("safetensors"),
+        };
+        if self.weights == WeightsFrom::Beside && !path.is_file() {
+            return Ok(None);
+        }
+        let file = self.open_weights(&path)?;
+        Ok(Some((path, file)))
     }
 
     /// In the infer phase, what only training needs may be missing on either side.
@@ -486,15 +520,15 @@ impl Compiler {
     }
 
     fn recipe(&self, network: &Network) -> Recipe {
-        let hash = |s: &crate::diagnostic::Source| xxh3_64(s.text.as_bytes());
-        let sources = network.sources.iter();
+        let hash = |s: &Source| xxh3_64(s.text.as_bytes());
         let setting = |(name, value): &(String, Value)| (name.clone(), literal(value));
         let selected = passes::PIPELINE.iter().map(|p| p.name).filter(|n| self.passes.contains(n));
         Recipe {
-            sources: sources.map(|(_, s)| SourceHash { name: s.name.to_string(), hash: hash(s) }).collect(),
+            sources: network.texts().map(|s| SourceHash { name: s.name.to_string(), hash: hash(s) }).collect(),
             model: network.graph.name.clone(),
             settings: self.set.iter().map(setting).collect(),
-            batch: self.batch,
+            batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
+            shapes: self.shapes.clone().into_iter().collect(),
             weights: match &network.weights {
                 WeightsReport::Seed(seed) => Origin::Seed(*seed),
                 WeightsReport::File { path, hash, .. } => {
@@ -523,9 +557,21 @@ fn codegen_error(error: codegen::Error) -> Error {
     Error::Codegen(Box::new(error))
 }
 
+impl Network {
+    /// Of the spec or the model.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(&*self.sources.get(self.root).name)
+    }
+
+    /// The files of the spec, the main one first; none, where an imported model has no text.
+    fn texts(&self) -> impl Iterator<Item = &Source> {
+        let is_text = self.imported.as_ref().is_none_or(|i| i.is_text);
+        self.sources.iter().map(|(_, source)| source).filter(move |_| is_text)
+    }
+}
+
 fn texts(network: &Network) -> Texts {
-    let sources = network.sources.iter().map(|(_, s)| s.text.to_string()).collect();
-    Texts { sources, ir: network.graph.to_string() }
+    Texts { sources: network.texts().map(|s| s.text.to_string()).collect(), ir: network.graph.to_string() }
 }
 
 /// A value as the language writes it.
@@ -553,13 +599,10 @@ pub fn read_spec(path: &Path) -> io::Result<String> {
     if bytes.starts_with(&MAGIC) {
         return Err(io::Error::other("this is a compiled model, not a spec"));
     }
+    if onnx::is_onnx(&bytes) {
+        return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));
+    }
     String::from_utf8(bytes).map_err(|_| io::Error::other("this is no spec: it is no UTF-8 text"))
-}
-
-/// `resnet34.safetensors` for `resnet34.net`, where there is such a file.
-fn weights_beside(network: &Network) -> Option<PathBuf> {
-    let path = Path::new(&*network.sources.get(network.root).name).with_extension("safetensors");
-    path.is_file().then_some(path)
 }
 
 /// Tells files of weights apart by what they hold, whatever their format.
@@ -596,30 +639,32 @@ pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
 
 /// The compiler that a recipe describes.
 fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compiler, String> {
+    let shapes = recipe.shapes.iter().cloned().collect();
+    let opener = Compiler { batch: recipe.batch, shapes, ..Compiler::default() };
     let (weights, seed) = match &recipe.weights {
         Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
-        Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file)?), 0),
+        Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file, &opener)?), 0),
     };
     let set = recipe.settings.iter().map(|(name, value)| elaborate::parse_setting(&format!("{name}={value}")));
     Ok(Compiler {
         model: Some(recipe.model.clone()),
         set: set.collect::<Result<_, _>>()?,
-        batch: recipe.batch,
         seed,
         weights,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
         plan: plan::Options { algorithms: recipe.algorithms.clone(), strict: recipe.strict, ..Default::default() },
         options,
-        ..Compiler::default()
+        ..opener
     })
 }
 
 /// The weights file of a recipe: where it was, or beside the compiled model.
-fn find_weights(path: &str, hash: u64, file: &Path) -> Result<PathBuf, String> {
+fn find_weights(path: &str, hash: u64, file: &Path, opener: &Compiler) -> Result<PathBuf, String> {
     let named = PathBuf::from(path);
     let beside = named.file_name().map(|name| file.with_file_name(name));
     let candidates = [Some(named.clone()), beside];
     let mut found = candidates.into_iter().flatten().filter(|p| p.is_file());
-    let same = |p: &PathBuf| weights::open(p).is_ok_and(|f| fingerprint(&f) == hash);
-    found.find(same).ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))
+    found
+        .find(|p| opener.has_weights(p, hash))
+        .ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))
 }

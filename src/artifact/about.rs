@@ -27,6 +27,9 @@ pub struct Recipe {
     /// Parameters that were set, as `name`, `value` in the language's notation.
     pub settings: Vec<(String, String)>,
     pub batch: usize,
+    /// Shapes that were given for an ONNX model's inputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<(String, Vec<usize>)>,
     pub weights: Origin,
     /// Passes that ran.
     pub passes: Vec<String>,

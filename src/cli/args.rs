@@ -66,6 +66,7 @@ pub enum Command {
     Ir(Ir),
     Stats(Stats),
     Fmt(Fmt),
+    Import(Import),
     Bench(Bench),
     Profile(Profile),
     Weights(Weights),
@@ -92,6 +93,16 @@ pub struct Network {
     /// Images that are computed at once; any number of images runs in such batches
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: Option<u32>,
+    #[command(flatten)]
+    pub shapes: Shapes,
+}
+
+/// Sizes that an ONNX model leaves open.
+#[derive(Clone, Debug, Args)]
+pub struct Shapes {
+    /// The whole shape of an ONNX model's input, such as `input=1,3,224,224`; may be repeated
+    #[arg(long, value_name = "INPUT=SIZES")]
+    pub shape: Vec<String>,
 }
 
 /// How it is compiled.
@@ -129,9 +140,10 @@ pub struct Compilation {
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
   netc compile dcgan.net --model generator --batch 16
-  netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v")]
+  netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v
+  netc compile resnet34.onnx")]
 pub struct Compile {
-    /// The spec (.net)
+    /// The spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Where the compiled model goes [default: the spec's name with .netc]
     #[arg(short, long, value_name = "FILE")]
@@ -157,7 +169,7 @@ pub struct Compile {
   netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
   netc run two_inputs.net --input left=l.npy --input right=r.npy")]
 pub struct Run {
-    /// A spec (.net) or a compiled model (.netc)
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     /// Pictures to run on: PNG, JPEG, WebP
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
@@ -200,7 +212,7 @@ pub struct Run {
   netc check my_network.net --message-format json
   netc check resnet34.netc")]
 pub struct Check {
-    /// Specs (.net), of which every model is checked, and compiled models (.netc)
+    /// Specs (.net), of which every model is checked, ONNX models (.onnx) and compiled models (.netc)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Only this model
@@ -212,6 +224,8 @@ pub struct Check {
     /// Which life of the network
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
+    #[command(flatten)]
+    pub shapes: Shapes,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -256,7 +270,7 @@ pub enum StageName {
   netc ir resnet34.net --stage plan
   netc ir resnet34.netc --stage asm")]
 pub struct Ir {
-    /// A spec (.net); for `optimized` and `asm` also a compiled model (.netc)
+    /// A spec (.net) or ONNX model (.onnx); for `optimized` and `asm` also a compiled model (.netc)
     pub file: PathBuf,
     #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
     pub stage: StageName,
@@ -276,7 +290,7 @@ pub struct Ir {
   netc stats googlenet.net --phase train
   netc stats dcgan.net --model generator --json")]
 pub struct Stats {
-    /// A spec (.net)
+    /// A spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Which model of a file that holds several
     #[arg(long, value_name = "NAME")]
@@ -290,6 +304,8 @@ pub struct Stats {
     /// Which life of the network; `infer` does not count auxiliary heads
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
+    #[command(flatten)]
+    pub shapes: Shapes,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -310,6 +326,35 @@ pub struct Fmt {
     pub check: bool,
 }
 
+/// Make a spec and weights of an ONNX model
+///
+/// Writes NAME.net, a text to read and to change, and NAME.safetensors, which belongs to it. Repeated parts become
+/// modules, and layers are called as the model calls their weights. `compile`, `run` and the other commands take ONNX
+/// models as they are, too.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc import resnet34.onnx
+  netc import downloads/model.onnx -o models --name detector
+  netc import segmenter.onnx --shape image=1,3,512,512")]
+pub struct Import {
+    /// The ONNX model
+    pub file: PathBuf,
+    /// The folder that the files go to [default: the model's]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the network and the files are called [default: as the model's file]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub shapes: Shapes,
+    /// Replace a spec and weights that are there already
+    #[arg(long)]
+    pub force: bool,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Measure how fast a network runs
 ///
 /// Inputs are random. A spec is compiled into a temporary file first, so that loading is measured too.
@@ -319,7 +364,7 @@ pub struct Fmt {
   netc bench resnet34.net --batch 8 --seconds 10 --json
   netc bench resnet34.netc --streams 2 --threads 1")]
 pub struct Bench {
-    /// A spec (.net) or a compiled model (.netc)
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     /// Threads of a run [default: one for each CPU]
     #[arg(long, value_name = "N")]
@@ -349,7 +394,7 @@ pub struct Bench {
   netc profile resnet34.net --sort --runs 50
   netc profile resnet34.netc --json")]
 pub struct Profile {
-    /// A spec (.net) or a compiled model (.netc)
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     /// Threads of a run [default: one for each CPU]
     #[arg(long, value_name = "N")]
@@ -386,7 +431,7 @@ pub struct Weights {
 pub enum WeightsCommand {
     /// List a file's tensors: name, shape, type, smallest, mean and largest value
     List {
-        /// Weights: safetensors, a PyTorch checkpoint or a NumPy archive
+        /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
         file: PathBuf,
         /// Print JSON
         #[arg(long)]

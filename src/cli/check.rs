@@ -7,8 +7,8 @@ use super::args::Check;
 use super::console::{Console, bytes, grouped};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
-use super::network::{model_names, settings};
-use crate::driver::{Compiler, Error};
+use super::network::{settings, shapes};
+use crate::driver::{Compiler, Error, model_names};
 use crate::runtime::{Model, ModelOptions, Verify};
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
@@ -47,15 +47,14 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
     if args.model.is_some() {
         return Ok(vec![args.model.clone()]);
     }
-    let text = crate::driver::read_spec(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
-    let names = model_names(file, text);
+    let names = model_names(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
     Ok(if names.len() < 2 { vec![None] } else { names.into_iter().map(Some).collect() })
 }
 
 /// Whether the model is right.
 fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
-    let set = settings(&args.set)?;
-    let compiler = Compiler { model, set, phase: args.phase.into(), ..Compiler::default() };
+    let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
+    let compiler = Compiler { model, set, shapes, phase: args.phase.into(), ..Compiler::default() };
     match compiler.front(file) {
         Ok(network) => {
             console.diagnostics(&network.warnings, &network.sources)?;

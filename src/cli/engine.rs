@@ -161,6 +161,7 @@ pub fn refuse_flags(network: &NetworkArgs) -> Result<()> {
         ("--set", !network.set.is_empty()),
         ("--weights", network.weights.is_some()),
         ("--seed", network.seed.is_some()),
+        ("--shape", !network.shapes.shape.is_empty()),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a compiled model has settled it"))),

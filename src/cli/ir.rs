@@ -9,8 +9,8 @@ use super::failure::{Failure, Result};
 use super::network;
 use crate::artifact;
 use crate::codegen::vector;
-use crate::diagnostic::{Severity, Sources};
-use crate::driver::{Compiler, Network, read_spec};
+use crate::diagnostic::{Severity, SourceId, Sources};
+use crate::driver::{Compiler, Network, is_onnx, read_spec};
 use crate::plan;
 use crate::runtime::Model;
 use crate::syntax;
@@ -48,9 +48,7 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
 }
 
 fn tree(args: &Ir, console: Console) -> Result<String> {
-    let text = read_spec(&args.file).map_err(|e| Failure::message(format!("{}: {e}", args.file.display())))?;
-    let mut sources = Sources::default();
-    let root = sources.add(args.file.display().to_string(), text);
+    let (sources, root) = text(args)?;
     let (file, diagnostics) = syntax::parse(&sources, root);
     console.diagnostics(&diagnostics, &sources)?;
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -58,6 +56,18 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
     } else {
         Ok(syntax::print_tree(&file))
     }
+}
+
+/// The spec, or the text of an ONNX model.
+fn text(args: &Ir) -> Result<(Sources, SourceId)> {
+    let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
+    if is_onnx(&args.file).map_err(named)? {
+        let network = network::compiler(&args.network, &args.compilation, None)?.front(&args.file)?;
+        return Ok((network.sources, network.root));
+    }
+    let mut sources = Sources::default();
+    let root = sources.add(args.file.display().to_string(), read_spec(&args.file).map_err(named)?);
+    Ok((sources, root))
 }
 
 fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result<String> {

@@ -10,6 +10,7 @@ mod console;
 mod engine;
 mod failure;
 mod fmt;
+mod import;
 mod inputs;
 mod ir;
 mod measure;
@@ -67,6 +68,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Ir(args) => ir::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         Command::Fmt(args) => fmt::run(args, console),
+        Command::Import(args) => import::run(args, console),
         Command::Bench(args) => bench::run(args, console),
         Command::Profile(args) => profile::run(args, console),
         Command::Weights(args) => weights::run(args, console),

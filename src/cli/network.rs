@@ -1,15 +1,15 @@
 //! From the flags that many commands share to a [`Compiler`], and what there is to say about the
 //! network that it makes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{Compilation, Network as NetworkArgs};
+use super::args::{Compilation, Network as NetworkArgs, Shapes};
 use super::console::{Console, grouped, progress_style};
 use super::failure::{Failure, Result};
-use crate::diagnostic::Sources;
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
 use crate::elaborate;
 use crate::ir::Remark;
@@ -33,6 +33,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         model: network.model.clone(),
         set: settings(&network.set)?,
         batch: network.batch.unwrap_or(1) as usize,
+        shapes: shapes(&network.shapes)?,
         seed: network.seed.unwrap_or(0),
         weights,
         passes: selection(compilation)?,
@@ -47,6 +48,17 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
 /// The values of `--set`.
 pub fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
     set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
+}
+
+/// The shapes of `--shape`.
+pub fn shapes(args: &Shapes) -> Result<BTreeMap<String, Vec<usize>>> {
+    let pair = |text: &String| {
+        let (input, sizes) = text.rsplit_once('=')?;
+        let sizes: Option<Vec<usize>> = sizes.split(',').map(|s| s.trim().parse().ok().filter(|&d| d > 0)).collect();
+        Some((input.to_string(), sizes?)).filter(|_| !input.is_empty())
+    };
+    let wrong = |text: &String| Failure::Usage(format!("--shape: `{text}` is not of the form input=1,3,224,224"));
+    args.shape.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
 }
 
 fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
@@ -170,11 +182,4 @@ fn shortened(items: &[String]) -> String {
     const SHOWN: usize = 6;
     let more = if items.len() > SHOWN { format!(" and {} more", items.len() - SHOWN) } else { String::new() };
     items.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
-}
-
-/// Models of a spec, read for their names only.
-pub fn model_names(path: &Path, text: String) -> Vec<String> {
-    let mut sources = Sources::default();
-    let root = sources.add(path.display().to_string(), text);
-    elaborate::model_names(&sources, root)
 }

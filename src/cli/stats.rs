@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::Stats as Args;
 use super::console::{Console, grouped, table};
 use super::failure::Result;
-use super::network::settings;
+use super::network::{settings, shapes};
 use crate::driver::{Compiler, Network};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
@@ -16,6 +16,7 @@ pub fn run(args: &Args, console: Console) -> Result<()> {
     let compiler = Compiler {
         model: args.model.clone(),
         set: settings(&args.set)?,
+        shapes: shapes(&args.shapes)?,
         phase: args.phase.into(),
         batch: args.batch as usize,
         ..Compiler::default()

@@ -12,7 +12,7 @@ use super::network::settings;
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::weights::entries::Entry;
-use crate::weights::{self, safetensors};
+use crate::weights::safetensors;
 
 pub fn run(args: &Weights, console: Console) -> Result<()> {
     match &args.command {
@@ -48,7 +48,7 @@ struct Summary {
 }
 
 fn list(path: &Path, as_json: bool, console: Console) -> Result<()> {
-    let file = weights::open(path).map_err(Failure::message)?;
+    let file = Compiler::default().open_weights(path)?;
     let bar = console.progress(Some(file.entries.len() as u64), "reading");
     let summaries: Vec<Option<Summary>> = bar.wrap_iter(file.entries.iter()).map(summary).collect();
     bar.finish_and_clear();

@@ -66,6 +66,12 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Entry {
+    /// Values that are at hand.
+    pub fn of(name: String, shape: Shape, values: Values) -> Self {
+        let length = size_of_val((*values).as_ref());
+        Self { name, shape, encoding: Encoding::F32, bytes: (Arc::new(Bytes(values)), 0..length), strides: None }
+    }
+
     /// The values, row-major, or `None` where they are no floating-point numbers. Those of an
     /// aligned f32 tensor stay where they are; others are converted to f32.
     pub fn values(&self) -> Option<Values> {
@@ -89,6 +95,15 @@ impl Entry {
             true => Ok(()),
             false => Err(format!("{self:?} has {} bytes of data", self.bytes.1.len())),
         }
+    }
+}
+
+/// Values as the bytes that they are.
+struct Bytes(Values);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice((*self.0).as_ref())
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Format {
     PyTorch,
     /// `numpy.savez`
     Npz,
+    /// An ONNX model's own, which [`open`] does not read: their names are those of its text.
+    Onnx,
 }
 
 impl std::fmt::Display for Format {
@@ -44,6 +46,7 @@ impl std::fmt::Display for Format {
             Format::Sharded => "sharded",
             Format::PyTorch => "PyTorch checkpoint",
             Format::Npz => "NumPy archive",
+            Format::Onnx => "ONNX model",
         })
     }
 }

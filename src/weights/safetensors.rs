@@ -57,14 +57,21 @@ fn encoding(dtype: Dtype) -> Encoding {
 /// # Errors
 /// As for any writing of a file; nothing is left at `path` then.
 pub fn write(path: &Path, weights: &Weights) -> Result<(), FileError> {
-    let done = OutputFile::create(path).and_then(|output| {
-        let mut file = BufWriter::new(output.file());
-        write_to(&mut file, weights)?;
-        file.flush()?;
-        drop(file);
-        output.commit()
-    });
+    let done = prepare(path, weights).and_then(OutputFile::commit);
     done.map_err(|e| FileError::new(path, e))
+}
+
+/// As [`write`], but for giving the file its place.
+///
+/// # Errors
+/// As for any writing of a file.
+pub fn prepare(path: &Path, weights: &Weights) -> io::Result<OutputFile> {
+    let output = OutputFile::create(path)?;
+    let mut file = BufWriter::new(output.file());
+    write_to(&mut file, weights)?;
+    file.flush()?;
+    drop(file);
+    Ok(output)
 }
 
 fn write_to(file: &mut impl Write, weights: &Weights) -> io::Result<()> {
@@ -82,12 +89,17 @@ fn write_to(file: &mut impl Write, weights: &Weights) -> io::Result<()> {
     file.write_all(&(text.len() as u64).to_le_bytes())?;
     file.write_all(text.as_bytes())?;
     for (id, _) in weights.iter() {
-        for chunk in (*weights.values(id)).as_ref().chunks(1 << 14) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-            file.write_all(&bytes)?;
-        }
+        write_values(file, (*weights.values(id)).as_ref())?;
     }
     Ok(())
+}
+
+/// The format is little-endian.
+fn write_values(file: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    if cfg!(target_endian = "little") {
+        return file.write_all(bytemuck::cast_slice(values));
+    }
+    values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line, tested by files that hold command lines and what they print.
 //!
-//! A file of `tests/cli/` is a transcript in a folder of its own, in which `models` is the repository's:
+//! A file of `tests/cli/` is a transcript in a folder of its own, in which `models` is the repository's and
+//! `imports` its `tests/import`:
 //!
 //! ```text
 //! # a comment
@@ -11,6 +12,7 @@
 //!   ! on standard error
 //!   = 1                      the exit code, where it is not 0
 //! $ ls                       lists the folder
+//! $ cat small.net            shows a file
 //! ```
 //!
 //! `UPDATE_CLI=1 cargo test` writes what came out into the files, to be read before it is committed.
@@ -36,7 +38,10 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(bad_arguments, bad_input, check, compile, fmt, help, ir, run, stats, weights);
+transcripts!(bad_arguments, bad_input, check, compile, fmt, help, import, ir, run, stats, weights);
+
+/// Folders of the repository, and what they are called in a transcript's.
+const LINKS: [(&str, &str); 2] = [("models", "models"), ("tests/import", "imports")];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")
@@ -52,8 +57,10 @@ fn compare(name: &str) {
     let path = folder().join(name).with_extension("txt");
     let expected = std::fs::read_to_string(&path).unwrap();
     let here = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), here.path().join("models"))
-        .unwrap();
+    for (folder, link) in LINKS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        std::os::unix::fs::symlink(folder, here.path().join(link)).unwrap();
+    }
     let found = replay(&expected, here.path());
     if std::env::var_os("UPDATE_CLI").is_some() {
         std::fs::write(&path, &found).unwrap();
@@ -81,6 +88,12 @@ fn replay(script: &str, here: &Path) -> String {
         match words[0].as_str() {
             "netc" => out += &execute(&words[1..], here),
             "ls" => out += &list(here),
+            "cat" => {
+                let text = std::fs::read_to_string(here.join(&words[1])).unwrap();
+                for line in text.lines() {
+                    let _ = writeln!(out, "{}", format!("    {line}").trim_end());
+                }
+            }
             "write" => {
                 let mut text = String::new();
                 while let Some(line) = lines.next_if(|l| l.starts_with('|')) {
@@ -147,7 +160,7 @@ fn list(here: &Path) -> String {
     let mut names: Vec<String> =
         std::fs::read_dir(here).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    names.iter().filter(|n| *n != "models").map(|n| format!("    {n}\n")).collect()
+    names.iter().filter(|n| !LINKS.iter().any(|(_, link)| n == link)).map(|n| format!("    {n}\n")).collect()
 }
 
 #[test]

@@ -55,6 +55,17 @@ fn the_readme_shows_a_spec_as_it_is() {
     assert_eq!(shown, [read("models/resnet34.net").trim_end()]);
 }
 
+/// Torchvision's ResNet-34 as imported, but for figures: the test's has fewer channels.
+#[test]
+fn the_imported_text_is_what_importing_gives() {
+    let shown = read("docs/IMPORT.md");
+    let figures = Regex::new(r"\d[\d_]*").unwrap();
+    let plain = |text: &str| figures.replace_all(text.trim(), "0").into_owned();
+    let snapshot = read("tests/it/snapshots/it__import__resnet34_torchscript.snap");
+    let imported = snapshot.splitn(3, "---\n").nth(2).unwrap();
+    assert_eq!(plain(blocks(&shown, "netc")[1]), plain(imported));
+}
+
 /// Input, parameters and MACs of the zoo, and that no spec is missing.
 #[test]
 fn figures_of_the_zoo() {
@@ -88,7 +99,9 @@ fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
     let documents =
         ["README.md", "CONTRIBUTING.md", "docs/LANGUAGE.md", "docs/ARCHITECTURE.md", "models/digits/README.md"];
-    let documents = [&documents[..], &["CHANGELOG.md", "tests/goldens/README.md", "benches/peers/README.md"]].concat();
+    let documents =
+        [&documents[..], &["docs/IMPORT.md", "CHANGELOG.md", "tests/goldens/README.md", "benches/peers/README.md"]]
+            .concat();
     let readme = read("README.md");
     for document in documents {
         let folder = root().join(document).parent().unwrap().to_path_buf();

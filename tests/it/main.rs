@@ -5,6 +5,7 @@ mod cli;
 mod docs;
 mod driver;
 mod goldens;
+mod import;
 mod onnx;
 mod optimized_zoo;
 mod runtime;

@@ -45,11 +45,27 @@ const NOISE: [&str; 6] =
     ["StatefulPartitionedCall", "ReadVariableOp", "PartitionedCall", "BiasAdd", "resource", "model"];
 const MAX_LENGTH: usize = 128;
 
-/// A name for what a node makes. `known` are the names of the inputs that are weights.
-pub fn label(node: &proto::Node, known: &[Option<&str>]) -> String {
-    let weights = known.iter().skip(1).flatten();
-    let has_weights = matches!(
-        node.op_type.as_str(),
+/// An input of a node that is a weight: its name, and how many inputs of nodes it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'n> {
+    pub name: &'n str,
+    pub uses: usize,
+}
+
+/// A name for what a node makes. `weights` are the inputs that are known.
+pub fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
+    let weights = || weights.iter().skip(1).flatten().filter(|_| has_weights(&node.op_type));
+    let owned = |w: &Weight| owner(w.name).or_else(|| whole(w.name, &node.op_type));
+    // What several nodes read was one weight of each before the exporter found them equal.
+    let own = || weights().filter(|w| w.uses == 1).find_map(owned);
+    let shared = || weights().find_map(owned);
+    let name = own().or_else(|| from_scopes(node)).or_else(shared).or_else(|| from_path(&node.name, &node.op_type));
+    cut(&name.unwrap_or_else(|| node.op_type.to_lowercase()))
+}
+
+fn has_weights(op_type: &str) -> bool {
+    matches!(
+        op_type,
         "Conv"
             | "ConvTranspose"
             | "Gemm"
@@ -61,10 +77,20 @@ pub fn label(node: &proto::Node, known: &[Option<&str>]) -> String {
             | "GroupNormalization"
             | "Add"
             | "Mul"
-    );
-    let owner = weights.filter(|_| has_weights).find_map(|name| owner(name).or_else(|| whole(name, &node.op_type)));
-    let name = owner.or_else(|| from_path(&node.name, &node.op_type)).unwrap_or_else(|| node.op_type.to_lowercase());
-    cut(&name)
+    )
+}
+
+/// The module that PyTorch's newer exporter says the node belongs to, as a list in Python's notation:
+/// `['', 'features', 'features.norm0', 'batch_norm_3']`, the last being the call.
+fn from_scopes(node: &proto::Node) -> Option<String> {
+    let scopes = node.metadata_props.iter().find(|p| p.key == "pkg.torch.onnx.name_scopes")?;
+    let names: Vec<&str> = scopes.value.split('\'').skip(1).step_by(2).collect();
+    let [.., module, call] = names[..] else { return None };
+    match (module.is_empty(), has_weights(&node.op_type)) {
+        (true, _) => None,
+        (false, true) => Some(module.to_string()),
+        (false, false) => Some(format!("{module}.{call}")),
+    }
 }
 
 /// The layer that a weight belongs to, where its name says so.
@@ -167,12 +193,27 @@ mod tests {
 
     #[test]
     fn weights_name_layers() {
-        let named = |weight: &str| label(&node("/a/Conv", "Conv"), &[None, Some(weight)]);
+        let named = |name: &str| label(&node("/a/Conv", "Conv"), &[None, Some(Weight { name, uses: 1 })]);
         assert_eq!(named("layer1.0.conv1.weight"), "layer1.0.conv1");
         assert_eq!(named("conv1_w_0"), "conv1");
         assert_eq!(named("resnetv17_conv0_weight"), "resnetv17_conv0");
         assert_eq!(named("StatefulPartitionedCall/model/conv1/kernel:0"), "conv1");
         assert_eq!(named("onnx::Conv_193"), "a");
+    }
+
+    /// Untrained batch norms are all equal, and exported once.
+    #[test]
+    fn modules_name_layers_whose_weights_are_shared() {
+        let mut norm = node("node_batch_norm_3", "BatchNormalization");
+        let shared = [None, Some(Weight { name: "layer1.0.bn1.weight", uses: 9 })];
+        assert_eq!(label(&norm, &shared), "layer1.0.bn1");
+        let value = "['', 'layer2', 'layer2.0', 'layer2.0.bn2', 'batch_norm_3']".into();
+        norm.metadata_props = vec![proto::StringPair { key: "pkg.torch.onnx.name_scopes".into(), value }];
+        assert_eq!(label(&norm, &shared), "layer2.0.bn2");
+        norm.op_type = "Relu".into();
+        assert_eq!(label(&norm, &[]), "layer2.0.bn2.batch_norm_3");
+        norm.metadata_props[0].value = "['".into();
+        assert_eq!(label(&norm, &[]), "node_batch_norm_3");
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Node {
     pub doc_string: String,
     #[prost(string, tag = "7")]
     pub domain: String,
+    #[prost(message, repeated, tag = "9")]
+    pub metadata_props: Vec<StringPair>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -50,6 +50,20 @@ pub struct NamedWeight {
     pub name: String,
 }
 
+impl Written {
+    /// Compares the graph that was written with what its text elaborates to.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn compare(&self, graph: &Graph, read: &Graph) -> Result<(), Difference> {
+        let names: HashMap<(NodeId, usize), &str> =
+            self.weights.iter().map(|w| ((w.node, w.index), w.name.as_str())).collect();
+        let written = |id: NodeId, index: usize| names.get(&(id, index)).copied().unwrap_or_default().to_string();
+        let of_text = |id: NodeId, index: usize| read.weights.get(read.node(id).weights[index]).name.clone();
+        compare(graph, read, written, of_text)
+    }
+}
+
 /// Writes a graph as text. `about` becomes the model's documentation.
 ///
 /// # Errors

@@ -178,7 +178,8 @@ fn raise(parts: &mut [Part], counts: &mut impl Iterator<Item = usize>) {
     }
 }
 
-fn strip(parts: &mut [Part], count: usize) {
+/// Takes the first parts off all labels.
+pub fn strip(parts: &mut [Part], count: usize) {
     for part in parts {
         match part {
             Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => drop(label.drain(..count)),

@@ -104,12 +104,13 @@ fn chain(all: &[Trait], depthwise: bool) -> (String, String) {
         other => other.to_string(),
     };
     let name = all.iter().map(short).collect::<Vec<_>>().join("_");
+    let starts_normal = all.first().is_some_and(|t| t.layer == "batch_norm");
     let doc = match (convs, all.len()) {
         (1, 2..=3) => "A convolution and what follows it.",
         _ if depthwise => "Convolutions channel by channel and over all channels.",
+        (1, _) if starts_normal => "Between two parts of the network: other channels, often fewer pixels.",
         _ => "Layers that stand together.",
     };
-    let starts_normal = all.first().is_some_and(|t| t.layer == "batch_norm");
     let widens = all.iter().find(|t| t.layer == "conv").is_some_and(|t| t.is_conv(1));
     let name = match (convs, depthwise) {
         _ if all.len() <= 3 => name,

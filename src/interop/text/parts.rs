@@ -36,6 +36,8 @@ pub enum Part {
         inner: Vec<(NodeId, String)>,
     },
     Join {
+        /// What the labels of all layers within begin with, where the text says it once.
+        label: Vec<String>,
         kind: Join,
         branches: Vec<Vec<Part>>,
         /// Of a residual in a module: when it has its skip. `None`: always.
@@ -124,7 +126,7 @@ fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Gr
         Item::Join { node, kind, branches } => {
             let branches =
                 branches.iter().map(|b| of_block(b, entry, depth, labels, graph)).collect::<Result<_, _>>()?;
-            Part::Join { kind: *kind, branches, skip_if: None, node: *node, entry }
+            Part::Join { label: vec![], kind: *kind, branches, skip_if: None, node: *node, entry }
         }
         Item::Scope { label, block } => {
             let parts = of_block(block, entry, depth + label.len(), labels, graph)?;

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::call::row;
-use super::modules::{Lifted, Module};
+use super::modules::{Lifted, Module, strip};
 use super::naming;
-use super::parts::{Part, Slot, references};
+use super::parts::{Part, Slot, nodes, references};
 use super::structure::Join;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::{Arity, Layer, Preset, Value};
@@ -83,6 +83,7 @@ impl Printer<'_> {
         let mut taken: HashSet<String> = inputs.values().cloned().collect();
         taken_labels(&body, &mut taken);
         self.labels = inputs;
+        label_joins(&mut body, &read, &mut taken);
         self.name_values(&mut body, &read, &mut taken);
         body
     }
@@ -142,8 +143,8 @@ impl Printer<'_> {
 
     fn part(&mut self, part: &Part) {
         match part {
-            Part::Join { kind: Join::Residual, branches, skip_if, .. } => {
-                self.line("residual {");
+            Part::Join { label, kind: Join::Residual, branches, skip_if, .. } => {
+                self.line(format!("{}residual {{", labelled(label)));
                 self.block(&branches[0]);
                 if !branches[1].is_empty() {
                     self.line("} skip {");
@@ -158,8 +159,8 @@ impl Printer<'_> {
                 }
                 self.line("}");
             }
-            Part::Join { kind: Join::Branches(word), branches, .. } => {
-                self.line(format!("branches {word} {{"));
+            Part::Join { label, kind: Join::Branches(word), branches, .. } => {
+                self.line(format!("{}branches {word} {{", labelled(label)));
                 branches.iter().for_each(|b| self.branch(b));
                 self.line("}");
             }
@@ -308,6 +309,28 @@ fn taken_labels(parts: &[Part], taken: &mut HashSet<String>) {
     }
 }
 
+/// Says once, before a join, what the labels of all layers within begin with. Where labels name values
+/// there, they stay as they are.
+fn label_joins(parts: &mut [Part], read: &HashMap<NodeId, usize>, taken: &mut HashSet<String>) {
+    for part in parts {
+        let mut labels = vec![];
+        naming::labels_of(std::slice::from_ref(part), &mut labels);
+        let is_named = nodes(std::slice::from_ref(part)).iter().any(|n| read.contains_key(n));
+        match part {
+            Part::Join { label, branches, .. } if !is_named && labels.len() > 1 => {
+                let shared = naming::shared_beginning(&labels);
+                if !shared.is_empty() && taken.insert(shared.join(".")) {
+                    branches.iter_mut().for_each(|b| strip(b, shared.len()));
+                    *label = shared;
+                    continue;
+                }
+                branches.iter_mut().for_each(|b| label_joins(b, read, taken));
+            }
+            _ => part.blocks_mut().into_iter().for_each(|b| label_joins(b, read, taken)),
+        }
+    }
+}
+
 fn labelled(parts: &[String]) -> String {
     if parts.is_empty() { String::new() } else { format!("{}: ", label(&parts.join("."))) }
 }
@@ -361,11 +384,10 @@ const RESERVED: [&str; 29] = [
 
 /// A name that may stand where the language wants one.
 fn identifier(name: &str) -> String {
-    let word = word(name);
-    match word.as_str() {
+    match name {
+        // What most models call it, and the language's word for saying so.
         "input" => "image".into(),
-        w if RESERVED.contains(&w) => format!("{w}_"),
-        _ => word,
+        _ => word(name),
     }
 }
 

@@ -1,12 +1,11 @@
 //! Texts made of graphs: they read as a person's would, and elaborate to the graph that they were made of.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::{NoText, compare, write};
+use super::{NoText, write};
 use crate::diagnostic::Sources;
 use crate::elaborate::{self, Options, elaborate};
-use crate::ir::{Graph, NodeId};
+use crate::ir::Graph;
 use crate::testing::random_graph;
 
 fn root() -> PathBuf {
@@ -37,11 +36,7 @@ fn round_trip(graph: &Graph) -> String {
     let written = write(graph, "As written.").unwrap();
     let batch = graph.node(graph.inputs()[0]).shape[0];
     let again = elaborated("text", &written.text, None, batch);
-    let names: HashMap<(NodeId, usize), String> =
-        written.weights.into_iter().map(|w| ((w.node, w.index), w.name)).collect();
-    let of_text = |id: NodeId, index: usize| again.weights.get(again.node(id).weights[index]).name.clone();
-    compare(graph, &again, |id, index| names[&(id, index)].clone(), of_text)
-        .unwrap_or_else(|e| panic!("{e}\n{}", written.text));
+    written.compare(graph, &again).unwrap_or_else(|e| panic!("{e}\n{}", written.text));
     written.text
 }
 

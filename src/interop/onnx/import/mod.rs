@@ -164,7 +164,7 @@ impl<'m> Importer<'m> {
         self.problems.push(Problem { node: name.cloned().unwrap_or_default(), operator, message });
     }
 
-    fn node(&mut self, node: &proto::Node, depth: usize) -> Result<Vec<Value>, String> {
+    fn node<'n>(&mut self, node: &'n proto::Node, depth: usize) -> Result<Vec<Value>, String> {
         let function = self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied();
         if let Some(function) = function {
             return self.function(node, function, depth);
@@ -177,9 +177,10 @@ impl<'m> Importer<'m> {
         if inputs.iter().any(|i| matches!(i, Some(Value::Missing))) {
             return Ok(vec![]);
         }
-        let known: Vec<Option<&str>> = node.input.iter().map(|n| self.is_known(n).then_some(n.as_str())).collect();
-        let uses = node.input.iter().map(|n| self.uses(n)).collect();
-        self.label = names::label(node, &known);
+        let uses: Vec<usize> = node.input.iter().map(|n| self.uses(n)).collect();
+        let weight = |(name, &uses): (&'n String, &usize)| self.is_known(name).then_some(names::Weight { name, uses });
+        let weights: Vec<Option<names::Weight>> = node.input.iter().zip(&uses).map(weight).collect();
+        self.label = names::label(node, &weights);
         let call = Call::new(node, self.opset, inputs, uses);
         if node.op_type == "If" {
             return self.branch(&call, depth);

@@ -19,6 +19,10 @@ impl Importer<'_> {
     }
 
     pub(super) fn inputs(&mut self, graph: &proto::Graph) -> Result<(), String> {
+        let is_input = |name: &str| graph.input.iter().any(|i| i.name == name);
+        if let Some(name) = self.options.shapes.keys().find(|name| !is_input(name)) {
+            return Err(format!("a shape is given for `{name}`, but the inputs are {}", names_of(graph)));
+        }
         for input in &graph.input {
             // Before IR version 4, weights had to be inputs too.
             if self.lookup(&input.name).is_none() {
@@ -54,25 +58,34 @@ impl Importer<'_> {
             None if ty.shape.is_none() => {
                 return Err(format!("input {name} has no shape; give one: --shape {name}=1,3,224,224"));
             }
-            None => stated.iter().enumerate().map(|(i, d)| self.input_size(name, i, d)).collect::<Result<_, _>>()?,
+            None => self.stated_sizes(name, stated)?,
         };
         let shape = Shape::new(dims);
         ops::check_size("the input", &shape).map_err(|e| format!("input {name}: {e}"))?;
         Ok(shape)
     }
 
-    /// A size that the file leaves open is the batch, if it is the first.
-    fn input_size(&self, name: &str, axis: usize, dim: &proto::Dimension) -> Result<usize, String> {
-        match dim.dim_value {
-            Some(size) if size > 0 => Ok(size as usize),
-            _ if axis == 0 => Ok(self.options.batch),
-            _ => {
-                let open = dim.dim_param.as_deref().unwrap_or("?");
-                Err(format!(
-                    "size {axis} of input {name} is open (`{open}`); give the shape: --shape {name}=1,3,224,224"
-                ))
-            }
+    /// The first size is the batch, where the file leaves it open; no other may be.
+    fn stated_sizes(&self, name: &str, stated: &[proto::Dimension]) -> Result<Vec<usize>, String> {
+        let known = |d: &proto::Dimension| d.dim_value.filter(|&size| size > 0).map(|size| size as usize);
+        let sizes = stated.iter().enumerate().map(|(i, d)| known(d).or((i == 0).then_some(self.options.batch)));
+        let sizes: Vec<Option<usize>> = sizes.collect();
+        let open: Vec<String> = (0..sizes.len())
+            .filter(|&i| sizes[i].is_none())
+            .map(|i| match stated[i].dim_param.as_deref().unwrap_or_default() {
+                "" => format!("size {i}"),
+                name => format!("size {i} (`{name}`)"),
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(sizes.into_iter().flatten().collect());
         }
+        let example: Vec<String> = sizes.iter().map(|s| s.unwrap_or(224).to_string()).collect();
+        Err(format!(
+            "the model leaves {} of input {name} open; give its whole shape, such as --shape {name}={}",
+            open.join(" and "),
+            example.join(",")
+        ))
     }
 
     pub(super) fn outputs(&mut self, graph: &proto::Graph) -> Result<Vec<(String, NodeId)>, String> {
@@ -106,4 +119,11 @@ impl Importer<'_> {
             false => Ok(node),
         }
     }
+}
+
+/// The inputs that are no weights.
+fn names_of(graph: &proto::Graph) -> String {
+    let weights: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let names = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !weights.contains(n));
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -62,6 +62,11 @@ impl Window {
         Ok(window)
     }
 
+    /// Shows every pixel alone, where it is: an adaptive pool to the image's own size is exported so.
+    pub fn is_point(&self) -> bool {
+        (self.kernel, self.stride, self.pad) == ([1, 1], [1, 1], [0; 4])
+    }
+
     /// Extent of the window with its dilation.
     fn extent(&self, axis: usize) -> Result<usize, String> {
         let gaps = (self.kernel[axis] - 1).checked_mul(self.dilation[axis]);

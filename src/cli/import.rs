@@ -1,0 +1,120 @@
+//! `netc import`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::Import;
+use super::console::{Console, bytes, grouped};
+use super::failure::{Failure, Result};
+use super::network::shapes;
+use crate::driver::{Compiler, Network, is_onnx, stem};
+use crate::output::OutputFile;
+use crate::weights::safetensors;
+
+pub fn run(args: &Import, console: Console) -> Result<()> {
+    let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
+    let unreadable = |e: io::Error| Failure::message(format!("{}: {e}", args.file.display()));
+    if !is_onnx(&args.file).map_err(unreadable)? {
+        return Err(Failure::message(format!("{}: this is no ONNX model", args.file.display())));
+    }
+    let files = Files::of(args, &name)?;
+    let bar = console.progress(None, format!("importing {}", args.file.display()));
+    let network = import(args, &name);
+    bar.finish_and_clear();
+    let network = network?;
+    console.diagnostics(&network.warnings, &network.sources)?;
+    let bar = console.progress(None, format!("writing {}", files.weights.display()));
+    let written = files.write(&network);
+    bar.finish_and_clear();
+    written?;
+    tell(args, &network, &files, console)
+}
+
+fn import(args: &Import, name: &str) -> Result<Network> {
+    let compiler = Compiler { shapes: shapes(&args.shapes)?, ..Compiler::default() };
+    let mut network = compiler.import(&args.file, name)?;
+    if network.imported.as_ref().is_some_and(|i| !i.is_text) {
+        let reason = network.warnings.first().map_or("", |w| &w.message);
+        return Err(Failure::message(reason));
+    }
+    compiler.load_weights(&mut network)?;
+    Ok(network)
+}
+
+/// Where the spec and its weights go.
+struct Files {
+    text: PathBuf,
+    weights: PathBuf,
+}
+
+impl Files {
+    fn of(args: &Import, name: &str) -> Result<Self> {
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            return Err(Failure::Usage(format!("--name: `{name}` is no name for a file")));
+        }
+        let folder = args.output.clone().unwrap_or_else(|| args.file.with_file_name(""));
+        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
+        let files = Self { text: file("net"), weights: file("safetensors") };
+        let existing = [&files.text, &files.weights].into_iter().find(|p| p.exists());
+        match existing {
+            Some(path) if !args.force => {
+                Err(Failure::message(format!("{} exists already; --force replaces it", path.display())))
+            }
+            _ => Ok(files),
+        }
+    }
+
+    /// Writes both in full before either gets its place.
+    fn write(&self, network: &Network) -> Result<()> {
+        let cannot = |path: &Path| {
+            let path = path.display().to_string();
+            move |e: io::Error| Failure::message(format!("cannot write {path}: {e}"))
+        };
+        if let Some(folder) = self.text.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(cannot(folder))?;
+        }
+        let text = OutputFile::create(&self.text).map_err(cannot(&self.text))?;
+        text.file().write_all(network.sources.get(network.root).text.as_bytes()).map_err(cannot(&self.text))?;
+        let weights = safetensors::prepare(&self.weights, &network.graph.weights).map_err(cannot(&self.weights))?;
+        weights.commit().map_err(cannot(&self.weights))?;
+        text.commit().map_err(cannot(&self.text))
+    }
+}
+
+fn tell(args: &Import, network: &Network, files: &Files, console: Console) -> Result<()> {
+    let size = std::fs::metadata(&files.weights).map_or(0, |m| m.len());
+    let totals = &network.stats.totals;
+    if args.json {
+        return Ok(writeln!(console.out(), "{:#}", report(network, files, size))?);
+    }
+    console.note(format_args!(
+        "{}: {} layers, {} parameters, {} MACs",
+        files.text.display(),
+        totals.layers,
+        grouped(totals.params),
+        grouped(totals.macs),
+    ));
+    let count = network.graph.weights.iter().count();
+    console.note(format_args!("{}: {count} tensors, {}", files.weights.display(), bytes(size)));
+    Ok(())
+}
+
+fn report(network: &Network, files: &Files, size: u64) -> Value {
+    let (graph, totals) = (&network.graph, &network.stats.totals);
+    let port = |name: Option<&str>, node| json!({ "name": name, "shape": graph.node(node).shape.dims() });
+    let inputs = graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref(), id));
+    json!({
+        "model": graph.name,
+        "spec": files.text,
+        "weights": files.weights,
+        "weights_bytes": size,
+        "layers": totals.layers,
+        "params": totals.params,
+        "macs": totals.macs,
+        "inputs": inputs.collect::<Vec<_>>(),
+        "outputs": graph.outputs.iter().map(|o| port(Some(o.name.as_str()), o.node)).collect::<Vec<_>>(),
+        "warnings": network.warnings.iter().map(|w| w.message.as_str()).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,229 @@
+//! ONNX models as networks: what their texts look like, and that a text, the model and what is compiled
+//! of either are the same.
+
+use std::path::{Path, PathBuf};
+
+use netc::Compiler;
+use netc::artifact::{Origin, describe};
+use netc::driver::{Error, Network, WeightsReport, recompile};
+use netc::interop::onnx::{self, Options};
+use netc::interop::text::compare;
+use netc::interpreter;
+use netc::ir::{self, Graph, NodeId};
+use netc::passes::{self, Selection};
+use netc::runtime::ModelOptions;
+use netc::tensor::Tensor;
+use netc::weights::{self, safetensors};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
+}
+
+/// The models of `torchvision`, as `NETWORK_EXPORTER`, each unpacked into a file `NETWORK.onnx`.
+fn torchvision(folder: &Path) -> Vec<(String, PathBuf)> {
+    let unpack = |packed: PathBuf| {
+        let name = packed.file_stem().unwrap().to_str().unwrap().to_string();
+        let (network, exporter) = name.split_once('.').unwrap();
+        let path = folder.join(exporter).join(network).with_extension("onnx");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let (buffer, range) = &weights::open(&packed).unwrap().entries[0].bytes;
+        std::fs::write(&path, &(**buffer).as_ref()[range.clone()]).unwrap();
+        (name.replace('.', "_"), path)
+    };
+    let mut models: Vec<_> =
+        std::fs::read_dir(fixture("torchvision")).unwrap().map(|e| unpack(e.unwrap().path())).collect();
+    models.sort();
+    models
+}
+
+fn text(network: &Network) -> &str {
+    &network.sources.get(network.root).text
+}
+
+/// A weight by what it holds, since names differ.
+fn contents(graph: &Graph) -> impl Fn(NodeId, usize) -> String + '_ {
+    move |id, index| {
+        let weight = graph.node(id).weights[index];
+        let values = graph.weights.values(weight);
+        let bits: Vec<u32> = (*values).as_ref().iter().map(|v| v.to_bits()).collect();
+        format!("{:?}{bits:?}", graph.weights.get(weight).shape)
+    }
+}
+
+fn assert_same(name: &str, a: &Graph, b: &Graph) {
+    compare(a, b, contents(a), contents(b)).unwrap_or_else(|e| panic!("{name}: {e}"));
+}
+
+/// Writes spec and weights as `netc import` does; gives the spec's path.
+fn write(network: &Network, folder: &Path, name: &str) -> PathBuf {
+    let spec = folder.join(name).with_extension("net");
+    std::fs::write(&spec, text(network)).unwrap();
+    safetensors::write(&spec.with_extension("safetensors"), &network.graph.weights).unwrap();
+    spec
+}
+
+#[test]
+fn what_torchvision_exports_reads_as_one_would_write_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shown = 0;
+    for (name, path) in torchvision(folder.path()) {
+        let network = Compiler::new().front(&path).unwrap();
+        assert!(network.imported.as_ref().unwrap().is_text, "{name}");
+        assert!(network.warnings.is_empty(), "{name}: {:?}", network.warnings);
+        let text = text(&network);
+        assert_eq!(netc::syntax::format(text).unwrap(), text, "{name} is not formatted");
+        let repeated = match path.file_stem().unwrap().to_str().unwrap() {
+            "resnet34" => Some(("basic_block", 16)),
+            "resnet50" => Some(("bottleneck", 16)),
+            "googlenet" => Some(("inception", 9)),
+            "squeezenet1_0" => Some(("fire", 8)),
+            _ => None,
+        };
+        if let Some((module, uses)) = repeated {
+            assert_eq!(text.matches(&format!("module {module}(")).count(), 1, "{text}");
+            assert_eq!(text.matches(&format!(" {module}(")).count(), 1 + uses, "{text}");
+        }
+        insta::assert_snapshot!(name, text);
+        shown += 1;
+    }
+    assert_eq!(shown, 16);
+}
+
+/// The graph as the model has it, the one that the text makes, and that of the written files.
+#[test]
+fn text_and_model_give_the_same_optimized_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, path) in torchvision(folder.path()) {
+        let optimized = |mut graph: Graph| {
+            passes::run(&mut graph, &Selection::default());
+            graph
+        };
+        let direct = optimized(onnx::import(&path, &Options::default()).unwrap());
+        let compiler = Compiler::new();
+        let mut read = compiler.front(&path).unwrap();
+        compiler.load_weights(&mut read).unwrap();
+        let spec = write(&read, folder.path(), "written");
+        let written = compiler.optimized(&spec).unwrap();
+        assert!(matches!(written.weights, WeightsReport::File { .. }));
+        compiler.optimize(&mut read);
+        assert_same(&name, &direct, &read.graph);
+        assert_same(&name, &direct, &written.graph);
+        // Between the two texts, names are the same too.
+        let ir = |graph: &Graph| {
+            let text = graph.to_string();
+            let lines = text.lines().map(|l| l.split("   //").next().unwrap().to_string());
+            lines.skip(1).collect::<Vec<_>>()
+        };
+        assert_eq!(ir(&read.graph), ir(&written.graph), "{name}");
+    }
+}
+
+/// Weights keep the names that they have in PyTorch, where the exporter did not fold them away.
+#[test]
+fn weights_are_called_what_the_model_calls_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, path) in torchvision(folder.path()).into_iter().filter(|(name, _)| name.starts_with("densenet121_")) {
+        let network = Compiler::new().front(&path).unwrap();
+        let has = |weight: &str| assert!(network.graph.weights.find(weight).is_some(), "{name} lacks {weight}");
+        has("features.denseblock2.denselayer7.norm1.running_var");
+        has("features.denseblock2.denselayer7.conv2.weight");
+        has("features.transition1.norm.weight");
+        has("features.norm5.bias");
+        has("classifier.weight");
+    }
+}
+
+fn image(images: usize) -> Tensor {
+    let values = (0..images * 3 * 12 * 12).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    Tensor::new([images, 3, 12, 12], values)
+}
+
+#[test]
+fn a_model_is_compiled_as_it_is_and_again_for_another_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, made) = (folder.path().join("small.onnx"), folder.path().join("small.netc"));
+    std::fs::copy(fixture("small.onnx"), &model).unwrap();
+    let expected =
+        interpreter::run(&onnx::import(&model, &Options { batch: 3, ..Options::default() }).unwrap(), &[image(3)]);
+    let expected = expected.unwrap();
+    for batch in [1, 2] {
+        let compiler = Compiler::new().batch(batch);
+        let compiled = compiler.compile_file(&model).unwrap().run_tensors(&[image(3)]).unwrap();
+        let (worst, scale) = compiled[0].difference(&expected[0]);
+        assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
+        compiler.compile_file_to(&model, &made).unwrap();
+        let (about, texts) = describe(&made).unwrap();
+        let recipe = about.recipe.unwrap();
+        assert!(matches!(recipe.weights, Origin::File { path, .. } if path.ends_with("small.onnx")));
+        assert!(texts.sources[0].contains("model small"), "{}", texts.sources[0]);
+        ir::parse(&texts.ir).unwrap();
+        let again = recompile(&made, ModelOptions::default()).unwrap().run_tensors(&[image(3)]).unwrap();
+        assert_eq!(again, compiled);
+    }
+    std::fs::remove_file(&model).unwrap();
+    let error = recompile(&made, ModelOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("small.onnx are not to be found"), "{error}");
+}
+
+#[test]
+fn weights_of_a_model_are_its_own_others_or_seeded() {
+    let model = fixture("small.onnx");
+    let weights = |compiler: Compiler| {
+        let network = compiler.optimized(&model).unwrap();
+        let first = network.graph.weights.find("stem.weight").unwrap();
+        ((*network.graph.weights.values(first)).as_ref().to_vec(), network.weights)
+    };
+    let (own, report) = weights(Compiler::new());
+    assert!(matches!(report, WeightsReport::File { path, loaded, .. } if path == model && loaded.weights == 11));
+    let folder = tempfile::tempdir().unwrap();
+    let compiler = Compiler::new();
+    let mut network = compiler.front(&model).unwrap();
+    compiler.load_weights(&mut network).unwrap();
+    let spec = write(&network, folder.path(), "small");
+    assert_eq!(weights(Compiler::new().weights(spec.with_extension("safetensors"))).0, own);
+    let (seeded, report) = weights(Compiler::new().seed(3));
+    assert_eq!(report, WeightsReport::Seed(3));
+    assert_ne!(seeded, own);
+    // The other way round: a model's weights for its text.
+    std::fs::remove_file(spec.with_extension("safetensors")).unwrap();
+    let of_text = Compiler::new().weights(&model).optimized(&spec).unwrap();
+    assert_same("text with the model's weights", &of_text.graph, &Compiler::new().optimized(&model).unwrap().graph);
+}
+
+#[test]
+fn data_outside_of_the_model_are_found_beside_it() {
+    let graph = |name: &str| Compiler::new().optimized(&fixture(name)).unwrap().graph;
+    assert_same("external", &graph("small.onnx"), &graph("external.onnx"));
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("alone.onnx");
+    std::fs::copy(fixture("external.onnx"), &alone).unwrap();
+    let error = Compiler::new().front(&alone).map(drop).unwrap_err().to_string();
+    assert!(error.contains("external.onnx.data"), "{error}");
+}
+
+#[test]
+fn open_sizes_are_asked_for() {
+    let error = |compiler: Compiler| compiler.front(&fixture("open.onnx")).map(drop).unwrap_err().to_string();
+    let asked = error(Compiler::new());
+    assert!(asked.contains("size 2 (`height`) and size 3 (`width`) of input image"), "{asked}");
+    assert!(error(Compiler::new().shape("picture", [1, 3, 8, 6])).contains("a shape is given for `picture`"));
+    assert!(error(Compiler::new().shape("image", [3, 8, 6])).contains("4 axes"));
+    let compiler = Compiler::new().shape("image", [1, 3, 8, 6]);
+    let network = compiler.front(&fixture("open.onnx")).unwrap();
+    assert!(text(&network).contains("f32[N, 3, 8, 6]"));
+    // A compiled model remembers the sizes, since its weights are read from the model again.
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("open.netc");
+    compiler.compile_file_to(fixture("open.onnx"), &made).unwrap();
+    recompile(&made, ModelOptions::default()).unwrap();
+}
+
+#[test]
+fn what_netc_does_not_have_is_listed_at_once() {
+    let error = Compiler::new().front(&fixture("unsupported.onnx")).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Import(_)));
+    let message = error.to_string();
+    for node in ["/head/NonZero", "/quant/Quantize"] {
+        assert!(message.contains(node), "{message}");
+    }
+}
