@@ -34,8 +34,9 @@ use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
 use crate::trial::probe::{self, Probed};
+use crate::trial;
 use crate::trial::store::{StoreError, Times, Tuning};
-use crate::trial::tune::{TuneError, tune};
+use crate::trial::tune::tune;
 use crate::weights::load::{Loaded, Misfit, Tolerance, load};
 use crate::weights::{FileError, WeightFile};
 
@@ -179,7 +180,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Tune(#[from] TuneError),
+    Trial(#[from] trial::Error),
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },
 }

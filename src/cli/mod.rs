@@ -18,7 +18,6 @@ mod network;
 mod profile;
 pub mod render;
 mod results;
-mod roofline;
 mod run;
 mod stats;
 mod topics;

@@ -10,10 +10,10 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::random_input;
 use super::network;
-use super::roofline::Roofline;
 use crate::artifact::{Port, Step};
 use crate::runtime::{Model, Timings};
 use crate::target::Target;
+use crate::trial::roofline::Roofline;
 
 pub fn run(args: &Profile, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
@@ -27,7 +27,7 @@ pub fn run(args: &Profile, console: Console) -> Result<()> {
         model?
     };
     let bar = console.progress(None, format!("measuring {}", model.name()));
-    let roofline = Roofline::measure(&target_of(&model), model.threads())?;
+    let roofline = Roofline::measure(&target_of(&model), model.threads()).map_err(Failure::message)?;
     let seconds = measure(&model, args.runs)?;
     bar.finish_and_clear();
     let mut rows = rows(&model, &seconds, roofline);

@@ -10,32 +10,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::artifact::{About, Cause, Destination, Image, Texts};
+use super::Error;
+use super::store::Times;
+use crate::artifact::{About, Destination, Image, Texts};
 use crate::codegen::{self, Generated};
 use crate::ir::Graph;
 use crate::plan::{self, Kernel, Layout, Options, Step};
 use crate::runtime::{Model, ModelOptions, RunError, Timings};
 use crate::target::Target;
-use crate::trial::store::Times;
 
 /// Tiles that are tried of one algorithm.
 const MOST_TILES: usize = 4;
 /// Runs of a round: as many as fit this time, but at least some.
 const ROUND: Duration = Duration::from_millis(300);
 const RUNS: std::ops::RangeInclusive<usize> = 3..=30;
-
-/// Why kernels cannot be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum TuneError {
-    #[error("kernels are measured where they run: this machine cannot run code for {}", features.join(", "))]
-    Foreign { features: Vec<&'static str> },
-    #[error(transparent)]
-    Codegen(#[from] Box<codegen::Error>),
-    #[error(transparent)]
-    Open(#[from] Cause),
-    #[error(transparent)]
-    Run(#[from] RunError),
-}
 
 /// Adds to `known` the times of all layers of the graph that it lacks. `progress` gets the number of
 /// rounds that are done, and of all.
@@ -48,9 +36,9 @@ pub fn tune(
     options: &Options,
     known: &mut BTreeMap<String, Times>,
     progress: &dyn Fn(usize, usize),
-) -> Result<(), TuneError> {
+) -> Result<(), Error> {
     if !target.runs_here() {
-        return Err(TuneError::Foreign { features: target.features.clone() });
+        return Err(Error::Foreign { features: target.features.clone() });
     }
     let contests = contests(graph, target, options, known)?;
     let rounds = contests.values().map(Vec::len).max().unwrap_or(0);
@@ -81,7 +69,7 @@ fn contests(
     target: &Target,
     options: &Options,
     known: &BTreeMap<String, Times>,
-) -> Result<BTreeMap<String, Vec<String>>, TuneError> {
+) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let plan = plan::plan(graph, target, options).map_err(|e| Box::new(codegen::Error::from(e)))?;
     let open = plan.steps.iter().filter(|s| !s.forced).filter_map(|s| s.layer.as_ref());
     let open = open.filter(|layer| !known.contains_key(&layer.key));
@@ -102,7 +90,7 @@ fn competitors(mut kernels: Vec<(Kernel, f64)>, options: &Options) -> Vec<String
 }
 
 /// The shortest times of the steps that have a choice: layer, kernel, nanoseconds.
-fn times(graph: &Graph, target: &Target, generated: &Generated) -> Result<Vec<(String, String, f64)>, TuneError> {
+fn times(graph: &Graph, target: &Target, generated: &Generated) -> Result<Vec<(String, String, f64)>, Error> {
     let steps = &generated.plan.steps;
     let plain = |step: usize, _| !multiplies(&steps[step]);
     let mut image = codegen::build(graph, target, generated, &Destination::Memory, &plain).map_err(Box::new)?;

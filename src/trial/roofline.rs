@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::failure::{Failure, Result};
-use crate::artifact::{About, Destination, Image, Manifest, Port, Step, Texts};
-use crate::codegen::link;
+use super::Error;
+use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, Step, Texts};
+use crate::codegen::{self, link};
 use crate::codegen::vector::{Builder, Function, Program, Vector, VectorOp};
 use crate::runtime::{Model, ModelOptions, Timings};
 use crate::target::Target;
@@ -31,7 +31,10 @@ const RUNS: usize = 30;
 
 impl Roofline {
     /// Measures this machine, for code of the given target.
-    pub fn measure(target: &Target, threads: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Where the target's code cannot be run here, or there is no memory.
+    pub fn measure(target: &Target, threads: usize) -> Result<Self, Error> {
         let (fma, flops) = multiply_adds(target);
         let tasks = FMA_TASKS * threads;
         let seconds = fastest(fma, tasks, 0, target, threads)?;
@@ -95,23 +98,23 @@ fn keep(b: &mut Builder, sums: &[Vector]) {
 }
 
 /// Seconds of the fastest run of a model that has this one step.
-fn fastest(function: Function, tasks: usize, weights: usize, target: &Target, threads: usize) -> Result<f64> {
+fn fastest(function: Function, tasks: usize, weights: usize, target: &Target, threads: usize) -> Result<f64, Error> {
     let name = function.name.clone();
     let mut program = Program::default();
     program.add(function);
-    let linked = link::build(&program, &target.features).map_err(Failure::message)?;
-    let mut weights = Destination::Memory.region(weights).map_err(Failure::message)?;
+    let linked = link::build(&program, &target.features).map_err(|e| Box::new(codegen::Error::Link(Box::new(e))))?;
+    let mut weights = Destination::Memory.region(weights).map_err(Cause::from)?;
     // Pages that nobody has written are all one page of zeros, which no memory delivers.
     weights.fill(1);
     let entry = linked.functions[0].start as u64;
     let manifest = manifest(&name, entry, tasks, target);
     let image = Image { manifest, code: linked.code, weights };
     let options = ModelOptions::default().threads(threads);
-    let model = Model::from_image(image, About::default(), Texts::default(), options).map_err(Failure::message)?;
+    let model = Model::from_image(image, About::default(), Texts::default(), options)?;
     let mut best = Duration::MAX;
     for _ in 0..RUNS {
         let mut timings = Timings::default();
-        model.run_profiled(&[], &mut [&mut [0.0]], &mut timings).map_err(Failure::message)?;
+        model.run_profiled(&[], &mut [&mut [0.0]], &mut timings)?;
         best = best.min(timings.0[0]);
     }
     Ok(best.as_secs_f64())

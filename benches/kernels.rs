@@ -1,0 +1,179 @@
+//! Kernels on layers of the zoo, on one thread, each against what this machine can do at most.
+//!
+//! ```sh
+//! cargo bench --bench kernels                 # all layers, then a table
+//! cargo bench --bench kernels -- winograd4    # those whose names match
+//! ```
+//!
+//! The limits are measured in the same run: multiply-adds between registers, and bytes streamed from
+//! memory. A layer's bound is the longer of the two times that it needs at least. Its operations are
+//! those of its definition, so that Winograd may pass 100 %. Only the layer's own step is timed: the
+//! 1×1 convolution that brings its input into blocked layout is not.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput};
+use netc::artifact::{About, Destination, Step, Texts};
+use netc::ir::{Graph, NodeId, Phase};
+use netc::ops::global_pool::PoolKind;
+use netc::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
+use netc::plan::Options;
+use netc::runtime::{Model, ModelOptions, Timings};
+use netc::target::Target;
+use netc::testing::{Builder, conv, random_inputs};
+use netc::trial::roofline::Roofline;
+
+/// One layer and how it is computed.
+struct Case {
+    name: String,
+    graph: Graph,
+    layer: NodeId,
+    /// As `--algo` takes it; `None` where there is one kernel only.
+    algorithm: Option<&'static str>,
+}
+
+impl Case {
+    /// A layer on an image that other layers made.
+    fn inside(name: &str, [channels, size]: [usize; 2], op: impl Into<Op>, algorithm: Option<&'static str>) -> Case {
+        let mut b = Builder::new("inside", Phase::Infer);
+        let x = b.input([1, 16, size, size]);
+        let x = b.add(conv(channels, 1, 1, 0), &[x]);
+        let layer = b.add(op, &[x]);
+        Case::finish(name, b, layer, algorithm)
+    }
+
+    /// A layer on the network's input.
+    fn first(name: &str, input: &[usize], op: impl Into<Op>) -> Case {
+        let mut b = Builder::new("first", Phase::Infer);
+        let x = b.input(netc::Shape::new(input));
+        let layer = b.add(op, &[x]);
+        Case::finish(name, b, layer, Some("direct"))
+    }
+
+    fn finish(name: &str, b: Builder, layer: NodeId, algorithm: Option<&'static str>) -> Case {
+        let name = format!("{name} {}", algorithm.unwrap_or("")).trim_end().to_string();
+        Case { name, graph: b.finish(&[layer]), layer, algorithm }
+    }
+
+    fn model(&self, target: &Target) -> Model {
+        let label = self.graph.node(self.layer).name.clone().expect("the builder names its nodes");
+        let algorithms = self.algorithm.map(|a| (label, a.to_string())).into_iter().collect();
+        let options = Options { algorithms, ..Options::default() };
+        let image = netc::codegen::compile(&self.graph, target, &options, &Destination::Memory).expect("it compiles");
+        let threads = ModelOptions::default().threads(1);
+        Model::from_image(image, About::default(), Texts::default(), threads).expect("it runs here")
+    }
+
+    /// Index of the layer's own step.
+    fn step(&self, model: &Model) -> usize {
+        let name = self.graph.node(self.layer).name.as_deref().unwrap_or_default();
+        let own = |s: &Step| s.name == name && s.op != "convert";
+        model.manifest().steps.iter().position(own).expect("the layer is computed")
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let square = |channels: usize, size: usize, algorithm: &'static str| {
+        let name = format!("conv 3x3 {channels} @ {size}");
+        Case::inside(&name, [channels, size], conv(channels, 3, 1, 1), Some(algorithm))
+    };
+    let pointwise = |from: usize, to: usize, size: usize| {
+        let name = format!("conv 1x1 {from} to {to} @ {size}");
+        Case::inside(&name, [from, size], conv(to, 1, 1, 0), Some("direct"))
+    };
+    let mut cases = vec![
+        square(256, 56, "direct"),
+        square(64, 56, "direct"),
+        pointwise(256, 64, 56),
+        pointwise(64, 256, 56),
+        pointwise(512, 2048, 7),
+        Case::inside("conv 3x3 128 @ 28 stride 2", [128, 28], conv(128, 3, 2, 1), Some("direct")),
+        Case::inside("conv 5x5 96 @ 27", [96, 27], conv(256, 5, 1, 2), Some("direct")),
+        Case::inside("conv 5x5 96 @ 27", [96, 27], conv(256, 5, 1, 2), Some("winograd2")),
+        Case::first("conv 7x7 3 to 64 @ 224 stride 2", &[1, 3, 224, 224], conv(64, 7, 2, 3)),
+    ];
+    for (channels, size) in [(64, 56), (128, 28), (256, 14), (512, 7), (256, 56), (64, 224)] {
+        cases.extend(["winograd2", "winograd4", "winograd6"].map(|w| square(channels, size, w)));
+    }
+    let depthwise = |stride: usize| Conv2d { groups: 256, ..conv(256, 3, stride, 1) };
+    let linear = |features: usize| Linear { features, bias: true, epilogue: vec![] };
+    let max_pool = MaxPool { kernel: [3; 2], stride: [2; 2], pad: [1; 4], dilation: [1; 2], ceil: false };
+    cases.extend([
+        Case::inside("depthwise 3x3 256 @ 28", [256, 28], depthwise(1), Some("depthwise")),
+        Case::inside("depthwise 3x3 256 @ 28 stride 2", [256, 28], depthwise(2), Some("depthwise")),
+        Case::first("linear 4096 to 4096", &[1, 4096], linear(4096)),
+        Case::first("linear 9216 to 4096", &[1, 9216], linear(4096)),
+        Case::inside("max pool 3x3 64 @ 112 stride 2", [64, 112], max_pool, None),
+        Case::inside("global mean 2048 @ 7", [2048, 7], GlobalPool { kind: PoolKind::Avg }, None),
+    ]);
+    cases
+}
+
+/// What came of a case.
+struct Row {
+    name: String,
+    step: Step,
+    fastest: Duration,
+}
+
+impl Row {
+    fn text(&self, roofline: Roofline) -> String {
+        let seconds = self.fastest.as_secs_f64();
+        format!(
+            "{:<40} {:<32} {:>9.1} µs {:>7.1} GFLOP/s {:>6.1} GB/s {:>4.0} % of the roofline",
+            self.name,
+            self.step.algorithm,
+            seconds * 1e6,
+            self.step.flops as f64 / seconds / 1e9,
+            self.step.bytes as f64 / seconds / 1e9,
+            roofline.seconds(&self.step) / seconds * 100.0,
+        )
+    }
+}
+
+/// Measures a case; `None` where the command line's filter leaves it out.
+fn measure(case: &Case, target: &Target, criterion: &mut Criterion) -> Option<Row> {
+    // The model is made only if the case is run.
+    let made: std::cell::OnceCell<(Model, Vec<netc::Tensor>)> = std::cell::OnceCell::new();
+    let fastest = Cell::new(Duration::MAX);
+    let flops = 2 * case.graph.macs(case.layer);
+    let mut group = criterion.benchmark_group("kernels");
+    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    if flops > 0 {
+        group.throughput(Throughput::Elements(flops));
+    }
+    group.bench_function(case.name.as_str(), |bencher| {
+        let (model, inputs) = made.get_or_init(|| (case.model(target), random_inputs(&case.graph, 1)));
+        let (step, inputs) = (case.step(model), inputs.iter().map(|t| t.data()).collect::<Vec<_>>());
+        let mut output = vec![0f32; model.manifest().outputs[0].shape.iter().product()];
+        bencher.iter_custom(|runs| {
+            let mut total = Duration::ZERO;
+            for _ in 0..runs {
+                let mut timings = Timings::default();
+                model.run_profiled(&inputs, &mut [&mut output], &mut timings).expect("it runs");
+                total += timings.0[step];
+                fastest.set(fastest.get().min(timings.0[step]));
+            }
+            total
+        });
+    });
+    group.finish();
+    let (model, _) = made.into_inner()?;
+    let step = model.manifest().steps[case.step(&model)].clone();
+    Some(Row { name: case.name.clone(), step, fastest: fastest.get() })
+}
+
+fn main() {
+    let target = Target::host();
+    let mut criterion = Criterion::default().configure_from_args();
+    let rows: Vec<Row> = cases().iter().filter_map(|case| measure(case, &target, &mut criterion)).collect();
+    criterion.final_summary();
+    // `--test` asks only whether everything runs.
+    if rows.is_empty() || std::env::args().any(|a| a == "--test") {
+        return;
+    }
+    let roofline = Roofline::measure(&target, 1).expect("the machine can be measured");
+    println!("\n{:.1} GFLOP/s between registers, {:.1} GB/s from memory", roofline.gflops, roofline.gb_per_s);
+    rows.iter().for_each(|row| println!("{}", row.text(roofline)));
+}
