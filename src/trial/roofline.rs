@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Error;
 use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, Step, Texts};
-use crate::codegen::{self, link};
 use crate::codegen::vector::{Builder, Function, Program, Vector, VectorOp};
+use crate::codegen::{self, link};
 use crate::runtime::{Model, ModelOptions, Timings};
 use crate::target::Target;
 
