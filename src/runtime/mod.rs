@@ -17,6 +17,7 @@ mod denormals;
 mod execute;
 mod integrity;
 mod model;
+mod placement;
 mod pool;
 mod run;
 mod workbench;

@@ -11,6 +11,7 @@ use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
 use super::cpu::missing_features;
 use super::integrity::Integrity;
+use super::placement::Placement;
 use super::pool::Pool;
 use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
 
@@ -27,12 +28,21 @@ pub enum Verify {
 }
 
 /// How a model is to run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ModelOptions {
     /// Threads of a run, the caller's included; 0 stands for as many as there are CPUs.
     pub threads: usize,
     pub verify: Verify,
+    /// Keeps the model's own threads on other CPUs than the caller's and one another's (Linux);
+    /// the caller's thread is never touched.
+    pub affinity: bool,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { threads: 0, verify: Verify::default(), affinity: true }
+    }
 }
 
 impl ModelOptions {
@@ -43,6 +53,11 @@ impl ModelOptions {
 
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    pub fn affinity(mut self, affinity: bool) -> Self {
+        self.affinity = affinity;
         self
     }
 }
@@ -168,7 +183,8 @@ impl Model {
         let functions = manifest.steps.iter().map(function).collect();
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cpus() } else { options.threads }.min(MAX_THREADS);
-        let pool = Pool::new(&format!("netc-{}", manifest.name), threads);
+        let placement = if options.affinity { Placement::new(threads - 1) } else { Placement::free() };
+        let pool = Pool::new(&format!("netc-{}", manifest.name), threads, placement);
         let scratch = WorkerScratch::new(manifest.scratch_bytes as usize, pool.threads() - 1)?;
         Ok(Self { manifest, about, code, functions, source, integrity, arenas: Arenas::new(), pool, scratch })
     }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 
 use super::barrier::backoff;
+use super::placement::Placement;
 
-/// Spins of an idle worker before it sleeps: a few tens of microseconds.
-const IDLE_SPINS: u32 = 1 << 12;
+/// Spins of an idle worker before it sleeps: a few hundred microseconds, which is less than a run
+/// takes and more than a caller needs between two.
+const IDLE_SPINS: u32 = 1 << 14;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -30,6 +32,9 @@ struct Shared {
     stop: AtomicBool,
     job: UnsafeCell<Option<Job>>,
     asleep: Box<[Padded<AtomicBool>]>,
+    placement: Placement,
+    /// The CPU of the last caller.
+    home: AtomicUsize,
 }
 
 // SAFETY: `job` is written only by the holder of `busy` while no worker reads it (all have
@@ -46,7 +51,7 @@ pub struct Pool {
 impl Pool {
     /// A pool for runs on `threads` threads, the caller's included. Where the system refuses to
     /// start so many, there are fewer.
-    pub fn new(name: &str, threads: usize) -> Self {
+    pub fn new(name: &str, threads: usize, placement: Placement) -> Self {
         let asleep = (1..threads).map(|_| Padded::default()).collect();
         let shared = Arc::new(Shared {
             busy: Padded::default(),
@@ -55,6 +60,8 @@ impl Pool {
             stop: AtomicBool::new(false),
             job: UnsafeCell::new(None),
             asleep,
+            home: placement.home().into(),
+            placement,
         });
         let start = |index: usize| {
             let shared = shared.clone();
@@ -79,6 +86,7 @@ impl Pool {
             return false;
         }
         shared.finished.0.store(0, Ordering::Relaxed);
+        shared.home.store(shared.placement.home(), Ordering::Relaxed);
         // SAFETY: the workers are idle (see `Sync`); the lifetime is forgotten, but the guard below
         // keeps this function from ending before the last worker has let go of the closure.
         unsafe {
@@ -131,10 +139,17 @@ impl Drop for Pool {
 /// The life of a worker.
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
+    let mut home = shared.home.load(Ordering::Relaxed);
+    shared.placement.settle(index - 1, home);
     loop {
         seen = next_generation(shared, index, seen);
         if shared.stop.load(Ordering::SeqCst) {
             return;
+        }
+        let caller = shared.home.load(Ordering::Relaxed);
+        if home != caller {
+            home = caller;
+            shared.placement.settle(index - 1, caller);
         }
         // SAFETY: the generation announced the job; its owner waits until `finished` counts us.
         unsafe {
@@ -171,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_thread_runs_every_job_once() {
-        let pool = Pool::new("test", 4);
+        let pool = Pool::new("test", 4, Placement::new(3));
         let counts: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
         for round in 0..2000 {
             if round % 500 == 0 {
@@ -187,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_busy_pool_says_so() {
-        let pool = Pool::new("test", 2);
+        let pool = Pool::new("test", 2, Placement::free());
         assert!(pool.run(&|_| (), || assert!(!pool.run(&|_| (), || ()))));
         assert!(pool.run(&|_| (), || ()));
     }
