@@ -51,6 +51,13 @@ impl Axis {
         p >= 0 && (p as usize) < self.input
     }
 
+    /// The share of taps that lie in the image rather than in the padding.
+    pub fn inside(&self) -> f64 {
+        let taps = (0..self.output).flat_map(|q| (0..self.taps.count).map(move |k| (q, k)));
+        let inside = taps.filter(|&(q, k)| self.in_bounds(q, k)).count();
+        inside as f64 / (self.output * self.taps.count).max(1) as f64
+    }
+
     fn conv(input: usize, output: usize, kernel: usize, stride: usize, pad: usize, dilation: usize) -> Axis {
         let taps = Taps {
             step: stride,
@@ -258,11 +265,12 @@ pub struct Direct {
     pub fold: Fold,
 }
 
-/// A Winograd convolution F(m×m, r×r): tiles of m×m outputs, transformed and multiplied in blocks.
+/// A Winograd convolution F(m×m, r×r) of stride 1 or 2, or of each phase of a transposed one: tiles of
+/// m×m outputs, transformed and multiplied in blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Winograd {
     pub problem: Problem,
-    /// Outputs along each axis of a tile: 2, 4 or 6.
+    /// Outputs along each axis of a tile.
     pub m: usize,
     /// Tiles that are transformed and multiplied at a time.
     pub tiles: usize,
@@ -272,20 +280,35 @@ pub struct Winograd {
 }
 
 impl Winograd {
-    /// Products along each axis of a tile: m + r − 1.
+    pub fn stride(&self) -> usize {
+        self.problem.phases[0].x.taps.step
+    }
+
+    /// Taps along each axis: those of a phase, where the convolution is transposed.
+    pub fn taps(&self) -> usize {
+        self.problem.phases[0].y.taps.count
+    }
+
+    /// Products along each axis of a tile, and inputs of its window.
     pub fn alpha(&self) -> usize {
-        self.m + self.problem.kernel[0] - 1
+        self.stride() * (self.m - 1) + self.taps()
+    }
+
+    /// Weights along each axis of a tile. Where the last of the classes into which a stride divides
+    /// the taps has a single one, its m products share their weight.
+    pub fn distinct(&self) -> usize {
+        let shared = if self.taps() < 2 * self.stride() { self.m - 1 } else { 0 };
+        self.alpha() - shared
     }
 
     /// Tiles along each axis of an image.
-    pub fn grid(&self) -> [usize; 2] {
-        let g = &self.problem.phases[0];
-        [g.y.output.div_ceil(self.m), g.x.output.div_ceil(self.m)]
+    pub fn grid(&self, phase: &Geometry) -> [usize; 2] {
+        [phase.y.output.div_ceil(self.m), phase.x.output.div_ceil(self.m)]
     }
 
-    /// Tiles of the whole batch.
-    pub fn total_tiles(&self) -> usize {
-        let [h, w] = self.grid();
+    /// Tiles of the whole batch, of the phase that has the most.
+    pub fn most_tiles(&self) -> usize {
+        let [h, w] = self.grid(&self.problem.phases[0]);
         self.problem.batch * h * w
     }
 }
@@ -352,22 +375,25 @@ pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64
     candidates
 }
 
-/// Whether F(m×m, r×r) can compute the problem: a dense square kernel with stride 1.
-fn fits_winograd(p: &Problem) -> bool {
-    let plain = |a: &Axis| a.taps.step == 1 && a.taps.distance == 1 && a.taps.kernel_step == 1 && a.output_step == 1;
-    p.groups == 1
-        && !p.transposed
-        && matches!(p.kernel, [3, 3] | [5, 5])
-        && matches!(p.phases.as_slice(), [g] if plain(&g.y) && plain(&g.x))
+/// The m for which there is an F(m×m, r×r) of the problem's taps and stride.
+fn winograd_sizes(p: &Problem) -> &'static [usize] {
+    let first = &p.phases[0];
+    let (taps, step) = (first.y.taps.count, first.y.taps.step);
+    let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
+    if p.groups > 1 || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+        return &[];
+    }
+    match (taps, step) {
+        (3, 1) => &[2, 4, 6],
+        (2 | 5, 1) => &[2, 4],
+        (3 | 4, 2) => &[2, 3, 4],
+        _ => &[],
+    }
 }
 
 /// The blocks of tiles of each F(m×m, r×r) that fits the problem, with estimates in nanoseconds.
 pub fn winograd_candidates(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
-    if !fits_winograd(problem) {
-        return vec![];
-    }
-    let sizes: &[usize] = if problem.kernel == [3, 3] { &[2, 4, 6] } else { &[2, 4] };
-    sizes.iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
+    winograd_sizes(problem).iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
 }
 
 fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f64)> {
@@ -378,7 +404,7 @@ fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
             let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
-            let total = w.total_tiles();
+            let total = w.most_tiles();
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);
             w.tiles = total.div_ceil(count);
@@ -394,7 +420,7 @@ fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f
 fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     let (p, unit) = (&w.problem, target.unit);
     let products = (w.alpha() * w.alpha()) as f64;
-    let total = w.total_tiles() as f64;
+    let total = (w.most_tiles() * p.phases.len()) as f64;
     let tile_blocks = total / w.tiles as f64;
     let in_blocks = p.in_channels.div_ceil(unit.lanes) as f64;
     let narrow = if unit.lanes == 16 { 1.0 } else { 0.6 };
@@ -413,7 +439,7 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     if transformed > target.caches.l2 as f64 * 0.8 {
         multiply += tile_blocks * sets * transformed / machine::L3 * 0.5;
     }
-    let weights = products * (p.in_channels * p.out_channels) as f64 * 4.0;
+    let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_channels * p.out_channels) as f64 * 4.0;
     let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
     input + output + (multiply + stream).max(weights / machine::DRAM)
 }
@@ -450,6 +476,7 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
             Fold::Image { height, width } => (height, width, p.batch),
             Fold::Batch => (1, p.batch, 1),
         };
+        let inside = if direct.fold == Fold::Rows { g.y.inside() * g.x.inside() } else { 1.0 };
         let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
         let full = out_blocks / direct.blocks;
         let rest = out_blocks % direct.blocks;
@@ -463,7 +490,7 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
                     let start = 25.0 + 1.5 * (t * blocks) as f64;
                     let panel = taps * (blocks * unit.bytes()) as f64;
                     let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { machine::L3 } else { machine::L2 };
-                    (taps * tap_cycles(t, blocks, unit) + start).max(stream)
+                    (taps * inside * tap_cycles(t, blocks, unit) + start).max(stream)
                 })
                 .sum();
             let rows = (images * height * sets * group_sets) as f64;

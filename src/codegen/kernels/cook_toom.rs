@@ -4,8 +4,16 @@
 //! `y = Aᵀ [(G g) ⊙ (Bᵀ d)]` (Winograd 1980; Lavin and Gray 2015, arXiv:1509.09308). With the points
 //! p₀ … p of α − 1 finite values and infinity, the rows of A and G are powers of the points and
 //! those of Bᵀ the coefficients of the products of the other points' linear factors.
+//!
+//! A correlation of stride s is the sum of s of stride 1: tap k meets only the inputs whose position
+//! is k modulo s. Each of these phases has its own F(m, rₚ), rₚ being its number of taps, and the
+//! matrices of the whole have theirs as blocks, columns and rows interleaved. The window and the
+//! number of products are again equal: α = s (m − 1) + r. A phase of one tap gains nothing, but all
+//! its products have the same weight.
 
-/// The transforms of F(m, r); rows first.
+use std::ops::Range;
+
+/// The transforms of F(m, r) at some stride; rows first.
 #[derive(Clone, Debug)]
 pub struct Transforms {
     /// m × α: products to outputs.
@@ -14,39 +22,110 @@ pub struct Transforms {
     pub kernel: Vec<Vec<f64>>,
     /// α × α: inputs to products.
     pub input: Vec<Vec<f64>>,
+    /// Products j and j + 1, for each j here, belong to points p and −p of one phase.
+    pub pairs: Vec<usize>,
+    /// The number of rows of `kernel` that differ: those from the last of them on are equal.
+    pub distinct: usize,
 }
 
 /// 0, then pairs ±p: small values and their inverses keep rounding errors small.
 const POINTS: [f64; 9] = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 4.0, -4.0];
 
+/// The transforms for m outputs, r taps and a stride.
+///
 /// # Panics
-/// When α − 1 is more than the points that are known.
-pub fn transforms(m: usize, r: usize) -> Transforms {
-    let alpha = m + r - 1;
-    let points = &POINTS[..alpha - 1];
-    let others = |j: usize| points.iter().enumerate().filter(move |&(l, _)| l != j).map(|(_, &p)| p);
-    let power = |p: f64, k: usize| if k == 0 { 1.0 } else { p.powi(k as i32) };
-    let unit = |n: usize, at: usize| (0..n).map(|i| f64::from(u8::from(i == at))).collect::<Vec<f64>>();
+/// When a phase has more products than points are known.
+pub fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
+    let alpha = stride * (m - 1) + r;
+    let mut whole = Transforms {
+        output: vec![vec![0.0; alpha]; m],
+        kernel: vec![vec![0.0; r]; alpha],
+        input: vec![vec![0.0; alpha]; alpha],
+        pairs: vec![],
+        distinct: alpha,
+    };
+    let mut first = 0;
+    for phase in 0..stride.min(r) {
+        let part = Phase::new(m, (r - phase).div_ceil(stride));
+        let products = first..first + part.products();
+        part.place(&mut whole, products.clone(), phase, stride);
+        first = products.end;
+        if part.taps == 1 {
+            whole.distinct = products.start + 1;
+        }
+    }
+    whole
+}
 
-    let output = (0..m)
-        .map(|k| {
-            let mut row: Vec<f64> = points.iter().map(|&p| power(p, k)).collect();
-            row.push(if k == m - 1 { 1.0 } else { 0.0 });
-            row
-        })
-        .collect();
-    let mut kernel: Vec<Vec<f64>> = points
-        .iter()
-        .enumerate()
-        .map(|(j, &p)| {
-            let scale: f64 = others(j).map(|q| p - q).product();
-            (0..r).map(|k| power(p, k) / scale).collect()
-        })
-        .collect();
-    kernel.push(unit(r, r - 1));
-    let mut input: Vec<Vec<f64>> = (0..points.len()).map(|j| polynomial(others(j), alpha)).collect();
-    input.push(polynomial(points.iter().copied(), alpha));
-    Transforms { output, kernel, input }
+/// F(m, r) at stride 1.
+struct Phase {
+    outputs: usize,
+    taps: usize,
+}
+
+impl Phase {
+    fn new(outputs: usize, taps: usize) -> Phase {
+        Phase { outputs, taps }
+    }
+
+    fn products(&self) -> usize {
+        self.outputs + self.taps - 1
+    }
+
+    /// Finite points; with one tap there are none, the outputs being the products.
+    fn points(&self) -> &'static [f64] {
+        if self.taps == 1 { &[] } else { &POINTS[..self.products() - 1] }
+    }
+
+    /// Writes the matrices as the block of some products, of inputs and taps `phase`, `phase + stride`, ….
+    fn place(&self, whole: &mut Transforms, products: Range<usize>, phase: usize, stride: usize) {
+        let points = self.points();
+        for j in 0..self.products() {
+            let product = products.start + j;
+            for k in 0..self.outputs {
+                whole.output[k][product] = self.output(k, j);
+            }
+            for tap in 0..self.taps {
+                whole.kernel[product][phase + tap * stride] = self.kernel(j, tap);
+            }
+            for (i, value) in self.input(j).into_iter().enumerate() {
+                whole.input[product][phase + i * stride] = value;
+            }
+        }
+        whole.pairs.extend((1..points.len().saturating_sub(1)).step_by(2).map(|pair| products.start + pair));
+    }
+
+    fn output(&self, k: usize, product: usize) -> f64 {
+        match self.points().get(product) {
+            Some(&p) => power(p, k),
+            None if self.taps == 1 => f64::from(u8::from(k == product)),
+            None => f64::from(u8::from(k == self.outputs - 1)),
+        }
+    }
+
+    fn kernel(&self, product: usize, tap: usize) -> f64 {
+        match self.points().get(product) {
+            Some(&p) => power(p, tap) / self.others(product).map(|q| p - q).product::<f64>(),
+            None => f64::from(u8::from(tap == self.taps - 1)),
+        }
+    }
+
+    fn input(&self, product: usize) -> Vec<f64> {
+        let size = self.products();
+        match self.taps {
+            1 => (0..size).map(|i| f64::from(u8::from(i == product))).collect(),
+            _ => polynomial(self.others(product), size),
+        }
+    }
+
+    /// The points without that one; all for infinity.
+    fn others(&self, but: usize) -> impl Iterator<Item = f64> {
+        self.points().iter().enumerate().filter(move |&(l, _)| l != but).map(|(_, &p)| p)
+    }
+}
+
+fn power(p: f64, k: usize) -> f64 {
+    if k == 0 { 1.0 } else { p.powi(k as i32) }
 }
 
 /// Coefficients of `Π (x − root)`, lowest first, filled up with zeros to `length`.
@@ -72,16 +151,44 @@ mod tests {
 
     #[test]
     fn products_give_the_correlation() {
-        for (m, r) in [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5), (3, 3), (2, 2)] {
-            let t = transforms(m, r);
-            let d: Vec<f64> = (0..m + r - 1).map(|i| ((i * 7 + 3) % 5) as f64 - 2.0).collect();
+        let unit_stride = [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5), (3, 3), (2, 2), (3, 1)].map(|(m, r)| (m, r, 1));
+        for (m, r, stride) in
+            unit_stride.into_iter().chain([(2, 3, 2), (3, 3, 2), (4, 3, 2), (2, 5, 2), (4, 4, 2), (3, 7, 3), (2, 4, 3)])
+        {
+            let t = transforms(m, r, stride);
+            let d: Vec<f64> = (0..stride * (m - 1) + r).map(|i| ((i * 7 + 3) % 5) as f64 - 2.0).collect();
             let g: Vec<f64> = (0..r).map(|i| ((i * 5 + 1) % 4) as f64 - 1.5).collect();
             let (u, v) = (apply(&t.kernel, &g), apply(&t.input, &d));
             let products: Vec<f64> = u.iter().zip(&v).map(|(a, b)| a * b).collect();
             let y = apply(&t.output, &products);
             for (k, y) in y.iter().enumerate() {
-                let expected: f64 = (0..r).map(|i| d[k + i] * g[i]).sum();
-                assert!((y - expected).abs() < 1e-9, "F({m}, {r}) output {k}: {y} is not {expected}");
+                let expected: f64 = (0..r).map(|i| d[stride * k + i] * g[i]).sum();
+                assert!((y - expected).abs() < 1e-9, "F({m}, {r}) / {stride} output {k}: {y} is not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_weights_are_at_the_end() {
+        for (m, r, stride, expected) in
+            [(4, 3, 1, 6), (4, 3, 2, 6), (2, 3, 2, 4), (2, 4, 2, 6), (2, 5, 2, 7), (2, 4, 3, 6)]
+        {
+            let t = transforms(m, r, stride);
+            assert_eq!(t.distinct, expected);
+            assert!(t.kernel[expected..].iter().all(|row| *row == t.kernel[expected - 1]));
+        }
+    }
+
+    #[test]
+    fn pairs_mirror_each_other() {
+        for (m, r, stride) in [(6, 3, 1), (4, 5, 1), (4, 3, 2), (3, 3, 2)] {
+            let t = transforms(m, r, stride);
+            assert!(!t.pairs.is_empty());
+            for &pair in &t.pairs {
+                for (k, row) in t.output.iter().enumerate() {
+                    let sign = if k % 2 == 0 { 1.0 } else { -1.0 };
+                    assert_eq!(row[pair], sign * row[pair + 1]);
+                }
             }
         }
     }

@@ -10,6 +10,9 @@
 //! and the thread's scratch keeps the block's V, so that it is transformed once (once a thread, where
 //! a block is shared). V and M of a block stay in the second-level cache. Tiles at the image's border
 //! have transforms of their own, in which the padding's zeros are left out.
+//!
+//! Stride 2 takes other matrices ([`cook_toom`]) and is else the same: a tile's window is
+//! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
@@ -19,7 +22,7 @@ use super::direct::{Row, Run, row_kernel, runs};
 use super::{epilogue, packing};
 use crate::ops::Op;
 use crate::ops::epilogue::Step as EpilogueStep;
-use crate::plan::conv::{Axis, Winograd};
+use crate::plan::conv::{Axis, Geometry, Winograd};
 use crate::plan::{Step, View};
 use crate::target::Unit;
 use std::ops::Range;
@@ -28,6 +31,8 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 struct Sizes {
     alpha: usize,
+    /// Different weights along an axis: elements from the last of them on share theirs.
+    distinct: usize,
     in_blocks: usize,
     /// V: from a channel block to the next, and from an element to the next.
     v_block: usize,
@@ -44,6 +49,7 @@ impl Sizes {
         let block = w.tiles * vector;
         Sizes {
             alpha: w.alpha(),
+            distinct: w.distinct(),
             in_blocks,
             v_block: block,
             v_element: in_blocks * block,
@@ -73,44 +79,47 @@ impl Sizes {
 }
 
 pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
-    let node = e.graph.node(step.node);
-    let Some(Op::Conv2d(op)) = node.op() else { unreachable!("winograd is planned for convolutions only") };
-    let (has_bias, steps) = (op.bias, op.epilogue.clone());
-    let runs = runs(&step.outputs, w.blocks, e.unit());
-    let parts = Parts {
-        sizes: Sizes::new(w, e.unit()),
-        transforms: cook_toom::transforms(w.m, w.problem.kernel[0]),
-        total: w.total_tiles(),
+    let (has_bias, steps) = match e.graph.node(step.node).op() {
+        Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
+        Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
+        _ => unreachable!("winograd is planned for convolutions only"),
     };
+    let runs = runs(&step.outputs, w.blocks, e.unit());
+    let parts = Parts { sizes: Sizes::new(w, e.unit()), transforms: cook_toom::transforms(w.m, w.taps(), w.stride()) };
     let (bias, panels) = pack(e, step, w, &parts, &runs, has_bias);
-    let inputs = input_kernels(e, step, w, &parts);
-    let products: Vec<Vec<(usize, Callee)>> = runs.iter().map(|r| product_kernels(e, w, &parts, *r)).collect();
-    let outputs: Vec<Vec<Border>> = runs.iter().map(|r| output_kernels(e, step, w, &parts, *r, &steps)).collect();
+    let mut panels = panels.into_iter();
+    let passes: Vec<Pass> =
+        w.problem.phases.iter().map(|g| Pass::new(e, step, w, &parts, g, &runs, &steps, &mut panels)).collect();
 
     let sets: usize = runs.iter().map(|r| r.tiles).sum();
-    let grid = parts.total.div_ceil(w.tiles) * sets;
+    let tasks = |pass: &Pass| pass.total.div_ceil(w.tiles) * sets;
+    let grid = passes.iter().map(tasks).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
-        let current = d.b.int(-1i64);
-        d.tasks(0, grid, |d, task| {
-            let (block, set) = d.split(task, sets);
-            let (block, set) = (d.int(block), d.int(set));
-            let first = d.b.mul(block, w.tiles);
-            let all = d.b.int(parts.total);
-            let rest = d.b.int_op(IntOp::Sub, all, first);
-            let count = d.b.int_op(IntOp::Min, rest, w.tiles);
-            d.if_then(Condition::NotEqual, block, current, |d| {
-                d.b.set_int(current, block);
-                transform_inputs(e, d, step, w, &parts, &inputs, first, count);
-            });
-            let mut begin = 0;
-            for (i, run) in runs.iter().enumerate() {
-                d.if_within(set, begin, run.tiles, |d, set| {
-                    multiply(d, &parts, &products[i], panels[i], *run, set, count);
-                    transform_outputs(e, d, step, w, &parts, &outputs[i], bias, *run, set, first, count);
+        let mut begin = 0;
+        for pass in &passes {
+            let current = d.b.int(-1i64);
+            d.tasks(begin, tasks(pass), |d, task| {
+                let (block, set) = d.split(task, sets);
+                let (block, set) = (d.int(block), d.int(set));
+                let first = d.b.mul(block, w.tiles);
+                let all = d.b.int(pass.total);
+                let rest = d.b.int_op(IntOp::Sub, all, first);
+                let count = d.b.int_op(IntOp::Min, rest, w.tiles);
+                d.if_then(Condition::NotEqual, block, current, |d| {
+                    d.b.set_int(current, block);
+                    transform_inputs(e, d, step, w, &parts, pass, first, count);
                 });
-                begin += run.tiles;
-            }
-        });
+                let mut begin = 0;
+                for part in &pass.runs {
+                    d.if_within(set, begin, part.run.tiles, |d, set| {
+                        multiply(d, &parts, part, set, count);
+                        transform_outputs(e, d, step, w, &parts, pass, part, bias, set, first, count);
+                    });
+                    begin += part.run.tiles;
+                }
+            });
+            begin += tasks(pass);
+        }
     });
     Ok(Emitted { entry, grid, scratch: parts.sizes.scratch() })
 }
@@ -145,13 +154,56 @@ pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
 struct Parts {
     sizes: Sizes,
     transforms: Transforms,
-    /// Tiles of the whole batch.
+}
+
+/// One phase of the convolution: all of it, where it is not transposed.
+struct Pass<'a> {
+    geometry: &'a Geometry,
+    /// Tiles along each axis, and of the whole batch.
+    grid: [usize; 2],
     total: usize,
+    inputs: Vec<Border>,
+    runs: Vec<PassRun>,
+}
+
+/// The sets of one run in a pass.
+struct PassRun {
+    run: Run,
+    /// Byte offset of the first set's panel in the weights section.
+    panels: usize,
+    products: Vec<(usize, Callee)>,
+    outputs: Vec<Border>,
+}
+
+impl<'a> Pass<'a> {
+    #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
+    fn new(
+        e: &mut Emitter,
+        step: &Step,
+        w: &Winograd,
+        parts: &Parts,
+        geometry: &'a Geometry,
+        runs: &[Run],
+        steps: &[EpilogueStep],
+        panels: &mut impl Iterator<Item = usize>,
+    ) -> Pass<'a> {
+        let grid = w.grid(geometry);
+        let total = w.problem.batch * grid[0] * grid[1];
+        let inputs = input_kernels(e, step, w, parts, geometry);
+        let runs = runs.iter().map(|&run| PassRun {
+            run,
+            panels: panels.next().expect("one a phase and run"),
+            products: product_kernels(e, w, parts, run, total),
+            outputs: output_kernels(e, step, w, parts, geometry, run, steps),
+        });
+        Pass { geometry, grid, total, inputs, runs: runs.collect() }
+    }
 }
 
 // Weights.
 
-/// Reserves the bias and, for each run, the transformed weights of its sets. Returns their offsets.
+/// Reserves the bias and, for each phase and run, the transformed weights of its sets. Returns their
+/// offsets.
 fn pack(
     e: &mut Emitter,
     step: &Step,
@@ -164,38 +216,50 @@ fn pack(
     let weights = e.graph.node(step.node).weights.clone();
     let mut packed = vec![packing::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
-    for run in runs {
-        first_part.push(packed.len());
-        for set in 0..run.tiles {
-            packed.push(panel(w, parts, run.first + set * run.blocks, run.blocks, unit));
+    for geometry in &w.problem.phases {
+        for run in runs {
+            first_part.push(packed.len());
+            for set in 0..run.tiles {
+                packed.push(panel(w, parts, geometry, run.first + set * run.blocks, run.blocks, unit));
+            }
         }
     }
     let (base, offsets) = e.pack(weights, packed);
     (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
 }
 
-/// `U = G g Gᵀ` of one set, in f64: `[element][input channel][the set's channels]`.
-fn panel(w: &Winograd, parts: &Parts, out_block: usize, blocks: usize, unit: Unit) -> (usize, Fill) {
+/// `U = G g Gᵀ` of one set, in f64: `[distinct element][input channel][the set's channels]`.
+fn panel(
+    w: &Winograd,
+    parts: &Parts,
+    geometry: &Geometry,
+    out_block: usize,
+    blocks: usize,
+    unit: Unit,
+) -> (usize, Fill) {
     let channels = blocks * unit.lanes;
-    let alpha = parts.sizes.alpha;
-    let rows = parts.sizes.in_blocks * unit.lanes;
-    let element = rows * channels;
-    let (problem, kernel) = (w.problem.clone(), parts.transforms.kernel.clone());
+    let first_channel = out_block * unit.lanes;
+    let distinct = parts.sizes.distinct;
+    let element = parts.sizes.in_blocks * unit.lanes * channels;
+    let (problem, kernel, r) = (w.problem.clone(), parts.transforms.kernel.clone(), w.taps());
+    // Where the phase's taps lie in the stored kernel.
+    let (y, x) = (geometry.y.taps, geometry.x.taps);
+    let taps: Vec<usize> =
+        (0..r * r).map(|t| y.kernel_index(t / r) * problem.kernel[1] + x.kernel_index(t % r)).collect();
     let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
         let source = (*values[0]).as_ref();
-        let r = problem.kernel[0];
         out.fill(0.0);
         let mut g = vec![0f64; r * r * channels];
-        let mut half = vec![0f64; alpha * r * channels];
+        let mut half = vec![0f64; distinct * r * channels];
         for ic in 0..problem.in_channels {
             for oc in 0..channels {
-                let filter = problem.weight_index(out_block * unit.lanes + oc, ic, 0, 0);
-                for tap in 0..r * r {
-                    g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + tap]));
+                let filter = problem.weight_index(first_channel + oc, ic, 0, 0);
+                for (tap, at) in taps.iter().enumerate() {
+                    g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + at]));
                 }
             }
             // G g, then (G g) Gᵀ; channels innermost.
-            for i in 0..alpha {
+            for i in 0..distinct {
                 for x in 0..r {
                     let to = &mut half[(i * r + x) * channels..][..channels];
                     to.fill(0.0);
@@ -205,9 +269,9 @@ fn panel(w: &Winograd, parts: &Parts, out_block: usize, blocks: usize, unit: Uni
                     }
                 }
             }
-            for i in 0..alpha {
-                for j in 0..alpha {
-                    let to = &mut out[(i * alpha + j) * element + ic * channels..][..channels];
+            for i in 0..distinct {
+                for j in 0..distinct {
+                    let to = &mut out[(i * distinct + j) * element + ic * channels..][..channels];
                     for (oc, t) in to.iter_mut().enumerate() {
                         let sum: f64 =
                             kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
@@ -217,7 +281,7 @@ fn panel(w: &Winograd, parts: &Parts, out_block: usize, blocks: usize, unit: Uni
             }
         }
     };
-    (alpha * alpha * element, Box::new(fill))
+    (distinct * distinct * element, Box::new(fill))
 }
 
 // Tiles and their borders.
@@ -244,7 +308,7 @@ fn classes(tiles: usize, positions: impl Fn(usize) -> Range<usize>) -> Vec<(Rang
 
 /// Positions of the input window of a tile that lie in the image.
 fn window(axis: &Axis, m: usize, alpha: usize, tile: usize) -> Range<usize> {
-    let first = (tile * m) as isize + axis.taps.first;
+    let first = (tile * m * axis.taps.step) as isize + axis.taps.first;
     let low = (-first).clamp(0, alpha as isize) as usize;
     let high = (axis.input as isize - first).clamp(low as isize, alpha as isize) as usize;
     low..high
@@ -254,13 +318,12 @@ fn window(axis: &Axis, m: usize, alpha: usize, tile: usize) -> Range<usize> {
 /// the image, the tile's row and column, and its index in the block.
 fn for_tiles(
     d: &mut Driver,
-    w: &Winograd,
+    [height, width]: [usize; 2],
     borders: &[Border],
     first: Int,
     count: Int,
     arguments: impl Fn(&mut Driver, [Int; 3], Int) -> Vec<Operand>,
 ) {
-    let [height, width] = w.grid();
     d.range(0i64, count, |d, index| {
         let tile = d.b.add(first, index);
         let (rest, x) = d.split(tile, width);
@@ -280,9 +343,8 @@ fn for_tiles(
 
 // Input transform.
 
-fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts) -> Vec<Border> {
-    let g = &w.problem.phases[0];
-    let (s, [height, width], unit) = (&parts.sizes, w.grid(), e.unit());
+fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts, g: &Geometry) -> Vec<Border> {
+    let (s, [height, width], unit) = (&parts.sizes, w.grid(g), e.unit());
     let view = &step.inputs[0];
     let strides = [view.image()[3] * unit.bytes(), unit.bytes(), view.block_stride(unit)];
     let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
@@ -290,8 +352,8 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts) -> V
     for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.clone(), valid_columns.clone()];
-            let name = format!("winograd input {} {valid:?} {strides:?} {s:?}", w.m);
-            let kernel = e.kernel(&name, |unit| input_kernel(s, &parts.transforms.input, &valid, strides, unit));
+            let name = format!("winograd input {} {} {valid:?} {strides:?} {s:?}", w.m, w.stride());
+            let kernel = e.kernel(&name, |unit| input_kernel(s, &parts.transforms, &valid, strides, unit));
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
     }
@@ -302,15 +364,15 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts) -> V
 /// transformed tile. Loops over channel blocks.
 fn input_kernel(
     s: &Sizes,
-    matrix: &[Vec<f64>],
+    transforms: &Transforms,
     valid: &[Range<usize>; 2],
     [row, pixel, block]: [usize; 3],
     unit: Unit,
 ) -> Function {
     let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
     let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
-    let paired = pair_rows(matrix);
-    let mut constants = Constants::new(&mut b, &paired);
+    let paired = pair_rows(transforms);
+    let mut constants = Constants::new(&mut b, &paired.matrix);
     b.repeat(s.in_blocks, |b| {
         for j in valid[1].clone() {
             let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
@@ -341,17 +403,17 @@ fn transform_inputs(
     step: &Step,
     w: &Winograd,
     parts: &Parts,
-    kernels: &[Border],
+    pass: &Pass,
     first: Int,
     count: Int,
 ) {
-    let (s, g, view) = (&parts.sizes, &w.problem.phases[0], &step.inputs[0]);
+    let (s, g, view) = (&parts.sizes, pass.geometry, &step.inputs[0]);
     let row = view.image()[3] * s.vector;
-    for_tiles(d, w, kernels, first, count, |d, [image, y, x], index| {
+    for_tiles(d, pass.grid, &pass.inputs, first, count, |d, [image, y, x], index| {
         let source = d.view(e, view);
         d.step(source, image.into(), view.batch_stride);
-        d.step(source, y.into(), w.m * row);
-        d.step(source, x.into(), w.m * s.vector);
+        d.step(source, y.into(), w.m * w.stride() * row);
+        d.step(source, x.into(), w.m * w.stride() * s.vector);
         d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * s.vector as i64);
         let v = d.b.int(d.scratch);
         d.step(v, index.into(), s.vector);
@@ -363,11 +425,10 @@ fn transform_inputs(
 // Products.
 
 /// A kernel for a full block of tiles and one for the last, with the tiles that they take.
-fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run) -> Vec<(usize, Callee)> {
+fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run, total: usize) -> Vec<(usize, Callee)> {
     let s = &parts.sizes;
-    let last = parts.total % w.tiles;
-    let counts =
-        [w.tiles.min(parts.total), last].into_iter().filter(|&c| c > 0 && (c == last || parts.total >= w.tiles));
+    let last = total % w.tiles;
+    let counts = [w.tiles.min(total), last].into_iter().filter(|&c| c > 0 && (c == last || total >= w.tiles));
     let mut kernels: Vec<(usize, Callee)> = vec![];
     for tiles in counts {
         if kernels.iter().any(|k| k.0 == tiles) {
@@ -381,25 +442,39 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run) -> Ve
     kernels
 }
 
-fn multiply(d: &mut Driver, parts: &Parts, kernels: &[(usize, Callee)], panels: usize, run: Run, set: Int, count: Int) {
+fn multiply(d: &mut Driver, parts: &Parts, part: &PassRun, set: Int, count: Int) {
     let s = &parts.sizes;
     let rows = s.in_blocks * (s.vector / 4);
-    let element = rows * run.blocks * s.vector;
-    let weights = d.weights(panels);
-    d.step(weights, set.into(), element * s.elements());
-    for &(tiles, kernel) in kernels {
+    let element = rows * part.run.blocks * s.vector;
+    let weights = d.weights(part.panels);
+    d.step(weights, set.into(), element * s.distinct * s.distinct);
+    for &(tiles, kernel) in &part.products {
         d.if_then(Condition::Equal, count, tiles, |d| {
             d.range(0i64, s.elements(), |d, index| {
                 let v = d.b.int(d.scratch);
                 d.step(v, index.into(), s.v_element);
                 let u = d.b.int(weights);
-                d.step(u, index.into(), element);
+                let weight = weight_element(d, s, index);
+                d.step(u, weight, element);
                 let m = d.b.add(d.scratch, s.m_offset());
                 d.step(m, index.into(), s.m_element);
                 d.b.call(kernel, vec![v.into(), u.into(), 0i64.into(), 1i64.into(), m.into()]);
             });
         });
     }
+}
+
+/// Which of the packed elements the weights of an element of the tile are.
+fn weight_element(d: &mut Driver, s: &Sizes, element: Int) -> Operand {
+    if s.distinct == s.alpha {
+        return element.into();
+    }
+    let (row, column) = d.split(element.into(), s.alpha);
+    let (row, column) = (d.int(row), d.int(column));
+    let row = d.b.int_op(IntOp::Min, row, s.distinct - 1);
+    let column = d.b.int_op(IntOp::Min, column, s.distinct - 1);
+    let element = d.b.mul(row, s.distinct);
+    d.b.add(element, column).into()
 }
 
 // Output transform.
@@ -409,14 +484,17 @@ fn output_kernels(
     step: &Step,
     w: &Winograd,
     parts: &Parts,
+    g: &Geometry,
     run: Run,
     steps: &[EpilogueStep],
 ) -> Vec<Border> {
-    let g = &w.problem.phases[0];
-    let (s, [height, width], unit) = (&parts.sizes, w.grid(), e.unit());
+    let (s, [height, width], unit) = (&parts.sizes, w.grid(g), e.unit());
     let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
         .chain(&step.inputs[1..])
-        .map(|v| [v.image()[3] * unit.bytes(), unit.bytes(), v.block_stride(unit)])
+        .map(|v| {
+            let (row, pixel) = (v.image()[3] * unit.bytes(), unit.bytes());
+            [g.y.output_step * row, g.x.output_step * pixel, v.block_stride(unit)]
+        })
         .collect();
     let inside = |size: usize| move |tile: usize| 0..w.m.min(size - tile * w.m);
     let columns = classes(width, inside(g.x.output));
@@ -424,9 +502,10 @@ fn output_kernels(
     for (rows, valid_rows) in classes(height, inside(g.y.output)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.len(), valid_columns.len()];
-            let name = format!("winograd output {} {valid:?} {strides:?} {steps:?} {} {s:?}", w.m, run.blocks);
-            let matrix = &parts.transforms.output;
-            let kernel = e.kernel(&name, |unit| output_kernel(s, matrix, valid, &strides, run.blocks, steps, unit));
+            let stride = w.stride();
+            let name = format!("winograd output {} {stride} {valid:?} {strides:?} {steps:?} {} {s:?}", w.m, run.blocks);
+            let transforms = &parts.transforms;
+            let kernel = e.kernel(&name, |unit| output_kernel(s, transforms, valid, &strides, run.blocks, steps, unit));
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
     }
@@ -437,7 +516,7 @@ fn output_kernels(
 /// Loops over the set's channel blocks.
 fn output_kernel(
     s: &Sizes,
-    matrix: &[Vec<f64>],
+    transforms: &Transforms,
     valid: [usize; 2],
     strides: &[[usize; 3]],
     blocks: usize,
@@ -447,8 +526,8 @@ fn output_kernel(
     let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
     let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
     let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
-    let paired = pair_columns(matrix);
-    let mut constants = Constants::new(&mut b, &paired);
+    let paired = pair_columns(transforms);
+    let mut constants = Constants::new(&mut b, &paired.matrix);
     b.repeat(blocks, |b| {
         for j in 0..s.alpha {
             let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
@@ -493,19 +572,19 @@ fn transform_outputs(
     step: &Step,
     w: &Winograd,
     parts: &Parts,
-    kernels: &[Border],
+    pass: &Pass,
+    part: &PassRun,
     bias: usize,
-    run: Run,
     set: Int,
     first: Int,
     count: Int,
 ) {
-    let s = &parts.sizes;
+    let (s, g, run) = (&parts.sizes, pass.geometry, part.run);
     let unit = e.unit();
     let views: Vec<(&View, usize)> = std::iter::once((&step.outputs[run.output], run.first - run.origin))
         .chain(step.inputs[1..].iter().map(|v| (v, run.first)))
         .collect();
-    for_tiles(d, w, kernels, first, count, |d, [image, y, x], index| {
+    for_tiles(d, pass.grid, &part.outputs, first, count, |d, [image, y, x], index| {
         let m = d.b.add(d.scratch, s.m_offset());
         d.step(m, index.into(), s.vector);
         let bias = d.weights(bias + run.first * s.vector);
@@ -517,9 +596,10 @@ fn transform_outputs(
             let stride = view.block_stride(unit);
             d.step(base, image.into(), view.batch_stride);
             d.step(base, set.into(), run.blocks * stride);
-            d.step(base, y.into(), w.m * view.image()[3] * s.vector);
-            d.step(base, x.into(), w.m * s.vector);
-            d.b.advance(base, block * stride);
+            let (row, pixel) = (view.image()[3] * s.vector, s.vector);
+            d.step(base, y.into(), w.m * g.y.output_step * row);
+            d.step(base, x.into(), w.m * g.x.output_step * pixel);
+            d.b.advance(base, block * stride + g.y.output_first * row + g.x.output_first * pixel);
             arguments.push(base.into());
         }
         arguments
@@ -557,44 +637,51 @@ impl Constants {
     }
 }
 
+/// A matrix by whose rows or columns of points p and −p their sums and differences are reached.
+struct Paired {
+    matrix: Vec<Vec<f64>>,
+    pairs: Vec<usize>,
+}
+
 /// Rows of points p and −p as their half sum and half difference: the even and the odd part.
-fn pair_rows(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mut rows = matrix.to_vec();
-    for pair in (1..matrix.len().saturating_sub(2)).step_by(2) {
+fn pair_rows(transforms: &Transforms) -> Paired {
+    let mut matrix = transforms.input.clone();
+    for &pair in &transforms.pairs {
         for k in 0..matrix[pair].len() {
             let (p, n) = (matrix[pair][k], matrix[pair + 1][k]);
-            (rows[pair][k], rows[pair + 1][k]) = ((p + n) / 2.0, (p - n) / 2.0);
+            (matrix[pair][k], matrix[pair + 1][k]) = ((p + n) / 2.0, (p - n) / 2.0);
         }
     }
-    rows
+    Paired { matrix, pairs: transforms.pairs.clone() }
 }
 
 /// The same for columns: factors of the sum and of the difference of a pair of inputs.
-fn pair_columns(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mut paired = matrix.to_vec();
-    for row in &mut paired {
-        for pair in (1..row.len().saturating_sub(2)).step_by(2) {
+fn pair_columns(transforms: &Transforms) -> Paired {
+    let mut matrix = transforms.output.clone();
+    for row in &mut matrix {
+        for &pair in &transforms.pairs {
             let (p, n) = (row[pair], row[pair + 1]);
             (row[pair], row[pair + 1]) = ((p + n) / 2.0, (p - n) / 2.0);
         }
     }
-    paired
+    Paired { matrix, pairs: transforms.pairs.clone() }
 }
 
 /// `matrix · inputs`, the matrix given by [`pair_rows`]; absent inputs are zero, and each result is handed out as soon as it is there.
 fn multiply_rows(
     b: &mut Builder,
     constants: &mut Constants,
-    rows: &[Vec<f64>],
+    paired: &Paired,
     inputs: &[Option<Vector>],
     mut done: impl FnMut(&mut Builder, usize, Option<Vector>),
 ) {
-    let last = rows.len() - 1;
-    for alone in [0, last] {
+    let rows = &paired.matrix;
+    let in_pair = |i: usize| paired.pairs.iter().any(|&p| p == i || p + 1 == i);
+    for alone in (0..rows.len()).filter(|&i| !in_pair(i)) {
         let value = combine(b, constants, &rows[alone], inputs);
         done(b, alone, value);
     }
-    for pair in (1..last.saturating_sub(1)).step_by(2) {
+    for &pair in &paired.pairs {
         let even = combine(b, constants, &rows[pair], inputs);
         let odd = combine(b, constants, &rows[pair + 1], inputs);
         let (sum, difference) = match (even, odd) {
@@ -615,18 +702,18 @@ fn multiply_rows(
 fn multiply_columns(
     b: &mut Builder,
     constants: &mut Constants,
-    paired: &[Vec<f64>],
+    paired: &Paired,
     mut inputs: Vec<Vector>,
     count: usize,
     mut done: impl FnMut(&mut Builder, usize, Vector),
 ) {
-    for pair in (1..inputs.len().saturating_sub(2)).step_by(2) {
+    for &pair in &paired.pairs {
         let (p, n) = (inputs[pair], inputs[pair + 1]);
         inputs[pair] = b.op(VectorOp::Add, p, n);
         inputs[pair + 1] = b.op(VectorOp::Sub, p, n);
     }
     let inputs: Vec<Option<Vector>> = inputs.into_iter().map(Some).collect();
-    for (k, row) in paired.iter().enumerate().take(count) {
+    for (k, row) in paired.matrix.iter().enumerate().take(count) {
         let value = combine(b, constants, row, &inputs).expect("every row has a factor");
         done(b, k, value);
     }
@@ -670,14 +757,14 @@ fn combine(b: &mut Builder, constants: &mut Constants, factors: &[f64], inputs: 
 mod tests {
     use crate::codegen::testing::check_with;
     use crate::ir::Phase;
-    use crate::ops::Conv2d;
     use crate::ops::activation::Activation;
     use crate::ops::attributes::AttributeValue;
     use crate::ops::epilogue::Step;
+    use crate::ops::{Conv2d, ConvTranspose2d, Op};
     use crate::plan;
     use crate::testing::{Builder, conv};
 
-    fn forced(name: &str, op: Conv2d, channels: usize, size: [usize; 2]) {
+    fn forced(name: &str, op: impl Into<Op>, channels: usize, size: [usize; 2]) {
         let mut b = Builder::new("winograd", Phase::Infer);
         let x = b.input([2, 3, size[0], size[1]]);
         let y = b.add(conv(channels, 1, 1, 0), &[x]);
@@ -690,9 +777,12 @@ mod tests {
     #[test]
     fn epilogues() {
         for activation in ["relu", "leaky_relu(0.2)", "silu"] {
+            let epilogue = vec![Step::Activate(Activation::parse(activation).unwrap())];
             for name in ["winograd2", "winograd4", "winograd6"] {
-                let epilogue = vec![Step::Activate(Activation::parse(activation).unwrap())];
-                forced(name, Conv2d { epilogue, ..conv(20, 3, 1, 1) }, 16, [9, 7]);
+                forced(name, Conv2d { epilogue: epilogue.clone(), ..conv(20, 3, 1, 1) }, 16, [9, 7]);
+            }
+            for name in ["winograd2", "winograd3", "winograd4"] {
+                forced(name, Conv2d { epilogue: epilogue.clone(), ..conv(20, 3, 2, 1) }, 16, [9, 7]);
             }
         }
     }
@@ -708,6 +798,32 @@ mod tests {
         }
         for name in ["winograd2", "winograd4"] {
             forced(name, conv(33, 5, 1, 2), 20, [7, 9]);
+        }
+        for name in ["winograd2", "winograd3", "winograd4"] {
+            forced(name, conv(33, 3, 2, 1), 20, [14, 15]);
+            forced(name, conv(16, 3, 2, 0), 35, [9, 6]);
+            forced(name, Conv2d { pad: [2, 0, 1, 3], ..conv(70, 3, 2, 0) }, 5, [28, 11]);
+            forced(name, conv(33, 4, 2, 1), 20, [14, 15]);
+        }
+    }
+
+    #[test]
+    fn phases_of_transposed_convolutions() {
+        let op = |channels, kernel, stride, pad| ConvTranspose2d {
+            channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 4],
+            output_pad: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: true,
+            epilogue: vec![Step::Activate(Activation::parse("relu").unwrap())],
+        };
+        for name in ["winograd2", "winograd4"] {
+            forced(name, op(33, 4, 2, 1), 20, [5, 8]);
+            forced(name, op(16, 6, 3, 0), 5, [7, 4]);
+            forced(name, ConvTranspose2d { pad: [1, 0, 2, 1], output_pad: [1, 0], ..op(20, 6, 2, 0) }, 16, [4, 7]);
         }
     }
 }
