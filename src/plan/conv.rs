@@ -319,7 +319,7 @@ mod machine {
     /// Bytes per cycle from the second-level cache, the third, and memory.
     pub const L2: f64 = 32.0;
     pub const L3: f64 = 12.0;
-    pub const DRAM: f64 = 8.0;
+    pub const DRAM: f64 = 6.5;
 }
 
 pub fn nanoseconds(cycles: f64) -> f64 {
@@ -441,7 +441,7 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     }
     let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_channels * p.out_channels) as f64 * 4.0;
     let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
-    input + output + (multiply + stream).max(weights / machine::DRAM)
+    input + output + (multiply + stream).max(weights / machine::DRAM + 0.1 * multiply)
 }
 
 fn folds(problem: &Problem) -> Vec<Fold> {
