@@ -42,6 +42,7 @@ impl Artifact {
         }
         // SAFETY: compiled models are replaced by renaming, never changed in place (see `artifact`).
         let map = unsafe { Mmap::map(&file)? };
+        super::weights::advise_huge(&map);
         let metadata = read_metadata(&map, &header)?;
         Ok(Self { file, map, metadata, header })
     }

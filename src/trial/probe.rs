@@ -21,7 +21,7 @@ use crate::artifact::{Cause, Image};
 use crate::codegen::{Generated, winograd_sets};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{Conv2d, Op};
-use crate::plan::conv::Winograd;
+use crate::plan::conv::{Axis, Geometry, Winograd};
 use crate::plan::{Kernel, Place, Plan, Step, View};
 use crate::runtime::{Activations, Workbench};
 use crate::target::Unit;
@@ -121,7 +121,7 @@ impl Probe<'_> {
         let mut random = SplitMix(self.index as u64);
         self.step.inputs.iter().for_each(|view| self.fill(view, &mut memory, &mut random));
 
-        let [height, width] = self.w.grid();
+        let [height, width] = self.w.grid(self.geometry());
         let tile = [height / 2, width / 2];
         let sets = winograd_sets(self.step, self.w, self.unit());
         let index = probed_set(sets.len());
@@ -140,11 +140,20 @@ impl Probe<'_> {
         self.plan.unit
     }
 
-    fn op(&self) -> &Conv2d {
-        match self.graph.node(self.step.node).op() {
-            Some(Op::Conv2d(op)) => op,
+    /// Of a transposed convolution, its first phase is probed; the others have the same taps in another order.
+    fn geometry(&self) -> &Geometry {
+        &self.w.problem.phases[0]
+    }
+
+    /// What is computed from a window, as a convolution of its own without padding.
+    fn op(&self, channels: usize) -> Conv2d {
+        let (bias, epilogue) = match self.graph.node(self.step.node).op() {
+            Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
+            Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
             _ => unreachable!("winograd is planned for convolutions only"),
-        }
+        };
+        let (kernel, stride) = ([self.w.taps(); 2], [self.w.stride(); 2]);
+        Conv2d { channels, kernel, stride, pad: [0; 4], dilation: [1; 2], groups: 1, bias, epilogue }
     }
 
     /// Fills the first image of a view as a ReLU would: with values that are not negative.
@@ -157,10 +166,10 @@ impl Probe<'_> {
 
     /// The tile's pixels that lie in the image, and as many channels as the definition has time for.
     fn sample(&self, tile: [usize; 2], channels: std::ops::Range<usize>, shift: usize) -> Sample {
-        let g = &self.w.problem.phases[0];
+        let g = self.geometry();
         let first = tile.map(|t| t * self.w.m);
         let size = [g.y.output - first[0], g.x.output - first[1]].map(|rest| rest.min(self.w.m));
-        let taps = self.w.problem.kernel[0] * self.w.problem.kernel[1] * self.w.problem.in_channels;
+        let taps = self.w.taps() * self.w.taps() * self.w.problem.in_channels;
         let count = (MACS / (taps * size[0] * size[1])).clamp(1, MOST_CHANNELS.min(channels.len()));
         let channels = (0..count).map(|i| channels.start + i * channels.len() / count).collect();
         Sample { channels, shift, first, size }
@@ -177,10 +186,13 @@ impl Probe<'_> {
     /// The sample of a view with the output's sizes; its channels begin at the layer's channel `shift`.
     fn pixels(&self, view: &View, memory: &Activations, sample: &Sample, shift: usize) -> Tensor {
         let ([top, left], [rows, columns]) = (sample.first, sample.size);
+        let g = self.geometry();
+        let place = |axis: &Axis, q: usize| axis.output_first + q * axis.output_step;
         let mut values = vec![];
         for &channel in &sample.channels {
-            for y in top..top + rows {
-                values.extend((left..left + columns).map(|x| memory[self.position(view, channel - shift, y, x)]));
+            for y in (top..top + rows).map(|q| place(&g.y, q)) {
+                let columns = (left..left + columns).map(|q| place(&g.x, q));
+                values.extend(columns.map(|x| memory[self.position(view, channel - shift, y, x)]));
             }
         }
         Tensor::new(Shape::from([1, sample.channels.len(), rows, columns]), values)
@@ -188,32 +200,40 @@ impl Probe<'_> {
 
     /// The sample by the op's definition: a convolution of the window around it.
     fn definition(&self, memory: &Activations, sample: &Sample) -> Tensor {
-        let op = self.op();
         let count = sample.channels.len();
-        let small = Conv2d { channels: count, pad: [0; 4], ..op.clone() };
-        let values = self.graph.node(self.step.node).weights.iter().map(|&w| self.graph.weights.values(w));
-        let values: Vec<_> = values.collect();
-        let filter = self.w.problem.in_channels * op.kernel[0] * op.kernel[1];
-        let rows_of = |values: &[f32], size: usize| -> Vec<f32> {
-            sample.channels.iter().flat_map(|&c| values[c * size..][..size].iter().copied()).collect()
-        };
-        let shape = [count, self.w.problem.in_channels, op.kernel[0], op.kernel[1]];
-        let mut weights = vec![Tensor::new(Shape::from(shape), rows_of((*values[0]).as_ref(), filter))];
+        let op = self.op(count);
+        let node = self.graph.node(self.step.node);
+        let values: Vec<_> = node.weights.iter().map(|&w| self.graph.weights.values(w)).collect();
+        let mut weights = vec![self.filters((*values[0]).as_ref(), &sample.channels)];
         if op.bias {
-            weights.push(Tensor::new(Shape::from([count]), rows_of((*values[1]).as_ref(), 1)));
+            let bias = sample.channels.iter().map(|&c| (*values[1]).as_ref()[c]).collect();
+            weights.push(Tensor::new(Shape::from([count]), bias));
         }
         let mut inputs = vec![self.window(memory, sample)];
         inputs.extend(self.step.inputs[1..].iter().map(|view| self.pixels(view, memory, sample, 0)));
         let output = Shape::from([1, count, sample.size[0], sample.size[1]]);
         let (inputs, weights): (Vec<&Tensor>, Vec<&Tensor>) = (inputs.iter().collect(), weights.iter().collect());
-        Op::from(small).evaluate(&inputs, &weights, &output)
+        Op::from(op).evaluate(&inputs, &weights, &output)
+    }
+
+    /// The weights of some output channels, as the phase's taps have them.
+    fn filters(&self, values: &[f32], channels: &[usize]) -> Tensor {
+        let (problem, g, taps) = (&self.w.problem, self.geometry(), self.w.taps());
+        let mut filters = vec![];
+        for (&oc, ic) in channels.iter().flat_map(|oc| (0..problem.in_channels).map(move |ic| (oc, ic))) {
+            for (y, x) in (0..taps).flat_map(|y| (0..taps).map(move |x| (y, x))) {
+                let index = problem.weight_index(oc, ic, g.y.taps.kernel_index(y), g.x.taps.kernel_index(x));
+                filters.push(index.map_or(0.0, |i| values[i]));
+            }
+        }
+        Tensor::new(Shape::from([channels.len(), problem.in_channels, taps, taps]), filters)
     }
 
     /// The input around the sample, with zeros where the padding is.
     fn window(&self, memory: &Activations, sample: &Sample) -> Tensor {
         let (view, problem) = (&self.step.inputs[0], &self.w.problem);
-        let g = &problem.phases[0];
-        let [height, width] = [0, 1].map(|a| sample.size[a] + problem.kernel[a] - 1);
+        let g = self.geometry();
+        let [height, width] = sample.size.map(|size| self.w.stride() * (size - 1) + self.w.taps());
         let inside =
             |first: isize, at: usize, size: usize| usize::try_from(first + at as isize).ok().filter(|&p| p < size);
         let first = [g.y.taps.position(sample.first[0], 0), g.x.taps.position(sample.first[1], 0)];
@@ -245,6 +265,7 @@ mod tests {
     use crate::codegen::testing::targets;
     use crate::codegen::{build, generate};
     use crate::ir::Phase;
+    use crate::ops::ConvTranspose2d;
     use crate::ops::activation::Activation;
     use crate::ops::epilogue::Step as EpilogueStep;
     use crate::plan::Options;
@@ -262,6 +283,40 @@ mod tests {
         let mut graph = b.finish(&[z]);
         randomize_weights(&mut graph, 5);
         graph
+    }
+
+    /// A convolution of stride 2 and its transposed counterpart.
+    fn strided() -> Graph {
+        let mut b = Builder::new("strided", Phase::Infer);
+        let x = b.input([1, 3, 14, 18]);
+        let x = b.add(conv(20, 1, 1, 0), &[x]);
+        let y = b.add(conv(24, 4, 2, 1), &[x]);
+        let op = ConvTranspose2d {
+            channels: 18,
+            kernel: [4; 2],
+            stride: [2; 2],
+            pad: [1; 4],
+            output_pad: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: true,
+            epilogue: vec![],
+        };
+        let z = b.add(op, &[y]);
+        let mut graph = b.finish(&[z]);
+        randomize_weights(&mut graph, 6);
+        graph
+    }
+
+    #[test]
+    fn strides_and_phases_are_accurate() {
+        for target in targets() {
+            for algorithm in ["winograd2", "winograd4"] {
+                let found = probed(&strided(), &target, algorithm, true);
+                assert_eq!(found.len(), 2);
+                assert!(found.iter().all(|p| p.is_accurate() && p.error > 0.0), "{algorithm} {found:?}");
+            }
+        }
     }
 
     fn probed(graph: &Graph, target: &Target, algorithm: &str, all: bool) -> Vec<Probed> {
