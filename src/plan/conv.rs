@@ -317,7 +317,7 @@ impl Winograd {
 mod machine {
     pub const CLOCK_GHZ: f64 = 3.5;
     /// Bytes per cycle from the second-level cache, the third, and memory.
-    pub const L2: f64 = 32.0;
+    pub const L2: f64 = 29.0;
     pub const L3: f64 = 12.0;
     pub const DRAM: f64 = 6.5;
 }

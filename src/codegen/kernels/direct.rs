@@ -19,7 +19,7 @@
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
-use super::super::vector::{PrefetchLevel, Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
+use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
 use super::{epilogue, packing};
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
@@ -29,13 +29,6 @@ use crate::target::Unit;
 
 /// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
 const UNROLL_LIMIT: usize = 700;
-
-const CACHE_LINE: usize = 64;
-
-fn envv(n: &str) -> Option<usize> { std::env::var(n).ok().and_then(|v| v.parse().ok()) }
-fn ahead_products() -> Option<usize> { envv("AHEAD_P") }
-fn ahead_fc() -> Option<usize> { envv("AHEAD_F") }
-fn ahead_direct() -> Option<usize> { envv("AHEAD_D") }
 
 /// How an operand is walked, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +80,6 @@ pub(super) struct Row {
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
     bias: bool,
-    /// Weights are read once and come from memory: fetch them that many bytes ahead.
-    ahead: Option<usize>,
 }
 
 impl Row {
@@ -122,7 +113,6 @@ impl Row {
             epilogue: vec![],
             inside: true,
             bias: false,
-            ahead: ahead_products(),
         }
     }
 }
@@ -313,7 +303,6 @@ fn row_spec(
         epilogue: steps.to_vec(),
         inside: direct.fold != Fold::Rows,
         bias: true,
-        ahead: if direct.fold == Fold::Batch { ahead_fc() } else { ahead_direct() },
     }
 }
 
@@ -571,11 +560,6 @@ fn tap(
         return;
     }
     let weight_at = |block: usize| shifted(weights, block * unit.bytes());
-    if let Some(ahead) = row.ahead {
-        for block in (0..row.blocks).filter(|block| block * unit.bytes() % CACHE_LINE == 0) {
-            b.prefetch(shifted(weight_at(block), ahead), PrefetchLevel::L1);
-        }
-    }
     if let [p] = *pixels.as_slice() {
         // Each weight is used once: it comes straight from memory.
         let x = b.broadcast(shifted(source, p * row.in_pixel));
