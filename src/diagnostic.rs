@@ -33,6 +33,23 @@ impl Span {
 pub struct Source {
     pub name: Arc<str>,
     pub text: Arc<str>,
+    /// Where each line begins, in bytes.
+    lines: Arc<[u32]>,
+}
+
+impl Source {
+    fn new(name: Arc<str>, text: Arc<str>) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = [0].into_iter().chain(ends.map(|(i, _)| i as u32 + 1)).collect();
+        Self { name, text, lines }
+    }
+
+    /// Line and column of a byte, both from 1.
+    fn place(&self, byte: u32) -> (u32, u32) {
+        let byte = byte.min(self.text.len() as u32);
+        let line = self.lines.partition_point(|&start| start <= byte);
+        (line as u32, byte - self.lines[line - 1] + 1)
+    }
 }
 
 /// All files that took part in a compilation.
@@ -43,7 +60,7 @@ pub struct Sources {
 
 impl Sources {
     pub fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
-        self.files.push(Source { name: name.into(), text: text.into() });
+        self.files.push(Source::new(name.into(), text.into()));
         SourceId(self.files.len() as u32 - 1)
     }
 
@@ -58,9 +75,7 @@ impl Sources {
     /// Where a span begins, as file, line and column (both from 1).
     pub fn location(&self, span: Span) -> Location {
         let source = self.get(span.source);
-        let before = &source.text.as_bytes()[..(span.start as usize).min(source.text.len())];
-        let line = before.iter().filter(|&&b| b == b'\n').count() as u32 + 1;
-        let column = before.iter().rev().take_while(|&&b| b != b'\n').count() as u32 + 1;
+        let (line, column) = source.place(span.start);
         Location { file: source.name.clone(), line, column, span }
     }
 }

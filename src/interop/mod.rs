@@ -6,3 +6,16 @@
 
 pub mod onnx;
 pub mod text;
+
+/// A number from 2 on that is free, found in few steps where numbers were taken one after another.
+fn free_number(is_taken: impl Fn(usize) -> bool) -> usize {
+    let (mut taken, mut free) = (1, 2);
+    while is_taken(free) {
+        (taken, free) = (free, 2 * free);
+    }
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        *(if is_taken(middle) { &mut taken } else { &mut free }) = middle;
+    }
+    free
+}

@@ -133,6 +133,32 @@ fn weights_are_called_what_the_model_calls_them() {
     }
 }
 
+/// The ONNX backend suite's cases that are imported can be written, but for those that no text can say.
+#[test]
+fn the_backend_suite_is_written_and_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut written, mut table) = (0, String::new());
+    for archive in ["node.npz", "pytorch.npz"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx").join(archive);
+        for entry in weights::open(&path).unwrap().entries {
+            let Some(name) = entry.name.strip_suffix("/model") else { continue };
+            let model = folder.path().join("model.onnx");
+            let (buffer, range) = &entry.bytes;
+            std::fs::write(&model, &(**buffer).as_ref()[range.clone()]).unwrap();
+            match Compiler::new().front(&model) {
+                Ok(network) if network.imported.as_ref().unwrap().is_text => written += 1,
+                Ok(network) => {
+                    let reason = network.warnings[0].message.rsplit_once("as text: ").unwrap().1;
+                    table += &format!("{name}: {reason}\n");
+                }
+                Err(Error::Import(_)) => {}
+                Err(other) => panic!("{name}: {other}"),
+            }
+        }
+    }
+    insta::assert_snapshot!(format!("{written} models are written\n{table}"));
+}
+
 fn image(images: usize) -> Tensor {
     let values = (0..images * 3 * 12 * 12).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
     Tensor::new([images, 3, 12, 12], values)

@@ -63,7 +63,10 @@ pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportE
     import::import(file, options)
 }
 
-/// Whether bytes begin as ONNX models do: with the field of the IR version.
+/// Whether bytes begin as ONNX models do: with the field of the IR version, then another of a model's.
 pub fn is_onnx(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x08, 1..=20, rest @ ..] if !rest.is_empty())
+    // A safetensors file begins with the length of its header, which can be any number.
+    let is_safetensors = matches!(bytes, [_, _, _, _, _, _, 0, 0, b'{', ..]);
+    let fields = [2, 3, 4, 6, 7, 8, 14].map(|field| field << 3 | 2).into_iter().chain([5 << 3, 0xa2, 0xca]);
+    matches!(bytes, [0x08, 1..=20, next, _, ..] if !is_safetensors && fields.clone().any(|tag| tag == *next))
 }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use super::proto;
+use crate::interop::free_number;
 
 /// Last parts of weights' names, as frameworks write them.
 const ROLES: [&str; 29] = [
@@ -174,12 +175,12 @@ fn cut(name: &str) -> String {
 /// The name, with a number behind it where it is taken.
 pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     let base = if name.is_empty() { "value" } else { name };
-    let mut unique = base.to_string();
-    let mut number = 2;
-    while !taken.insert(unique.clone()) {
-        unique = format!("{base}_{number}");
-        number += 1;
-    }
+    let numbered = |number: usize| format!("{base}_{number}");
+    let unique = match taken.contains(base) {
+        true => numbered(free_number(|number| taken.contains(&numbered(number)))),
+        false => base.to_string(),
+    };
+    taken.insert(unique.clone());
     unique
 }
 

@@ -298,3 +298,15 @@ fn what_importing_computes_is_limited() {
     ];
     insta::assert_snapshot!(message(&model(&[1], nodes, known, "y")));
 }
+
+#[test]
+fn models_are_known_by_their_first_bytes() {
+    assert!(super::is_onnx(b"\x08\x08\x12\x07pytorch"));
+    assert!(super::is_onnx(b"\x08\x0a\x3a\xff\x01\x0a"));
+    for other in [&b"netc 1"[..], b"\x08", b"\x08\x08", b"\x08\x00\x12\x07", b"PK\x03\x04", b"\x80\x02}q\x00."] {
+        assert!(!super::is_onnx(other), "{other:?}");
+    }
+    // The headers of these have lengths that look like fields.
+    assert!(!super::is_onnx(b"\x08\x0a\x00\x00\x00\x00\x00\x00{\"fc\""));
+    assert!(!super::is_onnx(b"\x08\x0a\x12\x00\x00\x00\x00\x00{\"fc\""));
+}

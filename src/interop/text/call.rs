@@ -5,7 +5,7 @@ use crate::ops::attributes::AttributeValue;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::layer::{Layer, Value};
 use crate::ops::lrn::LongerHalf;
-use crate::ops::upsample::{Coordinates, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, Target};
 use crate::ops::{self, Op};
 
 /// A layer and the values of its parameters; what is absent is left out, what is default is not.
@@ -199,7 +199,9 @@ fn upsample(op: &ops::Upsample) -> Option<LayerCall> {
     let mut args = vec![to, ("mode", text(op.mode))];
     match op.coordinates {
         Coordinates::Usual => {}
-        Coordinates::AlignCorners => args.push(("align_corners", Value::Bool(true))),
+        Coordinates::AlignCorners if op.mode == Interpolation::Bilinear => {
+            args.push(("align_corners", Value::Bool(true)));
+        }
         other => args.push(("coordinates", text(other.print()))),
     }
     args.push(("rounding", text(op.rounding)));

@@ -64,12 +64,20 @@ impl Written {
     }
 }
 
+/// Nodes of the largest graph that is written. Nobody reads longer texts, and finding what repeats takes
+/// time that grows with the square.
+pub const MAX_NODES: usize = 1 << 13;
+
 /// Writes a graph as text. `about` becomes the model's documentation.
 ///
 /// # Errors
 /// Where the graph holds what only passes make.
 pub fn write(graph: &Graph, about: &str) -> Result<Written, NoText> {
     let batch = batch(graph)?;
+    let nodes = graph.order().len();
+    if nodes > MAX_NODES {
+        return Err(NoText::Size(nodes));
+    }
     let mut prepared = graph.clone();
     prepare::prepare(&mut prepared);
     let graph = &prepared;

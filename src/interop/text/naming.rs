@@ -6,23 +6,25 @@ use std::collections::{HashMap, HashSet};
 use super::modules::{Module, key};
 use super::parts::{Part, Slot};
 use super::structure::Join;
+use crate::interop::free_number;
 use crate::ops::layer::Value;
 
 /// The name, with a number behind it where it is taken.
 pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     // Behind a digit, a number would be read as part of it.
     let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
-    let letters = ('b'..='z').map(String::from).filter(|_| ends_in_digit);
-    let numbers = (2..).map(|n: usize| if ends_in_digit { format!("_{n}") } else { n.to_string() });
-    let mut suffixes = letters.chain(numbers);
-    let mut unique = name.to_string();
-    while !taken.insert(unique.clone()) {
-        unique = format!("{name}{}", suffixes.next().expect("numbers do not end"));
-    }
+    let letters = ('b'..='z').filter(|_| ends_in_digit).map(|letter| format!("{name}{letter}"));
+    let few = [name.to_string()].into_iter().chain(letters).find(|n| !taken.contains(n));
+    let numbered = |n: usize| if ends_in_digit { format!("{name}_{n}") } else { format!("{name}{n}") };
+    let unique = few.unwrap_or_else(|| numbered(free_number(|n| taken.contains(&numbered(n)))));
+    taken.insert(unique.clone());
     unique
 }
 
 // ---- Modules -----------------------------------------------------------------------------------
+
+/// The module whose width is one of its own.
+const SQUEEZE: &str = "squeeze_excitation";
 
 /// A layer as far as names depend on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +90,7 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
                 false => named("split_block", "Two ways side by side."),
             }
         }
-        Some((Join::Branches("mul"), _)) => {
-            named("squeeze_excitation", "Each channel weighted by what the whole image says.")
-        }
+        Some((Join::Branches("mul"), _)) => named(SQUEEZE, "Each channel weighted by what the whole image says."),
         Some(_) => named("block", "Several ways, joined."),
         None => chain(&all, depthwise),
     }
@@ -156,6 +156,12 @@ fn traits(parts: &[Part], modules: &[Module]) -> Vec<Trait> {
 /// behind a pool.
 pub fn parameter(arg: &str, block: &[Part], index: usize, branch: Option<usize>, modules: &[Module]) -> String {
     let is_width = matches!(arg, "channels" | "features");
+    if let Part::Call { module, .. } = &block[index]
+        && is_width
+        && modules[*module].name.starts_with(SQUEEZE)
+    {
+        return "squeezed".into();
+    }
     let Some(kernel) = kernel_of(&block[index], modules).filter(|_| is_width) else { return arg.to_string() };
     let after_pool = index > 0 && matches!(&block[index - 1], Part::Layer { layer, .. } if layer.ends_with("pool"));
     let next = block[index + 1..].iter().find_map(|p| kernel_of(p, modules));

@@ -311,9 +311,10 @@ impl Solver {
         rules
     }
 
-    /// The parameters, those without a default first.
+    /// The parameters, those without a default first, and of these, widths before kernels.
     fn finish(self) -> Vec<Parameter> {
-        let (with, without): (Vec<_>, Vec<_>) = self.params.into_iter().partition(|p| p.default.is_some());
+        let (with, mut without): (Vec<_>, Vec<_>) = self.params.into_iter().partition(|p| p.default.is_some());
+        without.sort_by_key(|p| p.name.starts_with("kernel"));
         without.into_iter().chain(with).collect()
     }
 }

@@ -199,12 +199,20 @@ impl Printer<'_> {
             Part::Layer { label, layer, args, operands, .. } => {
                 format!("{}{}", labelled(label), self.layer(row(layer), args, operands))
             }
-            Part::Call { label, module, args, .. } => format!("{}{}", labelled(label), self.call(*module, args)),
+            Part::Call { label, module, args, .. } => {
+                let label = if self.is_needed(part) { labelled(label) } else { String::new() };
+                format!("{label}{}", self.call(*module, args))
+            }
             Part::From(slot) => format!("from({})", self.slot(slot)),
             Part::Output { name, from: None } => format!("output {}", output_name(name)),
             Part::Output { name, from: Some(from) } => format!("output {} from {}", output_name(name), self.slot(from)),
             Part::Join { .. } | Part::Scope { .. } => unreachable!("blocks are no single statements"),
         }
+    }
+
+    /// Whether a call's label names weights, or a value that is read.
+    fn is_needed(&self, part: &Part) -> bool {
+        matches!(part, Part::Call { node, inner, .. } if !inner.is_empty() || self.labels.contains_key(node))
     }
 
     fn layer(&self, layer: &Layer, args: &[(String, Slot)], operands: &[Slot]) -> String {
@@ -267,9 +275,14 @@ impl Printer<'_> {
         let Part::Call { label, module, args, .. } = &parts[0] else { unreachable!("runs are of calls") };
         let (scope, first) = counted(label).expect("runs are counted");
         let call = self.call(*module, args);
+        let has_labels = parts.iter().any(|p| self.is_needed(p));
+        let first = if has_labels { first } else { 0 };
         let pattern = format!("{scope}{{i}}");
         self.line(format!("for i in {first}..{} {{", first + parts.len() as u64));
-        self.line(format!("{}: {call}", quoted(&pattern, &pattern.replace("{i}", "0"))));
+        match has_labels {
+            true => self.line(format!("{}: {call}", quoted(&pattern, &pattern.replace("{i}", "0")))),
+            false => self.line(call),
+        }
         self.line("}");
     }
 }

@@ -105,3 +105,30 @@ fn depth_is_limited() {
     let graph = b.finish(&[sum]);
     assert!(round_trip(&graph).contains("mul("));
 }
+
+/// Their labels would name nothing.
+#[test]
+fn modules_without_weights_have_no_labels() {
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{Builder, binary, relu};
+    let mut b = Builder::new("plain", Phase::Infer);
+    let mut value = b.input([1, 2, 4, 4]);
+    for _ in 0..8 {
+        let body = (0..3).fold(value, |v, _| b.add(relu(), &[v]));
+        value = b.add(binary(BinaryKind::Add), &[body, value]);
+    }
+    let graph = b.finish(&[value]);
+    insta::assert_snapshot!(round_trip(&graph));
+}
+
+#[test]
+fn what_nobody_would_read_is_not_written() {
+    use crate::ir::Phase;
+    use crate::testing::{Builder, relu};
+    let mut b = Builder::new("long", Phase::Infer);
+    let x = b.input([1, 1, 1, 1]);
+    let last = (0..super::MAX_NODES).fold(x, |v, _| b.add(relu(), &[v]));
+    let graph = b.finish(&[last]);
+    assert_eq!(write(&graph, "").unwrap_err(), NoText::Size(super::MAX_NODES + 1));
+}
