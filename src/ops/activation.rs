@@ -34,8 +34,12 @@ pub enum Activation {
     /// mul · x + add
     Scale { mul: f32, add: f32 },
     Exp,
+    /// ln x; −∞ at 0, NaN below
+    Log,
     Sqrt,
     Abs,
+    /// The error function, 2/√π ∫₀ˣ exp(−t²) dt
+    Erf,
 }
 
 impl Activation {
@@ -62,6 +66,8 @@ impl Activation {
             Activation::Clip { min, max } => clip(x, f64::from(min), f64::from(max)),
             Activation::Scale { mul, add } => f64::from(mul) * x + f64::from(add),
             Activation::Exp => x.exp(),
+            Activation::Log => x.ln(),
+            Activation::Erf => erf(x),
             Activation::Sqrt => x.sqrt(),
             Activation::Abs => x.abs(),
         }
@@ -83,9 +89,17 @@ impl Activation {
             Activation::Clip { min, max } => ("clip", vec![min, max]),
             Activation::Scale { mul, add } => ("scale", vec![mul, add]),
             Activation::Exp => ("exp", vec![]),
+            Activation::Log => ("log", vec![]),
+            Activation::Erf => ("erf", vec![]),
             Activation::Sqrt => ("sqrt", vec![]),
             Activation::Abs => ("abs", vec![]),
         }
+    }
+
+    /// f is finite wherever its argument is. Others make infinities of the zeros with which a layout
+    /// fills up its blocks.
+    pub fn is_total(self) -> bool {
+        !matches!(self, Activation::Exp | Activation::Log | Activation::Sqrt)
     }
 
     /// f never falls as x grows: such a function commutes with max pooling.
@@ -96,6 +110,8 @@ impl Activation {
             | Activation::Tanh
             | Activation::Softplus
             | Activation::Exp
+            | Activation::Log
+            | Activation::Erf
             | Activation::Sqrt => true,
             Activation::LeakyRelu { slope } => slope >= 0.0,
             Activation::Elu { alpha } => alpha >= 0.0,
@@ -142,6 +158,8 @@ impl AttributeValue for Activation {
             ("clip", &[min, max]) => Activation::Clip { min, max },
             ("scale", &[mul, add]) => Activation::Scale { mul, add },
             ("exp", []) => Activation::Exp,
+            ("log", []) => Activation::Log,
+            ("erf", []) => Activation::Erf,
             ("sqrt", []) => Activation::Sqrt,
             ("abs", []) => Activation::Abs,
             _ => return None,
@@ -253,6 +271,8 @@ impl Operation for Activate {
             build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
         },
         plain("exp", "exp(x)", |_| of(Activation::Exp)),
+        plain("log", "natural logarithm of x", |_| of(Activation::Log)),
+        plain("erf", "error function of x", |_| of(Activation::Erf)),
         plain("sqrt", "square root of x", |_| of(Activation::Sqrt)),
         plain("abs", "|x|", |_| of(Activation::Abs)),
     ];

@@ -38,7 +38,8 @@ attribute_enum! {
 }
 
 impl Rounding {
-    fn round(self, position: f64) -> f64 {
+    /// The pixel, which may lie beyond the border.
+    pub fn round(self, position: f64) -> f64 {
         match self {
             Rounding::Floor => position.floor(),
             Rounding::Ceil => position.ceil(),

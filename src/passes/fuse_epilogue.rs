@@ -12,7 +12,8 @@
 //! does, since the other is there by then: in a residual block the last convolution, not the
 //! projection.
 //!
-//! Legal when: no one else reads the value that vanishes. No cycle can arise: all that the taken
+//! Legal when: no one else reads the value that vanishes, and the function is finite everywhere: of
+//! others, the elementwise kernel keeps what is no channel at 0. No cycle can arise: all that the taken
 //! operand depends on lies before the sum, and nothing but the sum depends on the producer.
 //! Numerics: exact against the interpreter, whose ops round between the steps as separate ones do.
 //! Order: after every pass that must see layers bare (folding, collapsing, commuting).
@@ -60,7 +61,7 @@ fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<
     let operands = e.operands(id);
     let takes = |producer: NodeId| takes_epilogue(e, producer) && e.feeds_only(producer, id);
     match e.node(id).op()? {
-        Op::Activate(op) => takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![])),
+        Op::Activate(op) if op.kind.is_total() => takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![])),
         Op::Binary(op) if op.epilogue.is_empty() => {
             let step = match op.kind {
                 BinaryKind::Add => Step::Add,

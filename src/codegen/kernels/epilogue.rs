@@ -75,6 +75,8 @@ pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
         }
         Activation::Sqrt => b.unary(UnaryOp::Sqrt, v),
         Activation::Exp => math::exp(b, v),
+        Activation::Log => math::log(b, v),
+        Activation::Erf => math::erf(b, v),
         Activation::Elu { alpha } => math::elu(b, v, alpha),
         Activation::Sigmoid => math::sigmoid(b, v),
         Activation::Tanh => math::tanh(b, v),
@@ -96,6 +98,8 @@ pub fn temporaries(steps: &[Step]) -> usize {
             Activation::LeakyRelu { .. } => 4,
             Activation::HardSigmoid { .. } | Activation::HardSwish => 6,
             Activation::Exp
+            | Activation::Log
+            | Activation::Erf
             | Activation::Elu { .. }
             | Activation::Sigmoid
             | Activation::Tanh
@@ -205,6 +209,8 @@ mod tests {
     fn transcendental_activations() {
         for activation in [
             Activation::Exp,
+            Activation::Log,
+            Activation::Erf,
             Activation::Sigmoid,
             Activation::Tanh,
             Activation::Silu,

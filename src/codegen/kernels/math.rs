@@ -167,6 +167,25 @@ pub fn elu(b: &mut Builder, x: Vector, alpha: f32) -> Vector {
     b.select(Compare::Less, x, zero, scaled, x)
 }
 
+/// The error function: near 0 its Taylor series, beyond ±(1 − 2 Φ(−√2 |x|)).
+pub fn erf(b: &mut Builder, x: Vector) -> Vector {
+    let scaled = constant_op(b, VectorOp::Mul, std::f32::consts::SQRT_2, x);
+    let tail = normal_tail(b, scaled);
+    let size = b.splat(1.0);
+    let minus_two = b.splat(-2.0);
+    b.fma(size, tail, minus_two);
+    let sign = mask(b, VectorOp::And, SIGN, x);
+    let far = b.op(VectorOp::Or, size, sign);
+    // 2/√π (−1)ⁿ / (n! (2n + 1)); error 3e-8 for |x| ≤ 1/2.
+    let square = b.op(VectorOp::Mul, x, x);
+    let coefficients = [-0.000_854_832_7, 0.005_223_977_6, -0.026_866_17, 0.112_837_92, -0.376_126_4, 1.128_379_2];
+    let series = polynomial(b, square, &coefficients);
+    let near = b.op(VectorOp::Mul, x, series);
+    let absolute = mask(b, VectorOp::And, !SIGN, x);
+    let half = b.splat(0.5);
+    b.select(Compare::Less, absolute, half, near, far)
+}
+
 /// x Φ(x), where Φ is the normal distribution function.
 pub fn gelu(b: &mut Builder, x: Vector) -> Vector {
     let tail = normal_tail(b, x);

@@ -97,6 +97,13 @@ impl Array {
         }
     }
 
+    /// The number that all elements are.
+    pub fn uniform(&self) -> Option<f32> {
+        let numbers = self.to_f64();
+        let first = *numbers.first()?;
+        numbers.iter().all(|&n| n == first).then_some(first as f32)
+    }
+
     /// The same numbers under other sizes.
     ///
     /// # Panics

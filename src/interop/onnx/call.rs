@@ -32,7 +32,7 @@ pub struct Call<'a> {
 }
 
 /// Attributes that say nothing about the result at inference, in any operator set.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 10] = [
     "broadcast",
     "seed",
     "ratio",
@@ -43,9 +43,6 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "saturate",
     "storage_order",
     "round_mode",
-    "extrapolation_value",
-    "cubic_coeff_a",
-    "exclude_outside",
 ];
 
 impl<'a> Call<'a> {

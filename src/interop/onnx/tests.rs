@@ -240,20 +240,10 @@ fn everything_unsupported_is_listed_at_once() {
         node("Frobnicate x -> z", vec![]),
         node("Conv x z -> y : computed", vec![]),
         node("Conv x w -> k : misfit", vec![]),
-        node(
-            "Resize x _ scales -> r : cubic",
-            vec![proto::Attribute {
-                name: "mode".into(),
-                s: Some("cubic".into()),
-                ty: attribute_type::STRING,
-                ..Default::default()
-            }],
-        ),
         node("SpaceToDepth x -> o : odd", vec![int("blocksize", 2), int("wobble", 1)]),
         node("Add nothing x -> p : dangling", vec![]),
     ];
-    let scales = proto::Tensor { float_data: vec![1.0, 1.0, 2.0, 2.0], ..floats("scales", &[4]) };
-    let known = vec![floats("s", &[4]), floats("w", &[4, 7, 1, 1]), scales];
+    let known = vec![floats("s", &[4]), floats("w", &[4, 7, 1, 1])];
     insta::assert_snapshot!(message(&model(&[1, 3, 4, 4], nodes, known, "y")));
 }
 

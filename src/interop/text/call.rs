@@ -185,6 +185,8 @@ fn activation(kind: Activation) -> Option<LayerCall> {
         Activation::Clip { min, max } => call("clip", vec![("min", float(min)), ("max", float(max))]),
         Activation::Scale { mul, add } => call("affine", vec![("mul", float(mul)), ("add", float(add))]),
         Activation::Exp => call("exp", vec![]),
+        Activation::Log => call("log", vec![]),
+        Activation::Erf => call("erf", vec![]),
         Activation::Sqrt => call("sqrt", vec![]),
         Activation::Abs => call("abs", vec![]),
     }

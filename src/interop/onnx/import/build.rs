@@ -26,11 +26,9 @@ impl Importer<'_> {
         self.halves.get(&node).copied()
     }
 
-    /// A node that stands for a part of GELU, to be replaced when the whole is there.
-    pub fn add_half_gelu(&mut self, view: &View, half: HalfGelu) -> Result<View, String> {
-        let result = self.map(ops::Identity {}, view, vec![])?;
-        self.halves.insert(result.node, half);
-        Ok(result)
+    /// Remembers that a value is a part of GELU. It vanishes unread when the whole is there.
+    pub fn note_half_gelu(&mut self, view: &View, half: HalfGelu) {
+        self.halves.insert(view.node, half);
     }
 
     /// The values of a draft node's weights.

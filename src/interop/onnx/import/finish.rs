@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Importer;
-use crate::interop::onnx::error::Problem;
 use crate::interop::onnx::names;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::Op;
@@ -41,16 +40,6 @@ impl Importer<'_> {
             graph.output(names::unique(&names::value(name), &mut taken), copies[node], None);
         }
         graph
-    }
-
-    /// An error function that did not become a GELU.
-    pub(super) fn report_halves(&mut self, outputs: &[(String, NodeId)]) {
-        let live = self.live(outputs);
-        if let Some(half) = live.iter().find(|id| self.halves.contains_key(id)) {
-            let node = self.label_of(*half).unwrap_or_default();
-            let message = "the error function is known only as part of GELU, x / 2 * (1 + erf(x / sqrt(2)))".into();
-            self.problems.push(Problem { node, operator: "Erf".into(), message });
-        }
     }
 
     fn live(&self, outputs: &[(String, NodeId)]) -> Vec<NodeId> {

@@ -49,7 +49,7 @@ pub struct Importer<'m> {
     /// What the layer under import is called.
     label: String,
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
-    /// Nodes that stand for a part of GELU until the rest comes.
+    /// Nodes that are a part of GELU.
     halves: HashMap<NodeId, HalfGelu>,
     problems: Vec<Problem>,
     walked: usize,
@@ -67,6 +67,13 @@ pub struct HalfGelu {
     pub factor: f32,
     /// It has been multiplied by x.
     pub times_x: bool,
+}
+
+impl HalfGelu {
+    /// Nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        self.plus_one && self.times_x && (self.factor - 0.5).abs() < 1e-6
+    }
 }
 
 /// Imports a model's main graph.
@@ -98,9 +105,6 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
     importer.count_uses(&graph.node, graph.output.iter().map(|o| o.name.as_str()));
     importer.nodes(&graph.node, 0);
     let outputs = importer.outputs(graph);
-    if let Ok(outputs) = &outputs {
-        importer.report_halves(outputs);
-    }
     if !importer.problems.is_empty() {
         return Err(ImportError::Unsupported { path: file.path.clone(), problems: importer.problems });
     }

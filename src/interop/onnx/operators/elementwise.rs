@@ -32,6 +32,7 @@ pub fn activation(importer: &mut Importer, call: &Call) -> Results {
         "Softplus" => Activation::Softplus,
         "HardSwish" => Activation::HardSwish,
         "Exp" => Activation::Exp,
+        "Log" => Activation::Log,
         "Sqrt" => Activation::Sqrt,
         "Abs" => Activation::Abs,
         "Neg" => Activation::Scale { mul: -1.0, add: 0.0 },
@@ -119,21 +120,47 @@ pub fn swish(importer: &mut Importer, call: &Call) -> Results {
 
 pub fn reciprocal(importer: &mut Importer, call: &Call) -> Results {
     let view = importer.view(call, 0)?;
-    one(with_known(importer, BinaryKind::Div, &view, &Array::floats([], vec![1.0]), true, false)?)
+    one(inverse(importer, &view)?)
 }
 
+fn inverse(importer: &mut Importer, view: &View) -> Result<View, String> {
+    with_known(importer, BinaryKind::Div, view, &Array::floats([], vec![1.0]), true, false)
+}
+
+/// Whole powers up to this are products.
+const MAX_POWER: f32 = 64.0;
+
+/// x to a power that is one number: products where it is whole, exp(p · ln x) elsewhere.
 pub fn pow(importer: &mut Importer, call: &Call) -> Results {
     let view = importer.view(call, 0)?;
-    match call.known_scalar(1).ok().flatten() {
-        Some(1.0) => one(view),
-        Some(2.0) => one(join(importer, BinaryKind::Mul, &view, &view)?),
-        Some(3.0) => {
-            let square = join(importer, BinaryKind::Mul, &view, &view)?;
-            one(join(importer, BinaryKind::Mul, &square, &view)?)
-        }
-        Some(0.5) => one(activate(importer, &view, Activation::Sqrt)?),
-        _ => Err("powers other than 1/2, 1, 2 and 3".into()),
+    let Some(Value::Known(exponents)) = call.input(1) else {
+        return Err("a power that is computed while the model runs".into());
+    };
+    let power = exponents.uniform().ok_or("powers that differ from element to element")?;
+    let dims = importer.dims(&view);
+    if broadcast_dims(&dims, &exponents.dims)? != dims {
+        return Err("a power of more elements than its base".into());
     }
+    let result = match power.abs() {
+        0.5 => activate(importer, &view, Activation::Sqrt)?,
+        size if size.fract() == 0.0 && (1.0..=MAX_POWER).contains(&size) => whole_power(importer, &view, size as u32)?,
+        size => {
+            let log = activate(importer, &view, Activation::Log)?;
+            let scaled = activate(importer, &log, Activation::Scale { mul: size, add: 0.0 })?;
+            activate(importer, &scaled, Activation::Exp)?
+        }
+    };
+    one(if power < 0.0 { inverse(importer, &result)? } else { result })
+}
+
+/// By repeated squaring.
+fn whole_power(importer: &mut Importer, view: &View, power: u32) -> Result<View, String> {
+    if power == 1 {
+        return Ok(view.clone());
+    }
+    let root = whole_power(importer, view, power / 2)?;
+    let square = join(importer, BinaryKind::Mul, &root, &root)?;
+    if power % 2 == 1 { join(importer, BinaryKind::Mul, &square, view) } else { Ok(square) }
 }
 
 pub fn prelu(importer: &mut Importer, call: &Call) -> Results {
@@ -157,18 +184,18 @@ pub fn prelu(importer: &mut Importer, call: &Call) -> Results {
     one(join(importer, BinaryKind::Add, &positive, &scaled)?)
 }
 
-/// The error function: a part of GELU (see [`HalfGelu`]).
+/// The error function, which may become a part of GELU (see [`HalfGelu`]).
 pub fn erf(importer: &mut Importer, call: &Call) -> Results {
     let view = importer.view(call, 0)?;
     let root = std::f32::consts::FRAC_1_SQRT_2;
-    let x = match importer.op(view.node) {
-        Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } })) if (mul - root).abs() < 1e-5 => {
-            importer.operands(view.node)[0]
-        }
-        _ => return Err("the error function is known only as part of GELU, x / 2 * (1 + erf(x / sqrt(2)))".into()),
-    };
-    let half = HalfGelu { x, plus_one: false, factor: 1.0, times_x: false };
-    one(importer.add_half_gelu(&view, half)?)
+    let result = activate(importer, &view, Activation::Erf)?;
+    if let Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } })) = importer.op(view.node)
+        && (mul - root).abs() < 1e-5
+    {
+        let x = importer.operands(view.node)[0];
+        importer.note_half_gelu(&result, HalfGelu { x, plus_one: false, factor: 1.0, times_x: false });
+    }
+    one(result)
 }
 
 pub fn add(importer: &mut Importer, call: &Call) -> Results {
@@ -270,7 +297,12 @@ fn gated(importer: &mut Importer, call: &Call, kind: BinaryKind, a: &View, b: &V
         return Ok(None);
     }
     for (index, gate, x) in [(0, a, b), (1, b, a)] {
-        if let Some(view) = half_times_x(importer, gate, x)? {
+        if let Some(half) = half_times_x(importer, gate, x) {
+            if half.is_whole() {
+                return activate(importer, &gate.of(half.x), Activation::Gelu).map(Some);
+            }
+            let view = join(importer, kind, a, b)?;
+            importer.note_half_gelu(&view, half);
             return Ok(Some(view));
         }
         let is_gate_of_x = call.is_only_user(index) && gate.axes == x.axes && importer.operands(gate.node) == [x.node];
@@ -291,8 +323,8 @@ fn gated(importer: &mut Importer, call: &Call, kind: BinaryKind, a: &View, b: &V
 }
 
 /// (1 + erf(x / √2)) · x, or · (x / 2).
-fn half_times_x(importer: &mut Importer, half_view: &View, x: &View) -> Result<Option<View>, String> {
-    let Some(half) = importer.half_gelu(half_view.node) else { return Ok(None) };
+fn half_times_x(importer: &Importer, half_view: &View, x: &View) -> Option<HalfGelu> {
+    let half = importer.half_gelu(half_view.node)?;
     let factor = match importer.op(x.node) {
         _ if x.node == half.x => 1.0,
         Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } }))
@@ -300,21 +332,12 @@ fn half_times_x(importer: &mut Importer, half_view: &View, x: &View) -> Result<O
         {
             *mul
         }
-        _ => return Ok(None),
+        _ => return None,
     };
     if half.times_x || !half.plus_one || half_view.axes != x.axes {
-        return Ok(None);
+        return None;
     }
-    let half = HalfGelu { factor: half.factor * factor, times_x: true, ..half };
-    whole_gelu(importer, half_view, half).map(Some)
-}
-
-/// GELU, where all of its parts are there; else the part.
-fn whole_gelu(importer: &mut Importer, view: &View, half: HalfGelu) -> Result<View, String> {
-    if half.plus_one && half.times_x && (half.factor - 0.5).abs() < 1e-6 {
-        return activate(importer, &view.of(half.x), Activation::Gelu);
-    }
-    importer.add_half_gelu(view, half)
+    Some(HalfGelu { factor: half.factor * factor, times_x: true, ..half })
 }
 
 /// Two computed values.
@@ -424,9 +447,25 @@ fn with_number(
     reversed: bool,
     may_change: bool,
 ) -> Result<Option<View>, String> {
-    if let Some(view) = half_with_number(importer, kind, view, number)? {
-        return Ok(Some(view));
+    let half = half_with_number(importer, kind, view, number);
+    if let Some(half) = half.filter(HalfGelu::is_whole) {
+        return activate(importer, &view.of(half.x), Activation::Gelu).map(Some);
     }
+    let result = scaled_by(importer, kind, view, number, reversed, may_change)?;
+    if let (Some(half), Some(view)) = (half, &result) {
+        importer.note_half_gelu(view, half);
+    }
+    Ok(result)
+}
+
+fn scaled_by(
+    importer: &mut Importer,
+    kind: BinaryKind,
+    view: &View,
+    number: f32,
+    reversed: bool,
+    may_change: bool,
+) -> Result<Option<View>, String> {
     let (mul, add) = match (kind, reversed) {
         (BinaryKind::Add, _) => (1.0, number),
         (BinaryKind::Sub, false) => (1.0, -number),
@@ -469,20 +508,14 @@ fn after_scale(importer: &mut Importer, view: &View, mul: f32, add: f32) -> Resu
     }
 }
 
-fn half_with_number(
-    importer: &mut Importer,
-    kind: BinaryKind,
-    view: &View,
-    number: f32,
-) -> Result<Option<View>, String> {
-    let Some(half) = importer.half_gelu(view.node) else { return Ok(None) };
-    let half = match kind {
-        BinaryKind::Add if number == 1.0 && !half.plus_one => HalfGelu { plus_one: true, ..half },
-        BinaryKind::Mul if half.plus_one => HalfGelu { factor: half.factor * number, ..half },
-        BinaryKind::Div if half.plus_one => HalfGelu { factor: half.factor / number, ..half },
-        _ => return Ok(None),
-    };
-    whole_gelu(importer, view, half).map(Some)
+fn half_with_number(importer: &Importer, kind: BinaryKind, view: &View, number: f32) -> Option<HalfGelu> {
+    let half = importer.half_gelu(view.node)?;
+    match kind {
+        BinaryKind::Add if number == 1.0 && !half.plus_one => Some(HalfGelu { plus_one: true, ..half }),
+        BinaryKind::Mul if half.plus_one => Some(HalfGelu { factor: half.factor * number, ..half }),
+        BinaryKind::Div if half.plus_one => Some(HalfGelu { factor: half.factor / number, ..half }),
+        _ => None,
+    }
 }
 
 /// One number a channel: the bias of the layer before, where it has none, or a scale of its own.

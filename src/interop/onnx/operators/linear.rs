@@ -105,7 +105,7 @@ pub fn matmul(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String
 }
 
 /// The product with a known matrix `[K, L]` over the value's last axis.
-fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> Result<View, String> {
+pub(super) fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> Result<View, String> {
     let dims = importer.dims(a);
     let (inputs, features) = (matrix.dims[0], matrix.dims[1]);
     if dims.last() != Some(&inputs) {

@@ -275,14 +275,27 @@ pub fn split(importer: &mut Importer, call: &Call) -> Results {
 pub fn slice(importer: &mut Importer, call: &Call) -> Results {
     let mut view = importer.view(call, 0)?;
     for c in fold::cuts(call, &importer.dims(&view))? {
-        let step = match usize::try_from(c.step) {
-            Ok(step) => step,
-            Err(_) if c.count == 1 => 1,
-            Err(_) => return Err("a step below 0: netc does not reverse axes".into()),
+        view = match usize::try_from(c.step) {
+            Ok(step) => cut(importer, &view, c.axis, c.start, c.count, step)?,
+            Err(_) => {
+                let step = usize::try_from(c.step.unsigned_abs()).unwrap_or(usize::MAX);
+                let picks: Vec<usize> = (0..c.count).map(|i| c.start - i * step).collect();
+                picked(importer, &view, c.axis, &picks)?
+            }
         };
-        view = cut(importer, &view, c.axis, c.start, c.count, step)?;
     }
     one(view)
+}
+
+/// The elements of an axis at the given places, in that order.
+fn picked(importer: &mut Importer, view: &View, axis: usize, picks: &[usize]) -> Result<View, String> {
+    let runs = runs(picks);
+    if runs.is_empty() || runs.len() > MAX_COPIES {
+        return Err(format!("elements in {} runs: netc joins up to {MAX_COPIES}", runs.len()));
+    }
+    let parts = runs.into_iter().map(|(start, count)| cut(importer, view, axis, start, count, 1));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    join(importer, &parts, axis)
 }
 
 pub fn gather(importer: &mut Importer, call: &Call) -> Results {
@@ -291,13 +304,7 @@ pub fn gather(importer: &mut Importer, call: &Call) -> Results {
     };
     let axis = axis(call.int("axis", 0)?, view.rank())?;
     let picks = fold::picks(call, importer.dims(&view)[axis])?;
-    let runs = runs(&picks);
-    if runs.is_empty() || runs.len() > MAX_COPIES {
-        return Err(format!("indices in {} runs: netc joins up to {MAX_COPIES}", runs.len()));
-    }
-    let parts = runs.into_iter().map(|(start, count)| cut(importer, &view, axis, start, count, 1));
-    let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    let joined = join(importer, &parts, axis)?;
+    let joined = picked(importer, &view, axis, &picks)?;
     // The axis becomes those of the indices; a single index has none.
     let indices = &call.need_known(1)?.dims;
     let dims = importer.dims(&joined);
