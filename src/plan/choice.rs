@@ -82,11 +82,13 @@ struct Candidate {
     measured: bool,
 }
 
-/// The cheapest kernel for a layer, or the one that the user forces. `label` is the node's.
+/// The cheapest kernel for a layer whose Winograd tiles are at most `tile × tile`, or the one that the
+/// user forces. `label` is the node's.
 pub(super) fn choose(
     node: NodeId,
     label: &str,
     layer: &Layer,
+    tile: usize,
     target: &Target,
     options: &Options,
 ) -> Result<Choice, PlanError> {
@@ -104,7 +106,7 @@ pub(super) fn choose(
             });
         }
         _ => {
-            let allowed = |c: &Candidate| allowed(&c.kernel, node, layer, options);
+            let allowed = |c: &Candidate| c.kernel.tile() <= tile && allowed(&c.kernel, node, layer, options);
             candidates.iter().position(allowed).expect("direct convolution or depthwise is always allowed")
         }
     };

@@ -32,6 +32,10 @@ pub enum PlanError {
     StrictWithoutFma,
 }
 
+/// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),
+/// which deep networks amplify; for less, the digits are worth more than the time.
+const WORTH_ITS_ERROR: f64 = 0.03;
+
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
@@ -41,10 +45,23 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
     }
+    let fast = plan_up_to(6, graph, target, options)?;
+    if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
+        return Ok(fast);
+    }
+    let exact = plan_up_to(4, graph, target, options)?;
+    let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
+    let saved = 1.0 - time(&fast) / time(&exact);
+    Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
+}
+
+/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
+fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
     let mut planner = Planner {
         graph,
         target,
         options,
+        tile,
         placements: placements(graph, target.unit),
         views: HashMap::new(),
         buffers: vec![],
@@ -66,6 +83,8 @@ struct Planner<'a> {
     graph: &'a Graph,
     target: &'a Target,
     options: &'a Options,
+    /// Largest Winograd tile that is chosen.
+    tile: usize,
     placements: Placements,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -150,7 +169,7 @@ impl Planner<'_> {
             None => vec![self.allocate(id, Layout::Blocked)],
         };
         let label = graph.node(id).name.as_deref().unwrap_or_default();
-        let Choice { kernel, ns, alternatives, forced, notes } = choose(id, label, &layer, self.target, self.options)?;
+        let Choice { kernel, ns, alternatives, forced, notes } = choose(id, label, &layer, self.tile, self.target, self.options)?;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
             inputs[0] = self.get(source, Layout::Blocked);
         }
@@ -317,5 +336,34 @@ impl Planner<'_> {
         let arena_lower_bound = arena::lower_bound(&self.buffers);
         let (unit, strict) = (self.target.unit, self.options.strict);
         Plan { unit, strict, steps: self.steps, buffers: self.buffers, arena_bytes, arena_lower_bound }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Phase;
+    use crate::target::Unit;
+    use crate::testing::{Builder, conv};
+
+    /// Winograd kernels of a 3×3 convolution after `others` 1×1 ones.
+    fn kernels(others: usize, options: &Options) -> Vec<String> {
+        let mut b = Builder::new("net", Phase::Infer);
+        let mut x = b.input([1, 64, 120, 120]);
+        for _ in 0..others {
+            x = b.add(conv(64, 1, 1, 0), &[x]);
+        }
+        let y = b.add(conv(64, 3, 1, 1), &[x]);
+        let target = Target { unit: Unit::V512, ..Target::host() };
+        let plan = plan(&b.finish(&[y]), &target, options).unwrap();
+        plan.steps.iter().map(|s| s.kernel.name()).filter(|n| n.starts_with("winograd")).collect()
+    }
+
+    #[test]
+    fn the_largest_tiles_must_be_worth_their_error() {
+        assert_eq!(kernels(0, &Options::default()), ["winograd6"]);
+        assert_eq!(kernels(30, &Options::default()), ["winograd4"]);
+        let forced = Options { algorithms: vec![("*".into(), "winograd6".into())], ..Options::default() };
+        assert_eq!(kernels(30, &forced), ["winograd6"]);
     }
 }

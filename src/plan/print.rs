@@ -19,6 +19,11 @@ impl Kernel {
         }
     }
 
+    /// Outputs along each axis of a Winograd tile; 0 of other kernels.
+    pub fn tile(&self) -> usize {
+        if let Kernel::Winograd(w) = self { w.m } else { 0 }
+    }
+
     /// The algorithm with its choices: `direct 14x2`.
     pub fn describe(&self) -> String {
         match self {

@@ -1,14 +1,22 @@
 //! The ONNX backend suite (`tests/onnx/make.py`): every case is imported and computes what the suite
-//! says, or is refused with a reason.
+//! says, in the interpreter and as compiled code, or is refused with a reason.
+//!
+//! `scripts/conformance.py` sets `NETC_CONFORMANCE` to a folder. Then what came of each case is written
+//! there, and the whole networks that the script put there are compared with ONNX Runtime's results.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use netc::artifact::{About, Destination, Texts};
 use netc::interop::onnx::{self, ImportError, ModelFile, Options};
+use netc::ir::Graph;
+use netc::runtime::{Model, ModelOptions};
+use netc::target::Target;
 use netc::tensor::Tensor;
 use netc::weights::entries::Entry;
-use netc::{interpreter, ir, passes, weights};
+use netc::{codegen, interpreter, ir, npy, passes, plan, weights};
 
 /// One case of the suite.
 #[derive(Default)]
@@ -22,6 +30,20 @@ enum Outcome {
     Pass,
     Unsupported(String),
     Fail(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Pass => write!(f, "pass"),
+            Outcome::Unsupported(reason) => write!(f, "unsupported\t{reason}"),
+            Outcome::Fail(message) => write!(f, "fail\t{message}"),
+        }
+    }
+}
+
+fn conformance() -> Option<PathBuf> {
+    std::env::var_os("NETC_CONFORMANCE").map(PathBuf::from)
 }
 
 fn path(name: &str) -> PathBuf {
@@ -65,8 +87,14 @@ fn outcome(case: Case) -> Outcome {
     }
     let mut optimized = graph.clone();
     passes::run(&mut optimized, &passes::Selection::default());
-    for (name, graph) in [("imported", &graph), ("optimized", &optimized)] {
-        let results = match interpreter::run(graph, &case.inputs) {
+    let inputs = &case.inputs;
+    let interpreted = |graph| interpreter::run(graph, inputs).map_err(|e| e.to_string());
+    for (name, results) in [
+        ("imported", interpreted(&graph)),
+        ("optimized", interpreted(&optimized)),
+        ("compiled", compiled(&optimized, inputs)),
+    ] {
+        let results = match results {
             Ok(results) => results,
             Err(error) => return Outcome::Fail(format!("{name}: {error}")),
         };
@@ -75,6 +103,16 @@ fn outcome(case: Case) -> Outcome {
         }
     }
     Outcome::Pass
+}
+
+fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let options = plan::Options::default();
+    let image = codegen::compile(graph, &Target::host(), &options, &Destination::Memory).map_err(|e| e.to_string())?;
+    let about =
+        About { netc: String::new(), preprocess: vec![None; inputs.len()], labels: vec![], recipe: None };
+    let texts = Texts { sources: vec![], ir: graph.to_string() };
+    let model = Model::from_image(image, about, texts, ModelOptions::default()).map_err(|e| e.to_string())?;
+    model.run_tensors(inputs).map_err(|e| e.to_string())
 }
 
 fn difference(results: &[Tensor], expected: &[Tensor]) -> Option<String> {
@@ -96,13 +134,18 @@ fn within_the_suites_tolerance(result: &Tensor, expected: &Tensor) -> bool {
 
 /// Runs an archive; gives the table of what is not supported.
 fn run(archive: &str) -> String {
-    let (mut passed, mut table, mut failures) = (0, String::new(), vec![]);
+    let (mut passed, mut table, mut failures, mut report) = (0, String::new(), vec![], String::new());
     for (name, case) in cases(archive) {
-        match outcome(case) {
+        let outcome = outcome(case);
+        writeln!(report, "{name}\t{outcome}").unwrap();
+        match outcome {
             Outcome::Pass => passed += 1,
             Outcome::Unsupported(reason) => writeln!(table, "{name}: {reason}").unwrap(),
             Outcome::Fail(message) => failures.push(format!("{name}: {message}")),
         }
+    }
+    if let Some(folder) = conformance() {
+        fs::write(folder.join(archive).with_extension("tsv"), report).unwrap();
     }
     assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
     format!("{passed} cases pass\n{table}")
@@ -116,4 +159,40 @@ fn node_cases() {
 #[test]
 fn models_that_pytorch_exported() {
     insta::assert_snapshot!(run("pytorch.npz"));
+}
+
+/// Of `NAME.onnx`, compiled, on `NAME.x.npy`: the largest difference from `NAME.y.npy`, as a share of its
+/// largest value.
+fn against_onnx_runtime(model: &Path) -> Result<f32, String> {
+    let array = |suffix: &str| npy::read(&model.with_extension(suffix)).map_err(|e| e.to_string());
+    let mut graph = onnx::import(model, &Options::default()).map_err(|e| e.to_string())?;
+    passes::run(&mut graph, &passes::Selection::default());
+    let results = compiled(&graph, &[array("x.npy")?])?;
+    let (worst, scale) = results[0].difference(&array("y.npy")?);
+    Ok(worst / scale)
+}
+
+/// Networks that `scripts/conformance.py` made.
+#[test]
+fn whole_networks() {
+    let Some(folder) = conformance() else { return };
+    let mut models: Vec<PathBuf> = fs::read_dir(folder.join("networks")).unwrap().map(|f| f.unwrap().path()).collect();
+    models.retain(|path| path.extension().is_some_and(|e| e == "onnx"));
+    models.sort();
+    let (mut report, mut failures) = (String::new(), vec![]);
+    for model in models {
+        let name = model.file_stem().unwrap().to_string_lossy().into_owned();
+        match against_onnx_runtime(&model) {
+            Ok(error) => {
+                writeln!(report, "{name}\t{error:.1e}").unwrap();
+                // A result that is no number differs, too.
+                if !(error <= 1e-4) {
+                    failures.push(format!("{name} differs by {error:.1e} of the largest value"));
+                }
+            }
+            Err(message) => failures.push(format!("{name}: {message}")),
+        }
+    }
+    fs::write(folder.join("networks.tsv"), report).unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -33,6 +33,15 @@ fn ints(name: &str, values: &[i64]) -> proto::Attribute {
     proto::Attribute { name: name.into(), ints: values.to_vec(), ty: attribute_type::INTS, ..Default::default() }
 }
 
+fn text_attribute(name: &str, value: &str) -> proto::Attribute {
+    proto::Attribute {
+        name: name.into(),
+        s: Some(value.as_bytes().to_vec().into()),
+        ty: attribute_type::STRING,
+        ..Default::default()
+    }
+}
+
 fn floats(name: &str, dims: &[i64]) -> proto::Tensor {
     let count = dims.iter().product::<i64>();
     let float_data = (0..count).map(|i| i as f32).collect();
@@ -140,6 +149,102 @@ fn transpositions_around_a_network_in_nhwc_vanish() {
     ];
     let known = vec![floats("w", &[4, 3, 1, 1]), floats("scale", &[4]), floats("fc", &[8, 2])];
     insta::assert_snapshot!(text(&model(&[1, 6, 6, 3], nodes, known, "y")));
+}
+
+/// As tf2onnx writes a small Keras network.
+#[test]
+fn networks_that_keras_trained_are_plain() {
+    let nodes = vec![
+        node("Transpose x -> t", vec![ints("perm", &[0, 3, 1, 2])]),
+        node("Conv t conv/kernel -> c : model/conv/Conv2D", vec![text_attribute("auto_pad", "SAME_UPPER")]),
+        node("BatchNormalization c gamma beta mean variance -> n : model/bn/FusedBatchNormV3", vec![]),
+        node("Transpose n -> nt", vec![ints("perm", &[0, 2, 3, 1])]),
+        node("Clip nt zero six -> r", vec![]),
+        node("Pad r pads -> p", vec![]),
+        node("Transpose p -> pt", vec![ints("perm", &[0, 3, 1, 2])]),
+        node("Conv pt depthwise -> d : model/depthwise/depthwise", vec![int("group", 4), ints("strides", &[2, 2])]),
+        node("Transpose d -> dt", vec![ints("perm", &[0, 2, 3, 1])]),
+        node("Add dt shift -> s : model/depthwise/BiasAdd", vec![]),
+        node("Resize s _ scales -> u", vec![text_attribute("mode", "linear")]),
+        node("Reshape u flat -> f", vec![]),
+        node("MatMul f dense/kernel -> m : model/dense/MatMul", vec![]),
+        node("Add m dense/bias -> b : model/dense/BiasAdd", vec![]),
+        node("Softmax b -> y", vec![int("axis", -1)]),
+    ];
+    let scales = proto::Tensor { float_data: vec![1.0, 2.0, 2.0, 1.0], ..floats("scales", &[4]) };
+    let known = vec![
+        floats("conv/kernel", &[4, 3, 3, 3]),
+        floats("gamma", &[4]),
+        floats("beta", &[4]),
+        floats("mean", &[4]),
+        floats("variance", &[4]),
+        number("zero", 0.0),
+        number("six", 6.0),
+        longs("pads", &[0, 0, 0, 0, 0, 1, 1, 0]),
+        floats("depthwise", &[4, 1, 3, 3]),
+        floats("shift", &[4]),
+        scales,
+        longs("flat", &[-1, 144]),
+        floats("dense/kernel", &[144, 5]),
+        floats("dense/bias", &[5]),
+    ];
+    let graph = import(&model(&[0, 7, 7, 3], nodes, known, "y")).unwrap();
+    let dense = graph.weights.iter().find(|(_, w)| w.name == "dense.weight").unwrap().0;
+    // Feature 0, channel 0 at pixels 0 and 1, which lie four rows of five apart in the file.
+    assert_eq!(graph.weights.values(dense).as_ref().as_ref()[..2], [0.0, 20.0]);
+    insta::assert_snapshot!(graph.to_string());
+}
+
+#[test]
+fn resizes_beyond_upsample_are_products_with_matrices() {
+    let sizes = longs("sizes", &[1, 2, 4, 6]);
+    let mode = |mode: &str| text_attribute("mode", mode);
+    let nodes = vec![
+        node("Resize x _ _ sizes -> a : cubic", vec![mode("cubic")]),
+        node("Resize a roi _ sizes -> y : crop", vec![
+            mode("linear"),
+            text_attribute("coordinate_transformation_mode", "tf_crop_and_resize"),
+            proto::Attribute { f: Some(7.0), i: None, ty: attribute_type::FLOAT, ..int("extrapolation_value", 0) },
+        ]),
+    ];
+    let roi = proto::Tensor { float_data: vec![0.0, 0.0, 0.5, 0.0, 1.0, 1.0, 1.5, 1.0], ..floats("roi", &[8]) };
+    insta::assert_snapshot!(text(&model(&[1, 2, 4, 3], nodes, vec![sizes, roi], "y")));
+}
+
+#[test]
+fn powers_and_reversed_axes() {
+    let nodes = vec![
+        node("Pow x five -> a : fifth", vec![]),
+        node("Pow a minus_half -> b : inverse_root", vec![]),
+        node("Pow b third -> c : cube_root", vec![]),
+        node("Erf c -> d : erf", vec![]),
+        node("Slice d last first axis back -> y : bgr", vec![]),
+    ];
+    let known = vec![
+        number("five", 5.0),
+        number("minus_half", -0.5),
+        number("third", 1.0 / 3.0),
+        longs("last", &[-1]),
+        longs("first", &[-9]),
+        longs("axis", &[1]),
+        longs("back", &[-1]),
+    ];
+    insta::assert_snapshot!(text(&model(&[0, 3, 2, 2], nodes, known, "y")));
+}
+
+/// What a part of GELU is read as elsewhere is computed as it stands.
+#[test]
+fn parts_of_gelu_may_be_outputs() {
+    let nodes = vec![
+        node("Mul x root -> a", vec![]),
+        node("Erf a -> b", vec![]),
+        node("Add b one -> c", vec![]),
+        node("Mul x c -> d", vec![]),
+        node("Mul d half -> g", vec![]),
+        node("Sub g c -> y", vec![]),
+    ];
+    let known = [("root", 0.5f32.sqrt()), ("one", 1.0), ("half", 0.5)].map(|(n, v)| number(n, v)).to_vec();
+    insta::assert_snapshot!(text(&model(&[0, 4], nodes, known, "y")));
 }
 
 #[test]

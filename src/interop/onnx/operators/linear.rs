@@ -5,9 +5,10 @@ use super::super::call::{Call, Value};
 use super::super::import::Importer;
 use super::super::view::View;
 use super::elementwise::{self, activate, with_known};
+use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-use crate::ops::{Conv2d, Linear, MatMul};
+use crate::ops::{Conv2d, Linear, MatMul, Op, Transpose};
 use crate::weights::Values;
 
 /// `alpha · A · B + beta · C`
@@ -31,12 +32,34 @@ pub fn gemm(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> 
         _ => None,
     };
     let node = importer.in_order(&a)?;
+    let (node, weight) = before_transposition(importer, node, weight)?;
     let has_bias = bias.is_some();
     let weights: Vec<Values> = [Some(weight.to_values()), bias].into_iter().flatten().collect();
     let node = importer.add(Linear { features, bias: has_bias, epilogue: vec![] }, &[node], weights)?;
     let result = View::whole(node, 2);
     let result = if has_bias { result } else { add_term(importer, call, result, beta)? };
     Ok(vec![Value::Data(result)])
+}
+
+/// An image that is flattened with its channels last: the image as it is, with the columns of the
+/// weights `[features, inputs]` in its order.
+fn before_transposition(importer: &mut Importer, node: NodeId, weight: Array) -> Result<(NodeId, Array), String> {
+    let unchanged = Ok((node, weight.clone()));
+    if !matches!(importer.op(node), Some(Op::Flatten(_) | Op::Reshape(_))) {
+        return unchanged;
+    }
+    let flattened = importer.operands(node)[0];
+    let Some(Op::Transpose(Transpose { perm })) = importer.op(flattened).cloned() else { return unchanged };
+    let (dims, shown) = (importer.node_dims(node), importer.node_dims(flattened));
+    if perm[0] != 0 || dims[0] != shown[0] || weight.dims[1] != shown[1..].iter().product::<usize>() {
+        return unchanged;
+    }
+    importer.reserve(weight.len())?;
+    let image = importer.operands(flattened)[0];
+    let place = |axis: usize| perm.iter().position(|&p| p == axis).expect("a permutation has every axis");
+    let back: Vec<usize> = (0..perm.len()).map(place).collect();
+    let columns = weight.reshaped([&weight.dims[..1], &shown[1..]].concat()).transposed(&back);
+    Ok((importer.reshape(image, &dims)?, columns.reshaped(weight.dims)))
 }
 
 fn computed_gemm(importer: &mut Importer, call: &Call, a: &View, alpha: f32, beta: f32) -> Result<Vec<Value>, String> {
@@ -111,12 +134,14 @@ pub(super) fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> 
     if dims.last() != Some(&inputs) {
         return Err(format!("{dims:?} does not fit the weights' {:?}", matrix.dims));
     }
-    let weights = vec![matrix.transposed(&[1, 0]).to_values()];
+    let weight = matrix.transposed(&[1, 0]);
     let linear = Linear { features, bias: false, epilogue: vec![] };
     if a.rank() == 2 {
         let node = importer.in_order(a)?;
-        return Ok(View::whole(importer.add(linear, &[node], weights)?, 2));
+        let (node, weight) = before_transposition(importer, node, weight)?;
+        return Ok(View::whole(importer.add(linear, &[node], vec![weight.to_values()])?, 2));
     }
+    let weights = vec![weight.to_values()];
     // Over the channels of an image that is shown with channels last: a 1x1 convolution.
     let is_image = importer.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
     if is_image && a.axes.last() == Some(&Some(1)) {
