@@ -61,7 +61,9 @@ fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<
     let operands = e.operands(id);
     let takes = |producer: NodeId| takes_epilogue(e, producer) && e.feeds_only(producer, id);
     match e.node(id).op()? {
-        Op::Activate(op) if op.kind.is_total() => takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![])),
+        Op::Activate(op) if op.kind.is_total() => {
+            takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![]))
+        }
         Op::Binary(op) if op.epilogue.is_empty() => {
             let step = match op.kind {
                 BinaryKind::Add => Step::Add,

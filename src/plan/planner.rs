@@ -169,7 +169,8 @@ impl Planner<'_> {
             None => vec![self.allocate(id, Layout::Blocked)],
         };
         let label = graph.node(id).name.as_deref().unwrap_or_default();
-        let Choice { kernel, ns, alternatives, forced, notes } = choose(id, label, &layer, self.tile, self.target, self.options)?;
+        let Choice { kernel, ns, alternatives, forced, notes } =
+            choose(id, label, &layer, self.tile, self.target, self.options)?;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
             inputs[0] = self.get(source, Layout::Blocked);
         }

@@ -108,8 +108,7 @@ fn outcome(case: Case) -> Outcome {
 fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let options = plan::Options::default();
     let image = codegen::compile(graph, &Target::host(), &options, &Destination::Memory).map_err(|e| e.to_string())?;
-    let about =
-        About { netc: String::new(), preprocess: vec![None; inputs.len()], labels: vec![], recipe: None };
+    let about = About { netc: String::new(), preprocess: vec![None; inputs.len()], labels: vec![], recipe: None };
     let texts = Texts { sources: vec![], ir: graph.to_string() };
     let model = Model::from_image(image, about, texts, ModelOptions::default()).map_err(|e| e.to_string())?;
     model.run_tensors(inputs).map_err(|e| e.to_string())

@@ -201,11 +201,14 @@ fn resizes_beyond_upsample_are_products_with_matrices() {
     let mode = |mode: &str| text_attribute("mode", mode);
     let nodes = vec![
         node("Resize x _ _ sizes -> a : cubic", vec![mode("cubic")]),
-        node("Resize a roi _ sizes -> y : crop", vec![
-            mode("linear"),
-            text_attribute("coordinate_transformation_mode", "tf_crop_and_resize"),
-            proto::Attribute { f: Some(7.0), i: None, ty: attribute_type::FLOAT, ..int("extrapolation_value", 0) },
-        ]),
+        node(
+            "Resize a roi _ sizes -> y : crop",
+            vec![
+                mode("linear"),
+                text_attribute("coordinate_transformation_mode", "tf_crop_and_resize"),
+                proto::Attribute { f: Some(7.0), i: None, ty: attribute_type::FLOAT, ..int("extrapolation_value", 0) },
+            ],
+        ),
     ];
     let roi = proto::Tensor { float_data: vec![0.0, 0.0, 0.5, 0.0, 1.0, 1.0, 1.5, 1.0], ..floats("roi", &[8]) };
     insta::assert_snapshot!(text(&model(&[1, 2, 4, 3], nodes, vec![sizes, roi], "y")));

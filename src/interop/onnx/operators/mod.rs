@@ -46,8 +46,8 @@ pub fn find(op_type: &str) -> Result<Convert, String> {
         "Sum" => elementwise::sum,
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
-        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "LeakyRelu"
-        | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
+        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg"
+        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
         "Selu" => elementwise::selu,
         "Celu" => elementwise::celu,
         "Softsign" => elementwise::softsign,
@@ -78,8 +78,8 @@ pub fn find(op_type: &str) -> Result<Convert, String> {
         "Identity" | "Dropout" => shape::identity,
         "Cast" | "CastLike" => shape::cast,
         "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
-        | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod"
-        | "ReduceProd" | "If" => depends_on_data,
+        | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod" | "ReduceProd"
+        | "If" => depends_on_data,
         "QuantizeLinear"
         | "DequantizeLinear"
         | "QLinearConv"

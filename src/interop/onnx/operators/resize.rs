@@ -329,8 +329,7 @@ impl Sampling {
         let (first, end) = ((x - reach / narrow).ceil(), (x + reach / narrow).floor());
         let count = (end - first) as usize + 1;
         let near = (0..count).map(|i| first + i as f64).map(|i| (i, kernel((i - x).abs() * narrow)));
-        let near: Vec<(f64, f64)> =
-            near.filter(|(i, _)| !self.exclude_outside || (0.0..=last).contains(i)).collect();
+        let near: Vec<(f64, f64)> = near.filter(|(i, _)| !self.exclude_outside || (0.0..=last).contains(i)).collect();
         let sum: f64 = near.iter().map(|(_, share)| share).sum();
         near.into_iter().map(|(i, share)| (i.clamp(0.0, last) as usize, share / sum)).collect()
     }
