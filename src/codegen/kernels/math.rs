@@ -178,7 +178,8 @@ pub fn erf(b: &mut Builder, x: Vector) -> Vector {
     let far = b.op(VectorOp::Or, size, sign);
     // 2/√π (−1)ⁿ / (n! (2n + 1)); error 3e-8 for |x| ≤ 1/2.
     let square = b.op(VectorOp::Mul, x, x);
-    let coefficients = [-0.000_854_832_7, 0.005_223_977_6, -0.026_866_17, 0.112_837_92, -0.376_126_4, 1.128_379_2];
+    let first = std::f32::consts::FRAC_2_SQRT_PI;
+    let coefficients = [-0.000_854_832_7, 0.005_223_977_6, -0.026_866_17, 0.112_837_92, -0.376_126_4, first];
     let series = polynomial(b, square, &coefficients);
     let near = b.op(VectorOp::Mul, x, series);
     let absolute = mask(b, VectorOp::And, !SIGN, x);

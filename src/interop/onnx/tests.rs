@@ -151,6 +151,50 @@ fn transpositions_around_a_network_in_nhwc_vanish() {
     insta::assert_snapshot!(text(&model(&[1, 6, 6, 3], nodes, known, "y")));
 }
 
+/// What newer operator sets take as inputs, older ones state as attributes.
+#[test]
+fn older_operator_sets() {
+    let real = |name: &str, value: f32| proto::Attribute {
+        name: name.into(),
+        f: Some(value),
+        ty: attribute_type::FLOAT,
+        ..Default::default()
+    };
+    let reals = |name: &str, values: &[f32]| proto::Attribute {
+        name: name.into(),
+        floats: values.to_vec(),
+        ty: attribute_type::FLOATS,
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("BatchNormalization x scale bias mean variance -> a", vec![int("is_test", 1), int("spatial", 1)]),
+        node("Clip a -> b", vec![real("min", -1.0), real("max", 1.0)]),
+        node("Add b shift -> c", vec![int("broadcast", 1), int("axis", 1)]),
+        node("Pad c -> d", vec![ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1]), text_attribute("mode", "edge")]),
+        node("Slice d -> e", vec![ints("starts", &[1]), ints("ends", &[9]), ints("axes", &[2])]),
+        node("Upsample e -> f", vec![reals("scales", &[1.0, 1.0, 2.0, 2.0]), text_attribute("mode", "nearest")]),
+        node("Split f -> g h", vec![int("axis", 1), ints("split", &[1, 3])]),
+        node("Dropout h -> i", vec![real("ratio", 0.5), int("is_test", 1)]),
+        node("ReduceSum i -> j", vec![ints("axes", &[2, 3]), int("keepdims", 1)]),
+        node("Squeeze j -> k", vec![ints("axes", &[2, 3])]),
+        node("Unsqueeze k -> l", vec![ints("axes", &[2])]),
+        node("Softmax l -> m", vec![]),
+        node("PRelu h slope -> n", vec![]),
+        node("Sum n i -> o", vec![]),
+        node("GlobalMaxPool o -> p", vec![]),
+        node("Flatten p -> q", vec![]),
+        node("Gemm q fc.w fc.b -> r", vec![int("broadcast", 1)]),
+        node("Reshape m flat -> s", vec![]),
+        node("Concat r s -> y", vec![int("axis", 1)]),
+    ];
+    let four = ["scale", "bias", "mean", "variance", "shift"].map(|name| floats(name, &[4]));
+    let mut known = four.to_vec();
+    known.extend([floats("slope", &[3]), floats("fc.w", &[3, 2]), floats("fc.b", &[2]), longs("flat", &[0, -1])]);
+    let mut old = model(&[2, 4, 3, 3], nodes, known, "y");
+    old.opset_import[0].version = 6;
+    insta::assert_snapshot!(text(&old));
+}
+
 /// As tf2onnx writes a small Keras network.
 #[test]
 fn networks_that_keras_trained_are_plain() {
