@@ -188,7 +188,10 @@ fn whole_networks() {
                     failures.push(format!("{name} differs by {error:.1e} of the largest value"));
                 }
             }
-            Err(message) => failures.push(format!("{name}: {message}")),
+            Err(message) => {
+                writeln!(report, "{name}\tfails: {}", message.replace('\n', " ")).unwrap();
+                failures.push(format!("{name}: {message}"));
+            }
         }
     }
     fs::write(folder.join("networks.tsv"), report).unwrap();

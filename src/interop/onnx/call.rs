@@ -27,6 +27,8 @@ pub struct Call<'a> {
     pub inputs: Vec<Option<Value>>,
     /// How often each input's value is read in the whole model.
     pub uses: Vec<usize>,
+    /// Somebody reads another result than the first.
+    further_is_read: bool,
     /// Attributes that somebody asked for.
     asked: RefCell<HashSet<String>>,
 }
@@ -46,8 +48,11 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 impl<'a> Call<'a> {
-    pub fn new(node: &'a proto::Node, opset: i64, inputs: Vec<Option<Value>>, uses: Vec<usize>) -> Self {
-        Self { node, opset, inputs, uses, asked: RefCell::default() }
+    /// `uses` tells how often a value of the model is read.
+    pub fn new(node: &'a proto::Node, opset: i64, inputs: Vec<Option<Value>>, uses: impl Fn(&str) -> usize) -> Self {
+        let further_is_read = node.output.iter().skip(1).any(|name| uses(name) > 0);
+        let uses = node.input.iter().map(|name| uses(name)).collect();
+        Self { node, opset, inputs, uses, further_is_read, asked: RefCell::default() }
     }
 
     /// An attribute that the node has and nobody asked for: it may mean anything.
@@ -149,10 +154,7 @@ impl<'a> Call<'a> {
 
     /// Refuses a node of which an optional result is read that netc does not compute.
     pub fn only_first_output(&self, why: &str) -> Result<(), String> {
-        match self.node.output.iter().skip(1).find(|o| !o.is_empty()) {
-            None => Ok(()),
-            Some(_) => Err(why.into()),
-        }
+        if self.further_is_read { Err(why.into()) } else { Ok(()) }
     }
 }
 

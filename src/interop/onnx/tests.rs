@@ -174,7 +174,8 @@ fn older_operator_sets() {
         node("Slice d -> e", vec![ints("starts", &[1]), ints("ends", &[9]), ints("axes", &[2])]),
         node("Upsample e -> f", vec![reals("scales", &[1.0, 1.0, 2.0, 2.0]), text_attribute("mode", "nearest")]),
         node("Split f -> g h", vec![int("axis", 1), ints("split", &[1, 3])]),
-        node("Dropout h -> i", vec![real("ratio", 0.5), int("is_test", 1)]),
+        // Nobody reads the mask.
+        node("Dropout h -> i mask", vec![real("ratio", 0.5), int("is_test", 1)]),
         node("ReduceSum i -> j", vec![ints("axes", &[2, 3]), int("keepdims", 1)]),
         node("Squeeze j -> k", vec![ints("axes", &[2, 3])]),
         node("Unsqueeze k -> l", vec![ints("axes", &[2])]),
@@ -193,6 +194,8 @@ fn older_operator_sets() {
     let mut old = model(&[2, 4, 3, 3], nodes, known, "y");
     old.opset_import[0].version = 6;
     insta::assert_snapshot!(text(&old));
+    old.graph.as_mut().unwrap().output[0].name = "mask".into();
+    assert!(message(&old).contains("Dropout: its mask is not given out"));
 }
 
 /// As tf2onnx writes a small Keras network.

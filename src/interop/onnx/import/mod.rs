@@ -181,11 +181,10 @@ impl<'m> Importer<'m> {
         if inputs.iter().any(|i| matches!(i, Some(Value::Missing))) {
             return Ok(vec![]);
         }
-        let uses: Vec<usize> = node.input.iter().map(|n| self.uses(n)).collect();
-        let weight = |(name, &uses): (&'n String, &usize)| self.is_known(name).then_some(names::Weight { name, uses });
-        let weights: Vec<Option<names::Weight>> = node.input.iter().zip(&uses).map(weight).collect();
+        let weight = |name: &'n String| self.is_known(name).then(|| names::Weight { name, uses: self.uses(name) });
+        let weights: Vec<Option<names::Weight>> = node.input.iter().map(weight).collect();
         self.label = names::label(node, &weights);
-        let call = Call::new(node, self.opset, inputs, uses);
+        let call = Call::new(node, self.opset, inputs, |name| self.uses(name));
         if node.op_type == "If" {
             return self.branch(&call, depth);
         }
