@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn factors_of_tiles_are_exact_in_f32() {
         for (m, r) in [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5)] {
-            let t = transforms(m, r);
+            let t = transforms(m, r, 1);
             let inexact = |v: &&f64| f64::from(**v as f32) != **v;
             assert_eq!(t.input.iter().chain(&t.output).flatten().find(inexact), None, "F({m}, {r})");
         }
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn rounding_errors_grow_little() {
         // With ±1 and ±2 the second were 48, the fourth 58.
-        let growth = |(m, r)| growth(&transforms(m, r)).round();
+        let growth = |(m, r)| growth(&transforms(m, r, 1)).round();
         assert_eq!([(2, 3), (4, 3), (6, 3), (2, 5)].map(growth), [8.0, 24.0, 68.0, 34.0]);
     }
 }
