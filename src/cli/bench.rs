@@ -23,7 +23,7 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
         return Err(Failure::Usage("--seconds must be positive, and at most a day".into()));
     }
     let prepared = if is_compiled(&args.file) {
-        refuse_flags(&args.network)?;
+        refuse_flags(&args.network, &args.compilation)?;
         Prepared::open(&args.file, args, console)?
     } else {
         Prepared::compile(args, console)?

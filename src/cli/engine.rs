@@ -40,7 +40,7 @@ impl Engine {
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
-            refuse_flags(network)?;
+            refuse_flags(network, compilation)?;
             return Ok(Self::compiled(open_model(file, threads, console)?));
         }
         let mut compiler = compiler(network, compilation, threads)?;
@@ -155,13 +155,18 @@ pub fn is_compiled(file: &Path) -> bool {
 }
 
 /// What a compiled model has settled cannot be asked for.
-pub fn refuse_flags(network: &NetworkArgs) -> Result<()> {
+pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<()> {
     let given = [
         ("--model", network.model.is_some()),
         ("--set", !network.set.is_empty()),
         ("--weights", network.weights.is_some()),
         ("--seed", network.seed.is_some()),
         ("--shape", !network.shapes.shape.is_empty()),
+        ("--passes", compilation.passes.is_some()),
+        ("--no-pass", !compilation.no_pass.is_empty()),
+        ("--algo", !compilation.algo.is_empty()),
+        ("--strict", compilation.strict),
+        ("--tune", compilation.tune),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a compiled model has settled it"))),

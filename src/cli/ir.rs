@@ -22,7 +22,7 @@ pub fn run(args: &Ir, console: Console) -> Result<()> {
 
 /// What a compiled model still knows of itself.
 fn compiled(args: &Ir, console: Console) -> Result<String> {
-    refuse_flags(&args.network)?;
+    refuse_flags(&args.network, &args.compilation)?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
         StageName::Asm => Ok(disassembly(&open_model(&args.file, Some(1), console)?)),

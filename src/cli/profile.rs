@@ -17,7 +17,7 @@ use crate::trial::roofline::Roofline;
 
 pub fn run(args: &Profile, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
-        refuse_flags(&args.network)?;
+        refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads, console)?
     } else {
         let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;

@@ -156,8 +156,6 @@ fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted:
 }
 
 #[cfg(test)]
-mod matrix;
-#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::testing::{model, targets};
 use crate::interpreter;
-use crate::ir::Graph;
+use crate::ir::{Graph, Phase};
 use crate::passes::{self, Selection};
 use crate::plan::Options;
 use crate::target::Target;
 use crate::tensor::Tensor;
-use crate::testing::{graph_from, random_graph, random_inputs};
+use crate::testing::{Builder, conv, graph_from, random_graph, random_inputs};
 use proptest::prelude::*;
 
 /// Relative to an output's largest value. Algorithms are chosen by cost, Winograd's among them.
@@ -98,6 +98,23 @@ fn strict_bits_do_not_depend_on_the_unit() {
             let first = first.get_or_insert_with(|| bits(&got));
             assert_eq!(*first, bits(&got), "seed {seed}, {} lanes\n{graph}", target.unit.lanes);
         }
+    }
+}
+
+/// A forced Winograd kernel keeps the promise too: it adds channels up in their order.
+#[test]
+fn strict_bits_of_forced_winograd() {
+    let mut b = Builder::new("forced", Phase::Infer);
+    let x = b.input([2, 3, 13, 9]);
+    let x = b.add(conv(40, 1, 1, 0), &[x]);
+    let y = b.add(conv(35, 3, 1, 1), &[x]);
+    let graph = b.finish(&[y]);
+    let inputs = random_inputs(&graph, 1);
+    for name in ["winograd2", "winograd4", "winograd6"] {
+        let options = Options { algorithms: vec![("*".into(), name.into())], strict: true, ..Options::default() };
+        let of = |target: &Target| bits(&model(&graph, target, &options, 1).run_tensors(&inputs).expect("it runs"));
+        let all: Vec<_> = targets().iter().filter(|t| t.fuses()).map(of).collect();
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{name}");
     }
 }
 

@@ -19,6 +19,8 @@ mod pool;
 mod reduce;
 mod softmax;
 mod table;
+#[cfg(test)]
+mod tests;
 mod upsample;
 mod winograd;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::testing::{model, targets};
+use crate::codegen::testing::{model, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
