@@ -469,7 +469,7 @@ fn weight_element(d: &mut Driver, s: &Sizes, element: Int) -> Operand {
     if s.distinct == s.alpha {
         return element.into();
     }
-    let (row, column) = d.split(element.into(), s.alpha);
+    let (row, column) = d.split(element, s.alpha);
     let (row, column) = (d.int(row), d.int(column));
     let row = d.b.int_op(IntOp::Min, row, s.distinct - 1);
     let column = d.b.int_op(IntOp::Min, column, s.distinct - 1);
