@@ -159,6 +159,32 @@ fn the_backend_suite_is_written_and_read_back() {
     insta::assert_snapshot!(format!("{written} models are written\n{table}"));
 }
 
+/// Inputs that are no batch: no text can say so, but everything else works.
+#[test]
+fn a_model_without_text_is_compiled_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/node.npz");
+    let entries = weights::open(&suite).unwrap().entries;
+    let entry = |name: &str| entries.iter().find(|e| e.name == format!("test_add_bcast/{name}")).unwrap();
+    let tensor = |name: &str| {
+        let values = entry(name).values().unwrap();
+        Tensor::new(entry(name).shape.clone(), (*values).as_ref().to_vec())
+    };
+    let (model, made) = (folder.path().join("add.onnx"), folder.path().join("add.netc"));
+    let (buffer, range) = &entry("model").bytes;
+    std::fs::write(&model, &(**buffer).as_ref()[range.clone()]).unwrap();
+    let network = Compiler::new().front(&model).unwrap();
+    assert_eq!(network.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), ["no-text"]);
+    let results = Compiler::new().compile_file(&model).unwrap().run_tensors(&[tensor("in/0"), tensor("in/1")]).unwrap();
+    assert_eq!(results, [tensor("out/0")]);
+    Compiler::new().compile_file_to(&model, &made).unwrap();
+    assert!(describe(&made).unwrap().1.sources.is_empty());
+    let error = recompile(&made, ModelOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("the file holds no spec"), "{error}");
+    let error = Compiler::new().batch(2).front(&model).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its batch cannot be changed"), "{error}");
+}
+
 fn image(images: usize) -> Tensor {
     let values = (0..images * 3 * 12 * 12).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
     Tensor::new([images, 3, 12, 12], values)

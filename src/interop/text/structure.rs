@@ -69,7 +69,7 @@ const LONG_WAY: usize = 12;
 /// Joins within joins; what lies deeper is written with labels.
 const MAX_DEPTH: usize = 8;
 /// Nodes visited while looking for the ways into a join: a bound for graphs made to be slow.
-const MAX_VISITS: usize = 1 << 22;
+const MAX_VISITS: usize = 1 << 19;
 
 pub struct Structure<'g> {
     graph: &'g Graph,
