@@ -18,6 +18,7 @@
 //! implies both. Without any, the crate opens and runs compiled models and depends on little.
 
 pub mod artifact;
+mod balance;
 #[cfg(feature = "images")]
 pub mod image;
 pub mod npy;

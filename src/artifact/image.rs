@@ -14,6 +14,7 @@
 //! memory of [`Image::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
 //! which are 4-byte aligned. Code is position independent and calls nothing outside itself.
 
+use crate::balance::TaskCost;
 use serde::{Deserialize, Serialize};
 
 use super::Weights;
@@ -71,6 +72,9 @@ pub struct Step {
     pub entry: u64,
     /// Number of tasks.
     pub grid: u32,
+    /// What the tasks cost, in their order; empty where they are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_costs: Vec<TaskCost>,
     /// Floating-point operations of the algorithm's plain definition (2 per multiply-add).
     pub flops: u64,
     /// Bytes that must cross memory at least: inputs, outputs, weights.

@@ -39,6 +39,11 @@ impl Manifest {
             if step.entry >= code_bytes as u64 {
                 return Err(format!("step {} begins at {}, behind the end of the code", step.name, step.entry));
             }
+            let tasks = step.task_costs.iter().try_fold(0u32, |sum, c| sum.checked_add(c.tasks));
+            let priced = step.task_costs.iter().all(|c| c.tasks > 0 && c.cost.is_finite() && c.cost > 0.0);
+            if !step.task_costs.is_empty() && (tasks != Some(step.grid) || !priced) {
+                return Err(format!("the costs of step {} are not those of its {} tasks", step.name, step.grid));
+            }
             let range = step.weights.map(|w| w.offset.checked_add(w.bytes));
             if range.is_some_and(|end| end.is_none_or(|e| e > weights_bytes as u64)) {
                 return Err(format!("step {} reads behind the end of the weights", step.name));

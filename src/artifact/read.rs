@@ -136,6 +136,7 @@ mod tests {
             location: Some("example.net:3".into()),
             entry: 0,
             grid: 4,
+            task_costs: vec![],
             flops: 100,
             bytes: 200,
             estimate_ns: 0.25,

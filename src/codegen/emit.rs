@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
+use crate::balance::TaskCost;
 use crate::ir::Graph;
 use crate::plan::{Place, Plan, View};
 use crate::target::{Target, Unit};
@@ -51,6 +52,8 @@ pub struct Emitter<'a> {
     pub target: &'a Target,
     pub program: Program,
     pub packings: Vec<Packing>,
+    /// What the tasks of the step at hand cost, where they are not alike.
+    pub task_costs: Vec<TaskCost>,
     weight_bytes: usize,
     kernels: HashMap<String, Callee>,
 }
@@ -63,6 +66,7 @@ impl<'a> Emitter<'a> {
             target,
             program: Program::default(),
             packings: vec![],
+            task_costs: vec![],
             weight_bytes: 0,
             kernels: HashMap::new(),
         }

@@ -12,6 +12,7 @@ pub mod vector;
 use rayon::prelude::*;
 
 use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
+use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId};
 use crate::plan::{self, Plan, PlanError};
 use crate::target::Target;
@@ -35,6 +36,8 @@ pub struct Generated {
     pub plan: Plan,
     pub program: vector::Program,
     pub steps: Vec<Emitted>,
+    /// For each step, what its tasks cost; empty where they are alike.
+    task_costs: Vec<Vec<TaskCost>>,
     /// For each step, which of `packings` is its own.
     packing_of: Vec<Option<usize>>,
     packings: Vec<Packing>,
@@ -48,15 +51,16 @@ pub struct Generated {
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
     let plan = plan::plan(graph, target, options)?;
     let mut emitter = Emitter::new(graph, &plan, target);
-    let (mut steps, mut packing_of) = (vec![], vec![]);
+    let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     for step in &plan.steps {
         let before = emitter.packings.len();
         steps.push(kernels::emit(&mut emitter, step)?);
+        task_costs.push(std::mem::take(&mut emitter.task_costs));
         packing_of.push((emitter.packings.len() > before).then_some(before));
     }
     let weight_bytes = emitter.weight_bytes();
     let Emitter { program, packings, .. } = emitter;
-    Ok(Generated { plan, program, steps, packing_of, packings, weight_bytes })
+    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes })
 }
 
 /// Compiles an optimized graph. The packed weights go where `destination` says.
@@ -124,6 +128,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
         location: node.location.as_ref().map(|l| l.to_string()),
         entry: linked.functions[emitted.entry.0].start as u64,
         grid: u32::try_from(emitted.grid).expect("grids are small"),
+        task_costs: generated.task_costs[index].clone(),
         flops: if computes { 2 * graph.macs(step.node) } else { 0 },
         bytes: (moved + packing.map_or(0, Packing::bytes)) as u64,
         estimate_ns: step.estimate_ns,

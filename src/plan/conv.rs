@@ -5,6 +5,7 @@
 //! over a flattened image is a convolution whose window is the image. A transposed convolution of
 //! stride s is s² ordinary ones, its phases, whose results interleave.
 
+use crate::balance::{TaskCost, imbalance};
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
 use crate::target::{Target, Unit};
 
@@ -368,7 +369,7 @@ pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64
                 continue;
             }
             let direct = Direct { problem: problem.clone(), pixels, blocks, fold };
-            let cycles = direct_cycles(&direct, out_blocks, target);
+            let cycles = direct_cycles(&direct, out_blocks, target) * uneven(&direct_tasks(&direct, out_blocks, unit));
             candidates.push((direct, nanoseconds(cycles)));
         }
     }
@@ -409,12 +410,51 @@ fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f
             let count = total.div_ceil(rows * pixels);
             w.tiles = total.div_ceil(count);
             if candidates.iter().all(|(other, _)| *other != w) {
-                let cycles = winograd_cycles(&w, out_blocks, target);
+                let cycles = winograd_cycles(&w, out_blocks, target) * uneven(&winograd_tasks(&w, out_blocks));
                 candidates.push((w, nanoseconds(cycles)));
             }
         }
     }
     candidates
+}
+
+/// A model runs on any number of threads. Of kernels that take nearly the same time on one, those are
+/// better whose tasks can be divided evenly among several: that counts as a factor, a little above 1.
+fn uneven(tasks: &[TaskCost]) -> f64 {
+    1.0 + 0.1 * (imbalance(tasks, 2) - 1.0) + 0.05 * (imbalance(tasks, 4) - 1.0)
+}
+
+/// The tasks of full sets of channel blocks and of the rest, as the kernels will number them.
+fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost> {
+    let p = &direct.problem;
+    let (sets, rest) = (out_blocks / direct.blocks, out_blocks % direct.blocks);
+    let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * unit.lanes { p.groups } else { 1 };
+    let mut tasks = vec![];
+    for g in &p.phases {
+        let rows = match direct.fold {
+            Fold::Rows => g.y.output * p.batch,
+            Fold::Image { height, .. } => height * p.batch,
+            Fold::Batch => 1,
+        };
+        let taps = (g.y.taps.count * g.x.taps.count) as f64;
+        tasks.extend([
+            (sets * group_sets * rows, direct.blocks as f64 * taps),
+            (usize::from(rest > 0) * rows, rest as f64 * taps),
+        ]);
+    }
+    tasks.into_iter().filter(|&(count, cost)| count > 0 && cost > 0.0).map(|(n, cost)| TaskCost::new(n, cost)).collect()
+}
+
+fn winograd_tasks(w: &Winograd, out_blocks: usize) -> Vec<TaskCost> {
+    let (sets, rest) = (out_blocks / w.blocks, out_blocks % w.blocks);
+    let block = [TaskCost::new(sets, w.blocks as f64), TaskCost::new(usize::from(rest > 0), rest as f64)];
+    let blocks = (w.most_tiles() * w.problem.phases.len()).div_ceil(w.tiles);
+    let block: Vec<TaskCost> = block.into_iter().filter(|c| c.tasks > 0).collect();
+    match block.as_slice() {
+        [same] => vec![TaskCost { tasks: same.tasks * blocks as u32, ..*same }],
+        // Many blocks of tiles can be divided whatever their sets cost.
+        sets => sets.repeat(blocks.min(16)),
+    }
 }
 
 fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {

@@ -10,6 +10,7 @@ use super::code::StepFunction;
 use super::denormals::FlushDenormals;
 use super::integrity::Integrity;
 use crate::artifact::Step;
+use crate::balance::{self, TaskCost};
 
 /// Time that each step of a model took in one run or several, by index.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ pub struct Timings(pub Vec<Duration>);
 /// What runs read and none changes.
 pub struct Steps<'a> {
     pub steps: &'a [Step],
+    pub division: &'a Division,
     pub functions: &'a [StepFunction],
     pub weights: &'a [u8],
     pub integrity: &'a Integrity,
@@ -62,12 +64,12 @@ impl<'a> Execution<'a> {
         let _flush = FlushDenormals::new();
         let settled = run.steps.integrity.settled();
         let mut phase = Phase::default();
-        for (index, (step, function)) in run.steps.steps.iter().zip(run.steps.functions).enumerate() {
+        for (index, function) in run.steps.functions.iter().enumerate() {
             if !settled && !run.verify(index, thread, &mut phase) {
                 return;
             }
             let start = timings.is_some().then(Instant::now);
-            let (begin, end) = share(step.grid, thread, run.threads);
+            let (begin, end) = run.steps.division.part(index, thread, run.threads);
             if begin < end {
                 // SAFETY: by `new`, and the tasks lie within the step's grid.
                 unsafe { function(run.frame, scratch, begin, end) };
@@ -100,31 +102,28 @@ impl Shared<'_> {
     }
 }
 
-/// The contiguous part of `0..grid` that a thread has; where there are fewer tasks than threads,
-/// the first threads have them.
-fn share(grid: u32, thread: usize, threads: usize) -> (i64, i64) {
-    let bound = |t: usize| (grid as u64 * t as u64).div_ceil(threads as u64) as i64;
-    (bound(thread), bound(thread + 1))
+/// Which tasks of each step a thread has, for the number of threads that a model's pool has.
+pub struct Division {
+    threads: usize,
+    /// Of each step, the first tasks of the threads and the number of tasks.
+    bounds: Vec<Vec<u32>>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::share;
+impl Division {
+    pub fn new(steps: &[Step], threads: usize) -> Self {
+        let bounds = |step: &Step| match step.task_costs.as_slice() {
+            [] => balance::divide(&[TaskCost { tasks: step.grid, cost: 1.0 }], threads),
+            costs => balance::divide(costs, threads),
+        };
+        Self { threads, bounds: steps.iter().map(bounds).collect() }
+    }
 
-    #[test]
-    fn shares_cover_the_grid_once() {
-        for grid in [0, 1, 2, 3, 7, 64, 1001] {
-            for threads in 1..9 {
-                let mut next = 0;
-                for thread in 0..threads {
-                    let (begin, end) = share(grid, thread, threads);
-                    assert_eq!(begin, next);
-                    assert!(end - begin <= grid.div_ceil(threads as u32) as i64);
-                    next = end;
-                }
-                assert_eq!(next, grid as i64);
-            }
+    /// All tasks, where a thread runs alone.
+    fn part(&self, step: usize, thread: usize, threads: usize) -> (i64, i64) {
+        let bounds = &self.bounds[step];
+        match threads {
+            1 => (0, i64::from(bounds[self.threads])),
+            _ => (i64::from(bounds[thread]), i64::from(bounds[thread + 1])),
         }
-        assert_eq!(share(1, 0, 4), (0, 1));
     }
 }

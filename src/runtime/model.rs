@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
 use super::cpu::missing_features;
+use super::execute::Division;
 use super::integrity::Integrity;
 use super::placement::Placement;
 use super::pool::Pool;
@@ -88,6 +89,7 @@ pub struct Model {
     pub(super) arenas: Arenas,
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
+    pub(super) division: Division,
 }
 
 /// Where a model came from and its weights still are.
@@ -185,8 +187,9 @@ impl Model {
         let threads = if options.threads == 0 { cpus() } else { options.threads }.min(MAX_THREADS);
         let placement = if options.affinity { Placement::new(threads - 1) } else { Placement::free() };
         let pool = Pool::new(&format!("netc-{}", manifest.name), threads, placement);
+        let division = Division::new(&manifest.steps, pool.threads());
         let scratch = WorkerScratch::new(manifest.scratch_bytes as usize, pool.threads() - 1)?;
-        Ok(Self { manifest, about, code, functions, source, integrity, arenas: Arenas::new(), pool, scratch })
+        Ok(Self { manifest, about, code, functions, source, integrity, arenas: Arenas::new(), pool, scratch, division })
     }
 
     pub fn name(&self) -> &str {

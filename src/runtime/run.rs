@@ -203,6 +203,7 @@ impl Model {
     fn execute_frame(&self, frame: &[*mut u8], scratch: *mut u8, mut timings: Option<&mut Timings>) -> Option<usize> {
         let steps = || Steps {
             steps: &self.manifest.steps,
+            division: &self.division,
             functions: &self.functions,
             weights: self.source.weights(),
             integrity: &self.integrity,

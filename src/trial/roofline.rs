@@ -128,6 +128,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         location: None,
         entry,
         grid: tasks as u32,
+        task_costs: vec![],
         flops: 0,
         bytes: 0,
         estimate_ns: 0.0,

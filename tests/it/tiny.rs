@@ -74,6 +74,7 @@ fn step(name: &str, entry: usize, elements: usize, weights: usize) -> Step {
         location: None,
         entry: entry as u64,
         grid: elements as u32,
+        task_costs: vec![],
         flops: elements as u64,
         bytes: 12 * elements as u64,
         estimate_ns: 1.5,

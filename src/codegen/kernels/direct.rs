@@ -21,6 +21,7 @@ use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
 use super::{epilogue, packing};
+use crate::balance::TaskCost;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
 use crate::plan::conv::{self, Axis, Direct, Fold, Geometry, Problem};
@@ -173,6 +174,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     };
     let rows = |r: &Region| height.unwrap_or(direct.problem.phases[r.phase].y.output);
     let grid = calls.iter().map(|r| r.run.tiles * images * rows(r)).sum();
+    e.task_costs = calls.iter().map(|r| TaskCost::new(r.run.tiles * images * rows(r), r.cost())).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
         for region in &calls {
@@ -323,6 +325,11 @@ struct Region {
 }
 
 impl Region {
+    /// Multiply-adds of a call, in vectors.
+    fn cost(&self) -> f64 {
+        (self.row.blocks * self.row.width * self.count * self.row.ky * self.row.x.taps.count) as f64
+    }
+
     /// Bytes of weights of one kernel row, of all input blocks.
     fn ky_bytes(&self, unit: Unit) -> usize {
         self.count * self.row.in_lanes * self.row.x.taps.count * self.row.blocks * unit.bytes()

@@ -20,6 +20,7 @@ use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Ope
 use super::cook_toom::{self, Transforms};
 use super::direct::{Row, Run, row_kernel, runs};
 use super::{epilogue, packing};
+use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::plan::conv::{Axis, Geometry, Winograd};
@@ -94,6 +95,7 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
     let sets: usize = runs.iter().map(|r| r.tiles).sum();
     let tasks = |pass: &Pass| pass.total.div_ceil(w.tiles) * sets;
     let grid = passes.iter().map(tasks).sum();
+    e.task_costs = passes.iter().flat_map(|pass| pass.task_costs(w.tiles)).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut begin = 0;
         for pass in &passes {
@@ -197,6 +199,24 @@ impl<'a> Pass<'a> {
             outputs: output_kernels(e, step, w, parts, geometry, run, steps),
         });
         Pass { geometry, grid, total, inputs, runs: runs.collect() }
+    }
+
+    /// A task costs as its tiles times its channel blocks.
+    fn task_costs(&self, tiles: usize) -> Vec<TaskCost> {
+        let block = |tiles: usize| {
+            let set = move |r: &PassRun| TaskCost::new(r.run.tiles, (tiles * r.run.blocks) as f64);
+            self.runs.iter().map(set).collect::<Vec<_>>()
+        };
+        let (full, last) = (self.total / tiles, self.total % tiles);
+        let mut costs = match block(tiles).as_slice() {
+            [same] => vec![TaskCost { tasks: same.tasks * full as u32, ..*same }],
+            sets => sets.repeat(full),
+        };
+        if last > 0 {
+            costs.extend(block(last));
+        }
+        costs.retain(|c| c.tasks > 0);
+        costs
     }
 }
 
