@@ -474,11 +474,11 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
         .map(|t| taps * tap_cycles(t, w.blocks, unit) + 25.0 + 1.5 * (t * w.blocks) as f64)
         .sum();
     let mut multiply = tile_blocks * sets * products * product_tile;
-    // Transformed inputs of a block of tiles are read once a set; beyond the second-level cache slowly.
+    // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even
+    // while they fit the second-level cache.
     let transformed = products * w.tiles as f64 * p.in_channels as f64 * 4.0;
-    if transformed > target.caches.l2 as f64 * 0.8 {
-        multiply += tile_blocks * sets * transformed / machine::L3 * 0.5;
-    }
+    let fits = transformed < target.caches.l2 as f64 * 0.8;
+    multiply += tile_blocks * sets * transformed / if fits { machine::L2 / 2.0 } else { machine::L3 };
     let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_channels * p.out_channels) as f64 * 4.0;
     let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
     input + output + (multiply + stream).max(weights / machine::DRAM + 0.1 * multiply)
