@@ -325,9 +325,10 @@ struct Region {
 }
 
 impl Region {
-    /// Multiply-adds of a call, in vectors.
+    /// Multiply-adds of a call, in vectors, and the stores, which are all of it where a phase has no taps.
     fn cost(&self) -> f64 {
-        (self.row.blocks * self.row.width * self.count * self.row.ky * self.row.x.taps.count) as f64
+        let taps = self.count * self.row.in_lanes * self.row.ky * self.row.x.taps.count;
+        (self.row.blocks * self.row.width * (taps + 4)) as f64
     }
 
     /// Bytes of weights of one kernel row, of all input blocks.
