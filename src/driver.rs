@@ -37,7 +37,8 @@ use crate::trial;
 use crate::trial::probe::{self, Probed};
 use crate::trial::store::{StoreError, Times, Tuning};
 use crate::trial::tune::tune;
-use crate::weights::load::{Loaded, Misfit, Tolerance, load};
+use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load};
+use crate::weights::rename::{RenameError, Renames};
 use crate::weights::{FileError, WeightFile};
 
 /// Where the values of the weights are to come from.
@@ -102,6 +103,8 @@ pub struct Compiler {
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub seed: u64,
     pub weights: WeightsFrom,
+    /// Brings the names of the file's weights to the network's.
+    pub renames: Renames,
     pub passes: Selection,
     pub target: Target,
     pub plan: plan::Options,
@@ -123,6 +126,7 @@ impl Default for Compiler {
             shapes: BTreeMap::new(),
             seed: 0,
             weights: WeightsFrom::Beside,
+            renames: Renames::default(),
             passes: Selection::default(),
             target: Target::host(),
             plan: plan::Options::default(),
@@ -134,6 +138,7 @@ impl Default for Compiler {
 }
 
 /// A network on its way: its graph, and what the stages said about it.
+#[derive(Clone)]
 pub struct Network {
     pub sources: Sources,
     pub root: SourceId,
@@ -167,6 +172,8 @@ pub enum Error {
     Import(#[from] ImportError),
     #[error(transparent)]
     Weights(#[from] FileError),
+    #[error("{}: {cause}", path.display())]
+    Rename { path: PathBuf, cause: RenameError },
     #[error("{}: {misfit}", path.display())]
     Misfit { path: PathBuf, misfit: Box<Misfit> },
     #[error(transparent)]
@@ -319,11 +326,17 @@ impl Compiler {
     /// Where the file cannot be read or does not fit the network.
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
         self.begin(Stage::Weights);
-        let Some((path, file)) = self.weights_of(network)? else { return Ok(()) };
+        let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
+        // Of the names that the file has, since a recipe is followed by reading it again.
+        let hash = fingerprint(&file);
+        // An ONNX model's own weights have the right names.
+        if self.weights != WeightsFrom::Beside || network.imported.is_none() {
+            self.renames.apply(&mut file.entries).map_err(|cause| Error::Rename { path: path.clone(), cause })?;
+        }
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(loaded) => {
-                network.weights = WeightsReport::File { path, hash: fingerprint(&file), loaded };
+                network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
@@ -343,6 +356,16 @@ impl Compiler {
         }
         let file = self.open_weights(&path)?;
         Ok(Some((path, file)))
+    }
+
+    /// What of a file's tensors fits the network, and what does not. Their names are those that
+    /// [`Self::renames`] give.
+    ///
+    /// # Errors
+    /// Where two tensors would have the same name.
+    pub fn compare_weights(&self, network: &Network, file: &mut WeightFile) -> Result<(Loaded, Misfit), RenameError> {
+        self.renames.apply(&mut file.entries)?;
+        Ok(compare(&network.graph.weights, &file.entries, &self.tolerance(network)))
     }
 
     /// In the infer phase, what only training needs may be missing on either side.
@@ -524,6 +547,7 @@ impl Compiler {
         let hash = |s: &Source| xxh3_64(s.text.as_bytes());
         let setting = |(name, value): &(String, Value)| (name.clone(), literal(value));
         let selected = passes::PIPELINE.iter().map(|p| p.name).filter(|n| self.passes.contains(n));
+        let (renames, weight_map) = self.renames.parts();
         Recipe {
             sources: network.texts().map(|s| SourceHash { name: s.name.to_string(), hash: hash(s) }).collect(),
             model: network.graph.name.clone(),
@@ -536,6 +560,8 @@ impl Compiler {
                     Origin::File { path: path.display().to_string(), hash: *hash }
                 }
             },
+            renames,
+            weight_map,
             passes: selected.map(String::from).collect(),
             algorithms: self.plan.algorithms.clone(),
             strict: self.plan.strict,
@@ -621,6 +647,16 @@ fn fingerprint(file: &WeightFile) -> u64 {
 /// # Errors
 /// Where the file is damaged, or its weights are not to be had.
 pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
+    let (compiler, mut network) = remake(path, options)?;
+    compiler.optimize(&mut network);
+    compiler.compile(&network)
+}
+
+/// The network that a `.netc` file was made of, as written, with its weights, and how it was compiled.
+///
+/// # Errors
+/// As [`recompile`].
+pub fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
     let (about, texts) = crate::artifact::describe(path)?;
     let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
     let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
@@ -634,8 +670,7 @@ pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
     let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
     let mut network = compiler.front_text(&root, text, &loader)?;
     compiler.load_weights(&mut network)?;
-    compiler.optimize(&mut network);
-    compiler.compile(&network)
+    Ok((compiler, network))
 }
 
 /// The compiler that a recipe describes.
@@ -652,6 +687,7 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         set: set.collect::<Result<_, _>>()?,
         seed,
         weights,
+        renames: Renames::from_parts(&recipe.renames, &recipe.weight_map).map_err(|e| e.to_string())?,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
         plan: plan::Options { algorithms: recipe.algorithms.clone(), strict: recipe.strict, ..Default::default() },
         options,

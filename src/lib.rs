@@ -60,6 +60,8 @@ pub mod testing;
 #[cfg(feature = "compile")]
 pub mod trial;
 #[cfg(feature = "compile")]
+pub mod verify;
+#[cfg(feature = "compile")]
 pub mod weights;
 
 #[cfg(feature = "compile")]

@@ -31,6 +31,11 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<(String, Vec<usize>)>,
     pub weights: Origin,
+    /// How names of the file's weights become the network's: rules, in order, then a table.
+    #[serde(default)]
+    pub renames: Vec<String>,
+    #[serde(default)]
+    pub weight_map: Vec<(String, String)>,
     /// Passes that ran.
     pub passes: Vec<String>,
     /// Algorithms that were forced: label, name.

@@ -69,6 +69,8 @@ pub enum Command {
     Import(Import),
     Bench(Bench),
     Profile(Profile),
+    Export(Export),
+    Verify(Verify),
     Weights(Weights),
     Completions(Completions),
     Help(Help),
@@ -76,7 +78,7 @@ pub enum Command {
 
 /// Which network, with which weights.
 #[derive(Clone, Debug, Args)]
-pub struct Network {
+pub struct Source {
     /// Which model of a file that holds several
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -87,9 +89,29 @@ pub struct Network {
     /// the spec that has its name, or else a seeded initialisation
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub renaming: Renaming,
     /// Initialise the weights by this seed, whatever files there are
     #[arg(long, value_name = "N", conflicts_with = "weights")]
     pub seed: Option<u64>,
+}
+
+/// What other names the weights have in their file.
+#[derive(Clone, Debug, Args)]
+pub struct Renaming {
+    /// Rename weights of the file, in order; `$1` is the first group; may be repeated
+    #[arg(long, value_name = "REGEX=REPL")]
+    pub rename: Vec<String>,
+    /// A table of names, a line each: `name in the file = name in the network`; applies after --rename
+    #[arg(long, value_name = "FILE")]
+    pub weight_map: Option<PathBuf>,
+}
+
+/// Which network, with which weights, for how many images.
+#[derive(Clone, Debug, Args)]
+pub struct Network {
+    #[command(flatten)]
+    pub source: Source,
     /// Images that are computed at once; any number of images runs in such batches
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: Option<u32>,
@@ -105,16 +127,24 @@ pub struct Shapes {
     pub shape: Vec<String>,
 }
 
-/// How it is compiled.
+/// Which passes run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Compilation")]
-pub struct Compilation {
+pub struct Passes {
     /// Run only these passes: names separated by commas, `all`, `none` or `default`
     #[arg(long, value_name = "LIST")]
     pub passes: Option<String>,
     /// Run all but this pass; may be repeated (`netc help passes` lists them)
     #[arg(long, value_name = "NAME")]
     pub no_pass: Vec<String>,
+}
+
+/// How it is compiled.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Compilation")]
+pub struct Compilation {
+    #[command(flatten)]
+    pub passes: Passes,
     /// The CPU to compile for: host, avx512, avx2, fma or baseline
     #[arg(long, value_name = "NAME", default_value = "host")]
     pub target_features: String,
@@ -164,7 +194,8 @@ pub struct Compile {
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc run models/digits/digits.net --image models/digits/images/*.png --top-k 1
-  netc run resnet34.netc --image cat.jpg dog.png --labels imagenet.txt --json
+  netc run resnet34.netc --image cat.jpg dog.png --labels imagenet --json
+  netc run upscale.netc --image small.png --save-image large.png
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
   netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
   netc run two_inputs.net --input left=l.npy --input right=r.npy")]
@@ -183,9 +214,15 @@ pub struct Run {
     /// How many classes to print for each image
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub top_k: usize,
-    /// Names of the classes, one a line, instead of the spec's
+    /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Write the output, which is an image, as a picture: .png, .jpg, .webp; of several, `{}` becomes the input's name
+    #[arg(long, value_name = "FILE")]
+    pub save_image: Option<PathBuf>,
+    /// What of the output is black and what white [default: what the levels 0 and 255 of an input are]
+    #[arg(long, value_name = "LOW,HIGH", requires = "save_image", allow_hyphen_values = true)]
+    pub image_range: Option<ImageRange>,
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
@@ -202,6 +239,22 @@ pub struct Run {
     pub network: Network,
     #[command(flatten)]
     pub compilation: Compilation,
+}
+
+/// Two different numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImageRange(pub [f32; 2]);
+
+impl std::str::FromStr for ImageRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers =
+            text.split_once(',').and_then(|(low, high)| Some([low.trim().parse().ok()?, high.trim().parse().ok()?]));
+        match numbers {
+            Some([low, high]) if f32::is_finite(high - low) && low != high => Ok(ImageRange([low, high])),
+            _ => Err("write two different numbers, such as -1,1".into()),
+        }
+    }
 }
 
 /// Find the mistakes in specs without compiling them, and the damage in compiled models
@@ -414,17 +467,140 @@ pub struct Profile {
     pub compilation: Compilation,
 }
 
-/// Look at weights, or make some
+/// Write a network for viewers and other engines
+///
+/// Nodes and values have the names of the labels. What the optimized network has fused is written as separate nodes.
+/// Weights of more than 1.9 GB go to a file of their own beside the model.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc export resnet34.net --onnx resnet34.onnx
+  netc export resnet34.net --onnx folded.onnx --stage optimized --batch N
+  netc export dcgan.net --model generator --weights dcgan.pth --onnx generator.onnx")]
+pub struct Export {
+    /// A spec (.net) or ONNX model (.onnx)
+    pub file: PathBuf,
+    /// Where the ONNX model (operator set 17) goes
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    /// The network as written, or after the passes
+    #[arg(long, value_enum, default_value_t, value_name = "STAGE")]
+    pub stage: ExportStage,
+    /// Images at once, or a name under which the size stays open
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: BatchSize,
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub passes: Passes,
+    #[command(flatten)]
+    pub shapes: Shapes,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportStage {
+    #[default]
+    Graph,
+    Optimized,
+}
+
+/// A batch size that may stay open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchSize {
+    Images(usize),
+    Open(String),
+}
+
+impl std::str::FromStr for BatchSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match text.parse() {
+            Ok(images @ 1..=65536) => Ok(BatchSize::Images(images)),
+            _ if is_name => Ok(BatchSize::Open(text.into())),
+            _ => Err("neither a number from 1 to 65536 nor a name".into()),
+        }
+    }
+}
+
+/// Compare the code with the network's definition, or with another engine's outputs, layer by layer
+///
+/// The definition is the interpreter: plain loops with sums in double precision. Errors are shares of the largest
+/// value. Exits with 1 where an error is above the tolerance, and shows the first layer that differs.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc verify resnet34.net --weights resnet34.safetensors
+  netc verify resnet34.net --weights resnet34.pth --against resnet34.onnx --random 3
+  netc verify resnet34.netc --input x.npy --against y.npy --tolerance 1e-3
+  netc verify dcgan.net --model generator --input z.npy --against layers.npz --json")]
+pub struct Verify {
+    /// A spec (.net), an ONNX model (.onnx), or a compiled model (.netc) whose weights are still there
+    pub file: PathBuf,
+    /// What is right: an ONNX model, or arrays (.npz by the names of outputs and labels, .npy of the only output)
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// What to run on (.npy); `NAME=FILE` where the network has several inputs
+    #[arg(long, value_name = "[NAME=]FILE", conflicts_with = "random")]
+    pub input: Vec<String>,
+    /// Run on this many random inputs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub random: u16,
+    /// The largest error that passes
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// How many of the worst layers to show
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub worst: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub compilation: Compilation,
+}
+
+/// Look at weights, compare them with a network, or make some
+///
+/// Lists a file's tensors: name, shape, type, smallest, mean and largest value. With --match, tells which of them the
+/// network takes, and proposes names for the others by their order and shape.
 #[derive(Debug, Args)]
 #[command(
     disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
     after_help = "\x1b[1mExamples:\x1b[0m
-  netc weights list resnet34.safetensors
+  netc weights resnet34.pth
+  netc weights --match resnet34.net resnet34.pth
+  netc weights --match resnet34.net theirs.npz --rename '^backbone\\.=' -o names.txt
+  netc compile resnet34.net --weights theirs.npz --weight-map names.txt
   netc weights init resnet34.net --seed 7 -o resnet34.safetensors"
 )]
 pub struct Weights {
     #[command(subcommand)]
-    pub command: WeightsCommand,
+    pub command: Option<WeightsCommand>,
+    /// Weights: safetensors, a PyTorch checkpoint or a NumPy archive
+    #[arg(required = true)]
+    pub file: Option<PathBuf>,
+    /// Compare with the weights of this network
+    #[arg(long = "match", value_name = "SPEC")]
+    pub network: Option<PathBuf>,
+    /// Where the proposed names go, as a table for --weight-map
+    #[arg(short, long, value_name = "FILE", requires = "network")]
+    pub output: Option<PathBuf>,
+    /// Which model of a file that holds several
+    #[arg(long, value_name = "NAME", requires = "network")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "network")]
+    pub set: Vec<String>,
+    #[command(flatten)]
+    pub renaming: Renaming,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

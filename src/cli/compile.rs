@@ -54,7 +54,7 @@ fn tell_removed(network: &Network, console: Console) {
 fn output(args: &Compile) -> Result<PathBuf> {
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
     let same = |path: &PathBuf| path.canonicalize().ok().is_some_and(|p| output.canonicalize().ok() == Some(p));
-    if [Some(&args.file), args.network.weights.as_ref()].into_iter().flatten().any(same) {
+    if [Some(&args.file), args.network.source.weights.as_ref()].into_iter().flatten().any(same) {
         return Err(Failure::Usage(format!("the output {} would replace an input", output.display())));
     }
     Ok(output)

@@ -156,14 +156,17 @@ pub fn is_compiled(file: &Path) -> bool {
 
 /// What a compiled model has settled cannot be asked for.
 pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<()> {
+    let source = &network.source;
     let given = [
-        ("--model", network.model.is_some()),
-        ("--set", !network.set.is_empty()),
-        ("--weights", network.weights.is_some()),
-        ("--seed", network.seed.is_some()),
+        ("--model", source.model.is_some()),
+        ("--set", !source.set.is_empty()),
+        ("--weights", source.weights.is_some()),
+        ("--rename", !source.renaming.rename.is_empty()),
+        ("--weight-map", source.renaming.weight_map.is_some()),
+        ("--seed", source.seed.is_some()),
         ("--shape", !network.shapes.shape.is_empty()),
-        ("--passes", compilation.passes.is_some()),
-        ("--no-pass", !compilation.no_pass.is_empty()),
+        ("--passes", compilation.passes.passes.is_some()),
+        ("--no-pass", !compilation.passes.no_pass.is_empty()),
         ("--algo", !compilation.algo.is_empty()),
         ("--strict", compilation.strict),
         ("--tune", compilation.tune),

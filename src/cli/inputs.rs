@@ -17,20 +17,16 @@ pub enum Feed {
     Pictures {
         paths: Vec<PathBuf>,
         preprocess: Preprocess,
+        /// Channels, height and width.
         shape: [usize; 3],
+        /// The network takes channels last.
+        channels_last: bool,
         ten_crop: bool,
     },
     /// One for each input; `images` along the first axis.
-    Arrays {
-        tensors: Vec<Tensor>,
-        images: usize,
-        name: String,
-    },
+    Arrays { tensors: Vec<Tensor>, images: usize, name: String },
     /// For a network without a batch axis.
-    Whole {
-        tensors: Vec<Tensor>,
-        name: String,
-    },
+    Whole { tensors: Vec<Tensor>, name: String },
 }
 
 impl Feed {
@@ -64,7 +60,7 @@ impl Feed {
     /// The inputs for the results from `first` to `end`.
     pub fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, ten_crop } => {
+            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop } => {
                 let make = if *ten_crop { image::ten_crop } else { image::prepare };
                 let mut data = vec![];
                 for path in &paths[first..end] {
@@ -73,7 +69,12 @@ impl Feed {
                     data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
                 }
                 let rows = (end - first) * self.crops();
-                Ok(vec![Tensor::new([rows, shape[0], shape[1], shape[2]], data)])
+                let [channels, height, width] = *shape;
+                if *channels_last {
+                    let data = data.chunks_exact(channels * height * width).flat_map(|i| interleaved(i, channels));
+                    return Ok(vec![Tensor::new([rows, height, width, channels], data.collect())]);
+                }
+                Ok(vec![Tensor::new([rows, channels, height, width], data)])
             }
             Feed::Arrays { tensors, .. } => Ok(tensors.iter().map(|t| rows(t, first, end)).collect()),
             Feed::Whole { tensors, .. } => Ok(tensors.clone()),
@@ -88,7 +89,12 @@ impl Feed {
                 engine.inputs.len()
             )));
         };
-        let (&[_, channels @ (1 | 3), height, width], Some(_)) = (&port.shape[..], engine.batch()) else {
+        let layout = match port.shape[..] {
+            [_, channels @ (1 | 3), height, width] => Some(([channels, height, width], false)),
+            [_, height, width, channels @ (1 | 3)] if height.min(width) > 1 => Some(([channels, height, width], true)),
+            _ => None,
+        };
+        let Some((shape @ [_, height, width], channels_last)) = layout.filter(|_| engine.batch().is_some()) else {
             return Err(Failure::Usage(format!(
                 "the input {} of {} is no image but {}; use --input",
                 port.name,
@@ -102,7 +108,6 @@ impl Feed {
                 engine.name
             )));
         }
-        let shape = [channels, height, width];
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
             console.note(format_args!(
                 "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1",
@@ -110,7 +115,7 @@ impl Feed {
             ));
             image::default_preprocess(shape)
         });
-        Ok(Feed::Pictures { paths: args.image.clone(), preprocess, shape, ten_crop: args.ten_crop })
+        Ok(Feed::Pictures { paths: args.image.clone(), preprocess, shape, channels_last, ten_crop: args.ten_crop })
     }
 
     fn arrays(args: &Run, engine: &Engine) -> Result<Self> {
@@ -187,6 +192,12 @@ pub fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result<Vec<Op
         }
     }
     Ok(files)
+}
+
+/// A planar image with the channels of a pixel side by side.
+fn interleaved(image: &[f32], channels: usize) -> impl Iterator<Item = f32> + '_ {
+    let plane = image.len() / channels;
+    (0..plane).flat_map(move |i| (0..channels).map(move |c| image[c * plane + i]))
 }
 
 /// Rows `first..end` along the first axis.

@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod console;
 mod engine;
+mod export;
 mod failure;
 mod fmt;
 mod import;
@@ -21,6 +22,7 @@ mod results;
 mod run;
 mod stats;
 mod topics;
+mod verify;
 mod weights;
 
 use std::io::Write;
@@ -70,6 +72,8 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Import(args) => import::run(args, console),
         Command::Bench(args) => bench::run(args, console),
         Command::Profile(args) => profile::run(args, console),
+        Command::Export(args) => export::run(args, console),
+        Command::Verify(args) => verify::run(args, console),
         Command::Weights(args) => weights::run(args, console),
         Command::Completions(args) => completions(args.shell, console),
         Command::Help(args) => topics::run(args, console),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{Compilation, Network as NetworkArgs, Shapes};
+use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, grouped, progress_style};
 use super::failure::{Failure, Result};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
@@ -19,30 +19,52 @@ use crate::plan;
 use crate::runtime::ModelOptions;
 use crate::target::Target;
 use crate::trial::store;
+use crate::weights::rename::Renames;
 
 /// The compiler that the flags ask for.
 pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Option<usize>) -> Result<Compiler> {
-    let weights = match (&network.weights, network.seed) {
-        (Some(path), _) => WeightsFrom::File(path.clone()),
-        (None, Some(_)) => WeightsFrom::Seed,
-        (None, None) => WeightsFrom::Beside,
-    };
     let plan =
         plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
-        model: network.model.clone(),
-        set: settings(&network.set)?,
         batch: network.batch.unwrap_or(1) as usize,
         shapes: shapes(&network.shapes)?,
-        seed: network.seed.unwrap_or(0),
-        weights,
-        passes: selection(compilation)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
         options: ModelOptions::default().threads(threads.unwrap_or(0)),
+        ..front(&network.source, &compilation.passes)?
+    })
+}
+
+/// A compiler that gets as far as the optimized network.
+pub fn front(source: &Source, passes: &Passes) -> Result<Compiler> {
+    let weights = match (&source.weights, source.seed) {
+        (Some(path), _) => WeightsFrom::File(path.clone()),
+        (None, Some(_)) => WeightsFrom::Seed,
+        (None, None) => WeightsFrom::Beside,
+    };
+    Ok(Compiler {
+        model: source.model.clone(),
+        set: settings(&source.set)?,
+        seed: source.seed.unwrap_or(0),
+        weights,
+        renames: renames(&source.renaming)?,
+        passes: selection(passes)?,
         ..Compiler::default()
     })
+}
+
+/// What `--rename` and `--weight-map` say.
+pub fn renames(args: &Renaming) -> Result<Renames> {
+    let mut renames = Renames::default();
+    for rule in &args.rename {
+        renames.rule(rule).map_err(|e| Failure::Usage(format!("--rename: {e}")))?;
+    }
+    if let Some(path) = &args.weight_map {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+        renames.table(&text).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+    }
+    Ok(renames)
 }
 
 /// The values of `--set`.
@@ -79,7 +101,7 @@ fn tuning(args: &Compilation) -> Result<Option<PathBuf>> {
     path.map(Some).ok_or_else(nowhere)
 }
 
-fn selection(args: &Compilation) -> Result<Selection> {
+fn selection(args: &Passes) -> Result<Selection> {
     let listed = match args.passes.as_deref() {
         None | Some("default") => Ok(Selection::default()),
         Some("all") => Ok(Selection::all()),

@@ -50,10 +50,17 @@ pub fn probabilities(values: &[f32]) -> Vec<f32> {
     powers.iter().map(|p| (p / total) as f32).collect()
 }
 
-/// Class names, one a line.
+/// The classes of the ImageNet challenge, with where they are from.
+const IMAGENET: &str = include_str!("imagenet.txt");
+
+/// Class names, one a line: of a file, or those that netc has under the name `imagenet`.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let lines = |text: &str| text.lines().map(|l| l.trim().to_string()).collect();
+    if path == Path::new("imagenet") && !path.exists() {
+        return Ok(IMAGENET.lines().filter(|l| !l.starts_with('#')).map(String::from).collect());
+    }
     let text = std::fs::read_to_string(path).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
-    Ok(text.lines().map(|l| l.trim().to_string()).collect())
+    Ok(lines(&text))
 }
 
 impl ResultRow {
@@ -122,6 +129,12 @@ mod tests {
         assert!((ranked[0].probability - 0.665_240_94).abs() < 1e-6);
         assert_eq!(ranked[0].label.as_deref(), Some("b"));
         assert_eq!(best(&[0.25, 0.25, 0.5], &[], 9)[0], Class { index: 2, label: None, probability: 0.5 });
+    }
+
+    #[test]
+    fn imagenet_has_a_thousand_classes() {
+        let labels = read_labels(Path::new("imagenet")).unwrap();
+        assert_eq!((labels.len(), labels[0].as_str(), labels[999].as_str()), (1000, "tench", "toilet tissue"));
     }
 
     #[test]

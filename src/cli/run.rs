@@ -12,8 +12,11 @@ use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign};
 use super::results::{ResultRow, best, probabilities, read_labels};
+use crate::artifact::Port;
+use crate::image;
 use crate::npy;
 use crate::output::OutputFile;
+use crate::preprocess::Color;
 use crate::tensor::{Shape, Tensor};
 
 /// Images that are prepared and run together; more would only take more memory.
@@ -35,9 +38,13 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     };
     let outputs = open_outputs(args, &engine)?;
     let feed = Feed::new(args, &engine, console)?;
+    let pictures = args.save_image.as_ref().map(|path| Pictures::new(path, args, &engine, &feed)).transpose()?;
     let rows = compute(&engine, &feed, args, &labels, console)?;
     for output in outputs {
         output.write(&engine, &feed, &rows)?;
+    }
+    if let Some(pictures) = pictures {
+        pictures.write(&feed, &rows)?;
     }
     show(args, &engine, &rows, console)
 }
@@ -114,6 +121,55 @@ impl ArrayOutput {
     }
 }
 
+/// Where an output that is an image goes, as pictures.
+struct Pictures<'a> {
+    path: &'a Path,
+    index: usize,
+    shape: [usize; 3],
+    range: [f32; 2],
+    color: Color,
+}
+
+impl<'a> Pictures<'a> {
+    fn new(path: &'a Path, args: &Run, engine: &Engine, feed: &Feed) -> Result<Self> {
+        let image = |port: &Port| match port.shape[..] {
+            [_, channels @ (1 | 3), height, width] => Some([channels, height, width]),
+            _ => None,
+        };
+        let found = engine.outputs.iter().enumerate().find_map(|(i, port)| Some((i, image(port)?)));
+        let (index, shape) = found.filter(|_| engine.batch().is_some()).ok_or_else(|| {
+            Failure::Usage(format!("--save-image: no output of {} is an image of 1 or 3 channels", engine.name))
+        })?;
+        if feed.len() > 1 && !path.to_string_lossy().contains("{}") {
+            return Err(Failure::Usage(format!(
+                "--save-image: {} pictures cannot all be {}; `{{}}` in it stands for the input's name",
+                feed.len(),
+                path.display()
+            )));
+        }
+        // An image that comes out is scaled as the one that goes in.
+        let preprocess = engine.preprocess.first().cloned().flatten();
+        let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);
+        let range = args.image_range.map_or([0.0, white], |r| r.0);
+        let color = preprocess.map_or(Color::Rgb, |p| p.color);
+        Ok(Self { path, index, shape, range, color })
+    }
+
+    fn write(&self, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
+        for (i, row) in rows.iter().enumerate() {
+            let name = PathBuf::from(feed.name(i));
+            let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+            let path = PathBuf::from(self.path.to_string_lossy().replace("{}", &stem));
+            let picture = image::picture(&row.values[self.index], self.shape, self.range, self.color);
+            let bytes = image::encode(&picture, &path).map_err(Failure::message)?;
+            let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
+            let written = file.file().write_all(&bytes).and_then(|()| file.commit());
+            written.map_err(|e| cannot_write(&path, &e))?;
+        }
+        Ok(())
+    }
+}
+
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure::message(format!("cannot write {}: {error}", path.display()))
 }
@@ -124,7 +180,7 @@ fn show(args: &Run, engine: &Engine, rows: &[ResultRow], console: Console) -> Re
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
         writeln!(out, "{:#}", json!({ "model": engine.name, "results": results }))?;
-    } else if args.output.is_empty() {
+    } else if args.output.is_empty() && args.save_image.is_none() {
         for row in rows {
             write!(out, "{}", row.text(&engine.outputs))?;
         }

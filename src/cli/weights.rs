@@ -1,4 +1,4 @@
-//! `netc weights`.
+//! `netc weights`: a file's tensors, how they stand to a network, and seeded ones.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,16 +8,25 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::settings;
+use super::network::{renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
+use crate::output::OutputFile;
+use crate::tensor::Shape;
 use crate::weights::entries::Entry;
-use crate::weights::safetensors;
+use crate::weights::load::{Loaded, Misfit};
+use crate::weights::matching::{self, Pair};
+use crate::weights::rename::Renames;
+use crate::weights::{WeightFile, safetensors};
 
 pub fn run(args: &Weights, console: Console) -> Result<()> {
     match &args.command {
-        WeightsCommand::List { file, json } => list(file, *json, console),
-        WeightsCommand::Init { file, output, model, set, seed } => {
+        None => look(args, console),
+        Some(WeightsCommand::List { file, json }) => {
+            let file = Compiler::default().open_weights(file)?;
+            list(&file, *json, console)
+        }
+        Some(WeightsCommand::Init { file, output, model, set, seed }) => {
             let compiler = Compiler {
                 model: model.clone(),
                 set: settings(set)?,
@@ -47,8 +56,113 @@ struct Summary {
     most: f32,
 }
 
-fn list(path: &Path, as_json: bool, console: Console) -> Result<()> {
-    let file = Compiler::default().open_weights(path)?;
+/// Without a subcommand: a list, or a comparison.
+fn look(args: &Weights, console: Console) -> Result<()> {
+    let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
+    let mut file = Compiler::default().open_weights(path)?;
+    let renames = renames(&args.renaming)?;
+    match &args.network {
+        Some(spec) => compare(args, spec, path, file, renames, console),
+        None => {
+            let renamed = renames.apply(&mut file.entries);
+            renamed.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+            list(&file, args.json, console)
+        }
+    }
+}
+
+/// Fails where the file does not fit, unless the proposed names, which were asked for, make it fit.
+fn compare(
+    args: &Weights,
+    spec: &Path,
+    path: &Path,
+    mut file: WeightFile,
+    renames: Renames,
+    console: Console,
+) -> Result<()> {
+    let (model, set) = (args.model.clone(), settings(&args.set)?);
+    let compiler = Compiler { model, set, renames, ..Compiler::default() };
+    let network = compiler.front(spec)?;
+    console.diagnostics(&network.warnings, &network.sources)?;
+    let given: Vec<String> = file.entries.iter().map(|e| e.name.clone()).collect();
+    let compared = compiler.compare_weights(&network, &mut file);
+    let (loaded, misfit) = compared.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+    let renamed = given.iter().zip(&file.entries).filter(|(given, e)| **given != e.name).count();
+    let pairs = matching::propose(&misfit);
+    let text = match args.json {
+        true => format!("{:#}\n", comparison_json(&network.graph.name, &loaded, &misfit, &pairs)),
+        false => comparison_text(&network.graph.name, path, renamed, &loaded, &misfit, &pairs),
+    };
+    console.out().write_all(text.as_bytes())?;
+    let completes = misfit.missing.len() == pairs.len()
+        && misfit.unexpected.len() == pairs.len()
+        && misfit.wrong_shape.is_empty()
+        && misfit.wrong_type.is_empty();
+    if let Some(output) = &args.output {
+        let written = OutputFile::create(output)
+            .and_then(|f| f.file().write_all(matching::table(&pairs).as_bytes()).and_then(|()| f.commit()));
+        written.map_err(|e| Failure::message(format!("cannot write {}: {e}", output.display())))?;
+    }
+    match misfit.is_empty() || (completes && args.output.is_some()) {
+        true => Ok(()),
+        false => Err(Failure::Silent),
+    }
+}
+
+fn comparison_text(
+    name: &str,
+    path: &Path,
+    renamed: usize,
+    loaded: &Loaded,
+    misfit: &Misfit,
+    pairs: &[Pair],
+) -> String {
+    let weights = |n: usize| if n == 1 { "1 weight".to_string() } else { format!("{n} weights") };
+    let mut text = format!("{}: {} of {name} fit", path.display(), weights(loaded.weights));
+    if renamed > 0 {
+        text += &format!(", {renamed} renamed");
+    }
+    text += "\n";
+    for (what, names) in [("not needed for inference", &loaded.unused), ("absent and not needed", &loaded.absent)] {
+        if !names.is_empty() {
+            text += &format!("  {what}: {}\n", names.join(", "));
+        }
+    }
+    if misfit.is_empty() {
+        return text;
+    }
+    text += &format!("{misfit}\n");
+    if !pairs.is_empty() {
+        text += "\nBy order and shape, these could be the same; `-o FILE` writes them as a table for --weight-map:\n";
+        let row = |p: &Pair| vec![format!("  {}", p.from), "=".into(), p.to.clone(), shape_text(&p.shape)];
+        text += &table(&pairs.iter().map(row).collect::<Vec<_>>(), &[]);
+    }
+    text
+}
+
+fn shape_text(shape: &Shape) -> String {
+    shape.to_string().trim_start_matches("f32").to_string()
+}
+
+fn comparison_json(name: &str, loaded: &Loaded, misfit: &Misfit, pairs: &[Pair]) -> Value {
+    let tensor = |name: &str, shape: &Shape| json!({ "name": name, "shape": shape.dims() });
+    json!({
+        "model": name,
+        "fits": misfit.is_empty(),
+        "weights": loaded.weights,
+        "unused": loaded.unused,
+        "absent": loaded.absent,
+        "missing": misfit.missing.iter().map(|m| tensor(&m.name, &m.shape)).collect::<Vec<_>>(),
+        "unexpected": misfit.unexpected.iter().map(|u| tensor(&u.name, &u.shape)).collect::<Vec<_>>(),
+        "wrong_shape": misfit.wrong_shape.iter().map(|w| json!({
+            "name": w.name, "network": w.expected.dims(), "file": w.found.dims()
+        })).collect::<Vec<_>>(),
+        "wrong_type": misfit.wrong_type.iter().map(|(n, t)| json!({ "name": n, "type": t })).collect::<Vec<_>>(),
+        "proposed": pairs.iter().map(|p| json!({ "from": p.from, "to": p.to })).collect::<Vec<_>>(),
+    })
+}
+
+fn list(file: &WeightFile, as_json: bool, console: Console) -> Result<()> {
     let bar = console.progress(Some(file.entries.len() as u64), "reading");
     let summaries: Vec<Option<Summary>> = bar.wrap_iter(file.entries.iter()).map(summary).collect();
     bar.finish_and_clear();
@@ -77,11 +191,7 @@ fn summary(entry: &Entry) -> Option<Summary> {
 }
 
 fn row_text(entry: &Entry, summary: Option<&Summary>) -> Vec<String> {
-    let mut row = vec![
-        entry.name.clone(),
-        entry.shape.to_string().trim_start_matches("f32").to_string(),
-        entry.encoding.to_string(),
-    ];
+    let mut row = vec![entry.name.clone(), shape_text(&entry.shape), entry.encoding.to_string()];
     if let Some(s) = summary {
         row.extend([format!("{:.4}", s.least), format!("{:.4}", s.mean), format!("{:.4}", s.most)]);
     }

@@ -4,7 +4,8 @@
 //! file ─read─▶ Picture ─resize─▶ ─crop─▶ ─levels to numbers─▶ f32, planar (channel, row, column)
 //! ```
 //!
-//! The conventions are those of Pillow and torchvision, since the weights were made with them.
+//! The conventions are those of Pillow and torchvision, since the weights were made with them. What
+//! an image network gives becomes a picture again by [`picture`] and [`encode`].
 
 mod resize;
 
@@ -43,6 +44,10 @@ pub enum ImageError {
     Size { expected: String, found: String },
     #[error("preprocessing would make an image of {width}×{height} pixels")]
     TooLarge { width: usize, height: usize },
+    #[error("{}: the picture cannot be encoded: {message}", path.display())]
+    Encode { path: PathBuf, message: String },
+    #[error("{}: pictures are written as .png, .jpg or .webp", path.display())]
+    Extension { path: PathBuf },
     #[error("preprocess has {found} values of {what} for {channels} channels")]
     Channels { what: &'static str, found: usize, channels: usize },
 }
@@ -105,6 +110,32 @@ pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -
         inputs.extend(numbers(&picture.center_crop(width, height), preprocess, shape)?);
     }
     Ok(inputs)
+}
+
+/// A picture of `[channels, height, width]` numbers, of which `low` becomes level 0 and `high` level
+/// 255. Three channels are in the order of `color`.
+pub fn picture(values: &[f32], [channels, height, width]: [usize; 3], [low, high]: [f32; 2], color: Color) -> Picture {
+    let plane = width * height;
+    let level = |v: f32| ((v - low) / (high - low) * 255.0).round().clamp(0.0, 255.0) as u8;
+    let source = |channel| if color == Color::Bgr { channels - 1 - channel } else { channel };
+    let pixel = |i| (0..channels).map(move |c| level(values[source(c) * plane + i]));
+    Picture { width, height, channels, levels: (0..plane).flat_map(pixel).collect() }
+}
+
+/// The bytes of a picture file, of the format that `path` is named for.
+///
+/// # Errors
+/// Where the name says no format that netc writes, or the picture is larger than the format allows.
+pub fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageError> {
+    use ::image::{ExtendedColorType, ImageFormat};
+    let format = ImageFormat::from_path(path).ok().filter(ImageFormat::writing_enabled);
+    let format = format.ok_or_else(|| ImageError::Extension { path: path.into() })?;
+    let color = if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let mut bytes = io::Cursor::new(vec![]);
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    ::image::write_buffer_with_format(&mut bytes, &picture.levels, width, height, color, format)
+        .map_err(|e| ImageError::Encode { path: path.into(), message: e.to_string() })?;
+    Ok(bytes.into_inner())
 }
 
 /// What is done to a picture where the spec does not say it: the input's size, values from 0 to 1.

@@ -111,3 +111,22 @@ fn files_are_recognised_by_their_contents() {
     assert!(matches!(read(&path), Err(ImageError::Format { .. })));
     assert!(matches!(read(&folder.path().join("none.png")), Err(ImageError::Io { .. })));
 }
+
+#[test]
+fn numbers_become_pictures() {
+    let values = [0.0, 0.5, 1.0, 2.0, -1.0, 0.25, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8];
+    let made = picture(&values, [3, 2, 2], [0.0, 1.0], Color::Rgb);
+    assert_eq!(made.levels[..6], [0, 0, 51, 128, 64, 102]);
+    assert_eq!(picture(&values, [3, 2, 2], [0.0, 1.0], Color::Bgr).levels[..3], [51, 0, 0]);
+    assert_eq!(picture(&[-1.0, 0.0, 1.0, f32::NAN], [1, 2, 2], [-1.0, 1.0], Color::Gray).levels, [0, 128, 255, 0]);
+    let folder = tempfile::tempdir().unwrap();
+    // JPEG keeps levels nearly; the others exactly.
+    for (name, most) in [("a.png", 0), ("a.webp", 0), ("a.jpg", 40)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, encode(&made, &path).unwrap()).unwrap();
+        let back = read(&path).unwrap();
+        assert_eq!((back.width, back.height), (2, 2));
+        assert!(back.levels.iter().zip(&made.levels).all(|(a, b)| a.abs_diff(*b) <= most), "{name}: {back:?}");
+    }
+    assert!(matches!(encode(&made, Path::new("a.txt")), Err(ImageError::Extension { .. })));
+}

@@ -4,6 +4,7 @@
 //! compiled model) is not this folder's business. It knows graphs, ops and weights, never passes,
 //! plans or targets.
 
+pub mod export;
 pub mod onnx;
 pub mod text;
 

@@ -74,6 +74,28 @@ const LISTED: usize = 12;
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Misfit> {
+    let (loaded, mut misfit, found) = compare_all(weights, entries, tolerance);
+    if !misfit.is_empty() {
+        misfit.suggest();
+        return Err(misfit);
+    }
+    for (id, entry) in found {
+        let values = entry.values().expect("other encodings were refused");
+        weights.set(id, values);
+    }
+    Ok(loaded)
+}
+
+/// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
+pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
+    let (loaded, mut misfit, _) = compare_all(weights, entries, tolerance);
+    misfit.suggest();
+    (loaded, misfit)
+}
+
+type Found<'e> = Vec<(WeightId, &'e Entry)>;
+
+fn compare_all<'e>(weights: &Weights, entries: &'e [Entry], tolerance: &Tolerance) -> (Loaded, Misfit, Found<'e>) {
     let (bookkeeping, entries): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|e| is_bookkeeping(&e.name));
     let by_name: BTreeMap<&str, &Entry> = entries.iter().map(|e| (e.name.as_str(), *e)).collect();
     let mut loaded = Loaded { bookkeeping: bookkeeping.len(), ..Loaded::default() };
@@ -101,16 +123,8 @@ pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> 
     loaded.unused = unused.iter().map(|e| e.name.clone()).collect();
     let stray = stray.iter().map(|e| Unexpected { name: e.name.clone(), shape: e.shape.clone(), nearest: None });
     misfit.unexpected = stray.collect();
-    if !misfit.is_empty() {
-        misfit.suggest();
-        return Err(misfit);
-    }
     loaded.weights = found.len();
-    for (id, entry) in found {
-        let values = entry.values().expect("other encodings were refused");
-        weights.set(id, values);
-    }
-    Ok(loaded)
+    (loaded, misfit, found)
 }
 
 impl Tolerance {
@@ -127,7 +141,8 @@ fn is_bookkeeping(name: &str) -> bool {
 }
 
 impl Misfit {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 

@@ -9,6 +9,7 @@ mod archive;
 pub mod entries;
 pub mod file;
 pub mod load;
+pub mod matching;
 mod npz;
 mod pickle;
 mod pth;

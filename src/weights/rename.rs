@@ -9,8 +9,16 @@ use super::entries::Entry;
 /// Changes to names, applied in order: each rule, then the table to what the rules made.
 #[derive(Clone, Debug, Default)]
 pub struct Renames {
-    rules: Vec<(Regex, String)>,
+    rules: Vec<Rule>,
     table: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    /// As it was given.
+    text: String,
+    regex: Regex,
+    replacement: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +45,24 @@ impl Renames {
         let (pattern, replacement) = split_rule(rule).ok_or_else(|| RenameError::NoRule(rule.into()))?;
         let regex = Regex::new(pattern);
         let regex = regex.map_err(|e| RenameError::Regex { rule: rule.into(), cause: e.to_string() })?;
-        self.rules.push((regex, replacement.into()));
+        self.rules.push(Rule { text: rule.into(), regex, replacement: replacement.into() });
         Ok(())
+    }
+
+    /// The rules as they were given, and the table: what makes the same renames again.
+    pub fn parts(&self) -> (Vec<String>, Vec<(String, String)>) {
+        let rules = self.rules.iter().map(|r| r.text.clone()).collect();
+        (rules, self.table.iter().map(|(from, to)| (from.clone(), to.clone())).collect())
+    }
+
+    /// The inverse of [`Self::parts`].
+    ///
+    /// # Errors
+    /// As [`Self::rule`].
+    pub fn from_parts(rules: &[String], table: &[(String, String)]) -> Result<Self, RenameError> {
+        let mut renames = Self { table: table.iter().cloned().collect(), ..Self::default() };
+        rules.iter().try_for_each(|rule| renames.rule(rule))?;
+        Ok(renames)
     }
 
     /// Adds the lines of a table: `name in the file = name in the network`, `#` before a comment.
@@ -66,8 +90,8 @@ impl Renames {
     /// The name that stands for `name`.
     pub fn of(&self, name: &str) -> String {
         let mut new = name.to_string();
-        for (regex, replacement) in &self.rules {
-            new = regex.replace(&new, replacement).into_owned();
+        for rule in &self.rules {
+            new = rule.regex.replace(&new, &rule.replacement).into_owned();
         }
         self.table.get(&new).cloned().unwrap_or(new)
     }

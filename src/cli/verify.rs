@@ -1,0 +1,295 @@
+//! `netc verify`.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::Verify;
+use super::console::{Console, table};
+use super::engine::is_compiled;
+use super::failure::{Failure, Result};
+use super::inputs::shape_text;
+use super::network;
+use crate::diagnostic::Diagnostic;
+use crate::driver::{self, Compiler, Network};
+use crate::interop::onnx;
+use crate::ir::Graph;
+use crate::npy;
+use crate::runtime::{Model, ModelOptions};
+use crate::tensor::{Shape, Tensor};
+use crate::verify::{self, Culprit, Layer, Reference, Report};
+use crate::weights::{self, SplitMix};
+
+pub fn run(args: &Verify, console: Console) -> Result<()> {
+    let (compiler, network, shipped) = subject(args, console)?;
+    let (inputs, images) = inputs(args, &network.graph)?;
+    let reference = reference(args, &network.graph, inputs.len(), images)?;
+    let bar = console.progress(
+        Some((verify::effort(&network, &reference, inputs.len()) >> 20).max(1)),
+        format!("verifying {}", network.graph.name),
+    );
+    let mut done = 0;
+    let report = verify::verify(&compiler, &network, shipped, &reference, &inputs, &mut |macs| {
+        done += macs;
+        bar.set_position(done >> 20);
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(failure)?;
+    let passes = report.passes(args.tolerance);
+    let text =
+        if args.json { as_json(args, &network, &report, inputs.len()) } else { as_text(args, &network, &report) };
+    console.out().write_all(text.as_bytes())?;
+    if passes {
+        return Ok(());
+    }
+    if let Some((layer, culprit)) = report.first_divergence(args.tolerance)
+        && !args.json
+    {
+        point_at(layer, culprit, args, &network, console)?;
+    }
+    Err(Failure::Silent)
+}
+
+fn failure(error: verify::VerifyError) -> Failure {
+    match error {
+        verify::VerifyError::Compile(error) => error.into(),
+        other => Failure::message(other),
+    }
+}
+
+/// The network as written with its weights, how it is compiled, and the compiled model where that
+/// is what was given.
+fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
+    if is_compiled(&args.file) {
+        super::engine::refuse_flags(&args.network, &args.compilation)?;
+        let options = ModelOptions::default().threads(args.threads.unwrap_or(0));
+        let shipped = super::engine::open_model(&args.file, args.threads, console)?;
+        let (compiler, network) = driver::remake(&args.file, options)?;
+        return Ok((compiler, network, Some(shipped)));
+    }
+    let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
+    // It changes what the input means; what is compared must take the same.
+    compiler.passes = compiler.passes.without("fold_input_normalization").unwrap_or_default();
+    let mut network = compiler.front(&args.file)?;
+    compiler.load_weights(&mut network)?;
+    network::report(&network, console)?;
+    Ok((compiler, network, None))
+}
+
+/// Sets of inputs, each a whole batch, and the number of images where a file has several.
+fn inputs(args: &Verify, graph: &Graph) -> Result<(Vec<Vec<Tensor>>, usize)> {
+    let nodes: Vec<_> = graph.inputs().iter().map(|&id| graph.node(id)).collect();
+    if args.input.is_empty() {
+        let set = |seed: usize| {
+            let tensor = |(i, shape): (usize, &Shape)| {
+                let mut random = SplitMix((seed * nodes.len() + i) as u64 + 1);
+                Tensor::new(shape.clone(), (0..shape.elements()).map(|_| random.normal()).collect())
+            };
+            nodes.iter().map(|n| &n.shape).enumerate().map(tensor).collect()
+        };
+        return Ok(((0..args.random.into()).map(set).collect(), args.random.into()));
+    }
+    let ports: Vec<crate::artifact::Port> = nodes
+        .iter()
+        .map(|n| crate::artifact::Port { name: n.name.clone().unwrap_or_default(), shape: n.shape.dims().to_vec() })
+        .collect();
+    let files = super::inputs::assign("--input", &args.input, &ports)?;
+    let mut parts: Vec<Vec<Tensor>> = vec![];
+    for (port, file) in ports.iter().zip(files) {
+        let file = file.ok_or_else(|| Failure::Usage(format!("--input is missing for {}", port.name)))?;
+        let tensor = npy::read(&file).map_err(Failure::message)?;
+        let cut = split(&tensor, &port.shape).ok_or_else(|| {
+            Failure::message(format!(
+                "{} is {}; the input {} takes {} at once",
+                file.display(),
+                shape_text(tensor.shape().dims()),
+                port.name,
+                shape_text(&port.shape)
+            ))
+        })?;
+        parts.resize_with(parts.len().max(cut.len()), Vec::new);
+        parts.iter_mut().zip(cut).for_each(|(part, tensor)| part.push(tensor));
+    }
+    match parts.iter().all(|p| p.len() == ports.len()) {
+        true => Ok((parts, 0)),
+        false => Err(Failure::message("the inputs have different numbers of images")),
+    }
+}
+
+/// Whole batches of an array that may hold several.
+fn split(tensor: &Tensor, shape: &[usize]) -> Option<Vec<Tensor>> {
+    let dims = tensor.shape().dims();
+    let dims = if dims.len() + 1 == shape.len() { [&[1], dims].concat() } else { dims.to_vec() };
+    let fits = dims.len() == shape.len() && !dims.is_empty() && dims[1..] == shape[1..];
+    if !fits || dims[0] == 0 || dims[0] % shape[0] != 0 {
+        return None;
+    }
+    let size: usize = shape.iter().product();
+    Some(tensor.data().chunks_exact(size).map(|part| Tensor::new(Shape::new(shape), part.to_vec())).collect())
+}
+
+fn reference(args: &Verify, graph: &Graph, parts: usize, random: usize) -> Result<Reference> {
+    let Some(path) = &args.against else { return Ok(Reference::Interpreter) };
+    let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+    if ends("onnx") {
+        let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
+        let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)? };
+        return onnx::import(path, &options).map(|g| Reference::Graph(Box::new(g))).map_err(Failure::message);
+    }
+    if random > 0 {
+        return Err(Failure::Usage(format!("outputs in {} need the inputs that they are of: --input", path.display())));
+    }
+    let values = if ends("npy") { single(path, graph)? } else { arrays(path)? };
+    let cut = |i: usize| values.iter().map(|(name, t)| (name.clone(), nth(t, i, parts))).collect();
+    Ok(Reference::Values((0..parts).map(cut).collect()))
+}
+
+/// The nth of several parts along the first axis; the whole where it cannot be cut.
+fn nth(tensor: &Tensor, index: usize, parts: usize) -> Tensor {
+    let mut dims = tensor.shape().dims().to_vec();
+    if parts == 1 || dims.first().is_none_or(|d| d % parts != 0) {
+        return tensor.clone();
+    }
+    dims[0] /= parts;
+    let size = tensor.data().len() / parts;
+    Tensor::new(Shape::new(dims), tensor.data()[index * size..][..size].to_vec())
+}
+
+fn single(path: &Path, graph: &Graph) -> Result<HashMap<String, Tensor>> {
+    let mut outputs = graph.outputs.iter().filter(|o| o.aux.is_none());
+    match (outputs.next(), outputs.next()) {
+        (Some(output), None) => {
+            let tensor = npy::read(path).map_err(Failure::message)?;
+            Ok(HashMap::from([(output.name.clone(), tensor)]))
+        }
+        _ => Err(Failure::Usage("the network has several outputs; give an .npz with an array for each".into())),
+    }
+}
+
+/// All arrays of a file, by name: an .npz, or anything that weights come in.
+fn arrays(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let file = weights::open(path).map_err(Failure::message)?;
+    let tensor = |e: &weights::entries::Entry| {
+        Some((e.name.clone(), Tensor::new(e.shape.clone(), (*e.values()?).as_ref().to_vec())))
+    };
+    Ok(file.entries.iter().filter_map(tensor).collect())
+}
+
+fn title(args: &Verify) -> String {
+    args.against.as_ref().map_or("the interpreter".into(), |p| p.display().to_string())
+}
+
+fn as_text(args: &Verify, network: &Network, report: &Report) -> String {
+    let against = title(args);
+    let mut text = section(&format!("Outputs of the code against {against}"), &report.outputs, usize::MAX);
+    if args.against.is_some() {
+        let named = format!("Layers of the network as written that {against} has too");
+        text += &section(&named, &report.reference, args.worst);
+    }
+    text += &section("Outputs after the passes against those before", &report.passes, usize::MAX);
+    text += &section("Layers of the code against the interpreter", &report.code, args.worst);
+    let verdict = if report.passes(args.tolerance) { "pass" } else { "FAIL" };
+    text + &format!("{}: {verdict} at {:e} of the largest value\n", network.graph.name, args.tolerance)
+}
+
+fn section(title: &str, layers: &[Layer], worst: usize) -> String {
+    let count = layers.len();
+    if count == 0 {
+        return format!("{title}: none\n\n");
+    }
+    let mut shown: Vec<&Layer> = layers.iter().collect();
+    let head = match worst < count {
+        true => {
+            shown.sort_by(|a, b| b.error().total_cmp(&a.error()));
+            shown.truncate(worst);
+            format!("{title}: {count}, of which the worst are\n")
+        }
+        false => format!("{title}:\n"),
+    };
+    let mut rows = vec![["  layer", "shape", "max", "mean", "largest", "line"].map(String::from).to_vec()];
+    rows.extend(shown.into_iter().map(row));
+    head + &table(&rows, &[2, 3, 4]) + "\n"
+}
+
+fn row(layer: &Layer) -> Vec<String> {
+    let line = layer.location.as_ref().map(|l| l.to_string()).unwrap_or_default();
+    let figures = match layer.difference {
+        Some(d) => [format!("{:.1e}", d.max), format!("{:.1e}", d.mean), significant(d.scale)],
+        None => ["other".into(), "size".into(), String::new()],
+    };
+    [vec![format!("  {}", layer.name), shape_text(&layer.shape)], figures.to_vec(), vec![line]].concat()
+}
+
+/// Four digits that say something.
+fn significant(value: f64) -> String {
+    if value == 0.0 || (1e-2..1e5).contains(&value) { format!("{value:.4}") } else { format!("{value:.3e}") }
+}
+
+/// Shows where values begin to differ, with the line of the spec.
+fn point_at(layer: &Layer, culprit: Culprit, args: &Verify, network: &Network, console: Console) -> Result<()> {
+    let (what, blame) = match culprit {
+        Culprit::Network => (
+            format!("differs from {}", title(args)),
+            "code and interpreter agree: text or weights are other than the reference's",
+        ),
+        Culprit::Passes => (
+            "differs after the passes".to_string(),
+            "a pass changed the network; `--no-pass NAME` finds which. Please report it",
+        ),
+        Culprit::Code => (
+            "differs from the interpreter".to_string(),
+            "a kernel computes something else; `--algo LABEL=NAME` tries another. Please report it",
+        ),
+    };
+    let error = layer
+        .difference
+        .map_or("another number of elements".to_string(), |d| format!("{:.1e} of the largest value", d.max));
+    let message = format!("{} is the first layer that {what}: {error}", layer.name);
+    let mut diagnostic = Diagnostic::error("divergence", message).note(blame);
+    if let Some(location) = &layer.location {
+        diagnostic = diagnostic.primary(location.span, "here");
+    }
+    console.diagnostics(&[diagnostic], &network.sources)
+}
+
+fn as_json(args: &Verify, network: &Network, report: &Report, sets: usize) -> String {
+    let first = report.first_divergence(args.tolerance).map(|(layer, culprit)| {
+        let culprit = match culprit {
+            Culprit::Network => "network",
+            Culprit::Passes => "passes",
+            Culprit::Code => "code",
+        };
+        let mut value = layer_json(layer);
+        value["culprit"] = culprit.into();
+        value
+    });
+    let list = |layers: &[Layer]| -> Value { layers.iter().map(layer_json).collect() };
+    let value = json!({
+        "model": network.graph.name,
+        "against": args.against,
+        "tolerance": args.tolerance,
+        "inputs": sets,
+        "pass": report.passes(args.tolerance),
+        "outputs": list(&report.outputs),
+        "reference_layers": list(&report.reference),
+        "after_passes": list(&report.passes),
+        "code_layers": list(&report.code),
+        "first_divergence": first,
+    });
+    format!("{value:#}\n")
+}
+
+fn layer_json(layer: &Layer) -> Value {
+    // JSON has no infinity.
+    let figure = |f: fn(verify::Difference) -> f64| layer.difference.map(f).filter(|v| v.is_finite());
+    json!({
+        "name": layer.name,
+        "shape": layer.shape,
+        "line": layer.location.as_ref().map(|l| l.to_string()),
+        "max": figure(|d| d.max),
+        "mean": figure(|d| d.mean),
+        "largest": figure(|d| d.scale),
+    })
+}

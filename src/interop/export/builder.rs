@@ -1,0 +1,294 @@
+//! What the model is gathered in: nodes, names, initializers.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::onnx::proto::{self, data_type};
+use super::{IR_VERSION, OPSET, outputs};
+use crate::ir::{Graph, Kind, NodeId};
+use crate::tensor::Shape;
+use crate::weights::WeightId;
+
+/// A tensor of the model, whose numbers are there when they are written.
+pub struct Initializer {
+    pub name: String,
+    pub dims: Vec<usize>,
+    pub data: Data,
+}
+
+pub enum Data {
+    Weight(WeightId),
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+}
+
+impl Initializer {
+    /// Bytes of its numbers.
+    pub fn bytes(&self) -> u64 {
+        let size = if matches!(self.data, Data::Ints(_)) { 8 } else { 4 };
+        size * self.dims.iter().product::<usize>() as u64
+    }
+
+    pub fn is_weight(&self) -> bool {
+        matches!(self.data, Data::Weight(_))
+    }
+}
+
+/// A model whose initializers are not part of the message yet.
+pub struct Made {
+    pub model: proto::Model,
+    pub initializers: Vec<Initializer>,
+}
+
+impl Made {
+    pub fn weight_bytes(&self) -> u64 {
+        self.initializers.iter().map(Initializer::bytes).sum()
+    }
+
+    pub fn nodes(&self) -> usize {
+        self.model.graph.as_ref().map_or(0, |g| g.node.len())
+    }
+}
+
+pub struct Builder<'g> {
+    pub graph: &'g Graph,
+    /// The name of the batch size, where that is open, and the values that have it.
+    pub batch: Option<String>,
+    batched: HashSet<NodeId>,
+    nodes: Vec<proto::Node>,
+    /// What each value will be called.
+    planned: HashMap<NodeId, String>,
+    /// What each value is called: a name of another one's where nothing had to be computed.
+    values: HashMap<NodeId, String>,
+    infos: Vec<proto::ValueInfo>,
+    initializers: Vec<Initializer>,
+    weights: HashMap<(WeightId, Vec<usize>), String>,
+    ints: HashMap<Vec<i64>, String>,
+    numbers: HashMap<u32, String>,
+    /// Names of values and of initializers, which must differ.
+    taken: HashSet<String>,
+    taken_by_nodes: HashSet<String>,
+    /// The value under conversion, and the node that its first ONNX node will be.
+    label: String,
+}
+
+impl<'g> Builder<'g> {
+    pub fn new(graph: &'g Graph, live: &[NodeId], batch: Option<String>, batched: HashSet<NodeId>) -> Self {
+        let mut builder = Self {
+            graph,
+            batch,
+            batched,
+            nodes: vec![],
+            planned: HashMap::new(),
+            values: HashMap::new(),
+            infos: vec![],
+            initializers: vec![],
+            weights: HashMap::new(),
+            ints: HashMap::new(),
+            numbers: HashMap::new(),
+            taken: HashSet::new(),
+            taken_by_nodes: HashSet::new(),
+            label: String::new(),
+        };
+        builder.plan_names(live);
+        builder
+    }
+
+    /// Inputs and outputs have the names that callers use; labels name the rest.
+    fn plan_names(&mut self, live: &[NodeId]) {
+        let graph = self.graph;
+        for &id in graph.inputs() {
+            let name = self.unique(graph.node(id).name.as_deref().unwrap_or("input"));
+            self.planned.insert(id, name.clone());
+            self.values.insert(id, name);
+        }
+        for output in outputs(graph) {
+            let is_free = !self.planned.contains_key(&output.node) && !self.taken.contains(&output.name);
+            self.taken.insert(output.name.clone());
+            if is_free {
+                self.planned.insert(output.node, output.name.clone());
+            }
+        }
+        for &id in live {
+            if !self.planned.contains_key(&id) {
+                let node = graph.node(id);
+                let name = node.name.as_deref().or(node.op().map(|op| op.layer_name())).unwrap_or_default();
+                let name = self.unique(name);
+                self.planned.insert(id, name);
+            }
+        }
+    }
+
+    fn unique(&mut self, name: &str) -> String {
+        unique(name, &mut self.taken)
+    }
+
+    /// Begins the nodes that stand for one of the graph.
+    pub fn begin(&mut self, id: NodeId) {
+        let label = self.graph.node(id).name.clone();
+        self.label = label.unwrap_or_else(|| self.planned[&id].clone());
+    }
+
+    /// Ends them: `value` is what the graph's node gives.
+    pub fn end(&mut self, id: NodeId, value: String) {
+        // A constant has no node: its initializer is the value.
+        let is_own = self.nodes.last().is_some_and(|n| n.output[0] == value);
+        let name = match is_own {
+            true => {
+                let name = self.planned[&id].clone();
+                self.nodes.last_mut().expect("just looked at").output[0] = name.clone();
+                name
+            }
+            false => value,
+        };
+        if is_own && !self.graph.is_output(id) {
+            self.infos.push(self.info(&name, id));
+        }
+        self.values.insert(id, name);
+    }
+
+    /// The values that a node reads.
+    pub fn operands(&self, id: NodeId) -> Vec<String> {
+        self.graph.operands(id).iter().map(|o| self.values.get(o).cloned().unwrap_or_default()).collect()
+    }
+
+    pub fn shape(&self, id: NodeId) -> &'g Shape {
+        &self.graph.node(id).shape
+    }
+
+    /// The shape of a node's first operand.
+    pub fn input_shape(&self, id: NodeId) -> &'g Shape {
+        let graph = self.graph;
+        &graph.node(graph.operands(id)[0]).shape
+    }
+
+    /// Adds a node of one result, and gives that a name.
+    pub fn node(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
+        let base = self.label.clone();
+        let name = match self.taken_by_nodes.contains(&base) {
+            false => base,
+            true => format!("{base}/{}", op_type.to_lowercase()),
+        };
+        let name = unique(&name, &mut self.taken_by_nodes);
+        let output = self.unique(&format!("{}/{}", self.label, op_type.to_lowercase()));
+        self.nodes.push(proto::Node {
+            input: inputs.iter().map(|s| s.to_string()).collect(),
+            output: vec![output.clone()],
+            name,
+            op_type: op_type.into(),
+            attribute: attributes,
+            ..Default::default()
+        });
+        output
+    }
+
+    /// Weight `index` of a node, under sizes of the same number of elements.
+    pub fn weight(&mut self, id: NodeId, index: usize, dims: Option<Vec<usize>>) -> String {
+        let weight = self.graph.node(id).weights[index];
+        let known = self.graph.weights.get(weight);
+        let dims = dims.unwrap_or_else(|| known.shape.dims().to_vec());
+        if let Some(name) = self.weights.get(&(weight, dims.clone())) {
+            return name.clone();
+        }
+        let name = self.unique(&known.name);
+        self.initializers.push(Initializer { name: name.clone(), dims: dims.clone(), data: Data::Weight(weight) });
+        self.weights.insert((weight, dims), name.clone());
+        name
+    }
+
+    /// A list of integers: sizes, axes.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        if let Some(name) = self.ints.get(values) {
+            return name.clone();
+        }
+        let name = self.unique(&format!("integers/{}", self.ints.len()));
+        let data = Data::Ints(values.to_vec());
+        self.initializers.push(Initializer { name: name.clone(), dims: vec![values.len()], data });
+        self.ints.insert(values.to_vec(), name.clone());
+        name
+    }
+
+    /// A single number.
+    pub fn number(&mut self, value: f32) -> String {
+        if let Some(name) = self.numbers.get(&value.to_bits()) {
+            return name.clone();
+        }
+        let name = self.unique(&format!("number/{value:?}"));
+        self.initializers.push(Initializer { name: name.clone(), dims: vec![], data: Data::Floats(vec![value]) });
+        self.numbers.insert(value.to_bits(), name.clone());
+        name
+    }
+
+    /// A tensor that is no weight of the network.
+    pub fn floats(&mut self, role: &str, dims: &[usize], values: Vec<f32>) -> String {
+        let name = self.unique(&format!("{}/{role}", self.label));
+        self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data: Data::Floats(values) });
+        name
+    }
+
+    fn info(&self, name: &str, id: NodeId) -> proto::ValueInfo {
+        let dims = self.shape(id).dims();
+        let open = self.batch.as_ref().filter(|_| self.batched.contains(&id));
+        let dim = |(axis, &size): (usize, &usize)| match open {
+            Some(name) if axis == 0 => proto::Dimension { dim_param: Some(name.clone()), dim_value: None },
+            _ => proto::Dimension { dim_value: Some(size as i64), dim_param: None },
+        };
+        let shape = proto::Shape { dim: dims.iter().enumerate().map(dim).collect() };
+        let tensor_type = proto::TensorType { elem_type: data_type::FLOAT, shape: Some(shape) };
+        proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type: Some(tensor_type) }) }
+    }
+
+    /// The model. Outputs that are called otherwise than their values are copies.
+    pub fn finish(mut self) -> Made {
+        let graph = self.graph;
+        let mut output_infos = vec![];
+        for output in outputs(graph) {
+            let value = self.values[&output.node].clone();
+            if value != output.name {
+                self.label = output.name.clone();
+                self.node("Identity", &[&value], vec![]);
+                self.nodes.last_mut().expect("just added").output[0] = output.name.clone();
+            }
+            output_infos.push(self.info(&output.name, output.node));
+        }
+        let inputs = graph.inputs().iter().map(|&id| self.info(&self.values[&id], id)).collect();
+        let model = proto::Model {
+            ir_version: IR_VERSION,
+            producer_name: "netc".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            metadata_props: metadata(graph),
+            opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
+            graph: Some(proto::Graph {
+                name: graph.name.clone(),
+                node: self.nodes,
+                input: inputs,
+                output: output_infos,
+                value_info: self.infos,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Made { model, initializers: self.initializers }
+    }
+}
+
+/// What ONNX has no field for: how images become inputs, and what the classes are called.
+fn metadata(graph: &Graph) -> Vec<proto::StringPair> {
+    let pair = |key: &str, value: serde_json::Value| proto::StringPair { key: key.into(), value: value.to_string() };
+    let preprocess = graph.inputs().iter().filter_map(|&id| match &graph.node(id).kind {
+        Kind::Input(Some(p)) => Some(pair("netc.preprocess", serde_json::to_value(p).ok()?)),
+        _ => None,
+    });
+    let labels = (!graph.labels.is_empty()).then(|| pair("netc.labels", graph.labels.clone().into()));
+    preprocess.take(1).chain(labels).collect()
+}
+
+/// The name, with a number behind it where it is taken.
+fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut unique = name.to_string();
+    let mut number = 2;
+    while unique.is_empty() || !taken.insert(unique.clone()) {
+        unique = format!("{name}_{number}");
+        number += 1;
+    }
+    unique
+}

@@ -1,0 +1,150 @@
+//! A graph as an ONNX model, for viewers and other engines.
+//!
+//! ```text
+//! ir::Graph ─operators─▶ nodes of opset 17 ─write─▶ model.onnx (and model.onnx.data above 1.9 GB)
+//!             fused forms become the nodes that they were fused of
+//! ```
+//!
+//! Names are the graph's labels. Values of weights are asked for one by one while they are written,
+//! so that a model never lies in memory as a whole. Every op has a form in ONNX but for a few
+//! combinations of attributes; those are refused by name, all at once.
+
+mod batch;
+mod builder;
+mod operators;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use builder::Builder;
+
+use super::onnx::Problem;
+use crate::ir::{Graph, Kind, NodeId, Phase};
+use crate::output::OutputFile;
+
+/// The operator set that is written: the newest that all engines in use read.
+const OPSET: i64 = 17;
+/// The version of the file format that belongs to it.
+const IR_VERSION: i64 = 8;
+/// A protobuf message ends at 2 GB; some room is left for the nodes.
+const INLINE_LIMIT: u64 = 1_900_000_000;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the batch size is called, where it is to stay open.
+    pub batch: Option<String>,
+    /// Bytes of weights up to which they are part of the model's file. More go to a file beside it.
+    pub inline_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch: None, inline_limit: INLINE_LIMIT }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    pub nodes: usize,
+    /// Bytes of weights.
+    pub weights: u64,
+    /// The file of the weights, where they have one of their own.
+    pub data: Option<PathBuf>,
+}
+
+/// Why a network cannot be written as ONNX.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("{}", listing(.0))]
+    Unsupported(Vec<Problem>),
+    #[error("cannot write {}: {cause}", path.display())]
+    Write { path: PathBuf, cause: std::io::Error },
+}
+
+fn listing(problems: &[Problem]) -> String {
+    let line = |p: &Problem| format!("\n  {} ({}): {}", p.node, p.operator, p.message);
+    let lines: String = problems.iter().map(line).collect();
+    format!("the network has no form in ONNX's operator set {OPSET}:{lines}")
+}
+
+/// Writes what a verified graph's outputs need to `path`; files appear whole or not at all. A graph
+/// for inference is written without its auxiliary classifiers.
+///
+/// # Errors
+/// Where a node has no form in ONNX, or a file cannot be written.
+pub fn export(graph: &Graph, path: &Path, options: &Options) -> Result<Exported, ExportError> {
+    let made = make(graph, options)?;
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| ExportError::Write { path, cause }
+    };
+    let weights = made.weight_bytes();
+    let nodes = made.nodes();
+    let model = OutputFile::create(path).map_err(failed(path))?;
+    if weights <= options.inline_limit {
+        write::inline(model.file(), &made, &graph.weights).map_err(failed(path))?;
+        model.commit().map_err(failed(path))?;
+        return Ok(Exported { nodes, weights, data: None });
+    }
+    let name = format!("{}.data", path.file_name().unwrap_or_default().to_string_lossy());
+    let beside = path.with_file_name(&name);
+    let data = OutputFile::create(&beside).map_err(failed(&beside))?;
+    write::external(model.file(), data.file(), &name, &made, &graph.weights).map_err(failed(path))?;
+    data.commit().map_err(failed(&beside))?;
+    model.commit().map_err(failed(path))?;
+    Ok(Exported { nodes, weights, data: Some(beside) })
+}
+
+/// The bytes of the model's file, weights within.
+///
+/// # Errors
+/// Where a node has no form in ONNX.
+pub fn to_bytes(graph: &Graph, options: &Options) -> Result<Vec<u8>, ExportError> {
+    let made = make(graph, options)?;
+    let mut bytes = vec![];
+    write::inline(&mut bytes, &made, &graph.weights).expect("memory takes all bytes");
+    Ok(bytes)
+}
+
+fn make(graph: &Graph, options: &Options) -> Result<builder::Made, ExportError> {
+    let live = live_nodes(graph);
+    let mut problems = vec![];
+    let batched = match &options.batch {
+        None => Default::default(),
+        Some(_) => batch::batched(graph, &live, &mut problems),
+    };
+    let mut builder = Builder::new(graph, &live, options.batch.clone(), batched);
+    for &id in &live {
+        if let Kind::Op(op) = &graph.node(id).kind
+            && let Err(message) = operators::convert(&mut builder, id, op)
+        {
+            problems.push(problem(graph, id, message));
+        }
+    }
+    if problems.is_empty() { Ok(builder.finish()) } else { Err(ExportError::Unsupported(problems)) }
+}
+
+fn problem(graph: &Graph, id: NodeId, message: String) -> Problem {
+    let node = graph.node(id);
+    let operator = node.op().map_or("input", |op| op.layer_name()).to_string();
+    let place = node.location.as_ref().map(|l| l.to_string());
+    Problem { node: node.name.clone().or(place).unwrap_or_default(), operator, message }
+}
+
+/// The outputs that are written.
+fn outputs(graph: &Graph) -> impl Iterator<Item = &crate::ir::Output> {
+    graph.outputs.iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none())
+}
+
+/// All inputs, and what the outputs need; operands before their users.
+fn live_nodes(graph: &Graph) -> Vec<NodeId> {
+    let mut needed: std::collections::HashSet<NodeId> = graph.inputs().iter().copied().collect();
+    let mut pending: Vec<NodeId> = outputs(graph).map(|o| o.node).collect();
+    while let Some(id) = pending.pop() {
+        if needed.insert(id) {
+            pending.extend(graph.operands(id));
+        }
+    }
+    graph.order().into_iter().filter(|id| needed.contains(id)).collect()
+}

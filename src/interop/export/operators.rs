@@ -1,0 +1,500 @@
+//! How each op is written in ONNX's operators.
+
+use super::super::onnx::proto::{self, attribute_type};
+use super::builder::Builder;
+use crate::ir::NodeId;
+use crate::ops::activation::Activation;
+use crate::ops::adaptive_avg_pool::adaptive_range;
+use crate::ops::binary::BinaryKind;
+use crate::ops::epilogue::Step;
+use crate::ops::global_pool::PoolKind;
+use crate::ops::lrn::LongerHalf;
+use crate::ops::pad::PadMode;
+use crate::ops::reduce::ReduceKind;
+use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::{
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm, Lrn,
+    MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+};
+use crate::tensor::Shape;
+
+/// The name of the value that was made.
+type Result = std::result::Result<String, String>;
+
+/// Adds the nodes that compute a node of the graph.
+///
+/// # Errors
+/// Says what ONNX lacks.
+pub fn convert(b: &mut Builder, id: NodeId, op: &Op) -> std::result::Result<(), String> {
+    b.begin(id);
+    let operands = b.operands(id);
+    let mut value = own(b, id, op, &operands)?;
+    let steps = op.epilogue().unwrap_or_default();
+    let mut extra = operands[operands.len() - crate::ops::epilogue::extra_operands(steps)..].iter();
+    for step in steps {
+        let mut join = |b: &mut Builder, name: &str| b.node(name, &[&value, extra.next().expect("one each")], vec![]);
+        value = match step {
+            Step::Add => join(b, "Add"),
+            Step::Mul => join(b, "Mul"),
+            Step::Activate(activation) => activate(b, *activation, &value),
+        };
+    }
+    b.end(id, value);
+    Ok(())
+}
+
+/// The op without its epilogue.
+fn own(b: &mut Builder, id: NodeId, op: &Op, operands: &[String]) -> Result {
+    let x = operands.first().map_or("", String::as_str);
+    Ok(match op {
+        Op::Activate(op) => activate(b, op.kind, x),
+        Op::AdaptiveAvgPool(op) => adaptive_avg_pool(b, id, op, x),
+        Op::AvgPool(op) => avg_pool(b, id, op, x)?,
+        Op::BatchNorm(op) => batch_norm(b, id, op, x),
+        Op::Binary(op) => b.node(binary(op.kind), &[x, &operands[1]], vec![]),
+        Op::ChannelAffine(op) => channel_affine(b, id, op, x),
+        Op::ChannelShuffle(op) => channel_shuffle(b, id, op, x),
+        Op::Concat(op) => {
+            let inputs: Vec<&str> = operands.iter().map(String::as_str).collect();
+            b.node("Concat", &inputs, vec![int("axis", op.axis)])
+        }
+        Op::Constant(_) => b.weight(id, 0, None),
+        Op::Conv2d(op) => conv(b, id, op, x),
+        Op::ConvTranspose2d(op) => conv_transpose(b, id, op, x),
+        Op::Dropout(op) => {
+            let ratio = b.number(op.p);
+            b.node("Dropout", &[x, &ratio], vec![])
+        }
+        Op::Flatten(_) => b.node("Flatten", &[x], vec![int("axis", 1)]),
+        Op::GlobalPool(op) => match op.kind {
+            PoolKind::Avg => b.node("GlobalAveragePool", &[x], vec![]),
+            PoolKind::Max => b.node("GlobalMaxPool", &[x], vec![]),
+        },
+        Op::Identity(_) => b.node("Identity", &[x], vec![]),
+        Op::InstanceNorm(op) => instance_norm(b, id, op, x),
+        Op::Linear(op) => {
+            let inputs = with_weights(b, id, x, op.bias);
+            b.node("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("transB", 1)])
+        }
+        Op::Lrn(op) => lrn(b, op, x)?,
+        Op::MatMul(_) => b.node("MatMul", &[x, &operands[1]], vec![]),
+        Op::MaxPool(op) => max_pool(b, id, op, x),
+        Op::Pad(op) => pad(b, op, x),
+        Op::PixelShuffle(op) => b.node("DepthToSpace", &[x], vec![int("blocksize", op.factor), string("mode", "CRD")]),
+        Op::PixelUnshuffle(op) => pixel_unshuffle(b, id, op, x),
+        Op::PRelu(op) => {
+            let dims = if op.per_channel { channel_dims(b.shape(id)) } else { vec![1] };
+            let slope = b.weight(id, 0, Some(dims));
+            b.node("PRelu", &[x, &slope], vec![])
+        }
+        Op::Reduce(op) => reduce(b, op, x),
+        Op::Reshape(op) => reshape(b, x, &op.shape),
+        Op::Slice(op) => slice(b, op, x),
+        Op::Softmax(op) => b.node(if op.log { "LogSoftmax" } else { "Softmax" }, &[x], vec![int("axis", op.axis)]),
+        Op::Transpose(op) => transpose(b, x, &op.perm),
+        Op::Upsample(op) => upsample(b, id, op, x)?,
+    })
+}
+
+fn attribute(name: &str, ty: i32) -> proto::Attribute {
+    proto::Attribute { name: name.into(), ty, ..Default::default() }
+}
+
+fn int(name: &str, value: usize) -> proto::Attribute {
+    proto::Attribute { i: Some(value as i64), ..attribute(name, attribute_type::INT) }
+}
+
+fn ints(name: &str, values: &[usize]) -> proto::Attribute {
+    proto::Attribute { ints: values.iter().map(|&v| v as i64).collect(), ..attribute(name, attribute_type::INTS) }
+}
+
+fn float(name: &str, value: f32) -> proto::Attribute {
+    proto::Attribute { f: Some(value), ..attribute(name, attribute_type::FLOAT) }
+}
+
+fn string(name: &str, value: &'static str) -> proto::Attribute {
+    proto::Attribute { s: Some(value.as_bytes().into()), ..attribute(name, attribute_type::STRING) }
+}
+
+fn binary(kind: BinaryKind) -> &'static str {
+    match kind {
+        BinaryKind::Add => "Add",
+        BinaryKind::Sub => "Sub",
+        BinaryKind::Mul => "Mul",
+        BinaryKind::Div => "Div",
+        BinaryKind::Max => "Max",
+        BinaryKind::Min => "Min",
+    }
+}
+
+/// Sizes that put one number a channel beside a value: `[C, 1, 1]` beside images.
+fn channel_dims(shape: &Shape) -> Vec<usize> {
+    let mut dims = vec![1; shape.rank() - 1];
+    dims[0] = shape[1];
+    dims
+}
+
+/// The value, then the weight and, where there is one, the bias.
+fn with_weights(b: &mut Builder, id: NodeId, x: &str, bias: bool) -> Vec<String> {
+    let mut inputs = vec![x.to_string(), b.weight(id, 0, None)];
+    if bias {
+        inputs.push(b.weight(id, 1, None));
+    }
+    inputs
+}
+
+fn reshape(b: &mut Builder, x: &str, shape: &[i64]) -> String {
+    let shape = b.ints(shape);
+    b.node("Reshape", &[x, &shape], vec![])
+}
+
+fn transpose(b: &mut Builder, x: &str, perm: &[usize]) -> String {
+    b.node("Transpose", &[x], vec![ints("perm", perm)])
+}
+
+fn activate(b: &mut Builder, activation: Activation, x: &str) -> String {
+    match activation {
+        Activation::Relu => b.node("Relu", &[x], vec![]),
+        Activation::LeakyRelu { slope } => b.node("LeakyRelu", &[x], vec![float("alpha", slope)]),
+        Activation::Elu { alpha } => b.node("Elu", &[x], vec![float("alpha", alpha)]),
+        Activation::Sigmoid => b.node("Sigmoid", &[x], vec![]),
+        Activation::Tanh => b.node("Tanh", &[x], vec![]),
+        Activation::HardSigmoid { alpha, beta } => {
+            b.node("HardSigmoid", &[x], vec![float("alpha", alpha), float("beta", beta)])
+        }
+        Activation::HardSwish => b.node("HardSwish", &[x], vec![]),
+        Activation::Silu => {
+            let gate = b.node("Sigmoid", &[x], vec![]);
+            b.node("Mul", &[x, &gate], vec![])
+        }
+        Activation::Gelu => gelu(b, x),
+        Activation::GeluTanh => gelu_tanh(b, x),
+        Activation::Softplus => b.node("Softplus", &[x], vec![]),
+        Activation::Clip { min, max } => {
+            let (min, max) = (b.number(min), b.number(max));
+            b.node("Clip", &[x, &min, &max], vec![])
+        }
+        Activation::Scale { mul, add } => scale(b, x, mul, add),
+        Activation::Exp => b.node("Exp", &[x], vec![]),
+        Activation::Sqrt => b.node("Sqrt", &[x], vec![]),
+        Activation::Abs => b.node("Abs", &[x], vec![]),
+    }
+}
+
+fn with_number(b: &mut Builder, op_type: &str, x: &str, number: f32) -> String {
+    let number = b.number(number);
+    b.node(op_type, &[x, &number], vec![])
+}
+
+/// mul · x + add, without what has no effect.
+fn scale(b: &mut Builder, x: &str, mul: f32, add: f32) -> String {
+    match (mul == 1.0, add == 0.0) {
+        (true, true) => b.node("Identity", &[x], vec![]),
+        (true, false) => with_number(b, "Add", x, add),
+        (false, true) => with_number(b, "Mul", x, mul),
+        (false, false) => {
+            let scaled = with_number(b, "Mul", x, mul);
+            with_number(b, "Add", &scaled, add)
+        }
+    }
+}
+
+/// x / 2 · (1 + erf(x / √2)); the operator of that name is younger than the operator set.
+fn gelu(b: &mut Builder, x: &str) -> String {
+    let scaled = with_number(b, "Mul", x, std::f32::consts::FRAC_1_SQRT_2);
+    let erf = b.node("Erf", &[&scaled], vec![]);
+    let gate = with_number(b, "Add", &erf, 1.0);
+    let product = b.node("Mul", &[x, &gate], vec![]);
+    with_number(b, "Mul", &product, 0.5)
+}
+
+/// x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))
+fn gelu_tanh(b: &mut Builder, x: &str) -> String {
+    let square = b.node("Mul", &[x, x], vec![]);
+    let cube = b.node("Mul", &[&square, x], vec![]);
+    let cube = with_number(b, "Mul", &cube, 0.044715);
+    let sum = b.node("Add", &[x, &cube], vec![]);
+    let scaled = with_number(b, "Mul", &sum, (2.0 / std::f32::consts::PI).sqrt());
+    let tanh = b.node("Tanh", &[&scaled], vec![]);
+    let gate = with_number(b, "Add", &tanh, 1.0);
+    let product = b.node("Mul", &[x, &gate], vec![]);
+    with_number(b, "Mul", &product, 0.5)
+}
+
+fn conv(b: &mut Builder, id: NodeId, op: &Conv2d, x: &str) -> String {
+    let inputs = with_weights(b, id, x, op.bias);
+    let attributes = vec![
+        ints("kernel_shape", &op.kernel),
+        ints("strides", &op.stride),
+        ints("pads", &op.pad),
+        ints("dilations", &op.dilation),
+        int("group", op.groups),
+    ];
+    b.node("Conv", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes)
+}
+
+fn conv_transpose(b: &mut Builder, id: NodeId, op: &ConvTranspose2d, x: &str) -> String {
+    let inputs = with_weights(b, id, x, op.bias);
+    let attributes = vec![
+        ints("kernel_shape", &op.kernel),
+        ints("strides", &op.stride),
+        ints("pads", &op.pad),
+        ints("output_padding", &op.output_pad),
+        ints("dilations", &op.dilation),
+        int("group", op.groups),
+    ];
+    b.node("ConvTranspose", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes)
+}
+
+/// Means over windows of differing sizes are a product with a matrix from either side.
+fn adaptive_avg_pool(b: &mut Builder, id: NodeId, op: &AdaptiveAvgPool, x: &str) -> String {
+    let from = [b.input_shape(id)[2], b.input_shape(id)[3]];
+    let to = op.output;
+    if to == [1, 1] {
+        return b.node("GlobalAveragePool", &[x], vec![]);
+    }
+    if to == from {
+        return b.node("Identity", &[x], vec![]);
+    }
+    if (0..2).all(|i| from[i].is_multiple_of(to[i])) {
+        let window: Vec<usize> = (0..2).map(|i| from[i] / to[i]).collect();
+        return b.node("AveragePool", &[x], vec![ints("kernel_shape", &window), ints("strides", &window)]);
+    }
+    let share = |i: usize, j: usize, axis: usize| {
+        let window = adaptive_range(i, from[axis], to[axis]);
+        if window.contains(&j) { 1.0 / window.len() as f32 } else { 0.0 }
+    };
+    let rows = (0..to[0] * from[0]).map(|at| share(at / from[0], at % from[0], 0)).collect();
+    let columns = (0..from[1] * to[1]).map(|at| share(at % to[1], at / to[1], 1)).collect();
+    let rows = b.floats("rows", &[to[0], from[0]], rows);
+    let columns = b.floats("columns", &[from[1], to[1]], columns);
+    let averaged = b.node("MatMul", &[&rows, x], vec![]);
+    b.node("MatMul", &[&averaged, &columns], vec![])
+}
+
+/// Padding at the end that makes the last of `outputs` windows fit.
+fn end_pad(axis: usize, input: usize, outputs: usize, extent: usize, stride: usize, before: usize) -> usize {
+    debug_assert!(axis < 2);
+    ((outputs - 1) * stride + extent).saturating_sub(input + before)
+}
+
+/// Whether rounding up, without further rules, gives the sizes that the op has: engines differ on
+/// windows that would begin in the padding.
+fn rounds_up_plainly(from: &Shape, to: &Shape, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 4]) -> bool {
+    (0..2).all(|i| {
+        let reach = from[i + 2] + pad[i] + pad[i + 2] - kernel[i];
+        reach.div_ceil(stride[i]) + 1 == to[i + 2]
+    })
+}
+
+fn max_pool(b: &mut Builder, id: NodeId, op: &MaxPool, x: &str) -> String {
+    let (from, to) = (b.input_shape(id), b.shape(id));
+    let extent = [0, 1].map(|i| (op.kernel[i] - 1) * op.dilation[i] + 1);
+    let (mut pad, mut ceil, mut image) = (op.pad, op.ceil, x.to_string());
+    if ceil && !rounds_up_plainly(from, to, extent, op.stride, pad) {
+        // Padding never wins: what hangs over the end may as well be padding.
+        for i in 0..2 {
+            pad[i + 2] = pad[i + 2].min(end_pad(i, from[i + 2], to[i + 2], extent[i], op.stride[i], pad[i]));
+        }
+        ceil = false;
+    }
+    // A dilated window may be padded by more than its number of taps, which engines refuse.
+    if (0..4).any(|side| pad[side] >= op.kernel[side % 2]) {
+        image = self::pad(b, &Pad { pads: pad, mode: PadMode::Constant, value: f32::NEG_INFINITY }, x);
+        pad = [0; 4];
+    }
+    let mut attributes = vec![
+        ints("kernel_shape", &op.kernel),
+        ints("strides", &op.stride),
+        ints("pads", &pad),
+        int("ceil_mode", ceil.into()),
+    ];
+    if op.dilation != [1, 1] {
+        attributes.push(ints("dilations", &op.dilation));
+    }
+    b.node("MaxPool", &[&image], attributes)
+}
+
+fn avg_pool(b: &mut Builder, id: NodeId, op: &AvgPool, x: &str) -> Result {
+    if op.dilation != [1, 1] {
+        return Err("average pooling with gaps came with operator set 19".into());
+    }
+    let (from, to) = (b.input_shape(id), b.shape(id));
+    let (mut pad, mut ceil, mut image) = (op.pad, op.ceil, x.to_string());
+    let mut count = op.count_include_pad && pad != [0; 4];
+    let hangs_over = |i: usize| (to[i + 2] - 1) * op.stride[i] + op.kernel[i] > from[i + 2] + pad[i] + pad[i + 2];
+    let overhang = ceil && (0..2).any(hangs_over);
+    if ceil && (overhang && count || !rounds_up_plainly(from, to, op.kernel, op.stride, pad)) {
+        // Engines disagree on what counts beyond the padding. Zeros that count become part of the
+        // image, then nothing beyond it counts.
+        let mut size = [from[2], from[3]];
+        if count {
+            image = self::pad(b, &Pad { pads: pad, mode: PadMode::Constant, value: 0.0 }, x);
+            size = [0, 1].map(|i| size[i] + pad[i] + pad[i + 2]);
+            pad = [0; 4];
+            count = false;
+        }
+        for i in 0..2 {
+            pad[i + 2] = end_pad(i, size[i], to[i + 2], op.kernel[i], op.stride[i], pad[i]);
+        }
+        ceil = false;
+    }
+    let attributes = vec![
+        ints("kernel_shape", &op.kernel),
+        ints("strides", &op.stride),
+        ints("pads", &pad),
+        int("ceil_mode", ceil.into()),
+        int("count_include_pad", count.into()),
+    ];
+    Ok(b.node("AveragePool", &[&image], attributes))
+}
+
+fn batch_norm(b: &mut Builder, id: NodeId, op: &BatchNorm, x: &str) -> String {
+    let channels = b.shape(id)[1];
+    let mut inputs = vec![x.to_string()];
+    if !op.affine {
+        inputs.push(b.floats("factor", &[channels], vec![1.0; channels]));
+        inputs.push(b.floats("term", &[channels], vec![0.0; channels]));
+    }
+    let weights = if op.affine { 4 } else { 2 };
+    inputs.extend((0..weights).map(|i| b.weight(id, i, None)).collect::<Vec<_>>());
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    b.node("BatchNormalization", &inputs, vec![float("epsilon", op.eps)])
+}
+
+fn instance_norm(b: &mut Builder, id: NodeId, op: &InstanceNorm, x: &str) -> String {
+    let channels = b.shape(id)[1];
+    let (factor, term) = match op.affine {
+        true => (b.weight(id, 0, None), b.weight(id, 1, None)),
+        false => {
+            (b.floats("factor", &[channels], vec![1.0; channels]), b.floats("term", &[channels], vec![0.0; channels]))
+        }
+    };
+    b.node("InstanceNormalization", &[x, &factor, &term], vec![float("epsilon", op.eps)])
+}
+
+fn channel_affine(b: &mut Builder, id: NodeId, op: &ChannelAffine, x: &str) -> String {
+    let dims = channel_dims(b.shape(id));
+    let weight = b.weight(id, 0, Some(dims.clone()));
+    let scaled = b.node("Mul", &[x, &weight], vec![]);
+    if !op.bias {
+        return scaled;
+    }
+    let bias = b.weight(id, 1, Some(dims));
+    b.node("Add", &[&scaled, &bias], vec![])
+}
+
+/// The sizes of a value with the batch left as it is.
+fn sizes_of(shape: &Shape) -> Vec<i64> {
+    let rest = shape.dims()[1..].iter().map(|&d| d as i64);
+    [0].into_iter().chain(rest).collect()
+}
+
+fn channel_shuffle(b: &mut Builder, id: NodeId, op: &ChannelShuffle, x: &str) -> String {
+    let sizes = sizes_of(b.shape(id));
+    let groups = op.groups as i64;
+    let apart = [&[0, groups, sizes[1] / groups], &sizes[2..]].concat();
+    let parts = reshape(b, x, &apart);
+    let perm: Vec<usize> = [0, 2, 1].into_iter().chain(3..apart.len()).collect();
+    let shuffled = transpose(b, &parts, &perm);
+    reshape(b, &shuffled, &sizes)
+}
+
+/// As reshapes around a transposition: SpaceToDepth has another order of channels.
+fn pixel_unshuffle(b: &mut Builder, id: NodeId, op: &PixelUnshuffle, x: &str) -> String {
+    let sizes = sizes_of(b.shape(id));
+    let f = op.factor as i64;
+    let parts = reshape(b, x, &[0, sizes[1] / (f * f), sizes[2], f, sizes[3], f]);
+    let moved = transpose(b, &parts, &[0, 1, 3, 5, 2, 4]);
+    reshape(b, &moved, &sizes)
+}
+
+fn lrn(b: &mut Builder, op: &Lrn, x: &str) -> Result {
+    if op.size % 2 == 0 && op.longer_half == LongerHalf::Before {
+        return Err("the longer half of an even window lies after the channel in ONNX: longer_half = \"after\"".into());
+    }
+    let alpha = if op.alpha_over_size { op.alpha } else { op.alpha * op.size as f32 };
+    let attributes = vec![int("size", op.size), float("alpha", alpha), float("beta", op.beta), float("bias", op.k)];
+    Ok(b.node("LRN", &[x], attributes))
+}
+
+fn pad(b: &mut Builder, op: &Pad, x: &str) -> String {
+    let [top, left, bottom, right] = op.pads.map(|p| p as i64);
+    let pads = b.ints(&[0, 0, top, left, 0, 0, bottom, right]);
+    let value = b.number(op.value);
+    let mode = match op.mode {
+        PadMode::Constant => "constant",
+        PadMode::Reflect => "reflect",
+        PadMode::Edge => "edge",
+    };
+    let inputs = if op.mode == PadMode::Constant { vec![x, &pads, &value] } else { vec![x, &pads] };
+    b.node("Pad", &inputs, vec![string("mode", mode)])
+}
+
+fn reduce(b: &mut Builder, op: &Reduce, x: &str) -> String {
+    // ONNX takes no axes for all axes.
+    if op.axes.is_empty() {
+        return b.node("Identity", &[x], vec![]);
+    }
+    let keepdims = int("keepdims", op.keepdims.into());
+    match op.kind {
+        ReduceKind::Mean => b.node("ReduceMean", &[x], vec![ints("axes", &op.axes), keepdims]),
+        ReduceKind::Max => b.node("ReduceMax", &[x], vec![ints("axes", &op.axes), keepdims]),
+        ReduceKind::Sum => {
+            let axes: Vec<i64> = op.axes.iter().map(|&a| a as i64).collect();
+            let axes = b.ints(&axes);
+            b.node("ReduceSum", &[x, &axes], vec![keepdims])
+        }
+    }
+}
+
+fn slice(b: &mut Builder, op: &Slice, x: &str) -> String {
+    let [start, end, axis, step] = [op.start, op.end, op.axis, op.step].map(|v| b.ints(&[v as i64]));
+    b.node("Slice", &[x, &start, &end, &axis, &step], vec![])
+}
+
+fn upsample(b: &mut Builder, id: NodeId, op: &Upsample, x: &str) -> Result {
+    let (from, to) = (b.input_shape(id), b.shape(id));
+    let coordinates = match (op.coordinates, op.mode) {
+        (Coordinates::Usual, Interpolation::Nearest) | (Coordinates::Asymmetric, _) => "asymmetric",
+        (Coordinates::Usual, Interpolation::Bilinear) | (Coordinates::HalfPixel, _) => "half_pixel",
+        (Coordinates::AlignCorners, _) => "align_corners",
+    };
+    let rounding = match op.rounding {
+        Rounding::Floor => "floor",
+        Rounding::Ceil => "ceil",
+        Rounding::HalfDown => "round_prefer_floor",
+        Rounding::HalfUp => "round_prefer_ceil",
+    };
+    let nearest = op.mode == Interpolation::Nearest;
+    let mut attributes = vec![
+        string("mode", if nearest { "nearest" } else { "linear" }),
+        string("coordinate_transformation_mode", coordinates),
+    ];
+    if nearest {
+        attributes.push(string("nearest_mode", rounding));
+    }
+    let factors = match op.to {
+        Target::Scale(factors) => factors,
+        Target::Size(size) => [0, 1].map(|i| size[i] as f32 / from[i + 2] as f32),
+    };
+    let is_exact = (0..2).all(|i| f64::from(factors[i]) * from[i + 2] as f64 == to[i + 2] as f64);
+    let by_factor = match op.to {
+        // Engines disagree on where the corners of a size that was rounded lie.
+        Target::Scale(_) => op.coordinates != Coordinates::AlignCorners || is_exact,
+        Target::Size(_) => b.batch.is_some(),
+    };
+    if by_factor {
+        if matches!(op.to, Target::Size(_)) && !is_exact {
+            return Err("a size that is no multiple needs the batch as a number".into());
+        }
+        let scales = b.floats("scales", &[4], vec![1.0, 1.0, factors[0], factors[1]]);
+        return Ok(b.node("Resize", &[x, "", &scales], attributes));
+    }
+    if b.batch.is_some() {
+        return Err("corners that coincide at a rounded size need the batch as a number".into());
+    }
+    let sizes: Vec<i64> = to.dims().iter().map(|&d| d as i64).collect();
+    let sizes = b.ints(&sizes);
+    Ok(b.node("Resize", &[x, "", "", &sizes], attributes))
+}
