@@ -74,8 +74,11 @@ pub fn open(path: &Path) -> Result<WeightFile, FileError> {
     }
 }
 
-/// A file of one piece.
-pub(super) fn parse(file: &Buffer) -> Result<WeightFile, String> {
+/// Reads a file of one piece that is in memory.
+///
+/// # Errors
+/// Where it is of a kind that netc does not know, or is damaged.
+pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {

@@ -6,6 +6,7 @@ mod docs;
 mod driver;
 mod export;
 mod goldens;
+mod hostile;
 mod import;
 mod onnx;
 mod optimized_zoo;
