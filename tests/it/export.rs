@@ -124,6 +124,8 @@ fn cases() -> Vec<(&'static str, Graph)> {
         Activation::Scale { mul: 1.0, add: 0.0 },
         Activation::Exp,
         Activation::Abs,
+        Activation::Erf,
+        Activation::Log,
     ];
     for kind in kinds {
         case("activation", image, Activate { kind }.into());

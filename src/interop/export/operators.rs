@@ -177,6 +177,8 @@ fn activate(b: &mut Builder, activation: Activation, x: &str) -> String {
         Activation::Scale { mul, add } => scale(b, x, mul, add),
         Activation::Exp => b.node("Exp", &[x], vec![]),
         Activation::Sqrt => b.node("Sqrt", &[x], vec![]),
+        Activation::Log => b.node("Log", &[x], vec![]),
+        Activation::Erf => b.node("Erf", &[x], vec![]),
         Activation::Abs => b.node("Abs", &[x], vec![]),
     }
 }
