@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use netc::Compiler;
 use netc::artifact::{Origin, describe};
 use netc::driver::{Error, Network, WeightsReport, recompile};
+use netc::interop::export;
 use netc::interop::onnx::{self, Options};
 use netc::interop::text::compare;
 use netc::interpreter;
@@ -52,6 +53,15 @@ fn contents(graph: &Graph) -> impl Fn(NodeId, usize) -> String + '_ {
 
 fn assert_same(name: &str, a: &Graph, b: &Graph) {
     compare(a, b, contents(a), contents(b)).unwrap_or_else(|e| panic!("{name}: {e}"));
+}
+
+fn assert_equal_results(name: &str, a: &Graph, b: &Graph) {
+    let shape = a.node(a.inputs()[0]).shape.clone();
+    let values = (0..shape.elements()).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let image = [Tensor::new(shape, values)];
+    let (x, y) = (interpreter::run(a, &image).unwrap(), interpreter::run(b, &image).unwrap());
+    let (worst, scale) = x[0].difference(&y[0]);
+    assert!(worst <= 1e-5 * scale, "{name}: {worst} of {scale}");
 }
 
 /// Writes spec and weights as `netc import` does; gives the spec's path.
@@ -156,7 +166,39 @@ fn the_backend_suite_is_written_and_read_back() {
             }
         }
     }
-    insta::assert_snapshot!(format!("{written} models are written\n{table}"));
+    assert!(written > 500, "only {written} models are written");
+    insta::assert_snapshot!(table);
+}
+
+/// The zoo's networks in small (`tests/goldens`), exported as written, imported, and optimized: what the
+/// original becomes, up to names.
+#[test]
+fn exported_networks_come_back_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut compared = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")).unwrap() {
+        let spec = entry.unwrap().path();
+        let name = spec.file_stem().unwrap().to_str().unwrap().to_string();
+        if spec.extension().is_none_or(|e| e != "net") || name.starts_with("layers_") {
+            continue;
+        }
+        let compiler = Compiler::new();
+        let mut original = compiler.front(&spec).unwrap();
+        compiler.load_weights(&mut original).unwrap();
+        let model = folder.path().join(&name).with_extension("onnx");
+        export::export(&original.graph, &model, &export::Options::default()).unwrap();
+        compiler.optimize(&mut original);
+        let imported = compiler.optimized(&model).unwrap();
+        assert!(imported.imported.as_ref().unwrap().is_text, "{name}");
+        // ONNX has no adaptive pool: it comes back as the plain one that it is for its image.
+        if text(&original).contains("adaptive_avg_pool") {
+            assert_equal_results(&name, &original.graph, &imported.graph);
+        } else {
+            assert_same(&name, &original.graph, &imported.graph);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 12, "only {compared} networks");
 }
 
 /// Inputs that are no batch: no text can say so, but everything else works.
