@@ -61,7 +61,10 @@ impl Layer {
         // Bound by its loads: one weight and one input a product.
         let vectors = problem.macs() / target.unit.lanes as f64;
         let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
-        direct.chain(winograd).chain(depthwise).collect()
+        // Only the direct kernel reads a plain image as it is.
+        let convert = if self.input == Layout::Plain { conv::convert_cost(problem, target.unit) } else { 0.0 };
+        let others = winograd.chain(depthwise).map(|(kernel, ns)| (kernel, ns + convert));
+        direct.chain(others).collect()
     }
 }
 

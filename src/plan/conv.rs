@@ -376,6 +376,13 @@ pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64
     candidates
 }
 
+/// Of bringing a plain input into blocks, in nanoseconds.
+pub fn convert_cost(problem: &Problem, unit: Unit) -> f64 {
+    let g = &problem.phases[0];
+    let blocks = problem.in_channels.div_ceil(unit.lanes);
+    nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
+}
+
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride.
 fn winograd_sizes(p: &Problem) -> &'static [usize] {
     let first = &p.phases[0];
@@ -471,7 +478,7 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     let taps = p.in_channels as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
         .into_iter()
-        .map(|t| taps * tap_cycles(t, w.blocks, unit) + 25.0 + 1.5 * (t * w.blocks) as f64)
+        .map(|t| taps * tap_cycles(t, w.blocks, unit) + 40.0 + 2.0 * (t * w.blocks) as f64)
         .sum();
     let mut multiply = tile_blocks * sets * products * product_tile;
     // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even

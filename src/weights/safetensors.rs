@@ -61,7 +61,7 @@ pub fn write(path: &Path, weights: &Weights) -> Result<(), FileError> {
     done.map_err(|e| FileError::new(path, e))
 }
 
-/// As [`write`], but for giving the file its place.
+/// As [`write()`], but for giving the file its place.
 ///
 /// # Errors
 /// As for any writing of a file.
