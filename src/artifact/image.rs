@@ -8,8 +8,9 @@
 //! extern "C" fn step(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64)
 //! ```
 //!
-//! which computes the tasks `begin..end` of the step's grid. Tasks of one step are independent
-//! and may run on any thread in any split; steps run in order, with a barrier between them.
+//! (in the System V convention on every x86-64 system), which computes the tasks `begin..end` of
+//! the step's grid. Tasks of one step are independent and may run on any thread in any split; steps
+//! run in order, with a barrier between them.
 //! `frame` is an array of base pointers indexed by [`Slot`]; `scratch` is the calling thread's own
 //! memory of [`Image::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
 //! which are 4-byte aligned. Code is position independent and calls nothing outside itself.

@@ -57,10 +57,11 @@ impl Activation {
             Activation::HardSigmoid { alpha, beta } => clip(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
             Activation::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
             Activation::Silu => x * sigmoid(x),
-            Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+            Activation::Gelu => x * normal(x),
             Activation::GeluTanh => {
                 let k = (2.0 / std::f64::consts::PI).sqrt();
-                0.5 * x * (1.0 + (k * (x + 0.044715 * x * x * x)).tanh())
+                // (1 + tanh u) / 2 = sigmoid(2u), which keeps the digits of small values.
+                x * sigmoid(2.0 * k * (x + 0.044715 * x * x * x))
             }
             Activation::Softplus => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() },
             Activation::Clip { min, max } => clip(x, f64::from(min), f64::from(max)),
@@ -167,24 +168,51 @@ impl AttributeValue for Activation {
     }
 }
 
-/// Gauss error function, Abramowitz and Stegun 7.1.6 (series) and 7.1.14 (continued fraction).
+/// Beyond this the tails of the normal distribution are computed instead of what lies between them.
+const TAIL: f64 = 1.0;
+
+/// Φ(x), the share of the normal distribution below x; its small values keep all their digits.
+fn normal(x: f64) -> f64 {
+    match x {
+        x if x < -TAIL => upper_tail(-x),
+        x if x > TAIL => 1.0 - upper_tail(x),
+        x => 0.5 + from_zero(x),
+    }
+}
+
+/// The error function: erf(x) = 2 Φ(√2 x) − 1.
 fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    let value = if a < 3.0 {
-        let (mut term, mut sum) = (a, a);
-        for n in 1..200 {
-            term *= 2.0 * a * a / (2 * n + 1) as f64;
-            sum += term;
-            if term < sum * 1e-17 {
-                break;
-            }
-        }
-        2.0 / std::f64::consts::PI.sqrt() * (-a * a).exp() * sum
-    } else {
-        let fraction = (1..60).rev().fold(a, |f, k| a + (k as f64 / 2.0) / f);
-        1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
-    };
-    if x.is_nan() { x } else { value.copysign(x) }
+    let y = x * std::f64::consts::SQRT_2;
+    match y.abs() {
+        a if a > TAIL => (1.0 - 2.0 * upper_tail(a)).copysign(x),
+        _ => 2.0 * from_zero(y),
+    }
+}
+
+/// Φ(x) − 1/2 for small x: Abramowitz and Stegun 26.2.11.
+fn from_zero(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    // Each term is at most a third of the one before.
+    for n in (3..75).step_by(2) {
+        term *= x * x / f64::from(n);
+        sum += term;
+    }
+    density(x) * sum
+}
+
+/// 1 − Φ(x) for x that is not small: the continued fraction of Abramowitz and Stegun 26.2.14.
+fn upper_tail(x: f64) -> f64 {
+    // What is left out shrinks as exp(−2x √terms).
+    let terms = 20 + (400.0 / (x * x)) as usize;
+    density(x) / (1..=terms).rev().fold(x, |fraction, k| x + k as f64 / fraction)
+}
+
+/// exp(−x²/2) / √2π. What rounding takes from x² would be magnified by x² / 2.
+fn density(x: f64) -> f64 {
+    let square = x * x;
+    let rounded_off = x.mul_add(x, -square);
+    let correction = if rounded_off.is_finite() { 1.0 - rounded_off / 2.0 } else { 1.0 };
+    (-square / 2.0).exp() * correction / (2.0 * std::f64::consts::PI).sqrt()
 }
 
 attributes! {

@@ -443,6 +443,33 @@ fn activations_at_their_knees() {
     }
 }
 
+/// Φ and erf to the last digits, also where 1 − Φ would have none left (values by multiple precision).
+#[test]
+fn the_normal_distribution_keeps_its_digits() {
+    let distribution = [
+        (-0.5, 0.308537538725986896),
+        (-1.5, 0.066807201268858066),
+        (-4.0, 3.16712418331199213e-5),
+        (-6.0, 9.86587645037698141e-10),
+        (-10.0, 7.61985302416052607e-24),
+        (-37.0, 5.72557122252457682e-300),
+        (6.0, 1.0 - 9.86587645037698141e-10),
+    ];
+    let error = [
+        (1e-3, 0.0011283787909692364),
+        (0.25, 0.276326390168236933),
+        (1.0, 0.842700792949714869),
+        (-3.0, -0.999977909503001415),
+    ];
+    let gelu = distribution.map(|(x, share)| (Activation::Gelu, x, x * share));
+    for (function, x, expected) in gelu.into_iter().chain(error.map(|(x, y)| (Activation::Erf, x, y))) {
+        let found = function.evaluate(x);
+        assert!((found / expected - 1.0).abs() < 2e-15, "{function:?}({x}) = {found:e}, not {expected:e}");
+    }
+    assert_eq!(Activation::Gelu.evaluate(f64::INFINITY), f64::INFINITY);
+    assert_eq!(Activation::Erf.evaluate(f64::NEG_INFINITY), -1.0);
+}
+
 proptest! {
     /// What `is_monotonic` promises is what lets an activation trade places with a maximum.
     #[test]

@@ -8,6 +8,11 @@ use std::io;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 /// One step of a model; see [`crate::artifact`] for the convention.
+#[cfg(target_arch = "x86_64")]
+pub type StepFunction = unsafe extern "sysv64" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
+
+/// One step of a model; see [`crate::artifact`] for the convention.
+#[cfg(not(target_arch = "x86_64"))]
 pub type StepFunction = unsafe extern "C" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
 
 /// The code of a model, ready to be called.

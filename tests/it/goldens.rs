@@ -123,24 +123,50 @@ fn every_pass_keeps_pytorchs_values() {
     }
 }
 
+/// The targets whose code runs here, widest first.
+fn targets() -> Vec<Target> {
+    let targets = ["avx512", "avx2", "fma", "baseline"].map(|name| Target::parse(name).unwrap());
+    targets.into_iter().filter(Target::runs_here).collect()
+}
+
+/// Compiles `graph`, a form of the golden's, and compares what it puts out.
+fn compare_compiled(golden: &Golden, how: &str, graph: &Graph, target: &Target) {
+    let how = format!("{how}, {} lanes", target.unit.lanes);
+    let image = compile(graph, target, &plan::Options::default(), &Destination::Memory)
+        .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
+    let model = Model::from_image(image, About::default(), Texts::default(), ModelOptions::default())
+        .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
+    let found = model.run_tensors(std::slice::from_ref(&golden.input)).unwrap();
+    compare(golden, &how, graph, &found, 1e-3);
+}
+
 /// Compiled for every unit of this machine, with all passes and with none.
 #[test]
 fn compiled_code_agrees_with_pytorch() {
-    let targets = ["avx512", "avx2", "fma", "baseline"].map(|name| Target::parse(name).unwrap());
-    let here: Vec<&Target> = targets.iter().filter(|t| t.runs_here()).collect();
     for golden in names().iter().filter_map(|n| golden(n, Phase::Infer)) {
         let mut optimized = golden.graph.clone();
         passes::run(&mut optimized, &Selection::default());
-        for target in &here {
-            for (how, graph) in [("as written", &golden.graph), ("optimized", &optimized)] {
-                let how = format!("{how}, {} lanes", target.unit.lanes);
-                let image = compile(graph, target, &plan::Options::default(), &Destination::Memory)
-                    .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
-                let model = Model::from_image(image, About::default(), Texts::default(), ModelOptions::default())
-                    .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
-                let found = model.run_tensors(std::slice::from_ref(&golden.input)).unwrap();
-                compare(&golden, &how, graph, &found, 1e-3);
+        for target in targets() {
+            compare_compiled(&golden, "as written", &golden.graph, &target);
+            compare_compiled(&golden, "optimized", &optimized, &target);
+        }
+    }
+}
+
+/// Compiled after each pass alone that changes the network: forms that the pipeline as a whole does not leave.
+#[test]
+fn compiled_code_after_each_pass_agrees_with_pytorch() {
+    let mut compiled = BTreeSet::new();
+    for golden in names().iter().filter_map(|n| golden(n, Phase::Infer)) {
+        let mut seen = BTreeSet::from([golden.graph.to_string()]);
+        for pass in PIPELINE {
+            let mut graph = golden.graph.clone();
+            passes::run(&mut graph, &Selection::only([pass.name]).unwrap());
+            if seen.insert(graph.to_string()) {
+                compiled.insert(pass.name);
+                targets().iter().for_each(|target| compare_compiled(&golden, pass.name, &graph, target));
             }
         }
     }
+    assert!(compiled.len() > 4, "only {compiled:?} changed a golden");
 }
