@@ -3,14 +3,16 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// A file under construction, beside its place. Dropped before [`Self::commit`], it leaves nothing
 /// behind and what was at its place untouched.
 pub struct OutputFile {
     temporary: NamedTempFile,
     place: Place,
+    _listed: Listed,
 }
 
 enum Place {
@@ -31,8 +33,8 @@ impl OutputFile {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if existing.is_some_and(|m| !m.is_file()) {
-            let temporary = tempfile::Builder::new().tempfile()?;
-            return Ok(Self { temporary, place: Place::Special(target) });
+            let (temporary, listed) = temporary_in(&std::env::temp_dir())?;
+            return Ok(Self { temporary, place: Place::Special(target), _listed: listed });
         }
         let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
@@ -40,8 +42,8 @@ impl OutputFile {
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
         // The cause alone: that the file was to have another name first does not concern the user.
-        let temporary = temporary_in(folder).map_err(|e| io::Error::from(e.kind()))?;
-        Ok(Self { temporary, place: Place::Path(target) })
+        let (temporary, listed) = temporary_in(folder).map_err(|e| io::Error::from(e.kind()))?;
+        Ok(Self { temporary, place: Place::Path(target), _listed: listed })
     }
 
     pub fn file(&self) -> &File {
@@ -65,7 +67,7 @@ impl OutputFile {
     }
 }
 
-fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+fn temporary_in(folder: &Path) -> io::Result<(NamedTempFile, Listed)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".netc-").suffix(".part");
     #[cfg(unix)]
@@ -74,7 +76,61 @@ fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
         // As any new file: the process's mask takes away what the user does not want to give.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder)
+    Listed::create(|| builder.tempfile_in(folder), NamedTempFile::path)
+}
+
+/// A folder for files that nobody is to keep. Dropped, it is gone.
+pub struct TemporaryFolder {
+    folder: TempDir,
+    _listed: Listed,
+}
+
+impl TemporaryFolder {
+    /// # Errors
+    /// Where nothing can be written among the system's temporary files.
+    pub fn create() -> io::Result<Self> {
+        let (folder, listed) = Listed::create(tempfile::tempdir, TempDir::path)?;
+        Ok(Self { folder, _listed: listed })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// The temporary files and folders that there are: a process that a signal ends drops nothing.
+static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+fn temporaries() -> MutexGuard<'static, Vec<PathBuf>> {
+    TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all temporary files and folders of the process, which is about to end.
+pub fn remove_temporaries() {
+    for path in temporaries().drain(..) {
+        // What has been renamed or removed meanwhile is not there.
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+}
+
+/// While it lives, the path is among the [`TEMPORARIES`].
+struct Listed(PathBuf);
+
+impl Listed {
+    /// Makes something temporary, so that [`remove_temporaries`] comes before or after both steps.
+    fn create<T>(make: impl FnOnce() -> io::Result<T>, path: impl FnOnce(&T) -> &Path) -> io::Result<(T, Self)> {
+        let mut list = temporaries();
+        let made = make()?;
+        let path = path(&made).to_path_buf();
+        list.push(path.clone());
+        Ok((made, Self(path)))
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        temporaries().retain(|path| *path != self.0);
+    }
 }
 
 #[cfg(test)]

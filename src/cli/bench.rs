@@ -13,6 +13,7 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::{Times, millis, peak_memory, random_input, reset_peak_memory};
 use super::network;
+use crate::output::TemporaryFolder;
 use crate::runtime::Model;
 
 /// Runs that are measured at least, however long they take.
@@ -55,7 +56,7 @@ impl Prepared {
 
     /// Compiles into a temporary file, as a user would, and opens that.
     fn compile(args: &Bench, console: Console) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
+        let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
         let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
         let begin = Instant::now();

@@ -20,6 +20,8 @@ mod profile;
 pub mod render;
 mod results;
 mod run;
+#[cfg(unix)]
+mod signals;
 mod stats;
 mod topics;
 mod verify;
@@ -38,6 +40,8 @@ use failure::Result;
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
+    #[cfg(unix)]
+    signals::clean_up();
     let console = Console::new(&cli.global);
     let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
     match result {

@@ -228,5 +228,5 @@ fn normal(path: &Path) -> PathBuf {
             part => out.push(part),
         }
     }
-    out
+    if out.as_os_str().is_empty() { ".".into() } else { out }
 }

@@ -223,3 +223,30 @@ fn measurements_have_their_figures() {
         assert!(step["gflops"].as_f64() > Some(0.0) && step["roofline"].as_f64() > Some(0.0));
     }
 }
+
+/// What is under construction goes with a process that a signal ends.
+#[cfg(unix)]
+#[test]
+fn signals_leave_no_temporary_files() {
+    use std::os::unix::process::ExitStatusExt;
+    for (signal, number, command) in [("-INT", 2, "compile"), ("-TERM", 15, "bench")] {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+        let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18.net");
+        let mut child = netc()
+            .args([command.as_ref(), spec.as_os_str(), "--seed".as_ref(), "1".as_ref()])
+            .args(if command == "compile" { &["-o", "out.netc"][..] } else { &[] })
+            .current_dir(folder.path())
+            .env("TMPDIR", folder.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while entries() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "{command} ended before it wrote anything");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let status = child.wait().unwrap();
+        assert_eq!((status.signal(), entries()), (Some(number), 0), "{command}: {status}");
+    }
+}
