@@ -164,6 +164,8 @@ impl Elaborator<'_> {
     }
 
     fn wrong_argument(&mut self, frame: &Frame, layer: &Layer, param: &Param, arg: &Arg, value: &Val, wanted: &str) {
+        let most = format!("at most {MAX_SIZE}");
+        let wanted = if takes_sizes(param.ty) && exceeds(value, MAX_SIZE) { &most } else { wanted };
         let message = format!("`{}` of `{}` is {wanted}, not {}", param.name, layer.name, describe(value));
         let diagnostic = Diagnostic::error("wrong-argument", message).primary(arg.value.span, param.doc);
         self.error(frame, diagnostic);
@@ -375,11 +377,22 @@ fn holds_unknown(value: &Val) -> bool {
     value.is_unknown() || value.parts().is_some_and(|p| p.iter().any(holds_unknown))
 }
 
+/// Parameters that take integers up to [`MAX_SIZE`].
+fn takes_sizes(ty: ParamType) -> bool {
+    use ParamType::*;
+    matches!(ty, Size | Count | Int | Size2 | Count2 | Pad)
+}
+
+/// Whether the number, or one of a list, is too large.
+fn exceeds(value: &Val, most: i64) -> bool {
+    let too_large = |v: &Val| v.number().is_some_and(|v| v > most as f64);
+    too_large(value) || value.parts().is_some_and(|parts| parts.iter().any(too_large))
+}
+
 fn describe(value: &Val) -> String {
     match value {
-        Val::Int(_) | Val::Float(_) | Val::Bool(_) => value.to_string(),
-        Val::Str(s) => format!("the string {s:?}"),
-        Val::List(_) | Val::Tuple(_) => value.to_string(),
+        Val::Int(_) | Val::Float(_) | Val::Bool(_) | Val::List(_) | Val::Tuple(_) => value.quoted(),
+        Val::Str(_) => format!("the string {}", value.quoted()),
         other => other.type_name().to_string(),
     }
 }

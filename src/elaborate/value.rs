@@ -78,11 +78,16 @@ impl Val {
         }
     }
 
-    /// As the language writes it: strings in quotes.
+    /// As the language writes it, for a message: strings in quotes, long values cut short.
     pub fn quoted(&self) -> String {
-        match self {
+        const SHOWN: usize = 60;
+        let whole = match self {
             Val::Str(s) => format!("{s:?}"),
             other => other.to_string(),
+        };
+        match whole.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &whole[..end]),
+            None => whole,
         }
     }
 

@@ -8,7 +8,7 @@ use super::layout::{Want, signature};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
 use super::{Buffer, BufferId, Kernel, Plan, Step, arena};
-use crate::ir::{Graph, Kind, NodeId};
+use crate::ir::{self, Graph, Kind, NodeId};
 use crate::ops::Op;
 use crate::target::Target;
 
@@ -26,6 +26,8 @@ pub struct Options {
 pub enum PlanError {
     #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
     Algorithm { node: String, algorithm: String, possible: Vec<String> },
+    #[error("no convolution or linear layer of the optimized network is called {0}, for which an algorithm is given")]
+    NoLayer(String),
     #[error(
         "--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do"
     )]
@@ -39,11 +41,14 @@ const WORTH_ITS_ERROR: f64 = 0.03;
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
-/// Where a forced algorithm does not fit its layer, or the target rounds otherwise than
+/// Where a forced algorithm has no layer or does not fit it, or the target rounds otherwise than
 /// [`Options::strict`] promises.
 pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
+    }
+    if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !is_layer(graph, label)) {
+        return Err(PlanError::NoLayer(label.clone()));
     }
     let fast = plan_up_to(6, graph, target, options)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
@@ -53,6 +58,13 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
     let saved = 1.0 - time(&fast) / time(&exact);
     Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
+}
+
+/// Whether algorithms can be forced by this name.
+fn is_layer(graph: &Graph, label: &str) -> bool {
+    let convolves = |kind: &Kind| matches!(kind, Kind::Op(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)));
+    let named = |node: &ir::Node| node.name.as_deref() == Some(label) && convolves(&node.kind);
+    label == "*" || graph.order().into_iter().any(|id| named(graph.node(id)))
 }
 
 /// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
