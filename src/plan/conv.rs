@@ -473,7 +473,7 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     let narrow = if unit.lanes == 16 { 1.0 } else { 0.6 };
     // Loads, sums and stores of the transforms, by element.
     let input = total * in_blocks * products * 6.0 * narrow;
-    let output = total * out_blocks as f64 * products * 4.0 * narrow;
+    let output = total * out_blocks as f64 * products * 6.0 * narrow;
     let sets = out_blocks as f64 / w.blocks as f64;
     let taps = p.in_channels as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
