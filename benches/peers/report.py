@@ -1,7 +1,8 @@
 """Write docs/BENCHMARKS.md and docs/benchmarks.svg from docs/benchmarks.json.
 
-    python report.py [FOLDER]
+    python report.py [FOLDER [PART...]]
 
+With PARTs, folders of runs that measured a part each, their results become one benchmarks.json first.
 Needs Python alone. Losses are shown as wins are: the same table, the same picture, the same words.
 """
 
@@ -290,7 +291,8 @@ def write(results, folder):
         "  the rounds' medians. Bold is the fastest in its row.",
         "- Whatever trades precision for speed (float16, bfloat16) is switched off in all of them.",
         f"- Every output is compared with PyTorch's in float64; off by more than {TOLERANCE:g} of the largest value is not ranked.",
-        "- Only figures of one run on one machine compare.",
+        "- Only figures of one table on one machine compare."
+        + (f" The tables are from {results['parts']} runs, one after the other." if "parts" in results else ""),
         "",
     ]
     folder = Path(folder)
@@ -298,8 +300,26 @@ def write(results, folder):
     (folder / "benchmarks.svg").write_text(picture(latency))
 
 
+def merge(parts):
+    """One result of several that measured different tables, on the same machine one after the other."""
+    whole = parts[0]
+    for part in parts[1:]:
+        for kind in ("latency", "throughput"):
+            for key, rows in part[kind].items():
+                whole[kind].setdefault(key, {}).update(rows)
+    rounds = sorted({part["rounds"] for part in parts})
+    whole["rounds"] = rounds[0] if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    whole["parts"] = len(parts)
+    for kind in ("latency", "throughput"):
+        whole[kind] = dict(sorted(whole[kind].items(), key=lambda item: int(item[0])))
+    return whole
+
+
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / "docs"
+    if len(sys.argv) > 2:
+        parts = [json.loads((Path(part) / "benchmarks.json").read_text()) for part in sys.argv[2:]]
+        (folder / "benchmarks.json").write_text(json.dumps(merge(parts), indent=1) + "\n")
     write(json.loads((folder / "benchmarks.json").read_text()), folder)
 
 
