@@ -232,9 +232,8 @@ pub struct Run {
     /// Compute with the reference interpreter instead of generated code (slow)
     #[arg(long)]
     pub interpret: bool,
-    /// Threads [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub threads: Threads,
     #[command(flatten)]
     pub network: Network,
     #[command(flatten)]
@@ -419,9 +418,8 @@ pub struct Import {
 pub struct Bench {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
-    /// Threads of a run [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub threads: Threads,
     /// Runs that go on at the same time, each on its own thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub streams: u16,
@@ -440,6 +438,17 @@ pub struct Bench {
     pub compilation: Compilation,
 }
 
+/// The threads of a run.
+#[derive(Debug, Args)]
+pub struct Threads {
+    /// Threads of a run; 0 stands for one for each CPU, which is the default
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub threads: Option<u16>,
+    /// Let the system place the threads; without this they keep to CPUs of their own
+    #[arg(long)]
+    pub no_affinity: bool,
+}
+
 /// Show where the time of a run goes, step by step
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
@@ -449,9 +458,8 @@ pub struct Bench {
 pub struct Profile {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
-    /// Threads of a run [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub threads: Threads,
     /// How many runs to average
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
@@ -554,9 +562,8 @@ pub struct Verify {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Threads [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub threads: Threads,
     #[command(flatten)]
     pub network: Network,
     #[command(flatten)]

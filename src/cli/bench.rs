@@ -49,8 +49,9 @@ impl Prepared {
     fn open(file: &Path, args: &Bench, console: Console) -> Result<Self> {
         let begin = Instant::now();
         // With several streams, each run has its own thread only.
-        let threads = if args.streams > 1 { Some(1) } else { args.threads };
-        let model = open_model(file, threads, console)?;
+        let options = args.threads.options();
+        let options = if args.streams > 1 { options.threads(1) } else { options };
+        let model = open_model(file, options, console)?;
         Ok(Self { model, load: begin.elapsed(), compile: None })
     }
 
@@ -58,7 +59,7 @@ impl Prepared {
     fn compile(args: &Bench, console: Console) -> Result<Self> {
         let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
-        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
+        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
         let begin = Instant::now();
         let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
         let done = compiler.compile_to(&network, &file);

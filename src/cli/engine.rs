@@ -36,14 +36,14 @@ impl Engine {
         file: &Path,
         network: &NetworkArgs,
         compilation: &Compilation,
-        threads: Option<usize>,
+        options: ModelOptions,
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            return Ok(Self::compiled(open_model(file, threads, console)?));
+            return Ok(Self::compiled(open_model(file, options, console)?));
         }
-        let mut compiler = compiler(network, compilation, threads)?;
+        let mut compiler = compiler(network, compilation, options)?;
         let (made, bar) = optimized(&mut compiler, file, console)?;
         let model = compiler.compile(&made);
         bar.finish_and_clear();
@@ -55,7 +55,7 @@ impl Engine {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
-        let mut compiler = compiler(network, compilation, None)?;
+        let mut compiler = compiler(network, compilation, ModelOptions::default())?;
         let (made, bar) = optimized(&mut compiler, file, console)?;
         bar.finish_and_clear();
         Ok(Self::interpreted(made.graph))
@@ -170,6 +170,7 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
         ("--algo", !compilation.algo.is_empty()),
         ("--strict", compilation.strict),
         ("--tune", compilation.tune),
+        ("--target-features", compilation.target_features != "host"),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a compiled model has settled it"))),
@@ -178,8 +179,7 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
 }
 
 /// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
-pub fn open_model(file: &Path, threads: Option<usize>, console: Console) -> Result<Model> {
-    let options = ModelOptions::default().threads(threads.unwrap_or(0));
+pub fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
     match Model::open_with(file, options) {
         Err(error) if matches!(error.cause, Cause::MissingFeatures { .. }) => {
             console.note(format_args!("{error}; compiling it again from the spec within, for this machine"));

@@ -13,6 +13,7 @@ use crate::diagnostic::{Severity, SourceId, Sources};
 use crate::driver::{Compiler, Network, is_onnx, read_spec};
 use crate::plan;
 use crate::runtime::Model;
+use crate::runtime::ModelOptions;
 use crate::syntax;
 
 pub fn run(args: &Ir, console: Console) -> Result<()> {
@@ -25,7 +26,7 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
     refuse_flags(&args.network, &args.compilation)?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
-        StageName::Asm => Ok(disassembly(&open_model(&args.file, Some(1), console)?)),
+        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), console)?)),
         _ => Err(Failure::Usage("a compiled model has the stages `optimized` and `asm` only; give the spec".into())),
     }
 }
@@ -34,8 +35,10 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
     if args.stage == StageName::Ast {
         return tree(args, console);
     }
-    let mut compiler =
-        Compiler { phase: args.phase.into(), ..network::compiler(&args.network, &args.compilation, Some(1))? };
+    let mut compiler = Compiler {
+        phase: args.phase.into(),
+        ..network::compiler(&args.network, &args.compilation, ModelOptions::default().threads(1))?
+    };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
         console.diagnostics(&network.warnings, &network.sources)?;
@@ -62,7 +65,8 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 fn text(args: &Ir) -> Result<(Sources, SourceId)> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if is_onnx(&args.file).map_err(named)? {
-        let network = network::compiler(&args.network, &args.compilation, None)?.front(&args.file)?;
+        let network =
+            network::compiler(&args.network, &args.compilation, ModelOptions::default())?.front(&args.file)?;
         return Ok((network.sources, network.root));
     }
     let mut sources = Sources::default();

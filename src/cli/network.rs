@@ -21,8 +21,14 @@ use crate::target::Target;
 use crate::trial::store;
 use crate::weights::rename::Renames;
 
+impl super::args::Threads {
+    pub fn options(&self) -> ModelOptions {
+        ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity)
+    }
+}
+
 /// The compiler that the flags ask for.
-pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Option<usize>) -> Result<Compiler> {
+pub fn compiler(network: &NetworkArgs, compilation: &Compilation, options: ModelOptions) -> Result<Compiler> {
     let plan =
         plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
@@ -31,7 +37,7 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, threads: Optio
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
-        options: ModelOptions::default().threads(threads.unwrap_or(0)),
+        options,
         ..front(&network.source, &compilation.passes)?
     })
 }

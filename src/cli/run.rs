@@ -30,7 +30,7 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     let engine = if args.interpret {
         Engine::interpret(&args.file, &args.network, &args.compilation, console)?
     } else {
-        Engine::open(&args.file, &args.network, &args.compilation, args.threads, console)?
+        Engine::open(&args.file, &args.network, &args.compilation, args.threads.options(), console)?
     };
     let labels = match &args.labels {
         Some(path) => read_labels(path)?,

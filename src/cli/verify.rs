@@ -17,7 +17,7 @@ use crate::driver::{self, Compiler, Network};
 use crate::interop::onnx;
 use crate::ir::Graph;
 use crate::npy;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::Model;
 use crate::tensor::{Shape, Tensor};
 use crate::verify::{self, Culprit, Layer, Reference, Report};
 use crate::weights::{self, SplitMix};
@@ -64,12 +64,12 @@ fn failure(error: verify::VerifyError) -> Failure {
 fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
-        let options = ModelOptions::default().threads(args.threads.unwrap_or(0));
-        let shipped = super::engine::open_model(&args.file, args.threads, console)?;
+        let options = args.threads.options();
+        let shipped = super::engine::open_model(&args.file, args.threads.options(), console)?;
         let (compiler, network) = driver::remake(&args.file, options)?;
         return Ok((compiler, network, Some(shipped)));
     }
-    let mut compiler = network::compiler(&args.network, &args.compilation, args.threads)?;
+    let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
     // It changes what the input means; what is compared must take the same.
     compiler.passes = compiler.passes.without("fold_input_normalization").unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
