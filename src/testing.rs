@@ -25,6 +25,12 @@ pub fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d
     Conv2d { channels, kernel, stride, pad, dilation: [1; 2], groups: 1, bias: true, epilogue: vec![] }
 }
 
+pub fn conv_transpose(channels: usize, kernel: usize, stride: usize, pad: usize) -> ConvTranspose2d {
+    let (kernel, stride, pad) = ([kernel; 2], [stride; 2], [pad; 4]);
+    let (output_pad, dilation) = ([0; 2], [1; 2]);
+    ConvTranspose2d { channels, kernel, stride, pad, output_pad, dilation, groups: 1, bias: true, epilogue: vec![] }
+}
+
 pub fn relu() -> Activate {
     Activate { kind: Activation::Relu }
 }

@@ -265,12 +265,11 @@ mod tests {
     use crate::codegen::testing::targets;
     use crate::codegen::{build, generate};
     use crate::ir::Phase;
-    use crate::ops::ConvTranspose2d;
     use crate::ops::activation::Activation;
     use crate::ops::epilogue::Step as EpilogueStep;
     use crate::plan::Options;
     use crate::target::Target;
-    use crate::testing::{Builder, conv, randomize_weights};
+    use crate::testing::{Builder, conv, conv_transpose, randomize_weights};
 
     /// Two 3×3 layers, the second with a residual operand and a ReLU.
     fn layers(channels: usize, size: usize) -> Graph {
@@ -291,18 +290,7 @@ mod tests {
         let x = b.input([1, 3, 14, 18]);
         let x = b.add(conv(20, 1, 1, 0), &[x]);
         let y = b.add(conv(24, 4, 2, 1), &[x]);
-        let op = ConvTranspose2d {
-            channels: 18,
-            kernel: [4; 2],
-            stride: [2; 2],
-            pad: [1; 4],
-            output_pad: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-            bias: true,
-            epilogue: vec![],
-        };
-        let z = b.add(op, &[y]);
+        let z = b.add(conv_transpose(18, 4, 2, 1), &[y]);
         let mut graph = b.finish(&[z]);
         randomize_weights(&mut graph, 6);
         graph

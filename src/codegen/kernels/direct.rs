@@ -616,7 +616,7 @@ mod tests {
     use crate::ops::attributes::AttributeValue;
     use crate::ops::epilogue::Step;
     use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
-    use crate::testing::{Builder, conv};
+    use crate::testing::{Builder, conv, conv_transpose};
 
     fn one(input: [usize; 4], op: impl Into<Op>) -> Graph {
         let mut b = Builder::new("one", Phase::Infer);
@@ -695,17 +695,7 @@ mod tests {
 
     #[test]
     fn transposed() {
-        let op = |channels, kernel, stride, pad| ConvTranspose2d {
-            channels,
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            pad: [pad; 4],
-            output_pad: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-            bias: true,
-            epilogue: vec![],
-        };
+        let op = conv_transpose;
         check(one([2, 20, 1, 1], op(33, 4, 1, 0)));
         check(one([2, 20, 5, 6], op(33, 4, 2, 1)));
         check(one([1, 20, 5, 6], op(9, 2, 3, 0)));

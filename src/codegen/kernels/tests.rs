@@ -11,7 +11,7 @@ use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
 use crate::plan::{Kernel, Layer, Options, plan};
 use crate::target::Target;
 use crate::tensor::Tensor;
-use crate::testing::{Builder, conv, random_inputs, randomize_weights};
+use crate::testing::{Builder, conv, conv_transpose, random_inputs, randomize_weights};
 
 /// Relative to the largest value. Winograd's errors are larger than those of plain sums.
 fn tolerance(kernel: &Kernel) -> f32 {
@@ -45,20 +45,6 @@ fn linear(batch: usize, channels: usize, size: [usize; 2], features: usize) -> G
     let x = b.add(Flatten {}, &[x]);
     let y = b.add(Linear { features, bias: true, epilogue: vec![] }, &[x]);
     b.finish(&[y])
-}
-
-fn transposed(channels: usize, kernel: usize, stride: usize, pad: usize) -> ConvTranspose2d {
-    ConvTranspose2d {
-        channels,
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        pad: [pad; 4],
-        output_pad: [0; 2],
-        dilation: [1; 2],
-        groups: 1,
-        bias: true,
-        epilogue: vec![],
-    }
 }
 
 /// A graph's last layer, on one target.
@@ -169,10 +155,10 @@ fn pointwise_and_linear_layers() {
 
 #[test]
 fn phases_of_transposed_convolutions() {
-    every_algorithm(behind(2, 20, [5, 6], transposed(33, 4, 2, 1)));
-    every_algorithm(behind(1, 20, [5, 6], transposed(9, 2, 3, 0)));
-    every_algorithm(behind(1, 16, [1, 1], transposed(16, 4, 1, 0)));
-    every_algorithm(behind(2, 19, [4, 5], ConvTranspose2d { dilation: [2, 1], ..transposed(9, 3, 2, 1) }));
+    every_algorithm(behind(2, 20, [5, 6], conv_transpose(33, 4, 2, 1)));
+    every_algorithm(behind(1, 20, [5, 6], conv_transpose(9, 2, 3, 0)));
+    every_algorithm(behind(1, 16, [1, 1], conv_transpose(16, 4, 1, 0)));
+    every_algorithm(behind(2, 19, [4, 5], ConvTranspose2d { dilation: [2, 1], ..conv_transpose(9, 3, 2, 1) }));
 }
 
 #[test]

@@ -782,7 +782,7 @@ mod tests {
     use crate::ops::epilogue::Step;
     use crate::ops::{Conv2d, ConvTranspose2d, Op};
     use crate::plan;
-    use crate::testing::{Builder, conv};
+    use crate::testing::{Builder, conv, conv_transpose};
 
     fn forced(name: &str, op: impl Into<Op>, channels: usize, size: [usize; 2]) {
         let mut b = Builder::new("winograd", Phase::Infer);
@@ -829,16 +829,10 @@ mod tests {
 
     #[test]
     fn phases_of_transposed_convolutions() {
+        let epilogue = vec![Step::Activate(Activation::parse("relu").unwrap())];
         let op = |channels, kernel, stride, pad| ConvTranspose2d {
-            channels,
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            pad: [pad; 4],
-            output_pad: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-            bias: true,
-            epilogue: vec![Step::Activate(Activation::parse("relu").unwrap())],
+            epilogue: epilogue.clone(),
+            ..conv_transpose(channels, kernel, stride, pad)
         };
         for name in ["winograd2", "winograd4"] {
             forced(name, op(33, 4, 2, 1), 20, [5, 8]);
