@@ -42,7 +42,9 @@ impl Artifact {
         }
         // SAFETY: compiled models are replaced by renaming, never changed in place (see `artifact`).
         let map = unsafe { Mmap::map(&file)? };
-        super::weights::advise_huge(&map);
+        // As the weights' writer does (`weights::map_file`), for a file that is not in memory yet.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         let metadata = read_metadata(&map, &header)?;
         Ok(Self { file, map, metadata, header })
     }

@@ -41,26 +41,12 @@ fn map_file(file: &File, offset: u64, bytes: usize) -> io::Result<MmapMut> {
     reserve(file, offset + bytes as u64)?;
     // SAFETY: the file is a temporary one of this process that nobody else has a reason to open.
     let map = unsafe { MmapOptions::new().offset(offset).len(bytes).map_mut(file)? };
-    // Whoever maps the file while it is cached has huge pages too.
-    advise_huge(&map);
+    // Whoever maps the file while it is cached has huge pages too: weights were read a third slower
+    // through pages of 4 KiB. A refusal changes nothing but speed.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
 }
-
-/// Asks for huge pages of a mapped file that are not in memory yet: weights were read a third slower
-/// through pages of 4 KiB.
-#[cfg(target_os = "linux")]
-pub(super) fn advise_huge(map: &[u8]) {
-    let page = 4096;
-    let (first, bytes) = (map.as_ptr() as usize, map.len());
-    if first % page == 0 && bytes > 0 {
-        // SAFETY: advice about a mapping that the caller borrows; it changes no contents. A refusal, as
-        // by a file system that knows no large pages, changes nothing but speed.
-        unsafe { libc::madvise(first as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn advise_huge(_: &[u8]) {}
 
 /// Gives the file its length with disk blocks behind it: a write into a hole of a mapped file on a
 /// full disk would end the process by a signal instead of an error.
