@@ -21,7 +21,7 @@ impl Unit {
     pub const V128: Unit = Unit { lanes: 4, registers: 15, embedded_broadcast: false };
     /// AVX2 and FMA. One of the sixteen registers is the back end's scratch.
     pub const V256: Unit = Unit { lanes: 8, registers: 15, embedded_broadcast: false };
-    /// AVX-512F.
+    /// AVX-512F, and with VL its instructions for half vectors.
     pub const V512: Unit = Unit { lanes: 16, registers: 32, embedded_broadcast: true };
 
     /// Bytes of one vector.
@@ -118,7 +118,7 @@ pub struct UnknownTarget(pub String);
 const BASELINE: &[&str] = &["sse4.1"];
 const FMA: &[&str] = &["avx", "fma", "sse4.1"];
 const AVX2: &[&str] = &["avx", "avx2", "fma", "sse4.1"];
-const AVX512: &[&str] = &["avx", "avx2", "avx512f", "fma", "sse4.1"];
+const AVX512: &[&str] = &["avx", "avx2", "avx512f", "avx512vl", "fma", "sse4.1"];
 
 impl Target {
     /// The widest unit that this machine has, and its caches.
@@ -146,7 +146,7 @@ impl Target {
     fn of(features: &[&'static str]) -> Self {
         let has = |f| features.contains(&f);
         let unit = match () {
-            () if has("avx512f") => Unit::V512,
+            () if has("avx512f") && has("avx512vl") => Unit::V512,
             () if has("avx2") && has("fma") => Unit::V256,
             () => Unit::V128,
         };
@@ -187,6 +187,7 @@ fn host_has(feature: &str) -> bool {
         "avx2" => is_x86_feature_detected!("avx2"),
         "fma" => is_x86_feature_detected!("fma"),
         "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512vl" => is_x86_feature_detected!("avx512vl"),
         _ => false,
     }
 }

@@ -100,7 +100,7 @@ fn compile(function: &Function, cranelift: &clif::Compiler, features: &[&str]) -
     let has = |needed: &[&str]| cfg!(target_arch = "x86_64") && needed.iter().all(|f| features.contains(f));
     let included = match lanes {
         8 => has(&["avx2", "fma"]),
-        _ => has(&["avx512f"]),
+        _ => has(&["avx512f", "avx512vl"]),
     };
     if !included {
         return Err(Error::Unit { function: function.name.clone(), lanes });

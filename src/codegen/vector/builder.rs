@@ -1,6 +1,11 @@
 //! Writes a [`Function`] statement by statement.
 
+use std::collections::BTreeSet;
+
 use super::*;
+
+/// Lanes of the widest unit, whose vectors can be halved.
+const WIDEST: usize = 16;
 
 /// Appends instructions to the innermost open block. Loops and conditions take closures.
 #[derive(Debug)]
@@ -14,7 +19,8 @@ impl Builder {
     pub fn new(name: impl Into<String>, unit: Unit, parameters: usize) -> Self {
         let parameters: Vec<Int> = (0..parameters as u32).map(Int).collect();
         let ints = parameters.len() as u32;
-        let function = Function { name: name.into(), unit, parameters, body: vec![], ints, vectors: 0 };
+        let function =
+            Function { name: name.into(), unit, parameters, body: vec![], ints, vectors: 0, halves: BTreeSet::new() };
         Self { function, blocks: vec![vec![]] }
     }
 
@@ -62,6 +68,24 @@ impl Builder {
     pub fn new_vector(&mut self) -> Vector {
         self.function.vectors += 1;
         Vector(self.function.vectors - 1)
+    }
+
+    /// Leaves the upper half of the vector's lanes out of all that is computed into it: they are 0.
+    /// A machine whose wide registers pass through its units in halves then does half the work. Does
+    /// nothing in functions whose vectors are not the widest.
+    pub fn halve(&mut self, v: Vector) {
+        if self.lanes() == WIDEST {
+            self.function.halves.insert(v);
+        }
+    }
+
+    /// A new variable for what is computed from others: half a vector where one of them is.
+    fn from_vectors(&mut self, sources: &[Vector]) -> Vector {
+        let v = self.new_vector();
+        if sources.iter().any(|&s| self.function.is_half(s)) {
+            self.halve(v);
+        }
+        v
     }
 
     // Integers.
@@ -164,7 +188,7 @@ impl Builder {
     }
 
     pub fn op(&mut self, op: VectorOp, a: Vector, b: Vector) -> Vector {
-        let dst = self.new_vector();
+        let dst = self.from_vectors(&[a, b]);
         self.op_into(dst, op, a, b);
         dst
     }
@@ -174,7 +198,7 @@ impl Builder {
     }
 
     pub fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {
-        let dst = self.new_vector();
+        let dst = self.from_vectors(&[a]);
         self.push(Inst::Unary { op, dst, a });
         dst
     }
@@ -193,6 +217,15 @@ impl Builder {
     pub fn reduce(&mut self, op: VectorOp, src: Vector) -> Vector {
         let (dst, temp) = (self.new_vector(), self.new_vector());
         self.push(Inst::Reduce { op, dst, src, temp });
+        dst
+    }
+
+    /// Lane i is `src`'s lane `of(i)`.
+    pub fn permute(&mut self, src: Vector, of: impl Fn(usize) -> usize) -> Vector {
+        let dst = self.new_vector();
+        let mut lanes = Lanes::default();
+        (0..self.lanes()).for_each(|i| lanes[i] = of(i) as u8);
+        self.push(Inst::Permute { dst, src, lanes });
         dst
     }
 

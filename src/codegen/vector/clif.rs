@@ -9,8 +9,8 @@
 //! body and then spill. Those are compiled as they are written.
 
 use super::{
-    Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Operand, Relocation, UnaryOp, Vector,
-    VectorOp,
+    Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Lanes, Operand, Relocation, UnaryOp,
+    Vector, VectorOp,
 };
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -214,6 +214,8 @@ struct Lowering<'a> {
 
 /// Memory that Cranelift may not assume to be aligned, nor its accesses safe to move.
 const MEMORY: MemFlagsData = MemFlagsData::new();
+/// A cast that changes the number of lanes must say their order.
+const LITTLE_ENDIAN: MemFlagsData = MEMORY.with_endianness(ir::Endianness::Little);
 
 impl Lowering<'_> {
     fn whole(&mut self, function: &Function) {
@@ -403,6 +405,10 @@ impl Lowering<'_> {
                 let value = self.reduce(op, src);
                 self.set(dst, value);
             }
+            Inst::Permute { dst, src, ref lanes } => {
+                let value = self.permute(src, lanes);
+                self.set(dst, value);
+            }
             // Cranelift has no prefetch; the hint is for wide units that outrun the caches.
             Inst::Prefetch { .. } => {}
             Inst::Loop { counter, start, end, step, ref body } => self.loop_range(counter, [start, end], step, body),
@@ -470,6 +476,13 @@ impl Lowering<'_> {
             // In this form Cranelift finds the machine's own min and max.
             VectorOp::Min => self.choose(FloatCC::LessThan, [a, b], [a, b]),
             VectorOp::Max => self.choose(FloatCC::LessThan, [b, a], [a, b]),
+            VectorOp::Scale => {
+                let whole = self.unary(UnaryOp::ToInt, b);
+                let bias = self.splat_bits(127);
+                let biased = self.binary(VectorOp::AddBits, whole, bias);
+                let power = self.unary(UnaryOp::ShiftLeft(23), biased);
+                self.b.ins().fmul(a, power)
+            }
             VectorOp::And | VectorOp::Or | VectorOp::Xor | VectorOp::AddBits | VectorOp::SubBits => {
                 let (a, b) = (self.as_bits(a), self.as_bits(b));
                 let bits = self.bitwise(op, a, b);
@@ -487,6 +500,16 @@ impl Lowering<'_> {
             VectorOp::AddBits => ins.iadd(a, b),
             _ => ins.isub(a, b),
         }
+    }
+
+    /// As a shuffle of bytes, which Cranelift makes the machine's shuffle of lanes of where it fits.
+    fn permute(&mut self, src: Vector, lanes: &Lanes) -> Value {
+        let value = self.vector(src);
+        let bytes = self.b.ins().bitcast(types::I8X16, LITTLE_ENDIAN, value);
+        let from = lanes[..4].iter().flat_map(|lane| (0..4).map(move |byte| 4 * lane + byte)).collect::<Vec<u8>>();
+        let mask = self.b.func.dfg.immediates.push(from.as_slice().into());
+        let shuffled = self.b.ins().shuffle(bytes, bytes, mask);
+        self.b.ins().bitcast(types::F32X4, LITTLE_ENDIAN, shuffled)
     }
 
     /// By lane `compare(a, b) ? x : y`.

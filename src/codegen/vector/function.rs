@@ -1,5 +1,7 @@
 //! The data of a vector function.
 
+use std::collections::BTreeSet;
+
 pub use crate::target::Unit;
 
 /// A 64-bit integer variable: an address, a counter.
@@ -94,6 +96,8 @@ pub enum VectorOp {
     AddBits,
     /// 32-bit integer subtraction of the lanes' bits.
     SubBits,
+    /// `a · 2ᵇ`, rounded once; b must hold whole numbers within −126..=127.
+    Scale,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -243,6 +247,12 @@ pub enum Inst {
         src: Vector,
         temp: Vector,
     },
+    /// Lane i is `src`'s lane `lanes[i]`. `dst` is another variable than `src`.
+    Permute {
+        dst: Vector,
+        src: Vector,
+        lanes: Lanes,
+    },
     Prefetch {
         address: Address,
         level: PrefetchLevel,
@@ -270,6 +280,9 @@ pub enum Inst {
     },
 }
 
+/// A lane's number for each lane of a vector; those beyond the unit's lanes are 0.
+pub type Lanes = [u8; 16];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PrefetchLevel {
     L1,
@@ -285,6 +298,8 @@ pub struct Function {
     pub body: Vec<Inst>,
     pub(super) ints: u32,
     pub(super) vectors: u32,
+    /// Vectors of which only the lower half of the lanes is computed; the upper half is 0.
+    pub(super) halves: BTreeSet<Vector>,
 }
 
 /// Functions that call one another; a [`Callee`] indexes `functions`.
@@ -351,8 +366,8 @@ impl Inst {
                 u.reads.extend([*a, *b]);
                 u.writes.push(*dst);
             }
-            Inst::Unary { dst, a, .. } => {
-                u.reads.push(*a);
+            Inst::Unary { dst, a: src, .. } | Inst::Permute { dst, src, .. } => {
+                u.reads.push(*src);
                 u.writes.push(*dst);
             }
             Inst::Fma { acc, a, b } => {
@@ -388,6 +403,24 @@ impl Inst {
     }
 }
 
+impl Inst {
+    /// Whether the vectors it writes may be halves.
+    pub(super) fn can_write_halves(&self) -> bool {
+        matches!(
+            self,
+            Inst::Splat { .. }
+                | Inst::Move { .. }
+                | Inst::Load { .. }
+                | Inst::Broadcast { .. }
+                | Inst::Binary { .. }
+                | Inst::Unary { .. }
+                | Inst::Fma { .. }
+                | Inst::FmaLoad { .. }
+                | Inst::FmaBroadcast { .. }
+        )
+    }
+}
+
 impl Uses {
     fn operand(&mut self, operand: &Operand) {
         if let Operand::Var(v) = operand {
@@ -406,6 +439,10 @@ impl Function {
     pub fn renamed(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
+    }
+
+    pub(super) fn is_half(&self, v: Vector) -> bool {
+        self.halves.contains(&v)
     }
 
     /// Whether the function touches any vector; one that does not is the same for every unit.

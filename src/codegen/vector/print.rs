@@ -89,6 +89,7 @@ impl Display for VectorOp {
             VectorOp::Xor => "xor",
             VectorOp::AddBits => "add_bits",
             VectorOp::SubBits => "sub_bits",
+            VectorOp::Scale => "scale",
         })
     }
 }
@@ -141,6 +142,7 @@ impl Display for Inst {
             Inst::FmaBroadcast { acc, a, address } => write!(f, "{acc} += {a} * broadcast {address}"),
             Inst::Select { dst, compare, a, b, x, y } => write!(f, "{dst} = if {a} {compare} {b} then {x} else {y}"),
             Inst::Reduce { op, dst, src, temp } => write!(f, "{dst} = reduce {op} {src} temp={temp}"),
+            Inst::Permute { dst, src, lanes } => write!(f, "{dst} = permute {src} {}", list(lanes)),
             Inst::Prefetch { address, level: PrefetchLevel::L1 } => write!(f, "prefetch {address}"),
             Inst::Prefetch { address, level: PrefetchLevel::L2 } => write!(f, "prefetch_l2 {address}"),
             Inst::Loop { counter, start, end, step: 1, .. } => write!(f, "for {counter} in {start}..{end}"),
@@ -177,8 +179,11 @@ fn list<T: Display>(items: &[T]) -> String {
 
 impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Function { name, unit, parameters, body, .. } = self;
+        let Function { name, unit, parameters, body, halves, .. } = self;
         writeln!(f, "function {name}({}) lanes={} {{", list(parameters), unit.lanes)?;
+        if !halves.is_empty() {
+            writeln!(f, "  halves {}", list(&halves.iter().collect::<Vec<_>>()))?;
+        }
         write_block(f, body, 1)?;
         writeln!(f, "}}")
     }
@@ -263,6 +268,8 @@ mod tests {
         b.prefetch(p.at(512), PrefetchLevel::L1);
         b.prefetch(p.at(512), PrefetchLevel::L2);
         b.op(VectorOp::AddBits, s, t);
+        b.halve(y);
+        b.permute(s, |i| 15 - i);
         let q = b.int_op(IntOp::Div, p, 7i64);
         b.repeat(q, |b| b.advance(p, -64i64));
         insta::assert_snapshot!(b.finish().to_string());

@@ -154,6 +154,7 @@ pub fn run(program: &Program, callee: Callee, arguments: &[i64], memory: &mut Me
     let function = &program.functions[callee.0];
     let mut state = State {
         program,
+        function,
         lanes: function.unit.lanes,
         ints: vec![0; function.ints as usize],
         vectors: vec![[0; 16]; function.vectors as usize],
@@ -174,6 +175,7 @@ pub fn run_leaf(function: &Function, arguments: &[i64], memory: &mut Memory) -> 
 
 struct State<'a> {
     program: &'a Program,
+    function: &'a Function,
     lanes: usize,
     ints: Vec<i64>,
     /// Bits of the lanes; those beyond the unit's are unused.
@@ -256,6 +258,17 @@ impl State<'_> {
     }
 
     fn inst(&mut self, inst: &Inst) -> Result<(), Fault> {
+        self.whole(inst)?;
+        for v in inst.uses().writes {
+            if self.function.is_half(v) {
+                self.vectors[v.0 as usize][self.lanes / 2..].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The instruction as it is where no vector is half.
+    fn whole(&mut self, inst: &Inst) -> Result<(), Fault> {
         let lanes = self.lanes;
         match inst {
             Inst::SetInt { dst, src } => self.ints[dst.0 as usize] = self.operand(*src),
@@ -314,6 +327,10 @@ impl State<'_> {
                     apart /= 2;
                 }
                 self.vectors[dst.0 as usize] = value;
+            }
+            Inst::Permute { dst, src, lanes } => {
+                let source = self.vectors[src.0 as usize];
+                self.vectors[dst.0 as usize] = lanes.map(|lane| source[usize::from(lane)]);
             }
             Inst::Prefetch { .. } => {}
             Inst::Loop { counter, start, end, step, body } => {
@@ -385,7 +402,13 @@ fn binary(op: VectorOp, a: u32, b: u32) -> u32 {
         VectorOp::Xor => a ^ b,
         VectorOp::AddBits => a.wrapping_add(b),
         VectorOp::SubBits => a.wrapping_sub(b),
+        VectorOp::Scale => (x * power_of_two(y)).to_bits(),
     }
+}
+
+/// 2ʸ of a whole number within −126..=127.
+fn power_of_two(y: f32) -> f32 {
+    f32::from_bits(((y as i32 + 127) as u32) << 23)
 }
 
 fn unary(op: UnaryOp, a: u32) -> u32 {

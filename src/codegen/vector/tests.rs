@@ -262,7 +262,10 @@ mod random {
         Fma([usize; 3]),
         FmaLoad([usize; 4]),
         Select(Compare, [usize; 5]),
+        Scale([usize; 3]),
         Reduce(VectorOp, [usize; 2]),
+        Permute([usize; 2], [u8; 16]),
+        Half(VectorOp, [usize; 4]),
         Splat(usize, i16),
         Move([usize; 2]),
         Load([usize; 3]),
@@ -306,6 +309,9 @@ mod random {
             2 => any().prop_map(Statement::FmaLoad),
             2 => (compares, any()).prop_map(|(c, v)| Statement::Select(c, v)),
             1 => (reductions, any()).prop_map(|(op, v)| Statement::Reduce(op, v)),
+            1 => any().prop_map(Statement::Scale),
+            1 => (any(), proptest::array::uniform(0u8..16)).prop_map(|(v, lanes)| Statement::Permute(v, lanes)),
+            1 => (vector_op(), any()).prop_map(|(op, v)| Statement::Half(op, v)),
             1 => (0usize..120, -999i16..999).prop_map(|(v, c)| Statement::Splat(v, c)),
             1 => any().prop_map(Statement::Move),
             2 => any().prop_map(Statement::Load),
@@ -430,6 +436,40 @@ mod random {
                     let (dst, src, temp) = (self.vector(d), self.vector(x), self.b.new_vector());
                     self.b.push(Inst::Reduce { op, dst, src, temp });
                     self.clamp(dst);
+                }
+                Statement::Scale([d, x, y]) => {
+                    let [dst, a, b] = [d, x, y].map(|n| self.vector(n));
+                    let least = self.b.splat(-99.0);
+                    let most = self.b.splat(99.0);
+                    let power = self.b.op(VectorOp::Max, b, least);
+                    let power = self.b.op(VectorOp::Min, power, most);
+                    let power = self.b.unary(UnaryOp::Round, power);
+                    self.b.op_into(dst, VectorOp::Scale, a, power);
+                    self.clamp(dst);
+                }
+                // Patterns with and without a single instruction of their own.
+                Statement::Permute([d, x], of) => {
+                    let (dst, src) = (self.vector(d), self.vector(x));
+                    let whole = |i: usize| usize::from(of[i]) % lanes;
+                    let permuted = match of[0] % 2 == 0 {
+                        true => self.b.permute(src, whole),
+                        false => self.b.permute(src, |i| i & !3 | usize::from(of[i % 4]) % 4),
+                    };
+                    self.b.copy(dst, permuted);
+                }
+                // The units without halves compute whole vectors: what they have above is left out.
+                Statement::Half(op, [d, x, y, n]) => {
+                    let [dst, a, b] = [d, x, y].map(|n| self.vector(n));
+                    let (half, address) = (self.b.load(self.b.parameter(0).at(0)), self.place(0, n));
+                    self.b.halve(half);
+                    let sum = self.b.op(op, half, a);
+                    self.b.push(Inst::FmaLoad { acc: sum, a: b, address });
+                    self.clamp(sum);
+                    let root = self.b.unary(UnaryOp::Floor, sum);
+                    self.b.copy(half, b);
+                    self.b.fma(half, root, sum);
+                    self.clamp(half);
+                    self.b.copy(dst, half);
                 }
                 Statement::Splat(d, value) => {
                     let dst = self.vector(d);

@@ -8,10 +8,12 @@
 //! 3. A lane range is within the unit, and each memory operand's displacement fits 32 bits. An
 //!    index is scaled by 1, 2, 4 or 8.
 //! 4. Division and remainder are by a constant ≥ 1; shifts are by less than 32.
-//! 5. Reductions are by add, min or max, and their temporary is a third variable.
+//! 5. Reductions are by add, min or max, and their temporary is a third variable. A permutation
+//!    names lanes that exist, and its result is another variable than its source.
 //! 6. Broadcast memory operands occur only where the unit has them.
 //! 7. A call passes as many arguments as the callee has parameters, and the callee stands earlier
 //!    in the program: there is no recursion.
+//! 8. A half vector is written by arithmetic, moves and whole loads only.
 
 use super::*;
 use std::fmt;
@@ -53,6 +55,10 @@ pub enum Problem {
     Reduction(VectorOp),
     #[error("the temporary {0} is an operand as well")]
     Temporary(Vector),
+    #[error("{0} is permuted into itself")]
+    PermutesInto(Vector),
+    #[error("half the vector {0} is written by an instruction that writes whole ones")]
+    Half(Vector),
     #[error("the unit has no broadcast memory operands")]
     EmbeddedBroadcast,
     #[error("vectors of {0} lanes: no such unit")]
@@ -263,10 +269,15 @@ impl<'a> Checker<'a> {
                 self.memory(address, *stride, 0, *count)
             }
             Inst::Reduce { op, dst, src, temp } => reduction(*op, *dst, *src, *temp),
+            Inst::Permute { dst, src, lanes } => permutation(*dst, *src, lanes, self.function.unit.lanes),
             _ => None,
         };
         if let Some(problem) = problem {
             self.report(inst, problem);
+        }
+        if !inst.can_write_halves() {
+            let halves: Vec<Vector> = inst.uses().writes.into_iter().filter(|&v| self.function.is_half(v)).collect();
+            halves.into_iter().for_each(|v| self.report(inst, Problem::Half(v)));
         }
     }
 
@@ -317,6 +328,14 @@ fn reduction(op: VectorOp, dst: Vector, src: Vector, temp: Vector) -> Option<Pro
         return Some(Problem::Reduction(op));
     }
     (temp == dst || temp == src).then_some(Problem::Temporary(temp))
+}
+
+fn permutation(dst: Vector, src: Vector, lanes: &Lanes, count: usize) -> Option<Problem> {
+    let highest = *lanes.iter().max().expect("sixteen lanes");
+    match usize::from(highest) >= count {
+        true => Some(Problem::Lanes { from: highest, to: highest + 1, lanes: count }),
+        false => (dst == src).then_some(Problem::PermutesInto(dst)),
+    }
 }
 
 #[cfg(test)]
@@ -421,6 +440,28 @@ mod tests {
             Problem::Divisor,
             Problem::Reduction(VectorOp::Mul),
             Problem::Temporary(Vector(0)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn permutations_and_halves() {
+        let unit = Unit::V512;
+        let mut b = Builder::new("f", unit, 1);
+        let p = b.parameter(0);
+        let v = b.load(p.at(0));
+        b.halve(v);
+        b.push(Inst::Permute { dst: v, src: v, lanes: [16; 16] });
+        b.push(Inst::LoadLanes { dst: v, address: p.at(0), from: 0, to: 3 });
+        let w = b.permute(v, |i| i);
+        b.push(Inst::Permute { dst: w, src: w, lanes: [15; 16] });
+        let found: Vec<Problem> =
+            b.finish_unverified().verify().unwrap_err().problems.into_iter().map(|(_, p)| p).collect();
+        let expected = [
+            Problem::Lanes { from: 16, to: 17, lanes: 16 },
+            Problem::Half(v),
+            Problem::Half(v),
+            Problem::PermutesInto(w),
         ];
         assert_eq!(found, expected);
     }

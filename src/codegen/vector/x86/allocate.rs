@@ -93,7 +93,8 @@ impl Scan {
 fn becomes_several(inst: &Inst) -> bool {
     match inst {
         Inst::IntBinary { dst, a, .. } => dst != a,
-        Inst::Select { .. } | Inst::Reduce { .. } | Inst::Gather { .. } | Inst::Scatter { .. } => true,
+        Inst::Select { .. } | Inst::Reduce { .. } | Inst::Permute { .. } => true,
+        Inst::Gather { .. } | Inst::Scatter { .. } => true,
         Inst::Loop { .. } | Inst::If { .. } => true,
         _ => false,
     }

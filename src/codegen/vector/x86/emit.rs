@@ -7,7 +7,7 @@ use iced_x86::code_asm::*;
 use std::collections::BTreeMap;
 
 use super::super::{
-    Address, Compare, Condition, Function, Inst, Int, IntOp, Operand, PrefetchLevel, UnaryOp, Vector, VectorOp,
+    Address, Compare, Condition, Function, Inst, Int, IntOp, Lanes, Operand, PrefetchLevel, UnaryOp, Vector, VectorOp,
 };
 use super::Error;
 use super::allocate::{REGISTER_PARAMETERS, Registers};
@@ -47,15 +47,21 @@ struct Emitter<'a> {
 /// Emits an instruction whose operands are all vectors (and possibly one memory operand or
 /// immediate), at the function's width.
 macro_rules! vector {
-    ($e:ident, $op:ident, [$($v:expr),+] $(, $rest:expr)*) => {
-        if $e.wide { $e.asm.$op($($e.zmm($v)),+ $(, $rest)*) } else { $e.asm.$op($($e.ymm($v)),+ $(, $rest)*) }
+    ($e:ident, $op:ident, [$dst:expr $(, $v:expr)*] $(, $rest:expr)*) => {
+        match $e.is_full($dst) {
+            true => $e.asm.$op($e.zmm($dst) $(, $e.zmm($v))* $(, $rest)*),
+            false => $e.asm.$op($e.ymm($dst) $(, $e.ymm($v))* $(, $rest)*),
+        }
     };
 }
 
 pub fn emit(function: &Function, registers: &Registers) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Assembler { function: function.name.clone(), source };
-    let asm = CodeAssembler::new(64).map_err(failed)?;
-    let mut e = Emitter { function, registers, asm, pool: BTreeMap::new(), wide: function.unit.lanes == 16 };
+    let mut asm = CodeAssembler::new(64).map_err(failed)?;
+    let wide = function.unit.lanes == 16;
+    // Half vectors live in any of the 32 registers, of which VEX reaches sixteen.
+    asm.set_prefer_vex(!wide);
+    let mut e = Emitter { function, registers, asm, pool: BTreeMap::new(), wide };
     e.check_leaf(&function.body)?;
     e.whole().map_err(failed)
 }
@@ -138,6 +144,11 @@ impl Emitter<'_> {
         xmm(self.number(v))
     }
 
+    /// Whether the variable is computed in all 512 bits; else in 256, which leave the bits above zero.
+    fn is_full(&self, v: Vector) -> bool {
+        self.wide && !self.function.is_half(v)
+    }
+
     /// The emitter's own vector register.
     fn scratch(&self) -> u32 {
         if self.wide { 31 } else { 15 }
@@ -163,13 +174,18 @@ impl Emitter<'_> {
                 let memory = self.memory(address);
                 self.asm.mov(self.int(dst), qword_ptr(memory))
             }
-            Inst::Splat { dst, bits: 0 } if self.wide => self.asm.vpxord(self.zmm(dst), self.zmm(dst), self.zmm(dst)),
-            Inst::Splat { dst, bits: 0 } => self.asm.vxorps(self.ymm(dst), self.ymm(dst), self.ymm(dst)),
+            Inst::Splat { dst, bits: 0 } if self.wide => vector!(self, vpxord, [dst, dst, dst]),
+            Inst::Splat { dst, bits: 0 } => vector!(self, vxorps, [dst, dst, dst]),
             Inst::Splat { dst, bits } => {
                 let label = self.constant(vec![bits]);
                 vector!(self, vbroadcastss, [dst], dword_ptr(label))
             }
-            Inst::Move { dst, src } if self.number(dst) == self.number(src) => Ok(()),
+            // A half vector's upper lanes must become 0.
+            Inst::Move { dst, src }
+                if self.number(dst) == self.number(src) && self.is_full(dst) == self.is_full(src) =>
+            {
+                Ok(())
+            }
             Inst::Move { dst, src } => vector!(self, vmovaps, [dst, src]),
             Inst::Load { dst, ref address } => {
                 let memory = self.memory(address);
@@ -196,18 +212,15 @@ impl Emitter<'_> {
             Inst::Fma { acc, a, b } => vector!(self, vfmadd231ps, [acc, a, b]),
             Inst::FmaLoad { acc, a, ref address } => {
                 let memory = self.memory(address);
-                if self.wide {
-                    self.asm.vfmadd231ps(self.zmm(acc), self.zmm(a), zmmword_ptr(memory))
-                } else {
-                    self.asm.vfmadd231ps(self.ymm(acc), self.ymm(a), ymmword_ptr(memory))
-                }
+                vector!(self, vfmadd231ps, [acc, a], memory)
             }
             Inst::FmaBroadcast { acc, a, ref address } => {
                 let memory = dword_bcst(self.memory(address));
-                self.asm.vfmadd231ps(self.zmm(acc), self.zmm(a), memory)
+                vector!(self, vfmadd231ps, [acc, a], memory)
             }
             Inst::Select { dst, compare, a, b, x, y } => self.select(dst, compare, [a, b], [x, y]),
             Inst::Reduce { op, dst, src, temp } => self.reduce(op, dst, src, temp),
+            Inst::Permute { dst, src, ref lanes } => self.permute(dst, src, lanes),
             Inst::Prefetch { ref address, level } => {
                 let memory = byte_ptr(self.memory(address));
                 match level {
@@ -369,13 +382,38 @@ impl Emitter<'_> {
             VectorOp::Max => vector!(self, vmaxps, [dst, a, b]),
             VectorOp::AddBits => vector!(self, vpaddd, [dst, a, b]),
             VectorOp::SubBits => vector!(self, vpsubd, [dst, a, b]),
-            VectorOp::And if self.wide => self.asm.vpandd(self.zmm(dst), self.zmm(a), self.zmm(b)),
-            VectorOp::Or if self.wide => self.asm.vpord(self.zmm(dst), self.zmm(a), self.zmm(b)),
-            VectorOp::Xor if self.wide => self.asm.vpxord(self.zmm(dst), self.zmm(a), self.zmm(b)),
+            VectorOp::And if self.wide => vector!(self, vpandd, [dst, a, b]),
+            VectorOp::Or if self.wide => vector!(self, vpord, [dst, a, b]),
+            VectorOp::Xor if self.wide => vector!(self, vpxord, [dst, a, b]),
             VectorOp::And => self.asm.vandps(self.ymm(dst), self.ymm(a), self.ymm(b)),
             VectorOp::Or => self.asm.vorps(self.ymm(dst), self.ymm(a), self.ymm(b)),
             VectorOp::Xor => self.asm.vxorps(self.ymm(dst), self.ymm(a), self.ymm(b)),
+            VectorOp::Scale if self.wide => vector!(self, vscalefps, [dst, a, b]),
+            VectorOp::Scale => self.scale(dst, a, b),
         }
+    }
+
+    /// `dst = a · 2ᵇ`, the power made from the bits of its exponent.
+    fn scale(&mut self, dst: Vector, a: Vector, b: Vector) -> Result<(), IcedError> {
+        let (power, bias) = (ymm(self.scratch()), self.constant(vec![127; 8]));
+        self.asm.vcvtps2dq(power, self.ymm(b))?;
+        self.asm.vpaddd(power, power, ymmword_ptr(bias))?;
+        self.asm.vpslld(power, power, 23)?;
+        self.asm.vmulps(self.ymm(dst), self.ymm(a), power)
+    }
+
+    /// Within quarters that are all permuted alike by one instruction, else by a vector of the lanes'
+    /// numbers, which passes through dst.
+    fn permute(&mut self, dst: Vector, src: Vector, lanes: &Lanes) -> Result<(), IcedError> {
+        let count = self.function.unit.lanes;
+        let quarter = |i: usize| usize::from(lanes[i]).wrapping_sub(i & !3);
+        if (0..count).all(|i| quarter(i) < 4 && quarter(i) == quarter(i % 4)) {
+            let order = (0..4).map(|i| (quarter(i) as i32) << (2 * i)).sum::<i32>();
+            return vector!(self, vpermilps, [dst, src], order);
+        }
+        let label = self.constant(lanes[..count].iter().map(|&lane| lane.into()).collect());
+        vector!(self, vmovups, [dst], ptr(label))?;
+        vector!(self, vpermps, [dst, dst, src])
     }
 
     fn unary(&mut self, op: UnaryOp, dst: Vector, a: Vector) -> Result<(), IcedError> {
@@ -384,8 +422,8 @@ impl Emitter<'_> {
         const FLOOR: i32 = 9;
         match op {
             UnaryOp::Sqrt => vector!(self, vsqrtps, [dst, a]),
-            UnaryOp::Round if self.wide => self.asm.vrndscaleps(self.zmm(dst), self.zmm(a), NEAREST),
-            UnaryOp::Floor if self.wide => self.asm.vrndscaleps(self.zmm(dst), self.zmm(a), FLOOR),
+            UnaryOp::Round if self.wide => vector!(self, vrndscaleps, [dst, a], NEAREST),
+            UnaryOp::Floor if self.wide => vector!(self, vrndscaleps, [dst, a], FLOOR),
             UnaryOp::Round => self.asm.vroundps(self.ymm(dst), self.ymm(a), NEAREST),
             UnaryOp::Floor => self.asm.vroundps(self.ymm(dst), self.ymm(a), FLOOR),
             UnaryOp::ToInt => vector!(self, vcvtps2dq, [dst, a]),
