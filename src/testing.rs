@@ -377,7 +377,7 @@ impl Walk {
 
     fn norm(&mut self, x: NodeId) -> Option<NodeId> {
         let affine = self.chance(2);
-        match self.random.below(7) {
+        match self.random.below(8) {
             0..3 => self.add(BatchNorm { eps: 1e-3, affine: true }, &[x]),
             3 => {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
@@ -385,6 +385,7 @@ impl Walk {
             }
             4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
+            6 => self.add(LayerNorm { eps: 1e-2, affine }, &[x]),
             _ => {
                 let longer_half = if affine { LongerHalf::Before } else { LongerHalf::After };
                 let (size, alpha_over_size) = (self.size(1, 6), self.chance(2));

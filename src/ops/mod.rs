@@ -214,6 +214,7 @@ operations! {
     global_pool::GlobalPool,
     identity::Identity,
     instance_norm::InstanceNorm,
+    layer_norm::LayerNorm,
     linear::Linear,
     lrn::Lrn,
     matmul::MatMul,

@@ -399,6 +399,21 @@ fn instance_norm_uses_its_own_statistics() {
 }
 
 #[test]
+fn layer_norm_uses_the_channels_of_a_pixel() {
+    // First pixel: 0, 2, 4, 6, of mean 3 and variance 5 (biased). Second: all alike.
+    let x = tensor([1, 4, 1, 2], &[0.0, 7.0, 2.0, 7.0, 4.0, 7.0, 6.0, 7.0]);
+    let expected = [-1.0, 0.0, -1.0 / 3.0, 0.0, 1.0 / 3.0, 0.0, 1.0, 0.0];
+    close(&run(LayerNorm { eps: 4.0, affine: false }, &x), &expected);
+    let (w, b) = (tensor([4], &[3.0, 3.0, 6.0, 1.0]), tensor([4], &[1.0, 0.0, 2.0, 5.0]));
+    let affine = evaluate(LayerNorm { eps: 4.0, affine: true }, &[&x], &[&w, &b]).unwrap();
+    close(affine.data(), &[-2.0, 1.0, -1.0, 0.0, 4.0, 2.0, 6.0, 5.0]);
+    let vectors = tensor([2, 2], &[1.0, 3.0, -4.0, 4.0]);
+    close(&run(LayerNorm { eps: 0.0, affine: false }, &vectors), &[-1.0, 1.0, -1.0, 1.0]);
+    let shape: Shape = [2, 3, 4].into();
+    assert!(LayerNorm { eps: 1e-6, affine: true }.infer(&[&shape]).unwrap_err().message.contains("[2,3,4]"));
+}
+
+#[test]
 fn matmul_broadcasts_leading_axes() {
     let a = counting([2, 1, 2]);
     let b = tensor([2, 1], &[1.0, 10.0]);

@@ -48,6 +48,7 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
         | Op::AdaptiveAvgPool(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
+        | Op::LayerNorm(_)
         | Op::Activate(_)
         | Op::Upsample(_)
         | Op::Pad(_)

@@ -158,6 +158,10 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("batch norm, plain", &[2, 5], BatchNorm { eps: 1e-5, affine: false }.into());
     case("instance norm", image, InstanceNorm { eps: 1e-3, affine: true }.into());
     case("instance norm, plain", image, InstanceNorm { eps: 1e-5, affine: false }.into());
+    case("layer norm", image, LayerNorm { eps: 1e-3, affine: true }.into());
+    case("layer norm, plain", image, LayerNorm { eps: 1e-5, affine: false }.into());
+    case("layer norm of vectors", &[2, 5], LayerNorm { eps: 1e-6, affine: true }.into());
+    case("layer norm of vectors, plain", &[2, 5], LayerNorm { eps: 1e-6, affine: false }.into());
     case("scale", image, ChannelAffine { bias: true, epilogue: vec![] }.into());
     case("scale of vectors", &[2, 5], ChannelAffine { bias: false, epilogue: vec![] }.into());
     case("shuffle", image, ChannelShuffle { groups: 2 }.into());

@@ -1,8 +1,9 @@
 //! Instance normalisation: a mean and a variance for each channel of each image, the lanes being
 //! channels of a block.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Function, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::packing;
 use crate::ops::InstanceNorm;
 use crate::plan::Step;
 use crate::target::Unit;
@@ -16,14 +17,8 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
     let (blocks, pixels) = (channels.div_ceil(unit.lanes), h * w);
-    let parts = (0..if op.affine { 2 } else { 0 }).map(|i| {
-        let fill: Fill = Box::new(move |values, out| {
-            out.fill(0.0);
-            out[..channels].copy_from_slice((*values[i]).as_ref());
-        });
-        (blocks * unit.lanes, fill)
-    });
-    let parts = parts.collect();
+    let weights = if op.affine { 2 } else { 0 };
+    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
     let name = format!("instance_norm_{pixels}_{:x}_{}", op.eps.to_bits(), op.affine);
     let (eps, affine) = (op.eps, op.affine);

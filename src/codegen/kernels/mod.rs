@@ -8,6 +8,7 @@ mod direct;
 mod elementwise;
 pub mod epilogue;
 mod instance_norm;
+mod layer_norm;
 mod lrn;
 mod math;
 mod matmul;
@@ -62,6 +63,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Lrn(op) => lrn::emit(e, step, op),
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
+        Op::LayerNorm(op) => layer_norm::emit(e, step, op),
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),

@@ -4,6 +4,7 @@
 //! sixteen are added in pairs 8, 4, 2 and 1 apart. So a wider unit gives the same bits.
 
 use super::super::vector::{Builder, Vector, VectorOp};
+use crate::target::Unit;
 
 /// Lanes of the widest unit.
 const SUMS: usize = 16;
@@ -13,7 +14,7 @@ pub struct Partial(Vec<Vector>);
 
 impl Partial {
     pub fn new(b: &mut Builder) -> Partial {
-        Partial((0..vectors(b)).map(|_| b.splat(0.0)).collect())
+        Partial((0..vectors(b.unit())).map(|_| b.splat(0.0)).collect())
     }
 
     /// Adds the axis's vector of that index, counted from the axis's beginning.
@@ -34,14 +35,14 @@ impl Partial {
 }
 
 /// Vectors of the unit that the partial sums take.
-fn vectors(b: &Builder) -> usize {
-    SUMS.div_ceil(b.lanes())
+pub fn vectors(unit: Unit) -> usize {
+    SUMS.div_ceil(unit.lanes)
 }
 
 /// Walks an axis of `length` elements a vector at a time: `body` gets the number of lanes that are of
 /// the axis and the vector's index (counted anew after as many as there are partial sums).
 pub fn walk(b: &mut Builder, length: usize, body: impl Fn(&mut Builder, usize, usize)) {
-    let (lanes, round) = (b.lanes(), vectors(b));
+    let (lanes, round) = (b.lanes(), vectors(b.unit()));
     let whole = length / lanes;
     b.repeat(whole / round, |b| (0..round).for_each(|i| body(b, lanes, i)));
     (0..whole % round).for_each(|i| body(b, lanes, i));

@@ -13,7 +13,8 @@ use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
 use crate::ops::{
-    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm, Lrn,
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm,
+    LayerNorm, Lrn,
     MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
 };
 use crate::tensor::Shape;
@@ -72,6 +73,7 @@ fn own(b: &mut Builder, id: NodeId, op: &Op, operands: &[String]) -> Result {
         },
         Op::Identity(_) => b.node("Identity", &[x], vec![]),
         Op::InstanceNorm(op) => instance_norm(b, id, op, x),
+        Op::LayerNorm(op) => layer_norm(b, id, op, x),
         Op::Linear(op) => {
             let inputs = with_weights(b, id, x, op.bias);
             b.node("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("transB", 1)])
@@ -373,6 +375,19 @@ fn instance_norm(b: &mut Builder, id: NodeId, op: &InstanceNorm, x: &str) -> Str
         }
     };
     b.node("InstanceNormalization", &[x, &factor, &term], vec![float("epsilon", op.eps)])
+}
+
+/// ONNX normalises over the last axes: images go there and back with their channels last.
+fn layer_norm(b: &mut Builder, id: NodeId, op: &LayerNorm, x: &str) -> String {
+    let (rank, channels) = (b.shape(id).rank(), b.shape(id)[1]);
+    let x = if rank == 4 { transpose(b, x, &[0, 2, 3, 1]) } else { x.into() };
+    let inputs = match op.affine {
+        true => with_weights(b, id, &x, true),
+        false => vec![x, b.floats("factor", &[channels], vec![1.0; channels])],
+    };
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let y = b.node("LayerNormalization", &inputs, vec![int("axis", rank - 1), float("epsilon", op.eps)]);
+    if rank == 4 { transpose(b, &y, &[0, 3, 1, 2]) } else { y }
 }
 
 fn channel_affine(b: &mut Builder, id: NodeId, op: &ChannelAffine, x: &str) -> String {

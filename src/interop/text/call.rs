@@ -114,6 +114,7 @@ fn layer_of(op: &Op) -> Option<LayerCall> {
         },
         Op::Identity(_) => call("identity", vec![]),
         Op::InstanceNorm(op) => call("instance_norm", vec![("eps", float(op.eps)), ("affine", Value::Bool(op.affine))]),
+        Op::LayerNorm(op) => call("layer_norm", vec![("eps", float(op.eps)), ("affine", Value::Bool(op.affine))]),
         Op::Linear(op) if op.epilogue.is_empty() => {
             call("linear", vec![("features", int(op.features)), ("bias", Value::Bool(op.bias))])
         }

@@ -9,6 +9,7 @@ use super::super::call::{Call, Value};
 use super::super::fold::broadcast_dims;
 use super::super::import::{HalfGelu, Importer};
 use super::super::view::View;
+use super::layer_norm;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::{Activate, Binary, ChannelAffine, Op, PRelu};
@@ -255,7 +256,10 @@ fn two(importer: &mut Importer, call: &Call, kind: BinaryKind) -> Results {
     one(match call_inputs {
         (Some(Value::Data(a)), Some(Value::Data(b))) => match gated(importer, call, kind, &a, &b)? {
             Some(view) => view,
-            None => join(importer, kind, &a, &b)?,
+            None => match layer_norm::written_out(importer, kind, &a, &b)? {
+                Some(view) => view,
+                None => join(importer, kind, &a, &b)?,
+            },
         },
         (Some(Value::Data(a)), Some(Value::Known(b))) => {
             with_known(importer, kind, &a, &b, false, call.is_only_user(0))?
@@ -542,6 +546,9 @@ fn with_channels(
         && may_change
         && let Some(view) = as_bias(importer, view, bias)?
     {
+        return Ok(Some(view));
+    }
+    if may_change && let Some(view) = layer_norm::with_channels(importer, view, weight.as_ref(), bias.as_ref())? {
         return Ok(Some(view));
     }
     let weight = weight.unwrap_or_else(|| constant(1.0));

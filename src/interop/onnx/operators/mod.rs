@@ -6,6 +6,7 @@
 
 mod conv;
 mod elementwise;
+mod layer_norm;
 mod linear;
 mod norm;
 mod pool;
@@ -32,7 +33,7 @@ pub fn find(op_type: &str) -> Result<Convert, String> {
         "GlobalMaxPool" => pool::global_max_pool,
         "BatchNormalization" => norm::batch_normalization,
         "InstanceNormalization" => norm::instance_normalization,
-        "LayerNormalization" => norm::layer_normalization,
+        "LayerNormalization" => layer_norm::layer_normalization,
         "GroupNormalization" => norm::group_normalization,
         "LRN" => norm::lrn,
         "Gemm" => linear::gemm,

@@ -6,12 +6,7 @@ use super::super::array::Array;
 use super::super::call::{Call, Value, axis};
 use super::super::import::Importer;
 use super::super::view::View;
-use super::elementwise::{self, activate, with_known};
-use super::pool::reduce_axes;
-use crate::ops::activation::Activation;
-use crate::ops::binary::BinaryKind;
 use crate::ops::lrn::LongerHalf;
-use crate::ops::reduce::ReduceKind;
 use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
@@ -41,28 +36,6 @@ pub fn instance_normalization(importer: &mut Importer, call: &Call) -> Result<Ve
     let weights = if affine { vec![scale.to_values(), bias.to_values()] } else { vec![] };
     let node = importer.add(InstanceNorm { eps, affine }, &[image], weights)?;
     Ok(vec![Value::Data(shown.of(node))])
-}
-
-/// `(x − mean) / sqrt(var + eps) · scale + bias` over the axes from `axis` on.
-pub fn layer_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let axes: Vec<usize> = (axis(call.int("axis", -1)?, view.rank())?..view.rank()).collect();
-    let eps = call.float("epsilon", 1e-5)?;
-    let mean = reduce_axes(importer, &view, ReduceKind::Mean, &axes)?;
-    let centred = elementwise::join(importer, BinaryKind::Sub, &view, &mean)?;
-    let squared = elementwise::join(importer, BinaryKind::Mul, &centred, &centred)?;
-    let variance = reduce_axes(importer, &squared, ReduceKind::Mean, &axes)?;
-    let variance = activate(importer, &variance, Activation::Scale { mul: 1.0, add: eps })?;
-    let deviation = activate(importer, &variance, Activation::Sqrt)?;
-    let mut result = elementwise::join(importer, BinaryKind::Div, &centred, &deviation)?;
-    result = with_known(importer, BinaryKind::Mul, &result, call.need_known(1)?, false, true)?;
-    if let Some(bias) = call.known(2)? {
-        result = with_known(importer, BinaryKind::Add, &result, bias, false, true)?;
-    }
-    // What nobody reads of these vanishes.
-    let one = Array::floats([], vec![1.0]);
-    let inverse = with_known(importer, BinaryKind::Div, &deviation, &one, true, false)?;
-    Ok([result, mean, inverse].map(Value::Data).to_vec())
 }
 
 /// Instance normalisation of images that hold a group each, then a factor and a term per channel.

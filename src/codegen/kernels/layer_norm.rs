@@ -1,0 +1,214 @@
+//! Layer normalisation: a mean and a variance for each pixel over its channels, which are the lanes of
+//! all blocks.
+//!
+//! ```text
+//! block 0   p0 p1 p2 p3 ……      a tile of pixels goes through all blocks three times: for the sums, for
+//! block 1   p0 p1 p2 p3 ……      the squares about the means, and for the results, when the channels are
+//! …         p0 p1 p2 p3 ……      still in the first-level cache
+//! ```
+//!
+//! Lanes of the last block that are no channels do not count.
+
+use super::super::emit::{Emitted, Emitter};
+use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::packing;
+use super::partial::{self, Partial};
+use crate::ops::LayerNorm;
+use crate::plan::Step;
+use crate::target::Unit;
+
+/// Partial sums of all pixels of a tile together: additions overlap, and registers remain.
+const SUMS: usize = 8;
+
+/// One task is one tile of an image's pixels.
+pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
+    let unit = e.unit();
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, channels, h, w] = output.image();
+    let weights = if op.affine { 2 } else { 0 };
+    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
+    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
+    let (pixels, tile) = (h * w, SUMS / partial::vectors(unit));
+    // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
+    let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];
+    let runs: Vec<_> = runs.into_iter().filter(|&(_, tiles, size)| tiles * size > 0).collect();
+    let strides = [input, output].map(|v| v.block_stride(unit));
+    let kernel = |pixels| Kernel { channels, pixels, strides, eps: op.eps, affine: op.affine };
+    let kernels: Vec<Callee> = runs.iter().map(|&(_, _, size)| kernel(size).callee(e)).collect();
+    let grid = runs.iter().map(|&(_, tiles, _)| images * tiles).sum();
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        let mut task = 0;
+        for (&(first, tiles, size), &kernel) in runs.iter().zip(&kernels) {
+            d.tasks(task, images * tiles, |d, task| {
+                let (image, tile) = d.split(task, tiles);
+                let mut arguments: Vec<Operand> = vec![];
+                for view in [input, output] {
+                    let base = d.view(e, view);
+                    d.step(base, image, view.batch_stride);
+                    d.step(base, tile, size * unit.bytes());
+                    d.b.advance(base, first * unit.bytes());
+                    arguments.push(base.into());
+                }
+                arguments.extend(offsets.iter().map(|offset| Operand::from(d.weights(base + offset))));
+                d.b.call(kernel, arguments);
+            });
+            task += images * tiles;
+        }
+    });
+    Emitted { entry, grid, scratch: 0 }
+}
+
+#[derive(Debug)]
+struct Kernel {
+    channels: usize,
+    /// Pixels of a tile.
+    pixels: usize,
+    /// Bytes from a block to the next, in the input and in the output.
+    strides: [usize; 2],
+    eps: f32,
+    affine: bool,
+}
+
+impl Kernel {
+    fn callee(&self, e: &mut Emitter) -> Callee {
+        let name = format!("layer_norm {self:?}");
+        e.kernel(&name, |unit| self.build(&name, unit))
+    }
+
+    /// Parameters: input, output, and where affine, weight and bias.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, if self.affine { 4 } else { 2 });
+        let zero = b.splat(0.0);
+        let zeros = vec![zero; self.pixels];
+        let means = self.means(&mut b, &zeros, |_, v, _| v);
+        // What is no channel counts as the mean, whose difference to itself is none.
+        let variances = self.means(&mut b, &means, |b, v, mean| {
+            let d = b.op(VectorOp::Sub, v, mean);
+            b.op(VectorOp::Mul, d, d)
+        });
+        let factors: Vec<Vector> = variances.iter().map(|&v| self.inverse_deviation(&mut b, v)).collect();
+        self.results(&mut b, &means, &factors);
+        b.finish()
+    }
+
+    /// The mean over each pixel's channels of `term`, which gets the channels' values, `rest` where
+    /// there are none, and that pixel's `rest`.
+    fn means(
+        &self,
+        b: &mut Builder,
+        rest: &[Vector],
+        term: impl Fn(&mut Builder, Vector, Vector) -> Vector,
+    ) -> Vec<Vector> {
+        let sums: Vec<Partial> = rest.iter().map(|_| Partial::new(b)).collect();
+        let from = b.int(b.parameter(0));
+        partial::walk(b, self.channels, |b, lanes, index| {
+            for (pixel, (sum, &rest)) in sums.iter().zip(rest).enumerate() {
+                let v = load(b, from, pixel, lanes, rest);
+                let v = term(b, v, rest);
+                sum.add(b, index, v);
+            }
+            b.advance(from, self.strides[0]);
+        });
+        let share = b.splat(1.0 / self.channels as f32);
+        let mean = |sum: Partial| {
+            let total = sum.total(b);
+            b.op(VectorOp::Mul, total, share)
+        };
+        sums.into_iter().map(mean).collect()
+    }
+
+    fn inverse_deviation(&self, b: &mut Builder, variance: Vector) -> Vector {
+        let eps = b.splat(self.eps);
+        let variance = b.op(VectorOp::Add, variance, eps);
+        let deviation = b.unary(UnaryOp::Sqrt, variance);
+        let one = b.splat(1.0);
+        b.op(VectorOp::Div, one, deviation)
+    }
+
+    fn results(&self, b: &mut Builder, means: &[Vector], factors: &[Vector]) {
+        let [from, to] = [0, 1].map(|i| b.int(b.parameter(i)));
+        let weights: Vec<Int> = (2..if self.affine { 4 } else { 2 }).map(|i| b.int(b.parameter(i))).collect();
+        b.repeat(self.channels.div_ceil(b.lanes()), |b| {
+            let affine: Vec<Vector> = weights.iter().map(|w| b.load(w.at(0))).collect();
+            for (pixel, (&mean, &factor)) in means.iter().zip(factors).enumerate() {
+                let place = pixel * b.unit().bytes();
+                let v = b.load(from.at(place));
+                let centred = b.op(VectorOp::Sub, v, mean);
+                let mut y = b.op(VectorOp::Mul, centred, factor);
+                if let [weight, bias] = affine[..] {
+                    let sum = b.new_vector();
+                    b.copy(sum, bias);
+                    b.fma(sum, y, weight);
+                    y = sum;
+                }
+                b.store(to.at(place), y);
+            }
+            b.advance(from, self.strides[0]);
+            b.advance(to, self.strides[1]);
+            weights.iter().for_each(|&w| b.advance(w, b.unit().bytes()));
+        });
+    }
+}
+
+/// A pixel's vector of a block, of which the first `lanes` lanes are channels; the others are `rest`'s.
+fn load(b: &mut Builder, block: Int, pixel: usize, lanes: usize, rest: Vector) -> Vector {
+    let address = block.at(pixel * b.unit().bytes());
+    if lanes == b.lanes() {
+        return b.load(address);
+    }
+    let v = b.new_vector();
+    b.copy(v, rest);
+    b.push(Inst::LoadLanes { dst: v, address, from: 0, to: lanes as u8 });
+    v
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::ops::{Concat, Op, activation::Activation};
+    use crate::testing::{self, conv};
+
+    /// Values whose mean is large beside their deviation.
+    fn shifted() -> Op {
+        crate::ops::Activate { kind: Activation::Scale { mul: 0.5, add: 8.0 } }.into()
+    }
+
+    #[test]
+    fn statistics_of_each_pixel() {
+        // Below, at and above a tile and a block; images and vectors.
+        for (channels, [h, w]) in [(19, [5, 7]), (16, [8, 8]), (3, [1, 2]), (1, [2, 3]), (96, [3, 3]), (33, [1, 1])] {
+            for affine in [true, false] {
+                let mut b = testing::Builder::new("norm", Phase::Infer);
+                let x = b.input([2, 3, h, w]);
+                let x = b.add(conv(channels, 1, 1, 0), &[x]);
+                let y = b.add(LayerNorm { eps: 1e-2, affine }, &[x]);
+                let z = b.add(shifted(), &[x]);
+                let z = b.add(LayerNorm { eps: 1e-2, affine }, &[z]);
+                check(b.finish(&[y, z]));
+            }
+        }
+    }
+
+    #[test]
+    fn vectors() {
+        for features in [5, 16, 40] {
+            let mut b = testing::Builder::new("norm", Phase::Infer);
+            let x = b.input([3, features]);
+            let y = b.add(LayerNorm { eps: 1e-5, affine: true }, &[x]);
+            check(b.finish(&[y]));
+        }
+    }
+
+    /// The blocks that are read and written need not be whole values.
+    #[test]
+    fn into_a_concat() {
+        let mut b = testing::Builder::new("norm", Phase::Infer);
+        let x = b.input([2, 3, 4, 5]);
+        let x = b.add(conv(32, 1, 1, 0), &[x]);
+        let y = b.add(LayerNorm { eps: 1e-3, affine: true }, &[x]);
+        let z = b.add(Concat { axis: 1 }, &[y, x]);
+        check(b.finish(&[z]));
+    }
+}

@@ -1,0 +1,72 @@
+//! Layer normalisation: all channels of a pixel by their own statistics (Ba et al. 2016, arXiv:1607.06450), as
+//! ConvNeXt has it (Liu et al. 2022, arXiv:2201.03545).
+
+use super::attributes::attributes;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::planes::fill_rows;
+use super::{Init, Operation, ShapeError, WeightDecl};
+use crate::tensor::{Shape, Tensor};
+
+attributes! {
+    /// `(x − mean) / sqrt(var + eps) · weight + bias`, mean and (biased) variance those of the pixel's
+    /// channels, or of a vector's features; weight and bias per channel, without `affine` neither.
+    /// Shape unchanged.
+    pub struct LayerNorm {
+        eps: f32 = 1e-6,
+        affine: bool = true,
+    }
+}
+
+impl Operation for LayerNorm {
+    const NAME: &'static str = "layer_norm";
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "layer_norm",
+        doc: "normalises each pixel, or vector, by the mean and variance of its channels",
+        arity: Arity::Unary,
+        params: &[
+            param("eps", ParamType::Float, Preset::Float(1e-6), "added to the variance"),
+            param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
+        ],
+        build: |a| Ok(LayerNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+    }];
+
+    fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        match inputs[0].rank() {
+            2 | 4 => Ok(inputs[0].clone()),
+            _ => Err(ShapeError::new(format!(
+                "layer_norm needs an image [N, C, H, W] or a vector [N, F], not {}",
+                inputs[0]
+            ))
+            .operand(0)),
+        }
+    }
+
+    fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
+        let decl = |role, value| {
+            let shape = [inputs[0][1]].into();
+            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
+        };
+        if self.affine { vec![decl("weight", 1.0), decl("bias", 0.0)] } else { vec![] }
+    }
+
+    fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
+        let channels = output[1];
+        fill_rows(output, |n, y| {
+            let x = &inputs[0].data()[n * y.len()..][..y.len()];
+            let pixels = y.len() / channels;
+            for pixel in 0..pixels {
+                let of_pixel = || x.iter().skip(pixel).step_by(pixels).map(|&v| f64::from(v));
+                let mean = of_pixel().sum::<f64>() / channels as f64;
+                let var = of_pixel().map(|v| (v - mean).powi(2)).sum::<f64>() / channels as f64;
+                let deviation = (var + f64::from(self.eps)).sqrt();
+                for (c, v) in of_pixel().enumerate() {
+                    let (weight, bias) = match weights {
+                        [weight, bias] => (f64::from(weight.data()[c]), f64::from(bias.data()[c])),
+                        _ => (1.0, 0.0),
+                    };
+                    y[c * pixels + pixel] = ((v - mean) / deviation * weight + bias) as f32;
+                }
+            }
+        })
+    }
+}
