@@ -77,7 +77,8 @@ fn lift_scopes(lifted: &mut Lifted, graph: &Graph) {
         drop(innermost);
         let mut calls = calls.into_iter();
         lifted.body = replace(std::mem::take(&mut lifted.body), &mut calls);
-        rename_twins(&mut lifted.body, &mut HashSet::new());
+        let mut taken = layer_labels(&lifted.body);
+        rename_twins(&mut lifted.body, &mut taken);
     }
 }
 
@@ -237,7 +238,8 @@ fn replace(parts: Vec<Part>, calls: &mut impl Iterator<Item = Option<Use>>) -> V
     out
 }
 
-/// A scope that others came between is there twice, and so would be the label of its calls.
+/// A scope that others came between is there twice, and so would be the label of its calls; layers may be called as
+/// scopes are.
 fn rename_twins(parts: &mut [Part], taken: &mut HashSet<Vec<String>>) {
     for part in parts {
         match part {
@@ -249,10 +251,26 @@ fn rename_twins(parts: &mut [Part], taken: &mut HashSet<Vec<String>>) {
                 }
             }
             // What is in another scope has another name.
-            Part::Scope { parts, .. } => rename_twins(parts, &mut HashSet::new()),
+            Part::Scope { parts, .. } => {
+                let mut taken = layer_labels(parts);
+                rename_twins(parts, &mut taken);
+            }
             _ => part.blocks_mut().into_iter().for_each(|b| rename_twins(b, taken)),
         }
     }
+}
+
+/// The labels of layers outside of scopes.
+fn layer_labels(parts: &[Part]) -> HashSet<Vec<String>> {
+    let mut found = HashSet::new();
+    for part in parts {
+        match part {
+            Part::Layer { label, .. } if !label.is_empty() => drop(found.insert(label.clone())),
+            Part::Scope { .. } => {}
+            _ => part.blocks().into_iter().for_each(|b| found.extend(layer_labels(b))),
+        }
+    }
+    found
 }
 
 /// Dissolves the innermost scopes that are not worth a module; whether there were any.

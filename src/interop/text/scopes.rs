@@ -59,7 +59,7 @@ enum Place {
 /// Groups a block's statements, and those of blocks within. `around` is the scope that they are in, of
 /// which `said` parts are scopes already.
 pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Block {
-    let places: Vec<Place> = block.items.iter().map(|item| place(item, around, labels)).collect();
+    let places = places_in(&block, around, labels);
     if let Some(only) = only_scope(&block, &places, labels) {
         // What all of the block is in says nothing, where there is more to say within.
         let within = group(block.clone(), &[around, &[only]].concat(), said, labels, graph);
@@ -67,6 +67,7 @@ pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, grap
             return within;
         }
     }
+    let layers: Vec<Vec<String>> = block.items.iter().filter_map(|item| layer_label(item, labels)).collect();
     let mut items = block.items.into_iter().enumerate().peekable();
     let mut grouped = Block::default();
     while let Some((start, item)) = items.next() {
@@ -82,11 +83,30 @@ pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, grap
             [item].into_iter().chain(items.by_ref().take(end - start - 1).map(|(_, i)| i)).collect();
         let belongs = |(i, next): &(usize, Item)| places[*i] == Place::Free && ends_a_block(next, graph);
         inner.extend(items.next_if(belongs).map(|(_, i)| i));
-        let around = [around, std::slice::from_ref(name)].concat();
-        let block = group(Block { items: inner }, &around, around.len(), labels, graph);
+        let inner = Block { items: inner };
+        let mut around = [around, std::slice::from_ref(name)].concat();
+        // A layer may be called as the scope beside it.
+        while layers.contains(&around)
+            && let Some(only) = only_scope(&inner, &places_in(&inner, &around, labels), labels)
+        {
+            around.push(only);
+        }
+        let block = group(inner, &around, around.len(), labels, graph);
         grouped.items.push(Item::Scope { label: around[said..].to_vec(), block });
     }
     grouped
+}
+
+fn places_in(block: &Block, around: &[String], labels: &Labels) -> Vec<Place> {
+    block.items.iter().map(|item| place(item, around, labels)).collect()
+}
+
+/// What a layer with weights is called.
+fn layer_label(item: &Item, labels: &Labels) -> Option<Vec<String>> {
+    match item {
+        Item::Layer { node, .. } if labels.is_weighted(*node) => Some(labels.parts(*node).to_vec()),
+        _ => None,
+    }
 }
 
 /// The scope that all layers with weights of a block are in.

@@ -122,6 +122,37 @@ fn modules_without_weights_have_no_labels() {
     insta::assert_snapshot!(round_trip(&graph));
 }
 
+/// ConvNeXt's blocks, whose last layer has the name of the scope that the others are in.
+#[test]
+fn layers_called_as_the_scope_beside_them() {
+    use crate::ir::{NodeId, Phase};
+    use crate::ops::binary::BinaryKind;
+    use crate::ops::{ChannelAffine, LayerNorm, Op};
+    use crate::testing::{Builder, binary, conv, relu};
+    let network = |labels: [&str; 4]| {
+        let mut b = Builder::new("next", Phase::Infer);
+        let mut x = b.input([1, 8, 4, 4]);
+        for block in 0..3 {
+            let mut layer = |label: &str, op: Op, x: NodeId| {
+                let node = b.add(op, &[x]);
+                b.graph.node_mut(node).name = Some(format!("features.{block}{label}"));
+                node
+            };
+            let y = layer(labels[0], conv(8, 3, 1, 1).into(), x);
+            let y = layer(labels[1], LayerNorm { eps: 1e-6, affine: true }.into(), y);
+            let y = layer(labels[2], conv(32, 1, 1, 0).into(), y);
+            let y = layer("", relu().into(), y);
+            let y = layer(labels[3], conv(8, 1, 1, 0).into(), y);
+            let y = layer("", ChannelAffine { bias: false, epilogue: vec![] }.into(), y);
+            x = b.add(binary(BinaryKind::Add), &[y, x]);
+        }
+        b.finish(&[x])
+    };
+    insta::assert_snapshot!(round_trip(&network([".block.0", ".block.1", ".block.2", ".block.3"])));
+    // Without a scope within, there is no better name.
+    round_trip(&network([".0", ".1", ".2", ".3"]));
+}
+
 #[test]
 fn what_nobody_would_read_is_not_written() {
     use crate::ir::Phase;
