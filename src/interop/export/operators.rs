@@ -14,8 +14,7 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm,
-    LayerNorm, Lrn,
-    MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+    LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
 };
 use crate::tensor::Shape;
 

@@ -88,9 +88,9 @@ fn arithmetic(
 pub fn written_out(importer: &mut Importer, kind: BinaryKind, a: &View, b: &View) -> Result<Option<View>, String> {
     let found = match kind {
         BinaryKind::Div => norm_of(importer, a, b, Some(b.node)),
-        BinaryKind::Mul => [(a, b), (b, a)].iter().find_map(|(centred, factor)| {
-            norm_of(importer, centred, factor, inverted(importer, factor.node))
-        }),
+        BinaryKind::Mul => [(a, b), (b, a)]
+            .iter()
+            .find_map(|(centred, factor)| norm_of(importer, centred, factor, inverted(importer, factor.node))),
         _ => None,
     };
     found.map(|(x, eps)| importer.map(LayerNorm { eps, affine: false }, &x, vec![])).transpose()
