@@ -286,8 +286,9 @@ fn exp_of_negative_half_square(b: &mut Builder, x: Vector) -> Vector {
     e
 }
 
-/// The tanh form of gelu: 0.5 x (1 + tanh u) = x · sigmoid(2 u).
+/// The tanh form of gelu: 0.5 x (1 + tanh u) = x · sigmoid(2 u). Below −10 the product is 0 in f32.
 pub fn gelu_tanh(b: &mut Builder, x: Vector) -> Vector {
+    let x = constant_op(b, VectorOp::Max, -10.0, x);
     let square = b.op(VectorOp::Mul, x, x);
     let k = (2.0 * (2.0 / std::f64::consts::PI).sqrt()) as f32;
     let slope = b.splat(k);
