@@ -334,13 +334,19 @@ pub fn split(width: usize, most: usize) -> Vec<usize> {
     (0..tiles).map(|i| width / tiles + usize::from(i < width % tiles)).collect()
 }
 
-/// Cycles of one tap of one tile: multiply-adds against loads.
-fn tap_cycles(pixels: usize, blocks: usize, unit: Unit) -> f64 {
+/// Whether the last block's channels lie in the lower half of a 512-bit vector, of which the upper
+/// half is then left out.
+pub fn half_filled(channels: usize, unit: Unit) -> bool {
+    unit.lanes == 16 && (1..=8).contains(&(channels % 16))
+}
+
+/// Cycles of one tap of one tile: multiply-adds against loads. `blocks` may end in a half.
+fn tap_cycles(pixels: usize, blocks: f64, unit: Unit) -> f64 {
     // A 512-bit multiply-add or load takes a cycle, a narrower one half a cycle.
     let per_op = if unit.lanes == 16 { 1.0 } else { 0.5 };
-    let multiply = (pixels * blocks) as f64 * per_op;
+    let multiply = pixels as f64 * blocks * per_op;
     let latency = 4.0 * per_op.max(0.5);
-    let load = blocks as f64 * per_op + pixels as f64 * 0.5;
+    let load = blocks * per_op + pixels as f64 * 0.5;
     multiply.max(load).max(latency)
 }
 
@@ -434,7 +440,8 @@ fn uneven(tasks: &[TaskCost]) -> f64 {
 /// The tasks of full sets of channel blocks and of the rest, as the kernels will number them.
 fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost> {
     let p = &direct.problem;
-    let (sets, rest) = (out_blocks / direct.blocks, out_blocks % direct.blocks);
+    let half = p.groups == 1 && half_filled(p.out_channels, unit);
+    let sets = sets_of_blocks(out_blocks, direct.blocks, half);
     let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * unit.lanes { p.groups } else { 1 };
     let mut tasks = vec![];
     for g in &p.phases {
@@ -444,12 +451,24 @@ fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost>
             Fold::Batch => 1,
         };
         let taps = (g.y.taps.count * g.x.taps.count) as f64;
-        tasks.extend([
-            (sets * group_sets * rows, direct.blocks as f64 * taps),
-            (usize::from(rest > 0) * rows, rest as f64 * taps),
-        ]);
+        tasks.extend(sets.clone().map(|((_, n), work)| (n * group_sets * rows, work * taps)));
     }
     tasks.into_iter().filter(|&(count, cost)| count > 0 && cost > 0.0).map(|(n, cost)| TaskCost::new(n, cost)).collect()
+}
+
+/// The output's blocks in sets of `set` and one of what is left: blocks of a set, number of sets, and
+/// blocks of which a set's arithmetic is worth. A last block that is half filled is in the last set.
+pub fn sets_of_blocks(
+    out_blocks: usize,
+    set: usize,
+    half: bool,
+) -> impl Iterator<Item = ((usize, usize), f64)> + Clone {
+    let (sets, rest) = match out_blocks % set {
+        0 if half => (out_blocks / set - 1, set),
+        rest => (out_blocks / set, rest),
+    };
+    let last = rest as f64 - if half { 0.5 } else { 0.0 };
+    [((set, sets), set as f64), ((rest, 1), last)].into_iter().filter(|((blocks, sets), _)| *blocks > 0 && *sets > 0)
 }
 
 fn winograd_tasks(w: &Winograd, out_blocks: usize) -> Vec<TaskCost> {
@@ -474,11 +493,12 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     // Loads, sums and stores of the transforms, by element.
     let input = total * in_blocks * products * 6.0 * narrow;
     let output = total * out_blocks as f64 * products * 6.0 * narrow;
-    let sets = out_blocks as f64 / w.blocks as f64;
+    let unused = if half_filled(p.out_channels, unit) { 0.5 } else { 0.0 };
+    let sets = (out_blocks as f64 - unused) / w.blocks as f64;
     let taps = p.in_channels as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
         .into_iter()
-        .map(|t| taps * tap_cycles(t, w.blocks, unit) + 40.0 + 2.0 * (t * w.blocks) as f64)
+        .map(|t| taps * tap_cycles(t, w.blocks as f64, unit) + 40.0 + 2.0 * (t * w.blocks) as f64)
         .sum();
     let mut multiply = tile_blocks * sets * products * product_tile;
     // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even
@@ -525,19 +545,15 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
         };
         let inside = if direct.fold == Fold::Rows { g.y.inside() * g.x.inside() } else { 1.0 };
         let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
-        let full = out_blocks / direct.blocks;
-        let rest = out_blocks % direct.blocks;
-        for (blocks, sets) in [(direct.blocks, full), (rest, usize::from(rest > 0))] {
-            if sets == 0 {
-                continue;
-            }
+        let half = group_sets == 1 && half_filled(p.out_channels, unit);
+        for ((blocks, sets), work) in sets_of_blocks(out_blocks, direct.blocks, half) {
             let row: f64 = split(width, direct.pixels)
                 .into_iter()
                 .map(|t| {
                     let start = 25.0 + 1.5 * (t * blocks) as f64;
                     let panel = taps * (blocks * unit.bytes()) as f64;
                     let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { machine::L3 } else { machine::L2 };
-                    (taps * inside * tap_cycles(t, blocks, unit) + start).max(stream)
+                    (taps * inside * tap_cycles(t, work, unit) + start).max(stream)
                 })
                 .sum();
             let rows = (images * height * sets * group_sets) as f64;

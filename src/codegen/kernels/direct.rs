@@ -60,6 +60,8 @@ pub(super) struct Row {
     width: usize,
     tile: usize,
     blocks: usize,
+    /// The last block's channels lie in the lower half of its lanes: the upper half is not computed.
+    half: bool,
     /// Bytes in the input from an output pixel to the next, and from a tap to the next.
     in_pixel: usize,
     in_tap: usize,
@@ -88,6 +90,7 @@ impl Row {
     pub(super) fn product(
         width: usize,
         [tile, blocks]: [usize; 2],
+        half: bool,
         channels: usize,
         unit: Unit,
         strides: [usize; 2],
@@ -99,6 +102,7 @@ impl Row {
             width,
             tile: tile.min(conv::most_pixels(blocks, unit)).min(width),
             blocks,
+            half,
             in_pixel: unit.bytes(),
             in_tap: 0,
             in_row_tap: 0,
@@ -118,6 +122,12 @@ impl Row {
     }
 }
 
+impl Row {
+    fn is_half(&self, block: usize) -> bool {
+        self.half && block + 1 == self.blocks
+    }
+}
+
 /// Output blocks that one kernel serves: `tiles` tiles of `blocks` blocks from `first` on, written
 /// to output `output`.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +138,15 @@ pub(super) struct Run {
     pub output: usize,
     /// The output's own first block.
     pub origin: usize,
+    /// The channels of the last block fill no more than the lower half of its lanes.
+    pub half: bool,
+}
+
+impl Run {
+    /// Blocks' worth of arithmetic in a tile.
+    pub fn work(&self) -> f64 {
+        self.blocks as f64 - if self.half { 0.5 } else { 0.0 }
+    }
 }
 
 /// The step's driver and kernels.
@@ -199,10 +218,12 @@ pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
     for (output, view) in outputs.iter().enumerate() {
         let [_, channels, ..] = view.image();
         let blocks = channels.div_ceil(unit.lanes);
-        let (tiles, rest) = (blocks / tile, blocks % tile);
-        let full = Run { first: origin, blocks: tile, tiles, output, origin };
-        let tail = Run { first: origin + tiles * tile, blocks: rest, tiles: 1, output, origin };
-        runs.extend([full, tail].into_iter().filter(|r| r.tiles > 0 && r.blocks > 0));
+        let half = conv::half_filled(channels, unit);
+        let mut first = origin;
+        for ((blocks, tiles), work) in conv::sets_of_blocks(blocks, tile, half) {
+            runs.push(Run { first, blocks, tiles, output, origin, half: work < blocks as f64 });
+            first += blocks * tiles;
+        }
         origin += blocks;
     }
     runs
@@ -290,6 +311,7 @@ fn row_spec(
         width,
         tile: direct.pixels.min(conv::most_pixels(run.blocks, unit)).min(width),
         blocks: run.blocks,
+        half: run.half,
         in_pixel,
         in_tap: g.x.taps.distance * input.pixel,
         in_row_tap: g.y.taps.distance * input.row,
@@ -328,7 +350,7 @@ impl Region {
     /// Multiply-adds of a call, in vectors, and the stores, which are all of it where a phase has no taps.
     fn cost(&self) -> f64 {
         let taps = self.count * self.row.in_lanes * self.row.ky * self.row.x.taps.count;
-        (self.row.blocks * self.row.width * (taps + 4)) as f64
+        self.run.work() * (self.row.width * (taps + 4)) as f64
     }
 
     /// Bytes of weights of one kernel row, of all input blocks.
@@ -454,7 +476,8 @@ impl Region {
 
 /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
 pub(super) fn row_kernel(row: &Row, unit: Unit) -> Function {
-    let name = format!("direct_{}x{}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
+    let half = if row.half { "half" } else { "" };
+    let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
     let mut b = Builder::new(name, unit, 5 + row.extra.len());
     let input = b.parameter(0);
     let mut outs = vec![b.parameter(4)];
@@ -502,9 +525,12 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let acc: Vec<Vec<Vector>> = (0..row.blocks)
         .map(|block| {
             let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
+            if row.is_half(block) {
+                b.halve(start);
+            }
             let mut of_block = vec![start];
             for _ in 1..pixels {
-                let v = b.new_vector();
+                let v = b.from_vectors(&[start]);
                 b.copy(v, start);
                 of_block.push(v);
             }
@@ -576,7 +602,14 @@ fn tap(
         }
         return;
     }
-    let w: Vec<Vector> = (0..row.blocks).map(|block| b.load(weight_at(block))).collect();
+    let load = |block: usize| {
+        let w = b.load(weight_at(block));
+        if row.is_half(block) {
+            b.halve(w);
+        }
+        w
+    };
+    let w: Vec<Vector> = (0..row.blocks).map(load).collect();
     for p in pixels {
         let address = shifted(source, p * row.in_pixel);
         if row.blocks == 1 && unit.embedded_broadcast {

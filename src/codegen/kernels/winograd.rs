@@ -204,7 +204,7 @@ impl<'a> Pass<'a> {
     /// A task costs as its tiles times its channel blocks.
     fn task_costs(&self, tiles: usize) -> Vec<TaskCost> {
         let block = |tiles: usize| {
-            let set = move |r: &PassRun| TaskCost::new(r.run.tiles, (tiles * r.run.blocks) as f64);
+            let set = move |r: &PassRun| TaskCost::new(r.run.tiles, tiles as f64 * r.run.work());
             self.runs.iter().map(set).collect::<Vec<_>>()
         };
         let (full, last) = (self.total / tiles, self.total % tiles);
@@ -455,7 +455,7 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run, total
             continue;
         }
         let tile = [w.pixels, run.blocks];
-        let row = Row::product(tiles, tile, w.problem.in_channels, e.unit(), [s.v_block, s.m_block]);
+        let row = Row::product(tiles, tile, run.half, w.problem.in_channels, e.unit(), [s.v_block, s.m_block]);
         let callee = e.kernel(&format!("row {row:?}"), |unit| row_kernel(&row, unit));
         kernels.push((tiles, callee));
     }

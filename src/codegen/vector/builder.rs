@@ -80,7 +80,7 @@ impl Builder {
     }
 
     /// A new variable for what is computed from others: half a vector where one of them is.
-    fn from_vectors(&mut self, sources: &[Vector]) -> Vector {
+    pub fn from_vectors(&mut self, sources: &[Vector]) -> Vector {
         let v = self.new_vector();
         if sources.iter().any(|&s| self.function.is_half(s)) {
             self.halve(v);
