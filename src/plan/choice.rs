@@ -61,9 +61,14 @@ impl Layer {
         // Bound by its loads: one weight and one input a product.
         let vectors = problem.macs() / target.unit.lanes as f64;
         let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
+        let grouped = problem.small_group(target.unit).map(|group| {
+            // A load for every few products, and each result is added up from its turns.
+            let results = vectors / (group * problem.kernel[0] * problem.kernel[1]) as f64;
+            (Kernel::Grouped, conv::nanoseconds(vectors * 1.25 + results * (2 * group + 6) as f64))
+        });
         // Only the direct kernel reads a plain image as it is.
         let convert = if self.input == Layout::Plain { conv::convert_cost(problem, target.unit) } else { 0.0 };
-        let others = winograd.chain(depthwise).map(|(kernel, ns)| (kernel, ns + convert));
+        let others = winograd.chain(depthwise).chain(grouped).map(|(kernel, ns)| (kernel, ns + convert));
         direct.chain(others).collect()
     }
 }
@@ -154,6 +159,7 @@ fn allowed(kernel: &Kernel, node: NodeId, layer: &Layer, options: &Options) -> b
     match kernel {
         // By the op alone: estimates depend on the unit and the batch.
         Kernel::Direct(_) => !options.strict || !layer.problem.is_depthwise(),
+        Kernel::Grouped => !options.strict,
         Kernel::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
         _ => true,
     }

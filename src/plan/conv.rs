@@ -184,6 +184,13 @@ impl Problem {
         self.groups > 1 && self.in_per_group() == 1 && self.out_per_group() == 1 && !self.transposed
     }
 
+    /// Channels of a group, where several groups of several channels share a block.
+    pub fn small_group(&self, unit: Unit) -> Option<usize> {
+        let group = self.out_per_group();
+        let fits = self.groups > 1 && group == self.in_per_group() && !self.transposed;
+        (fits && group > 1 && group < unit.lanes && unit.lanes.is_multiple_of(group)).then_some(group)
+    }
+
     /// Index into the stored weight, or `None` where the channels are in different groups.
     pub fn weight_index(&self, oc: usize, ic: usize, ky: usize, kx: usize) -> Option<usize> {
         let (ipg, opg) = (self.in_per_group(), self.out_per_group());

@@ -54,6 +54,8 @@ pub enum Kernel {
     Winograd(conv::Winograd),
     /// One multiplication a channel and tap.
     Depthwise,
+    /// Groups of several channels, several groups a block.
+    Grouped,
     /// The op's only kernel.
     Plain,
 }

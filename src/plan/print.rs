@@ -15,6 +15,7 @@ impl Kernel {
             Kernel::Direct(_) => "direct".into(),
             Kernel::Winograd(w) => format!("winograd{}", w.m),
             Kernel::Depthwise => "depthwise".into(),
+            Kernel::Grouped => "grouped".into(),
             Kernel::Plain => "plain".into(),
         }
     }

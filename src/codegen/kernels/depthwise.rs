@@ -1,17 +1,23 @@
-//! Depthwise convolution: every channel by its own filter, the lanes being channels of a block.
+//! Convolution in groups of few channels, the lanes being channels of a block: depthwise, where every
+//! channel is a group, and groups of which several share a block.
 //!
 //! ```text
-//! for each kernel row in the image:               weights [block][ky][kx][lanes]
+//! for each kernel row in the image:               weights [block][ky][kx][turn][lanes]
 //!   for each kernel column:
-//!     w = weights
-//!     acc[p] += input[p · stride + kx · dilation] · w        for the pixels p of a tile
+//!     x[p] = input[p · stride + kx · dilation]                for the pixels p of a tile
+//!     for each turn t < channels of a group:
+//!       acc[p][t] += x[p] · weights
 //! ```
+//!
+//! The lane of input channel c is multiplied by its weight for output channel c + t, counted round
+//! within the group. So no product is computed that would be zero, and no input is permuted; at the
+//! end each sum of turn t is turned back by t lanes and added to the result.
 //!
 //! One call computes one row of output pixels of a block. Which kernel rows lie in the image comes
 //! from a table; columns that fall into the padding are left out when the code is made.
 
 use super::super::emit::{Emitted, Emitter, Fill};
-use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector};
+use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
 use super::{epilogue, packing};
 use crate::ops::epilogue::{Step as EpilogueStep, extra_operands};
@@ -19,7 +25,8 @@ use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, conv};
 use crate::target::Unit;
 
-/// Pixels of a tile at most: enough multiply-adds in flight, whatever the number of registers.
+/// Accumulators of a depthwise tile at most: enough multiply-adds in flight, whatever the number of
+/// registers.
 const MOST_PIXELS: usize = 12;
 
 pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
@@ -29,7 +36,9 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
     let blocks = channels.div_ceil(unit.lanes);
+    let group = channels / op.groups;
     let kernel = Kernel {
+        group,
         taps: op.kernel[1],
         stride: op.stride[1],
         dilation: op.dilation[1],
@@ -40,7 +49,11 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         epilogue: op.epilogue.clone(),
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
-    let parts = vec![weights(op, channels, unit), packing::bias(op.bias, channels, unit), rows(op, h, height, w, unit)];
+    let parts = vec![
+        weights(op, channels, group, unit),
+        packing::bias(op.bias, channels, unit),
+        rows(op, h, height, w, kernel.row_bytes(unit), unit),
+    ];
     let (base, offsets) = e.pack(node.weights.clone(), parts);
     let name = format!("depthwise {kernel:?}");
     let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
@@ -70,27 +83,30 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     Emitted { entry, grid, scratch: 0 }
 }
 
-/// `[block][ky][kx][lanes]` from `[channel][ky][kx]`.
-fn weights(op: &Conv2d, channels: usize, unit: Unit) -> (usize, Fill) {
+/// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`.
+fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> (usize, Fill) {
     let taps = op.kernel[0] * op.kernel[1];
     let lanes = unit.lanes;
     let fill: Fill = Box::new(move |values, out| {
         let source = (*values[0]).as_ref();
         out.fill(0.0);
-        for (channel, filter) in source.chunks_exact(taps).enumerate() {
-            for (tap, &v) in filter.iter().enumerate() {
-                out[(channel / lanes * taps + tap) * lanes + channel % lanes] = packing::flushed(v);
+        for (filter, values) in source.chunks_exact(taps).enumerate() {
+            let (channel, input) = (filter / group, filter % group);
+            let turn = (channel + group - input) % group;
+            let from = channel - channel % group + input;
+            for (tap, &v) in values.iter().enumerate() {
+                let vector = (from / lanes * taps + tap) * group + turn;
+                out[vector * lanes + from % lanes] = packing::flushed(v);
             }
         }
     });
-    (channels.next_multiple_of(lanes) * taps, fill)
+    (channels.next_multiple_of(lanes) * taps * group, fill)
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
 /// number and the byte offset of the first one's weights.
-fn rows(op: &Conv2d, h: usize, height: usize, w: usize, unit: Unit) -> (usize, Fill) {
+fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: Unit) -> (usize, Fill) {
     let (taps, stride, dilation, pad) = (op.kernel[0], op.stride[0], op.dilation[0], op.pad[0]);
-    let row_bytes = op.kernel[1] * unit.bytes();
     let entry = |y: usize| {
         let below = |end: usize| end.saturating_sub(y * stride).div_ceil(dilation).min(taps);
         let (low, high) = (below(pad), below(pad + h));
@@ -103,6 +119,8 @@ fn rows(op: &Conv2d, h: usize, height: usize, w: usize, unit: Unit) -> (usize, F
 /// All that a row kernel's code depends on.
 #[derive(Debug)]
 struct Kernel {
+    /// Channels of a group: a power of two that is less than the lanes.
+    group: usize,
     /// Kernel columns.
     taps: usize,
     stride: usize,
@@ -118,7 +136,15 @@ struct Kernel {
 
 impl Kernel {
     fn row_bytes(&self, unit: Unit) -> usize {
-        self.taps * unit.bytes()
+        self.taps * self.group * unit.bytes()
+    }
+
+    /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
+    fn most_pixels(&self, unit: Unit) -> usize {
+        match self.group {
+            1 => (unit.registers - 3).min(MOST_PIXELS),
+            group => (unit.registers - 2) / (group + 1),
+        }
     }
 
     /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands.
@@ -130,10 +156,9 @@ impl Kernel {
             b.advance(pointer, offset);
         }
         let rows = table::number(&mut b, entry, 1);
-        let most = (unit.registers - 3).min(MOST_PIXELS);
         let mut tiles = vec![];
         let mut first = 0;
-        for pixels in conv::split(self.width, most) {
+        for pixels in conv::split(self.width, self.most_pixels(unit)) {
             tiles.push((first, pixels));
             first += pixels;
         }
@@ -162,26 +187,54 @@ impl Kernel {
     fn tile(&self, b: &mut Builder, rows: Operand, first: usize, pixels: usize) {
         let pixel = b.unit().bytes();
         let bias = b.load(b.parameter(2).at(0));
-        let acc: Vec<Vector> = (0..pixels)
-            .map(|_| {
-                let v = b.new_vector();
-                b.copy(v, bias);
-                v
-            })
-            .collect();
+        let acc: Vec<Vec<Vector>> = (0..pixels).map(|_| self.accumulators(b, bias)).collect();
         let (weights, from) = (b.int(b.parameter(1)), b.int(b.parameter(3)));
         b.repeat(rows, |b| {
             for tap in 0..self.taps {
-                let w = b.load(weights.at(tap * pixel));
-                for (p, &acc) in acc.iter().enumerate().filter(|(p, _)| self.applies(first + p, tap)) {
-                    let address = from.at((p * self.stride + tap * self.dilation) * pixel);
-                    b.push(Inst::FmaLoad { acc, a: w, address });
-                }
+                let pixels = acc.iter().enumerate().filter(|(p, _)| self.applies(first + p, tap));
+                let places =
+                    pixels.map(|(p, acc)| (acc.as_slice(), from.at((p * self.stride + tap * self.dilation) * pixel)));
+                self.tap(b, weights.at(tap * self.group * pixel), &places.collect::<Vec<_>>());
             }
             b.advance(weights, self.row_bytes(b.unit()));
             b.advance(from, self.row);
         });
-        self.store(b, &acc);
+        let results: Vec<Vector> = acc.iter().map(|acc| self.turned_back(b, acc)).collect();
+        self.store(b, &results);
+    }
+
+    /// A pixel's accumulator a turn.
+    fn accumulators(&self, b: &mut Builder, bias: Vector) -> Vec<Vector> {
+        let first = b.new_vector();
+        b.copy(first, bias);
+        std::iter::once(first).chain((1..self.group).map(|_| b.splat(0.0))).collect()
+    }
+
+    /// One tap of the pixels whose accumulators and inputs are given.
+    fn tap(&self, b: &mut Builder, weights: Address, pixels: &[(&[Vector], Address)]) {
+        if self.group == 1 {
+            let w = b.load(weights);
+            pixels.iter().for_each(|&(acc, address)| b.push(Inst::FmaLoad { acc: acc[0], a: w, address }));
+            return;
+        }
+        let x: Vec<Vector> = pixels.iter().map(|&(_, address)| b.load(address)).collect();
+        for turn in 0..self.group {
+            let offset = weights.offset + (turn * b.unit().bytes()) as i32;
+            let w = b.load(Address { offset, ..weights });
+            pixels.iter().zip(&x).for_each(|((acc, _), &x)| b.fma(acc[turn], x, w));
+        }
+    }
+
+    /// The sum of a pixel's accumulators, each turned back.
+    fn turned_back(&self, b: &mut Builder, acc: &[Vector]) -> Vector {
+        for (turn, &v) in acc.iter().enumerate().skip(1) {
+            let back = b.permute(v, |lane| {
+                let (first, channel) = (lane - lane % self.group, lane % self.group);
+                first + (channel + self.group - turn) % self.group
+            });
+            b.op_into(acc[0], VectorOp::Add, acc[0], back);
+        }
+        acc[0]
     }
 
     /// Applies the epilogue and stores the tile.
@@ -204,18 +257,33 @@ mod tests {
     use crate::testing::{self, conv};
 
     fn on(channels: usize, size: [usize; 2], op: Conv2d) {
+        groups_on(channels, 1, size, op);
+    }
+
+    fn groups_on(channels: usize, group: usize, size: [usize; 2], op: Conv2d) {
         let mut b = testing::Builder::new("depthwise", Phase::Infer);
         let x = b.input([2, 3, size[0], size[1]]);
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
-        let op = Conv2d { channels, groups: channels, ..op };
+        let op = Conv2d { channels, groups: channels / group, ..op };
         let y = b.add(op.clone(), &[x]);
         let fused = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
         let z = b.add(Conv2d { epilogue: fused, bias: false, ..op.clone() }, &[x, y]);
         // An activation that needs more registers than the tile leaves.
         let fused = vec![EpilogueStep::Activate(Activation::Gelu), EpilogueStep::Mul];
         let z = b.add(Conv2d { epilogue: fused, ..op }, &[x, z]);
-        let options = Options { algorithms: vec![("*".into(), "depthwise".into())], ..Options::default() };
+        let algorithm = if group == 1 { "depthwise" } else { "grouped" };
+        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
         check_with(b.finish(&[y, z]), &options, 1e-5);
+    }
+
+    /// Groups that fit the unit's vectors; direct convolution where they do not.
+    #[test]
+    fn groups() {
+        for group in [2, 4, 8] {
+            groups_on(5 * group, group, [9, 14], conv(0, 3, 1, 1));
+            groups_on(8 * group, group, [7, 9], conv(0, 3, 2, 1));
+            groups_on(3 * group, group, [6, 5], Conv2d { pad: [2, 3, 4, 1], dilation: [2, 3], ..conv(0, 3, 1, 0) });
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     Ok(match &step.kernel {
         Kernel::Direct(d) => direct::emit(e, step, d)?,
         Kernel::Winograd(w) => winograd::emit(e, step, w)?,
-        Kernel::Depthwise => depthwise::emit(e, step),
+        Kernel::Depthwise | Kernel::Grouped => depthwise::emit(e, step),
         Kernel::Convert => convert::emit(e, step),
         Kernel::Copy { channel } => channels::concat(e, step, *channel),
         Kernel::Plain => plain(e, step),
