@@ -1,5 +1,6 @@
-//! The ONNX backend suite (`tests/onnx/make.py`): every case is imported and computes what the suite
-//! says, in the interpreter and as compiled code, or is refused with a reason.
+//! The ONNX backend suite (`tests/onnx/make.py`), and each operator as operator sets 6 to 23 write it
+//! (`tests/onnx/versions.py`): every case is imported and computes what it should, in the interpreter
+//! and as compiled code, or is refused with a reason.
 //!
 //! `scripts/conformance.py` sets `NETC_CONFORMANCE` to a folder. Then what came of each case is written
 //! there, and the whole networks that the script put there are compared with ONNX Runtime's results.
@@ -158,6 +159,11 @@ fn node_cases() {
 #[test]
 fn models_that_pytorch_exported() {
     insta::assert_snapshot!(run("pytorch.npz"));
+}
+
+#[test]
+fn operators_in_each_of_their_versions() {
+    insta::assert_snapshot!(run("versions.npz"), @"386 cases pass");
 }
 
 /// Of `NAME.onnx`, compiled, on `NAME.x.npy`: the largest difference from `NAME.y.npy`, as a share of its

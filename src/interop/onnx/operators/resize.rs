@@ -120,15 +120,16 @@ struct Factors {
 }
 
 fn factors(call: &Call, dims: &[usize]) -> Result<Factors, String> {
-    // Upsample: scales as attribute (7) or input 1 (9); Resize: input 1 (10), 2 (11) or sizes, 3.
+    // Upsample: scales as attributes (6, 7) or input 1 (9); Resize: input 1 (10), 2 (11) or sizes, 3.
     let is_new = call.node.op_type == "Resize" && call.opset >= 11;
     let axes = match call.ints("axes")? {
         Some(list) => axes_as_listed(&list, dims.len())?,
         None => (0..dims.len()).collect(),
     };
-    let scales = match call.floats("scales")? {
-        Some(scales) => scales,
-        None => {
+    let scales = match (call.floats("scales")?, call.attribute("height_scale")) {
+        (Some(scales), _) => scales,
+        (None, Some(_)) => vec![1.0, 1.0, call.float("height_scale", 1.0)?, call.float("width_scale", 1.0)?],
+        (None, None) => {
             let array = call.known(if is_new { 2 } else { 1 })?;
             array.and_then(|a| a.as_floats()).map_or(vec![], <[f32]>::to_vec)
         }
