@@ -14,7 +14,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::upsample::{Interpolation, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
 use crate::ops::*;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::SplitMix;
@@ -395,7 +395,7 @@ impl Walk {
     }
 
     fn activate(&mut self, x: NodeId) -> Option<NodeId> {
-        let kind = match self.random.below(20) {
+        let kind = match self.random.below(24) {
             0..6 => Activation::Relu,
             6 => Activation::LeakyRelu { slope: 0.2 },
             7 => Activation::Elu { alpha: 0.7 },
@@ -410,12 +410,25 @@ impl Walk {
             16 => Activation::Clip { min: -1.5, max: 6.0 },
             17 => Activation::Scale { mul: -0.75, add: 0.25 },
             18 => Activation::Abs,
+            19 => Activation::Erf,
+            20 => return self.of_positive(x, Activation::Log),
+            21 => return self.of_positive(x, Activation::Sqrt),
+            22 => return self.of_positive(x, Activation::Exp),
             _ => {
                 let per_channel = self.chance(2);
                 return self.add(PRelu { per_channel }, &[x]);
             }
         };
         self.add(Activate { kind }, &[x])
+    }
+
+    /// A function that is not good for all numbers: of |x| + 1/2, of −|x| where it grows fast.
+    fn of_positive(&mut self, x: NodeId, kind: Activation) -> Option<NodeId> {
+        let grows = kind == Activation::Exp;
+        let (mul, add) = if grows { (-1.0, 0.0) } else { (1.0, 0.5) };
+        let size = self.add(Activate { kind: Activation::Abs }, &[x])?;
+        let moved = self.add(Activate { kind: Activation::Scale { mul, add } }, &[size])?;
+        self.add(Activate { kind }, &[moved])
     }
 
     fn pool(&mut self, x: NodeId) -> Option<NodeId> {
@@ -536,9 +549,16 @@ impl Walk {
             1 => Target::Scale([1.5, 0.7]),
             _ => Target::Size(self.pair(1, 12)),
         };
-        let mode = if self.chance(2) { Interpolation::Nearest } else { Interpolation::Bilinear };
-        let align_corners = mode == Interpolation::Bilinear && self.chance(2);
-        self.add(Upsample::new(to, mode, align_corners), &[x])
+        use Interpolation::{Bicubic, Bilinear, CatmullRom, Nearest};
+        let mode = [Nearest, Nearest, Bilinear, Bilinear, Bicubic, CatmullRom][self.random.below(6)];
+        let coordinates =
+            [Coordinates::Usual, Coordinates::HalfPixel, Coordinates::Asymmetric, Coordinates::AlignCorners];
+        let coordinates = coordinates[self.random.below(4)];
+        let rounding = match mode {
+            Nearest => [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp][self.random.below(4)],
+            _ => Rounding::Floor,
+        };
+        self.add(Upsample { to, mode, coordinates, rounding }, &[x])
     }
 
     fn nothing(&mut self, x: NodeId) -> Option<NodeId> {
@@ -620,6 +640,45 @@ mod tests {
             names.extend(graph.order().into_iter().filter_map(|id| graph.node(id).op().map(Op::name)));
         }
         assert_eq!(names, Op::NAMES.iter().copied().collect());
+    }
+
+    /// All words by which ops differ: kinds, modes, activations. New ones are to be built above, too.
+    #[test]
+    fn random_graphs_reach_every_kind_of_an_op() {
+        let mut reached = BTreeSet::new();
+        let mut note = |graph: &Graph| {
+            for (op, (key, value)) in graph
+                .order()
+                .into_iter()
+                .filter_map(|id| graph.node(id).op())
+                .flat_map(|op| op.print_attributes().into_iter().map(move |attribute| (op.name(), attribute)))
+            {
+                let word = value.split('(').next().unwrap_or_default();
+                if word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                    reached.insert(format!("{op} {key}={word}"));
+                }
+            }
+        };
+        (0..1500).for_each(|seed| note(&random_graph(seed)));
+        let missing = |op: &str, key: &str, words: &[&str]| -> Vec<String> {
+            words.iter().map(|w| format!("{op} {key}={w}")).filter(|w| !reached.contains(w)).collect()
+        };
+        // The layers of the language are the list of all activations; some are others' special cases.
+        let same = [("relu6", "clip"), ("swish", "silu"), ("affine", "scale")];
+        let name = |layer: &'static str| same.iter().find(|s| s.0 == layer).map_or(layer, |s| s.1);
+        let activations: Vec<&str> = Activate::LAYERS.iter().map(|l| name(l.name)).collect();
+        let missing = [
+            missing("activation", "kind", &activations),
+            missing("activation", "kind", &["gelu_tanh"]),
+            missing("binary", "kind", &BinaryKind::NAMES),
+            missing("reduce", "kind", &ReduceKind::NAMES),
+            missing("global_pool", "kind", &PoolKind::NAMES),
+            missing("pad", "mode", &PadMode::NAMES[1..]),
+            missing("upsample", "mode", &Interpolation::NAMES[1..]),
+            missing("upsample", "coordinates", &Coordinates::NAMES[1..]),
+            missing("upsample", "rounding", &Rounding::NAMES[1..]),
+        ];
+        assert_eq!(missing.concat(), Vec::<String>::new());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! plans or targets.
 
 pub mod export;
+mod metadata;
 pub mod onnx;
 pub mod text;
 

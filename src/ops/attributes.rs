@@ -138,6 +138,11 @@ macro_rules! attribute_enum {
         $vis enum $name { $($(#[$vmeta])* $variant),* }
 
         impl $name {
+            /// The words of all, in their order.
+            #[cfg(test)]
+            #[allow(dead_code, reason = "not all are asked for")]
+            pub const NAMES: [&'static str; [$($text),*].len()] = [$($text),*];
+
             /// The word that stands for it.
             pub fn name(self) -> &'static str {
                 match self { $($name::$variant => $text),* }

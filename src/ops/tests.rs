@@ -343,6 +343,25 @@ fn upsampling_modes() {
     assert_eq!(run(up(Target::Scale([1.0, 1.5]), near, false), &x), [0.0, 0.0, 1.0, 2.0]);
 }
 
+/// Values of PyTorch's `interpolate`.
+#[test]
+fn cubic_upsampling_is_pytorchs() {
+    let x = Tensor::new([1, 1, 3, 4], (0..12).map(|i| (i * i) as f32 / 10.0).collect());
+    let up = |size, align_corners| run(Upsample::new(Target::Size(size), Interpolation::Bicubic, align_corners), &x);
+    close(&up([2, 3], false), &[0.2222114, 0.6359375, 1.4672562, 5.5604276, 7.7515626, 10.36029]);
+    let corners = [
+        [0.0, 0.0457031, 0.2125, 0.5449219, 0.9],
+        [0.562963, 0.9154369, 1.4643518, 2.1788917, 2.8407408],
+        [3.2888889, 4.0965713, 5.2125, 6.4940538, 7.6111113],
+        [6.4, 7.5144535, 9.0125, 10.676172, 12.1],
+    ];
+    close(&up([4, 5], true), &corners.concat());
+    // A parabola is kept by the kernel of Catmull and Rom: 25 · (i + 1/4)² between 5² · i².
+    let parabola = row(&[0.0, 25.0, 100.0, 225.0, 400.0, 625.0]);
+    let finer = run(Upsample::new(Target::Scale([1.0, 2.0]), Interpolation::CatmullRom, false), &parabola);
+    close(&finer[3..9], &[1.25f32, 1.75, 2.25, 2.75, 3.25, 3.75].map(|i| 25.0 * i * i));
+}
+
 #[test]
 fn upsampling_coordinates_of_other_frameworks() {
     let x = row(&[0.0, 1.0, 2.0, 3.0]);

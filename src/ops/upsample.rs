@@ -1,4 +1,4 @@
-//! Resizing of images: nearest neighbour or bilinear.
+//! Resizing of images: nearest neighbour, bilinear or cubic.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
@@ -8,13 +8,57 @@ use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
     /// How a pixel between pixels gets its value.
-    pub enum Interpolation { Nearest = "nearest", Bilinear = "bilinear" }
+    pub enum Interpolation {
+        Nearest = "nearest",
+        Bilinear = "bilinear",
+        /// Keys' cubic kernel (1981) with a = −3/4, as PyTorch's and OpenCV's `bicubic`.
+        Bicubic = "bicubic",
+        /// The same with a = −1/2, as TensorFlow's.
+        CatmullRom = "catmull_rom",
+    }
+}
+
+impl Interpolation {
+    /// Pixels along an axis that an output pixel mixes.
+    pub fn taps(self) -> usize {
+        match self {
+            Interpolation::Nearest => 1,
+            Interpolation::Bilinear => 2,
+            Interpolation::Bicubic | Interpolation::CatmullRom => 4,
+        }
+    }
+
+    /// Keys' parameter.
+    pub fn cubic(self) -> Option<f64> {
+        match self {
+            Interpolation::Nearest | Interpolation::Bilinear => None,
+            Interpolation::Bicubic => Some(-0.75),
+            Interpolation::CatmullRom => Some(-0.5),
+        }
+    }
+
+    /// The share of a pixel at a distance from the position asked for.
+    fn share(self, distance: f64) -> f64 {
+        match self.cubic() {
+            None => (1.0 - distance).max(0.0),
+            Some(a) => cubic(a, distance),
+        }
+    }
+}
+
+/// Keys' cubic kernel with parameter `a` at a distance.
+pub fn cubic(a: f64, distance: f64) -> f64 {
+    match distance {
+        d if d <= 1.0 => ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0,
+        d if d < 2.0 => ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a,
+        _ => 0.0,
+    }
 }
 
 attribute_enum! {
     /// Where, in input pixels, the centre of output pixel `i` lies.
     pub enum Coordinates {
-        /// As PyTorch has it: `asymmetric` for nearest, `half_pixel` for bilinear.
+        /// As PyTorch has it: `asymmetric` for nearest, `half_pixel` for all others.
         Usual = "usual",
         /// `(i + 1/2) · step − 1/2`: pixel centres at half-integers.
         HalfPixel = "half_pixel",
@@ -77,8 +121,8 @@ impl AttributeValue for Target {
 
 attributes! {
     /// `[N, C, H, W] → [N, C, H', W']`. By default as PyTorch's `interpolate`: nearest takes input
-    /// pixel `⌊i / factor⌋`, bilinear places pixel centres at half-integers. Positions beyond the
-    /// border count as the border.
+    /// pixel `⌊i / factor⌋`, the others place pixel centres at half-integers. Pixels beyond the border
+    /// have the values of those at the border.
     pub struct Upsample {
         to: Target,
         mode: Interpolation = Interpolation::Nearest,
@@ -102,7 +146,7 @@ impl Upsample {
         let step = self.step(axis, input, output);
         let coordinates = match (self.coordinates, self.mode) {
             (Coordinates::Usual, Interpolation::Nearest) => Coordinates::Asymmetric,
-            (Coordinates::Usual, Interpolation::Bilinear) => Coordinates::HalfPixel,
+            (Coordinates::Usual, _) => Coordinates::HalfPixel,
             (given, _) => given,
         };
         match coordinates {
@@ -113,18 +157,20 @@ impl Upsample {
         }
     }
 
-    /// The two input pixels that output pixel `i` of an axis mixes, and the second one's share.
-    pub fn source(&self, axis: usize, i: usize, input: usize, output: usize) -> (usize, usize, f64) {
-        let last = input - 1;
+    /// The input pixels that output pixel `i` of an axis mixes, and their shares: as many as the mode
+    /// has taps. At the border pixels repeat.
+    pub fn taps(&self, axis: usize, i: usize, input: usize, output: usize) -> Vec<(usize, f64)> {
+        let last = (input - 1) as f64;
+        // `as` saturates at 0.
+        let pixel = |place: f64| place.min(last) as usize;
         let position = self.position(axis, i, input, output);
-        if self.mode == Interpolation::Nearest {
-            // `as` saturates at 0.
-            let nearest = (self.rounding.round(position) as usize).min(last);
-            return (nearest, nearest, 0.0);
+        let taps = self.mode.taps();
+        if taps == 1 {
+            return vec![(pixel(self.rounding.round(position)), 1.0)];
         }
-        let position = position.clamp(0.0, last as f64);
-        let first = position.floor() as usize;
-        (first, (first + 1).min(last), position - first as f64)
+        let first = position.floor() - (taps / 2 - 1) as f64;
+        let places = (0..taps).map(|tap| first + tap as f64);
+        places.map(|place| (pixel(place), self.mode.share((place - position).abs()))).collect()
     }
 }
 
@@ -145,13 +191,13 @@ impl Operation for Upsample {
         params: &[
             param("scale", ParamType::Float2, Preset::Absent, "factor: one, or (vertical, horizontal)"),
             param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
-            param("mode", ParamType::Str, Preset::Str("nearest"), "nearest or bilinear"),
+            param("mode", ParamType::Str, Preset::Str("nearest"), "nearest, bilinear, bicubic (a = -3/4) or catmull_rom (a = -1/2)"),
             param("align_corners", ParamType::Bool, Preset::Bool(false), "corner pixels' centres coincide"),
             param(
                 "coordinates",
                 ParamType::Str,
                 Preset::Absent,
-                "where pixels lie: half_pixel (bilinear's default), asymmetric (nearest's) or align_corners",
+                "where pixels lie: half_pixel (the default), asymmetric (nearest's default) or align_corners",
             ),
             param("rounding", ParamType::Str, Preset::Str("floor"), "nearest: floor, ceil, half_down or half_up"),
         ],
@@ -164,7 +210,7 @@ impl Operation for Upsample {
                 (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
             };
             let mode = Interpolation::parse(a.str("mode"))
-                .ok_or_else(|| error("mode", format!("no mode `{}`: nearest or bilinear", a.str("mode"))))?;
+                .ok_or_else(|| error("mode", format!("no mode `{}`: nearest, bilinear, bicubic or catmull_rom", a.str("mode"))))?;
             let coordinates = match (a.has("coordinates"), a.bool("align_corners")) {
                 (true, true) => {
                     return Err(error("coordinates", "give either `coordinates` or `align_corners`, not both".into()));
@@ -173,7 +219,7 @@ impl Operation for Upsample {
                     error("coordinates", format!("no coordinates `{}`", a.str("coordinates")))
                 })?,
                 (false, true) if mode == Interpolation::Nearest => {
-                    return Err(error("align_corners", "align_corners applies to the bilinear mode only".into()));
+                    return Err(error("align_corners", "align_corners does not apply to the nearest mode".into()));
                 }
                 (false, true) => Coordinates::AlignCorners,
                 (false, false) => Coordinates::Usual,
@@ -202,21 +248,21 @@ impl Operation for Upsample {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
         let (oh, ow) = (output[2], output[3]);
+        let rows: Vec<_> = (0..oh).map(|i| self.taps(0, i, h, oh)).collect();
+        let columns: Vec<_> = (0..ow).map(|i| self.taps(1, i, w, ow)).collect();
         fill_planes(output, |n, c, plane| {
             let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
-            let at = |y: usize, x_at: usize| f64::from(x[y * w + x_at]);
             for (i, result) in plane.iter_mut().enumerate() {
-                let (y0, y1, dy) = self.source(0, i / ow, h, oh);
-                let (x0, x1, dx) = self.source(1, i % ow, w, ow);
-                let upper = at(y0, x0) * (1.0 - dx) + at(y0, x1) * dx;
-                let lower = at(y1, x0) * (1.0 - dx) + at(y1, x1) * dx;
-                *result = (upper * (1.0 - dy) + lower * dy) as f32;
+                let mixed = |row: usize| -> f64 {
+                    columns[i % ow].iter().map(|&(column, share)| f64::from(x[row * w + column]) * share).sum()
+                };
+                *result = rows[i / ow].iter().map(|&(row, share)| mixed(row) * share).sum::<f64>() as f32;
             }
         })
     }
 
     fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> {
-        let taps = if self.mode == Interpolation::Nearest { 1 } else { 2 };
+        let taps = self.mode.taps();
         let upscale = [2, 3].map(|axis| output[axis] as f64 / inputs[0][axis] as f64);
         Some(Window { extent: [taps; 2], stride: [1, 1], upscale })
     }

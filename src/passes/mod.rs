@@ -22,6 +22,7 @@ mod remove_aux_heads;
 mod remove_dropout;
 mod selection;
 mod simplify_concat;
+mod simplify_pool;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,7 @@ pub const PIPELINE: &[Pass] = &[
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
+    pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
     Pass {
         name: "fold_input_normalization",
         description: "fold the input's normalization into the first convolution, where exact",

@@ -129,6 +129,20 @@ pass_test!(
 );
 
 pass_test!(
+    simplify_pool,
+    "simplify_pool",
+    "1,3,6,8",
+    "%whole = adaptive_avg_pool %x { output=6x8 } : f32[1,3,6,8]   // g.net:3
+     %r = activation %whole { kind=relu } : f32[1,3,6,8]
+     %even = adaptive_avg_pool %r { output=3x2 } : f32[1,3,3,2]   // g.net:5
+     %one = adaptive_avg_pool %r { output=1x1 } : f32[1,3,1,1]   // g.net:6
+     %uneven = adaptive_avg_pool %r { output=3x5 } : f32[1,3,3,5]
+     output a = %even
+     output b = %one
+     output c = %uneven"
+);
+
+pass_test!(
     simplify_concat,
     "simplify_concat",
     "1,8,3,3",

@@ -36,7 +36,7 @@ pub enum PlanError {
 
 /// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),
 /// which deep networks amplify; for less, the digits are worth more than the time.
-const WORTH_ITS_ERROR: f64 = 0.03;
+const WORTH_ITS_ERROR: f64 = 0.04;
 
 /// Plans an optimized graph for a target.
 ///

@@ -20,11 +20,19 @@ pub struct Pair {
     pub shape: Shape,
 }
 
+impl Pair {
+    fn of(to: &Item, from: &Item) -> Self {
+        Self { from: from.name.into(), to: to.name.into(), shape: to.shape.clone() }
+    }
+}
+
 /// Cells of the table of an alignment; larger files are paired by shape alone.
 const MAX_CELLS: usize = 1 << 24;
 /// What a pair is worth, beside the similarity of its names, which is at most [`SIMILAR`].
 const PAIR: u32 = 256;
 const SIMILAR: f64 = 64.0;
+/// By how much a pair's names must be more alike where order says nothing.
+const DOUBT: u32 = 8;
 
 /// What a weight is to its layer, whatever framework named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,18 +85,51 @@ impl<'m> Item<'m> {
 
 /// Pairs of what a file has too many and a network lacks. Each tensor is in one pair at most.
 pub fn propose(misfit: &Misfit) -> Vec<Pair> {
-    let wanted = by_layer(misfit.missing.iter().map(|m| Item::new(&m.name, &m.shape)).collect(), false);
+    let places: HashMap<&str, usize> = misfit.missing.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let wanted = || misfit.missing.iter().map(|m| Item::new(&m.name, &m.shape)).collect();
     let given = || misfit.unexpected.iter().map(|u| Item::new(&u.name, &u.shape)).collect();
-    // Some files keep the order of the program, others have that of an alphabet, or none.
-    let orders = [false, true].map(|natural| by_layer(given(), natural));
-    let aligned = orders.map(|given| (align(&wanted, &given), given));
-    let [((worth, as_given), given), ((natural_worth, natural), sorted)] = aligned;
-    let (mut partner, given) = if natural_worth > worth { (natural, sorted) } else { (as_given, given) };
-    pair_the_only_ones(&wanted, &given, &mut partner);
-    let pair = |(to, partner): (&Item, &Option<usize>)| {
-        partner.map(|i| Pair { from: given[i].name.into(), to: to.name.into(), shape: to.shape.clone() })
-    };
-    wanted.iter().zip(&partner).filter_map(pair).collect()
+    // Some files keep the order of the program, others have that of an alphabet, or none. Where a kind of
+    // tensors is sorted on both sides, no order is left but that of the names: they have to speak for it.
+    let candidates = [
+        (by_layer(wanted(), false), by_layer(given(), false), 0),
+        (by_layer(wanted(), false), by_layer(given(), true), 0),
+        (by_kind(wanted()), by_kind(given()), DOUBT),
+    ];
+    let [first, second, third] = candidates.map(|(wanted, given, doubt)| {
+        let pairs = paired(&wanted, &given);
+        let found: Vec<Pair> = pairs.iter().map(|(to, from)| Pair::of(to, from)).collect();
+        (worth(&pairs).saturating_sub(doubt * pairs.len() as u32), found)
+    });
+    let best = [second, third].into_iter().fold(first, |best, next| if next.0 > best.0 { next } else { best });
+    let mut pairs = best.1;
+    pairs.sort_by_key(|pair| places[pair.to.as_str()]);
+    pairs
+}
+
+/// Pairs by an alignment, and of what is left those of which there is one.
+fn paired<'a, 'm>(wanted: &'a [Item<'m>], given: &'a [Item<'m>]) -> Vec<(&'a Item<'m>, &'a Item<'m>)> {
+    let mut partner = align(wanted, given);
+    pair_the_only_ones(wanted, given, &mut partner);
+    wanted.iter().zip(&partner).filter_map(|(to, from)| Some((to, &given[(*from)?]))).collect()
+}
+
+/// What pairs are worth. Where the tensors of a layer come from several, all but those of the first are
+/// worth nothing.
+fn worth(pairs: &[(&Item, &Item)]) -> u32 {
+    let mut layers = HashMap::new();
+    let mut worth = 0;
+    for (to, from) in pairs {
+        if *layers.entry(to.layer()).or_insert(from.layer()) == from.layer() {
+            worth += gain(to, from).unwrap_or_default();
+        }
+    }
+    worth
+}
+
+/// What a pair is worth, where it can be one.
+fn gain(wanted: &Item, given: &Item) -> Option<u32> {
+    let similar = || (strsim::sorensen_dice(wanted.name, given.name) * SIMILAR) as u32;
+    wanted.could_be(given).then(|| PAIR + similar())
 }
 
 /// The items layer by layer, those of a layer in the order of their roles. Layers are in the order
@@ -105,6 +146,15 @@ fn by_layer(mut items: Vec<Item>, natural_order: bool) -> Vec<Item> {
             false => places[a.layer()].cmp(&places[b.layer()]),
         };
         layers.then(a.role.cmp(&b.role))
+    });
+    items
+}
+
+/// The items of a role and a shape together, in the order of their names.
+fn by_kind(mut items: Vec<Item>) -> Vec<Item> {
+    items.sort_by(|a, b| {
+        let kinds = a.role.cmp(&b.role).then_with(|| a.shape.dims().cmp(b.shape.dims()));
+        kinds.then_with(|| natural(a.name, b.name))
     });
     items
 }
@@ -134,19 +184,16 @@ fn natural(a: &str, b: &str) -> Ordering {
     key(a).cmp(&key(b))
 }
 
-/// What the best alignment is worth, and the partner of each wanted item in it. `worth[i][j]` is
+/// The partner of each wanted item in the best alignment. `worth[i][j]` is
 /// what can be had of the items from `i` on on the one side and from `j` on on the other.
-fn align(wanted: &[Item], given: &[Item]) -> (u32, Vec<Option<usize>>) {
+fn align(wanted: &[Item], given: &[Item]) -> Vec<Option<usize>> {
     let width = given.len() + 1;
     let mut partner: Vec<Option<usize>> = vec![None; wanted.len()];
     if (wanted.len() + 1).saturating_mul(width) > MAX_CELLS {
-        return (0, partner);
+        return partner;
     }
     let mut worth = vec![0u32; (wanted.len() + 1) * width];
-    let gain = |i: usize, j: usize| {
-        let similar = strsim::sorensen_dice(wanted[i].name, given[j].name) * SIMILAR;
-        wanted[i].could_be(&given[j]).then_some(PAIR + similar as u32)
-    };
+    let gain = |i: usize, j: usize| gain(&wanted[i], &given[j]);
     for i in (0..wanted.len()).rev() {
         for j in (0..given.len()).rev() {
             let skipped = worth[(i + 1) * width + j].max(worth[i * width + j + 1]);
@@ -166,7 +213,7 @@ fn align(wanted: &[Item], given: &[Item]) -> (u32, Vec<Option<usize>>) {
             j += 1;
         }
     }
-    (worth[0], partner)
+    partner
 }
 
 /// Items without partner of which there is one of a kind on either side.
@@ -240,6 +287,28 @@ mod tests {
         let file = [("m.stem.weight", conv), ("m.top.weight", &[2, 4][..])];
         assert_eq!(proposed(&network, &file).lines().count(), 2);
         assert_eq!(proposed(&[("a", conv)], &[("b", &[4])]), "");
+    }
+
+    /// Files of safetensors are sorted by name, so that a block's norms come before its convolutions or behind them.
+    #[test]
+    fn names_speak_where_a_file_is_sorted() {
+        let (conv, vector): (&[usize], &[usize]) = (&[8, 8, 3, 3], &[8]);
+        let layers = |words: [&str; 3]| -> Vec<(String, &[usize])> {
+            let [stage, convolution, norm] = words;
+            let name = |i: usize, layer: &str, j: usize| format!("{stage}{i}.{layer}{j}.weight");
+            let layer = |n: usize| [(name(n / 2, convolution, n % 2), conv), (name(n / 2, norm, n % 2), vector)];
+            (0..24).flat_map(layer).collect()
+        };
+        let (network, mut file) = (layers(["layer", "conv", "bn"]), layers(["stage", "conv", "norm"]));
+        file.sort();
+        let network: Vec<(&str, &[usize])> = network.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+        let file: Vec<(&str, &[usize])> = file.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+        let table = proposed(&network, &file);
+        assert_eq!(table.lines().count(), 48);
+        for line in table.lines() {
+            let (from, to) = line.split_once(" = ").unwrap();
+            assert_eq!(from.replace("stage", "layer").replace("norm", "bn"), to);
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     let (base, offsets) = e.pack(vec![], parts);
     let name = format!("pool {row:?}");
     let kernel = e.kernel(&name, |unit| row.build(&name, unit));
-    table::emit_rows(e, step, base, x.input * pixel, |d, [from, rows, to]| {
+    table::emit_rows(e, step, (base, table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
         let columns = offsets.get(1).map(|offset| d.weights(base + offset));
         let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
         let arguments = arguments.map(Operand::from).collect();

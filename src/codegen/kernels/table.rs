@@ -24,14 +24,18 @@ pub fn part(entries: Vec<Entry>) -> (usize, Fill) {
     let fill: Fill = Box::new(move |_, out| {
         out.fill(0.0);
         for (entry, out) in entries.iter().zip(out.chunks_exact_mut(FLOATS)) {
-            for (number, words) in entry.numbers.iter().zip(out.chunks_exact_mut(2)) {
-                words[0] = f32::from_bits(*number as u32);
-                words[1] = f32::from_bits((*number as u64 >> 32) as u32);
+            for (&number, out) in entry.numbers.iter().zip(out.chunks_exact_mut(2)) {
+                out.copy_from_slice(&words(number));
             }
             out[6] = entry.factor;
         }
     });
     (floats, fill)
+}
+
+/// A number as it lies among weights.
+pub fn words(number: usize) -> [f32; 2] {
+    [number as u32, (number as u64 >> 32) as u32].map(f32::from_bits)
 }
 
 /// Loads one of the numbers of the entry at `entry`.
@@ -44,13 +48,13 @@ pub fn factor(entry: Int) -> Address {
     entry.at(24)
 }
 
-/// The driver of a step whose tasks are the output rows of the channel blocks, one entry a row in
-/// the table at byte `rows` of the weights. `call` gets the addresses of the input's block, of the
+/// The driver of a step whose tasks are the output rows of the channel blocks, one entry of `size`
+/// bytes a row in the table at byte `rows` of the weights. `call` gets the addresses of the input's block, of the
 /// row's entry and of the output's row.
 pub fn emit_rows(
     e: &mut Emitter,
     step: &Step,
-    rows: usize,
+    (rows, size): (usize, usize),
     scratch: usize,
     call: impl Fn(&mut Driver, [Int; 3]),
 ) -> Emitted {
@@ -72,7 +76,7 @@ pub fn emit_rows(
             });
             d.step(to, y, width * unit.bytes());
             let row = d.weights(rows);
-            d.step(row, y, ENTRY);
+            d.step(row, y, size);
             call(d, [from, row, to]);
         });
     });

@@ -1,11 +1,17 @@
-//! Resizing of images: which rows and columns an output pixel mixes, and how, comes from tables,
-//! so that every mode, factor and alignment is one of two kernels.
+//! Resizing of images. Which rows and columns an output pixel mixes, and in which shares, comes from
+//! tables, so that every mode, factor and alignment is one of two kernels: a copy, and
+//!
+//! ```text
+//! scratch[x] = Σ share · input[row][x]          over the rows of the output row, for every input column
+//! output[x]  = Σ share · scratch[column]        over the columns of every output column
+//! ```
+//!
+//! so that four taps along each axis cost eight multiply-adds a pixel, not sixteen.
 
 use super::super::emit::{Emitted, Emitter, Fill};
-use super::super::vector::{Builder, Function, Operand, Vector, VectorOp};
-use super::table::{self, Entry};
+use super::super::vector::{Address, Builder, Function, Int, Operand, Vector, VectorOp};
+use super::table;
 use crate::ops::Upsample;
-use crate::ops::upsample::Interpolation;
 use crate::plan::Step;
 use crate::target::Unit;
 
@@ -13,75 +19,113 @@ use crate::target::Unit;
 pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
     let pixel = e.unit().bytes();
-    let parts = vec![entries(op, 0, h, height, w * pixel), entries(op, 1, w, width, pixel)];
+    let mix = Mix { taps: op.mode.taps(), input: w, output: width };
+    let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
     let (base, offsets) = e.pack(vec![], parts);
-    let mode = op.mode;
-    let name = format!("upsample_{mode}_{width}");
-    let kernel = e.kernel(&name, |unit| match mode {
-        Interpolation::Nearest => nearest(&name, unit, width),
-        Interpolation::Bilinear => bilinear(&name, unit, width),
-    });
-    table::emit_rows(e, step, base + offsets[0], 0, |d, [from, row, to]| {
+    let name = format!("resize {mix:?}");
+    let kernel = e.kernel(&name, |unit| mix.build(&name, unit));
+    let scratch = if mix.taps == 1 { 0 } else { w * pixel };
+    table::emit_rows(e, step, (base + offsets[0], mix.entry()), scratch, |d, [from, row, to]| {
         let columns = d.weights(base + offsets[1]);
-        d.b.call(kernel, [from, to, row, columns].map(Operand::from).to_vec());
+        d.b.call(kernel, [from, to, row, columns, d.scratch].map(Operand::from).to_vec());
     })
 }
 
-/// For each output position of an axis the byte offsets of the two that it mixes, and the share of
-/// the second.
-fn entries(op: &Upsample, axis: usize, input: usize, output: usize, stride: usize) -> (usize, Fill) {
-    let entry = |i: usize| {
-        let (first, second, share) = op.source(axis, i, input, output);
-        Entry { numbers: [first * stride, second * stride, 0], factor: share as f32 }
-    };
-    table::part((0..output).map(entry).collect())
+/// Makes one row: so many taps along each axis, columns in and out.
+#[derive(Clone, Copy, Debug)]
+struct Mix {
+    taps: usize,
+    input: usize,
+    output: usize,
 }
 
-/// Parameters: the input's block, the output's row, the row's entry, the columns' entries.
-fn nearest(name: &str, unit: Unit, width: usize) -> Function {
-    let mut b = Builder::new(name, unit, 4);
-    let [input, output, row, columns] = [0, 1, 2, 3].map(|i| b.parameter(i));
-    let offset = table::number(&mut b, row, 0);
-    b.advance(input, offset);
-    b.repeat(width, |b| {
-        let x = table::number(b, columns, 0);
-        let v = b.load(input.plus(x, 0));
-        b.store(output.at(0), v);
-        b.advance(output, unit.bytes());
-        b.advance(columns, table::ENTRY);
-    });
-    b.finish()
-}
+impl Mix {
+    /// Bytes of an entry of the tables: an offset for each tap, then a share for each.
+    fn entry(self) -> usize {
+        (12 * self.taps).next_multiple_of(16)
+    }
 
-/// Parameters: as for [`nearest`].
-fn bilinear(name: &str, unit: Unit, width: usize) -> Function {
-    let mut b = Builder::new(name, unit, 4);
-    let [input, output, row, columns] = [0, 1, 2, 3].map(|i| b.parameter(i));
-    let rows = [0, 1].map(|i| {
-        let offset = table::number(&mut b, row, i);
-        b.add(input, offset)
-    });
-    let down = b.broadcast(table::factor(row));
-    b.repeat(width, |b| {
-        let x = [0, 1].map(|i| table::number(b, columns, i));
-        let right = b.broadcast(table::factor(columns));
-        let [upper, lower] = rows.map(|row| {
-            let [left, other] = x.map(|x| b.load(row.plus(x, 0)));
-            mix(b, left, other, right)
+    fn share(self, entry: Int, tap: usize) -> Address {
+        entry.at(8 * self.taps + 4 * tap)
+    }
+
+    /// The taps of each output position of an axis; `stride` is the distance of input positions.
+    fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> (usize, Fill) {
+        let floats = self.entry() / 4;
+        let entries: Vec<Vec<(usize, f64)>> = (0..output).map(|i| op.taps(axis, i, input, output)).collect();
+        let fill: Fill = Box::new(move |_, out| {
+            out.fill(0.0);
+            for (taps, out) in entries.iter().zip(out.chunks_exact_mut(floats)) {
+                let (offsets, shares) = out.split_at_mut(2 * taps.len());
+                for ((&(place, share), words), slot) in taps.iter().zip(offsets.chunks_exact_mut(2)).zip(shares) {
+                    words.copy_from_slice(&table::words(place * stride));
+                    *slot = share as f32;
+                }
+            }
         });
-        let v = mix(b, upper, lower, down);
-        b.store(output.at(0), v);
-        b.advance(output, unit.bytes());
-        b.advance(columns, table::ENTRY);
-    });
-    b.finish()
+        (output * floats, fill)
+    }
+
+    /// Parameters: the input's block, the output's row, the row's entry, the columns' entries, scratch.
+    fn build(self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, 5);
+        let [input, output, row, columns, scratch] = [0, 1, 2, 3, 4].map(|i| b.parameter(i));
+        let from = match self.taps {
+            1 => {
+                let offset = table::number(&mut b, row, 0);
+                b.add(input, offset)
+            }
+            _ => {
+                self.mix_rows(&mut b, [input, row, scratch], unit);
+                scratch
+            }
+        };
+        b.repeat(self.output, |b| {
+            let taps: Vec<Vector> = (0..self.taps)
+                .map(|tap| {
+                    let offset = table::number(b, columns, tap);
+                    b.load(from.plus(offset, 0))
+                })
+                .collect();
+            let mixed = match taps[..] {
+                [only] => only,
+                _ => {
+                    let shares: Vec<Vector> = (0..self.taps).map(|tap| b.broadcast(self.share(columns, tap))).collect();
+                    weighted(b, &taps, &shares)
+                }
+            };
+            b.store(output.at(0), mixed);
+            b.advance(output, unit.bytes());
+            b.advance(columns, self.entry());
+        });
+        b.finish()
+    }
+
+    /// The rows of an output row, mixed, into scratch memory.
+    fn mix_rows(self, b: &mut Builder, [input, row, scratch]: [Int; 3], unit: Unit) {
+        let rows: Vec<Int> = (0..self.taps)
+            .map(|tap| {
+                let offset = table::number(b, row, tap);
+                b.add(input, offset)
+            })
+            .collect();
+        let shares: Vec<Vector> = (0..self.taps).map(|tap| b.broadcast(self.share(row, tap))).collect();
+        let to = b.int(scratch);
+        b.repeat(self.input, |b| {
+            let taps: Vec<Vector> = rows.iter().map(|row| b.load(row.at(0))).collect();
+            let mixed = weighted(b, &taps, &shares);
+            b.store(to.at(0), mixed);
+            rows.iter().for_each(|&row| b.advance(row, unit.bytes()));
+            b.advance(to, unit.bytes());
+        });
+    }
 }
 
-/// `a + (b − a) · share`
-fn mix(builder: &mut Builder, a: Vector, b: Vector, share: Vector) -> Vector {
-    let difference = builder.op(VectorOp::Sub, b, a);
-    builder.fma(a, difference, share);
-    a
+/// Σ share · tap
+fn weighted(b: &mut Builder, taps: &[Vector], shares: &[Vector]) -> Vector {
+    let sum = b.op(VectorOp::Mul, taps[0], shares[0]);
+    taps.iter().zip(shares).skip(1).for_each(|(&tap, &share)| b.fma(sum, tap, share));
+    sum
 }
 
 #[cfg(test)]
@@ -89,14 +133,15 @@ mod tests {
     use super::*;
     use crate::codegen::testing::check;
     use crate::ir::Phase;
-    use crate::ops::upsample::{Coordinates, Rounding, Target};
+    use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
     use crate::testing::{self, conv};
 
     #[test]
     fn modes_and_coordinates() {
         let targets = [Target::Scale([2.0; 2]), Target::Scale([1.5, 0.7]), Target::Size([9, 4]), Target::Size([1, 1])];
         for (i, to) in targets.into_iter().enumerate() {
-            for mode in [Interpolation::Nearest, Interpolation::Bilinear] {
+            use Interpolation::{Bicubic, Bilinear, CatmullRom, Nearest};
+            for mode in [Nearest, Bilinear, Bicubic, CatmullRom] {
                 for coordinates in [Coordinates::Usual, Coordinates::AlignCorners, Coordinates::HalfPixel] {
                     let rounding = [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp][i];
                     let mut b = testing::Builder::new("upsample", Phase::Infer);

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::metadata;
 use super::super::onnx::proto::{self, data_type};
 use super::{IR_VERSION, OPSET, outputs};
-use crate::ir::{Graph, Kind, NodeId};
+use crate::ir::{Graph, NodeId};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 
@@ -255,7 +256,7 @@ impl<'g> Builder<'g> {
             ir_version: IR_VERSION,
             producer_name: "netc".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
-            metadata_props: metadata(graph),
+            metadata_props: metadata::write(graph),
             opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
             graph: Some(proto::Graph {
                 name: graph.name.clone(),
@@ -269,17 +270,6 @@ impl<'g> Builder<'g> {
         };
         Made { model, initializers: self.initializers }
     }
-}
-
-/// What ONNX has no field for: how images become inputs, and what the classes are called.
-fn metadata(graph: &Graph) -> Vec<proto::StringPair> {
-    let pair = |key: &str, value: serde_json::Value| proto::StringPair { key: key.into(), value: value.to_string() };
-    let preprocess = graph.inputs().iter().filter_map(|&id| match &graph.node(id).kind {
-        Kind::Input(Some(p)) => Some(pair("netc.preprocess", serde_json::to_value(p).ok()?)),
-        _ => None,
-    });
-    let labels = (!graph.labels.is_empty()).then(|| pair("netc.labels", graph.labels.clone().into()));
-    preprocess.take(1).chain(labels).collect()
 }
 
 /// The name, with a number behind it where it is taken.

@@ -253,11 +253,11 @@ fn conv_transpose(b: &mut Builder, id: NodeId, op: &ConvTranspose2d, x: &str) ->
 fn adaptive_avg_pool(b: &mut Builder, id: NodeId, op: &AdaptiveAvgPool, x: &str) -> String {
     let from = [b.input_shape(id)[2], b.input_shape(id)[3]];
     let to = op.output;
-    if to == [1, 1] {
-        return b.node("GlobalAveragePool", &[x], vec![]);
-    }
     if to == from {
         return b.node("Identity", &[x], vec![]);
+    }
+    if to == [1, 1] {
+        return b.node("GlobalAveragePool", &[x], vec![]);
     }
     if (0..2).all(|i| from[i].is_multiple_of(to[i])) {
         let window: Vec<usize> = (0..2).map(|i| from[i] / to[i]).collect();
@@ -473,7 +473,7 @@ fn upsample(b: &mut Builder, id: NodeId, op: &Upsample, x: &str) -> Result {
     let (from, to) = (b.input_shape(id), b.shape(id));
     let coordinates = match (op.coordinates, op.mode) {
         (Coordinates::Usual, Interpolation::Nearest) | (Coordinates::Asymmetric, _) => "asymmetric",
-        (Coordinates::Usual, Interpolation::Bilinear) | (Coordinates::HalfPixel, _) => "half_pixel",
+        (Coordinates::Usual | Coordinates::HalfPixel, _) => "half_pixel",
         (Coordinates::AlignCorners, _) => "align_corners",
     };
     let rounding = match op.rounding {
@@ -482,13 +482,17 @@ fn upsample(b: &mut Builder, id: NodeId, op: &Upsample, x: &str) -> Result {
         Rounding::HalfDown => "round_prefer_floor",
         Rounding::HalfUp => "round_prefer_ceil",
     };
-    let nearest = op.mode == Interpolation::Nearest;
-    let mut attributes = vec![
-        string("mode", if nearest { "nearest" } else { "linear" }),
-        string("coordinate_transformation_mode", coordinates),
-    ];
-    if nearest {
+    let mode = match op.mode {
+        Interpolation::Nearest => "nearest",
+        Interpolation::Bilinear => "linear",
+        Interpolation::Bicubic | Interpolation::CatmullRom => "cubic",
+    };
+    let mut attributes = vec![string("mode", mode), string("coordinate_transformation_mode", coordinates)];
+    if op.mode == Interpolation::Nearest {
         attributes.push(string("nearest_mode", rounding));
+    }
+    if let Some(a) = op.mode.cubic() {
+        attributes.push(float("cubic_coeff_a", a as f32));
     }
     let factors = match op.to {
         Target::Scale(factors) => factors,

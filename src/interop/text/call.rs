@@ -202,7 +202,7 @@ fn upsample(op: &ops::Upsample) -> Option<LayerCall> {
     let mut args = vec![to, ("mode", text(op.mode))];
     match op.coordinates {
         Coordinates::Usual => {}
-        Coordinates::AlignCorners if op.mode == Interpolation::Bilinear => {
+        Coordinates::AlignCorners if op.mode != Interpolation::Nearest => {
             args.push(("align_corners", Value::Bool(true)));
         }
         other => args.push(("coordinates", text(other.print()))),

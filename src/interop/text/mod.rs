@@ -10,6 +10,7 @@
 //! [`Written::weights`] tells. This folder knows the language as text only; elaboration is a check on it,
 //! not a part.
 
+mod about;
 mod call;
 mod compare;
 mod modules;

@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
+use super::about;
 use super::call::row;
 use super::modules::{Lifted, Module, strip};
 use super::naming;
 use super::parts::{Part, Slot, nodes, references};
 use super::structure::Join;
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, Kind, NodeId};
 use crate::ops::layer::{Arity, Layer, Preset, Value};
 
 /// A run of calls is written as a loop from this length on.
@@ -64,12 +65,19 @@ impl Printer<'_> {
             let name = identifier(node.name.as_deref().unwrap_or("x"));
             let sizes: Vec<String> = node.shape.dims().iter().skip(1).map(usize::to_string).collect();
             self.line(format!("input {name}: f32[{}]", [vec!["N".to_string()], sizes].concat().join(", ")));
+            if let Kind::Input(Some(steps)) = &node.kind {
+                self.line(about::preprocess(&name, steps));
+            }
             inputs.insert(id, name);
         }
         self.line("");
         let body = self.with_labels(body.to_vec(), inputs);
         self.block(&body);
         self.line("");
+        if !self.graph.labels.is_empty() {
+            self.line(about::labels(&self.graph.labels));
+            self.line("");
+        }
         for (metric, figure) in budgets {
             self.line(format!("expect {metric} == {}", grouped(*figure)));
         }

@@ -18,6 +18,7 @@ use super::error::{ImportError, Problem};
 use super::file::ModelFile;
 use super::proto;
 use super::{Options, fold, names, operators};
+use crate::interop::metadata;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::weights::Values;
 
@@ -109,7 +110,9 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         return Err(ImportError::Unsupported { path: file.path.clone(), problems: importer.problems });
     }
     let outputs = outputs.map_err(refuse)?;
-    Ok(importer.finish(&outputs))
+    let mut graph = importer.finish(&outputs);
+    metadata::read(&file.model.metadata_props, &mut graph);
+    Ok(graph)
 }
 
 fn opset_of(sets: &[proto::OperatorSet]) -> Result<i64, String> {

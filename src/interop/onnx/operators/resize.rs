@@ -1,7 +1,7 @@
 //! Resize and its predecessor Upsample.
 //!
-//! What the language's `upsample` does becomes that. All else (cubic interpolation, antialiasing,
-//! crops, sizes that no factor makes) is linear along each axis, too: it becomes a product with a
+//! What the language's `upsample` does becomes that. All else (antialiasing, crops, cubic kernels of
+//! other parameters, sizes that no factor makes) is linear along each axis, too: it becomes a product with a
 //! known matrix `[input, output]`, an axis at a time.
 
 use super::super::array::Array;
@@ -12,7 +12,7 @@ use super::elementwise::with_known;
 use super::linear::times_known;
 use crate::ops::Upsample;
 use crate::ops::binary::BinaryKind;
-use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target, cubic};
 
 pub fn resize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
     let view = importer.view(call, 0)?;
@@ -249,7 +249,8 @@ impl Sampling {
         let mode = match self.mode {
             Mode::Nearest => Interpolation::Nearest,
             Mode::Linear => Interpolation::Bilinear,
-            Mode::Cubic(_) => return None,
+            Mode::Cubic(_) if self.exclude_outside => return None,
+            Mode::Cubic(a) => *CUBIC.iter().find(|mode| mode.cubic() == Some(a))?,
         };
         let shrinks = (0..2).any(|axis| to_sizes[axis] < from[axis]);
         let exact = |axis: usize| is_exact(to, axis, from[axis], to_sizes[axis]);
@@ -336,6 +337,9 @@ impl Sampling {
     }
 }
 
+/// The cubic modes of the language.
+const CUBIC: [Interpolation; 2] = [Interpolation::Bicubic, Interpolation::CatmullRom];
+
 /// All that the standard has.
 const TRANSFORMATIONS: [&str; 7] = [
     "half_pixel",
@@ -364,15 +368,6 @@ fn region(call: &Call, rank: usize) -> Result<Vec<(f32, f32)>, String> {
     Ok(region)
 }
 
-/// Keys' cubic kernel at distance `d`.
-fn cubic(a: f64, d: f64) -> f64 {
-    match d {
-        d if d <= 1.0 => ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0,
-        d if d < 2.0 => ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a,
-        _ => 0.0,
-    }
-}
-
 /// The same in the language's default spelling, where whole factors make it so.
 fn usual(op: Upsample, from: [usize; 2], to: [usize; 2]) -> Upsample {
     let whole = (0..2).all(|axis| to[axis].is_multiple_of(from[axis]) && is_exact(op.to, axis, from[axis], to[axis]));
@@ -381,10 +376,11 @@ fn usual(op: Upsample, from: [usize; 2], to: [usize; 2]) -> Upsample {
         (Interpolation::Nearest, Coordinates::HalfPixel, Rounding::HalfDown | Rounding::HalfUp) if whole => {
             return Upsample { coordinates: Coordinates::Usual, rounding: Rounding::Floor, ..op };
         }
-        (Interpolation::Bilinear, Coordinates::HalfPixel, _) => Coordinates::Usual,
+        (Interpolation::Nearest, other, _) => other,
+        (_, Coordinates::HalfPixel, _) => Coordinates::Usual,
         (_, other, _) => other,
     };
-    let rounding = if op.mode == Interpolation::Bilinear { Rounding::Floor } else { op.rounding };
+    let rounding = if op.mode == Interpolation::Nearest { op.rounding } else { Rounding::Floor };
     Upsample { coordinates, rounding, ..op }
 }
 
