@@ -56,7 +56,7 @@ pub struct Weight<'n> {
 /// A name for what a node makes. `weights` are the inputs that are known.
 pub fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
     let weights = || weights.iter().skip(1).flatten().filter(|_| has_weights(&node.op_type));
-    let owned = |w: &Weight| owner(w.name).or_else(|| whole(w.name, &node.op_type));
+    let owned = |w: &Weight| whole(w.name, &node.op_type).or_else(|| owner(w.name));
     // What several nodes read was one weight of each before the exporter found them equal.
     let own = || weights().filter(|w| w.uses == 1).find_map(owned);
     let shared = || weights().find_map(owned);
@@ -109,10 +109,12 @@ fn owner(weight: &str) -> Option<String> {
     })
 }
 
-/// A weight that is a layer by itself: `features.1.0.layer_scale`, multiplied.
+/// A weight that is a layer by itself: `features.1.0.layer_scale`, multiplied. What modules call
+/// `weight` or `bias` is a part of theirs.
 fn whole(weight: &str, op_type: &str) -> Option<String> {
     let is_path = weight.contains('.') && !weight.contains([':', '/']);
-    (matches!(op_type, "Add" | "Mul") && is_path).then(|| weight.to_string())
+    let is_part = weight.ends_with(".weight") || weight.ends_with(".bias");
+    (matches!(op_type, "Add" | "Mul") && is_path && !is_part).then(|| weight.to_string())
 }
 
 fn without_noise(path: &str) -> String {
@@ -200,6 +202,10 @@ mod tests {
         assert_eq!(named("resnetv17_conv0_weight"), "resnetv17_conv0");
         assert_eq!(named("StatefulPartitionedCall/model/conv1/kernel:0"), "conv1");
         assert_eq!(named("onnx::Conv_193"), "a");
+        let multiplied = |name: &str| label(&node("/a/Mul", "Mul"), &[None, Some(Weight { name, uses: 1 })]);
+        assert_eq!(multiplied("stages.0.blocks.0.gamma"), "stages.0.blocks.0.gamma");
+        assert_eq!(multiplied("blocks.0.norm1.weight"), "blocks.0.norm1");
+        assert_eq!(multiplied("bn/gamma"), "bn");
     }
 
     /// Untrained batch norms are all equal, and exported once.

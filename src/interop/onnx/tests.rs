@@ -242,6 +242,96 @@ fn networks_that_keras_trained_are_plain() {
     insta::assert_snapshot!(graph.to_string());
 }
 
+/// Exporters write attributes down that the mode gives no meaning.
+#[test]
+fn resizes_say_more_than_they_mean() {
+    let cubic = proto::Attribute { f: Some(-0.75), i: None, ty: attribute_type::FLOAT, ..int("cubic_coeff_a", 0) };
+    let attributes = vec![
+        cubic,
+        text_attribute("mode", "nearest"),
+        text_attribute("nearest_mode", "floor"),
+        text_attribute("coordinate_transformation_mode", "asymmetric"),
+        int("exclude_outside", 0),
+    ];
+    let nodes = vec![node("Resize x _ scales -> y : up", attributes)];
+    let scales = proto::Tensor { float_data: vec![1.0, 1.0, 2.0, 2.0], ..floats("scales", &[4]) };
+    insta::assert_snapshot!(text(&model(&[0, 2, 4, 3], nodes, vec![scales], "y")));
+}
+
+/// Weights that the network standardises, and sizes that it counts out with operators on constants
+/// that folding does not know by name.
+#[test]
+fn what_depends_on_constants_is_computed_at_import() {
+    let nodes = vec![
+        node("Reshape w flat -> w0", vec![]),
+        node("BatchNormalization w0 gain zeros zeros ones -> w1", vec![int("training_mode", 1)]),
+        node("Reshape w1 whole -> w2", vec![]),
+        node("Clip minus zero -> none : clip", vec![]),
+        node("Sigmoid number -> half : sigmoid", vec![]),
+        node("Concat none none one one none none one one -> pads", vec![int("axis", 0)]),
+        node("Pad x pads half -> padded : pad", vec![]),
+        node("Conv padded w2 -> y : conv", vec![]),
+    ];
+    let known = vec![
+        floats("w", &[2, 1, 1, 3]),
+        longs("flat", &[1, 2, -1]),
+        longs("whole", &[2, 1, 1, 3]),
+        proto::Tensor { float_data: vec![1.0, 2.0], ..floats("gain", &[2]) },
+        proto::Tensor { float_data: vec![0.0, 0.0], ..floats("zeros", &[2]) },
+        proto::Tensor { float_data: vec![1.0, 1.0], ..floats("ones", &[2]) },
+        longs("minus", &[-3]),
+        proto::Tensor { dims: vec![], ..longs("zero", &[0]) },
+        longs("one", &[1]),
+        number("number", 0.0),
+    ];
+    let mut graph = import(&model(&[0, 1, 4, 4], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    let conv = graph.order().into_iter().find(|&n| !graph.node(n).weights.is_empty()).unwrap();
+    let weight = graph.node(conv).weights[0];
+    // The first row is 0, 1, 2: mean 1, variance 2/3.
+    let scale = 1.0 / (2.0f32 / 3.0 + 1e-5).sqrt();
+    let found = graph.weights.values(weight);
+    let expected = [-scale, 0.0, scale, -2.0 * scale, 0.0, 2.0 * scale];
+    for (found, expected) in (*found).as_ref().iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+    graph.weights.forget_values(0);
+    insta::assert_snapshot!(graph.to_string());
+}
+
+#[test]
+fn values_are_expanded_by_what_suits_them() {
+    let nodes = vec![
+        node("GlobalAveragePool x -> p : pool", vec![]),
+        node("Expand p image -> a : spread", vec![]),
+        node("ReduceMean x -> m : mean", vec![ints("axes", &[1])]),
+        node("Expand m twice -> b : twice", vec![]),
+        node("Expand m many -> c : many", vec![]),
+        node("Concat a b c -> y : all", vec![int("axis", 1)]),
+    ];
+    let known =
+        vec![longs("image", &[1, 1, 4, 3]), longs("twice", &[1, 2, 1, 1]), longs("many", &[1, 100, 1, 1])];
+    insta::assert_snapshot!(text(&model(&[0, 2, 4, 3], nodes, known, "y")));
+}
+
+#[test]
+fn sums_of_what_is_known() {
+    let sum = |name: &str, attributes| node(&format!("CumSum v axis -> {name}"), attributes);
+    let nodes = vec![
+        sum("a", vec![]),
+        sum("b", vec![int("exclusive", 1)]),
+        sum("c", vec![int("reverse", 1)]),
+        node("Add a b -> ab", vec![]),
+        node("Add ab c -> slopes", vec![]),
+        node("PRelu x slopes -> y : slopes", vec![]),
+    ];
+    let v = proto::Tensor { float_data: vec![1.0, 2.0, 4.0], ..floats("v", &[3, 1, 1]) };
+    let graph = import(&model(&[0, 3, 1, 1], nodes, vec![v, longs("axis", &[0])], "y")).unwrap();
+    let prelu = graph.order().into_iter().find(|&n| !graph.node(n).weights.is_empty()).unwrap();
+    let slopes = graph.weights.values(graph.node(prelu).weights[0]);
+    // 1 3 7 + 0 1 3 + 7 6 4
+    assert_eq!((*slopes).as_ref(), [8.0, 10.0, 14.0]);
+}
+
 #[test]
 fn resizes_beyond_upsample_are_products_with_matrices() {
     let sizes = longs("sizes", &[1, 2, 4, 6]);

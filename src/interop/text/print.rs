@@ -262,7 +262,7 @@ impl Printer<'_> {
         match slot {
             Slot::Value(v) => value(v),
             Slot::Text(text) => text.clone(),
-            Slot::Node(node) => label(self.labels.get(node).map_or("", String::as_str)),
+            Slot::Node(node) => reference(self.labels.get(node).map_or("", String::as_str)),
         }
     }
 
@@ -272,6 +272,10 @@ impl Printer<'_> {
     fn run_length(&self, parts: &[Part]) -> usize {
         let Some(Part::Call { label, module, args, .. }) = parts.first() else { return 0 };
         let Some((scope, first)) = counted(label) else { return 0 };
+        // Within the loop, `in` would be the value before each turn.
+        if args.iter().any(|(_, slot)| matches!(slot, Slot::Text(text) if text.contains("in."))) {
+            return 0;
+        }
         let follows = |(i, part): &(usize, &Part)| {
             matches!(part, Part::Call { label, module: m, args: a, .. }
                 if m == module && a == args && counted(label) == Some((scope.clone(), first + *i as u64)))
@@ -359,6 +363,11 @@ fn labelled(parts: &[String]) -> String {
 /// A label as it is written: in quotes where it is not made of words and dots.
 fn label(text: &str) -> String {
     quoted(text, text)
+}
+
+/// A label where an expression is due: what begins with a digit would be a number there.
+fn reference(text: &str) -> String {
+    if text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label(text) }
 }
 
 fn quoted(text: &str, plain: &str) -> String {

@@ -4,7 +4,7 @@
 //! holds neighbouring statements of a block, those without weights in between, and the activation
 //! behind them. Which scopes become modules is for [`super::modules`] to say; all others vanish.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::structure::{Block, Item};
 use crate::ir::{Graph, NodeId};
@@ -33,7 +33,9 @@ impl Labels {
             let rest = (!rest.is_empty()).then(|| rest.join("_"));
             scopes.iter().map(|p| p.to_string()).chain(rest).collect()
         };
-        Self { parts: nodes.iter().map(|n| (*n, cut(names(n)))).collect(), weighted }
+        let mut parts: HashMap<NodeId, Vec<String>> = nodes.iter().map(|n| (*n, cut(names(n)))).collect();
+        set_apart(&mut parts, &weighted, graph);
+        Self { parts, weighted }
     }
 
     pub fn parts(&self, node: NodeId) -> &[String] {
@@ -42,6 +44,26 @@ impl Labels {
 
     pub fn is_weighted(&self, node: NodeId) -> bool {
         self.weighted[&node]
+    }
+}
+
+/// A layer that is called as the scope of others is (`blocks.0` beside `blocks.0.conv`) gets a part of
+/// its own: one label cannot be both.
+fn set_apart(parts: &mut HashMap<NodeId, Vec<String>>, weighted: &HashMap<NodeId, bool>, graph: &Graph) {
+    let labels = || weighted.iter().filter(|(_, w)| **w).map(|(n, _)| &parts[n]);
+    let mut scopes: HashSet<Vec<String>> = HashSet::new();
+    labels().for_each(|label| scopes.extend((1..label.len()).map(|end| label[..end].to_vec())));
+    let mut taken: HashSet<Vec<String>> = labels().cloned().collect();
+    for id in graph.order().into_iter().filter(|id| weighted[id]) {
+        let label = &parts[&id];
+        if scopes.contains(label) {
+            let layer = graph.node(id).op().map_or("layer", |op| op.layer_name());
+            let with = |last: String| [label.as_slice(), &[last]].concat();
+            let names = std::iter::once(layer.to_string()).chain((2..).map(|n: usize| format!("{layer}{n}")));
+            let own = names.map(with).find(|l| !taken.contains(l) && !scopes.contains(l)).expect("numbers do not end");
+            taken.insert(own.clone());
+            parts.insert(id, own);
+        }
     }
 }
 
@@ -59,7 +81,7 @@ enum Place {
 /// Groups a block's statements, and those of blocks within. `around` is the scope that they are in, of
 /// which `said` parts are scopes already.
 pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Block {
-    let places = places_in(&block, around, labels);
+    let places: Vec<Place> = block.items.iter().map(|item| place(item, around, labels)).collect();
     if let Some(only) = only_scope(&block, &places, labels) {
         // What all of the block is in says nothing, where there is more to say within.
         let within = group(block.clone(), &[around, &[only]].concat(), said, labels, graph);
@@ -67,7 +89,6 @@ pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, grap
             return within;
         }
     }
-    let layers: Vec<Vec<String>> = block.items.iter().filter_map(|item| layer_label(item, labels)).collect();
     let mut items = block.items.into_iter().enumerate().peekable();
     let mut grouped = Block::default();
     while let Some((start, item)) = items.next() {
@@ -83,30 +104,11 @@ pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, grap
             [item].into_iter().chain(items.by_ref().take(end - start - 1).map(|(_, i)| i)).collect();
         let belongs = |(i, next): &(usize, Item)| places[*i] == Place::Free && ends_a_block(next, graph);
         inner.extend(items.next_if(belongs).map(|(_, i)| i));
-        let inner = Block { items: inner };
-        let mut around = [around, std::slice::from_ref(name)].concat();
-        // A layer may be called as the scope beside it.
-        while layers.contains(&around)
-            && let Some(only) = only_scope(&inner, &places_in(&inner, &around, labels), labels)
-        {
-            around.push(only);
-        }
-        let block = group(inner, &around, around.len(), labels, graph);
+        let around = [around, std::slice::from_ref(name)].concat();
+        let block = group(Block { items: inner }, &around, around.len(), labels, graph);
         grouped.items.push(Item::Scope { label: around[said..].to_vec(), block });
     }
     grouped
-}
-
-fn places_in(block: &Block, around: &[String], labels: &Labels) -> Vec<Place> {
-    block.items.iter().map(|item| place(item, around, labels)).collect()
-}
-
-/// What a layer with weights is called.
-fn layer_label(item: &Item, labels: &Labels) -> Option<Vec<String>> {
-    match item {
-        Item::Layer { node, .. } if labels.is_weighted(*node) => Some(labels.parts(*node).to_vec()),
-        _ => None,
-    }
 }
 
 /// The scope that all layers with weights of a block are in.

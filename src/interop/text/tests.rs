@@ -153,6 +153,49 @@ fn layers_called_as_the_scope_beside_them() {
     round_trip(&network([".0", ".1", ".2", ".3"]));
 }
 
+/// Labels as list modules give them: numbers, a layer that is called as its own scope is, and widths
+/// that follow the input's within a branch.
+#[test]
+fn labels_that_are_numbers_or_scopes() {
+    use crate::ir::{NodeId, Phase};
+    use crate::ops::binary::BinaryKind;
+    use crate::ops::{ChannelAffine, Concat, Slice};
+    use crate::testing::{Builder, binary, conv, relu};
+    let mut b = Builder::new("numbers", Phase::Infer);
+    let x = b.input([1, 8, 4, 4]);
+    let named = |b: &mut Builder, name: String, node: NodeId| {
+        b.graph.node_mut(node).name = Some(name);
+        node
+    };
+    let stem = b.add(conv(8, 1, 1, 0), &[x]);
+    let mut value = named(&mut b, "9.stem".into(), stem);
+    for stage in 0..2 {
+        let half = 4 << stage;
+        let cut = |start: usize| Slice { start, end: start + half, step: 1, axis: 1 };
+        let (left, mut right) = (b.add(cut(0), &[value]), b.add(cut(half), &[value]));
+        for block in 0..7 {
+            let scope = format!("{stage}.{block}");
+            let conv1 = b.add(conv(half, 1, 1, 0), &[right]);
+            named(&mut b, format!("{scope}.conv1"), conv1);
+            let gate = b.add(relu(), &[conv1]);
+            let gated = b.add(binary(BinaryKind::Div), &[gate, conv1]);
+            let conv2 = b.add(conv(half, 3, 1, 1), &[gated]);
+            named(&mut b, format!("{scope}.conv2"), conv2);
+            let scale = b.add(ChannelAffine { bias: false, epilogue: vec![] }, &[conv2]);
+            named(&mut b, scope, scale);
+            right = b.add(binary(BinaryKind::Add), &[scale, right]);
+        }
+        let joined = b.add(Concat { axis: 1 }, &[left, right]);
+        value = b.add(conv(16 << stage, 1, 1, 0), &[joined]);
+        named(&mut b, format!("{stage}.out.conv"), value);
+    }
+    let last = b.add(conv(8, 1, 1, 0), &[value]);
+    named(&mut b, "9.last".into(), last);
+    let value = b.add(binary(BinaryKind::Div), &[last, stem]);
+    let graph = b.finish(&[value]);
+    insta::assert_snapshot!(round_trip(&graph));
+}
+
 #[test]
 fn what_nobody_would_read_is_not_written() {
     use crate::ir::Phase;

@@ -1,7 +1,7 @@
 //! Arithmetic on known arrays: integers as i64, floats in f64, kept as f32.
 
 use super::super::array::{Array, broadcast_strides, positions, strides};
-use super::super::call::Call;
+use super::super::call::{Call, axis};
 use super::super::import::Importer;
 use super::geometry::{broadcast_dims, reduced_axes};
 use super::{Folded, one};
@@ -78,6 +78,29 @@ pub(super) fn reduce(call: &Call, array: &Array) -> Folded {
     }
 }
 
+/// Sums of all elements up to each along an axis.
+pub(super) fn cumulative_sum(call: &Call, array: &Array) -> Folded {
+    let along = call.known_ints(1)?.and_then(|a| a.first().copied()).ok_or("it names no axis")?;
+    let along = axis(along, array.rank())?;
+    let (exclusive, reverse) = (call.flag("exclusive", false)?, call.flag("reverse", false)?);
+    let (size, step) = (array.dims[along], strides(&array.dims)[along]);
+    let mut values = array.to_f64();
+    let starts = (0..values.len()).filter(|i| i / step.max(1) % size.max(1) == 0);
+    for start in starts.collect::<Vec<_>>() {
+        let mut sum = 0.0;
+        for i in 0..size {
+            let value = &mut values[start + step * if reverse { size - 1 - i } else { i }];
+            let before = sum;
+            sum += *value;
+            *value = if exclusive { before } else { sum };
+        }
+    }
+    match array.as_ints() {
+        Some(_) => one(Array::ints(array.dims.clone(), values.into_iter().map(|v| v as i64).collect())),
+        None => one(Array::floats(array.dims.clone(), values.into_iter().map(|v| v as f32).collect())),
+    }
+}
+
 pub(super) fn unary(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "Neg" => |v| -v,
@@ -88,6 +111,9 @@ pub(super) fn unary(name: &str) -> Option<fn(f64) -> f64> {
         "Sqrt" => f64::sqrt,
         "Exp" => f64::exp,
         "Log" => f64::ln,
+        "Sin" => f64::sin,
+        "Cos" => f64::cos,
+        "Sign" => |v| if v == 0.0 { 0.0 } else { v.signum() },
         "Reciprocal" => |v| 1.0 / v,
         "Not" => |v| if v == 0.0 { 1.0 } else { 0.0 },
         "Relu" => |v| v.max(0.0),

@@ -7,6 +7,7 @@
 //! their weights under labels.
 
 mod build;
+mod evaluate;
 mod finish;
 mod nested;
 mod ports;
@@ -28,8 +29,10 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 const MAX_NODES: usize = 1 << 18;
 /// Functions within functions, branches within branches.
 const MAX_DEPTH: usize = 16;
-/// Elements of all arrays that importing computes together.
+/// Elements of all arrays that importing computes together, beside [`FOLDS_OF_WEIGHT`] for each that the
+/// model brings.
 const MAX_FOLDED: usize = 1 << 28;
+const FOLDS_OF_WEIGHT: usize = 32;
 
 /// Names that nodes see, and how often each is read.
 #[derive(Default)]
@@ -55,6 +58,8 @@ pub struct Importer<'m> {
     problems: Vec<Problem>,
     walked: usize,
     folded: usize,
+    /// Elements of the model's weights.
+    brought: usize,
     options: &'m Options,
 }
 
@@ -99,6 +104,7 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         problems: vec![],
         walked: 0,
         folded: 0,
+        brought: 0,
         options,
     };
     importer.initializers(graph).map_err(refuse)?;
@@ -193,7 +199,10 @@ impl<'m> Importer<'m> {
         }
         let results = match fold::fold(self, &call)? {
             Some(arrays) => arrays.into_iter().map(Value::Known).collect(),
-            None => convert(self, &call)?,
+            None => {
+                let results = convert(self, &call)?;
+                self.known_results(&call, results)?
+            }
         };
         match call.unknown_attribute() {
             None => Ok(results),
@@ -220,11 +229,24 @@ impl<'m> Importer<'m> {
 
     /// Counts elements against what importing may compute, before they are.
     pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
-        self.folded = self.folded.saturating_add(elements);
-        match self.folded <= MAX_FOLDED {
+        match self.affords(elements) {
             true => Ok(()),
-            false => Err(format!("computing constants would take more than {MAX_FOLDED} numbers")),
+            false => Err(format!("computing constants would take more than {} numbers", self.most_folded())),
         }
+    }
+
+    /// As [`Self::reserve`], for what may be left to the network instead.
+    fn affords(&mut self, elements: usize) -> bool {
+        let folded = self.folded.saturating_add(elements);
+        let fits = folded <= self.most_folded();
+        if fits {
+            self.folded = folded;
+        }
+        fits
+    }
+
+    fn most_folded(&self) -> usize {
+        MAX_FOLDED.saturating_add(self.brought.saturating_mul(FOLDS_OF_WEIGHT))
     }
 }
 

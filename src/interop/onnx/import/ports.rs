@@ -13,6 +13,7 @@ impl Importer<'_> {
     pub(super) fn initializers(&mut self, graph: &proto::Graph) -> Result<(), String> {
         for tensor in &graph.initializer {
             let array = self.file.array(tensor).map_err(|e| format!("initializer {}: {e}", tensor.name))?;
+            self.brought = self.brought.saturating_add(array.len());
             self.define(&tensor.name, Value::Known(array));
         }
         Ok(())

@@ -59,7 +59,8 @@ fn over_channels(
     importer.map(LayerNorm { eps, affine: true }, view, vec![each(scale), bias])
 }
 
-fn arithmetic(
+/// The norm over any axes, operator by operator; also its mean, and the inverse of its deviation.
+pub fn arithmetic(
     importer: &mut Importer,
     view: &View,
     axes: &[usize],

@@ -80,7 +80,7 @@ pub fn find(op_type: &str) -> Result<Convert, String> {
         "Cast" | "CastLike" => shape::cast,
         "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
         | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod" | "ReduceProd"
-        | "If" => depends_on_data,
+        | "Sin" | "Cos" | "Sign" | "CumSum" | "If" => depends_on_data,
         "QuantizeLinear"
         | "DequantizeLinear"
         | "QLinearConv"

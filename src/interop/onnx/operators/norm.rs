@@ -6,13 +6,17 @@ use super::super::array::Array;
 use super::super::call::{Call, Value, axis};
 use super::super::import::Importer;
 use super::super::view::View;
+use super::layer_norm;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
 pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
     if call.flag("training_mode", false)? {
-        return Err("it computes statistics of the batch: export the model for inference".into());
+        return match call.input(0) {
+            Some(Value::Known(_)) => standardised(importer, call),
+            _ => Err("it computes statistics of the batch: export the model for inference".into()),
+        };
     }
     if !call.flag("spatial", true)? {
         return Err("it normalises each pixel by itself (spatial = 0)".into());
@@ -23,6 +27,20 @@ pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<V
     let view = importer.with_channels(&view)?;
     let op = BatchNorm { eps: call.float("epsilon", 1e-5)?, affine: true };
     Ok(vec![Value::Data(importer.map(op, &view, weights)?)])
+}
+
+/// Known values, such as weights, by their own statistics for each channel.
+fn standardised(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+    call.only_first_output("statistics of weights are not kept")?;
+    let view = importer.view(call, 0)?;
+    let axes: Vec<usize> = (0..view.rank()).filter(|&axis| axis != 1).collect();
+    let trailing = view.rank().saturating_sub(2);
+    let per_channel = |array: &Array| array.reshaped([array.dims.clone(), vec![1; trailing]].concat());
+    let (scale, bias) = (per_channel(call.need_known(1)?), per_channel(call.need_known(2)?));
+    let mut results =
+        layer_norm::arithmetic(importer, &view, &axes, call.float("epsilon", 1e-5)?, &scale, Some(&bias))?;
+    results.truncate(1);
+    Ok(results)
 }
 
 pub fn instance_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {

@@ -207,10 +207,12 @@ struct Axis {
 
 impl Sampling {
     fn of(call: &Call, rank: usize) -> Result<Self, String> {
+        // Exporters write it down whatever the mode is.
+        let cubic = Mode::Cubic(call.float("cubic_coeff_a", -0.75)?.into());
         let mode = match call.string("mode", "nearest")?.as_str() {
             "nearest" => Mode::Nearest,
             "linear" | "bilinear" => Mode::Linear,
-            "cubic" => Mode::Cubic(call.float("cubic_coeff_a", -0.75)?.into()),
+            "cubic" => cubic,
             other => return Err(format!("mode {other} is none")),
         };
         let old = call.node.op_type == "Upsample" || call.opset < 11;

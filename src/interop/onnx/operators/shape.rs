@@ -5,10 +5,15 @@ use super::super::call::{Call, Value, axes_as_listed, axis};
 use super::super::fold::{self, flatten_axis, target_dims};
 use super::super::import::Importer;
 use super::super::view::View;
+use super::elementwise;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
-use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice};
+use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::{
+    Activate, ChannelAffine, ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample,
+};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -331,7 +336,38 @@ pub fn expand(importer: &mut Importer, call: &Call) -> Results {
     let view = view.with_new(&(0..dims.len() - view.rank()).collect::<Vec<_>>());
     let counts: Vec<usize> =
         importer.dims(&view).iter().zip(&dims).map(|(&from, &to)| if from == to { 1 } else { to }).collect();
-    one(copies(importer, view, &counts)?)
+    if let Some(view) = spread(importer, &view, &counts)? {
+        return one(view);
+    }
+    if counts.iter().all(|&count| count <= MAX_COPIES) {
+        return one(copies(importer, view, &counts)?);
+    }
+    importer.reserve(counts.iter().fold(1usize, |p, &c| p.saturating_mul(c)))?;
+    let ones = importer.constant(&Array::floats(counts.clone(), vec![1.0; counts.iter().product()]))?;
+    one(elementwise::join(importer, BinaryKind::Mul, &view, &ones)?)
+}
+
+/// An image of one pixel, row or column, as large as wanted.
+fn spread(importer: &mut Importer, view: &View, counts: &[usize]) -> Result<Option<View>, String> {
+    let image = importer.node_dims(view.node);
+    let Some(mut size) = image.get(2..4).filter(|_| image.len() == 4).map(|s| [s[0], s[1]]) else { return Ok(None) };
+    let changed: Vec<usize> = (0..counts.len()).filter(|&axis| counts[axis] > 1).collect();
+    for &axis in &changed {
+        match view.axes[axis] {
+            Some(of_image @ (2 | 3)) => size[of_image - 2] = counts[axis],
+            _ => return Ok(None),
+        }
+    }
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let op = Upsample {
+        to: Target::Size(size),
+        mode: Interpolation::Nearest,
+        coordinates: Coordinates::Usual,
+        rounding: Rounding::Floor,
+    };
+    importer.map(op, view, vec![]).map(Some)
 }
 
 pub fn tile(importer: &mut Importer, call: &Call) -> Results {

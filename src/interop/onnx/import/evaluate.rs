@@ -1,0 +1,68 @@
+//! Computing operators on constants that [`super::fold`] does not know: they are imported as if their
+//! inputs were data, and what came of it is evaluated by the operations' own definitions.
+//!
+//! Exporters leave such arithmetic on weights: standardised weights, resized position codes, windows
+//! merged into larger ones. What would take too long stays in the network, and is computed when it runs.
+
+use std::collections::HashMap;
+
+use super::Importer;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::ir::NodeId;
+use crate::tensor::Tensor;
+
+impl Importer<'_> {
+    /// The results of a node as known values where all its inputs are known; else as they are.
+    pub(super) fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
+        let mut inputs = call.inputs.iter().flatten().peekable();
+        if inputs.peek().is_none() || !inputs.all(|i| matches!(i, Value::Known(_))) {
+            return Ok(results);
+        }
+        results.into_iter().map(|result| self.known_result(call, result)).collect()
+    }
+
+    fn known_result(&mut self, call: &Call, result: Value) -> Result<Value, String> {
+        let Value::Data(view) = &result else { return Ok(result) };
+        let node = self.in_order(view)?;
+        let mut values = HashMap::new();
+        if !self.evaluate(node, &mut values) {
+            return Ok(result);
+        }
+        let values = values.remove(&node).expect("just computed").into_data();
+        let dims = self.dims(view);
+        // What keeps its input's type keeps integers.
+        let is_int = matches!(call.input(0), Some(Value::Known(array)) if array.as_ints().is_some());
+        Ok(Value::Known(match is_int {
+            true => Array::ints(dims, values.into_iter().map(|v| v as i64).collect()),
+            false => Array::floats(dims, values),
+        }))
+    }
+
+    /// Evaluates a node of the draft that depends on constants only; false where that would take more
+    /// than importing may.
+    fn evaluate(&mut self, node: NodeId, values: &mut HashMap<NodeId, Tensor>) -> bool {
+        if values.contains_key(&node) {
+            return true;
+        }
+        let operands = self.operands(node);
+        if !operands.iter().all(|&operand| self.evaluate(operand, values)) {
+            return false;
+        }
+        let (shape, op) = (self.draft.node(node).shape.clone(), self.op(node).expect("inputs are no constants").clone());
+        let work = op.macs(&self.draft.operand_shapes(node), &shape).max(shape.elements() as u64);
+        if !self.affords(usize::try_from(work).unwrap_or(usize::MAX)) {
+            return false;
+        }
+        let declared = op.weights(&self.draft.operand_shapes(node));
+        let weights: Vec<Tensor> = declared
+            .into_iter()
+            .zip(self.weights(node))
+            .map(|(declared, values)| Tensor::new(declared.shape, (**values).as_ref().to_vec()))
+            .collect();
+        let operands: Vec<&Tensor> = operands.iter().map(|operand| &values[operand]).collect();
+        let value = op.evaluate(&operands, &weights.iter().collect::<Vec<_>>(), &shape);
+        values.insert(node, value);
+        true
+    }
+}
