@@ -308,8 +308,7 @@ fn values_are_expanded_by_what_suits_them() {
         node("Expand m many -> c : many", vec![]),
         node("Concat a b c -> y : all", vec![int("axis", 1)]),
     ];
-    let known =
-        vec![longs("image", &[1, 1, 4, 3]), longs("twice", &[1, 2, 1, 1]), longs("many", &[1, 100, 1, 1])];
+    let known = vec![longs("image", &[1, 1, 4, 3]), longs("twice", &[1, 2, 1, 1]), longs("many", &[1, 100, 1, 1])];
     insta::assert_snapshot!(text(&model(&[0, 2, 4, 3], nodes, known, "y")));
 }
 

@@ -49,7 +49,8 @@ impl Importer<'_> {
         if !operands.iter().all(|&operand| self.evaluate(operand, values)) {
             return false;
         }
-        let (shape, op) = (self.draft.node(node).shape.clone(), self.op(node).expect("inputs are no constants").clone());
+        let (shape, op) =
+            (self.draft.node(node).shape.clone(), self.op(node).expect("inputs are no constants").clone());
         let work = op.macs(&self.draft.operand_shapes(node), &shape).max(shape.elements() as u64);
         if !self.affords(usize::try_from(work).unwrap_or(usize::MAX)) {
             return false;
