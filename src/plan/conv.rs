@@ -184,6 +184,11 @@ impl Problem {
         self.groups > 1 && self.in_per_group() == 1 && self.out_per_group() == 1 && !self.transposed
     }
 
+    /// The first input channel of an output channel's group.
+    pub fn first_input(&self, out_channel: usize) -> usize {
+        out_channel / self.out_per_group() * self.in_per_group()
+    }
+
     /// Channels of a group, where several groups of several channels share a block.
     pub fn small_group(&self, unit: Unit) -> Option<usize> {
         let group = self.out_per_group();
@@ -396,12 +401,15 @@ pub fn convert_cost(problem: &Problem, unit: Unit) -> f64 {
     nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
 }
 
-/// The m for which there is an F(m×m, r×r) of the problem's taps and stride.
-fn winograd_sizes(p: &Problem) -> &'static [usize] {
+/// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
+/// whole blocks.
+fn winograd_sizes(p: &Problem, unit: Unit) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
-    if p.groups > 1 || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    let whole = |channels: usize| channels.is_multiple_of(unit.lanes);
+    let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
+    if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
     }
     match (taps, step) {
@@ -414,14 +422,15 @@ fn winograd_sizes(p: &Problem) -> &'static [usize] {
 
 /// The blocks of tiles of each F(m×m, r×r) that fits the problem, with estimates in nanoseconds.
 pub fn winograd_candidates(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
-    winograd_sizes(problem).iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
+    winograd_sizes(problem, target.unit).iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
 }
 
 fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f64)> {
     let unit = target.unit;
     let out_blocks = problem.out_channels.div_ceil(unit.lanes);
     let mut candidates: Vec<(Winograd, f64)> = vec![];
-    for blocks in 1..=out_blocks.min(4) {
+    let together = problem.blocks_together(unit);
+    for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
             let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
@@ -502,18 +511,20 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     let output = total * out_blocks as f64 * products * 6.0 * narrow;
     let unused = if half_filled(p.out_channels, unit) { 0.5 } else { 0.0 };
     let sets = (out_blocks as f64 - unused) / w.blocks as f64;
-    let taps = p.in_channels as f64;
+    let taps = p.in_per_group() as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
         .into_iter()
         .map(|t| taps * tap_cycles(t, w.blocks as f64, unit) + 40.0 + 2.0 * (t * w.blocks) as f64)
         .sum();
-    let mut multiply = tile_blocks * sets * products * product_tile;
+    // Short sums of small groups do not hide how a product's weights begin to arrive.
+    let start = if p.groups > 1 { 150.0 } else { 0.0 };
+    let mut multiply = tile_blocks * sets * products * (product_tile + start);
     // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even
     // while they fit the second-level cache.
-    let transformed = products * w.tiles as f64 * p.in_channels as f64 * 4.0;
-    let fits = transformed < target.caches.l2 as f64 * 0.8;
+    let transformed = products * w.tiles as f64 * p.in_per_group() as f64 * 4.0;
+    let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
     multiply += tile_blocks * sets * transformed / if fits { machine::L2 / 2.0 } else { machine::L3 };
-    let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_channels * p.out_channels) as f64 * 4.0;
+    let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_per_group() * p.out_channels) as f64 * 4.0;
     let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
     input + output + (multiply + stream).max(weights / machine::DRAM + 0.1 * multiply)
 }

@@ -140,6 +140,9 @@ fn groups() {
     for (channels, out, groups) in [(32, 64, 2), (48, 96, 3), (24, 40, 4), (12, 12, 3), (16, 32, 16)] {
         every_algorithm(behind(2, channels, [7, 6], Conv2d { groups, ..conv(out, 3, 1, 1) }));
     }
+    for (channels, out, groups) in [(32, 64, 2), (96, 48, 3), (64, 64, 4)] {
+        every_algorithm(fused(1, channels, [9, 7], Conv2d { groups, ..conv(out, 3, 1, 1) }));
+    }
     for (channels, group, stride) in [(36, 4, 1), (24, 2, 2), (56, 8, 1)] {
         every_algorithm(fused(
             2,

@@ -35,6 +35,8 @@ struct Sizes {
     /// Different weights along an axis: elements from the last of them on share theirs.
     distinct: usize,
     in_blocks: usize,
+    /// Input blocks that a set reads: those of its group.
+    group_blocks: usize,
     /// V: from a channel block to the next, and from an element to the next.
     v_block: usize,
     v_element: usize,
@@ -52,6 +54,7 @@ impl Sizes {
             alpha: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
+            group_blocks: w.problem.in_per_group().div_ceil(unit.lanes),
             v_block: block,
             v_element: in_blocks * block,
             m_block: block,
@@ -114,7 +117,7 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
                 let mut begin = 0;
                 for part in &pass.runs {
                     d.if_within(set, begin, part.run.tiles, |d, set| {
-                        multiply(d, &parts, part, set, count);
+                        multiply(d, w, &parts, part, set, count);
                         transform_outputs(e, d, step, w, &parts, pass, part, bias, set, first, count);
                     });
                     begin += part.run.tiles;
@@ -260,7 +263,7 @@ fn panel(
     let channels = blocks * unit.lanes;
     let first_channel = out_block * unit.lanes;
     let distinct = parts.sizes.distinct;
-    let element = parts.sizes.in_blocks * unit.lanes * channels;
+    let element = parts.sizes.group_blocks * unit.lanes * channels;
     let (problem, kernel, r) = (w.problem.clone(), parts.transforms.kernel.clone(), w.taps());
     // Where the phase's taps lie in the stored kernel.
     let (y, x) = (geometry.y.taps, geometry.x.taps);
@@ -271,9 +274,10 @@ fn panel(
         out.fill(0.0);
         let mut g = vec![0f64; r * r * channels];
         let mut half = vec![0f64; distinct * r * channels];
-        for ic in 0..problem.in_channels {
+        let first_input = problem.first_input(first_channel);
+        for ic in 0..problem.in_per_group() {
             for oc in 0..channels {
-                let filter = problem.weight_index(first_channel + oc, ic, 0, 0);
+                let filter = problem.weight_index(first_channel + oc, first_input + ic, 0, 0);
                 for (tap, at) in taps.iter().enumerate() {
                     g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + at]));
                 }
@@ -455,23 +459,31 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run, total
             continue;
         }
         let tile = [w.pixels, run.blocks];
-        let row = Row::product(tiles, tile, run.half, w.problem.in_channels, e.unit(), [s.v_block, s.m_block]);
+        let row = Row::product(tiles, tile, run.half, w.problem.in_per_group(), e.unit(), [s.v_block, s.m_block]);
         let callee = e.kernel(&format!("row {row:?}"), |unit| row_kernel(&row, unit));
         kernels.push((tiles, callee));
     }
     kernels
 }
 
-fn multiply(d: &mut Driver, parts: &Parts, part: &PassRun, set: Int, count: Int) {
+fn multiply(d: &mut Driver, w: &Winograd, parts: &Parts, part: &PassRun, set: Int, count: Int) {
     let s = &parts.sizes;
-    let rows = s.in_blocks * (s.vector / 4);
+    let rows = s.group_blocks * (s.vector / 4);
     let element = rows * part.run.blocks * s.vector;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
+    let input = d.b.int(d.scratch);
+    if w.problem.groups > 1 {
+        let block = d.b.int(part.run.first);
+        d.step(block, set.into(), part.run.blocks);
+        let lanes = s.vector / 4;
+        let group = d.b.int_op(IntOp::Div, block, w.problem.out_per_group() / lanes);
+        d.step(input, group.into(), s.group_blocks * s.v_block);
+    }
     for &(tiles, kernel) in &part.products {
         d.if_then(Condition::Equal, count, tiles, |d| {
             d.range(0i64, s.elements(), |d, index| {
-                let v = d.b.int(d.scratch);
+                let v = d.b.int(input);
                 d.step(v, index.into(), s.v_element);
                 let u = d.b.int(weights);
                 let weight = weight_element(d, s, index);

@@ -453,7 +453,7 @@ mod random {
                     let whole = |i: usize| usize::from(of[i]) % lanes;
                     let permuted = match of[0] % 2 == 0 {
                         true => self.b.permute(src, whole),
-                        false => self.b.permute(src, |i| i & !3 | usize::from(of[i % 4]) % 4),
+                        false => self.b.permute(src, |i| (i & !3) + usize::from(of[i % 4]) % 4),
                     };
                     self.b.copy(dst, permuted);
                 }
