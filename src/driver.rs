@@ -30,6 +30,7 @@ use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Inaccurate, Kernel, Plan};
+use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
@@ -606,6 +607,22 @@ fn literal(value: &Value) -> String {
     match value {
         Value::Str(text) => format!("{text:?}"),
         other => other.to_string(),
+    }
+}
+
+/// The steps of a `preprocess`, as the language has them, for images of `[channels, height, width]`.
+///
+/// # Errors
+/// Where they are none, or do not end in images of that size.
+pub fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> Result<Preprocess, Error> {
+    let model =
+        format!("input image: f32[N, {channels}, {height}, {width}]  preprocess image {{\n{steps}\n}}  output image");
+    let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let text = format!("netc 1  model picture {{ {model} }}\n");
+    let network = Compiler::new().front_text(Path::new("--preprocess"), text, &no_files)?;
+    match network.graph.inputs().first().map(|&id| &network.graph.node(id).kind) {
+        Some(Kind::Input(Some(steps))) => Ok(steps.clone()),
+        _ => Ok(Preprocess::default()),
     }
 }
 

@@ -195,6 +195,8 @@ pub struct Compile {
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc run models/digits/digits.net --image models/digits/images/*.png --top-k 1
   netc run resnet34.netc --image cat.jpg dog.png --labels imagenet --json
+  netc run resnet34.onnx --image cat.jpg --preprocess imagenet --labels imagenet
+  netc run caffe.onnx --image cat.jpg --preprocess 'resize 256 center_crop 224 color bgr'
   netc run upscale.netc --image small.png --save-image large.png
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
   netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
@@ -211,6 +213,10 @@ pub struct Run {
     /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub output: Vec<String>,
+    /// How pictures become inputs, instead of the spec's `preprocess`: its steps, or `imagenet` for those that most
+    /// ImageNet networks were trained with
+    #[arg(long, value_name = "STEPS", requires = "image")]
+    pub preprocess: Option<String>,
     /// How many classes to print for each image
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub top_k: usize,

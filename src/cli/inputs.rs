@@ -7,9 +7,10 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use crate::artifact::Port;
+use crate::driver;
 use crate::image;
 use crate::npy;
-use crate::preprocess::Preprocess;
+use crate::preprocess::{Color, Preprocess, Resize};
 use crate::tensor::{Shape, Tensor};
 
 /// Everything that a run computes on, to be had in parts.
@@ -89,18 +90,9 @@ impl Feed {
                 engine.inputs.len()
             )));
         };
-        let layout = match port.shape[..] {
-            [_, channels @ (1 | 3), height, width] => Some(([channels, height, width], false)),
-            [_, height, width, channels @ (1 | 3)] if height.min(width) > 1 => Some(([channels, height, width], true)),
-            _ => None,
-        };
-        let Some((shape @ [_, height, width], channels_last)) = layout.filter(|_| engine.batch().is_some()) else {
-            return Err(Failure::Usage(format!(
-                "the input {} of {} is no image but {}; use --input",
-                port.name,
-                engine.name,
-                shape_text(&port.shape)
-            )));
+        let Some((shape @ [_, height, width], channels_last)) = image_layout(port).filter(|_| engine.batch().is_some())
+        else {
+            return Err(no_image(engine, port));
         };
         if args.ten_crop && !engine.ranks() {
             return Err(Failure::Usage(format!(
@@ -110,7 +102,7 @@ impl Feed {
         }
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
             console.note(format_args!(
-                "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1",
+                "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1; --preprocess says it otherwise",
                 port.name
             ));
             image::default_preprocess(shape)
@@ -142,6 +134,45 @@ impl Feed {
             return Err(Failure::message(format!("{} has {found} images, {name} has {images}", file.display())));
         }
         Ok(Feed::Arrays { tensors, images, name })
+    }
+}
+
+/// Channels, height and width of an input that is an image, and whether channels come last.
+fn image_layout(port: &Port) -> Option<([usize; 3], bool)> {
+    match port.shape[..] {
+        [_, channels @ (1 | 3), height, width] => Some(([channels, height, width], false)),
+        [_, height, width, channels @ (1 | 3)] if height.min(width) > 1 => Some(([channels, height, width], true)),
+        _ => None,
+    }
+}
+
+fn no_image(engine: &Engine, port: &Port) -> Failure {
+    let (name, shape) = (&engine.name, shape_text(&port.shape));
+    Failure::Usage(format!("the input {} of {name} is no image but {shape}; use --input", port.name))
+}
+
+/// What `--preprocess` says, for the first input of a network.
+pub fn stated(steps: &str, engine: &Engine) -> Result<Preprocess> {
+    let port = engine.inputs.first().expect("networks have an input");
+    let (shape, _) = image_layout(port).ok_or_else(|| no_image(engine, port))?;
+    match steps {
+        "imagenet" => Ok(imagenet(shape)),
+        steps => Ok(driver::preprocess(steps, shape)?),
+    }
+}
+
+/// As torchvision prepares pictures: 256 pixels for a crop of 224.
+fn imagenet([channels, height, width]: [usize; 3]) -> Preprocess {
+    let side = (height.min(width) * 256).div_ceil(224);
+    let gray = channels == 1;
+    Preprocess {
+        resize: Some(Resize::ShorterSide(side)),
+        center_crop: Some([height, width]),
+        scale: Some(1.0 / 255.0),
+        mean: if gray { vec![0.449] } else { vec![0.485, 0.456, 0.406] },
+        std: if gray { vec![0.226] } else { vec![0.229, 0.224, 0.225] },
+        color: if gray { Color::Gray } else { Color::Rgb },
+        invert: false,
     }
 }
 

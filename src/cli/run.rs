@@ -10,7 +10,7 @@ use super::args::Run;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
-use super::inputs::{Feed, assign};
+use super::inputs::{Feed, assign, stated};
 use super::results::{ResultRow, best, probabilities, read_labels};
 use crate::artifact::Port;
 use crate::image;
@@ -27,11 +27,14 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         let what = "there is nothing to run on: give images (--image) or arrays (--input)";
         return Err(Failure::Usage(what.into()));
     }
-    let engine = if args.interpret {
+    let mut engine = if args.interpret {
         Engine::interpret(&args.file, &args.network, &args.compilation, console)?
     } else {
         Engine::open(&args.file, &args.network, &args.compilation, args.threads.options(), console)?
     };
+    if let Some(steps) = &args.preprocess {
+        engine.preprocess = vec![Some(stated(steps, &engine)?)];
+    }
     let labels = match &args.labels {
         Some(path) => read_labels(path)?,
         None => engine.labels.clone(),

@@ -7,6 +7,7 @@ mod driver;
 mod export;
 mod goldens;
 mod hostile;
+mod images;
 mod import;
 mod onnx;
 mod optimized_zoo;
