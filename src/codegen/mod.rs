@@ -118,7 +118,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
     let emitted = &generated.steps[index];
     let node = graph.node(step.node);
     let op = node.op().map_or("input", |op| op.name());
-    let computes = !matches!(step.kernel, plan::Kernel::Convert | plan::Kernel::Copy { .. });
+    let computes = !matches!(step.kernel, plan::Kernel::Convert | plan::Kernel::Gather(_));
     let packing = generated.packing_of[index].map(|p| &generated.packings[p]);
     let moved: usize = step.inputs.iter().chain(&step.outputs).map(|v| v.shape.elements() * 4).sum();
     StepRecord {

@@ -58,7 +58,8 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
         }
         Op::Softmax(op) if images && op.axis == 1 => all(Layout::Blocked),
         Op::Concat(op) if images && op.axis == 1 => all(Layout::Blocked),
-        Op::Slice(op) if images && op.axis == 1 && op.step == 1 => all(Layout::Blocked),
+        Op::Slice(op) if images && op.axis == 1 => all(Layout::Blocked),
+        Op::ChannelShuffle(_) if images => all(Layout::Blocked),
         Op::Binary(_) if images && operands.iter().all(|s| blocked_broadcast(s, &node.shape)) => all(Layout::Blocked),
         _ => all(Layout::Plain),
     }

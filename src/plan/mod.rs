@@ -46,8 +46,8 @@ pub struct Buffer {
 pub enum Kernel {
     /// Copies a value into another layout.
     Convert,
-    /// Copies an operand of a concat to the output's channels from `channel` on.
-    Copy { channel: usize },
+    /// Moves channels, for concats, slices and shuffles.
+    Gather(Gather),
     /// Convolution, linear layer or transposed convolution as a sum over taps.
     Direct(conv::Direct),
     /// 3×3 convolution in the Winograd domain.
@@ -58,6 +58,20 @@ pub enum Kernel {
     Grouped,
     /// The op's only kernel.
     Plain,
+}
+
+/// Channels `first..` of a step's output, and where each comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gather {
+    pub first: usize,
+    pub from: Vec<Channel>,
+}
+
+/// A channel of one of a step's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Channel {
+    pub input: usize,
+    pub channel: usize,
 }
 
 /// One kernel call.

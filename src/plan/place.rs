@@ -4,7 +4,10 @@
 //! - A convolution that is only read through channel slices (merged siblings) writes each slice
 //!   where that slice belongs.
 //!
-//! Both need the slice to begin a channel block.
+//! Both need the slice to begin a channel block. What begins none, and what is shuffled, is copied, but once:
+//!
+//! - A concat that is only shuffled, and a shuffle that is only sliced, are not stored. The slices gather
+//!   their channels from the concat's operands.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,12 +24,35 @@ pub struct Placements {
     pub in_concat: HashMap<NodeId, (NodeId, usize)>,
     /// A convolution's slices in channel order; together they hold all of its channels.
     pub split: HashMap<NodeId, Vec<NodeId>>,
+    /// Concats and shuffles without a place: who reads them gathers channels from what they are made of.
+    pub unstored: HashSet<NodeId>,
 }
+
+/// Operands of a concat that is not stored: a block gathers from few places.
+const MAX_SOURCES: usize = 8;
 
 impl Placements {
     /// A slice that its convolution writes itself.
     pub fn is_split_part(&self, graph: &Graph, id: NodeId) -> bool {
         matches!(graph.node(id).op(), Some(Op::Slice(_))) && self.split.contains_key(&graph.operands(id)[0])
+    }
+
+    /// The values in memory that a slice's or a shuffle's channels are, and their channels there.
+    pub fn channels(&self, graph: &Graph, id: NodeId) -> Vec<(NodeId, usize)> {
+        let of = |operand: NodeId| match self.unstored.contains(&operand) {
+            true => self.channels(graph, operand),
+            false => (0..graph.node(operand).shape[1]).map(|channel| (operand, channel)).collect(),
+        };
+        let operands = graph.operands(id);
+        match graph.node(id).op() {
+            Some(Op::Slice(s)) => of(operands[0])[s.start..s.end].iter().step_by(s.step).copied().collect(),
+            Some(Op::ChannelShuffle(s)) => {
+                let channels = of(operands[0]);
+                (0..channels.len()).map(|c| channels[s.source(c, channels.len())]).collect()
+            }
+            Some(Op::Concat(_)) => operands.into_iter().flat_map(of).collect(),
+            other => unreachable!("{other:?} moves no channels"),
+        }
     }
 }
 
@@ -38,9 +64,11 @@ pub fn placements(graph: &Graph, unit: Unit) -> Placements {
             found.split.insert(id, parts);
         }
     }
+    found.unstored.extend(order.iter().copied().filter(|&id| is_only_gathered(graph, id)));
     // Outer concats first, so that an inner one finds its own place before it offers places.
     for &id in order.iter().rev() {
-        if matches!(graph.node(id).op(), Some(Op::Concat(_))) && signature(graph, id).output == Layout::Blocked {
+        let is_concat = matches!(graph.node(id).op(), Some(Op::Concat(_)));
+        if is_concat && signature(graph, id).output == Layout::Blocked && !found.unstored.contains(&id) {
             place_operands(graph, id, unit, &mut found);
         }
     }
@@ -69,9 +97,25 @@ fn place_operands(graph: &Graph, concat: NodeId, unit: Unit, found: &mut Placeme
 fn computes_blocks(graph: &Graph, id: NodeId, found: &Placements) -> bool {
     match graph.node(id).op() {
         None | Some(Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_)) => false,
-        Some(Op::Slice(_)) => found.is_split_part(graph, id),
+        Some(Op::Slice(_)) => found.is_split_part(graph, id) || found.unstored.contains(&graph.operands(id)[0]),
+        _ if found.unstored.contains(&id) => false,
         // A split convolution has no value of its own.
         Some(_) => !found.split.contains_key(&id) && signature(graph, id).output == Layout::Blocked,
+    }
+}
+
+/// A concat that only shuffles read, or a shuffle that only slices read, all by channels.
+fn is_only_gathered(graph: &Graph, id: NodeId) -> bool {
+    let moves_blocks = |id: NodeId| signature(graph, id).output == Layout::Blocked;
+    let users = graph.users(id);
+    let only = |is_kind: fn(&Op) -> bool| {
+        let mut ops = users.iter().map(|&(user, _)| moves_blocks(user) && graph.node(user).op().is_some_and(is_kind));
+        !users.is_empty() && !graph.is_output(id) && moves_blocks(id) && ops.all(|is| is)
+    };
+    match graph.node(id).op() {
+        Some(Op::Concat(_)) => graph.operands(id).len() <= MAX_SOURCES && only(|op| matches!(op, Op::ChannelShuffle(_))),
+        Some(Op::ChannelShuffle(_)) => only(|op| matches!(op, Op::Slice(_))),
+        _ => false,
     }
 }
 

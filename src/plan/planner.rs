@@ -7,7 +7,7 @@ use super::conv::{self, Problem};
 use super::layout::{Want, signature};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
-use super::{Buffer, BufferId, Kernel, Plan, Step, arena};
+use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena};
 use crate::ir::{self, Graph, Kind, NodeId};
 use crate::ops::Op;
 use crate::target::Target;
@@ -121,6 +121,7 @@ impl Planner<'_> {
             // Other names or shapes of a value: views are derived when somebody asks.
             Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => Ok(()),
             Op::Slice(_) if self.placements.is_split_part(graph, id) => Ok(()),
+            _ if self.placements.unstored.contains(&id) => Ok(()),
             Op::Slice(s) if self.is_aligned_slice(id) => {
                 let whole = self.get(graph.operands(id)[0], Layout::Blocked);
                 let view = whole.channels(s.start, &node.shape, self.target.unit);
@@ -129,6 +130,10 @@ impl Planner<'_> {
             }
             Op::Concat(_) if signature(graph, id).output == Layout::Blocked => {
                 self.concat(id);
+                Ok(())
+            }
+            Op::Slice(_) | Op::ChannelShuffle(_) if signature(graph, id).output == Layout::Blocked => {
+                self.gather(id);
                 Ok(())
             }
             Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => self.convolution(id, op),
@@ -144,7 +149,13 @@ impl Planner<'_> {
 
     fn is_aligned_slice(&self, id: NodeId) -> bool {
         let Some(Op::Slice(s)) = self.graph.node(id).op() else { return false };
-        signature(self.graph, id).output == Layout::Blocked && s.start % self.target.unit.lanes == 0
+        let is_whole_blocks = s.step == 1 && s.start % self.target.unit.lanes == 0;
+        is_whole_blocks && signature(self.graph, id).output == Layout::Blocked && self.is_stored(id)
+    }
+
+    /// Whether what a slice is of lies in memory.
+    fn is_stored(&self, slice: NodeId) -> bool {
+        !self.placements.unstored.contains(&self.graph.operands(slice)[0])
     }
 
     /// Operands that were not computed in place are copied into their slices.
@@ -154,11 +165,34 @@ impl Planner<'_> {
         for operand in self.graph.operands(id) {
             if self.placements.in_concat.get(&operand) != Some(&(id, first)) {
                 let from = self.get(operand, Layout::Blocked);
-                let ns = conv::nanoseconds(from.shape.elements() as f64 / 4.0);
-                self.push(id, vec![from], vec![whole.clone()], Kernel::Copy { channel: first }, ns);
+                let channels = (0..from.image()[1]).map(|channel| Channel { input: 0, channel }).collect();
+                self.move_channels(id, vec![from], &whole, Gather { first, from: channels });
             }
             first += self.graph.node(operand).shape[1];
         }
+    }
+
+    /// A slice or a shuffle, from the values that lie in memory.
+    fn gather(&mut self, id: NodeId) {
+        let channels = self.placements.channels(self.graph, id);
+        let mut sources: Vec<NodeId> = vec![];
+        let mut from = vec![];
+        for (source, channel) in channels {
+            let input = sources.iter().position(|&s| s == source).unwrap_or(sources.len());
+            if input == sources.len() {
+                sources.push(source);
+            }
+            from.push(Channel { input, channel });
+        }
+        let inputs = sources.into_iter().map(|source| self.get(source, Layout::Blocked)).collect();
+        let output = self.allocate(id, Layout::Blocked);
+        self.move_channels(id, inputs, &output, Gather { first: 0, from });
+    }
+
+    fn move_channels(&mut self, id: NodeId, inputs: Vec<View>, output: &View, gather: Gather) {
+        let [images, _, h, w] = output.image();
+        let ns = conv::nanoseconds((images * gather.from.len() * h * w) as f64 / 4.0);
+        self.push(id, inputs, vec![output.clone()], Kernel::Gather(gather), ns);
     }
 
     fn convolution(&mut self, id: NodeId, op: &Op) -> Result<(), PlanError> {
@@ -356,6 +390,7 @@ impl Planner<'_> {
 mod tests {
     use super::*;
     use crate::ir::Phase;
+    use crate::ops::{ChannelShuffle, Concat, Slice};
     use crate::target::Unit;
     use crate::testing::{Builder, conv};
 
@@ -370,6 +405,33 @@ mod tests {
         let target = Target { unit: Unit::V512, ..Target::host() };
         let plan = plan(&b.finish(&[y]), &target, options).unwrap();
         plan.steps.iter().map(|s| s.kernel.name()).filter(|n| n.starts_with("winograd")).collect()
+    }
+
+    /// ShuffleNet's unit: one step a half, and nothing is converted but the output.
+    #[test]
+    fn halves_of_shuffled_concats_are_gathered_at_once() {
+        let mut b = Builder::new("unit", Phase::Infer);
+        let x = b.input([1, 64, 4, 4]);
+        let [left, right] = [(); 2].map(|()| b.add(conv(29, 1, 1, 0), &[x]));
+        let whole = b.add(Concat { axis: 1 }, &[left, right]);
+        let mixed = b.add(ChannelShuffle { groups: 2 }, &[whole]);
+        let [first, second] =
+            [(0, 29), (29, 58)].map(|(start, end)| b.add(Slice { axis: 1, start, end, step: 1 }, &[mixed]));
+        let y = b.add(conv(32, 1, 1, 0), &[second]);
+        let y = b.add(Concat { axis: 1 }, &[y, first]);
+        let target = Target { unit: Unit::V512, ..Target::host() };
+        let plan = plan(&b.finish(&[y]), &target, &Options::default()).unwrap();
+        let names: Vec<String> = plan.steps.iter().map(|s| s.kernel.name()).collect();
+        assert_eq!(names, ["direct", "direct", "gather", "gather", "direct", "convert"]);
+        let gathered: Vec<(usize, Vec<Channel>)> = plan.steps.iter().filter_map(|s| match &s.kernel {
+            Kernel::Gather(g) => Some((s.inputs.len(), g.from[..3].to_vec())),
+            _ => None,
+        }).collect();
+        let channel = |input, channel| Channel { input, channel };
+        let from_left = vec![channel(0, 0), channel(1, 0), channel(0, 1)];
+        // Channel 29 of the shuffled value is the second's 14th.
+        let from_right = vec![channel(0, 14), channel(1, 15), channel(0, 15)];
+        assert_eq!(gathered, [(2, from_left), (2, from_right)]);
     }
 
     #[test]

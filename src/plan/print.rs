@@ -11,7 +11,7 @@ impl Kernel {
     pub fn name(&self) -> String {
         match self {
             Kernel::Convert => "convert".into(),
-            Kernel::Copy { .. } => "copy".into(),
+            Kernel::Gather(_) => "gather".into(),
             Kernel::Direct(_) => "direct".into(),
             Kernel::Winograd(w) => format!("winograd{}", w.m),
             Kernel::Depthwise => "depthwise".into(),

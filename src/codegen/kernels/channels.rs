@@ -1,112 +1,215 @@
-//! Copies ranges of channels between blocked values: operands of a concat that could not be
-//! computed in place, and slices that do not begin a block.
+//! Moves channels between blocked values: operands of a concat that could not be computed in place,
+//! slices that do not begin a block, shuffles, and all three at once.
 //!
 //! ```text
-//! source blocks   ……abcd efgh ij……          lane i of an output block comes from lane i + shift of
-//! output block         ^^^^^^^^             one source block, or from the block after it
+//! one input    ……abcd efgh ij……        a run of lanes goes from a source block into a vector with
+//! another      ……klmn opqr st……        one masked load;
+//!
+//! loaded       d efg k lmn             in place where there are few runs, else one after the other,
+//! permuted     d k e l f m g n         and one permutation puts them in order
 //! ```
 //!
-//! The kernel computes one output block from at most two source blocks, with masked loads that put
-//! each piece into its lanes.
+//! Blocks that differ only in where their channels come from share a kernel. Lanes behind the value's
+//! last channel become zero.
 
 use super::super::emit::{Emitted, Emitter};
-use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand};
-use crate::ops::Slice;
-use crate::plan::{Step, View};
+use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand};
+use crate::plan::{Channel, Gather, Step, View};
 use crate::target::Unit;
 
 /// Pixels in the copy loop's body.
 const UNROLL: usize = 4;
 
-/// Copies a concat's operand to the output's channels from `channel` on.
-pub fn concat(e: &mut Emitter, step: &Step, channel: usize) -> Emitted {
-    let [_, channels, ..] = step.inputs[0].image();
-    copy(e, step, 0, channel, channels)
-}
-
-pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
-    copy(e, step, op.start, 0, op.end - op.start)
-}
-
-/// Output blocks that are written alike, and how.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Run {
-    first: usize,
-    blocks: usize,
-    /// Lanes that are copied, and one past the last that is written: padding becomes zero.
-    from: usize,
-    to: usize,
-    end: usize,
-}
-
-/// Channels `source..source + count` of the input become channels `target..` of the output.
-fn copy(e: &mut Emitter, step: &Step, source: usize, target: usize, count: usize) -> Emitted {
+/// One task is one output block of an image, or the part of it that is written.
+pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
     let unit = e.unit();
-    let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, channels, h, w] = output.image();
-    // Source block and lane of what would be lane 0 of output block 0; blocks may be negative.
-    let distance = source as i64 - target as i64;
-    let shift = distance.rem_euclid(unit.lanes as i64) as usize;
-    let source_block = distance.div_euclid(unit.lanes as i64);
-
-    let runs = runs(target, count, channels, unit);
-    let kernels: Vec<Callee> = runs.iter().map(|&run| kernel(e, run, shift, h * w)).collect();
-    let grid = runs.iter().map(|r| r.blocks * images).sum();
+    let output = &step.outputs[0];
+    let [images, _, h, w] = output.image();
+    let runs = runs(gather, step, unit);
+    let kernels: Vec<Callee> = runs.iter().map(|run| kernel(e, &run.block.pattern, h * w)).collect();
+    let grid = runs.iter().map(|r| r.count * images).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
         for (run, &kernel) in runs.iter().zip(&kernels) {
-            d.tasks(first, run.blocks * images, |d, task| {
-                let (image, block) = d.split(task, run.blocks);
-                let mut pointer = |view: &View, first: i64| {
+            d.tasks(first, run.count * images, |d, task| {
+                let (image, index) = d.split(task, run.count);
+                let mut pointer = |view: &View, block: usize, advance: usize| {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    d.step(base, block, view.block_stride(unit));
-                    d.b.advance(base, first * view.block_stride(unit) as i64);
-                    base
+                    d.step(base, index, advance * view.block_stride(unit));
+                    d.b.advance(base, block * view.block_stride(unit));
+                    Operand::from(base)
                 };
-                let from = pointer(input, source_block + run.first as i64);
-                let to = pointer(output, run.first as i64);
-                let next = d.b.add(from, input.block_stride(unit));
-                d.b.call(kernel, [from, next, to].map(Operand::from).to_vec());
+                let sources = run.block.sources.iter().zip(&run.advance);
+                let mut pointers: Vec<Operand> =
+                    sources.map(|(s, &advance)| pointer(&step.inputs[s.input], s.block, advance)).collect();
+                pointers.push(pointer(output, run.block.index, run.every));
+                d.b.call(kernel, pointers);
             });
-            first += run.blocks * images;
+            first += run.count * images;
         }
     });
     Emitted { entry, grid, scratch: 0 }
 }
 
-/// The output blocks that hold channels `target..target + count`, in runs of equal lanes.
-fn runs(target: usize, count: usize, channels: usize, unit: Unit) -> Vec<Run> {
+// ---- What is moved -----------------------------------------------------------------------------
+
+/// How a block is put together; all that its kernel depends on.
+#[derive(Clone, Debug, PartialEq)]
+struct Pattern {
+    loads: Vec<Load>,
+    /// For each lane the lane of what was loaded; `None` where that is in order.
+    order: Option<Vec<usize>>,
+    /// The lanes that are written.
+    from: usize,
+    to: usize,
+}
+
+/// Consecutive lanes of a source block.
+#[derive(Clone, Debug, PartialEq)]
+struct Load {
+    /// Which of the block's sources.
+    source: usize,
+    /// Bytes from the source's block to where lane 0 of the vector would be.
+    distance: i64,
+    from: usize,
+    to: usize,
+}
+
+/// An output block.
+#[derive(Clone, Debug, PartialEq)]
+struct Block {
+    index: usize,
+    pattern: Pattern,
+    sources: Vec<Source>,
+}
+
+/// An input, and the first of its blocks that an output block reads.
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    input: usize,
+    block: usize,
+}
+
+/// Every so many of the output's blocks, which have one pattern, and whose sources advance evenly.
+#[derive(Clone, Debug, PartialEq)]
+struct Run {
+    block: Block,
+    count: usize,
+    every: usize,
+    advance: Vec<usize>,
+}
+
+fn runs(gather: &Gather, step: &Step, unit: Unit) -> Vec<Run> {
+    let strides: Vec<usize> = step.inputs.iter().map(|v| v.block_stride(unit)).collect();
+    let [_, channels, ..] = step.outputs[0].image();
     let mut runs: Vec<Run> = vec![];
-    for block in target / unit.lanes..(target + count).div_ceil(unit.lanes) {
-        let start = block * unit.lanes;
-        let from = target.saturating_sub(start);
-        let to = (target + count - start).min(unit.lanes);
-        let end = if start + to == channels { unit.lanes } else { to };
-        match runs.last_mut() {
-            Some(run) if (run.from, run.to, run.end) == (from, to, end) => run.blocks += 1,
-            _ => runs.push(Run { first: block, blocks: 1, from, to, end }),
+    for index in gather.first / unit.lanes..(gather.first + gather.from.len()).div_ceil(unit.lanes) {
+        let block = block(index, gather, channels, &strides, unit);
+        if !runs.iter_mut().any(|run| run.takes(&block)) {
+            runs.push(Run { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
         }
     }
     runs
 }
 
-fn kernel(e: &mut Emitter, run: Run, shift: usize, pixels: usize) -> Callee {
-    let Run { from, to, end, .. } = run;
-    let name = format!("channels_{from}_{to}_{end}_shift{shift}_{pixels}");
-    e.kernel(&name, |unit| build(&name, unit, run, shift, pixels))
+impl Run {
+    /// Adds a block that goes on as the run does; whether it does.
+    fn takes(&mut self, next: &Block) -> bool {
+        let sources = self.block.sources.iter().zip(&next.sources);
+        if next.pattern != self.block.pattern || sources.clone().any(|(a, b)| a.input != b.input) {
+            return false;
+        }
+        if self.count == 1 {
+            let advance: Option<Vec<usize>> = sources.map(|(a, b)| b.block.checked_sub(a.block)).collect();
+            let Some(advance) = advance else { return false };
+            (self.every, self.advance) = (next.index - self.block.index, advance);
+        }
+        let goes_on = next.index == self.block.index + self.count * self.every
+            && self.block.sources.iter().zip(&next.sources).zip(&self.advance).all(|((a, b), advance)| {
+                b.block == a.block + self.count * advance
+            });
+        self.count += usize::from(goes_on);
+        goes_on
+    }
 }
 
-/// Parameters: a source block, the one after it, the output block. A block that no lane comes from
-/// is not read.
-fn build(name: &str, unit: Unit, run: Run, shift: usize, pixels: usize) -> Function {
-    let mut b = Builder::new(name, unit, 3);
-    let pointers: [Int; 3] = [0, 1, 2].map(|i| b.parameter(i));
-    // The pieces' bases: lane i lies 4 · i bytes from it.
-    b.advance(pointers[0], 4 * shift);
-    b.advance(pointers[1], -4 * (unit.lanes - shift) as i64);
+/// The output's block of that index; `channels` are those of the output.
+fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], unit: Unit) -> Block {
+    let start = index * unit.lanes;
+    let from = gather.first.saturating_sub(start);
+    let to = (gather.first + gather.from.len() - start).min(unit.lanes);
+    let wanted: Vec<(usize, Channel)> = (from..to).map(|lane| (lane, gather.from[start + lane - gather.first])).collect();
+    let (pieces, order) = arranged(&wanted, unit);
+    let mut sources: Vec<Source> = vec![];
+    for piece in &pieces {
+        match sources.iter_mut().find(|s| s.input == piece.input) {
+            Some(source) => source.block = source.block.min(piece.block),
+            None => sources.push(Source { input: piece.input, block: piece.block }),
+        }
+    }
+    let load = |piece: &Piece| {
+        let source = sources.iter().position(|s| s.input == piece.input).expect("gathered above");
+        let blocks = (piece.block - sources[source].block) * strides[piece.input];
+        let distance = blocks as i64 + 4 * (piece.lane as i64 - piece.to as i64);
+        Load { source, distance, from: piece.to, to: piece.to + piece.lanes }
+    };
+    let loads = pieces.iter().map(load).collect();
+    let to = if start + to == channels { unit.lanes } else { to };
+    Block { index, pattern: Pattern { loads, order, from, to }, sources }
+}
+
+/// Consecutive channels of a source block, and the lane that the first of them is loaded into.
+#[derive(Clone, Debug, PartialEq)]
+struct Piece {
+    input: usize,
+    block: usize,
+    lane: usize,
+    to: usize,
+    lanes: usize,
+}
+
+/// Lanes and their channels as pieces, and the order that these are brought into.
+fn arranged(wanted: &[(usize, Channel)], unit: Unit) -> (Vec<Piece>, Option<Vec<usize>>) {
+    let in_place = pieces(wanted.iter().copied(), unit);
+    let mut sorted = wanted.to_vec();
+    sorted.sort_by_key(|&(_, channel)| channel);
+    let gathered = pieces(sorted.iter().enumerate().map(|(place, &(_, channel))| (place, channel)), unit);
+    if in_place.len() <= gathered.len() + 1 {
+        return (in_place, None);
+    }
+    // Where lanes are padding, the one behind those that were loaded is zero.
+    let mut order = vec![sorted.len().min(unit.lanes - 1); unit.lanes];
+    sorted.iter().enumerate().for_each(|(place, &(lane, _))| order[lane] = place);
+    (gathered, Some(order))
+}
+
+fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, unit: Unit) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = vec![];
+    for (to, Channel { input, channel }) in wanted {
+        let (block, lane) = (channel / unit.lanes, channel % unit.lanes);
+        match pieces.last_mut() {
+            Some(p) if (p.input, p.block, p.lane + p.lanes, p.to + p.lanes) == (input, block, lane, to) => p.lanes += 1,
+            _ => pieces.push(Piece { input, block, lane, to, lanes: 1 }),
+        }
+    }
+    pieces
+}
+
+// ---- The kernel --------------------------------------------------------------------------------
+
+fn kernel(e: &mut Emitter, pattern: &Pattern, pixels: usize) -> Callee {
+    let name = format!("channels {pixels} {pattern:?}");
+    e.kernel(&name, |unit| build(&name, unit, pattern, pixels))
+}
+
+/// Parameters: the sources' blocks, the output block.
+fn build(name: &str, unit: Unit, pattern: &Pattern, pixels: usize) -> Function {
+    let sources = pattern.loads.iter().map(|load| load.source + 1).max().unwrap_or(0);
+    let mut b = Builder::new(name, unit, sources + 1);
+    let pointers: Vec<Int> = (0..=sources).map(|i| b.parameter(i)).collect();
     let copies = |b: &mut Builder, copies: usize| {
-        (0..copies).for_each(|i| pixel(b, unit, run, shift, i * unit.bytes()));
+        (0..copies).for_each(|i| pixel(b, unit, pattern, &pointers, i * unit.bytes()));
         pointers.iter().for_each(|&p| b.advance(p, copies * unit.bytes()));
     };
     b.repeat(pixels / UNROLL, |b| copies(b, UNROLL));
@@ -114,25 +217,35 @@ fn build(name: &str, unit: Unit, run: Run, shift: usize, pixels: usize) -> Funct
     b.finish()
 }
 
-fn pixel(b: &mut Builder, unit: Unit, run: Run, shift: usize, offset: usize) {
-    let [low, high, output] = [0, 1, 2].map(|i| b.parameter(i).at(offset));
-    let Run { from, to, end, .. } = run;
-    let middle = unit.lanes - shift;
-    let v = if (from, to, shift) == (0, unit.lanes, 0) {
-        b.load(low)
-    } else {
-        let v = b.splat(0.0);
-        for (address, from, to) in [(low, from, to.min(middle)), (high, from.max(middle), to)] {
-            if from < to {
-                b.push(Inst::LoadLanes { dst: v, address, from: from as u8, to: to as u8 });
-            }
+fn pixel(b: &mut Builder, unit: Unit, pattern: &Pattern, pointers: &[Int], offset: usize) {
+    let (output, sources) = pointers.split_last().expect("the output comes last");
+    let address = |b: &mut Builder, load: &Load| {
+        let (base, distance) = (sources[load.source], load.distance + offset as i64);
+        match i32::try_from(distance) {
+            Ok(offset) => Address { base, index: None, offset },
+            Err(_) => b.add(base, distance).at(0),
         }
-        v
     };
-    if (from, end) == (0, unit.lanes) {
-        b.store(output, v);
+    let loaded = match &pattern.loads[..] {
+        [load] if (load.from, load.to) == (0, unit.lanes) => {
+            let address = address(b, load);
+            b.load(address)
+        }
+        loads => {
+            let v = b.splat(0.0);
+            for load in loads {
+                let address = address(b, load);
+                b.push(Inst::LoadLanes { dst: v, address, from: load.from as u8, to: load.to as u8 });
+            }
+            v
+        }
+    };
+    let v = pattern.order.as_ref().map_or(loaded, |order| b.permute(loaded, |lane| order[lane]));
+    let (address, from, to) = (output.at(offset), pattern.from, pattern.to);
+    if (from, to) == (0, unit.lanes) {
+        b.store(address, v);
     } else {
-        b.push(Inst::StoreLanes { address: output, src: v, from: from as u8, to: end as u8 });
+        b.push(Inst::StoreLanes { address, src: v, from: from as u8, to: to as u8 });
     }
 }
 
@@ -140,16 +253,57 @@ fn pixel(b: &mut Builder, unit: Unit, run: Run, shift: usize, offset: usize) {
 mod tests {
     use super::*;
     use crate::codegen::testing::check;
-    use crate::ir::Phase;
-    use crate::ops::Concat;
+    use crate::ir::{NodeId, Phase};
+    use crate::ops::{ChannelShuffle, Concat, Slice};
     use crate::testing::{self, conv, relu};
 
+    fn gather(first: usize, from: impl IntoIterator<Item = (usize, usize)>) -> Gather {
+        Gather { first, from: from.into_iter().map(|(input, channel)| Channel { input, channel }).collect() }
+    }
+
+    /// Loads of a block as (source, distance in lanes, from, to), with what order they are brought into.
+    fn loads(block: &Block) -> (Vec<(usize, i64, usize, usize)>, Option<&[usize]>) {
+        let loads = block.pattern.loads.iter().map(|l| (l.source, l.distance / 4, l.from, l.to)).collect();
+        (loads, block.pattern.order.as_deref())
+    }
+
     #[test]
-    fn runs_cover_the_channels() {
-        let run = |first, blocks, from, to, end| Run { first, blocks, from, to, end };
-        assert_eq!(runs(5, 30, 35, Unit::V256), [run(0, 1, 5, 8, 8), run(1, 3, 0, 8, 8), run(4, 1, 0, 3, 8)]);
-        assert_eq!(runs(2, 3, 8, Unit::V256), [run(0, 1, 2, 5, 5)]);
-        assert_eq!(runs(8, 8, 16, Unit::V256), [run(1, 1, 0, 8, 8)]);
+    fn copies_are_loaded_in_place() {
+        // Channels 3.. of a value whose blocks are 100 lanes apart become channels 5..35 of 40.
+        let copy = gather(5, (3..33).map(|c| (0, c)));
+        let block = |index| block(index, &copy, 40, &[400], Unit::V256);
+        assert_eq!(loads(&block(0)), (vec![(0, -2, 5, 8)], None));
+        assert_eq!(loads(&block(1)), (vec![(0, 6, 0, 2), (0, 98, 2, 8)], None));
+        let last = block(4);
+        assert_eq!((loads(&last), last.pattern.from, last.pattern.to), ((vec![(0, 6, 0, 2), (0, 98, 2, 3)], None), 0, 3));
+    }
+
+    #[test]
+    fn shuffles_are_loaded_side_by_side_and_permuted() {
+        // Two groups of 6, one a value: 0 6 1 7 …
+        let shuffle = gather(0, (0..12).map(|c| (c % 2, c / 2)));
+        let first = block(0, &shuffle, 12, &[400, 400], Unit::V256);
+        assert_eq!(loads(&first), (vec![(0, 0, 0, 4), (1, -4, 4, 8)], Some(&[0, 4, 1, 5, 2, 6, 3, 7][..])));
+        let last = block(1, &shuffle, 12, &[400, 400], Unit::V256);
+        // Lane 4 was loaded by nothing: it is zero, as padding becomes.
+        assert_eq!(loads(&last), (vec![(0, 4, 0, 2), (1, 2, 2, 4)], Some(&[0, 2, 1, 3, 4, 4, 4, 4][..])));
+        assert_eq!((last.pattern.from, last.pattern.to), (0, 8));
+    }
+
+    #[test]
+    fn equal_blocks_share_a_kernel() {
+        let mut b = testing::Builder::new("shuffle", Phase::Infer);
+        let x = b.input([1, 3, 2, 2]);
+        let x = b.add(conv(128, 1, 1, 0), &[x]);
+        let y = b.add(ChannelShuffle { groups: 2 }, &[x]);
+        let graph = b.finish(&[y]);
+        let target = crate::target::Target { unit: Unit::V256, ..crate::target::Target::host() };
+        let plan = crate::plan::plan(&graph, &target, &Default::default()).unwrap();
+        let step = plan.steps.iter().find(|s| s.node == y).unwrap();
+        let crate::plan::Kernel::Gather(gather) = &step.kernel else { panic!("{:?}", step.kernel) };
+        let runs = runs(gather, step, Unit::V256);
+        let shapes: Vec<_> = runs.iter().map(|r| (r.block.index, r.count, r.every, r.advance.clone())).collect();
+        assert_eq!(shapes, [(0, 8, 2, vec![1]), (1, 8, 2, vec![1])]);
     }
 
     #[test]
@@ -175,14 +329,58 @@ mod tests {
 
     #[test]
     fn unaligned_slices() {
-        for (start, end) in [(1, 40), (5, 6), (15, 33), (8, 19), (0, 3)] {
+        for (start, end, step) in [(1, 40, 1), (5, 6, 1), (15, 33, 1), (8, 19, 1), (0, 3, 1), (0, 40, 2), (3, 37, 5)] {
             let mut b = testing::Builder::new("slice", Phase::Infer);
             let x = b.input([2, 3, 3, 3]);
             let y = b.add(conv(40, 1, 1, 0), &[x]);
             let y = b.add(relu(), &[y]);
-            let y = b.add(Slice { axis: 1, start, end, step: 1 }, &[y]);
+            let y = b.add(Slice { axis: 1, start, end, step }, &[y]);
             let y = b.add(conv(7, 1, 1, 0), &[y]);
             check(b.finish(&[y]));
         }
+    }
+
+    #[test]
+    fn shuffles() {
+        for (channels, groups, size) in
+            [(12, 3, [5, 6]), (64, 2, [3, 3]), (36, 2, [1, 1]), (48, 16, [2, 2]), (34, 17, [1, 3]), (7, 1, [2, 2])]
+        {
+            let mut b = testing::Builder::new("shuffle", Phase::Infer);
+            let x = b.input([2, 3, size[0], size[1]]);
+            let x = b.add(conv(channels, 1, 1, 0), &[x]);
+            let y = b.add(ChannelShuffle { groups }, &[x]);
+            let z = b.add(conv(5, 1, 1, 0), &[y]);
+            check(b.finish(&[y, z]));
+        }
+    }
+
+    /// ShuffleNet's unit: halves of a shuffled concat, which are gathered from its operands.
+    #[test]
+    fn halves_of_shuffled_concats() {
+        for [left, right] in [[29, 29], [16, 16], [58, 58], [3, 13]] {
+            let mut b = testing::Builder::new("unit", Phase::Infer);
+            let x = b.input([2, 3, 4, 3]);
+            let [l, r] = [left, right].map(|channels| b.add(conv(channels, 1, 1, 0), &[x]));
+            let mut halves = [l, r];
+            for _ in 0..2 {
+                let whole = b.add(Concat { axis: 1 }, &halves);
+                let mixed = b.add(ChannelShuffle { groups: 2 }, &[whole]);
+                let slice = |start, end| Slice { axis: 1, start, end, step: 1 };
+                let [l, r]: [NodeId; 2] =
+                    [slice(0, left), slice(left, left + right)].map(|half| b.add(half, &[mixed]));
+                halves = [l, b.add(conv(right, 1, 1, 0), &[r])];
+            }
+            let y = b.add(Concat { axis: 1 }, &halves);
+            check(b.finish(&[y]));
+        }
+    }
+
+    /// A value of one vector a pixel, and vectors.
+    #[test]
+    fn shuffled_vectors() {
+        let mut b = testing::Builder::new("vectors", Phase::Infer);
+        let x = b.input([3, 24]);
+        let y = b.add(ChannelShuffle { groups: 4 }, &[x]);
+        check(b.finish(&[y]));
     }
 }

@@ -30,7 +30,7 @@ pub use winograd::{Set, sets as winograd_sets};
 use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
-use crate::plan::{Kernel, Layout, Step};
+use crate::plan::{Kernel, Step};
 
 /// Generates the code of one step.
 ///
@@ -42,14 +42,13 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
         Kernel::Winograd(w) => winograd::emit(e, step, w)?,
         Kernel::Depthwise | Kernel::Grouped => depthwise::emit(e, step),
         Kernel::Convert => convert::emit(e, step),
-        Kernel::Copy { channel } => channels::concat(e, step, *channel),
+        Kernel::Gather(gather) => channels::emit(e, step, gather),
         Kernel::Plain => plain(e, step),
     })
 }
 
 /// Ops that have one kernel, in the layouts that the plan gives them.
 fn plain(e: &mut Emitter, step: &Step) -> Emitted {
-    let blocked = step.outputs[0].layout == Layout::Blocked;
     match e.graph.node(step.node).op().expect("inputs are not computed") {
         Op::Activate(op) => elementwise::activate(e, step, op.kind),
         Op::Binary(op) => elementwise::binary(e, step, op),
@@ -67,7 +66,6 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),
-        Op::Slice(op) if blocked => channels::slice(e, step, op),
         Op::Slice(op) => movement::slice(e, step, op),
         Op::Transpose(op) => movement::transpose(e, step, op),
         Op::PixelShuffle(op) => movement::pixel_shuffle(e, step, op),
