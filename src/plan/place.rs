@@ -113,7 +113,9 @@ fn is_only_gathered(graph: &Graph, id: NodeId) -> bool {
         !users.is_empty() && !graph.is_output(id) && moves_blocks(id) && ops.all(|is| is)
     };
     match graph.node(id).op() {
-        Some(Op::Concat(_)) => graph.operands(id).len() <= MAX_SOURCES && only(|op| matches!(op, Op::ChannelShuffle(_))),
+        Some(Op::Concat(_)) => {
+            graph.operands(id).len() <= MAX_SOURCES && only(|op| matches!(op, Op::ChannelShuffle(_)))
+        }
         Some(Op::ChannelShuffle(_)) => only(|op| matches!(op, Op::Slice(_))),
         _ => false,
     }

@@ -423,10 +423,14 @@ mod tests {
         let plan = plan(&b.finish(&[y]), &target, &Options::default()).unwrap();
         let names: Vec<String> = plan.steps.iter().map(|s| s.kernel.name()).collect();
         assert_eq!(names, ["direct", "direct", "gather", "gather", "direct", "convert"]);
-        let gathered: Vec<(usize, Vec<Channel>)> = plan.steps.iter().filter_map(|s| match &s.kernel {
-            Kernel::Gather(g) => Some((s.inputs.len(), g.from[..3].to_vec())),
-            _ => None,
-        }).collect();
+        let gathered: Vec<(usize, Vec<Channel>)> = plan
+            .steps
+            .iter()
+            .filter_map(|s| match &s.kernel {
+                Kernel::Gather(g) => Some((s.inputs.len(), g.from[..3].to_vec())),
+                _ => None,
+            })
+            .collect();
         let channel = |input, channel| Channel { input, channel };
         let from_left = vec![channel(0, 0), channel(1, 0), channel(0, 1)];
         // Channel 29 of the shuffled value is the second's 14th.
