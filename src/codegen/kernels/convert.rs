@@ -1,23 +1,44 @@
 //! Copies a value between plain and blocked layout, at the borders of the graph and around ops that
 //! work on plain memory.
 //!
-//! Each lane of a block is a channel, a plane apart from the next in plain memory: blocks are
-//! gathered from planes, or scattered to them. Padding lanes become zeros.
+//! Each lane of a block is a channel, a plane apart from the next in plain memory: as many pixels of a
+//! block as it has lanes are a square matrix, which is transposed in registers. Where an image has too
+//! few pixels, blocks are gathered from planes, or scattered to them. Padding lanes become zeros.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::vector::{Builder, Function, Vector};
 use super::nest::{self, Array, Body, Nest};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
+/// Pixels of a block that one task transposes.
+const CHUNK: usize = 512;
+/// Images of fewer pixels are gathered and scattered.
+const FEW_PIXELS: usize = 4;
+
 pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
-    let (copy, zero) = (Body::copy(), Body::fill(0.0));
     if from.layout == Layout::Plain && to.layout == Layout::Plain {
+        let copy = Body::copy();
         let arrays = [to, from].map(|v| Array::new(v, vec![4])).to_vec();
         let whole = Nest { dims: vec![from.shape.elements()], arrays, body: &copy };
         return nest::emit(e, "step copy", vec![whole]);
     }
+    let [.., h, w] = from.image();
+    let plane = [from, to].map(|v| v.block_stride(unit)).into_iter().max().unwrap_or(0);
+    match h * w >= FEW_PIXELS && i32::try_from(plane.saturating_mul(unit.lanes)).is_ok() {
+        true => transpose(e, step),
+        false => gather(e, step),
+    }
+}
+
+/// Lanes from or to their planes one by one.
+fn gather(e: &mut Emitter, step: &Step) -> Emitted {
+    let unit = e.unit();
+    let (from, to) = (&step.inputs[0], &step.outputs[0]);
+    let copy = Body::copy();
+    let zero = Body::fill(0.0);
     let [images, channels, h, w] = from.image();
     let (blocks, rest) = (channels / unit.lanes, channels % unit.lanes);
     let nest = |arrays: &[&Array], body, blocks: usize, lanes: usize| Nest {
@@ -25,7 +46,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         arrays: arrays.iter().map(|a| (*a).clone()).collect(),
         body,
     };
-    let [target, source] = [to, from].map(|v| Array::new(v, strides(v, unit)));
+    let [target, source] = [to, from].map(|v| Array::new(v, strides(v, unit).to_vec()));
     let mut nests = vec![nest(&[&target, &source], &copy, blocks, unit.lanes)];
     let [target, source] = [target, source].map(|a| after(a, 1, blocks));
     nests.push(nest(&[&target, &source], &copy, 1, rest));
@@ -36,18 +57,165 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     nest::emit(e, "step convert", nests)
 }
 
+/// Squares of pixels and lanes. One task is a chunk of a block's pixels.
+fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
+    let unit = e.unit();
+    let views = [&step.inputs[0], &step.outputs[0]];
+    let [images, channels, h, w] = views[0].image();
+    let pixels = h * w;
+    let whole = channels / unit.lanes;
+    // Blocks from the first on, of that many channels; and chunks likewise.
+    let blocks = [(0, whole, unit.lanes), (whole, 1, channels % unit.lanes)];
+    let chunks = [(0, pixels / CHUNK, CHUNK), (pixels / CHUNK, 1, pixels % CHUNK)];
+    let mut regions = vec![];
+    for (first_block, blocks, channels) in blocks.into_iter().filter(|b| b.1 * b.2 > 0) {
+        for (first_chunk, chunks, pixels) in chunks.into_iter().filter(|c| c.1 * c.2 > 0) {
+            let to_blocks = views[1].layout == Layout::Blocked;
+            let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
+            let plane = plain.block_stride(unit);
+            let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride(unit) };
+            let name = format!("transpose {square:?}");
+            let kernel = e.kernel(&name, |unit| square.build(&name, unit));
+            regions.push(([first_block, blocks], [first_chunk, chunks], kernel));
+        }
+    }
+    let grid = regions.iter().map(|([_, blocks], [_, chunks], _)| images * blocks * chunks).sum();
+    let entry = e.driver("step convert", |e, d| {
+        let mut begin = 0;
+        for &([first_block, blocks], [first_chunk, chunks], kernel) in &regions {
+            let count = images * blocks * chunks;
+            d.tasks(begin, count, |d, task| {
+                let (rest, chunk) = d.split(task, chunks);
+                let rest = d.int(rest);
+                let (image, block) = d.split(rest, blocks);
+                let arguments = views.map(|view| {
+                    let [batch, block_stride, pixel, _] = strides(view, unit).map(|s| s as usize);
+                    let base = d.view(e, view);
+                    d.step(base, image, batch);
+                    d.step(base, block, block_stride);
+                    d.step(base, chunk, CHUNK * pixel);
+                    d.b.advance(base, first_block * block_stride + first_chunk * CHUNK * pixel);
+                    base.into()
+                });
+                d.b.call(kernel, arguments.to_vec());
+            });
+            begin += count;
+        }
+    });
+    Emitted { entry, grid, scratch: 0 }
+}
+
+/// The pixels of a block that one call transposes.
+#[derive(Debug)]
+struct Square {
+    to_blocks: bool,
+    /// Lanes that are channels.
+    channels: usize,
+    pixels: usize,
+    /// Bytes from a channel to the next in plain memory, and from a pixel to the next in blocks.
+    plane: usize,
+    pixel: usize,
+}
+
+impl Square {
+    /// Parameters: the first pixel's place in the input and in the output.
+    fn build(&self, name: &str, unit: Unit) -> Function {
+        let mut b = Builder::new(name, unit, 2);
+        let steps = if self.to_blocks { [4, self.pixel] } else { [self.pixel, 4] };
+        b.repeat(self.pixels / unit.lanes, |b| {
+            self.square(b, unit.lanes);
+            (0..2).for_each(|i| b.advance(b.parameter(i), steps[i] * unit.lanes));
+        });
+        match self.pixels % unit.lanes {
+            0 => {}
+            rest => self.square(&mut b, rest),
+        }
+        b.finish()
+    }
+
+    /// A square of that many pixels: rows that are pixels from rows that are channels, or the reverse.
+    fn square(&self, b: &mut Builder, pixels: usize) {
+        let (from, to, lanes) = (b.parameter(0), b.parameter(1), b.lanes());
+        let (given, wanted) = if self.to_blocks { (self.channels, pixels) } else { (pixels, self.channels) };
+        let zero = if given < lanes { Some(b.splat(0.0)) } else { None };
+        let rows = (0..lanes).map(|i| match (i < given, self.to_blocks) {
+            (true, true) => b.load_first(from.at(i * self.plane), pixels),
+            (true, false) => b.load(from.at(i * self.pixel)),
+            (false, _) => zero.expect("made where rows are missing"),
+        });
+        let rows: Vec<Vector> = rows.collect();
+        let rows = transposed(b, rows, wanted);
+        for (i, row) in rows.into_iter().enumerate() {
+            match self.to_blocks {
+                true => b.store(to.at(i * self.pixel), row),
+                false => b.store_first(to.at(i * self.plane), row, pixels),
+            }
+        }
+    }
+}
+
+/// The first `wanted` rows of the transposed square. Each stage exchanges one bit of the row's number
+/// with the same bit of the lane's (Eklundh 1972).
+fn transposed(b: &mut Builder, mut rows: Vec<Vector>, wanted: usize) -> Vec<Vector> {
+    let lanes = rows.len();
+    let stages: Vec<usize> = (0..lanes.ilog2()).map(|bit| 1 << bit).collect();
+    for (stage, &bit) in stages.iter().enumerate() {
+        // A row serves the wanted ones whose numbers differ from its own in bits that are yet to come.
+        let later: usize = stages[stage + 1..].iter().sum();
+        let serves = |row: usize| row & !later < wanted;
+        for low in (0..lanes).filter(|row| row & bit == 0) {
+            let pair = [rows[low], rows[low | bit]];
+            let shift = |lane: usize, row: usize| match (lane & bit == 0, row & bit == 0) {
+                (true, true) => lane,
+                (false, true) => lanes + lane - bit,
+                (true, false) => lane + bit,
+                (false, false) => lanes + lane,
+            };
+            for row in [low, low | bit].into_iter().filter(|&row| serves(row)) {
+                rows[row] = if pair[0] == pair[1] { pair[0] } else { b.shuffle(pair, |lane| shift(lane, row)) };
+            }
+        }
+    }
+    rows.truncate(wanted);
+    rows
+}
+
 /// Strides along image, block, pixel and lane.
-fn strides(view: &View, unit: Unit) -> Vec<i64> {
+fn strides(view: &View, unit: Unit) -> [i64; 4] {
     let block = view.block_stride(unit);
     let (block, lane) = match view.layout {
         Layout::Blocked => (block, 4),
         Layout::Plain => (block * unit.lanes, block),
     };
-    [view.batch_stride, block, view.pixel_stride(unit), lane].map(|s| s as i64).to_vec()
+    [view.batch_stride, block, view.pixel_stride(unit), lane].map(|s| s as i64)
 }
 
 /// The array from element `count` of an axis on.
 fn after(array: Array, axis: usize, count: usize) -> Array {
     let bytes = array.strides[axis] as usize * count;
     array.shifted(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codegen::testing::check;
+    use crate::ir::Phase;
+    use crate::ops::{Concat, Slice};
+    use crate::testing::{Builder, conv};
+
+    /// To blocks and back, in chunks, rests of chunks, and images of few pixels.
+    #[test]
+    fn there_and_back() {
+        for (channels, size) in [(19, [5, 7]), (16, [8, 8]), (3, [1, 2]), (21, [23, 41]), (1, [4, 9]), (40, [1, 1])] {
+            let mut b = Builder::new("convert", Phase::Infer);
+            let x = b.input([2, channels, size[0], size[1]]);
+            let y = b.add(conv(channels, 1, 1, 0), &[x]);
+            // Rows are taken from plain memory, which is blocked again.
+            let top = b.add(Slice { axis: 2, start: 0, end: 1, step: 1 }, &[y]);
+            let z = b.add(Concat { axis: 2 }, &[y, top]);
+            let z = b.add(conv(channels, 1, 1, 0), &[z]);
+            let z = b.add(conv(channels, 3, 1, 1), &[z]);
+            check(b.finish(&[y, z]));
+        }
+    }
 }

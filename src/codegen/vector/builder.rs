@@ -222,10 +222,15 @@ impl Builder {
 
     /// Lane i is `src`'s lane `of(i)`.
     pub fn permute(&mut self, src: Vector, of: impl Fn(usize) -> usize) -> Vector {
+        self.shuffle([src, src], of)
+    }
+
+    /// Lane i is lane `of(i)` of the two sources, one after the other.
+    pub fn shuffle(&mut self, sources: [Vector; 2], of: impl Fn(usize) -> usize) -> Vector {
         let dst = self.new_vector();
         let mut lanes = Lanes::default();
         (0..self.lanes()).for_each(|i| lanes[i] = of(i) as u8);
-        self.push(Inst::Permute { dst, src, lanes });
+        self.push(Inst::Permute { dst, sources, lanes });
         dst
     }
 

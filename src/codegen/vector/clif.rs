@@ -405,8 +405,8 @@ impl Lowering<'_> {
                 let value = self.reduce(op, src);
                 self.set(dst, value);
             }
-            Inst::Permute { dst, src, ref lanes } => {
-                let value = self.permute(src, lanes);
+            Inst::Permute { dst, sources, ref lanes } => {
+                let value = self.permute(sources, lanes);
                 self.set(dst, value);
             }
             // Cranelift has no prefetch; the hint is for wide units that outrun the caches.
@@ -503,12 +503,14 @@ impl Lowering<'_> {
     }
 
     /// As a shuffle of bytes, which Cranelift makes the machine's shuffle of lanes of where it fits.
-    fn permute(&mut self, src: Vector, lanes: &Lanes) -> Value {
-        let value = self.vector(src);
-        let bytes = self.b.ins().bitcast(types::I8X16, LITTLE_ENDIAN, value);
+    fn permute(&mut self, sources: [Vector; 2], lanes: &Lanes) -> Value {
+        let [a, b] = sources.map(|v| {
+            let value = self.vector(v);
+            self.b.ins().bitcast(types::I8X16, LITTLE_ENDIAN, value)
+        });
         let from = lanes[..4].iter().flat_map(|lane| (0..4).map(move |byte| 4 * lane + byte)).collect::<Vec<u8>>();
         let mask = self.b.func.dfg.immediates.push(from.as_slice().into());
-        let shuffled = self.b.ins().shuffle(bytes, bytes, mask);
+        let shuffled = self.b.ins().shuffle(a, b, mask);
         self.b.ins().bitcast(types::F32X4, LITTLE_ENDIAN, shuffled)
     }
 

@@ -247,10 +247,11 @@ pub enum Inst {
         src: Vector,
         temp: Vector,
     },
-    /// Lane i is `src`'s lane `lanes[i]`. `dst` is another variable than `src`.
+    /// Lane i is lane `lanes[i]` of the first source, or of the second where that is not below the
+    /// number of lanes. `dst` is another variable than the sources.
     Permute {
         dst: Vector,
-        src: Vector,
+        sources: [Vector; 2],
         lanes: Lanes,
     },
     Prefetch {
@@ -366,8 +367,12 @@ impl Inst {
                 u.reads.extend([*a, *b]);
                 u.writes.push(*dst);
             }
-            Inst::Unary { dst, a: src, .. } | Inst::Permute { dst, src, .. } => {
-                u.reads.push(*src);
+            Inst::Unary { dst, a, .. } => {
+                u.reads.push(*a);
+                u.writes.push(*dst);
+            }
+            Inst::Permute { dst, sources, .. } => {
+                u.reads.extend(sources);
                 u.writes.push(*dst);
             }
             Inst::Fma { acc, a, b } => {

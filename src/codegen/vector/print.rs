@@ -142,7 +142,7 @@ impl Display for Inst {
             Inst::FmaBroadcast { acc, a, address } => write!(f, "{acc} += {a} * broadcast {address}"),
             Inst::Select { dst, compare, a, b, x, y } => write!(f, "{dst} = if {a} {compare} {b} then {x} else {y}"),
             Inst::Reduce { op, dst, src, temp } => write!(f, "{dst} = reduce {op} {src} temp={temp}"),
-            Inst::Permute { dst, src, lanes } => write!(f, "{dst} = permute {src} {}", list(lanes)),
+            Inst::Permute { dst, sources: [a, b], lanes } => write!(f, "{dst} = permute {a} {b} {}", list(lanes)),
             Inst::Prefetch { address, level: PrefetchLevel::L1 } => write!(f, "prefetch {address}"),
             Inst::Prefetch { address, level: PrefetchLevel::L2 } => write!(f, "prefetch_l2 {address}"),
             Inst::Loop { counter, start, end, step: 1, .. } => write!(f, "for {counter} in {start}..{end}"),
@@ -269,7 +269,7 @@ mod tests {
         b.prefetch(p.at(512), PrefetchLevel::L2);
         b.op(VectorOp::AddBits, s, t);
         b.halve(y);
-        b.permute(s, |i| 15 - i);
+        b.shuffle([s, t], |i| 2 * i);
         let q = b.int_op(IntOp::Div, p, 7i64);
         b.repeat(q, |b| b.advance(p, -64i64));
         insta::assert_snapshot!(b.finish().to_string());

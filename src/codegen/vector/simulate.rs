@@ -328,9 +328,10 @@ impl State<'_> {
                 }
                 self.vectors[dst.0 as usize] = value;
             }
-            Inst::Permute { dst, src, lanes } => {
-                let source = self.vectors[src.0 as usize];
-                self.vectors[dst.0 as usize] = lanes.map(|lane| source[usize::from(lane)]);
+            Inst::Permute { dst, sources, lanes: from } => {
+                let sources = sources.map(|v| self.vectors[v.0 as usize]);
+                let lane = |l: u8| sources[usize::from(l) / lanes][usize::from(l) % lanes];
+                self.vectors[dst.0 as usize] = from.map(lane);
             }
             Inst::Prefetch { .. } => {}
             Inst::Loop { counter, start, end, step, body } => {

@@ -264,7 +264,7 @@ mod random {
         Select(Compare, [usize; 5]),
         Scale([usize; 3]),
         Reduce(VectorOp, [usize; 2]),
-        Permute([usize; 2], [u8; 16]),
+        Permute([usize; 3], [u8; 16]),
         Half(VectorOp, [usize; 4]),
         Splat(usize, i16),
         Move([usize; 2]),
@@ -310,7 +310,7 @@ mod random {
             2 => (compares, any()).prop_map(|(c, v)| Statement::Select(c, v)),
             1 => (reductions, any()).prop_map(|(op, v)| Statement::Reduce(op, v)),
             1 => any().prop_map(Statement::Scale),
-            1 => (any(), proptest::array::uniform(0u8..16)).prop_map(|(v, lanes)| Statement::Permute(v, lanes)),
+            1 => (any(), proptest::array::uniform(0u8..32)).prop_map(|(v, lanes)| Statement::Permute(v, lanes)),
             1 => (vector_op(), any()).prop_map(|(op, v)| Statement::Half(op, v)),
             1 => (0usize..120, -999i16..999).prop_map(|(v, c)| Statement::Splat(v, c)),
             1 => any().prop_map(Statement::Move),
@@ -448,12 +448,13 @@ mod random {
                     self.clamp(dst);
                 }
                 // Patterns with and without a single instruction of their own.
-                Statement::Permute([d, x], of) => {
-                    let (dst, src) = (self.vector(d), self.vector(x));
+                Statement::Permute([d, x, y], of) => {
+                    let (dst, src, other) = (self.vector(d), self.vector(x), self.vector(y));
                     let whole = |i: usize| usize::from(of[i]) % lanes;
-                    let permuted = match of[0] % 2 == 0 {
-                        true => self.b.permute(src, whole),
-                        false => self.b.permute(src, |i| (i & !3) + usize::from(of[i % 4]) % 4),
+                    let permuted = match of[0] % 3 {
+                        0 => self.b.permute(src, whole),
+                        1 => self.b.shuffle([src, other], |i| usize::from(of[i]) % (2 * lanes)),
+                        _ => self.b.permute(src, |i| (i & !3) + usize::from(of[i % 4]) % 4),
                     };
                     self.b.copy(dst, permuted);
                 }

@@ -269,7 +269,7 @@ impl<'a> Checker<'a> {
                 self.memory(address, *stride, 0, *count)
             }
             Inst::Reduce { op, dst, src, temp } => reduction(*op, *dst, *src, *temp),
-            Inst::Permute { dst, src, lanes } => permutation(*dst, *src, lanes, self.function.unit.lanes),
+            Inst::Permute { dst, sources, lanes } => permutation(*dst, *sources, lanes, self.function.unit.lanes),
             _ => None,
         };
         if let Some(problem) = problem {
@@ -330,11 +330,11 @@ fn reduction(op: VectorOp, dst: Vector, src: Vector, temp: Vector) -> Option<Pro
     (temp == dst || temp == src).then_some(Problem::Temporary(temp))
 }
 
-fn permutation(dst: Vector, src: Vector, lanes: &Lanes, count: usize) -> Option<Problem> {
+fn permutation(dst: Vector, sources: [Vector; 2], lanes: &Lanes, count: usize) -> Option<Problem> {
     let highest = *lanes.iter().max().expect("sixteen lanes");
-    match usize::from(highest) >= count {
+    match usize::from(highest) >= 2 * count {
         true => Some(Problem::Lanes { from: highest, to: highest + 1, lanes: count }),
-        false => (dst == src).then_some(Problem::PermutesInto(dst)),
+        false => sources.contains(&dst).then_some(Problem::PermutesInto(dst)),
     }
 }
 
@@ -451,14 +451,14 @@ mod tests {
         let p = b.parameter(0);
         let v = b.load(p.at(0));
         b.halve(v);
-        b.push(Inst::Permute { dst: v, src: v, lanes: [16; 16] });
+        b.push(Inst::Permute { dst: v, sources: [v, v], lanes: [32; 16] });
         b.push(Inst::LoadLanes { dst: v, address: p.at(0), from: 0, to: 3 });
         let w = b.permute(v, |i| i);
-        b.push(Inst::Permute { dst: w, src: w, lanes: [15; 16] });
+        b.push(Inst::Permute { dst: w, sources: [v, w], lanes: [15; 16] });
         let found: Vec<Problem> =
             b.finish_unverified().verify().unwrap_err().problems.into_iter().map(|(_, p)| p).collect();
         let expected = [
-            Problem::Lanes { from: 16, to: 17, lanes: 16 },
+            Problem::Lanes { from: 32, to: 33, lanes: 16 },
             Problem::Half(v),
             Problem::Half(v),
             Problem::PermutesInto(w),

@@ -220,7 +220,7 @@ impl Emitter<'_> {
             }
             Inst::Select { dst, compare, a, b, x, y } => self.select(dst, compare, [a, b], [x, y]),
             Inst::Reduce { op, dst, src, temp } => self.reduce(op, dst, src, temp),
-            Inst::Permute { dst, src, ref lanes } => self.permute(dst, src, lanes),
+            Inst::Permute { dst, sources, ref lanes } => self.permute(dst, sources, lanes),
             Inst::Prefetch { ref address, level } => {
                 let memory = byte_ptr(self.memory(address));
                 match level {
@@ -402,18 +402,39 @@ impl Emitter<'_> {
         self.asm.vmulps(self.ymm(dst), self.ymm(a), power)
     }
 
-    /// Within quarters that are all permuted alike by one instruction, else by a vector of the lanes'
-    /// numbers, which passes through dst.
-    fn permute(&mut self, dst: Vector, src: Vector, lanes: &Lanes) -> Result<(), IcedError> {
+    /// Of one source within quarters that are all permuted alike by one instruction, else by a vector
+    /// of the lanes' numbers, which passes through dst.
+    fn permute(&mut self, dst: Vector, [a, b]: [Vector; 2], lanes: &Lanes) -> Result<(), IcedError> {
         let count = self.function.unit.lanes;
-        let quarter = |i: usize| usize::from(lanes[i]).wrapping_sub(i & !3);
+        let lanes: Vec<usize> = lanes[..count].iter().map(|&lane| lane.into()).collect();
+        if a != b && lanes.iter().any(|&lane| lane >= count) {
+            return self.shuffle(dst, [a, b], &lanes);
+        }
+        let quarter = |i: usize| (lanes[i] % count).wrapping_sub(i & !3);
         if (0..count).all(|i| quarter(i) < 4 && quarter(i) == quarter(i % 4)) {
             let order = (0..4).map(|i| (quarter(i) as i32) << (2 * i)).sum::<i32>();
-            return vector!(self, vpermilps, [dst, src], order);
+            return vector!(self, vpermilps, [dst, a], order);
         }
-        let label = self.constant(lanes[..count].iter().map(|&lane| lane.into()).collect());
+        let label = self.constant(lanes.iter().map(|&lane| (lane % count) as u32).collect());
         vector!(self, vmovups, [dst], ptr(label))?;
-        vector!(self, vpermps, [dst, dst, src])
+        vector!(self, vpermps, [dst, dst, a])
+    }
+
+    /// Of two sources: by one instruction where vectors have 512 bits, else by one each and a blend.
+    fn shuffle(&mut self, dst: Vector, [a, b]: [Vector; 2], lanes: &[usize]) -> Result<(), IcedError> {
+        let count = lanes.len();
+        let numbers = |of: &dyn Fn(usize) -> usize| lanes.iter().map(|&lane| of(lane) as u32).collect::<Vec<u32>>();
+        if self.wide {
+            let label = self.constant(numbers(&|lane| lane));
+            vector!(self, vmovups, [dst], ptr(label))?;
+            return vector!(self, vpermi2ps, [dst, a, b]);
+        }
+        let (label, s) = (self.constant(numbers(&|lane| lane % count)), ymm(self.scratch()));
+        self.asm.vmovups(s, ymmword_ptr(label))?;
+        self.asm.vpermps(self.ymm(dst), s, self.ymm(a))?;
+        self.asm.vpermps(s, s, self.ymm(b))?;
+        let second = lanes.iter().enumerate().map(|(i, &lane)| i32::from(lane >= count) << i).sum::<i32>();
+        self.asm.vblendps(self.ymm(dst), self.ymm(dst), s, second)
     }
 
     fn unary(&mut self, op: UnaryOp, dst: Vector, a: Vector) -> Result<(), IcedError> {
