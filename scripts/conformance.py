@@ -6,7 +6,7 @@
 NAMEs limit the whole networks (say, `resnet18 light_vgg19`); then only their figures are printed. Three things are run,
 all by `cargo test --test it onnx::` with NETC_CONFORMANCE set:
 
-- the cases of tests/onnx/*.npz, which --cases makes anew from the Python package `onnx`;
+- the cases of tests/onnx/*.npz, which --cases makes anew from the Python package `onnx` and by ONNX Runtime;
 - classification networks of torchvision with random weights, written by both of PyTorch's exporters;
 - the nine `light` topologies that the package `onnx` brings, with random weights in place of their constant ones.
 
@@ -20,6 +20,7 @@ import pathlib
 import runpy
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 import zlib
@@ -155,6 +156,25 @@ def case_tables(work):
     yield from (f"| `{case[0]}` | {case[1]} |" for case in cases)
 
 
+def version_table(work):
+    cases = [(*row[0].rsplit("/", 1), row[1]) for row in rows(work / "versions.tsv")]
+    passed = sum(verdict == "pass" for _, _, verdict in cases)
+    yield "## Operator sets"
+    yield ""
+    yield "What is an attribute in one operator set is an input in the next. Each operator, written as each of the operator"
+    yield f"sets in which it changed has it, up to 23: {passed} of {len(cases)} cases pass (`tests/onnx/versions.py`)."
+    yield ""
+    yield "| operator | operator sets |"
+    yield "|---|---|"
+    tried = defaultdict(set)
+    for name, version, verdict in cases:
+        mark = "" if verdict == "pass" else f" ({verdict})"
+        tried[name.split("/")[0]].add(f"{int(version)}{mark}")
+    for operator, versions in sorted(tried.items()):
+        yield f"| `{operator}` | {', '.join(sorted(versions, key=lambda v: int(v.split()[0])))} |"
+    yield ""
+
+
 def network_tables(work):
     figures = defaultdict(lambda: "not compared", ((row[0], row[1]) for row in rows(work / "networks.tsv")))
     yield "## torchvision"
@@ -189,6 +209,7 @@ def document(work):
     yield "passes."
     yield ""
     yield from network_tables(work)
+    yield from version_table(work)
     yield from case_tables(work)
 
 
@@ -202,14 +223,16 @@ def main():
     names = options.names or [*TORCHVISION, *(f"light_{name}" for name in LIGHT)]
 
     if options.cases:
-        runpy.run_path(str(ROOT / "tests/onnx/make.py"), run_name="__main__")
+        sys.path.insert(0, str(ROOT / "tests/onnx"))
+        for script in ("make.py", "versions.py"):
+            runpy.run_path(str(ROOT / "tests/onnx" / script), run_name="__main__")
     work = options.work or pathlib.Path(tempfile.mkdtemp())
     folder = work / "networks"
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         light = name.startswith("light_")
-        last = folder / (f"{name}.y.npy" if light else f"{name}.{list(EXPORTERS)[-1]}.y.npy")
-        if not last.exists():
+        last = folder / (name if light else f"{name}.{list(EXPORTERS)[-1]}")
+        if not all(last.with_name(f"{last.name}.{kind}").exists() for kind in ("onnx", "y.npy")):
             light_network(name.removeprefix("light_"), folder) if light else torchvision_network(name, folder)
     command = ["cargo", "test", "--test", "it", "onnx::"]
     verdict = subprocess.run(command, cwd=ROOT, env={**os.environ, "NETC_CONFORMANCE": str(work.resolve())})

@@ -246,6 +246,12 @@ pub struct Run {
     pub compilation: Compilation,
 }
 
+/// A number that is not negative.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
+    number.ok_or_else(|| "write a number that is not negative, such as 1e-4".into())
+}
+
 /// Two different numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImageRange(pub [f32; 2]);
@@ -560,7 +566,7 @@ pub struct Verify {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub random: u16,
     /// The largest error that passes
-    #[arg(long, value_name = "SHARE", default_value_t = 1e-4)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-4, allow_hyphen_values = true, value_parser = share)]
     pub tolerance: f64,
     /// How many of the worst layers to show
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -594,7 +600,7 @@ pub struct Verify {
 pub struct Weights {
     #[command(subcommand)]
     pub command: Option<WeightsCommand>,
-    /// Weights: safetensors, a PyTorch checkpoint or a NumPy archive
+    /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
     #[arg(required = true)]
     pub file: Option<PathBuf>,
     /// Compare with the weights of this network

@@ -47,7 +47,8 @@ pub fn run(args: &Verify, console: Console) -> Result<()> {
     if let Some((layer, culprit)) = report.first_divergence(args.tolerance)
         && !args.json
     {
-        point_at(layer, culprit, args, &network, console)?;
+        let of_output = report.outputs.iter().any(|output| std::ptr::eq(output, layer));
+        point_at(layer, of_output, culprit, args, &network, console)?;
     }
     Err(Failure::Silent)
 }
@@ -227,8 +228,16 @@ fn significant(value: f64) -> String {
     if value == 0.0 || (1e-2..1e5).contains(&value) { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
 
-/// Shows where values begin to differ, with the line of the spec.
-fn point_at(layer: &Layer, culprit: Culprit, args: &Verify, network: &Network, console: Console) -> Result<()> {
+/// Shows where values begin to differ, with the line of the spec. Of an output, nothing is known of the
+/// layers before it.
+fn point_at(
+    layer: &Layer,
+    of_output: bool,
+    culprit: Culprit,
+    args: &Verify,
+    network: &Network,
+    console: Console,
+) -> Result<()> {
     let (what, blame) = match culprit {
         Culprit::Network => (
             format!("differs from {}", title(args)),
@@ -246,8 +255,15 @@ fn point_at(layer: &Layer, culprit: Culprit, args: &Verify, network: &Network, c
     let error = layer
         .difference
         .map_or("another number of elements".to_string(), |d| format!("{:.1e} of the largest value", d.max));
-    let message = format!("{} is the first layer that {what}: {error}", layer.name);
+    let message = match of_output {
+        true => format!("the output {} {what}: {error}", layer.name),
+        false => format!("{} is the first layer that {what}: {error}", layer.name),
+    };
     let mut diagnostic = Diagnostic::error("divergence", message).note(blame);
+    if of_output {
+        diagnostic = diagnostic
+            .note("the reference has no values of layers by these names, so it does not tell where that begins");
+    }
     if let Some(location) = &layer.location {
         diagnostic = diagnostic.primary(location.span, "here");
     }

@@ -127,6 +127,10 @@ fn arrays_by_the_names_of_outputs_and_layers() {
     assert_eq!(report["reference_layers"][0]["name"], "b");
     let (report, passed) = verify(here, "small.net --seed 1 --input x.npy --against y.npy");
     assert!(!passed && report["first_divergence"]["name"] == "y", "{report}");
+    // Outputs alone do not tell which layer it was.
+    let ran = netc(here, "verify small.net --seed 1 --input x.npy --against y.npy");
+    let shown = String::from_utf8(ran.stderr).unwrap();
+    assert!(shown.contains("the output y differs from y.npy") && shown.contains("does not tell where"), "{shown}");
     // The compiled model knows how it was made.
     succeed(here, "compile small.net -o small.netc");
     let (report, passed) = verify(here, "small.netc --input x.npy --against y.npy");
@@ -154,7 +158,13 @@ fn what_cannot_be_compared_is_told() {
     let here = folder.path();
     save(&here.join("wrong.npy"), &Tensor::zeros([1, 2, 12, 12]));
     std::fs::write(here.join("empty.npz"), "").unwrap();
-    let lines = ["small.net --input wrong.npy", "small.net --against empty.npz", "small.net --against none.onnx"];
+    let lines = [
+        "small.net --input wrong.npy",
+        "small.net --against empty.npz",
+        "small.net --against none.onnx",
+        "small.net --tolerance nan",
+        "small.net --tolerance -1e-4",
+    ];
     let told = lines.map(|line| {
         let ran = netc(here, &format!("verify {line} -q"));
         assert!(!ran.status.success());
