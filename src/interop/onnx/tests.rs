@@ -298,6 +298,73 @@ fn what_depends_on_constants_is_computed_at_import() {
     insta::assert_snapshot!(graph.to_string());
 }
 
+/// As Keras writes `ZeroPadding2D` on what enters the network.
+#[test]
+fn borders_of_images_with_channels_last() {
+    let nodes = vec![
+        node("Pad x pads -> p : pad", vec![]),
+        node("Transpose p -> t", vec![ints("perm", &[0, 3, 1, 2])]),
+        node("Conv t w -> y : conv", vec![]),
+    ];
+    let known = vec![longs("pads", &[0, 1, 2, 0, 0, 1, 3, 0]), floats("w", &[2, 3, 3, 3])];
+    insta::assert_snapshot!(text(&model(&[0, 5, 4, 3], nodes, known, "y")));
+}
+
+/// Frozen batch norms: the mean taken away, a factor, a term.
+#[test]
+fn factors_and_terms_of_channels_are_one_layer() {
+    let nodes = vec![
+        node("Conv x w b -> a : conv", vec![]),
+        node("Sub a mean -> c : mean", vec![]),
+        node("Mul c gain -> d : gain", vec![]),
+        node("Sub d mean -> e : again", vec![]),
+        node("Mul e gain -> f : more", vec![]),
+        node("Add f shift -> g : shift", vec![]),
+        node("Add g f -> y : sum", vec![]),
+    ];
+    let three = |name: &str, v: [f32; 2]| proto::Tensor { float_data: v.to_vec(), ..floats(name, &[2, 1, 1]) };
+    let bias = proto::Tensor { dims: vec![2], ..three("b", [0.5, 1.0]) };
+    let known = vec![
+        floats("w", &[2, 1, 1, 1]),
+        bias,
+        three("mean", [1.0, 2.0]),
+        three("gain", [3.0, 4.0]),
+        three("shift", [7.0, 8.0]),
+    ];
+    let graph = import(&model(&[0, 1, 2, 2], nodes, known, "y")).unwrap();
+    let weights: Vec<Vec<f32>> =
+        graph.weights.iter().map(|(id, _)| (*graph.weights.values(id)).as_ref().to_vec()).collect();
+    // (c · 3 − 1) · 3 is read twice: what comes behind it stands for itself.
+    assert_eq!(weights, [vec![0.0, 1.0], vec![-0.5, -1.0], vec![9.0, 16.0], vec![-3.0, -8.0], vec![1.0, 1.0], vec![
+        7.0, 8.0
+    ]]);
+    insta::assert_snapshot!(graph.to_string());
+}
+
+/// Weights in 8 bits, of which the network computes in floats.
+#[test]
+fn weights_are_dequantized() {
+    let nodes = vec![
+        node("DequantizeLinear w scale zero -> v", vec![int("axis", 0)]),
+        node("Conv x v -> y : conv", vec![]),
+    ];
+    let bytes = |name: &str, dims: &[i64], raw: &[u8]| proto::Tensor {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: data_type::INT8,
+        raw_data: raw.to_vec().into(),
+        ..Default::default()
+    };
+    let known = vec![
+        bytes("w", &[2, 1, 1, 2], &[1, 255, 3, 128]),
+        proto::Tensor { float_data: vec![0.5, 2.0], ..floats("scale", &[2]) },
+        bytes("zero", &[2], &[0, 1]),
+    ];
+    let graph = import(&model(&[0, 1, 2, 2], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    let (weight, _) = graph.weights.iter().next().unwrap();
+    assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, -0.5, 4.0, -258.0]);
+}
+
 #[test]
 fn values_are_expanded_by_what_suits_them() {
     let nodes = vec![

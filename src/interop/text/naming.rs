@@ -62,6 +62,9 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
         .iter()
         .find_map(|p| if let Part::Join { kind, branches, .. } = p { Some((*kind, branches)) } else { None });
     let named = |name: &str, doc: &str| (name.to_string(), doc.to_string());
+    if all.iter().any(|t| t.layer == "channel_shuffle") {
+        return named("shuffle_unit", "Two ways side by side, whose channels are mixed for the next.");
+    }
     match join {
         Some((Join::Residual, branches)) => {
             let body = traits(&branches[0], modules);
@@ -135,6 +138,11 @@ fn traits(parts: &[Part], modules: &[Module]) -> Vec<Trait> {
                 all.push(Trait { layer, kernel, depthwise });
             }
             Part::Call { module, args, .. } => {
+                if modules.get(*module).is_some_and(|m| m.name.starts_with(SQUEEZE)) {
+                    // Its 1x1 convolutions see vectors, and say nothing of the block around.
+                    all.push(Trait { layer: SQUEEZE, kernel: None, depthwise: false });
+                    continue;
+                }
                 // A module's own layers, with this call's kernel where it has one.
                 let kernel = args.iter().find(|(n, _)| n.contains("kernel"));
                 let kernel = kernel.and_then(|(_, s)| if let Slot::Value(v) = s { Some(v.clone()) } else { None });

@@ -6,7 +6,7 @@
 //!   concat(a, f(x), g(x), b)   ⟶   concat(a, concat(f(x), g(x)), b)
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::structure::dominators;
 use crate::ir::{Graph, Kind, NodeId};
@@ -79,6 +79,13 @@ fn nest(graph: &mut Graph, id: NodeId, dominators: &HashMap<NodeId, Option<NodeI
             }
         }
     }
+    let groups: Vec<Vec<NodeId>> = groups
+        .into_iter()
+        .flat_map(|group| match is_closed(graph, id, &group, dominators) {
+            true => vec![group],
+            false => group.into_iter().map(|operand| vec![operand]).collect(),
+        })
+        .collect();
     if groups.len() < 2 || groups.len() == operands.len() {
         return;
     }
@@ -90,4 +97,21 @@ fn nest(graph: &mut Graph, id: NodeId, dominators: &HashMap<NodeId, Option<NodeI
         });
     }
     graph.set_operands(id, &nested);
+}
+
+/// Whether nothing but the concatenation reads what lies between a group and the value that it comes
+/// from: then the group can be a join of its own.
+fn is_closed(graph: &Graph, id: NodeId, group: &[NodeId], dominators: &HashMap<NodeId, Option<NodeId>>) -> bool {
+    let [first, .., last] = group else { return true };
+    let chain = |of: NodeId| std::iter::successors(Some(of), |n| dominators[n]);
+    let others: HashSet<NodeId> = chain(*last).collect();
+    let Some(entry) = chain(*first).find(|n| others.contains(n)) else { return false };
+    let mut between = HashSet::new();
+    let mut stack: Vec<NodeId> = group.iter().copied().filter(|&n| n != entry).collect();
+    while let Some(node) = stack.pop() {
+        if between.insert(node) {
+            stack.extend(graph.operands(node).into_iter().filter(|&o| o != entry && graph.node(o).op().is_some()));
+        }
+    }
+    between.iter().all(|&n| graph.users(n).iter().all(|(user, _)| *user == id || between.contains(user)))
 }

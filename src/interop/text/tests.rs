@@ -196,6 +196,26 @@ fn labels_that_are_numbers_or_scopes() {
     insta::assert_snapshot!(round_trip(&graph));
 }
 
+/// As YOLO has it: what each layer of a chain gives, side by side.
+#[test]
+fn values_of_a_chain_side_by_side() {
+    use crate::ir::Phase;
+    use crate::ops::{Concat, MaxPool};
+    use crate::testing::{Builder, conv};
+    let mut b = Builder::new("chain", Phase::Infer);
+    let x = b.input([1, 4, 8, 8]);
+    let mut values = vec![b.add(conv(4, 1, 1, 0), &[x])];
+    for _ in 0..3 {
+        let last = *values.last().unwrap();
+        let pool = MaxPool { kernel: [5; 2], stride: [1; 2], pad: [2; 4], dilation: [1; 2], ceil: false };
+        values.push(b.add(pool, &[last]));
+    }
+    let joined = b.add(Concat { axis: 1 }, &values);
+    let last = b.add(conv(8, 1, 1, 0), &[joined]);
+    let graph = b.finish(&[last]);
+    insta::assert_snapshot!(round_trip(&graph));
+}
+
 #[test]
 fn what_nobody_would_read_is_not_written() {
     use crate::ir::Phase;

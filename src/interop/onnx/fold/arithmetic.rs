@@ -78,6 +78,33 @@ pub(super) fn reduce(call: &Call, array: &Array) -> Folded {
     }
 }
 
+/// `(x − zero point) · scale`, of one number each or one along an axis: weights kept in 8 bits.
+pub(super) fn dequantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -> Folded {
+    if call.int("block_size", 0)? != 0 {
+        return Err("weights quantized in blocks".into());
+    }
+    let scale = inputs.get(1).copied().flatten().ok_or("it has no scale")?;
+    let zero = inputs.get(2).copied().flatten();
+    let along = call.int("axis", 1)?;
+    let aligned = |values: &Array| -> Result<Vec<f64>, String> {
+        let dims = match values.len() {
+            1 => vec![],
+            count => {
+                let along = axis(along, array.rank())?;
+                if array.dims[along] != count {
+                    return Err(format!("{count} scales for {} places", array.dims[along]));
+                }
+                [vec![count], vec![1; array.rank() - along - 1]].concat()
+            }
+        };
+        Ok(values.reshaped(dims).broadcast(&array.dims).to_f64())
+    };
+    let scales = aligned(scale)?;
+    let zeros = zero.map_or_else(|| Ok(vec![0.0; array.len()]), aligned)?;
+    let values = array.to_f64().into_iter().zip(scales.into_iter().zip(zeros));
+    one(Array::floats(array.dims.clone(), values.map(|(v, (scale, zero))| ((v - zero) * scale) as f32).collect()))
+}
+
 /// Sums of all elements up to each along an axis.
 pub(super) fn cumulative_sum(call: &Call, array: &Array) -> Folded {
     let along = call.known_ints(1)?.and_then(|a| a.first().copied()).ok_or("it names no axis")?;

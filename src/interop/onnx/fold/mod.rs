@@ -61,6 +61,7 @@ pub fn fold(importer: &mut Importer, call: &Call) -> Folded {
         "Expand" | "Tile" => rearrange::repeat(importer, call, first),
         "Where" => arithmetic::select(importer, &all.ok_or("an input is missing")?),
         "Range" => arithmetic::range(importer, &all.ok_or("an input is missing")?),
+        "DequantizeLinear" => arithmetic::dequantized(call, first, &inputs),
         "CumSum" => arithmetic::cumulative_sum(call, first),
         name if name.starts_with("Reduce") => arithmetic::reduce(call, first),
         name => match (arithmetic::unary(name), all) {

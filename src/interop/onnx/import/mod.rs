@@ -185,8 +185,8 @@ impl<'m> Importer<'m> {
         if !matches!(node.domain.as_str(), "" | "ai.onnx") {
             return Err(format!("operators of the domain {} are not part of the ONNX standard", node.domain));
         }
-        let convert = operators::find(&node.op_type)?;
         let inputs = self.call_inputs(node)?;
+        let convert = operators::find(&node.op_type, &inputs)?;
         if inputs.iter().any(|i| matches!(i, Some(Value::Missing))) {
             return Ok(vec![]);
         }

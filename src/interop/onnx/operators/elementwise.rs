@@ -4,6 +4,8 @@
 //! a number times a value, a term per channel that is the bias of the convolution before it, silu,
 //! hard swish and GELU written out.
 
+use std::sync::Arc;
+
 use super::super::array::Array;
 use super::super::call::{Call, Value};
 use super::super::fold::broadcast_dims;
@@ -13,6 +15,7 @@ use super::layer_norm;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::{Activate, Binary, ChannelAffine, Op, PRelu};
+use crate::weights::Values;
 
 type Results = Result<Vec<Value>, String>;
 
@@ -551,22 +554,54 @@ fn with_channels(
     if may_change && let Some(view) = layer_norm::with_channels(importer, view, weight.as_ref(), bias.as_ref())? {
         return Ok(Some(view));
     }
+    if may_change && let Some(view) = into_affine(importer, view, weight.as_ref(), bias.as_ref())? {
+        return Ok(Some(view));
+    }
     let weight = weight.unwrap_or_else(|| constant(1.0));
     let op = ChannelAffine { bias: bias.is_some(), epilogue: vec![] };
     let weights = [Some(weight), bias].into_iter().flatten().map(|a| a.to_values()).collect();
     importer.map(op, view, weights).map(Some)
 }
 
-/// The layer that made the value, with a bias.
+/// A factor and a term per channel behind others: `(w x + b) · weight + bias`.
+fn into_affine(
+    importer: &mut Importer,
+    view: &View,
+    weight: Option<&Array>,
+    bias: Option<&Array>,
+) -> Result<Option<View>, String> {
+    let (Some(Op::ChannelAffine(op)), Some(weight)) = (importer.op(view.node), weight) else { return Ok(None) };
+    let (had_bias, epilogue) = (op.bias, op.epilogue.clone());
+    let mut weights = importer.weights(view.node).to_vec();
+    weights.iter_mut().for_each(|values| *values = combined(values, weight, |a, b| a * b));
+    if let Some(bias) = bias {
+        let own = weights.pop_if(|_| had_bias);
+        weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
+    }
+    let operands = importer.operands(view.node);
+    importer.relabel(importer.label_of(view.node));
+    let op = ChannelAffine { bias: had_bias || bias.is_some(), epilogue };
+    Ok(Some(view.of(importer.add(op, &operands, weights)?)))
+}
+
+fn combined(values: &Values, other: &Array, function: fn(f32, f32) -> f32) -> Values {
+    let other = other.to_values();
+    let pairs = (**values).as_ref().iter().zip((*other).as_ref());
+    Arc::new(pairs.map(|(&a, &b)| function(a, b)).collect::<Vec<f32>>())
+}
+
+/// The layer that made the value, with a bias, or another one than it had.
 fn as_bias(importer: &mut Importer, view: &View, bias: &Array) -> Result<Option<View>, String> {
-    let op: Op = match importer.op(view.node) {
-        Some(Op::Conv2d(op)) if !op.bias => crate::ops::Conv2d { bias: true, ..op.clone() }.into(),
-        Some(Op::ConvTranspose2d(op)) if !op.bias => crate::ops::ConvTranspose2d { bias: true, ..op.clone() }.into(),
-        Some(Op::Linear(op)) if !op.bias => crate::ops::Linear { bias: true, ..op.clone() }.into(),
-        Some(Op::ChannelAffine(op)) if !op.bias => ChannelAffine { bias: true, ..op.clone() }.into(),
+    let (op, has_bias): (Op, bool) = match importer.op(view.node) {
+        Some(Op::Conv2d(op)) => (crate::ops::Conv2d { bias: true, ..op.clone() }.into(), op.bias),
+        Some(Op::ConvTranspose2d(op)) => (crate::ops::ConvTranspose2d { bias: true, ..op.clone() }.into(), op.bias),
+        Some(Op::Linear(op)) => (crate::ops::Linear { bias: true, ..op.clone() }.into(), op.bias),
+        Some(Op::ChannelAffine(op)) => (ChannelAffine { bias: true, ..op.clone() }.into(), op.bias),
         _ => return Ok(None),
     };
-    let weights = importer.weights(view.node).iter().cloned().chain([bias.to_values()]).collect();
+    let mut weights = importer.weights(view.node).to_vec();
+    let own = weights.pop_if(|_| has_bias);
+    weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
     let operands = importer.operands(view.node);
     importer.relabel(importer.label_of(view.node));
     Ok(Some(view.of(importer.add(op, &operands, weights)?)))

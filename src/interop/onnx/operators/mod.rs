@@ -19,11 +19,11 @@ use super::import::Importer;
 /// Builds a node's results.
 pub type Convert = fn(&mut Importer, &Call) -> Result<Vec<Value>, String>;
 
-/// The function for an operator.
+/// The function for an operator on such inputs.
 ///
 /// # Errors
 /// Says what netc would need to have.
-pub fn find(op_type: &str) -> Result<Convert, String> {
+pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> {
     Ok(match op_type {
         "Conv" => conv::conv,
         "ConvTranspose" => conv::conv_transpose,
@@ -81,6 +81,8 @@ pub fn find(op_type: &str) -> Result<Convert, String> {
         "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
         | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod" | "ReduceProd"
         | "Sin" | "Cos" | "Sign" | "CumSum" | "If" => depends_on_data,
+        // Weights are dequantized when they are imported.
+        "DequantizeLinear" if matches!(inputs, [Some(Value::Known(_)), ..]) => depends_on_data,
         "QuantizeLinear"
         | "DequantizeLinear"
         | "QLinearConv"

@@ -431,6 +431,12 @@ fn padded(
     mode: PadMode,
     value: f32,
 ) -> Result<View, String> {
+    // An image that enters with channels last, as TensorFlow has it.
+    let of_last = |sides: &[(usize, usize)]| sides[1] != (0, 0) && sides[2] != (0, 0) && sides[3] == (0, 0);
+    if view.rank() == 4 && of_last(&sides) && view.is_whole(importer.node_dims(view.node).len()) {
+        let node = importer.in_order(&view.transposed(&[0, 3, 1, 2]))?;
+        view = View { node, axes: [0, 2, 3, 1].map(Some).to_vec() };
+    }
     // Channels and the like: a constant beside the value.
     for (axis, side) in sides.iter_mut().enumerate() {
         let is_spatial = matches!(view.axes[axis], Some(2 | 3)) && importer.node_dims(view.node).len() == 4;
