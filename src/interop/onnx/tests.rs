@@ -335,19 +335,18 @@ fn factors_and_terms_of_channels_are_one_layer() {
     let weights: Vec<Vec<f32>> =
         graph.weights.iter().map(|(id, _)| (*graph.weights.values(id)).as_ref().to_vec()).collect();
     // (c · 3 − 1) · 3 is read twice: what comes behind it stands for itself.
-    assert_eq!(weights, [vec![0.0, 1.0], vec![-0.5, -1.0], vec![9.0, 16.0], vec![-3.0, -8.0], vec![1.0, 1.0], vec![
-        7.0, 8.0
-    ]]);
+    assert_eq!(
+        weights,
+        [vec![0.0, 1.0], vec![-0.5, -1.0], vec![9.0, 16.0], vec![-3.0, -8.0], vec![1.0, 1.0], vec![7.0, 8.0]]
+    );
     insta::assert_snapshot!(graph.to_string());
 }
 
 /// Weights in 8 bits, of which the network computes in floats.
 #[test]
 fn weights_are_dequantized() {
-    let nodes = vec![
-        node("DequantizeLinear w scale zero -> v", vec![int("axis", 0)]),
-        node("Conv x v -> y : conv", vec![]),
-    ];
+    let nodes =
+        vec![node("DequantizeLinear w scale zero -> v", vec![int("axis", 0)]), node("Conv x v -> y : conv", vec![])];
     let bytes = |name: &str, dims: &[i64], raw: &[u8]| proto::Tensor {
         name: name.into(),
         dims: dims.to_vec(),
