@@ -12,6 +12,7 @@ use netc::interop::onnx::{self, ModelFile};
 use netc::interop::text;
 use netc::ir;
 use netc::weights::entries::Buffer;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Weights are looked at up to this number of elements: reading them costs memory by right.
 const LOOKED_AT: usize = 1 << 20;
@@ -59,12 +60,64 @@ pub fn net(data: &[u8]) {
     }
 }
 
-/// A compiled model: opened with all of its checksums. It is not run: who can write the file can
-/// write its code.
+/// A compiled model: opened with all of its checksums, as it is and sealed anew. It is not run: who
+/// can write the file can write its code.
 pub fn netc(data: &[u8]) {
+    open(data);
+    if let Some(sealed) = sealed(data) {
+        open(&sealed);
+    }
+}
+
+fn open(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("there is room for a file");
     file.write_all(data).expect("there is room for a file");
     let _ = netc::artifact::describe(file.path());
     let eager = netc::ModelOptions::default().threads(1).verify(netc::runtime::Verify::Eager);
     let _ = netc::Model::open_with(file.path(), eager);
+}
+
+const PAGE: usize = 4096;
+const SECTION_TABLE: usize = 48;
+
+/// The file with places, lengths and checksums that agree with what it holds, as `netc::artifact`
+/// documents them: what lies behind these checks is to be reached as well. Weights, code and texts
+/// have the length that the header says, where that can be; the metadata take what is left.
+fn sealed(data: &[u8]) -> Option<Vec<u8>> {
+    let mut page = data.get(..PAGE)?.to_vec();
+    let mut rest = &data[PAGE..];
+    let length = |section: usize| {
+        let at = SECTION_TABLE + 32 * section + 16;
+        u64::from_le_bytes(data[at..at + 8].try_into().expect("eight bytes")) as usize
+    };
+    let mut take = |bytes: usize| {
+        let (taken, left) = rest.split_at(bytes.checked_next_multiple_of(PAGE).map_or(0, |n| n.min(rest.len())));
+        rest = left;
+        &taken[..bytes.min(taken.len())]
+    };
+    let (weights, code) = (take(length(0)), take(length(1)));
+    let (metadata, texts) = rest.split_at(rest.len().saturating_sub(length(3).checked_next_multiple_of(PAGE)?));
+    let mut body = vec![];
+    for (i, section) in [weights, code, without_padding(metadata), without_padding(texts)].into_iter().enumerate() {
+        let at = SECTION_TABLE + 32 * i;
+        let begin = body.len();
+        body.extend_from_slice(section);
+        body.resize(body.len().next_multiple_of(PAGE), 0);
+        page[at + 8..at + 16].copy_from_slice(&((PAGE + begin) as u64).to_le_bytes());
+        page[at + 16..at + 24].copy_from_slice(&(section.len() as u64).to_le_bytes());
+        // That of the weights is of a list in the metadata, which is left as it is.
+        if i > 0 {
+            page[at + 24..at + 32].copy_from_slice(&xxh3_64(&body[begin..]).to_le_bytes());
+        }
+    }
+    page[32..40].copy_from_slice(&((PAGE + body.len()) as u64).to_le_bytes());
+    let checksum = xxh3_64(&page[..PAGE - 8]);
+    page[PAGE - 8..].copy_from_slice(&checksum.to_le_bytes());
+    page.extend_from_slice(&body);
+    Some(page)
+}
+
+fn without_padding(section: &[u8]) -> &[u8] {
+    let end = section.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    &section[..end]
 }

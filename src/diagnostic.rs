@@ -44,6 +44,16 @@ impl Source {
         Self { name, text, lines }
     }
 
+    /// The whole lines that hold two bytes and what is between them: the number of the first, from
+    /// 1, and the bytes. At the end of a text that ends with a line end, the line before is one of them.
+    pub fn lines_of(&self, start: u32, end: u32) -> (u32, std::ops::Range<usize>) {
+        let line = |byte: u32| self.place(byte).0 as usize;
+        let is_last_and_empty = start as usize >= self.text.len() && self.text.ends_with('\n');
+        let first = line(start) - usize::from(is_last_and_empty);
+        let after = self.lines.get(line(end)).map_or(self.text.len(), |&next| next as usize);
+        (first as u32, self.lines[first - 1] as usize..after)
+    }
+
     /// Line and column of a byte, both from 1.
     fn place(&self, byte: u32) -> (u32, u32) {
         let byte = byte.min(self.text.len() as u32);
@@ -157,12 +167,23 @@ impl Diagnostic {
     }
 }
 
+/// Longer names are nobody's slip of the pen.
+const MAX_SIMILAR: usize = 128;
+/// No more candidates are compared than this.
+const MAX_CANDIDATES: usize = 1024;
+
 /// The candidate nearest to `name`, where one is near enough to be what was meant: a few letters
 /// changed, or one the beginning of the other.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let candidates: Vec<&str> = candidates.into_iter().collect();
-    let distance = |c: &str| strsim::damerau_levenshtein(name, c);
-    let near = candidates.iter().map(|&c| (distance(c), c)).filter(|&(d, c)| d <= (name.len().max(c.len()) / 3).max(1));
+    let compared = |text: &str| text.len() <= MAX_SIMILAR;
+    let candidates: Vec<&str> = candidates.into_iter().take(MAX_CANDIDATES).filter(|c| compared(c)).collect();
+    if !compared(name) {
+        return None;
+    }
+    let most = |c: &str| (name.len().max(c.len()) / 3).max(1);
+    let comparable = candidates.iter().copied().filter(|c| c.len().abs_diff(name.len()) <= most(c));
+    let distances = comparable.map(|c| (strsim::damerau_levenshtein(name, c), c));
     let begins = |c: &str| c.len().min(name.len()) >= 3 && (c.starts_with(name) || name.starts_with(c));
-    near.min_by_key(|&(d, _)| d).map(|(_, c)| c).or_else(|| candidates.iter().copied().find(|c| begins(c)))
+    let near = distances.filter(|&(d, c)| d <= most(c)).min_by_key(|&(d, _)| d).map(|(_, c)| c);
+    near.or_else(|| candidates.iter().copied().find(|c| begins(c)))
 }

@@ -1,4 +1,6 @@
 #![no_main]
+#[path = "../memory.rs"]
+mod memory;
 #[allow(dead_code)]
 #[path = "../readers.rs"]
 mod readers;

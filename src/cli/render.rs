@@ -71,18 +71,24 @@ fn files(diagnostic: &Diagnostic) -> Vec<SourceId> {
 
 fn snippet<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources, id: SourceId) -> Snippet<'a, Annotation<'a>> {
     let source = sources.get(id);
-    let labels = diagnostic.labels.iter().filter(|l| l.span.source == id);
-    let annotations = labels.map(|label| {
+    let labels = || diagnostic.labels.iter().filter(|l| l.span.source == id);
+    let start = labels().map(|l| l.span.start).min().unwrap_or(0);
+    let end = labels().map(|l| l.span.end).max().unwrap_or(0);
+    // Drawing takes time by the length of what is drawn from.
+    let (line, lines) = source.lines_of(start, end);
+    let annotations = labels().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-        let annotation = kind.span(range(label.span, source.text.len()));
+        let annotation = kind.span(within(label.span, &lines));
         if label.text.is_empty() { annotation } else { annotation.label(label.text.as_str()) }
     });
-    Snippet::source(&*source.text).path(&*source.name).annotations(annotations)
+    let snippet = Snippet::source(&source.text[lines.clone()]).line_start(line as usize);
+    snippet.path(&*source.name).annotations(annotations)
 }
 
-fn range(span: Span, length: usize) -> std::ops::Range<usize> {
-    let start = (span.start as usize).min(length);
-    start..(span.end as usize).clamp(start, length)
+/// A span of the source as one of some of its lines.
+fn within(span: Span, lines: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    let start = (span.start as usize).clamp(lines.start, lines.end) - lines.start;
+    start..((span.end as usize).min(lines.end) - lines.start).max(start)
 }
 
 fn json_line(diagnostic: &Diagnostic, sources: &Sources) -> String {

@@ -76,7 +76,7 @@ impl Elaborator<'_> {
                     Val::Unknown
                 }
             };
-            inner.variables.push((param.name.name.clone(), value));
+            inner.variables.bind(&param.name.name, value);
         }
     }
 

@@ -2,15 +2,17 @@
 //! arguments, where statements may stand, recursion.
 
 use super::arithmetic::FUNCTIONS;
+use super::bindings::Bindings;
 use super::call::assign;
 use super::expression::{dotted_name, some_of};
 use super::program::{Callee, FileId, Program};
 use super::recursion::recursion;
 use super::report::Report;
-use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::ops::layer::{Arity, Layer, Preset};
 use crate::syntax::ast::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 
 /// What `expect` can state.
 pub const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
@@ -30,8 +32,9 @@ pub fn check(program: &Program, report: &mut Report) {
             program,
             report,
             file,
+            bindings: Bindings::default(),
             scopes: vec![],
-            labels: vec![],
+            labels: LabelHeads::default(),
             place: Place::File,
             called: HashSet::new(),
         };
@@ -50,34 +53,76 @@ enum Place {
 }
 
 struct Binding {
-    name: String,
     span: Span,
     /// What it is called in a warning; `None` for what may stay unused.
     kind: Option<&'static str>,
     used: bool,
 }
 
-/// A label as far as its text tells: all of it, or what stands before the first expression.
-struct LabelHead {
-    text: String,
-    exact: bool,
+/// Bytes of a label that are told apart before it is evaluated.
+const MAX_HEAD: usize = 64;
+
+/// Labels as far as their text tells.
+#[derive(Default)]
+struct LabelHeads {
+    exact: HashSet<String>,
+    /// What stands before the first expression of those that hold one, up to [`MAX_HEAD`] bytes.
+    begun: BTreeSet<String>,
+}
+
+impl LabelHeads {
+    /// Whether one of them may be `name`, or begin with it.
+    fn may_be(&self, name: &str) -> bool {
+        let behind = (Bound::Included(name), Bound::Unbounded);
+        let longer = || self.begun.range::<str, _>(behind).next().is_some_and(|text| text.starts_with(name));
+        let mut ends = (0..=name.len().min(MAX_HEAD)).filter(|&end| name.is_char_boundary(end));
+        self.exact.contains(name) || longer() || ends.any(|end| self.begun.contains(&name[..end]))
+    }
+
+    fn add(&mut self, label: &Label) {
+        let text = match label.parts.first() {
+            Some(TemplatePart::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        let literal = label.parts.len() == 1;
+        // Up to the first dot the text is complete even where an expression follows.
+        match text.split_once('.') {
+            Some((head, _)) => drop(self.exact.insert(head.to_string())),
+            None if literal => drop(self.exact.insert(text.to_string())),
+            None => drop(self.begun.insert(text[..text.floor_char_boundary(MAX_HEAD)].to_string())),
+        }
+    }
+
+    /// Gathers the labels and inputs of a block and those inside it.
+    fn gather(&mut self, block: &Block) {
+        for statement in &block.statements {
+            statement.label.iter().for_each(|l| self.add(l));
+            match &statement.kind {
+                StatementKind::Aux(Aux { label: Some(label), .. }) => self.add(label),
+                StatementKind::Input { name, .. } => drop(self.exact.insert(name.name.clone())),
+                _ => {}
+            }
+            inner_blocks(&statement.kind).into_iter().for_each(|b| self.gather(b));
+        }
+    }
 }
 
 struct Checker<'a> {
     program: &'a Program,
     report: &'a mut Report,
     file: FileId,
-    /// Bindings of each block around.
-    scopes: Vec<Vec<Binding>>,
+    bindings: Bindings<Binding>,
+    /// How many bindings there were when each block around began.
+    scopes: Vec<usize>,
     /// The labels of the definition at hand.
-    labels: Vec<LabelHead>,
+    labels: LabelHeads,
     place: Place,
     called: HashSet<String>,
 }
 
 impl Checker<'_> {
     fn file(&mut self) {
-        self.scopes.push(vec![]);
+        self.enter();
         let program = self.program;
         for item in &program.file(self.file).tree.items {
             match item {
@@ -87,7 +132,8 @@ impl Checker<'_> {
                 Item::Use(_) | Item::Error(_) => {}
             }
         }
-        self.scopes.pop();
+        // What a file binds at its top may be there for others.
+        self.scopes.clear();
         self.unused_modules();
     }
 
@@ -107,15 +153,15 @@ impl Checker<'_> {
 
     fn definition(&mut self, definition: &Definition) {
         self.place = if definition.kind == DefinitionKind::Model { Place::Model } else { Place::Module };
-        self.labels.clear();
-        label_heads(&definition.body, &mut self.labels);
-        self.scopes.push(vec![]);
+        self.labels = LabelHeads::default();
+        self.labels.gather(&definition.body);
+        self.enter();
         for param in &definition.params {
             if let Some(default) = &param.default {
                 self.expr(default);
             }
-            let scope = self.scopes.last();
-            let known = scope.and_then(|s| s.iter().find(|b| b.name == param.name.name)).map(|b| b.span);
+            let outer = self.scopes.last().copied().unwrap_or(0);
+            let known = self.bindings.find_inner(&param.name.name, outer).map(|b| b.span);
             if let Some(first) = known {
                 let message = format!("two parameters are named `{}`", param.name.name);
                 self.report.add(
@@ -133,15 +179,19 @@ impl Checker<'_> {
 
     fn bind(&mut self, name: &Ident, kind: Option<&'static str>) {
         let kind = kind.filter(|_| !name.name.starts_with('_'));
-        let binding = Binding { name: name.name.clone(), span: name.span, kind, used: false };
-        self.scopes.last_mut().expect("the file's scope is there").push(binding);
+        self.bindings.bind(&name.name, Binding { span: name.span, kind, used: false });
+    }
+
+    fn enter(&mut self) {
+        self.scopes.push(self.bindings.len());
     }
 
     /// Ends a scope, with a warning for what nothing has used.
     fn leave(&mut self) {
-        for binding in self.scopes.pop().unwrap_or_default() {
+        let outer = self.scopes.pop().unwrap_or(0);
+        for (name, binding) in self.bindings.leave(outer) {
             if let (Some(kind), false) = (binding.kind, binding.used) {
-                let message = format!("nothing uses the {kind} `{}`", binding.name);
+                let message = format!("nothing uses the {kind} `{name}`");
                 let diagnostic = Diagnostic::warning("unused-name", message).primary(binding.span, "never used");
                 self.report.add(diagnostic);
             }
@@ -151,7 +201,7 @@ impl Checker<'_> {
     // ---- Statements --------------------------------------------------------------------------
 
     fn block(&mut self, block: &Block) {
-        self.scopes.push(vec![]);
+        self.enter();
         for (i, statement) in block.statements.iter().enumerate() {
             match &statement.kind {
                 StatementKind::Call(call) if is_bare_label(self.program, self.file, &block.statements, i) => {
@@ -188,7 +238,7 @@ impl Checker<'_> {
             StatementKind::Aux(aux) => self.aux(aux, statement.span),
             StatementKind::For { pattern, items, body } => {
                 self.expr(items);
-                self.scopes.push(vec![]);
+                self.enter();
                 pattern.names().into_iter().for_each(|n| self.bind(n, None));
                 self.block(body);
                 self.leave();
@@ -367,7 +417,7 @@ impl Checker<'_> {
     /// Reports an unknown layer; its likely name, where there is one.
     fn unknown_callee(&mut self, call: &Call) -> Option<String> {
         let name = &call.name.name;
-        if self.report.lost_words.contains(name) {
+        if self.report.lost_words.contains(name) || self.report.is_full(Severity::Error) {
             return None;
         }
         let mut models = self.program.definitions(self.file, DefinitionKind::Model);
@@ -535,17 +585,15 @@ impl Checker<'_> {
     }
 
     fn name(&mut self, name: &str, span: Span) {
-        let is_label = |head: &LabelHead| match head.exact {
-            true => head.text == name,
-            false => name.starts_with(&head.text) || head.text.starts_with(name),
-        };
-        if self.use_name(name) || self.labels.iter().any(is_label) || self.report.lost_words.contains(name) {
+        if self.use_name(name) || self.labels.may_be(name) || self.report.lost_words.contains(name) {
+            return;
+        }
+        if self.report.is_full(Severity::Error) {
             return;
         }
         let diagnostic =
             Diagnostic::error("unknown-name", format!("nothing is named `{name}`")).primary(span, "unknown");
-        let bound: Vec<&str> = self.scopes.iter().flatten().map(|b| b.name.as_str()).collect();
-        let similar = nearest(name, bound).map(str::to_string);
+        let similar = nearest(name, self.bindings.names()).map(str::to_string);
         if let Some(similar) = &similar {
             self.use_name(similar);
         }
@@ -558,8 +606,7 @@ impl Checker<'_> {
 
     /// Marks a binding as used; false where there is none.
     fn use_name(&mut self, name: &str) -> bool {
-        let found = self.scopes.iter_mut().flatten().rev().find(|b| b.name == name);
-        found.map(|b| b.used = true).is_some()
+        self.bindings.find_mut(name).map(|b| b.used = true).is_some()
     }
 }
 
@@ -602,34 +649,6 @@ pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], 
         }
         Callee::Module(id) => program.definition(id).params.iter().all(|p| p.default.is_some()),
     })
-}
-
-/// Gathers the labels and inputs of a block and those inside it.
-fn label_heads(block: &Block, heads: &mut Vec<LabelHead>) {
-    let mut add = |label: &Label| {
-        let text = match label.parts.first() {
-            Some(TemplatePart::Text(text)) => text.clone(),
-            _ => String::new(),
-        };
-        let literal = label.parts.len() == 1;
-        // Up to the first dot the text is complete even where an expression follows.
-        match text.split_once('.') {
-            Some((head, _)) => heads.push(LabelHead { text: head.to_string(), exact: true }),
-            None => heads.push(LabelHead { text, exact: literal }),
-        }
-    };
-    for statement in &block.statements {
-        statement.label.iter().for_each(&mut add);
-        if let StatementKind::Aux(Aux { label: Some(label), .. }) = &statement.kind {
-            add(label);
-        }
-    }
-    for statement in &block.statements {
-        if let StatementKind::Input { name, .. } = &statement.kind {
-            heads.push(LabelHead { text: name.name.clone(), exact: true });
-        }
-        inner_blocks(&statement.kind).into_iter().for_each(|b| label_heads(b, heads));
-    }
 }
 
 /// The blocks directly inside a statement.

@@ -88,9 +88,9 @@ impl Elaborator<'_> {
     }
 
     fn name(&mut self, frame: &Frame, name: &str, span: Span) -> Val {
-        let bound = frame.variables.iter().rev().find(|(n, _)| n == name);
-        let global = || self.globals.get(&frame.file).and_then(|g| g.iter().rev().find(|(n, _)| n == name));
-        if let Some((_, value)) = bound.or_else(global) {
+        let bound = frame.variables.find(name);
+        let global = || self.globals.get(&frame.file).and_then(|g| g.find(name));
+        if let Some(value) = bound.or_else(global) {
             return value.clone();
         }
         match self.labels.find(name, &frame.scopes, frame.base, frame.id) {
@@ -247,7 +247,7 @@ impl Elaborator<'_> {
     fn dotted_label(&mut self, frame: &Frame, operand: &Expr, field: &Ident, span: Span) -> Option<Val> {
         let head = dotted_name(operand)?;
         let first = head.split('.').next().unwrap_or(&head);
-        let bound = frame.variables.iter().any(|(n, _)| n == first);
+        let bound = frame.variables.find(first).is_some();
         if bound || (FIELDS.contains(&field.name.as_str()) && self.has_label(frame, &head)) {
             return None;
         }

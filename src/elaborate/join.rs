@@ -172,7 +172,7 @@ impl Elaborator<'_> {
                 Val::Str(name) => self.label_value(frame, &name, e.span),
                 other => other,
             },
-            (_, Some(name)) if !frame.variables.iter().any(|(n, _)| name.split('.').next() == Some(n)) => {
+            (_, Some(name)) if name.split('.').next().is_none_or(|n| frame.variables.find(n).is_none()) => {
                 self.label_value(frame, &name, e.span)
             }
             _ => match self.eval(frame, e) {

@@ -28,6 +28,7 @@ struct Entry {
 pub struct Labels {
     entries: Vec<Entry>,
     by_name: HashMap<String, Vec<usize>>,
+    by_frame: HashMap<(FrameId, String), usize>,
     /// The caller of each frame.
     frames: Vec<Option<FrameId>>,
 }
@@ -43,11 +44,12 @@ impl Labels {
     /// # Errors
     /// Where the body has the label already: that one's span.
     pub fn define(&mut self, name: &str, span: Span, frame: FrameId) -> Result<LabelId, Span> {
-        let known = self.by_name.entry(name.to_string()).or_default();
-        if let Some(&first) = known.iter().find(|&&e| self.entries[e].frame == frame) {
+        let index = self.entries.len();
+        let first = *self.by_frame.entry((frame, name.to_string())).or_insert(index);
+        if first != index {
             return Err(self.entries[first].span);
         }
-        known.push(self.entries.len());
+        self.by_name.entry(name.to_string()).or_default().push(index);
         self.entries.push(Entry { name: name.to_string(), span, frame, value: Flow::Unknown, useful: false });
         Ok(LabelId(self.entries.len() - 1))
     }

@@ -17,6 +17,7 @@
 //! for, and knows neither passes nor files: a `use` is read by a function of the options.
 
 mod arithmetic;
+mod bindings;
 mod call;
 mod check;
 mod expression;
@@ -36,8 +37,8 @@ use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span}
 use crate::ir::stats::Stats;
 use crate::ir::{AuxHead, Graph, NodeId, Phase};
 use crate::ops::layer::Value;
-use crate::syntax::ast::DefinitionKind;
 use crate::weights::WeightId;
+use bindings::Bindings;
 use labels::{FrameId, Labels};
 use program::{DefinitionId, FileId, Program};
 use report::Report;
@@ -50,6 +51,8 @@ use value::Val;
 pub const MAX_NODES: usize = 100_000;
 /// Evaluating a model may take no more steps than this: statements, operations, loop passes.
 pub const MAX_STEPS: usize = 1_000_000;
+/// Of a model with mistakes, no more is evaluated than this: more of them may be found.
+const MAX_STEPS_AFTER_ERRORS: usize = 100_000;
 /// Blocks may be evaluated inside one another no deeper than this, calls included.
 pub const MAX_BLOCKS: usize = 200;
 /// A program may consist of no more files than this.
@@ -115,12 +118,7 @@ pub fn elaborate(sources: &mut Sources, root: SourceId, options: &Options) -> Re
 
 /// The names of the models in a file, in text order. Files that it uses are not read.
 pub fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
-    let (file, _) = crate::syntax::parse(sources, root);
-    let models = file.items.into_iter().filter_map(|item| match item {
-        crate::syntax::ast::Item::Definition(d) if d.kind == DefinitionKind::Model => Some(d.name.name),
-        _ => None,
-    });
-    models.collect()
+    crate::syntax::model_names(&sources.get(root).text)
 }
 
 /// Reads `name=value`, as a command line sets a model's parameter. A value that is no constant of
@@ -156,7 +154,7 @@ struct Frame {
     id: FrameId,
     file: FileId,
     /// Inner bindings behind outer ones.
-    variables: Vec<(String, Val)>,
+    variables: Bindings<Val>,
     /// Labels around the statement at hand, outermost first; those before `base` are the caller's.
     scopes: Vec<String>,
     base: usize,
@@ -208,7 +206,7 @@ struct Elaborator<'a> {
     /// The last node of each labelled statement.
     results: Vec<(NodeId, String)>,
     /// What the `let`s and `table`s at the top of each file bind.
-    globals: HashMap<FileId, Vec<(String, Val)>>,
+    globals: HashMap<FileId, Bindings<Val>>,
     locations: HashMap<Span, Location>,
     steps: usize,
     /// Blocks being evaluated.
@@ -259,6 +257,9 @@ impl<'a> Elaborator<'a> {
     /// Counts work that `span` asks for. False once the limit is reached.
     fn step(&mut self, span: Span, work: usize) -> bool {
         self.steps = self.steps.saturating_add(work);
+        if self.steps > MAX_STEPS_AFTER_ERRORS && self.report.has_errors() {
+            self.stopped = true;
+        }
         if self.steps > MAX_STEPS && !self.stopped {
             self.stopped = true;
             let message = format!("the model takes more than {MAX_STEPS} steps to evaluate");

@@ -119,7 +119,7 @@ impl Elaborator<'_> {
                     Val::Unknown
                 }
             };
-            frame.variables.push((param.name.name.clone(), value));
+            frame.variables.bind(&param.name.name, value);
         }
     }
 

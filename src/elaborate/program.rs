@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, SourceId, Sources, Span, nearest};
 use crate::ops::{self, layer::Layer};
 use crate::syntax::ast::{self, Definition, DefinitionKind, Item, UsePath};
 use crate::syntax::parse;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -47,7 +48,11 @@ pub enum Callee {
 
 pub struct Program {
     files: Vec<Loaded>,
+    /// The modules that each file sees, by name.
+    modules: Vec<HashMap<String, DefinitionId>>,
     layers: HashMap<&'static str, &'static Layer>,
+    /// What wrong names have been taken for: a loop may ask for the same one many times.
+    similar: RefCell<HashMap<(FileId, String), Option<String>>>,
 }
 
 impl Program {
@@ -65,7 +70,18 @@ impl Program {
             loader.imports(FileId(next));
             next += 1;
         }
-        Program { files: loader.files, layers: ops::layers().map(|l| (l.name, l)).collect() }
+        let layers = ops::layers().map(|l| (l.name, l)).collect();
+        let mut program = Program { files: loader.files, modules: vec![], layers, similar: RefCell::default() };
+        program.modules = program.files().map(|file| program.visible(file)).collect();
+        program
+    }
+
+    fn visible(&self, file: FileId) -> HashMap<String, DefinitionId> {
+        let mut visible = HashMap::new();
+        for (id, definition) in self.modules(file) {
+            visible.entry(definition.name.name.clone()).or_insert(id);
+        }
+        visible
     }
 
     pub fn file(&self, id: FileId) -> &Loaded {
@@ -93,14 +109,14 @@ impl Program {
     }
 
     /// The modules that a file sees: its own, then those that it uses.
-    pub fn modules(&self, file: FileId) -> impl Iterator<Item = (DefinitionId, &Definition)> {
+    fn modules(&self, file: FileId) -> impl Iterator<Item = (DefinitionId, &Definition)> {
         let seen = [file].into_iter().chain(self.file(file).imports.iter().copied());
         seen.flat_map(|f| self.definitions(f, DefinitionKind::Module))
     }
 
     pub fn callee(&self, file: FileId, name: &str) -> Option<Callee> {
-        let module = self.modules(file).find(|(_, d)| d.name.name == name);
-        module.map(|(id, _)| Callee::Module(id)).or_else(|| self.layer(name).map(Callee::Layer))
+        let module = self.modules[file.0].get(name).copied();
+        module.map(Callee::Module).or_else(|| self.layer(name).map(Callee::Layer))
     }
 
     pub fn layer(&self, name: &str) -> Option<&'static Layer> {
@@ -109,6 +125,16 @@ impl Program {
 
     /// The module or layer that a wrong name most likely means.
     pub fn similar_callee(&self, file: FileId, name: &str) -> Option<String> {
+        let key = (file, name.to_string());
+        if let Some(known) = self.similar.borrow().get(&key) {
+            return known.clone();
+        }
+        let similar = self.most_similar(file, name);
+        self.similar.borrow_mut().insert(key, similar.clone());
+        similar
+    }
+
+    fn most_similar(&self, file: FileId, name: &str) -> Option<String> {
         let names: Vec<&str> =
             self.modules(file).map(|(_, d)| d.name.name.as_str()).chain(self.layers.keys().copied()).collect();
         let plain = |n: &str| n.to_lowercase().replace('_', "");

@@ -5,12 +5,13 @@
 use crate::diagnostic::{Diagnostic, Severity, Span};
 use std::collections::{BTreeSet, HashSet};
 
-/// No more diagnostics are kept than this.
+/// No more errors are kept than this, and as many others: warnings leave no error out.
 const MAX_DIAGNOSTICS: usize = 200;
 
 #[derive(Default)]
 pub struct Report {
     diagnostics: Vec<Diagnostic>,
+    errors: usize,
     seen: HashSet<(&'static str, Option<Span>)>,
     /// Words of text that could not be parsed. What has one of these names may be defined there.
     pub lost_words: BTreeSet<String>,
@@ -20,13 +21,20 @@ impl Report {
     /// Adds a diagnostic unless one of its kind points at the same cause.
     pub fn add(&mut self, diagnostic: Diagnostic) {
         let cause = diagnostic.labels.iter().find(|l| l.primary).map(|l| l.span);
-        if self.diagnostics.len() < MAX_DIAGNOSTICS && self.seen.insert((diagnostic.code, cause)) {
+        if !self.is_full(diagnostic.severity) && self.seen.insert((diagnostic.code, cause)) {
+            self.errors += usize::from(diagnostic.severity == Severity::Error);
             self.diagnostics.push(diagnostic);
         }
     }
 
+    /// Whether nothing of this kind is kept any more.
+    pub fn is_full(&self, severity: Severity) -> bool {
+        let others = self.diagnostics.len() - self.errors;
+        (if severity == Severity::Error { self.errors } else { others }) >= MAX_DIAGNOSTICS
+    }
+
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// A value turned out unknown. Somebody has said why; where nobody has, this does, so that no

@@ -1,5 +1,6 @@
 //! Statements: each takes the flow and gives the next one.
 
+use super::bindings::Bindings;
 use super::labels::join;
 use super::value::{TableValue, Val};
 use super::{Elaborator, Flow, Frame, MAX_BLOCKS};
@@ -20,8 +21,8 @@ impl Elaborator<'_> {
                     ast::Item::Table(t) => self.bind_table(&mut frame, t),
                     _ => {}
                 }
-                self.globals.insert(file, frame.variables.clone());
             }
+            self.globals.insert(file, frame.variables);
         }
     }
 
@@ -31,7 +32,7 @@ impl Elaborator<'_> {
         Frame {
             id: self.labels.new_frame(caller.map(|c| c.id)),
             file,
-            variables: vec![],
+            variables: Bindings::default(),
             base: scopes.len(),
             scopes,
             input: Flow::Nothing,
@@ -63,7 +64,7 @@ impl Elaborator<'_> {
         self.depth += 1;
         let result = inner(self, frame);
         self.depth -= 1;
-        frame.variables.truncate(bound);
+        frame.variables.leave(bound);
         frame.input = input;
         result
     }
@@ -240,7 +241,7 @@ impl Elaborator<'_> {
             let bound = frame.variables.len();
             self.bind(frame, pattern, value);
             body(self, frame);
-            frame.variables.truncate(bound);
+            frame.variables.leave(bound);
         }
     }
 
@@ -255,7 +256,7 @@ impl Elaborator<'_> {
     fn bind(&mut self, frame: &mut Frame, pattern: &Pattern, value: Val) {
         let (parts, span) = match pattern {
             Pattern::Name(ident) => {
-                frame.variables.push((ident.name.clone(), value));
+                frame.variables.bind(&ident.name, value);
                 return;
             }
             Pattern::Tuple(parts, span) => (parts, span),
@@ -289,7 +290,7 @@ impl Elaborator<'_> {
         let columns: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
         let fits = rows.iter().all(|r| r.len() == columns.len());
         let value = if fits { Val::Table(Rc::new(TableValue { columns, rows })) } else { Val::Unknown };
-        frame.variables.push((table.name.name.clone(), value));
+        frame.variables.bind(&table.name.name, value);
     }
 
     /// False where the requirement does not hold: what follows then makes no sense.

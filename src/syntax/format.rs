@@ -5,15 +5,16 @@
 //! (what follows labels, budgets, table columns, remarks at line ends), blank lines. What it keeps:
 //! the line ends inside a block, which in `branches` and tables carry meaning.
 
-use super::grammar::{NetcParser, Rule};
+use super::grammar::Rule;
 use super::tokens::{self, Token, TokenKind};
-use super::{MAX_NESTING, parse};
-use crate::diagnostic::{Diagnostic, Severity, Sources};
-use pest::Parser;
+use super::{parse, tokens_within_limits, whole};
+use crate::diagnostic::{Diagnostic, Severity, SourceId, Sources};
 use pest::iterators::Pair;
 use std::collections::HashSet;
 
 const INDENT: usize = 4;
+/// Columns up to which neighbouring lines are aligned: one long line does not widen all others.
+const MAX_ALIGNED: usize = 160;
 
 /// Formats a text. `format(format(x)) == format(x)`, and the syntax tree stays what it was.
 ///
@@ -21,10 +22,8 @@ const INDENT: usize = 4;
 /// The syntax errors of a text that does not parse. Their spans are those of the first source of a
 /// [`Sources`] that holds the text.
 pub fn format(text: &str) -> Result<String, Vec<Diagnostic>> {
-    let tokens = tokens::scan(text);
-    let too_deep = tokens::too_deep(text, &tokens, MAX_NESTING).is_some();
-    let parsed = if too_deep { None } else { NetcParser::parse(Rule::file, text).ok() };
-    let Some(pair) = parsed.and_then(|mut pairs| pairs.next()) else {
+    let tokens = tokens_within_limits(SourceId(0), text).map_err(|diagnostic| vec![*diagnostic])?;
+    let Some(pair) = whole(text) else {
         return Err(syntax_errors(text));
     };
     let mut roles = Roles::default();
@@ -225,13 +224,12 @@ impl Layout<'_> {
         let base = open.last().map_or(0, |o| o.0);
         let roles = self.roles;
         let begins = [&roles.items, &roles.statements, &roles.cells].into_iter().any(|set| self.starts(first, set));
-        let in_brackets = self.tokens[..first]
-            .iter()
-            .rev()
-            .find(|t| !t.is_comment())
-            .is_some_and(|t| matches!(t.text(self.text), "(" | "[" | ","));
+        let in_brackets = || {
+            let before = self.tokens[..first].iter().rev().find(|t| !t.is_comment());
+            before.is_some_and(|t| matches!(t.text(self.text), "(" | "[" | ","))
+        };
         // What continues an expression without a bracket stands further in.
-        if begins || in_brackets || self.tokens[first].is_comment() { base } else { base + INDENT }
+        if begins || self.tokens[first].is_comment() || in_brackets() { base } else { base + INDENT }
     }
 
     fn line(&self, start: usize, end: usize, indent: usize) -> Line {
@@ -306,9 +304,9 @@ fn align(mut lines: Vec<Line>) -> Vec<Line> {
     .into_iter()
     .for_each(align_parts);
     for run in runs(&mut lines, |a, b| a.remark.is_some() && b.remark.is_some() && a.indent == b.indent) {
-        let width = run.iter().map(|l| l.width()).max().unwrap_or(0);
+        let width = aligned_width(run.iter().map(|l| l.width()));
         for line in run.iter_mut().filter(|l| l.remark.is_some()) {
-            let pad = " ".repeat(width - line.width());
+            let pad = " ".repeat(width.saturating_sub(line.width()));
             line.parts.last_mut().expect("a line has a part").push_str(&pad);
         }
     }
@@ -319,6 +317,11 @@ fn runs(lines: &mut [Line], same: impl FnMut(&Line, &Line) -> bool) -> Vec<&mut 
     lines.chunk_by_mut(same).collect()
 }
 
+/// The largest width that others are padded to.
+fn aligned_width(widths: impl Iterator<Item = usize>) -> usize {
+    widths.filter(|w| *w <= MAX_ALIGNED).max().unwrap_or(0)
+}
+
 fn align_parts(run: &mut [Line]) {
     let kind = run[0].kind;
     let (count, rows) = (run[0].parts.len(), kind == LineKind::Row);
@@ -327,10 +330,10 @@ fn align_parts(run: &mut [Line]) {
         if is_last && !rows {
             continue;
         }
-        let width = run.iter().map(|l| l.parts[part].chars().count()).max().unwrap_or(0);
+        let width = aligned_width(run.iter().map(|l| l.parts[part].chars().count()));
         for line in run.iter_mut() {
             let text = &mut line.parts[part];
-            let pad = " ".repeat(width - text.chars().count());
+            let pad = " ".repeat(width.saturating_sub(text.chars().count()));
             let numeric = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
             match (rows && numeric, is_last) {
                 (true, _) => text.insert_str(0, &pad),

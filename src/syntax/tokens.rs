@@ -2,8 +2,13 @@
 //!
 //! Any text has tokens, however broken, and scanning never recurses.
 
+use super::MAX_TOKENS;
 use super::grammar::{NetcParser, Rule};
 use pest::Parser;
+use std::collections::HashMap;
+
+/// Bytes that are scanned at once, and on to the next line end.
+const PIECE: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
@@ -39,11 +44,36 @@ impl Token {
     }
 }
 
-/// The tokens of a text, in order, comments included.
+/// The tokens of a text, in order, comments included. Where there are more than [`MAX_TOKENS`], the
+/// first of the others is the last one here.
 pub fn scan(text: &str) -> Vec<Token> {
+    let mut tokens = vec![];
+    for (start, end) in pieces(text) {
+        scan_piece(&text[start..end], start, &mut tokens);
+        if tokens.len() > MAX_TOKENS {
+            tokens.truncate(MAX_TOKENS + 1);
+            break;
+        }
+    }
+    tokens
+}
+
+/// The text in pieces of whole lines, which no token crosses: pest's own list of what it has found
+/// takes many times the memory of the text.
+fn pieces(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = text.as_bytes().get(start..).filter(|rest| !rest.is_empty())?;
+        let line_end = rest.iter().skip(PIECE).position(|&b| b == b'\n').map(|i| PIECE + i + 1);
+        let piece = (start, start + line_end.unwrap_or(rest.len()));
+        start = piece.1;
+        Some(piece)
+    })
+}
+
+fn scan_piece(text: &str, start: usize, tokens: &mut Vec<Token>) {
     let pairs = NetcParser::parse(Rule::tokens, text).expect("the rule `tokens` accepts any text");
-    let all = pairs.flat_map(|p| p.into_inner());
-    all.filter_map(|p| {
+    tokens.extend(pairs.flat_map(|p| p.into_inner()).filter_map(|p| {
         let kind = match p.as_rule() {
             Rule::t_doc => TokenKind::Doc,
             Rule::t_comment => TokenKind::Comment,
@@ -58,25 +88,33 @@ pub fn scan(text: &str) -> Vec<Token> {
             Rule::t_unknown => TokenKind::Unknown,
             _ => return None,
         };
-        Some(Token { kind, start: p.as_span().start(), end: p.as_span().end() })
-    })
-    .collect()
+        Some(Token { kind, start: start + p.as_span().start(), end: start + p.as_span().end() })
+    }));
 }
 
 /// For each token the index of the bracket that it opens or closes with, where it has one.
 pub fn partners(source: &str, tokens: &[Token]) -> Vec<Option<usize>> {
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<usize> = vec![];
+    // Open brackets by kind: without a look at these, each of many that close nothing would be
+    // compared with each of many that are never closed.
+    let mut counts: HashMap<&str, usize> = HashMap::new();
     for (i, token) in tokens.iter().enumerate() {
+        let sign = token.text(source);
         match token.kind {
-            TokenKind::Open => open.push(i),
-            TokenKind::Close => {
-                let wanted = opening(token.text(source));
-                // An inner bracket that was never closed does not hide the outer one.
-                if let Some(at) = open.iter().rposition(|&o| tokens[o].text(source) == wanted) {
-                    partners[i] = Some(open[at]);
-                    partners[open[at]] = Some(i);
-                    open.truncate(at);
+            TokenKind::Open => {
+                open.push(i);
+                *counts.entry(sign).or_default() += 1;
+            }
+            // An inner bracket that was never closed does not hide the outer one.
+            TokenKind::Close if counts.get(opening(sign)).is_some_and(|n| *n > 0) => {
+                while let Some(at) = open.pop() {
+                    let inner = tokens[at].text(source);
+                    *counts.entry(inner).or_default() -= 1;
+                    if inner == opening(sign) {
+                        (partners[i], partners[at]) = (Some(at), Some(i));
+                        break;
+                    }
                 }
             }
             _ => {}

@@ -4,7 +4,7 @@
 //! not a mistake in the text. Mistakes that the grammar cannot see (a missing version, a number
 //! too large, branches on one line) are reported from here.
 
-use super::LANGUAGE_VERSION;
+use super::{LANGUAGE_VERSION, MAX_ARGUMENTS};
 use super::ast::*;
 use super::grammar::Rule;
 use super::tokens::Token;
@@ -124,7 +124,7 @@ impl Builder<'_> {
         let mut parts = children(pair).peekable();
         let name = self.ident(parts.next().expect("a name"));
         let params = match parts.next_if(|p| p.as_rule() == Rule::params) {
-            Some(params) => children(params).map(|p| self.param(p)).collect(),
+            Some(params) => self.no_more_than(MAX_ARGUMENTS, "parameters", params, Self::param),
             None => vec![],
         };
         let body = self.block(parts.next().expect("a block"));
@@ -231,7 +231,22 @@ impl Builder<'_> {
     }
 
     fn args(&mut self, pair: Pair<'_, Rule>) -> Vec<Arg> {
-        children(pair).map(|arg| self.arg(arg)).collect()
+        self.no_more_than(MAX_ARGUMENTS, "arguments", pair, Self::arg)
+    }
+
+    /// The parts of a list that may have no more than `most`; the others are a mistake.
+    fn no_more_than<'p, T>(
+        &mut self,
+        most: usize,
+        what: &str,
+        list: Pair<'p, Rule>,
+        part: fn(&mut Self, Pair<'p, Rule>) -> T,
+    ) -> Vec<T> {
+        if let Some(first) = children(list.clone()).nth(most) {
+            let diagnostic = Diagnostic::error("list-too-long", format!("more than {most} {what}"));
+            self.diagnostics.push(diagnostic.primary(self.span(&first), "one too many"));
+        }
+        children(list).take(most).map(|p| part(self, p)).collect()
     }
 
     fn arg(&mut self, pair: Pair<'_, Rule>) -> Arg {

@@ -12,10 +12,11 @@
 
 use super::grammar::{NetcParser, Rule};
 use super::tokens::{self, Token, TokenKind};
-use super::{MAX_REPAIRED, MAX_SYNTAX_ERRORS};
+use super::{MAX_REPAIRED, MAX_REPARSED, MAX_SYNTAX_ERRORS};
 use crate::diagnostic::{Diagnostic, SourceId, Span};
 use pest::Parser;
 use pest::error::{Error, ErrorVariant, InputLocation};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ mod message;
 use message::LABEL_SIGN;
 
 /// What recovery leaves where a statement was.
-const MARK: u8 = 1;
+pub(super) const MARK: u8 = 1;
 
 /// A text that parses, unless too much is wrong, and what was wrong with the one that it was made of.
 pub struct Recovered {
@@ -43,6 +44,7 @@ pub fn recover(id: SourceId, source: &str, tokens: &[Token]) -> Recovered {
         text: source.replace(MARK as char, " "),
         diagnostics: control_signs(id, tokens),
         lost_words: BTreeSet::new(),
+        parsed: Cell::new(0),
     };
     state.run();
     Recovered { text: state.text, diagnostics: state.diagnostics, lost_words: state.lost_words }
@@ -66,6 +68,8 @@ struct State<'a> {
     text: String,
     diagnostics: Vec<Diagnostic>,
     lost_words: BTreeSet<String>,
+    /// Bytes that have been parsed so far.
+    parsed: Cell<usize>,
 }
 
 /// Where pest stopped, and what it would have taken there.
@@ -94,14 +98,13 @@ impl Failure {
 impl State<'_> {
     /// Changes the text until it parses, or until there are too many mistakes.
     fn run(&mut self) {
-        while let Err(error) = NetcParser::parse(Rule::file, &self.text) {
-            let failure = self.failure(&error);
+        while let Some(failure) = self.parse(&self.text) {
             if self.text.as_bytes().get(failure.at) == Some(&MARK) {
                 // A mark where no statement can stand: the reported line vanishes altogether.
                 self.write(failure.at..failure.at + 1, " ");
                 continue;
             }
-            if self.diagnostics.len() == MAX_SYNTAX_ERRORS {
+            if self.diagnostics.len() == MAX_SYNTAX_ERRORS || self.parsed.get() > MAX_REPARSED {
                 return;
             }
             if let Some(remark) = self.foreign_remark(&failure) {
@@ -119,6 +122,12 @@ impl State<'_> {
                 None => return,
             }
         }
+    }
+
+    /// Where a text stops being right; `None` where it is right to its end.
+    fn parse(&self, text: &str) -> Option<Failure> {
+        self.parsed.set(self.parsed.get() + text.len());
+        NetcParser::parse(Rule::file, text).err().map(|error| self.failure(&error))
     }
 
     fn failure(&self, error: &Error<Rule>) -> Failure {
@@ -149,10 +158,9 @@ impl State<'_> {
         self.candidates(failure).into_iter().find(|repair| {
             let mut text = self.text.clone();
             text.replace_range(repair.range.clone(), repair.sign);
-            match NetcParser::parse(Rule::file, &text) {
-                Ok(_) => true,
-                Err(error) => {
-                    let next = self.failure(&error);
+            match self.parse(&text) {
+                None => true,
+                Some(next) => {
                     let reached = next.token.map_or(text.len(), |t| self.tokens[t].start);
                     reached > line && next.token != failure.token
                 }
@@ -300,8 +308,11 @@ impl State<'_> {
             opens.filter_map(|(t, p)| p.map(|p| (t.start, self.tokens[p].end)))
         };
         for (start, end) in pairs() {
-            if start < line.end && end > line.start {
-                line = self.line_of(start).start.min(line.start)..self.line_of(end).end.max(line.end);
+            if start < line.start && end > line.start {
+                line.start = self.line_of(start).start;
+            }
+            if start < line.end && end > line.end {
+                line.end = self.line_of(end).end;
             }
         }
         line
