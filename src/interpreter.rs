@@ -25,6 +25,29 @@ pub fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
     run_observed(graph, inputs, |_, _| {})
 }
 
+/// Bytes of the values that [`run`] holds at once, at most.
+pub fn memory(graph: &Graph) -> u64 {
+    let mut uses = count_uses(graph);
+    let size = |id: NodeId| bytes(&graph.node(id).shape);
+    let (mut held, mut most) = (0u64, 0u64);
+    for id in graph.order() {
+        let weights = graph.node(id).weights.iter().map(|&w| bytes(&graph.weights.get(w).shape));
+        held = held.saturating_add(size(id));
+        most = most.max(weights.fold(held, u64::saturating_add));
+        for operand in graph.operands(id) {
+            let left = uses.get_mut(&operand).expect("counted before");
+            *left -= 1;
+            held = held.saturating_sub(if *left == 0 { size(operand) } else { 0 });
+        }
+    }
+    most
+}
+
+/// Bytes of a tensor.
+pub fn bytes(shape: &Shape) -> u64 {
+    (shape.elements() as u64).saturating_mul(4)
+}
+
 /// As [`run`], and shows every node's value as soon as it is there, operands before their users.
 /// Values are freed after their last use, so an observer keeps what it wants to compare later.
 ///

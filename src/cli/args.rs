@@ -439,8 +439,8 @@ pub struct Bench {
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
     /// Runs before the measured ones
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub warm_up: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub warm_up: u32,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -459,6 +459,24 @@ pub struct Threads {
     /// Let the system place the threads; without this they keep to CPUs of their own
     #[arg(long)]
     pub no_affinity: bool,
+    /// The most memory that a run may take, such as 500M or 16G [default: three quarters of what there is]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<MemorySize>,
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySize(pub u64);
+
+impl std::str::FromStr for MemorySize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
+        let unit = units.iter().find_map(|(sign, unit)| Some((text.strip_suffix(sign)?, *unit)));
+        let (number, unit) = unit.unwrap_or((text, 1u64));
+        let bytes = number.parse::<f64>().ok().map(|n| n * unit as f64).filter(|b| (1.0..1e18).contains(b));
+        bytes.map(|b| MemorySize(b as u64)).ok_or_else(|| "write a number of bytes, such as 500M or 16G".into())
+    }
 }
 
 /// Show where the time of a run goes, step by step

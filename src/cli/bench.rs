@@ -30,6 +30,7 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
         Prepared::compile(args, console)?
     };
     let images = args.network.batch.map_or(prepared.model.batch(), |b| b as usize);
+    args.threads.check_runs(&prepared.model, args.streams.into())?;
     let bar = console.progress(None, format!("measuring {}", prepared.model.name()));
     let measured = measure(&prepared.model, args, images)?;
     bar.finish_and_clear();

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::args::{Compilation, Network as NetworkArgs};
+use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
 use super::network::{compiler, optimized};
@@ -36,28 +36,38 @@ impl Engine {
         file: &Path,
         network: &NetworkArgs,
         compilation: &Compilation,
-        options: ModelOptions,
+        threads: &Threads,
         console: Console,
     ) -> Result<Self> {
-        if is_compiled(file) {
+        let model = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            return Ok(Self::compiled(open_model(file, options, console)?));
-        }
-        let mut compiler = compiler(network, compilation, options)?;
-        let (made, bar) = optimized(&mut compiler, file, console)?;
-        let model = compiler.compile(&made);
-        bar.finish_and_clear();
-        Ok(Self::compiled(model?))
+            open_model(file, threads.options(), console)?
+        } else {
+            let mut compiler = compiler(network, compilation, threads.options())?;
+            let (made, bar) = optimized(&mut compiler, file, console)?;
+            let model = compiler.compile(&made);
+            bar.finish_and_clear();
+            model?
+        };
+        threads.check_runs(&model, 1)?;
+        Ok(Self::compiled(model))
     }
 
     /// Prepares a spec for the interpreter.
-    pub fn interpret(file: &Path, network: &NetworkArgs, compilation: &Compilation, console: Console) -> Result<Self> {
+    pub fn interpret(
+        file: &Path,
+        network: &NetworkArgs,
+        compilation: &Compilation,
+        threads: &Threads,
+        console: Console,
+    ) -> Result<Self> {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
         let mut compiler = compiler(network, compilation, ModelOptions::default())?;
         let (made, bar) = optimized(&mut compiler, file, console)?;
         bar.finish_and_clear();
+        threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
         Ok(Self::interpreted(made.graph))
     }
 

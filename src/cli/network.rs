@@ -2,13 +2,14 @@
 //! network that it makes.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
-use super::console::{Console, grouped, progress_style};
+use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
 use crate::elaborate;
@@ -16,14 +17,36 @@ use crate::ir::Remark;
 use crate::ops::layer::Value;
 use crate::passes::Selection;
 use crate::plan;
-use crate::runtime::ModelOptions;
+use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::target::Target;
 use crate::trial::store;
 use crate::weights::rename::Renames;
 
 impl super::args::Threads {
     pub fn options(&self) -> ModelOptions {
-        ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity)
+        let options = ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
+        self.max_memory.map_or(options, |size| options.memory(size.0))
+    }
+
+    /// Refuses what takes more memory than it may, before anything is allocated.
+    pub fn check_memory(&self, what: impl std::fmt::Display, needed: u64) -> Result<()> {
+        let limit = self.max_memory.map_or_else(default_memory, |size| size.0);
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(Failure::message(format!(
+            "{what} takes {} of memory, more than the {} that it may take; a smaller --batch takes less, and \
+             --max-memory allows more",
+            bytes(needed),
+            bytes(limit)
+        )))
+    }
+
+    /// As [`Self::check_memory`], for so many runs at once of a model.
+    pub fn check_runs(&self, model: &Model, runs: u64) -> Result<()> {
+        let what = if runs == 1 { "a run".to_string() } else { format!("each of {runs} runs at once") };
+        let needed = model.run_memory().saturating_mul(runs);
+        self.check_memory(format_args!("{what} of {}", model.name()), needed)
     }
 }
 
@@ -67,10 +90,26 @@ pub fn renames(args: &Renaming) -> Result<Renames> {
         renames.rule(rule).map_err(|e| Failure::Usage(format!("--rename: {e}")))?;
     }
     if let Some(path) = &args.weight_map {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+        let text = read_text(path)?;
         renames.table(&text).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
     }
     Ok(renames)
+}
+
+/// A list that netc takes may have no more bytes than this.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// The text of a file that lists something, a line each.
+pub fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
+    match read {
+        Ok(length) if length as u64 > MAX_TEXT => {
+            Err(Failure::message(format!("{}: the file is larger than {} MiB", path.display(), MAX_TEXT >> 20)))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::message(format!("{}: {error}", path.display()))),
+    }
 }
 
 /// The values of `--set`.

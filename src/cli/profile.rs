@@ -26,6 +26,7 @@ pub fn run(args: &Profile, console: Console) -> Result<()> {
         bar.finish_and_clear();
         model?
     };
+    args.threads.check_runs(&model, 1)?;
     let bar = console.progress(None, format!("measuring {}", model.name()));
     let roofline = Roofline::measure(&target_of(&model), model.threads()).map_err(Failure::message)?;
     let seconds = measure(&model, args.runs)?;

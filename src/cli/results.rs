@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::failure::{Failure, Result};
+use super::failure::Result;
 use super::inputs::shape_text;
+use super::network::read_text;
 use crate::artifact::Port;
 
 /// An output with more elements than this is described, not printed.
@@ -59,8 +60,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
     if path == Path::new("imagenet") && !path.exists() {
         return Ok(IMAGENET.lines().filter(|l| !l.starts_with('#')).map(String::from).collect());
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
-    Ok(lines(&text))
+    Ok(lines(&read_text(path)?))
 }
 
 impl ResultRow {

@@ -15,6 +15,7 @@ use super::network;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{self, Compiler, Network};
 use crate::interop::onnx;
+use crate::interpreter;
 use crate::ir::Graph;
 use crate::npy;
 use crate::runtime::Model;
@@ -23,7 +24,14 @@ use crate::verify::{self, Culprit, Layer, Reference, Report};
 use crate::weights::{self, SplitMix};
 
 pub fn run(args: &Verify, console: Console) -> Result<()> {
+    if !(args.tolerance >= 0.0) {
+        return Err(Failure::Usage("--tolerance must not be negative".into()));
+    }
     let (compiler, network, shipped) = subject(args, console)?;
+    // Every value is kept, once by the interpreter and once by the code.
+    let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
+    let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
+    args.threads.check_memory(format_args!("verifying {}", network.graph.name), kept)?;
     let (inputs, images) = inputs(args, &network.graph)?;
     let reference = reference(args, &network.graph, inputs.len(), images)?;
     let bar = console.progress(

@@ -37,12 +37,14 @@ use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span}
 use crate::ir::stats::Stats;
 use crate::ir::{AuxHead, Graph, NodeId, Phase};
 use crate::ops::layer::Value;
+use crate::syntax::MAX_SOURCE;
 use crate::weights::WeightId;
 use bindings::Bindings;
 use labels::{FrameId, Labels};
 use program::{DefinitionId, FileId, Program};
 use report::Report;
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 use value::Val;
@@ -79,7 +81,11 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     /// Inference of one image, seed 0, files from the file system.
     fn default() -> Self {
-        let loader = &|path: &Path| std::fs::read_to_string(path);
+        let loader = &|path: &Path| {
+            let mut text = String::new();
+            let file = std::fs::File::open(path)?;
+            file.take(MAX_SOURCE as u64 + 1).read_to_string(&mut text).map(|_| text)
+        };
         Self { model: None, set: vec![], phase: Phase::Infer, batch: 1, seed: 0, loader }
     }
 }

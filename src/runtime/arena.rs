@@ -69,7 +69,7 @@ impl Arenas {
     }
 
     /// An arena that no other run has: one left by an earlier run, or else a new one.
-    pub fn take(&self, make: impl FnOnce() -> io::Result<Arena>) -> io::Result<Box<Arena>> {
+    pub fn take<E>(&self, make: impl FnOnce() -> Result<Arena, E>) -> Result<Box<Arena>, E> {
         for slot in &self.free {
             let arena = slot.swap(null_mut(), Ordering::Acquire);
             if !arena.is_null() {

@@ -16,6 +16,7 @@ mod cpu;
 mod denormals;
 mod execute;
 mod integrity;
+mod memory;
 mod model;
 mod placement;
 mod pool;
@@ -24,6 +25,7 @@ mod workbench;
 
 pub use cpu::missing_features;
 pub use execute::Timings;
+pub use memory::default_memory;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
 pub use workbench::{Activations, Workbench};

@@ -12,6 +12,7 @@ use super::code::{Code, StepFunction};
 use super::cpu::missing_features;
 use super::execute::Division;
 use super::integrity::Integrity;
+use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
 use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
@@ -35,6 +36,9 @@ pub struct ModelOptions {
     /// Threads of a run, the caller's included; 0 stands for as many as there are CPUs.
     pub threads: usize,
     pub verify: Verify,
+    /// Bytes of memory that one run may take, see [`Model::run_memory`]; more is refused before
+    /// anything is allocated. Without a number, three quarters of the memory that there is.
+    pub memory: Option<u64>,
     /// Keeps the model's own threads on other CPUs than the caller's and one another's (Linux);
     /// the caller's thread is never touched.
     pub affinity: bool,
@@ -42,7 +46,7 @@ pub struct ModelOptions {
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { threads: 0, verify: Verify::default(), affinity: true }
+        Self { threads: 0, verify: Verify::default(), memory: None, affinity: true }
     }
 }
 
@@ -54,6 +58,11 @@ impl ModelOptions {
 
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 
@@ -90,6 +99,7 @@ pub struct Model {
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
     pub(super) division: Division,
+    memory_limit: u64,
 }
 
 /// Where a model came from and its weights still are.
@@ -189,7 +199,19 @@ impl Model {
         let pool = Pool::new(&format!("netc-{}", manifest.name), threads, placement);
         let division = Division::new(&manifest.steps, pool.threads());
         let scratch = WorkerScratch::new(manifest.scratch_bytes as usize, pool.threads() - 1)?;
-        Ok(Self { manifest, about, code, functions, source, integrity, arenas: Arenas::new(), pool, scratch, division })
+        Ok(Self {
+            manifest,
+            about,
+            code,
+            functions,
+            source,
+            integrity,
+            arenas: Arenas::new(),
+            pool,
+            scratch,
+            division,
+            memory_limit: options.memory.unwrap_or_else(default_memory),
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -225,6 +247,20 @@ impl Model {
     /// Bytes of the packed weights.
     pub fn weights_bytes(&self) -> u64 {
         self.source.weights().len() as u64
+    }
+
+    /// Bytes that one run takes besides the weights: the arena, each thread's scratch, and a batch
+    /// of the inputs and outputs.
+    pub fn run_memory(&self) -> u64 {
+        let bytes = |port: &Port| port.shape.iter().fold(4u64, |bytes, &d| bytes.saturating_mul(d as u64));
+        let scratch = self.manifest.scratch_bytes.saturating_mul(self.pool.threads() as u64);
+        let ports = self.ports().map(bytes).fold(0, u64::saturating_add);
+        self.manifest.arena_bytes.saturating_add(scratch).saturating_add(ports)
+    }
+
+    /// Bytes that one run may take: [`ModelOptions::memory`].
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_limit
     }
 
     /// Threads of a run that finds the model's own threads free.

@@ -28,6 +28,17 @@ pub enum RunError {
         /// In the file.
         offset: u64,
     },
+    #[error(
+        "a run takes {:.2} GB of memory, more than the {:.2} GB that it may take; a smaller batch takes less",
+        *needed as f64 / 1e9,
+        *limit as f64 / 1e9
+    )]
+    TooLarge {
+        /// Bytes, as [`Model::run_memory`] has it.
+        needed: u64,
+        /// As [`Model::memory_limit`] has it.
+        limit: u64,
+    },
     #[error("no memory for the activations: {0}")]
     Memory(#[from] io::Error),
 }
@@ -129,7 +140,11 @@ impl Model {
         Ok(images.unwrap_or(1))
     }
 
-    fn new_arena(&self) -> io::Result<Arena> {
+    fn new_arena(&self) -> Result<Arena, RunError> {
+        let (needed, limit) = (self.run_memory(), self.memory_limit());
+        if needed > limit {
+            return Err(RunError::TooLarge { needed, limit });
+        }
         let ports = self.manifest.inputs.len() + self.manifest.outputs.len();
         Ok(Arena {
             activations: Memory::new(self.manifest.arena_bytes as usize)?,

@@ -45,7 +45,7 @@ pub const MAX_SYNTAX_ERRORS: usize = 50;
 /// Repairs are tried in sources up to this size: each costs another parse.
 const MAX_REPAIRED: usize = 64 << 10;
 /// Bytes that are parsed again after mistakes; then no more of them are looked for.
-const MAX_REPARSED: usize = 16 << 20;
+const MAX_REPARSED: usize = 8 << 20;
 
 /// Parses one source. The tree is as complete as the mistakes allow.
 pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {

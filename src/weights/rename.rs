@@ -6,6 +6,9 @@ use regex::Regex;
 
 use super::entries::Entry;
 
+/// Bytes of a name and of a replacement: rules that double a name can be many.
+const MAX_NAME: usize = 4096;
+
 /// Changes to names, applied in order: each rule, then the table to what the rules made.
 #[derive(Clone, Debug, Default)]
 pub struct Renames {
@@ -31,6 +34,8 @@ pub enum RenameError {
     NoEntry { line: usize },
     #[error("line {line} renames {name} a second time")]
     Twice { line: usize, name: String },
+    #[error("`{rule}` makes names of more than {MAX_NAME} bytes")]
+    TooLong { rule: String },
     #[error("{first} and {second} would both be named {name}")]
     Collision { first: String, second: String, name: String },
 }
@@ -45,6 +50,9 @@ impl Renames {
         let (pattern, replacement) = split_rule(rule).ok_or_else(|| RenameError::NoRule(rule.into()))?;
         let regex = Regex::new(pattern);
         let regex = regex.map_err(|e| RenameError::Regex { rule: rule.into(), cause: e.to_string() })?;
+        if replacement.len() > MAX_NAME {
+            return Err(RenameError::TooLong { rule: format!("{pattern}=…") });
+        }
         self.rules.push(Rule { text: rule.into(), regex, replacement: replacement.into() });
         Ok(())
     }
@@ -88,20 +96,26 @@ impl Renames {
     }
 
     /// The name that stands for `name`.
-    pub fn of(&self, name: &str) -> String {
+    ///
+    /// # Errors
+    /// Where a rule makes it too long.
+    pub fn of(&self, name: &str) -> Result<String, RenameError> {
         let mut new = name.to_string();
         for rule in &self.rules {
             new = rule.regex.replace(&new, &rule.replacement).into_owned();
+            if new.len() > MAX_NAME.max(name.len()) {
+                return Err(RenameError::TooLong { rule: rule.text.clone() });
+            }
         }
-        self.table.get(&new).cloned().unwrap_or(new)
+        Ok(self.table.get(&new).cloned().unwrap_or(new))
     }
 
     /// Renames the tensors of a file.
     ///
     /// # Errors
-    /// Where two would have the same name; nothing is renamed then.
+    /// Where two would have the same name or one would be too long; nothing is renamed then.
     pub fn apply(&self, entries: &mut [Entry]) -> Result<(), RenameError> {
-        let names: Vec<String> = entries.iter().map(|e| self.of(&e.name)).collect();
+        let names: Vec<String> = entries.iter().map(|e| self.of(&e.name)).collect::<Result<_, _>>()?;
         let mut owners: HashMap<&str, &Entry> = HashMap::new();
         for (name, entry) in names.iter().zip(&*entries) {
             if let Some(first) = owners.insert(name, entry) {
@@ -148,9 +162,9 @@ mod tests {
     fn rules_then_table() {
         let table = "# names of the old code\nhead.weight = fc.weight   # classifier\n\nhead.bias=fc.bias\n";
         let renames = renames(&[r"^features\.(\d+)=conv$1", "^top=head"], table);
-        assert_eq!(renames.of("features.12.weight"), "conv12.weight");
-        assert_eq!(renames.of("top.weight"), "fc.weight");
-        assert_eq!(renames.of("other"), "other");
+        assert_eq!(renames.of("features.12.weight").unwrap(), "conv12.weight");
+        assert_eq!(renames.of("top.weight").unwrap(), "fc.weight");
+        assert_eq!(renames.of("other").unwrap(), "other");
         assert_eq!(split_rule("a(?P<n>[=])=$n=x"), Some(("a(?P<n>[=])", "$n=x")));
     }
 

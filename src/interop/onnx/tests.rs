@@ -625,6 +625,13 @@ fn everything_unsupported_is_listed_at_once() {
 }
 
 #[test]
+fn an_output_that_the_operator_does_not_have_is_no_network() {
+    let nodes = || vec![node("Relu x -> y mask : relu", vec![])];
+    insta::assert_snapshot!(message(&model(&[1, 3], nodes(), vec![], "mask")));
+    assert!(import(&model(&[1, 3], nodes(), vec![], "y")).is_ok(), "nobody reads it");
+}
+
+#[test]
 fn models_that_are_wrong_as_a_whole() {
     let relu = || vec![node("Relu x -> y", vec![])];
     let mut old = model(&[1, 3], relu(), vec![], "y");

@@ -161,6 +161,11 @@ impl<'m> Importer<'m> {
                 self.problem(node, message);
                 vec![]
             });
+            // Where nothing is given, an operand is missing, and it has been said why.
+            let unknown = node.output.iter().skip(values.len()).find(|name| self.uses(name) > 0);
+            if let Some(name) = unknown.filter(|_| !values.is_empty()) {
+                self.problem(node, format!("its output `{name}` is read, but the operator has none in this place"));
+            }
             let missing = std::iter::repeat(Value::Missing);
             for (name, value) in node.output.iter().zip(values.into_iter().chain(missing)) {
                 self.define(name, value);

@@ -101,9 +101,9 @@ impl Importer<'_> {
                     let view = self.constant(&array)?;
                     outputs.push((output.name.clone(), view.node));
                 }
-                // Its reason is among the problems.
-                Some(Value::Missing) => {}
-                None => return Err(format!("output {} is computed by no node", output.name)),
+                // Its reason is among the problems, where there is one.
+                Some(Value::Missing) if !self.problems.is_empty() => {}
+                Some(Value::Missing) | None => return Err(format!("output {} is computed by no node", output.name)),
             }
         }
         match graph.output.is_empty() {

@@ -1,0 +1,42 @@
+//! How much memory there is, and how much of it a run may take where nobody says otherwise.
+
+/// Bytes that a run may take unless it is allowed more: three quarters of the memory that this
+/// process can have. Where nobody tells how much that is, there is no limit.
+pub fn default_memory() -> u64 {
+    available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
+}
+
+/// The machine's memory, or what the process's group may have of it.
+#[cfg(target_os = "linux")]
+fn available() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    // Without a limit there is a word or a number beyond all memory.
+    let group = group.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    machine.into_iter().chain(group).min()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn available() -> Option<u64> {
+    None
+}
+
+/// `MemTotal:  16384 kB` of `/proc/meminfo`, in bytes.
+#[cfg(target_os = "linux")]
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_that_of_the_machine() {
+        assert_eq!(total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(total("nothing"), None);
+        let bytes = available().unwrap();
+        assert!((1 << 20..1 << 50).contains(&bytes), "{bytes}");
+    }
+}
