@@ -10,6 +10,7 @@ use super::failure::{Failure, Result};
 use super::network::{settings, shapes};
 use crate::driver::{Compiler, Error, model_names};
 use crate::runtime::{Model, ModelOptions, Verify};
+use crate::syntax::MAX_MODELS;
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
     let mut failed = false;
@@ -48,7 +49,9 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
         return Ok(vec![args.model.clone()]);
     }
     let names = model_names(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
-    Ok(if names.len() < 2 { vec![None] } else { names.into_iter().map(Some).collect() })
+    // Of too many, it is the file that is wrong.
+    let each = (2..=MAX_MODELS).contains(&names.len());
+    Ok(if each { names.into_iter().map(Some).collect() } else { vec![None] })
 }
 
 /// Whether the model is right.

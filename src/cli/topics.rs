@@ -30,13 +30,20 @@ pub fn run(args: &Help, console: Console) -> Result<()> {
 pub fn limits() -> String {
     format!(
         "Limits of a spec:
-  {} MiB a source, {} sources; {} levels of nesting, {} blocks inside one another
+  {} MiB a source, {} words and signs, {} models; {} sources
+  {} levels of nesting, {} blocks inside one another; {} parameters of a module
   {} nodes, {} steps of evaluation (loop passes, calls, operations)
-  {} elements a value; sizes are checked before memory is taken",
+  {} elements a value; sizes are checked before memory is taken
+
+Limits of a run:
+  three quarters of the memory that there is, or what --max-memory says; beyond, nothing is allocated",
         syntax::MAX_SOURCE >> 20,
+        syntax::MAX_TOKENS,
+        syntax::MAX_MODELS,
         elaborate::MAX_FILES,
         syntax::MAX_NESTING,
         elaborate::MAX_BLOCKS,
+        syntax::MAX_ARGUMENTS,
         elaborate::MAX_NODES,
         elaborate::MAX_STEPS,
         ops::MAX_ELEMENTS,

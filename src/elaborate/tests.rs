@@ -290,6 +290,15 @@ fn limits_of_evaluation_hold() {
     assert_eq!(code(&(tree.join("\n") + "\nmodule m60 { relu }"), "m0"), Err("unroll-limit".into()));
 }
 
+/// Warnings are limited in number, and errors are: not the two together.
+#[test]
+fn many_warnings_hide_no_error() {
+    let unused: String = (0..1000).map(|i| format!("let unused{i} = 1\n")).collect();
+    let text = format!("netc 1\nmodel m {{\ninput x: f32[N, 1]\n{unused}conv2d(1, 1)\noutput y\n}}\n");
+    let told = elaborate_text(&text, &Options::default()).map(|_| ()).unwrap_err();
+    assert!(told.starts_with("error[unknown-layer]"), "{}", told.lines().next().unwrap());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 

@@ -13,6 +13,7 @@ pub mod arena;
 mod choice;
 pub mod conv;
 mod layout;
+mod limits;
 mod place;
 mod planner;
 mod print;

@@ -7,7 +7,7 @@ use super::conv::{self, Problem};
 use super::layout::{Want, signature};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
-use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena};
+use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
 use crate::ir::{self, Graph, Kind, NodeId};
 use crate::ops::Op;
 use crate::target::Target;
@@ -32,6 +32,8 @@ pub enum PlanError {
         "--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do"
     )]
     StrictWithoutFma,
+    #[error("{node}: {found} {what}; code is made for at most {most}")]
+    TooLarge { node: String, found: usize, most: usize, what: &'static str },
 }
 
 /// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),
@@ -41,8 +43,8 @@ const WORTH_ITS_ERROR: f64 = 0.04;
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
-/// Where a forced algorithm has no layer or does not fit it, or the target rounds otherwise than
-/// [`Options::strict`] promises.
+/// Where a forced algorithm has no layer or does not fit it, the target rounds otherwise than
+/// [`Options::strict`] promises, or a value or window is too large to be addressed.
 pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
@@ -50,6 +52,7 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !is_layer(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
     }
+    limits::check(graph)?;
     let fast = plan_up_to(6, graph, target, options)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
         return Ok(fast);

@@ -38,6 +38,8 @@ pub const MAX_TOKENS: usize = 1 << 20;
 pub const MAX_NESTING: usize = 48;
 /// Operators on the longest way through one expression.
 pub const MAX_OPERATORS: usize = 128;
+/// Models of one source.
+pub const MAX_MODELS: usize = 64;
 /// Parameters of a module, and arguments of a call.
 pub const MAX_ARGUMENTS: usize = 1024;
 /// Parsing gives up after this many syntax errors.

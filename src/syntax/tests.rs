@@ -176,8 +176,32 @@ fn limits_hold() {
     assert_eq!(code(&format!("netc 1\nlet a = 1{}", " ** 1".repeat(100_000))), Some("expression-too-long"));
     assert_eq!(code(&format!("netc 1\nlet a = {}1", "if 1 then 1 else ".repeat(10_000))), Some("too-deep"));
     assert_eq!(code(&format!("netc 1\nlet a = \"{{{}1}}\"", "(".repeat(10_000))), Some("bad-template"));
+    assert_eq!(code(&format!("netc 1\nlet a = [{}1]", "1,\n".repeat(MAX_TOKENS / 2))), Some("source-too-large"));
+    let list = |n: usize| vec!["a"; n].join(", ");
+    assert_eq!(code(&format!("netc 1\nmodule m({}) {{ relu }}", list(MAX_ARGUMENTS + 1))), Some("list-too-long"));
+    let call = |n: usize| format!("netc 1\nmodel m {{ a: relu add({}) }}", list(n));
+    assert_eq!((code(&call(MAX_ARGUMENTS)), code(&call(MAX_ARGUMENTS + 1))), (None, Some("list-too-long")));
+    let models = |n: usize| format!("netc 1\n{}", "model m { relu }\n".repeat(n));
+    assert_eq!((code(&models(MAX_MODELS)), code(&models(MAX_MODELS + 1))), (None, Some("too-many-models")));
     let errors = parse_text(&format!("netc 1\n{}", "@ @ @\n".repeat(1000))).2.len();
     assert!((1..=MAX_SYNTAX_ERRORS).contains(&errors), "{errors}");
+}
+
+#[test]
+fn a_long_line_does_not_widen_its_neighbours() {
+    let line = |n: usize| format!("    a{n}: relu // remark\n");
+    let list = vec!["1"; 2000].join(", ");
+    let text = format!("netc 1\n\nmodel m {{\n{}    let b = [{list}] // long\n{}}}\n", line(1), line(2));
+    let formatted = format(&text).unwrap();
+    assert!(formatted.len() < text.len() + 100, "{} of {}", formatted.len(), text.len());
+    assert_eq!(format(&formatted).unwrap(), formatted);
+}
+
+#[test]
+fn models_are_named_by_their_words() {
+    let text =
+        "netc 1 // model no\nmodule model_like { model: relu }\nmodel a { relu }\nmodel\n  b(c = 1) { d }\nmodel";
+    assert_eq!(model_names(text), ["a", "b"]);
 }
 
 proptest::proptest! {

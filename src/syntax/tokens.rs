@@ -182,6 +182,18 @@ mod tests {
         assert_eq!(partners(text, &scan(text)), [Some(2), None, Some(0)]);
     }
 
+    /// In a time that grows with their number: with its square, this would not end.
+    #[test]
+    fn many_brackets_that_match_nothing() {
+        let text = "(]".repeat(500_000);
+        let token = |(start, c): (usize, char)| {
+            let kind = if c == '(' { TokenKind::Open } else { TokenKind::Close };
+            Token { kind, start, end: start + 1 }
+        };
+        let tokens: Vec<Token> = text.char_indices().map(token).collect();
+        assert!(partners(&text, &tokens).iter().all(Option::is_none));
+    }
+
     #[test]
     fn depth_counts_brackets_and_conditional_chains() {
         let deep = |text: &str| too_deep(text, &scan(text), 3).is_some();

@@ -165,6 +165,9 @@ mod tests {
         assert_eq!(renames.of("features.12.weight").unwrap(), "conv12.weight");
         assert_eq!(renames.of("top.weight").unwrap(), "fc.weight");
         assert_eq!(renames.of("other").unwrap(), "other");
+        let mut doubling = Renames::default();
+        (0..60).for_each(|_| doubling.rule("(.*)=$1$1").unwrap());
+        assert_eq!(doubling.of("a"), Err(RenameError::TooLong { rule: "(.*)=$1$1".into() }));
         assert_eq!(split_rule("a(?P<n>[=])=$n=x"), Some(("a(?P<n>[=])", "$n=x")));
     }
 

@@ -156,6 +156,28 @@ fn specs() {
     attack("net", &seeds("net"), readers::net);
 }
 
+/// Texts of one kind of line, each of which took a time that grew with the square of its length.
+#[test]
+fn specs_of_many_lines_of_one_kind() {
+    let model = |body: &str| format!("model m {{\n input x: f32[N, 3, 8, 8]\n{body} relu\n output y\n}}\n");
+    let lines = |line: &dyn Fn(usize) -> String| -> String { (0..200).map(line).collect() };
+    let texts = [
+        lines(&|i| format!("let v{i} = {}\n", if i > 0 { format!("v{}", i - 1) } else { "0".into() })) + &model(""),
+        lines(&|i| format!("module m{i} {{ relu }}\n")) + &model(&lines(&|i| format!(" mn{i}\n"))),
+        model(&"(]".repeat(1000)),
+        model(&("(a) ".repeat(500) + ")\n")),
+        model(&lines(&|i| format!(" resdual {{\n relu{i}\n }}\n"))),
+        model(&lines(&|i| format!(" // {i}\n"))),
+        model(
+            &(lines(&|i| format!(" a{i}: relu // {i}\n")) + &format!(" let b = [{}1]  // long\n", "1, ".repeat(500))),
+        ),
+        model(&lines(&|i| format!(" l{i}{{1}}: relu\n let _v{i} = zz{i}\n"))),
+    ];
+    for (i, text) in texts.iter().enumerate() {
+        assert!(is_quick(|| readers::net(format!("netc 1\n{text}").as_bytes())), "text {i}");
+    }
+}
+
 #[test]
 fn compiled_models() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,10 +4,10 @@
 //! not a mistake in the text. Mistakes that the grammar cannot see (a missing version, a number
 //! too large, branches on one line) are reported from here.
 
-use super::{LANGUAGE_VERSION, MAX_ARGUMENTS};
 use super::ast::*;
 use super::grammar::Rule;
 use super::tokens::Token;
+use super::{LANGUAGE_VERSION, MAX_ARGUMENTS, MAX_MODELS};
 use crate::diagnostic::{Diagnostic, SourceId, Span};
 use pest::iterators::Pair;
 
@@ -43,6 +43,12 @@ impl Builder<'_> {
         }
         if file.version.is_none() {
             self.diagnostics.push(self.missing_version());
+        }
+        let is_model = |item: &&Item| matches!(item, Item::Definition(d) if d.kind == DefinitionKind::Model);
+        if let Some(Item::Definition(model)) = file.items.iter().filter(is_model).nth(MAX_MODELS) {
+            let message = format!("the file holds more than {MAX_MODELS} models");
+            let diagnostic = Diagnostic::error("too-many-models", message).primary(model.name.span, "one too many");
+            self.diagnostics.push(diagnostic.help("give a model parameters, or split the file"));
         }
         file
     }

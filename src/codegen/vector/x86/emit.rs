@@ -529,7 +529,13 @@ impl Emitter<'_> {
         }
         self.asm.set_label(&mut top)?;
         self.block(body)?;
-        self.asm.add(c, i32::try_from(step).expect("loop steps are small"))?;
+        match i32::try_from(step) {
+            Ok(step) => self.asm.add(c, step)?,
+            Err(_) => {
+                self.asm.mov(rax, step)?;
+                self.asm.add(c, rax)?;
+            }
+        }
         self.compare(c, end)?;
         self.asm.jl(top)?;
         self.asm.set_label(&mut exit)?;

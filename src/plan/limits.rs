@@ -1,0 +1,82 @@
+//! What generated code can address: offsets within a tile and steps of loops are 32-bit constants,
+//! and so are the numbers of tasks.
+//!
+//! Networks that anybody runs stay far below. What is beyond is refused here by its name, so that
+//! no kernel has to look.
+
+use super::PlanError;
+use crate::ir::{Graph, NodeId};
+use crate::tensor::Shape;
+
+/// Pixels along one axis of an image.
+const MAX_AXIS: usize = 1 << 24;
+/// Pixels from the first to the last tap of a window.
+const MAX_EXTENT: usize = 1 << 20;
+/// Pixels from one window to the next.
+const MAX_STRIDE: usize = 1 << 18;
+/// Elements of a value.
+const MAX_ELEMENTS: usize = u32::MAX as usize;
+
+/// Checks every value and window of a graph.
+///
+/// # Errors
+/// Names the first that is too large.
+pub fn check(graph: &Graph) -> Result<(), PlanError> {
+    graph.order().into_iter().try_for_each(|id| check_node(graph, id))
+}
+
+fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
+    let node = graph.node(id);
+    let operands = graph.operands(id);
+    let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
+    let window = node.op().and_then(|op| op.window(&inputs, &node.shape));
+    let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
+    let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
+    let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
+    let checks = [
+        (node.shape.elements(), MAX_ELEMENTS, "elements"),
+        (if window.is_some() { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
+        (window.as_ref().map_or(0, |w| largest(w.extent)), MAX_EXTENT, "pixels in a window"),
+        (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
+    ];
+    match checks.into_iter().find(|(found, most, _)| found > most) {
+        None => Ok(()),
+        Some((found, most, what)) => {
+            let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
+            let place = node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
+            Err(PlanError::TooLarge { node: name + &place, found, most, what })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::elaborate::{Options, elaborate};
+
+    fn checked(input: &str, layer: &str) -> String {
+        let mut sources = Sources::default();
+        let text = format!("netc 1\nmodel m {{\n    input x: f32[N, {input}]\n    a: {layer}\n    output y\n}}\n");
+        let root = sources.add("m.net", text);
+        let made = elaborate(&mut sources, root, &Options::default()).unwrap_or_else(|e| panic!("{e:?}"));
+        check(&made.graph).map_or_else(|e| e.to_string(), |()| "fits".into())
+    }
+
+    #[test]
+    fn what_cannot_be_addressed_is_refused_by_its_name() {
+        let cases = [
+            ("1, 32768, 65536", "relu"),
+            ("1, 65536, 65536", "relu"),
+            ("1, 1, 16777216", "max_pool(1)"),
+            ("1, 1, 16777217", "max_pool(1)"),
+            ("1, 1, 16777217", "relu"),
+            ("1, 1, 2000000", "conv(1, (1, 2), dilation = (1, 1048575))"),
+            ("1, 1, 2000000", "conv(1, (1, 2), dilation = (1, 1048576))"),
+            ("1, 1, 2000000", "max_pool(1, stride = (1, 262144))"),
+            ("1, 1, 2000000", "max_pool(1, stride = (1, 262145))"),
+        ];
+        let lines: Vec<String> = cases.iter().map(|(x, l)| format!("[{x}] {l}: {}", checked(x, l))).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}
