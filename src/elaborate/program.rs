@@ -21,6 +21,9 @@ const STD: &[(&str, &str)] = &[
     ("vgg", include_str!("../../models/std/vgg.net")),
 ];
 
+/// Wrong names that are taken for others.
+const MAX_SIMILAR: usize = 256;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId(usize);
 
@@ -128,6 +131,10 @@ impl Program {
         let key = (file, name.to_string());
         if let Some(known) = self.similar.borrow().get(&key) {
             return known.clone();
+        }
+        // A text of that many wrong names has another mistake.
+        if self.similar.borrow().len() >= MAX_SIMILAR {
+            return None;
         }
         let similar = self.most_similar(file, name);
         self.similar.borrow_mut().insert(key, similar.clone());
