@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::Compile;
 use super::console::{Console, bytes};
-use super::failure::{Failure, Result};
+use super::failure::Result;
 use super::network;
 use crate::driver::Network;
 use crate::runtime::ModelOptions;
@@ -54,9 +54,6 @@ fn tell_removed(network: &Network, console: Console) {
 /// The output's path, which must not be one of the inputs'.
 fn output(args: &Compile) -> Result<PathBuf> {
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
-    let same = |path: &PathBuf| path.canonicalize().ok().is_some_and(|p| output.canonicalize().ok() == Some(p));
-    if [Some(&args.file), args.network.source.weights.as_ref()].into_iter().flatten().any(same) {
-        return Err(Failure::Usage(format!("the output {} would replace an input", output.display())));
-    }
+    network::keep_inputs(&output, args.network.source.files().chain([args.file.as_path()]))?;
     Ok(output)
 }

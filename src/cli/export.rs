@@ -3,10 +3,11 @@
 use super::args::{BatchSize, Export, ExportStage};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
-use super::network::{front, report, shapes};
+use super::network::{front, keep_inputs, report, shapes};
 use crate::interop::export;
 
 pub fn run(args: &Export, console: Console) -> Result<()> {
+    keep_inputs(&args.onnx, args.source.files().chain([args.file.as_path()]))?;
     let mut compiler = front(&args.source, &args.passes)?;
     let (images, open) = match &args.batch {
         BatchSize::Images(images) => (*images, None),

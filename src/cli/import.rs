@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::Import;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network::shapes;
+use super::network::{keep_inputs, shapes};
 use crate::driver::{Compiler, Network, is_onnx, stem};
 use crate::output::OutputFile;
 use crate::weights::safetensors;
@@ -57,6 +57,7 @@ impl Files {
         let folder = args.output.clone().unwrap_or_else(|| args.file.with_file_name(""));
         let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         let files = Self { text: file("net"), weights: file("safetensors") };
+        [&files.text, &files.weights].into_iter().try_for_each(|path| keep_inputs(path, [args.file.as_path()]))?;
         let existing = [&files.text, &files.weights].into_iter().find(|p| p.exists());
         match existing {
             Some(path) if !args.force => {

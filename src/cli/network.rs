@@ -96,6 +96,23 @@ pub fn renames(args: &Renaming) -> Result<Renames> {
     Ok(renames)
 }
 
+impl Source {
+    /// The files that these flags name.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.weights, &self.renaming.weight_map].into_iter().flatten().map(PathBuf::as_path)
+    }
+}
+
+/// Refuses to write a file over one that is read.
+pub fn keep_inputs<'p>(output: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    let place = output.canonicalize().ok();
+    let same = |input: &Path| place.is_some() && input.canonicalize().ok() == place;
+    match inputs.into_iter().any(same) {
+        true => Err(Failure::Usage(format!("the output {} would replace an input", output.display()))),
+        false => Ok(()),
+    }
+}
+
 /// A list that netc takes may have no more bytes than this.
 const MAX_TEXT: u64 = 16 << 20;
 

@@ -11,6 +11,7 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign, stated};
+use super::network::keep_inputs;
 use super::results::{ResultRow, best, probabilities, read_labels};
 use crate::artifact::Port;
 use crate::image;
@@ -104,12 +105,21 @@ struct ArrayOutput {
 
 fn open_outputs(args: &Run, engine: &Engine) -> Result<Vec<ArrayOutput>> {
     let paths = assign("--output", &args.output, &engine.outputs)?;
+    let inputs = files_read(args, engine)?;
     let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
     let open = |(index, path): (usize, PathBuf)| {
+        keep_inputs(&path, inputs.iter().map(PathBuf::as_path))?;
         let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
         Ok(ArrayOutput { index, path, file })
     };
     named.map(open).collect()
+}
+
+/// All files that a run reads.
+fn files_read(args: &Run, engine: &Engine) -> Result<Vec<PathBuf>> {
+    let arrays = assign("--input", &args.input, &engine.inputs)?.into_iter().flatten();
+    let named = [&args.file].into_iter().chain(&args.image).chain(&args.labels).cloned();
+    Ok(named.chain(args.network.source.files().map(PathBuf::from)).chain(arrays).collect())
 }
 
 impl ArrayOutput {
@@ -150,6 +160,9 @@ impl<'a> Pictures<'a> {
                 path.display()
             )));
         }
+        let inputs = files_read(args, engine)?;
+        let places = (0..feed.len()).map(|i| picture_path(path, &feed.name(i)));
+        places.into_iter().try_for_each(|place| keep_inputs(&place, inputs.iter().map(PathBuf::as_path)))?;
         // An image that comes out is scaled as the one that goes in.
         let preprocess = engine.preprocess.first().cloned().flatten();
         let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);
@@ -160,9 +173,7 @@ impl<'a> Pictures<'a> {
 
     fn write(&self, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
         for (i, row) in rows.iter().enumerate() {
-            let name = PathBuf::from(feed.name(i));
-            let stem = name.file_stem().unwrap_or_default().to_string_lossy();
-            let path = PathBuf::from(self.path.to_string_lossy().replace("{}", &stem));
+            let path = picture_path(self.path, &feed.name(i));
             let picture = image::picture(&row.values[self.index], self.shape, self.range, self.color);
             let bytes = image::encode(&picture, &path).map_err(Failure::message)?;
             let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
@@ -171,6 +182,12 @@ impl<'a> Pictures<'a> {
         }
         Ok(())
     }
+}
+
+/// Where the picture made of an input goes: `{}` becomes the input's name.
+fn picture_path(pattern: &Path, input: &str) -> PathBuf {
+    let stem = Path::new(input).file_stem().unwrap_or_default().to_string_lossy();
+    PathBuf::from(pattern.to_string_lossy().replace("{}", &stem))
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {

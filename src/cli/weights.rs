@@ -1,14 +1,14 @@
 //! `netc weights`: a file's tensors, how they stand to a network, and seeded ones.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{renames, settings};
+use super::network::{keep_inputs, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -37,7 +37,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
             };
             let network = compiler.front(file)?;
             console.diagnostics(&network.warnings, &network.sources)?;
-            let output = output.clone().unwrap_or_else(|| file.with_extension("safetensors"));
+            let output = initialised(file, output.as_deref())?;
             let bar = console.progress(None, format!("writing {}", output.display()));
             let written = safetensors::write(&output, &network.graph.weights);
             bar.finish_and_clear();
@@ -46,6 +46,17 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
             console.detail(format_args!("{}: {}", output.display(), bytes(size)));
             Ok(())
         }
+    }
+}
+
+/// Where initial weights go. Weights that are there already may have cost days: they are replaced
+/// only where they are named.
+fn initialised(spec: &Path, output: Option<&Path>) -> Result<PathBuf> {
+    let place = output.map_or_else(|| spec.with_extension("safetensors"), PathBuf::from);
+    keep_inputs(&place, [spec])?;
+    match output.is_none() && place.exists() {
+        true => Err(Failure::message(format!("{0} exists already; `-o {0}` replaces it", place.display()))),
+        false => Ok(place),
     }
 }
 
@@ -58,6 +69,8 @@ struct Summary {
 
 /// Without a subcommand: a list, or a comparison.
 fn look(args: &Weights, console: Console) -> Result<()> {
+    let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map).map(PathBuf::as_path);
+    args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
     let mut file = Compiler::default().open_weights(path)?;
     let renames = renames(&args.renaming)?;

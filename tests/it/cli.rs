@@ -38,7 +38,22 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(bad_arguments, bad_input, check, compile, export, fmt, help, import, ir, run, stats, weights);
+transcripts!(
+    bad_arguments,
+    bad_input,
+    check,
+    compile,
+    export,
+    fmt,
+    help,
+    import,
+    ir,
+    limits,
+    overwrite,
+    run,
+    stats,
+    weights
+);
 
 /// Folders of the repository, and what they are called in a transcript's.
 const LINKS: [(&str, &str); 2] = [("models", "models"), ("tests/import", "imports")];
