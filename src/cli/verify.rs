@@ -24,7 +24,7 @@ use crate::verify::{self, Culprit, Layer, Reference, Report};
 use crate::weights::{self, SplitMix};
 
 pub fn run(args: &Verify, console: Console) -> Result<()> {
-    if !(args.tolerance >= 0.0) {
+    if args.tolerance.is_nan() || args.tolerance < 0.0 {
         return Err(Failure::Usage("--tolerance must not be negative".into()));
     }
     let (compiler, network, shipped) = subject(args, console)?;
