@@ -54,6 +54,6 @@ fn tell_removed(network: &Network, console: Console) {
 /// The output's path, which must not be one of the inputs'.
 fn output(args: &Compile) -> Result<PathBuf> {
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
-    network::keep_inputs(&output, args.network.source.files().chain([args.file.as_path()]))?;
+    network::keep_inputs(&output, args.network.source.files(&args.file))?;
     Ok(output)
 }

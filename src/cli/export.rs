@@ -7,7 +7,7 @@ use super::network::{front, keep_inputs, report, shapes};
 use crate::interop::export;
 
 pub fn run(args: &Export, console: Console) -> Result<()> {
-    keep_inputs(&args.onnx, args.source.files().chain([args.file.as_path()]))?;
+    keep_inputs(&args.onnx, args.source.files(&args.file))?;
     let mut compiler = front(&args.source, &args.passes)?;
     let (images, open) = match &args.batch {
         BatchSize::Images(images) => (*images, None),

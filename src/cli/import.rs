@@ -57,7 +57,7 @@ impl Files {
         let folder = args.output.clone().unwrap_or_else(|| args.file.with_file_name(""));
         let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         let files = Self { text: file("net"), weights: file("safetensors") };
-        [&files.text, &files.weights].into_iter().try_for_each(|path| keep_inputs(path, [args.file.as_path()]))?;
+        [&files.text, &files.weights].into_iter().try_for_each(|path| keep_inputs(path, [&args.file]))?;
         let existing = [&files.text, &files.weights].into_iter().find(|p| p.exists());
         match existing {
             Some(path) if !args.force => {

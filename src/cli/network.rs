@@ -97,17 +97,20 @@ pub fn renames(args: &Renaming) -> Result<Renames> {
 }
 
 impl Source {
-    /// The files that these flags name.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.weights, &self.renaming.weight_map].into_iter().flatten().map(PathBuf::as_path)
+    /// The files that a command reads: the network's, those that these flags name, and the weights
+    /// that belong to a spec.
+    pub fn files(&self, network: &Path) -> Vec<PathBuf> {
+        let beside = network.with_extension("safetensors");
+        let weights = self.weights.clone().unwrap_or(beside);
+        [network.to_path_buf(), weights].into_iter().chain(self.renaming.weight_map.clone()).collect()
     }
 }
 
 /// Refuses to write a file over one that is read.
-pub fn keep_inputs<'p>(output: &Path, inputs: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let place = output.canonicalize().ok();
     let same = |input: &Path| place.is_some() && input.canonicalize().ok() == place;
-    match inputs.into_iter().any(same) {
+    match inputs.into_iter().any(|input| same(input.as_ref())) {
         true => Err(Failure::Usage(format!("the output {} would replace an input", output.display()))),
         false => Ok(()),
     }

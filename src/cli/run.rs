@@ -108,7 +108,7 @@ fn open_outputs(args: &Run, engine: &Engine) -> Result<Vec<ArrayOutput>> {
     let inputs = files_read(args, engine)?;
     let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
     let open = |(index, path): (usize, PathBuf)| {
-        keep_inputs(&path, inputs.iter().map(PathBuf::as_path))?;
+        keep_inputs(&path, &inputs)?;
         let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
         Ok(ArrayOutput { index, path, file })
     };
@@ -118,8 +118,8 @@ fn open_outputs(args: &Run, engine: &Engine) -> Result<Vec<ArrayOutput>> {
 /// All files that a run reads.
 fn files_read(args: &Run, engine: &Engine) -> Result<Vec<PathBuf>> {
     let arrays = assign("--input", &args.input, &engine.inputs)?.into_iter().flatten();
-    let named = [&args.file].into_iter().chain(&args.image).chain(&args.labels).cloned();
-    Ok(named.chain(args.network.source.files().map(PathBuf::from)).chain(arrays).collect())
+    let named = args.image.iter().chain(&args.labels).cloned();
+    Ok(named.chain(args.network.source.files(&args.file)).chain(arrays).collect())
 }
 
 impl ArrayOutput {
@@ -162,7 +162,7 @@ impl<'a> Pictures<'a> {
         }
         let inputs = files_read(args, engine)?;
         let places = (0..feed.len()).map(|i| picture_path(path, &feed.name(i)));
-        places.into_iter().try_for_each(|place| keep_inputs(&place, inputs.iter().map(PathBuf::as_path)))?;
+        places.into_iter().try_for_each(|place| keep_inputs(&place, &inputs))?;
         // An image that comes out is scaled as the one that goes in.
         let preprocess = engine.preprocess.first().cloned().flatten();
         let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);

@@ -69,7 +69,7 @@ struct Summary {
 
 /// Without a subcommand: a list, or a comparison.
 fn look(args: &Weights, console: Console) -> Result<()> {
-    let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map).map(PathBuf::as_path);
+    let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map);
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
     let mut file = Compiler::default().open_weights(path)?;
