@@ -29,6 +29,8 @@ impl OutputFile {
         // A link is followed: what it points at is to be replaced, not the link.
         let target = path.canonicalize().unwrap_or_else(|_| path.into());
         let existing = std::fs::metadata(&target).ok();
+        #[cfg(unix)]
+        let permissions = existing.as_ref().filter(|m| m.is_file()).map(std::fs::Metadata::permissions);
         if target.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
@@ -43,6 +45,11 @@ impl OutputFile {
         }
         // The cause alone: that the file was to have another name first does not concern the user.
         let (temporary, listed) = temporary_in(folder).map_err(|e| io::Error::from(e.kind()))?;
+        // What only some may read stays so when it is replaced.
+        #[cfg(unix)]
+        if let Some(permissions) = permissions {
+            temporary.as_file().set_permissions(permissions)?;
+        }
         Ok(Self { temporary, place: Place::Path(target), _listed: listed })
     }
 
@@ -170,6 +177,9 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
         assert_ne!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o444, 0);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        write(&file, "newer").unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         write(Path::new("/dev/null"), "gone").unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }

@@ -24,9 +24,6 @@ use crate::verify::{self, Culprit, Layer, Reference, Report};
 use crate::weights::{self, SplitMix};
 
 pub fn run(args: &Verify, console: Console) -> Result<()> {
-    if args.tolerance.is_nan() || args.tolerance < 0.0 {
-        return Err(Failure::Usage("--tolerance must not be negative".into()));
-    }
     let (compiler, network, shipped) = subject(args, console)?;
     // Every value is kept, once by the interpreter and once by the code.
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
