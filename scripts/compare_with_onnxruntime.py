@@ -1,12 +1,13 @@
 """Compares netc with ONNX Runtime on ONNX models of any origin.
 
     pip install numpy onnxruntime
-    python scripts/compare_with_onnxruntime.py MODEL.onnx ... [--shape INPUT=1,3,224,224 ...] [--netc PATH] [--keep FOLDER]
+    python scripts/compare_with_onnxruntime.py MODEL.onnx ... [--shape INPUT=1,3,224,224 ...] [--input INPUT=FILE.npy ...]
+        [--netc PATH] [--keep FOLDER]
 
-Each model is run on the same random input by ONNX Runtime and twice by netc: as it is, and as the spec and weights that
-`netc import` makes of it. A row of a table is printed for each: the largest difference of any output as a share of that
-output's largest value, the share of nodes that netc's own text keeps (lines of the spec), or why netc refuses it. Exits
-with 1 where a difference is above the tolerance or the two ways differ.
+Each model is run on the same input, noise where none is given, by ONNX Runtime and twice by netc: as it is, and as the
+spec and weights that `netc import` makes of it. A row of a table is printed for each: the largest difference of any
+output as a share of that output's largest value, and the lines of the spec; or why netc refuses it. Exits with 1 where
+a difference is above the tolerance or a model is refused.
 
 Sizes that a model leaves open are 1 for the first axis; others must be given by --shape, whose INPUT may be left out where
 it is to hold for the first input of each model.
@@ -101,7 +102,7 @@ def difference(results, expected):
     return worst
 
 
-def compare(program, path, given, folder):
+def compare(program, path, given, arrays, folder):
     """What the two ways of netc differ by, and the lines of the spec."""
     session = session_of(path)
     rng = np.random.default_rng(zlib.crc32(path.name.encode()))
@@ -110,7 +111,8 @@ def compare(program, path, given, folder):
         shape, told = shape_of(port, given)
         if "float" not in port.type:
             raise Refused(f"input {port.name} is {port.type}")
-        values = noise(rng, shape)
+        array = arrays.get(port.name)
+        values = noise(rng, shape) if array is None else array.astype(np.float32)
         feeds[port.name] = values.astype(np.float16) if "float16" in port.type else values
         inputs[port.name] = folder / f"input{i}.npy"
         np.save(inputs[port.name], values)
@@ -129,17 +131,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=pathlib.Path, metavar="MODEL")
     parser.add_argument("--shape", action="append", default=[], metavar="INPUT=SIZES")
+    parser.add_argument("--input", action="append", default=[], metavar="INPUT=FILE")
     parser.add_argument("--netc", default="netc", help="the program (default: the one in PATH)")
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--keep", type=pathlib.Path, help="where to leave the specs")
     options = parser.parse_args()
     given, failed = given_shapes(options.shape), False
+    arrays = {name: np.load(file) for name, file in (text.split("=", 1) for text in options.input)}
     print("| model | direct | imported | lines |\n|---|---|---|---|")
     for path in options.models:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             try:
-                direct, imported, lines = compare(options.netc, path, given, folder)
+                direct, imported, lines = compare(options.netc, path, given, arrays, folder)
                 failed |= max(direct, imported) > options.tolerance
                 print(f"| {path.stem} | {direct:.1e} | {imported:.1e} | {lines} |", flush=True)
             except Refused as why:
