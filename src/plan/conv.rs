@@ -5,6 +5,8 @@
 //! over a flattened image is a convolution whose window is the image. A transposed convolution of
 //! stride s is s² ordinary ones, its phases, whose results interleave.
 
+use std::ops::Range;
+
 use crate::balance::{TaskCost, imbalance};
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
 use crate::target::{Target, Unit};
@@ -221,6 +223,26 @@ impl Problem {
     pub fn first_in_block(&self, out_block: usize, unit: Unit, in_lanes: usize, count: usize) -> usize {
         let channel = out_block * unit.lanes / self.out_per_group() * self.in_per_group();
         (channel / in_lanes).min(self.in_channels.div_ceil(in_lanes) - count)
+    }
+
+    /// The input channels that a block of output channels reads: those of all groups that it meets.
+    pub fn input_span(&self, out_block: usize, unit: Unit) -> Range<usize> {
+        let (first, end) = (out_block * unit.lanes, ((out_block + 1) * unit.lanes).min(self.out_channels));
+        self.first_input(first)..self.first_input(end - 1) + self.in_per_group()
+    }
+
+    /// Where groups are not made of whole blocks: how many output blocks, and how many input blocks, lie
+    /// between two that meet their groups alike. `None` where the blocks are many or not so made.
+    pub fn period(&self, unit: Unit) -> Option<[usize; 2]> {
+        const MOST: usize = 32;
+        if self.groups == 1 || self.out_per_group() % unit.lanes == 0 {
+            return None;
+        }
+        let inputs = |blocks: usize| blocks * unit.lanes / self.out_per_group() * self.in_per_group();
+        let alike = |&blocks: &usize| {
+            (blocks * unit.lanes).is_multiple_of(self.out_per_group()) && inputs(blocks).is_multiple_of(unit.lanes)
+        };
+        (1..=MOST).find(alike).map(|blocks| [blocks, inputs(blocks) / unit.lanes])
     }
 
     /// Input blocks that a tile of `blocks` output blocks reads at most.
@@ -552,6 +574,11 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
     let group_sets = p.out_channels.div_ceil(unit.lanes) / out_blocks;
     let in_channels = match p.groups {
         1 => p.in_channels,
+        _ if p.period(unit).is_some() => {
+            // On average.
+            let blocks = p.out_channels.div_ceil(unit.lanes);
+            (0..blocks).map(|b| p.input_span(b, unit).len()).sum::<usize>() / blocks
+        }
         _ => p.in_blocks(direct.blocks, unit, unit.lanes) * unit.lanes,
     };
     let mut cycles = 0.0;

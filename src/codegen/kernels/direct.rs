@@ -68,8 +68,9 @@ pub(super) struct Row {
     in_row_tap: usize,
     in_block: usize,
     in_lanes: usize,
-    /// Input blocks, and channels in the last of them.
+    /// Input blocks, lanes of the first that are passed over, and one past those of the last.
     in_blocks: usize,
+    first_lane: usize,
     last_lanes: usize,
     ky: usize,
     /// Fewer kernel rows apply at the image's upper and lower edge.
@@ -109,6 +110,7 @@ impl Row {
             in_block: strides[0],
             in_lanes: unit.lanes,
             in_blocks,
+            first_lane: 0,
             last_lanes: channels - (in_blocks - 1) * unit.lanes,
             ky: 1,
             trimmed: false,
@@ -135,11 +137,26 @@ pub(super) struct Run {
     pub first: usize,
     pub blocks: usize,
     pub tiles: usize,
+    /// Blocks from a tile to the next.
+    pub step: usize,
+    /// What a tile reads, where that follows from the run rather than from the group of the tile.
+    pub reads: Option<Reads>,
     pub output: usize,
     /// The output's own first block.
     pub origin: usize,
     /// The channels of the last block fill no more than the lower half of its lanes.
     pub half: bool,
+}
+
+/// The input channels of the first tile of a run; those of the next lie `step` blocks further.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reads {
+    first_block: usize,
+    blocks: usize,
+    first_lane: usize,
+    /// One past the lanes of the last block.
+    last_lanes: usize,
+    step: usize,
 }
 
 impl Run {
@@ -161,15 +178,21 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     };
     assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = node.weights.clone();
-    let runs = runs(&step.outputs, direct.blocks, unit);
     let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
+    let runs = match direct.problem.period(unit) {
+        Some(period) if in_lanes > 1 && step.outputs.len() == 1 => periodic_runs(&direct.problem, period, unit),
+        _ => runs(&step.outputs, direct.blocks, unit),
+    };
 
     let mut parts = vec![packing::bias(has_bias, direct.problem.out_channels, unit)];
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
         for run in &runs {
-            let count = direct.problem.in_blocks(run.blocks, unit, in_lanes);
+            let count = match run.reads {
+                Some(reads) => reads.blocks,
+                None => direct.problem.in_blocks(run.blocks, unit, in_lanes),
+            };
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
                 parts.push(panel(&direct.problem, *g, *run, tile, count, in_lanes, unit));
@@ -221,10 +244,41 @@ pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
         let half = conv::half_filled(channels, unit);
         let mut first = origin;
         for ((blocks, tiles), work) in conv::sets_of_blocks(blocks, tile, half) {
-            runs.push(Run { first, blocks, tiles, output, origin, half: work < blocks as f64 });
+            let half = work < blocks as f64;
+            runs.push(Run { first, blocks, tiles, step: blocks, reads: None, output, origin, half });
             first += blocks * tiles;
         }
         origin += blocks;
+    }
+    runs
+}
+
+/// The output's blocks where several groups share one: a run for each that meets its groups otherwise
+/// than the others, so that each reads the channels of its own groups only.
+fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], unit: Unit) -> Vec<Run> {
+    let blocks = problem.out_channels.div_ceil(unit.lanes);
+    let run = |first: usize, tiles: usize| {
+        let span = problem.input_span(first, unit);
+        let first_block = span.start / unit.lanes;
+        let reads = Reads {
+            first_block,
+            blocks: span.end.div_ceil(unit.lanes) - first_block,
+            first_lane: span.start % unit.lanes,
+            last_lanes: (span.end - 1) % unit.lanes + 1,
+            step,
+        };
+        Run { first, blocks: 1, tiles, step: period, reads: Some(reads), output: 0, origin: 0, half: false }
+    };
+    let mut runs = vec![];
+    for first in 0..period.min(blocks) {
+        let tiles = (blocks - first).div_ceil(period);
+        let last = first + (tiles - 1) * period;
+        // The output's last block may meet fewer groups than those that lie periods before it.
+        match problem.input_span(last, unit).len() == problem.input_span(first, unit).len() {
+            true => runs.push(run(first, tiles)),
+            false if tiles > 1 => runs.extend([run(first, tiles - 1), run(last, 1)]),
+            false => runs.push(run(last, 1)),
+        }
     }
     runs
 }
@@ -241,9 +295,13 @@ fn panel(
 ) -> (usize, Fill) {
     let channels = run.blocks * unit.lanes;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
-    let out_block = run.first + tile * run.blocks;
-    let first_channel = problem.first_in_block(out_block, unit, in_lanes, count) * in_lanes;
-    let last = last_lanes(problem, in_lanes);
+    let out_block = run.first + tile * run.step;
+    let first_block = match run.reads {
+        Some(reads) => reads.first_block + tile * reads.step,
+        None => problem.first_in_block(out_block, unit, in_lanes, count),
+    };
+    let first_channel = first_block * in_lanes;
+    let last = run.reads.map_or(last_lanes(problem, in_lanes), |reads| reads.last_lanes);
     let lanes_of = move |block: usize| if block + 1 == count { last } else { in_lanes };
     // The last block may hold fewer channels, but its kernel rows lie as far apart as the others'.
     let floats = count * in_lanes * ky * kx * channels;
@@ -318,7 +376,8 @@ fn row_spec(
         in_block: input.block,
         in_lanes,
         in_blocks,
-        last_lanes: last_lanes(&direct.problem, in_lanes),
+        first_lane: run.reads.map_or(0, |reads| reads.first_lane),
+        last_lanes: run.reads.map_or(last_lanes(&direct.problem, in_lanes), |reads| reads.last_lanes),
         ky: g.y.taps.count,
         trimmed: direct.fold == Fold::Rows && trims_rows(&g.y),
         out_pixel,
@@ -349,7 +408,8 @@ struct Region {
 impl Region {
     /// Multiply-adds of a call, in vectors, and the stores, which are all of it where a phase has no taps.
     fn cost(&self) -> f64 {
-        let taps = self.count * self.row.in_lanes * self.row.ky * self.row.x.taps.count;
+        let lanes = (self.count - 1) * self.row.in_lanes + self.row.last_lanes - self.row.first_lane;
+        let taps = lanes * self.row.ky * self.row.x.taps.count;
         self.run.work() * (self.row.width * (taps + 4)) as f64
     }
 
@@ -382,14 +442,17 @@ impl Region {
 
         let source = d.view(e, &step.inputs[0]);
         d.step(source, image, input.batch);
-        if direct.problem.groups > 1 {
+        if let Some(reads) = self.run.reads {
+            d.step(source, tile, reads.step * input.block);
+            d.b.advance(source, reads.first_block * input.block);
+        } else if direct.problem.groups > 1 {
             let first = self.first_in_block(d, &direct.problem, tile, in_lanes, unit);
             d.step(source, first, input.block);
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
         let bias = d.weights(bias + self.run.first * unit.bytes());
-        d.step(bias, tile, self.run.blocks * unit.bytes());
+        d.step(bias, tile, self.run.step * unit.bytes());
 
         let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, input.row, unit);
         if direct.fold == Fold::Rows && g.x.taps.first != 0 {
@@ -402,7 +465,7 @@ impl Region {
             let s = Strides::of(view, direct.fold, unit);
             let base = d.view(e, view);
             d.step(base, image, s.batch);
-            d.step(base, tile, self.run.blocks * s.block);
+            d.step(base, tile, self.run.step * s.block);
             let (row_step, mut fixed) = match direct.fold {
                 Fold::Rows => (g.y.output_step * s.row, g.y.output_first * s.row + g.x.output_first * s.pixel),
                 _ => (s.row, 0),
@@ -539,7 +602,8 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         .collect();
     let rows = if row.trimmed { Operand::Var(rows) } else { Operand::Const(row.ky as i64) };
     let tap_bytes = row.x.taps.count * row.blocks * unit.bytes();
-    let full = if row.last_lanes == row.in_lanes { row.in_blocks } else { row.in_blocks - 1 };
+    let end = if row.last_lanes == row.in_lanes { row.in_blocks } else { row.in_blocks - 1 };
+    let begin = usize::from(row.first_lane > 0);
     let w = b.int(weights);
     let line = b.int(input);
     let lanes = |b: &mut Builder, x: Int, lanes: usize| {
@@ -556,15 +620,23 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         });
     };
     b.repeat(rows, |b| {
-        if full > 0 {
-            b.loop_range(0i64, full * row.in_block, row.in_block.max(1) as i64, |b, offset| {
+        if begin > 0 {
+            b.advance(w, row.first_lane * tap_bytes);
+            let x = b.add(line, 4 * row.first_lane);
+            let end = if row.in_blocks == 1 { row.last_lanes } else { row.in_lanes };
+            lanes(b, x, end - row.first_lane);
+        }
+        if begin < end {
+            b.loop_range(begin * row.in_block, end * row.in_block, row.in_block.max(1) as i64, |b, offset| {
                 let x = b.add(line, offset);
                 lanes(b, x, row.in_lanes);
             });
         }
-        if full < row.in_blocks {
-            let x = b.add(line, full * row.in_block);
-            lanes(b, x, row.last_lanes);
+        if end < row.in_blocks {
+            if begin <= end {
+                let x = b.add(line, end * row.in_block);
+                lanes(b, x, row.last_lanes);
+            }
             // The next kernel row's weights begin behind a whole block.
             b.advance(w, (row.in_lanes - row.last_lanes) * tap_bytes);
         }
@@ -686,7 +758,8 @@ mod tests {
 
     #[test]
     fn groups() {
-        for (c, oc, groups) in [(32, 64, 2), (48, 96, 2), (24, 40, 4), (12, 12, 3), (16, 32, 16)] {
+        let shapes = [(32, 64, 2), (48, 96, 2), (24, 40, 4), (12, 12, 3), (16, 32, 16), (72, 72, 3), (120, 120, 5)];
+        for (c, oc, groups) in shapes.into_iter().chain([(20, 20, 4), (10, 120, 5), (56, 56, 1), (168, 168, 3)]) {
             let mut b = Builder::new("groups", Phase::Infer);
             let x = b.input([2, 3, 7, 6]);
             let y = b.add(conv(c, 1, 1, 0), &[x]);
