@@ -155,7 +155,7 @@ def main():
                 options.keep.mkdir(parents=True, exist_ok=True)
                 for spec in folder.glob("*.net"):
                     spec.rename(options.keep / spec.name)
-    raise SystemExit(failed)
+    raise SystemExit(int(failed))
 
 
 if __name__ == "__main__":
