@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::testing::{model, targets};
+use super::testing::{check, model, targets};
 use crate::interpreter;
 use crate::ir::{Graph, Phase};
 use crate::passes::{self, Selection};
 use crate::plan::Options;
 use crate::target::Target;
 use crate::tensor::Tensor;
-use crate::testing::{Builder, conv, graph_from, random_graph, random_inputs};
+use crate::testing::{Builder, conv, conv_transpose, graph_from, random_graph, random_inputs};
 use proptest::prelude::*;
 
 /// Relative to an output's largest value. Algorithms are chosen by cost, Winograd's among them.
@@ -124,4 +124,13 @@ fn strict_needs_fused_multiply_adds() {
     let options = Options { strict: true, ..Options::default() };
     let error = crate::plan::plan(&graph, &Target::parse("baseline").unwrap(), &options).unwrap_err();
     assert!(error.to_string().contains("fused multiply-adds"), "{error}");
+}
+
+/// A transposed convolution whose padding leaves the image's middle: one pixel, and not the first.
+#[test]
+fn one_pixel_that_lies_within_the_image() {
+    let mut b = Builder::new("middle", Phase::Infer);
+    let x = b.input([2, 5, 3, 3]);
+    let y = b.add(conv_transpose(5, 1, 1, 1), &[x]);
+    check(b.finish(&[y]));
 }

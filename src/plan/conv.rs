@@ -554,7 +554,9 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
 fn folds(problem: &Problem) -> Vec<Fold> {
     let g = &problem.phases[0];
     let single = problem.phases.len() == 1 && g.y.output == 1 && g.x.output == 1;
-    let inside = single && [&g.y, &g.x].iter().all(|a| (0..a.taps.count).all(|k| a.in_bounds(0, k)));
+    // From its first pixel on: a transposed convolution may crop to one that lies further in.
+    let covers = |a: &Axis| a.taps.first == 0 && (0..a.taps.count).all(|k| a.in_bounds(0, k));
+    let inside = single && covers(&g.y) && covers(&g.x);
     if inside {
         return vec![Fold::Batch];
     }
