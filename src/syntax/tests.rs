@@ -165,6 +165,14 @@ fn a_missing_brace_is_named_where_it_opens() {
     ));
 }
 
+/// A block behind an erased head is tried once, not once more as a statement of its own: else the time
+/// doubles with each of these.
+#[test]
+fn nested_blocks_without_heads_take_no_longer_than_others() {
+    let text = format!("netc 1\nmodel m {{\n{}", "@ = = {\nrelu\n".repeat(44));
+    assert!(!parse_text(&text).2.is_empty());
+}
+
 #[test]
 fn limits_hold() {
     let nested = |n: usize| format!("netc 1\nlet a = {}1{}\n", "(".repeat(n), ")".repeat(n));
