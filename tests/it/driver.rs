@@ -282,13 +282,16 @@ fn measured_times_decide_and_are_remembered() {
     assert_eq!(step.notes, ["tuned"]);
     assert!(*rounds.lock().unwrap() > 4, "several tiles of several algorithms compete");
 
-    // The fastest of all that were measured was taken.
+    // The fastest of all that were measured was taken; F(6×6) must be faster than the others by more
+    // than its error costs.
     let text = std::fs::read_to_string(&file).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let times = &json["measured"][compiler.target.processor()][&step.layer.as_ref().unwrap().key];
     let times = times.as_object().unwrap();
-    let fastest = times.iter().min_by(|a, b| a.1.as_f64().partial_cmp(&b.1.as_f64()).unwrap()).unwrap();
-    assert_eq!(*fastest.0, step.kernel.describe());
+    let chosen = step.kernel.describe();
+    let admitted = times.iter().filter(|(name, _)| !name.starts_with("winograd6") || **name == chosen);
+    let fastest = admitted.min_by(|a, b| a.1.as_f64().partial_cmp(&b.1.as_f64()).unwrap()).unwrap();
+    assert_eq!(*fastest.0, chosen);
     assert_eq!(fastest.1.as_f64().unwrap(), step.estimate_ns);
 
     // Nothing is measured twice.
