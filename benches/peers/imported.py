@@ -1,8 +1,9 @@
 """netc beside ONNX Runtime and OpenVINO on ONNX files, as a table in docs/BENCHMARKS_ONNX.md.
 
     python benches/peers/imported.py DIR --netc target/release/netc
+    python benches/peers/imported.py DIR --netc target/release/netc --threads 2 --append
 
-DIR holds .onnx files with one input of a known shape. All engines run in turn, pinned to the same
+One process has one number of threads, since engines keep the CPUs that they find when they begin. DIR holds .onnx files with one input of a known shape. All engines run in turn, pinned to the same
 CPUs, in several rounds; a figure is the median of the rounds' medians.
 """
 
@@ -92,7 +93,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dir", type=Path)
     parser.add_argument("--netc", default="target/release/netc")
-    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--append", action="store_true", help="add the table to the file")
     parser.add_argument("--out", type=Path, default=Path("docs/BENCHMARKS_ONNX.md"))
     args = parser.parse_args()
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown CPU")
@@ -102,14 +104,14 @@ def main():
         f"networks export them. {time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} CPUs. Engines run in turn in",
         f"{ROUNDS} rounds; a figure is the median of the rounds' medians. Only figures of one table compare.",
     ]
-    for threads in map(int, args.threads.split(",")):
-        os.sched_setaffinity(0, range(threads))
-        rows = {}
-        for path in sorted(args.dir.glob("*.onnx")):
-            rows[path.stem] = row(args.netc, path, threads)
-            print(threads, path.stem, rows[path.stem], flush=True)
-        lines += table(rows, threads)
-    args.out.write_text("\n".join(lines) + "\n")
+    if args.append:
+        lines = args.out.read_text().splitlines()
+    os.sched_setaffinity(0, range(args.threads))
+    rows = {}
+    for path in sorted(args.dir.glob("*.onnx")):
+        rows[path.stem] = row(args.netc, path, args.threads)
+        print(path.stem, rows[path.stem], flush=True)
+    args.out.write_text("\n".join([*lines, *table(rows, args.threads)]) + "\n")
 
 
 if __name__ == "__main__":
