@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use super::{Operation, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -36,16 +36,11 @@ impl Operation for BatchNorm {
 
     /// weight and bias where affine, then running_mean and running_var.
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        let decl = |role, value, learnable| {
-            let shape = [inputs[0][1]].into();
-            WeightDecl { role, shape, init: Init::Constant(value), learnable }
-        };
-        let mut weights = vec![];
-        if self.affine {
-            weights.extend([decl("weight", 1.0, true), decl("bias", 0.0, true)]);
-        }
-        weights.extend([decl("running_mean", 0.0, false), decl("running_var", 1.0, false)]);
-        weights
+        let channels = inputs[0][1];
+        let running = [("running_mean", 0.0), ("running_var", 1.0)];
+        let running = running.map(|(role, value)| WeightDecl::per_channel(role, channels, value, false));
+        let affine = self.affine.then(|| WeightDecl::affine(channels));
+        affine.into_iter().flatten().chain(running).collect()
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -5,7 +5,7 @@ use super::attributes::attributes;
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use super::{Operation, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -39,15 +39,8 @@ impl Operation for ChannelAffine {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        let decl = |role, value| {
-            let shape = [inputs[0][1]].into();
-            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
-        };
-        let mut weights = vec![decl("weight", 1.0)];
-        if self.bias {
-            weights.push(decl("bias", 0.0));
-        }
-        weights
+        let count = if self.bias { 2 } else { 1 };
+        WeightDecl::affine(inputs[0][1]).into_iter().take(count).collect()
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

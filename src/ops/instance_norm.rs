@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, image_shape};
+use super::{Operation, ShapeError, WeightDecl, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -34,21 +34,14 @@ impl Operation for InstanceNorm {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        let decl = |role, value| {
-            let shape = [inputs[0][1]].into();
-            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
-        };
-        if self.affine { vec![decl("weight", 1.0), decl("bias", 0.0)] } else { vec![] }
+        self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten().collect()
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
         let channels = output[1];
         fill_planes(output, |n, c, plane| {
             let x = &inputs[0].data()[(n * channels + c) * plane.len()..][..plane.len()];
-            let count = x.len() as f64;
-            let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-            let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
-            let deviation = (var + f64::from(self.eps)).sqrt();
+            let (mean, deviation) = moments(x.iter().map(|&v| f64::from(v)), self.eps);
             let (weight, bias) = match weights {
                 [weight, bias] => (f64::from(weight.data()[c]), f64::from(bias.data()[c])),
                 _ => (1.0, 0.0),
@@ -58,4 +51,12 @@ impl Operation for InstanceNorm {
             }
         })
     }
+}
+
+/// The mean of values, and the root of their (biased) variance plus `eps`.
+pub(super) fn moments(values: impl ExactSizeIterator<Item = f64> + Clone, eps: f32) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    let var = values.map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+    (mean, (var + f64::from(eps)).sqrt())
 }

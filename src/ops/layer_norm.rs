@@ -3,8 +3,9 @@
 
 use super::attributes::attributes;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::instance_norm::moments;
 use super::planes::fill_rows;
-use super::{Init, Operation, ShapeError, WeightDecl};
+use super::{Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -42,11 +43,7 @@ impl Operation for LayerNorm {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        let decl = |role, value| {
-            let shape = [inputs[0][1]].into();
-            WeightDecl { role, shape, init: Init::Constant(value), learnable: true }
-        };
-        if self.affine { vec![decl("weight", 1.0), decl("bias", 0.0)] } else { vec![] }
+        self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten().collect()
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
@@ -56,9 +53,7 @@ impl Operation for LayerNorm {
             let pixels = y.len() / channels;
             for pixel in 0..pixels {
                 let of_pixel = || x.iter().skip(pixel).step_by(pixels).map(|&v| f64::from(v));
-                let mean = of_pixel().sum::<f64>() / channels as f64;
-                let var = of_pixel().map(|v| (v - mean).powi(2)).sum::<f64>() / channels as f64;
-                let deviation = (var + f64::from(self.eps)).sqrt();
+                let (mean, deviation) = moments(of_pixel(), self.eps);
                 for (c, v) in of_pixel().enumerate() {
                     let (weight, bias) = match weights {
                         [weight, bias] => (f64::from(weight.data()[c]), f64::from(bias.data()[c])),

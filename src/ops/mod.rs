@@ -52,6 +52,18 @@ pub struct WeightDecl {
     pub learnable: bool,
 }
 
+impl WeightDecl {
+    /// A number for each channel, that value where no weights are given.
+    fn per_channel(role: &'static str, channels: usize, value: f32, learnable: bool) -> WeightDecl {
+        WeightDecl { role, shape: [channels].into(), init: Init::Constant(value), learnable }
+    }
+
+    /// A learned factor and a term for each channel, without effect where no weights are given.
+    fn affine(channels: usize) -> [WeightDecl; 2] {
+        [("weight", 1.0), ("bias", 0.0)].map(|(role, value)| WeightDecl::per_channel(role, channels, value, true))
+    }
+}
+
 /// Why operands do not fit an op.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]

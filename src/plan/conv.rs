@@ -479,7 +479,7 @@ fn uneven(tasks: &[TaskCost]) -> f64 {
 fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost> {
     let p = &direct.problem;
     let half = p.groups == 1 && half_filled(p.out_channels, unit);
-    let sets = sets_of_blocks(out_blocks, direct.blocks, half);
+    let sets = BlockSets::of(out_blocks, direct.blocks, half);
     let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * unit.lanes { p.groups } else { 1 };
     let mut tasks = vec![];
     for g in &p.phases {
@@ -489,24 +489,42 @@ fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost>
             Fold::Batch => 1,
         };
         let taps = (g.y.taps.count * g.x.taps.count) as f64;
-        tasks.extend(sets.clone().map(|((_, n), work)| (n * group_sets * rows, work * taps)));
+        tasks.extend(sets.iter().map(|s| (s.sets * group_sets * rows, s.work() * taps)));
     }
     tasks.into_iter().filter(|&(count, cost)| count > 0 && cost > 0.0).map(|(n, cost)| TaskCost::new(n, cost)).collect()
 }
 
-/// The output's blocks in sets of `set` and one of what is left: blocks of a set, number of sets, and
-/// blocks of which a set's arithmetic is worth. A last block that is half filled is in the last set.
-pub fn sets_of_blocks(
-    out_blocks: usize,
-    set: usize,
-    half: bool,
-) -> impl Iterator<Item = ((usize, usize), f64)> + Clone {
-    let (sets, rest) = match out_blocks % set {
-        0 if half => (out_blocks / set - 1, set),
-        rest => (out_blocks / set, rest),
-    };
-    let last = rest as f64 - if half { 0.5 } else { 0.0 };
-    [((set, sets), set as f64), ((rest, 1), last)].into_iter().filter(|((blocks, sets), _)| *blocks > 0 && *sets > 0)
+/// Sets of output blocks that are computed alike.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockSets {
+    /// Blocks of a set.
+    pub blocks: usize,
+    pub sets: usize,
+    /// The last block is computed by half vectors.
+    pub half: bool,
+}
+
+impl BlockSets {
+    /// The output's blocks in sets of `set` and one of what is left, which has the last block where
+    /// that is half filled.
+    pub fn of(out_blocks: usize, set: usize, half: bool) -> Vec<BlockSets> {
+        let (sets, rest) = match out_blocks % set {
+            0 if half => (out_blocks / set - 1, set),
+            rest => (out_blocks / set, rest),
+        };
+        let full = BlockSets { blocks: set, sets, half: false };
+        let last = BlockSets { blocks: rest, sets: 1, half };
+        [full, last].into_iter().filter(|s| s.blocks > 0 && s.sets > 0).collect()
+    }
+
+    fn work(&self) -> f64 {
+        work(self.blocks, self.half)
+    }
+}
+
+/// Blocks' worth of arithmetic in so many blocks.
+pub fn work(blocks: usize, half: bool) -> f64 {
+    blocks as f64 - if half { 0.5 } else { 0.0 }
 }
 
 fn winograd_tasks(w: &Winograd, out_blocks: usize) -> Vec<TaskCost> {
@@ -531,8 +549,7 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     // Loads, sums and stores of the transforms, by element.
     let input = total * in_blocks * products * 6.0 * narrow;
     let output = total * out_blocks as f64 * products * 6.0 * narrow;
-    let unused = if half_filled(p.out_channels, unit) { 0.5 } else { 0.0 };
-    let sets = (out_blocks as f64 - unused) / w.blocks as f64;
+    let sets = work(out_blocks, half_filled(p.out_channels, unit)) / w.blocks as f64;
     let taps = p.in_per_group() as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
         .into_iter()
@@ -593,14 +610,15 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
         let inside = if direct.fold == Fold::Rows { g.y.inside() * g.x.inside() } else { 1.0 };
         let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
         let half = group_sets == 1 && half_filled(p.out_channels, unit);
-        for ((blocks, sets), work) in sets_of_blocks(out_blocks, direct.blocks, half) {
+        for set in BlockSets::of(out_blocks, direct.blocks, half) {
+            let BlockSets { blocks, sets, .. } = set;
             let row: f64 = split(width, direct.pixels)
                 .into_iter()
                 .map(|t| {
                     let start = 25.0 + 1.5 * (t * blocks) as f64;
                     let panel = taps * (blocks * unit.bytes()) as f64;
                     let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { machine::L3 } else { machine::L2 };
-                    (taps * inside * tap_cycles(t, work, unit) + start).max(stream)
+                    (taps * inside * tap_cycles(t, set.work(), unit) + start).max(stream)
                 })
                 .sum();
             let rows = (images * height * sets * group_sets) as f64;

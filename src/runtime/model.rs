@@ -99,7 +99,7 @@ pub struct Model {
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
     pub(super) division: Division,
-    memory_limit: u64,
+    memory: Option<u64>,
 }
 
 /// Where a model came from and its weights still are.
@@ -210,7 +210,7 @@ impl Model {
             pool,
             scratch,
             division,
-            memory_limit: options.memory.unwrap_or_else(default_memory),
+            memory: options.memory,
         })
     }
 
@@ -260,7 +260,7 @@ impl Model {
 
     /// Bytes that one run may take: [`ModelOptions::memory`].
     pub fn memory_limit(&self) -> u64 {
-        self.memory_limit
+        self.memory.unwrap_or_else(default_memory)
     }
 
     /// Threads of a run that finds the model's own threads free.

@@ -24,7 +24,7 @@ use super::{epilogue, packing};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::Step as EpilogueStep;
 use crate::ops::{Op, epilogue::extra_operands};
-use crate::plan::conv::{self, Axis, Direct, Fold, Geometry, Problem};
+use crate::plan::conv::{self, Axis, BlockSets, Direct, Fold, Geometry, Problem};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
@@ -162,7 +162,7 @@ pub(super) struct Reads {
 impl Run {
     /// Blocks' worth of arithmetic in a tile.
     pub fn work(&self) -> f64 {
-        self.blocks as f64 - if self.half { 0.5 } else { 0.0 }
+        conv::work(self.blocks, self.half)
     }
 }
 
@@ -243,10 +243,9 @@ pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
         let blocks = channels.div_ceil(unit.lanes);
         let half = conv::half_filled(channels, unit);
         let mut first = origin;
-        for ((blocks, tiles), work) in conv::sets_of_blocks(blocks, tile, half) {
-            let half = work < blocks as f64;
-            runs.push(Run { first, blocks, tiles, step: blocks, reads: None, output, origin, half });
-            first += blocks * tiles;
+        for BlockSets { blocks, sets, half } in BlockSets::of(blocks, tile, half) {
+            runs.push(Run { first, blocks, tiles: sets, step: blocks, reads: None, output, origin, half });
+            first += blocks * sets;
         }
         origin += blocks;
     }
@@ -301,7 +300,7 @@ fn panel(
         None => problem.first_in_block(out_block, unit, in_lanes, count),
     };
     let first_channel = first_block * in_lanes;
-    let last = run.reads.map_or(last_lanes(problem, in_lanes), |reads| reads.last_lanes);
+    let last = last_lanes(problem, &run, in_lanes);
     let lanes_of = move |block: usize| if block + 1 == count { last } else { in_lanes };
     // The last block may hold fewer channels, but its kernel rows lie as far apart as the others'.
     let floats = count * in_lanes * ky * kx * channels;
@@ -328,9 +327,12 @@ fn panel(
     (floats, Box::new(fill))
 }
 
-/// Channels in the last input block that a tile reads. With groups, whole blocks are read and the
-/// products with other groups' channels are zero.
-fn last_lanes(problem: &Problem, in_lanes: usize) -> usize {
+/// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
+/// blocks are read and the products with other groups' channels are zero.
+fn last_lanes(problem: &Problem, run: &Run, in_lanes: usize) -> usize {
+    if let Some(reads) = run.reads {
+        return reads.last_lanes;
+    }
     match problem.in_channels % in_lanes {
         r if r > 0 && problem.groups == 1 => r,
         _ => in_lanes,
@@ -377,7 +379,7 @@ fn row_spec(
         in_lanes,
         in_blocks,
         first_lane: run.reads.map_or(0, |reads| reads.first_lane),
-        last_lanes: run.reads.map_or(last_lanes(&direct.problem, in_lanes), |reads| reads.last_lanes),
+        last_lanes: last_lanes(&direct.problem, &run, in_lanes),
         ky: g.y.taps.count,
         trimmed: direct.fold == Fold::Rows && trims_rows(&g.y),
         out_pixel,

@@ -2,8 +2,9 @@
 //!
 //! Each is branch-free and accurate to a few units in the last place (the tests require a relative
 //! error below 10⁻⁶), saturates at large arguments as the function itself does, and gives NaN for
-//! NaN. Where a function is a factor times x, its limit stands for 0 · ∞. Polynomials are minimax fits of relative error made with Remez's algorithm; their errors
-//! stand beside them. Subnormal results may come out as 0.
+//! NaN. Where a function is a factor times x, its limit stands for 0 · ∞. Polynomials are minimax
+//! fits of relative error made with Remez's algorithm; their errors stand beside them. Subnormal
+//! results may come out as 0.
 //!
 //! Min and max have their constant first, since they give the second operand where one is NaN.
 
@@ -136,11 +137,16 @@ fn special_logarithms(b: &mut Builder, x: Vector, log: Vector) -> Vector {
     b.select(Compare::Less, x, zero, nan, log)
 }
 
-/// 1 / (1 + e⁻ˣ).
-pub fn sigmoid(b: &mut Builder, x: Vector) -> Vector {
+/// x, but −87 at least, and 1 + e⁻ˣ.
+fn logistic_denominator(b: &mut Builder, x: Vector) -> (Vector, Vector) {
     let x = constant_op(b, VectorOp::Max, -87.0, x);
     let e = exp_of_negative(b, x);
-    let denominator = constant_op(b, VectorOp::Add, 1.0, e);
+    (x, constant_op(b, VectorOp::Add, 1.0, e))
+}
+
+/// 1 / (1 + e⁻ˣ).
+pub fn sigmoid(b: &mut Builder, x: Vector) -> Vector {
+    let (_, denominator) = logistic_denominator(b, x);
     let one = b.splat(1.0);
     b.op(VectorOp::Div, one, denominator)
 }
@@ -159,9 +165,7 @@ pub fn tanh(b: &mut Builder, x: Vector) -> Vector {
 
 /// x · sigmoid(x). Below −87, where the product is 0 in f32, it is that of −87.
 pub fn silu(b: &mut Builder, x: Vector) -> Vector {
-    let x = constant_op(b, VectorOp::Max, -87.0, x);
-    let e = exp_of_negative(b, x);
-    let denominator = constant_op(b, VectorOp::Add, 1.0, e);
+    let (x, denominator) = logistic_denominator(b, x);
     b.op(VectorOp::Div, x, denominator)
 }
 

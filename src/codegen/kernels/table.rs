@@ -49,8 +49,8 @@ pub fn factor(entry: Int) -> Address {
 }
 
 /// The driver of a step whose tasks are the output rows of the channel blocks, one entry of `size`
-/// bytes a row in the table at byte `rows` of the weights. `call` gets the addresses of the input's block, of the
-/// row's entry and of the output's row.
+/// bytes a row in the table at byte `rows` of the weights. `call` gets the addresses of the input's
+/// block, of the row's entry and of the output's row.
 pub fn emit_rows(
     e: &mut Emitter,
     step: &Step,

@@ -406,9 +406,7 @@ impl Inst {
         }
         u
     }
-}
 
-impl Inst {
     /// Whether the vectors it writes may be halves.
     pub(super) fn can_write_halves(&self) -> bool {
         matches!(
