@@ -19,6 +19,7 @@
 
 pub mod artifact;
 mod balance;
+mod cpu;
 #[cfg(feature = "images")]
 pub mod image;
 pub mod npy;

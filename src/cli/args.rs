@@ -145,7 +145,7 @@ pub struct Passes {
 pub struct Compilation {
     #[command(flatten)]
     pub passes: Passes,
-    /// The CPU to compile for: host, avx512, avx2, fma or baseline
+    /// The CPU to compile for: host, avx512, avx2, fma, baseline or aarch64
     #[arg(long, value_name = "NAME", default_value = "host")]
     pub target_features: String,
     /// Force a layer's algorithm, such as `conv1=direct` or `*=winograd4`; may be repeated

@@ -8,13 +8,17 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::artifact;
-use crate::codegen::vector;
+use rayon::prelude::*;
+
+use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
+use crate::codegen::vector::{Function, Program, clif, x86};
 use crate::diagnostic::{Severity, SourceId, Sources};
 use crate::driver::{Compiler, Network, is_onnx, read_spec};
 use crate::plan;
 use crate::runtime::Model;
 use crate::runtime::ModelOptions;
 use crate::syntax;
+use crate::target::{Architecture, Target};
 
 pub fn run(args: &Ir, console: Console) -> Result<()> {
     let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
@@ -83,19 +87,20 @@ fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result
         StageName::Kernels => Ok(compiler.generated(network)?.program.to_string()),
         StageName::Clif => {
             let made = compiler.generated(network)?;
-            clif_text(&made.program, &compiler.target.features).map_err(Failure::message)
+            clif_text(&made.program, &compiler.target).map_err(Failure::message)
         }
-        StageName::Asm => Ok(disassembly(&compiler.compile(network)?)),
+        StageName::Asm if compiler.target.runs_here() => Ok(disassembly(&compiler.compile(network)?)),
+        StageName::Asm => listing(&compiler.generated(network)?.program, &compiler.target).map_err(Failure::message),
     }
 }
 
 /// The functions that go through Cranelift. Those of wider vectors are assembled directly.
-fn clif_text(program: &vector::Program, features: &[&str]) -> std::result::Result<String, vector::clif::Error> {
-    let cranelift = vector::clif::Compiler::new(features)?;
+fn clif_text(program: &Program, target: &Target) -> std::result::Result<String, clif::Error> {
+    let cranelift = clif::Compiler::new(target)?;
     let mut text = String::new();
     for function in &program.functions {
-        if function.unit.lanes == 4 || !function.has_vectors() {
-            text += &cranelift.text(function)?;
+        if cranelift.takes(function) {
+            text += &cranelift.text(function);
         } else {
             text += &format!("; {} has vectors of {} lanes: see --stage kernels\n", function.name, function.unit.lanes);
         }
@@ -103,30 +108,33 @@ fn clif_text(program: &vector::Program, features: &[&str]) -> std::result::Resul
     Ok(text)
 }
 
-/// The machine code, with the steps' names where they begin.
-#[cfg(target_arch = "x86_64")]
-fn disassembly(model: &Model) -> String {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+/// The machine code of each function, for a CPU that this machine is not.
+fn listing(program: &Program, target: &Target) -> std::result::Result<String, backend::Error> {
+    let back_ends = BackEnds::new(target)?;
+    let list = |f: &Function| Ok(format!("\n{}:\n{}", f.name, back_ends.of(f)?.listing(f)?));
+    program.functions.par_iter().map(list).collect()
+}
 
-    let code = model.code();
+/// The machine code, with the steps' names where they begin.
+fn disassembly(model: &Model) -> String {
     let mut entries: Vec<(u64, &str)> = model.manifest().steps.iter().map(|s| (s.entry, s.name.as_str())).collect();
     entries.sort_unstable();
     let mut entries = entries.into_iter().peekable();
-    let mut formatter = IntelFormatter::new();
     let mut text = String::new();
-    for instruction in Decoder::new(64, code, DecoderOptions::NONE) {
-        while let Some((_, name)) = entries.next_if(|(entry, _)| *entry <= instruction.ip()) {
+    for (offset, instruction) in disassemble(model.code()) {
+        while let Some((_, name)) = entries.next_if(|(entry, _)| *entry <= offset) {
             text += &format!("\n{name}:\n");
         }
-        text += &format!("{:8x}  ", instruction.ip());
-        formatter.format(&instruction, &mut text);
-        text.push('\n');
+        text += &format!("{offset:8x}  {instruction}\n");
     }
     text
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn disassembly(model: &Model) -> String {
-    let word = |(i, bytes): (usize, &[u8])| format!("{:8x}  {:02x?}\n", 4 * i, bytes);
-    model.code().chunks(4).enumerate().map(word).collect()
+/// Code of this machine's architecture, by instruction; in words of four bytes where nobody here
+/// knows the instructions.
+fn disassemble(code: &[u8]) -> Vec<(u64, String)> {
+    match Architecture::host() {
+        Some(Architecture::X86_64) => x86::disassemble(code),
+        _ => code.chunks(4).zip((0..).step_by(4)).map(|(word, offset)| (offset, format!("{word:02x?}"))).collect(),
+    }
 }

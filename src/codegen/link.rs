@@ -6,7 +6,9 @@
 //! call is resolved: it is run and written to files as it is. The same program yields the same
 //! bytes, however many threads compile it.
 
-use super::vector::{Callee, Compiled, Function, Inst, Program, VerifyError, clif, x86};
+use super::vector::backend::{self, BackEnds};
+use super::vector::{Callee, Compiled, Function, Inst, Program, VerifyError, clif};
+use crate::target::Target;
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::TargetIsa;
@@ -30,11 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error(transparent)]
-    Clif(#[from] clif::Error),
-    #[error(transparent)]
-    X86(#[from] x86::Error),
-    #[error("kernel {function} is for vectors of {lanes} lanes, which the target's features do not include")]
-    Unit { function: String, lanes: usize },
+    BackEnd(#[from] backend::Error),
     #[error("function {0} is called but not defined")]
     Undefined(String),
     #[error("relocation {0} is not one that code needs")]
@@ -59,25 +57,24 @@ pub struct Linked {
     pub functions: Vec<Range<usize>>,
 }
 
-/// Compiles and links a program for a CPU with the given features, by their Rust names.
+/// Compiles and links a program for a target.
 ///
 /// # Errors
 /// Where a function breaks a rule of vector functions, needs a unit that the features do not
 /// include, or exceeds its back end.
-pub fn build(program: &Program, features: &[&str]) -> Result<Linked, Error> {
+pub fn build(program: &Program, target: &Target) -> Result<Linked, Error> {
     program.verify()?;
-    let cranelift = clif::Compiler::new(features)?;
+    let back_ends = BackEnds::new(target)?;
     let representatives = representatives(program);
     let distinct: Vec<usize> = (0..program.functions.len()).filter(|&i| representatives[i] == i).collect();
-    let compiled: Vec<Compiled> = distinct
-        .par_iter()
-        .map(|&i| compile(&program.functions[i], &cranelift, features))
-        .collect::<Result<_, Error>>()?;
+    let compile = |&i: &usize| back_ends.of(&program.functions[i])?.compile(&program.functions[i]);
+    let compiled: Vec<Compiled> = distinct.par_iter().map(compile).collect::<Result<_, backend::Error>>()?;
 
+    let cranelift = clif::Compiler::new(target).map_err(backend::Error::from)?;
     let mut module = ImageModule::new(cranelift.isa());
     let mut ids: Vec<Option<FuncId>> = vec![None; program.functions.len()];
     for &i in &distinct {
-        let signature = cranelift.signature(program.functions[i].parameters.len());
+        let signature = clif::signature(program.functions[i].parameters.len());
         ids[i] = Some(module.declare_anonymous_function(&signature)?);
     }
     let id = |i: usize| ids[representatives[i]].expect("representatives are declared");
@@ -89,23 +86,6 @@ pub fn build(program: &Program, features: &[&str]) -> Result<Linked, Error> {
     let (code, places) = module.finish()?;
     let functions = (0..program.functions.len()).map(|i| places[id(i).as_u32() as usize].clone()).collect();
     Ok(Linked { code, functions })
-}
-
-/// Chooses the back end by the function's unit.
-fn compile(function: &Function, cranelift: &clif::Compiler, features: &[&str]) -> Result<Compiled, Error> {
-    let lanes = function.unit.lanes;
-    if lanes == 4 || !function.has_vectors() {
-        return Ok(cranelift.compile(function)?);
-    }
-    let has = |needed: &[&str]| cfg!(target_arch = "x86_64") && needed.iter().all(|f| features.contains(f));
-    let included = match lanes {
-        8 => has(&["avx2", "fma"]),
-        _ => has(&["avx512f", "avx512vl"]),
-    };
-    if !included {
-        return Err(Error::Unit { function: function.name.clone(), lanes });
-    }
-    Ok(Compiled { code: x86::compile(function)?, alignment: FUNCTION_ALIGNMENT, relocations: vec![] })
 }
 
 /// For each function the first one that is the same but for its name. Callees stand before their
@@ -278,7 +258,6 @@ impl Module for ImageModule<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codegen::vector::testing::host_features;
     use crate::codegen::vector::{Builder, Operand, Unit};
     use crate::runtime::code::Code;
 
@@ -310,7 +289,7 @@ mod tests {
 
     #[test]
     fn equal_functions_are_placed_once() {
-        let linked = build(&sample(), &host_features()).unwrap();
+        let linked = build(&sample(), &Target::host()).unwrap();
         let at = &linked.functions;
         assert_eq!((&at[0], &at[3]), (&at[2], &at[5]));
         assert!(at[0].end <= at[1].start && at[1].end <= at[3].start && at[3].end <= at[4].start);
@@ -320,14 +299,14 @@ mod tests {
 
     #[test]
     fn the_same_program_yields_the_same_bytes() {
-        let (program, features) = (sample(), host_features());
-        assert_eq!(build(&program, &features).unwrap(), build(&program, &features).unwrap());
+        let (program, target) = (sample(), Target::host());
+        assert_eq!(build(&program, &target).unwrap(), build(&program, &target).unwrap());
     }
 
     #[test]
     #[allow(unsafe_code)]
     fn each_caller_reaches_its_callee() {
-        let linked = build(&sample(), &host_features()).unwrap();
+        let linked = build(&sample(), &Target::host()).unwrap();
         let code = Code::new(&linked.code).unwrap();
         for (caller, value) in [(3, 1.0f32), (4, 2.0), (5, 1.0)] {
             let mut scratch = [0f32; 4];
@@ -340,28 +319,28 @@ mod tests {
 
     #[test]
     fn a_unit_beyond_the_features_is_refused() {
-        let features = ["sse3", "ssse3", "sse4.1"];
+        let target = Target::parse("baseline").unwrap();
         for (unit, lanes) in [(Unit::V256, 8), (Unit::V512, 16)] {
             let program = Program { functions: vec![store_constant("wide", unit, 1.0)] };
-            let error = build(&program, &features).unwrap_err();
-            assert!(matches!(error, Error::Unit { lanes: l, .. } if l == lanes), "{error}");
+            let error = build(&program, &target).unwrap_err();
+            assert!(matches!(error, Error::BackEnd(backend::Error::Unit { lanes: l, .. }) if l == lanes), "{error}");
         }
-        assert!(build(&sample(), &features).is_ok());
+        assert!(build(&sample(), &target).is_ok());
     }
 
     #[test]
     fn a_declared_function_must_be_defined() {
-        let cranelift = clif::Compiler::new(&host_features()).unwrap();
+        let cranelift = clif::Compiler::new(&Target::host()).unwrap();
         let mut module = ImageModule::new(cranelift.isa());
-        module.declare_function("kernel", Linkage::Export, &cranelift.signature(1)).unwrap();
+        module.declare_function("kernel", Linkage::Export, &clif::signature(1)).unwrap();
         assert_eq!(module.finish().unwrap_err().to_string(), "function kernel is called but not defined");
     }
 
     #[test]
     fn a_function_is_defined_once() {
-        let cranelift = clif::Compiler::new(&host_features()).unwrap();
+        let cranelift = clif::Compiler::new(&Target::host()).unwrap();
         let mut module = ImageModule::new(cranelift.isa());
-        let id = module.declare_function("kernel", Linkage::Export, &cranelift.signature(0)).unwrap();
+        let id = module.declare_function("kernel", Linkage::Export, &clif::signature(0)).unwrap();
         module.define_function_bytes(id, 16, &[0xc3], &[]).unwrap();
         let again = module.define_function_bytes(id, 16, &[0xc3], &[]);
         assert!(matches!(again, Err(ModuleError::DuplicateDefinition(name)) if name == "kernel"));

@@ -91,7 +91,7 @@ pub fn build(
     destination: &Destination,
     wanted: Wanted,
 ) -> Result<Image, Error> {
-    let link = || link::build(&generated.program, &target.features);
+    let link = || link::build(&generated.program, target);
     let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
     let manifest = manifest(graph, target, generated, &linked);

@@ -1,13 +1,14 @@
 //! Compiling and running graphs in tests, beside the interpreter.
 
-use super::compile;
+use super::vector::simulate::{self, Memory};
+use super::{build, compile, generate};
 use crate::artifact::{About, Destination, Texts};
 use crate::interpreter;
 use crate::ir::Graph;
 use crate::plan;
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use crate::testing::{random_inputs, randomize_weights};
 
 /// The targets that run here, widest first. A missing one is reported, and an error where
@@ -29,6 +30,29 @@ pub fn model(graph: &Graph, target: &Target, options: &plan::Options, threads: u
     let image = compile(graph, target, options, &Destination::Memory).expect("the graph compiles");
     Model::from_image(image, About::default(), Texts::default(), ModelOptions::default().threads(threads))
         .expect("the image is sound")
+}
+
+/// What the graph's program computes on the inputs, step by step in the simulator: for targets that this
+/// machine is not. Their code is made as well, and every access to memory is checked.
+pub fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs: &[Tensor]) -> Vec<Tensor> {
+    let generated = generate(graph, target, options).expect("the graph compiles");
+    let image = build(graph, target, &generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
+    let mut memory = Memory::default();
+    let zeros = |bytes: u64| vec![0.0; (bytes as usize).div_ceil(4).next_multiple_of(16)];
+    let arena = memory.add(&zeros(image.manifest.arena_bytes));
+    let weights = memory.add(bytemuck::cast_slice(&image.weights));
+    let scratch = memory.add(&zeros(image.manifest.scratch_bytes));
+    let mut frame = vec![arena, weights];
+    frame.extend(inputs.iter().map(|input| memory.add(input.data())));
+    let shapes = graph.outputs.iter().map(|o| graph.node(o.node).shape.clone());
+    let outputs: Vec<(i64, Shape)> = shapes.map(|s| (memory.add(&vec![0.0; s.elements()]), s)).collect();
+    frame.extend(outputs.iter().map(|(address, _)| address));
+    let frame = memory.add_ints(&frame);
+    for step in &generated.steps {
+        let arguments = [frame, scratch, 0, step.grid as i64];
+        simulate::run(&generated.program, step.entry, &arguments, &mut memory).expect("memory that there is");
+    }
+    outputs.into_iter().map(|(address, shape)| Tensor::new(shape, memory.values(address))).collect()
 }
 
 /// Compiled code must agree with the interpreter within `tolerance` of the largest value.

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::testing::{check, model, targets};
+use super::generate;
+use super::testing::{check, model, simulated, targets};
+use super::vector::Function;
+use super::vector::backend::BackEnds;
 use crate::interpreter;
 use crate::ir::{Graph, Phase};
+use crate::ops::Conv2d;
 use crate::passes::{self, Selection};
 use crate::plan::Options;
 use crate::target::Target;
@@ -46,6 +50,53 @@ proptest! {
         let targets = targets();
         agrees(&graph_from(&steps), &targets[usize::from(which) % targets.len()]).map_err(TestCaseError::fail)?;
     }
+}
+
+/// A target that cannot be run here: its program in the simulator, and Cranelift makes code of it.
+fn agrees_in_the_simulator(graph: &Graph, target: &Target) {
+    let inputs = random_inputs(graph, 3);
+    let expected = interpreter::run(graph, &inputs).expect("the graph is valid");
+    let got = simulated(graph, target, &Options::default(), &inputs);
+    for (got, expected) in got.iter().zip(&expected) {
+        let (worst, scale) = got.difference(expected);
+        assert!(worst <= 1e-4 * scale.max(1e-2), "differs by {worst} of {scale}\n{graph}");
+    }
+}
+
+#[test]
+fn programs_for_other_architectures_compute_the_same() {
+    let target = Target::parse("aarch64").unwrap();
+    for op in [conv(24, 3, 1, 1), conv(20, 1, 1, 0), conv(9, 5, 2, 2), Conv2d { groups: 4, ..conv(16, 3, 1, 1) }] {
+        let mut b = Builder::new("convolutions", Phase::Infer);
+        let x = b.input([1, 3, 9, 7]);
+        let y = b.add(conv(16, 3, 1, 1), &[x]);
+        let y = b.add(op, &[y]);
+        agrees_in_the_simulator(&b.finish(&[y]), &target);
+    }
+    for seed in 0..8 {
+        agrees_in_the_simulator(&random_graph(seed), &target);
+    }
+}
+
+/// In the loop over a tile's products, a unit that multiplies by a lane loads each pixel's channels once.
+#[test]
+fn a_lane_is_a_factor_where_the_unit_has_that() {
+    let mut b = Builder::new("pointwise", Phase::Infer);
+    let x = b.input([1, 64, 14, 14]);
+    let y = b.add(conv(64, 1, 1, 0), &[x]);
+    let y = b.add(conv(64, 1, 1, 0), &[y]);
+    let graph = b.finish(&[y]);
+    let target = Target::parse("aarch64").unwrap();
+    let program = generate(&graph, &target, &Options::default()).unwrap().program;
+    let back_ends = BackEnds::new(&target).unwrap();
+    let list = |f: &Function| back_ends.of(f).unwrap().listing(f).unwrap();
+    let longest = program.functions.iter().map(list).max_by_key(|l| l.matches("fmla").count()).unwrap();
+    let count = |what: &str| longest.lines().filter(|l| l.contains(what)).count();
+    let by_lane = longest.lines().filter(|l| l.contains("fmla") && l.contains(".s[")).count();
+    assert_eq!(by_lane, count("fmla"), "{longest}");
+    // Biases are loaded as well, once a tile.
+    let loads = count("ldr q");
+    assert!(count("ld1r") == 0 && 2 * count("fmla") >= 5 * loads, "{loads} loads in\n{longest}");
 }
 
 /// The tiles of their convolutions once needed more registers than 256-bit vectors have.

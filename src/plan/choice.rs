@@ -60,14 +60,14 @@ impl Layer {
         let winograd = conv::winograd_candidates(problem, target).into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns));
         // Bound by its loads: one weight and one input a product.
         let vectors = problem.macs() / target.unit.lanes as f64;
-        let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, conv::nanoseconds(vectors * 1.5)));
+        let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, target.core.nanoseconds(vectors * 1.5)));
         let grouped = problem.small_group(target.unit).map(|group| {
             // A load for every few products, and each result is added up from its turns.
             let results = vectors / (group * problem.kernel[0] * problem.kernel[1]) as f64;
-            (Kernel::Grouped, conv::nanoseconds(vectors * 1.25 + results * (2 * group + 6) as f64))
+            (Kernel::Grouped, target.core.nanoseconds(vectors * 1.25 + results * (2 * group + 6) as f64))
         });
         // Only the direct kernel reads a plain image as it is.
-        let convert = if self.input == Layout::Plain { conv::convert_cost(problem, target.unit) } else { 0.0 };
+        let convert = if self.input == Layout::Plain { conv::convert_cost(problem, target) } else { 0.0 };
         let others = winograd.chain(depthwise).chain(grouped).map(|(kernel, ns)| (kernel, ns + convert));
         direct.chain(others).collect()
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::balance::{TaskCost, imbalance};
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
-use crate::target::{Target, Unit};
+use crate::target::{Core, Target, Unit};
 
 /// The taps along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,19 +348,6 @@ impl Winograd {
     }
 }
 
-/// Cost model constants, in cycles of a core like those of `docs/ARCHITECTURE.md`.
-mod machine {
-    pub const CLOCK_GHZ: f64 = 3.5;
-    /// Bytes per cycle from the second-level cache, the third, and memory.
-    pub const L2: f64 = 29.0;
-    pub const L3: f64 = 12.0;
-    pub const DRAM: f64 = 6.5;
-}
-
-pub fn nanoseconds(cycles: f64) -> f64 {
-    cycles / machine::CLOCK_GHZ
-}
-
 /// Splits `width` positions into the fewest tiles of at most `most`, of nearly equal size, the
 /// larger ones first.
 pub fn split(width: usize, most: usize) -> Vec<usize> {
@@ -368,25 +355,26 @@ pub fn split(width: usize, most: usize) -> Vec<usize> {
     (0..tiles).map(|i| width / tiles + usize::from(i < width % tiles)).collect()
 }
 
-/// Whether the last block's channels lie in the lower half of a 512-bit vector, of which the upper
-/// half is then left out.
+/// Whether the last block's channels lie in the lower half of a vector, where leaving out the upper
+/// half saves time.
 pub fn half_filled(channels: usize, unit: Unit) -> bool {
-    unit.lanes == 16 && (1..=8).contains(&(channels % 16))
+    unit.halves && (1..=unit.lanes / 2).contains(&(channels % unit.lanes))
 }
 
 /// Cycles of one tap of one tile: multiply-adds against loads. `blocks` may end in a half.
-fn tap_cycles(pixels: usize, blocks: f64, unit: Unit) -> f64 {
-    // A 512-bit multiply-add or load takes a cycle, a narrower one half a cycle.
-    let per_op = if unit.lanes == 16 { 1.0 } else { 0.5 };
-    let multiply = pixels as f64 * blocks * per_op;
-    let latency = 4.0 * per_op.max(0.5);
-    let load = blocks * per_op + pixels as f64 * 0.5;
-    multiply.max(load).max(latency)
+fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
+    let multiply = pixels as f64 * blocks / core.vectors;
+    let load = blocks / core.vectors + pixels as f64 / core.broadcasts;
+    multiply.max(load).max(core.tap)
 }
 
-/// Most pixels of a tile with that many channel blocks: accumulators, weights and one broadcast.
+/// Most pixels of a tile with that many channel blocks: accumulators and weights, and one broadcast or,
+/// where a lane is a factor, each pixel's channels.
 pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
-    (unit.registers - blocks - 1) / blocks
+    match unit.multiply_by_lane {
+        true => (unit.registers - blocks) / (blocks + 1),
+        false => (unit.registers - blocks - 1) / blocks,
+    }
 }
 
 /// The direct tiles that fit the problem, with estimates in nanoseconds; at least one.
@@ -402,7 +390,7 @@ pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64
     };
     let mut candidates = vec![];
     for fold in folds(problem) {
-        let most_blocks = if unit.lanes == 16 { 8 } else { 4 };
+        let most_blocks = unit.registers.div_ceil(4);
         for blocks in (1..=out_blocks.min(most_blocks)).filter(|&b| allowed(b)) {
             let pixels = most_pixels(blocks, unit).min(28);
             if pixels == 0 {
@@ -410,17 +398,17 @@ pub fn direct_candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64
             }
             let direct = Direct { problem: problem.clone(), pixels, blocks, fold };
             let cycles = direct_cycles(&direct, out_blocks, target) * uneven(&direct_tasks(&direct, out_blocks, unit));
-            candidates.push((direct, nanoseconds(cycles)));
+            candidates.push((direct, target.core.nanoseconds(cycles)));
         }
     }
     candidates
 }
 
 /// Of bringing a plain input into blocks, in nanoseconds.
-pub fn convert_cost(problem: &Problem, unit: Unit) -> f64 {
-    let g = &problem.phases[0];
+pub fn convert_cost(problem: &Problem, target: &Target) -> f64 {
+    let (g, unit) = (&problem.phases[0], target.unit);
     let blocks = problem.in_channels.div_ceil(unit.lanes);
-    nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
+    target.core.nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
 }
 
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
@@ -462,7 +450,7 @@ fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f
             w.tiles = total.div_ceil(count);
             if candidates.iter().all(|(other, _)| *other != w) {
                 let cycles = winograd_cycles(&w, out_blocks, target) * uneven(&winograd_tasks(&w, out_blocks));
-                candidates.push((w, nanoseconds(cycles)));
+                candidates.push((w, target.core.nanoseconds(cycles)));
             }
         }
     }
@@ -540,20 +528,19 @@ fn winograd_tasks(w: &Winograd, out_blocks: usize) -> Vec<TaskCost> {
 }
 
 fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
-    let (p, unit) = (&w.problem, target.unit);
+    let (p, unit, core) = (&w.problem, target.unit, &target.core);
     let products = (w.alpha() * w.alpha()) as f64;
     let total = (w.most_tiles() * p.phases.len()) as f64;
     let tile_blocks = total / w.tiles as f64;
     let in_blocks = p.in_channels.div_ceil(unit.lanes) as f64;
-    let narrow = if unit.lanes == 16 { 1.0 } else { 0.6 };
     // Loads, sums and stores of the transforms, by element.
-    let input = total * in_blocks * products * 6.0 * narrow;
-    let output = total * out_blocks as f64 * products * 6.0 * narrow;
+    let input = total * in_blocks * products * core.transform;
+    let output = total * out_blocks as f64 * products * core.transform;
     let sets = work(out_blocks, half_filled(p.out_channels, unit)) / w.blocks as f64;
     let taps = p.in_per_group() as f64;
     let product_tile: f64 = split(w.tiles, w.pixels)
         .into_iter()
-        .map(|t| taps * tap_cycles(t, w.blocks as f64, unit) + 40.0 + 2.0 * (t * w.blocks) as f64)
+        .map(|t| taps * tap_cycles(t, w.blocks as f64, core) + 40.0 + 2.0 * (t * w.blocks) as f64)
         .sum();
     // Short sums of small groups do not hide how a product's weights begin to arrive.
     let start = if p.groups > 1 { 150.0 } else { 0.0 };
@@ -562,10 +549,10 @@ fn winograd_cycles(w: &Winograd, out_blocks: usize, target: &Target) -> f64 {
     // while they fit the second-level cache.
     let transformed = products * w.tiles as f64 * p.in_per_group() as f64 * 4.0;
     let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
-    multiply += tile_blocks * sets * transformed / if fits { machine::L2 / 2.0 } else { machine::L3 };
+    multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
     let weights = (p.phases.len() * w.distinct() * w.distinct() * p.in_per_group() * p.out_channels) as f64 * 4.0;
-    let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / machine::L3 * 0.3 } else { 0.0 };
-    input + output + (multiply + stream).max(weights / machine::DRAM + 0.1 * multiply)
+    let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
+    input + output + (multiply + stream).max(weights / core.memory + 0.1 * multiply)
 }
 
 fn folds(problem: &Problem) -> Vec<Fold> {
@@ -589,7 +576,7 @@ fn folds(problem: &Problem) -> Vec<Fold> {
 }
 
 fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
-    let (p, unit) = (&direct.problem, target.unit);
+    let (p, unit, core) = (&direct.problem, target.unit, &target.core);
     let group_sets = p.out_channels.div_ceil(unit.lanes) / out_blocks;
     let in_channels = match p.groups {
         1 => p.in_channels,
@@ -617,8 +604,8 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
                 .map(|t| {
                     let start = 25.0 + 1.5 * (t * blocks) as f64;
                     let panel = taps * (blocks * unit.bytes()) as f64;
-                    let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { machine::L3 } else { machine::L2 };
-                    (taps * inside * tap_cycles(t, set.work(), unit) + start).max(stream)
+                    let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
+                    (taps * inside * tap_cycles(t, set.work(), core) + start).max(stream)
                 })
                 .sum();
             let rows = (images * height * sets * group_sets) as f64;
@@ -626,13 +613,13 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
             // Every set of blocks reads the input again; beyond the second-level cache that shows.
             let input = (p.batch * p.in_per_group() * g.y.input * g.x.input * 4) as f64;
             if input > target.caches.l2 as f64 * 0.5 {
-                cycles += (sets * group_sets) as f64 * input / machine::L3 * 0.3;
+                cycles += (sets * group_sets) as f64 * input / core.l3 * 0.3;
             }
         }
     }
     let weights = (p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * 4) as f64;
     // Where memory is the limit, the cheaper arithmetic still wins.
-    cycles.max(weights / machine::DRAM + 0.1 * cycles)
+    cycles.max(weights / core.memory + 0.1 * cycles)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::choice::{Choice, Findings, Layer, choose};
-use super::conv::{self, Problem};
+use super::conv::Problem;
 use super::layout::{Want, signature};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
@@ -144,7 +144,7 @@ impl Planner<'_> {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id).output);
                 let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.elements() * 4).sum();
-                self.push(id, inputs, vec![output], Kernel::Plain, conv::nanoseconds(bytes as f64 / 16.0));
+                self.push(id, inputs, vec![output], Kernel::Plain, self.target.core.nanoseconds(bytes as f64 / 16.0));
                 Ok(())
             }
         }
@@ -194,7 +194,7 @@ impl Planner<'_> {
 
     fn move_channels(&mut self, id: NodeId, inputs: Vec<View>, output: &View, gather: Gather) {
         let [images, _, h, w] = output.image();
-        let ns = conv::nanoseconds((images * gather.from.len() * h * w) as f64 / 4.0);
+        let ns = self.target.core.nanoseconds((images * gather.from.len() * h * w) as f64 / 4.0);
         self.push(id, inputs, vec![output.clone()], Kernel::Gather(gather), ns);
     }
 
@@ -281,7 +281,7 @@ impl Planner<'_> {
         }
         let shape = &self.graph.node(id).shape;
         let to = self.buffer(layout, shape);
-        let ns = conv::nanoseconds(shape.elements() as f64);
+        let ns = self.target.core.nanoseconds(shape.elements() as f64);
         self.push(id, vec![from], vec![to.clone()], Kernel::Convert, ns);
         self.views.insert((id, layout), to.clone());
         to

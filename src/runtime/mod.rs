@@ -12,7 +12,6 @@
 mod arena;
 mod barrier;
 pub mod code;
-mod cpu;
 mod denormals;
 mod execute;
 mod integrity;
@@ -23,7 +22,6 @@ mod pool;
 mod run;
 mod workbench;
 
-pub use cpu::missing_features;
 pub use execute::Timings;
 pub use memory::default_memory;
 pub use model::{Model, ModelOptions, Verify};

@@ -9,13 +9,13 @@ use memmap2::Mmap;
 
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
-use super::cpu::missing_features;
 use super::execute::Division;
 use super::integrity::Integrity;
 use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
 use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
+use crate::cpu;
 
 /// When a file's weights are compared with their checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -140,7 +140,7 @@ impl Model {
     }
 
     fn map(path: &Path, artifact: Artifact, options: ModelOptions) -> Result<Self, Cause> {
-        let missing = missing_features(&artifact.manifest().features);
+        let missing = cpu::missing(&artifact.manifest().features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
         }
@@ -172,7 +172,7 @@ impl Model {
     /// Where the image contradicts itself, needs features that this CPU lacks, or there is no
     /// executable memory.
     pub fn from_image(image: Image, about: About, texts: Texts, options: ModelOptions) -> Result<Self, Cause> {
-        let missing = missing_features(&image.manifest.features);
+        let missing = cpu::missing(&image.manifest.features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
         }

@@ -8,9 +8,9 @@ use std::ops::{Deref, DerefMut, Range};
 
 use super::arena::Memory;
 use super::code::Code;
-use super::cpu::missing_features;
 use super::denormals::FlushDenormals;
 use crate::artifact::{Cause, Image, Port};
+use crate::cpu;
 
 /// An image whose steps can be run one at a time.
 pub struct Workbench<'i> {
@@ -23,7 +23,7 @@ impl<'i> Workbench<'i> {
     /// Where the image contradicts itself, needs features that this CPU lacks, or there is no
     /// executable memory.
     pub fn new(image: &'i Image) -> Result<Self, Cause> {
-        let missing = missing_features(&image.manifest.features);
+        let missing = cpu::missing(&image.manifest.features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
         }

@@ -102,7 +102,7 @@ fn fastest(function: Function, tasks: usize, weights: usize, target: &Target, th
     let name = function.name.clone();
     let mut program = Program::default();
     program.add(function);
-    let linked = link::build(&program, &target.features).map_err(|e| Box::new(codegen::Error::Link(Box::new(e))))?;
+    let linked = link::build(&program, target).map_err(|e| Box::new(codegen::Error::Link(Box::new(e))))?;
     let mut weights = Destination::Memory.region(weights).map_err(Cause::from)?;
     // Pages that nobody has written are all one page of zeros, which no memory delivers.
     weights.fill(1);

@@ -17,6 +17,8 @@
 //! (its pixels folded into rows of a convenient length), the linear layer (the images of the batch
 //! are its pixels) and each phase of a transposed convolution.
 
+use std::collections::BTreeSet;
+
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
@@ -621,6 +623,18 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
             b.advance(w, unroll * tap_bytes);
         });
     };
+    let resident = resident(row, unit, first, pixels);
+    let whole_block = |b: &mut Builder, x: Int| match &resident {
+        Some(offsets) => {
+            let inputs: Vec<Vector> = offsets.iter().map(|&o| b.load(x.at(o))).collect();
+            for (lane, kx) in (0..row.in_lanes).flat_map(|l| (0..row.x.taps.count).map(move |kx| (l, kx))) {
+                let at = (lane * row.x.taps.count + kx) * row.blocks * unit.bytes();
+                tap_by_lane(b, row, unit, &acc, w.at(at), (offsets, &inputs), (first, kx, lane));
+            }
+            b.advance(w, row.in_lanes * tap_bytes);
+        }
+        None => lanes(b, x, row.in_lanes),
+    };
     b.repeat(rows, |b| {
         if begin > 0 {
             b.advance(w, row.first_lane * tap_bytes);
@@ -631,7 +645,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         if begin < end {
             b.loop_range(begin * row.in_block, end * row.in_block, row.in_block.max(1) as i64, |b, offset| {
                 let x = b.add(line, offset);
-                lanes(b, x, row.in_lanes);
+                whole_block(b, x);
             });
         }
         if end < row.in_blocks {
@@ -645,6 +659,44 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         b.advance(line, row.in_row_tap);
     });
     store(b, row, &acc);
+}
+
+/// The offsets of the input pixels that a tile's taps read, where there are registers for all of them
+/// and the unit multiplies by a lane: a pixel's channels are then loaded once for all their products.
+///
+/// Accumulators + weights of a tap + pixels ≤ registers.
+fn resident(row: &Row, unit: Unit, first: usize, pixels: usize) -> Option<Vec<usize>> {
+    if !unit.multiply_by_lane || row.in_lanes != unit.lanes {
+        return None;
+    }
+    let taps = (0..pixels).flat_map(|p| (0..row.x.taps.count).map(move |kx| (p, kx)));
+    let applied = taps.filter(|&(p, kx)| tap_applies(row, first + p, kx));
+    let offsets: BTreeSet<usize> = applied.map(|(p, kx)| p * row.in_pixel + kx * row.in_tap).collect();
+    let registers = pixels * row.blocks + row.blocks + offsets.len();
+    (registers <= unit.registers).then(|| offsets.into_iter().collect())
+}
+
+/// [`tap`] for one lane of pixels that are in registers.
+fn tap_by_lane(
+    b: &mut Builder,
+    row: &Row,
+    unit: Unit,
+    acc: &[Vec<Vector>],
+    weights: Address,
+    (offsets, inputs): (&[usize], &[Vector]),
+    (first, kx, lane): (usize, usize, usize),
+) {
+    let pixels: Vec<usize> = (0..acc[0].len()).filter(|p| tap_applies(row, first + p, kx)).collect();
+    if pixels.is_empty() {
+        return;
+    }
+    let w: Vec<Vector> = (0..row.blocks).map(|block| b.load(shifted(weights, block * unit.bytes()))).collect();
+    for p in pixels {
+        let at = offsets.binary_search(&(p * row.in_pixel + kx * row.in_tap)).expect("the tap applies");
+        for (acc, &w) in acc.iter().zip(&w) {
+            b.fma_lane(acc[p], w, inputs[at], lane);
+        }
+    }
 }
 
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.

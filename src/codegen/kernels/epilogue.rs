@@ -158,7 +158,7 @@ mod tests {
             let callee = program.add(b.finish());
             let mut memory = Memory::default();
             let arguments = [memory.add(&samples), memory.add(&vec![0.0; samples.len()])];
-            let native = Native::with_features(&program, &target.features);
+            let native = Native::for_target(&program, &target);
             let results = native.run(callee, &arguments, &memory).values(arguments[1]);
             samples.iter().zip(results).for_each(|(&x, y)| check(x, y));
         }

@@ -4,9 +4,6 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// Lanes of the widest unit, whose vectors can be halved.
-const WIDEST: usize = 16;
-
 /// Appends instructions to the innermost open block. Loops and conditions take closures.
 #[derive(Debug)]
 pub struct Builder {
@@ -72,9 +69,9 @@ impl Builder {
 
     /// Leaves the upper half of the vector's lanes out of all that is computed into it: they are 0.
     /// A machine whose wide registers pass through its units in halves then does half the work. Does
-    /// nothing in functions whose vectors are not the widest.
+    /// nothing for other units.
     pub fn halve(&mut self, v: Vector) {
-        if self.lanes() == WIDEST {
+        if self.unit().halves {
             self.function.halves.insert(v);
         }
     }
@@ -207,6 +204,11 @@ impl Builder {
         self.push(Inst::Fma { acc, a, b });
     }
 
+    /// `acc += a * b[lane]`.
+    pub fn fma_lane(&mut self, acc: Vector, a: Vector, b: Vector, lane: usize) {
+        self.push(Inst::FmaLane { acc, a, b, lane: lane as u8 });
+    }
+
     pub fn select(&mut self, compare: Compare, a: Vector, b: Vector, x: Vector, y: Vector) -> Vector {
         let dst = self.new_vector();
         self.push(Inst::Select { dst, compare, a, b, x, y });
@@ -232,10 +234,6 @@ impl Builder {
         (0..self.lanes()).for_each(|i| lanes[i] = of(i) as u8);
         self.push(Inst::Permute { dst, sources, lanes });
         dst
-    }
-
-    pub fn prefetch(&mut self, address: Address, level: PrefetchLevel) {
-        self.push(Inst::Prefetch { address, level });
     }
 
     // Structure.

@@ -1,13 +1,14 @@
 //! The portable back end: vector functions through Cranelift, 128 bits wide.
 //!
-//! It takes any function of four lanes, and any function without vectors: the drivers that split a
-//! step into kernel calls. Variables become Cranelift's mutable variables, structured statements
+//! It takes any function of vectors of 128 bits, and any function without vectors: the drivers that
+//! split a step into kernel calls. Variables become Cranelift's mutable variables, structured statements
 //! blocks; memory operands fold into addressing modes when Cranelift selects instructions.
 //!
 //! Two settings of Cranelift are in use. Its optimizer suits drivers, which compute addresses. It
 //! does not suit kernels that hold a tile of accumulators: it would hoist loads across the loop's
 //! body and then spill. Those are compiled as they are written.
 
+use super::backend::{self, BackEnd};
 use super::{
     Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Lanes, Operand, Relocation, UnaryOp,
     Vector, VectorOp,
@@ -15,28 +16,28 @@ use super::{
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, AbiParam, InstBuilder, MemFlagsData, Value, types};
-use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, TargetIsa};
+use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, CompiledCode, Context, FinalizedRelocTarget};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use std::collections::HashMap;
 
+use crate::target::{Architecture, Target};
+
 /// Why a function could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no code generator for this machine: {0}")]
-    Machine(String),
+    #[error("Cranelift has no code generator for {architecture}: {message}")]
+    Architecture { architecture: &'static str, message: String },
     #[error("the 128-bit unit of x86-64 needs SSE4.1")]
     Baseline,
-    #[error("kernel {function} has vectors of {lanes} lanes; Cranelift's have 4")]
-    Lanes { function: String, lanes: usize },
     #[error("kernel {function} would call outside of the image")]
     Outside { function: String },
     #[error("kernel {function}: {source}")]
     Codegen { function: String, source: CodegenError },
 }
 
-/// Cranelift, set up for one CPU.
+/// Cranelift, set up for one target.
 pub struct Compiler {
     optimizing: OwnedTargetIsa,
     literal: OwnedTargetIsa,
@@ -44,18 +45,39 @@ pub struct Compiler {
     x86: bool,
 }
 
+impl BackEnd for Compiler {
+    fn takes(&self, function: &Function) -> bool {
+        !function.has_vectors() || function.unit.bytes() == VECTOR_BYTES
+    }
+
+    fn compile(&self, function: &Function) -> Result<Compiled, backend::Error> {
+        let context = self.compiled(function, false)?;
+        let code = context.compiled_code().expect("compiled above");
+        let outside = || Error::Outside { function: function.name.clone() };
+        Ok(compiled(code, &context.func).ok_or_else(outside)?)
+    }
+
+    fn listing(&self, function: &Function) -> Result<String, backend::Error> {
+        let context = self.compiled(function, true)?;
+        let code = context.compiled_code().expect("compiled above");
+        Ok(code.vcode.clone().unwrap_or_default())
+    }
+}
+
+/// Bytes of Cranelift's vectors.
+const VECTOR_BYTES: usize = 16;
+
 impl Compiler {
-    /// For this machine's architecture with the given CPU features, by their Rust names.
-    ///
     /// # Errors
     /// Where Cranelift has no back end for the architecture, or the features are below its needs.
-    pub fn new(features: &[&str]) -> Result<Self, Error> {
-        let x86 = cfg!(target_arch = "x86_64");
-        if x86 && !features.contains(&"sse4.1") {
+    pub fn new(target: &Target) -> Result<Self, Error> {
+        let x86 = target.architecture == Architecture::X86_64;
+        if x86 && !target.has("sse4.1") {
             return Err(Error::Baseline);
         }
-        let fused = !x86 || (features.contains(&"avx") && features.contains(&"fma"));
-        Ok(Self { optimizing: isa(features, "speed")?, literal: isa(features, "none")?, fused, x86 })
+        // The fused instructions of x86 are encoded as AVX's are.
+        let fused = target.fuses() && (!x86 || target.has("avx"));
+        Ok(Self { optimizing: isa(target, "speed")?, literal: isa(target, "none")?, fused, x86 })
     }
 
     /// The target, for whoever places the code.
@@ -63,43 +85,26 @@ impl Compiler {
         &*self.optimizing
     }
 
-    /// The machine code of a function.
-    ///
-    /// # Errors
-    /// For vectors of another width than 4 lanes, and where Cranelift fails.
-    pub fn compile(&self, function: &Function) -> Result<Compiled, Error> {
-        let mut context = Context::for_function(self.lower(function)?);
+    fn compiled(&self, function: &Function, listed: bool) -> Result<Context, Error> {
+        let mut context = Context::for_function(self.lower(function));
+        context.set_disasm(listed);
         let failed = |source| Error::Codegen { function: function.name.clone(), source };
         context.compile(self.isa_for(function), &mut ControlPlane::default()).map_err(|e| failed(e.inner))?;
-        let code = context.compiled_code().expect("compiled above");
-        compiled(code, &context.func).ok_or_else(|| Error::Outside { function: function.name.clone() })
+        Ok(context)
     }
 
-    /// The function in Cranelift's own text form.
-    ///
-    /// # Errors
-    /// For vectors of another width than 4 lanes.
-    pub fn text(&self, function: &Function) -> Result<String, Error> {
-        Ok(format!("; {}\n{}", function.name, self.lower(function)?.display()))
+    /// A function that it takes, in Cranelift's own text form.
+    pub fn text(&self, function: &Function) -> String {
+        format!("; {}\n{}", function.name, self.lower(function).display())
     }
 
     fn isa_for(&self, function: &Function) -> &dyn TargetIsa {
         if accumulates(&function.body) { &*self.literal } else { &*self.optimizing }
     }
 
-    /// The signature of every function with that many parameters. System V on all x86 systems: the
-    /// code of an image does not depend on who runs it.
-    pub fn signature(&self, parameters: usize) -> ir::Signature {
-        let convention = if self.x86 { CallConv::SystemV } else { self.isa().default_call_conv() };
-        signature(convention, parameters)
-    }
-
-    fn lower(&self, function: &Function) -> Result<ir::Function, Error> {
-        if function.vectors > 0 && function.unit.lanes != 4 {
-            return Err(Error::Lanes { function: function.name.clone(), lanes: function.unit.lanes });
-        }
+    fn lower(&self, function: &Function) -> ir::Function {
         let mut lowered = ir::Function::new();
-        lowered.signature = self.signature(function.parameters.len());
+        lowered.signature = signature(function.parameters.len());
         let mut context = FunctionBuilderContext::new();
         let mut builder = FunctionBuilder::new(&mut lowered, &mut context);
         let ints = (0..function.ints).map(|_| builder.declare_var(types::I64)).collect();
@@ -117,19 +122,21 @@ impl Compiler {
         };
         lowering.whole(function);
         lowering.b.finalize(self.isa().frontend_config());
-        Ok(lowered)
+        lowered
     }
 }
 
-/// Integer arguments, no result.
-fn signature(convention: CallConv, parameters: usize) -> ir::Signature {
-    let mut signature = ir::Signature::new(convention);
+/// The signature of every function with that many parameters: integers, no result. System V on all
+/// systems: the code of an image does not depend on who runs it.
+pub fn signature(parameters: usize) -> ir::Signature {
+    let mut signature = ir::Signature::new(CallConv::SystemV);
     signature.params = vec![AbiParam::new(types::I64); parameters];
     signature
 }
 
-fn isa(features: &[&str], opt_level: &str) -> Result<OwnedTargetIsa, Error> {
-    let failed = |e: &dyn std::fmt::Display| Error::Machine(e.to_string());
+fn isa(target: &Target, opt_level: &str) -> Result<OwnedTargetIsa, Error> {
+    let architecture = target.architecture.name();
+    let failed = |e: &dyn std::fmt::Display| Error::Architecture { architecture, message: e.to_string() };
     let mut flags = settings::builder();
     let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
     for (name, value) in [
@@ -141,8 +148,10 @@ fn isa(features: &[&str], opt_level: &str) -> Result<OwnedTargetIsa, Error> {
     ] {
         flags.set(name, value).map_err(|e| failed(&e))?;
     }
-    let mut builder = cranelift_native::builder_with_options(false).map_err(|e| failed(&e))?;
-    for name in features.iter().flat_map(|f| cranelift_names(f)) {
+    // Cranelift knows calling conventions by system; code that calls nothing outside is alike on all.
+    let triple = format!("{architecture}-unknown-linux-gnu");
+    let mut builder = isa::lookup_by_name(&triple).map_err(|e| failed(&e))?;
+    for name in target.features.iter().flat_map(|f| cranelift_names(f)) {
         builder.enable(name).map_err(|e| failed(&e))?;
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))
@@ -175,7 +184,7 @@ fn compiled(code: &CompiledCode, function: &ir::Function) -> Option<Compiled> {
 
 fn accumulates(block: &[Inst]) -> bool {
     block.iter().any(|inst| {
-        matches!(inst, Inst::Fma { .. } | Inst::FmaLoad { .. } | Inst::FmaBroadcast { .. })
+        matches!(inst, Inst::Fma { .. } | Inst::FmaLane { .. } | Inst::FmaLoad { .. } | Inst::FmaBroadcast { .. })
             || inst.blocks().any(accumulates)
     })
 }
@@ -397,6 +406,10 @@ impl Lowering<'_> {
                 let b = self.splat_at(base, address.offset);
                 self.fma(acc, a, b);
             }
+            Inst::FmaLane { acc, a, b, lane } => {
+                let all = self.permute([b, b], &[lane; 16]);
+                self.fma(acc, a, all);
+            }
             Inst::Select { dst, compare, a, b, x, y } => {
                 let value = self.select(compare, [a, b, x, y]);
                 self.set(dst, value);
@@ -409,8 +422,6 @@ impl Lowering<'_> {
                 let value = self.permute(sources, lanes);
                 self.set(dst, value);
             }
-            // Cranelift has no prefetch; the hint is for wide units that outrun the caches.
-            Inst::Prefetch { .. } => {}
             Inst::Loop { counter, start, end, step, ref body } => self.loop_range(counter, [start, end], step, body),
             Inst::If { condition, a, b, ref then, ref otherwise } => self.condition(condition, a, b, then, otherwise),
             Inst::Call { callee, ref arguments } => self.call(callee, arguments),
@@ -504,10 +515,14 @@ impl Lowering<'_> {
 
     /// As a shuffle of bytes, which Cranelift makes the machine's shuffle of lanes of where it fits.
     fn permute(&mut self, sources: [Vector; 2], lanes: &Lanes) -> Value {
-        let [a, b] = sources.map(|v| {
+        let mut bytes = |v| {
             let value = self.vector(v);
             self.b.ins().bitcast(types::I8X16, LITTLE_ENDIAN, value)
-        });
+        };
+        let a = bytes(sources[0]);
+        // One value where the sources are one: by that Cranelift knows lanes that are factors of a
+        // multiply-add.
+        let b = if sources[1] == sources[0] { a } else { bytes(sources[1]) };
         let from = lanes[..4].iter().flat_map(|lane| (0..4).map(move |byte| 4 * lane + byte)).collect::<Vec<u8>>();
         let mask = self.b.func.dfg.immediates.push(from.as_slice().into());
         let shuffled = self.b.ins().shuffle(a, b, mask);
@@ -640,10 +655,9 @@ impl Lowering<'_> {
         if let Some(function) = self.callees.get(&callee) {
             return *function;
         }
-        let convention = self.b.func.signature.call_conv;
         let name = ir::UserExternalName { namespace: 0, index: callee.0 as u32 };
         let name = self.b.func.declare_imported_user_function(name);
-        let signature = self.b.import_signature(signature(convention, parameters));
+        let signature = self.b.import_signature(signature(parameters));
         let name = ir::ExternalName::user(name);
         let function = self.b.import_function(ir::ExtFuncData { name, signature, colocated: true, patchable: false });
         self.callees.insert(callee, function);

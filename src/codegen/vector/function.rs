@@ -218,6 +218,13 @@ pub enum Inst {
         a: Vector,
         b: Vector,
     },
+    /// `acc += a * b[lane]`, that lane of b as the factor of all; only where [`Unit::multiply_by_lane`].
+    FmaLane {
+        acc: Vector,
+        a: Vector,
+        b: Vector,
+        lane: u8,
+    },
     /// `acc += a * memory`, a whole vector.
     FmaLoad {
         acc: Vector,
@@ -254,11 +261,6 @@ pub enum Inst {
         sources: [Vector; 2],
         lanes: Lanes,
     },
-    Prefetch {
-        address: Address,
-        level: PrefetchLevel,
-    },
-
     /// `for counter in (start..end).step_by(step)`; the bounds do not change inside.
     Loop {
         counter: Int,
@@ -283,12 +285,6 @@ pub enum Inst {
 
 /// A lane's number for each lane of a vector; those beyond the unit's lanes are 0.
 pub type Lanes = [u8; 16];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PrefetchLevel {
-    L1,
-    L2,
-}
 
 /// A function: integer parameters, no result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -375,7 +371,7 @@ impl Inst {
                 u.reads.extend(sources);
                 u.writes.push(*dst);
             }
-            Inst::Fma { acc, a, b } => {
+            Inst::Fma { acc, a, b } | Inst::FmaLane { acc, a, b, .. } => {
                 u.reads.extend([*acc, *a, *b]);
                 u.writes.push(*acc);
             }
@@ -392,7 +388,6 @@ impl Inst {
                 u.reads.push(*src);
                 u.writes.extend([*temp, *dst]);
             }
-            Inst::Prefetch { address, .. } => u.address(address),
             Inst::Loop { counter, start, end, .. } => {
                 u.operand(start);
                 u.operand(end);

@@ -1,9 +1,9 @@
 //! The vector builder: the small language in which every kernel is written, once.
 //!
 //! A kernel is a [`Function`]: structured loops over integer variables (addresses, counters) and
-//! vector variables of [`Unit::lanes`] f32 each. Two back ends turn a function into machine code:
-//! `clif` goes through Cranelift (128 bits, portable), `x86` assembles AVX2 (256) and AVX-512
-//! (512) directly. A kernel asks the unit for its width and register count and shapes its tiles by
+//! vector variables of [`Unit::lanes`] f32 each. Back ends turn a function into machine code
+//! ([`backend`] has the table): `clif` goes through Cranelift (128 bits, portable), `x86` assembles
+//! AVX2 (256) and AVX-512 (512) directly. A kernel asks the unit for its width and register count and shapes its tiles by
 //! them; it never asks which back end will run.
 //!
 //! Variables are mutable, not SSA: an accumulator is defined before a loop and updated within it.
@@ -12,6 +12,7 @@
 //!
 //! This folder knows nothing of networks, layouts or plans.
 
+pub mod backend;
 mod builder;
 pub mod clif;
 mod function;

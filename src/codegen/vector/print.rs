@@ -138,13 +138,12 @@ impl Display for Inst {
             Inst::Binary { op, dst, a, b } => write!(f, "{dst} = {op} {a}, {b}"),
             Inst::Unary { op, dst, a } => write_unary(f, *op, *dst, *a),
             Inst::Fma { acc, a, b } => write!(f, "{acc} += {a} * {b}"),
+            Inst::FmaLane { acc, a, b, lane } => write!(f, "{acc} += {a} * {b}.{lane}"),
             Inst::FmaLoad { acc, a, address } => write!(f, "{acc} += {a} * load {address}"),
             Inst::FmaBroadcast { acc, a, address } => write!(f, "{acc} += {a} * broadcast {address}"),
             Inst::Select { dst, compare, a, b, x, y } => write!(f, "{dst} = if {a} {compare} {b} then {x} else {y}"),
             Inst::Reduce { op, dst, src, temp } => write!(f, "{dst} = reduce {op} {src} temp={temp}"),
             Inst::Permute { dst, sources: [a, b], lanes } => write!(f, "{dst} = permute {a} {b} {}", list(lanes)),
-            Inst::Prefetch { address, level: PrefetchLevel::L1 } => write!(f, "prefetch {address}"),
-            Inst::Prefetch { address, level: PrefetchLevel::L2 } => write!(f, "prefetch_l2 {address}"),
             Inst::Loop { counter, start, end, step: 1, .. } => write!(f, "for {counter} in {start}..{end}"),
             Inst::Loop { counter, start, end, step, .. } => write!(f, "for {counter} in {start}..{end} step {step}"),
             Inst::If { condition, a, b, .. } => write!(f, "if {a} {condition} {b}"),
@@ -265,8 +264,6 @@ mod tests {
         b.copy(t, y);
         b.push(Inst::Gather { dst: s, address: p.at(0), stride: 196, count: 7 });
         b.push(Inst::Scatter { address: p.at(0), src: s, stride: -4, count: 16 });
-        b.prefetch(p.at(512), PrefetchLevel::L1);
-        b.prefetch(p.at(512), PrefetchLevel::L2);
         b.op(VectorOp::AddBits, s, t);
         b.halve(y);
         b.shuffle([s, t], |i| 2 * i);

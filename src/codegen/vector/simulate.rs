@@ -304,6 +304,9 @@ impl State<'_> {
             Inst::Binary { op, dst, a, b } => self.map(*dst, [*a, *b], |[a, b]| binary(*op, a, b)),
             Inst::Unary { op, dst, a } => self.map(*dst, [*a], |[a]| unary(*op, a)),
             Inst::Fma { acc, a, b } => self.multiply_add(*acc, *a, self.vectors[b.0 as usize]),
+            Inst::FmaLane { acc, a, b, lane } => {
+                self.multiply_add(*acc, *a, [self.vectors[b.0 as usize][usize::from(*lane)]; 16]);
+            }
             Inst::FmaLoad { acc, a, address } => {
                 let base = self.address(address);
                 let mut b = [0; 16];
@@ -333,7 +336,6 @@ impl State<'_> {
                 let lane = |l: u8| sources[usize::from(l) / lanes][usize::from(l) % lanes];
                 self.vectors[dst.0 as usize] = from.map(lane);
             }
-            Inst::Prefetch { .. } => {}
             Inst::Loop { counter, start, end, step, body } => {
                 let (mut value, end) = (self.operand(*start), self.operand(*end));
                 while value < end {

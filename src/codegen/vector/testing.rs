@@ -13,11 +13,6 @@ pub fn units() -> Vec<Unit> {
     units
 }
 
-/// Features of the widest target that runs here.
-pub fn host_features() -> Vec<&'static str> {
-    Target::host().features
-}
-
 /// A program in executable memory.
 pub struct Native {
     code: Code,
@@ -26,11 +21,11 @@ pub struct Native {
 
 impl Native {
     pub fn new(program: &Program) -> Self {
-        Self::with_features(program, &host_features())
+        Self::for_target(program, &Target::host())
     }
 
-    pub fn with_features(program: &Program, features: &[&str]) -> Self {
-        let linked = link::build(program, features).expect("the program compiles");
+    pub fn for_target(program: &Program, target: &Target) -> Self {
+        let linked = link::build(program, target).expect("the program compiles");
         let code = Code::new(&linked.code).expect("executable memory");
         Self { code, linked }
     }
@@ -84,12 +79,5 @@ pub fn agree_leaf(function: Function, arguments: &[i64], memory: &Memory) -> Mem
 
 /// The text of the instructions, one a line.
 pub fn disassemble(code: &[u8]) -> String {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
-    let mut formatter = IntelFormatter::new();
-    let mut text = String::new();
-    for instruction in &mut Decoder::new(64, code, DecoderOptions::NONE) {
-        formatter.format(&instruction, &mut text);
-        text.push('\n');
-    }
-    text
+    x86::disassemble(code).into_iter().map(|(_, line)| line + "\n").collect()
 }

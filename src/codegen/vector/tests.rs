@@ -1,8 +1,9 @@
 //! Both back ends against the simulator: each instruction by itself, then random functions.
 
 use super::simulate::{self, Memory};
-use super::testing::{Native, agree, agree_leaf, disassemble, host_features, units};
+use super::testing::{Native, agree, agree_leaf, disassemble, units};
 use super::*;
+use crate::target::Target;
 
 /// What functions compute from two input vectors, on each unit, with the same bits as the simulator.
 fn check_lanes(inputs: [&[f32]; 2], compute: impl Fn(&mut Builder, Vector, Vector) -> Vec<Vector>) {
@@ -201,11 +202,11 @@ fn a_tile_keeps_its_accumulators_in_registers() {
 
 #[test]
 fn without_fma_a_product_is_rounded_before_the_sum() {
-    let features: Vec<_> = host_features().into_iter().filter(|f| *f != "fma" && !f.starts_with("avx")).collect();
+    let target = Target::parse("baseline").unwrap();
     let (memory, arguments) = tile_memory(Unit::V128, 3, 5);
     let mut program = Program::default();
     let callee = program.add(tile(Unit::V128, 3, 5));
-    let native = Native::with_features(&program, &features);
+    let native = Native::for_target(&program, &target);
     assert!(!disassemble(native.bytes(callee)).contains("vfmadd"));
     let result = native.run(callee, &arguments, &memory).values(arguments[2]);
     let (a, w) = (memory.values(arguments[0]), memory.values(arguments[1]));

@@ -10,7 +10,7 @@
 //! 4. Division and remainder are by a constant ≥ 1; shifts are by less than 32.
 //! 5. Reductions are by add, min or max, and their temporary is a third variable. A permutation
 //!    names lanes that exist, and its result is another variable than its source.
-//! 6. Broadcast memory operands occur only where the unit has them.
+//! 6. Broadcast memory operands and multiply-adds by lane occur only where the unit has them.
 //! 7. A call passes as many arguments as the callee has parameters, and the callee stands earlier
 //!    in the program: there is no recursion.
 //! 8. A half vector is written by arithmetic, moves and whole loads only.
@@ -61,6 +61,8 @@ pub enum Problem {
     Half(Vector),
     #[error("the unit has no broadcast memory operands")]
     EmbeddedBroadcast,
+    #[error("the unit has no multiply-add by lane")]
+    MultiplyByLane,
     #[error("vectors of {0} lanes: no such unit")]
     Unit(usize),
     #[error("calls {0}, which does not stand before it")]
@@ -258,10 +260,13 @@ impl<'a> Checker<'a> {
             | Inst::Load { address, .. }
             | Inst::Store { address, .. }
             | Inst::Broadcast { address, .. }
-            | Inst::Prefetch { address, .. }
             | Inst::FmaLoad { address, .. } => self.memory(address, 4, 0, 1),
             Inst::FmaBroadcast { .. } if !self.function.unit.embedded_broadcast => Some(Problem::EmbeddedBroadcast),
             Inst::FmaBroadcast { address, .. } => self.memory(address, 4, 0, 1),
+            Inst::FmaLane { .. } if !self.function.unit.multiply_by_lane => Some(Problem::MultiplyByLane),
+            Inst::FmaLane { lane, .. } if usize::from(*lane) >= self.function.unit.lanes => {
+                Some(Problem::Lanes { from: *lane, to: *lane + 1, lanes: self.function.unit.lanes })
+            }
             Inst::LoadLanes { address, from, to, .. } | Inst::StoreLanes { address, from, to, .. } => {
                 self.memory(address, 4, *from, *to)
             }

@@ -7,7 +7,7 @@ use iced_x86::code_asm::*;
 use std::collections::BTreeMap;
 
 use super::super::{
-    Address, Compare, Condition, Function, Inst, Int, IntOp, Lanes, Operand, PrefetchLevel, UnaryOp, Vector, VectorOp,
+    Address, Compare, Condition, Function, Inst, Int, IntOp, Lanes, Operand, UnaryOp, Vector, VectorOp,
 };
 use super::Error;
 use super::allocate::{REGISTER_PARAMETERS, Registers};
@@ -72,6 +72,7 @@ impl Emitter<'_> {
         for inst in body {
             match inst {
                 Inst::Call { .. } => return refuse("a call"),
+                Inst::FmaLane { .. } => return refuse("a multiply-add by lane"),
                 Inst::IntBinary { op: IntOp::Div | IntOp::Rem, .. } => return refuse("a division"),
                 Inst::Loop { body, .. } => self.check_leaf(body)?,
                 Inst::If { then, otherwise, .. } => {
@@ -221,16 +222,9 @@ impl Emitter<'_> {
             Inst::Select { dst, compare, a, b, x, y } => self.select(dst, compare, [a, b], [x, y]),
             Inst::Reduce { op, dst, src, temp } => self.reduce(op, dst, src, temp),
             Inst::Permute { dst, sources, ref lanes } => self.permute(dst, sources, lanes),
-            Inst::Prefetch { ref address, level } => {
-                let memory = byte_ptr(self.memory(address));
-                match level {
-                    PrefetchLevel::L1 => self.asm.prefetcht0(memory),
-                    PrefetchLevel::L2 => self.asm.prefetcht1(memory),
-                }
-            }
             Inst::Loop { counter, start, end, step, ref body } => self.loop_range(counter, start, end, step, body),
             Inst::If { condition, a, b, ref then, ref otherwise } => self.condition(condition, a, b, then, otherwise),
-            Inst::Call { .. } => unreachable!("refused by check_leaf"),
+            Inst::Call { .. } | Inst::FmaLane { .. } => unreachable!("refused by check_leaf"),
         }
     }
 
