@@ -29,7 +29,7 @@ use crate::ir::stats::Stats;
 use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
-use crate::plan::{self, Inaccurate, Kernel, Plan};
+use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan, Step};
 use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
@@ -38,7 +38,8 @@ use crate::trial;
 use crate::trial::probe::{self, Probed};
 use crate::trial::store::{StoreError, Times, Tuning};
 use crate::trial::tune::tune;
-use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load};
+use crate::weights::entries::Entry;
+use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::{RenameError, Renames};
 use crate::weights::{FileError, WeightFile};
 
@@ -328,15 +329,20 @@ impl Compiler {
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
         self.begin(Stage::Weights);
         let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
-        // Of the names that the file has, since a recipe is followed by reading it again.
-        let hash = fingerprint(&file);
+        let given = file.entries.clone();
         // An ONNX model's own weights have the right names.
         if self.weights != WeightsFrom::Beside || network.imported.is_none() {
             self.renames.apply(&mut file.entries).map_err(|cause| Error::Rename { path: path.clone(), cause })?;
         }
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                // Both read all that the file holds. The fingerprint is that of the names that the file has,
+                // since a recipe is followed by reading it again.
+                let weights = &network.graph.weights;
+                let (hash, odd) = rayon::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
+                loaded.not_finite = odd;
+                network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
                 network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
             }
@@ -486,6 +492,11 @@ impl Compiler {
         let graph = &network.graph;
         loop {
             let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
+            let out_of_range = self.out_of_range(network, &generated.plan);
+            if !out_of_range.is_empty() {
+                options.findings.inaccurate.extend(out_of_range);
+                continue;
+            }
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
             let image = codegen::build(graph, &self.target, &generated, destination, &wanted).map_err(codegen_error)?;
             if options.findings.unproved {
@@ -508,21 +519,24 @@ impl Compiler {
             let message = format!("{} layers are within {:.1e} of their largest value", accurate.len(), worst.error);
             self.remark(message, &[]);
         }
-        let mut inaccurate = vec![];
-        for p in others {
-            let step = &generated.plan.steps[p.step];
-            let verdict = if step.forced { "kept, since it is forced" } else { "not used" };
-            let node = network.graph.node(p.node);
-            let name = node.name.as_deref().unwrap_or("conv2d");
-            let (kernel, error) = (step.kernel.name(), p.error);
-            let message =
-                format!("{name}: {kernel} is out of tolerance, by {error:.1e} of the largest value: {verdict}");
-            self.remark(message, node.location.as_slice());
-            if !step.forced {
-                inaccurate.push(Inaccurate { node: p.node, m: p.m, error });
-            }
-        }
-        Ok(inaccurate)
+        let judge = |p: Probed| self.judge(network, &generated.plan.steps[p.step], p.m, Flaw::Rounding(p.error));
+        Ok(others.into_iter().filter_map(judge).collect())
+    }
+
+    /// The layers whose weights Winograd's transforms have no room for, whatever the size of tiles.
+    fn out_of_range(&self, network: &Network, plan: &Plan) -> Vec<Inaccurate> {
+        let found = probe::out_of_range(&network.graph, plan).into_iter();
+        found.filter_map(|(step, largest)| self.judge(network, step, 0, Flaw::Range(largest))).collect()
+    }
+
+    /// Remarks on a kernel with a flaw, and gives it, unless the user forces the kernel.
+    fn judge(&self, network: &Network, step: &Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
+        let inaccurate = Inaccurate { node: step.node, m, flaw };
+        let node = network.graph.node(step.node);
+        let name = node.name.as_deref().unwrap_or("conv2d");
+        let verdict = if step.forced { "kept, since it is forced" } else { "not used" };
+        self.remark(format!("{name}: {inaccurate}: {verdict}"), node.location.as_slice());
+        (!step.forced).then_some(inaccurate)
     }
 
     fn remark(&self, message: String, locations: &[Location]) {
@@ -579,6 +593,30 @@ impl Compiler {
             observer(event);
         }
     }
+}
+
+/// A warning where weights are no finite numbers: nothing that is computed with them means anything.
+fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic> {
+    const LISTED: usize = 8;
+    let told: Vec<String> = loaded
+        .not_finite
+        .iter()
+        .map(|(id, odd)| {
+            let weight = graph.weights.get(*id);
+            let (count, first) = (weight.shape.elements(), weight.shape.position(odd.first));
+            format!("{} has {odd} of {count} values, the first at {first:?}", weight.name)
+        })
+        .collect();
+    let (first, rest) = told.split_first()?;
+    let message = format!("{}: {first}", path.display());
+    let warning = rest.iter().take(LISTED).fold(Diagnostic::warning("not-finite", message), Diagnostic::note);
+    let warning = match rest.len().saturating_sub(LISTED) {
+        0 => warning,
+        more => warning.note(format!("and so have {more} more")),
+    };
+    let layer = graph.order().into_iter().find(|&id| graph.node(id).weights.contains(&loaded.not_finite[0].0));
+    let location = layer.and_then(|id| graph.node(id).location.clone());
+    Some(location.into_iter().fold(warning, |w, place| w.primary(place.span, "computes with it")))
 }
 
 fn codegen_error(error: codegen::Error) -> Error {
@@ -650,9 +688,9 @@ pub fn read_spec(path: &Path) -> io::Result<String> {
 }
 
 /// Tells files of weights apart by what they hold, whatever their format.
-fn fingerprint(file: &WeightFile) -> u64 {
+fn fingerprint(entries: &[Entry]) -> u64 {
     let mix = |hash: u64, bytes: &[u8]| xxh3_64_with_seed(bytes, hash);
-    file.entries.iter().fold(0, |hash, entry| {
+    entries.iter().fold(0, |hash, entry| {
         let (buffer, range) = &entry.bytes;
         mix(mix(hash, entry.name.as_bytes()), &(**buffer).as_ref()[range.clone()])
     })

@@ -58,13 +58,28 @@ pub fn run_observed(
     inputs: &[Tensor],
     mut observe: impl FnMut(NodeId, &Tensor),
 ) -> Result<Vec<Tensor>, RunError> {
+    run_altered(graph, inputs, |id, value| observe(id, value))
+}
+
+/// As [`run_observed`], and lets every value be altered before it is used.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_altered(
+    graph: &Graph,
+    inputs: &[Tensor],
+    mut alter: impl FnMut(NodeId, &mut Tensor),
+) -> Result<Vec<Tensor>, RunError> {
     check_inputs(graph, inputs)?;
     let mut uses = count_uses(graph);
     let mut values: HashMap<NodeId, Tensor> = HashMap::new();
     for id in graph.order() {
         let operands = graph.operands(id);
-        let value = evaluate(graph, id, &operands, &values, inputs);
-        observe(id, &value);
+        let mut value = match graph.inputs().iter().position(|&input| input == id) {
+            Some(index) => inputs[index].clone(),
+            None => evaluate(graph, id, &operands.iter().map(|o| &values[o]).collect::<Vec<_>>()),
+        };
+        alter(id, &mut value);
         for operand in operands {
             release(operand, &mut uses, &mut values);
         }
@@ -122,29 +137,19 @@ fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<N
     }
 }
 
-fn evaluate(
-    graph: &Graph,
-    id: NodeId,
-    operands: &[NodeId],
-    values: &HashMap<NodeId, Tensor>,
-    inputs: &[Tensor],
-) -> Tensor {
+/// The value of one computed node, as its op's definition makes it of these operands.
+///
+/// # Panics
+/// Where the node is an input, or the operands have other shapes than the graph's.
+pub fn evaluate(graph: &Graph, id: NodeId, operands: &[&Tensor]) -> Tensor {
     let node = graph.node(id);
-    match &node.kind {
-        Kind::Input(_) => {
-            let index = graph.inputs().iter().position(|&i| i == id).expect("inputs are listed");
-            inputs[index].clone()
-        }
-        Kind::Op(op) => {
-            let weight = |&w| {
-                let values = graph.weights.values(w);
-                Tensor::new(graph.weights.get(w).shape.clone(), (*values).as_ref().to_vec())
-            };
-            let weights: Vec<Tensor> = node.weights.iter().map(weight).collect();
-            let operands: Vec<&Tensor> = operands.iter().map(|o| &values[o]).collect();
-            op.evaluate(&operands, &weights.iter().collect::<Vec<_>>(), &node.shape)
-        }
-    }
+    let Kind::Op(op) = &node.kind else { panic!("inputs are not computed") };
+    let weight = |&w| {
+        let values = graph.weights.values(w);
+        Tensor::new(graph.weights.get(w).shape.clone(), (*values).as_ref().to_vec())
+    };
+    let weights: Vec<Tensor> = node.weights.iter().map(weight).collect();
+    op.evaluate(operands, &weights.iter().collect::<Vec<_>>(), &node.shape)
 }
 
 #[cfg(test)]

@@ -10,8 +10,17 @@
 //! Each arrow blames something else: weights or text, a pass, a kernel. To see every layer of the
 //! machine code, the optimized graph is compiled a second time with all values as outputs. Errors
 //! are shares of the largest value of what is compared with.
+//!
+//! Rounding alone can make large differences: of a logarithm near 1e-10, of a difference of values that
+//! are nearly equal, of a mean near zero. So what differs by more than the tolerance is judged by what
+//! rounding explains. A layer of the code is compared with its definition on the values that
+//! the code itself has before it, and its operands are moved by their rounding, to see what that changes.
+//! For outputs, all values on their way are moved, by what the kernels were seen to be off.
+//!
+//! Equal infinities agree. Where both sides are NaN, nothing is compared: an output with such values makes
+//! the comparison inconclusive, which is no pass.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::Location;
 use crate::driver::{Compiler, Error, Network};
@@ -19,18 +28,21 @@ use crate::interpreter;
 use crate::ir::{Graph, Kind, NodeId};
 use crate::ops::Op;
 use crate::runtime::Model;
-use crate::tensor::Tensor;
+use crate::tensor::{NotFinite, Tensor};
+use crate::weights::SplitMix;
 
 /// How two values differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Difference {
     /// The largest difference, as a share of the reference's largest value; infinite where one side
-    /// is no number.
+    /// is no number, or another infinity.
     pub max: f64,
     /// The mean difference, as such a share.
     pub mean: f64,
     /// The reference's largest value.
     pub scale: f64,
+    /// Values that are NaN on both sides, which compare nothing.
+    pub both_nan: Option<NotFinite>,
 }
 
 impl Difference {
@@ -40,8 +52,13 @@ impl Difference {
             return None;
         }
         let (mut largest, mut sum, mut scale) = (0.0f64, 0.0f64, 0.0f64);
-        for (&a, &b) in found.data().iter().zip(reference.data()) {
-            let same = a == b || (a.is_nan() && b.is_nan());
+        let mut both_nan: Option<NotFinite> = None;
+        for (first, (&a, &b)) in found.data().iter().zip(reference.data()).enumerate() {
+            if a.is_nan() && b.is_nan() {
+                both_nan.get_or_insert(NotFinite { nan: 0, infinite: 0, first }).nan += 1;
+                continue;
+            }
+            let same = a == b;
             let difference = if same { 0.0 } else { (f64::from(a) - f64::from(b)).abs() };
             largest = if difference.is_nan() { f64::INFINITY } else { largest.max(difference) };
             sum += difference;
@@ -51,12 +68,17 @@ impl Difference {
         }
         // Of zeros, a share would say nothing.
         let unit = if scale > 0.0 { scale } else { 1.0 };
-        Some(Self { max: largest / unit, mean: sum / found.data().len() as f64 / unit, scale })
+        Some(Self { max: largest / unit, mean: sum / found.data().len() as f64 / unit, scale, both_nan })
     }
 
     /// The worse of two, for several inputs.
     fn join(self, other: Self) -> Self {
-        Self { max: self.max.max(other.max), mean: self.mean.max(other.mean), scale: self.scale.max(other.scale) }
+        let both_nan = match (self.both_nan, other.both_nan) {
+            (Some(a), Some(b)) => Some(NotFinite { nan: a.nan + b.nan, ..a }),
+            (a, b) => a.or(b),
+        };
+        let (max, mean) = (self.max.max(other.max), self.mean.max(other.mean));
+        Self { max, mean, scale: self.scale.max(other.scale), both_nan }
     }
 }
 
@@ -69,11 +91,29 @@ pub struct Layer {
     pub shape: Vec<usize>,
     /// `None` where the reference has another number of elements.
     pub difference: Option<Difference>,
+    /// What of the largest difference rounding does not explain, where it was asked for; else all of it.
+    pub unexplained: f64,
 }
 
 impl Layer {
     pub fn passes(&self, tolerance: f64) -> bool {
-        self.difference.is_some_and(|d| d.max <= tolerance)
+        self.difference.is_some() && self.unexplained <= tolerance
+    }
+
+    fn set(&mut self, difference: Option<Difference>) {
+        self.unexplained = difference.map_or(f64::INFINITY, |d| d.max);
+        self.difference = difference;
+    }
+
+    /// Of a value that is a number on one side only, nothing is explained away.
+    fn explain(&mut self, rounding: f64) {
+        if self.unexplained.is_finite() {
+            self.unexplained = beyond(self.unexplained, rounding);
+        }
+    }
+
+    fn both_nan(&self) -> Option<NotFinite> {
+        self.difference.and_then(|d| d.both_nan)
     }
 
     /// For ordering by error, the worst being what cannot be compared.
@@ -93,6 +133,17 @@ pub struct Report {
     pub passes: Vec<Layer>,
     /// Every layer of the code with the interpreter's.
     pub code: Vec<Layer>,
+    /// Nothing but the network's own definition was compared with.
+    pub by_itself: bool,
+}
+
+/// What a comparison shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Differs,
+    /// What can be compared agrees, but outputs hold NaN on both sides.
+    Inconclusive,
 }
 
 /// Which step of the road went wrong.
@@ -105,24 +156,51 @@ pub enum Culprit {
 }
 
 impl Report {
+    pub fn verdict(&self, tolerance: f64) -> Verdict {
+        if self.differs(tolerance) {
+            return Verdict::Differs;
+        }
+        match self.not_compared() {
+            Some(_) => Verdict::Inconclusive,
+            None => Verdict::Pass,
+        }
+    }
+
     pub fn passes(&self, tolerance: f64) -> bool {
+        self.verdict(tolerance) == Verdict::Pass
+    }
+
+    fn differs(&self, tolerance: f64) -> bool {
         // Layers of a reference may be called alike and be something else; its outputs count.
-        [&self.outputs, &self.passes, &self.code].into_iter().flatten().all(|l| l.passes(tolerance))
+        [&self.outputs, &self.passes, &self.code].into_iter().flatten().any(|l| !l.passes(tolerance))
+    }
+
+    /// The first output with values that are NaN on both sides, and those.
+    pub fn not_compared(&self) -> Option<(&Layer, NotFinite)> {
+        self.outputs.iter().chain(&self.passes).find_map(|l| Some((l, l.both_nan()?)))
+    }
+
+    /// The first layer of the code with such values.
+    pub fn first_nan(&self) -> Option<&Layer> {
+        self.code.iter().find(|l| l.both_nan().is_some())
     }
 
     /// The first layer that differs, and what that blames; `None` where all agree.
     pub fn first_divergence(&self, tolerance: f64) -> Option<(&Layer, Culprit)> {
         let first = |layers: &'_ [Layer]| layers.iter().position(|l| !l.passes(tolerance));
-        if self.passes(tolerance) {
+        if !self.differs(tolerance) {
             return None;
         }
         let culprits =
             [(&self.code, Culprit::Code), (&self.passes, Culprit::Passes), (&self.reference, Culprit::Network)];
         let blamed = culprits.into_iter().find_map(|(layers, culprit)| Some((&layers[first(layers)?], culprit)));
-        blamed.or_else(|| Some((&self.outputs[first(&self.outputs)?], Culprit::Network)))
+        // Code of which every layer is right may still be put together wrongly.
+        let rest = if self.by_itself { Culprit::Code } else { Culprit::Network };
+        blamed.or_else(|| Some((&self.outputs[first(&self.outputs)?], rest)))
     }
 
     fn join(&mut self, other: Self) {
+        self.by_itself |= other.by_itself;
         let lists = [
             (&mut self.outputs, other.outputs),
             (&mut self.reference, other.reference),
@@ -136,6 +214,7 @@ impl Report {
             }
             for (mine, other) in mine.iter_mut().zip(other) {
                 mine.difference = mine.difference.zip(other.difference).map(|(a, b)| a.join(b));
+                mine.unexplained = mine.unexplained.max(other.unexplained);
             }
         }
     }
@@ -167,8 +246,9 @@ pub enum VerifyError {
 }
 
 /// Compares a network, given as written with its weights loaded, for each of several sets of inputs.
-/// `shipped` is the compiled model in question; without one, the network is compiled. `observe` is
-/// told what goes on: the multiply-accumulates done by the interpreter since it was told last.
+/// `shipped` is the compiled model in question; without one, the network is compiled. What differs by
+/// more than `tolerance` is judged by what rounding explains. `observe` is told what goes on: the
+/// multiply-accumulates done by the interpreter since it was told last.
 ///
 /// # Errors
 /// Where the network cannot be compiled, or inputs or reference do not fit.
@@ -178,6 +258,7 @@ pub fn verify(
     shipped: Option<Model>,
     reference: &Reference,
     inputs: &[Vec<Tensor>],
+    tolerance: f64,
     observe: &mut dyn FnMut(u64),
 ) -> Result<Report, VerifyError> {
     let mut optimized = written.clone();
@@ -187,7 +268,7 @@ pub fn verify(
     let all = compiler.compile(&shown)?;
     let mut report = Report::default();
     for (part, inputs) in inputs.iter().enumerate() {
-        let mut one = Report::default();
+        let mut one = Report { by_itself: matches!(reference, Reference::Interpreter), ..Report::default() };
         let (outputs, named) = reference_values(reference, part, &written.graph, inputs, observe)?;
         let own = compare_with_reference(&written.graph, inputs, &named, &mut one, observe)?;
         let found = outputs_by_name(&optimized.graph, shipped.run_tensors(inputs)?);
@@ -200,13 +281,18 @@ pub fn verify(
             let reference = reference.ok_or_else(|| VerifyError::NoOutput(output.name.clone(), names()))?;
             one.outputs.push(layer(&optimized.graph, output.node, &output.name, &found[&output.name], reference));
         }
-        compare_code(&optimized.graph, inputs, &own, (&all, &layers), &mut one, observe)?;
+        let found = layers.iter().copied().zip(all.run_tensors(inputs)?).collect();
+        let code = Code { written: &written.graph, graph: &optimized.graph, inputs, layers: &layers, found };
+        code.compare(&own, &mut one, observe)?;
+        if tolerance >= LEAST_TOLERANCE && one.differs(tolerance) {
+            code.explain(tolerance, &mut one, observe)?;
+        }
         report.join(one);
     }
     Ok(report)
 }
 
-/// Multiply-accumulates that [`verify`] will have interpreted in all.
+/// Multiply-accumulates that [`verify`] will have interpreted in all, where nothing differs.
 pub fn effort(written: &Network, reference: &Reference, parts: usize) -> u64 {
     let other = if let Reference::Graph(graph) = reference { graph.total_macs() } else { 0 };
     (2 * written.graph.total_macs() + other) * parts as u64
@@ -223,7 +309,9 @@ fn outputs_by_name(graph: &Graph, values: Vec<Tensor>) -> HashMap<String, Tensor
 fn layer(graph: &Graph, id: NodeId, name: &str, found: &Tensor, reference: &Tensor) -> Layer {
     let node = graph.node(id);
     let (location, shape) = (node.location.clone(), found.shape().dims().to_vec());
-    Layer { name: name.into(), location, shape, difference: Difference::of(found, reference) }
+    let mut layer = Layer { name: name.into(), location, shape, difference: None, unexplained: 0.0 };
+    layer.set(Difference::of(found, reference));
+    layer
 }
 
 /// What people call a node: its label, else its layer.
@@ -261,7 +349,7 @@ fn reference_values(
         Reference::Interpreter => Ok((None, Named::new())),
         Reference::Values(parts) => Ok((Some(parts[part].clone()), parts[part].clone())),
         Reference::Graph(other) => {
-            let wanted: std::collections::HashSet<&str> =
+            let wanted: HashSet<&str> =
                 graph.order().into_iter().filter_map(|id| graph.node(id).name.as_deref()).collect();
             let mut named = Named::new();
             let arranged = arranged_inputs(graph, other, inputs);
@@ -326,7 +414,7 @@ fn compare_with_reference(
         for (name, index, _) in &mine {
             let candidate = layer(graph, id, name, value, &named[name]);
             if candidate.error() < layers[*index].error() {
-                layers[*index].difference = candidate.difference;
+                layers[*index].set(candidate.difference);
             }
         }
         names.insert(id, mine);
@@ -335,31 +423,165 @@ fn compare_with_reference(
     Ok(outputs_by_name(graph, outputs))
 }
 
-/// Interprets the optimized graph and compares every layer of the code with it.
-fn compare_code(
+/// Rounding of one f32 operation.
+const ROUNDING: f64 = 1.0 / (1u64 << 24) as f64;
+/// Who asks for less wants to see rounding, which is then no excuse.
+const LEAST_TOLERANCE: f64 = 1e-6;
+/// Random movements of values that are tried to see what rounding does, and how many times as much as the
+/// worst of them it may have done.
+const DRAWS: u64 = 2;
+const MARGIN: f64 = 2.0;
+
+/// An optimized graph and what the code made of it.
+struct Code<'a> {
+    written: &'a Graph,
+    graph: &'a Graph,
+    inputs: &'a [Tensor],
+    /// All that is computed, in order, and the values.
+    layers: &'a [NodeId],
+    found: HashMap<NodeId, Tensor>,
+}
+
+impl Code<'_> {
+    /// Interprets the graph and compares every layer of the code with it; the outputs with those of the
+    /// graph as written.
+    fn compare(&self, written: &Named, report: &mut Report, observe: &mut dyn FnMut(u64)) -> Result<(), VerifyError> {
+        let graph = self.graph;
+        let outputs = interpreter::run_observed(graph, self.inputs, |id, value| {
+            observe(graph.macs(id));
+            if let Some(found) = self.found.get(&id) {
+                report.code.push(layer(graph, id, &name_of(graph, id), found, value));
+            }
+        })?;
+        let outputs = outputs_by_name(graph, outputs);
+        for output in shown_outputs(graph) {
+            if let Some(reference) = written.get(&output.name) {
+                report.passes.push(layer(graph, output.node, &output.name, &outputs[&output.name], reference));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from what differs the part that rounding explains.
+    fn explain(&self, tolerance: f64, report: &mut Report, observe: &mut dyn FnMut(u64)) -> Result<(), VerifyError> {
+        let mut errors = HashMap::new();
+        for (&id, layer) in self.layers.iter().zip(&mut report.code) {
+            observe(self.graph.macs(id));
+            let operands: Vec<Tensor> = self.graph.operands(id).into_iter().map(|o| self.value(o)).collect();
+            let defined = interpreter::evaluate(self.graph, id, &operands.iter().collect::<Vec<_>>());
+            let found = &self.found[&id];
+            if !layer.passes(tolerance)
+                && let Some(own) = Difference::of(found, &defined)
+            {
+                let by_rounding = if own.max > tolerance { self.rounding(id, &operands, &defined) } else { 0.0 };
+                layer.unexplained = layer.unexplained.min(beyond(own.max, by_rounding));
+            }
+            let off = found.data().iter().zip(defined.data()).map(|(f, d)| (f - d).abs());
+            errors.insert(id, off.map(|e| if e.is_finite() { e } else { 0.0 }).collect::<Vec<f32>>());
+        }
+        if report.outputs.iter().chain(&report.passes).all(|l| l.passes(tolerance)) {
+            return Ok(());
+        }
+        // The code's rounding, and that of the graph as written, which passes may have spared.
+        let off = |id: NodeId, i: usize| errors.get(&id).map_or(0.0, |e| e[i]);
+        let by_code = changes(self.graph, self.inputs, off, &[], observe)?;
+        drop(errors);
+        let by_text = changes(self.written, self.inputs, |_, _| 0.0, &report.reference, observe)?;
+        let of_output = |name: &String| {
+            let change = |changes: &Changes| changes.outputs.get(name).copied().unwrap_or(0.0);
+            change(&by_code).max(change(&by_text))
+        };
+        report.outputs.iter_mut().chain(&mut report.passes).for_each(|l| l.explain(of_output(&l.name)));
+        report.reference.iter_mut().for_each(|l| l.explain(by_text.layers.get(&l.name).copied().unwrap_or(0.0)));
+        Ok(())
+    }
+
+    /// What the code has of a node.
+    fn value(&self, id: NodeId) -> Tensor {
+        let input = || self.graph.inputs().iter().position(|&i| i == id).map(|i| self.inputs[i].clone());
+        let constant = || interpreter::evaluate(self.graph, id, &[]);
+        self.found.get(&id).cloned().or_else(input).unwrap_or_else(constant)
+    }
+
+    /// By how much a layer's value changes where its operands are moved by their rounding. Sums of n values
+    /// round n times, so that they are moved √n times as far.
+    fn rounding(&self, id: NodeId, operands: &[Tensor], defined: &Tensor) -> f64 {
+        let results = defined.data().len().max(1) as u64;
+        let read: u64 = operands.iter().map(|o| o.data().len() as u64).sum();
+        let terms = (self.graph.macs(id).max(read) / results).max(1);
+        let share = 8.0 * ROUNDING * (terms as f64).sqrt();
+        let change = |draw: u64| {
+            let mut random = SplitMix(draw);
+            let mut moved = operands.to_vec();
+            moved.iter_mut().for_each(|operand| shake(operand, share, |_| 0.0, &mut random));
+            let moved = interpreter::evaluate(self.graph, id, &moved.iter().collect::<Vec<_>>());
+            Difference::of(&moved, defined).map_or(0.0, |d| d.max)
+        };
+        (0..DRAWS).map(change).fold(0.0, f64::max)
+    }
+}
+
+/// What of an error is left where rounding was seen to do that much.
+fn beyond(error: f64, rounding: f64) -> f64 {
+    let explained = MARGIN * rounding;
+    if explained >= error { 0.0 } else { error - explained }
+}
+
+/// By how much rounding on the way changes values, as shares of the largest; by name.
+#[derive(Default)]
+struct Changes {
+    outputs: HashMap<String, f64>,
+    layers: HashMap<String, f64>,
+}
+
+/// Runs a graph with all computed values moved by their rounding, and by twice what `off` says of an
+/// element. Of layers, those are compared that have the names of `layers`.
+fn changes(
     graph: &Graph,
     inputs: &[Tensor],
-    written: &Named,
-    (all, layers): (&Model, &[NodeId]),
-    report: &mut Report,
+    off: impl Fn(NodeId, usize) -> f32,
+    layers: &[Layer],
     observe: &mut dyn FnMut(u64),
-) -> Result<(), VerifyError> {
-    let found: HashMap<NodeId, Tensor> = layers.iter().copied().zip(all.run_tensors(inputs)?).collect();
-    let mut code = vec![];
-    let outputs = interpreter::run_observed(graph, inputs, |id, value| {
+) -> Result<Changes, VerifyError> {
+    let mut named = Named::new();
+    let wanted: HashSet<&str> = layers.iter().map(|l| l.name.as_str()).collect();
+    let name_of = |id: NodeId| graph.node(id).name.as_ref().filter(|name| wanted.contains(name.as_str()));
+    let exact = interpreter::run_observed(graph, inputs, |id, value| {
         observe(graph.macs(id));
-        if let Some(found) = found.get(&id) {
-            code.push(layer(graph, id, &name_of(graph, id), found, value));
+        if let Some(name) = name_of(id) {
+            named.insert(name.clone(), value.clone());
         }
     })?;
-    let outputs = outputs_by_name(graph, outputs);
-    for output in shown_outputs(graph) {
-        if let Some(reference) = written.get(&output.name) {
-            report.passes.push(layer(graph, output.node, &output.name, &outputs[&output.name], reference));
-        }
+    let exact = outputs_by_name(graph, exact);
+    let mut changes = Changes::default();
+    for draw in 0..DRAWS {
+        let mut random = SplitMix(draw);
+        let moved = interpreter::run_altered(graph, inputs, |id, value| {
+            observe(graph.macs(id));
+            if graph.node(id).op().is_some_and(|op| !matches!(op, Op::Constant(_))) {
+                shake(value, 4.0 * ROUNDING, |i| 2.0 * f64::from(off(id, i)), &mut random);
+            }
+            if let Some(name) = name_of(id) {
+                note(&mut changes.layers, name, value, &named);
+            }
+        })?;
+        outputs_by_name(graph, moved).iter().for_each(|(name, v)| note(&mut changes.outputs, name, v, &exact));
     }
-    report.code = code;
-    Ok(())
+    Ok(changes)
+}
+
+fn note(changes: &mut HashMap<String, f64>, name: &str, moved: &Tensor, exact: &Named) {
+    let change = Difference::of(moved, &exact[name]).map_or(0.0, |d| d.max);
+    let most = changes.entry(name.into()).or_default();
+    *most = most.max(change);
+}
+
+/// Moves every number up or down at random, by a share of it and what `more` says.
+fn shake(tensor: &mut Tensor, share: f64, more: impl Fn(usize) -> f64, random: &mut SplitMix) {
+    for (i, v) in tensor.data_mut().iter_mut().enumerate().filter(|(_, v)| v.is_finite()) {
+        let way = if random.uniform() < 0.5 { -1.0 } else { 1.0 };
+        *v = (f64::from(*v) + way * (share * f64::from(v.abs()) + more(i))) as f32;
+    }
 }
 
 #[cfg(test)]
@@ -377,7 +599,11 @@ mod tests {
         assert!((d.mean - 1.0 / 12.0).abs() < 1e-12);
         let nan = Difference::of(&tensor(&[f32::NAN, 1.0]), &tensor(&[1.0, 1.0])).unwrap();
         assert_eq!(nan.max, f64::INFINITY);
-        assert_eq!(Difference::of(&tensor(&[f32::NAN]), &tensor(&[f32::NAN])).unwrap().max, 0.0);
+        let both = Difference::of(&tensor(&[0.0, f32::NAN]), &tensor(&[0.0, f32::NAN])).unwrap();
+        assert_eq!((both.max, both.both_nan), (0.0, Some(NotFinite { nan: 1, infinite: 0, first: 1 })));
+        let infinite = Difference::of(&tensor(&[f32::INFINITY]), &tensor(&[f32::INFINITY])).unwrap();
+        assert_eq!((infinite.max, infinite.both_nan), (0.0, None));
+        assert_eq!(Difference::of(&tensor(&[f32::INFINITY]), &tensor(&[1.0])).unwrap().max, f64::INFINITY);
         assert_eq!(Difference::of(&tensor(&[1.0]), &tensor(&[1.0, 2.0])), None);
         assert_eq!(Difference::of(&tensor(&[0.5]), &tensor(&[0.0])).unwrap().max, 0.5);
     }
@@ -385,12 +611,13 @@ mod tests {
     #[test]
     fn the_first_wrong_layer_of_the_last_stage_is_blamed() {
         let layers = |errors: &[f64]| -> Vec<Layer> {
-            let difference = |max| Some(Difference { max, mean: max, scale: 1.0 });
+            let difference = |max| Some(Difference { max, mean: max, scale: 1.0, both_nan: None });
             let layer = |(i, &max)| Layer {
                 name: format!("l{i}"),
                 location: None,
                 shape: vec![1],
                 difference: difference(max),
+                unexplained: max,
             };
             errors.iter().enumerate().map(layer).collect()
         };
@@ -399,6 +626,7 @@ mod tests {
             reference: layers(&[0.5, 0.0]),
             passes: layers(&[0.0]),
             code: layers(&[0.0, 1e-6]),
+            by_itself: false,
         };
         // A layer that is called alike and differs is no failure while the outputs agree.
         assert!(right.passes(1e-4) && right.first_divergence(1e-4).is_none());
@@ -409,5 +637,100 @@ mod tests {
         assert_eq!(blamed(&passes), Some(("l0".into(), Culprit::Passes)));
         let code = Report { code: layers(&[0.0, 0.3, 0.2]), ..passes };
         assert_eq!(blamed(&code), Some(("l1".into(), Culprit::Code)));
+    }
+    use crate::ir::Phase;
+    use crate::ops::Activate;
+    use crate::ops::activation::Activation;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{Builder, binary, conv, random_inputs, randomize_weights};
+
+    /// ln(|y − 3 (y / 3)| + 1e-10) of a convolution y, and a convolution of that: what is rounding alone
+    /// becomes most of the result.
+    fn amplifier() -> Graph {
+        let mut b = Builder::new("amplifier", Phase::Infer);
+        let x = b.input([1, 3, 8, 8]);
+        let y = b.add(conv(6, 3, 1, 1), &[x]);
+        let scale = |mul, add| Activate { kind: Activation::Scale { mul, add } };
+        let third = b.add(scale(1.0 / 3.0, 0.0), &[y]);
+        let again = b.add(scale(3.0, 0.0), &[third]);
+        let rest = b.add(binary(BinaryKind::Sub), &[y, again]);
+        let size = b.add(Activate { kind: Activation::Abs }, &[rest]);
+        let size = b.add(scale(1.0, 1e-10), &[size]);
+        let log = b.add(Activate { kind: Activation::Log }, &[size]);
+        let z = b.add(conv(4, 3, 1, 1), &[log]);
+        let mut graph = b.finish(&[z]);
+        randomize_weights(&mut graph, 3);
+        graph
+    }
+
+    /// The report on a code whose values are the interpreter's, altered on their way.
+    fn judged(graph: &Graph, alter: impl FnMut(NodeId, &mut Tensor)) -> Report {
+        let inputs = random_inputs(graph, 1);
+        let mut found = HashMap::new();
+        let mut alter = alter;
+        let outputs = interpreter::run_altered(graph, &inputs, |id, value| {
+            alter(id, value);
+            found.insert(id, value.clone());
+        });
+        let layers: Vec<NodeId> = graph.order().into_iter().filter(|&id| graph.node(id).op().is_some()).collect();
+        found.retain(|id, _| layers.contains(id));
+        let code = Code { written: graph, graph, inputs: &inputs, layers: &layers, found };
+        let own = outputs_by_name(graph, interpreter::run(graph, &inputs).unwrap());
+        let mut report = Report { by_itself: true, ..Report::default() };
+        let output = &graph.outputs[0];
+        let found = &outputs.unwrap()[0];
+        report.outputs.push(layer(graph, output.node, &output.name, found, &own[&output.name]));
+        code.compare(&own, &mut report, &mut |_| {}).unwrap();
+        code.explain(1e-4, &mut report, &mut |_| {}).unwrap();
+        report
+    }
+
+    /// Rounds as code that adds up in f32 might.
+    fn rounded(graph: &Graph) -> impl FnMut(NodeId, &mut Tensor) {
+        let mut random = SplitMix(77);
+        move |id, value| {
+            if graph.node(id).op().is_some() {
+                shake(value, 2.0 * ROUNDING, |_| 0.0, &mut random);
+            }
+        }
+    }
+
+    #[test]
+    fn amplified_rounding_blames_nobody() {
+        let graph = amplifier();
+        let report = judged(&graph, rounded(&graph));
+        assert!(report.code.iter().any(|l| l.error() > 0.01), "nothing was amplified: {report:?}");
+        assert_eq!(report.verdict(1e-4), Verdict::Pass, "{report:?}");
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_blamed_among_amplified_rounding() {
+        let graph = amplifier();
+        for wrong in graph.order().into_iter().filter(|&id| graph.node(id).op().is_some()) {
+            let mut round = rounded(&graph);
+            // By a thousandth of the largest number that is read: a difference may be nothing but rounding.
+            let mut read: HashMap<NodeId, f32> = HashMap::new();
+            let report = judged(&graph, |id, value| {
+                round(id, value);
+                let largest = value.data().iter().fold(0.0f32, |a, v| a.max(v.abs()));
+                read.insert(id, largest);
+                if id == wrong {
+                    let size = graph.operands(id).iter().fold(largest, |a, o| a.max(read[o])) / 1e3;
+                    value.data_mut().iter_mut().step_by(5).for_each(|v| *v += size);
+                }
+            });
+            let (layer, culprit) = report.first_divergence(1e-4).unwrap_or_else(|| panic!("{wrong:?}: {report:?}"));
+            assert_eq!((layer.name.clone(), culprit), (name_of(&graph, wrong), Culprit::Code), "{report:?}");
+            let others = report.code.iter().filter(|l| !l.passes(1e-4)).count();
+            assert_eq!(others, 1, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn outputs_that_differ_though_every_layer_is_right_are_told() {
+        let graph = amplifier();
+        let mut report = judged(&graph, rounded(&graph));
+        report.outputs[0].unexplained = 0.1;
+        assert_eq!(report.first_divergence(1e-4).map(|(l, c)| (l.name.as_str(), c)), Some(("y0", Culprit::Code)));
     }
 }

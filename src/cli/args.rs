@@ -288,6 +288,9 @@ pub struct Check {
     /// Which life of the network
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
+    /// Whether these weights fit, and are finite numbers
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub shapes: Shapes,
 }
@@ -564,7 +567,9 @@ impl std::str::FromStr for BatchSize {
 /// Compare the code with the network's definition, or with another engine's outputs, layer by layer
 ///
 /// The definition is the interpreter: plain loops with sums in double precision. Errors are shares of the largest
-/// value. Exits with 1 where an error is above the tolerance, and shows the first layer that differs.
+/// value. Exits with 1 where an error is above the tolerance, and shows the first layer that differs. What rounding
+/// becomes of the values before a layer is no error of the layer (unless the tolerance is below 1e-6). NaN on both
+/// sides is inconclusive, and exits with 1 too.
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc verify resnet34.net --weights resnet34.safetensors
@@ -678,13 +683,13 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-/// Help on a command or a topic: layers, passes, limits, exit-codes
+/// Help on a command or a topic: layers, passes, limits, numbers, exit-codes
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc help run
   netc help layers
   netc help layers conv")]
 pub struct Help {
-    /// A command, `layers`, `layers NAME`, `passes`, `limits` or `exit-codes`
+    /// A command, `layers`, `layers NAME`, `passes`, `limits`, `numbers` or `exit-codes`
     pub topic: Vec<String>,
 }

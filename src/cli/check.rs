@@ -8,7 +8,7 @@ use super::console::{Console, bytes, grouped};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
 use super::network::{settings, shapes};
-use crate::driver::{Compiler, Error, model_names};
+use crate::driver::{Compiler, Error, WeightsFrom, model_names};
 use crate::runtime::{Model, ModelOptions, Verify};
 use crate::syntax::MAX_MODELS;
 
@@ -57,8 +57,13 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
 /// Whether the model is right.
 fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
     let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-    let compiler = Compiler { model, set, shapes, phase: args.phase.into(), ..Compiler::default() };
-    match compiler.front(file) {
+    let mut compiler = Compiler { model, set, shapes, phase: args.phase.into(), ..Compiler::default() };
+    let mut network = compiler.front(file);
+    if let (Ok(network), Some(path)) = (&mut network, &args.weights) {
+        compiler.weights = WeightsFrom::File(path.clone());
+        compiler.load_weights(network)?;
+    }
+    match network {
         Ok(network) => {
             console.diagnostics(&network.warnings, &network.sources)?;
             let totals = network.stats.totals;

@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
 
 const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
 const CYAN: &str = "\x1b[1;36m";
 const BOLD: &str = "\x1b[1m";
 const RESET: &str = "\x1b[0m";
@@ -63,6 +64,11 @@ impl Console {
         if !self.quiet {
             self.say(CYAN, "note", text);
         }
+    }
+
+    /// Something that is likely wrong though the command goes on.
+    pub fn warning(&self, text: impl std::fmt::Display) {
+        self.say(YELLOW, "warning", text);
     }
 
     /// Something that only those want to know who asked by `-v`.

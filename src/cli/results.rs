@@ -9,6 +9,7 @@ use super::failure::Result;
 use super::inputs::shape_text;
 use super::network::read_text;
 use crate::artifact::Port;
+use crate::tensor::{NotFinite, Shape};
 
 /// An output with more elements than this is described, not printed.
 const PRINTED: usize = 4096;
@@ -105,11 +106,25 @@ fn describe(port: &Port, values: &[f32]) -> String {
 
 fn output_json(port: &Port, values: &[f32]) -> Value {
     let shape = &port.shape[1..];
-    if values.len() <= PRINTED {
-        return json!({ "shape": shape, "values": values });
+    let mut value = if values.len() <= PRINTED {
+        json!({ "shape": shape, "values": values })
+    } else {
+        let (least, mean, most) = summary(values);
+        json!({ "shape": shape, "min": least, "mean": mean, "max": most })
+    };
+    // JSON has no such numbers: they are `null` among the values.
+    if let Some(odd) = NotFinite::among(values) {
+        let first = position(port, values.len(), odd.first);
+        value["not_finite"] = json!({ "nan": odd.nan, "infinite": odd.infinite, "first": first });
     }
-    let (least, mean, most) = summary(values);
-    json!({ "shape": shape, "min": least, "mean": mean, "max": most })
+    value
+}
+
+/// Where an element of a row's `count` values stands in the output: in one image's, where the output
+/// has images.
+pub fn position(port: &Port, count: usize, element: usize) -> Vec<usize> {
+    let of_image = port.shape.get(1..).map(Shape::new).filter(|image| image.elements() == count);
+    of_image.unwrap_or_else(|| Shape::new(port.shape.as_slice())).position(element)
 }
 
 fn summary(values: &[f32]) -> (f32, f64, f32) {

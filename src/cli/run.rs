@@ -12,13 +12,13 @@ use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign, stated};
 use super::network::keep_inputs;
-use super::results::{ResultRow, best, probabilities, read_labels};
+use super::results::{ResultRow, best, position, probabilities, read_labels};
 use crate::artifact::Port;
 use crate::image;
 use crate::npy;
 use crate::output::OutputFile;
 use crate::preprocess::Color;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{NotFinite, Shape, Tensor};
 
 /// Images that are prepared and run together; more would only take more memory.
 const PART: usize = 16;
@@ -44,6 +44,7 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     let feed = Feed::new(args, &engine, console)?;
     let pictures = args.save_image.as_ref().map(|path| Pictures::new(path, args, &engine, &feed)).transpose()?;
     let rows = compute(&engine, &feed, args, &labels, console)?;
+    tell_of_odd(&engine, &rows, console);
     for output in outputs {
         output.write(&engine, &feed, &rows)?;
     }
@@ -71,6 +72,22 @@ fn compute(engine: &Engine, feed: &Feed, args: &Run, labels: &[String], console:
     bar.finish_and_clear();
     console.detail(format_args!("{} results in {:.1} ms", rows.len(), begin.elapsed().as_secs_f64() * 1e3));
     Ok(rows)
+}
+
+/// Says where outputs hold what is no finite number, once for each output.
+fn tell_of_odd(engine: &Engine, rows: &[ResultRow], console: Console) {
+    for (index, port) in engine.outputs.iter().enumerate() {
+        let odd: Vec<_> = rows.iter().filter_map(|row| Some((row, NotFinite::among(&row.values[index])?))).collect();
+        let Some((row, first)) = odd.first() else { continue };
+        let sum = |count: fn(&NotFinite) -> usize| odd.iter().map(|(_, odd)| count(odd)).sum::<usize>();
+        let all = NotFinite { nan: sum(|odd| odd.nan), infinite: sum(|odd| odd.infinite), ..*first };
+        let values: usize = rows.iter().map(|row| row.values[index].len()).sum();
+        let place = position(port, row.values[index].len(), first.first);
+        console.warning(format_args!(
+            "{} has {all} of {values} values, the first at {place:?} of {}",
+            port.name, row.name
+        ));
+    }
 }
 
 /// The nth of `count` results in an output; of several crops, the mean of the distributions.

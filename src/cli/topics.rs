@@ -20,6 +20,7 @@ pub fn run(args: &Help, console: Console) -> Result<()> {
         ["layers", name] => layer(name)?,
         ["passes"] => passes(),
         ["limits"] => limits() + "\n",
+        ["numbers"] => format!("{NUMBERS}\n"),
         ["exit-codes"] => format!("{EXIT_CODES}\n"),
         ref command => command_help(command)?,
     };
@@ -50,12 +51,30 @@ Limits of a run:
     )
 }
 
+/// What compiled code makes of numbers that are none, and where f32 ends.
+const NUMBERS: &str = "\
+Numbers are f32.
+
+NaN of any operand stays: in max, min, relu, clip and max pools too.
+Infinities stay, and become NaN where the arithmetic says so (inf - inf, 0 * inf): hard_swish(-inf), softmax of
+rows that hold inf or nothing but -inf. silu and gelu of -inf are 0, their limit (PyTorch: NaN).
+Weights that are no finite numbers are warned about where they are loaded, such outputs by `netc run`.
+
+Numbers below 1.2e-38 count as zeros: log(1e-40) is -inf, sqrt(-1e-40) is 0. The interpreter keeps them.
+Far below zero, sigmoid and softplus end at 1.6e-38, silu within 2e-36 of 0, gelu within 1e-6 of 0.
+Sums overflow where their terms do together, means too: the interpreter adds up in double precision.
+
+Winograd convolution computes tiles of 2x2 to 6x6 pixels together, of all channels: NaN and infinities spread over a
+tile, and sums in it overflow before the results do. It is chosen only for layers whose weights are finite and small
+enough for inputs up to 1e20; `--strict` has none of it. A direct convolution in groups that share a block of channels
+multiplies the others' channels by 0, which spreads NaN and infinities too.";
+
 fn command_help(path: &[&str]) -> Result<String> {
     let mut command = Cli::command();
     command.build();
     for name in path {
         let Some(found) = command.find_subcommand(name) else {
-            let topics = ["layers", "passes", "limits", "exit-codes"];
+            let topics = ["layers", "passes", "limits", "numbers", "exit-codes"];
             let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
             let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             return Err(Failure::Usage(format!("no command or topic is named `{name}`{hint}")));

@@ -19,8 +19,8 @@ use crate::interpreter;
 use crate::ir::Graph;
 use crate::npy;
 use crate::runtime::Model;
-use crate::tensor::{Shape, Tensor};
-use crate::verify::{self, Culprit, Layer, Reference, Report};
+use crate::tensor::{NotFinite, Shape, Tensor};
+use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
 
 pub fn run(args: &Verify, console: Console) -> Result<()> {
@@ -36,24 +36,28 @@ pub fn run(args: &Verify, console: Console) -> Result<()> {
         format!("verifying {}", network.graph.name),
     );
     let mut done = 0;
-    let report = verify::verify(&compiler, &network, shipped, &reference, &inputs, &mut |macs| {
+    let report = verify::verify(&compiler, &network, shipped, &reference, &inputs, args.tolerance, &mut |macs| {
         done += macs;
+        // What differs is looked at again.
+        bar.set_length(bar.length().unwrap_or(0).max(done >> 20));
         bar.set_position(done >> 20);
     });
     bar.finish_and_clear();
     let report = report.map_err(failure)?;
-    let passes = report.passes(args.tolerance);
     let text =
         if args.json { as_json(args, &network, &report, inputs.len()) } else { as_text(args, &network, &report) };
     console.out().write_all(text.as_bytes())?;
-    if passes {
+    if report.passes(args.tolerance) {
         return Ok(());
     }
-    if let Some((layer, culprit)) = report.first_divergence(args.tolerance)
-        && !args.json
-    {
+    if args.json {
+        return Err(Failure::Silent);
+    }
+    if let Some((layer, culprit)) = report.first_divergence(args.tolerance) {
         let of_output = report.outputs.iter().any(|output| std::ptr::eq(output, layer));
         point_at(layer, of_output, culprit, args, &network, console)?;
+    } else if let Some((output, nan)) = report.not_compared() {
+        point_at_nan(output, nan, &report, &inputs, &network, console)?;
     }
     Err(Failure::Silent)
 }
@@ -196,8 +200,12 @@ fn as_text(args: &Verify, network: &Network, report: &Report) -> String {
     }
     text += &section("Outputs after the passes against those before", &report.passes, usize::MAX);
     text += &section("Layers of the code against the interpreter", &report.code, args.worst);
-    let verdict = if report.passes(args.tolerance) { "pass" } else { "FAIL" };
-    text + &format!("{}: {verdict} at {:e} of the largest value\n", network.graph.name, args.tolerance)
+    let name = &network.graph.name;
+    text + &match report.verdict(args.tolerance) {
+        Verdict::Pass => format!("{name}: pass at {:e} of the largest value\n", args.tolerance),
+        Verdict::Differs => format!("{name}: FAIL at {:e} of the largest value\n", args.tolerance),
+        Verdict::Inconclusive => format!("{name}: INCONCLUSIVE: what is NaN on both sides shows nothing\n"),
+    }
 }
 
 fn section(title: &str, layers: &[Layer], worst: usize) -> String {
@@ -215,8 +223,15 @@ fn section(title: &str, layers: &[Layer], worst: usize) -> String {
         false => format!("{title}:\n"),
     };
     let mut rows = vec![["  layer", "shape", "max", "mean", "largest", "line"].map(String::from).to_vec()];
-    rows.extend(shown.into_iter().map(row));
-    head + &table(&rows, &[2, 3, 4]) + "\n"
+    rows.extend(shown.iter().map(|layer| row(layer)));
+    let notes: String = shown.into_iter().filter_map(rounding_note).collect();
+    head + &table(&rows, &[2, 3, 4]) + &notes + "\n"
+}
+
+/// Of a layer whose difference is due to rounding before it.
+fn rounding_note(layer: &Layer) -> Option<String> {
+    let explained = layer.difference.is_some_and(|d| layer.unexplained < d.max);
+    explained.then(|| format!("  {}: rounding explains all but {:.1e}\n", layer.name, layer.unexplained))
 }
 
 fn row(layer: &Layer) -> Vec<String> {
@@ -252,25 +267,65 @@ fn point_at(
             "differs after the passes".to_string(),
             "a pass changed the network; `--no-pass NAME` finds which. Please report it",
         ),
+        Culprit::Code if of_output && layer.difference.is_some_and(|d| d.max.is_infinite()) => (
+            "differs from the interpreter".to_string(),
+            "every layer of the code is right for what is before it: rounding decides whether a value is a number",
+        ),
+        Culprit::Code if of_output => (
+            "differs from the interpreter".to_string(),
+            "every layer of the code agrees by itself, but the compiled model does not. Please report it",
+        ),
         Culprit::Code => (
             "differs from the interpreter".to_string(),
             "a kernel computes something else; `--algo LABEL=NAME` tries another. Please report it",
         ),
     };
-    let error = layer
-        .difference
-        .map_or("another number of elements".to_string(), |d| format!("{:.1e} of the largest value", d.max));
+    let error = match layer.difference {
+        None => "another number of elements".to_string(),
+        Some(d) if d.max.is_infinite() => "a value is a number on one side only".to_string(),
+        Some(d) => format!("{:.1e} of the largest value", d.max),
+    };
     let message = match of_output {
         true => format!("the output {} {what}: {error}", layer.name),
         false => format!("{} is the first layer that {what}: {error}", layer.name),
     };
     let mut diagnostic = Diagnostic::error("divergence", message).note(blame);
-    if of_output {
+    if of_output && culprit == Culprit::Network {
         diagnostic = diagnostic
             .note("the reference has no values of layers by these names, so it does not tell where that begins");
     }
     if let Some(location) = &layer.location {
         diagnostic = diagnostic.primary(location.span, "here");
+    }
+    console.diagnostics(&[diagnostic], &network.sources)
+}
+
+/// Shows where NaN begins that both sides have.
+fn point_at_nan(
+    output: &Layer,
+    nan: NotFinite,
+    report: &Report,
+    inputs: &[Vec<Tensor>],
+    network: &Network,
+    console: Console,
+) -> Result<()> {
+    let shape = Shape::new(output.shape.as_slice());
+    let message = format!(
+        "the output {} has {nan} of {} values on both sides, the first at {:?}: they cannot be compared",
+        output.name,
+        shape.elements(),
+        shape.position(nan.first)
+    );
+    let mut diagnostic = Diagnostic::error("not-a-number", message);
+    let of_inputs = inputs.iter().flatten().find_map(|input| NotFinite::among(input.data()));
+    diagnostic = match (of_inputs, report.first_nan()) {
+        (Some(odd), _) => diagnostic.note(format!("an input has {odd} values")),
+        (None, Some(layer)) => diagnostic.note(format!("{} is the first layer with NaN", layer.name)),
+        (None, None) => diagnostic,
+    };
+    diagnostic = diagnostic.help("`--input` gives values of the kind that the network is made for");
+    if let Some(location) = report.first_nan().and_then(|layer| layer.location.as_ref()) {
+        diagnostic = diagnostic.primary(location.span, "NaN from here on");
     }
     console.diagnostics(&[diagnostic], &network.sources)
 }
@@ -293,6 +348,7 @@ fn as_json(args: &Verify, network: &Network, report: &Report, sets: usize) -> St
         "tolerance": args.tolerance,
         "inputs": sets,
         "pass": report.passes(args.tolerance),
+        "inconclusive": report.verdict(args.tolerance) == Verdict::Inconclusive,
         "outputs": list(&report.outputs),
         "reference_layers": list(&report.reference),
         "after_passes": list(&report.passes),
@@ -312,5 +368,7 @@ fn layer_json(layer: &Layer) -> Value {
         "max": figure(|d| d.max),
         "mean": figure(|d| d.mean),
         "largest": figure(|d| d.scale),
+        "unexplained": Some(layer.unexplained).filter(|v| v.is_finite()),
+        "both_nan": layer.difference.and_then(|d| d.both_nan).map_or(0, |odd| odd.nan),
     })
 }

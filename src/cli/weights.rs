@@ -12,7 +12,7 @@ use super::network::{keep_inputs, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
-use crate::tensor::Shape;
+use crate::tensor::{NotFinite, Shape};
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit};
 use crate::weights::matching::{self, Pair};
@@ -60,11 +60,12 @@ fn initialised(spec: &Path, output: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// What one looks for in a tensor: how large its values are.
+/// What one looks for in a tensor: how large its finite values are, and whether there are others.
 struct Summary {
     least: f32,
     mean: f64,
     most: f32,
+    not_finite: Option<NotFinite>,
 }
 
 /// Without a subcommand: a list, or a comparison.
@@ -185,9 +186,11 @@ fn list(file: &WeightFile, as_json: bool, console: Console) -> Result<()> {
     } else {
         let head = ["name", "shape", "type", "min", "mean", "max"].map(String::from).to_vec();
         let rows: Vec<_> = [head].into_iter().chain(rows.map(|(e, s)| row_text(e, s.as_ref()))).collect();
+        let odd: String = file.entries.iter().zip(&summaries).filter_map(|(e, s)| odd_text(e, s.as_ref())).collect();
         let total: u64 = file.entries.iter().map(|e| e.shape.elements() as u64).sum();
         let count = file.entries.len();
-        format!("{}\n{}: {count} tensors, {} values\n", table(&rows, &[3, 4, 5]), file.format, grouped(total))
+        let table = table(&rows, &[3, 4, 5]);
+        format!("{table}\n{}: {count} tensors, {} values\n{odd}", file.format, grouped(total))
     };
     Ok(console.out().write_all(text.as_bytes())?)
 }
@@ -198,20 +201,32 @@ fn summary(entry: &Entry) -> Option<Summary> {
     if values.is_empty() {
         return None;
     }
-    let (least, most) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, m), &v| (l.min(v), m.max(v)));
-    let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
-    Some(Summary { least, mean: sum / values.len() as f64, most })
+    let not_finite = NotFinite::among(values);
+    let finite = || values.iter().copied().filter(|v| not_finite.is_none() || v.is_finite());
+    let (least, most) = finite().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, m), v| (l.min(v), m.max(v)));
+    let count = values.len() - not_finite.map_or(0, |odd| odd.nan + odd.infinite);
+    let mean = finite().map(f64::from).sum::<f64>() / count as f64;
+    Some(Summary { least, mean, most, not_finite })
 }
 
 fn row_text(entry: &Entry, summary: Option<&Summary>) -> Vec<String> {
     let mut row = vec![entry.name.clone(), shape_text(&entry.shape), entry.encoding.to_string()];
-    if let Some(s) = summary {
+    if let Some(s) = summary.filter(|s| s.least <= s.most) {
         row.extend([format!("{:.4}", s.least), format!("{:.4}", s.mean), format!("{:.4}", s.most)]);
     }
     row
 }
 
+/// A line for each tensor with values that are no finite numbers.
+fn odd_text(entry: &Entry, summary: Option<&Summary>) -> Option<String> {
+    let odd = summary?.not_finite?;
+    let first = entry.shape.position(odd.first);
+    Some(format!("not finite: {}: {odd} of {} values, the first at {first:?}\n", entry.name, entry.shape.elements()))
+}
+
 fn row_json(entry: &Entry, summary: Option<&Summary>) -> Value {
+    let odd = summary.and_then(|s| s.not_finite);
+    // JSON has no infinity, which stands here where no value is finite.
     json!({
         "name": entry.name,
         "shape": entry.shape.dims(),
@@ -219,5 +234,8 @@ fn row_json(entry: &Entry, summary: Option<&Summary>) -> Value {
         "min": summary.map(|s| s.least),
         "mean": summary.map(|s| s.mean),
         "max": summary.map(|s| s.most),
+        "nan": odd.map_or(0, |odd| odd.nan),
+        "infinite": odd.map_or(0, |odd| odd.infinite),
+        "first_not_finite": odd.map(|odd| entry.shape.position(odd.first)),
     })
 }

@@ -19,7 +19,7 @@ use crate::target::Target;
 use crate::weights::Values;
 use emit::{Emitted, Emitter, Packing};
 
-pub use kernels::winograd_sets;
+pub use kernels::{winograd_largest, winograd_sets};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

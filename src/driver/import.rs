@@ -138,7 +138,7 @@ impl Compiler {
 
     /// Whether the file holds the weights that a recipe names.
     pub(super) fn has_weights(&self, path: &Path, hash: u64) -> bool {
-        self.open_weights(path).is_ok_and(|file| fingerprint(&file) == hash)
+        self.open_weights(path).is_ok_and(|file| fingerprint(&file.entries) == hash)
     }
 }
 

@@ -5,7 +5,8 @@ use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
-/// An elementwise function f: R → R.
+/// An elementwise function f: R → R. Of NaN it is NaN, of an infinity the limit or what the formula
+/// says; see there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// max(x, 0)
@@ -19,17 +20,17 @@ pub enum Activation {
     Tanh,
     /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
     HardSigmoid { alpha: f32, beta: f32 },
-    /// x · clip(x / 6 + 1/2, 0, 1)
+    /// x · clip(x / 6 + 1/2, 0, 1); at −∞ NaN, as in PyTorch
     HardSwish,
-    /// x · sigmoid(x)
+    /// x · sigmoid(x); at −∞ its limit, 0
     Silu,
-    /// x · Φ(x), with the error function
+    /// x · Φ(x), with the error function; at −∞ its limit, 0
     Gelu,
-    /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415); at −∞ its limit, 0
     GeluTanh,
     /// ln(1 + exp(x))
     Softplus,
-    /// min(max(x, min), max); relu6 is clip(0, 6)
+    /// min(max(x, min), max), where an infinite bound is none; relu6 is clip(0, 6)
     Clip { min: f32, max: f32 },
     /// mul · x + add
     Scale { mul: f32, add: f32 },
@@ -48,6 +49,8 @@ impl Activation {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         // `f64::max` drops a NaN operand; comparisons written this way keep it.
         let clip = |x: f64, lo: f64, hi: f64| if x < lo { lo } else if x > hi { hi } else { x };
+        // A factor that vanishes takes x with it, also where x is infinite.
+        let gated = |x: f64, gate: f64| if x == f64::NEG_INFINITY { 0.0 } else { x * gate };
         match self {
             Activation::Relu => if x < 0.0 { 0.0 } else { x },
             Activation::LeakyRelu { slope } => if x < 0.0 { x * f64::from(slope) } else { x },
@@ -56,12 +59,12 @@ impl Activation {
             Activation::Tanh => x.tanh(),
             Activation::HardSigmoid { alpha, beta } => clip(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
             Activation::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
-            Activation::Silu => x * sigmoid(x),
-            Activation::Gelu => x * normal(x),
+            Activation::Silu => gated(x, sigmoid(x)),
+            Activation::Gelu => gated(x, normal(x)),
             Activation::GeluTanh => {
                 let k = (2.0 / std::f64::consts::PI).sqrt();
                 // (1 + tanh u) / 2 = sigmoid(2u), which keeps the digits of small values.
-                x * sigmoid(2.0 * k * (x + 0.044715 * x * x * x))
+                gated(x, sigmoid(2.0 * k * (x + 0.044715 * x * x * x)))
             }
             Activation::Softplus => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() },
             Activation::Clip { min, max } => clip(x, f64::from(min), f64::from(max)),
@@ -277,11 +280,12 @@ impl Operation for Activate {
             doc: "min(max(x, min), max)",
             arity: Arity::Unary,
             params: &[
-                param("min", ParamType::Float, Preset::Required, "lower bound"),
-                param("max", ParamType::Float, Preset::Required, "upper bound"),
+                param("min", ParamType::Float, Preset::Absent, "lower bound; none if absent"),
+                param("max", ParamType::Float, Preset::Absent, "upper bound; none if absent"),
             ],
             build: |a| {
-                let (min, max) = (a.float("min"), a.float("max"));
+                let bound = |name, open| if a.has(name) { a.float(name) } else { open };
+                let (min, max) = (bound("min", f32::NEG_INFINITY), bound("max", f32::INFINITY));
                 if min > max {
                     return Err(LayerError { param: "max", message: format!("max {max} is below min {min}") });
                 }

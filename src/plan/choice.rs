@@ -22,14 +22,37 @@ pub struct Findings {
     pub unproved: bool,
 }
 
-/// A Winograd kernel whose results were out of tolerance; so are larger tiles of that layer.
+/// A Winograd kernel that a layer must not have; nor larger tiles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inaccurate {
     pub node: NodeId,
-    /// Outputs along each axis of a tile.
+    /// Outputs along each axis of a tile; 0 for tiles of any size.
     pub m: usize,
-    /// Largest difference from the definition, as a share of the largest result.
-    pub error: f64,
+    pub flaw: Flaw,
+}
+
+/// Why a Winograd kernel is not good enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Flaw {
+    /// The largest difference from the definition, as a share of the largest result.
+    Rounding(f64),
+    /// With weights up to this, transforms could leave the range of f32 where the results do not. Of
+    /// weights that are no finite numbers, they would spread what is none over a tile.
+    Range(f32),
+}
+
+impl std::fmt::Display for Inaccurate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.flaw {
+            Flaw::Rounding(error) => {
+                write!(f, "winograd{} is out of tolerance, by {error:.1e} of the largest value", self.m)
+            }
+            Flaw::Range(largest) if largest.is_finite() => {
+                write!(f, "winograd could leave the range of numbers, with weights up to {largest:.1e}")
+            }
+            Flaw::Range(_) => f.write_str("winograd would spread weights that are no finite numbers"),
+        }
+    }
 }
 
 /// A convolution as the choice sees it.
@@ -125,9 +148,7 @@ pub(super) fn choose(
         notes.push("tuned".into());
     }
     let inaccurate = options.findings.inaccurate.iter().filter(|i| i.node == node);
-    notes.extend(
-        inaccurate.map(|i| format!("winograd{} is out of tolerance, by {:.1e} of the largest value", i.m, i.error)),
-    );
+    notes.extend(inaccurate.map(Inaccurate::to_string));
     let alternatives = candidates.into_iter().map(|c| (c.kernel.name(), c.ns)).collect();
     Ok(Choice { kernel, ns, alternatives, forced, notes })
 }

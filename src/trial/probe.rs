@@ -10,7 +10,14 @@
 //!    └─window of the tile─▶ Conv2d::evaluate (plain loops, f64) ─────────────────┴▶ error
 //! ```
 //!
-//! That takes a millisecond a layer. Layers of one shape whose weights come from a seed are alike:
+//! The numbers on the way are also larger than the results, and one that is no finite number spreads over
+//! its tile. Which layers have weights with which that could happen, [`out_of_range`] knows by a bound:
+//!
+//! ```text
+//! |V| ≤ ‖Bᵀ‖² |d|     |U| ≤ ‖G‖² |w|     |y| ≤ growth² · channels · |w| |d|  ≥  all of them
+//! ```
+//!
+//! The trial takes a millisecond a layer. Layers of one shape whose weights come from a seed are alike:
 //! the first stands for all.
 
 use std::collections::HashSet;
@@ -18,7 +25,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::artifact::{Cause, Image};
-use crate::codegen::{Generated, winograd_sets};
+use crate::codegen::{Generated, winograd_largest, winograd_sets};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{Conv2d, Op};
 use crate::plan::conv::{Axis, Geometry, Winograd};
@@ -95,6 +102,27 @@ pub fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Result<Vec<
     }
     let bench = Workbench::new(image)?;
     layers.into_par_iter().map(|(index, step, w)| Probe { graph, plan, index, step, w }.run(&bench)).collect()
+}
+
+/// Inputs up to this size are to be convolved without a sum that leaves the range of f32.
+pub const MOST_INPUT: f64 = 1e20;
+
+/// The layers for which the plan chose Winograd although transforms could overflow with their weights, or
+/// would spread weights that are no finite numbers: each step with its largest weight. No code is run.
+pub fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
+    let check = |step: &'p Step| {
+        let Kernel::Winograd(w) = &step.kernel else { return None };
+        let weight = graph.node(step.node).weights[0];
+        if graph.weights.is_seeded(weight) {
+            return None;
+        }
+        // Compared as integers, since NaN is larger than all others there.
+        let bits = |v: &f32| v.to_bits() & !(1 << 31);
+        let largest = f32::from_bits((*graph.weights.values(weight)).as_ref().iter().map(bits).max().unwrap_or(0));
+        let fits = winograd_largest(w) * f64::from(largest) * MOST_INPUT <= f64::from(f32::MAX);
+        (!fits).then_some((step, largest))
+    };
+    plan.steps.par_iter().filter_map(check).collect()
 }
 
 struct Probe<'a> {
@@ -342,6 +370,25 @@ mod tests {
             }
         }
         graph
+    }
+
+    #[test]
+    fn weights_that_could_overflow_are_known_by_a_bound() {
+        for target in targets() {
+            for algorithm in ["winograd2", "winograd4", "winograd6"] {
+                let found = |factor: f32| {
+                    let graph = scaled(layers(20, 13), factor);
+                    let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+                    let generated = generate(&graph, &target, &options).unwrap();
+                    out_of_range(&graph, &generated.plan).into_iter().map(|(_, largest)| largest).collect::<Vec<_>>()
+                };
+                assert!(found(1e3).is_empty());
+                let large = found(1e18);
+                assert!(large.len() == 2 && large.iter().all(|l| (1e17..1e19).contains(l)), "{algorithm}: {large:?}");
+                let odd = found(f32::NAN);
+                assert!(odd.len() == 2 && odd.iter().all(|l| l.is_nan()), "{algorithm}: {odd:?}");
+            }
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use rayon::prelude::*;
+
 use super::entries::{Encoding, Entry};
 use super::{WeightId, Weights};
 use crate::diagnostic::nearest;
-use crate::tensor::Shape;
+use crate::tensor::{NotFinite, Shape};
 
 /// What a file had to do with a network that it fits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Loaded {
     pub absent: Vec<String>,
     /// Tensors of the file that belong to parts which only training has.
     pub unused: Vec<String>,
+    /// What [`not_finite`] found.
+    pub not_finite: Vec<(WeightId, NotFinite)>,
 }
 
 /// Which differences between a file and a network are none.
@@ -84,6 +88,29 @@ pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> 
         weights.set(id, values);
     }
     Ok(loaded)
+}
+
+/// Weights that are needed and have values of a file which are no finite numbers. Reads all of them, in
+/// parallel.
+pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, NotFinite)> {
+    const PART: usize = 1 << 20;
+    fn of_part((i, part): (usize, &[f32])) -> Option<NotFinite> {
+        let odd = NotFinite::among(part)?;
+        Some(NotFinite { first: i * PART + odd.first, ..odd })
+    }
+    let join = |a: NotFinite, b: NotFinite| NotFinite {
+        nan: a.nan + b.nan,
+        infinite: a.infinite + b.infinite,
+        first: a.first.min(b.first),
+    };
+    let all: Vec<WeightId> = weights.iter().map(|(id, _)| id).collect();
+    let needed = all.into_par_iter().filter(|id| !weights.is_seeded(*id) && !tolerance.optional.contains(id));
+    let odd = needed.filter_map(|id| {
+        let values = weights.values(id);
+        let parts = (*values).as_ref().par_chunks(PART).enumerate();
+        Some((id, parts.filter_map(of_part).reduce_with(join)?))
+    });
+    odd.collect()
 }
 
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
@@ -242,6 +269,23 @@ mod tests {
         assert_eq!(first("b"), f64::from_bits(0x3f3f_3f3f_3f3f_3f3f) as f32);
         assert_eq!(first("c"), 1.8115234);
         assert_eq!(first("d"), f32::from_bits(0x3f3f_0000));
+    }
+
+    #[test]
+    fn odd_values_are_found_where_they_are_needed() {
+        let mut weights = network(&[("a", &[2, 3]), ("b", &[3]), ("aux", &[3])]);
+        let entry =
+            |name: &str, shape: &[usize], values: Vec<f32>| Entry::of(name.into(), Shape::new(shape), Arc::new(values));
+        let entries = [
+            entry("a", &[2, 3], vec![0.0, 1.0, 2.0, 3.0, f32::NAN, f32::INFINITY]),
+            entry("b", &[3], vec![0.0; 3]),
+            entry("aux", &[3], vec![f32::NAN; 3]),
+        ];
+        let optional = BTreeSet::from([weights.find("aux").unwrap()]);
+        let tolerance = Tolerance { optional, ..Tolerance::default() };
+        load(&mut weights, &entries, &tolerance).unwrap();
+        let a = weights.find("a").unwrap();
+        assert_eq!(not_finite(&weights, &tolerance), [(a, NotFinite { nan: 1, infinite: 1, first: 4 })]);
     }
 
     #[test]

@@ -152,7 +152,9 @@ fn sources(module: &str) -> Vec<PathBuf> {
             pending.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
         } else if path.extension().is_some_and(|e| e == "rs") && path.exists() {
             let stem = path.file_stem().unwrap();
-            let for_tests = ["tests", "testing", "simulate"].iter().any(|name| stem == *name) && module != "testing";
+            let of_tests = path.parent().is_some_and(|folder| folder.ends_with("tests"));
+            let for_tests = of_tests || ["tests", "testing", "simulate"].iter().any(|name| stem == *name);
+            let for_tests = for_tests && module != "testing";
             files.extend((!for_tests).then_some(path));
         }
     }

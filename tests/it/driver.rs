@@ -4,6 +4,7 @@ use netc::artifact::{Destination, Image, Origin, Writer, describe};
 use netc::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
 use netc::interpreter;
 use netc::runtime::{Model, ModelOptions};
+use netc::target::Target;
 use netc::tensor::{Shape, Tensor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -253,6 +254,22 @@ fn inaccurate_kernels_are_replaced() {
     let expected = interpreter::run(&network.graph, &inputs).unwrap();
     let (worst, scale) = got[0].difference(&expected[0]);
     assert!(scale > 0.0 && worst <= 1e-4 * scale, "{worst} of {scale}");
+}
+
+/// Sums within a tile are larger than the results, and hold all that the tile reads.
+#[test]
+fn layers_that_winograd_has_no_room_for_are_direct() {
+    let (compiler, _) = observed();
+    for (factor, why) in [(1e18, "could leave the range"), (f32::NAN, "no finite numbers")] {
+        let network = wide(&compiler, factor);
+        let (kernel, notes) = planned(&compiler, &network);
+        assert!(kernel == "direct" && notes.len() == 1 && notes[0].contains(why), "{kernel} {notes:?}");
+        // Nothing can be run of another CPU's code, but weights are known.
+        let baseline = Compiler { target: Target::parse("baseline").unwrap(), ..compiler.clone() };
+        assert_eq!(planned(&baseline, &network).0, "direct");
+    }
+    let (kernel, notes) = planned(&compiler, &wide(&compiler, 1e6));
+    assert!(kernel.starts_with("winograd") && notes.is_empty(), "{kernel} {notes:?}");
 }
 
 #[test]

@@ -115,6 +115,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
         Activation::GeluTanh,
         Activation::Softplus,
         Activation::Clip { min: -0.5, max: 1.0 },
+        Activation::Clip { min: -0.5, max: f32::INFINITY },
         Activation::Scale { mul: 2.0, add: -1.0 },
         Activation::Scale { mul: 1.0, add: 0.0 },
         Activation::Exp,

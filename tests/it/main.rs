@@ -9,6 +9,7 @@ mod goldens;
 mod hostile;
 mod images;
 mod import;
+mod not_finite;
 mod onnx;
 mod optimized_zoo;
 mod runtime;

@@ -137,6 +137,55 @@ fn arrays_by_the_names_of_outputs_and_layers() {
     assert!(passed, "{report}");
 }
 
+/// Sums of numbers that cancel, and functions that are steep where they are small: no kernel is wrong.
+#[test]
+fn amplified_rounding_is_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let mean = "conv(8, 3, pad = 1)  instance_norm  global_avg_pool  flatten";
+    let log = "y: conv(8, 3, pad = 1)  t: affine(1/3)  s: affine(3)  sub(y)  abs  affine(1, 1e-10)  log  conv(4, 1)";
+    for (name, body) in [("mean", mean), ("log", log)] {
+        let spec = format!("netc 1\nmodel {name} {{ input x: f32[N, 3, 24, 24]  {body}  output z }}\n");
+        std::fs::write(here.join(format!("{name}.net")), spec).unwrap();
+        let (report, passed) = verify(here, &format!("{name}.net --random 3"));
+        assert!(passed && report["pass"] == true, "{report}");
+        let output = &report["outputs"][0];
+        assert!(output["max"].as_f64().unwrap() > 1e-3, "nothing was amplified: {report}");
+        assert!(output["unexplained"].as_f64().unwrap() <= 1e-4, "{report}");
+        let ran = netc(here, &format!("verify {name}.net"));
+        assert!(String::from_utf8(ran.stdout).unwrap().contains("rounding explains all but"));
+    }
+}
+
+#[test]
+fn nan_on_both_sides_shows_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let spec = "netc 1
+model roots {
+    input x: f32[N, 2, 4, 4]
+    conv(2, 3)
+    affine(1, -100)
+    sqrt
+    flatten
+    output y
+}
+";
+    std::fs::write(here.join("roots.net"), spec).unwrap();
+    let (report, passed) = verify(here, "roots.net");
+    assert!(!passed && report["pass"] == false && report["inconclusive"] == true, "{report}");
+    assert!(report["first_divergence"].is_null() && report["outputs"][0]["both_nan"] == 8, "{report}");
+    let ran = netc(here, "verify roots.net -q");
+    assert_eq!(ran.status.code(), Some(1));
+    let (shown, told) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
+    assert!(shown.ends_with("roots: INCONCLUSIVE: what is NaN on both sides shows nothing\n"), "{shown}");
+    insta::assert_snapshot!(told);
+    // Equal infinities agree.
+    std::fs::write(here.join("roots.net"), spec.replace("    sqrt\n", "    affine(0, 0)\n    log\n")).unwrap();
+    let (report, passed) = verify(here, "roots.net");
+    assert!(passed, "{report}");
+}
+
 /// Names of a file that are not the network's are part of the recipe.
 #[test]
 fn a_compiled_model_remembers_how_weights_were_renamed() {

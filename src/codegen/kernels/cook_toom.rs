@@ -67,6 +67,16 @@ pub fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
     whole
 }
 
+impl Transforms {
+    /// How many times the products of weights and inputs, of size 1, an intermediate sum can be along one
+    /// axis: how much rounding errors, and the range that is needed, can grow.
+    pub fn growth(&self) -> f64 {
+        let sums = |m: &[Vec<f64>]| m.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).collect::<Vec<_>>();
+        let inner: Vec<f64> = sums(&self.kernel).iter().zip(sums(&self.input)).map(|(g, b)| g * b).collect();
+        self.output.iter().map(|row| row.iter().zip(&inner).map(|(a, i)| a.abs() * i).sum()).fold(0.0, f64::max)
+    }
+}
+
 /// F(m, r) at stride 1.
 struct Phase {
     outputs: usize,
@@ -212,17 +222,10 @@ mod tests {
         }
     }
 
-    /// Largest products of the three matrices' row sums: how much a rounding error can grow.
-    fn growth(t: &Transforms) -> f64 {
-        let sums = |m: &[Vec<f64>]| m.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).collect::<Vec<_>>();
-        let inner: Vec<f64> = sums(&t.kernel).iter().zip(sums(&t.input)).map(|(g, b)| g * b).collect();
-        t.output.iter().map(|row| row.iter().zip(&inner).map(|(a, i)| a.abs() * i).sum()).fold(0.0, f64::max)
-    }
-
     #[test]
     fn rounding_errors_grow_little() {
         // With ±1 and ±2 the second were 48, the fourth 58.
-        let growth = |(m, r)| growth(&transforms(m, r, 1)).round();
+        let growth = |(m, r)| transforms(m, r, 1).growth().round();
         assert_eq!([(2, 3), (4, 3), (6, 3), (2, 5)].map(growth), [8.0, 24.0, 68.0, 34.0]);
     }
 }

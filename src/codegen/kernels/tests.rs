@@ -1,5 +1,7 @@
 //! Every kernel that the planner may choose, on every vector unit, against the interpreter.
 
+mod special;
+
 use std::collections::BTreeMap;
 
 use crate::codegen::testing::{model, targets};

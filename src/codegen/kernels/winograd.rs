@@ -155,6 +155,12 @@ pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
     runs(&step.outputs, w.blocks, unit).into_iter().flat_map(of_run).collect()
 }
 
+/// The largest number that the step computes on its way, where neither weights nor inputs are larger
+/// than 1. Each product has a factor of 1 in some output of its tile, so that no product is larger either.
+pub fn largest(w: &Winograd) -> f64 {
+    cook_toom::transforms(w.m, w.taps(), w.stride()).growth().powi(2) * w.problem.in_per_group() as f64
+}
+
 /// What all parts of a step share.
 struct Parts {
     sizes: Sizes,

@@ -172,7 +172,9 @@ fn activate(b: &mut Builder, activation: Activation, x: &str) -> String {
         Activation::GeluTanh => gelu_tanh(b, x),
         Activation::Softplus => b.node("Softplus", &[x], vec![]),
         Activation::Clip { min, max } => {
-            let (min, max) = (b.number(min), b.number(max));
+            // An input without a name is a bound that is open.
+            let mut bound = |v: f32| if v.is_finite() { b.number(v) } else { String::new() };
+            let (min, max) = (bound(min), bound(max));
             b.node("Clip", &[x, &min, &max], vec![])
         }
         Activation::Scale { mul, add } => scale(b, x, mul, add),

@@ -684,3 +684,22 @@ fn models_are_known_by_their_first_bytes() {
     assert!(!super::is_onnx(b"\x08\x0a\x00\x00\x00\x00\x00\x00{\"fc\""));
     assert!(!super::is_onnx(b"\x08\x0a\x12\x00\x00\x00\x00\x00{\"fc\""));
 }
+
+/// A bound that is open, by what it is or because it is not there, keeps infinities.
+#[test]
+fn infinities_pass_open_bounds() {
+    let nodes = vec![
+        node("Max x one -> a", vec![]),
+        node("Min x one -> b", vec![]),
+        node("Clip x one -> c", vec![]),
+        node("Clip x _ one -> d", vec![]),
+        node("Concat a b c d -> y", vec![int("axis", 0)]),
+    ];
+    let graph = import(&model(&[1, 4], nodes, vec![number("one", 1.0)], "y")).unwrap_or_else(|e| panic!("{e}"));
+    const I: f32 = f32::INFINITY;
+    let x = crate::tensor::Tensor::new([1, 4], vec![I, -I, f32::NAN, 2.0]);
+    let y = crate::interpreter::run(&graph, &[x]).unwrap();
+    let values: Vec<String> = y[0].data().iter().map(f32::to_string).collect();
+    let (above, below) = ("inf 1 NaN 2", "1 -inf NaN 1");
+    assert_eq!(values.join(" "), [above, below, above, below].join(" "));
+}

@@ -183,7 +183,11 @@ fn activation(kind: Activation) -> Option<LayerCall> {
         Activation::GeluTanh => call("gelu", vec![("approximate", Value::Bool(true))]),
         Activation::Softplus => call("softplus", vec![]),
         Activation::Clip { min: 0.0, max: 6.0 } => call("relu6", vec![]),
-        Activation::Clip { min, max } => call("clip", vec![("min", float(min)), ("max", float(max))]),
+        // An infinite bound is none.
+        Activation::Clip { min, max } => {
+            let bounds = [("min", min), ("max", max)].into_iter().filter(|(_, bound)| bound.is_finite());
+            call("clip", bounds.map(|(name, bound)| (name, float(bound))).collect())
+        }
         Activation::Scale { mul, add } => call("affine", vec![("mul", float(mul)), ("add", float(add))]),
         Activation::Exp => call("exp", vec![]),
         Activation::Log => call("log", vec![]),

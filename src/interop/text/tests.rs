@@ -49,6 +49,21 @@ fn texts_of_the_zoo() {
     }
 }
 
+/// What has no number in the language.
+#[test]
+fn open_bounds_are_left_out() {
+    use crate::ops::Activate;
+    use crate::ops::activation::Activation;
+    let mut b = crate::testing::Builder::new("bounds", crate::ir::Phase::Infer);
+    let mut x = b.input([1, 4]);
+    for (min, max) in [(1.0, f32::INFINITY), (f32::NEG_INFINITY, 2.0), (1.0, 2.0), (1.0, f32::MAX)] {
+        x = b.add(Activate { kind: Activation::Clip { min, max } }, &[x]);
+    }
+    let text = round_trip(&b.finish(&[x]));
+    let calls: Vec<&str> = text.lines().map(str::trim).filter(|line| line.contains("clip")).collect();
+    insta::assert_snapshot!(calls.join("\n"));
+}
+
 #[test]
 fn every_zoo_network_is_written_and_read_back() {
     let mut models = 0;

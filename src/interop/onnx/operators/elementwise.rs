@@ -64,11 +64,12 @@ fn clip_bounds(call: &Call) -> Result<(Option<f32>, Option<f32>), String> {
     Ok((bound("min")?, bound("max")?))
 }
 
-/// Bounds of which one may be open.
+/// Bounds of which one may be open: then infinities of that side stay. Exporters also write the largest
+/// number for an open bound, as operator sets before 11 do.
 fn bounds(min: Option<f32>, max: Option<f32>) -> Activation {
-    let (low, high) = (min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX));
+    let (low, high) = (min.unwrap_or(f32::NEG_INFINITY), max.unwrap_or(f32::INFINITY));
     match (low, high) {
-        (0.0, f32::MAX) => Activation::Relu,
+        (0.0, f32::MAX | f32::INFINITY) => Activation::Relu,
         // The upper bound has the last word.
         _ => Activation::Clip { min: low.min(high), max: high },
     }
