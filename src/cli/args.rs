@@ -235,6 +235,9 @@ pub struct Run {
     /// Average over four corners, centre and their mirror images, as AlexNet was tested
     #[arg(long, requires = "image")]
     pub ten_crop: bool,
+    /// Take the pixels as the file has them; without this, pictures are turned as their EXIF orientation says
+    #[arg(long, requires = "image")]
+    pub no_exif: bool,
     /// Compute with the reference interpreter instead of generated code (slow)
     #[arg(long)]
     pub interpret: bool,
