@@ -11,6 +11,7 @@ mod import;
 
 pub use import::{Imported, is_onnx, model_names, stem};
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
 use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
+use crate::output::keep;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Inaccurate, Kernel, Plan};
 use crate::preprocess::Preprocess;
@@ -301,17 +303,22 @@ impl Compiler {
         self.begin(Stage::Front);
         let mut sources = Sources::default();
         let root = sources.add(path.display().to_string(), text);
-        match elaborate(&mut sources, root, &self.front_options(self.phase, loader)) {
-            Ok(made) => Ok(Network {
-                sources,
-                root,
-                graph: made.graph,
-                stats: made.stats,
-                warnings: made.warnings,
-                weights: WeightsReport::Seed(self.seed),
-                remarks: vec![],
-                imported: None,
-            }),
+        let files = RefCell::new(vec![path.to_path_buf()]);
+        let loader = |path: &Path| loader(path).inspect(|_| files.borrow_mut().push(path.into()));
+        match elaborate(&mut sources, root, &self.front_options(self.phase, &loader)) {
+            Ok(mut made) => {
+                made.graph.weights.files = files.into_inner();
+                Ok(Network {
+                    sources,
+                    root,
+                    graph: made.graph,
+                    stats: made.stats,
+                    warnings: made.warnings,
+                    weights: WeightsReport::Seed(self.seed),
+                    remarks: vec![],
+                    imported: None,
+                })
+            }
             Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
         }
     }
@@ -337,6 +344,7 @@ impl Compiler {
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(loaded) => {
+                network.graph.weights.files.append(&mut file.files);
                 network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
             }
@@ -413,8 +421,11 @@ impl Compiler {
     /// Generates code for an optimized network, into a file. Returns what was compiled.
     ///
     /// # Errors
-    /// Where code generation or writing fails; then nothing is written.
+    /// Where code generation or writing fails, or `output` is a file that the network was read from; then nothing is
+    /// written.
     pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Manifest, Error> {
+        let read = network.graph.weights.files.iter().chain(&self.tuning);
+        keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
         let writer = Writer::create(output)?;
         let (_, image) = self.generate(network, &writer.destination()?)?;
         self.begin(Stage::Write);

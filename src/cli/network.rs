@@ -15,6 +15,7 @@ use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFro
 use crate::elaborate;
 use crate::ir::Remark;
 use crate::ops::layer::Value;
+use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan;
 use crate::runtime::{Model, ModelOptions, default_memory};
@@ -108,12 +109,7 @@ impl Source {
 
 /// Refuses to write a file over one that is read.
 pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
-    let place = output.canonicalize().ok();
-    let same = |input: &Path| place.is_some() && input.canonicalize().ok() == place;
-    match inputs.into_iter().any(|input| same(input.as_ref())) {
-        true => Err(Failure::Usage(format!("the output {} would replace an input", output.display()))),
-        false => Ok(()),
-    }
+    keep(output, inputs).map_err(|_| Failure::Usage(format!("the output {} would replace an input", output.display())))
 }
 
 /// A list that netc takes may have no more bytes than this.
