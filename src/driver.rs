@@ -427,7 +427,12 @@ impl Compiler {
         let read = network.graph.weights.files.iter().chain(&self.tuning);
         keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
         let writer = Writer::create(output)?;
-        let (_, image) = self.generate(network, &writer.destination()?)?;
+        let made = self.generate(network, &writer.destination()?);
+        let (_, image) = made.map_err(|error| match error {
+            // The weights are packed in the file.
+            Error::Codegen(error) => unwritten(output, *error),
+            error => error,
+        })?;
         self.begin(Stage::Write);
         writer.finish(&image, &self.about(network), &texts(network))?;
         Ok(image.manifest)
@@ -441,7 +446,7 @@ impl Compiler {
     pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        let generated = codegen::generate(&network.graph, &self.target, &options).map_err(codegen_error)?;
+        let generated = self.functions(&network.graph, &options)?;
         if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
             return Ok(generated);
         }
@@ -453,6 +458,13 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         self.settle(network, options, destination, &|_, _, _| true)
+    }
+
+    /// The plan and its functions. An algorithm that is asked for all layers must fit one.
+    fn functions(&self, graph: &Graph, options: &plan::Options) -> Result<Generated, Error> {
+        let generated = codegen::generate(graph, &self.target, options).map_err(codegen_error)?;
+        plan::check_forced(&generated.plan, options).map_err(|e| codegen_error(e.into()))?;
+        Ok(generated)
     }
 
     /// The plan's options, with what is known before the model's own code runs.
@@ -496,7 +508,7 @@ impl Compiler {
     ) -> Result<(Generated, Image), Error> {
         let graph = &network.graph;
         loop {
-            let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
+            let generated = self.functions(graph, &options)?;
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
             let image = codegen::build(graph, &self.target, &generated, destination, &wanted).map_err(codegen_error)?;
             if options.findings.unproved {
@@ -589,6 +601,13 @@ impl Compiler {
         if let Some(Observer(observer)) = &self.observer {
             observer(event);
         }
+    }
+}
+
+fn unwritten(path: &Path, error: codegen::Error) -> Error {
+    match error {
+        codegen::Error::Memory(cause) => WriteError { path: path.into(), cause }.into(),
+        error => codegen_error(error),
     }
 }
 

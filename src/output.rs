@@ -8,6 +8,7 @@
 //! whatever ends the process, but for what cannot be handled (SIGKILL, a power cut). Names that others left are not
 //! touched: on a network's file system, nobody can tell whether their process still runs.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -173,47 +174,64 @@ fn hidden() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Refuses an output that would replace one of the files that are read for it. Names are compared by what they lead
-/// to: links are followed, and a file with two names is one file. Pipes and devices are never replaced.
+/// Refuses an output that would replace one of the files that are read for it.
 ///
 /// # Errors
 /// Where the output is one of the inputs.
 pub fn keep(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<()> {
-    let same = |input: &Path| input.is_file() && same_place(output, input);
-    match inputs.into_iter().any(|input| same(input.as_ref())) {
+    match Files::existing(inputs).has(output) {
         true => Err(io::Error::new(io::ErrorKind::InvalidInput, "it would replace an input")),
         false => Ok(()),
     }
 }
 
-/// Whether what is written to one path replaces what is, or is written, at the other.
-pub fn same_place(a: &Path, b: &Path) -> bool {
-    let special = |path: &Path| std::fs::metadata(path).is_ok_and(|m| !m.is_file());
-    if special(a) || special(b) {
-        return false;
+/// Files by what their names lead to: links are followed, and a file of two names is one file. Pipes, devices and
+/// folders are none of them, since nothing replaces them.
+#[derive(Debug, Default)]
+pub struct Files(HashSet<Identity>);
+
+impl Files {
+    /// Those of the paths at which there are files.
+    pub fn existing(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        let files = paths.into_iter().filter(|path| path.as_ref().is_file());
+        Self(files.filter_map(|path| Identity::of(path.as_ref())).collect())
     }
-    same_inode(a, b) || place(a).is_some_and(|a| Some(a) == place(b))
-}
 
-#[cfg(unix)]
-fn same_inode(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let inode = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    inode(a).is_some_and(|a| Some(a) == inode(b))
-}
-
-#[cfg(not(unix))]
-fn same_inode(_: &Path, _: &Path) -> bool {
-    false
-}
-
-/// The one name of a file that is there or is to be.
-fn place(path: &Path) -> Option<PathBuf> {
-    if let Ok(place) = path.canonicalize() {
-        return Some(place);
+    pub fn has(&self, path: &Path) -> bool {
+        Identity::of(path).is_some_and(|file| self.0.contains(&file))
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(folder.canonicalize().ok()?.join(path.file_name()?))
+
+    /// Adds a file that is there or is to be. Returns whether it was none of these.
+    pub fn add(&mut self, path: &Path) -> bool {
+        Identity::of(path).is_none_or(|file| self.0.insert(file))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    #[cfg(unix)]
+    Inode { device: u64, inode: u64 },
+    /// The one path of a file that may not be there yet.
+    Place(PathBuf),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        match std::fs::metadata(path) {
+            Ok(status) if !status.is_file() => None,
+            #[cfg(unix)]
+            Ok(status) => {
+                use std::os::unix::fs::MetadataExt;
+                Some(Self::Inode { device: status.dev(), inode: status.ino() })
+            }
+            #[cfg(not(unix))]
+            Ok(_) => path.canonicalize().ok().map(Self::Place),
+            Err(_) => {
+                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                Some(Self::Place(folder.canonicalize().ok()?.join(path.file_name()?)))
+            }
+        }
+    }
 }
 
 /// A folder for files that nobody is to keep. Dropped, it is gone.
@@ -337,14 +355,15 @@ mod tests {
         std::fs::create_dir(here.join("deep")).unwrap();
         let refused = |output: &Path| keep(output, [&input]).is_err();
         assert!(refused(&input) && refused(&here.join("deep/../input")) && !refused(&here.join("other")));
-        assert!(same_place(&here.join("new"), &here.join("deep/../new")));
-        assert!(!same_place(&here.join("new"), &here.join("deep/new")) && !same_place(&here.join("new"), &input));
+        let mut files = Files::existing([&input, &here.join("new")]);
+        assert!(files.add(&here.join("new")) && files.add(&here.join("deep/new")));
+        assert!(!files.add(&here.join("deep/../new")) && !files.add(&input));
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&input, here.join("link")).unwrap();
             std::fs::hard_link(&input, here.join("second")).unwrap();
             assert!(refused(&here.join("link")) && refused(&here.join("second")));
-            assert!(!same_place(Path::new("/dev/null"), Path::new("/dev/null")));
+            assert!(files.add(Path::new("/dev/null")) && files.add(Path::new("/dev/null")));
         }
     }
 

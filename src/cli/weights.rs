@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{keep_inputs, renames, settings};
+use super::network::{keep_inputs, refuse_name, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -54,6 +54,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
 fn initialised(spec: &Path, output: Option<&Path>) -> Result<PathBuf> {
     let place = output.map_or_else(|| spec.with_extension("safetensors"), PathBuf::from);
     keep_inputs(&place, [spec])?;
+    refuse_name("--output", &place, "safetensors")?;
     match output.is_none() && place.exists() {
         true => Err(Failure::message(format!("{0} exists already; `-o {0}` replaces it", place.display()))),
         false => Ok(place),

@@ -11,11 +11,11 @@
 //! lies, and networks were trained on upright ones; viewers and OpenCV turn them, Pillow's `open` and torchvision do not
 //! ([`read_stored`] is as these).
 
-mod jpeg;
 mod resize;
+mod whole;
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::preprocess::{Color, Preprocess, Resize};
@@ -79,17 +79,14 @@ pub fn read_stored(path: &Path) -> Result<Picture, ImageError> {
 fn read_turned(path: &Path, by_exif: bool) -> Result<Picture, ImageError> {
     let io_error = |cause| ImageError::Io { path: path.into(), cause };
     let file = BufReader::new(File::open(path).map_err(io_error)?);
-    let mut reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
+    let reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
     let format = reader.format().filter(::image::ImageFormat::reading_enabled);
     let format = format.ok_or_else(|| ImageError::Format { path: path.into() })?;
-    if format == ::image::ImageFormat::Jpeg {
-        let mut file = reader.into_inner();
-        if !jpeg::is_whole(&mut file).map_err(io_error)? {
-            return Err(ImageError::Cut { path: path.into() });
-        }
-        file.rewind().map_err(io_error)?;
-        reader = ::image::ImageReader::with_format(file, format);
+    let mut file = reader.into_inner();
+    if !whole::is_whole(&mut file, format).map_err(io_error)? {
+        return Err(ImageError::Cut { path: path.into() });
     }
+    let mut reader = ::image::ImageReader::with_format(file, format);
     let mut limits = ::image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -167,14 +164,26 @@ pub fn picture(values: &[f32], [channels, height, width]: [usize; 3], [low, high
     Picture { width, height, channels, levels: (0..plane).flat_map(pixel).collect() }
 }
 
+/// Whether pictures can be written under this name.
+///
+/// # Errors
+/// Where it says no format that netc writes.
+pub fn check_name(path: &Path) -> Result<(), ImageError> {
+    format_of(path).map(drop)
+}
+
+fn format_of(path: &Path) -> Result<::image::ImageFormat, ImageError> {
+    let format = ::image::ImageFormat::from_path(path).ok().filter(::image::ImageFormat::writing_enabled);
+    format.ok_or_else(|| ImageError::Extension { path: path.into() })
+}
+
 /// The bytes of a picture file, of the format that `path` is named for.
 ///
 /// # Errors
 /// Where the name says no format that netc writes, or the picture is larger than the format allows.
 pub fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageError> {
-    use ::image::{ExtendedColorType, ImageFormat};
-    let format = ImageFormat::from_path(path).ok().filter(ImageFormat::writing_enabled);
-    let format = format.ok_or_else(|| ImageError::Extension { path: path.into() })?;
+    use ::image::ExtendedColorType;
+    let format = format_of(path)?;
     let color = if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut bytes = io::Cursor::new(vec![]);
     let (width, height) = (picture.width as u32, picture.height as u32);

@@ -139,7 +139,8 @@ fn the_end_of_a_jpeg() {
     let segment = |marker: u8, bytes: &[u8]| [&[0xff, marker, 0, bytes.len() as u8 + 2], bytes].concat();
     let (start, end) = (vec![0xff, 0xd8], vec![0xff, 0xd9]);
     let thumbnail = segment(0xe1, &[0xff, 0xd8, 0xff, 0xda, 0, 2, 0xff, 0xd9]);
-    let whole = |parts: &[&[u8]]| jpeg::is_whole(&parts.concat()[..]).unwrap();
+    let whole =
+        |parts: &[&[u8]]| super::whole::is_whole(io::Cursor::new(parts.concat()), ::image::ImageFormat::Jpeg).unwrap();
     let pixels = scan(&[1, 0xff, 0, 0xff, 0xd3, 2]);
     assert!(whole(&[&start, &thumbnail, &pixels, &end]));
     assert!(whole(&[&start, &pixels, &[0xff], &end, &[1, 2, 3]]), "a fill byte, and more behind");

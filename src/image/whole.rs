@@ -1,21 +1,40 @@
-//! Where a JPEG file ends.
+//! Whether a picture's file was cut, as far as that can be seen without decoding it.
 //!
-//! The decoder fills what is missing of a file that was cut with grey and says nothing. Whether a file was cut can be
-//! seen without decoding: it is a sequence of segments, coded pixels contain no marker but for restarts, and the last
-//! marker is that of the end. So Pillow sees it, too: a file without the end marker is refused, even where only
-//! that is missing, since nobody can tell a whole picture from one whose last part was overwritten by zeros.
+//! A JPEG is a sequence of segments; coded pixels contain no marker but for restarts, and the last marker is that of the
+//! end. The decoder fills what is missing with grey and says nothing. As Pillow does, netc refuses a file without the end
+//! marker, even where only that is missing: nobody can tell a whole picture from one whose last part was overwritten by
+//! zeros. A WebP says its length at the beginning. PNG's decoder notices by itself.
 
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom};
 
 const SCAN: u8 = 0xda;
 const END: u8 = 0xd9;
 
-/// Whether the picture's end comes before the file's. What follows the picture does not matter.
+/// Whether the picture's end comes before the file's, which is left at its beginning. What follows the picture does not
+/// matter.
 ///
 /// # Errors
 /// As for reading.
-pub fn is_whole(mut file: impl BufRead) -> io::Result<bool> {
-    match find_end(&mut file) {
+pub fn is_whole(mut file: impl BufRead + Seek, format: ::image::ImageFormat) -> io::Result<bool> {
+    let whole = match format {
+        ::image::ImageFormat::Jpeg => has_end(&mut file)?,
+        ::image::ImageFormat::WebP => is_as_long_as_it_says(&mut file)?,
+        _ => true,
+    };
+    file.rewind()?;
+    Ok(whole)
+}
+
+/// `RIFF`, and the bytes that follow.
+fn is_as_long_as_it_says(file: &mut (impl BufRead + Seek)) -> io::Result<bool> {
+    let mut head = [0; 8];
+    file.read_exact(&mut head)?;
+    let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    Ok(file.seek(SeekFrom::End(0))? >= 8 + u64::from(length))
+}
+
+fn has_end(file: &mut impl BufRead) -> io::Result<bool> {
+    match find_end(file) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         found => found,
     }
