@@ -338,13 +338,16 @@ impl Compiler {
         // Of the names that the file has, since a recipe is followed by reading it again.
         let hash = fingerprint(&file);
         // An ONNX model's own weights have the right names.
+        let mut idle_renames = vec![];
         if self.weights != WeightsFrom::Beside || network.imported.is_none() {
-            self.renames.apply(&mut file.entries).map_err(|cause| Error::Rename { path: path.clone(), cause })?;
+            let renamed = self.renames.apply(&mut file.entries);
+            idle_renames = renamed.map_err(|cause| Error::Rename { path: path.clone(), cause })?;
         }
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(loaded) => {
                 network.graph.weights.files.append(&mut file.files);
+                let loaded = Loaded { idle_renames, ..loaded };
                 network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
             }
@@ -373,8 +376,9 @@ impl Compiler {
     /// # Errors
     /// Where two tensors would have the same name.
     pub fn compare_weights(&self, network: &Network, file: &mut WeightFile) -> Result<(Loaded, Misfit), RenameError> {
-        self.renames.apply(&mut file.entries)?;
-        Ok(compare(&network.graph.weights, &file.entries, &self.tolerance(network)))
+        let idle_renames = self.renames.apply(&mut file.entries)?;
+        let (loaded, misfit) = compare(&network.graph.weights, &file.entries, &self.tolerance(network));
+        Ok((Loaded { idle_renames, ..loaded }, misfit))
     }
 
     /// In the infer phase, what only training needs may be missing on either side.

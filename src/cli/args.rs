@@ -190,7 +190,7 @@ pub struct Compile {
 
 /// Run a network on images or arrays
 ///
-/// Images go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
+/// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
 /// and are taken as they are. A network that ends in one value a class has its best classes printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m

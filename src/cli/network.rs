@@ -332,6 +332,7 @@ fn weights_note(network: &Network, console: Console) {
             network.graph.name,
         )),
         WeightsReport::File { path, loaded, .. } => {
+            idle_renames(path, &loaded.idle_renames, console);
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
@@ -347,6 +348,14 @@ fn weights_note(network: &Network, console: Console) {
                 console.detail(format_args!("absent and not needed for inference: {}", shortened(&loaded.absent)));
             }
         }
+    }
+}
+
+/// Tells of renamings that did nothing: one list may serve several files, but a slip is likelier.
+pub fn idle_renames(path: &Path, idle: &[String], console: Console) {
+    if !idle.is_empty() {
+        let (path, list) = (path.display(), shortened(idle));
+        console.note(format_args!("{path}: no name is matched by {list}, which --rename or --weight-map changes"));
     }
 }
 

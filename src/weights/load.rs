@@ -19,6 +19,8 @@ pub struct Loaded {
     pub absent: Vec<String>,
     /// Tensors of the file that belong to parts which only training has.
     pub unused: Vec<String>,
+    /// Renamings that no name of the file matches.
+    pub idle_renames: Vec<String>,
 }
 
 /// Which differences between a file and a network are none.
