@@ -11,6 +11,7 @@ mod import;
 
 pub use import::{Imported, is_onnx, model_names, stem};
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
 use crate::ir::{Cost, Graph, Kind, Phase, Remark};
 use crate::ops::layer::Value;
+use crate::output::keep;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan, Step};
 use crate::preprocess::Preprocess;
@@ -302,17 +304,22 @@ impl Compiler {
         self.begin(Stage::Front);
         let mut sources = Sources::default();
         let root = sources.add(path.display().to_string(), text);
-        match elaborate(&mut sources, root, &self.front_options(self.phase, loader)) {
-            Ok(made) => Ok(Network {
-                sources,
-                root,
-                graph: made.graph,
-                stats: made.stats,
-                warnings: made.warnings,
-                weights: WeightsReport::Seed(self.seed),
-                remarks: vec![],
-                imported: None,
-            }),
+        let files = RefCell::new(vec![path.to_path_buf()]);
+        let loader = |path: &Path| loader(path).inspect(|_| files.borrow_mut().push(path.into()));
+        match elaborate(&mut sources, root, &self.front_options(self.phase, &loader)) {
+            Ok(mut made) => {
+                made.graph.weights.files = files.into_inner();
+                Ok(Network {
+                    sources,
+                    root,
+                    graph: made.graph,
+                    stats: made.stats,
+                    warnings: made.warnings,
+                    weights: WeightsReport::Seed(self.seed),
+                    remarks: vec![],
+                    imported: None,
+                })
+            }
             Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
         }
     }
@@ -331,8 +338,10 @@ impl Compiler {
         let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
         let given = file.entries.clone();
         // An ONNX model's own weights have the right names.
+        let mut idle_renames = vec![];
         if self.weights != WeightsFrom::Beside || network.imported.is_none() {
-            self.renames.apply(&mut file.entries).map_err(|cause| Error::Rename { path: path.clone(), cause })?;
+            let renamed = self.renames.apply(&mut file.entries);
+            idle_renames = renamed.map_err(|cause| Error::Rename { path: path.clone(), cause })?;
         }
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
@@ -342,6 +351,8 @@ impl Compiler {
                 let weights = &network.graph.weights;
                 let (hash, odd) = rayon::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
                 loaded.not_finite = odd;
+                loaded.idle_renames = idle_renames;
+                network.graph.weights.files.append(&mut file.files);
                 network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
                 network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
@@ -371,8 +382,9 @@ impl Compiler {
     /// # Errors
     /// Where two tensors would have the same name.
     pub fn compare_weights(&self, network: &Network, file: &mut WeightFile) -> Result<(Loaded, Misfit), RenameError> {
-        self.renames.apply(&mut file.entries)?;
-        Ok(compare(&network.graph.weights, &file.entries, &self.tolerance(network)))
+        let idle_renames = self.renames.apply(&mut file.entries)?;
+        let (loaded, misfit) = compare(&network.graph.weights, &file.entries, &self.tolerance(network));
+        Ok((Loaded { idle_renames, ..loaded }, misfit))
     }
 
     /// In the infer phase, what only training needs may be missing on either side.
@@ -419,10 +431,18 @@ impl Compiler {
     /// Generates code for an optimized network, into a file. Returns what was compiled.
     ///
     /// # Errors
-    /// Where code generation or writing fails; then nothing is written.
+    /// Where code generation or writing fails, or `output` is a file that the network was read from; then nothing is
+    /// written.
     pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Manifest, Error> {
+        let read = network.graph.weights.files.iter().chain(&self.tuning);
+        keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
         let writer = Writer::create(output)?;
-        let (_, image) = self.generate(network, &writer.destination()?)?;
+        let made = self.generate(network, &writer.destination()?);
+        let (_, image) = made.map_err(|error| match error {
+            // The weights are packed in the file.
+            Error::Codegen(error) => unwritten(output, *error),
+            error => error,
+        })?;
         self.begin(Stage::Write);
         writer.finish(&image, &self.about(network), &texts(network))?;
         Ok(image.manifest)
@@ -436,7 +456,7 @@ impl Compiler {
     pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        let generated = codegen::generate(&network.graph, &self.target, &options).map_err(codegen_error)?;
+        let generated = self.functions(&network.graph, &options)?;
         if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
             return Ok(generated);
         }
@@ -448,6 +468,13 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         self.settle(network, options, destination, &|_, _, _| true)
+    }
+
+    /// The plan and its functions. An algorithm that is asked for all layers must fit one.
+    fn functions(&self, graph: &Graph, options: &plan::Options) -> Result<Generated, Error> {
+        let generated = codegen::generate(graph, &self.target, options).map_err(codegen_error)?;
+        plan::check_forced(&generated.plan, options).map_err(|e| codegen_error(e.into()))?;
+        Ok(generated)
     }
 
     /// The plan's options, with what is known before the model's own code runs.
@@ -491,7 +518,7 @@ impl Compiler {
     ) -> Result<(Generated, Image), Error> {
         let graph = &network.graph;
         loop {
-            let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
+            let generated = self.functions(graph, &options)?;
             let out_of_range = self.out_of_range(network, &generated.plan);
             if !out_of_range.is_empty() {
                 options.findings.inaccurate.extend(out_of_range);
@@ -617,6 +644,13 @@ fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic
     let layer = graph.order().into_iter().find(|&id| graph.node(id).weights.contains(&loaded.not_finite[0].0));
     let location = layer.and_then(|id| graph.node(id).location.clone());
     Some(location.into_iter().fold(warning, |w, place| w.primary(place.span, "computes with it")))
+}
+
+fn unwritten(path: &Path, error: codegen::Error) -> Error {
+    match error {
+        codegen::Error::Memory(cause) => WriteError { path: path.into(), cause }.into(),
+        error => codegen_error(error),
+    }
 }
 
 fn codegen_error(error: codegen::Error) -> Error {

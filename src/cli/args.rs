@@ -148,7 +148,8 @@ pub struct Compilation {
     /// The CPU to compile for: host, avx512, avx2, fma, baseline or aarch64
     #[arg(long, value_name = "NAME", default_value = "host")]
     pub target_features: String,
-    /// Force a layer's algorithm, such as `conv1=direct` or `*=winograd4`; may be repeated
+    /// Force a layer's algorithm, such as `conv1=direct`, or that of all other layers that it fits, such as `*=winograd4`;
+    /// may be repeated
     #[arg(long, value_name = "LABEL=NAME")]
     pub algo: Vec<String>,
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
@@ -189,7 +190,7 @@ pub struct Compile {
 
 /// Run a network on images or arrays
 ///
-/// Images go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
+/// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
 /// and are taken as they are. A network that ends in one value a class has its best classes printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
@@ -215,15 +216,16 @@ pub struct Run {
     pub output: Vec<String>,
     /// How pictures become inputs, instead of the spec's `preprocess`: its steps, or `imagenet` for those that most
     /// ImageNet networks were trained with
-    #[arg(long, value_name = "STEPS", requires = "image")]
+    #[arg(long, value_name = "STEPS", requires = "image", conflicts_with = "input")]
     pub preprocess: Option<String>,
-    /// How many classes to print for each image
-    #[arg(long, value_name = "K", default_value_t = 5)]
-    pub top_k: usize,
+    /// How many classes to print for each image [default: 5]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
     /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Write the output, which is an image, as a picture: .png, .jpg, .webp; of several, `{}` becomes the input's name
+    /// and `{#}` its number, from 0
     #[arg(long, value_name = "FILE")]
     pub save_image: Option<PathBuf>,
     /// What of the output is black and what white [default: what the levels 0 and 255 of an input are]
@@ -233,8 +235,11 @@ pub struct Run {
     #[arg(long)]
     pub json: bool,
     /// Average over four corners, centre and their mirror images, as AlexNet was tested
-    #[arg(long, requires = "image")]
+    #[arg(long, requires = "image", conflicts_with = "input")]
     pub ten_crop: bool,
+    /// Take the pixels as the file has them; without this, pictures are turned as their EXIF orientation says
+    #[arg(long, requires = "image", conflicts_with = "input")]
+    pub no_exif: bool,
     /// Compute with the reference interpreter instead of generated code (slow)
     #[arg(long)]
     pub interpret: bool,
@@ -435,14 +440,14 @@ pub struct Bench {
     pub file: PathBuf,
     #[command(flatten)]
     pub threads: Threads,
-    /// Runs that go on at the same time, each on its own thread
+    /// Runs that go on at the same time, each on one thread of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub streams: u16,
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
     /// Runs before the measured ones
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub warm_up: u32,
     /// Print JSON
     #[arg(long)]
@@ -592,7 +597,7 @@ pub struct Verify {
     #[arg(long, value_name = "SHARE", default_value_t = 1e-4, allow_hyphen_values = true, value_parser = share)]
     pub tolerance: f64,
     /// How many of the worst layers to show
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "json")]
     pub worst: usize,
     /// Print JSON
     #[arg(long)]

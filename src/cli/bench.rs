@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::args::Bench;
+use super::args::{Bench, Network};
 use super::console::{Console, bytes};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -23,8 +23,13 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds < 86400.0) {
         return Err(Failure::Usage("--seconds must be positive, and at most a day".into()));
     }
+    if args.streams > 1 && args.threads.threads.is_some_and(|threads| threads > 1) {
+        return Err(Failure::Usage("--threads: with several --streams, each run has one thread".into()));
+    }
     let prepared = if is_compiled(&args.file) {
-        refuse_flags(&args.network, &args.compilation)?;
+        // How many images a run has is the bench's, not the model's.
+        let network = Network { batch: None, ..args.network.clone() };
+        refuse_flags(&network, &args.compilation)?;
         Prepared::open(&args.file, args, console)?
     } else {
         Prepared::compile(args, console)?
@@ -62,7 +67,7 @@ impl Prepared {
         let file = folder.path().join("model.netc");
         let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
         let begin = Instant::now();
-        let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+        let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
         let done = compiler.compile_to(&network, &file);
         bar.finish_and_clear();
         done?;

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::args::Check;
+use super::args::{Check, PhaseName};
 use super::console::{Console, bytes, grouped};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
-use super::network::{settings, shapes};
+use super::network::{refuse, settings, shapes};
 use crate::driver::{Compiler, Error, WeightsFrom, model_names};
 use crate::runtime::{Model, ModelOptions, Verify};
 use crate::syntax::MAX_MODELS;
@@ -16,6 +16,7 @@ pub fn run(args: &Check, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
         if is_compiled(file) {
+            refuse_flags(args, file)?;
             whole(file, console)?;
             continue;
         }
@@ -24,6 +25,17 @@ pub fn run(args: &Check, console: Console) -> Result<()> {
         }
     }
     if failed { Err(Failure::Silent) } else { Ok(()) }
+}
+
+/// A compiled model has no choices left.
+fn refuse_flags(args: &Check, file: &Path) -> Result<()> {
+    let flags = [
+        ("--model", args.model.is_some()),
+        ("--set", !args.set.is_empty()),
+        ("--phase", matches!(args.phase, PhaseName::Train)),
+        ("--shape", !args.shapes.shape.is_empty()),
+    ];
+    refuse(flags, format_args!("takes specs (.net); {} is a compiled model, which has settled it", file.display()))
 }
 
 /// Compares all checksums of a compiled model.

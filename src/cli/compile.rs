@@ -8,16 +8,17 @@ use serde_json::json;
 
 use super::args::Compile;
 use super::console::{Console, bytes};
-use super::failure::Result;
+use super::failure::{Failure, Result};
 use super::network;
 use crate::driver::Network;
+use crate::output::Files;
 use crate::runtime::ModelOptions;
 
 pub fn run(args: &Compile, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
     let mut compiler = network::compiler(&args.network, &args.compilation, ModelOptions::default())?;
-    let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
     tell_removed(&network, console);
     let compiled = compiler.compile_to(&network, &output);
     bar.finish_and_clear();
@@ -54,6 +55,12 @@ fn tell_removed(network: &Network, console: Console) {
 /// The output's path, which must not be one of the inputs'.
 fn output(args: &Compile) -> Result<PathBuf> {
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
-    network::keep_inputs(&output, args.network.source.files(&args.file))?;
+    network::keep_inputs(&output, args.network.source.files(&args.file).iter().chain(&args.compilation.tuning_file))?;
+    let mut written = Files::default();
+    let apart = args.compilation.tuning_file.as_ref().is_none_or(|file| written.add(file)) && written.add(&output);
+    if !apart {
+        return Err(Failure::Usage("--output and --tuning-file name one file".into()));
+    }
+    network::refuse_name("--output", &output, "netc")?;
     Ok(output)
 }

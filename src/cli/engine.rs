@@ -1,12 +1,12 @@
 //! Something that runs a network: generated code or the interpreter, behind one face.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{compiler, optimized};
+use super::network::{compiler, optimized, refuse};
 use crate::artifact::{Cause, MAGIC, Port};
 use crate::driver;
 use crate::interpreter;
@@ -22,6 +22,8 @@ pub struct Engine {
     /// By input.
     pub preprocess: Vec<Option<Preprocess>>,
     pub labels: Vec<String>,
+    /// What the network was read from.
+    pub files: Vec<PathBuf>,
     runner: Runner,
 }
 
@@ -39,18 +41,18 @@ impl Engine {
         threads: &Threads,
         console: Console,
     ) -> Result<Self> {
-        let model = if is_compiled(file) {
+        let (model, files) = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            open_model(file, threads.options(), console)?
+            (open_model(file, threads.options(), console)?, vec![file.into()])
         } else {
             let mut compiler = compiler(network, compilation, threads.options())?;
-            let (made, bar) = optimized(&mut compiler, file, console)?;
+            let (made, bar) = optimized(network, &mut compiler, file, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
-            model?
+            (model?, made.graph.weights.files)
         };
         threads.check_runs(&model, 1)?;
-        Ok(Self::compiled(model))
+        Ok(Self::compiled(model, files))
     }
 
     /// Prepares a spec for the interpreter.
@@ -64,14 +66,16 @@ impl Engine {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
+        let of_threads = [("--threads", threads.threads.is_some()), ("--no-affinity", threads.no_affinity)];
+        refuse([&of_threads[..], &compilation.given()].concat(), "is for generated code, and --interpret makes none")?;
         let mut compiler = compiler(network, compilation, ModelOptions::default())?;
-        let (made, bar) = optimized(&mut compiler, file, console)?;
+        let (made, bar) = optimized(network, &mut compiler, file, console)?;
         bar.finish_and_clear();
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
         Ok(Self::interpreted(made.graph))
     }
 
-    fn compiled(model: Model) -> Self {
+    fn compiled(model: Model, files: Vec<PathBuf>) -> Self {
         let (manifest, about) = (model.manifest(), model.about());
         Self {
             name: manifest.name.clone(),
@@ -79,6 +83,7 @@ impl Engine {
             outputs: manifest.outputs.clone(),
             preprocess: about.preprocess.clone(),
             labels: about.labels.clone(),
+            files,
             runner: Runner::Compiled(Box::new(model)),
         }
     }
@@ -96,6 +101,7 @@ impl Engine {
             outputs: graph.outputs.iter().map(|o| port(&o.name, &graph.node(o.node).shape)).collect(),
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
+            files: graph.weights.files.clone(),
             runner: Runner::Interpreted(Box::new(graph)),
         }
     }
@@ -166,26 +172,9 @@ pub fn is_compiled(file: &Path) -> bool {
 
 /// What a compiled model has settled cannot be asked for.
 pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<()> {
-    let source = &network.source;
-    let given = [
-        ("--model", source.model.is_some()),
-        ("--set", !source.set.is_empty()),
-        ("--weights", source.weights.is_some()),
-        ("--rename", !source.renaming.rename.is_empty()),
-        ("--weight-map", source.renaming.weight_map.is_some()),
-        ("--seed", source.seed.is_some()),
-        ("--shape", !network.shapes.shape.is_empty()),
-        ("--passes", compilation.passes.passes.is_some()),
-        ("--no-pass", !compilation.passes.no_pass.is_empty()),
-        ("--algo", !compilation.algo.is_empty()),
-        ("--strict", compilation.strict),
-        ("--tune", compilation.tune),
-        ("--target-features", compilation.target_features != "host"),
-    ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a compiled model has settled it"))),
-        None => Ok(()),
-    }
+    let more = [("--batch", network.batch.is_some()), ("--shape", !network.shapes.shape.is_empty())];
+    let flags = [network.source.given(), more.to_vec(), compilation.passes.given(), compilation.given()].concat();
+    refuse(flags, "takes a spec (.net); a compiled model has settled it")
 }
 
 /// Opens a compiled model; one for a CPU that this machine does not have is compiled again.

@@ -3,11 +3,14 @@
 use super::args::{BatchSize, Export, ExportStage};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
-use super::network::{front, keep_inputs, report, shapes};
+use super::network::{front, keep_inputs, refuse, refuse_idle, report, shapes};
 use crate::interop::export;
 
 pub fn run(args: &Export, console: Console) -> Result<()> {
     keep_inputs(&args.onnx, args.source.files(&args.file))?;
+    if args.stage == ExportStage::Graph {
+        refuse(args.passes.given(), "changes nothing of the network as written: add --stage optimized")?;
+    }
     let mut compiler = front(&args.source, &args.passes)?;
     let (images, open) = match &args.batch {
         BatchSize::Images(images) => (*images, None),
@@ -18,6 +21,7 @@ pub fn run(args: &Export, console: Console) -> Result<()> {
     let bar = console.progress(None, format!("reading {}", args.file.display()));
     let mut network = compiler.front(&args.file)?;
     compiler.load_weights(&mut network)?;
+    refuse_idle(&args.source, &args.shapes, &network)?;
     if args.stage == ExportStage::Optimized {
         compiler.optimize(&mut network);
     }

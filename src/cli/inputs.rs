@@ -23,6 +23,8 @@ pub enum Feed {
         /// The network takes channels last.
         channels_last: bool,
         ten_crop: bool,
+        /// Pictures are turned as EXIF says.
+        by_exif: bool,
     },
     /// One for each input; `images` along the first axis.
     Arrays { tensors: Vec<Tensor>, images: usize, name: String },
@@ -61,11 +63,12 @@ impl Feed {
     /// The inputs for the results from `first` to `end`.
     pub fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop } => {
+            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif } => {
+                let read = if *by_exif { image::read } else { image::read_stored };
                 let make = if *ten_crop { image::ten_crop } else { image::prepare };
                 let mut data = vec![];
                 for path in &paths[first..end] {
-                    let picture = image::read(path).map_err(Failure::message)?;
+                    let picture = read(path).map_err(Failure::message)?;
                     let values = make(&picture, preprocess, *shape);
                     data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
                 }
@@ -107,7 +110,8 @@ impl Feed {
             ));
             image::default_preprocess(shape)
         });
-        Ok(Feed::Pictures { paths: args.image.clone(), preprocess, shape, channels_last, ten_crop: args.ten_crop })
+        let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);
+        Ok(Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif })
     }
 
     fn arrays(args: &Run, engine: &Engine) -> Result<Self> {

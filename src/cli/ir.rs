@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
-use super::args::{Ir, StageName};
+use clap::ValueEnum;
+
+use super::args::{Ir, PhaseName, StageName};
 use super::console::Console;
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
-use super::network;
+use super::network::{self, Given};
 use crate::artifact;
 use rayon::prelude::*;
 
@@ -21,13 +23,38 @@ use crate::syntax;
 use crate::target::{Architecture, Target};
 
 pub fn run(args: &Ir, console: Console) -> Result<()> {
+    refuse_early(args)?;
     let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
     Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// Refuses flags of later stages than the one that is shown.
+fn refuse_early(args: &Ir) -> Result<()> {
+    let (stage, network) = (args.stage, &args.network);
+    let (of_graph, of_weights): (Vec<Given>, Vec<Given>) =
+        network.source.given().into_iter().partition(|(flag, _)| ["--model", "--set"].contains(flag));
+    let of_elaboration = [
+        ("--phase", matches!(args.phase, PhaseName::Train)),
+        ("--batch", network.batch.is_some()),
+        ("--shape", !network.shapes.shape.is_empty()),
+    ];
+    // An ONNX model is a graph before it is a text.
+    let elaborated = stage >= StageName::Graph || is_onnx(&args.file).unwrap_or(false);
+    let flags = [
+        (elaborated, [of_graph, of_elaboration.to_vec()].concat()),
+        (stage >= StageName::Optimized, [of_weights, args.compilation.passes.given()].concat()),
+        (stage >= StageName::Plan, args.compilation.given()),
+    ];
+    let idle = flags.into_iter().filter(|(heeded, _)| !heeded).flat_map(|(_, flags)| flags);
+    let name = stage.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
+    network::refuse(idle, format_args!("changes nothing of the stage `{name}`"))
 }
 
 /// What a compiled model still knows of itself.
 fn compiled(args: &Ir, console: Console) -> Result<String> {
     refuse_flags(&args.network, &args.compilation)?;
+    let phase = [("--phase", matches!(args.phase, PhaseName::Train))];
+    network::refuse(phase, "takes a spec (.net); a compiled model is for inference")?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
         StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), console)?)),
@@ -45,10 +72,11 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
     };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
+        network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
         console.diagnostics(&network.warnings, &network.sources)?;
         return Ok(network.graph.to_string());
     }
-    let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
+    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
     let text = generated(args.stage, &compiler, &network);
     bar.finish_and_clear();
     text

@@ -1,7 +1,7 @@
 //! From the flags that many commands share to a [`Compiler`], and what there is to say about the
 //! network that it makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
-use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
+use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
 use crate::elaborate;
 use crate::ir::Remark;
 use crate::ops::layer::Value;
+use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan;
 use crate::runtime::{Model, ModelOptions, default_memory};
@@ -106,14 +107,82 @@ impl Source {
     }
 }
 
-/// Refuses to write a file over one that is read.
-pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
-    let place = output.canonicalize().ok();
-    let same = |input: &Path| place.is_some() && input.canonicalize().ok() == place;
-    match inputs.into_iter().any(|input| same(input.as_ref())) {
-        true => Err(Failure::Usage(format!("the output {} would replace an input", output.display()))),
+/// A flag, and whether it is given.
+pub type Given = (&'static str, bool);
+
+impl Source {
+    pub fn given(&self) -> Vec<Given> {
+        vec![
+            ("--model", self.model.is_some()),
+            ("--set", !self.set.is_empty()),
+            ("--weights", self.weights.is_some()),
+            ("--rename", !self.renaming.rename.is_empty()),
+            ("--weight-map", self.renaming.weight_map.is_some()),
+            ("--seed", self.seed.is_some()),
+        ]
+    }
+}
+
+impl Passes {
+    pub fn given(&self) -> Vec<Given> {
+        vec![("--passes", self.passes.is_some()), ("--no-pass", !self.no_pass.is_empty())]
+    }
+}
+
+impl Compilation {
+    /// What only code generation heeds.
+    pub fn given(&self) -> Vec<Given> {
+        vec![
+            ("--algo", !self.algo.is_empty()),
+            ("--strict", self.strict),
+            ("--tune", self.tune),
+            ("--target-features", self.target_features != "host"),
+        ]
+    }
+}
+
+/// Refuses flags that would change nothing.
+pub fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Display) -> Result<()> {
+    match flags.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses flags that turned out to change nothing of the network.
+pub fn refuse_idle(source: &Source, shapes: &Shapes, network: &Network) -> Result<()> {
+    let (name, imported) = (&network.graph.name, network.imported.as_ref());
+    let own =
+        !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_none());
+    let given = source.given();
+    let of = |names: &[&str]| given.iter().copied().filter(|(flag, _)| names.contains(flag)).collect::<Vec<_>>();
+    if own {
+        let why = format_args!("changes names of a file of weights, and {name} has none; --weights names one");
+        refuse(of(&["--rename", "--weight-map"]), why)?;
+    }
+    if imported.is_some_and(|i| !i.is_text) {
+        refuse(of(&["--model", "--set"]), format_args!("is for specs, and {name} cannot be written as one"))?;
+    }
+    let open = imported.is_some() || source.weights.as_ref().is_some_and(|path| is_onnx(path).unwrap_or(false));
+    refuse([("--shape", !shapes.shape.is_empty() && !open)], "is for ONNX models; a spec states its shapes")
+}
+
+/// Refuses a name for a file that says another of the kinds which netc reads and writes than `kind`.
+pub fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
+    let kinds = ["net", "netc", "onnx", "safetensors", "npy", "npz", "pth", "pt", "png", "jpg", "jpeg", "webp"];
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match extension != kind && kinds.contains(&extension.as_str()) {
+        true => Err(Failure::Usage(format!(
+            "{flag} {}: what is written is no .{extension} file; call it .{kind}",
+            path.display()
+        ))),
         false => Ok(()),
     }
+}
+
+/// Refuses to write a file over one that is read.
+pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+    keep(output, inputs).map_err(|_| Failure::Usage(format!("the output {} would replace an input", output.display())))
 }
 
 /// A list that netc takes may have no more bytes than this.
@@ -153,7 +222,12 @@ fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
         Some((label, name)) if !label.is_empty() && !name.is_empty() => Ok((label.to_string(), name.to_string())),
         _ => Err(Failure::Usage(format!("--algo: `{text}` is not of the form label=name"))),
     };
-    algo.iter().map(pair).collect()
+    let pairs: Vec<(String, String)> = algo.iter().map(pair).collect::<Result<_>>()?;
+    let mut labels = BTreeSet::new();
+    match pairs.iter().find(|(label, _)| !labels.insert(label)) {
+        Some((label, _)) => Err(Failure::Usage(format!("--algo is given twice for {label}"))),
+        None => Ok(pairs),
+    }
 }
 
 /// The tuning file, where `--tune` asks for one.
@@ -171,6 +245,9 @@ fn selection(args: &Passes) -> Result<Selection> {
         None | Some("default") => Ok(Selection::default()),
         Some("all") => Ok(Selection::all()),
         Some("none") => Ok(Selection::none()),
+        Some(names) if names.split(',').all(|n| n.trim().is_empty()) => {
+            return Err(Failure::Usage("--passes names no pass; `none` is for none".into()));
+        }
         Some(names) => Selection::only(names.split(',').map(str::trim).filter(|n| !n.is_empty())),
     };
     let selected = args.no_pass.iter().try_fold(listed.map_err(unknown_pass)?, |s, name| s.without(name));
@@ -182,7 +259,12 @@ fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
 }
 
 /// The optimized network of a spec, with everything said that the stages have to say.
-pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Result<(Network, ProgressBar)> {
+pub fn optimized(
+    args: &NetworkArgs,
+    compiler: &mut Compiler,
+    path: &Path,
+    console: Console,
+) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
     let (shown, name) = (bar.clone(), path.display().to_string());
     compiler.observer = Some(Observer(Arc::new(move |event| {
@@ -209,6 +291,10 @@ pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Resu
         shown.set_message(format!("{doing} {name}"));
     })));
     let network = compiler.optimized(path).map_err(|e| explain(e, compiler));
+    let network = network.and_then(|network| {
+        refuse_idle(&args.source, &args.shapes, &network)?;
+        Ok(network)
+    });
     let network = network.inspect_err(|_| bar.finish_and_clear())?;
     report(&network, console)?;
     Ok((network, bar))
@@ -246,6 +332,7 @@ fn weights_note(network: &Network, console: Console) {
             network.graph.name,
         )),
         WeightsReport::File { path, loaded, .. } => {
+            idle_renames(path, &loaded.idle_renames, console);
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
@@ -261,6 +348,14 @@ fn weights_note(network: &Network, console: Console) {
                 console.detail(format_args!("absent and not needed for inference: {}", shortened(&loaded.absent)));
             }
         }
+    }
+}
+
+/// Tells of renamings that did nothing: one list may serve several files, but a slip is likelier.
+pub fn idle_renames(path: &Path, idle: &[String], console: Console) {
+    if !idle.is_empty() {
+        let (path, list) = (path.display(), shortened(idle));
+        console.note(format_args!("{path}: no name is matched by {list}, which --rename or --weight-map changes"));
     }
 }
 

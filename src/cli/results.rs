@@ -57,11 +57,10 @@ const IMAGENET: &str = include_str!("imagenet.txt");
 
 /// Class names, one a line: of a file, or those that netc has under the name `imagenet`.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
-    let lines = |text: &str| text.lines().map(|l| l.trim().to_string()).collect();
     if path == Path::new("imagenet") && !path.exists() {
         return Ok(IMAGENET.lines().filter(|l| !l.starts_with('#')).map(String::from).collect());
     }
-    Ok(lines(&read_text(path)?))
+    Ok(read_text(path)?.trim_end().lines().map(|l| l.trim().to_string()).collect())
 }
 
 impl ResultRow {

@@ -1,5 +1,6 @@
 //! `netc run`.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,12 +12,12 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign, stated};
-use super::network::keep_inputs;
+use super::network::refuse;
 use super::results::{ResultRow, best, position, probabilities, read_labels};
 use crate::artifact::Port;
 use crate::image;
 use crate::npy;
-use crate::output::OutputFile;
+use crate::output::{Files, OutputFile};
 use crate::preprocess::Color;
 use crate::tensor::{NotFinite, Shape, Tensor};
 
@@ -36,13 +37,16 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
-    let labels = match &args.labels {
-        Some(path) => read_labels(path)?,
-        None => engine.labels.clone(),
-    };
-    let outputs = open_outputs(args, &engine)?;
+    if !engine.ranks() {
+        let flags = [("--top-k", args.top_k.is_some()), ("--labels", args.labels.is_some())];
+        refuse(flags, format_args!("is for networks that tell classes apart, which {} does not", engine.name))?;
+    }
+    let labels = labels(args, &engine)?;
+    let mut files = OutputFiles::new(args, &engine)?;
+    let outputs = open_outputs(args, &engine, &mut files)?;
     let feed = Feed::new(args, &engine, console)?;
-    let pictures = args.save_image.as_ref().map(|path| Pictures::new(path, args, &engine, &feed)).transpose()?;
+    let mut pictures = |path| Pictures::new(path, args, &engine, &feed, &mut files);
+    let pictures = args.save_image.as_deref().map(&mut pictures).transpose()?;
     let rows = compute(&engine, &feed, args, &labels, console)?;
     tell_of_odd(&engine, &rows, console);
     for output in outputs {
@@ -52,6 +56,18 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         pictures.write(&feed, &rows)?;
     }
     show(args, &engine, &rows, console)
+}
+
+/// Names of the classes, as many as there are.
+fn labels(args: &Run, engine: &Engine) -> Result<Vec<String>> {
+    let Some(path) = &args.labels else { return Ok(engine.labels.clone()) };
+    let labels = read_labels(path)?;
+    let classes: usize = engine.outputs[0].shape[1..].iter().product();
+    if labels.len() == classes {
+        return Ok(labels);
+    }
+    let (path, count) = (path.display(), labels.len());
+    Err(Failure::message(format!("--labels {path}: {count} names for the {classes} classes of {}", engine.name)))
 }
 
 /// Runs everything, a part at a time.
@@ -65,7 +81,7 @@ fn compute(engine: &Engine, feed: &Feed, args: &Run, labels: &[String], console:
         let outputs = engine.run(&feed.part(first, end)?)?;
         for index in first..end {
             let values = outputs.iter().map(|o| values_of(o, index - first, end - first, feed.crops())).collect();
-            rows.push(row(engine, feed.name(index), values, labels, args.top_k));
+            rows.push(row(engine, feed.name(index), values, labels, args.top_k.unwrap_or(5)));
         }
         bar.inc((end - first) as u64);
     }
@@ -106,7 +122,7 @@ fn values_of(output: &Tensor, index: usize, count: usize, crops: usize) -> Vec<f
 
 fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
     let classes = engine.ranks().then(|| {
-        // Labels of another number of classes would name the wrong ones.
+        // A spec's labels of another number of classes would name the wrong ones.
         let labels = if labels.len() == values[0].len() { labels } else { &[] };
         best(&values[0], labels, top_k)
     });
@@ -120,23 +136,51 @@ struct ArrayOutput {
     file: OutputFile,
 }
 
-fn open_outputs(args: &Run, engine: &Engine) -> Result<Vec<ArrayOutput>> {
+fn open_outputs(args: &Run, engine: &Engine, files: &mut OutputFiles) -> Result<Vec<ArrayOutput>> {
     let paths = assign("--output", &args.output, &engine.outputs)?;
-    let inputs = files_read(args, engine)?;
     let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
     let open = |(index, path): (usize, PathBuf)| {
-        keep_inputs(&path, &inputs)?;
+        files.add(&path, &format!("--output {}", engine.outputs[index].name))?;
+        let special = std::fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+        if !special && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("npy")) {
+            let message =
+                format!("--output {}: arrays are written as .npy; --save-image writes pictures", path.display());
+            return Err(Failure::Usage(message));
+        }
         let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
         Ok(ArrayOutput { index, path, file })
     };
     named.map(open).collect()
 }
 
-/// All files that a run reads.
-fn files_read(args: &Run, engine: &Engine) -> Result<Vec<PathBuf>> {
-    let arrays = assign("--input", &args.input, &engine.inputs)?.into_iter().flatten();
-    let named = args.image.iter().chain(&args.labels).cloned();
-    Ok(named.chain(args.network.source.files(&args.file)).chain(arrays).collect())
+/// The files that a run writes: none over one that it reads, and no two in one place.
+struct OutputFiles {
+    read: Files,
+    written: Files,
+}
+
+impl OutputFiles {
+    fn new(args: &Run, engine: &Engine) -> Result<Self> {
+        let arrays = assign("--input", &args.input, &engine.inputs)?.into_iter().flatten();
+        let given = args.image.iter().chain(&args.labels).chain(&args.compilation.tuning_file).cloned();
+        let of_network = args.network.source.files(&args.file).into_iter().chain(engine.files.iter().cloned());
+        let mut written = Files::default();
+        if let Some(file) = &args.compilation.tuning_file {
+            written.add(file);
+        }
+        Ok(Self { read: Files::existing(given.chain(of_network).chain(arrays)), written })
+    }
+
+    /// Adds the file that `what` goes to.
+    fn add(&mut self, path: &Path, what: &str) -> Result<()> {
+        if self.read.has(path) {
+            return Err(Failure::Usage(format!("the output {} would replace an input", path.display())));
+        }
+        match self.written.add(path) {
+            true => Ok(()),
+            false => Err(Failure::Usage(format!("{what}: another output goes to {} already", path.display()))),
+        }
+    }
 }
 
 impl ArrayOutput {
@@ -161,7 +205,7 @@ struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    fn new(path: &'a Path, args: &Run, engine: &Engine, feed: &Feed) -> Result<Self> {
+    fn new(path: &'a Path, args: &Run, engine: &Engine, feed: &Feed, files: &mut OutputFiles) -> Result<Self> {
         let image = |port: &Port| match port.shape[..] {
             [_, channels @ (1 | 3), height, width] => Some([channels, height, width]),
             _ => None,
@@ -170,16 +214,28 @@ impl<'a> Pictures<'a> {
         let (index, shape) = found.filter(|_| engine.batch().is_some()).ok_or_else(|| {
             Failure::Usage(format!("--save-image: no output of {} is an image of 1 or 3 channels", engine.name))
         })?;
-        if feed.len() > 1 && !path.to_string_lossy().contains("{}") {
+        image::check_name(path).map_err(|e| Failure::Usage(format!("--save-image: {e}")))?;
+        let pattern = path.to_string_lossy();
+        if feed.len() > 1 && !PLACEHOLDERS.iter().any(|p| pattern.contains(p)) {
             return Err(Failure::Usage(format!(
-                "--save-image: {} pictures cannot all be {}; `{{}}` in it stands for the input's name",
+                "--save-image: {} pictures cannot all be {}; in it, `{{}}` stands for the input's name and `{{#}}` for its number",
                 feed.len(),
                 path.display()
             )));
         }
-        let inputs = files_read(args, engine)?;
-        let places = (0..feed.len()).map(|i| picture_path(path, &feed.name(i)));
-        places.into_iter().try_for_each(|place| keep_inputs(&place, &inputs))?;
+        let mut inputs: HashMap<PathBuf, usize> = HashMap::new();
+        for index in 0..feed.len() {
+            let place = picture_path(path, feed, index);
+            if let Some(other) = inputs.insert(place.clone(), index) {
+                return Err(Failure::Usage(format!(
+                    "--save-image: the pictures of {} and {} would both be {}; `{{#}}` in the name stands for an input's number",
+                    feed.name(other),
+                    feed.name(index),
+                    place.display()
+                )));
+            }
+            files.add(&place, "--save-image")?;
+        }
         // An image that comes out is scaled as the one that goes in.
         let preprocess = engine.preprocess.first().cloned().flatten();
         let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);
@@ -190,7 +246,7 @@ impl<'a> Pictures<'a> {
 
     fn write(&self, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
         for (i, row) in rows.iter().enumerate() {
-            let path = picture_path(self.path, &feed.name(i));
+            let path = picture_path(self.path, feed, i);
             let picture = image::picture(&row.values[self.index], self.shape, self.range, self.color);
             let bytes = image::encode(&picture, &path).map_err(Failure::message)?;
             let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
@@ -201,10 +257,17 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// Where the picture made of an input goes: `{}` becomes the input's name.
-fn picture_path(pattern: &Path, input: &str) -> PathBuf {
-    let stem = Path::new(input).file_stem().unwrap_or_default().to_string_lossy();
-    PathBuf::from(pattern.to_string_lossy().replace("{}", &stem))
+/// What stands for an input in the name of a picture: its own name, and its number from 0.
+const PLACEHOLDERS: [&str; 2] = ["{}", "{#}"];
+
+/// Where the picture made of an input goes.
+fn picture_path(pattern: &Path, feed: &Feed, index: usize) -> PathBuf {
+    let (pattern, name) = (pattern.to_string_lossy(), feed.name(index));
+    let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy();
+    let [of_name, of_number] = PLACEHOLDERS;
+    // What an input's name holds is no placeholder.
+    let parts: Vec<String> = pattern.split(of_name).map(|part| part.replace(of_number, &index.to_string())).collect();
+    parts.join(&stem).into()
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
@@ -217,7 +280,7 @@ fn show(args: &Run, engine: &Engine, rows: &[ResultRow], console: Console) -> Re
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
         writeln!(out, "{:#}", json!({ "model": engine.name, "results": results }))?;
-    } else if args.output.is_empty() && args.save_image.is_none() {
+    } else if (args.output.is_empty() && args.save_image.is_none()) || args.top_k.is_some() || args.labels.is_some() {
         for row in rows {
             write!(out, "{}", row.text(&engine.outputs))?;
         }

@@ -1,17 +1,31 @@
-//! Ctrl-C and `kill`: the process ends by the signal as others do, but takes its temporary files with it.
+//! Ctrl-C, `kill` and a terminal that goes away: the process ends by the signal as others do, but takes its temporary
+//! files with it.
 
+#![allow(unsafe_code)] // Asking what becomes of a signal is unsafe.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::output::remove_temporaries;
 
-/// From now on, a signal that ends the process leaves no temporary file behind.
+/// What people and systems end processes by.
+const ENDS: [i32; 5] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU];
+
+/// From now on, a signal that ends the process leaves no temporary file behind, and a file that grows beyond what the
+/// user may write (`ulimit -f`) is an error like others.
 pub fn clean_up() {
+    // Whoever writes is told of it by an error; the flag is only there since a handler must do something.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    // What `nohup` or a shell had ignored for this process stays so.
+    let ends: Vec<i32> = ENDS.into_iter().filter(|&signal| !is_ignored(signal)).collect();
     // Without the handler, signals end the process all the same.
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    let Ok(mut signals) = Signals::new(ends) else { return };
     let wait = move || {
         for signal in signals.forever() {
             remove_temporaries();
@@ -19,4 +33,14 @@ pub fn clean_up() {
         }
     };
     let _ = thread::Builder::new().name("netc-signals".into()).spawn(wait);
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call changes nothing; it fills the old one, whose bytes may all be zero.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }

@@ -81,9 +81,14 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     }
     let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
     // It changes what the input means; what is compared must take the same.
-    compiler.passes = compiler.passes.without("fold_input_normalization").unwrap_or_default();
+    const RESCALES: &str = "fold_input_normalization";
+    let asked = args.compilation.passes.passes.as_ref().is_some_and(|p| p.split(',').any(|p| p.trim() == RESCALES));
+    let why = format!("{RESCALES}: the inputs of what is compared would differ by it, so that verify does without");
+    network::refuse([("--passes", asked)], why)?;
+    compiler.passes = compiler.passes.without(RESCALES).unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
     compiler.load_weights(&mut network)?;
+    network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
     network::report(&network, console)?;
     Ok((compiler, network, None))
 }

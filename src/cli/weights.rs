@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{keep_inputs, renames, settings};
+use super::network::{idle_renames, keep_inputs, refuse_name, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -54,6 +54,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
 fn initialised(spec: &Path, output: Option<&Path>) -> Result<PathBuf> {
     let place = output.map_or_else(|| spec.with_extension("safetensors"), PathBuf::from);
     keep_inputs(&place, [spec])?;
+    refuse_name("--output", &place, "safetensors")?;
     match output.is_none() && place.exists() {
         true => Err(Failure::message(format!("{0} exists already; `-o {0}` replaces it", place.display()))),
         false => Ok(place),
@@ -79,7 +80,8 @@ fn look(args: &Weights, console: Console) -> Result<()> {
         Some(spec) => compare(args, spec, path, file, renames, console),
         None => {
             let renamed = renames.apply(&mut file.entries);
-            renamed.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+            let idle = renamed.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+            idle_renames(path, &idle, console);
             list(&file, args.json, console)
         }
     }
@@ -101,6 +103,7 @@ fn compare(
     let given: Vec<String> = file.entries.iter().map(|e| e.name.clone()).collect();
     let compared = compiler.compare_weights(&network, &mut file);
     let (loaded, misfit) = compared.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
+    idle_renames(path, &loaded.idle_renames, console);
     let renamed = given.iter().zip(&file.entries).filter(|(given, e)| **given != e.name).count();
     let pairs = matching::propose(&misfit);
     let text = match args.json {

@@ -93,9 +93,11 @@ impl Compiler {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
-        let weights = WeightFile { format: Format::Onnx, entries: entries.collect() };
+        let files = graph.weights.files.clone();
+        let weights = WeightFile { format: Format::Onnx, entries: entries.collect(), files };
         let compiler = Self { batch, ..self.clone() };
         let mut network = compiler.front_text(path, written.text, &no_files)?;
+        network.graph.weights.files = graph.weights.files.clone();
         network.warnings.extend(shared(graph, written.weights.len()));
         network.imported = Some(Imported { weights, batch, is_text: true });
         Ok(network)
@@ -105,6 +107,7 @@ impl Compiler {
     fn without_text(&self, path: &Path, mut graph: Graph, reason: &str, batch: usize) -> Network {
         let entry = |w: &weights::Weight, values| Entry::of(w.name.clone(), w.shape.clone(), values);
         let entries = graph.weights.iter().map(|(id, w)| entry(w, graph.weights.values(id))).collect();
+        let files = graph.weights.files.clone();
         graph.weights.forget_values(self.seed);
         let mut sources = Sources::default();
         let root = sources.add(path.display().to_string(), "");
@@ -119,7 +122,11 @@ impl Compiler {
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],
-            imported: Some(Imported { weights: WeightFile { format: Format::Onnx, entries }, batch, is_text: false }),
+            imported: Some(Imported {
+                weights: WeightFile { format: Format::Onnx, entries, files },
+                batch,
+                is_text: false,
+            }),
         }
     }
 

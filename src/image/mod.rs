@@ -6,8 +6,13 @@
 //!
 //! The conventions are those of Pillow and torchvision, since the weights were made with them. What
 //! an image network gives becomes a picture again by [`picture`] and [`encode`].
+//!
+//! One convention is not theirs: a picture is turned as its EXIF orientation says. Cameras store pictures as the sensor
+//! lies, and networks were trained on upright ones; viewers and OpenCV turn them, Pillow's `open` and torchvision do not
+//! ([`read_stored`] is as these).
 
 mod resize;
+mod whole;
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -38,6 +43,8 @@ pub enum ImageError {
     Io { path: PathBuf, cause: io::Error },
     #[error("{}: this is no PNG, JPEG or WebP image", path.display())]
     Format { path: PathBuf },
+    #[error("{}: the image is cut short: the file ends before it does", path.display())]
+    Cut { path: PathBuf },
     #[error("{}: the image cannot be decoded: {message}", path.display())]
     Decode { path: PathBuf, message: String },
     #[error("preprocessing gives {found} images, the network takes {expected} (channels, height, width)")]
@@ -52,24 +59,59 @@ pub enum ImageError {
     Channels { what: &'static str, found: usize, channels: usize },
 }
 
-/// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents.
+/// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents. The picture is turned as its EXIF
+/// orientation says.
 ///
 /// # Errors
-/// Where the file is none of these or damaged, or is larger than 32768 pixels on a side.
+/// Where the file is none of these, is damaged or cut, or is larger than 32768 pixels on a side.
 pub fn read(path: &Path) -> Result<Picture, ImageError> {
+    read_turned(path, true)
+}
+
+/// As [`read`], but with rows and columns as the file has them, whatever EXIF says.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_stored(path: &Path) -> Result<Picture, ImageError> {
+    read_turned(path, false)
+}
+
+fn read_turned(path: &Path, by_exif: bool) -> Result<Picture, ImageError> {
     let io_error = |cause| ImageError::Io { path: path.into(), cause };
     let file = BufReader::new(File::open(path).map_err(io_error)?);
-    let mut reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
-    if !reader.format().is_some_and(|f| f.reading_enabled()) {
-        return Err(ImageError::Format { path: path.into() });
+    let reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
+    let format = reader.format().filter(::image::ImageFormat::reading_enabled);
+    let format = format.ok_or_else(|| ImageError::Format { path: path.into() })?;
+    let mut file = reader.into_inner();
+    if !whole::is_whole(&mut file, format).map_err(io_error)? {
+        return Err(ImageError::Cut { path: path.into() });
     }
+    let mut reader = ::image::ImageReader::with_format(file, format);
     let mut limits = ::image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    let decoded = reader.decode().map_err(|e| ImageError::Decode { path: path.into(), message: e.to_string() })?;
-    Ok(Picture::new(decoded))
+    decode(reader, by_exif).map(Picture::new).map_err(|error| match error {
+        ::image::ImageError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            ImageError::Cut { path: path.into() }
+        }
+        error => ImageError::Decode { path: path.into(), message: error.to_string() },
+    })
+}
+
+fn decode(reader: ::image::ImageReader<BufReader<File>>, by_exif: bool) -> ::image::ImageResult<::image::DynamicImage> {
+    use ::image::error::{LimitError, LimitErrorKind};
+    use ::image::{DynamicImage, ImageDecoder, metadata::Orientation};
+    let mut decoder = reader.into_decoder()?;
+    if decoder.total_bytes() > MAX_MEMORY {
+        return Err(::image::ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+    }
+    // What cannot be read of EXIF says nothing.
+    let orientation = if by_exif { decoder.orientation().ok() } else { None };
+    let mut decoded = DynamicImage::from_decoder(decoder)?;
+    decoded.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    Ok(decoded)
 }
 
 /// The network's input `[channels, height, width]` made of one picture.
@@ -122,14 +164,26 @@ pub fn picture(values: &[f32], [channels, height, width]: [usize; 3], [low, high
     Picture { width, height, channels, levels: (0..plane).flat_map(pixel).collect() }
 }
 
+/// Whether pictures can be written under this name.
+///
+/// # Errors
+/// Where it says no format that netc writes.
+pub fn check_name(path: &Path) -> Result<(), ImageError> {
+    format_of(path).map(drop)
+}
+
+fn format_of(path: &Path) -> Result<::image::ImageFormat, ImageError> {
+    let format = ::image::ImageFormat::from_path(path).ok().filter(::image::ImageFormat::writing_enabled);
+    format.ok_or_else(|| ImageError::Extension { path: path.into() })
+}
+
 /// The bytes of a picture file, of the format that `path` is named for.
 ///
 /// # Errors
 /// Where the name says no format that netc writes, or the picture is larger than the format allows.
 pub fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageError> {
-    use ::image::{ExtendedColorType, ImageFormat};
-    let format = ImageFormat::from_path(path).ok().filter(ImageFormat::writing_enabled);
-    let format = format.ok_or_else(|| ImageError::Extension { path: path.into() })?;
+    use ::image::ExtendedColorType;
+    let format = format_of(path)?;
     let color = if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut bytes = io::Cursor::new(vec![]);
     let (width, height) = (picture.width as u32, picture.height as u32);

@@ -106,7 +106,7 @@ fn files_are_recognised_by_their_contents() {
 
     let png = std::fs::read(&path).unwrap();
     std::fs::write(&path, &png[..png.len() / 2]).unwrap();
-    assert!(matches!(read(&path), Err(ImageError::Decode { .. })));
+    assert!(matches!(read(&path), Err(ImageError::Cut { .. })));
     std::fs::write(&path, "hello").unwrap();
     assert!(matches!(read(&path), Err(ImageError::Format { .. })));
     assert!(matches!(read(&folder.path().join("none.png")), Err(ImageError::Io { .. })));
@@ -130,4 +130,78 @@ fn numbers_become_pictures() {
         assert!(back.levels.iter().zip(&made.levels).all(|(a, b)| a.abs_diff(*b) <= most), "{name}: {back:?}");
     }
     assert!(matches!(encode(&made, Path::new("a.txt")), Err(ImageError::Extension { .. })));
+}
+
+/// A JPEG is whole where its end marker is reached; thumbnails within and what follows do not count.
+#[test]
+fn the_end_of_a_jpeg() {
+    let scan = |pixels: &[u8]| [&[0xff, 0xda, 0, 3, 7][..], pixels].concat();
+    let segment = |marker: u8, bytes: &[u8]| [&[0xff, marker, 0, bytes.len() as u8 + 2], bytes].concat();
+    let (start, end) = (vec![0xff, 0xd8], vec![0xff, 0xd9]);
+    let thumbnail = segment(0xe1, &[0xff, 0xd8, 0xff, 0xda, 0, 2, 0xff, 0xd9]);
+    let whole =
+        |parts: &[&[u8]]| super::whole::is_whole(io::Cursor::new(parts.concat()), ::image::ImageFormat::Jpeg).unwrap();
+    let pixels = scan(&[1, 0xff, 0, 0xff, 0xd3, 2]);
+    assert!(whole(&[&start, &thumbnail, &pixels, &end]));
+    assert!(whole(&[&start, &pixels, &[0xff], &end, &[1, 2, 3]]), "a fill byte, and more behind");
+    assert!(whole(&[&start, &pixels, &segment(0xc4, &[9, 0xff]), &scan(&[5]), &end]), "a second scan");
+    assert!(!whole(&[&start, &thumbnail, &pixels]));
+    assert!(!whole(&[&start, &pixels, &[0; 50]]), "what was not written is zero");
+    assert!(!whole(&[&start, &end]), "no pixels");
+    let file = [start, thumbnail, pixels, end].concat();
+    assert!((0..file.len()).all(|length| !whole(&[&file[..length]])));
+}
+
+/// The upright picture by the standard's words: where row 0 and column 0 of what is stored are seen.
+#[test]
+fn pictures_are_turned_as_exif_says() {
+    use ::image::{ExtendedColorType, ImageEncoder, codecs};
+    let (width, height) = (32, 16);
+    // Blocks of one level each, so that JPEG keeps them.
+    let stored = |row: usize, column: usize| (40 * (row / 8) + 20 * (column / 8) + 30) as u8;
+    let levels: Vec<u8> = (0..height).flat_map(|r| (0..width).map(move |c| stored(r, c))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture");
+    for orientation in 0..=9u8 {
+        let seen = |row: usize, column: usize| match orientation {
+            2 => stored(row, width - 1 - column),
+            3 => stored(height - 1 - row, width - 1 - column),
+            4 => stored(height - 1 - row, column),
+            5 => stored(column, row),
+            6 => stored(height - 1 - column, row),
+            7 => stored(height - 1 - column, width - 1 - row),
+            8 => stored(column, width - 1 - row),
+            // 1, and what means nothing.
+            _ => stored(row, column),
+        };
+        let lies = (5..=8).contains(&orientation);
+        let (high, wide) = if lies { (width, height) } else { (height, width) };
+        // A directory of one entry: tag 0x0112, a 16-bit number, one of it.
+        let entry = [0x12, 1, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+        let exif = [&b"II*\0\x08\0\0\0\x01\0"[..], &entry, &[0; 4]].concat();
+        for format in ["png", "jpeg", "webp"] {
+            let mut file = vec![];
+            let size = (width as u32, height as u32);
+            fn write(mut encoder: impl ImageEncoder, exif: &[u8], levels: &[u8], (w, h): (u32, u32)) {
+                encoder.set_exif_metadata(exif.to_vec()).unwrap();
+                encoder.write_image(levels, w, h, ExtendedColorType::L8).unwrap();
+            }
+            match format {
+                "png" => write(codecs::png::PngEncoder::new(&mut file), &exif, &levels, size),
+                "jpeg" => write(codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 100), &exif, &levels, size),
+                _ => write(codecs::webp::WebPEncoder::new_lossless(&mut file), &exif, &levels, size),
+            }
+            std::fs::write(&path, file).unwrap();
+            let upright = read(&path).unwrap();
+            assert_eq!((upright.height, upright.width), (high, wide), "{format} {orientation}");
+            let channels = upright.channels;
+            for (row, column) in (0..high).flat_map(|r| (0..wide).map(move |c| (r, c))) {
+                let found = upright.levels[(row * wide + column) * channels];
+                assert!(found.abs_diff(seen(row, column)) < 4, "{format} {orientation}: {row} {column}");
+            }
+            let as_it_is = read_stored(&path).unwrap();
+            assert_eq!((as_it_is.height, as_it_is.width), (height, width), "{format} {orientation}");
+            assert!(as_it_is.levels[0].abs_diff(stored(0, 0)) < 4);
+        }
+    }
 }

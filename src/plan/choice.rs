@@ -124,7 +124,8 @@ pub(super) fn choose(
     options: &Options,
 ) -> Result<Choice, PlanError> {
     let mut candidates = algorithms(layer, target, options);
-    let forced = options.algorithms.iter().rev().find(|(name, _)| name == label || name == "*");
+    let forced_as = |name: &str| options.algorithms.iter().rev().find(|(label, _)| label == name);
+    let forced = forced_as(label).or_else(|| forced_as("*"));
     let position = |wanted: &str| candidates.iter().position(|c| c.kernel.name() == wanted);
     let by_force = forced.and_then(|(_, algorithm)| position(algorithm));
     let chosen = match (by_force, forced) {

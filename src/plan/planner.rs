@@ -15,7 +15,7 @@ use crate::target::Target;
 /// What the user may ask of the plan.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Algorithms forced by label: `conv1` → `direct`, `winograd4`, …; `*` is every layer.
+    /// Algorithms forced by label: `conv1` → `direct`, `winograd4`, …; `*` is every layer without one of its own.
     pub algorithms: Vec<(String, String)>,
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
@@ -26,6 +26,10 @@ pub struct Options {
 pub enum PlanError {
     #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
     Algorithm { node: String, algorithm: String, possible: Vec<String> },
+    #[error("no algorithm is called {algorithm}; there are {}", ALGORITHMS.join(", "))]
+    Unknown { algorithm: String },
+    #[error("no layer of the optimized network can be computed by {algorithm}, which is asked for all that it fits")]
+    Unused { algorithm: String },
     #[error("no convolution or linear layer of the optimized network is called {0}, for which an algorithm is given")]
     NoLayer(String),
     #[error(
@@ -36,6 +40,9 @@ pub enum PlanError {
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
 }
 
+/// The names of kernels between which there is a choice.
+const ALGORITHMS: [&str; 7] = ["direct", "winograd2", "winograd3", "winograd4", "winograd6", "depthwise", "grouped"];
+
 /// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),
 /// which deep networks amplify; for less, the digits are worth more than the time.
 const WORTH_ITS_ERROR: f64 = 0.04;
@@ -43,11 +50,14 @@ const WORTH_ITS_ERROR: f64 = 0.04;
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
-/// Where a forced algorithm has no layer or does not fit it, the target rounds otherwise than
+/// Where a forced algorithm does not exist, has no layer or does not fit it, the target rounds otherwise than
 /// [`Options::strict`] promises, or a value or window is too large to be addressed.
 pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
+    }
+    if let Some((_, algorithm)) = options.algorithms.iter().find(|(_, a)| !ALGORITHMS.contains(&a.as_str())) {
+        return Err(PlanError::Unknown { algorithm: algorithm.clone() });
     }
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !is_layer(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
@@ -61,6 +71,19 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
     let saved = 1.0 - time(&fast) / time(&exact);
     Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
+}
+
+/// Whether an algorithm that is asked for all layers fits some of the plan's. A plan is as good without, so that this
+/// is for whoever asked.
+///
+/// # Errors
+/// Names the algorithm that fits none.
+pub fn check_forced(plan: &Plan, options: &Options) -> Result<(), PlanError> {
+    let is_used = |name: &str| plan.steps.iter().any(|s| s.forced && s.kernel.name() == name);
+    match options.algorithms.iter().find(|(label, algorithm)| label == "*" && !is_used(algorithm)) {
+        Some((_, algorithm)) => Err(PlanError::Unused { algorithm: algorithm.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Whether algorithms can be forced by this name.
@@ -447,5 +470,36 @@ mod tests {
         assert_eq!(kernels(30, &Options::default()), ["winograd4"]);
         let forced = Options { algorithms: vec![("*".into(), "winograd6".into())], ..Options::default() };
         assert_eq!(kernels(30, &forced), ["winograd6"]);
+    }
+
+    #[test]
+    fn algorithms_that_do_nothing_are_told() {
+        let force = |pairs: &[(&str, &str)]| Options {
+            algorithms: pairs.iter().map(|(label, name)| (label.to_string(), name.to_string())).collect(),
+            ..Options::default()
+        };
+        let mut b = Builder::new("two", Phase::Infer);
+        let x = b.input([1, 16, 8, 8]);
+        let x = b.add(conv(16, 3, 1, 1), &[x]);
+        let y = b.add(conv(16, 3, 1, 1), &[x]);
+        let graph = b.finish(&[y]);
+        let made = |options: &Options| plan(&graph, &Target::host(), options);
+        let names = |options: &Options| {
+            let plan = made(options).unwrap();
+            plan.steps[..2].iter().map(|s| s.kernel.name()).collect::<Vec<_>>()
+        };
+        // What is said of a layer holds, wherever it stands.
+        for pairs in [[("n1", "direct"), ("*", "winograd2")], [("*", "winograd2"), ("n1", "direct")]] {
+            assert_eq!(names(&force(&pairs)), ["direct", "winograd2"]);
+        }
+        let unknown = made(&force(&[("*", "gemm")])).unwrap_err().to_string();
+        assert_eq!(
+            unknown,
+            "no algorithm is called gemm; there are direct, winograd2, winograd3, winograd4, winograd6, depthwise, grouped"
+        );
+        let idle = force(&[("*", "depthwise")]);
+        assert!(matches!(check_forced(&made(&idle).unwrap(), &idle), Err(PlanError::Unused { .. })));
+        let used = force(&[("*", "winograd4")]);
+        assert!(check_forced(&made(&used).unwrap(), &used).is_ok());
     }
 }

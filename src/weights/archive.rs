@@ -5,6 +5,8 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use flate2::Crc;
+use rayon::prelude::*;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::entries::Buffer;
@@ -12,12 +14,17 @@ use super::entries::Buffer;
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).
 const MOST_INFLATION: u64 = 1032;
 
+/// What `torch.save` writes where it is told to compute none (`set_crc32_options(False)`).
+const NO_CRC: u32 = 0;
+
 pub struct Archive {
     file: Buffer,
     zip: ZipArchive<Cursor<Shared>>,
     names: Vec<String>,
     /// Bytes unpacked so far. Members may overlap in a hostile file, so their sum counts.
     unpacked: u64,
+    /// Bytes of stored members read so far. Those of an honest file do not overlap.
+    stored: u64,
 }
 
 struct Shared(Buffer);
@@ -34,14 +41,15 @@ impl Archive {
         let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
         let zip = zip.map_err(damaged)?;
         let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Self { file: file.clone(), zip, names, unpacked: 0 })
+        Ok(Self { file: file.clone(), zip, names, unpacked: 0, stored: 0 })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// A member's bytes: in place where they are stored, else unpacked.
+    /// A member's bytes: in place where they are stored, else unpacked. Either way they match the CRC-32 that the
+    /// archive has for them.
     pub fn member(&mut self, name: &str) -> Result<(Buffer, Range<usize>), String> {
         let damaged = |e: &dyn std::fmt::Display| format!("member {name} of the archive cannot be read: {e}");
         let mut member = self.zip.by_name(name).map_err(|e| damaged(&e))?;
@@ -49,8 +57,18 @@ impl Archive {
         if member.compression() == CompressionMethod::Stored {
             let start = member.data_start().ok_or_else(|| damaged(&"it has no place"))? as usize;
             let end = start.checked_add(size as usize).filter(|&end| end <= (*self.file).as_ref().len());
-            return end.map(|end| (self.file.clone(), start..end)).ok_or_else(|| damaged(&"the file is cut"));
+            self.stored = self.stored.saturating_add(size);
+            if self.stored > (*self.file).as_ref().len() as u64 {
+                return Err(damaged(&"it overlaps other members"));
+            }
+            let range = start..end.ok_or_else(|| damaged(&"the file is cut"))?;
+            let stated = member.crc32();
+            if stated != NO_CRC && stated != crc_of(&(*self.file).as_ref()[range.clone()]) {
+                return Err(damaged(&"its bytes do not match its CRC-32: the file is damaged"));
+            }
+            return Ok((self.file.clone(), range));
         }
+        // The archive's reader compares the CRC-32 of these.
         self.unpacked = self.unpacked.saturating_add(size);
         let most = |packed: u64| packed.saturating_mul(MOST_INFLATION);
         if size > most(packed) || self.unpacked > most((*self.file).as_ref().len() as u64) {
@@ -64,4 +82,19 @@ impl Archive {
             false => Err(damaged(&"its size is another one than stated")),
         }
     }
+}
+
+/// In parallel, since a checkpoint may be one large member.
+fn crc_of(bytes: &[u8]) -> u32 {
+    const PART: usize = 4 << 20;
+    let of_part = |part: &[u8]| {
+        let mut crc = Crc::new();
+        crc.update(part);
+        crc
+    };
+    let joined = |mut first: Crc, second: Crc| {
+        first.combine(&second);
+        first
+    };
+    bytes.par_chunks(PART).map(of_part).reduce(Crc::new, joined).sum()
 }

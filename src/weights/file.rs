@@ -57,6 +57,8 @@ pub struct WeightFile {
     pub format: Format,
     /// By name in the file's order; safetensors, which have none, in that of the alphabet.
     pub entries: Vec<Entry>,
+    /// The file, or all of several.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file.
@@ -67,10 +69,14 @@ pub fn open(path: &Path) -> Result<WeightFile, FileError> {
     let file = map(path)?;
     match (*file).as_ref() {
         [b'{', ..] => {
-            let entries = sharded::open(path, &file)?;
-            Ok(WeightFile { format: Format::Sharded, entries })
+            let (entries, shards) = sharded::open(path, &file)?;
+            let files = [path.into()].into_iter().chain(shards).collect();
+            Ok(WeightFile { format: Format::Sharded, entries, files })
         }
-        _ => parse(&file).map_err(|message| FileError::new(path, message)),
+        _ => {
+            let parsed = parse(&file).map_err(|message| FileError::new(path, message))?;
+            Ok(WeightFile { files: vec![path.into()], ..parsed })
+        }
     }
 }
 
@@ -94,7 +100,7 @@ pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile { format, entries })
+    Ok(WeightFile { format, entries, files: vec![] })
 }
 
 /// What a file is that is none of ours.

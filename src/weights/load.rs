@@ -23,6 +23,8 @@ pub struct Loaded {
     pub unused: Vec<String>,
     /// What [`not_finite`] found.
     pub not_finite: Vec<(WeightId, NotFinite)>,
+    /// Renamings that no name of the file matches.
+    pub idle_renames: Vec<String>,
 }
 
 /// Which differences between a file and a network are none.

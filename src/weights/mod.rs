@@ -21,6 +21,7 @@ mod sharded;
 mod tests;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use file::{FileError, Format, WeightFile, open};
@@ -65,6 +66,8 @@ pub struct Weights {
     items: Vec<Weight>,
     by_name: HashMap<String, WeightId>,
     pub seed: u64,
+    /// What the network and the values were read from. Whoever writes a file of them keeps these.
+    pub files: Vec<PathBuf>,
 }
 
 /// A name that is taken already.

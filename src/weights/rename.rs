@@ -1,6 +1,7 @@
 //! Other people's names for weights: rules and tables that bring them to the network's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use regex::Regex;
 
@@ -100,22 +101,38 @@ impl Renames {
     /// # Errors
     /// Where a rule makes it too long.
     pub fn of(&self, name: &str) -> Result<String, RenameError> {
+        self.follow(name, &mut HashSet::new())
+    }
+
+    /// As [`Self::of`]. Rules and names of the table that match are `used`.
+    fn follow<'r>(&'r self, name: &str, used: &mut HashSet<&'r str>) -> Result<String, RenameError> {
         let mut new = name.to_string();
         for rule in &self.rules {
-            new = rule.regex.replace(&new, &rule.replacement).into_owned();
+            if let Cow::Owned(changed) = rule.regex.replace(&new, &rule.replacement) {
+                used.insert(&rule.text);
+                new = changed;
+            }
             if new.len() > MAX_NAME.max(name.len()) {
                 return Err(RenameError::TooLong { rule: rule.text.clone() });
             }
         }
-        Ok(self.table.get(&new).cloned().unwrap_or(new))
+        Ok(match self.table.get_key_value(&new) {
+            Some((from, to)) => {
+                used.insert(from);
+                to.clone()
+            }
+            None => new,
+        })
     }
 
-    /// Renames the tensors of a file.
+    /// Renames the tensors of a file. Returns the rules, and names of the table, that match none.
     ///
     /// # Errors
     /// Where two would have the same name or one would be too long; nothing is renamed then.
-    pub fn apply(&self, entries: &mut [Entry]) -> Result<(), RenameError> {
-        let names: Vec<String> = entries.iter().map(|e| self.of(&e.name)).collect::<Result<_, _>>()?;
+    pub fn apply(&self, entries: &mut [Entry]) -> Result<Vec<String>, RenameError> {
+        let mut used = HashSet::new();
+        let names = entries.iter().map(|e| self.follow(&e.name, &mut used));
+        let names: Vec<String> = names.collect::<Result<_, _>>()?;
         let mut owners: HashMap<&str, &Entry> = HashMap::new();
         for (name, entry) in names.iter().zip(&*entries) {
             if let Some(first) = owners.insert(name, entry) {
@@ -124,7 +141,8 @@ impl Renames {
             }
         }
         entries.iter_mut().zip(names).for_each(|(entry, name)| entry.name = name);
-        Ok(())
+        let all = self.rules.iter().map(|r| &r.text).chain(self.table.keys());
+        Ok(all.filter(|change| !used.contains(change.as_str())).cloned().collect())
     }
 }
 

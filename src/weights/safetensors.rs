@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Weights;
 use super::entries::{Buffer, Encoding, Entry};
 use super::file::FileError;
-use crate::output::OutputFile;
+use crate::output::{OutputFile, keep};
 use crate::tensor::Shape;
 
 /// The tensors of a file, by name in alphabetical order. Their values stay where they are.
@@ -55,7 +55,7 @@ fn encoding(dtype: Dtype) -> Encoding {
 /// Writes all weights as f32, in their order in the network. Seeded ones are generated one by one.
 ///
 /// # Errors
-/// As for any writing of a file; nothing is left at `path` then.
+/// As for any writing of a file, and where `path` is one that the network was read from; nothing is left at `path` then.
 pub fn write(path: &Path, weights: &Weights) -> Result<(), FileError> {
     let done = prepare(path, weights).and_then(OutputFile::commit);
     done.map_err(|e| FileError::new(path, e))
@@ -66,6 +66,7 @@ pub fn write(path: &Path, weights: &Weights) -> Result<(), FileError> {
 /// # Errors
 /// As for any writing of a file.
 pub fn prepare(path: &Path, weights: &Weights) -> io::Result<OutputFile> {
+    keep(path, &weights.files)?;
     let output = OutputFile::create(path)?;
     let mut file = BufWriter::new(output.file());
     write_to(&mut file, weights)?;

@@ -2,7 +2,7 @@
 //! `{"weight_map": {"conv1.weight": "model-00001-of-00002.safetensors", ...}}`.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -15,20 +15,21 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The tensors that the index names, wherever they are.
-pub(super) fn open(path: &Path, index: &Buffer) -> Result<Vec<Entry>, FileError> {
+/// The tensors that the index names, wherever they are, and the files that they are in.
+pub(super) fn open(path: &Path, index: &Buffer) -> Result<(Vec<Entry>, Vec<PathBuf>), FileError> {
     let index: Index = serde_json::from_slice((**index).as_ref())
         .map_err(|e| FileError::new(path, format!("this is no index of sharded weights: {e}")))?;
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, shard) in &index.weight_map {
         shards.entry(shard).or_default().push(name);
     }
-    let mut entries = vec![];
+    let (mut entries, mut files) = (vec![], vec![]);
     for (shard, names) in shards {
         entries.extend(open_shard(path, shard, &names)?);
+        files.push(path.with_file_name(shard));
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
+    Ok((entries, files))
 }
 
 fn open_shard(index: &Path, shard: &str, names: &[&str]) -> Result<Vec<Entry>, FileError> {

@@ -89,6 +89,36 @@ fn damaged_files_never_panic() {
     }
 }
 
+/// Stored members are mapped, not unpacked; their CRC-32 is compared all the same.
+#[test]
+fn a_changed_byte_of_a_stored_member_is_noticed() {
+    for name in ["state.pth", "nested.pth", "stored.npz"] {
+        let whole = std::fs::read(path(name)).unwrap();
+        let intact = open(&path(name)).unwrap();
+        for (_, range) in intact.entries.iter().map(|e| &e.bytes).filter(|(b, _)| (**b).as_ref() == whole) {
+            for at in range.clone() {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1 << (at % 8);
+                let message = read_all(damaged).unwrap_err();
+                assert!(message.starts_with("member ") && message.contains("CRC-32"), "{name} {at}: {message}");
+            }
+        }
+    }
+}
+
+/// `torch.save` can be told to compute no CRC-32, and writes zeros for it.
+#[test]
+fn a_crc_of_zero_is_none() {
+    let mut file = std::fs::read(path("state.pth")).unwrap();
+    let mut crcs = vec![];
+    for (signature, offset) in [(b"PK\x01\x02", 16), (b"PK\x03\x04", 14)] {
+        crcs.extend((0..file.len() - 4).filter(|&i| file[i..].starts_with(signature)).map(|i| i + offset));
+    }
+    assert!(crcs.len() >= 20);
+    crcs.into_iter().for_each(|at| file[at..at + 4].fill(0));
+    read_all(file).unwrap();
+}
+
 fn read_all(bytes: Vec<u8>) -> Result<(), String> {
     let buffer: super::entries::Buffer = std::sync::Arc::new(bytes);
     let file = super::file::parse(&buffer)?;

@@ -50,6 +50,60 @@ impl Folder {
     }
 }
 
+/// Nothing is written over a file that the network was read from, whoever asks and whatever the file is called.
+#[test]
+fn files_that_are_read_are_kept() {
+    use netc::interop::export::{self, Options};
+    use netc::weights::safetensors;
+    let folder = Folder::new();
+    folder.write_weights("small.safetensors", 1);
+    let at = |name: &str| folder.path(name);
+    std::fs::hard_link(at("small.safetensors"), at("second")).unwrap();
+    std::fs::write(at("part.net"), "netc 1\nmodule part { conv(3, 1) }\n").unwrap();
+    let text = "netc 1\nuse \"part.net\"\nmodel m { input x: f32[N, 3, 9, 7]  part  output y }\n";
+    std::fs::write(at("whole.net"), text).unwrap();
+    let before: Vec<Vec<u8>> =
+        ["small.net", "small.safetensors", "whole.net", "part.net"].map(|n| std::fs::read(at(n)).unwrap()).to_vec();
+    let compiler = Compiler::new();
+    let compiled = |from: &str, to: &str| compiler.compile_file_to(at(from), at(to)).map(drop);
+    for (from, to) in [
+        ("small.net", "small.net"),
+        ("small.net", "small.safetensors"),
+        ("small.net", "second"),
+        ("whole.net", "whole.net"),
+        ("whole.net", "part.net"),
+    ] {
+        let error = compiled(from, to).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write ") && error.ends_with(": it would replace an input"), "{error}");
+    }
+    let mut network = compiler.front(&at("small.net")).unwrap();
+    compiler.load_weights(&mut network).unwrap();
+    for name in ["small.net", "small.safetensors", "second"] {
+        assert!(export::export(&network.graph, &at(name), &Options::default()).is_err(), "{name}");
+        assert!(safetensors::write(&at(name), &network.graph.weights).is_err(), "{name}");
+    }
+    // External data are the model's, too.
+    let external = Options { inline_limit: 0, ..Options::default() };
+    std::fs::write(at("wide.net"), "netc 1\nmodel m { input x: f32[N, 3, 9, 7]  conv(64, 3)  output y }\n").unwrap();
+    let wide = compiler.front(&at("wide.net")).unwrap();
+    export::export(&wide.graph, &at("model.onnx"), &external).unwrap();
+    let model = compiler.front(&at("model.onnx")).unwrap();
+    for name in ["model.onnx", "model.onnx.data"] {
+        assert!(compiler.compile_to(&model, &at(name)).is_err(), "{name}");
+        assert!(export::export(&model.graph, &at(name), &Options::default()).is_err(), "{name}");
+    }
+    assert!(export::export(&model.graph, &at("model.onnx"), &external).is_err());
+    let after = ["small.net", "small.safetensors", "whole.net", "part.net"].map(|n| std::fs::read(at(n)).unwrap());
+    assert_eq!(before, after);
+    assert!(
+        !std::fs::read_dir(folder.0.path()).unwrap().any(|e| e
+            .unwrap()
+            .path()
+            .extension()
+            .is_some_and(|e| e == "part"))
+    );
+}
+
 fn input(images: usize) -> Tensor {
     let values = (0..images * 3 * 9 * 7).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
     Tensor::new([images, 3, 9, 7], values)

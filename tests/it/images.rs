@@ -54,3 +54,20 @@ fn pictures_become_what_pillow_makes_of_them() {
     let lines: Vec<String> = table.iter().map(|(name, worst)| format!("{name}{worst}")).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
+
+/// Part of a picture is an error and never a picture, whatever the format.
+#[test]
+fn pictures_that_were_cut_are_refused() {
+    let archive = weights::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow/pictures.npz")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture");
+    for entry in archive.entries.iter().filter(|e| e.name.ends_with("/file")) {
+        let (buffer, range) = &entry.bytes;
+        let file = &(**buffer).as_ref()[range.clone()];
+        for tenth in 1..10 {
+            std::fs::write(&path, &file[..file.len() * tenth / 10]).unwrap();
+            let error = image::read(&path).map(drop).unwrap_err();
+            assert!(matches!(error, image::ImageError::Cut { .. }), "{} {tenth}: {error}", entry.name);
+        }
+    }
+}

@@ -20,7 +20,7 @@ use builder::Builder;
 
 use super::onnx::Problem;
 use crate::ir::{Graph, Kind, NodeId, Phase};
-use crate::output::OutputFile;
+use crate::output::{OutputFile, keep};
 
 /// The operator set that is written: the newest that all engines in use read.
 const OPSET: i64 = 17;
@@ -72,7 +72,7 @@ fn listing(problems: &[Problem]) -> String {
 /// for inference is written without its auxiliary classifiers.
 ///
 /// # Errors
-/// Where a node has no form in ONNX, or a file cannot be written.
+/// Where a node has no form in ONNX, or a file cannot be written or is one that the graph was read from.
 pub fn export(graph: &Graph, path: &Path, options: &Options) -> Result<Exported, ExportError> {
     let made = make(graph, options)?;
     let failed = |path: &Path| {
@@ -81,6 +81,7 @@ pub fn export(graph: &Graph, path: &Path, options: &Options) -> Result<Exported,
     };
     let weights = made.weight_bytes();
     let nodes = made.nodes();
+    keep(path, &graph.weights.files).map_err(failed(path))?;
     let model = OutputFile::create(path).map_err(failed(path))?;
     if weights <= options.inline_limit {
         write::inline(model.file(), &made, &graph.weights).map_err(failed(path))?;
@@ -89,6 +90,7 @@ pub fn export(graph: &Graph, path: &Path, options: &Options) -> Result<Exported,
     }
     let name = format!("{}.data", path.file_name().unwrap_or_default().to_string_lossy());
     let beside = path.with_file_name(&name);
+    keep(&beside, &graph.weights.files).map_err(failed(&beside))?;
     let data = OutputFile::create(&beside).map_err(failed(&beside))?;
     write::external(model.file(), data.file(), &name, &made, &graph.weights).map_err(failed(path))?;
     data.commit().map_err(failed(&beside))?;

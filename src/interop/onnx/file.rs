@@ -110,6 +110,13 @@ impl ModelFile {
     }
 }
 
+impl ModelFile {
+    /// The model's file and those of its external data that have been read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [self.path.clone()].into_iter().chain(self.external.borrow().keys().cloned()).collect()
+    }
+}
+
 struct Shared(Buffer);
 
 impl AsRef<[u8]> for Shared {

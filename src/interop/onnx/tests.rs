@@ -641,6 +641,8 @@ fn models_that_are_wrong_as_a_whole() {
     ty.tensor_type.as_mut().unwrap().elem_type = data_type::INT64;
     let mut broken = model(&[1, 3], relu(), vec![floats("w", &[2])], "y");
     broken.graph.as_mut().unwrap().initializer[0].float_data.pop();
+    let mut twice = model(&[1, 3], vec![node("Relu x -> y : relu", vec![])], vec![], "y");
+    twice.graph.as_mut().unwrap().output.push(value("y", &[1, 3]));
     let cases = [
         old,
         tokens,
@@ -648,6 +650,9 @@ fn models_that_are_wrong_as_a_whole() {
         model(&[0, 3, 0, 0], relu(), vec![], "y"),
         model(&[1, 3], relu(), vec![], "nowhere"),
         model(&[1 << 40, 1 << 40], relu(), vec![], "y"),
+        twice,
+        model(&[1, 3], vec![node("Relu x -> y : first", vec![]), node("Elu x -> y : second", vec![])], vec![], "y"),
+        model(&[1, 3], relu(), vec![floats("w", &[2]), floats("w", &[2])], "y"),
         proto::Model::default(),
     ];
     let messages: Vec<String> = cases.iter().map(message).collect();

@@ -118,6 +118,7 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
     let outputs = outputs.map_err(refuse)?;
     let mut graph = importer.finish(&outputs);
     metadata::read(&file.model.metadata_props, &mut graph);
+    graph.weights.files = file.files();
     Ok(graph)
 }
 
@@ -135,10 +136,10 @@ fn opset_of(sets: &[proto::OperatorSet]) -> Result<i64, String> {
 
 /// The walk.
 impl<'m> Importer<'m> {
-    fn define(&mut self, name: &str, value: Value) {
-        if !name.is_empty() {
-            self.scopes.last_mut().expect("one scope at least").values.insert(name.into(), value);
-        }
+    /// Gives a value its name. Returns whether nothing had that name.
+    fn define(&mut self, name: &str, value: Value) -> bool {
+        let values = &mut self.scopes.last_mut().expect("one scope at least").values;
+        name.is_empty() || values.insert(name.into(), value).is_none()
     }
 
     fn lookup(&self, name: &str) -> Option<Value> {
@@ -167,8 +168,14 @@ impl<'m> Importer<'m> {
                 self.problem(node, format!("its output `{name}` is read, but the operator has none in this place"));
             }
             let missing = std::iter::repeat(Value::Missing);
+            let mut twice = None;
             for (name, value) in node.output.iter().zip(values.into_iter().chain(missing)) {
-                self.define(name, value);
+                if !self.define(name, value) {
+                    twice = Some(name);
+                }
+            }
+            if let Some(name) = twice {
+                self.problem(node, format!("its output `{name}` has the name of another value"));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
 
+use std::collections::HashSet;
+
 use super::Importer;
 use crate::interop::onnx::call::Value;
 use crate::interop::onnx::names;
@@ -14,7 +16,9 @@ impl Importer<'_> {
         for tensor in &graph.initializer {
             let array = self.file.array(tensor).map_err(|e| format!("initializer {}: {e}", tensor.name))?;
             self.brought = self.brought.saturating_add(array.len());
-            self.define(&tensor.name, Value::Known(array));
+            if !self.define(&tensor.name, Value::Known(array)) {
+                return Err(format!("two initializers are named {}", tensor.name));
+            }
         }
         Ok(())
     }
@@ -90,8 +94,11 @@ impl Importer<'_> {
     }
 
     pub(super) fn outputs(&mut self, graph: &proto::Graph) -> Result<Vec<(String, NodeId)>, String> {
-        let mut outputs = vec![];
+        let (mut outputs, mut names) = (vec![], HashSet::new());
         for output in &graph.output {
+            if !names.insert(&output.name) {
+                return Err(twice(graph, &output.name));
+            }
             match self.lookup(&output.name) {
                 Some(Value::Data(view)) => {
                     let view = self.distinct(&view)?;
@@ -120,6 +127,12 @@ impl Importer<'_> {
             false => Ok(node),
         }
     }
+}
+
+fn twice(graph: &proto::Graph, name: &str) -> String {
+    let maker = graph.node.iter().find(|n| n.output.iter().any(|o| o == name));
+    let made = maker.map(|n| format!(", which the {} node {} makes", n.op_type, n.name)).unwrap_or_default();
+    format!("two outputs are named {name}{made}; an Identity node gives a value a second name")
 }
 
 /// The inputs that are no weights.
