@@ -19,14 +19,14 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{
-    About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
+    self, About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
 use crate::codegen::{self, Generated};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
-use crate::ir::{Cost, Graph, Kind, Phase, Remark};
+use crate::ir::{Cost, Graph, Images, Kind, Mixed, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Inaccurate, Kernel, Plan};
@@ -146,6 +146,10 @@ pub struct Network {
     pub graph: Graph,
     /// Of the graph before any pass.
     pub stats: Stats,
+    /// How many images a run of it takes, as the graph before any pass says.
+    pub images: Images,
+    /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
+    pub open: Vec<usize>,
     pub warnings: Vec<Diagnostic>,
     pub weights: WeightsReport,
     /// What the passes did.
@@ -305,8 +309,10 @@ impl Compiler {
             Ok(made) => Ok(Network {
                 sources,
                 root,
+                open: made.open.iter().filter_map(|o| made.graph.inputs().iter().position(|i| i == o)).collect(),
                 graph: made.graph,
                 stats: made.stats,
+                images: made.images,
                 warnings: made.warnings,
                 weights: WeightsReport::Seed(self.seed),
                 remarks: vec![],
@@ -487,7 +493,9 @@ impl Compiler {
         loop {
             let generated = codegen::generate(graph, &self.target, &options).map_err(codegen_error)?;
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
-            let image = codegen::build(graph, &self.target, &generated, destination, &wanted).map_err(codegen_error)?;
+            let built = codegen::build(graph, &self.target, &generated, destination, &wanted);
+            let mut image = built.map_err(codegen_error)?;
+            image.manifest.images = Some(network.images());
             if options.findings.unproved {
                 return Ok((generated, image));
             }
@@ -589,6 +597,23 @@ impl Network {
     /// Of the spec or the model.
     fn path(&self) -> PathBuf {
         PathBuf::from(&*self.sources.get(self.root).name)
+    }
+
+    /// How many images a run takes, for those who know no graphs.
+    pub fn images(&self) -> artifact::Images {
+        let at = |location: &Option<Location>| location.as_ref().map(|l| l.to_string());
+        match &self.images {
+            Images::Independent => {
+                let first = self.graph.inputs().first().map(|&id| self.graph.node(id).shape[0]);
+                artifact::Images::Independent { batch: first.unwrap_or(1) }
+            }
+            Images::Fixed { input, location } => {
+                artifact::Images::Fixed { input: input.clone(), location: at(location) }
+            }
+            Images::Mixed(Mixed { step, location, reason }) => {
+                artifact::Images::Mixed { step: step.clone(), location: at(location), reason: reason.clone() }
+            }
+        }
     }
 
     /// The files of the spec, the main one first; none, where an imported model has no text.

@@ -123,7 +123,7 @@ fn parse<T: serde::de::DeserializeOwned>(map: &[u8], section: &Section, what: &s
 
 #[cfg(all(test, feature = "compile"))]
 mod tests {
-    use super::super::{Destination, Image, Port, Step, WeightRange, Writer};
+    use super::super::{Destination, Image, Images, Port, Step, WeightRange, Writer};
     use super::*;
     use proptest::prelude::*;
 
@@ -149,6 +149,7 @@ mod tests {
             features: vec![],
             inputs: vec![Port { name: "x".into(), shape: vec![1, 3] }],
             outputs: vec![Port { name: "y".into(), shape: vec![1, 2] }],
+            images: Some(Images::Independent { batch: 1 }),
             steps: vec![step.clone(), step],
             arena_bytes: 64,
             arena_lower_bound: 64,

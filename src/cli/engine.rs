@@ -6,9 +6,9 @@ use std::path::Path;
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{compiler, optimized};
-use crate::artifact::{Cause, MAGIC, Port};
-use crate::driver;
+use super::network::{Fitted, compiler, optimized};
+use crate::artifact::{Cause, Images, MAGIC, Port};
+use crate::driver::{self, Network};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
@@ -22,6 +22,10 @@ pub struct Engine {
     /// By input.
     pub preprocess: Vec<Option<Preprocess>>,
     pub labels: Vec<String>,
+    /// Images at once, where any number of them can be run.
+    batch: Option<usize>,
+    /// Where there is one number only: why.
+    one_batch: String,
     runner: Runner,
 }
 
@@ -31,12 +35,13 @@ enum Runner {
 }
 
 impl Engine {
-    /// Opens a compiled model, or compiles a spec.
+    /// Opens a compiled model, or compiles a spec; `fitted` as [`optimized`] has it.
     pub fn open(
         file: &Path,
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        fitted: Fitted,
         console: Console,
     ) -> Result<Self> {
         let model = if is_compiled(file) {
@@ -44,7 +49,7 @@ impl Engine {
             open_model(file, threads.options(), console)?
         } else {
             let mut compiler = compiler(network, compilation, threads.options())?;
-            let (made, bar) = optimized(&mut compiler, file, console)?;
+            let (made, bar) = optimized(&mut compiler, file, fitted, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             model?
@@ -59,16 +64,17 @@ impl Engine {
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        fitted: Fitted,
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
         let mut compiler = compiler(network, compilation, ModelOptions::default())?;
-        let (made, bar) = optimized(&mut compiler, file, console)?;
+        let (made, bar) = optimized(&mut compiler, file, fitted, console)?;
         bar.finish_and_clear();
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
-        Ok(Self::interpreted(made.graph))
+        Ok(Self::interpreted(made))
     }
 
     fn compiled(model: Model) -> Self {
@@ -79,11 +85,15 @@ impl Engine {
             outputs: manifest.outputs.clone(),
             preprocess: about.preprocess.clone(),
             labels: about.labels.clone(),
+            batch: model.batched(),
+            one_batch: manifest.images.as_ref().map(Images::to_string).unwrap_or_default(),
             runner: Runner::Compiled(Box::new(model)),
         }
     }
 
-    fn interpreted(graph: Graph) -> Self {
+    fn interpreted(network: Network) -> Self {
+        let images = network.images();
+        let graph = network.graph;
         let port = |name: &str, shape: &Shape| Port { name: name.into(), shape: shape.dims().to_vec() };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
@@ -96,23 +106,34 @@ impl Engine {
             outputs: graph.outputs.iter().map(|o| port(&o.name, &graph.node(o.node).shape)).collect(),
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
+            batch: if let Images::Independent { batch } = images { Some(batch) } else { None },
+            one_batch: images.to_string(),
             runner: Runner::Interpreted(Box::new(graph)),
         }
     }
 
-    /// The batch size, where all inputs and outputs have images along their first axis.
+    /// Images at once, where the network treats them one by one and so runs any number.
     pub fn batch(&self) -> Option<usize> {
-        let first = *self.outputs.first()?.shape.first()?;
-        let same = |p: &Port| p.shape.first() == Some(&first);
-        self.inputs.iter().chain(&self.outputs).all(same).then_some(first)
+        self.batch
+    }
+
+    /// Why no other number of images can be run, with the line.
+    pub fn one_batch(&self) -> &str {
+        &self.one_batch
+    }
+
+    /// Whether a value of the output is that of one result.
+    pub fn is_result(&self, output: &Port) -> bool {
+        self.batch.is_some() || output.shape.first() == Some(&1)
     }
 
     /// Whether the first output is one value for each of several classes.
     pub fn ranks(&self) -> bool {
-        self.batch().is_some() && self.outputs[0].shape[1..].iter().filter(|&&d| d > 1).count() == 1
+        let first = &self.outputs[0];
+        self.is_result(first) && first.shape[1..].iter().filter(|&&d| d > 1).count() == 1
     }
 
-    /// Runs any number of images, where the network has a batch axis.
+    /// Runs any number of images, where the network treats them one by one.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match &self.runner {
             Runner::Compiled(model) => model.run_tensors(inputs).map_err(Failure::message),
@@ -139,8 +160,8 @@ fn interpret_batches(graph: &Graph, inputs: &[Tensor], batch: usize) -> Result<V
     }
     let whole = |(shape, mut data): (Shape, Vec<f32>)| {
         let mut dims = shape.dims().to_vec();
-        data.truncate(data.len() / (images.div_ceil(batch) * dims[0]) * images);
-        dims[0] = images;
+        data.truncate(data.len() / (images.div_ceil(batch) * batch) * images);
+        dims[0] = dims[0] / batch * images;
         Tensor::new(Shape::new(dims), data)
     };
     Ok(joined.into_iter().map(whole).collect())

@@ -19,7 +19,7 @@ use crate::elaborate;
 use crate::interop::onnx::{self, ImportError, ModelFile};
 use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
-use crate::ir::{Graph, Phase};
+use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
 use crate::weights::entries::Entry;
 use crate::weights::{self, FileError, Format, WeightFile};
 
@@ -60,27 +60,41 @@ impl Compiler {
         let options = onnx::Options { batch: self.batch, shapes: self.shapes.clone() };
         let mut graph = onnx::import_file(&file, &options)?;
         graph.name = name.into();
-        let batch = match (self.batch, first_size(&graph)) {
-            (1, Some(own)) => own,
-            (wanted, _) => wanted,
-        };
-        match self.written(path, &graph, &about(&file)) {
-            Ok(written) => self.front_written(path, &graph, written, batch),
-            Err(reason) if first_size(&graph).is_none_or(|own| own == batch) => {
-                Ok(self.without_text(path, graph, &reason, batch))
-            }
-            Err(reason) => Err(ImportError::Model {
-                path: path.into(),
-                message: format!("its batch cannot be changed, since it cannot be written as text: {reason}"),
-            }
-            .into()),
+        let left_open = onnx::open_inputs(&file, &options);
+        let open = open_sizes(&file, &options, &graph, &left_open);
+        let asked: Vec<NodeId> = left_open.iter().map(|&i| graph.inputs()[i]).collect();
+        let own = first_size(&graph, &[&open[..], &asked].concat());
+        let batch = if self.batch == 1 { own } else { self.batch };
+        let refuse = |message| Error::from(ImportError::Model { path: path.into(), message });
+        let mixed = all_mixed(&graph);
+        if open.is_empty() && batch != own {
+            let why = mixed.map_or("the first sizes of its inputs differ".into(), |mixed| mixed.to_string());
+            return Err(refuse(format!("it takes {own} images at once, not {batch}: {why}")));
         }
+        let mut network = match self.written(path, &graph, &about(&file), &open) {
+            Ok(written) => self.front_written(path, &graph, written, batch)?,
+            Err(reason) if own == batch => self.without_text(path, graph, &reason, batch, &open),
+            Err(reason) => {
+                let why = format!("its batch cannot be changed, since it cannot be written as text: {reason}");
+                return Err(refuse(why));
+            }
+        };
+        if let Some(mixed) = all_mixed(&network.graph).filter(|_| open.is_empty()) {
+            if !left_open.is_empty() {
+                network.warnings.push(bound(&mixed, own));
+            }
+            network.images = Images::Mixed(mixed);
+        }
+        if !left_open.is_empty() {
+            network.open = left_open;
+        }
+        Ok(network)
     }
 
     /// The graph as text that has been read back and compared.
-    fn written(&self, path: &Path, graph: &Graph, about: &str) -> Result<Written, String> {
-        let written = text::write(graph, about).map_err(|e| e.to_string())?;
-        let batch = first_size(graph).unwrap_or(1);
+    fn written(&self, path: &Path, graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, String> {
+        let written = text::write(graph, about, open).map_err(|e| e.to_string())?;
+        let batch = first_size(graph, open);
         let same = Self { batch, phase: Phase::Infer, model: None, set: vec![], observer: None, ..self.clone() };
         let read = same.front_text(path, written.text.clone(), &no_files);
         let read = read.map_err(|e| format!("its text cannot be read: {e}"))?;
@@ -102,7 +116,7 @@ impl Compiler {
     }
 
     /// A network that has no text.
-    fn without_text(&self, path: &Path, mut graph: Graph, reason: &str, batch: usize) -> Network {
+    fn without_text(&self, path: &Path, mut graph: Graph, reason: &str, batch: usize, open: &[NodeId]) -> Network {
         let entry = |w: &weights::Weight, values| Entry::of(w.name.clone(), w.shape.clone(), values);
         let entries = graph.weights.iter().map(|(id, w)| entry(w, graph.weights.values(id))).collect();
         graph.weights.forget_values(self.seed);
@@ -115,6 +129,8 @@ impl Compiler {
             sources,
             root,
             stats: stats(&graph),
+            images: graph.images(open),
+            open: (0..graph.inputs().len()).filter(|&i| open.contains(&graph.inputs()[i])).collect(),
             graph,
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
@@ -152,8 +168,55 @@ fn no_files(_: &Path) -> io::Result<String> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn first_size(graph: &Graph) -> Option<usize> {
-    graph.inputs().first().and_then(|&i| graph.node(i).shape.dims().first().copied())
+/// The size that is `N` in the text of a graph, else the first size of the first input.
+fn first_size(graph: &Graph, open: &[NodeId]) -> usize {
+    let input = open.iter().chain(graph.inputs()).next();
+    input.and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1)
+}
+
+/// The inputs whose first size the model's text can leave open, so that the text means for each number of
+/// images what the model means.
+///
+/// Of what the model leaves open that is asked of the model itself: it is imported once more, for an unusual
+/// number of images. With one image, sizes of 1 hide what the model does with several. Where it cannot be
+/// imported for another number, and where it states its sizes, it means one number only; then any number can
+/// be run one by one, if the network does not mix them.
+fn open_sizes(file: &ModelFile, options: &onnx::Options, graph: &Graph, left_open: &[usize]) -> Vec<NodeId> {
+    let of = |graph: &Graph| -> Vec<NodeId> { left_open.iter().map(|&i| graph.inputs()[i]).collect() };
+    let is_independent = |graph: &Graph, open: &[NodeId]| images::trace(graph, open).mixing.is_empty();
+    let other = images::unusual_count(graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
+        let other = onnx::import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
+        Some((batch, other))
+    });
+    let open = if left_open.is_empty() { alike(graph).unwrap_or_default() } else { of(graph) };
+    let name = |graph: &Graph, id: NodeId, index: usize| graph.weights.get(graph.node(id).weights[index]).name.clone();
+    let fits = match other {
+        None => is_independent(graph, &open),
+        Some((_, other)) if is_independent(graph, &open) && is_independent(&other, &of(&other)) => true,
+        Some((batch, other)) => images::resized(graph, &open, batch).is_some_and(|resized| {
+            text::compare(&resized, &other, |id, i| name(&resized, id, i), |id, i| name(&other, id, i)).is_ok()
+        }),
+    };
+    if fits { open } else { vec![] }
+}
+
+/// The inputs, where all have the same first size.
+fn alike(graph: &Graph) -> Option<Vec<NodeId>> {
+    let first = |&id: &NodeId| graph.node(id).shape.dims().first().copied();
+    let size = graph.inputs().first().and_then(first)?;
+    graph.inputs().iter().all(|id| first(id) == Some(size)).then(|| graph.inputs().to_vec())
+}
+
+/// What mixes images, where the first sizes of all inputs count them.
+fn all_mixed(graph: &Graph) -> Option<Mixed> {
+    let trace = images::trace(graph, &alike(graph)?);
+    trace.mixing.first().map(|mixing| mixing.named(graph))
+}
+
+/// What is said of a model that leaves its first size open and is read for one number of images.
+fn bound(mixed: &Mixed, images: usize) -> Diagnostic {
+    let message = format!("{mixed}; the model is read for {images} at once");
+    Diagnostic::warning("mixed-images", message).help("--batch, or --shape, reads it for another number")
 }
 
 /// Where the text comes from, for its first lines.
