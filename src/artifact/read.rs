@@ -203,6 +203,26 @@ mod tests {
     }
 
     #[test]
+    fn images_fit_the_ports_or_are_not_spoken_of() {
+        let example = open(&example()).unwrap();
+        let check = |images: Option<Images>| {
+            let manifest = Manifest { images, ..example.manifest().clone() };
+            let json = serde_json::to_value(&manifest).unwrap();
+            assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), manifest);
+            manifest.check(100, 5000)
+        };
+        check(Some(Images::Fixed { input: "x".into(), location: None })).unwrap();
+        check(Some(Images::Independent { batch: 1 })).unwrap();
+        for batch in [0, 2, usize::MAX] {
+            check(Some(Images::Independent { batch })).unwrap_err();
+        }
+        // Files that were written before images were told apart.
+        let mut json = serde_json::to_value(example.manifest()).unwrap();
+        json.as_object_mut().unwrap().remove("images");
+        assert_eq!(serde_json::from_value::<Manifest>(json).unwrap().images, None);
+    }
+
+    #[test]
     fn an_unchanged_file_opens() {
         let mut bytes = example();
         reseal(&mut bytes);

@@ -315,7 +315,8 @@ impl Elaborator<'_> {
     /// What is asked for must be what the model's own sizes say, where no `N` can be another.
     fn check_batch(&mut self, model: &Definition) {
         let batch = self.options.batch.max(1);
-        let sizes: Vec<usize> = self.graph.inputs().iter().map(|&id| self.graph.node(id).shape[0]).collect();
+        let first = |&id: &NodeId| self.graph.node(id).shape.dims().first().copied();
+        let sizes: Vec<usize> = self.graph.inputs().iter().filter_map(first).collect();
         let Some(own) = sizes.first() else { return };
         if !self.open.is_empty() || batch == 1 || sizes.contains(&batch) {
             return;

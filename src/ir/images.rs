@@ -202,3 +202,320 @@ fn live(graph: &Graph) -> Vec<NodeId> {
     }
     graph.order().into_iter().filter(|id| needed.contains(id)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interpreter;
+    use crate::ir::Phase;
+    use crate::ops::activation::Activation;
+    use crate::ops::adaptive_avg_pool::AdaptiveAvgPool;
+    use crate::ops::binary::BinaryKind;
+    use crate::ops::epilogue::Step;
+    use crate::ops::global_pool::PoolKind;
+    use crate::ops::lrn::LongerHalf;
+    use crate::ops::pad::PadMode;
+    use crate::ops::reduce::ReduceKind;
+    use crate::ops::upsample::{Interpolation, Target};
+    use crate::ops::*;
+    use crate::tensor::Tensor;
+    use crate::testing::{Builder, binary, conv, conv_transpose, random_graph, random_inputs, randomize_weights, relu};
+
+    /// A graph of one image of `[4, 6, 8]`.
+    fn graph(build: impl FnOnce(&mut Builder, NodeId) -> NodeId) -> Graph {
+        let mut b = Builder::new("g", Phase::Infer);
+        let x = b.input([1, 4, 6, 8]);
+        let y = build(&mut b, x);
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 3);
+        graph
+    }
+
+    /// What three images give together, and each alone, one after the other.
+    fn together_and_alone(graph: &Graph) -> Option<(Vec<Tensor>, Vec<Vec<f32>>)> {
+        let of = |count| resized(graph, graph.inputs(), count);
+        let (three, one) = (of(3)?, of(1)?);
+        let inputs = random_inputs(&three, 5);
+        let together = interpreter::run(&three, &inputs).unwrap();
+        let mut alone = vec![vec![]; together.len()];
+        for image in 0..3 {
+            let part = |t: &Tensor| {
+                let size = t.data().len() / 3;
+                Tensor::new(sized(t.shape(), Some(1)), t.data()[image * size..][..size].to_vec())
+            };
+            let results = interpreter::run(&one, &inputs.iter().map(part).collect::<Vec<_>>()).unwrap();
+            alone.iter_mut().zip(results).for_each(|(all, one)| all.extend(one.into_data()));
+        }
+        Some((together, alone))
+    }
+
+    fn same(graph: &Graph) -> bool {
+        together_and_alone(graph)
+            .is_some_and(|(together, alone)| together.iter().zip(&alone).all(|(t, a)| t.data() == a.as_slice()))
+    }
+
+    /// Whether the analysis says that images are independent; where it does, three give what each gives.
+    fn independent(graph: &Graph) -> bool {
+        let independent = graph.images(graph.inputs()) == Images::Independent;
+        assert!(!independent || same(graph), "images are not independent in\n{graph}");
+        independent
+    }
+
+    /// Moves the images to another axis and back, with an op in between.
+    fn with_images_along(axis: usize, op: Op) -> Option<Graph> {
+        let mut there: Vec<usize> = vec![1, 2, 3];
+        there.insert(axis, 0);
+        let back = (0..4).map(|a| there.iter().position(|&t| t == a).unwrap()).collect();
+        let mut b = Builder::new("g", Phase::Infer);
+        let x = b.input([1, 4, 4, 4]);
+        let moved = b.add(Transpose { perm: there }, &[x]);
+        let y = b.try_add(op, &[moved]).ok()?;
+        let y = b.add(Transpose { perm: back }, &[y]);
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 3);
+        Some(graph)
+    }
+
+    #[test]
+    fn ops_on_one_value_keep_images_apart_along_some_axes() {
+        let pool = MaxPool { kernel: [2; 2], stride: [1; 2], pad: [0; 4], dilation: [1; 2], ceil: false };
+        let mean = AvgPool {
+            kernel: [1; 2],
+            stride: [1; 2],
+            pad: [0; 4],
+            dilation: [1; 2],
+            ceil: false,
+            count_include_pad: true,
+        };
+        let lrn =
+            Lrn { size: 3, alpha: 0.5, beta: 0.75, k: 1.0, alpha_over_size: true, longer_half: LongerHalf::Before };
+        let up = Upsample::new(Target::Scale([2.0; 2]), Interpolation::Nearest, false);
+        let affine = ChannelAffine { bias: true, epilogue: vec![] };
+        // The axes along which images may lie.
+        let rules: Vec<(Op, &[usize])> = vec![
+            (relu().into(), &[0, 1, 2, 3]),
+            (Identity {}.into(), &[0, 1, 2, 3]),
+            (Dropout { p: 0.5 }.into(), &[0, 1, 2, 3]),
+            (PRelu { per_channel: false }.into(), &[0, 1, 2, 3]),
+            (PRelu { per_channel: true }.into(), &[0, 2, 3]),
+            (BatchNorm { eps: 0.1, affine: true }.into(), &[0, 2, 3]),
+            (affine.into(), &[0, 2, 3]),
+            (LayerNorm { eps: 0.1, affine: true }.into(), &[0, 2, 3]),
+            (lrn.into(), &[0, 2, 3]),
+            (ChannelShuffle { groups: 1 }.into(), &[0, 2, 3]),
+            (InstanceNorm { eps: 0.1, affine: false }.into(), &[0, 1]),
+            (InstanceNorm { eps: 0.1, affine: true }.into(), &[0]),
+            (pool.into(), &[0, 1]),
+            (mean.into(), &[0, 1]),
+            (GlobalPool { kind: PoolKind::Max }.into(), &[0, 1]),
+            (AdaptiveAvgPool { output: [2; 2] }.into(), &[0, 1]),
+            (Pad { pads: [1; 4], mode: PadMode::Edge, value: 0.0 }.into(), &[0, 1]),
+            (up.into(), &[0, 1]),
+            (conv(3, 1, 1, 0).into(), &[0]),
+            (conv_transpose(3, 2, 2, 0).into(), &[0]),
+            (PixelShuffle { factor: 1 }.into(), &[0]),
+            (PixelUnshuffle { factor: 1 }.into(), &[0]),
+            (Softmax { axis: 2, log: false }.into(), &[0, 1, 3]),
+            (Reduce { kind: ReduceKind::Mean, axes: vec![1, 3], keepdims: true }.into(), &[0, 2]),
+            (Slice { axis: 3, start: 0, end: 1, step: 1 }.into(), &[0, 1, 2]),
+            (Concat { axis: 0 }.into(), &[1, 2, 3]),
+        ];
+        for (op, expected) in rules {
+            let name = op.name();
+            let free: Vec<usize> =
+                (0..4).filter(|&a| with_images_along(a, op.clone()).is_some_and(|g| independent(&g))).collect();
+            assert_eq!(free, expected, "{name} {:?}", op.print_attributes());
+        }
+    }
+
+    #[test]
+    fn rows_of_a_matrix_are_images_where_they_were() {
+        let linear = Linear { features: 5, bias: true, epilogue: vec![] };
+        let flat = |turn: bool| {
+            graph(|b, x| {
+                let flat = b.add(Flatten {}, &[x]);
+                let flat = if turn { b.add(Transpose { perm: vec![1, 0] }, &[flat]) } else { flat };
+                b.add(linear.clone(), &[flat])
+            })
+        };
+        assert!(independent(&flat(false)));
+        assert!(!independent(&flat(true)));
+    }
+
+    #[test]
+    fn reductions_shift_the_axis_of_the_images() {
+        let reduced = |axes: Vec<usize>, keepdims: bool| {
+            graph(|b, x| {
+                let moved = b.add(Transpose { perm: vec![1, 0, 2, 3] }, &[x]);
+                b.add(Reduce { kind: ReduceKind::Sum, axes, keepdims }, &[moved])
+            })
+        };
+        // The channels before the images vanish, and the images are first again.
+        assert!(independent(&reduced(vec![0, 2], false)));
+        assert!(!independent(&reduced(vec![0, 2], true)), "the images are not outermost");
+        let mean = graph(|b, x| b.add(Reduce { kind: ReduceKind::Mean, axes: vec![0], keepdims: true }, &[x]));
+        assert!(!independent(&mean) && !same(&mean));
+    }
+
+    /// Reshapes that put more than images into an axis and take it out again.
+    #[test]
+    fn harmless_reshapes_pass() {
+        let reshape = |b: &mut Builder, x, shape: &[i64]| b.add(Reshape { shape: shape.to_vec() }, &[x]);
+        let turn = |b: &mut Builder, x, perm: &[usize]| b.add(Transpose { perm: perm.to_vec() }, &[x]);
+        let shuffle = graph(|b, x| {
+            let apart = reshape(b, x, &[0, 2, 2, 6, 8]);
+            let turned = turn(b, apart, &[0, 2, 1, 3, 4]);
+            reshape(b, turned, &[0, 4, 6, 8])
+        });
+        let folded = graph(|b, x| {
+            let planes = reshape(b, x, &[-1, 1, 6, 8]);
+            let planes = b.add(conv(2, 3, 1, 1), &[planes]);
+            reshape(b, planes, &[-1, 8, 6, 8])
+        });
+        // Windows of 3 × 4 pixels, as in window attention.
+        let windows = graph(|b, x| {
+            let apart = reshape(b, x, &[0, 4, 2, 3, 2, 4]);
+            let turned = turn(b, apart, &[0, 2, 4, 3, 5, 1]);
+            let windows = reshape(b, turned, &[-1, 12, 4]);
+            let other = turn(b, windows, &[0, 2, 1]);
+            let likeness = b.add(MatMul {}, &[windows, other]);
+            let likeness = b.add(Softmax { axis: 2, log: false }, &[likeness]);
+            let mixed = b.add(MatMul {}, &[likeness, windows]);
+            let apart = reshape(b, mixed, &[-1, 2, 2, 3, 4, 4]);
+            let turned = turn(b, apart, &[0, 5, 1, 3, 2, 4]);
+            reshape(b, turned, &[-1, 4, 6, 8])
+        });
+        // Images in the middle of an axis: [C, N, …] as [C · N, …].
+        let inner = graph(|b, x| {
+            let turned = turn(b, x, &[1, 0, 2, 3]);
+            let planes = reshape(b, turned, &[-1, 48]);
+            let planes = b.add(Softmax { axis: 1, log: true }, &[planes]);
+            let apart = reshape(b, planes, &[4, -1, 48]);
+            turn(b, apart, &[1, 0, 2])
+        });
+        for (name, graph) in [("shuffle", shuffle), ("folded", folded), ("windows", windows), ("inner", inner)] {
+            assert!(independent(&graph), "{name}: {:?}", graph.images(graph.inputs()));
+        }
+    }
+
+    #[test]
+    fn what_mixes_images_is_found_though_there_is_one() {
+        let mixing: Vec<(&str, Graph)> = vec![
+            ("its sizes cut across images", {
+                graph(|b, x| {
+                    let cut = b.add(Reshape { shape: vec![2, -1] }, &[x]);
+                    let positive = b.add(Softmax { axis: 1, log: false }, &[cut]);
+                    b.add(Reshape { shape: vec![-1, 192] }, &[positive])
+                })
+            }),
+            ("it works along axis 0, where the images are", {
+                graph(|b, x| {
+                    let joined = b.add(Concat { axis: 0 }, &[x, x]);
+                    b.add(Reduce { kind: ReduceKind::Max, axes: vec![0], keepdims: true }, &[joined])
+                })
+            }),
+            ("it works along axis 0, where the images are", {
+                graph(|b, x| b.add(Slice { axis: 0, start: 0, end: 1, step: 1 }, &[x]))
+            }),
+            ("it works along axis 0, where the images are", {
+                graph(|b, x| b.add(Softmax { axis: 0, log: false }, &[x]))
+            }),
+            ("the output y0 does not have the images along its first axis", {
+                graph(|b, x| b.add(Transpose { perm: vec![1, 0, 2, 3] }, &[x]))
+            }),
+            ("its operands have the images in different places", {
+                graph(|b, x| {
+                    let flat = b.add(Flatten {}, &[x]);
+                    let turned = b.add(Transpose { perm: vec![1, 0] }, &[flat]);
+                    b.add(MatMul {}, &[flat, turned])
+                })
+            }),
+            ("its operands have the images in different places", {
+                graph(|b, x| {
+                    let mean = b.add(Reduce { kind: ReduceKind::Mean, axes: vec![1, 2, 3], keepdims: false }, &[x]);
+                    b.add(binary(BinaryKind::Add), &[x, mean])
+                })
+            }),
+            (ONE_NUMBER, {
+                graph(|b, x| {
+                    let known = b.add(Constant { shape: vec![1, 2, 6, 8] }, &[]);
+                    b.add(Concat { axis: 1 }, &[x, known])
+                })
+            }),
+            (ONE_NUMBER, graph(|b, x| b.add(Reshape { shape: vec![1, 192] }, &[x]))),
+            ("the output y0 is the same whatever the images are", {
+                graph(|b, _| b.add(Constant { shape: vec![1, 3] }, &[]))
+            }),
+        ];
+        for (reason, graph) in mixing {
+            assert!(!independent(&graph));
+            assert!(!same(&graph), "{reason}\n{graph}");
+            let found = trace(&graph, graph.inputs()).mixing;
+            assert_eq!(found.iter().map(|m| m.reason.as_str()).collect::<Vec<_>>(), [reason], "{graph}");
+        }
+    }
+
+    /// A constant is the same for all images, whether it is repeated or stands beside them in a product.
+    #[test]
+    fn constants_are_everybodys() {
+        let product = graph(|b, x| {
+            let known = b.add(Constant { shape: vec![8, 5] }, &[]);
+            let other = b.add(Constant { shape: vec![4, 6, 5] }, &[]);
+            let y = b.add(MatMul {}, &[x, known]);
+            b.add(binary(BinaryKind::Mul), &[y, other])
+        });
+        assert!(independent(&product));
+        let columns = graph(|b, x| {
+            let rows = b.add(Reshape { shape: vec![0, -1] }, &[x]);
+            let turned = b.add(Transpose { perm: vec![1, 0] }, &[rows]);
+            let known = b.add(Constant { shape: vec![3, 192] }, &[]);
+            let y = b.add(MatMul {}, &[known, turned]);
+            b.add(Transpose { perm: vec![1, 0] }, &[y])
+        });
+        assert!(independent(&columns));
+    }
+
+    /// What a fused kernel adds must be the same image's.
+    #[test]
+    fn operands_of_an_epilogue_count() {
+        let fused = |turned: bool| {
+            graph(|b, x| {
+                let op = Conv2d { epilogue: vec![Step::Add, Step::Activate(Activation::Relu)], ..conv(4, 1, 1, 0) };
+                let shape = Reshape { shape: vec![-1, 4, 6, 8] };
+                let other = if turned { b.add(Softmax { axis: 0, log: false }, &[x]) } else { b.add(shape, &[x]) };
+                b.add(op, &[x, other])
+            })
+        };
+        assert!(independent(&fused(false)));
+        assert!(!independent(&fused(true)));
+    }
+
+    #[test]
+    fn inputs_of_fixed_first_sizes_are_the_same_for_all() {
+        let mut b = Builder::new("g", Phase::Infer);
+        let (x, table) = (b.input([1, 8]), b.input([8, 5]));
+        let y = b.add(MatMul {}, &[x, table]);
+        let graph = b.finish(&[y]);
+        assert_eq!(trace(&graph, &[x]).mixing, []);
+        assert!(matches!(graph.images(&[x]), Images::Fixed { input, .. } if input == "x1"));
+        assert!(matches!(graph.images(&[]), Images::Fixed { input, .. } if input == "x0"));
+        assert!(matches!(graph.images(graph.inputs()), Images::Mixed(_)));
+    }
+
+    /// The promise itself: wherever the answer is yes, a batch gives what its images give.
+    #[test]
+    fn random_graphs_give_for_a_batch_what_they_give_for_its_images() {
+        let (mut independent_graphs, mut mixed_and_differ) = (0, 0);
+        for seed in 0..600 {
+            let graph = random_graph(seed);
+            if graph.images(graph.inputs()) == Images::Independent {
+                assert!(same(&graph), "seed {seed}: images are not independent in\n{graph}");
+                independent_graphs += 1;
+            } else {
+                mixed_and_differ += usize::from(!same(&graph));
+            }
+        }
+        assert!(independent_graphs > 250, "only {independent_graphs}");
+        assert!(mixed_and_differ > 20, "only {mixed_and_differ}");
+    }
+}
