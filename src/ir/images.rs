@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Graph, Kind, NodeId};
 use crate::diagnostic::Location;
+use crate::ops::Op;
 use crate::ops::images::{Images as Place, ONE_NUMBER};
 use crate::tensor::Shape;
 
@@ -131,13 +132,17 @@ pub fn trace(graph: &Graph, open: &[NodeId]) -> Trace {
     trace
 }
 
-/// The graph for another number of images of the inputs `open`; `None` where it fits no other.
+/// What outputs need of the graph, for another number of images of the inputs `open`; `None` where that fits no
+/// other.
 pub fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Graph> {
     let mut resized = graph.clone();
-    for id in graph.order() {
+    let needed = needed(graph);
+    let (live, dead): (Vec<NodeId>, Vec<NodeId>) = graph.order().into_iter().partition(|id| needed.contains(id));
+    dead.into_iter().rev().for_each(|id| resized.remove(id));
+    for id in live {
         let shape = match &graph.node(id).kind {
             Kind::Input(_) => sized(&graph.node(id).shape, open.contains(&id).then_some(count)),
-            Kind::Op(op) => op.infer_unlimited(&resized.operand_shapes(id)).ok()?,
+            Kind::Op(op) => fitting(graph, id, op, &resized.operand_shapes(id))?,
         };
         resized.node_mut(id).shape = shape;
     }
@@ -173,13 +178,20 @@ fn step(
         return Some(Ok((node.shape.clone(), Place::Nowhere)));
     }
     let operand_shapes: Vec<&Shape> = operands.iter().map(|o| &shapes[o]).collect();
-    let Ok(shape) = op.infer_unlimited(&operand_shapes) else {
+    let Some(shape) = fitting(graph, id, op, &operand_shapes) else {
         // Where the op's own rule knows better, since it looks at no sizes, that is the reason.
         let rule = op.images(&operand_places, &operand_shapes, &node.shape);
         return Some(Err(rule.err().unwrap_or_else(|| ONE_NUMBER.into())));
     };
     let place = op.images(&operand_places, &operand_shapes, &shape);
     Some(place.map(|place| (shape, place)))
+}
+
+/// The shape of a node for operands of other sizes, where these fit it and its weights.
+fn fitting(graph: &Graph, id: NodeId, op: &Op, operands: &[&Shape]) -> Option<Shape> {
+    let shape = op.infer_unlimited(operands).ok()?;
+    let own = graph.node(id).weights.iter().map(|&w| &graph.weights.get(w).shape);
+    op.weights(operands).iter().map(|declared| &declared.shape).eq(own).then_some(shape)
 }
 
 /// A shape with another first size.
@@ -193,6 +205,11 @@ fn sized(shape: &Shape, first: Option<usize>) -> Shape {
 
 /// All inputs, and what the outputs need; operands before their users.
 fn live(graph: &Graph) -> Vec<NodeId> {
+    let needed = needed(graph);
+    graph.order().into_iter().filter(|id| needed.contains(id)).collect()
+}
+
+fn needed(graph: &Graph) -> HashSet<NodeId> {
     let mut needed: HashSet<NodeId> = graph.inputs().iter().copied().collect();
     let mut pending: Vec<NodeId> = graph.outputs.iter().map(|o| o.node).collect();
     while let Some(id) = pending.pop() {
@@ -200,7 +217,7 @@ fn live(graph: &Graph) -> Vec<NodeId> {
             pending.extend(graph.operands(id));
         }
     }
-    graph.order().into_iter().filter(|id| needed.contains(id)).collect()
+    needed
 }
 
 #[cfg(test)]
@@ -506,7 +523,7 @@ mod tests {
     #[test]
     fn random_graphs_give_for_a_batch_what_they_give_for_its_images() {
         let (mut independent_graphs, mut mixed_and_differ) = (0, 0);
-        for seed in 0..600 {
+        for seed in 0..300 {
             let graph = random_graph(seed);
             if graph.images(graph.inputs()) == Images::Independent {
                 assert!(same(&graph), "seed {seed}: images are not independent in\n{graph}");
@@ -515,7 +532,7 @@ mod tests {
                 mixed_and_differ += usize::from(!same(&graph));
             }
         }
-        assert!(independent_graphs > 250, "only {independent_graphs}");
-        assert!(mixed_and_differ > 20, "only {mixed_and_differ}");
+        assert!(independent_graphs > 120, "only {independent_graphs}");
+        assert!(mixed_and_differ > 10, "only {mixed_and_differ}");
     }
 }
