@@ -58,15 +58,14 @@ impl Compiler {
         self.begin(Stage::Front);
         let file = ModelFile::open(path).map_err(ImportError::from)?;
         let options = onnx::Options { batch: self.batch, shapes: self.shapes.clone() };
-        let mut graph = onnx::import_file(&file, &options)?;
-        graph.name = name.into();
+        let graph = onnx::import_file(&file, &options)?;
         let left_open = onnx::open_inputs(&file, &options);
-        let open = open_sizes(&file, &options, &graph, &left_open);
+        let Reading { mut graph, open, mixed } = read(&file, &options, graph, &left_open);
+        graph.name = name.into();
         let asked: Vec<NodeId> = left_open.iter().map(|&i| graph.inputs()[i]).collect();
         let own = first_size(&graph, &[&open[..], &asked].concat());
         let batch = if self.batch == 1 { own } else { self.batch };
         let refuse = |message| Error::from(ImportError::Model { path: path.into(), message });
-        let mixed = all_mixed(&graph);
         if open.is_empty() && batch != own {
             let why = mixed.map_or("the first sizes of its inputs differ".into(), |mixed| mixed.to_string());
             return Err(refuse(format!("it takes {own} images at once, not {batch}: {why}")));
@@ -79,7 +78,10 @@ impl Compiler {
                 return Err(refuse(why));
             }
         };
-        if let Some(mixed) = all_mixed(&network.graph).filter(|_| open.is_empty()) {
+        // The text has lines.
+        if open.is_empty()
+            && let Some(mixed) = all_mixed(&network.graph).or(mixed)
+        {
             if !left_open.is_empty() {
                 network.warnings.push(bound(&mixed, own));
             }
@@ -174,30 +176,61 @@ fn first_size(graph: &Graph, open: &[NodeId]) -> usize {
     input.and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1)
 }
 
-/// The inputs whose first size the model's text can leave open, so that the text means for each number of
-/// images what the model means.
+/// A model as a graph that its text can stand for.
+struct Reading {
+    graph: Graph,
+    /// The inputs whose first size the text can leave open: then it means for each number of images what the
+    /// model means.
+    open: Vec<NodeId>,
+    /// What mixes images, where the text cannot.
+    mixed: Option<Mixed>,
+}
+
+/// Finds out what an imported model is for other numbers of images.
 ///
 /// Of what the model leaves open that is asked of the model itself: it is imported once more, for an unusual
 /// number of images. With one image, sizes of 1 hide what the model does with several. Where it cannot be
 /// imported for another number, and where it states its sizes, it means one number only; then any number can
 /// be run one by one, if the network does not mix them.
-fn open_sizes(file: &ModelFile, options: &onnx::Options, graph: &Graph, left_open: &[usize]) -> Vec<NodeId> {
-    let of = |graph: &Graph| -> Vec<NodeId> { left_open.iter().map(|&i| graph.inputs()[i]).collect() };
-    let is_independent = |graph: &Graph, open: &[NodeId]| images::trace(graph, open).mixing.is_empty();
-    let other = images::unusual_count(graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
+fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[usize]) -> Reading {
+    let open_of = |graph: &Graph| -> Vec<NodeId> { left_open.iter().map(|&i| graph.inputs()[i]).collect() };
+    let open = if left_open.is_empty() { alike(&graph).unwrap_or_default() } else { open_of(&graph) };
+    if open.is_empty() {
+        return Reading { graph, open, mixed: None };
+    }
+    let own = mixed(&graph, &open);
+    let other = images::unusual_count(&graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
         let other = onnx::import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
-        Some((batch, other))
+        Some((batch, mixed(&other, &open_of(&other)), other))
     });
-    let open = if left_open.is_empty() { alike(graph).unwrap_or_default() } else { of(graph) };
-    let name = |graph: &Graph, id: NodeId, index: usize| graph.weights.get(graph.node(id).weights[index]).name.clone();
-    let fits = match other {
-        None => is_independent(graph, &open),
-        Some((_, other)) if is_independent(graph, &open) && is_independent(&other, &of(&other)) => true,
-        Some((batch, other)) => images::resized(graph, &open, batch).is_some_and(|resized| {
-            text::compare(&resized, &other, |id, i| name(&resized, id, i), |id, i| name(&other, id, i)).is_ok()
-        }),
-    };
-    if fits { open } else { vec![] }
+    match (own, other) {
+        (None, None | Some((_, None, _))) => Reading { graph, open, mixed: None },
+        (Some(own), None) => Reading { graph, open: vec![], mixed: Some(own) },
+        // The model treats images one by one, and reading it for so few made something else of it.
+        (Some(own), Some((_, None, other))) => {
+            match images::resized(&other, &open_of(&other), first_size(&graph, &open)) {
+                Some(graph) => Reading { open: open_of(&graph), graph, mixed: None },
+                None => Reading { graph, open: vec![], mixed: Some(own) },
+            }
+        }
+        (own, Some((batch, Some(others), other))) => match own {
+            Some(_) if is_for(&graph, &open, batch, &other) => Reading { graph, open, mixed: None },
+            _ => Reading { graph, open: vec![], mixed: Some(own.unwrap_or(others)) },
+        },
+    }
+}
+
+/// Whether a graph is the other one, for so many images.
+fn is_for(graph: &Graph, open: &[NodeId], batch: usize, other: &Graph) -> bool {
+    let name = |graph: &Graph, id: NodeId, i: usize| graph.weights.get(graph.node(id).weights[i]).name.clone();
+    images::resized(graph, open, batch).is_some_and(|resized| {
+        text::compare(&resized, other, |id, i| name(&resized, id, i), |id, i| name(other, id, i)).is_ok()
+    })
+}
+
+/// What mixes the images of the inputs `open`.
+fn mixed(graph: &Graph, open: &[NodeId]) -> Option<Mixed> {
+    images::trace(graph, open).mixing.first().map(|mixing| mixing.named(graph))
 }
 
 /// The inputs, where all have the same first size.
@@ -209,8 +242,7 @@ fn alike(graph: &Graph) -> Option<Vec<NodeId>> {
 
 /// What mixes images, where the first sizes of all inputs count them.
 fn all_mixed(graph: &Graph) -> Option<Mixed> {
-    let trace = images::trace(graph, &alike(graph)?);
-    trace.mixing.first().map(|mixing| mixing.named(graph))
+    mixed(graph, &alike(graph)?)
 }
 
 /// What is said of a model that leaves its first size open and is read for one number of images.
