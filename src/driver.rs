@@ -225,7 +225,8 @@ impl Compiler {
         self
     }
 
-    /// Images that are computed at once. A model runs any number, in such batches.
+    /// Images that are computed at once. A model runs any number, in such batches, where the network treats
+    /// images one by one ([`Network::images`]).
     pub fn batch(mut self, images: usize) -> Self {
         self.batch = images;
         self

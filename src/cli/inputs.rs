@@ -96,7 +96,7 @@ impl Feed {
         let rows = args.image.len() * if args.ten_crop { 10 } else { 1 };
         if engine.batch().is_none() && rows != port.shape[0] {
             return Err(Failure::message(format!(
-                "the input {} of {} takes {} pictures at once and no other number, not {rows}: {}",
+                "the input {} of {} takes {} at once and no other number of pictures, not {rows}: {}",
                 port.name,
                 engine.name,
                 port.shape[0],

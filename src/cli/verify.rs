@@ -299,8 +299,10 @@ fn as_json(args: &Verify, network: &Network, report: &Report, sets: usize) -> St
         value
     });
     let list = |layers: &[Layer]| -> Value { layers.iter().map(layer_json).collect() };
+    let one_batch = (network.images != Images::Independent).then(|| network.images().to_string());
     let value = json!({
         "model": network.graph.name,
+        "one_batch": one_batch,
         "against": args.against,
         "tolerance": args.tolerance,
         "inputs": sets,

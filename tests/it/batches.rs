@@ -122,6 +122,37 @@ fn images_of_several_rows_run_in_any_number() {
     }
 }
 
+/// What runs on a file takes all of it as one batch, where the network does, and says so.
+#[test]
+fn commands_on_arrays_hold_what_the_network_says() {
+    let folder = Folder::new();
+    let spec = folder.spec("input x: f32[N, 4]\nsoftmax(axis = 0)\noutput y");
+    let save = |name: &str, tensor: &Tensor| {
+        netc::npy::write(std::fs::File::create(folder.path(name)).unwrap(), tensor).unwrap();
+    };
+    save("x.npy", &values(&[5, 4]));
+    let netc = |args: &[&str]| {
+        let ran = crate::cli::netc().args(args).current_dir(folder.0.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ran.status.success(), text(&ran.stdout), text(&ran.stderr))
+    };
+    let whole = Compiler::new().batch(5).front(&spec).unwrap();
+    let expected = interpreter::run(&whole.graph, &[values(&[5, 4])]).unwrap();
+    for more in [&[][..], &["--interpret"], &["--batch", "5"]] {
+        let run = ["run", "m.net", "--input", "x.npy", "--output", "y.npy"];
+        let (ok, _, told) = netc(&[&run[..], more].concat());
+        assert!(ok && told.contains("m.net:4"), "{told}");
+        assert_close(&netc::npy::read(&folder.path("y.npy")).unwrap(), &expected[0]);
+    }
+    let (ok, _, told) = netc(&["run", "m.net", "--input", "x.npy", "--batch", "2"]);
+    assert!(!ok && told.contains("the input x takes [2,4] and nothing else") && told.contains("m.net:4"), "{told}");
+    let (ok, out, _) = netc(&["verify", "m.net", "--input", "x.npy"]);
+    assert!(ok && out.contains("[5,4]") && out.contains("One batch is all that it takes: softmax (m.net:4)"), "{out}");
+    let (ok, out, _) = netc(&["verify", "m.net", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(ok && json["one_batch"].as_str().unwrap().contains("m.net:4"), "{out}");
+}
+
 // ---- ONNX models ---------------------------------------------------------------------------------
 
 /// `ReduceMean x -> y` with attributes of integers.
