@@ -22,7 +22,7 @@ pub fn onnx(data: &[u8]) {
     let Ok(file) = ModelFile::from_bytes(Path::new("/nowhere/model.onnx"), data.to_vec()) else { return };
     let Ok(graph) = onnx::import_file(&file, &onnx::Options::default()) else { return };
     ir::verify(&graph).expect("what is imported verifies");
-    let Ok(written) = text::write(&graph, "") else { return };
+    let Ok(written) = text::write(&graph, "", &[]) else { return };
     let mut sources = Sources::default();
     let root = sources.add("model.net", written.text);
     let none = |_: &Path| Err(std::io::ErrorKind::NotFound.into());

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{
-    About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
+    self, About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
 };
 use crate::codegen::{self, Generated};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
-use crate::ir::{Cost, Graph, Kind, Phase, Remark};
+use crate::ir::{Cost, Graph, Images, Kind, Mixed, Phase, Remark};
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::{self, Selection};
@@ -149,6 +149,10 @@ pub struct Network {
     pub graph: Graph,
     /// Of the graph before any pass.
     pub stats: Stats,
+    /// How many images a run of it takes, as the graph before any pass says.
+    pub images: Images,
+    /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
+    pub open: Vec<usize>,
     pub warnings: Vec<Diagnostic>,
     pub weights: WeightsReport,
     /// What the passes did.
@@ -224,7 +228,8 @@ impl Compiler {
         self
     }
 
-    /// Images that are computed at once. A model runs any number, in such batches.
+    /// Images that are computed at once. A model runs any number, in such batches, where the network treats
+    /// images one by one ([`Network::images`]).
     pub fn batch(mut self, images: usize) -> Self {
         self.batch = images;
         self
@@ -312,8 +317,10 @@ impl Compiler {
                 Ok(Network {
                     sources,
                     root,
+                    open: made.open.iter().filter_map(|o| made.graph.inputs().iter().position(|i| i == o)).collect(),
                     graph: made.graph,
                     stats: made.stats,
+                    images: made.images,
                     warnings: made.warnings,
                     weights: WeightsReport::Seed(self.seed),
                     remarks: vec![],
@@ -525,7 +532,9 @@ impl Compiler {
                 continue;
             }
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
-            let image = codegen::build(graph, &self.target, &generated, destination, &wanted).map_err(codegen_error)?;
+            let built = codegen::build(graph, &self.target, &generated, destination, &wanted);
+            let mut image = built.map_err(codegen_error)?;
+            image.manifest.images = Some(network.images());
             if options.findings.unproved {
                 return Ok((generated, image));
             }
@@ -661,6 +670,23 @@ impl Network {
     /// Of the spec or the model.
     fn path(&self) -> PathBuf {
         PathBuf::from(&*self.sources.get(self.root).name)
+    }
+
+    /// How many images a run takes, for those who know no graphs.
+    pub fn images(&self) -> artifact::Images {
+        let at = |location: &Option<Location>| location.as_ref().map(|l| l.to_string());
+        match &self.images {
+            Images::Independent => {
+                let first = self.graph.inputs().first().map(|&id| self.graph.node(id).shape[0]);
+                artifact::Images::Independent { batch: first.unwrap_or(1) }
+            }
+            Images::Fixed { input, location } => {
+                artifact::Images::Fixed { input: input.clone(), location: at(location) }
+            }
+            Images::Mixed(Mixed { step, location, reason }) => {
+                artifact::Images::Mixed { step: step.clone(), location: at(location), reason: reason.clone() }
+            }
+        }
     }
 
     /// The files of the spec, the main one first; none, where an imported model has no text.

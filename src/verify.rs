@@ -25,7 +25,7 @@ use std::collections::{HashMap, HashSet};
 use crate::diagnostic::Location;
 use crate::driver::{Compiler, Error, Network};
 use crate::interpreter;
-use crate::ir::{Graph, Kind, NodeId};
+use crate::ir::{Graph, Images, Kind, NodeId};
 use crate::ops::Op;
 use crate::runtime::Model;
 use crate::tensor::{NotFinite, Tensor};
@@ -327,6 +327,8 @@ fn with_all_outputs(network: &Network) -> (Network, Vec<NodeId>) {
     let is_computed =
         |id: &NodeId| !matches!(&network.graph.node(*id).kind, Kind::Input(_) | Kind::Op(Op::Constant(_)));
     let layers: Vec<NodeId> = network.graph.order().into_iter().filter(is_computed).collect();
+    // Inner values need not have the images side by side; they are run as whole batches.
+    all.images = Images::Fixed { input: "each of the inputs".into(), location: None };
     all.graph.outputs.clear();
     for (i, &id) in layers.iter().enumerate() {
         all.graph.output(format!("layer {i}"), id, None);

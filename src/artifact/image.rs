@@ -85,6 +85,33 @@ pub struct Step {
     pub weights: Option<WeightRange>,
 }
 
+/// How many images a run takes. Batch, as everywhere, is the number that the code computes at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Images {
+    /// Any number: each image's results depend on that image only. All inputs and outputs have the images
+    /// side by side, so many at once.
+    Independent { batch: usize },
+    /// One batch, whole: the first size of this input is part of the network.
+    Fixed { input: String, location: Option<String> },
+    /// One batch, whole: a step mixes images. `reason` has the step as "it".
+    Mixed { step: String, location: Option<String>, reason: String },
+}
+
+impl std::fmt::Display for Images {
+    /// Why there is one number only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |location: &Option<String>| location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
+        match self {
+            Images::Independent { .. } => f.write_str("images are treated one by one"),
+            Images::Fixed { input, location } => write!(f, "the first size of {input}{} is a number", at(location)),
+            Images::Mixed { step, location, reason } => {
+                write!(f, "{step}{} does not treat images one by one: {reason}", at(location))
+            }
+        }
+    }
+}
+
 /// What the runtime must know of a compiled model besides its code and weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -93,6 +120,10 @@ pub struct Manifest {
     pub features: Vec<String>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
+    /// `None` in files of older versions, whose images were taken to be independent where all inputs and
+    /// outputs have the same first size.
+    #[serde(default)]
+    pub images: Option<Images>,
     pub steps: Vec<Step>,
     pub arena_bytes: u64,
     /// Sum over time's worst moment of live buffers: no plan can do with less.

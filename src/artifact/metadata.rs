@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Manifest, Port};
+use super::{About, Images, Manifest, Port};
 
 /// The metadata section of a file.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +32,9 @@ impl Manifest {
             return Err("the model has too many inputs and outputs".into());
         }
         self.inputs.iter().chain(&self.outputs).try_for_each(check_port)?;
+        if let Some(Images::Independent { batch }) = self.images {
+            self.inputs.iter().chain(&self.outputs).try_for_each(|port| check_batch(port, batch))?;
+        }
         if self.arena_bytes > MAX_MEMORY || self.scratch_bytes > MAX_MEMORY {
             return Err(format!("the model asks for {} bytes of memory", self.arena_bytes.max(self.scratch_bytes)));
         }
@@ -58,5 +61,13 @@ fn check_port(port: &Port) -> Result<(), String> {
     match elements {
         Some(n) if (1..=MAX_ELEMENTS).contains(&n) => Ok(()),
         _ => Err(format!("{} has the impossible shape {:?}", port.name, port.shape)),
+    }
+}
+
+/// A port of independent images must be so many equal parts.
+fn check_batch(port: &Port, batch: usize) -> Result<(), String> {
+    match port.shape.first() {
+        Some(size) if batch > 0 && size.is_multiple_of(batch) => Ok(()),
+        _ => Err(format!("{} of shape {:?} does not hold {batch} images", port.name, port.shape)),
     }
 }

@@ -59,7 +59,7 @@ pub use about::{About, Origin, Recipe, SourceHash, Texts};
 pub use error::{Cause, OpenError, WriteError};
 pub(crate) use format::BLOCK;
 pub use format::{MAGIC, VERSION};
-pub use image::{Algorithm, Image, Manifest, Port, Slot, Step, WeightRange};
+pub use image::{Algorithm, Image, Images, Manifest, Port, Slot, Step, WeightRange};
 pub(crate) use read::Artifact;
 pub use read::describe;
 pub use weights::{Destination, Weights};

@@ -123,7 +123,7 @@ fn parse<T: serde::de::DeserializeOwned>(map: &[u8], section: &Section, what: &s
 
 #[cfg(all(test, feature = "compile"))]
 mod tests {
-    use super::super::{Destination, Image, Port, Step, WeightRange, Writer};
+    use super::super::{Destination, Image, Images, Port, Step, WeightRange, Writer};
     use super::*;
     use proptest::prelude::*;
 
@@ -149,6 +149,7 @@ mod tests {
             features: vec![],
             inputs: vec![Port { name: "x".into(), shape: vec![1, 3] }],
             outputs: vec![Port { name: "y".into(), shape: vec![1, 2] }],
+            images: Some(Images::Independent { batch: 1 }),
             steps: vec![step.clone(), step],
             arena_bytes: 64,
             arena_lower_bound: 64,
@@ -199,6 +200,26 @@ mod tests {
             let start: &[u8] = if magic { &super::super::format::MAGIC } else { &[] };
             prop_assert!(open(&[start, &bytes].concat()).is_err());
         }
+    }
+
+    #[test]
+    fn images_fit_the_ports_or_are_not_spoken_of() {
+        let example = open(&example()).unwrap();
+        let check = |images: Option<Images>| {
+            let manifest = Manifest { images, ..example.manifest().clone() };
+            let json = serde_json::to_value(&manifest).unwrap();
+            assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), manifest);
+            manifest.check(100, 5000)
+        };
+        check(Some(Images::Fixed { input: "x".into(), location: None })).unwrap();
+        check(Some(Images::Independent { batch: 1 })).unwrap();
+        for batch in [0, 2, usize::MAX] {
+            check(Some(Images::Independent { batch })).unwrap_err();
+        }
+        // Files that were written before images were told apart.
+        let mut json = serde_json::to_value(example.manifest()).unwrap();
+        json.as_object_mut().unwrap().remove("images");
+        assert_eq!(serde_json::from_value::<Manifest>(json).unwrap().images, None);
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub struct Renaming {
 pub struct Network {
     #[command(flatten)]
     pub source: Source,
-    /// Images that are computed at once; any number of images runs in such batches
+    /// Images that are computed at once; any number of images runs in such batches, unless the network mixes them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: Option<u32>,
     #[command(flatten)]

@@ -34,7 +34,15 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
     } else {
         Prepared::compile(args, console)?
     };
-    let images = args.network.batch.map_or(prepared.model.batch(), |b| b as usize);
+    let images = match prepared.model.batched() {
+        Some(batch) => args.network.batch.map_or(batch, |b| b as usize),
+        None if is_compiled(&args.file) && args.network.batch.is_some() => {
+            let why = prepared.model.manifest().images.as_ref().map(|images| format!(": {images}")).unwrap_or_default();
+            return Err(Failure::Usage(format!("--batch: the model takes what it was compiled for{why}")));
+        }
+        // What it was compiled for, as a whole.
+        None => 1,
+    };
     args.threads.check_runs(&prepared.model, args.streams.into())?;
     let bar = console.progress(None, format!("measuring {}", prepared.model.name()));
     let measured = measure(&prepared.model, args, images)?;
@@ -67,7 +75,7 @@ impl Prepared {
         let file = folder.path().join("model.netc");
         let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
         let begin = Instant::now();
-        let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
+        let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let done = compiler.compile_to(&network, &file);
         bar.finish_and_clear();
         done?;

@@ -18,7 +18,7 @@ pub fn run(args: &Compile, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
     let mut compiler = network::compiler(&args.network, &args.compilation, ModelOptions::default())?;
-    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
+    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
     tell_removed(&network, console);
     let compiled = compiler.compile_to(&network, &output);
     bar.finish_and_clear();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{compiler, optimized, refuse};
-use crate::artifact::{Cause, MAGIC, Port};
-use crate::driver;
+use super::network::{Fitted, compiler, optimized, refuse};
+use crate::artifact::{Cause, Images, MAGIC, Port};
+use crate::driver::{self, Network};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
@@ -24,6 +24,10 @@ pub struct Engine {
     pub labels: Vec<String>,
     /// What the network was read from.
     pub files: Vec<PathBuf>,
+    /// Images at once, where any number of them can be run.
+    batch: Option<usize>,
+    /// Where there is one number only: why.
+    one_batch: String,
     runner: Runner,
 }
 
@@ -33,12 +37,13 @@ enum Runner {
 }
 
 impl Engine {
-    /// Opens a compiled model, or compiles a spec.
+    /// Opens a compiled model, or compiles a spec; `fitted` as [`optimized`] has it.
     pub fn open(
         file: &Path,
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        fitted: Fitted,
         console: Console,
     ) -> Result<Self> {
         let (model, files) = if is_compiled(file) {
@@ -46,7 +51,7 @@ impl Engine {
             (open_model(file, threads.options(), console)?, vec![file.into()])
         } else {
             let mut compiler = compiler(network, compilation, threads.options())?;
-            let (made, bar) = optimized(network, &mut compiler, file, console)?;
+            let (made, bar) = optimized(network, &mut compiler, file, fitted, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             (model?, made.graph.weights.files)
@@ -61,6 +66,7 @@ impl Engine {
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        fitted: Fitted,
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
@@ -69,10 +75,10 @@ impl Engine {
         let of_threads = [("--threads", threads.threads.is_some()), ("--no-affinity", threads.no_affinity)];
         refuse([&of_threads[..], &compilation.given()].concat(), "is for generated code, and --interpret makes none")?;
         let mut compiler = compiler(network, compilation, ModelOptions::default())?;
-        let (made, bar) = optimized(network, &mut compiler, file, console)?;
+        let (made, bar) = optimized(network, &mut compiler, file, fitted, console)?;
         bar.finish_and_clear();
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
-        Ok(Self::interpreted(made.graph))
+        Ok(Self::interpreted(made))
     }
 
     fn compiled(model: Model, files: Vec<PathBuf>) -> Self {
@@ -84,11 +90,15 @@ impl Engine {
             preprocess: about.preprocess.clone(),
             labels: about.labels.clone(),
             files,
+            batch: model.batched(),
+            one_batch: manifest.images.as_ref().map(Images::to_string).unwrap_or_default(),
             runner: Runner::Compiled(Box::new(model)),
         }
     }
 
-    fn interpreted(graph: Graph) -> Self {
+    fn interpreted(network: Network) -> Self {
+        let images = network.images();
+        let graph = network.graph;
         let port = |name: &str, shape: &Shape| Port { name: name.into(), shape: shape.dims().to_vec() };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
@@ -102,23 +112,34 @@ impl Engine {
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
             files: graph.weights.files.clone(),
+            batch: if let Images::Independent { batch } = images { Some(batch) } else { None },
+            one_batch: images.to_string(),
             runner: Runner::Interpreted(Box::new(graph)),
         }
     }
 
-    /// The batch size, where all inputs and outputs have images along their first axis.
+    /// Images at once, where the network treats them one by one and so runs any number.
     pub fn batch(&self) -> Option<usize> {
-        let first = *self.outputs.first()?.shape.first()?;
-        let same = |p: &Port| p.shape.first() == Some(&first);
-        self.inputs.iter().chain(&self.outputs).all(same).then_some(first)
+        self.batch
+    }
+
+    /// Why no other number of images can be run, with the line.
+    pub fn one_batch(&self) -> &str {
+        &self.one_batch
+    }
+
+    /// Whether a value of the output is that of one result.
+    pub fn is_result(&self, output: &Port) -> bool {
+        self.batch.is_some() || output.shape.first() == Some(&1)
     }
 
     /// Whether the first output is one value for each of several classes.
     pub fn ranks(&self) -> bool {
-        self.batch().is_some() && self.outputs[0].shape[1..].iter().filter(|&&d| d > 1).count() == 1
+        let first = &self.outputs[0];
+        self.is_result(first) && first.shape[1..].iter().filter(|&&d| d > 1).count() == 1
     }
 
-    /// Runs any number of images, where the network has a batch axis.
+    /// Runs any number of images, where the network treats them one by one.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match &self.runner {
             Runner::Compiled(model) => model.run_tensors(inputs).map_err(Failure::message),
@@ -145,8 +166,8 @@ fn interpret_batches(graph: &Graph, inputs: &[Tensor], batch: usize) -> Result<V
     }
     let whole = |(shape, mut data): (Shape, Vec<f32>)| {
         let mut dims = shape.dims().to_vec();
-        data.truncate(data.len() / (images.div_ceil(batch) * dims[0]) * images);
-        dims[0] = images;
+        data.truncate(data.len() / (images.div_ceil(batch) * batch) * images);
+        dims[0] = dims[0] / batch * images;
         Tensor::new(Shape::new(dims), data)
     };
     Ok(joined.into_iter().map(whole).collect())

@@ -5,6 +5,7 @@ use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
 use super::network::{front, keep_inputs, refuse, refuse_idle, report, shapes};
 use crate::interop::export;
+use crate::ir::Images;
 
 pub fn run(args: &Export, console: Console) -> Result<()> {
     keep_inputs(&args.onnx, args.source.files(&args.file))?;
@@ -20,6 +21,10 @@ pub fn run(args: &Export, console: Console) -> Result<()> {
     compiler.shapes = shapes(&args.shapes)?;
     let bar = console.progress(None, format!("reading {}", args.file.display()));
     let mut network = compiler.front(&args.file)?;
+    if let (Some(name), Images::Fixed { .. }) = (&open, &network.images) {
+        let why = network.images();
+        return Err(Failure::message(format!("--batch {name}: the batch cannot stay open, since {why}")));
+    }
     compiler.load_weights(&mut network)?;
     refuse_idle(&args.source, &args.shapes, &network)?;
     if args.stage == ExportStage::Optimized {

@@ -28,7 +28,7 @@ pub enum Feed {
     },
     /// One for each input; `images` along the first axis.
     Arrays { tensors: Vec<Tensor>, images: usize, name: String },
-    /// For a network without a batch axis.
+    /// For a network that takes one number of images only.
     Whole { tensors: Vec<Tensor>, name: String },
 }
 
@@ -93,10 +93,19 @@ impl Feed {
                 engine.inputs.len()
             )));
         };
-        let Some((shape @ [_, height, width], channels_last)) = image_layout(port).filter(|_| engine.batch().is_some())
-        else {
+        let Some((shape @ [_, height, width], channels_last)) = image_layout(port) else {
             return Err(no_image(engine, port));
         };
+        let rows = args.image.len() * if args.ten_crop { 10 } else { 1 };
+        if engine.batch().is_none() && rows != port.shape[0] {
+            return Err(Failure::message(format!(
+                "the input {} of {} takes {} at once and no other number of pictures, not {rows}: {}",
+                port.name,
+                engine.name,
+                port.shape[0],
+                engine.one_batch()
+            )));
+        }
         if args.ten_crop && !engine.ranks() {
             return Err(Failure::Usage(format!(
                 "--ten-crop averages over classes, which {} does not tell",
@@ -111,7 +120,12 @@ impl Feed {
             image::default_preprocess(shape)
         });
         let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);
-        Ok(Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif })
+        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif };
+        if engine.batch().is_some() {
+            return Ok(pictures);
+        }
+        let names: Vec<String> = (0..pictures.len()).map(|i| pictures.name(i)).collect();
+        Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
     }
 
     fn arrays(args: &Run, engine: &Engine) -> Result<Self> {
@@ -126,7 +140,7 @@ impl Feed {
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
             let tensor = npy::read(file).map_err(Failure::message)?;
-            tensors.push(fit(tensor, port, batch, file)?);
+            tensors.push(fit(tensor, port, engine, file)?);
         }
         let name = files[0].display().to_string();
         if batch.is_none() {
@@ -181,22 +195,24 @@ fn imagenet([channels, height, width]: [usize; 3]) -> Preprocess {
 }
 
 /// Checks an array's shape. A single image may lack the batch axis.
-fn fit(tensor: Tensor, port: &Port, batch: Option<usize>, file: &Path) -> Result<Tensor> {
+fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tensor> {
     let dims = tensor.shape().dims().to_vec();
-    let free = batch.is_some();
-    let fits = if free { dims.len() == port.shape.len() && dims[1..] == port.shape[1..] } else { dims == port.shape };
-    if fits && dims.first() != Some(&0) {
+    let free = engine.batch().is_some();
+    let image = port.shape.get(1..).unwrap_or_default();
+    let is_row = dims.len() == port.shape.len() && dims.get(1..) == Some(image);
+    if dims == port.shape || (free && is_row && dims[0] != 0) {
         return Ok(tensor);
     }
-    if free && dims == port.shape[1..] {
+    if dims == image && (free || port.shape.first() == Some(&1)) {
         return Ok(tensor.reshaped(Shape::new([&[1], &dims[..]].concat())));
     }
     let mut expected: Vec<String> = port.shape.iter().map(usize::to_string).collect();
     if free {
         expected[0] = "N".into();
     }
+    let why = if is_row && !free { format!(" and nothing else: {}", engine.one_batch()) } else { String::new() };
     Err(Failure::message(format!(
-        "{} is {}; the input {} takes [{}]",
+        "{} is {}; the input {} takes [{}]{why}",
         file.display(),
         shape_text(&dims),
         port.name,

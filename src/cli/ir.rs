@@ -76,7 +76,7 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
         console.diagnostics(&network.warnings, &network.sources)?;
         return Ok(network.graph.to_string());
     }
-    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
+    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
     let text = generated(args.stage, &compiler, &network);
     bar.finish_and_clear();
     text

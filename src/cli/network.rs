@@ -11,9 +11,11 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
+use crate::artifact::Port;
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
 use crate::elaborate;
-use crate::ir::Remark;
+use crate::ir::{Graph, Images, NodeId, Remark};
+use crate::npy;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
@@ -258,11 +260,43 @@ fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
     Failure::Usage(format!("{error} (`netc help passes` lists them)"))
 }
 
-/// The optimized network of a spec, with everything said that the stages have to say.
+/// The number of images that a network is to be compiled for, where that follows from what it will run on.
+pub type Fitted<'a> = &'a dyn Fn(&Network) -> Result<Option<usize>>;
+
+/// For commands that run nothing, or no files.
+pub const AS_ASKED: Fitted<'static> = &|_| Ok(None);
+
+/// Of a network that mixes images and leaves their number open: that of the arrays in `--input`, if they hold
+/// another than one. So it computes what it says, of all of them.
+pub fn fitting(input: &[String], batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
+    let graph = &network.graph;
+    let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
+        return Ok(None);
+    };
+    let ports: Vec<Port> = graph.inputs().iter().map(|&id| input_port(graph, id)).collect();
+    let Some(file) = &super::inputs::assign("--input", input, &ports)?[open] else { return Ok(None) };
+    let dims = npy::read(file).map_err(Failure::message)?.shape().dims().to_vec();
+    let own = &ports[open].shape;
+    let fits = dims.len() == own.len() && dims[0] != own[0] && (1..=MAX_BATCH).contains(&dims[0]);
+    Ok(fits.then(|| dims[0]))
+}
+
+/// More images at once are not asked for by a file.
+const MAX_BATCH: usize = 65536;
+
+/// An input as a compiled model would have it.
+pub fn input_port(graph: &Graph, id: NodeId) -> Port {
+    let node = graph.node(id);
+    Port { name: node.name.clone().unwrap_or_default(), shape: node.shape.dims().to_vec() }
+}
+
+/// The optimized network of a spec, with everything said that the stages have to say. Where `fitted` gives a
+/// number of images for the network, it is read for that.
 pub fn optimized(
     args: &NetworkArgs,
     compiler: &mut Compiler,
     path: &Path,
+    fitted: Fitted,
     console: Console,
 ) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
@@ -290,14 +324,30 @@ pub fn optimized(
         };
         shown.set_message(format!("{doing} {name}"));
     })));
-    let network = compiler.optimized(path).map_err(|e| explain(e, compiler));
-    let network = network.and_then(|network| {
+    let network = read(compiler, path, fitted, console).and_then(|network| {
         refuse_idle(&args.source, &args.shapes, &network)?;
         Ok(network)
     });
     let network = network.inspect_err(|_| bar.finish_and_clear())?;
     report(&network, console)?;
     Ok((network, bar))
+}
+
+fn read(compiler: &mut Compiler, path: &Path, fitted: Fitted, console: Console) -> Result<Network> {
+    let network = compiler.optimized(path).map_err(|e| explain(e, compiler))?;
+    let Some(images) = fitted(&network)? else { return Ok(network) };
+    note_fitted(&network, images, console);
+    compiler.batch = images;
+    compiler.optimized(path).map_err(|e| explain(e, compiler))
+}
+
+/// Says that a network is compiled for another number of images than was asked for.
+pub fn note_fitted(network: &Network, images: usize, console: Console) {
+    console.note(format_args!(
+        "{} is compiled for the {images} of the input: {}",
+        network.graph.name,
+        network.images()
+    ));
 }
 
 /// Adds to an error what the user of a command line can do about it.

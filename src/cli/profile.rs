@@ -21,7 +21,7 @@ pub fn run(args: &Profile, console: Console) -> Result<()> {
         open_model(&args.file, args.threads.options(), console)?
     } else {
         let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
-        let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, console)?;
+        let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let model = compiler.compile(&network);
         bar.finish_and_clear();
         model?

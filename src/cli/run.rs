@@ -12,9 +12,10 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Feed, assign, stated};
-use super::network::refuse;
+use super::network::{fitting, refuse};
 use super::results::{ResultRow, best, position, probabilities, read_labels};
 use crate::artifact::Port;
+use crate::driver::Network;
 use crate::image;
 use crate::npy;
 use crate::output::{Files, OutputFile};
@@ -29,11 +30,9 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         let what = "there is nothing to run on: give images (--image) or arrays (--input)";
         return Err(Failure::Usage(what.into()));
     }
-    let mut engine = if args.interpret {
-        Engine::interpret(&args.file, &args.network, &args.compilation, &args.threads, console)?
-    } else {
-        Engine::open(&args.file, &args.network, &args.compilation, &args.threads, console)?
-    };
+    let make = if args.interpret { Engine::interpret } else { Engine::open };
+    let fitted = |network: &Network| fitting(&args.input, args.network.batch, network);
+    let mut engine = make(&args.file, &args.network, &args.compilation, &args.threads, &fitted, console)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
@@ -186,8 +185,8 @@ impl OutputFiles {
 impl ArrayOutput {
     fn write(self, engine: &Engine, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
         let mut dims = engine.outputs[self.index].shape.clone();
-        if engine.batch().is_some() {
-            dims[0] = feed.len();
+        if let Some(batch) = engine.batch() {
+            dims[0] = dims[0] / batch * feed.len();
         }
         let data = rows.iter().flat_map(|r| r.values[self.index].iter().copied()).collect();
         let written = npy::write(std::io::BufWriter::new(self.file.file()), &Tensor::new(Shape::new(dims), data));
@@ -211,7 +210,7 @@ impl<'a> Pictures<'a> {
             _ => None,
         };
         let found = engine.outputs.iter().enumerate().find_map(|(i, port)| Some((i, image(port)?)));
-        let (index, shape) = found.filter(|_| engine.batch().is_some()).ok_or_else(|| {
+        let (index, shape) = found.filter(|&(i, _)| engine.is_result(&engine.outputs[i])).ok_or_else(|| {
             Failure::Usage(format!("--save-image: no output of {} is an image of 1 or 3 channels", engine.name))
         })?;
         image::check_name(path).map_err(|e| Failure::Usage(format!("--save-image: {e}")))?;

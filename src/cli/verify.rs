@@ -12,11 +12,12 @@ use super::engine::is_compiled;
 use super::failure::{Failure, Result};
 use super::inputs::shape_text;
 use super::network;
+use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{self, Compiler, Network};
 use crate::interop::onnx;
 use crate::interpreter;
-use crate::ir::Graph;
+use crate::ir::{Graph, Images};
 use crate::npy;
 use crate::runtime::Model;
 use crate::tensor::{NotFinite, Shape, Tensor};
@@ -29,7 +30,7 @@ pub fn run(args: &Verify, console: Console) -> Result<()> {
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
     let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
     args.threads.check_memory(format_args!("verifying {}", network.graph.name), kept)?;
-    let (inputs, images) = inputs(args, &network.graph)?;
+    let (inputs, images) = inputs(args, &network)?;
     let reference = reference(args, &network.graph, inputs.len(), images)?;
     let bar = console.progress(
         Some((verify::effort(&network, &reference, inputs.len()) >> 20).max(1)),
@@ -87,6 +88,11 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     network::refuse([("--passes", asked)], why)?;
     compiler.passes = compiler.passes.without(RESCALES).unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
+    if let Some(images) = network::fitting(&args.input, args.network.batch, &network)? {
+        network::note_fitted(&network, images, console);
+        compiler.batch = images;
+        network = compiler.front(&args.file)?;
+    }
     compiler.load_weights(&mut network)?;
     network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
     network::report(&network, console)?;
@@ -94,7 +100,8 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
 }
 
 /// Sets of inputs, each a whole batch, and the number of images where a file has several.
-fn inputs(args: &Verify, graph: &Graph) -> Result<(Vec<Vec<Tensor>>, usize)> {
+fn inputs(args: &Verify, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)> {
+    let graph = &network.graph;
     let nodes: Vec<_> = graph.inputs().iter().map(|&id| graph.node(id)).collect();
     if args.input.is_empty() {
         let set = |seed: usize| {
@@ -106,10 +113,7 @@ fn inputs(args: &Verify, graph: &Graph) -> Result<(Vec<Vec<Tensor>>, usize)> {
         };
         return Ok(((0..args.random.into()).map(set).collect(), args.random.into()));
     }
-    let ports: Vec<crate::artifact::Port> = nodes
-        .iter()
-        .map(|n| crate::artifact::Port { name: n.name.clone().unwrap_or_default(), shape: n.shape.dims().to_vec() })
-        .collect();
+    let ports: Vec<Port> = graph.inputs().iter().map(|&id| network::input_port(graph, id)).collect();
     let files = super::inputs::assign("--input", &args.input, &ports)?;
     let mut parts: Vec<Vec<Tensor>> = vec![];
     for (port, file) in ports.iter().zip(files) {
@@ -126,6 +130,11 @@ fn inputs(args: &Verify, graph: &Graph) -> Result<(Vec<Vec<Tensor>>, usize)> {
         })?;
         parts.resize_with(parts.len().max(cut.len()), Vec::new);
         parts.iter_mut().zip(cut).for_each(|(part, tensor)| part.push(tensor));
+    }
+    if parts.len() > 1 && network.images != Images::Independent {
+        let (name, count) = (&network.graph.name, parts.len());
+        let why = network.images();
+        return Err(Failure::message(format!("{name} takes one batch and no more, not {count}: {why}")));
     }
     match parts.iter().all(|p| p.len() == ports.len()) {
         true => Ok((parts, 0)),
@@ -205,6 +214,9 @@ fn as_text(args: &Verify, network: &Network, report: &Report) -> String {
     }
     text += &section("Outputs after the passes against those before", &report.passes, usize::MAX);
     text += &section("Layers of the code against the interpreter", &report.code, args.worst);
+    if network.images != Images::Independent {
+        text += &format!("One batch is all that it takes: {}\n", network.images());
+    }
     let name = &network.graph.name;
     text + &match report.verdict(args.tolerance) {
         Verdict::Pass => format!("{name}: pass at {:e} of the largest value\n", args.tolerance),
@@ -347,8 +359,10 @@ fn as_json(args: &Verify, network: &Network, report: &Report, sets: usize) -> St
         value
     });
     let list = |layers: &[Layer]| -> Value { layers.iter().map(layer_json).collect() };
+    let one_batch = (network.images != Images::Independent).then(|| network.images().to_string());
     let value = json!({
         "model": network.graph.name,
+        "one_batch": one_batch,
         "against": args.against,
         "tolerance": args.tolerance,
         "inputs": sets,

@@ -106,6 +106,8 @@ fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link
         features: target.features.iter().map(|f| f.to_string()).collect(),
         inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
         outputs: graph.outputs.iter().map(|o| port(o.name.clone(), o.node)).collect(),
+        // Whoever knows the network as it was written says it.
+        images: None,
         steps: (0..plan.steps.len()).map(|i| step_record(graph, generated, linked, i)).collect(),
         arena_bytes: plan.arena_bytes as u64,
         arena_lower_bound: plan.arena_lower_bound as u64,

@@ -19,7 +19,7 @@ use crate::elaborate;
 use crate::interop::onnx::{self, ImportError, ModelFile};
 use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
-use crate::ir::{Graph, Phase};
+use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
 use crate::weights::entries::Entry;
 use crate::weights::{self, FileError, Format, WeightFile};
 
@@ -58,29 +58,45 @@ impl Compiler {
         self.begin(Stage::Front);
         let file = ModelFile::open(path).map_err(ImportError::from)?;
         let options = onnx::Options { batch: self.batch, shapes: self.shapes.clone() };
-        let mut graph = onnx::import_file(&file, &options)?;
+        let graph = onnx::import_file(&file, &options)?;
+        let left_open = onnx::open_inputs(&file, &options);
+        let Reading { mut graph, open, mixed } = read(&file, &options, graph, &left_open);
         graph.name = name.into();
-        let batch = match (self.batch, first_size(&graph)) {
-            (1, Some(own)) => own,
-            (wanted, _) => wanted,
-        };
-        match self.written(path, &graph, &about(&file)) {
-            Ok(written) => self.front_written(path, &graph, written, batch),
-            Err(reason) if first_size(&graph).is_none_or(|own| own == batch) => {
-                Ok(self.without_text(path, graph, &reason, batch))
-            }
-            Err(reason) => Err(ImportError::Model {
-                path: path.into(),
-                message: format!("its batch cannot be changed, since it cannot be written as text: {reason}"),
-            }
-            .into()),
+        let asked: Vec<NodeId> = left_open.iter().map(|&i| graph.inputs()[i]).collect();
+        let own = first_size(&graph, &[&open[..], &asked].concat());
+        let batch = if self.batch == 1 { own } else { self.batch };
+        let refuse = |message| Error::from(ImportError::Model { path: path.into(), message });
+        if open.is_empty() && batch != own {
+            let why = mixed.map_or("the first sizes of its inputs differ".into(), |mixed| mixed.to_string());
+            return Err(refuse(format!("it takes {own} images at once, not {batch}: {why}")));
         }
+        let mut network = match self.written(path, &graph, &about(&file), &open) {
+            Ok(written) => self.front_written(path, &graph, written, batch)?,
+            Err(reason) if own == batch => self.without_text(path, graph, &reason, batch, &open),
+            Err(reason) => {
+                let why = format!("its batch cannot be changed, since it cannot be written as text: {reason}");
+                return Err(refuse(why));
+            }
+        };
+        // The text has lines.
+        if open.is_empty()
+            && let Some(mixed) = all_mixed(&network.graph).or(mixed)
+        {
+            if !left_open.is_empty() {
+                network.warnings.push(bound(&mixed, own));
+            }
+            network.images = Images::Mixed(mixed);
+        }
+        if !left_open.is_empty() {
+            network.open = left_open;
+        }
+        Ok(network)
     }
 
     /// The graph as text that has been read back and compared.
-    fn written(&self, path: &Path, graph: &Graph, about: &str) -> Result<Written, String> {
-        let written = text::write(graph, about).map_err(|e| e.to_string())?;
-        let batch = first_size(graph).unwrap_or(1);
+    fn written(&self, path: &Path, graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, String> {
+        let written = text::write(graph, about, open).map_err(|e| e.to_string())?;
+        let batch = first_size(graph, open);
         let same = Self { batch, phase: Phase::Infer, model: None, set: vec![], observer: None, ..self.clone() };
         let read = same.front_text(path, written.text.clone(), &no_files);
         let read = read.map_err(|e| format!("its text cannot be read: {e}"))?;
@@ -104,7 +120,7 @@ impl Compiler {
     }
 
     /// A network that has no text.
-    fn without_text(&self, path: &Path, mut graph: Graph, reason: &str, batch: usize) -> Network {
+    fn without_text(&self, path: &Path, mut graph: Graph, reason: &str, batch: usize, open: &[NodeId]) -> Network {
         let entry = |w: &weights::Weight, values| Entry::of(w.name.clone(), w.shape.clone(), values);
         let entries = graph.weights.iter().map(|(id, w)| entry(w, graph.weights.values(id))).collect();
         let files = graph.weights.files.clone();
@@ -118,6 +134,8 @@ impl Compiler {
             sources,
             root,
             stats: stats(&graph),
+            images: graph.images(open),
+            open: (0..graph.inputs().len()).filter(|&i| open.contains(&graph.inputs()[i])).collect(),
             graph,
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
@@ -159,8 +177,85 @@ fn no_files(_: &Path) -> io::Result<String> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn first_size(graph: &Graph) -> Option<usize> {
-    graph.inputs().first().and_then(|&i| graph.node(i).shape.dims().first().copied())
+/// The size that is `N` in the text of a graph, else the first size of the first input.
+fn first_size(graph: &Graph, open: &[NodeId]) -> usize {
+    let input = open.iter().chain(graph.inputs()).next();
+    input.and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1)
+}
+
+/// A model as a graph that its text can stand for.
+struct Reading {
+    graph: Graph,
+    /// The inputs whose first size the text can leave open: then it means for each number of images what the
+    /// model means.
+    open: Vec<NodeId>,
+    /// What mixes images, where the text cannot.
+    mixed: Option<Mixed>,
+}
+
+/// Finds out what an imported model is for other numbers of images.
+///
+/// Of what the model leaves open that is asked of the model itself: it is imported once more, for an unusual
+/// number of images. With one image, sizes of 1 hide what the model does with several. Where it cannot be
+/// imported for another number, and where it states its sizes, it means one number only; then any number can
+/// be run one by one, if the network does not mix them.
+fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[usize]) -> Reading {
+    let open_of = |graph: &Graph| -> Vec<NodeId> { left_open.iter().map(|&i| graph.inputs()[i]).collect() };
+    let open = if left_open.is_empty() { alike(&graph).unwrap_or_default() } else { open_of(&graph) };
+    if open.is_empty() {
+        return Reading { graph, open, mixed: None };
+    }
+    let own = mixed(&graph, &open);
+    let other = images::unusual_count(&graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
+        let other = onnx::import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
+        Some((batch, mixed(&other, &open_of(&other)), other))
+    });
+    match (own, other) {
+        (None, None | Some((_, None, _))) => Reading { graph, open, mixed: None },
+        (Some(own), None) => Reading { graph, open: vec![], mixed: Some(own) },
+        // The model treats images one by one, and reading it for so few made something else of it.
+        (Some(own), Some((_, None, other))) => {
+            match images::resized(&other, &open_of(&other), first_size(&graph, &open)) {
+                Some(graph) => Reading { open: open_of(&graph), graph, mixed: None },
+                None => Reading { graph, open: vec![], mixed: Some(own) },
+            }
+        }
+        (own, Some((batch, Some(others), other))) => match own {
+            Some(_) if is_for(&graph, &open, batch, &other) => Reading { graph, open, mixed: None },
+            _ => Reading { graph, open: vec![], mixed: Some(own.unwrap_or(others)) },
+        },
+    }
+}
+
+/// Whether a graph is the other one, for so many images.
+fn is_for(graph: &Graph, open: &[NodeId], batch: usize, other: &Graph) -> bool {
+    let name = |graph: &Graph, id: NodeId, i: usize| graph.weights.get(graph.node(id).weights[i]).name.clone();
+    images::resized(graph, open, batch).is_some_and(|resized| {
+        text::compare(&resized, other, |id, i| name(&resized, id, i), |id, i| name(other, id, i)).is_ok()
+    })
+}
+
+/// What mixes the images of the inputs `open`.
+fn mixed(graph: &Graph, open: &[NodeId]) -> Option<Mixed> {
+    images::trace(graph, open).mixing.first().map(|mixing| mixing.named(graph))
+}
+
+/// The inputs, where all have the same first size.
+fn alike(graph: &Graph) -> Option<Vec<NodeId>> {
+    let first = |&id: &NodeId| graph.node(id).shape.dims().first().copied();
+    let size = graph.inputs().first().and_then(first)?;
+    graph.inputs().iter().all(|id| first(id) == Some(size)).then(|| graph.inputs().to_vec())
+}
+
+/// What mixes images, where the first sizes of all inputs count them.
+fn all_mixed(graph: &Graph) -> Option<Mixed> {
+    mixed(graph, &alike(graph)?)
+}
+
+/// What is said of a model that leaves its first size open and is read for one number of images.
+fn bound(mixed: &Mixed, images: usize) -> Diagnostic {
+    let message = format!("{mixed}; the model is read for {images} at once");
+    Diagnostic::warning("mixed-images", message).help("--batch, or --shape, reads it for another number")
 }
 
 /// Where the text comes from, for its first lines.

@@ -302,10 +302,7 @@ impl Checker<'_> {
         match dims.split_first() {
             Some((first, rest)) => {
                 if !super::model::is_batch(first) {
-                    let diagnostic = Diagnostic::error("no-batch", "the first size of an input is the batch");
-                    self.report.add(
-                        diagnostic.primary(first.span, "expected `N`").help("write `N` first: f32[N, 3, 224, 224]"),
-                    );
+                    self.size(first);
                 }
                 rest.iter().for_each(|d| self.size(d));
             }
@@ -313,7 +310,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A size of an input other than the batch.
+    /// A size of an input other than `N`.
     fn size(&mut self, dim: &Expr) {
         match &dim.kind {
             ExprKind::Name(name) if !self.use_name(name) && !self.report.lost_words.contains(name) => {

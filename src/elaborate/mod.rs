@@ -35,7 +35,7 @@ mod value;
 
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
 use crate::ir::stats::Stats;
-use crate::ir::{AuxHead, Graph, NodeId, Phase};
+use crate::ir::{AuxHead, Graph, Images, NodeId, Phase};
 use crate::ops::layer::Value;
 use crate::syntax::MAX_SOURCE;
 use crate::weights::WeightId;
@@ -70,7 +70,7 @@ pub struct Options<'a> {
     /// Values of the model's parameters.
     pub set: Vec<(String, Value)>,
     pub phase: Phase,
-    /// The size of `N`.
+    /// The size of `N`. A model without `N` has no other than its own; 1 is taken for that.
     pub batch: usize,
     /// Seed of the weights' initialisation.
     pub seed: u64,
@@ -95,6 +95,9 @@ impl Default for Options<'_> {
 pub struct Elaborated {
     pub graph: Graph,
     pub stats: Stats,
+    /// The inputs whose first size is `N`.
+    pub open: Vec<NodeId>,
+    pub images: Images,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -111,12 +114,12 @@ pub fn elaborate(sources: &mut Sources, root: SourceId, options: &Options) -> Re
     };
     let mut elaborator = Elaborator::new(&program, sources, options, report, &program.definition(model).name.name);
     elaborator.globals();
-    let stats = elaborator.model(model);
-    let Elaborator { graph, report, .. } = elaborator;
+    let figures = elaborator.model(model);
+    let Elaborator { graph, report, open, .. } = elaborator;
     let diagnostics = report.finish();
-    match stats {
-        Some(stats) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
-            Ok(Elaborated { graph, stats, warnings: diagnostics })
+    match figures {
+        Some((stats, images)) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
+            Ok(Elaborated { graph, stats, open, images, warnings: diagnostics })
         }
         _ => Err(diagnostics),
     }
@@ -205,6 +208,8 @@ struct Elaborator<'a> {
     options: &'a Options<'a>,
     report: Report,
     graph: Graph,
+    /// The inputs whose first size is `N`.
+    open: Vec<NodeId>,
     labels: Labels,
     unnamed: Vec<Unnamed>,
     origins: HashMap<WeightId, Origin>,
@@ -240,6 +245,7 @@ impl<'a> Elaborator<'a> {
             options,
             report,
             graph,
+            open: vec![],
             labels: Labels::default(),
             unnamed: vec![],
             origins: HashMap::new(),

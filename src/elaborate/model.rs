@@ -5,7 +5,7 @@ use super::value::Val;
 use super::{Elaborator, Flow, Frame, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use crate::ir::stats::{Stats, stats};
-use crate::ir::{AuxHead, NodeId, Phase};
+use crate::ir::{AuxHead, Images, NodeId, Phase, images};
 use crate::ops::MAX_ELEMENTS;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{
@@ -66,8 +66,8 @@ fn unknown_model(name: &str, names: &[String], start: Span) -> Diagnostic {
 }
 
 impl Elaborator<'_> {
-    /// Evaluates a model; its figures, unless something is wrong.
-    pub(super) fn model(&mut self, id: DefinitionId) -> Option<Stats> {
+    /// Evaluates a model; its figures and how it treats images, unless something is wrong.
+    pub(super) fn model(&mut self, id: DefinitionId) -> Option<(Stats, Images)> {
         let program = self.program;
         let definition = program.definition(id);
         let mut frame = self.new_frame(id.file, None);
@@ -78,6 +78,7 @@ impl Elaborator<'_> {
             let diagnostic = Diagnostic::error("no-output", message).primary(definition.name.span, "puts nothing out");
             self.report.add(diagnostic.help("write `output name` where the value is complete"));
         }
+        self.check_batch(definition);
         self.name_unnamed();
         self.name_results();
         if self.report.has_errors() {
@@ -86,9 +87,13 @@ impl Elaborator<'_> {
         self.unread_values();
         self.useless_labels();
         self.check_class_count(definition);
-        let stats = stats(&self.graph);
+        let mut stats = stats(&self.graph);
+        if self.open.is_empty() {
+            // All inputs together are what one run takes.
+            stats.batch = 1;
+        }
         self.check_budgets(&stats);
-        Some(stats)
+        Some((stats, self.images()))
     }
 
     fn bind_settings(&mut self, frame: &mut Frame, model: &Definition) {
@@ -167,7 +172,11 @@ impl Elaborator<'_> {
         let flow = match self.input_shape(frame, dims, span) {
             Some(shape) => {
                 let location = Some(self.location(span));
-                Flow::Node(self.graph.add_input(&*name.name, shape, None, location))
+                let node = self.graph.add_input(&*name.name, shape, None, location);
+                if dims.first().is_some_and(is_batch) {
+                    self.open.push(node);
+                }
+                Flow::Node(node)
             }
             None => Flow::Unknown,
         };
@@ -187,10 +196,12 @@ impl Elaborator<'_> {
     }
 
     fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
-        let mut sizes = vec![self.options.batch.max(1)];
-        // An image without its batch, which `check` has reported, is still an image.
-        let first = usize::from(dims.len() != 3 || is_batch(&dims[0]));
-        for dim in dims.get(first..)? {
+        let mut sizes = vec![];
+        for dim in dims {
+            if sizes.is_empty() && is_batch(dim) {
+                sizes.push(self.options.batch.max(1));
+                continue;
+            }
             let value = self.eval(frame, dim);
             match value.integer().and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0) {
                 Some(size) => sizes.push(size),
@@ -300,6 +311,41 @@ impl Elaborator<'_> {
     }
 
     // ---- When the graph is complete ----------------------------------------------------------
+
+    /// What is asked for must be what the model's own sizes say, where no `N` can be another.
+    fn check_batch(&mut self, model: &Definition) {
+        let batch = self.options.batch.max(1);
+        let first = |&id: &NodeId| self.graph.node(id).shape.dims().first().copied();
+        let sizes: Vec<usize> = self.graph.inputs().iter().filter_map(first).collect();
+        let Some(own) = sizes.first() else { return };
+        if !self.open.is_empty() || batch == 1 || sizes.contains(&batch) {
+            return;
+        }
+        let message = format!("`{}` takes {own} at once, not {batch}: its first size is a number", model.name.name);
+        let diagnostic = Diagnostic::error("fixed-batch", message).primary(model.name.span, "this model");
+        self.report.add(diagnostic.help("with `N` as the first size of its inputs, it takes any number of images"));
+    }
+
+    /// Warns of what treats a batch of images, which the text leaves open, as more than its parts.
+    fn images(&mut self) -> Images {
+        let trace = images::trace(&self.graph, &self.open);
+        let images = trace.images(&self.graph, &self.open);
+        if let Some(mixing) = trace.mixing.first().filter(|_| !self.open.is_empty()) {
+            let mixed = mixing.named(&self.graph);
+            let message = format!("{} does not treat images one by one: {}", mixed.step, mixed.reason);
+            let diagnostic = Diagnostic::warning("mixed-images", message);
+            let diagnostic = match self.graph.node(mixing.node).location.as_ref() {
+                Some(location) => diagnostic.primary(location.span, "mixes images"),
+                None => diagnostic,
+            };
+            self.report.add(
+                diagnostic
+                    .note("a run takes as many images as the model is compiled for (--batch), and no other number")
+                    .help("where one number alone makes sense, write it in place of `N`"),
+            );
+        }
+        images
+    }
 
     fn check_class_count(&mut self, model: &Definition) {
         let classes = self.graph.labels.len();

@@ -10,6 +10,7 @@
 
 pub mod edit;
 mod graph;
+pub mod images;
 mod parse;
 mod print;
 pub mod stats;
@@ -19,6 +20,7 @@ mod verify;
 pub use crate::preprocess::{self, Preprocess};
 pub use edit::{Cost, Editor, Remark};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
+pub use images::{Images, Mixed};
 pub use parse::{ParseError, parse};
 pub use verify::{VerifyError, verify};
 

@@ -48,7 +48,8 @@ pub struct Stats {
     /// In topological order.
     pub rows: Vec<Row>,
     pub totals: Totals,
-    /// Size of the first input's first axis: divides MACs and activations to those of one image.
+    /// Divides MACs and activations to those of one image: the size of the first input's first axis, or 1
+    /// for a network that takes no other number of images than its own.
     pub batch: u64,
 }
 

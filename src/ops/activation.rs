@@ -1,6 +1,7 @@
 //! Elementwise functions of one value: relu and its kin, clip, scale.
 
 use super::attributes::{AttributeValue, attributes, split_top_level};
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -319,6 +320,10 @@ impl Operation for Activate {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Average pooling to a given output size.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, Window, image_shape, positive};
@@ -35,6 +36,10 @@ impl Operation for AdaptiveAvgPool {
             return Err(ShapeError::new("the output's size overflows").param("output"));
         }
         Ok([n, c, self.output[0], self.output[1]].into())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

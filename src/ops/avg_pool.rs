@@ -1,6 +1,7 @@
 //! Average over a sliding window.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::max_pool::{Pooling, stride_or_kernel};
 use super::planes::fill_planes;
@@ -59,6 +60,10 @@ impl Operation for AvgPool {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         self.geometry().infer(inputs, "avg_pool")
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

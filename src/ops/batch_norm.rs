@@ -1,6 +1,7 @@
 //! Batch normalisation as it is at inference: with running statistics, an affine map per channel.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, WeightDecl, channels_of};
@@ -41,6 +42,10 @@ impl Operation for BatchNorm {
         let running = running.map(|(role, value)| WeightDecl::per_channel(role, channels, value, false));
         let affine = self.affine.then(|| WeightDecl::affine(channels));
         affine.into_iter().flatten().chain(running).collect()
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

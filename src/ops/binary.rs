@@ -1,6 +1,7 @@
 //! Elementwise functions of two values, with broadcasting.
 
 use super::attributes::{attribute_enum, attributes};
+use super::images::{self, Images};
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Args, Layer, LayerError};
 use super::planes::{element, fill_elements};
@@ -97,6 +98,10 @@ impl Operation for Binary {
         })?;
         epilogue::check(&self.epilogue, inputs, 2, &output)?;
         Ok(output)
+    }
+
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+        images::broadcast(images, inputs, output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -2,6 +2,7 @@
 //! normalisation that no producer can take in.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -41,6 +42,11 @@ impl Operation for ChannelAffine {
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         let count = if self.bias { 2 } else { 1 };
         WeightDecl::affine(inputs[0][1]).into_iter().take(count).collect()
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let own = apart(images[0], &[1])?;
+        joined([own].into_iter().chain(images[1..].iter().copied()))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Interleaving the channels of groups (Zhang et al. 2017, arXiv:1707.01083).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, channels_of, positive};
@@ -37,6 +38,10 @@ impl Operation for ChannelShuffle {
                 .operand(0));
         }
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

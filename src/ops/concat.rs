@@ -1,6 +1,7 @@
 //! Joining values along an axis.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
@@ -42,6 +43,10 @@ impl Operation for Concat {
                 .ok_or_else(|| ShapeError::new("the joined size overflows").operand(i))?;
         }
         Ok(Shape::new(dims))
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(joined(images.iter().copied())?, &[self.axis])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! A weight as a value.
 
 use super::attributes::attributes;
+use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Init, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
@@ -35,6 +36,10 @@ impl Operation for Constant {
     fn weights(&self, _: &[&Shape]) -> Vec<WeightDecl> {
         let shape = Shape::new(self.shape.clone());
         vec![WeightDecl { role: "value", shape, init: Init::Constant(0.0), learnable: false }]
+    }
+
+    fn images(&self, _: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        Ok(Images::Nowhere)
     }
 
     fn evaluate(&self, _: &[&Tensor], weights: &[&Tensor], _: &Shape) -> Tensor {

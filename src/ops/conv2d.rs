@@ -1,6 +1,7 @@
 //! Two-dimensional convolution (cross-correlation), with groups, dilation and per-side padding.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -110,6 +111,11 @@ impl Operation for Conv2d {
             weights.push(WeightDecl { role: "bias", shape: [self.channels].into(), init, learnable: true });
         }
         weights
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let own = apart(images[0], &[1, 2, 3])?;
+        joined([own].into_iter().chain(images[1..].iter().copied()))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Transposed two-dimensional convolution: the gradient of [`Conv2d`](super::Conv2d) with respect to its input.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -115,6 +116,11 @@ impl Operation for ConvTranspose2d {
             weights.push(WeightDecl { role: "bias", shape: [self.channels].into(), init, learnable: true });
         }
         weights
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let own = apart(images[0], &[1, 2, 3])?;
+        joined([own].into_iter().chain(images[1..].iter().copied()))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

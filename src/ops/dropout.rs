@@ -1,6 +1,7 @@
 //! Dropout: something to the trainer, nothing to us.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -26,6 +27,10 @@ impl Operation for Dropout {
             return Err(ShapeError::new(format!("{} is not a probability", self.p)).param("p"));
         }
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {

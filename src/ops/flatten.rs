@@ -1,6 +1,7 @@
 //! Images to vectors.
 
 use super::attributes::attributes;
+use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer};
 use super::{Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -25,6 +26,10 @@ impl Operation for Flatten {
             [] => Err(ShapeError::new("flatten needs a batch axis").operand(0)),
             [n, rest @ ..] => Ok([*n, rest.iter().product()].into()),
         }
+    }
+
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+        reshaped(images[0], inputs[0], output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

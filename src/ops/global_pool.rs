@@ -1,6 +1,7 @@
 //! Average or maximum over a whole image.
 
 use super::attributes::{attribute_enum, attributes};
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, image_shape};
@@ -45,6 +46,10 @@ impl Operation for GlobalPool {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, _, _] = image_shape(inputs, 0, "global pooling")?;
         Ok([n, c, 1, 1].into())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

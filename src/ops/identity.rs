@@ -1,6 +1,7 @@
 //! The operand itself: something to hang a label on.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::{Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -22,6 +23,10 @@ impl Operation for Identity {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {

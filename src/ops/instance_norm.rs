@@ -1,6 +1,7 @@
 //! Instance normalisation: each channel of each image by its own statistics (Ulyanov et al. 2016, arXiv:1607.08022).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, WeightDecl, image_shape};
@@ -35,6 +36,10 @@ impl Operation for InstanceNorm {
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten().collect()
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], if self.affine { &[1, 2, 3] } else { &[2, 3] })
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -2,6 +2,7 @@
 //! ConvNeXt has it (Liu et al. 2022, arXiv:2201.03545).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::instance_norm::moments;
 use super::planes::fill_rows;
@@ -44,6 +45,10 @@ impl Operation for LayerNorm {
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten().collect()
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

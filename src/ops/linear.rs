@@ -1,6 +1,7 @@
 //! Fully connected layer: a matrix product with a learned matrix.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
@@ -58,6 +59,11 @@ impl Operation for Linear {
             weights.push(WeightDecl { role: "bias", shape: [self.features].into(), init, learnable: true });
         }
         weights
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let own = apart(images[0], &[1])?;
+        joined([own].into_iter().chain(images[1..].iter().copied()))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

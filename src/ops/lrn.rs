@@ -1,6 +1,7 @@
 //! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, channels_of, positive};
@@ -88,6 +89,10 @@ impl Operation for Lrn {
         channels_of(inputs, "lrn")?;
         positive("size", &[self.size])?;
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Product of two matrices that are both values.
 
 use super::attributes::attributes;
+use super::images::{Images, apart, broadcast as aligned};
 use super::binary::broadcast;
 use super::layer::{Arity, Layer};
 use super::planes::{element, fill_elements};
@@ -37,6 +38,13 @@ impl Operation for MatMul {
         };
         let lead = broadcast(&Shape::new(lead_a), &Shape::new(lead_b)).filter(|_| k == inner).ok_or_else(misfit)?;
         Ok(Shape::new([lead.dims(), &[*m, *l]].concat()))
+    }
+
+    /// Rows of the left matrix and columns of the right one are axes of the result.
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+        let (rows, columns) = (inputs[0].rank(), inputs[1].rank());
+        let summed = [apart(images[0], &[rows - 1])?, apart(images[1], &[columns - 2])?];
+        aligned(&summed, inputs, output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

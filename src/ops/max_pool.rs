@@ -1,6 +1,7 @@
 //! Maximum over a sliding window.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Args, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, Window, image_shape, positive, window_output};
@@ -109,6 +110,10 @@ impl Operation for MaxPool {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         self.geometry().infer(inputs, "max_pool")
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

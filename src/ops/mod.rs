@@ -9,6 +9,7 @@
 
 pub mod attributes;
 pub mod epilogue;
+pub mod images;
 pub mod layer;
 mod planes;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
+use images::Images;
 use layer::Layer;
 
 /// Printing and parsing of an op's attributes; implemented by `attributes!`.
@@ -139,6 +141,14 @@ pub trait Operation: Attributes {
         vec![]
     }
 
+    /// Where the images of a batch are in the result, given where they are in the operands, of which one at
+    /// least has them. The shapes are for a number of images that is prime and divides no other size. What
+    /// an image's part of the result is must depend on its parts of the operands only, and alike for all.
+    ///
+    /// # Errors
+    /// Says what mixes images, of a subject "it".
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String>;
+
     /// The definition: naive loops, f64 accumulation.
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
@@ -174,8 +184,17 @@ macro_rules! operations {
             /// See [`Operation::layer_name`].
             pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
-            /// See [`Operation::infer`].
+            /// See [`Operation::infer`]. Also refuses what is empty or beyond netc's limits.
             pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+                let shape = self.infer_unlimited(inputs)?;
+                check_size("the result", &shape)?;
+                for weight in self.weights(inputs) {
+                    check_size(weight.role, &weight.shape)?;
+                }
+                Ok(shape)
+            }
+            /// The output's shape, however large: for sizes that nobody computes with.
+            pub fn infer_unlimited(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
                 let (least, most) = self.operands();
                 if inputs.len() < least || inputs.len() > most {
                     return Err(ShapeError::new(format!(
@@ -185,12 +204,11 @@ macro_rules! operations {
                         else { format!("{least} to {most} operands") },
                         inputs.len())));
                 }
-                let shape = match self { $(Op::$ty(o) => o.infer(inputs)),* }?;
-                check_size("the result", &shape)?;
-                for weight in self.weights(inputs) {
-                    check_size(weight.role, &weight.shape)?;
-                }
-                Ok(shape)
+                match self { $(Op::$ty(o) => o.infer(inputs)),* }
+            }
+            /// See [`Operation::images`].
+            pub fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+                match self { $(Op::$ty(o) => o.images(images, inputs, output)),* }
             }
             pub fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> { match self { $(Op::$ty(o) => o.weights(inputs)),* } }
             pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
@@ -260,7 +278,12 @@ pub(crate) fn check_size(what: &str, shape: &Shape) -> Result<(), ShapeError> {
 /// Requires a rank-4 operand `[N, C, H, W]`.
 pub(crate) fn image_shape(inputs: &[&Shape], index: usize, what: &str) -> Result<[usize; 4], ShapeError> {
     inputs[index].nchw().ok_or_else(|| {
-        ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index)
+        let error =
+            ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index);
+        match inputs[index].dims() {
+            [c, h, w] => error.help(format!("an input of images begins with the batch: f32[N, {c}, {h}, {w}]")),
+            _ => error,
+        }
     })
 }
 

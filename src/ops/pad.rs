@@ -1,6 +1,7 @@
 //! A border around images.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, image_shape};
@@ -78,6 +79,10 @@ impl Operation for Pad {
             sum.ok_or_else(|| ShapeError::new("the padded size overflows").param("pads"))
         };
         Ok([n, c, sum(top, h, bottom)?, sum(left, w, right)?].into())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

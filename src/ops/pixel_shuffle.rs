@@ -1,6 +1,7 @@
 //! Channels to pixels (Shi et al. 2016, arXiv:1609.05158).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Operation, ShapeError, Window, image_shape, positive};
@@ -30,6 +31,10 @@ impl Operation for PixelShuffle {
             Some(area) if c % area == 0 => Ok([n, c / area, h.saturating_mul(f), w.saturating_mul(f)].into()),
             _ => Err(ShapeError::new(format!("{f}² does not divide the {c} channels")).param("factor").operand(0)),
         }
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1, 2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

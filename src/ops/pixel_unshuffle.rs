@@ -1,6 +1,7 @@
 //! Pixels to channels, the inverse of [`PixelShuffle`](super::PixelShuffle).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Operation, ShapeError, Window, image_shape, positive};
@@ -30,6 +31,10 @@ impl Operation for PixelUnshuffle {
             return Err(ShapeError::new(format!("{f} does not divide the image's {h}x{w}")).param("factor").operand(0));
         }
         Ok([n, c.saturating_mul(f).saturating_mul(f), h / f, w / f].into())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[1, 2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

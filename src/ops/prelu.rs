@@ -1,6 +1,7 @@
 //! Parametric relu: a learned slope for negative values (He et al. 2015, arXiv:1502.01852).
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
@@ -32,6 +33,10 @@ impl Operation for PRelu {
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         let slopes = if self.per_channel { inputs[0][1] } else { 1 };
         vec![WeightDecl { role: "weight", shape: [slopes].into(), init: Init::Constant(0.25), learnable: true }]
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], if self.per_channel { &[1] } else { &[] })
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

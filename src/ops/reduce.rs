@@ -1,6 +1,7 @@
 //! Mean, maximum or sum over axes.
 
 use super::attributes::{attribute_enum, attributes};
+use super::images::{Images, apart};
 use super::layer::{Arity, Args, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Op, Operation, ShapeError, check_axis};
@@ -60,6 +61,11 @@ impl Operation for Reduce {
         let kept = (0..inputs[0].rank()).filter(|axis| self.keepdims || !self.axes.contains(axis));
         let size = |axis| if self.axes.contains(&axis) { 1 } else { inputs[0][axis] };
         Ok(Shape::new(kept.map(size).collect::<Vec<_>>()))
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let gone = |axis: usize| self.axes.iter().filter(|&&a| a < axis && !self.keepdims).count();
+        Ok(apart(images[0], &self.axes)?.at(|axis| axis - gone(axis)))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

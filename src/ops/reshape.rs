@@ -1,6 +1,7 @@
 //! The same elements under another shape.
 
 use super::attributes::attributes;
+use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -58,6 +59,10 @@ impl Operation for Reshape {
             _ => return Err(ShapeError::new("more than one size is -1").param("shape")),
         };
         Ok(Shape::new(sizes.iter().map(|&s| if s == -1 { rest } else { s } as usize).collect::<Vec<_>>()))
+    }
+
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+        reshaped(images[0], inputs[0], output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

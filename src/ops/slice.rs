@@ -1,6 +1,7 @@
 //! A part of a value along one axis.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Operation, ShapeError, check_axis, positive};
@@ -50,6 +51,10 @@ impl Operation for Slice {
         let mut dims = inputs[0].dims().to_vec();
         dims[self.axis] = (self.end - self.start).div_ceil(self.step);
         Ok(Shape::new(dims))
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[self.axis])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

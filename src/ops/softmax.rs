@@ -1,6 +1,7 @@
 //! Softmax and its logarithm along one axis.
 
 use super::attributes::attributes;
+use super::images::{Images, apart};
 use super::layer::{Arity, Args, Layer, LayerError, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
@@ -34,6 +35,10 @@ impl Operation for Softmax {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         check_axis(self.axis, inputs[0])?;
         Ok(inputs[0].clone())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[self.axis])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Permutation of axes.
 
 use super::attributes::attributes;
+use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Operation, ShapeError};
@@ -39,6 +40,11 @@ impl Operation for Transpose {
             .operand(0));
         }
         Ok(Shape::new(self.perm.iter().map(|&axis| inputs[0][axis]).collect::<Vec<_>>()))
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        let place = |axis| self.perm.iter().position(|&from| from == axis).expect("checked by the shape rule");
+        Ok(images[0].at(place))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

@@ -1,6 +1,7 @@
 //! Resizing of images: nearest neighbour, bilinear or cubic.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Operation, ShapeError, Window, image_shape};
@@ -243,6 +244,10 @@ impl Operation for Upsample {
             }
         };
         Ok([n, c, oh, ow].into())
+    }
+
+    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
+        apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

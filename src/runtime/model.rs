@@ -14,7 +14,7 @@ use super::integrity::Integrity;
 use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
-use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
+use crate::artifact::{About, Artifact, Cause, Image, Images, Manifest, OpenError, Port, Step, Texts, WeightRange};
 use crate::cpu;
 
 /// When a file's weights are compared with their checksums.
@@ -268,15 +268,23 @@ impl Model {
         self.pool.threads()
     }
 
-    /// Number of images that the code computes at once; a run takes any number.
+    /// Number of images that the code computes at once. A run takes any number of independent images; of
+    /// others ([`Manifest::images`]), one batch is everything, and this is 1.
     pub fn batch(&self) -> usize {
         self.batched().unwrap_or(1)
     }
 
-    /// The common leading size of all inputs and outputs, where they have one.
-    pub(super) fn batched(&self) -> Option<usize> {
-        let &first = self.manifest.outputs[0].shape.first()?;
-        self.ports().all(|p| p.shape.first() == Some(&first)).then_some(first)
+    /// Images at once, where a run takes any number; else `None`, and a run takes the manifest's sizes.
+    pub fn batched(&self) -> Option<usize> {
+        match &self.manifest.images {
+            Some(Images::Independent { batch }) => Some(*batch),
+            Some(_) => None,
+            // An older file does not say; a common first size was the batch.
+            None => {
+                let &first = self.manifest.outputs[0].shape.first()?;
+                self.ports().all(|p| p.shape.first() == Some(&first)).then_some(first)
+            }
+        }
     }
 
     pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {

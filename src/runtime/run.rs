@@ -20,6 +20,14 @@ pub enum RunError {
     Size { name: String, shape: String, expected: usize, given: usize },
     #[error("{name} has {given} images, the inputs before have {expected}")]
     Batch { name: String, expected: usize, given: usize },
+    #[error("{name} takes {expected} along its first axis and no other number, {given} were given: {why}")]
+    OneBatch {
+        name: String,
+        expected: usize,
+        given: usize,
+        /// What mixes images, and where.
+        why: String,
+    },
     #[error("{}the weights from byte {offset} on do not match their checksum, where step {step} reads them",
             path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
     Damaged {
@@ -45,7 +53,8 @@ pub enum RunError {
 
 impl Model {
     /// Runs the model. Inputs and outputs are row-major f32 of the manifest's `inputs`
-    /// and `outputs`, in that order; all may hold any number of images along the first axis.
+    /// and `outputs`, in that order; all may hold any number of images along the first axis, where
+    /// the network treats them one by one ([`crate::artifact::Manifest::images`]).
     ///
     /// The result does not depend on the number of threads. After the first run on a thread,
     /// nothing is allocated.
@@ -78,8 +87,8 @@ impl Model {
         let images = inputs.first().filter(|_| self.batched().is_some()).map(|t| t.shape()[0]);
         let shape = |port: &Port| {
             let mut shape = port.shape.clone();
-            if let (Some(batch), Some(images)) = (shape.first_mut(), images) {
-                *batch = images;
+            if let (Some(size), Some(images)) = (shape.first_mut(), images) {
+                *size = *size / self.batch() * images;
             }
             Shape::new(shape)
         };
@@ -128,6 +137,14 @@ impl Model {
         for (port, given) in self.ports().zip(lengths) {
             let whole: usize = port.shape.iter().product();
             let expected = whole / batch.unwrap_or(1);
+            if let (None, Some(&first)) = (batch, port.shape.first())
+                && given != whole
+                && given != 0
+                && given % (whole / first) == 0
+            {
+                let given = given / (whole / first);
+                return Err(RunError::OneBatch { name: port.name.clone(), expected: first, given, why: self.why() });
+            }
             if given == 0 || given % expected != 0 || (batch.is_none() && given != whole) {
                 let shape = format!("{:?}", port.shape);
                 return Err(RunError::Size { name: port.name.clone(), shape, expected, given });
@@ -138,6 +155,12 @@ impl Model {
             }
         }
         Ok(images.unwrap_or(1))
+    }
+
+    /// Why a run takes one batch only.
+    fn why(&self) -> String {
+        let images = self.manifest.images.as_ref();
+        images.map_or("its inputs and outputs have different first sizes".into(), |images| images.to_string())
     }
 
     fn new_arena(&self) -> Result<Arena, RunError> {

@@ -139,6 +139,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         features: target.features.iter().map(|f| f.to_string()).collect(),
         inputs: vec![],
         outputs: vec![Port { name: "done".into(), shape: vec![1] }],
+        images: None,
         steps: vec![step],
         arena_bytes: 0,
         arena_lower_bound: 0,

@@ -41,6 +41,7 @@ macro_rules! transcripts {
 transcripts!(
     bad_arguments,
     bad_input,
+    batches,
     check,
     compile,
     export,

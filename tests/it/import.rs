@@ -232,30 +232,61 @@ model small {
     assert!(text(&larger).contains("color bgr") && !text(&larger).contains("crop"), "{}", text(&larger));
 }
 
-/// Inputs that are no batch: no text can say so, but everything else works.
-#[test]
-fn a_model_without_text_is_compiled_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
+/// A model of the standard's tests, written to a folder, with its inputs and its output.
+fn of_suite(name: &str, folder: &Path) -> (PathBuf, Vec<Tensor>, Tensor) {
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/node.npz");
     let entries = weights::open(&suite).unwrap().entries;
-    let entry = |name: &str| entries.iter().find(|e| e.name == format!("test_add_bcast/{name}")).unwrap();
-    let tensor = |name: &str| {
-        let values = entry(name).values().unwrap();
-        Tensor::new(entry(name).shape.clone(), (*values).as_ref().to_vec())
+    let entry = |part: &str| entries.iter().find(|e| e.name == format!("{name}/{part}"));
+    let tensor = |part: &str| {
+        let values = entry(part)?.values()?;
+        Some(Tensor::new(entry(part)?.shape.clone(), (*values).as_ref().to_vec()))
     };
-    let (model, made) = (folder.path().join("add.onnx"), folder.path().join("add.netc"));
-    let (buffer, range) = &entry("model").bytes;
-    std::fs::write(&model, &(**buffer).as_ref()[range.clone()]).unwrap();
+    let path = folder.join(name).with_extension("onnx");
+    let (buffer, range) = &entry("model").unwrap().bytes;
+    std::fs::write(&path, &(**buffer).as_ref()[range.clone()]).unwrap();
+    let inputs = (0..).map_while(|i| tensor(&format!("in/{i}"))).collect();
+    (path, inputs, tensor("out/0").unwrap())
+}
+
+#[test]
+fn inputs_of_different_first_sizes_keep_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, inputs, output) = of_suite("test_add_bcast", folder.path());
+    let network = Compiler::new().front(&model).unwrap();
+    assert!(network.warnings.is_empty(), "{:?}", network.warnings);
+    assert!(text(&network).contains("f32[3, 4, 5]") && text(&network).contains("f32[5]"), "{}", text(&network));
+    let made = folder.path().join("add.netc");
+    Compiler::new().compile_file_to(&model, &made).unwrap();
+    for model in [Compiler::new().compile_file(&model).unwrap(), recompile(&made, ModelOptions::default()).unwrap()] {
+        assert_eq!(model.run_tensors(&inputs).unwrap(), std::slice::from_ref(&output));
+    }
+    let error = Compiler::new().batch(2).front(&model).map(drop).unwrap_err().to_string();
+    assert!(error.contains("it takes 3 images at once, not 2"), "{error}");
+}
+
+/// An input without any size: no text can say so, but everything else works.
+#[test]
+fn a_model_without_text_is_compiled_as_it_is() {
+    use prost::Message;
+    let folder = tempfile::tempdir().unwrap();
+    let (model, _, _) = of_suite("test_add_bcast", folder.path());
+    let mut changed = onnx::proto::Model::decode(&*std::fs::read(&model).unwrap()).unwrap();
+    let second = &mut changed.graph.as_mut().unwrap().input[1];
+    second.ty.as_mut().unwrap().tensor_type.as_mut().unwrap().shape = Some(onnx::proto::Shape::default());
+    std::fs::write(&model, changed.encode_to_vec()).unwrap();
+    let made = folder.path().join("add.netc");
     let network = Compiler::new().front(&model).unwrap();
     assert_eq!(network.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), ["no-text"]);
-    let results = Compiler::new().compile_file(&model).unwrap().run_tensors(&[tensor("in/0"), tensor("in/1")]).unwrap();
-    assert_eq!(results, [tensor("out/0")]);
+    let ones = Tensor::new([3, 4, 5], vec![1.0; 60]);
+    let two = Tensor::new(netc::Shape::new([]), vec![2.0]);
+    let results = Compiler::new().compile_file(&model).unwrap().run_tensors(&[ones, two]).unwrap();
+    assert_eq!(results, [Tensor::new([3, 4, 5], vec![3.0; 60])]);
     Compiler::new().compile_file_to(&model, &made).unwrap();
     assert!(describe(&made).unwrap().1.sources.is_empty());
     let error = recompile(&made, ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("the file holds no spec"), "{error}");
     let error = Compiler::new().batch(2).front(&model).map(drop).unwrap_err().to_string();
-    assert!(error.contains("its batch cannot be changed"), "{error}");
+    assert!(error.contains("it takes 3 images at once, not 2"), "{error}");
 }
 
 fn image(images: usize) -> Tensor {

@@ -1,6 +1,7 @@
 //! Integration tests, in one binary: linking the compiler takes longer than most of them.
 
 mod artifact;
+mod batches;
 mod cli;
 mod docs;
 mod driver;

@@ -1,7 +1,7 @@
 //! Models that run: batches, threads, several at once.
 
 use crate::tiny;
-use netc::artifact::Destination;
+use netc::artifact::{Destination, Images};
 use netc::runtime::{Model, ModelOptions, RunError, Timings};
 use std::sync::Barrier;
 
@@ -64,6 +64,30 @@ fn two_models_run_at_once() {
             scope.spawn(move || (0..300).for_each(|seed| check(model, 4, seed)));
         }
     });
+}
+
+#[test]
+fn mixed_images_run_as_the_batch_that_they_are() {
+    let mut image = tiny::image(3, &Destination::Memory);
+    let (step, location, reason) = ("sum".into(), Some("m.net:7".into()), "it works along axis 0".into());
+    image.manifest.images = Some(Images::Mixed { step, location, reason });
+    let model = Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default()).unwrap();
+    assert_eq!((model.batch(), model.batched()), (1, None));
+    check(&model, 3, 1);
+    for images in [1, 2, 4, 6] {
+        let input = input(images, 1);
+        let error = model.run(&[&input], &mut [&mut vec![0.0; input.len()]]).unwrap_err();
+        let told = format!(
+            "input takes 3 along its first axis and no other number, {images} were given: sum (m.net:7) does not \
+             treat images one by one: it works along axis 0"
+        );
+        assert_eq!(error.to_string(), told);
+    }
+    // An older file says nothing; its common first size is the batch.
+    let mut image = tiny::image(3, &Destination::Memory);
+    image.manifest.images = None;
+    let model = Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default()).unwrap();
+    (1..8).for_each(|images| check(&model, images, images));
 }
 
 #[test]

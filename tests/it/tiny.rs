@@ -4,7 +4,7 @@
 //! `output = 2 · input + weights[0..] + weights[SECOND..]`, one task an element.
 
 use iced_x86::code_asm::*;
-use netc::artifact::{About, Destination, Image, Manifest, Port, Step, Texts, WeightRange, Writer};
+use netc::artifact::{About, Destination, Image, Images, Manifest, Port, Step, Texts, WeightRange, Writer};
 use netc::preprocess::Preprocess;
 use std::path::Path;
 
@@ -39,6 +39,7 @@ pub fn image(batch: usize, destination: &Destination) -> Image {
             features: vec!["sse2".into()],
             inputs: vec![port("input")],
             outputs: vec![port("output")],
+            images: Some(Images::Independent { batch }),
             steps: vec![step("first", 0, elements, 0), step("second", entry, elements, SECOND)],
             arena_bytes: 4 * elements as u64,
             arena_lower_bound: 4 * elements as u64,

@@ -6,6 +6,7 @@ use super::super::metadata;
 use super::super::onnx::proto::{self, data_type};
 use super::{IR_VERSION, OPSET, outputs};
 use crate::ir::{Graph, NodeId};
+use crate::ops::images::Images;
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 
@@ -52,9 +53,9 @@ impl Made {
 
 pub struct Builder<'g> {
     pub graph: &'g Graph,
-    /// The name of the batch size, where that is open, and the values that have it.
+    /// The name of the batch size, where that is open, and where the images are in each value.
     pub batch: Option<String>,
-    batched: HashSet<NodeId>,
+    places: HashMap<NodeId, Images>,
     nodes: Vec<proto::Node>,
     /// What each value will be called.
     planned: HashMap<NodeId, String>,
@@ -73,11 +74,11 @@ pub struct Builder<'g> {
 }
 
 impl<'g> Builder<'g> {
-    pub fn new(graph: &'g Graph, live: &[NodeId], batch: Option<String>, batched: HashSet<NodeId>) -> Self {
+    pub fn new(graph: &'g Graph, live: &[NodeId], batch: Option<String>, places: HashMap<NodeId, Images>) -> Self {
         let mut builder = Self {
             graph,
             batch,
-            batched,
+            places,
             nodes: vec![],
             planned: HashMap::new(),
             values: HashMap::new(),
@@ -156,6 +157,14 @@ impl<'g> Builder<'g> {
         &self.graph.node(id).shape
     }
 
+    /// The axis whose size is not known, where the batch is open.
+    pub fn open_axis(&self, id: NodeId) -> Option<usize> {
+        match self.places.get(&id) {
+            Some(Images::Along { axis, .. }) => Some(*axis),
+            _ => None,
+        }
+    }
+
     /// The shape of a node's first operand.
     pub fn input_shape(&self, id: NodeId) -> &'g Shape {
         let graph = self.graph;
@@ -228,9 +237,11 @@ impl<'g> Builder<'g> {
 
     fn info(&self, name: &str, id: NodeId) -> proto::ValueInfo {
         let dims = self.shape(id).dims();
-        let open = self.batch.as_ref().filter(|_| self.batched.contains(&id));
-        let dim = |(axis, &size): (usize, &usize)| match open {
-            Some(name) if axis == 0 => proto::Dimension { dim_param: Some(name.clone()), dim_value: None },
+        let dim = |(axis, &size): (usize, &usize)| match (self.places.get(&id), &self.batch) {
+            // A size that counts more than images has no name.
+            (Some(Images::Along { axis: open, before, after }), Some(name)) if axis == *open => {
+                proto::Dimension { dim_param: (before * after == 1).then(|| name.clone()), dim_value: None }
+            }
             _ => proto::Dimension { dim_value: Some(size as i64), dim_param: None },
         };
         let shape = proto::Shape { dim: dims.iter().enumerate().map(dim).collect() };

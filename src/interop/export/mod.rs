@@ -9,16 +9,17 @@
 //! so that a model never lies in memory as a whole. Every op has a form in ONNX but for a few
 //! combinations of attributes; those are refused by name, all at once.
 
-mod batch;
 mod builder;
 mod operators;
 mod write;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use builder::Builder;
 
 use super::onnx::Problem;
+use crate::ir::images::{self, Mixing};
 use crate::ir::{Graph, Kind, NodeId, Phase};
 use crate::output::{OutputFile, keep};
 
@@ -112,11 +113,15 @@ pub fn to_bytes(graph: &Graph, options: &Options) -> Result<Vec<u8>, ExportError
 fn make(graph: &Graph, options: &Options) -> Result<builder::Made, ExportError> {
     let live = live_nodes(graph);
     let mut problems = vec![];
-    let batched = match &options.batch {
-        None => Default::default(),
-        Some(_) => batch::batched(graph, &live, &mut problems),
-    };
-    let mut builder = Builder::new(graph, &live, options.batch.clone(), batched);
+    let mut places = HashMap::new();
+    if options.batch.is_some() {
+        let trace = images::trace(graph, graph.inputs());
+        let mixing = trace.mixing.into_iter().filter(|mixing| live.contains(&mixing.node));
+        let told = |m: &Mixing| format!("{}, so the batch size cannot stay open; give it as a number", m.reason);
+        problems.extend(mixing.map(|m| problem(graph, m.node, told(&m))));
+        places = trace.places;
+    }
+    let mut builder = Builder::new(graph, &live, options.batch.clone(), places);
     for &id in &live {
         if let Kind::Op(op) = &graph.node(id).kind
             && let Err(message) = operators::convert(&mut builder, id, op)

@@ -402,14 +402,16 @@ fn channel_affine(b: &mut Builder, id: NodeId, op: &ChannelAffine, x: &str) -> S
     b.node("Add", &[&scaled, &bias], vec![])
 }
 
-/// The sizes of a value with the batch left as it is.
-fn sizes_of(shape: &Shape) -> Vec<i64> {
-    let rest = shape.dims()[1..].iter().map(|&d| d as i64);
+/// The sizes of a value with the batch left as it is: the first axis, or another that holds the images.
+fn sizes_of(b: &Builder, id: NodeId) -> Vec<i64> {
+    let open = b.open_axis(id);
+    let rest = b.shape(id).dims().iter().enumerate().skip(1);
+    let rest = rest.map(|(axis, &size)| if open == Some(axis) { -1 } else { size as i64 });
     [0].into_iter().chain(rest).collect()
 }
 
 fn channel_shuffle(b: &mut Builder, id: NodeId, op: &ChannelShuffle, x: &str) -> String {
-    let sizes = sizes_of(b.shape(id));
+    let sizes = sizes_of(b, id);
     let groups = op.groups as i64;
     let apart = [&[0, groups, sizes[1] / groups], &sizes[2..]].concat();
     let parts = reshape(b, x, &apart);
@@ -420,7 +422,7 @@ fn channel_shuffle(b: &mut Builder, id: NodeId, op: &ChannelShuffle, x: &str) ->
 
 /// As reshapes around a transposition: SpaceToDepth has another order of channels.
 fn pixel_unshuffle(b: &mut Builder, id: NodeId, op: &PixelUnshuffle, x: &str) -> String {
-    let sizes = sizes_of(b.shape(id));
+    let sizes = sizes_of(b, id);
     let f = op.factor as i64;
     let parts = reshape(b, x, &[0, sizes[1] / (f * f), sizes[2], f, sizes[3], f]);
     let moved = transpose(b, &parts, &[0, 1, 3, 5, 2, 4]);

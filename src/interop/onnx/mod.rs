@@ -63,6 +63,12 @@ pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportE
     import::import(file, options)
 }
 
+/// The inputs of an imported graph, by their place, whose first size the model leaves open: those that
+/// [`Options::batch`] gives.
+pub fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
+    import::open_inputs(file, options)
+}
+
 /// Whether bytes begin as ONNX models do: with the field of the IR version, then another of a model's.
 pub fn is_onnx(bytes: &[u8]) -> bool {
     // A safetensors file begins with the length of its header, which can be any number.

@@ -624,6 +624,27 @@ fn everything_unsupported_is_listed_at_once() {
     insta::assert_snapshot!(message(&model(&[1, 3, 4, 4], nodes, known, "y")));
 }
 
+/// From operator set 7 to 13, a batch norm with several outputs is one in training, whoever reads them.
+#[test]
+fn a_batch_norm_whose_statistics_are_outputs_trains() {
+    let normalised = |opset: i64, outputs: &str, attributes: Vec<proto::Attribute>| {
+        let nodes = vec![node(&format!("BatchNormalization x s b m v -> {outputs} : norm"), attributes)];
+        let known = ["s", "b", "m", "v"].map(|name| floats(name, &[3])).to_vec();
+        let mut model = model(&[2, 3, 4, 4], nodes, known, "y");
+        model.opset_import[0].version = opset;
+        import(&model).map(|graph| graph.to_string()).map_err(|e| e.to_string())
+    };
+    for opset in [7, 8, 9, 13] {
+        let error = normalised(opset, "y m1 v1 sm sv", vec![]).unwrap_err();
+        assert!(error.contains("BatchNormalization: it computes statistics of the batch"), "{opset}: {error}");
+        assert!(normalised(opset, "y", vec![]).unwrap().contains("batch_norm"), "{opset}");
+    }
+    assert!(normalised(6, "y m1 v1 sm sv", vec![]).is_err(), "the default is training");
+    assert!(normalised(6, "y m1 v1 sm sv", vec![int("is_test", 1)]).is_ok());
+    assert!(normalised(14, "y m1 v1", vec![]).is_ok(), "an attribute says so from here on");
+    assert!(normalised(14, "y m1 v1", vec![int("training_mode", 1)]).is_err());
+}
+
 #[test]
 fn an_output_that_the_operator_does_not_have_is_no_network() {
     let nodes = || vec![node("Relu x -> y mask : relu", vec![])];

@@ -29,7 +29,7 @@ use std::collections::HashMap;
 pub use compare::{Difference, compare};
 pub use parts::NoText;
 
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, images};
 use crate::weights::WeightId;
 
 /// A network as text.
@@ -69,12 +69,13 @@ impl Written {
 /// time that grows with the square.
 pub const MAX_NODES: usize = 1 << 13;
 
-/// Writes a graph as text. `about` becomes the model's documentation.
+/// Writes a graph as text. `about` becomes the model's documentation. The first size of the inputs `open` is
+/// written as `N`, that of others as the number that it is.
 ///
 /// # Errors
-/// Where the graph holds what only passes make.
-pub fn write(graph: &Graph, about: &str) -> Result<Written, NoText> {
-    let batch = batch(graph)?;
+/// Where the graph holds what only passes make, or an input has no size.
+pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoText> {
+    check_inputs(graph)?;
     let nodes = graph.order().len();
     if nodes > MAX_NODES {
         return Err(NoText::Size(nodes));
@@ -86,19 +87,29 @@ pub fn write(graph: &Graph, about: &str) -> Result<Written, NoText> {
     let blocks = scopes::group(structure::block(graph), &[], 0, &labels, graph);
     let entry = *graph.inputs().last().expect("networks have an input");
     let lifted = modules::lift(parts::of_block(&blocks, entry, 0, &labels, graph)?, graph);
-    let budgets = [("params", params(graph)), ("macs", graph.total_macs() / batch)];
-    let text = print::file(&lifted, graph, about, &budgets);
+    let budgets = budgets(graph, open);
+    let text = print::file(&lifted, graph, about, &budgets, open);
     let text = crate::syntax::format(&text).expect("what is printed parses");
     Ok(Written { text, weights: weight_names(graph, &lifted.body) })
 }
 
-/// The first size of all inputs.
-fn batch(graph: &Graph) -> Result<u64, NoText> {
-    let first = |&id: &NodeId| graph.node(id).shape.dims().first().copied().unwrap_or(0);
-    let sizes: Vec<usize> = graph.inputs().iter().map(first).collect();
-    match sizes.first() {
-        Some(&batch) if batch > 0 && sizes.iter().all(|&s| s == batch) => Ok(batch as u64),
-        _ => Err(NoText::Batch(sizes)),
+/// Every input of the language has a first size.
+fn check_inputs(graph: &Graph) -> Result<(), NoText> {
+    let inputs = graph.inputs().iter().map(|&id| graph.node(id));
+    match inputs.into_iter().find(|input| input.shape.rank() == 0) {
+        Some(input) => Err(NoText::Scalar(input.name.clone().unwrap_or_default())),
+        None => Ok(()),
+    }
+}
+
+/// Figures of one image; where there is no open size, of everything.
+fn budgets(graph: &Graph, open: &[NodeId]) -> Vec<(&'static str, u64)> {
+    let params = ("params", params(graph));
+    let images = open.first().map_or(1, |&input| graph.node(input).shape[0] as u64);
+    // What mixed images cost need not be in proportion to their number.
+    match images::trace(graph, open).mixing.is_empty() || open.is_empty() {
+        true => vec![params, ("macs", graph.total_macs() / images)],
+        false => vec![params],
     }
 }
 

@@ -91,10 +91,10 @@ impl Part {
 pub enum NoText {
     #[error("{node} ({op}) cannot be written as text: it is made by passes only, or holds a number that is infinite")]
     Op { node: String, op: &'static str },
+    #[error("its input {0} has no size")]
+    Scalar(String),
     #[error("it has {0} nodes, more than the {max} that are written", max = super::MAX_NODES)]
     Size(usize),
-    #[error("the first sizes of the inputs are to be the batch, but they differ: {0:?}")]
-    Batch(Vec<usize>),
 }
 
 /// The parts of a block. `depth` parts of every label are said by the scopes around.

@@ -20,6 +20,8 @@ const LINE: usize = 96;
 
 pub struct Printer<'p> {
     graph: &'p Graph,
+    /// Inputs whose first size is open.
+    open: &'p [NodeId],
     modules: &'p [Module],
     text: String,
     /// Labels by which the body at hand names values.
@@ -27,8 +29,9 @@ pub struct Printer<'p> {
 }
 
 /// The whole text: header, modules, model.
-pub fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)]) -> String {
-    let mut printer = Printer { graph, modules: &lifted.modules, text: "netc 1\n\n".into(), labels: HashMap::new() };
+pub fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)], open: &[NodeId]) -> String {
+    let text = "netc 1\n\n".into();
+    let mut printer = Printer { graph, open, modules: &lifted.modules, text, labels: HashMap::new() };
     for module in &lifted.modules {
         printer.module(module);
     }
@@ -63,8 +66,11 @@ impl Printer<'_> {
         for &id in self.graph.inputs() {
             let node = self.graph.node(id);
             let name = identifier(node.name.as_deref().unwrap_or("x"));
-            let sizes: Vec<String> = node.shape.dims().iter().skip(1).map(usize::to_string).collect();
-            self.line(format!("input {name}: f32[{}]", [vec!["N".to_string()], sizes].concat().join(", ")));
+            let mut sizes: Vec<String> = node.shape.dims().iter().map(usize::to_string).collect();
+            if self.open.contains(&id) {
+                sizes[0] = "N".into();
+            }
+            self.line(format!("input {name}: f32[{}]", sizes.join(", ")));
             if let Kind::Input(Some(steps)) = &node.kind {
                 self.line(about::preprocess(&name, steps));
             }

@@ -15,6 +15,8 @@ mod ports;
 use std::collections::HashMap;
 
 use super::call::{Call, Value};
+pub use ports::open_inputs;
+
 use super::error::{ImportError, Problem};
 use super::file::ModelFile;
 use super::proto;

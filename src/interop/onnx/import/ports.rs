@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::Importer;
+use crate::interop::onnx::Options;
 use crate::interop::onnx::call::Value;
+use crate::interop::onnx::file::ModelFile;
 use crate::interop::onnx::names;
 use crate::interop::onnx::proto::{self, data_type};
 use crate::interop::onnx::view::View;
@@ -72,8 +74,7 @@ impl Importer<'_> {
 
     /// The first size is the batch, where the file leaves it open; no other may be.
     fn stated_sizes(&self, name: &str, stated: &[proto::Dimension]) -> Result<Vec<usize>, String> {
-        let known = |d: &proto::Dimension| d.dim_value.filter(|&size| size > 0).map(|size| size as usize);
-        let sizes = stated.iter().enumerate().map(|(i, d)| known(d).or((i == 0).then_some(self.options.batch)));
+        let sizes = stated.iter().enumerate().map(|(i, d)| stated_size(d).or((i == 0).then_some(self.options.batch)));
         let sizes: Vec<Option<usize>> = sizes.collect();
         let open: Vec<String> = (0..sizes.len())
             .filter(|&i| sizes[i].is_none())
@@ -133,6 +134,22 @@ fn twice(graph: &proto::Graph, name: &str) -> String {
     let maker = graph.node.iter().find(|n| n.output.iter().any(|o| o == name));
     let made = maker.map(|n| format!(", which the {} node {} makes", n.op_type, n.name)).unwrap_or_default();
     format!("two outputs are named {name}{made}; an Identity node gives a value a second name")
+}
+
+/// The inputs that are no weights, by their place among these, whose first size is left open.
+pub fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
+    let graph = file.model.graph.as_ref().expect("checked when the file was opened");
+    let is_open = |input: &proto::ValueInfo| {
+        let first = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref()?.dim.first());
+        first.is_some_and(|d| stated_size(d).is_none()) && !options.shapes.contains_key(&input.name)
+    };
+    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str())).enumerate();
+    inputs.filter(|(_, input)| is_open(input)).map(|(i, _)| i).collect()
+}
+
+fn stated_size(dimension: &proto::Dimension) -> Option<usize> {
+    dimension.dim_value.filter(|&size| size > 0).map(|size| size as usize)
 }
 
 /// The inputs that are no weights.

@@ -12,7 +12,7 @@ use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
 pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    if call.flag("training_mode", false)? {
+    if trains(call)? {
         return match call.input(0) {
             Some(Value::Known(_)) => standardised(importer, call),
             _ => Err("it computes statistics of the batch: export the model for inference".into()),
@@ -21,12 +21,22 @@ pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<V
     if !call.flag("spatial", true)? {
         return Err("it normalises each pixel by itself (spatial = 0)".into());
     }
-    // Older files name the running statistics as outputs that nobody reads.
     let weights = (1..5).map(|i| call.need_known(i).map(Array::to_values)).collect::<Result<Vec<_>, _>>()?;
     let view = importer.view(call, 0)?;
     let view = importer.with_channels(&view)?;
     let op = BatchNorm { eps: call.float("epsilon", 1e-5)?, affine: true };
     Ok(vec![Value::Data(importer.map(op, &view, weights)?)])
+}
+
+/// Whether a batch norm takes the statistics of what it normalises, as in training. An attribute says so; from
+/// operator set 7 to 13 it was the outputs that the statistics have, read or not.
+fn trains(call: &Call) -> Result<bool, String> {
+    let has_statistics = call.node.output.iter().skip(1).any(|name| !name.is_empty());
+    match call.opset {
+        ..7 => Ok(has_statistics && !call.flag("is_test", false)?),
+        7..14 => Ok(has_statistics),
+        _ => call.flag("training_mode", false),
+    }
 }
 
 /// Known values, such as weights, by their own statistics for each channel.
