@@ -52,7 +52,7 @@ impl Prepared {
         // With several streams, each run has its own thread only.
         let options = args.threads.options();
         let options = if args.streams > 1 { options.threads(1) } else { options };
-        let model = open_model(file, options, console)?;
+        let model = open_model(file, options, None, console)?;
         Ok(Self { model, load: begin.elapsed(), compile: None })
     }
 
@@ -60,7 +60,7 @@ impl Prepared {
     fn compile(args: &Bench, console: Console) -> Result<Self> {
         let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
-        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
+        let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
         let begin = Instant::now();
         let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
         let done = compiler.compile_to(&network, &file);
@@ -97,10 +97,9 @@ fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
 
 /// Runs one after another, until the time is over.
 fn stream(model: &Model, args: &Bench, images: usize, start: &Barrier) -> Result<Vec<(Instant, Duration)>> {
-    let manifest = model.manifest();
     let sized = |port: &crate::artifact::Port| random_input(port, model.batch(), images);
-    let inputs: Vec<Vec<f32>> = manifest.inputs.iter().map(sized).collect();
-    let mut outputs: Vec<Vec<f32>> = manifest.outputs.iter().map(sized).collect();
+    let inputs: Vec<Vec<f32>> = model.inputs().iter().map(sized).collect();
+    let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(sized).collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let mut warm = Ok(());
@@ -176,7 +175,7 @@ impl Report<'_> {
             "compile_ms": self.prepared.compile.map(millis),
             "peak_rss_bytes": self.memory,
             "weights_bytes": model.weights_bytes(),
-            "arena_bytes": model.manifest().arena_bytes,
+            "arena_bytes": model.arena_bytes(),
         })
     }
 }

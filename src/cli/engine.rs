@@ -1,5 +1,7 @@
 //! Something that runs a network: generated code or the interpreter, behind one face.
 
+#![allow(unsafe_code)] // Opening a compiled model, whose code is believed.
+
 use std::io::Read;
 use std::path::Path;
 
@@ -7,8 +9,8 @@ use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
 use super::network::{compiler, optimized};
-use crate::artifact::{Cause, MAGIC, Port};
-use crate::driver;
+use crate::artifact::{Cause, Container, MAGIC, Port, is_portable};
+use crate::driver::{self, ContentHash, hash_file};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
@@ -37,14 +39,16 @@ impl Engine {
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
         let model = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            open_model(file, threads.options(), console)?
+            open_model(file, threads.options(), expected, console)?
         } else {
-            let mut compiler = compiler(network, compilation, threads.options())?;
+            let mut compiler = compiler(file, network, compilation, threads.options())?;
             let (made, bar) = optimized(&mut compiler, file, console)?;
+            expect(file, expected, made.content_hash())?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             model?
@@ -59,14 +63,16 @@ impl Engine {
         network: &NetworkArgs,
         compilation: &Compilation,
         threads: &Threads,
+        expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
-        let mut compiler = compiler(network, compilation, ModelOptions::default())?;
+        let mut compiler = compiler(file, network, compilation, ModelOptions::default())?;
         let (made, bar) = optimized(&mut compiler, file, console)?;
         bar.finish_and_clear();
+        expect(file, expected, made.content_hash())?;
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
         Ok(Self::interpreted(made.graph))
     }
@@ -157,11 +163,25 @@ fn slice(tensor: &Tensor, first: usize, count: usize) -> Tensor {
     Tensor::new(Shape::new(dims), data)
 }
 
-/// Whether a file is to be opened as a compiled model: by its contents or its name.
+/// Whether a file is to be opened as a compiled model, by its contents or its name. A portable model
+/// is none: it is compiled like a spec.
 pub fn is_compiled(file: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut start));
-    (read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")
+    ((read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")) && !is_portable(file)
+}
+
+/// Refuses a model whose content is not what the user expects.
+fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Result<()> {
+    match expected {
+        Some(expected) if expected != found => {
+            let file = file.display();
+            Err(Failure::message(format!(
+                "{file} has the hash {found}, not the expected {expected}; nothing of it was run"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a compiled model has settled cannot be asked for.
@@ -189,8 +209,23 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
 }
 
 /// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
-pub fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
-    match Model::open_with(file, options) {
+pub fn open_model(
+    file: &Path,
+    options: ModelOptions,
+    expected: Option<ContentHash>,
+    console: Console,
+) -> Result<Model> {
+    let container = Container::open(file).map_err(Failure::message)?;
+    if expected.is_some() {
+        // What is hashed here is what will run: opening fails where the file has changed meanwhile.
+        container.stamp().outlive_tick();
+        let named = |e| Failure::message(format!("{}: {e}", file.display()));
+        expect(file, expected, hash_file(container.file()).map_err(named)?)?;
+    }
+    // SAFETY: whoever gives a compiled model to the command line decides that its code shall run, as with
+    // any program; `netc run --help` and SECURITY.md say so. Runs notice a file that is changed, and
+    // `signals` tells of one that is cut.
+    match unsafe { Model::open_container(container, options) } {
         Err(error) if matches!(error.cause, Cause::MissingFeatures { .. }) => {
             console.note(format_args!("{error}; compiling it again from the spec within, for this machine"));
             let bar = console.progress(None, format!("compiling {}", file.display()));

@@ -7,7 +7,7 @@ use super::console::Console;
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network;
-use crate::artifact;
+use crate::artifact::{self, is_portable};
 use crate::codegen::vector;
 use crate::diagnostic::{Severity, SourceId, Sources};
 use crate::driver::{Compiler, Network, is_onnx, read_spec};
@@ -26,18 +26,21 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
     refuse_flags(&args.network, &args.compilation)?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
-        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), console)?)),
+        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), None, console)?)),
         _ => Err(Failure::Usage("a compiled model has the stages `optimized` and `asm` only; give the spec".into())),
     }
 }
 
 fn spec(args: &Ir, console: Console) -> Result<String> {
+    if is_portable(&args.file) && args.stage < StageName::Optimized {
+        return Err(Failure::Usage("a portable model has the stages from `optimized` on; give the spec".into()));
+    }
     if args.stage == StageName::Ast {
         return tree(args, console);
     }
     let mut compiler = Compiler {
         phase: args.phase.into(),
-        ..network::compiler(&args.network, &args.compilation, ModelOptions::default().threads(1))?
+        ..network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default().threads(1))?
     };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
@@ -65,8 +68,8 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 fn text(args: &Ir) -> Result<(Sources, SourceId)> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if is_onnx(&args.file).map_err(named)? {
-        let network =
-            network::compiler(&args.network, &args.compilation, ModelOptions::default())?.front(&args.file)?;
+        let network = network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default())?
+            .front(&args.file)?;
         return Ok((network.sources, network.root));
     }
     let mut sources = Sources::default();

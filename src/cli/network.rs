@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
+use crate::artifact::is_portable;
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport};
 use crate::elaborate;
 use crate::ir::Remark;
@@ -25,6 +26,7 @@ use crate::weights::rename::Renames;
 impl super::args::Threads {
     pub fn options(&self) -> ModelOptions {
         let options = ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
+        let options = options.copy_weights(self.copy_weights);
         self.max_memory.map_or(options, |size| options.memory(size.0))
     }
 
@@ -50,8 +52,16 @@ impl super::args::Threads {
     }
 }
 
-/// The compiler that the flags ask for.
-pub fn compiler(network: &NetworkArgs, compilation: &Compilation, options: ModelOptions) -> Result<Compiler> {
+/// The compiler that the flags ask for, for this file.
+pub fn compiler(
+    file: &Path,
+    network: &NetworkArgs,
+    compilation: &Compilation,
+    options: ModelOptions,
+) -> Result<Compiler> {
+    if is_portable(file) {
+        refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
+    }
     let plan =
         plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
@@ -63,6 +73,25 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, options: Model
         options,
         ..front(&network.source, &compilation.passes)?
     })
+}
+
+/// What has been settled where a portable model was made cannot be asked for.
+fn refuse_settled(source: &Source, shapes: &Shapes, passes: &Passes) -> Result<()> {
+    let given = [
+        ("--model", source.model.is_some()),
+        ("--set", !source.set.is_empty()),
+        ("--weights", source.weights.is_some()),
+        ("--rename", !source.renaming.rename.is_empty()),
+        ("--weight-map", source.renaming.weight_map.is_some()),
+        ("--seed", source.seed.is_some()),
+        ("--shape", !shapes.shape.is_empty()),
+        ("--passes", passes.passes.is_some()),
+        ("--no-pass", !passes.no_pass.is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a portable model has settled it"))),
+        None => Ok(()),
+    }
 }
 
 /// A compiler that gets as far as the optimized network.

@@ -29,9 +29,9 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         return Err(Failure::Usage(what.into()));
     }
     let mut engine = if args.interpret {
-        Engine::interpret(&args.file, &args.network, &args.compilation, &args.threads, console)?
+        Engine::interpret(&args.file, &args.network, &args.compilation, &args.threads, args.expect_hash, console)?
     } else {
-        Engine::open(&args.file, &args.network, &args.compilation, &args.threads, console)?
+        Engine::open(&args.file, &args.network, &args.compilation, &args.threads, args.expect_hash, console)?
     };
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];

@@ -71,11 +71,11 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
         let options = args.threads.options();
-        let shipped = super::engine::open_model(&args.file, args.threads.options(), console)?;
+        let shipped = super::engine::open_model(&args.file, args.threads.options(), None, console)?;
         let (compiler, network) = driver::remake(&args.file, options)?;
         return Ok((compiler, network, Some(shipped)));
     }
-    let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
+    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
     // It changes what the input means; what is compared must take the same.
     compiler.passes = compiler.passes.without("fold_input_normalization").unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
@@ -269,8 +269,13 @@ fn point_at(
         diagnostic = diagnostic
             .note("the reference has no values of layers by these names, so it does not tell where that begins");
     }
-    if let Some(location) = &layer.location {
-        diagnostic = diagnostic.primary(location.span, "here");
+    match &layer.location {
+        // A portable model knows lines by their numbers only.
+        Some(location) if location.span.start == location.span.end => {
+            diagnostic = diagnostic.note(format!("it is made by {location}"))
+        }
+        Some(location) => diagnostic = diagnostic.primary(location.span, "here"),
+        None => {}
     }
     console.diagnostics(&[diagnostic], &network.sources)
 }

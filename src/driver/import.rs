@@ -13,6 +13,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::hash::MadeOf;
 use super::{Compiler, Error, Network, Stage, WeightsReport, fingerprint};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::elaborate;
@@ -20,6 +21,7 @@ use crate::interop::onnx::{self, ImportError, ModelFile};
 use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
 use crate::ir::{Graph, Phase};
+use crate::mapped::Files;
 use crate::weights::entries::Entry;
 use crate::weights::{self, FileError, Format, WeightFile};
 
@@ -64,17 +66,18 @@ impl Compiler {
             (1, Some(own)) => own,
             (wanted, _) => wanted,
         };
-        match self.written(path, &graph, &about(&file)) {
-            Ok(written) => self.front_written(path, &graph, written, batch),
+        let mut network = match self.written(path, &graph, &about(&file)) {
+            Ok(written) => self.front_written(path, &graph, written, batch)?,
             Err(reason) if first_size(&graph).is_none_or(|own| own == batch) => {
-                Ok(self.without_text(path, graph, &reason, batch))
+                self.without_text(path, graph, &reason, batch)
             }
-            Err(reason) => Err(ImportError::Model {
-                path: path.into(),
-                message: format!("its batch cannot be changed, since it cannot be written as text: {reason}"),
+            Err(reason) => {
+                let message = format!("its batch cannot be changed, since it cannot be written as text: {reason}");
+                return Err(ImportError::Model { path: path.into(), message }.into());
             }
-            .into()),
-        }
+        };
+        network.made_of = MadeOf { texts: vec![], files: file.files() };
+        Ok(network)
     }
 
     /// The graph as text that has been read back and compared.
@@ -93,7 +96,7 @@ impl Compiler {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
-        let weights = WeightFile { format: Format::Onnx, entries: entries.collect() };
+        let weights = WeightFile::new(Format::Onnx, entries.collect(), Files::default());
         let compiler = Self { batch, ..self.clone() };
         let mut network = compiler.front_text(path, written.text, &no_files)?;
         network.warnings.extend(shared(graph, written.weights.len()));
@@ -119,7 +122,13 @@ impl Compiler {
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],
-            imported: Some(Imported { weights: WeightFile { format: Format::Onnx, entries }, batch, is_text: false }),
+            made_of: MadeOf::default(),
+            settled: None,
+            imported: Some(Imported {
+                weights: WeightFile::new(Format::Onnx, entries, Files::default()),
+                batch,
+                is_text: false,
+            }),
         }
     }
 
@@ -133,7 +142,8 @@ impl Compiler {
         }
         let plain = Self { batch: self.batch, shapes: self.shapes.clone(), ..Self::default() };
         let network = plain.import(path, &stem(path))?;
-        Ok(network.imported.expect("imported just now").weights)
+        let weights = network.imported.expect("imported just now").weights;
+        Ok(WeightFile { files: network.made_of.files, ..weights })
     }
 
     /// Whether the file holds the weights that a recipe names.

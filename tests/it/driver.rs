@@ -1,11 +1,12 @@
 //! The whole road as a library: files in, models out, and what can be seen of them.
 
-use netc::artifact::{Destination, Image, Origin, Writer, describe};
+use netc::artifact::{Origin, describe};
 use netc::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
 use netc::interpreter;
 use netc::runtime::{Model, ModelOptions};
 use netc::tensor::{Shape, Tensor};
-use std::path::{Path, PathBuf};
+use netc::testing::write_foreign;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 const SPEC: &str = "netc 1
@@ -91,7 +92,7 @@ fn files_are_the_same_each_time_and_run_as_memory_does() {
     compiler.compile_file_to(folder.path("small.net"), folder.path("a.netc")).unwrap();
     compiler.compile_file_to(folder.path("small.net"), folder.path("b.netc")).unwrap();
     assert!(std::fs::read(folder.path("a.netc")).unwrap() == std::fs::read(folder.path("b.netc")).unwrap());
-    let opened = Model::open(folder.path("a.netc")).unwrap();
+    let opened = super::open(&folder.path("a.netc"), ModelOptions::default()).unwrap();
     assert_eq!(run(&opened, 4), run(&compiler.compile_file(folder.path("small.net")).unwrap(), 4));
 }
 
@@ -119,9 +120,9 @@ fn a_model_for_another_cpu_is_compiled_again() {
     for compiler in [Compiler::new().batch(2).weights(folder.path("w.safetensors")), Compiler::new().seed(9)] {
         let (made, foreign) = (folder.path("a.netc"), folder.path("foreign.netc"));
         compiler.compile_file_to(folder.path("small.net"), &made).unwrap();
-        let here = Model::open(&made).unwrap();
-        write_foreign(&here, &made, &foreign);
-        assert!(Model::open(&foreign).unwrap_err().to_string().contains("avx1024f"));
+        let here = super::open(&made, ModelOptions::default()).unwrap();
+        write_foreign(&here, &foreign).unwrap();
+        assert!(super::open(&foreign, ModelOptions::default()).unwrap_err().to_string().contains("avx1024f"));
         // The spec itself is no longer needed.
         std::fs::remove_file(folder.path("blocks.net")).unwrap();
         let again = recompile(&foreign, ModelOptions::default()).unwrap();
@@ -136,17 +137,6 @@ fn a_model_for_another_cpu_is_compiled_again() {
     folder.write_weights("w.safetensors", 4);
     let error = recompile(&folder.path("a.netc"), ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("w.safetensors are not to be found, or have changed"), "{error}");
-}
-
-/// The model as if it had been compiled for a CPU that nobody has.
-fn write_foreign(model: &Model, made: &Path, foreign: &Path) {
-    let (about, texts) = describe(made).unwrap();
-    let mut manifest = model.manifest().clone();
-    manifest.features.push("avx1024f".into());
-    let image = Image { manifest, code: model.code().to_vec(), weights: Destination::Memory.region(4096).unwrap() };
-    let mut image = image;
-    image.manifest.steps.iter_mut().for_each(|s| s.weights = None);
-    Writer::create(foreign).unwrap().finish(&image, &about, &texts).unwrap();
 }
 
 #[test]

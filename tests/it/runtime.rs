@@ -1,13 +1,11 @@
 //! Models that run: batches, threads, several at once.
 
 use crate::tiny;
-use netc::artifact::Destination;
 use netc::runtime::{Model, ModelOptions, RunError, Timings};
 use std::sync::Barrier;
 
 fn model(batch: usize, threads: usize) -> Model {
-    let image = tiny::image(batch, &Destination::Memory);
-    Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default().threads(threads)).unwrap()
+    tiny::model(batch, ModelOptions::default().threads(threads))
 }
 
 fn input(images: usize, seed: usize) -> Vec<f32> {
