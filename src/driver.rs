@@ -22,8 +22,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{
-    About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Port, Recipe, SourceHash, Step, Texts, WriteError,
-    Writer, is_portable,
+    About, Container, Destination, Image, MAGIC, Manifest, OpenError, Origin, Port, Recipe, SourceHash, Step, Texts,
+    WriteError, Writer, is_portable,
 };
 use crate::codegen::{self, Generated};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
@@ -750,7 +750,11 @@ fn fingerprint(file: &WeightFile) -> u64 {
 /// # Errors
 /// Where the file is damaged, or its weights are not to be had.
 pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
-    let (compiler, mut network) = remake(path, options)?;
+    recompile_container(&Container::open(path)?, options)
+}
+
+pub(crate) fn recompile_container(container: &Container, options: ModelOptions) -> Result<Model, Error> {
+    let (compiler, mut network) = remake_container(container, options)?;
     compiler.optimize(&mut network);
     compiler.compile(&network)
 }
@@ -760,7 +764,12 @@ pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
 /// # Errors
 /// As [`recompile`].
 pub fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
-    let (about, texts) = crate::artifact::describe(path)?;
+    remake_container(&Container::open(path)?, options)
+}
+
+fn remake_container(container: &Container, options: ModelOptions) -> Result<(Compiler, Network), Error> {
+    let path = container.path();
+    let (about, texts) = container.describe()?;
     let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
     let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
     let names = recipe.sources.iter().map(|s| PathBuf::from(&s.name));

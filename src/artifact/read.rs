@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,11 +21,20 @@ use super::{About, Manifest, Texts};
 use crate::mapped::{Change, Stamp};
 
 /// An open file whose header makes sense. It is read by copies only.
+#[derive(Clone)]
 pub(crate) struct Container {
     path: PathBuf,
-    file: File,
-    stamp: Stamp,
+    bytes: Bytes,
     header: Header,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    /// Where others can write.
+    File { file: Arc<File>, stamp: Stamp },
+    /// All of the file, in memory of this process.
+    #[cfg(feature = "compile")]
+    Memory(Arc<Mmap>),
 }
 
 impl Container {
@@ -33,29 +43,56 @@ impl Container {
     }
 
     fn read(path: &Path) -> Result<Self, Cause> {
-        let mut file = File::open(path)?;
-        let status = file.metadata()?;
-        if status.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-        }
+        let (mut file, bytes) = open(path)?;
         let stamp = Stamp::of(&file)?;
         let mut start = vec![];
         (&mut file).take(PAGE).read_to_end(&mut start)?;
-        let header = Header::decode(&start, status.len())?;
-        Ok(Self { path: path.into(), file, stamp, header })
+        let header = Header::decode(&start, bytes)?;
+        Ok(Self { path: path.into(), bytes: Bytes::File { file: Arc::new(file), stamp }, header })
+    }
+
+    /// As [`Self::open`], once all of the file is in memory of this process, which no file may take
+    /// more of than `limit`. What is looked at is then what is used.
+    #[cfg(feature = "compile")]
+    pub fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
+        let copied = || -> Result<Self, Cause> {
+            let (file, bytes) = open(path)?;
+            if bytes > limit {
+                return Err(Cause::TooLarge { needed: bytes, limit });
+            }
+            let mut map = MmapMut::map_anon((bytes as usize).max(1))?;
+            read_at(&file, &mut map[..bytes as usize], 0)?;
+            let header = Header::decode(&map[..bytes.min(PAGE) as usize], bytes)?;
+            Ok(Self { path: path.into(), bytes: Bytes::Memory(Arc::new(map.make_read_only()?)), header })
+        };
+        copied().map_err(|cause| OpenError { path: path.into(), cause })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// All bytes, where they are in memory.
     #[cfg(feature = "compile")]
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::File { .. } => None,
+            Bytes::Memory(map) => Some(&map[..self.header.file_bytes as usize]),
+        }
     }
 
-    pub fn stamp(&self) -> &Stamp {
-        &self.stamp
+    /// Whether others can change what is read.
+    pub fn can_change(&self) -> bool {
+        matches!(self.bytes, Bytes::File { .. })
+    }
+
+    /// As [`Stamp::outlive_tick`].
+    pub fn outlive_tick(&self) {
+        match &self.bytes {
+            Bytes::File { stamp, .. } => stamp.outlive_tick(),
+            #[cfg(feature = "compile")]
+            Bytes::Memory(_) => {}
+        }
     }
 
     /// Whether it holds a graph to compile rather than code to run.
@@ -66,7 +103,11 @@ impl Container {
     /// # Errors
     /// Where the file was changed in place since it was opened.
     pub fn check_unchanged(&self) -> Result<(), Change> {
-        self.stamp.check(&self.file)
+        match &self.bytes {
+            Bytes::File { file, stamp } => stamp.check(file),
+            #[cfg(feature = "compile")]
+            Bytes::Memory(_) => Ok(()),
+        }
     }
 
     pub(super) fn section(&self, kind: SectionKind) -> &Section {
@@ -92,14 +133,23 @@ impl Container {
     }
 
     pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Cause> {
-        read_at(&self.file, bytes, offset).map_err(|error| match error.kind() {
-            // It was as long as its header says when it was opened.
-            io::ErrorKind::UnexpectedEof => {
-                let actual = self.file.metadata().map_or(0, |m| m.len());
-                Cause::Truncated { actual, expected: Some(self.header.file_bytes) }
+        match &self.bytes {
+            Bytes::File { file, .. } => read_at(file, bytes, offset).map_err(|error| match error.kind() {
+                // It was as long as its header says when it was opened.
+                io::ErrorKind::UnexpectedEof => self.cut(file.metadata().map_or(0, |m| m.len())),
+                _ => Cause::Io(error),
+            }),
+            #[cfg(feature = "compile")]
+            Bytes::Memory(map) => {
+                // The header's places lie within the file.
+                bytes.copy_from_slice(&map[offset as usize..][..bytes.len()]);
+                Ok(())
             }
-            _ => Cause::Io(error),
-        })
+        }
+    }
+
+    fn cut(&self, actual: u64) -> Cause {
+        Cause::Truncated { actual, expected: Some(self.header.file_bytes) }
     }
 
     /// Whether the checksums of the weights' blocks, which the metadata list, are this file's.
@@ -116,6 +166,12 @@ impl Container {
         parse(&self.copy(SectionKind::Texts)?, "texts")
     }
 
+    /// As [`describe`].
+    pub fn describe(&self) -> Result<(About, Texts), OpenError> {
+        let described = self.about().and_then(|about| Ok((about, self.texts()?)));
+        described.map_err(|cause| OpenError { path: self.path.clone(), cause })
+    }
+
     fn about(&self) -> Result<About, Cause> {
         let metadata = self.copy(SectionKind::Metadata)?;
         if self.is_portable() {
@@ -128,6 +184,16 @@ impl Container {
     fn check_architecture(&self) -> Result<(), Cause> {
         let (found, host) = (&self.header.architecture, std::env::consts::ARCH);
         if found == host { Ok(()) } else { Err(Cause::Architecture { found: found.clone(), host }) }
+    }
+}
+
+/// An open file and its length.
+fn open(path: &Path) -> Result<(File, u64), Cause> {
+    let file = File::open(path)?;
+    let status = file.metadata()?;
+    match status.is_dir() {
+        true => Err(io::Error::from(io::ErrorKind::IsADirectory).into()),
+        false => Ok((file, status.len())),
     }
 }
 
@@ -191,20 +257,23 @@ impl Artifact {
     /// While they are read, nobody cuts the file. Who reads them compares the file's stamp before and
     /// after, and believes nothing of what was computed while it changed.
     pub unsafe fn map_weights(&self) -> Result<FileWeights, Cause> {
+        let section = self.container.section(SectionKind::Weights);
+        let range = section.offset as usize..section.end() as usize;
+        let file = match &self.container.bytes {
+            Bytes::File { file, .. } => file,
+            #[cfg(feature = "compile")]
+            Bytes::Memory(map) => return Ok(FileWeights { map: map.clone(), range }),
+        };
         // From the file's first byte: then the system can align it for huge pages.
         // SAFETY: by this function's own contract.
-        let map = unsafe { Mmap::map(&self.container.file)? };
+        let map = unsafe { Mmap::map(&**file)? };
         // As the weights' writer does (`weights::map_file`), for a file that is not in memory yet.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        let section = self.container.section(SectionKind::Weights);
-        if (map.len() as u64) < section.end() {
-            return Err(Cause::Truncated {
-                actual: map.len() as u64,
-                expected: Some(self.container.header.file_bytes),
-            });
+        match map.len() < range.end {
+            true => Err(self.container.cut(map.len() as u64)),
+            false => Ok(FileWeights { map: Arc::new(map), range }),
         }
-        Ok(FileWeights { map, range: section.offset as usize..section.end() as usize })
     }
 
     /// The weights in memory of this process.
@@ -215,13 +284,13 @@ impl Artifact {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         self.container.read_at(&mut map[..bytes], section.offset)?;
-        Ok(FileWeights { map: map.make_read_only()?, range: 0..bytes })
+        Ok(FileWeights { map: Arc::new(map.make_read_only()?), range: 0..bytes })
     }
 }
 
 /// Packed weights as a file has them, padded to whole pages.
 pub(crate) struct FileWeights {
-    map: Mmap,
+    map: Arc<Mmap>,
     range: std::ops::Range<usize>,
 }
 
@@ -238,9 +307,7 @@ impl std::ops::Deref for FileWeights {
 /// # Errors
 /// Where the file is no undamaged model for this architecture, and no portable one.
 pub fn describe(path: &Path) -> Result<(About, Texts), OpenError> {
-    let container = Container::open(path)?;
-    let described = container.about().and_then(|about| Ok((about, container.texts()?)));
-    described.map_err(|cause| OpenError { path: path.into(), cause })
+    Container::open(path)?.describe()
 }
 
 /// Whether the file is a portable model; any other file is none.
@@ -303,7 +370,7 @@ mod tests {
         bytes[..PAGE as usize].copy_from_slice(&header.encode());
     }
 
-    fn open(bytes: &[u8]) -> Result<Artifact, Cause> {
+    fn opened(bytes: &[u8]) -> Result<Artifact, Cause> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("case.netc");
         std::fs::write(&path, bytes).unwrap();
@@ -321,7 +388,7 @@ mod tests {
                 bytes[section.offset as usize + at % section.bytes as usize] = byte;
             }
             reseal(&mut bytes);
-            if let Ok(artifact) = open(&bytes) {
+            if let Ok(artifact) = opened(&bytes) {
                 let weights = artifact.copy_weights().unwrap().len();
                 prop_assert!(artifact.manifest().check(artifact.code.len(), weights).is_ok());
                 prop_assert!(artifact.metadata.check_preprocess().is_ok());
@@ -331,7 +398,7 @@ mod tests {
         #[test]
         fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..5000), magic in any::<bool>()) {
             let start: &[u8] = if magic { &super::super::format::MAGIC } else { &[] };
-            prop_assert!(open(&[start, &bytes].concat()).is_err());
+            prop_assert!(opened(&[start, &bytes].concat()).is_err());
         }
     }
 
@@ -339,6 +406,6 @@ mod tests {
     fn an_unchanged_file_opens() {
         let mut bytes = example();
         reseal(&mut bytes);
-        open(&bytes).unwrap();
+        opened(&bytes).unwrap();
     }
 }

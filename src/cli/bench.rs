@@ -52,7 +52,7 @@ impl Prepared {
         // With several streams, each run has its own thread only.
         let options = args.threads.options();
         let options = if args.streams > 1 { options.threads(1) } else { options };
-        let model = open_model(file, options, None, console)?;
+        let model = open_model(file, options, console)?;
         Ok(Self { model, load: begin.elapsed(), compile: None })
     }
 

@@ -38,7 +38,7 @@ pub fn run(args: &Check, console: Console) -> Result<()> {
 /// Compares all checksums of a compiled model.
 fn whole(file: &Path, console: Console) -> Result<()> {
     let options = ModelOptions::default().threads(1).verify(Verify::Eager);
-    let model = open_model(file, options, None, console)?;
+    let model = open_model(file, options, console)?;
     writeln!(
         console.out(),
         "{}: {} is whole: {} steps, {} of weights, for {}",

@@ -5,16 +5,18 @@
 use std::io::Read;
 use std::path::Path;
 
+use indicatif::ProgressBar;
+
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{compiler, optimized};
-use crate::artifact::{Cause, Container, MAGIC, Port, is_portable};
-use crate::driver::{self, ContentHash, hash_file};
+use super::network::{compiler, observed, optimized};
+use crate::artifact::{Cause, Container, MAGIC, OpenError, Port, is_portable};
+use crate::driver::{self, Compiler, ContentHash, Network};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::tensor::{Shape, Tensor};
 
 pub struct Engine {
@@ -42,13 +44,13 @@ impl Engine {
         expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
+        let container = known(file, expected, threads)?;
         let model = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            open_model(file, threads.options(), expected, console)?
+            open_container(container.map_or_else(|| Container::open(file), Ok), threads.options(), console)?
         } else {
             let mut compiler = compiler(file, network, compilation, threads.options())?;
-            let (made, bar) = optimized(&mut compiler, file, console)?;
-            expect(file, expected, made.content_hash())?;
+            let (made, bar) = compile(&mut compiler, file, container, expected, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             model?
@@ -70,9 +72,8 @@ impl Engine {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
         let mut compiler = compiler(file, network, compilation, ModelOptions::default())?;
-        let (made, bar) = optimized(&mut compiler, file, console)?;
+        let (made, bar) = compile(&mut compiler, file, known(file, expected, threads)?, expected, console)?;
         bar.finish_and_clear();
-        expect(file, expected, made.content_hash())?;
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
         Ok(Self::interpreted(made.graph))
     }
@@ -208,28 +209,58 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
     }
 }
 
-/// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
-pub fn open_model(
+/// A compiled or portable model of the expected content, all of which is in memory: what is compared is
+/// what will run, whatever becomes of the file.
+fn known(file: &Path, expected: Option<ContentHash>, threads: &Threads) -> Result<Option<Container>> {
+    if expected.is_none() || !(is_compiled(file) || is_portable(file)) {
+        return Ok(None);
+    }
+    let limit = threads.options().memory.unwrap_or_else(default_memory);
+    let container = Container::copy_of(file, limit).map_err(Failure::message)?;
+    let bytes = container.in_memory().expect("copied just now");
+    expect(file, expected, ContentHash::of(bytes))?;
+    Ok(Some(container))
+}
+
+/// The network of a spec, an ONNX model or a portable one, as far as it goes without running code.
+fn compile(
+    compiler: &mut Compiler,
     file: &Path,
-    options: ModelOptions,
+    container: Option<Container>,
     expected: Option<ContentHash>,
     console: Console,
-) -> Result<Model> {
-    let container = Container::open(file).map_err(Failure::message)?;
-    if expected.is_some() {
-        // What is hashed here is what will run: opening fails where the file has changed meanwhile.
-        container.stamp().outlive_tick();
-        let named = |e| Failure::message(format!("{}: {e}", file.display()));
-        expect(file, expected, hash_file(container.file()).map_err(named)?)?;
+) -> Result<(Network, ProgressBar)> {
+    match container {
+        Some(container) => observed(compiler, file, console, |compiler| compiler.read_container(&container)),
+        None => {
+            let (made, bar) = optimized(compiler, file, console)?;
+            if expected.is_some() {
+                expect(file, expected, made.content_hash()).inspect_err(|_| bar.finish_and_clear())?;
+            }
+            Ok((made, bar))
+        }
     }
+}
+
+/// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
+pub fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
+    open_container(Container::open(file), options, console)
+}
+
+fn open_container(
+    container: std::result::Result<Container, OpenError>,
+    options: ModelOptions,
+    console: Console,
+) -> Result<Model> {
+    let container = container.map_err(Failure::message)?;
     // SAFETY: whoever gives a compiled model to the command line decides that its code shall run, as with
     // any program; `netc run --help` and SECURITY.md say so. Runs notice a file that is changed, and
-    // `signals` tells of one that is cut.
-    match unsafe { Model::open_container(container, options) } {
+    // `fault` tells of one that is cut.
+    match unsafe { Model::open_container(container.clone(), options) } {
         Err(error) if matches!(error.cause, Cause::MissingFeatures { .. }) => {
             console.note(format_args!("{error}; compiling it again from the spec within, for this machine"));
-            let bar = console.progress(None, format!("compiling {}", file.display()));
-            let model = driver::recompile(file, options);
+            let bar = console.progress(None, format!("compiling {}", container.path().display()));
+            let model = driver::recompile_container(&container, options);
             bar.finish_and_clear();
             Ok(model?)
         }

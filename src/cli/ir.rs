@@ -26,7 +26,7 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
     refuse_flags(&args.network, &args.compilation)?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
-        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), None, console)?)),
+        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), console)?)),
         _ => Err(Failure::Usage("a compiled model has the stages `optimized` and `asm` only; give the spec".into())),
     }
 }

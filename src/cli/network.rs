@@ -212,6 +212,16 @@ fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
 
 /// The optimized network of a spec, with everything said that the stages have to say.
 pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Result<(Network, ProgressBar)> {
+    observed(compiler, path, console, |compiler| compiler.optimized(path))
+}
+
+/// As [`optimized`], of what `make` makes.
+pub fn observed(
+    compiler: &mut Compiler,
+    path: &Path,
+    console: Console,
+    make: impl FnOnce(&Compiler) -> std::result::Result<Network, Error>,
+) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
     let (shown, name) = (bar.clone(), path.display().to_string());
     compiler.observer = Some(Observer(Arc::new(move |event| {
@@ -237,7 +247,7 @@ pub fn optimized(compiler: &mut Compiler, path: &Path, console: Console) -> Resu
         };
         shown.set_message(format!("{doing} {name}"));
     })));
-    let network = compiler.optimized(path).map_err(|e| explain(e, compiler));
+    let network = make(compiler).map_err(|e| explain(e, compiler));
     let network = network.inspect_err(|_| bar.finish_and_clear())?;
     report(&network, console)?;
     Ok((network, bar))

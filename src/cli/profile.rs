@@ -18,7 +18,7 @@ use crate::trial::roofline::Roofline;
 pub fn run(args: &Profile, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
-        open_model(&args.file, args.threads.options(), None, console)?
+        open_model(&args.file, args.threads.options(), console)?
     } else {
         let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
         let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;

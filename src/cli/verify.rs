@@ -71,7 +71,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
         let options = args.threads.options();
-        let shipped = super::engine::open_model(&args.file, args.threads.options(), None, console)?;
+        let shipped = super::engine::open_model(&args.file, args.threads.options(), console)?;
         let (compiler, network) = driver::remake(&args.file, options)?;
         return Ok((compiler, network, Some(shipped)));
     }

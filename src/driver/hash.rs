@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What netc ships (`use std.…`) and what the command line says is not of the model. The hash is of the
-//! bytes that were compiled, not of a second look at the files.
+//! bytes that were compiled, not of a second look at the files; a portable model has that of its file,
+//! by [`hash_file`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -28,7 +29,7 @@ use crate::mapped::Files;
 pub struct ContentHash([u8; 32]);
 
 impl ContentHash {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 

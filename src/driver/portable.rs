@@ -109,7 +109,7 @@ impl Compiler {
         self.read_container(&Container::open(path)?)
     }
 
-    fn read_container(&self, container: &Container) -> Result<Network, Error> {
+    pub(crate) fn read_container(&self, container: &Container) -> Result<Network, Error> {
         self.begin(Stage::Front);
         let path = container.path();
         let cannot_open = |cause| Error::Open(OpenError { path: path.into(), cause });

@@ -208,18 +208,21 @@ impl Model {
             return Err(Cause::MissingFeatures { missing });
         }
         let code = Code::new(&std::mem::take(&mut artifact.code))?;
-        let (weights, watch) = if options.copy_weights {
+        let can_change = artifact.container().can_change();
+        let (weights, watch) = if options.copy_weights && can_change {
             (artifact.copy_weights()?, Watch::Needless)
         } else {
             // SAFETY: by this function's own contract; runs watch the file.
-            (unsafe { artifact.map_weights()? }, Watch::Each { shows: AtomicBool::new(false) })
+            let weights = unsafe { artifact.map_weights()? };
+            let watch = if can_change { Watch::Each { shows: AtomicBool::new(false) } } else { Watch::Needless };
+            (weights, watch)
         };
         let integrity = match options.verify {
             Verify::Off => Integrity::trusted(),
             Verify::Lazy | Verify::Eager => Integrity::new(artifact.metadata.blocks.clone()),
         };
         if options.verify == Verify::Eager {
-            artifact.container().stamp().outlive_tick();
+            artifact.container().outlive_tick();
             verify_all(&integrity, &weights, artifact.weights_offset())?;
         }
         // All parts are of one file.
@@ -408,7 +411,7 @@ impl Source {
             Source::File { artifact, watch: Watch::Each { shows }, .. } => {
                 let container = artifact.container();
                 if !shows.load(Ordering::Relaxed) {
-                    container.stamp().outlive_tick();
+                    container.outlive_tick();
                     shows.store(true, Ordering::Relaxed);
                 }
                 let changed = |change| RunError::Changed { path: container.path().into(), change };

@@ -52,6 +52,7 @@ transcripts!(
     overwrite,
     run,
     stats,
+    trust,
     weights
 );
 

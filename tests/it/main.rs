@@ -27,4 +27,5 @@ mod portable;
 mod runtime;
 mod strict;
 mod tiny;
+mod trust;
 mod verify;
