@@ -400,6 +400,7 @@ impl Compiler {
     }
 
     /// Looks at the file of weights that [`Self::load_weights`] would load, for the content's hash only.
+    #[cfg(feature = "cli")]
     pub(crate) fn take_weights(&self, network: &mut Network) -> Result<(), Error> {
         if let Some((_, file)) = self.weights_of(network)? {
             network.made_of.files.join(&file.files);

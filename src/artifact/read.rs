@@ -33,7 +33,7 @@ enum Bytes {
     /// Where others can write.
     File { file: Arc<File>, stamp: Stamp },
     /// All of the file, in memory of this process.
-    #[cfg(feature = "compile")]
+    #[cfg(feature = "cli")]
     Memory(Arc<Mmap>),
 }
 
@@ -53,7 +53,7 @@ impl Container {
 
     /// As [`Self::open`], once all of the file is in memory of this process, which no file may take
     /// more of than `limit`. What is looked at is then what is used.
-    #[cfg(feature = "compile")]
+    #[cfg(feature = "cli")]
     pub fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
         let copied = || -> Result<Self, Cause> {
             let (file, bytes) = open(path)?;
@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// All bytes, where they are in memory.
-    #[cfg(feature = "compile")]
+    #[cfg(feature = "cli")]
     pub fn in_memory(&self) -> Option<&[u8]> {
         match &self.bytes {
             Bytes::File { .. } => None,
@@ -90,7 +90,7 @@ impl Container {
     pub fn outlive_tick(&self) {
         match &self.bytes {
             Bytes::File { stamp, .. } => stamp.outlive_tick(),
-            #[cfg(feature = "compile")]
+            #[cfg(feature = "cli")]
             Bytes::Memory(_) => {}
         }
     }
@@ -105,7 +105,7 @@ impl Container {
     pub fn check_unchanged(&self) -> Result<(), Change> {
         match &self.bytes {
             Bytes::File { file, stamp } => stamp.check(file),
-            #[cfg(feature = "compile")]
+            #[cfg(feature = "cli")]
             Bytes::Memory(_) => Ok(()),
         }
     }
@@ -139,7 +139,7 @@ impl Container {
                 io::ErrorKind::UnexpectedEof => self.cut(file.metadata().map_or(0, |m| m.len())),
                 _ => Cause::Io(error),
             }),
-            #[cfg(feature = "compile")]
+            #[cfg(feature = "cli")]
             Bytes::Memory(map) => {
                 // The header's places lie within the file.
                 bytes.copy_from_slice(&map[offset as usize..][..bytes.len()]);
@@ -261,7 +261,7 @@ impl Artifact {
         let range = section.offset as usize..section.end() as usize;
         let file = match &self.container.bytes {
             Bytes::File { file, .. } => file,
-            #[cfg(feature = "compile")]
+            #[cfg(feature = "cli")]
             Bytes::Memory(map) => return Ok(FileWeights { map: map.clone(), range }),
         };
         // From the file's first byte: then the system can align it for huge pages.

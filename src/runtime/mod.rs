@@ -19,10 +19,22 @@
 //! let model = netc::Model::open("model.netc");
 //! ```
 //! ```compile_fail,E0603
-//! use netc::artifact::{Image, Manifest, Destination};
+//! use netc::artifact::Image;
 //! ```
 //! ```compile_fail,E0603
-//! use netc::runtime::{Workbench, Activations, code};
+//! use netc::artifact::Manifest;
+//! ```
+//! ```compile_fail,E0603
+//! use netc::artifact::Destination;
+//! ```
+//! ```compile_fail,E0603
+//! use netc::runtime::Workbench;
+//! ```
+//! ```compile_fail,E0603
+//! use netc::runtime::Activations;
+//! ```
+//! ```compile_fail,E0603
+//! use netc::runtime::code;
 //! ```
 //! ```compile_fail,E0624
 //! let from = netc::Model::from_image;
