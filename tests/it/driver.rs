@@ -6,7 +6,7 @@ use netc::interpreter;
 use netc::runtime::{Model, ModelOptions};
 use netc::tensor::{Shape, Tensor};
 use netc::testing::write_foreign;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 const SPEC: &str = "netc 1
@@ -296,4 +296,69 @@ fn measured_times_decide_and_are_remembered() {
     );
     let untuned = Compiler { tuning: None, ..compiler };
     assert!(planned(&untuned, &network).1.is_empty());
+}
+
+/// Safe code can do to a graph what it likes; code is made of those that hold together only.
+#[test]
+fn a_graph_that_was_bent_is_not_compiled() {
+    let folder = Folder::new();
+    let compiler = Compiler::new();
+    let refused = |bend: &dyn Fn(&mut netc::ir::Graph)| {
+        let mut network = compiler.optimized(&folder.path("small.net")).unwrap();
+        bend(&mut network.graph);
+        compiler.compile(&network).map(drop).unwrap_err().to_string()
+    };
+    let bends: [&dyn Fn(&mut netc::ir::Graph); 4] = [
+        &|graph| {
+            let input = graph.inputs()[0];
+            graph.node_mut(input).shape = Shape::from([1, 3, 900, 700]);
+        },
+        &|graph| {
+            let output = graph.outputs[0].node;
+            graph.node_mut(output).shape = Shape::from([1, 1, 1, 1]);
+        },
+        &|graph| {
+            let output = graph.outputs[0].node;
+            graph.node_mut(output).weights.reverse();
+        },
+        &|graph| graph.outputs.clear(),
+    ];
+    for bend in bends {
+        let error = refused(bend);
+        assert!(error.starts_with("the graph cannot be compiled: "), "{error}");
+    }
+}
+
+/// Weights that change between being looked at and being packed are nobody's weights.
+#[test]
+fn a_weights_file_that_is_changed_meanwhile_is_told() {
+    let folder = Folder::new();
+    let onnx = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/small.onnx")).unwrap();
+    let compiled = |network: &str, file: &str, change: &dyn Fn(&Path)| {
+        folder.write_weights("small.safetensors", 3);
+        std::fs::write(folder.path("model.onnx"), &onnx).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        let compiler = Compiler::new();
+        let network = compiler.optimized(&folder.path(network)).unwrap();
+        change(&folder.path(file));
+        let output = folder.path("changed.netc");
+        let outcome = compiler.compile_to(&network, &output).map(drop);
+        assert_eq!(output.exists(), outcome.is_ok());
+        let portable = compiler.write_portable(&network, &output).map(drop);
+        assert_eq!(portable.is_ok(), outcome.is_ok());
+        let _ = std::fs::remove_file(&output);
+        outcome
+    };
+    let longer = |path: &Path| std::fs::write(path, [&std::fs::read(path).unwrap()[..], b"more"].concat()).unwrap();
+    let same = |path: &Path| std::fs::write(path.with_extension("new"), "other").unwrap();
+    let renamed = |path: &Path| {
+        same(path);
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    for (network, file) in [("small.net", "small.safetensors"), ("model.onnx", "model.onnx")] {
+        let error = compiled(network, file, &longer).unwrap_err();
+        assert!(matches!(&error, Error::Changed(changed) if changed.path.ends_with(file)), "{error}");
+        compiled(network, file, &same).unwrap();
+        compiled(network, file, &renamed).unwrap();
+    }
 }
