@@ -16,6 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Weights are looked at up to this number of elements: reading them costs memory by right.
 const LOOKED_AT: usize = 1 << 20;
+/// Lines of a graph whose shapes are mended.
+const MENDED: usize = 32;
 
 /// An ONNX model: to a graph, which holds what all graphs hold, and on to text.
 pub fn onnx(data: &[u8]) {
@@ -96,11 +98,26 @@ pub fn portable(data: &[u8]) {
 }
 
 fn graph(text: &str) {
-    let Ok(graph) = ir::parse(text) else { return };
+    let Ok(graph) = ir::parse(&with_shapes(text)) else { return };
     if ir::verify(&graph).is_ok() {
         assert_eq!(ir::parse(&graph.to_string()).expect("what is printed").to_string(), graph.to_string());
         compile(&graph);
     }
+}
+
+/// The text with the shapes that follow from what it says: a damaged attribute changes those of all lines
+/// behind it, and what lies behind this check is to be reached as well.
+fn with_shapes(text: &str) -> String {
+    let mut text = text.to_string();
+    for _ in 0..MENDED {
+        let Err(error) = ir::parse(&text) else { break };
+        let Some(shape) = error.message.strip_prefix("the shape is ") else { break };
+        let line = text.split('\n').take(error.line - 1).map(|line| line.len() + 1).sum::<usize>();
+        let Some((start, _)) = text[line..].char_indices().nth(error.column - 1) else { break };
+        let Some(length) = text[line + start..].find(']') else { break };
+        text.replace_range(line + start..=line + start + length, shape);
+    }
+    text
 }
 
 /// Compiles what is small: the rest takes its time by right.
