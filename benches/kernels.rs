@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use netc::artifact::{About, Destination, Step, Texts};
+use netc::artifact::Step;
 use netc::ir::{Graph, NodeId, Phase};
 use netc::ops::global_pool::PoolKind;
 use netc::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
@@ -60,16 +60,14 @@ impl Case {
         let label = self.graph.node(self.layer).name.clone().expect("the builder names its nodes");
         let algorithms = self.algorithm.map(|a| (label, a.to_string())).into_iter().collect();
         let options = Options { algorithms, ..Options::default() };
-        let image = netc::codegen::compile(&self.graph, target, &options, &Destination::Memory).expect("it compiles");
-        let threads = ModelOptions::default().threads(1);
-        Model::from_image(image, About::default(), Texts::default(), threads).expect("it runs here")
+        netc::testing::compiled(&self.graph, target, &options, ModelOptions::default().threads(1)).expect("it compiles")
     }
 
     /// Index of the layer's own step.
     fn step(&self, model: &Model) -> usize {
         let name = self.graph.node(self.layer).name.as_deref().unwrap_or_default();
-        let own = |s: &Step| s.name == name && s.op != "convert";
-        model.manifest().steps.iter().position(own).expect("the layer is computed")
+        let own = |s: &Step| s.name() == name && s.op() != "convert";
+        model.steps().iter().position(own).expect("the layer is computed")
     }
 }
 
@@ -123,10 +121,10 @@ impl Row {
         format!(
             "{:<40} {:<32} {:>9.1} µs {:>7.1} GFLOP/s {:>6.1} GB/s {:>4.0} % of the roofline",
             self.name,
-            self.step.algorithm,
+            self.step.algorithm(),
             seconds * 1e6,
-            self.step.flops as f64 / seconds / 1e9,
-            self.step.bytes as f64 / seconds / 1e9,
+            self.step.flops() as f64 / seconds / 1e9,
+            self.step.bytes() as f64 / seconds / 1e9,
             roofline.seconds(&self.step) / seconds * 100.0,
         )
     }
@@ -146,7 +144,7 @@ fn measure(case: &Case, target: &Target, criterion: &mut Criterion) -> Option<Ro
     group.bench_function(case.name.as_str(), |bencher| {
         let (model, inputs) = made.get_or_init(|| (case.model(target), random_inputs(&case.graph, 1)));
         let (step, inputs) = (case.step(model), inputs.iter().map(|t| t.data()).collect::<Vec<_>>());
-        let mut output = vec![0f32; model.manifest().outputs[0].shape.iter().product()];
+        let mut output = vec![0f32; model.outputs()[0].elements()];
         bencher.iter_custom(|runs| {
             let mut total = Duration::ZERO;
             for _ in 0..runs {
@@ -160,7 +158,7 @@ fn measure(case: &Case, target: &Target, criterion: &mut Criterion) -> Option<Ro
     });
     group.finish();
     let (model, _) = made.into_inner()?;
-    let step = model.manifest().steps[case.step(&model)].clone();
+    let step = model.steps()[case.step(&model)].clone();
     Some(Row { name: case.name.clone(), step, fastest: fastest.get() })
 }
 

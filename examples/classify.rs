@@ -7,6 +7,8 @@
 //!
 //! It is built without the compiler: opening a compiled model takes the runtime only.
 
+#![allow(unsafe_code)] // Opening a compiled model, which is a program.
+
 use std::error::Error;
 use std::path::Path;
 
@@ -16,7 +18,10 @@ use netc::preprocess::Preprocess;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = Model::open(arguments.next().ok_or("usage: classify MODEL.netc IMAGE...")?)?;
+    let path = arguments.next().ok_or("usage: classify MODEL.netc IMAGE...")?;
+    // SAFETY: whoever names a compiled model here wants its code to run, as with any program, and replaces
+    // it by renaming only.
+    let model = unsafe { Model::open(path)? };
     for path in arguments {
         println!("{path}: {}", classify(&model, Path::new(&path))?);
     }
@@ -25,15 +30,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The likeliest class of one picture.
 fn classify(model: &Model, path: &Path) -> Result<String, Box<dyn Error>> {
-    let [_, channels, height, width] = model.manifest().inputs[0].shape[..] else {
+    let [_, channels, height, width] = model.inputs()[0].shape()[..] else {
         return Err("the model takes no images".into());
     };
     let shape = [channels, height, width];
-    let preprocess: Option<Preprocess> = model.about().preprocess[0].clone();
+    let preprocess: Option<Preprocess> = model.about().preprocess.first().cloned().flatten();
     let preprocess = preprocess.unwrap_or_else(|| image::default_preprocess(shape));
     let input = image::prepare(&image::read(path)?, &preprocess, shape)?;
 
-    let classes: usize = model.manifest().outputs[0].shape[1..].iter().product();
+    let classes: usize = model.outputs()[0].shape()[1..].iter().product();
     let mut scores = vec![0.0; classes];
     model.run(&[&input], &mut [&mut scores])?;
 

@@ -40,10 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// One caller's requests: the time that they took.
 fn answer(model: &Model, caller: usize) -> Result<Duration, RunError> {
-    let elements = |shape: &[usize]| shape.iter().product::<usize>();
-    let manifest = model.manifest();
-    let inputs: Vec<Vec<f32>> = manifest.inputs.iter().map(|p| vec![caller as f32; elements(&p.shape)]).collect();
-    let mut outputs: Vec<Vec<f32>> = manifest.outputs.iter().map(|p| vec![0.0; elements(&p.shape)]).collect();
+    let inputs: Vec<Vec<f32>> = model.inputs().iter().map(|p| vec![caller as f32; p.elements()]).collect();
+    let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(|p| vec![0.0; p.elements()]).collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let begin = Instant::now();

@@ -15,6 +15,7 @@ pub struct TaskCost {
 }
 
 impl TaskCost {
+    #[cfg(any(test, feature = "compile"))]
     pub fn new(tasks: usize, cost: f64) -> Self {
         Self { tasks: u32::try_from(tasks).unwrap_or(u32::MAX), cost: cost as f32 }
     }

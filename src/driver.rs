@@ -7,8 +7,11 @@
 //! The driver knows every stage and decides nothing that a stage could: it reads files, hands
 //! values on, and keeps what the stages said for whoever shows it. It prints nothing.
 
+mod hash;
 mod import;
+mod portable;
 
+pub use hash::{ContentHash, hash_file};
 pub use import::{Imported, is_onnx, model_names, stem};
 
 use std::cell::RefCell;
@@ -20,7 +23,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::artifact::{
-    self, About, Destination, Image, MAGIC, Manifest, OpenError, Origin, Recipe, SourceHash, Texts, WriteError, Writer,
+    self, About, Container, Destination, Image, MAGIC, Manifest, OpenError, Origin, Port, Recipe, SourceHash, Step,
+    Texts, WriteError, Writer, is_portable,
 };
 use crate::codegen::{self, Generated};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
@@ -28,10 +32,11 @@ use crate::elaborate::{self, elaborate};
 use crate::interop::onnx::{self, ImportError};
 use crate::ir::stats::Stats;
 use crate::ir::{Cost, Graph, Images, Kind, Mixed, Phase, Remark};
+use crate::mapped::ChangedFile;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::{self, Selection};
-use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan, Step};
+use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan};
 use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
 use crate::syntax::MAX_SOURCE;
@@ -44,6 +49,7 @@ use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::{RenameError, Renames};
 use crate::weights::{FileError, WeightFile};
+use hash::MadeOf;
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +165,37 @@ pub struct Network {
     pub remarks: Vec<Remark>,
     /// Of an ONNX model.
     pub imported: Option<Imported>,
+    pub(crate) made_of: MadeOf,
+    /// Of a portable model.
+    pub(crate) settled: Option<Settled>,
+}
+
+/// What has been done to a network before it became a portable model: its weights are loaded, its
+/// passes have run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    /// How it was made.
+    pub recipe: Option<Recipe>,
+}
+
+/// What was written to a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    pub name: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// How it is computed; of a portable model, that is decided where it is opened.
+    pub code: Option<CompiledCode>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompiledCode {
+    pub steps: Vec<Step>,
+    /// CPU features that the code needs.
+    pub features: Vec<String>,
+    /// Bytes of the activations of one run, and what no plan can do without.
+    pub arena_bytes: u64,
+    pub arena_lower_bound: u64,
 }
 
 /// Where the values of a network's weights came from.
@@ -192,6 +229,11 @@ pub enum Error {
     Open(#[from] OpenError),
     #[error("the compiled model cannot be run here: {0}")]
     Run(crate::artifact::Cause),
+    /// A file of weights that is no longer what it was; what was compiled is thrown away.
+    #[error(transparent)]
+    Changed(#[from] ChangedFile),
+    #[error("cannot open {}: the portable model is malformed: {message}", path.display())]
+    Portable { path: PathBuf, message: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -284,12 +326,13 @@ impl Compiler {
     ///
     /// # Errors
     /// The first stage's that fails; then nothing is written.
-    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Manifest, Error> {
+    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Compiled, Error> {
         let network = self.optimized(path.as_ref())?;
         self.compile_to(&network, output.as_ref())
     }
 
-    /// Parses and elaborates the spec at `path`, or imports the ONNX model that is there.
+    /// Parses and elaborates the spec at `path`, imports the ONNX model or reads the portable model that
+    /// is there.
     ///
     /// # Errors
     /// Where files cannot be read, the spec has mistakes, or the model takes what netc does not have.
@@ -298,11 +341,17 @@ impl Compiler {
         if is_onnx(path).map_err(unreadable)? {
             return self.import(path, &stem(path));
         }
+        if is_portable(path) {
+            return self.read_portable(path);
+        }
         if !self.shapes.is_empty() && !matches!(self.weights, WeightsFrom::File(_)) {
             return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
         }
         let text = read_spec(path).map_err(unreadable)?;
-        self.front_text(path, text, &read_spec)
+        let read = hash::Recorded::new(path, &text);
+        let mut network = self.front_text(path, text, &|path| read.read(path, read_spec))?;
+        network.made_of.texts = read.finish();
+        Ok(network)
     }
 
     fn front_text(&self, path: &Path, text: String, loader: elaborate::FileReader) -> Result<Network, Error> {
@@ -325,6 +374,8 @@ impl Compiler {
                     weights: WeightsReport::Seed(self.seed),
                     remarks: vec![],
                     imported: None,
+                    made_of: MadeOf::default(),
+                    settled: None,
                 })
             }
             Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
@@ -336,14 +387,18 @@ impl Compiler {
         elaborate::Options { model, set, phase, batch: self.batch, seed: self.seed, loader }
     }
 
-    /// Gives the network's weights their values, where a file has them.
+    /// Gives the network's weights their values, where a file has them. A portable model has its own.
     ///
     /// # Errors
     /// Where the file cannot be read or does not fit the network.
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
+        if network.settled.is_some() {
+            return Ok(());
+        }
         self.begin(Stage::Weights);
         let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
         let given = file.entries.clone();
+        network.made_of.files.join(&file.files);
         // An ONNX model's own weights have the right names.
         let mut idle_renames = vec![];
         if self.weights != WeightsFrom::Beside || network.imported.is_none() {
@@ -359,13 +414,22 @@ impl Compiler {
                 let (hash, odd) = rayon::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
                 loaded.not_finite = odd;
                 loaded.idle_renames = idle_renames;
-                network.graph.weights.files.append(&mut file.files);
+                network.graph.weights.files.append(&mut file.paths);
                 network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
                 network.weights = WeightsReport::File { path, hash, loaded };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
         }
+    }
+
+    /// Looks at the file of weights that [`Self::load_weights`] would load, for the content's hash only.
+    #[cfg(feature = "cli")]
+    pub(crate) fn take_weights(&self, network: &mut Network) -> Result<(), Error> {
+        if let Some((_, file)) = self.weights_of(network)? {
+            network.made_of.files.join(&file.files);
+        }
+        Ok(())
     }
 
     /// The file whose values the network is to have.
@@ -409,8 +473,11 @@ impl Compiler {
         Tolerance { optional, elsewhere }
     }
 
-    /// Runs the selected passes.
+    /// Runs the selected passes. On a portable model they have run.
     pub fn optimize(&self, network: &mut Network) {
+        if network.settled.is_some() {
+            return;
+        }
         self.begin(Stage::Optimize);
         network.remarks.extend(passes::run(&mut network.graph, &self.passes));
     }
@@ -440,7 +507,7 @@ impl Compiler {
     /// # Errors
     /// Where code generation or writing fails, or `output` is a file that the network was read from; then nothing is
     /// written.
-    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Manifest, Error> {
+    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Compiled, Error> {
         let read = network.graph.weights.files.iter().chain(&self.tuning);
         keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
         let writer = Writer::create(output)?;
@@ -452,7 +519,7 @@ impl Compiler {
         })?;
         self.begin(Stage::Write);
         writer.finish(&image, &self.about(network), &texts(network))?;
-        Ok(image.manifest)
+        Ok(image.manifest.into())
     }
 
     /// The plan and the functions that [`Self::compile`] would make code of. Kernels are tried as there,
@@ -474,7 +541,9 @@ impl Compiler {
     fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        self.settle(network, options, destination, &|_, _, _| true)
+        let made = self.settle(network, options, destination, &|_, _, _| true)?;
+        network.made_of.files.check()?;
+        Ok(made)
     }
 
     /// The plan and its functions. An algorithm that is asked for all layers must fit one.
@@ -487,6 +556,12 @@ impl Compiler {
     /// The plan's options, with what is known before the model's own code runs.
     fn plan_options(&self, network: &Network) -> Result<plan::Options, Error> {
         let mut options = self.plan.clone();
+        if let Some(Settled { recipe: Some(recipe) }) = &network.settled {
+            options.strict |= recipe.strict;
+            if options.algorithms.is_empty() {
+                options.algorithms.clone_from(&recipe.algorithms);
+            }
+        }
         options.findings.unproved = !self.target.runs_here();
         if let Some(path) = &self.tuning {
             options.findings.measured = self.measured(network, &options, path)?;
@@ -566,7 +641,7 @@ impl Compiler {
     }
 
     /// Remarks on a kernel with a flaw, and gives it, unless the user forces the kernel.
-    fn judge(&self, network: &Network, step: &Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
+    fn judge(&self, network: &Network, step: &plan::Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
         let inaccurate = Inaccurate { node: step.node, m, flaw };
         let node = network.graph.node(step.node);
         let name = node.name.as_deref().unwrap_or("conv2d");
@@ -590,7 +665,10 @@ impl Compiler {
             netc: env!("CARGO_PKG_VERSION").into(),
             preprocess: graph.inputs().iter().map(preprocess).collect(),
             labels: graph.labels.clone(),
-            recipe: Some(self.recipe(network)),
+            recipe: match &network.settled {
+                Some(settled) => settled.recipe.clone(),
+                None => Some(self.recipe(network)),
+            },
         }
     }
 
@@ -628,6 +706,13 @@ impl Compiler {
         if let Some(Observer(observer)) = &self.observer {
             observer(event);
         }
+    }
+}
+
+impl From<Manifest> for Compiled {
+    fn from(manifest: Manifest) -> Self {
+        let Manifest { name, features, inputs, outputs, steps, arena_bytes, arena_lower_bound, .. } = manifest;
+        Self { name, inputs, outputs, code: Some(CompiledCode { steps, features, arena_bytes, arena_lower_bound }) }
     }
 }
 
@@ -691,7 +776,9 @@ impl Network {
 
     /// The files of the spec, the main one first; none, where an imported model has no text.
     fn texts(&self) -> impl Iterator<Item = &Source> {
-        let is_text = self.imported.as_ref().is_none_or(|i| i.is_text);
+        let imported = self.imported.as_ref().is_none_or(|i| i.is_text);
+        let is_text =
+            imported && self.settled.as_ref().is_none_or(|s| s.recipe.as_ref().is_some_and(|r| !r.sources.is_empty()));
         self.sources.iter().map(|(_, source)| source).filter(move |_| is_text)
     }
 }
@@ -762,7 +849,11 @@ fn fingerprint(entries: &[Entry]) -> u64 {
 /// # Errors
 /// Where the file is damaged, or its weights are not to be had.
 pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
-    let (compiler, mut network) = remake(path, options)?;
+    recompile_container(&Container::open(path)?, options)
+}
+
+pub(crate) fn recompile_container(container: &Container, options: ModelOptions) -> Result<Model, Error> {
+    let (compiler, mut network) = remake_container(container, options)?;
     compiler.optimize(&mut network);
     compiler.compile(&network)
 }
@@ -772,7 +863,12 @@ pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
 /// # Errors
 /// As [`recompile`].
 pub fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
-    let (about, texts) = crate::artifact::describe(path)?;
+    remake_container(&Container::open(path)?, options)
+}
+
+fn remake_container(container: &Container, options: ModelOptions) -> Result<(Compiler, Network), Error> {
+    let path = container.path();
+    let (about, texts) = container.describe()?;
     let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
     let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
     let names = recipe.sources.iter().map(|s| PathBuf::from(&s.name));

@@ -16,12 +16,20 @@
 //!
 //! Features: `compile` is the compiler, `images` reads picture files, `cli` is the command line and
 //! implies both. Without any, the crate opens and runs compiled models and depends on little.
+//!
+//! # Trust
+//!
+//! A compiled model (`.netc`) is a program: opening one is `unsafe`, since its machine code runs in
+//! this process with all of its rights. Texts, ONNX models, weights, pictures, arrays and *portable*
+//! compiled models (`netc compile --portable`, `Compiler::open`) may come from anybody. `SECURITY.md`
+//! says what is promised.
 
 pub mod artifact;
 mod balance;
 mod cpu;
 #[cfg(feature = "images")]
 pub mod image;
+mod mapped;
 pub mod npy;
 pub mod preprocess;
 pub mod runtime;

@@ -19,6 +19,45 @@ pub struct Preprocess {
     pub invert: bool,
 }
 
+/// Pictures are resized and cropped to no more pixels a side than this.
+pub(crate) const MAX_SIDE: usize = 1 << 16;
+
+impl Preprocess {
+    /// Whether the steps end in an image of `[channels, height, width]` and can be carried out: what
+    /// the language asks of a `preprocess`, for steps that come from elsewhere.
+    ///
+    /// # Errors
+    /// Says which step cannot be.
+    pub(crate) fn check(&self, [channels, height, width]: [usize; 3]) -> Result<(), String> {
+        let sides: &[usize] = match &self.resize {
+            Some(Resize::ShorterSide(side)) => &[*side],
+            Some(Resize::Exact(sides)) => sides,
+            None => &[],
+        };
+        if let Some(side) = sides.iter().find(|side| !(1..MAX_SIDE).contains(side)) {
+            return Err(format!("pictures are resized to {side} pixels"));
+        }
+        if let Some([h, w]) = self.center_crop.filter(|crop| *crop != [height, width] || height.max(width) >= MAX_SIDE)
+        {
+            return Err(format!("the crop of {h} × {w} does not fill the input of {height} × {width}"));
+        }
+        for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            if !numbers.is_empty() && numbers.len() != channels {
+                return Err(format!("`{name}` has {} numbers for {channels} channels", numbers.len()));
+            }
+        }
+        if self.std.contains(&0.0) {
+            return Err("`std` is 0".into());
+        }
+        let wanted = if self.color == Color::Gray { 1 } else { 3 };
+        // Without a step that says it, images of other numbers of channels have no colours.
+        match channels == wanted || (self.color == Color::Rgb && channels != 1) {
+            true => Ok(()),
+            false => Err(format!("{:?} images have {wanted} channels, the input has {channels}", self.color)),
+        }
+    }
+}
+
 /// Bilinear with antialiasing, as PIL and torchvision resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resize {

@@ -4,7 +4,13 @@
 //! random graph is a list of numbers, one a step, so that a property test can shrink a failing
 //! graph by dropping steps; a seed gives such a list.
 
+pub mod tiny;
+
+use std::path::Path;
 use std::sync::Arc;
+
+use crate::artifact::{Destination, Image, Texts, WriteError, Writer};
+use crate::codegen;
 
 use crate::ir::{AuxHead, Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
@@ -16,8 +22,39 @@ use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
 use crate::ops::*;
+use crate::plan;
+use crate::runtime::{Model, ModelOptions};
+use crate::target::Target as Cpu;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::SplitMix;
+
+/// Compiles a graph for a CPU that is here, without trying its kernels first.
+///
+/// # Errors
+/// As for compiling.
+pub fn compiled(graph: &Graph, cpu: &Cpu, plan: &plan::Options, options: ModelOptions) -> Result<Model, String> {
+    let image = codegen::compile(graph, cpu, plan, &Destination::Memory).map_err(|e| e.to_string())?;
+    let texts = Texts { sources: vec![], ir: graph.to_string() };
+    let preprocess = vec![None; graph.inputs().len()];
+    let about = crate::artifact::About { preprocess, ..Default::default() };
+    Model::from_image(image, about, texts, options).map_err(|e| e.to_string())
+}
+
+/// Writes a model as if it had been compiled for a CPU that nobody has; it has no weights.
+///
+/// # Errors
+/// As for writing a file.
+///
+/// # Panics
+/// Where there is no memory.
+pub fn write_foreign(model: &Model, path: &Path) -> Result<(), WriteError> {
+    let mut manifest = model.manifest().clone();
+    manifest.features.push("avx1024f".into());
+    manifest.steps.iter_mut().for_each(|s| s.weights = None);
+    let weights = Destination::Memory.region(4096).expect("memory");
+    let image = Image { manifest, code: model.code().to_vec(), weights };
+    Writer::create(path)?.finish(&image, model.about(), &model.texts().expect("what was written"))
+}
 
 /// A convolution with square window and equal padding, one group, with bias.
 pub fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {

@@ -3,11 +3,8 @@
 
 #![allow(unsafe_code)]
 
-#[path = "it/tiny.rs"]
-mod tiny;
-
-use netc::artifact::Destination;
 use netc::runtime::{Model, ModelOptions};
+use netc::testing::tiny;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,10 +37,10 @@ fn a_warm_run_allocates_nothing() {
         let options = ModelOptions::default().threads(threads);
         let model = if file {
             tiny::write(&folder.path().join("tiny.netc"), 2);
-            Model::open_with(folder.path().join("tiny.netc"), options).unwrap()
+            // SAFETY: the file was written just now, and nobody changes it.
+            unsafe { Model::open_with(folder.path().join("tiny.netc"), options).unwrap() }
         } else {
-            let image = tiny::image(2, &Destination::Memory);
-            Model::from_image(image, tiny::about(), tiny::texts(), options).unwrap()
+            tiny::model(2, options)
         };
         // Three images: a whole batch and a remainder.
         let input = vec![1.0; 3 * tiny::WIDTH];

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::mapped::Change;
+
 /// A compiled model that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open {}: {cause}", path.display())]
@@ -29,10 +31,25 @@ pub enum Cause {
     ByteOrder,
     #[error("the model was compiled for {found}, this machine is {host}")]
     Architecture { found: String, host: &'static str },
+    /// `Compiler::open` opens it.
+    #[error(
+        "this is a portable model, which is compiled where it is opened: `netc run` and the library's \
+         `Compiler::open` do that, `Model::open` and a netc without the compiler cannot"
+    )]
+    Portable,
     #[error("the model's code needs {}, which this CPU does not have", missing.join(", "))]
     MissingFeatures { missing: Vec<String> },
     #[error("the file is damaged: the {section} section from byte {offset} on does not match its checksum")]
     Damaged { section: &'static str, offset: u64 },
+    #[error(
+        "its weights take {:.2} GB of memory, more than the {:.2} GB that they may take",
+        *needed as f64 / 1e9,
+        *limit as f64 / 1e9
+    )]
+    TooLarge { needed: u64, limit: u64 },
+    /// The file was changed while it was opened.
+    #[error("the file was changed in place: {0}; replace a model by renaming another file over it")]
+    Changed(#[from] Change),
     /// The checksums hold, yet the contents cannot be: no netc wrote this.
     #[error("the file is malformed: {message}")]
     Malformed { message: String },

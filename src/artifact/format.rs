@@ -12,6 +12,9 @@ pub const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.
 pub const BLOCK: usize = 1 << 20;
 
+/// Stands for the architecture in a file without machine code.
+pub const PORTABLE: &str = "portable";
+
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const SECTION_TABLE: usize = 48;
 const SECTION_ENTRY: usize = 32;
@@ -40,6 +43,15 @@ impl SectionKind {
             Self::Texts => "texts",
         }
     }
+
+    /// Sections that are copied into memory have no more bytes than this.
+    pub fn most_bytes(self) -> u64 {
+        match self {
+            Self::Weights => u64::MAX,
+            Self::Code => 256 << 20,
+            Self::Metadata | Self::Texts => 128 << 20,
+        }
+    }
 }
 
 /// Where a section lies, in whole pages, and its checksum. The weights' is that of the list of
@@ -65,7 +77,7 @@ pub fn padded(bytes: u64) -> u64 {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// `x86_64`, `aarch64`: as Rust names them.
+    /// `x86_64`, `aarch64`: as Rust names them; or [`PORTABLE`].
     pub architecture: String,
     pub file_bytes: u64,
     /// By [`SectionKind::ALL`].

@@ -12,17 +12,18 @@
 //! the step's grid. Tasks of one step are independent and may run on any thread in any split; steps
 //! run in order, with a barrier between them.
 //! `frame` is an array of base pointers indexed by [`Slot`]; `scratch` is the calling thread's own
-//! memory of [`Image::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
+//! memory of [`Manifest::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
 //! which are 4-byte aligned. Code is position independent and calls nothing outside itself.
 
 use crate::balance::TaskCost;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "compile")]
 use super::Weights;
 
 /// Index into the frame of base pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Slot {
+pub(crate) enum Slot {
     Arena,
     Weights,
     /// The nth graph input, plain row-major f32.
@@ -46,8 +47,23 @@ impl Slot {
 /// An input or output: its name and row-major f32 shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Port {
-    pub name: String,
-    pub shape: Vec<usize>,
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Port {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of values.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 /// How a step computes, by name: `direct`, `winograd4`, … with its tile, for people.
@@ -55,7 +71,7 @@ pub type Algorithm = String;
 
 /// Bytes of the weights section that a step reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WeightRange {
+pub(crate) struct WeightRange {
     pub offset: u64,
     pub bytes: u64,
 }
@@ -63,26 +79,56 @@ pub struct WeightRange {
 /// One kernel call of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Label path of the node, or its op's name.
-    pub name: String,
-    pub op: String,
-    pub algorithm: Algorithm,
-    /// `resnet34.net:25`, where known.
-    pub location: Option<String>,
+    pub(crate) name: String,
+    pub(crate) op: String,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) location: Option<String>,
     /// Offset of the function in the code.
-    pub entry: u64,
+    pub(crate) entry: u64,
     /// Number of tasks.
-    pub grid: u32,
+    pub(crate) grid: u32,
     /// What the tasks cost, in their order; empty where they are alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub task_costs: Vec<TaskCost>,
+    pub(crate) task_costs: Vec<TaskCost>,
+    pub(crate) flops: u64,
+    pub(crate) bytes: u64,
+    pub(crate) estimate_ns: f64,
+    pub(crate) weights: Option<WeightRange>,
+}
+
+impl Step {
+    /// Label path of the node, or its op's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn op(&self) -> &str {
+        &self.op
+    }
+
+    pub fn algorithm(&self) -> &str {
+        &self.algorithm
+    }
+
+    /// `resnet34.net:25`, where known.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
     /// Floating-point operations of the algorithm's plain definition (2 per multiply-add).
-    pub flops: u64,
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+
     /// Bytes that must cross memory at least: inputs, outputs, weights.
-    pub bytes: u64,
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The planner's estimate for one thread, in nanoseconds.
-    pub estimate_ns: f64,
-    pub weights: Option<WeightRange>,
+    pub fn estimate_ns(&self) -> f64 {
+        self.estimate_ns
+    }
 }
 
 /// How many images a run takes. Batch, as everywhere, is the number that the code computes at once.
@@ -112,9 +158,10 @@ impl std::fmt::Display for Images {
     }
 }
 
-/// What the runtime must know of a compiled model besides its code and weights.
+/// What the runtime must know of a compiled model besides its code and weights. What it says is
+/// acted on by machine code, so nobody outside the crate can make one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     pub name: String,
     /// CPU features that the code needs, by their Rust target-feature names: `avx512f`, `fma`.
     pub features: Vec<String>,
@@ -134,13 +181,15 @@ pub struct Manifest {
 
 /// A compiled model. `code` and `weights` are separate sections so that a file can map them with
 /// their own protection.
-pub struct Image {
+#[cfg(feature = "compile")]
+pub(crate) struct Image {
     pub manifest: Manifest,
     pub code: Vec<u8>,
     /// Packed weights, 64-byte aligned within the section.
     pub weights: Weights,
 }
 
+#[cfg(feature = "compile")]
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Image").field("manifest", &self.manifest).finish_non_exhaustive()

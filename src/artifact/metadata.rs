@@ -13,6 +13,46 @@ pub struct Metadata {
     pub blocks: Vec<u64>,
 }
 
+impl Metadata {
+    /// Checks how pictures become inputs, as strictly as the language does.
+    ///
+    /// # Errors
+    /// Says what cannot be.
+    pub fn check_preprocess(&self) -> Result<(), String> {
+        let (inputs, steps) = (&self.manifest.inputs, &self.about.preprocess);
+        if inputs.len() != steps.len() {
+            return Err(format!("preprocessing is stated for {} of {} inputs", steps.len(), inputs.len()));
+        }
+        let stated = inputs.iter().zip(steps).filter_map(|(input, steps)| Some((input, steps.as_ref()?)));
+        stated.into_iter().try_for_each(|(input, steps)| {
+            let checked = match input.shape[..] {
+                [_, channels, height, width] => steps.check([channels, height, width]),
+                _ => Err("only images have preprocessing".into()),
+            };
+            checked.map_err(|message| format!("input {}: {message}", input.name))
+        })
+    }
+}
+
+/// The metadata section of a portable file.
+#[derive(Serialize, Deserialize)]
+pub struct PortableMetadata {
+    pub about: About,
+    /// In the order in which their numbers follow one another in the weights section.
+    pub tensors: Vec<TensorRecord>,
+    /// The inputs, by index, whose first size is a number of images.
+    pub open_inputs: Vec<usize>,
+    /// Checksums of the weights' blocks.
+    pub blocks: Vec<u64>,
+}
+
+/// A tensor of a portable file.
+#[derive(Serialize, Deserialize)]
+pub struct TensorRecord {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
 /// Largest arena and scratch that are believed (1 TiB): beyond, a size is a mistake.
 const MAX_MEMORY: u64 = 1 << 40;
 const MAX_PORTS: usize = 1 << 16;

@@ -8,21 +8,21 @@
 //! ```text
 //!      0  header page      magic, version, byte order, architecture, file length, section table
 //!   4096  weights          packed, in the order in which steps read them
-//!         code             mapped readable and executable
+//!         code             machine code
 //!         metadata         JSON: manifest, facts about the model, checksums of the weights' blocks
 //!         texts            JSON: the spec, the optimized IR
 //! ```
 //!
-//! Sections begin on pages and are padded with zeros, so that each is mapped with its own
-//! protection and no byte is outside a checksum. The weights come first because the packers write
-//! them straight into the file, at a place that depends on nothing that is known only later.
+//! Sections begin on pages and are padded with zeros, so that no byte is outside a checksum. The
+//! weights come first because the packers write them straight into the file, at a place that depends
+//! on nothing that is known only later.
 //!
 //! | header bytes | |
 //! |---|---|
 //! | 0..8 | magic `\x89NETC\r\n\x1a` |
 //! | 8..12 | format version |
 //! | 12..16 | 0x01020304 in the byte order of the weights |
-//! | 16..32 | architecture, `x86_64`, padded with zeros |
+//! | 16..32 | architecture, `x86_64` or `portable`, padded with zeros |
 //! | 32..40 | length of the file |
 //! | 40..44 | number of sections: 4 |
 //! | 48.. | for each section, 32 bytes: kind (4), zero (4), offset (8), used bytes (8), checksum (8) |
@@ -33,24 +33,36 @@
 //! compared before the first step runs that reads the block: opening takes no time that grows
 //! with the weights, and yet no result comes from a damaged block.
 //!
-//! Checksums find damage, not malice: running a model runs its code, so open only files from
-//! people whose programs you would run.
+//! **Trust.** Checksums find damage, not malice: running a model runs its code, so open only files
+//! from people whose programs you would run. Opening copies code and metadata into memory of the
+//! process and checks them there; the weights stay in the file unless
+//! [`ModelOptions::copy_weights`](crate::ModelOptions::copy_weights) asks for a copy.
+//!
+//! **Portable files** have `portable` for their architecture and no code. Their weights section holds
+//! the numbers of the optimized graph's weights (f32, one tensor after the other, as the metadata
+//! list them by name and shape), their texts the graph. They are checked as strictly as the text of
+//! a network and compiled where they are opened, so that they may come from anybody.
 //!
 //! **Versions.** Magic, version and the header's checksum keep their place in all versions. A file
 //! of another version is refused with both numbers and never half understood; there is no
 //! conversion, since compiling again takes seconds. A file of each past version stays among the
 //! tests, with the command that made it, to prove that refusal.
 //!
-//! **Replacing.** A file is written beside its place and renamed. A model that is open keeps the
-//! old file; changing a `.netc` file in place while a process has it open is as undefined as
-//! changing a shared library.
+//! **Replacing.** A file is written beside its place and renamed over what is there. A model that is
+//! open keeps the old file. One that is changed in place while it is open is noticed by its size and
+//! time of change, which every run compares before it begins and when it is done; then the run fails.
+//! Cutting the file while a run reads it ends the process by a signal, as it does with programs and
+//! shared libraries.
 
 mod about;
 mod error;
 mod format;
 mod image;
 mod metadata;
+#[cfg(feature = "compile")]
+mod portable;
 mod read;
+#[cfg(feature = "compile")]
 mod weights;
 #[cfg(feature = "compile")]
 mod write;
@@ -59,9 +71,17 @@ pub use about::{About, Origin, Recipe, SourceHash, Texts};
 pub use error::{Cause, OpenError, WriteError};
 pub(crate) use format::BLOCK;
 pub use format::{MAGIC, VERSION};
-pub use image::{Algorithm, Image, Images, Manifest, Port, Slot, Step, WeightRange};
-pub(crate) use read::Artifact;
-pub use read::describe;
-pub use weights::{Destination, Weights};
 #[cfg(feature = "compile")]
-pub use write::Writer;
+pub(crate) use image::Image;
+pub use image::{Algorithm, Images, Port, Step};
+pub(crate) use image::{Manifest, Slot, WeightRange};
+#[cfg(feature = "compile")]
+pub(crate) use metadata::TensorRecord;
+#[cfg(feature = "compile")]
+pub(crate) use portable::{Portable, StoredTensor};
+pub(crate) use read::{Artifact, Container, FileWeights};
+pub use read::{describe, is_portable};
+#[cfg(feature = "compile")]
+pub(crate) use weights::{Destination, Weights};
+#[cfg(feature = "compile")]
+pub(crate) use write::Writer;

@@ -1,124 +1,322 @@
-//! Opening a `.netc` file: mapping it and proving that it is whole.
+//! Opening a `.netc` file: copying what is small, and proving that it is whole.
+//!
+//! Code, metadata and texts are read into memory of this process and checked there, so that nobody
+//! can change them between the check and the use. Only packed weights, which are large, may stay in
+//! the file.
 
 #![allow(unsafe_code)] // Mapping a file is unsafe: somebody else could change it.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Cause, OpenError};
-use super::format::{BLOCK, Header, PAGE, Section, SectionKind};
-use super::metadata::Metadata;
+use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, SectionKind, padded};
+use super::metadata::{Metadata, PortableMetadata};
 use super::{About, Manifest, Texts};
+use crate::mapped::{Change, Stamp};
 
-/// An open `.netc` file. All but the weights is known to be undamaged.
-pub(crate) struct Artifact {
-    pub file: File,
-    map: Mmap,
-    pub metadata: Metadata,
+/// An open file whose header makes sense. It is read by copies only.
+#[derive(Clone)]
+pub(crate) struct Container {
+    path: PathBuf,
+    bytes: Bytes,
     header: Header,
 }
 
-impl Artifact {
-    /// Opens a compiled model for the host's architecture.
+#[derive(Clone)]
+enum Bytes {
+    /// Where others can write.
+    File { file: Arc<File>, stamp: Stamp },
+    /// All of the file, in memory of this process.
+    #[cfg(feature = "cli")]
+    Memory(Arc<Mmap>),
+}
+
+impl Container {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::read(path).map_err(|cause| OpenError { path: path.into(), cause })
     }
 
     fn read(path: &Path) -> Result<Self, Cause> {
-        let mut file = File::open(path)?;
-        let status = file.metadata()?;
-        if status.is_dir() {
-            return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
-        }
+        let (mut file, bytes) = open(path)?;
+        let stamp = Stamp::of(&file)?;
         let mut start = vec![];
         (&mut file).take(PAGE).read_to_end(&mut start)?;
-        let header = Header::decode(&start, status.len())?;
-        if header.architecture != std::env::consts::ARCH {
-            return Err(Cause::Architecture { found: header.architecture, host: std::env::consts::ARCH });
+        let header = Header::decode(&start, bytes)?;
+        Ok(Self { path: path.into(), bytes: Bytes::File { file: Arc::new(file), stamp }, header })
+    }
+
+    /// As [`Self::open`], once all of the file is in memory of this process, which no file may take
+    /// more of than `limit`. What is looked at is then what is used.
+    #[cfg(feature = "cli")]
+    pub fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
+        let copied = || -> Result<Self, Cause> {
+            let (file, bytes) = open(path)?;
+            if bytes > limit {
+                return Err(Cause::TooLarge { needed: bytes, limit });
+            }
+            let mut map = MmapMut::map_anon((bytes as usize).max(1))?;
+            read_at(&file, &mut map[..bytes as usize], 0)?;
+            let header = Header::decode(&map[..bytes.min(PAGE) as usize], bytes)?;
+            Ok(Self { path: path.into(), bytes: Bytes::Memory(Arc::new(map.make_read_only()?)), header })
+        };
+        copied().map_err(|cause| OpenError { path: path.into(), cause })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All bytes, where they are in memory.
+    #[cfg(feature = "cli")]
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::File { .. } => None,
+            Bytes::Memory(map) => Some(&map[..self.header.file_bytes as usize]),
         }
-        // SAFETY: compiled models are replaced by renaming, never changed in place (see `artifact`).
-        let map = unsafe { Mmap::map(&file)? };
-        // As the weights' writer does (`weights::map_file`), for a file that is not in memory yet.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        let metadata = read_metadata(&map, &header)?;
-        Ok(Self { file, map, metadata, header })
+    }
+
+    /// Whether others can change what is read.
+    pub fn can_change(&self) -> bool {
+        matches!(self.bytes, Bytes::File { .. })
+    }
+
+    /// As [`Stamp::outlive_tick`].
+    pub fn outlive_tick(&self) {
+        match &self.bytes {
+            Bytes::File { stamp, .. } => stamp.outlive_tick(),
+            #[cfg(feature = "cli")]
+            Bytes::Memory(_) => {}
+        }
+    }
+
+    /// Whether it holds a graph to compile rather than code to run.
+    pub fn is_portable(&self) -> bool {
+        self.header.architecture == PORTABLE
+    }
+
+    /// # Errors
+    /// Where the file was changed in place since it was opened.
+    pub fn check_unchanged(&self) -> Result<(), Change> {
+        match &self.bytes {
+            Bytes::File { file, stamp } => stamp.check(file),
+            #[cfg(feature = "cli")]
+            Bytes::Memory(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn section(&self, kind: SectionKind) -> &Section {
+        self.header.section(kind)
+    }
+
+    /// A copy of a section's used bytes, once all of them are compared with their checksum.
+    pub(super) fn copy(&self, kind: SectionKind) -> Result<Vec<u8>, Cause> {
+        let section = self.section(kind);
+        let most = kind.most_bytes();
+        if section.bytes > most {
+            let message =
+                format!("its {} take {} bytes, more than the {most} that are read", kind.name(), section.bytes);
+            return Err(Cause::Malformed { message });
+        }
+        let mut bytes = vec![0; padded(section.bytes) as usize];
+        self.read_at(&mut bytes, section.offset)?;
+        if xxh3_64(&bytes) != section.checksum {
+            return Err(Cause::Damaged { section: kind.name(), offset: section.offset });
+        }
+        bytes.truncate(section.bytes as usize);
+        Ok(bytes)
+    }
+
+    pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Cause> {
+        match &self.bytes {
+            Bytes::File { file, .. } => read_at(file, bytes, offset).map_err(|error| match error.kind() {
+                // It was as long as its header says when it was opened.
+                io::ErrorKind::UnexpectedEof => self.cut(file.metadata().map_or(0, |m| m.len())),
+                _ => Cause::Io(error),
+            }),
+            #[cfg(feature = "cli")]
+            Bytes::Memory(map) => {
+                // The header's places lie within the file.
+                bytes.copy_from_slice(&map[offset as usize..][..bytes.len()]);
+                Ok(())
+            }
+        }
+    }
+
+    fn cut(&self, actual: u64) -> Cause {
+        Cause::Truncated { actual, expected: Some(self.header.file_bytes) }
+    }
+
+    /// Whether the checksums of the weights' blocks, which the metadata list, are this file's.
+    pub(super) fn check_blocks(&self, blocks: &[u64]) -> Result<(), Cause> {
+        let weights = self.section(SectionKind::Weights);
+        let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
+        if xxh3_64(&listed) != weights.checksum || blocks.len() as u64 != padded(weights.bytes).div_ceil(BLOCK as u64) {
+            return Err(Cause::Malformed { message: "the list of the weights' checksums is another model's".into() });
+        }
+        Ok(())
+    }
+
+    pub fn texts(&self) -> Result<Texts, Cause> {
+        parse(&self.copy(SectionKind::Texts)?, "texts")
+    }
+
+    /// As [`describe`].
+    pub fn describe(&self) -> Result<(About, Texts), OpenError> {
+        let described = self.about().and_then(|about| Ok((about, self.texts()?)));
+        described.map_err(|cause| OpenError { path: self.path.clone(), cause })
+    }
+
+    fn about(&self) -> Result<About, Cause> {
+        let metadata = self.copy(SectionKind::Metadata)?;
+        if self.is_portable() {
+            return Ok(parse::<PortableMetadata>(&metadata, "metadata")?.about);
+        }
+        self.check_architecture()?;
+        Ok(parse::<Metadata>(&metadata, "metadata")?.about)
+    }
+
+    fn check_architecture(&self) -> Result<(), Cause> {
+        let (found, host) = (&self.header.architecture, std::env::consts::ARCH);
+        if found == host { Ok(()) } else { Err(Cause::Architecture { found: found.clone(), host }) }
+    }
+}
+
+/// An open file and its length.
+fn open(path: &Path) -> Result<(File, u64), Cause> {
+    let file = File::open(path)?;
+    let status = file.metadata()?;
+    match status.is_dir() {
+        true => Err(io::Error::from(io::ErrorKind::IsADirectory).into()),
+        false => Ok((file, status.len())),
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => (bytes, offset) = (&mut bytes[read..], offset + read as u64),
+        }
+    }
+    Ok(())
+}
+
+/// A compiled model for this kind of machine. All but its weights is in memory and undamaged.
+pub(crate) struct Artifact {
+    container: Container,
+    pub metadata: Metadata,
+    /// Machine code.
+    pub code: Vec<u8>,
+}
+
+impl Artifact {
+    pub fn read(container: Container) -> Result<Self, Cause> {
+        if container.is_portable() {
+            return Err(Cause::Portable);
+        }
+        container.check_architecture()?;
+        let code = container.copy(SectionKind::Code)?;
+        let metadata: Metadata = parse(&container.copy(SectionKind::Metadata)?, "metadata")?;
+        container.copy(SectionKind::Texts)?;
+        container.check_blocks(&metadata.blocks)?;
+        let weights = container.section(SectionKind::Weights).bytes;
+        let fits = metadata.manifest.check(code.len(), weights as usize);
+        let fits = fits.and_then(|()| metadata.check_preprocess());
+        fits.map_err(|message| Cause::Malformed { message })?;
+        Ok(Self { container, metadata, code })
+    }
+
+    pub fn container(&self) -> &Container {
+        &self.container
     }
 
     pub fn manifest(&self) -> &Manifest {
         &self.metadata.manifest
     }
 
-    pub fn about(&self) -> &About {
-        &self.metadata.about
-    }
-
-    pub fn code(&self) -> &Section {
-        self.header.section(SectionKind::Code)
-    }
-
-    pub fn code_bytes(&self) -> &[u8] {
-        let section = self.code();
-        &self.map[section.offset as usize..][..section.bytes as usize]
-    }
-
-    /// The packed weights, padded to whole pages.
-    pub fn weights(&self) -> &[u8] {
-        whole(&self.map, self.header.section(SectionKind::Weights))
-    }
-
-    /// Where they begin in the file.
+    /// Where the weights begin in the file.
     pub fn weights_offset(&self) -> u64 {
-        self.header.section(SectionKind::Weights).offset
+        self.container.section(SectionKind::Weights).offset
     }
 
-    pub fn texts(&self) -> Result<Texts, Cause> {
-        parse(&self.map, self.header.section(SectionKind::Texts), "texts")
+    /// The weights where they lie.
+    ///
+    /// # Safety
+    /// While they are read, nobody cuts the file. Who reads them compares the file's stamp before and
+    /// after, and believes nothing of what was computed while it changed.
+    pub unsafe fn map_weights(&self) -> Result<FileWeights, Cause> {
+        let section = self.container.section(SectionKind::Weights);
+        let range = section.offset as usize..section.end() as usize;
+        let file = match &self.container.bytes {
+            Bytes::File { file, .. } => file,
+            #[cfg(feature = "cli")]
+            Bytes::Memory(map) => return Ok(FileWeights { map: map.clone(), range }),
+        };
+        // From the file's first byte: then the system can align it for huge pages.
+        // SAFETY: by this function's own contract.
+        let map = unsafe { Mmap::map(&**file)? };
+        // As the weights' writer does (`weights::map_file`), for a file that is not in memory yet.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        match map.len() < range.end {
+            true => Err(self.container.cut(map.len() as u64)),
+            false => Ok(FileWeights { map: Arc::new(map), range }),
+        }
+    }
+
+    /// The weights in memory of this process.
+    pub fn copy_weights(&self) -> Result<FileWeights, Cause> {
+        let section = self.container.section(SectionKind::Weights);
+        let bytes = padded(section.bytes) as usize;
+        let mut map = MmapMut::map_anon(bytes.max(1))?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        self.container.read_at(&mut map[..bytes], section.offset)?;
+        Ok(FileWeights { map: Arc::new(map.make_read_only()?), range: 0..bytes })
+    }
+}
+
+/// Packed weights as a file has them, padded to whole pages.
+pub(crate) struct FileWeights {
+    map: Arc<Mmap>,
+    range: std::ops::Range<usize>,
+}
+
+impl std::ops::Deref for FileWeights {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
     }
 }
 
 /// What a file tells of itself and the texts within, without asking whether this machine can run it.
+/// Nothing of it is run, and its weights are not read.
 ///
 /// # Errors
-/// Where the file is no undamaged model for this architecture.
+/// Where the file is no undamaged model for this architecture, and no portable one.
 pub fn describe(path: &Path) -> Result<(About, Texts), OpenError> {
-    let artifact = Artifact::open(path)?;
-    let texts = artifact.texts().map_err(|cause| OpenError { path: path.into(), cause })?;
-    Ok((artifact.metadata.about, texts))
+    Container::open(path)?.describe()
 }
 
-/// Compares all checksums but the weights', then reads and checks the metadata.
-fn read_metadata(map: &[u8], header: &Header) -> Result<Metadata, Cause> {
-    for kind in [SectionKind::Code, SectionKind::Metadata, SectionKind::Texts] {
-        let section = header.section(kind);
-        if xxh3_64(whole(map, section)) != section.checksum {
-            return Err(Cause::Damaged { section: kind.name(), offset: section.offset });
-        }
-    }
-    let metadata: Metadata = parse(map, header.section(SectionKind::Metadata), "metadata")?;
-    let weights = header.section(SectionKind::Weights);
-    let blocks: Vec<u8> = metadata.blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
-    if xxh3_64(&blocks) != weights.checksum || metadata.blocks.len() != whole(map, weights).len().div_ceil(BLOCK) {
-        return Err(Cause::Malformed { message: "the list of the weights' checksums is another model's".into() });
-    }
-    let code = header.section(SectionKind::Code);
-    let fits = metadata.manifest.check(code.bytes as usize, weights.bytes as usize);
-    fits.map_err(|message| Cause::Malformed { message })?;
-    Ok(metadata)
+/// Whether the file is a portable model; any other file is none.
+pub fn is_portable(path: &Path) -> bool {
+    Container::read(path).is_ok_and(|container| container.is_portable())
 }
 
-/// A section with its padding.
-fn whole<'a>(map: &'a [u8], section: &Section) -> &'a [u8] {
-    &map[section.offset as usize..section.end() as usize]
-}
-
-fn parse<T: serde::de::DeserializeOwned>(map: &[u8], section: &Section, what: &str) -> Result<T, Cause> {
-    let bytes = &map[section.offset as usize..][..section.bytes as usize];
-    serde_json::from_slice(bytes).map_err(|e| Cause::Malformed { message: format!("the {what} cannot be read: {e}") })
+pub(super) fn parse<T: serde::de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Cause> {
+    serde_json::from_slice(json).map_err(|e| Cause::Malformed { message: format!("the {what} cannot be read: {e}") })
 }
 
 #[cfg(all(test, feature = "compile"))]
@@ -157,7 +355,8 @@ mod tests {
         };
         let image = Image { manifest, code: vec![0xc3; 100], weights: Destination::Memory.region(5000).unwrap() };
         let writer = Writer::create(&path).unwrap();
-        writer.finish(&image, &About::default(), &Texts::default()).unwrap();
+        let about = About { preprocess: vec![None], ..About::default() };
+        writer.finish(&image, &about, &Texts::default()).unwrap();
         std::fs::read(path).unwrap()
     }
 
@@ -166,16 +365,17 @@ mod tests {
         let mut header = Header::decode(&bytes[..PAGE as usize], bytes.len() as u64).unwrap();
         for kind in [SectionKind::Code, SectionKind::Metadata, SectionKind::Texts] {
             let section = *header.section(kind);
-            header.sections[kind as usize - 1].checksum = xxh3_64(whole(bytes, &section));
+            header.sections[kind as usize - 1].checksum =
+                xxh3_64(&bytes[section.offset as usize..section.end() as usize]);
         }
         bytes[..PAGE as usize].copy_from_slice(&header.encode());
     }
 
-    fn open(bytes: &[u8]) -> Result<Artifact, Cause> {
+    fn opened(bytes: &[u8]) -> Result<Artifact, Cause> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("case.netc");
         std::fs::write(&path, bytes).unwrap();
-        Artifact::read(&path)
+        Artifact::read(Container::read(&path)?)
     }
 
     proptest! {
@@ -189,22 +389,23 @@ mod tests {
                 bytes[section.offset as usize + at % section.bytes as usize] = byte;
             }
             reseal(&mut bytes);
-            if let Ok(artifact) = open(&bytes) {
-                let code = artifact.code().bytes as usize;
-                prop_assert!(artifact.manifest().check(code, artifact.weights().len()).is_ok());
+            if let Ok(artifact) = opened(&bytes) {
+                let weights = artifact.copy_weights().unwrap().len();
+                prop_assert!(artifact.manifest().check(artifact.code.len(), weights).is_ok());
+                prop_assert!(artifact.metadata.check_preprocess().is_ok());
             }
         }
 
         #[test]
         fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..5000), magic in any::<bool>()) {
             let start: &[u8] = if magic { &super::super::format::MAGIC } else { &[] };
-            prop_assert!(open(&[start, &bytes].concat()).is_err());
+            prop_assert!(opened(&[start, &bytes].concat()).is_err());
         }
     }
 
     #[test]
     fn images_fit_the_ports_or_are_not_spoken_of() {
-        let example = open(&example()).unwrap();
+        let example = opened(&example()).unwrap();
         let check = |images: Option<Images>| {
             let manifest = Manifest { images, ..example.manifest().clone() };
             let json = serde_json::to_value(&manifest).unwrap();
@@ -226,6 +427,6 @@ mod tests {
     fn an_unchanged_file_opens() {
         let mut bytes = example();
         reseal(&mut bytes);
-        open(&bytes).unwrap();
+        opened(&bytes).unwrap();
     }
 }

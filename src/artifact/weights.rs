@@ -12,10 +12,11 @@ use memmap2::{MmapMut, MmapOptions};
 
 /// Where a compilation puts its packed weights.
 #[derive(Debug)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// For a model that runs in this process.
     Memory,
-    /// For a model that becomes a file: the weights section begins at `offset`.
+    /// For a model that becomes a file: the weights section begins at `offset`. Only
+    /// [`Writer::destination`](super::Writer::destination) makes one, of a file of its own.
     File { file: File, offset: u64 },
 }
 
@@ -39,7 +40,9 @@ fn map_file(file: &File, offset: u64, bytes: usize) -> io::Result<MmapMut> {
     // What an earlier attempt left there goes.
     file.set_len(offset)?;
     reserve(file, offset + bytes as u64)?;
-    // SAFETY: the file is a temporary one of this process that nobody else has a reason to open.
+    // SAFETY: the file is a `Writer`'s, which made it under a name of its own and keeps it open. No
+    // function of this crate cuts it or writes to it while it is mapped, but for the sections behind
+    // the weights; and nobody else has a reason to open it. The disk blocks are there.
     let map = unsafe { MmapOptions::new().offset(offset).len(bytes).map_mut(file)? };
     // Whoever maps the file while it is cached has huge pages too: weights were read a third slower
     // through pages of 4 KiB. A refusal changes nothing but speed.
@@ -69,7 +72,7 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 /// The packed weights section, written once (in parallel, if they like) by the packers. It
 /// dereferences to its bytes; the first is page-aligned.
-pub struct Weights {
+pub(crate) struct Weights {
     map: MmapMut,
     bytes: usize,
     in_file: bool,
@@ -82,7 +85,7 @@ impl Weights {
     }
 
     /// Ends the writing.
-    pub(crate) fn freeze(self) -> io::Result<memmap2::Mmap> {
+    pub fn freeze(self) -> io::Result<memmap2::Mmap> {
         self.map.make_read_only()
     }
 }

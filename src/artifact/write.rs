@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::WriteError;
-use super::format::{BLOCK, Header, PAGE, Section, padded};
-use super::metadata::Metadata;
-use super::{About, Destination, Image, Texts};
+use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, padded};
+use super::metadata::{Metadata, PortableMetadata, TensorRecord};
+use super::{About, Destination, Image, Texts, Weights};
 use crate::output::OutputFile;
 
 /// A file under construction. Dropped before [`Self::finish`], it leaves nothing behind.
-pub struct Writer {
+pub(crate) struct Writer {
     path: PathBuf,
     output: OutputFile,
 }
@@ -45,27 +45,60 @@ impl Writer {
     /// # Errors
     /// As for any writing of a file.
     pub fn finish(self, image: &Image, about: &About, texts: &Texts) -> Result<(), WriteError> {
-        let Self { path, output } = self;
-        let done = write_all(output.file(), image, about, texts).and_then(|()| output.commit());
-        done.map_err(|cause| WriteError { path, cause })
+        let blocks = checksums(&image.weights);
+        let metadata = Metadata { manifest: image.manifest.clone(), about: about.clone(), blocks: blocks.clone() };
+        self.write(std::env::consts::ARCH, &image.weights, &blocks, &image.code, &metadata, texts)
     }
-}
 
-fn write_all(file: &File, image: &Image, about: &About, texts: &Texts) -> io::Result<()> {
-    let blocks = checksums(&image.weights);
-    if !image.weights.in_file() {
-        write_at(file, PAGE, &image.weights)?;
+    /// Writes a portable file. `weights` are the numbers of the tensors, one after the other.
+    ///
+    /// # Errors
+    /// As for any writing of a file.
+    pub fn finish_portable(
+        self,
+        weights: &Weights,
+        tensors: Vec<TensorRecord>,
+        open_inputs: &[usize],
+        about: &About,
+        texts: &Texts,
+    ) -> Result<(), WriteError> {
+        let blocks = checksums(weights);
+        let metadata = PortableMetadata {
+            about: about.clone(),
+            tensors,
+            open_inputs: open_inputs.to_vec(),
+            blocks: blocks.clone(),
+        };
+        self.write(PORTABLE, weights, &blocks, &[], &metadata, texts)
     }
-    let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
-    let weights = Section { offset: PAGE, bytes: image.weights.len() as u64, checksum: xxh3_64(&listed) };
-    let code = write_section(file, weights.end(), &image.code)?;
-    let metadata = Metadata { manifest: image.manifest.clone(), about: about.clone(), blocks };
-    let metadata = write_section(file, code.end(), &serde_json::to_vec(&metadata)?)?;
-    let texts = write_section(file, metadata.end(), &serde_json::to_vec(texts)?)?;
-    file.set_len(texts.end())?;
-    let architecture = std::env::consts::ARCH.to_string();
-    let header = Header { architecture, file_bytes: texts.end(), sections: [weights, code, metadata, texts] };
-    write_at(file, 0, &header.encode())
+
+    fn write(
+        self,
+        architecture: &str,
+        weights: &Weights,
+        blocks: &[u64],
+        code: &[u8],
+        metadata: &impl serde::Serialize,
+        texts: &Texts,
+    ) -> Result<(), WriteError> {
+        let Self { path, output } = self;
+        let body = || -> io::Result<()> {
+            let file = output.file();
+            if !weights.in_file() {
+                write_at(file, PAGE, weights)?;
+            }
+            let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
+            let weights = Section { offset: PAGE, bytes: weights.len() as u64, checksum: xxh3_64(&listed) };
+            let code = write_section(file, weights.end(), code)?;
+            let metadata = write_section(file, code.end(), &serde_json::to_vec(metadata)?)?;
+            let texts = write_section(file, metadata.end(), &serde_json::to_vec(texts)?)?;
+            file.set_len(texts.end())?;
+            let sections = [weights, code, metadata, texts];
+            let header = Header { architecture: architecture.into(), file_bytes: texts.end(), sections };
+            write_at(file, 0, &header.encode())
+        };
+        body().and_then(|()| output.commit()).map_err(|cause| WriteError { path, cause })
+    }
 }
 
 /// The checksums of the blocks of the padded weights.
@@ -89,4 +122,39 @@ fn write_section(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Section> 
 fn write_at(mut file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny;
+
+    #[test]
+    fn packing_in_memory_or_into_the_file_gives_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let [packed, copied] = ["packed.netc", "copied.netc"].map(|name| folder.path().join(name));
+        tiny::write(&packed, 2);
+        let image = tiny::image(2, &Destination::Memory);
+        Writer::create(&copied).unwrap().finish(&image, &tiny::about(), &tiny::texts()).unwrap();
+        assert!(std::fs::read(packed).unwrap() == std::fs::read(copied).unwrap());
+    }
+
+    #[test]
+    fn a_writer_that_does_not_finish_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.netc");
+        let writer = Writer::create(&path).unwrap();
+        assert!(!path.exists());
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |path: &Path| Writer::create(path).map(drop).unwrap_err().to_string();
+        assert!(error(folder.path()).contains("directory"), "{}", error(folder.path()));
+        let nowhere = folder.path().join("no/such/folder/model.netc");
+        assert!(error(&nowhere).contains("no/such/folder/model.netc: "), "{}", error(&nowhere));
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::failure::EXIT_CODES;
+use crate::driver::ContentHash;
 
 const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
 
@@ -166,19 +167,28 @@ pub struct Compilation {
 /// Compile a network into one file that other programs map and run
 ///
 /// The file holds machine code for this network and this kind of CPU, the packed weights, and the spec that it was
-/// made of. Opening it copies no weight. The weights file must not be changed while it is being read.
+/// made of. Opening it copies no weight. A weights file that is changed while it is being read is noticed, and
+/// nothing is written.
+///
+/// A compiled model is a program for whoever runs it. With --portable it is data, safe to take from anybody, and
+/// compiled where it is opened. A model that others may have open is replaced by renaming, as this command does.
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
   netc compile dcgan.net --model generator --batch 16
   netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v
-  netc compile resnet34.onnx")]
+  netc compile resnet34.onnx
+  netc compile resnet34.net --weights resnet34.pth --portable -o resnet34.portable.netc")]
 pub struct Compile {
     /// The spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Where the compiled model goes [default: the spec's name with .netc]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write no machine code but the optimized network, which is compiled where it is opened: for any CPU, and
+    /// for people who do not know you
+    #[arg(long, conflicts_with_all = ["target_features", "tune"])]
+    pub portable: bool,
     /// Print what came of it as JSON
     #[arg(long)]
     pub json: bool,
@@ -190,7 +200,12 @@ pub struct Compile {
 
 /// Run a network on images or arrays
 ///
-/// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are float32 in the order batch, channel, row, column
+/// A compiled model is a program: run only those from people whose programs you would run. Specs, ONNX models,
+/// weights, pictures, arrays and portable models may come from anybody. Replace a model that may be running by
+/// renaming another file over it; one that is changed in place is noticed, and its run fails.
+///
+/// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are
+/// float32 in the order batch, channel, row, column
 /// and are taken as they are. A network that ends in one value a class has its best classes printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
@@ -234,6 +249,9 @@ pub struct Run {
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
+    /// Refuse a model of other content, before anything of it runs: what `netc check --hash` prints (SHA-256)
+    #[arg(long, value_name = "HASH")]
+    pub expect_hash: Option<ContentHash>,
     /// Average over four corners, centre and their mirror images, as AlexNet was tested
     #[arg(long, requires = "image", conflicts_with = "input")]
     pub ten_crop: bool,
@@ -279,11 +297,16 @@ impl std::str::FromStr for ImageRange {
   netc check models/*.net
   netc check resnet34.net --set classes=10
   netc check my_network.net --message-format json
-  netc check resnet34.netc")]
+  netc check resnet34.netc
+  netc check resnet34.netc --hash")]
 pub struct Check {
     /// Specs (.net), of which every model is checked, ONNX models (.onnx) and compiled models (.netc)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// Print only a hash of each file's content (SHA-256), to compare with --expect-hash of `netc run`: that of the
+    /// file, or of a list of such hashes where a spec reads other files and weights
+    #[arg(long)]
+    pub hash: bool,
     /// Only this model
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -293,7 +316,7 @@ pub struct Check {
     /// Which life of the network
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
-    /// Whether these weights fit, and are finite numbers
+    /// Look whether these weights fit and are finite numbers; with --hash, those that it covers
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -342,7 +365,7 @@ pub enum StageName {
   netc ir resnet34.net --stage plan
   netc ir resnet34.netc --stage asm")]
 pub struct Ir {
-    /// A spec (.net) or ONNX model (.onnx); for `optimized` and `asm` also a compiled model (.netc)
+    /// A spec (.net), an ONNX model (.onnx) or a portable model; for `optimized` and `asm` also a compiled model (.netc)
     pub file: PathBuf,
     #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
     pub stage: StageName,
@@ -467,6 +490,9 @@ pub struct Threads {
     /// Let the system place the threads; without this they keep to CPUs of their own
     #[arg(long)]
     pub no_affinity: bool,
+    /// Read a compiled model's weights into memory, so that its file may be changed while it runs
+    #[arg(long)]
+    pub copy_weights: bool,
     /// The most memory that a run may take, such as 500M or 16G [default: three quarters of what there is]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<MemorySize>,

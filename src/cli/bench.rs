@@ -73,7 +73,7 @@ impl Prepared {
     fn compile(args: &Bench, console: Console) -> Result<Self> {
         let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
-        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
+        let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
         let begin = Instant::now();
         let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let done = compiler.compile_to(&network, &file);
@@ -110,10 +110,9 @@ fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
 
 /// Runs one after another, until the time is over.
 fn stream(model: &Model, args: &Bench, images: usize, start: &Barrier) -> Result<Vec<(Instant, Duration)>> {
-    let manifest = model.manifest();
     let sized = |port: &crate::artifact::Port| random_input(port, model.batch(), images);
-    let inputs: Vec<Vec<f32>> = manifest.inputs.iter().map(sized).collect();
-    let mut outputs: Vec<Vec<f32>> = manifest.outputs.iter().map(sized).collect();
+    let inputs: Vec<Vec<f32>> = model.inputs().iter().map(sized).collect();
+    let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(sized).collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let mut warm = Ok(());
@@ -189,7 +188,7 @@ impl Report<'_> {
             "compile_ms": self.prepared.compile.map(millis),
             "peak_rss_bytes": self.memory,
             "weights_bytes": model.weights_bytes(),
-            "arena_bytes": model.manifest().arena_bytes,
+            "arena_bytes": model.arena_bytes(),
         })
     }
 }

@@ -5,19 +5,28 @@ use std::path::Path;
 
 use super::args::{Check, PhaseName};
 use super::console::{Console, bytes, grouped};
-use super::engine::is_compiled;
+use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
 use super::network::{refuse, settings, shapes};
-use crate::driver::{Compiler, Error, WeightsFrom, model_names};
-use crate::runtime::{Model, ModelOptions, Verify};
+use crate::artifact::is_portable;
+use crate::driver::{Compiler, Error, WeightsFrom, hash_file, model_names};
+use crate::runtime::{ModelOptions, Verify};
 use crate::syntax::MAX_MODELS;
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
+        if args.hash {
+            hash(args, file, console)?;
+            continue;
+        }
         if is_compiled(file) {
             refuse_flags(args, file)?;
             whole(file, console)?;
+            continue;
+        }
+        if is_portable(file) {
+            failed |= !check(args, file, None, console)?;
             continue;
         }
         for model in models(args, file)? {
@@ -41,18 +50,37 @@ fn refuse_flags(args: &Check, file: &Path) -> Result<()> {
 /// Compares all checksums of a compiled model.
 fn whole(file: &Path, console: Console) -> Result<()> {
     let options = ModelOptions::default().threads(1).verify(Verify::Eager);
-    let model = Model::open_with(file, options).map_err(Failure::message)?;
-    let manifest = model.manifest();
+    let model = open_model(file, options, console)?;
     writeln!(
         console.out(),
         "{}: {} is whole: {} steps, {} of weights, for {}",
         file.display(),
-        manifest.name,
-        manifest.steps.len(),
+        model.name(),
+        model.steps().len(),
         bytes(model.weights_bytes()),
-        if manifest.features.is_empty() { "any CPU".into() } else { manifest.features.join(", ") },
+        if model.features().is_empty() { "any CPU".into() } else { model.features().join(", ") },
     )?;
     Ok(())
+}
+
+/// Prints what `--expect-hash` compares. A spec must be right, and its weights of a kind that netc reads.
+fn hash(args: &Check, file: &Path, console: Console) -> Result<()> {
+    let named = |e: std::io::Error| Failure::message(format!("{}: {e}", file.display()));
+    let hash = if is_compiled(file) || is_portable(file) {
+        hash_file(&std::fs::File::open(file).map_err(named)?).map_err(named)?
+    } else {
+        let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
+        let weights = args.weights.clone().map_or(WeightsFrom::Beside, WeightsFrom::File);
+        let model = args.model.clone();
+        let compiler = Compiler { model, set, shapes, weights, phase: args.phase.into(), ..Compiler::default() };
+        let mut network = compiler.front(file)?;
+        compiler.take_weights(&mut network)?;
+        for (path, hash) in network.content() {
+            console.detail(format_args!("{hash}  {}", path.display()));
+        }
+        network.content_hash()
+    };
+    Ok(writeln!(console.out(), "{hash}  {}", file.display())?)
 }
 
 /// What to check in a file: each model by its name; where none can be read, the file as such.

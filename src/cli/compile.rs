@@ -17,30 +17,35 @@ use crate::runtime::ModelOptions;
 pub fn run(args: &Compile, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
-    let mut compiler = network::compiler(&args.network, &args.compilation, ModelOptions::default())?;
+    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default())?;
     let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
     tell_removed(&network, console);
-    let compiled = compiler.compile_to(&network, &output);
+    let compiled =
+        if args.portable { compiler.write_portable(&network, &output) } else { compiler.compile_to(&network, &output) };
     bar.finish_and_clear();
-    let manifest = compiled?;
+    let compiled = compiled?;
     let file_bytes = std::fs::metadata(&output).map_or(0, |m| m.len());
     let seconds = begin.elapsed().as_secs_f64();
     if args.json {
         let report = json!({
-            "model": manifest.name,
+            "model": compiled.name,
             "output": output,
             "file_bytes": file_bytes,
-            "arena_bytes": manifest.arena_bytes,
-            "arena_lower_bound": manifest.arena_lower_bound,
-            "steps": manifest.steps.len(),
-            "features": manifest.features,
+            "portable": compiled.code.is_none(),
+            "arena_bytes": compiled.code.as_ref().map(|c| c.arena_bytes),
+            "arena_lower_bound": compiled.code.as_ref().map(|c| c.arena_lower_bound),
+            "steps": compiled.code.as_ref().map(|c| c.steps.len()),
+            "features": compiled.code.as_ref().map(|c| &c.features),
             "compile_ms": seconds * 1e3,
         });
         writeln!(console.out(), "{report:#}")?;
         return Ok(());
     }
-    let (name, path, arena) = (&manifest.name, output.display(), bytes(manifest.arena_bytes));
-    console.note(format_args!("{name}: {path}, {}, arena {arena}, compiled in {seconds:.2} s", bytes(file_bytes)));
+    let how = match &compiled.code {
+        Some(code) => format!("arena {}, compiled in {seconds:.2} s", bytes(code.arena_bytes)),
+        None => format!("portable, written in {seconds:.2} s"),
+    };
+    console.note(format_args!("{}: {}, {}, {how}", compiled.name, output.display(), bytes(file_bytes)));
     Ok(())
 }
 

@@ -1,18 +1,22 @@
 //! Something that runs a network: generated code or the interpreter, behind one face.
 
+#![allow(unsafe_code)] // Opening a compiled model, whose code is believed.
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
 
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{Fitted, compiler, optimized, refuse};
-use crate::artifact::{Cause, Images, MAGIC, Port};
-use crate::driver::{self, Network};
+use super::network::{Fitted, compiler, observed, optimized, refuse};
+use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
+use crate::driver::{self, Compiler, ContentHash, Network};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::tensor::{Shape, Tensor};
 
 pub struct Engine {
@@ -44,14 +48,17 @@ impl Engine {
         compilation: &Compilation,
         threads: &Threads,
         fitted: Fitted,
+        expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
+        let container = known(file, expected, threads)?;
         let (model, files) = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            (open_model(file, threads.options(), console)?, vec![file.into()])
+            let container = container.map_or_else(|| Container::open(file), Ok);
+            (open_container(container, threads.options(), console)?, vec![file.into()])
         } else {
-            let mut compiler = compiler(network, compilation, threads.options())?;
-            let (made, bar) = optimized(network, &mut compiler, file, fitted, console)?;
+            let mut compiler = compiler(file, network, compilation, threads.options())?;
+            let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             (model?, made.graph.weights.files)
@@ -67,6 +74,7 @@ impl Engine {
         compilation: &Compilation,
         threads: &Threads,
         fitted: Fitted,
+        expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
         if is_compiled(file) {
@@ -74,8 +82,9 @@ impl Engine {
         }
         let of_threads = [("--threads", threads.threads.is_some()), ("--no-affinity", threads.no_affinity)];
         refuse([&of_threads[..], &compilation.given()].concat(), "is for generated code, and --interpret makes none")?;
-        let mut compiler = compiler(network, compilation, ModelOptions::default())?;
-        let (made, bar) = optimized(network, &mut compiler, file, fitted, console)?;
+        let mut compiler = compiler(file, network, compilation, ModelOptions::default())?;
+        let container = known(file, expected, threads)?;
+        let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
         bar.finish_and_clear();
         threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
         Ok(Self::interpreted(made))
@@ -184,11 +193,25 @@ fn slice(tensor: &Tensor, first: usize, count: usize) -> Tensor {
     Tensor::new(Shape::new(dims), data)
 }
 
-/// Whether a file is to be opened as a compiled model: by its contents or its name.
+/// Whether a file is to be opened as a compiled model, by its contents or its name. A portable model
+/// is none: it is compiled like a spec.
 pub fn is_compiled(file: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut start));
-    (read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")
+    ((read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")) && !is_portable(file)
+}
+
+/// Refuses a model whose content is not what the user expects.
+fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Result<()> {
+    match expected {
+        Some(expected) if expected != found => {
+            let file = file.display();
+            Err(Failure::message(format!(
+                "{file} has the hash {found}, not the expected {expected}; nothing of it was run"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a compiled model has settled cannot be asked for.
@@ -198,13 +221,60 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
     refuse(flags, "takes a spec (.net); a compiled model has settled it")
 }
 
+/// A compiled or portable model of the expected content, all of which is in memory: what is compared is
+/// what will run, whatever becomes of the file.
+fn known(file: &Path, expected: Option<ContentHash>, threads: &Threads) -> Result<Option<Container>> {
+    if expected.is_none() || !(is_compiled(file) || is_portable(file)) {
+        return Ok(None);
+    }
+    let limit = threads.options().memory.unwrap_or_else(default_memory);
+    let container = Container::copy_of(file, limit).map_err(Failure::message)?;
+    let bytes = container.in_memory().expect("copied just now");
+    expect(file, expected, ContentHash::of(bytes))?;
+    Ok(Some(container))
+}
+
+/// The network of a spec, an ONNX model or a portable one, as far as it goes without running code.
+fn compile(
+    network: &NetworkArgs,
+    compiler: &mut Compiler,
+    file: &Path,
+    container: Option<Container>,
+    fitted: Fitted,
+    expected: Option<ContentHash>,
+    console: Console,
+) -> Result<(Network, ProgressBar)> {
+    match container {
+        Some(container) => observed(compiler, file, console, |compiler| Ok(compiler.read_container(&container)?)),
+        None => {
+            let (made, bar) = optimized(network, compiler, file, fitted, console)?;
+            if expected.is_some() {
+                expect(file, expected, made.content_hash()).inspect_err(|_| bar.finish_and_clear())?;
+            }
+            Ok((made, bar))
+        }
+    }
+}
+
 /// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
 pub fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
-    match Model::open_with(file, options) {
+    open_container(Container::open(file), options, console)
+}
+
+fn open_container(
+    container: std::result::Result<Container, OpenError>,
+    options: ModelOptions,
+    console: Console,
+) -> Result<Model> {
+    let container = container.map_err(Failure::message)?;
+    // SAFETY: whoever gives a compiled model to the command line decides that its code shall run, as with
+    // any program; `netc run --help` and SECURITY.md say so. Runs notice a file that is changed, and
+    // `fault` tells of one that is cut.
+    match unsafe { Model::open_container(container.clone(), options) } {
         Err(error) if matches!(error.cause, Cause::MissingFeatures { .. }) => {
             console.note(format_args!("{error}; compiling it again from the spec within, for this machine"));
-            let bar = console.progress(None, format!("compiling {}", file.display()));
-            let model = driver::recompile(file, options);
+            let bar = console.progress(None, format!("compiling {}", container.path().display()));
+            let model = driver::recompile_container(&container, options);
             bar.finish_and_clear();
             Ok(model?)
         }

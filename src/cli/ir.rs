@@ -8,10 +8,10 @@ use super::args::{Ir, PhaseName, StageName};
 use super::console::Console;
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
-use super::network::{self, Given};
-use crate::artifact;
 use rayon::prelude::*;
 
+use super::network::{self, Given};
+use crate::artifact::{self, is_portable};
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
 use crate::codegen::vector::{Function, Program, clif, x86};
 use crate::diagnostic::{Severity, SourceId, Sources};
@@ -63,12 +63,15 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
 }
 
 fn spec(args: &Ir, console: Console) -> Result<String> {
+    if is_portable(&args.file) && args.stage < StageName::Optimized {
+        return Err(Failure::Usage("a portable model has the stages from `optimized` on; give the spec".into()));
+    }
     if args.stage == StageName::Ast {
         return tree(args, console);
     }
     let mut compiler = Compiler {
         phase: args.phase.into(),
-        ..network::compiler(&args.network, &args.compilation, ModelOptions::default().threads(1))?
+        ..network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default().threads(1))?
     };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
@@ -97,8 +100,8 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 fn text(args: &Ir) -> Result<(Sources, SourceId)> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if is_onnx(&args.file).map_err(named)? {
-        let network =
-            network::compiler(&args.network, &args.compilation, ModelOptions::default())?.front(&args.file)?;
+        let network = network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default())?
+            .front(&args.file)?;
         return Ok((network.sources, network.root));
     }
     let mut sources = Sources::default();

@@ -10,6 +10,8 @@ mod console;
 mod engine;
 mod export;
 mod failure;
+#[cfg(unix)]
+mod fault;
 mod fmt;
 mod import;
 mod inputs;
@@ -42,6 +44,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     #[cfg(unix)]
     signals::clean_up();
+    #[cfg(unix)]
+    fault::explain();
     let console = Console::new(&cli.global);
     let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
     match result {

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
-use crate::artifact::Port;
+use crate::artifact::{Port, is_portable};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
@@ -28,6 +28,7 @@ use crate::weights::rename::Renames;
 impl super::args::Threads {
     pub fn options(&self) -> ModelOptions {
         let options = ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
+        let options = options.copy_weights(self.copy_weights);
         self.max_memory.map_or(options, |size| options.memory(size.0))
     }
 
@@ -53,8 +54,16 @@ impl super::args::Threads {
     }
 }
 
-/// The compiler that the flags ask for.
-pub fn compiler(network: &NetworkArgs, compilation: &Compilation, options: ModelOptions) -> Result<Compiler> {
+/// The compiler that the flags ask for, for this file.
+pub fn compiler(
+    file: &Path,
+    network: &NetworkArgs,
+    compilation: &Compilation,
+    options: ModelOptions,
+) -> Result<Compiler> {
+    if is_portable(file) {
+        refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
+    }
     let plan =
         plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
     Ok(Compiler {
@@ -66,6 +75,25 @@ pub fn compiler(network: &NetworkArgs, compilation: &Compilation, options: Model
         options,
         ..front(&network.source, &compilation.passes)?
     })
+}
+
+/// What has been settled where a portable model was made cannot be asked for.
+fn refuse_settled(source: &Source, shapes: &Shapes, passes: &Passes) -> Result<()> {
+    let given = [
+        ("--model", source.model.is_some()),
+        ("--set", !source.set.is_empty()),
+        ("--weights", source.weights.is_some()),
+        ("--rename", !source.renaming.rename.is_empty()),
+        ("--weight-map", source.renaming.weight_map.is_some()),
+        ("--seed", source.seed.is_some()),
+        ("--shape", !shapes.shape.is_empty()),
+        ("--passes", passes.passes.is_some()),
+        ("--no-pass", !passes.no_pass.is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a portable model has settled it"))),
+        None => Ok(()),
+    }
 }
 
 /// A compiler that gets as far as the optimized network.
@@ -299,6 +327,20 @@ pub fn optimized(
     fitted: Fitted,
     console: Console,
 ) -> Result<(Network, ProgressBar)> {
+    observed(compiler, path, console, |compiler| {
+        let network = read(compiler, path, fitted, console)?;
+        refuse_idle(&args.source, &args.shapes, &network)?;
+        Ok(network)
+    })
+}
+
+/// What `make` makes, with everything said that the stages have to say.
+pub fn observed(
+    compiler: &mut Compiler,
+    path: &Path,
+    console: Console,
+    make: impl FnOnce(&mut Compiler) -> Result<Network>,
+) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
     let (shown, name) = (bar.clone(), path.display().to_string());
     compiler.observer = Some(Observer(Arc::new(move |event| {
@@ -324,10 +366,7 @@ pub fn optimized(
         };
         shown.set_message(format!("{doing} {name}"));
     })));
-    let network = read(compiler, path, fitted, console).and_then(|network| {
-        refuse_idle(&args.source, &args.shapes, &network)?;
-        Ok(network)
-    });
+    let network = make(compiler);
     let network = network.inspect_err(|_| bar.finish_and_clear())?;
     report(&network, console)?;
     Ok((network, bar))

@@ -20,7 +20,7 @@ pub fn run(args: &Profile, console: Console) -> Result<()> {
         refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads.options(), console)?
     } else {
-        let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
+        let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
         let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let model = compiler.compile(&network);
         bar.finish_and_clear();

@@ -32,7 +32,8 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     }
     let make = if args.interpret { Engine::interpret } else { Engine::open };
     let fitted = |network: &Network| fitting(&args.input, args.network.batch, network);
-    let mut engine = make(&args.file, &args.network, &args.compilation, &args.threads, &fitted, console)?;
+    let (network, compilation, expected) = (&args.network, &args.compilation, args.expect_hash);
+    let mut engine = make(&args.file, network, compilation, &args.threads, &fitted, expected, console)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }

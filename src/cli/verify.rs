@@ -80,7 +80,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
         let (compiler, network) = driver::remake(&args.file, options)?;
         return Ok((compiler, network, Some(shipped)));
     }
-    let mut compiler = network::compiler(&args.network, &args.compilation, args.threads.options())?;
+    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
     // It changes what the input means; what is compared must take the same.
     const RESCALES: &str = "fold_input_normalization";
     let asked = args.compilation.passes.passes.as_ref().is_some_and(|p| p.split(',').any(|p| p.trim() == RESCALES));
@@ -311,8 +311,13 @@ fn point_at(
         diagnostic = diagnostic
             .note("the reference has no values of layers by these names, so it does not tell where that begins");
     }
-    if let Some(location) = &layer.location {
-        diagnostic = diagnostic.primary(location.span, "here");
+    match &layer.location {
+        // A portable model knows lines by their numbers only.
+        Some(location) if location.span.start == location.span.end => {
+            diagnostic = diagnostic.note(format!("it is made by {location}"))
+        }
+        Some(location) => diagnostic = diagnostic.primary(location.span, "here"),
+        None => {}
     }
     console.diagnostics(&[diagnostic], &network.sources)
 }

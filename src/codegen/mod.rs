@@ -13,9 +13,9 @@ use rayon::prelude::*;
 
 use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
-use crate::target::Target;
+use crate::target::{Target, Unit};
 use crate::weights::Values;
 use emit::{Emitted, Emitter, Packing};
 
@@ -23,6 +23,11 @@ pub use kernels::{winograd_largest, winograd_sets};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The graph breaks a rule that code relies on; no stage of the compiler makes such a graph.
+    #[error("the graph cannot be compiled: {0}")]
+    Graph(VerifyError),
+    #[error("no code is made for vectors of {lanes} lanes and {registers} registers")]
+    Unit { lanes: usize, registers: usize },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -47,8 +52,14 @@ pub struct Generated {
 /// Plans the graph and writes every step's functions.
 ///
 /// # Errors
-/// Where an algorithm is forced that does not fit.
+/// Where an algorithm is forced that does not fit, or the graph breaks the rules of [`crate::ir`].
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
+    // Code trusts shapes: what a caller has done to the graph is looked at once more.
+    verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))?;
+    let unit = target.unit;
+    if ![Unit::V128, Unit::V256, Unit::V512].contains(&unit) {
+        return Err(Error::Unit { lanes: unit.lanes, registers: unit.registers });
+    }
     let plan = plan::plan(graph, target, options)?;
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
@@ -67,7 +78,7 @@ pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Resu
 ///
 /// # Errors
 /// As [`generate`], and where memory or disk space for the weights is not to be had.
-pub fn compile(
+pub(crate) fn compile(
     graph: &Graph,
     target: &Target,
     options: &plan::Options,
@@ -78,13 +89,13 @@ pub fn compile(
 }
 
 /// Which parts of which step's packed weights are wanted.
-pub type Wanted<'a> = &'a (dyn Fn(usize, usize) -> bool + Sync);
+pub(crate) type Wanted<'a> = &'a (dyn Fn(usize, usize) -> bool + Sync);
 
 /// Makes an image of what was generated. Packed weights that are not wanted stay zeros.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn build(
+pub(crate) fn build(
     graph: &Graph,
     target: &Target,
     generated: &Generated,

@@ -13,6 +13,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::hash::MadeOf;
 use super::{Compiler, Error, Network, Stage, WeightsReport, fingerprint};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::elaborate;
@@ -20,6 +21,7 @@ use crate::interop::onnx::{self, ImportError, ModelFile};
 use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
 use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
+use crate::mapped::Files;
 use crate::weights::entries::Entry;
 use crate::weights::{self, FileError, Format, WeightFile};
 
@@ -90,6 +92,7 @@ impl Compiler {
         if !left_open.is_empty() {
             network.open = left_open;
         }
+        network.made_of = MadeOf { texts: vec![], files: file.files() };
         Ok(network)
     }
 
@@ -109,8 +112,8 @@ impl Compiler {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
-        let files = graph.weights.files.clone();
-        let weights = WeightFile { format: Format::Onnx, entries: entries.collect(), files };
+        let paths = graph.weights.files.clone();
+        let weights = WeightFile { paths, ..WeightFile::new(Format::Onnx, entries.collect(), Files::default()) };
         let compiler = Self { batch, ..self.clone() };
         let mut network = compiler.front_text(path, written.text, &no_files)?;
         network.graph.weights.files = graph.weights.files.clone();
@@ -140,8 +143,10 @@ impl Compiler {
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],
+            made_of: MadeOf::default(),
+            settled: None,
             imported: Some(Imported {
-                weights: WeightFile { format: Format::Onnx, entries, files },
+                weights: WeightFile { paths: files, ..WeightFile::new(Format::Onnx, entries, Files::default()) },
                 batch,
                 is_text: false,
             }),
@@ -158,7 +163,8 @@ impl Compiler {
         }
         let plain = Self { batch: self.batch, shapes: self.shapes.clone(), ..Self::default() };
         let network = plain.import(path, &stem(path))?;
-        Ok(network.imported.expect("imported just now").weights)
+        let weights = network.imported.expect("imported just now").weights;
+        Ok(WeightFile { files: network.made_of.files, ..weights })
     }
 
     /// Whether the file holds the weights that a recipe names.

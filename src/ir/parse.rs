@@ -21,6 +21,11 @@ use crate::weights::WeightId;
 #[grammar = "../grammar/ir.pest"]
 struct IrParser;
 
+/// No op has so many attributes.
+const MAX_FIELDS: usize = 64;
+/// No op takes so many operands: what goes through lists of them may take its time.
+const MAX_OPERANDS: usize = 4096;
+
 /// Why a text is not a graph. Line and column count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {message}")]
@@ -98,6 +103,9 @@ impl Builder {
             match operand.as_rule() {
                 Rule::value => operands.push(self.value(&operand)?),
                 _ => weights.push(operand),
+            }
+            if operands.len() + weights.len() > MAX_OPERANDS {
+                return Err(at(&op, format!("more than {MAX_OPERANDS} operands")));
             }
         }
         let mut attributes = vec![];
@@ -209,6 +217,9 @@ fn reader_of(fields: Vec<Pair<'_, Rule>>) -> Result<AttributeReader, ParseError>
     let mut known: Vec<(String, String)> = vec![];
     for field in fields {
         let (key, text) = field.as_str().split_once('=').expect("grammar");
+        if known.len() == MAX_FIELDS {
+            return Err(at(&field, format!("more than {MAX_FIELDS} attributes")));
+        }
         if known.iter().any(|(k, _)| k == key) {
             return Err(at(&field, format!("attribute {key} is given twice")));
         }

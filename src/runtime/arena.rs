@@ -32,6 +32,7 @@ impl Memory {
     }
 
     /// The first byte, to read from.
+    #[cfg(feature = "compile")]
     pub fn first(&self) -> *const u8 {
         // SAFETY: the offset lies within the mapping.
         unsafe { self.map.as_ptr().add(self.offset) }

@@ -2,27 +2,26 @@
 
 #![allow(unsafe_code)] // Mapping memory and naming the functions in it.
 
-use std::fs::File;
 use std::io;
 
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{Mmap, MmapMut};
 
 /// One step of a model; see [`crate::artifact`] for the convention.
 #[cfg(target_arch = "x86_64")]
-pub type StepFunction = unsafe extern "sysv64" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
+pub(crate) type StepFunction = unsafe extern "sysv64" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
 
 /// One step of a model; see [`crate::artifact`] for the convention.
 #[cfg(not(target_arch = "x86_64"))]
-pub type StepFunction = unsafe extern "C" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
+pub(crate) type StepFunction = unsafe extern "C" fn(frame: *const *mut u8, scratch: *mut u8, begin: i64, end: i64);
 
 /// The code of a model, ready to be called.
-pub struct Code {
+pub(crate) struct Code {
     map: Mmap,
     bytes: usize,
 }
 
 impl Code {
-    /// Copies code that was just generated into pages of its own.
+    /// Copies code into pages of its own, where nobody can change it.
     ///
     /// # Errors
     /// Where the system gives no executable memory.
@@ -34,17 +33,7 @@ impl Code {
         Ok(Self { map, bytes: code.len() })
     }
 
-    /// Maps the code section of a file. `offset` is a multiple of the page size.
-    ///
-    /// # Errors
-    /// Where the file cannot be mapped executable, as on a file system mounted `noexec`.
-    pub fn map(file: &File, offset: u64, bytes: usize) -> io::Result<Self> {
-        // SAFETY: compiled models are replaced by renaming, never changed in place (see `artifact`).
-        let map = unsafe { MmapOptions::new().offset(offset).len(bytes.max(1)).map_exec(file)? };
-        Ok(Self { map, bytes })
-    }
-
-    /// The bytes, for checksums and disassembly.
+    /// The bytes, for disassembly.
     pub fn bytes(&self) -> &[u8] {
         &self.map[..self.bytes]
     }

@@ -1,11 +1,10 @@
 //! A compiled model that is ready to run.
 
-#![allow(unsafe_code)] // Scratch memory of the workers.
+#![allow(unsafe_code)] // Opening files whose code is believed, and scratch memory of the workers.
 
 use std::io;
-use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
@@ -14,7 +13,12 @@ use super::integrity::Integrity;
 use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
-use crate::artifact::{About, Artifact, Cause, Image, Images, Manifest, OpenError, Port, Step, Texts, WeightRange};
+use super::run::RunError;
+#[cfg(feature = "compile")]
+use crate::artifact::Image;
+use crate::artifact::{
+    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, Step, Texts, WeightRange,
+};
 use crate::cpu;
 
 /// When a file's weights are compared with their checksums.
@@ -42,11 +46,14 @@ pub struct ModelOptions {
     /// Keeps the model's own threads on other CPUs than the caller's and one another's (Linux);
     /// the caller's thread is never touched.
     pub affinity: bool,
+    /// Reads a file's weights into memory when it is opened, so that nobody can change them any more.
+    /// Without this they stay in the file.
+    pub copy_weights: bool,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { threads: 0, verify: Verify::default(), memory: None, affinity: true }
+        Self { threads: 0, verify: Verify::default(), memory: None, affinity: true, copy_weights: false }
     }
 }
 
@@ -70,6 +77,11 @@ impl ModelOptions {
         self.affinity = affinity;
         self
     }
+
+    pub fn copy_weights(mut self, copy: bool) -> Self {
+        self.copy_weights = copy;
+        self
+    }
 }
 
 /// More threads than this are not started, whatever is asked for.
@@ -82,7 +94,8 @@ const MAX_THREADS: usize = 256;
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let model = netc::Model::open("resnet34.netc")?;
+/// // SAFETY: this file is our own, and is replaced by renaming only.
+/// let model = unsafe { netc::Model::open("resnet34.netc")? };
 /// let image = vec![0.0; 3 * 224 * 224];
 /// let mut logits = vec![0.0; 1000];
 /// model.run(&[&image], &mut [&mut logits])?;
@@ -104,8 +117,27 @@ pub struct Model {
 
 /// Where a model came from and its weights still are.
 pub(super) enum Source {
-    Memory { weights: Mmap, texts: Texts },
-    File { path: PathBuf, artifact: Box<Artifact> },
+    #[cfg(feature = "compile")]
+    Memory {
+        weights: memmap2::Mmap,
+        texts: Texts,
+    },
+    File {
+        artifact: Box<Artifact>,
+        weights: FileWeights,
+        watch: Watch,
+    },
+}
+
+/// Whether a file's weights are to be asked if they are still what they were.
+pub(super) enum Watch {
+    /// They were copied.
+    Needless,
+    /// They are where others can write.
+    Each {
+        /// Any later change will show in the file's stamp.
+        shows: AtomicBool,
+    },
 }
 
 /// Scratch for each of the pool's own threads.
@@ -121,57 +153,93 @@ unsafe impl Send for WorkerScratch {}
 unsafe impl Sync for WorkerScratch {}
 
 impl Model {
-    /// Maps a compiled model with the default options.
+    /// Opens a compiled model with the default options.
     ///
     /// # Errors
     /// Where the file is no undamaged model for this machine.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open_with(path, ModelOptions::default())
+    ///
+    /// # Safety
+    /// As [`Self::open_with`].
+    pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        // SAFETY: by this function's own contract.
+        unsafe { Self::open_with(path, ModelOptions::default()) }
     }
 
-    /// Maps a compiled model. No weight is copied or, unless [`Verify::Eager`] asks for it, read.
+    /// Opens a compiled model. No weight is copied, unless [`ModelOptions::copy_weights`] asks for it,
+    /// or read, unless [`Verify::Eager`] does.
+    ///
+    /// A portable model is opened by `Compiler::open`, which is safe.
     ///
     /// # Errors
     /// Where the file is no undamaged model for this machine.
-    pub fn open_with(path: impl AsRef<Path>, options: ModelOptions) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let artifact = Artifact::open(path)?;
-        Self::map(path, artifact, options).map_err(|cause| OpenError { path: path.into(), cause })
+    ///
+    /// # Safety
+    /// A compiled model is a program; opening and running it runs its machine code in this process.
+    ///
+    /// - The file was written by netc, for somebody whose programs you would run. Its checksums find
+    ///   damage, not malice.
+    /// - Unless its weights are copied, it is not changed in place or cut while the model lives.
+    ///   Replace it by renaming another file over it, as netc does: the model that is open keeps the
+    ///   old one. A change is noticed by its size and time before and after each run, which fails
+    ///   then ([`RunError::Changed`]); where the file is cut in the middle of a run, the operating
+    ///   system ends the process by SIGBUS.
+    pub unsafe fn open_with(path: impl AsRef<Path>, options: ModelOptions) -> Result<Self, OpenError> {
+        let container = Container::open(path.as_ref())?;
+        // SAFETY: by this function's own contract.
+        unsafe { Self::open_container(container, options) }
     }
 
-    fn map(path: &Path, artifact: Artifact, options: ModelOptions) -> Result<Self, Cause> {
+    /// # Safety
+    /// As [`Self::open_with`].
+    pub(crate) unsafe fn open_container(container: Container, options: ModelOptions) -> Result<Self, OpenError> {
+        let path = container.path().to_path_buf();
+        let opened = Artifact::read(container).and_then(|artifact| {
+            // SAFETY: by this function's own contract.
+            unsafe { Self::of_artifact(artifact, options) }
+        });
+        opened.map_err(|cause| OpenError { path, cause })
+    }
+
+    /// # Safety
+    /// As [`Self::open_with`].
+    unsafe fn of_artifact(mut artifact: Artifact, options: ModelOptions) -> Result<Self, Cause> {
         let missing = cpu::missing(&artifact.manifest().features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
         }
-        let section = artifact.code();
-        // Some file systems are mounted so that nothing on them can be executed; a copy can.
-        let code = Code::map(&artifact.file, section.offset, section.bytes as usize)
-            .or_else(|_| Code::new(artifact.code_bytes()))?;
+        let code = Code::new(&std::mem::take(&mut artifact.code))?;
+        let can_change = artifact.container().can_change();
+        let (weights, watch) = if options.copy_weights && can_change {
+            (artifact.copy_weights()?, Watch::Needless)
+        } else {
+            // SAFETY: by this function's own contract; runs watch the file.
+            let weights = unsafe { artifact.map_weights()? };
+            let watch = if can_change { Watch::Each { shows: AtomicBool::new(false) } } else { Watch::Needless };
+            (weights, watch)
+        };
         let integrity = match options.verify {
             Verify::Off => Integrity::trusted(),
             Verify::Lazy | Verify::Eager => Integrity::new(artifact.metadata.blocks.clone()),
         };
         if options.verify == Verify::Eager {
-            verify_all(&integrity, &artifact)?;
+            artifact.container().outlive_tick();
+            verify_all(&integrity, &weights, artifact.weights_offset())?;
         }
-        let (manifest, about) = (artifact.manifest().clone(), artifact.about().clone());
-        Self::assemble(
-            manifest,
-            about,
-            code,
-            Source::File { path: path.into(), artifact: Box::new(artifact) },
-            integrity,
-            options,
-        )
+        // All parts are of one file.
+        artifact.container().check_unchanged()?;
+        let (manifest, about) = (artifact.manifest().clone(), artifact.metadata.about.clone());
+        let source = Source::File { artifact: Box::new(artifact), weights, watch };
+        Self::assemble(manifest, about, code, source, integrity, options)
     }
 
-    /// Takes a model that was just compiled.
+    /// Takes a model that was just compiled: an image that codegen made, whose code does what its
+    /// manifest says.
     ///
     /// # Errors
     /// Where the image contradicts itself, needs features that this CPU lacks, or there is no
     /// executable memory.
-    pub fn from_image(image: Image, about: About, texts: Texts, options: ModelOptions) -> Result<Self, Cause> {
+    #[cfg(feature = "compile")]
+    pub(crate) fn from_image(image: Image, about: About, texts: Texts, options: ModelOptions) -> Result<Self, Cause> {
         let missing = cpu::missing(&image.manifest.features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
@@ -218,8 +286,33 @@ impl Model {
         &self.manifest.name
     }
 
-    /// Inputs, outputs, steps, memory.
-    pub fn manifest(&self) -> &Manifest {
+    /// In the order in which a run takes them.
+    pub fn inputs(&self) -> &[Port] {
+        &self.manifest.inputs
+    }
+
+    /// In the order in which a run gives them.
+    pub fn outputs(&self) -> &[Port] {
+        &self.manifest.outputs
+    }
+
+    /// What a run does, one after the other.
+    pub fn steps(&self) -> &[Step] {
+        &self.manifest.steps
+    }
+
+    /// CPU features that the code uses, by their Rust target-feature names: `avx512f`, `fma`.
+    pub fn features(&self) -> &[String] {
+        &self.manifest.features
+    }
+
+    /// Bytes of the activations of one run.
+    pub fn arena_bytes(&self) -> u64 {
+        self.manifest.arena_bytes
+    }
+
+    #[cfg(feature = "compile")]
+    pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
@@ -234,8 +327,9 @@ impl Model {
     /// Where they are not what a netc writes.
     pub fn texts(&self) -> Result<Texts, Cause> {
         match &self.source {
+            #[cfg(feature = "compile")]
             Source::Memory { texts, .. } => Ok(texts.clone()),
-            Source::File { artifact, .. } => artifact.texts(),
+            Source::File { artifact, .. } => artifact.container().texts(),
         }
     }
 
@@ -269,9 +363,14 @@ impl Model {
     }
 
     /// Number of images that the code computes at once. A run takes any number of independent images; of
-    /// others ([`Manifest::images`]), one batch is everything, and this is 1.
+    /// others ([`Self::images`]), one batch is everything, and this is 1.
     pub fn batch(&self) -> usize {
         self.batched().unwrap_or(1)
+    }
+
+    /// How many images a run takes, and why; `None` of a file that does not say.
+    pub fn images(&self) -> Option<&Images> {
+        self.manifest.images.as_ref()
     }
 
     /// Images at once, where a run takes any number; else `None`, and a run takes the manifest's sizes.
@@ -296,14 +395,16 @@ impl Source {
     /// The packed weights, padded to whole pages where they are a file's.
     pub fn weights(&self) -> &[u8] {
         match self {
+            #[cfg(feature = "compile")]
             Source::Memory { weights, .. } => weights,
-            Source::File { artifact, .. } => artifact.weights(),
+            Source::File { weights, .. } => weights,
         }
     }
 
     /// Where the weights begin in the file.
     pub fn weights_offset(&self) -> u64 {
         match self {
+            #[cfg(feature = "compile")]
             Source::Memory { .. } => 0,
             Source::File { artifact, .. } => artifact.weights_offset(),
         }
@@ -311,8 +412,25 @@ impl Source {
 
     pub fn path(&self) -> Option<&Path> {
         match self {
+            #[cfg(feature = "compile")]
             Source::Memory { .. } => None,
-            Source::File { path, .. } => Some(path),
+            Source::File { artifact, .. } => Some(artifact.container().path()),
+        }
+    }
+
+    /// Before and after each run: whether the weights are still those that were opened.
+    pub fn check_unchanged(&self) -> Result<(), RunError> {
+        match self {
+            Source::File { artifact, watch: Watch::Each { shows }, .. } => {
+                let container = artifact.container();
+                if !shows.load(Ordering::Relaxed) {
+                    container.outlive_tick();
+                    shows.store(true, Ordering::Relaxed);
+                }
+                let changed = |change| RunError::Changed { path: container.path().into(), change };
+                container.check_unchanged().map_err(changed)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -329,17 +447,78 @@ impl WorkerScratch {
     }
 }
 
-fn verify_all(integrity: &Integrity, artifact: &Artifact) -> Result<(), Cause> {
-    let weights = artifact.weights();
+fn verify_all(integrity: &Integrity, weights: &[u8], offset: u64) -> Result<(), Cause> {
     if integrity.check(weights, WeightRange { offset: 0, bytes: weights.len() as u64 }, 0, 1) {
         integrity.settle();
         return Ok(());
     }
-    Err(Cause::Damaged { section: "weights", offset: artifact.weights_offset() + integrity.damaged().unwrap_or(0) })
+    Err(Cause::Damaged { section: "weights", offset: offset + integrity.damaged().unwrap_or(0) })
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("manifest", &self.manifest).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    use super::*;
+    use crate::artifact::{Destination, Writer};
+    use crate::preprocess::{Color, Preprocess, Resize};
+    use crate::testing::tiny;
+
+    /// Why a file of the tiny model is not opened, once something about it is another.
+    fn refusal(edit: impl Fn(&mut Manifest, &mut About)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("odd.netc");
+        let (mut image, mut about) = (tiny::image(1, &Destination::Memory), tiny::about());
+        edit(&mut image.manifest, &mut about);
+        Writer::create(&path).unwrap().finish(&image, &about, &Texts::default()).unwrap();
+        // SAFETY: it is not run.
+        unsafe { Model::open(&path) }.map(drop).unwrap_err().cause.to_string()
+    }
+
+    #[test]
+    fn other_cpus_are_named() {
+        insta::assert_snapshot!(refusal(|m, _| m.features = vec!["sse2".into(), "avx1024f".into()]));
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_is_refused() {
+        let edits: [fn(&mut Manifest); 6] = [
+            |m| m.outputs.clear(),
+            |m| m.inputs[0].shape = vec![usize::MAX, 3],
+            |m| m.outputs[0].shape = vec![0],
+            |m| m.steps[1].entry = 1 << 40,
+            |m| m.steps[0].weights.as_mut().unwrap().offset = u64::MAX,
+            |m| m.arena_bytes = 1 << 60,
+        ];
+        let errors = edits.map(|edit| refusal(|manifest, _| edit(manifest)));
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    #[test]
+    fn preprocessing_that_no_text_could_state_is_refused() {
+        let plain = Preprocess { color: Color::Rgb, ..Preprocess::default() };
+        let cases = [
+            Preprocess { resize: Some(Resize::ShorterSide(0)), ..plain.clone() },
+            Preprocess { resize: Some(Resize::Exact([8, usize::MAX])), ..plain.clone() },
+            Preprocess { center_crop: Some([0, 0]), ..plain.clone() },
+            Preprocess { mean: vec![0.0; 4], ..plain.clone() },
+            Preprocess { std: vec![1.0, 0.0, 1.0], ..plain.clone() },
+            Preprocess { color: Color::Gray, ..plain.clone() },
+        ];
+        let image = |m: &mut Manifest| m.inputs[0].shape = vec![1, 3, 4, 8];
+        let mut errors: Vec<String> = vec![];
+        for steps in &cases {
+            errors.push(refusal(|m, about| {
+                image(m);
+                about.preprocess = vec![Some(steps.clone())];
+            }));
+        }
+        errors.push(refusal(|_, about| about.preprocess = vec![Some(plain.clone())]));
+        errors.push(refusal(|_, about| about.preprocess.clear()));
+        insta::assert_snapshot!(errors.join("\n"));
     }
 }

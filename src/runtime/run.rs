@@ -9,6 +9,7 @@ use super::arena::{Arena, Memory};
 use super::execute::{Execution, Steps, Timings};
 use super::model::Model;
 use crate::artifact::{Port, Slot};
+use crate::mapped::Change;
 use crate::tensor::{Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
@@ -47,20 +48,27 @@ pub enum RunError {
         /// As [`Model::memory_limit`] has it.
         limit: u64,
     },
+    #[error(
+        "{}: the file was changed in place while the model was open: {change}; replace a model by renaming \
+         (write a new file and rename it over the old one), or open it with a copy of its weights",
+        path.display()
+    )]
+    Changed { path: PathBuf, change: Change },
     #[error("no memory for the activations: {0}")]
     Memory(#[from] io::Error),
 }
 
 impl Model {
-    /// Runs the model. Inputs and outputs are row-major f32 of the manifest's `inputs`
-    /// and `outputs`, in that order; all may hold any number of images along the first axis, where
-    /// the network treats them one by one ([`crate::artifact::Manifest::images`]).
+    /// Runs the model. Inputs and outputs are row-major f32 of [`Self::inputs`] and
+    /// [`Self::outputs`], in that order; all may hold any number of images along the first axis, where
+    /// the network treats them one by one ([`Self::batched`]).
     ///
     /// The result does not depend on the number of threads. After the first run on a thread,
     /// nothing is allocated.
     ///
     /// # Errors
-    /// Where sizes do not fit, or where the first run finds weights damaged.
+    /// Where sizes do not fit, where the first run finds weights damaged, or where the model's file was
+    /// changed in place; then what is in `outputs` means nothing.
     pub fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), RunError> {
         self.run_timed(inputs, outputs, None)
     }
@@ -106,6 +114,7 @@ impl Model {
         mut timings: Option<&mut Timings>,
     ) -> Result<(), RunError> {
         let images = self.check_sizes(inputs, outputs)?;
+        self.source.check_unchanged()?;
         let mut arena = self.arenas.take(|| self.new_arena())?;
         let batch = self.batch();
         let mut done = 0;
@@ -121,6 +130,8 @@ impl Model {
             done += count;
         }
         self.arenas.give(arena);
+        // Of weights that others wrote to meanwhile, neither a result nor an error means anything.
+        self.source.check_unchanged()?;
         result
     }
 

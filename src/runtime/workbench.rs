@@ -13,7 +13,7 @@ use crate::artifact::{Cause, Image, Port};
 use crate::cpu;
 
 /// An image whose steps can be run one at a time.
-pub struct Workbench<'i> {
+pub(crate) struct Workbench<'i> {
     image: &'i Image,
     code: Code,
 }
@@ -47,11 +47,13 @@ impl<'i> Workbench<'i> {
     /// Where memory is not to be had.
     ///
     /// # Panics
-    /// Where there is no such step or task.
+    /// Where there is no such step or task, or the activations are of another image.
     pub fn run(&self, step: usize, tasks: Range<u32>, activations: &mut Activations) -> io::Result<()> {
         let manifest = &self.image.manifest;
         let record = &manifest.steps[step];
         assert!(tasks.end <= record.grid, "{} has {} tasks", record.name, record.grid);
+        // What code reads and writes is this image's size.
+        assert!(4 * activations.floats as u64 >= manifest.arena_bytes, "activations of another image");
         let function = self.code.function(record.entry).expect("the manifest was checked");
         let mut scratch = Memory::new(manifest.scratch_bytes as usize)?;
         let sized = |port: &Port| vec![0f32; port.shape.iter().product()];
@@ -67,7 +69,7 @@ impl<'i> Workbench<'i> {
 }
 
 /// The memory of an image's activations, as floats.
-pub struct Activations {
+pub(crate) struct Activations {
     memory: Memory,
     floats: usize,
 }

@@ -85,7 +85,7 @@ pub fn reads(plan: &Plan, step: usize, part: usize) -> bool {
 ///
 /// # Errors
 /// Where the image cannot be run here, or there is no memory.
-pub fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Result<Vec<Probed>, Cause> {
+pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Result<Vec<Probed>, Cause> {
     let plan = &generated.plan;
     let mut known = HashSet::new();
     let mut layers = vec![];

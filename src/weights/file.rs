@@ -6,11 +6,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use super::archive::Archive;
 use super::entries::{Buffer, Entry};
 use super::{npz, pth, safetensors, sharded};
+use crate::mapped::{Files, Mapped};
 
 /// A weights file that cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +57,15 @@ pub struct WeightFile {
     /// By name in the file's order; safetensors, which have none, in that of the alphabet.
     pub entries: Vec<Entry>,
     /// The file, or all of several.
-    pub files: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
+    /// Where the values still are.
+    pub(crate) files: Files,
+}
+
+impl WeightFile {
+    pub(crate) fn new(format: Format, entries: Vec<Entry>, files: Files) -> Self {
+        Self { format, entries, paths: vec![], files }
+    }
 }
 
 /// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file.
@@ -66,16 +73,17 @@ pub struct WeightFile {
 /// # Errors
 /// Where the file cannot be read, is of a kind that netc does not know, or is damaged.
 pub fn open(path: &Path) -> Result<WeightFile, FileError> {
-    let file = map(path)?;
+    let mut files = Files::default();
+    let file = map(path, &mut files)?;
     match (*file).as_ref() {
         [b'{', ..] => {
-            let (entries, shards) = sharded::open(path, &file)?;
-            let files = [path.into()].into_iter().chain(shards).collect();
-            Ok(WeightFile { format: Format::Sharded, entries, files })
+            let (entries, shards) = sharded::open(path, &file, &mut files)?;
+            let paths = [path.into()].into_iter().chain(shards).collect();
+            Ok(WeightFile { paths, ..WeightFile::new(Format::Sharded, entries, files) })
         }
         _ => {
             let parsed = parse(&file).map_err(|message| FileError::new(path, message))?;
-            Ok(WeightFile { files: vec![path.into()], ..parsed })
+            Ok(WeightFile { paths: vec![path.into()], files, ..parsed })
         }
     }
 }
@@ -100,7 +108,7 @@ pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile { format, entries, files: vec![] })
+    Ok(WeightFile::new(format, entries, Files::default()))
 }
 
 /// What a file is that is none of ours.
@@ -120,11 +128,11 @@ fn unknown(bytes: &[u8]) -> String {
     }
 }
 
-/// Maps a whole file for reading.
+/// Maps a whole file for reading, and adds it to `files`.
 ///
 /// # Errors
 /// Where it cannot be opened or is a directory.
-pub(crate) fn map(path: &Path) -> Result<Buffer, FileError> {
+pub(crate) fn map(path: &Path, files: &mut Files) -> Result<Buffer, FileError> {
     let file = File::open(path).map_err(|e| FileError::new(path, e))?;
     let status = file.metadata().map_err(|e| FileError::new(path, e))?;
     if status.is_dir() {
@@ -133,10 +141,12 @@ pub(crate) fn map(path: &Path) -> Result<Buffer, FileError> {
     if status.len() == 0 {
         return Ok(Arc::new(Vec::new()));
     }
-    // SAFETY: a file that is changed while it is in use gives wrong numbers; one that is cut ends
-    // the process. Both are said in the documentation of `netc compile`.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| FileError::new(path, e))?;
-    Ok(Arc::new(map))
+    // SAFETY: numbers of a file that is changed while it is in use may be any; that it was is found by
+    // `Files::check` before anybody believes them. Being cut in the middle of reading ends the process.
+    // SECURITY.md says so.
+    let mapped = Arc::new(unsafe { Mapped::new(path, file) }.map_err(|e| FileError::new(path, e))?);
+    files.add(mapped.clone());
+    Ok(mapped)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! ever yields a wrong result.
 
 use crate::tiny;
-use netc::artifact::{Cause, Destination, Manifest, Texts, Writer};
+use netc::artifact::Cause;
 use netc::driver::Compiler;
 use netc::interpreter;
 use netc::runtime::{Model, ModelOptions, RunError, Verify};
@@ -39,7 +39,7 @@ impl Case {
 }
 
 fn open(path: &Path, verify: Verify) -> Result<Model, Cause> {
-    Model::open_with(path, ModelOptions::default().threads(2).verify(verify)).map_err(|e| e.cause)
+    super::open(path, ModelOptions::default().threads(2).verify(verify)).map_err(|e| e.cause)
 }
 
 fn run(model: &Model) -> Result<Vec<f32>, RunError> {
@@ -54,21 +54,13 @@ fn run(model: &Model) -> Result<Vec<f32>, RunError> {
 fn a_file_tells_all_that_was_put_in() {
     let case = Case::new();
     let model = open(&case.write(&case.bytes), Verify::Lazy).unwrap();
-    let image = tiny::image(2, &Destination::Memory);
-    assert_eq!(model.manifest(), &image.manifest);
+    let made = tiny::model(2, ModelOptions::default());
+    assert_eq!((model.inputs(), model.outputs(), model.steps()), (made.inputs(), made.outputs(), made.steps()));
+    assert_eq!((model.features(), model.run_memory()), (made.features(), made.run_memory()));
     assert_eq!(model.about(), &tiny::about());
     assert_eq!(model.texts().unwrap(), tiny::texts());
-    assert_eq!(model.code(), image.code);
+    assert_eq!(model.code(), made.code());
     run(&model).unwrap();
-}
-
-#[test]
-fn packing_in_memory_or_into_the_file_gives_the_same_bytes() {
-    let case = Case::new();
-    let path = case.folder.path().join("copied.netc");
-    let image = tiny::image(2, &Destination::Memory);
-    Writer::create(&path).unwrap().finish(&image, &tiny::about(), &tiny::texts()).unwrap();
-    assert!(std::fs::read(&path).unwrap() == case.bytes);
 }
 
 #[test]
@@ -76,25 +68,12 @@ fn a_file_appears_when_it_is_whole_and_replaces_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.netc");
     let files = || std::fs::read_dir(folder.path()).unwrap().count();
-    let writer = Writer::create(&path).unwrap();
-    assert!(!path.exists());
-    drop(writer);
-    assert_eq!(files(), 0);
     tiny::write(&path, 1);
-    let open_before = Model::open(&path).unwrap();
+    let open_before = open(&path, Verify::Lazy).unwrap();
     tiny::write(&path, 2);
     assert_eq!(files(), 1);
-    assert_eq!((open_before.batch(), Model::open(&path).unwrap().batch()), (1, 2));
+    assert_eq!((open_before.batch(), open(&path, Verify::Lazy).unwrap().batch()), (1, 2));
     run(&open_before).unwrap();
-}
-
-#[test]
-fn places_that_cannot_be_written_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = |path: &Path| Writer::create(path).map(drop).unwrap_err().to_string();
-    assert!(error(folder.path()).contains("directory"), "{}", error(folder.path()));
-    let nowhere = folder.path().join("no/such/folder/model.netc");
-    assert!(error(&nowhere).contains("no/such/folder/model.netc: "), "{}", error(&nowhere));
 }
 
 #[test]
@@ -169,43 +148,11 @@ fn a_block_that_no_step_reads_does_not_matter() {
 }
 
 #[test]
-fn other_cpus_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("other.netc");
-    let mut image = tiny::image(1, &Destination::Memory);
-    image.manifest.features = vec!["sse2".into(), "avx1024f".into()];
-    Writer::create(&path).unwrap().finish(&image, &tiny::about(), &Texts::default()).unwrap();
-    let error = open(&path, Verify::Lazy).map(drop).unwrap_err();
-    insta::assert_snapshot!(error.to_string());
-}
-
-#[test]
-fn a_manifest_that_cannot_be_is_refused() {
-    let edits: [fn(&mut Manifest); 6] = [
-        |m| m.outputs.clear(),
-        |m| m.inputs[0].shape = vec![usize::MAX, 3],
-        |m| m.outputs[0].shape = vec![0],
-        |m| m.steps[1].entry = 1 << 40,
-        |m| m.steps[0].weights.as_mut().unwrap().offset = u64::MAX,
-        |m| m.arena_bytes = 1 << 60,
-    ];
-    let mut errors = vec![];
-    for edit in edits {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("odd.netc");
-        let mut image = tiny::image(1, &Destination::Memory);
-        edit(&mut image.manifest);
-        Writer::create(&path).unwrap().finish(&image, &tiny::about(), &Texts::default()).unwrap();
-        errors.push(open(&path, Verify::Lazy).map(drop).unwrap_err().to_string());
-    }
-    insta::assert_snapshot!(errors.join("\n"));
-}
-
-#[test]
 fn a_folder_or_nothing_is_no_model() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(open(folder.path(), Verify::Lazy).map(drop), Err(Cause::Io(_))));
-    let error = Model::open(folder.path().join("missing.netc")).unwrap_err().to_string();
+    let missing = folder.path().join("missing.netc");
+    let error = super::open(&missing, ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("missing.netc: "), "{error}");
 }
 
@@ -221,4 +168,125 @@ fn files_of_this_format_version_stay_readable() {
     let expected = interpreter::run(&network.graph, std::slice::from_ref(&input)).unwrap().remove(0);
     let (worst, scale) = model.run_tensors(&[input]).unwrap()[0].difference(&expected);
     assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
+}
+
+/// Everything that somebody may do to a file that another process has open.
+mod changed_while_open {
+    use super::*;
+    use std::fs::{self, OpenOptions};
+
+    const INPUT: usize = 2 * tiny::WIDTH;
+
+    fn outcome(model: &Model) -> String {
+        run(model).map_or_else(|e| e.to_string(), |_| "right".into())
+    }
+
+    /// What a run says before something is done to the file, and after it.
+    fn said(copy: bool, warm: bool, change: &dyn Fn(&Path)) -> String {
+        let case = Case::new();
+        let path = case.write(&case.bytes);
+        let model = super::super::open(&path, ModelOptions::default().threads(2).copy_weights(copy)).unwrap();
+        if warm {
+            assert_eq!(outcome(&model), "right");
+        } else {
+            // Within a tick of the file system's clock, only checksums tell.
+            std::thread::sleep(std::time::Duration::from_millis(15));
+        }
+        change(&path);
+        outcome(&model).replace(&path.display().to_string(), "FILE")
+    }
+
+    /// Another model's bytes: `cp other.netc FILE`.
+    fn copied_over(path: &Path) {
+        tiny::write(&path.with_file_name("other.netc"), 3);
+        fs::copy(path.with_file_name("other.netc"), path).unwrap();
+    }
+
+    fn overwritten(path: &Path) {
+        // Four floats of the first step's weights.
+        use std::os::unix::fs::FileExt;
+        OpenOptions::new().write(true).open(path).unwrap().write_at(&[0x42; 16], 4096).unwrap();
+    }
+
+    fn cut(path: &Path) {
+        OpenOptions::new().write(true).open(path).unwrap().set_len(5000).unwrap();
+    }
+
+    fn code_overwritten(path: &Path) {
+        let bytes = fs::read(path).unwrap();
+        let mut changed = bytes.clone();
+        let behind = 4096 + (tiny::SECOND + 4 * INPUT).next_multiple_of(4096);
+        changed[behind..behind + 64].fill(0xcc);
+        fs::write(path, changed).unwrap();
+    }
+
+    fn renamed_over(path: &Path) {
+        tiny::write(&path.with_file_name("other.netc"), 3);
+        fs::rename(path.with_file_name("other.netc"), path).unwrap();
+    }
+
+    fn removed(path: &Path) {
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_done_in_place_is_told() {
+        for change in [copied_over, overwritten, cut, code_overwritten] {
+            // Where nothing ran yet, checksums might find it too; what is told is the cause.
+            for warm in [true, false] {
+                let said = said(false, warm, &change);
+                let begins = "FILE: the file was changed in place while the model was open: it was ";
+                assert!(said.starts_with(begins) && said.contains("rename it over the old one"), "{said}");
+            }
+        }
+        assert!(said(false, true, &cut).contains("it was cut from 2117632 to 5000 bytes"));
+    }
+
+    #[test]
+    fn renaming_and_removing_disturb_nobody() {
+        for change in [renamed_over, removed] {
+            assert_eq!(said(false, true, &change), "right");
+            assert_eq!(said(false, false, &change), "right");
+        }
+    }
+
+    #[test]
+    fn with_a_copy_of_the_weights_the_file_no_longer_matters() {
+        for change in [copied_over, overwritten, cut, code_overwritten, renamed_over, removed] {
+            assert_eq!(said(true, true, &change), "right");
+            assert_eq!(said(true, false, &change), "right");
+        }
+    }
+
+    /// A copy of damaged weights is as damaged.
+    #[test]
+    fn copies_are_compared_with_their_checksums() {
+        let case = Case::new();
+        let mut bytes = case.bytes.clone();
+        bytes[4096] ^= 1;
+        let options = ModelOptions::default().threads(2).copy_weights(true);
+        let model = super::super::open(&case.write(&bytes), options).unwrap();
+        assert!(matches!(run(&model), Err(RunError::Damaged { offset: 4096, .. })));
+    }
+
+    /// Somebody writes while runs go on, over and over: no result is wrong, however the two meet.
+    #[test]
+    fn no_result_comes_from_weights_that_change_meanwhile() {
+        let case = Case::new();
+        let path = case.write(&case.bytes);
+        let model = open(&path, Verify::Lazy).unwrap();
+        run(&model).unwrap();
+        let mut refused = 0;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                overwritten(&path);
+            });
+            while !writer.is_finished() {
+                // `run` compares the result.
+                refused += usize::from(run(&model).is_err());
+            }
+        });
+        assert!(run(&model).is_err(), "{refused}");
+    }
 }

@@ -8,7 +8,7 @@ use netc::driver::{Compiler, Error, Network};
 use netc::interop::onnx::{self, Options, proto};
 use netc::runtime::RunError;
 use netc::tensor::{Shape, Tensor};
-use netc::{Model, interpreter};
+use netc::{ModelOptions, interpreter};
 use prost::Message;
 
 fn values(shape: &[usize]) -> Tensor {
@@ -57,8 +57,8 @@ fn a_network_that_mixes_images_runs_the_batch_that_it_was_compiled_for() {
     assert_eq!(codes(&network), ["mixed-images"]);
     let expected = interpreter::run(&network.graph, &[values(&[3, 4])]).unwrap();
     compiler.compile_file_to(&spec, &compiled).unwrap();
-    for model in [compiler.compile_file(&spec).unwrap(), Model::open(&compiled).unwrap()] {
-        assert!(matches!(&model.manifest().images, Some(Images::Mixed { step, .. }) if step == "softmax"));
+    for model in [compiler.compile_file(&spec).unwrap(), super::open(&compiled, ModelOptions::default()).unwrap()] {
+        assert!(matches!(model.images(), Some(Images::Mixed { step, .. }) if step == "softmax"));
         assert_close(&model.run_tensors(&[values(&[3, 4])]).unwrap()[0], &expected[0]);
         for images in [1, 2, 6] {
             let error = model.run_tensors(&[values(&[images, 4])]).unwrap_err();

@@ -54,6 +54,7 @@ transcripts!(
     overwrite,
     run,
     stats,
+    trust,
     weights
 );
 

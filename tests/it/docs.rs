@@ -99,9 +99,11 @@ fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
     let documents =
         ["README.md", "CONTRIBUTING.md", "docs/LANGUAGE.md", "docs/ARCHITECTURE.md", "models/digits/README.md"];
-    let documents =
-        [&documents[..], &["docs/IMPORT.md", "CHANGELOG.md", "tests/goldens/README.md", "benches/peers/README.md"]]
-            .concat();
+    let documents = [
+        &documents[..],
+        &["docs/IMPORT.md", "CHANGELOG.md", "SECURITY.md", "tests/goldens/README.md", "benches/peers/README.md"],
+    ]
+    .concat();
     let readme = read("README.md");
     for document in documents {
         let folder = root().join(document).parent().unwrap().to_path_buf();

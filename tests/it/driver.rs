@@ -1,11 +1,12 @@
 //! The whole road as a library: files in, models out, and what can be seen of them.
 
-use netc::artifact::{Destination, Image, Origin, Writer, describe};
+use netc::artifact::{Origin, describe};
 use netc::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
 use netc::interpreter;
 use netc::runtime::{Model, ModelOptions};
 use netc::target::Target;
 use netc::tensor::{Shape, Tensor};
+use netc::testing::write_foreign;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -146,7 +147,7 @@ fn files_are_the_same_each_time_and_run_as_memory_does() {
     compiler.compile_file_to(folder.path("small.net"), folder.path("a.netc")).unwrap();
     compiler.compile_file_to(folder.path("small.net"), folder.path("b.netc")).unwrap();
     assert!(std::fs::read(folder.path("a.netc")).unwrap() == std::fs::read(folder.path("b.netc")).unwrap());
-    let opened = Model::open(folder.path("a.netc")).unwrap();
+    let opened = super::open(&folder.path("a.netc"), ModelOptions::default()).unwrap();
     assert_eq!(run(&opened, 4), run(&compiler.compile_file(folder.path("small.net")).unwrap(), 4));
 }
 
@@ -174,9 +175,9 @@ fn a_model_for_another_cpu_is_compiled_again() {
     for compiler in [Compiler::new().batch(2).weights(folder.path("w.safetensors")), Compiler::new().seed(9)] {
         let (made, foreign) = (folder.path("a.netc"), folder.path("foreign.netc"));
         compiler.compile_file_to(folder.path("small.net"), &made).unwrap();
-        let here = Model::open(&made).unwrap();
-        write_foreign(&here, &made, &foreign);
-        assert!(Model::open(&foreign).unwrap_err().to_string().contains("avx1024f"));
+        let here = super::open(&made, ModelOptions::default()).unwrap();
+        write_foreign(&here, &foreign).unwrap();
+        assert!(super::open(&foreign, ModelOptions::default()).unwrap_err().to_string().contains("avx1024f"));
         // The spec itself is no longer needed.
         std::fs::remove_file(folder.path("blocks.net")).unwrap();
         let again = recompile(&foreign, ModelOptions::default()).unwrap();
@@ -191,17 +192,6 @@ fn a_model_for_another_cpu_is_compiled_again() {
     folder.write_weights("w.safetensors", 4);
     let error = recompile(&folder.path("a.netc"), ModelOptions::default()).unwrap_err().to_string();
     assert!(error.contains("w.safetensors are not to be found, or have changed"), "{error}");
-}
-
-/// The model as if it had been compiled for a CPU that nobody has.
-fn write_foreign(model: &Model, made: &Path, foreign: &Path) {
-    let (about, texts) = describe(made).unwrap();
-    let mut manifest = model.manifest().clone();
-    manifest.features.push("avx1024f".into());
-    let image = Image { manifest, code: model.code().to_vec(), weights: Destination::Memory.region(4096).unwrap() };
-    let mut image = image;
-    image.manifest.steps.iter_mut().for_each(|s| s.weights = None);
-    Writer::create(foreign).unwrap().finish(&image, &about, &texts).unwrap();
 }
 
 #[test]
@@ -377,4 +367,69 @@ fn measured_times_decide_and_are_remembered() {
     );
     let untuned = Compiler { tuning: None, ..compiler };
     assert!(planned(&untuned, &network).1.is_empty());
+}
+
+/// Safe code can do to a graph what it likes; code is made of those that hold together only.
+#[test]
+fn a_graph_that_was_bent_is_not_compiled() {
+    let folder = Folder::new();
+    let compiler = Compiler::new();
+    let refused = |bend: &dyn Fn(&mut netc::ir::Graph)| {
+        let mut network = compiler.optimized(&folder.path("small.net")).unwrap();
+        bend(&mut network.graph);
+        compiler.compile(&network).map(drop).unwrap_err().to_string()
+    };
+    let bends: [&dyn Fn(&mut netc::ir::Graph); 4] = [
+        &|graph| {
+            let input = graph.inputs()[0];
+            graph.node_mut(input).shape = Shape::from([1, 3, 900, 700]);
+        },
+        &|graph| {
+            let output = graph.outputs[0].node;
+            graph.node_mut(output).shape = Shape::from([1, 1, 1, 1]);
+        },
+        &|graph| {
+            let output = graph.outputs[0].node;
+            graph.node_mut(output).weights.reverse();
+        },
+        &|graph| graph.outputs.clear(),
+    ];
+    for bend in bends {
+        let error = refused(bend);
+        assert!(error.starts_with("the graph cannot be compiled: "), "{error}");
+    }
+}
+
+/// Weights that change between being looked at and being packed are nobody's weights.
+#[test]
+fn a_weights_file_that_is_changed_meanwhile_is_told() {
+    let folder = Folder::new();
+    let onnx = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/small.onnx")).unwrap();
+    let compiled = |network: &str, file: &str, change: &dyn Fn(&Path)| {
+        folder.write_weights("small.safetensors", 3);
+        std::fs::write(folder.path("model.onnx"), &onnx).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        let compiler = Compiler::new();
+        let network = compiler.optimized(&folder.path(network)).unwrap();
+        change(&folder.path(file));
+        let output = folder.path("changed.netc");
+        let outcome = compiler.compile_to(&network, &output).map(drop);
+        assert_eq!(output.exists(), outcome.is_ok());
+        let portable = compiler.write_portable(&network, &output).map(drop);
+        assert_eq!(portable.is_ok(), outcome.is_ok());
+        let _ = std::fs::remove_file(&output);
+        outcome
+    };
+    let longer = |path: &Path| std::fs::write(path, [&std::fs::read(path).unwrap()[..], b"more"].concat()).unwrap();
+    let same = |path: &Path| std::fs::write(path.with_extension("new"), "other").unwrap();
+    let renamed = |path: &Path| {
+        same(path);
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    for (network, file) in [("small.net", "small.safetensors"), ("model.onnx", "model.onnx")] {
+        let error = compiled(network, file, &longer).unwrap_err();
+        assert!(matches!(&error, Error::Changed(changed) if changed.path.ends_with(file)), "{error}");
+        compiled(network, file, &same).unwrap();
+        compiled(network, file, &renamed).unwrap();
+    }
 }

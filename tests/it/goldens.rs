@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use netc::artifact::{About, Destination, Texts};
-use netc::codegen::compile;
+use netc::ModelOptions;
 use netc::diagnostic::Sources;
 use netc::elaborate::{Options, elaborate};
 use netc::interpreter;
@@ -14,9 +13,9 @@ use netc::passes::{self, PIPELINE, Selection};
 use netc::plan;
 use netc::target::Target;
 use netc::tensor::Tensor;
+use netc::testing::compiled;
 use netc::weights::load::{Tolerance, load};
 use netc::weights::{self, entries::Entry};
-use netc::{Model, ModelOptions};
 
 /// A network with PyTorch's weights, an input, and what PyTorch makes of it.
 pub struct Golden {
@@ -132,9 +131,7 @@ fn targets() -> Vec<Target> {
 /// Compiles `graph`, a form of the golden's, and compares what it puts out.
 fn compare_compiled(golden: &Golden, how: &str, graph: &Graph, target: &Target) {
     let how = format!("{how}, {} lanes", target.unit.lanes);
-    let image = compile(graph, target, &plan::Options::default(), &Destination::Memory)
-        .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
-    let model = Model::from_image(image, About::default(), Texts::default(), ModelOptions::default())
+    let model = compiled(graph, target, &plan::Options::default(), ModelOptions::default())
         .unwrap_or_else(|e| panic!("{} {how}: {e}", golden.name));
     let found = model.run_tensors(std::slice::from_ref(&golden.input)).unwrap();
     compare(golden, &how, graph, &found, 1e-3);

@@ -178,14 +178,27 @@ fn specs_of_many_lines_of_one_kind() {
     }
 }
 
-#[test]
-fn compiled_models() {
+/// A small model as `netc compile` writes it with these flags.
+fn compiled(flags: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let spec = "netc 1\nmodel m {\n    input x: f32[N, 3, 8, 8]\n    a: conv(4, 3)\n    relu\n    output y\n}\n";
+    let spec = "netc 1\nmodel m {\n    input x: f32[N, 3, 8, 8]\n    preprocess x { resize 9  center_crop 8  scale 1/255 }\n    a: conv(4, 3)\n    relu\n    output y\n}\n";
     std::fs::write(folder.path().join("m.net"), spec).unwrap();
-    let ran = super::cli::netc().args(["compile", "m.net", "-q"]).current_dir(folder.path()).output().unwrap();
+    let arguments = [&["compile", "m.net", "-q"], flags].concat();
+    let ran = super::cli::netc().args(arguments).current_dir(folder.path()).output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
     let compiled = std::fs::read(folder.path().join("m.netc")).unwrap();
     assert!(compiled.len() < LARGEST);
-    attack("netc", &[compiled], readers::netc);
+    compiled
+}
+
+#[test]
+fn compiled_models() {
+    attack("netc", &[compiled(&[])], readers::netc);
+}
+
+#[test]
+fn portable_models() {
+    let file = compiled(&["--portable"]);
+    readers::portable(&file);
+    attack("portable", &[vec![file], seeds("portable")].concat(), readers::portable);
 }

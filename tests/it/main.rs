@@ -1,5 +1,17 @@
 //! Integration tests, in one binary: linking the compiler takes longer than most of them.
 
+use netc::artifact::OpenError;
+use netc::{Model, ModelOptions};
+use std::path::Path;
+
+/// Opens a compiled model that a test has written, perhaps damaged since.
+#[allow(unsafe_code)]
+fn open(path: &Path, options: ModelOptions) -> Result<Model, OpenError> {
+    // SAFETY: its code is netc's. Tests damage weights, or what checksums find before anything runs; and they
+    // change files that are open, when no run goes on.
+    unsafe { Model::open_with(path, options) }
+}
+
 mod artifact;
 mod batches;
 mod cli;
@@ -13,7 +25,9 @@ mod import;
 mod not_finite;
 mod onnx;
 mod optimized_zoo;
+mod portable;
 mod runtime;
 mod strict;
 mod tiny;
+mod trust;
 mod verify;

@@ -10,14 +10,13 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use netc::artifact::{About, Destination, Texts};
 use netc::interop::onnx::{self, ImportError, ModelFile, Options};
 use netc::ir::Graph;
-use netc::runtime::{Model, ModelOptions};
+use netc::runtime::ModelOptions;
 use netc::target::Target;
 use netc::tensor::Tensor;
 use netc::weights::entries::Entry;
-use netc::{codegen, interpreter, ir, npy, passes, plan, weights};
+use netc::{interpreter, ir, npy, passes, plan, weights};
 
 /// One case of the suite.
 #[derive(Default)]
@@ -108,10 +107,7 @@ fn outcome(case: Case) -> Outcome {
 
 fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let options = plan::Options::default();
-    let image = codegen::compile(graph, &Target::host(), &options, &Destination::Memory).map_err(|e| e.to_string())?;
-    let about = About { netc: String::new(), preprocess: vec![None; inputs.len()], labels: vec![], recipe: None };
-    let texts = Texts { sources: vec![], ir: graph.to_string() };
-    let model = Model::from_image(image, about, texts, ModelOptions::default()).map_err(|e| e.to_string())?;
+    let model = netc::testing::compiled(graph, &Target::host(), &options, ModelOptions::default())?;
     model.run_tensors(inputs).map_err(|e| e.to_string())
 }
 

@@ -1,13 +1,12 @@
 //! Models that run: batches, threads, several at once.
 
 use crate::tiny;
-use netc::artifact::{Destination, Images};
+use netc::artifact::Images;
 use netc::runtime::{Model, ModelOptions, RunError, Timings};
 use std::sync::Barrier;
 
 fn model(batch: usize, threads: usize) -> Model {
-    let image = tiny::image(batch, &Destination::Memory);
-    Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default().threads(threads)).unwrap()
+    tiny::model(batch, ModelOptions::default().threads(threads))
 }
 
 fn input(images: usize, seed: usize) -> Vec<f32> {
@@ -68,10 +67,9 @@ fn two_models_run_at_once() {
 
 #[test]
 fn mixed_images_run_as_the_batch_that_they_are() {
-    let mut image = tiny::image(3, &Destination::Memory);
     let (step, location, reason) = ("sum".into(), Some("m.net:7".into()), "it works along axis 0".into());
-    image.manifest.images = Some(Images::Mixed { step, location, reason });
-    let model = Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default()).unwrap();
+    let images = Some(Images::Mixed { step, location, reason });
+    let model = tiny::model_of_images(3, images, ModelOptions::default());
     assert_eq!((model.batch(), model.batched()), (1, None));
     check(&model, 3, 1);
     for images in [1, 2, 4, 6] {
@@ -84,9 +82,7 @@ fn mixed_images_run_as_the_batch_that_they_are() {
         assert_eq!(error.to_string(), told);
     }
     // An older file says nothing; its common first size is the batch.
-    let mut image = tiny::image(3, &Destination::Memory);
-    image.manifest.images = None;
-    let model = Model::from_image(image, tiny::about(), tiny::texts(), ModelOptions::default()).unwrap();
+    let model = tiny::model_of_images(3, None, ModelOptions::default());
     (1..8).for_each(|images| check(&model, images, images));
 }
 

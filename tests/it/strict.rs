@@ -19,7 +19,7 @@ fn compiler(unit: &str) -> Option<Compiler> {
 
 fn images(ports: &[netc::artifact::Port], count: usize) -> Vec<Tensor> {
     let tensor = |port: &netc::artifact::Port| {
-        let mut dims = port.shape.clone();
+        let mut dims = port.shape().to_vec();
         dims[0] = count;
         let elements = dims.iter().product::<usize>();
         let values = (0..elements).map(|i| ((i * 2_654_435_761 % 1009) as f32 - 504.0) / 300.0);
@@ -38,7 +38,7 @@ fn bits_are_the_same_everywhere() {
             let Some(compiler) = compiler(unit) else { continue };
             let compiler = compiler.batch(batch).options(ModelOptions::default().threads(threads));
             let model = compiler.compile_file(&spec).unwrap();
-            let outputs = model.run_tensors(&images(&model.manifest().inputs, 3)).unwrap();
+            let outputs = model.run_tensors(&images(model.inputs(), 3)).unwrap();
             let bits = outputs.iter().map(|t| t.data().iter().map(|v| v.to_bits()).collect()).collect();
             let first = first.get_or_insert_with(|| Vec::clone(&bits));
             assert!(*first == bits, "{name}: {unit}, batch {batch}, {threads} threads");

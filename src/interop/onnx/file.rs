@@ -11,6 +11,7 @@ use prost::bytes::Bytes;
 use super::array::{Array, Numbers};
 use super::proto::{self, data_type};
 use super::wire;
+use crate::mapped::Files;
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
 use crate::weights::FileError;
@@ -22,16 +23,23 @@ pub struct ModelFile {
     pub path: PathBuf,
     pub model: proto::Model,
     external: RefCell<HashMap<PathBuf, Buffer>>,
+    files: RefCell<Files>,
 }
 
 impl ModelFile {
     /// # Errors
     /// Where the file cannot be read, is none, or would take too much memory.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let mapped = map(path)?;
+        let mut files = Files::default();
+        let mapped = map(path, &mut files)?;
         let bytes = Bytes::from_owner(Shared(mapped));
         let model = decode(bytes).map_err(|e| FileError::new(path, e))?;
-        Ok(Self { path: path.into(), model, external: RefCell::default() })
+        Ok(Self { path: path.into(), model, external: RefCell::default(), files: files.into() })
+    }
+
+    /// The files that are mapped: the model's, and those beside it that were looked at.
+    pub(crate) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     /// A model that is in memory; external data are looked for beside `path`.
@@ -40,7 +48,7 @@ impl ModelFile {
     /// As [`Self::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, FileError> {
         let model = decode(bytes.into()).map_err(|e| FileError::new(path, e))?;
-        Ok(Self { path: path.into(), model, external: RefCell::default() })
+        Ok(Self { path: path.into(), model, external: RefCell::default(), files: RefCell::default() })
     }
 
     /// The numbers of a tensor. Those of aligned f32 are not copied.
@@ -104,7 +112,7 @@ impl ModelFile {
         if let Some(buffer) = self.external.borrow().get(&path) {
             return Ok(buffer.clone());
         }
-        let buffer = map(&path).map_err(|e| e.to_string())?;
+        let buffer = map(&path, &mut self.files.borrow_mut()).map_err(|e| e.to_string())?;
         self.external.borrow_mut().insert(path, buffer.clone());
         Ok(buffer)
     }
@@ -112,7 +120,7 @@ impl ModelFile {
 
 impl ModelFile {
     /// The model's file and those of its external data that have been read.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub fn paths(&self) -> Vec<PathBuf> {
         [self.path.clone()].into_iter().chain(self.external.borrow().keys().cloned()).collect()
     }
 }

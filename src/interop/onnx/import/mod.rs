@@ -120,7 +120,7 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
     let outputs = outputs.map_err(refuse)?;
     let mut graph = importer.finish(&outputs);
     metadata::read(&file.model.metadata_props, &mut graph);
-    graph.weights.files = file.files();
+    graph.weights.files = file.paths();
     Ok(graph)
 }
 
