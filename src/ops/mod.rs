@@ -11,6 +11,7 @@ pub mod attributes;
 pub mod epilogue;
 pub mod layer;
 mod planes;
+pub mod position;
 #[cfg(test)]
 mod tests;
 
