@@ -38,9 +38,10 @@ use crate::trial;
 use crate::trial::probe::{self, Probed};
 use crate::trial::store::{StoreError, Times, Tuning};
 use crate::trial::tune::tune;
+use crate::weights::file::split_key;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load};
 use crate::weights::rename::{RenameError, Renames};
-use crate::weights::{FileError, WeightFile};
+use crate::weights::{Choice, FileError, WeightFile};
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,7 +159,13 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WeightsReport {
     Seed(u64),
-    File { path: PathBuf, hash: u64, loaded: Loaded },
+    /// `choice` tells where the file holds several sets of weights.
+    File {
+        path: PathBuf,
+        hash: u64,
+        loaded: Loaded,
+        choice: Option<Choice>,
+    },
 }
 
 /// Why there is no model.
@@ -337,7 +344,7 @@ impl Compiler {
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(loaded) => {
-                network.weights = WeightsReport::File { path, hash, loaded };
+                network.weights = WeightsReport::File { path, hash, loaded, choice: file.choice };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
@@ -717,7 +724,7 @@ fn find_weights(path: &str, hash: u64, file: &Path, opener: &Compiler) -> Result
     let named = PathBuf::from(path);
     let beside = named.file_name().map(|name| file.with_file_name(name));
     let candidates = [Some(named.clone()), beside];
-    let mut found = candidates.into_iter().flatten().filter(|p| p.is_file());
+    let mut found = candidates.into_iter().flatten().filter(|p| split_key(p).0.is_file());
     found
         .find(|p| opener.has_weights(p, hash))
         .ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))

@@ -20,6 +20,8 @@ use crate::plan;
 use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::target::Target;
 use crate::trial::store;
+use crate::weights::Choice;
+use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
 impl super::args::Threads {
@@ -109,7 +111,7 @@ impl Source {
 /// Refuses to write a file over one that is read.
 pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let place = output.canonicalize().ok();
-    let same = |input: &Path| place.is_some() && input.canonicalize().ok() == place;
+    let same = |input: &Path| place.is_some() && split_key(input).0.canonicalize().ok() == place;
     match inputs.into_iter().any(|input| same(input.as_ref())) {
         true => Err(Failure::Usage(format!("the output {} would replace an input", output.display()))),
         false => Ok(()),
@@ -245,7 +247,8 @@ fn weights_note(network: &Network, console: Console) {
             grouped(network.stats.totals.params),
             network.graph.name,
         )),
-        WeightsReport::File { path, loaded, .. } => {
+        WeightsReport::File { path, loaded, choice, .. } => {
+            choice.iter().for_each(|choice| choice_note(path, choice, console));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
@@ -262,6 +265,15 @@ fn weights_note(network: &Network, console: Console) {
             }
         }
     }
+}
+
+/// Which of a checkpoint's sets of weights was taken, and how to have another.
+pub fn choice_note(path: &Path, choice: &Choice, console: Console) {
+    let (path, others) = (path.display(), shortened(&choice.others));
+    console.note(format_args!(
+        "{path}: {} is taken, not {others}; {path}:{} names the other",
+        choice.taken, choice.others[0]
+    ));
 }
 
 /// A list for one line.

@@ -21,6 +21,7 @@ use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
 use crate::ir::{Graph, Phase};
 use crate::weights::entries::Entry;
+use crate::weights::file::split_key;
 use crate::weights::{self, FileError, Format, WeightFile};
 
 /// What a network that was imported knows beyond its text.
@@ -93,7 +94,7 @@ impl Compiler {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
-        let weights = WeightFile { format: Format::Onnx, entries: entries.collect() };
+        let weights = WeightFile { format: Format::Onnx, entries: entries.collect(), choice: None };
         let compiler = Self { batch, ..self.clone() };
         let mut network = compiler.front_text(path, written.text, &no_files)?;
         network.warnings.extend(shared(graph, written.weights.len()));
@@ -119,16 +120,22 @@ impl Compiler {
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],
-            imported: Some(Imported { weights: WeightFile { format: Format::Onnx, entries }, batch, is_text: false }),
+            imported: Some(Imported {
+                weights: WeightFile { format: Format::Onnx, entries, choice: None },
+                batch,
+                is_text: false,
+            }),
         }
     }
 
-    /// Reads a file of weights. Those of an ONNX model have the names that they have in its text.
+    /// Reads a file of weights, or the part of it that `FILE:KEY` names. Those of an ONNX model have the names
+    /// that they have in its text.
     ///
     /// # Errors
     /// Where the file cannot be read or is no file of weights.
     pub fn open_weights(&self, path: &Path) -> Result<WeightFile, Error> {
-        if !is_onnx(path).map_err(|e| FileError::new(path, e))? {
+        let (_, key) = split_key(path);
+        if key.is_some() || !is_onnx(path).map_err(|e| FileError::new(path, e))? {
             return Ok(weights::open(path)?);
         }
         let plain = Self { batch: self.batch, shapes: self.shapes.clone(), ..Self::default() };

@@ -57,20 +57,56 @@ pub struct WeightFile {
     pub format: Format,
     /// By name in the file's order; safetensors, which have none, in that of the alphabet.
     pub entries: Vec<Entry>,
+    /// Where the file holds several sets of tensors and nobody said which.
+    pub choice: Option<Choice>,
 }
 
-/// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file.
+/// One of several sets of tensors: training programs write down the weights and their running average.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub taken: String,
+    /// At least one.
+    pub others: Vec<String>,
+}
+
+/// `FILE:KEY` is what `FILE` has under `KEY`; a file that has the whole name is itself.
+pub fn split_key(path: &Path) -> (PathBuf, Option<&str>) {
+    let split = || path.to_str()?.rsplit_once(':').filter(|(file, key)| !key.is_empty() && Path::new(file).is_file());
+    match split().filter(|_| !path.exists()) {
+        Some((file, key)) => (file.into(), Some(key)),
+        None => (path.into(), None),
+    }
+}
+
+/// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file. `FILE:KEY` asks for a
+/// part of the file: the dictionary of that name in a checkpoint, or the tensors whose names begin with `KEY.`,
+/// without that beginning.
 ///
 /// # Errors
 /// Where the file cannot be read, is of a kind that netc does not know, or is damaged.
 pub fn open(path: &Path) -> Result<WeightFile, FileError> {
-    let file = map(path)?;
-    match (*file).as_ref() {
+    let (place, key) = split_key(path);
+    let file = map(&place)?;
+    let read = match (*file).as_ref() {
         [b'{', ..] => {
-            let entries = sharded::open(path, &file)?;
-            Ok(WeightFile { format: Format::Sharded, entries })
+            let entries = sharded::open(&place, &file)?;
+            below(entries, key).map(|entries| WeightFile { format: Format::Sharded, entries, choice: None })
         }
-        _ => parse(&file).map_err(|message| FileError::new(path, message)),
+        _ => parse_part(&file, key),
+    };
+    read.map_err(|message| FileError::new(&place, message))
+}
+
+/// The tensors whose names begin with a key and a dot, without these.
+pub(super) fn below(mut entries: Vec<Entry>, key: Option<&str>) -> Result<Vec<Entry>, String> {
+    let Some(key) = key else { return Ok(entries) };
+    entries.retain_mut(|entry| {
+        let rest = entry.name.strip_prefix(key).and_then(|rest| rest.strip_prefix('.'));
+        rest.map(str::to_string).map(|rest| entry.name = rest).is_some()
+    });
+    match entries.is_empty() {
+        true => Err(format!("no tensor's name begins with `{key}.`")),
+        false => Ok(entries),
     }
 }
 
@@ -79,22 +115,35 @@ pub fn open(path: &Path) -> Result<WeightFile, FileError> {
 /// # Errors
 /// Where it is of a kind that netc does not know, or is damaged.
 pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
+    parse_part(file, None)
+}
+
+fn parse_part(file: &Buffer, key: Option<&str>) -> Result<WeightFile, String> {
+    let mut choice = None;
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {
             let mut archive = Archive::open(file)?;
             match pth::describing_member(&archive) {
-                Some(name) => (Format::PyTorch, pth::parse_archive(&mut archive, &name)?),
-                None => (Format::Npz, npz::parse(&mut archive)?),
+                Some(name) => {
+                    let entries;
+                    (entries, choice) = pth::parse_archive(&mut archive, &name, key)?;
+                    (Format::PyTorch, entries)
+                }
+                None => (Format::Npz, below(npz::parse(&mut archive)?, key)?),
             }
         }
-        [0x80, 2..=5, ..] => (Format::PyTorch, pth::parse_legacy(file)?),
+        [0x80, 2..=5, ..] => {
+            let entries;
+            (entries, choice) = pth::parse_legacy(file, key)?;
+            (Format::PyTorch, entries)
+        }
         // The length of the header, then the header, which is JSON.
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => (Format::Safetensors, safetensors::parse(file)?),
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => (Format::Safetensors, below(safetensors::parse(file)?, key)?),
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile { format, entries })
+    Ok(WeightFile { format, entries, choice })
 }
 
 /// What a file is that is none of ours.

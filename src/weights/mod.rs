@@ -23,7 +23,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use file::{FileError, Format, WeightFile, open};
+pub use file::{Choice, FileError, Format, WeightFile, open};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;
