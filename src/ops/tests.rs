@@ -395,7 +395,7 @@ fn fractional_factors_are_pytorchs() {
     // Seven pixels, whose corners coincide with those of fifteen: steps of 14/6, not of 14/6.5.
     close(&up(15, 0.5, linear, true), &[0.0, 5.666666, 22.0, 49.0, 87.33333, 136.33333, 196.0]);
     close(&up(9, 0.5, cubic, true), &[0.0, 6.8148146, 28.740728, 64.0]);
-    let finer = [0.0, 0.382353, 0.9705883, 2.6764708, 4.7352948, 7.6764717, 11.264707, 15.382354];
+    let finer = [0.0, 0.382353, 0.9705883, 2.6764708, 4.735295, 7.6764717, 11.264707, 15.382354];
     close(&up(5, 1.7, linear, false), &finer);
     close(&up(5, 1.25, cubic, false), &[-0.06075, 0.39025, 2.125, 5.395, 9.87775, 15.45975]);
     // The size stays; linear copies it, cubic does not.

@@ -416,6 +416,21 @@ fn resizes_beyond_upsample_are_products_with_matrices() {
     insta::assert_snapshot!(text(&model(&[1, 2, 4, 3], nodes, vec![sizes, roi], "y")));
 }
 
+#[test]
+fn constants_that_make_no_sense_are_refused() {
+    let real = |name: &str, f| proto::Attribute { f: Some(f), i: None, ty: attribute_type::FLOAT, ..int(name, 0) };
+    let refused = |text: &str, constant| {
+        let known = ["w", "b", "mean", "var"].map(|name| floats(name, &[4])).to_vec();
+        message(&model(&[1, 4, 3, 5], vec![node(text, vec![constant])], known, "y"))
+    };
+    let slope = refused("LeakyRelu x -> y : leaky", real("alpha", f32::NAN));
+    assert!(slope.contains("NaN is no constant of leaky_relu"), "{slope}");
+    let eps = refused("BatchNormalization x w b mean var -> y : bn", real("epsilon", -1.0));
+    assert!(eps.contains("eps is a number from 0 on, not -1.0"), "{eps}");
+    let eps = refused("InstanceNormalization x w b -> y : norm", real("epsilon", f32::NAN));
+    assert!(eps.contains("eps is a number from 0 on, not NaN"), "{eps}");
+}
+
 /// What PyTorch wrote means what PyTorch computes; all else the standard, with exact positions.
 #[test]
 fn resizes_of_pytorch_and_of_others() {
@@ -436,7 +451,8 @@ fn resizes_of_pytorch_and_of_others() {
     let mode = |mode| ("mode", mode);
     let places = |places| ("coordinate_transformation_mode", places);
     let floor = ("nearest_mode", "floor");
-    let cases: [(&str, i64, proto::Tensor, &[(&str, &str)]); 8] = [
+    type Attributes<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, i64, proto::Tensor, Attributes); 8] = [
         ("the 41st of 82", 2, sizes(82), &[mode("nearest"), places("asymmetric"), floor]),
         ("where all agree", 48, sizes(94), &[mode("nearest"), places("asymmetric"), floor]),
         ("one pixel", 4, sizes(1), &[mode("linear"), places("pytorch_half_pixel")]),
