@@ -5,8 +5,13 @@
 
 Each input size is one model with a Resize for each output size, factor and mode, whose results are joined. It is run
 twice: as if PyTorch had written it, which must give what torch.nn.functional.interpolate gives, and as if nobody had,
-which must give the standard's result with exact positions. Where ONNX Runtime differs from the latter, that is counted
-and named below; so are cases in which PyTorch has no such mode. Fails where netc differs from what it promises.
+which must give the standard's result with exact positions. Fails where netc differs from what it promises.
+
+Where others differ from exact positions is counted, not matched:
+
+- ONNX Runtime divides by the scale in single precision, which it also computes where sizes are given: 14 -> 2 takes pixel
+  6 for 1 / (2 / 14) = 7. It copies images whose size a scale leaves as it is (10 * 1.1 is 11, but 5 * 1.1 is 5).
+- PyTorch's nearest-exact, which its exporters do not write, adds and takes away a half in single precision.
 """
 
 import argparse
