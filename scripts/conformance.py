@@ -134,21 +134,23 @@ def cell(text):
 
 def case_tables(work):
     cases = [row for archive in ("node", "pytorch") for row in rows(work / f"{archive}.tsv")]
-    count = {verdict: sum(c[1] == verdict for c in cases) for verdict in ("pass", "unsupported", "fail")}
+    count = {verdict: sum(c[1] == verdict for c in cases) for verdict in ("pass", "unsupported", "differs", "fail")}
     yield "## The backend suite"
     yield ""
-    yield f"Of {len(cases)} cases {count['pass']} pass, {count['unsupported']} are unsupported and {count['fail']} fail."
+    yield f"Of {len(cases)} cases {count['pass']} pass, {count['unsupported']} are unsupported, {count['differs']} differ on"
+    yield f"purpose and {count['fail']} fail."
     yield ""
-    yield "What is unsupported, and why:"
-    yield ""
-    reasons = {}
-    for name, _, reason in (c for c in cases if c[1] == "unsupported"):
-        reasons.setdefault(reason, []).append(name)
-    yield "| reason | cases |"
-    yield "|---|---|"
-    for reason, names in sorted(reasons.items()):
-        yield f"| {cell(reason)} | {', '.join(f'`{n}`' for n in names)} |"
-    yield ""
+    for verdict, title in (("unsupported", "What is unsupported, and why:"), ("differs", "What differs on purpose, and why:")):
+        yield title
+        yield ""
+        reasons = {}
+        for name, _, reason in (c for c in cases if c[1] == verdict):
+            reasons.setdefault(reason, []).append(name)
+        yield "| reason | cases |"
+        yield "|---|---|"
+        for reason, names in sorted(reasons.items()):
+            yield f"| {cell(reason)} | {', '.join(f'`{n}`' for n in names)} |"
+        yield ""
     yield "All cases:"
     yield ""
     yield "| case | |"

@@ -46,9 +46,10 @@ use crate::trial::probe::{self, Probed};
 use crate::trial::store::{StoreError, Times, Tuning};
 use crate::trial::tune::tune;
 use crate::weights::entries::Entry;
+use crate::weights::file::split_key;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::{RenameError, Renames};
-use crate::weights::{FileError, WeightFile};
+use crate::weights::{Choice, FileError, WeightFile};
 use hash::MadeOf;
 
 /// Where the values of the weights are to come from.
@@ -202,7 +203,13 @@ pub struct CompiledCode {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WeightsReport {
     Seed(u64),
-    File { path: PathBuf, hash: u64, loaded: Loaded },
+    /// `choice` tells where the file holds several sets of weights.
+    File {
+        path: PathBuf,
+        hash: u64,
+        loaded: Loaded,
+        choice: Option<Choice>,
+    },
 }
 
 /// Why there is no model.
@@ -416,7 +423,7 @@ impl Compiler {
                 loaded.idle_renames = idle_renames;
                 network.graph.weights.files.append(&mut file.paths);
                 network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
-                network.weights = WeightsReport::File { path, hash, loaded };
+                network.weights = WeightsReport::File { path, hash, loaded, choice: file.choice };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
@@ -911,7 +918,7 @@ fn find_weights(path: &str, hash: u64, file: &Path, opener: &Compiler) -> Result
     let named = PathBuf::from(path);
     let beside = named.file_name().map(|name| file.with_file_name(name));
     let candidates = [Some(named.clone()), beside];
-    let mut found = candidates.into_iter().flatten().filter(|p| p.is_file());
+    let mut found = candidates.into_iter().flatten().filter(|p| split_key(p).0.is_file());
     found
         .find(|p| opener.has_weights(p, hash))
         .ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))

@@ -87,8 +87,9 @@ pub struct Source {
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
     /// Weights by the names that the labels give (safetensors, .pth, .npz); without it, the .safetensors beside
-    /// the spec that has its name, or else a seeded initialisation
-    #[arg(long, value_name = "FILE")]
+    /// the spec that has its name, or else a seeded initialisation. FILE:KEY takes one of several sets of weights
+    /// (`esrgan.pth:params`), or those whose names begin with `KEY.`
+    #[arg(long, value_name = "FILE[:KEY]")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub renaming: Renaming,

@@ -23,6 +23,8 @@ use crate::plan;
 use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::target::Target;
 use crate::trial::store;
+use crate::weights::Choice;
+use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
 impl super::args::Threads {
@@ -212,7 +214,9 @@ pub fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
 
 /// Refuses to write a file over one that is read.
 pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
-    keep(output, inputs).map_err(|_| Failure::Usage(format!("the output {} would replace an input", output.display())))
+    // A file of weights may be given with the name of a part.
+    let files: Vec<PathBuf> = inputs.into_iter().map(|input| split_key(input.as_ref()).0).collect();
+    keep(output, &files).map_err(|_| Failure::Usage(format!("the output {} would replace an input", output.display())))
 }
 
 /// A list that netc takes may have no more bytes than this.
@@ -420,8 +424,9 @@ fn weights_note(network: &Network, console: Console) {
             grouped(network.stats.totals.params),
             network.graph.name,
         )),
-        WeightsReport::File { path, loaded, .. } => {
+        WeightsReport::File { path, loaded, choice, .. } => {
             idle_renames(path, &loaded.idle_renames, console);
+            choice.iter().for_each(|choice| choice_note(path, choice, console));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
@@ -446,6 +451,15 @@ pub fn idle_renames(path: &Path, idle: &[String], console: Console) {
         let (path, list) = (path.display(), shortened(idle));
         console.note(format_args!("{path}: no name is matched by {list}, which --rename or --weight-map changes"));
     }
+}
+
+/// Which of a checkpoint's sets of weights was taken, and how to have another.
+pub fn choice_note(path: &Path, choice: &Choice, console: Console) {
+    let (path, others) = (path.display(), shortened(&choice.others));
+    console.note(format_args!(
+        "{path}: {} is taken, not {others}; {path}:{} names the other",
+        choice.taken, choice.others[0]
+    ));
 }
 
 /// A list for one line.

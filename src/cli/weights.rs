@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{idle_renames, keep_inputs, refuse_name, renames, settings};
+use super::network::{choice_note, idle_renames, keep_inputs, refuse_name, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -23,7 +23,8 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
     match &args.command {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {
-            let file = Compiler::default().open_weights(file)?;
+            let (path, file) = (file, Compiler::default().open_weights(file)?);
+            file.choice.iter().for_each(|choice| choice_note(path, choice, console));
             list(&file, *json, console)
         }
         Some(WeightsCommand::Init { file, output, model, set, seed }) => {
@@ -75,6 +76,7 @@ fn look(args: &Weights, console: Console) -> Result<()> {
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
     let mut file = Compiler::default().open_weights(path)?;
+    file.choice.iter().for_each(|choice| choice_note(path, choice, console));
     let renames = renames(&args.renaming)?;
     match &args.network {
         Some(spec) => compare(args, spec, path, file, renames, console),

@@ -23,6 +23,7 @@ use crate::ir::stats::stats;
 use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
 use crate::mapped::Files;
 use crate::weights::entries::Entry;
+use crate::weights::file::split_key;
 use crate::weights::{self, FileError, Format, WeightFile};
 
 /// What a network that was imported knows beyond its text.
@@ -153,12 +154,14 @@ impl Compiler {
         }
     }
 
-    /// Reads a file of weights. Those of an ONNX model have the names that they have in its text.
+    /// Reads a file of weights, or the part of it that `FILE:KEY` names. Those of an ONNX model have the names
+    /// that they have in its text.
     ///
     /// # Errors
     /// Where the file cannot be read or is no file of weights.
     pub fn open_weights(&self, path: &Path) -> Result<WeightFile, Error> {
-        if !is_onnx(path).map_err(|e| FileError::new(path, e))? {
+        let (_, key) = split_key(path);
+        if key.is_some() || !is_onnx(path).map_err(|e| FileError::new(path, e))? {
             return Ok(weights::open(path)?);
         }
         let plain = Self { batch: self.batch, shapes: self.shapes.clone(), ..Self::default() };

@@ -111,6 +111,12 @@ impl Elaborator<'_> {
                 return Flow::Unknown;
             }
         };
+        if let Some((param, message)) = op.caution() {
+            let given = layer_call.given.iter().find(|(name, _)| *name == param);
+            let span = given.map_or(call.name.span, |(_, span)| *span);
+            let diagnostic = Diagnostic::warning("doubtful-argument", message).primary(span, "is this meant?");
+            self.report.add(super::with_calls(diagnostic, &frame.calls));
+        }
         if layer.arity.takes_labels() {
             let operands: Vec<Operand> =
                 [Operand { flow: input, span: None }].into_iter().chain(layer_call.operands).collect();
@@ -413,7 +419,11 @@ fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str> {
         ParamType::Size => integer(value, 1).ok_or("an integer from 1 on"),
         ParamType::Count => integer(value, 0).ok_or("an integer from 0 on"),
         ParamType::Int => integer(value, -MAX_SIZE).ok_or("an integer"),
-        ParamType::Float => value.number().map(Value::Float).ok_or("a number"),
+        ParamType::Float => match value.number() {
+            Some(number) if (number as f32).is_finite() => Ok(Value::Float(number)),
+            Some(_) => Err("a number of single precision, below 3.5e38"),
+            None => Err("a number"),
+        },
         ParamType::Float2 => {
             let pair = || {
                 value

@@ -151,8 +151,22 @@ impl Checker<'_> {
         }
     }
 
+    /// Only a warning: a text stays right when a later netc has another layer.
+    fn hidden_layer(&mut self, module: &Ident) {
+        if self.program.layer(&module.name).is_none() {
+            return;
+        }
+        let message = format!("the module `{0}` hides the layer `{0}`", module.name);
+        let diagnostic = Diagnostic::warning("hidden-layer", message).primary(module.span, "the name of a layer");
+        let help = format!("where this module is seen, `{}` means it; give it a name of its own", module.name);
+        self.report.add(diagnostic.help(help));
+    }
+
     fn definition(&mut self, definition: &Definition) {
         self.place = if definition.kind == DefinitionKind::Model { Place::Model } else { Place::Module };
+        if definition.kind == DefinitionKind::Module {
+            self.hidden_layer(&definition.name);
+        }
         self.labels = LabelHeads::default();
         self.labels.gather(&definition.body);
         self.enter();

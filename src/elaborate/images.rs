@@ -30,6 +30,15 @@ impl Elaborator<'_> {
             }
             return;
         };
+        if let Some(first) = self.preprocess_spans.insert(node, span) {
+            let name = self.graph.node(node).name.as_deref().unwrap_or_default();
+            let message = format!("the input `{name}` is preprocessed twice");
+            let diagnostic = Diagnostic::error("duplicate-preprocess", message).primary(span, "again");
+            return self.error(
+                frame,
+                diagnostic.secondary(first, "first").help("one `preprocess` says all steps of an input"),
+            );
+        }
         let Some([_, channels, height, width]) = self.graph.node(node).shape.nchw() else {
             let message = format!("only images have preprocessing, this input is {}", self.graph.node(node).shape);
             return self.error(frame, Diagnostic::error("no-image", message).primary(span, "no image"));
@@ -64,6 +73,10 @@ impl Elaborator<'_> {
     }
 
     pub(super) fn class_labels(&mut self, frame: &Frame, names: &Expr) {
+        if let Some(first) = self.class_labels_span.replace(names.span) {
+            let diagnostic = Diagnostic::error("duplicate-labels", "the classes are named twice");
+            return self.error(frame, diagnostic.primary(names.span, "again").secondary(first, "first"));
+        }
         let value = self.eval(frame, names);
         let labels = match &value {
             Val::Unknown => return,

@@ -214,6 +214,10 @@ struct Elaborator<'a> {
     unnamed: Vec<Unnamed>,
     origins: HashMap<WeightId, Origin>,
     output_spans: HashMap<String, Span>,
+    /// The `preprocess` of each input that has one.
+    preprocess_spans: HashMap<NodeId, Span>,
+    /// The names of classes, where they are given.
+    class_labels_span: Option<Span>,
     /// The last node of each labelled statement.
     results: Vec<(NodeId, String)>,
     /// What the `let`s and `table`s at the top of each file bind.
@@ -250,6 +254,8 @@ impl<'a> Elaborator<'a> {
             unnamed: vec![],
             origins: HashMap::new(),
             output_spans: HashMap::new(),
+            preprocess_spans: HashMap::new(),
+            class_labels_span: None,
             results: vec![],
             globals: HashMap::new(),
             locations: HashMap::new(),

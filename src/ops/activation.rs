@@ -319,7 +319,27 @@ impl Operation for Activate {
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
-        Ok(inputs[0].clone())
+        let (name, constants) = self.kind.parts();
+        let is_bound = matches!(self.kind, Activation::Clip { .. });
+        match constants.iter().find(|c| c.is_nan() || (c.is_infinite() && !is_bound)) {
+            Some(c) => Err(ShapeError::new(format!("{c} is no constant of {name}"))),
+            None => Ok(inputs[0].clone()),
+        }
+    }
+
+    fn caution(&self) -> Option<(&'static str, String)> {
+        match self.kind {
+            Activation::LeakyRelu { slope } if slope < 0.0 => {
+                Some(("slope", format!("the slope {slope} makes positive numbers of negative ones")))
+            }
+            Activation::Elu { alpha } if alpha < 0.0 => {
+                Some(("alpha", format!("the alpha {alpha} makes positive numbers of negative ones")))
+            }
+            Activation::HardSigmoid { alpha, .. } if alpha < 0.0 => {
+                Some(("alpha", format!("with the alpha {alpha} the result falls where the input grows")))
+            }
+            _ => None,
+        }
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

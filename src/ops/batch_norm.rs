@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, WeightDecl, channels_of};
+use super::{Operation, ShapeError, WeightDecl, channels_of, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -32,6 +32,7 @@ impl Operation for BatchNorm {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "batch_norm")?;
+        check_eps(self.eps)?;
         Ok(inputs[0].clone())
     }
 

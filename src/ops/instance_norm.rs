@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, WeightDecl, image_shape};
+use super::{Operation, ShapeError, WeightDecl, check_eps, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -31,6 +31,7 @@ impl Operation for InstanceNorm {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         image_shape(inputs, 0, "instance_norm")?;
+        check_eps(self.eps)?;
         Ok(inputs[0].clone())
     }
 

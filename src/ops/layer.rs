@@ -218,11 +218,7 @@ impl Args {
     }
 
     pub fn float(&self, name: &str) -> f32 {
-        match self.need(name) {
-            Value::Int(v) => *v as f32,
-            Value::Float(v) => *v as f32,
-            v => panic!("layer table: {name} is {}", v.type_name()),
-        }
+        double(name, self.need(name)) as f32
     }
 
     pub fn bool(&self, name: &str) -> bool {
@@ -248,13 +244,10 @@ impl Args {
     }
 
     /// `[vertical, horizontal]` of a [`ParamType::Float2`].
-    pub fn float2(&self, name: &str) -> [f32; 2] {
+    pub fn float2(&self, name: &str) -> [f64; 2] {
         match self.need(name) {
-            Value::List(_) | Value::Tuple(_) => {
-                let v = self.floats(name);
-                [v[0], v[1]]
-            }
-            _ => [self.float(name); 2],
+            Value::List(v) | Value::Tuple(v) => [double(name, &v[0]), double(name, &v[1])],
+            one => [double(name, one); 2],
         }
     }
 
@@ -276,16 +269,17 @@ impl Args {
 
     pub fn floats(&self, name: &str) -> Vec<f32> {
         match self.need(name) {
-            Value::List(v) | Value::Tuple(v) => v
-                .iter()
-                .map(|v| match v {
-                    Value::Int(i) => *i as f32,
-                    Value::Float(f) => *f as f32,
-                    _ => panic!("layer table: {name} holds something else than numbers"),
-                })
-                .collect(),
+            Value::List(v) | Value::Tuple(v) => v.iter().map(|v| double(name, v) as f32).collect(),
             v => panic!("layer table: {name} is {}", v.type_name()),
         }
+    }
+}
+
+fn double(name: &str, value: &Value) -> f64 {
+    match value {
+        Value::Int(v) => *v as f64,
+        Value::Float(v) => *v,
+        v => panic!("layer table: {name} is {}", v.type_name()),
     }
 }
 

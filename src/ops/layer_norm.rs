@@ -6,15 +6,15 @@ use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::instance_norm::moments;
 use super::planes::fill_rows;
-use super::{Operation, ShapeError, WeightDecl};
+use super::{Operation, ShapeError, WeightDecl, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
     /// `(x − mean) / sqrt(var + eps) · weight + bias`, mean and (biased) variance those of the pixel's
     /// channels, or of a vector's features; weight and bias per channel, without `affine` neither.
-    /// Shape unchanged.
+    /// Shape unchanged. `eps` is PyTorch's by default; ConvNeXt and many transformers have 1e-6.
     pub struct LayerNorm {
-        eps: f32 = 1e-6,
+        eps: f32 = 1e-5,
         affine: bool = true,
     }
 }
@@ -26,13 +26,14 @@ impl Operation for LayerNorm {
         doc: "normalises each pixel, or vector, by the mean and variance of its channels",
         arity: Arity::Unary,
         params: &[
-            param("eps", ParamType::Float, Preset::Float(1e-6), "added to the variance"),
+            param("eps", ParamType::Float, Preset::Float(1e-5), "added to the variance"),
             param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
         ],
         build: |a| Ok(LayerNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        check_eps(self.eps)?;
         match inputs[0].rank() {
             2 | 4 => Ok(inputs[0].clone()),
             _ => Err(ShapeError::new(format!(

@@ -88,11 +88,21 @@ impl Operation for Lrn {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "lrn")?;
         positive("size", &[self.size])?;
+        for (param, value) in [("alpha", self.alpha), ("beta", self.beta), ("k", self.k)] {
+            if !value.is_finite() {
+                return Err(ShapeError::new(format!("{param} is a finite number, not {value}")).param(param));
+            }
+        }
         Ok(inputs[0].clone())
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[1])
+    }
+
+    fn caution(&self) -> Option<(&'static str, String)> {
+        let (param, value) = [("alpha", self.alpha), ("k", self.k)].into_iter().find(|(_, value)| *value < 0.0)?;
+        Some((param, format!("with {param} = {value}, powers of negative numbers give NaN")))
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {

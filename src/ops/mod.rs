@@ -12,6 +12,7 @@ pub mod epilogue;
 pub mod images;
 pub mod layer;
 mod planes;
+pub mod position;
 #[cfg(test)]
 mod tests;
 
@@ -136,6 +137,11 @@ pub trait Operation: Attributes {
     /// Says which operand or parameter is at fault.
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError>;
 
+    /// A parameter whose value is legal, but hardly meant, and what it does.
+    fn caution(&self) -> Option<(&'static str, String)> {
+        None
+    }
+
     /// The weights in operand order. Only called where [`Self::infer`] succeeded.
     fn weights(&self, _inputs: &[&Shape]) -> Vec<WeightDecl> {
         vec![]
@@ -184,6 +190,8 @@ macro_rules! operations {
             /// See [`Operation::layer_name`].
             pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
+            /// See [`Operation::caution`].
+            pub fn caution(&self) -> Option<(&'static str, String)> { match self { $(Op::$ty(o) => o.caution()),* } }
             /// See [`Operation::infer`]. Also refuses what is empty or beyond netc's limits.
             pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
                 let shape = self.infer_unlimited(inputs)?;
@@ -299,6 +307,14 @@ pub(crate) fn positive(param: &'static str, sizes: &[usize]) -> Result<(), Shape
     match sizes.contains(&0) {
         false => Ok(()),
         true => Err(ShapeError::new(format!("{param} must be at least 1")).param(param)),
+    }
+}
+
+/// Requires an `eps` that a variance stays one with.
+pub(crate) fn check_eps(eps: f32) -> Result<(), ShapeError> {
+    match (0.0..f32::INFINITY).contains(&eps) {
+        true => Ok(()),
+        false => Err(ShapeError::new(format!("eps is a number from 0 on, not {eps:?}")).param("eps")),
     }
 }
 

@@ -362,6 +362,64 @@ fn cubic_upsampling_is_pytorchs() {
     close(&finer[3..9], &[1.25f32, 1.75, 2.25, 2.75, 3.25, 3.75].map(|i| 25.0 * i * i));
 }
 
+/// The columns that PyTorch's `interpolate` takes of a row.
+#[test]
+fn nearest_pixels_are_pytorchs() {
+    let taken = |n: usize, to| {
+        let x = row(&(0..n).map(|i| i as f32).collect::<Vec<_>>());
+        run(Upsample::new(to, Interpolation::Nearest, false), &x).into_iter().map(|v| v as usize).collect::<Vec<_>>()
+    };
+    let to_size = |n, size| taken(n, Target::Size([1, size]));
+    let by_factor = |n, factor| taken(n, Target::Scale([1.0, factor]));
+    assert_eq!(to_size(48, 94)[46..49], [23, 24, 24]);
+    assert_eq!(to_size(14, 2), [0, 7]);
+    // Single precision has 41 · (2 / 82) a little below 1.
+    assert_eq!(to_size(2, 82)[40..43], [0, 0, 1]);
+    assert_eq!(by_factor(5, 1.7), [0, 0, 1, 1, 2, 2, 3, 4]);
+    assert_eq!(by_factor(5, 1.1), [0, 1, 2, 3, 4], "the size stays: a copy");
+    assert_eq!(by_factor(10, 1.2), [0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]);
+    assert_eq!(by_factor(15, 1.0 / 3.0), [0, 3, 6, 9, 12]);
+    assert_eq!(by_factor(10, 0.3), [0, 3, 6]);
+    let of_hundred = by_factor(100, 0.29);
+    assert_eq!((of_hundred.len(), &of_hundred[25..]), (28, [86, 89, 93].as_slice()), "28.999999999999996 is cut");
+}
+
+/// Of 0², 1², 2², … as PyTorch's `interpolate` has it, to five digits: its positions are those of single precision.
+#[test]
+fn fractional_factors_are_pytorchs() {
+    let up = |n: usize, factor, mode, align_corners| {
+        let x = row(&(0..n).map(|i| (i * i) as f32).collect::<Vec<_>>());
+        run(Upsample::new(Target::Scale([1.0, factor]), mode, align_corners), &x)
+    };
+    let (linear, cubic) = (Interpolation::Bilinear, Interpolation::Bicubic);
+    // Seven pixels, whose corners coincide with those of fifteen: steps of 14/6, not of 14/6.5.
+    close(&up(15, 0.5, linear, true), &[0.0, 5.666666, 22.0, 49.0, 87.33333, 136.33333, 196.0]);
+    close(&up(9, 0.5, cubic, true), &[0.0, 6.8148146, 28.740728, 64.0]);
+    let finer = [0.0, 0.382353, 0.9705883, 2.6764708, 4.735295, 7.6764717, 11.264707, 15.382354];
+    close(&up(5, 1.7, linear, false), &finer);
+    close(&up(5, 1.25, cubic, false), &[-0.06075, 0.39025, 2.125, 5.395, 9.87775, 15.45975]);
+    // The size stays; linear copies it, cubic does not.
+    close(&up(5, 1.1, linear, false), &[0.0, 1.0, 4.0, 9.0, 16.0]);
+    close(&up(5, 1.1, cubic, false), &[-0.0310621, 0.6562036, 2.9110632, 6.8864603, 13.584126]);
+}
+
+#[test]
+fn stated_coordinates_are_exact() {
+    let column = |n: usize, to, i: usize, coordinates, rounding| {
+        let op = Upsample { to: Target::Size([1, to]), mode: Interpolation::Nearest, coordinates, rounding };
+        op.taps(1, n, to)[i][0].0
+    };
+    for (n, to) in [(2, 82), (48, 94), (56, 110), (78, 154), (108, 214), (124, 246), (18, 66), (14, 2), (41, 64)] {
+        for i in 0..to {
+            use Coordinates::{AlignCorners, Asymmetric, HalfPixel};
+            assert_eq!(column(n, to, i, Asymmetric, Rounding::Floor), i * n / to);
+            assert_eq!(column(n, to, i, Asymmetric, Rounding::Ceil), (i * n).div_ceil(to).min(n - 1));
+            assert_eq!(column(n, to, i, HalfPixel, Rounding::HalfUp), (2 * i + 1) * n / (2 * to));
+            assert_eq!(column(n, to, i, AlignCorners, Rounding::Floor), i * (n - 1) / (to - 1));
+        }
+    }
+}
+
 #[test]
 fn upsampling_coordinates_of_other_frameworks() {
     let x = row(&[0.0, 1.0, 2.0, 3.0]);
@@ -572,7 +630,7 @@ fn shape_errors() {
         (Dropout { p: 1.5 }.into(), vec![&image]),
         (Reduce { kind: ReduceKind::Sum, axes: vec![1, 1], keepdims: true }.into(), vec![&image]),
         (Upsample::new(Target::Scale([0.01; 2]), Interpolation::Nearest, false).into(), vec![&image]),
-        (Upsample::new(Target::Scale([f32::INFINITY; 2]), Interpolation::Nearest, false).into(), vec![&image]),
+        (Upsample::new(Target::Scale([f64::INFINITY; 2]), Interpolation::Nearest, false).into(), vec![&image]),
         (Constant { shape: vec![1 << 20, 1 << 20] }.into(), vec![]),
         (MatMul {}.into(), vec![&image, &vector]),
     ];

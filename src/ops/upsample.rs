@@ -4,6 +4,8 @@ use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
+pub use super::position::Rounding;
+use super::position::{Axis, Position, Ratio};
 use super::{Operation, ShapeError, Window, image_shape};
 use crate::tensor::{Shape, Tensor};
 
@@ -59,7 +61,8 @@ pub fn cubic(a: f64, distance: f64) -> f64 {
 attribute_enum! {
     /// Where, in input pixels, the centre of output pixel `i` lies.
     pub enum Coordinates {
-        /// As PyTorch has it: `asymmetric` for nearest, `half_pixel` for all others.
+        /// As PyTorch has it: `asymmetric` for nearest, `half_pixel` for all others; but see
+        /// [`Upsample::taps`].
         Usual = "usual",
         /// `(i + 1/2) · step − 1/2`: pixel centres at half-integers.
         HalfPixel = "half_pixel",
@@ -70,35 +73,11 @@ attribute_enum! {
     }
 }
 
-attribute_enum! {
-    /// Which pixel is nearest to a position.
-    pub enum Rounding {
-        Floor = "floor",
-        Ceil = "ceil",
-        /// The nearer of the two; in the middle the lower one.
-        HalfDown = "half_down",
-        /// The nearer of the two; in the middle the upper one.
-        HalfUp = "half_up",
-    }
-}
-
-impl Rounding {
-    /// The pixel, which may lie beyond the border.
-    pub fn round(self, position: f64) -> f64 {
-        match self {
-            Rounding::Floor => position.floor(),
-            Rounding::Ceil => position.ceil(),
-            Rounding::HalfDown => (position - 0.5).ceil(),
-            Rounding::HalfUp => (position + 0.5).floor(),
-        }
-    }
-}
-
 /// The size that images are brought to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// ⌊size · factor⌋, height and width.
-    Scale([f32; 2]),
+    /// ⌊size · factor⌋, height and width; the product is rounded to double precision before, as PyTorch's.
+    Scale([f64; 2]),
     Size([usize; 2]),
 }
 
@@ -134,44 +113,63 @@ attributes! {
 }
 
 impl Upsample {
-    /// Input pixels per output pixel along an axis, but for `align_corners`.
-    fn step(&self, axis: usize, input: usize, output: usize) -> f64 {
-        match self.to {
-            Target::Scale(factor) => 1.0 / f64::from(factor[axis]),
-            Target::Size(_) => input as f64 / output as f64,
-        }
-    }
-
-    /// The centre of output pixel `i` of an axis, in input pixels.
-    fn position(&self, axis: usize, i: usize, input: usize, output: usize) -> f64 {
-        let step = self.step(axis, input, output);
-        let coordinates = match (self.coordinates, self.mode) {
-            (Coordinates::Usual, Interpolation::Nearest) => Coordinates::Asymmetric,
-            (Coordinates::Usual, _) => Coordinates::HalfPixel,
-            (given, _) => given,
+    /// An axis of so many pixels.
+    fn axis(&self, axis: usize, input: usize, output: usize) -> Axis {
+        let step = match self.to {
+            Target::Scale(factor) => Ratio::of(factor[axis]).inverse(),
+            Target::Size(_) => Ratio::new(input, output),
         };
-        match coordinates {
-            Coordinates::AlignCorners if output > 1 => i as f64 * (input - 1) as f64 / (output - 1) as f64,
-            Coordinates::AlignCorners => 0.0,
-            Coordinates::HalfPixel => (i as f64 + 0.5) * step - 0.5,
-            Coordinates::Asymmetric | Coordinates::Usual => i as f64 * step,
+        Axis { input, output, step }
+    }
+
+    /// The place of output pixel `i` of an axis.
+    fn position(&self, index: usize, i: usize, axis: &Axis) -> Position {
+        // PyTorch copies an axis whose size stays, whatever the factor, but for the cubic modes.
+        let is_copied = axis.input == axis.output && self.mode.taps() <= 2;
+        match (self.coordinates, self.mode) {
+            (Coordinates::Usual, _) if is_copied => Position { whole: i as i64, part: 0.0 },
+            (Coordinates::Usual, Interpolation::Nearest) => {
+                // In single precision, as PyTorch has it: pixel 41 of 2 → 82 is there the first of the two.
+                let step = match self.to {
+                    Target::Scale(factor) => (1.0 / factor[index]) as f32,
+                    Target::Size(_) => axis.input as f32 / axis.output as f32,
+                };
+                Position::from(f64::from(i as f32 * step))
+            }
+            (Coordinates::AlignCorners, _) => axis.align_corners(i),
+            (Coordinates::HalfPixel | Coordinates::Usual, _) => axis.half_pixel(i),
+            (Coordinates::Asymmetric, _) => axis.asymmetric(i),
         }
     }
 
-    /// The input pixels that output pixel `i` of an axis mixes, and their shares: as many as the mode
-    /// has taps. At the border pixels repeat.
-    pub fn taps(&self, axis: usize, i: usize, input: usize, output: usize) -> Vec<(usize, f64)> {
-        let last = (input - 1) as f64;
-        // `as` saturates at 0.
-        let pixel = |place: f64| place.min(last) as usize;
-        let position = self.position(axis, i, input, output);
-        let taps = self.mode.taps();
+    /// The input pixels that each output pixel of an axis (0: rows, 1: columns) mixes, and their shares: as
+    /// many as the mode has taps. At the border pixels repeat.
+    ///
+    /// Positions are exact ratios of integers, and PyTorch's where those differ and `coordinates` are the
+    /// usual ones.
+    pub fn taps(&self, axis: usize, input: usize, output: usize) -> Vec<Vec<(usize, f64)>> {
+        let place = self.axis(axis, input, output);
+        (0..output).map(|i| self.mix(&place, self.position(axis, i, &place))).collect()
+    }
+
+    /// The same pixels get the same shares along an axis of input and output pixels.
+    pub fn is_same(&self, other: &Self, axis: usize, [input, output]: [usize; 2]) -> bool {
+        let axes = [self, other].map(|op| (op, op.axis(axis, input, output)));
+        (0..output).all(|i| {
+            let [one, two] = axes.map(|(op, place)| op.mix(&place, op.position(axis, i, &place)));
+            one == two
+        })
+    }
+
+    /// What a pixel at a position mixes.
+    fn mix(&self, axis: &Axis, position: Position) -> Vec<(usize, f64)> {
+        let taps = self.mode.taps() as i64;
         if taps == 1 {
-            return vec![(pixel(self.rounding.round(position)), 1.0)];
+            return vec![(axis.pixel(position.nearest(self.rounding)), 1.0)];
         }
-        let first = position.floor() - (taps / 2 - 1) as f64;
-        let places = (0..taps).map(|tap| first + tap as f64);
-        places.map(|place| (pixel(place), self.mode.share((place - position).abs()))).collect()
+        let offsets = 1 - taps / 2..=taps / 2;
+        let share = |offset: i64| self.mode.share((offset as f64 - position.part).abs());
+        offsets.map(|offset| (axis.pixel(position.whole + offset), share(offset))).collect()
     }
 }
 
@@ -240,7 +238,7 @@ impl Operation for Upsample {
                     return Err(ShapeError::new("the factor must be positive and finite").param("scale"));
                 }
                 // `as` saturates: an absurd size is refused as too large.
-                [(h as f64 * f64::from(factor[0])) as usize, (w as f64 * f64::from(factor[1])) as usize]
+                [(h as f64 * factor[0]) as usize, (w as f64 * factor[1]) as usize]
             }
         };
         Ok([n, c, oh, ow].into())
@@ -253,8 +251,7 @@ impl Operation for Upsample {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
         let (oh, ow) = (output[2], output[3]);
-        let rows: Vec<_> = (0..oh).map(|i| self.taps(0, i, h, oh)).collect();
-        let columns: Vec<_> = (0..ow).map(|i| self.taps(1, i, w, ow)).collect();
+        let (rows, columns) = (self.taps(0, h, oh), self.taps(1, w, ow));
         fill_planes(output, |n, c, plane| {
             let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {

@@ -14,6 +14,7 @@ mod build;
 mod format;
 mod grammar;
 mod recovery;
+mod remark;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -51,12 +52,16 @@ const MAX_REPARSED: usize = 8 << 20;
 
 /// Parses one source. The tree is as complete as the mistakes allow.
 pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
-    let text = sources.get(id).text.clone();
-    let tokens = match tokens_within_limits(id, &text) {
+    let mut text = sources.get(id).text.to_string();
+    let mut tokens = match tokens_within_limits(id, &text) {
         Ok(tokens) => tokens,
         Err(diagnostic) => return (ast::File::default(), vec![*diagnostic]),
     };
-    let mut builder = build::Builder { source: id, base: 0, text: &text, tokens: &tokens, diagnostics: vec![] };
+    let mut divisions = vec![];
+    if let Some((divided, found)) = remark::divisions(id, &text, &tokens) {
+        (tokens, text, divisions) = (tokens::scan(&divided), divided, found);
+    }
+    let mut builder = build::Builder { source: id, base: 0, text: &text, tokens: &tokens, diagnostics: divisions };
     // Recovery has a mark of its own, which a source may not bring along.
     let marked = text.contains(recovery::MARK as char);
     if let Some(pair) = whole(&text).filter(|_| !marked) {

@@ -58,33 +58,66 @@ pub struct WeightFile {
     pub entries: Vec<Entry>,
     /// The file, or all of several.
     pub paths: Vec<PathBuf>,
+    /// Where the file holds several sets of tensors and nobody said which.
+    pub choice: Option<Choice>,
     /// Where the values still are.
     pub(crate) files: Files,
 }
 
 impl WeightFile {
     pub(crate) fn new(format: Format, entries: Vec<Entry>, files: Files) -> Self {
-        Self { format, entries, paths: vec![], files }
+        Self { format, entries, paths: vec![], choice: None, files }
     }
 }
 
-/// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file.
+/// One of several sets of tensors: training programs write down the weights and their running average.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub taken: String,
+    /// At least one.
+    pub others: Vec<String>,
+}
+
+/// `FILE:KEY` is what `FILE` has under `KEY`; a file that has the whole name is itself.
+pub fn split_key(path: &Path) -> (PathBuf, Option<&str>) {
+    let split = || path.to_str()?.rsplit_once(':').filter(|(file, key)| !key.is_empty() && Path::new(file).is_file());
+    match split().filter(|_| !path.exists()) {
+        Some((file, key)) => (file.into(), Some(key)),
+        None => (path.into(), None),
+    }
+}
+
+/// Reads the names, shapes and places of a file's tensors. Values stay in the mapped file. `FILE:KEY` asks for a
+/// part of the file: the dictionary of that name in a checkpoint, or the tensors whose names begin with `KEY.`,
+/// without that beginning.
 ///
 /// # Errors
 /// Where the file cannot be read, is of a kind that netc does not know, or is damaged.
 pub fn open(path: &Path) -> Result<WeightFile, FileError> {
+    let (place, key) = split_key(path);
     let mut files = Files::default();
-    let file = map(path, &mut files)?;
-    match (*file).as_ref() {
+    let file = map(&place, &mut files)?;
+    let read = match (*file).as_ref() {
         [b'{', ..] => {
-            let (entries, shards) = sharded::open(path, &file, &mut files)?;
-            let paths = [path.into()].into_iter().chain(shards).collect();
-            Ok(WeightFile { paths, ..WeightFile::new(Format::Sharded, entries, files) })
+            let (entries, shards) = sharded::open(&place, &file, &mut files)?;
+            let paths = [place.clone()].into_iter().chain(shards).collect();
+            below(entries, key).map(|entries| WeightFile { paths, ..WeightFile::new(Format::Sharded, entries, files) })
         }
-        _ => {
-            let parsed = parse(&file).map_err(|message| FileError::new(path, message))?;
-            Ok(WeightFile { paths: vec![path.into()], files, ..parsed })
-        }
+        _ => parse_part(&file, key).map(|parsed| WeightFile { paths: vec![place.clone()], files, ..parsed }),
+    };
+    read.map_err(|message| FileError::new(&place, message))
+}
+
+/// The tensors whose names begin with a key and a dot, without these.
+pub(super) fn below(mut entries: Vec<Entry>, key: Option<&str>) -> Result<Vec<Entry>, String> {
+    let Some(key) = key else { return Ok(entries) };
+    entries.retain_mut(|entry| {
+        let rest = entry.name.strip_prefix(key).and_then(|rest| rest.strip_prefix('.'));
+        rest.map(str::to_string).map(|rest| entry.name = rest).is_some()
+    });
+    match entries.is_empty() {
+        true => Err(format!("no tensor's name begins with `{key}.`")),
+        false => Ok(entries),
     }
 }
 
@@ -93,22 +126,35 @@ pub fn open(path: &Path) -> Result<WeightFile, FileError> {
 /// # Errors
 /// Where it is of a kind that netc does not know, or is damaged.
 pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
+    parse_part(file, None)
+}
+
+fn parse_part(file: &Buffer, key: Option<&str>) -> Result<WeightFile, String> {
+    let mut choice = None;
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {
             let mut archive = Archive::open(file)?;
             match pth::describing_member(&archive) {
-                Some(name) => (Format::PyTorch, pth::parse_archive(&mut archive, &name)?),
-                None => (Format::Npz, npz::parse(&mut archive)?),
+                Some(name) => {
+                    let entries;
+                    (entries, choice) = pth::parse_archive(&mut archive, &name, key)?;
+                    (Format::PyTorch, entries)
+                }
+                None => (Format::Npz, below(npz::parse(&mut archive)?, key)?),
             }
         }
-        [0x80, 2..=5, ..] => (Format::PyTorch, pth::parse_legacy(file)?),
+        [0x80, 2..=5, ..] => {
+            let entries;
+            (entries, choice) = pth::parse_legacy(file, key)?;
+            (Format::PyTorch, entries)
+        }
         // The length of the header, then the header, which is JSON.
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => (Format::Safetensors, safetensors::parse(file)?),
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => (Format::Safetensors, below(safetensors::parse(file)?, key)?),
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile::new(format, entries, Files::default()))
+    Ok(WeightFile { choice, ..WeightFile::new(format, entries, Files::default()) })
 }
 
 /// What a file is that is none of ours.

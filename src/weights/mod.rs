@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use file::{FileError, Format, WeightFile, open};
+pub use file::{Choice, FileError, Format, WeightFile, open};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;

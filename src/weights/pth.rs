@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::archive::Archive;
 use super::entries::{Buffer, Encoding, Entry};
+use super::file::{Choice, below};
 use super::pickle::{Global, Id, Object, Pickle};
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
@@ -23,6 +24,8 @@ const MAX_TENSORS: usize = 1 << 18;
 /// Containers visited on the way to them: what one container holds twice is visited twice.
 const MAX_VISITS: usize = 1 << 18;
 const MAX_NAME: usize = 4096;
+/// Keys that a message names.
+const MAX_OFFERED: usize = 8;
 /// A view may repeat its storage (stride 0); beyond this size it may not be larger.
 const MAX_EXPANDED: usize = 1 << 24;
 const MAX_RANK: usize = 16;
@@ -52,7 +55,12 @@ pub(super) fn describing_member(archive: &Archive) -> Option<String> {
     archive.names().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")).map(String::from)
 }
 
-pub(super) fn parse_archive(archive: &mut Archive, described_by: &str) -> Result<Vec<Entry>, String> {
+/// The tensors of a checkpoint, or of the dictionary that it has under `key`.
+pub(super) fn parse_archive(
+    archive: &mut Archive,
+    described_by: &str,
+    key: Option<&str>,
+) -> Result<(Vec<Entry>, Option<Choice>), String> {
     let folder = described_by.strip_suffix("data.pkl").expect("found by that name").to_string();
     let order = archive.names().find(|n| *n == format!("{folder}byteorder")).map(String::from);
     if let Some(order) = order {
@@ -64,7 +72,7 @@ pub(super) fn parse_archive(archive: &mut Archive, described_by: &str) -> Result
     let (buffer, range) = archive.member(described_by)?;
     let pickle = read_pickle(&(*buffer).as_ref()[range])?;
     let mut members: HashMap<String, (Buffer, Range<usize>)> = HashMap::new();
-    tensors(&pickle, |key| match members.get(key) {
+    tensors(&pickle, key, |key| match members.get(key) {
         Some(found) => Ok(found.clone()),
         None => {
             let found = archive.member(&format!("{folder}data/{key}"))?;
@@ -76,7 +84,7 @@ pub(super) fn parse_archive(archive: &mut Archive, described_by: &str) -> Result
 
 /// The format before PyTorch 1.6: pickles of a magic number, a version, the machine, the tensors
 /// and the storages' keys; then each storage, its number of elements first.
-pub(super) fn parse_legacy(file: &Buffer) -> Result<Vec<Entry>, String> {
+pub(super) fn parse_legacy(file: &Buffer, key: Option<&str>) -> Result<(Vec<Entry>, Option<Choice>), String> {
     let bytes = (**file).as_ref();
     let mut at = 0;
     let mut next = || {
@@ -93,7 +101,7 @@ pub(super) fn parse_legacy(file: &Buffer) -> Result<Vec<Entry>, String> {
     let pickle = next()?;
     let keys = next()?;
     let storages = legacy_storages(bytes, at, &pickle, &keys)?;
-    tensors(&pickle, |key| {
+    tensors(&pickle, key, |key| {
         let range = storages.get(key).ok_or_else(|| format!("storage {key} is missing"))?;
         Ok((file.clone(), range.clone()))
     })
@@ -127,13 +135,17 @@ fn read_pickle(bytes: &[u8]) -> Result<Pickle<'_>, String> {
     Pickle::read(&bytes[..bytes.len().min(MAX_PICKLE)]).map_err(|e| e.to_string())
 }
 
-/// All tensors of the state dict that the pickle holds, with their bytes.
+/// All tensors of the state dict that the pickle holds, with their bytes, and which of several it was.
+/// With a key, those of the dictionary of that name, or whose names begin with it.
 fn tensors(
     pickle: &Pickle,
+    key: Option<&str>,
     mut storage: impl FnMut(&str) -> Result<(Buffer, Range<usize>), String>,
-) -> Result<Vec<Entry>, String> {
+) -> Result<(Vec<Entry>, Option<Choice>), String> {
     let mut walk = Walk { pickle, path: vec![], visits: 0, views: vec![] };
-    walk.collect(state_dict(pickle, pickle.root, 0), String::new())?;
+    let mut choice = None;
+    let named = key.and_then(|key| dictionary(pickle, pickle.root, key));
+    walk.collect(state_dict(pickle, named.unwrap_or(pickle.root), 0, &mut choice), String::new())?;
     let mut views = walk.views;
     if views.is_empty() {
         return Err("the checkpoint holds no tensors under names".into());
@@ -143,19 +155,70 @@ fn tensors(
     if let Some((twice, _)) = views.iter().find(|(name, _)| !names.insert(name.clone())) {
         return Err(format!("two tensors are named {twice}"));
     }
-    views.into_iter().map(|(name, view)| view.entry(name, &mut storage)).collect()
+    let entries: Vec<Entry> =
+        views.into_iter().map(|(name, view)| view.entry(name, &mut storage)).collect::<Result<_, String>>()?;
+    match key.filter(|_| named.is_none()) {
+        None => Ok((entries, choice.filter(|_| key.is_none()))),
+        Some(key) => {
+            let missing = |_| format!("the checkpoint has nothing under `{key}`{}", offered(pickle));
+            Ok((below(entries, Some(key)).map_err(missing)?, None))
+        }
+    }
 }
 
-/// The dictionary whose values are the tensors: `id`, or what a well-known key of it leads to.
-fn state_dict(pickle: &Pickle, id: Id, depth: usize) -> Id {
+/// The dictionary whose values are the tensors: `id`, or what a well-known key of it leads to. `choice` is
+/// told where there was one.
+fn state_dict(pickle: &Pickle, id: Id, depth: usize, choice: &mut Option<Choice>) -> Id {
     let Object::Dict(items) = pickle.get(id) else { return id };
-    let has_tensors = items.iter().any(|&(_, value)| matches!(pickle.get(value), Object::Call(..)));
-    if has_tensors || depth == MAX_DEPTH {
+    if has_tensors(pickle, id) || depth == MAX_DEPTH {
         return id;
     }
-    let find = |name| items.iter().find(|&&(key, _)| *pickle.get(key) == Object::Str(name)).map(|&(_, value)| value);
-    let wrapped = WRAPPERS.into_iter().filter_map(find).find(|&v| matches!(pickle.get(v), Object::Dict(_)));
-    wrapped.map_or(id, |inner| state_dict(pickle, inner, depth + 1))
+    let is_dictionary = |name: &&str| value(pickle, id, name).is_some_and(|v| matches!(pickle.get(v), Object::Dict(_)));
+    let Some(taken) = WRAPPERS.into_iter().find(is_dictionary) else { return id };
+    let others = items.iter().filter(|&&(_, value)| has_tensors(pickle, value));
+    let others = others.filter_map(|&(key, _)| match *pickle.get(key) {
+        Object::Str(name) if name != taken => Some(name.to_string()),
+        _ => None,
+    });
+    let others: Vec<String> = others.take(MAX_OFFERED).collect();
+    if choice.is_none() && !others.is_empty() {
+        *choice = Some(Choice { taken: taken.into(), others });
+    }
+    value(pickle, id, taken).map_or(id, |inner| state_dict(pickle, inner, depth + 1, choice))
+}
+
+/// Tensors are among the values of a dictionary.
+fn has_tensors(pickle: &Pickle, id: Id) -> bool {
+    let Object::Dict(items) = pickle.get(id) else { return false };
+    items.iter().any(|&(_, value)| matches!(pickle.get(value), Object::Call(..)))
+}
+
+fn value(pickle: &Pickle, id: Id, name: &str) -> Option<Id> {
+    let Object::Dict(items) = pickle.get(id) else { return None };
+    items.iter().find(|&&(key, _)| *pickle.get(key) == Object::Str(name)).map(|&(_, value)| value)
+}
+
+/// The dictionary that a key leads to, or keys within one another with dots between them.
+fn dictionary(pickle: &Pickle, mut id: Id, mut key: &str) -> Option<Id> {
+    loop {
+        let whole = value(pickle, id, key).filter(|&v| matches!(pickle.get(v), Object::Dict(_)));
+        if whole.is_some() {
+            return whole;
+        }
+        let (first, rest) = key.split_once('.')?;
+        (id, key) = (value(pickle, id, first)?, rest);
+    }
+}
+
+/// The keys that could have been meant, for a message.
+fn offered(pickle: &Pickle) -> String {
+    let Object::Dict(items) = pickle.root() else { return String::new() };
+    let dictionaries = items.iter().filter(|&&(_, value)| matches!(pickle.get(value), Object::Dict(_)));
+    let keys = dictionaries.filter_map(|&(key, _)| key_text(pickle.get(key)));
+    match keys.take(MAX_OFFERED).collect::<Vec<_>>() {
+        keys if keys.is_empty() => String::new(),
+        keys => format!("; it has {}", keys.join(", ")),
+    }
 }
 
 /// Gathers the tensors of nested containers.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::entries::{Encoding, Entry};
-use super::{Format, WeightFile, open};
+use super::{Choice, Format, WeightFile, open};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights").join(name)
@@ -43,6 +43,34 @@ fn checkpoints_of_both_formats_and_in_wrappers() {
     let nested = open(&path("nested.pth")).unwrap();
     let listed: Vec<String> = nested.entries.iter().map(|e| format!("{e:?}")).collect();
     assert_eq!(listed, ["encoder.w: f32[2]", "heads.0: f32[1]", "heads.1.0: f32[3]"]);
+}
+
+/// Beside the weights, their running average, which is taken.
+#[test]
+fn one_of_several_sets_of_weights_is_chosen() {
+    let part = |name: &str, key: &str| open(&PathBuf::from(format!("{}:{key}", path(name).display())));
+    let first = |file: &WeightFile| values(file, "conv1.bias")[0];
+    let file = open(&path("averaged.pth")).unwrap();
+    assert_eq!(first(&file), 1.0);
+    assert_eq!(file.choice, Some(Choice { taken: "params_ema".into(), others: vec!["params".into()] }));
+    for (key, value) in [("params", -1.0), ("params_ema", 1.0)] {
+        let file = part("averaged.pth", key).unwrap();
+        assert_eq!((first(&file), file.choice), (value, None));
+    }
+    assert_eq!(open(&path("wrapped.pth")).unwrap().choice, None, "a state dict and an optimizer");
+    check_state_dict(&part("wrapped.pth", "state_dict").unwrap());
+    let names = |file: WeightFile| file.entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
+    assert_eq!(names(part("nested.pth", "encoder").unwrap()), ["w"]);
+    assert_eq!(names(part("nested.pth", "heads.1").unwrap()), ["0"]);
+    assert_eq!(names(part("stored.npz", "steps").unwrap()), ["num_batches_tracked"]);
+    let messages = [("averaged.pth", "ema"), ("state.pth", "plain"), ("packed.npz", "plain")]
+        .map(|(name, key)| part(name, key).unwrap_err().message);
+    let expected = [
+        "the checkpoint has nothing under `ema`; it has params, params_ema",
+        "the checkpoint has nothing under `plain`",
+        "no tensor's name begins with `plain.`",
+    ];
+    assert_eq!(messages, expected);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The command line, tested by files that hold command lines and what they print.
 //!
-//! A file of `tests/cli/` is a transcript in a folder of its own, in which `models` is the repository's and
-//! `imports` its `tests/import`:
+//! A file of `tests/cli/` is a transcript in a folder of its own, in which `models` is the repository's, `imports`
+//! its `tests/import` and `checkpoints` its `tests/weights`:
 //!
 //! ```text
 //! # a comment
@@ -59,7 +59,7 @@ transcripts!(
 );
 
 /// Folders of the repository, and what they are called in a transcript's.
-const LINKS: [(&str, &str); 2] = [("models", "models"), ("tests/import", "imports")];
+const LINKS: [(&str, &str); 3] = [("models", "models"), ("tests/import", "imports"), ("tests/weights", "checkpoints")];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")

@@ -48,6 +48,9 @@ def main():
     wrapped = {"epoch": 3, "lr": [0.1, 0.01], "optimizer": {"state": {0: torch.zeros(5)}}, "note": "x" * 300}
     wrapped["state_dict"] = {f"module._orig_mod.{k}": v for k, v in state.items()}
     torch.save(wrapped, HERE / "wrapped.pth")
+    average = {"conv1.weight": count(2, 1, 3, 3) + 1, "conv1.bias": count(2) + 1}
+    sets = {"params": {k: -v for k, v in average.items()}, "params_ema": average, "step": 5}
+    torch.save(sets, HERE / "averaged.pth")
     torch.save({"encoder": {"w": count(2)}, "heads": [count(1), (count(3),)]}, HERE / "nested.pth")
     torch.save({"state_dict": {"w": count(2)}, "config": Malice()}, HERE / "malicious.pth")
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), HERE / "whole_model.pth")

@@ -52,7 +52,7 @@ impl Mix {
     /// The taps of each output position of an axis; `stride` is the distance of input positions.
     fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> (usize, Fill) {
         let floats = self.entry() / 4;
-        let entries: Vec<Vec<(usize, f64)>> = (0..output).map(|i| op.taps(axis, i, input, output)).collect();
+        let entries = op.taps(axis, input, output);
         let fill: Fill = Box::new(move |_, out| {
             out.fill(0.0);
             for (taps, out) in entries.iter().zip(out.chunks_exact_mut(floats)) {

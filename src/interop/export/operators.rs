@@ -499,7 +499,7 @@ fn upsample(b: &mut Builder, id: NodeId, op: &Upsample, x: &str) -> Result {
         attributes.push(float("cubic_coeff_a", a as f32));
     }
     let factors = match op.to {
-        Target::Scale(factors) => factors,
+        Target::Scale(factors) => factors.map(|f| f as f32),
         Target::Size(size) => [0, 1].map(|i| size[i] as f32 / from[i + 2] as f32),
     };
     let is_exact = (0..2).all(|i| f64::from(factors[i]) * from[i + 2] as f64 == to[i + 2] as f64);

@@ -417,6 +417,63 @@ fn resizes_beyond_upsample_are_products_with_matrices() {
 }
 
 #[test]
+fn constants_that_make_no_sense_are_refused() {
+    let real = |name: &str, f| proto::Attribute { f: Some(f), i: None, ty: attribute_type::FLOAT, ..int(name, 0) };
+    let refused = |text: &str, constant| {
+        let known = ["w", "b", "mean", "var"].map(|name| floats(name, &[4])).to_vec();
+        message(&model(&[1, 4, 3, 5], vec![node(text, vec![constant])], known, "y"))
+    };
+    let slope = refused("LeakyRelu x -> y : leaky", real("alpha", f32::NAN));
+    assert!(slope.contains("NaN is no constant of leaky_relu"), "{slope}");
+    let eps = refused("BatchNormalization x w b mean var -> y : bn", real("epsilon", -1.0));
+    assert!(eps.contains("eps is a number from 0 on, not -1.0"), "{eps}");
+    let eps = refused("InstanceNormalization x w b -> y : norm", real("epsilon", f32::NAN));
+    assert!(eps.contains("eps is a number from 0 on, not NaN"), "{eps}");
+}
+
+/// What PyTorch wrote means what PyTorch computes; all else the standard, with exact positions.
+#[test]
+fn resizes_of_pytorch_and_of_others() {
+    let resize = |width: i64, producer: &str, to: proto::Tensor, attributes: &[(&str, &str)]| {
+        let attributes = attributes.iter().map(|(name, value)| text_attribute(name, value)).collect();
+        let by_sizes = to.data_type == data_type::INT64;
+        let node = node(if by_sizes { "Resize x _ _ to -> y" } else { "Resize x _ to -> y" }, attributes);
+        let model = model(&[1, 1, 1, width], vec![node], vec![to], "y");
+        let model = proto::Model { producer_name: producer.into(), ..model };
+        text(&model)
+            .lines()
+            .filter(|l| l.contains(" = ") && !l.contains("input"))
+            .map(|l| l.trim().to_string())
+            .collect()
+    };
+    let sizes = |width| longs("to", &[1, 1, 1, width]);
+    let scales = |scale| proto::Tensor { float_data: vec![1.0, 1.0, 1.0, scale], ..floats("to", &[4]) };
+    let mode = |mode| ("mode", mode);
+    let places = |places| ("coordinate_transformation_mode", places);
+    let floor = ("nearest_mode", "floor");
+    type Attributes<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, i64, proto::Tensor, Attributes); 8] = [
+        ("the 41st of 82", 2, sizes(82), &[mode("nearest"), places("asymmetric"), floor]),
+        ("where all agree", 48, sizes(94), &[mode("nearest"), places("asymmetric"), floor]),
+        ("one pixel", 4, sizes(1), &[mode("linear"), places("pytorch_half_pixel")]),
+        ("corners of a cut size", 15, scales(0.5), &[mode("linear"), places("align_corners")]),
+        ("a length that rounding decides", 100, scales(0.29), &[mode("nearest"), places("asymmetric"), floor]),
+        ("a size that stays", 5, scales(1.1), &[mode("linear"), places("half_pixel")]),
+        ("a ratio", 15, scales(1.0 / 3.0), &[mode("cubic"), places("half_pixel")]),
+        ("a policy that is about sizes", 6, scales(2.0), &[mode("linear"), ("keep_aspect_ratio_policy", "stretch")]),
+    ];
+    let mut found = String::new();
+    for (name, width, to, attributes) in cases {
+        found += &format!("{name}\n");
+        for producer in ["", "pytorch"] {
+            let lines: Vec<String> = resize(width, producer, to.clone(), attributes);
+            found += &format!("{producer:>10}: {}\n", lines.join(" / "));
+        }
+    }
+    insta::assert_snapshot!(found);
+}
+
+#[test]
 fn powers_and_reversed_axes() {
     let nodes = vec![
         node("Pow x five -> a : fifth", vec![]),

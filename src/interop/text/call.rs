@@ -200,8 +200,8 @@ fn activation(kind: Activation) -> Option<LayerCall> {
 fn upsample(op: &ops::Upsample) -> Option<LayerCall> {
     let to = match op.to {
         Target::Size(size) => ("size", pair(size)),
-        Target::Scale([v, h]) if v == h => ("scale", float(v)),
-        Target::Scale([v, h]) => ("scale", Value::Tuple(vec![float(v), float(h)])),
+        Target::Scale([v, h]) if v == h => ("scale", Value::Float(v)),
+        Target::Scale([v, h]) => ("scale", Value::Tuple(vec![Value::Float(v), Value::Float(h)])),
     };
     let mut args = vec![to, ("mode", text(op.mode))];
     match op.coordinates {

@@ -241,6 +241,11 @@ impl<'m> Importer<'m> {
         self.scopes.iter().filter_map(|s| s.uses.get(name)).sum()
     }
 
+    /// Which program wrote the model, as it says itself.
+    pub fn is_written_by(&self, producer: &str) -> bool {
+        self.file.model.producer_name.trim().eq_ignore_ascii_case(producer)
+    }
+
     /// Counts elements against what importing may compute, before they are.
     pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
         match self.affords(elements) {

@@ -3,6 +3,10 @@
 //! What the language's `upsample` does becomes that. All else (antialiasing, crops, cubic kernels of
 //! other parameters, sizes that no factor makes) is linear along each axis, too: it becomes a product with a
 //! known matrix `[input, output]`, an axis at a time.
+//!
+//! Where pixels lie is computed from exact ratios (see [`crate::ops::position`]). A model that PyTorch wrote
+//! means what PyTorch computes, down to how it rounds: exporters write nearest down as `asymmetric`, and
+//! `pytorch_half_pixel` where nothing differs from `half_pixel`.
 
 use super::super::array::Array;
 use super::super::call::{Call, Value, axes_as_listed};
@@ -10,17 +14,21 @@ use super::super::import::Importer;
 use super::super::view::View;
 use super::elementwise::with_known;
 use super::linear::times_known;
-use crate::ops::Upsample;
 use crate::ops::binary::BinaryKind;
-use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target, cubic};
+use crate::ops::position::{Axis, Position, Ratio, Rounding};
+use crate::ops::upsample::{Coordinates, Interpolation, Target, cubic};
+use crate::ops::{MAX_ELEMENTS, Upsample};
 
 pub fn resize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
     let view = importer.view(call, 0)?;
     let dims = importer.dims(&view);
-    let factors = factors(call, &dims)?;
-    let sampling = Sampling::of(call, dims.len())?;
+    let by_pytorch = importer.is_written_by("pytorch");
+    // What netc exports has the sizes that PyTorch's rule gives.
+    let rule = if by_pytorch || importer.is_written_by("netc") { Length::Double } else { Length::Single };
+    let factors = factors(call, &dims, rule)?;
+    let sampling = Sampling::of(call, dims.len(), by_pytorch)?;
     let changed = |axis: usize| {
-        factors.outputs[axis] != dims[axis] || factors.scales[axis] != 1.0 || sampling.region[axis] != (0.0, 1.0)
+        factors.outputs[axis] != dims[axis] || factors.steps[axis] != Ratio::ONE || sampling.region[axis] != (0.0, 1.0)
     };
     let changed: Vec<usize> = (0..dims.len()).filter(|&axis| changed(axis)).collect();
     if changed.is_empty() {
@@ -52,11 +60,11 @@ fn by_kernel(
     };
     let image = importer.node_dims(node);
     let mut sizes = [image[2], image[3]];
-    let mut scales = [1.0f32; 2];
+    let mut scales = [1.0; 2];
     for &axis in changed {
         let Some(of_image @ (2 | 3)) = shown.axes[axis] else { return Ok(None) };
         sizes[of_image - 2] = factors.outputs[axis];
-        scales[of_image - 2] = factors.scales[axis];
+        scales[of_image - 2] = factors.steps[axis].inverse().value();
     }
     let to = if factors.by_scale { Target::Scale(scales) } else { Target::Size(sizes) };
     let Some(op) = sampling.upsample([image[2], image[3]], sizes, to) else { return Ok(None) };
@@ -77,8 +85,8 @@ fn by_matrices(
     for &axis in changed {
         let (input, output) = (dims[axis], factors.outputs[axis]);
         importer.reserve(input.saturating_mul(output))?;
-        let places = Axis { input, output, scale: f64::from(factors.scales[axis]), region: sampling.region[axis] };
-        let (matrix, beyond) = sampling.matrix(&places);
+        let places = Axis { input, output, step: factors.steps[axis] };
+        let (matrix, beyond) = sampling.matrix(&places, sampling.region[axis]);
         // The axis comes last, is multiplied, and goes back.
         let last = view.rank() - 1;
         let mut perm: Vec<usize> = (0..=last).collect();
@@ -113,19 +121,40 @@ fn either(mask: &Array, beyond: &[bool], from_end: usize) -> Array {
 
 /// What each axis becomes.
 struct Factors {
-    scales: Vec<f32>,
+    /// Input pixels per output pixel.
+    steps: Vec<Ratio>,
     outputs: Vec<usize>,
     /// Positions follow the stated factors rather than the sizes.
     by_scale: bool,
 }
 
-fn factors(call: &Call, dims: &[usize]) -> Result<Factors, String> {
+/// How a size times a factor is rounded before it is cut to an integer.
+#[derive(Clone, Copy)]
+enum Length {
+    /// The factor that the model's single precision stands for, in double precision: PyTorch's.
+    Double,
+    /// In single precision: that of the standard's shape inference and of ONNX Runtime.
+    Single,
+}
+
+impl Length {
+    fn of(self, size: usize, scale: f32) -> usize {
+        // `as` saturates: an absurd size is refused as too large.
+        match self {
+            Length::Double => (size as f64 * Ratio::of_single(scale).value()) as usize,
+            Length::Single => (size as f32 * scale) as usize,
+        }
+    }
+}
+
+fn factors(call: &Call, dims: &[usize], rule: Length) -> Result<Factors, String> {
     // Upsample: scales as attributes (6, 7) or input 1 (9); Resize: input 1 (10), 2 (11) or sizes, 3.
     let is_new = call.node.op_type == "Resize" && call.opset >= 11;
     let axes = match call.ints("axes")? {
         Some(list) => axes_as_listed(&list, dims.len())?,
         None => (0..dims.len()).collect(),
     };
+    let policy = call.string("keep_aspect_ratio_policy", "stretch")?;
     let scales = match (call.floats("scales")?, call.attribute("height_scale")) {
         (Some(scales), _) => scales,
         (None, Some(_)) => vec![1.0, 1.0, call.float("height_scale", 1.0)?, call.float("width_scale", 1.0)?],
@@ -134,44 +163,58 @@ fn factors(call: &Call, dims: &[usize]) -> Result<Factors, String> {
             array.and_then(|a| a.as_floats()).map_or(vec![], <[f32]>::to_vec)
         }
     };
-    if !scales.is_empty() {
-        return from_scales(&axes, &scales, dims);
+    let factors = match scales.is_empty() {
+        // The policy speaks of sizes.
+        false => from_scales(&axes, &scales, dims, rule)?,
+        true => {
+            let sizes = if is_new { call.known_ints(3)? } else { None };
+            from_sizes(&axes, &sizes.ok_or("it has neither scales nor sizes")?, dims, &policy)?
+        }
+    };
+    match factors.outputs.iter().find(|&&size| size == 0 || size > MAX_ELEMENTS) {
+        Some(size) => Err(format!("an axis becomes {size} pixels long")),
+        None => Ok(factors),
     }
-    let sizes = if is_new { call.known_ints(3)? } else { None };
-    from_sizes(call, &axes, &sizes.ok_or("it has neither scales nor sizes")?, dims)
 }
 
-fn from_scales(axes: &[usize], given: &[f32], dims: &[usize]) -> Result<Factors, String> {
+fn from_scales(axes: &[usize], given: &[f32], dims: &[usize], rule: Length) -> Result<Factors, String> {
     if given.len() != axes.len() || given.iter().any(|s| !s.is_finite() || *s <= 0.0) {
         return Err(format!("the scales {given:?} make no sense"));
     }
-    let mut scales = vec![1.0; dims.len()];
-    axes.iter().zip(given).for_each(|(&axis, &s)| scales[axis] = s);
-    let outputs = dims.iter().zip(&scales).map(|(&d, &s)| (d as f64 * f64::from(s)) as usize).collect();
-    Ok(Factors { scales, outputs, by_scale: true })
+    let (mut steps, mut outputs) = (vec![Ratio::ONE; dims.len()], dims.to_vec());
+    for (&axis, &scale) in axes.iter().zip(given) {
+        steps[axis] = Ratio::of_single(scale).inverse();
+        outputs[axis] = rule.of(dims[axis], scale);
+    }
+    Ok(Factors { steps, outputs, by_scale: true })
 }
 
-fn from_sizes(call: &Call, axes: &[usize], given: &[i64], dims: &[usize]) -> Result<Factors, String> {
+fn from_sizes(axes: &[usize], given: &[i64], dims: &[usize], policy: &str) -> Result<Factors, String> {
     let given: Option<Vec<usize>> = given.iter().map(|&s| s.try_into().ok()).collect();
-    let given = given.filter(|g| g.len() == axes.len()).ok_or("its sizes make no sense")?;
-    let mut outputs = dims.to_vec();
-    axes.iter().zip(&given).for_each(|(&axis, &size)| outputs[axis] = size);
-    let ratio = |axis: usize, outputs: &[usize]| outputs[axis] as f64 / dims[axis] as f64;
-    let ratios = axes.iter().map(|&axis| ratio(axis, &outputs));
-    let common = match call.string("keep_aspect_ratio_policy", "stretch")?.as_str() {
-        "stretch" => None,
-        "not_larger" => ratios.reduce(f64::min),
-        "not_smaller" => ratios.reduce(f64::max),
+    let given = given.filter(|g| g.len() == axes.len() && !g.contains(&0)).ok_or("its sizes make no sense")?;
+    let (mut steps, mut outputs) = (vec![Ratio::ONE; dims.len()], dims.to_vec());
+    if policy == "stretch" {
+        for (&axis, &size) in axes.iter().zip(&given) {
+            (steps[axis], outputs[axis]) = (Ratio::new(dims[axis], size), size);
+        }
+        return Ok(Factors { steps, outputs, by_scale: false });
+    }
+    // Of the ratios of size to axis the least or the greatest goes for all: a/b < c/d where a·d < c·b.
+    let ratios = axes.iter().zip(&given).map(|(&axis, &size)| (size as u128, dims[axis] as u128));
+    let by_ratio = |a: &(u128, u128), b: &(u128, u128)| (a.0 * b.1).cmp(&(b.0 * a.1));
+    let common = match policy {
+        "not_larger" => ratios.min_by(by_ratio),
+        "not_smaller" => ratios.max_by(by_ratio),
         other => return Err(format!("keep_aspect_ratio_policy {other} is none")),
     };
-    if let Some(common) = common {
-        // Half a pixel counts as one.
-        axes.iter().for_each(|&axis| outputs[axis] = (common * dims[axis] as f64 + 0.5).floor() as usize);
-        let by_scale = from_scales(axes, &vec![common as f32; axes.len()], dims)?;
-        return Ok(Factors { outputs, ..by_scale });
+    if let Some((size, dim)) = common {
+        for &axis in axes {
+            steps[axis] = Ratio::new(dim as usize, size as usize);
+            // Half a pixel counts as one.
+            outputs[axis] = ((2 * size * dims[axis] as u128 + dim) / (2 * dim)) as usize;
+        }
     }
-    let scales = (0..dims.len()).map(|axis| ratio(axis, &outputs) as f32).collect();
-    Ok(Factors { scales, outputs, by_scale: false })
+    Ok(Factors { steps, outputs, by_scale: true })
 }
 
 /// How pixels get their values.
@@ -186,6 +229,8 @@ struct Sampling {
     region: Vec<(f32, f32)>,
     /// Pixels beyond the region's input.
     extrapolation: f32,
+    /// PyTorch wrote the model.
+    by_pytorch: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -196,17 +241,8 @@ enum Mode {
     Cubic(f64),
 }
 
-/// One axis of a resize.
-struct Axis {
-    input: usize,
-    output: usize,
-    /// Output pixels per input pixel.
-    scale: f64,
-    region: (f32, f32),
-}
-
 impl Sampling {
-    fn of(call: &Call, rank: usize) -> Result<Self, String> {
+    fn of(call: &Call, rank: usize, by_pytorch: bool) -> Result<Self, String> {
         // Exporters write it down whatever the mode is.
         let cubic = Mode::Cubic(call.float("cubic_coeff_a", -0.75)?.into());
         let mode = match call.string("mode", "nearest")?.as_str() {
@@ -243,6 +279,7 @@ impl Sampling {
             exclude_outside: call.flag("exclude_outside", false)?,
             region,
             extrapolation: call.float("extrapolation_value", 0.0)?,
+            by_pytorch,
         })
     }
 
@@ -255,9 +292,17 @@ impl Sampling {
             Mode::Cubic(a) => *CUBIC.iter().find(|mode| mode.cubic() == Some(a))?,
         };
         let shrinks = (0..2).any(|axis| to_sizes[axis] < from[axis]);
-        let exact = |axis: usize| is_exact(to, axis, from[axis], to_sizes[axis]);
+        let axis = |axis: usize| {
+            let (input, output) = (from[axis], to_sizes[axis]);
+            let step = match to {
+                Target::Scale(scale) => Ratio::of(scale[axis]).inverse(),
+                Target::Size(_) => Ratio::new(input, output),
+            };
+            Axis { input, output, step }
+        };
+        let is_exact = (0..2).all(|i| axis(i).is_exact());
         let reached = |axis: usize| match to {
-            Target::Scale(scale) => (from[axis] as f64 * f64::from(scale[axis])) as usize == to_sizes[axis],
+            Target::Scale(scale) => (from[axis] as f64 * scale[axis]) as usize == to_sizes[axis],
             Target::Size(_) => true,
         };
         if (self.antialias && shrinks) || !(0..2).all(reached) {
@@ -267,10 +312,11 @@ impl Sampling {
         let coordinates = match self.transformation.as_str() {
             "half_pixel" => Coordinates::HalfPixel,
             "asymmetric" => Coordinates::Asymmetric,
-            "align_corners" if (0..2).all(exact) => Coordinates::AlignCorners,
+            "align_corners" => Coordinates::AlignCorners,
+            "pytorch_half_pixel" if self.by_pytorch => Coordinates::HalfPixel,
             // Differs from half_pixel where a side becomes one pixel.
             "pytorch_half_pixel" if to_sizes.iter().zip(from).all(|(&t, f)| t > 1 || f == 1) => Coordinates::HalfPixel,
-            "half_pixel_symmetric" if (0..2).all(exact) => Coordinates::HalfPixel,
+            "half_pixel_symmetric" if is_exact => Coordinates::HalfPixel,
             "tf_half_pixel_for_nn" if self.mode == Mode::Nearest && rounding == Rounding::Floor => {
                 // floor((i + 1/2) · step) is the upper nearest of (i + 1/2) · step − 1/2.
                 rounding = Rounding::HalfUp;
@@ -278,17 +324,27 @@ impl Sampling {
             }
             _ => return None,
         };
-        Some(usual(Upsample { to, mode, coordinates, rounding }, from, to_sizes))
+        let rounding = if mode == Interpolation::Nearest { rounding } else { Rounding::Floor };
+        let stated = Upsample { to, mode, coordinates, rounding };
+        let usual = Upsample { to, mode, coordinates: Coordinates::Usual, rounding: Rounding::Floor };
+        let is_pytorchs = match mode {
+            Interpolation::Nearest => coordinates == Coordinates::Asymmetric && rounding == Rounding::Floor,
+            _ => coordinates == Coordinates::HalfPixel,
+        };
+        let is_same =
+            || (0..2).all(|i| to_sizes[i] <= MAX_COMPARED && stated.is_same(&usual, i, [from[i], to_sizes[i]]));
+        Some(if (self.by_pytorch && is_pytorchs) || is_same() { usual } else { stated })
     }
 
     /// Column `o` has the shares of the input's pixels in output pixel `o`. Also tells which output
     /// pixels lie beyond the input; they have none.
-    fn matrix(&self, axis: &Axis) -> (Array, Vec<bool>) {
+    fn matrix(&self, axis: &Axis, region: (f32, f32)) -> (Array, Vec<bool>) {
         let mut shares = vec![0f64; axis.input * axis.output];
         let mut beyond = vec![false; axis.output];
         for (o, beyond) in beyond.iter_mut().enumerate() {
-            let x = self.position(axis, o);
-            *beyond = self.transformation == "tf_crop_and_resize" && !(0.0..=axis.input as f64 - 1.0).contains(&x);
+            let x = self.position(axis, region, o);
+            *beyond =
+                self.transformation == "tf_crop_and_resize" && !(0.0..=axis.input as f64 - 1.0).contains(&x.value());
             if !*beyond {
                 let taps = self.taps(axis, x);
                 taps.into_iter().for_each(|(i, share)| shares[i * axis.output + o] += share);
@@ -298,38 +354,34 @@ impl Sampling {
         (Array::floats([axis.input, axis.output], shares), beyond)
     }
 
-    /// The centre of output pixel `o` in input pixels, as the standard has it.
-    fn position(&self, axis: &Axis, o: usize) -> f64 {
-        let (o, input) = (o as f64, axis.input as f64);
-        // The size before it was rounded.
-        let output = axis.scale * input;
-        let half_pixel = (o + 0.5) / axis.scale - 0.5;
+    /// The centre of output pixel `o` in input pixels, as the standard has it; with `align_corners`, where the
+    /// standard takes the output's size before it is rounded, as PyTorch and ONNX Runtime have it.
+    fn position(&self, axis: &Axis, region: (f32, f32), o: usize) -> Position {
         match self.transformation.as_str() {
-            "asymmetric" => o / axis.scale,
-            "align_corners" if output == 1.0 => 0.0,
-            "align_corners" => o * (input - 1.0) / (output - 1.0),
-            "pytorch_half_pixel" if axis.output == 1 => 0.0,
-            "half_pixel_symmetric" => input / 2.0 * (1.0 - axis.output as f64 / output) + half_pixel,
-            "tf_half_pixel_for_nn" => half_pixel + 0.5,
+            "asymmetric" => axis.asymmetric(o),
+            "align_corners" => axis.align_corners(o),
+            "pytorch_half_pixel" if axis.output == 1 && !self.by_pytorch => Position::from(0.0),
+            "half_pixel_symmetric" => axis.symmetric(o),
+            "tf_half_pixel_for_nn" => axis.centre(o),
             "tf_crop_and_resize" => {
-                let (start, end) = (f64::from(axis.region.0), f64::from(axis.region.1));
-                let along = if axis.output > 1 { o / (axis.output as f64 - 1.0) } else { 0.5 };
-                (start + along * (end - start)) * (input - 1.0)
+                let (start, end) = (f64::from(region.0), f64::from(region.1));
+                let along = if axis.output > 1 { o as f64 / (axis.output as f64 - 1.0) } else { 0.5 };
+                Position::from((start + along * (end - start)) * (axis.input as f64 - 1.0))
             }
-            _ => half_pixel,
+            _ => axis.half_pixel(o),
         }
     }
 
     /// The input pixels around a position with their shares.
-    fn taps(&self, axis: &Axis, x: f64) -> Vec<(usize, f64)> {
-        let last = axis.input as f64 - 1.0;
+    fn taps(&self, axis: &Axis, position: Position) -> Vec<(usize, f64)> {
+        let (x, last) = (position.value(), axis.input as f64 - 1.0);
         let (reach, kernel): (f64, &dyn Fn(f64) -> f64) = match self.mode {
-            Mode::Nearest => return vec![(self.rounding.round(x).clamp(0.0, last) as usize, 1.0)],
+            Mode::Nearest => return vec![(axis.pixel(position.nearest(self.rounding)), 1.0)],
             Mode::Linear => (1.0, &|d| (1.0 - d).max(0.0)),
             Mode::Cubic(a) => (2.0, &move |d| cubic(a, d)),
         };
         // A kernel as wide as an output pixel is, where the image shrinks.
-        let narrow = if self.antialias { axis.scale.min(1.0) } else { 1.0 };
+        let narrow = if self.antialias { axis.step.inverse().value().min(1.0) } else { 1.0 };
         let (first, end) = ((x - reach / narrow).ceil(), (x + reach / narrow).floor());
         let count = (end - first) as usize + 1;
         let near = (0..count).map(|i| first + i as f64).map(|i| (i, kernel((i - x).abs() * narrow)));
@@ -338,6 +390,9 @@ impl Sampling {
         near.into_iter().map(|(i, share)| (i.clamp(0.0, last) as usize, share / sum)).collect()
     }
 }
+
+/// Rows and columns up to which two spellings are compared pixel by pixel.
+const MAX_COMPARED: usize = 1 << 16;
 
 /// The cubic modes of the language.
 const CUBIC: [Interpolation; 2] = [Interpolation::Bicubic, Interpolation::CatmullRom];
@@ -368,28 +423,4 @@ fn region(call: &Call, rank: usize) -> Result<Vec<(f32, f32)>, String> {
         region[axis] = (roi[i] as f32, roi[i + listed.len()] as f32);
     }
     Ok(region)
-}
-
-/// The same in the language's default spelling, where whole factors make it so.
-fn usual(op: Upsample, from: [usize; 2], to: [usize; 2]) -> Upsample {
-    let whole = (0..2).all(|axis| to[axis].is_multiple_of(from[axis]) && is_exact(op.to, axis, from[axis], to[axis]));
-    let coordinates = match (op.mode, op.coordinates, op.rounding) {
-        (Interpolation::Nearest, Coordinates::Asymmetric, Rounding::Floor) => Coordinates::Usual,
-        (Interpolation::Nearest, Coordinates::HalfPixel, Rounding::HalfDown | Rounding::HalfUp) if whole => {
-            return Upsample { coordinates: Coordinates::Usual, rounding: Rounding::Floor, ..op };
-        }
-        (Interpolation::Nearest, other, _) => other,
-        (_, Coordinates::HalfPixel, _) => Coordinates::Usual,
-        (_, other, _) => other,
-    };
-    let rounding = if op.mode == Interpolation::Nearest { op.rounding } else { Rounding::Floor };
-    Upsample { coordinates, rounding, ..op }
-}
-
-/// The factor is that of the sizes.
-fn is_exact(target: Target, axis: usize, from: usize, to: usize) -> bool {
-    match target {
-        Target::Size(_) => true,
-        Target::Scale(scale) => scale[axis] * from as f32 == to as f32,
-    }
 }
