@@ -8,6 +8,23 @@
 //! between steps they meet at a barrier of atomics. Each step's grid is divided among the threads
 //! in the same way every time, and tasks share no sums, so that the number of threads does not
 //! change a bit of the result.
+//!
+//! # Every wait has an owner that always comes
+//!
+//! | who waits | for whom | and where they cannot come |
+//! |---|---|---|
+//! | a thread of a run, at the barrier ([`barrier`]) | the run's other threads, each of which comes to the same barriers ([`execute`]) | one that unwinds abandons the barrier, and all leave |
+//! | the caller, until the workers let go of its run ([`pool::Pool::run`]) | the workers, which count themselves however their part ends | |
+//! | an idle worker, for a job or the end | the next caller; the pool's drop | a model that is never dropped keeps its workers asleep |
+//! | the pool's drop, for its workers to end | the workers, which are idle then: a run borrows its model | |
+//!
+//! In a copy of the process ([`fork`]) none of the other threads comes. Whoever waits there notices
+//! and goes on alone, a pool that another thread held counts as free, its workers are started anew
+//! by the next run, and those of the other process are not waited for. A run that was abandoned is
+//! run again by its caller, alone: nothing that it wrote is read before it is written again.
+//!
+//! Nothing else here waits: no lock is taken, and what threads of a run read of what others change
+//! is listed in [`execute`]. `tests/schedules` has a model checker go through the schedules.
 
 mod arena;
 mod barrier;
@@ -15,12 +32,17 @@ pub mod code;
 mod cpu;
 mod denormals;
 mod execute;
+mod fork;
 mod integrity;
 mod memory;
 mod model;
 mod placement;
 mod pool;
 mod run;
+mod steps;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod workbench;
 
 pub use cpu::missing_features;

@@ -10,11 +10,11 @@ use memmap2::Mmap;
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
 use super::cpu::missing_features;
-use super::execute::Division;
 use super::integrity::Integrity;
 use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
+use super::steps::Division;
 use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
 
 /// When a file's weights are compared with their checksums.

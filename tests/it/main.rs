@@ -12,6 +12,7 @@ mod import;
 mod onnx;
 mod optimized_zoo;
 mod runtime;
+mod stress;
 mod strict;
 mod tiny;
 mod verify;
