@@ -27,6 +27,9 @@ impl Shape {
     }
 
     /// Number of elements. Shapes in a verified graph never overflow.
+    ///
+    /// # Panics
+    /// When it overflows; of shapes that come from elsewhere, ask [`Self::checked_elements`].
     pub fn elements(&self) -> usize {
         self.checked_elements().expect("shape was checked when it was made")
     }
@@ -53,6 +56,7 @@ impl<const N: usize> From<[usize; N]> for Shape {
     }
 }
 
+/// Panics like a slice where there is no such axis; `dims().get(axis)` does not.
 impl std::ops::Index<usize> for Shape {
     type Output = usize;
     fn index(&self, axis: usize) -> &usize {
@@ -121,6 +125,18 @@ impl fmt::Display for NotFinite {
     }
 }
 
+/// Data that do not make a tensor of a shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    #[error("a tensor {shape} has {} elements, {given} were given",
+            shape.checked_elements().map_or("too many".into(), |n| n.to_string()))]
+    Elements { shape: Shape, given: usize },
+    #[error("there is no memory for a tensor {shape}")]
+    Memory { shape: Shape },
+    #[error("a tensor {shape} cannot be compared with one of {reference}")]
+    Shapes { shape: Shape, reference: Shape },
+}
+
 /// A dense row-major f32 tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -130,17 +146,41 @@ pub struct Tensor {
 
 impl Tensor {
     /// # Panics
-    /// When `data` does not hold exactly the elements of `shape`.
+    /// When `data` does not hold exactly the elements of `shape`; [`Self::try_new`] does not.
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
-        let shape = shape.into();
-        assert_eq!(shape.elements(), data.len(), "tensor data does not fill {shape}");
-        Self { shape, data }
+        Self::try_new(shape, data).unwrap_or_else(|e| panic!("{e}"))
     }
 
+    /// # Errors
+    /// When `data` does not hold exactly the elements of `shape`.
+    pub fn try_new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self, TensorError> {
+        let shape = shape.into();
+        match shape.checked_elements() == Some(data.len()) {
+            true => Ok(Self { shape, data }),
+            false => Err(TensorError::Elements { shape, given: data.len() }),
+        }
+    }
+
+    /// # Panics
+    /// When the number of elements overflows; [`Self::try_zeros`] does not.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let data = vec![0.0; shape.elements()];
         Self { shape, data }
+    }
+
+    /// # Errors
+    /// When there is no memory for so many elements.
+    pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self, TensorError> {
+        let shape = shape.into();
+        let mut data = vec![];
+        match shape.checked_elements() {
+            Some(elements) if data.try_reserve_exact(elements).is_ok() => {
+                data.resize(elements, 0.0);
+                Ok(Self { shape, data })
+            }
+            _ => Err(TensorError::Memory { shape }),
+        }
     }
 
     pub fn shape(&self) -> &Shape {
@@ -160,13 +200,37 @@ impl Tensor {
     }
 
     /// The same elements under another shape of the same size.
+    ///
+    /// # Panics
+    /// When its size is another; [`Self::try_reshaped`] does not.
     pub fn reshaped(self, shape: impl Into<Shape>) -> Self {
         Self::new(shape, self.data)
     }
 
+    /// The same elements under another shape of the same size.
+    ///
+    /// # Errors
+    /// When its size is another.
+    pub fn try_reshaped(self, shape: impl Into<Shape>) -> Result<Self, TensorError> {
+        Self::try_new(shape, self.data)
+    }
+
     /// Largest |a - b| and largest |b|: what tolerances are stated in.
+    ///
+    /// # Panics
+    /// When the shapes differ; [`Self::try_difference`] does not.
     pub fn difference(&self, reference: &Tensor) -> (f32, f32) {
-        assert_eq!(self.shape, reference.shape);
+        self.try_difference(reference).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Largest |a - b| and largest |b|: what tolerances are stated in.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn try_difference(&self, reference: &Tensor) -> Result<(f32, f32), TensorError> {
+        if self.shape != reference.shape {
+            return Err(TensorError::Shapes { shape: self.shape.clone(), reference: reference.shape.clone() });
+        }
         let mut worst = 0.0f32;
         let mut scale = 0.0f32;
         for (&a, &b) in self.data.iter().zip(&reference.data) {
@@ -175,13 +239,41 @@ impl Tensor {
             worst = if d.is_nan() { f32::INFINITY } else { worst.max(d) };
             scale = if b.is_finite() { scale.max(b.abs()) } else { scale };
         }
-        (worst, scale)
+        Ok((worst, scale))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_makes_no_tensor_is_refused() {
+        let small = || Tensor::zeros([2, 3]);
+        let errors = [
+            Tensor::try_new([2, 3], vec![0.0; 5]),
+            Tensor::try_new([0, 3], vec![0.0; 1]),
+            Tensor::try_new([1 << 40, 1 << 40], vec![]),
+            Tensor::try_zeros([1 << 40, 1 << 40]),
+            Tensor::try_zeros([1 << 62]),
+            small().try_reshaped([7]),
+            small().try_difference(&Tensor::zeros([6])).map(|_| small()),
+        ];
+        let errors = errors.map(|result| result.unwrap_err().to_string());
+        assert_eq!(
+            errors,
+            [
+                "a tensor f32[2,3] has 6 elements, 5 were given",
+                "a tensor f32[0,3] has 0 elements, 1 were given",
+                "a tensor f32[1099511627776,1099511627776] has too many elements, 0 were given",
+                "there is no memory for a tensor f32[1099511627776,1099511627776]",
+                "there is no memory for a tensor f32[4611686018427387904]",
+                "a tensor f32[7] has 7 elements, 6 were given",
+                "a tensor f32[2,3] cannot be compared with one of f32[6]",
+            ]
+        );
+        assert_eq!(Tensor::try_new([1 << 40, 0], vec![]).unwrap().data().len(), 0);
+    }
 
     #[test]
     fn odd_values_are_counted() {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Barrier;
+use std::sync::{Barrier, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -97,11 +97,21 @@ fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
     let streams = usize::from(args.streams);
     let start = Barrier::new(streams);
     let began = Instant::now();
-    let results: Vec<Result<Vec<(Instant, Duration)>>> = std::thread::scope(|scope| {
-        let stream = || scope.spawn(|| stream(model, args, images, &start));
-        let others: Vec<_> = (0..streams).map(|_| stream()).collect();
-        others.into_iter().map(|t| t.join().unwrap_or(Err(Failure::Silent))).collect()
-    });
+    // Streams wait for one another: none begins before all could be started.
+    let gate = RwLock::new(false);
+    let results: Vec<Result<Vec<(Instant, Duration)>>> = std::thread::scope(|scope| -> Result<_> {
+        let mut all_started = gate.write().unwrap_or_else(PoisonError::into_inner);
+        let begin = || match *gate.read().unwrap_or_else(PoisonError::into_inner) {
+            true => stream(model, args, images, &start),
+            false => Ok(vec![]),
+        };
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, begin);
+        let started: std::io::Result<Vec<_>> = (0..streams).map(spawn).collect();
+        *all_started = started.is_ok();
+        drop(all_started);
+        let started = started.map_err(|e| Failure::message(format_args!("no threads for {streams} streams: {e}")))?;
+        Ok(started.into_iter().map(|t| t.join().unwrap_or(Err(Failure::Silent))).collect())
+    })?;
     let runs: Vec<(Instant, Duration)> = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
     let first = runs.iter().map(|(begin, _)| *begin).min().unwrap_or(began);
     let last = runs.iter().map(|(begin, time)| *begin + *time).max().unwrap_or(began);

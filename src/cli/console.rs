@@ -123,13 +123,15 @@ impl Console {
         bar.set_style(progress_style(length.is_some()));
         bar.set_message(message.into());
         let late = bar.clone();
-        std::thread::spawn(move || {
+        let show = move || {
             std::thread::sleep(PATIENCE);
             if !late.is_finished() {
                 late.set_draw_target(ProgressDrawTarget::stderr());
                 late.enable_steady_tick(Duration::from_millis(100));
             }
-        });
+        };
+        // Without a thread to be had, there is no bar.
+        let _ = std::thread::Builder::new().spawn(show);
         bar
     }
 }

@@ -38,8 +38,19 @@ use args::{Cli, Command};
 use console::Console;
 use failure::Result;
 
+/// Stack of the thread that does all the work. A process's own is as small as its shell's limits say.
+const STACK: usize = 8 << 20;
+
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
+    match std::thread::Builder::new().name("netc".into()).stack_size(STACK).spawn(run_command_line) {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::from(failure::INTERNAL)),
+        // Where no thread is to be had, the process's own stack has to do.
+        Err(_) => run_command_line(),
+    }
+}
+
+fn run_command_line() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
     #[cfg(unix)]

@@ -56,9 +56,9 @@ pub struct Generated {
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
     // Code trusts shapes: what a caller has done to the graph is looked at once more.
     verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))?;
-    let unit = target.unit;
-    if ![Unit::V128, Unit::V256, Unit::V512].contains(&unit) {
-        return Err(Error::Unit { lanes: unit.lanes, registers: unit.registers });
+    if !target.has_known_unit() {
+        let Unit { lanes, registers, .. } = target.unit;
+        return Err(Error::Unit { lanes, registers });
     }
     let plan = plan::plan(graph, target, options)?;
     let mut emitter = Emitter::new(graph, &plan, target);

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use memmap2::MmapMut;
+
+use super::sync::atomic::{AtomicPtr, Ordering};
 
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -57,31 +58,33 @@ pub struct Arena {
 
 /// Where runs of one model find their arenas and leave them for the next. Two threads that run a
 /// model at once have two; there are never more than ran at once.
-pub struct Arenas {
-    free: [AtomicPtr<Arena>; SLOTS],
+///
+/// `SLOTS` are kept; more would be surprising, and are freed instead.
+pub struct Arenas<T = Arena, const SLOTS: usize = 64> {
+    free: [AtomicPtr<T>; SLOTS],
 }
 
-/// Arenas kept beyond this many would be surprising; they are freed instead.
-const SLOTS: usize = 64;
-
-impl Arenas {
+impl<T, const SLOTS: usize> Arenas<T, SLOTS> {
     pub fn new() -> Self {
-        Self { free: [const { AtomicPtr::new(null_mut()) }; SLOTS] }
+        Self { free: std::array::from_fn(|_| AtomicPtr::new(null_mut())) }
     }
 
     /// An arena that no other run has: one left by an earlier run, or else a new one.
-    pub fn take<E>(&self, make: impl FnOnce() -> Result<Arena, E>) -> Result<Box<Arena>, E> {
-        for slot in &self.free {
-            let arena = slot.swap(null_mut(), Ordering::Acquire);
-            if !arena.is_null() {
-                // SAFETY: the pointer came from a box (see `give`) and the swap made it ours alone.
-                return Ok(unsafe { Box::from_raw(arena) });
-            }
+    pub fn take<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+        match self.left() {
+            Some(arena) => Ok(arena),
+            None => make().map(Box::new),
         }
-        make().map(Box::new)
     }
 
-    pub fn give(&self, arena: Box<Arena>) {
+    fn left(&self) -> Option<Box<T>> {
+        let taken =
+            self.free.iter().map(|slot| slot.swap(null_mut(), Ordering::Acquire)).find(|arena| !arena.is_null());
+        // SAFETY: the pointer came from a box (see `give`) and the swap made it ours alone.
+        taken.map(|arena| unsafe { Box::from_raw(arena) })
+    }
+
+    pub fn give(&self, arena: Box<T>) {
         let arena = Box::into_raw(arena);
         for slot in &self.free {
             if slot.compare_exchange(null_mut(), arena, Ordering::Release, Ordering::Relaxed).is_ok() {
@@ -93,14 +96,8 @@ impl Arenas {
     }
 }
 
-impl Drop for Arenas {
+impl<T, const SLOTS: usize> Drop for Arenas<T, SLOTS> {
     fn drop(&mut self) {
-        for slot in &mut self.free {
-            let arena = *slot.get_mut();
-            if !arena.is_null() {
-                // SAFETY: from a box, see `give`.
-                drop(unsafe { Box::from_raw(arena) });
-            }
-        }
+        while self.left().is_some() {}
     }
 }

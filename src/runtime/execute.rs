@@ -1,129 +1,126 @@
 //! One run: all threads go through the steps together.
+//!
+//! # One answer for all threads
+//! The threads meet at barriers, and each finds out for itself at which. Two that find out
+//! differently wait for one another for ever, or compute steps out of step. So what decides whether
+//! a thread comes to a barrier is the same for all threads of an execution, in one of two ways:
+//!
+//! - It does not change while they run: the fields of [`Execution`], and what of [`Work`] is said to
+//!   be fixed. What other runs may change meanwhile is asked once, in [`Execution::new`].
+//! - It is written before a barrier and read behind it, and not written again before another
+//!   barrier: `damaged`.
+//!
+//! # Every wait ends
+//! A thread that unwinds abandons the barrier, so that the others leave instead of waiting for it.
 
-#![allow(unsafe_code)] // The call of generated code.
-
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::barrier::{Barrier, Phase};
-use super::code::StepFunction;
-use super::denormals::FlushDenormals;
-use super::integrity::Integrity;
-use crate::artifact::Step;
-use crate::balance::{self, TaskCost};
+use super::sync::atomic::{AtomicUsize, Ordering};
 
 /// Time that each step of a model took in one run or several, by index.
 #[derive(Clone, Debug, Default)]
 pub struct Timings(pub Vec<Duration>);
 
-/// What runs read and none changes.
-pub struct Steps<'a> {
-    pub steps: &'a [Step],
-    pub division: &'a Division,
-    pub functions: &'a [StepFunction],
-    pub weights: &'a [u8],
-    pub integrity: &'a Integrity,
-}
+/// What the threads of a run are to do. The thread that calls the model is number 0.
+pub trait Work: Sync {
+    /// Number of steps; fixed.
+    fn steps(&self) -> usize;
 
-/// Raw pointers that the threads of one run share.
-struct Shared<'a> {
-    steps: Steps<'a>,
-    frame: *const *mut u8,
-    barrier: Barrier,
-    threads: usize,
-    /// Index of the step whose weights are damaged.
-    damaged: AtomicU32,
-    failed: AtomicBool,
-}
+    /// Whether a step reads weights; fixed.
+    fn has_weights(&self, step: usize) -> bool;
 
-// SAFETY: the pointers lead to memory that outlives the run, and the tasks that generated code
-// runs at the same time write to disjoint parts of it (the calling convention).
-unsafe impl Sync for Shared<'_> {}
+    /// Whether all weights are known to be good. Other runs may change the answer at any time.
+    fn settled(&self) -> bool;
+
+    /// Makes [`Self::settled`] true: a run has compared all weights that steps read.
+    fn settle(&self);
+
+    /// Compares a share of a step's weights with their checksums. Each thread has its own answer.
+    fn check(&self, step: usize, thread: usize, threads: usize) -> bool;
+
+    /// Computes a share of a step.
+    fn run(&self, step: usize, thread: usize, threads: usize);
+}
 
 /// A run that is ready to be joined by its threads.
-pub struct Execution<'a>(Shared<'a>);
+pub struct Execution<W> {
+    work: W,
+    threads: usize,
+    /// Whether weights are compared before the steps that read them.
+    verify: bool,
+    barrier: Barrier,
+    /// Index of the step whose weights are damaged, or [`NONE`].
+    damaged: AtomicUsize,
+}
 
-impl<'a> Execution<'a> {
-    /// # Safety
-    /// Until the execution is dropped, `frame` holds the base pointers that the steps' functions
-    /// expect, to memory that nothing else reads or writes (weights and inputs: writes).
-    pub unsafe fn new(steps: Steps<'a>, frame: &'a [*mut u8], threads: usize) -> Self {
-        Self(Shared {
-            steps,
-            frame: frame.as_ptr(),
-            barrier: Barrier::new(threads),
-            threads,
-            damaged: AtomicU32::new(0),
-            failed: AtomicBool::new(false),
-        })
+const NONE: usize = usize::MAX;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The weights of this step are damaged.
+    Damaged(usize),
+    /// A thread did not come to the end, and so no thread did.
+    Abandoned,
+}
+
+impl<W: Work> Execution<W> {
+    pub fn new(work: W, threads: usize) -> Self {
+        let verify = !work.settled();
+        Self { work, threads, verify, barrier: Barrier::new(threads), damaged: AtomicUsize::new(NONE) }
     }
 
-    /// Takes part as `thread`; all threads of the execution must. `scratch` is this thread's own.
-    pub fn join(&self, thread: usize, scratch: *mut u8, mut timings: Option<&mut Timings>) {
-        let run = &self.0;
-        let _flush = FlushDenormals::new();
-        let settled = run.steps.integrity.settled();
+    /// Takes part as `thread`; all threads of the execution must, once.
+    pub fn join(&self, thread: usize, timings: Option<&mut Timings>) {
+        let steps = AssertUnwindSafe(|| self.go_through(thread, timings));
+        if let Err(panic) = catch_unwind(steps) {
+            self.barrier.abandon();
+            resume_unwind(panic);
+        }
+    }
+
+    fn go_through(&self, thread: usize, mut timings: Option<&mut Timings>) {
         let mut phase = Phase::default();
-        for (index, function) in run.steps.functions.iter().enumerate() {
-            if !settled && !run.verify(index, thread, &mut phase) {
+        for step in 0..self.work.steps() {
+            if self.verify && self.work.has_weights(step) && !self.weights_are_good(step, thread, &mut phase) {
                 return;
             }
             let start = timings.is_some().then(Instant::now);
-            let (begin, end) = run.steps.division.part(index, thread, run.threads);
-            if begin < end {
-                // SAFETY: by `new`, and the tasks lie within the step's grid.
-                unsafe { function(run.frame, scratch, begin, end) };
+            self.work.run(step, thread, self.threads);
+            if !self.barrier.wait(&mut phase) {
+                return;
             }
-            run.barrier.wait(&mut phase);
             if let (Some(timings), Some(start)) = (timings.as_deref_mut(), start) {
-                timings.0[index] += start.elapsed();
+                timings.0[step] = timings.0[step].saturating_add(start.elapsed());
             }
         }
     }
 
-    /// The step whose weights are damaged, where that ended the run.
-    pub fn damaged_step(&self) -> Option<usize> {
-        self.0.failed.load(Ordering::Acquire).then(|| self.0.damaged.load(Ordering::Relaxed) as usize)
-    }
-}
-
-impl Shared<'_> {
     /// Checks the weights of a step, divided among the threads. All return the same answer.
-    fn verify(&self, index: usize, thread: usize, phase: &mut Phase) -> bool {
-        let Some(range) = self.steps.steps[index].weights else { return true };
-        if !self.steps.integrity.check(self.steps.weights, range, thread, self.threads) {
-            self.damaged.store(index as u32, Ordering::Relaxed);
-            self.failed.store(true, Ordering::Release);
+    fn weights_are_good(&self, step: usize, thread: usize, phase: &mut Phase) -> bool {
+        if !self.work.check(step, thread, self.threads) {
+            self.damaged.store(step, Ordering::Relaxed);
         }
-        // Nobody can fail at a later step before everybody has asked whether this one failed: the
+        // Nobody can find a later step damaged before everybody has asked about this one: the
         // barrier behind the step is between.
-        self.barrier.wait(phase);
-        !self.failed.load(Ordering::Acquire)
-    }
-}
-
-/// Which tasks of each step a thread has, for the number of threads that a model's pool has.
-pub struct Division {
-    threads: usize,
-    /// Of each step, the first tasks of the threads and the number of tasks.
-    bounds: Vec<Vec<u32>>,
-}
-
-impl Division {
-    pub fn new(steps: &[Step], threads: usize) -> Self {
-        let bounds = |step: &Step| match step.task_costs.as_slice() {
-            [] => balance::divide(&[TaskCost { tasks: step.grid, cost: 1.0 }], threads),
-            costs => balance::divide(costs, threads),
-        };
-        Self { threads, bounds: steps.iter().map(bounds).collect() }
+        self.barrier.wait(phase) && self.damaged.load(Ordering::Relaxed) == NONE
     }
 
-    /// All tasks, where a thread runs alone.
-    fn part(&self, step: usize, thread: usize, threads: usize) -> (i64, i64) {
-        let bounds = &self.bounds[step];
-        match threads {
-            1 => (0, i64::from(bounds[self.threads])),
-            _ => (i64::from(bounds[thread]), i64::from(bounds[thread + 1])),
+    /// What came of it, once all threads have left.
+    pub fn finish(&self) -> Outcome {
+        if self.barrier.abandoned() {
+            return Outcome::Abandoned;
+        }
+        match self.damaged.load(Ordering::Relaxed) {
+            NONE if self.verify => {
+                self.work.settle();
+                Outcome::Done
+            }
+            NONE => Outcome::Done,
+            step => Outcome::Damaged(step),
         }
     }
 }

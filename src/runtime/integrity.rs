@@ -1,9 +1,8 @@
 //! Whether the weights are those that were written: compared block by block, before first use.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::artifact::{BLOCK, WeightRange};
 
 const UNKNOWN: u8 = 0;
@@ -31,6 +30,8 @@ impl Integrity {
         integrity
     }
 
+    /// Whether all is known to be good. Other runs may change the answer at any time, so a run asks
+    /// once (see [`super::execute`]).
     pub fn settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }
@@ -43,7 +44,8 @@ impl Integrity {
     /// Checks one share of the blocks that a range lies in; `thread` of `threads` takes every
     /// `threads`th. `weights` is padded to whole pages, as the file has it.
     ///
-    /// Returns false where a block is damaged.
+    /// Returns false where a block is damaged. Two runs may compare a block at the same time: both
+    /// find the same, and each acts on its own answer.
     pub fn check(&self, weights: &[u8], range: WeightRange, thread: usize, threads: usize) -> bool {
         if range.bytes == 0 {
             return true;
@@ -59,12 +61,15 @@ impl Integrity {
 
     fn check_block(&self, weights: &[u8], block: usize) -> bool {
         let state = &self.states[block];
-        if state.load(Ordering::Relaxed) == UNKNOWN {
-            let bytes = &weights[block * BLOCK..weights.len().min((block + 1) * BLOCK)];
-            let good = xxh3_64(bytes) == self.checksums[block];
-            state.store(if good { GOOD } else { BAD }, Ordering::Relaxed);
+        match state.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let bytes = &weights[block * BLOCK..weights.len().min((block + 1) * BLOCK)];
+                let good = xxh3_64(bytes) == self.checksums[block];
+                state.store(if good { GOOD } else { BAD }, Ordering::Relaxed);
+                good
+            }
+            known => known == GOOD,
         }
-        state.load(Ordering::Relaxed) == GOOD
     }
 
     /// The first block, among those looked at so far, that is damaged: its offset in the weights.

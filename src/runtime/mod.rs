@@ -9,6 +9,23 @@
 //! in the same way every time, and tasks share no sums, so that the number of threads does not
 //! change a bit of the result.
 //!
+//! # Every wait has an owner that always comes
+//!
+//! | who waits | for whom | and where they cannot come |
+//! |---|---|---|
+//! | a thread of a run, at the barrier ([`barrier`]) | the run's other threads, each of which comes to the same barriers ([`execute`]) | one that unwinds abandons the barrier, and all leave |
+//! | the caller, until the workers let go of its run ([`pool::Pool::run`]) | the workers, which count themselves however their part ends | |
+//! | an idle worker, for a job or the end | the next caller; the pool's drop | a model that is never dropped keeps its workers asleep |
+//! | the pool's drop, for its workers to end | the workers, which are idle then: a run borrows its model | |
+//!
+//! In a copy of the process ([`fork`]) none of the other threads comes. Whoever waits there notices
+//! and goes on alone, a pool that another thread held counts as free, its workers are started anew
+//! by the next run, and those of the other process are not waited for. A run that was abandoned is
+//! run again by its caller, alone: nothing that it wrote is read before it is written again.
+//!
+//! Nothing else here waits: no lock is taken, and what threads of a run read of what others change
+//! is listed in [`execute`]. `tests/schedules` has a model checker go through the schedules.
+//!
 //! # What safe code cannot do
 //!
 //! Machine code is believed: it reads and writes where it wants. So code gets here in two ways only,
@@ -50,12 +67,17 @@ mod barrier;
 pub(crate) mod code;
 mod denormals;
 mod execute;
+mod fork;
 mod integrity;
 mod memory;
 mod model;
 mod placement;
 mod pool;
 mod run;
+mod steps;
+mod sync;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "compile")]
 mod workbench;
 

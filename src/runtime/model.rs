@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
-use super::execute::Division;
 use super::integrity::Integrity;
 use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
 use super::run::RunError;
+use super::steps::Division;
 #[cfg(feature = "compile")]
 use crate::artifact::Image;
 use crate::artifact::{

@@ -6,8 +6,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::arena::{Arena, Memory};
-use super::execute::{Execution, Steps, Timings};
+use super::denormals::FlushDenormals;
+use super::execute::{Execution, Outcome, Timings};
 use super::model::Model;
+use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
 use crate::tensor::{Shape, Tensor};
@@ -19,6 +21,8 @@ pub enum RunError {
     Count { what: &'static str, expected: usize, given: usize },
     #[error("{name} takes {expected} values an image ({shape}), {given} were given")]
     Size { name: String, shape: String, expected: usize, given: usize },
+    #[error("{name} takes tensors of {expected}, one of {given} was given")]
+    Shape { name: String, expected: String, given: Shape },
     #[error("{name} has {given} images, the inputs before have {expected}")]
     Batch { name: String, expected: usize, given: usize },
     #[error("{name} takes {expected} along its first axis and no other number, {given} were given: {why}")]
@@ -87,24 +91,45 @@ impl Model {
         self.run_timed(inputs, outputs, Some(timings))
     }
 
-    /// Runs the model on tensors, allocating the outputs.
+    /// Runs the model on tensors of the inputs' shapes, with any number of images along the first
+    /// axis. Allocates the outputs.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// As [`Self::run`], and where a tensor has another shape.
     pub fn run_tensors(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let images = inputs.first().filter(|_| self.batched().is_some()).map(|t| t.shape()[0]);
-        let shape = |port: &Port| {
+        check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
+        self.manifest
+            .inputs
+            .iter()
+            .zip(inputs)
+            .try_for_each(|(port, tensor)| self.check_shape(port, tensor.shape()))?;
+        let images = self.count_images(inputs.iter().map(|t| t.data().len()))?;
+        let zeros = |port: &Port| {
             let mut shape = port.shape.clone();
-            if let (Some(size), Some(images)) = (shape.first_mut(), images) {
-                *size = *size / self.batch() * images;
+            if let (Some(batch), Some(size), Some(images)) = (self.batched(), shape.first_mut(), images) {
+                *size = *size / batch * images;
             }
-            Shape::new(shape)
+            Tensor::try_zeros(Shape::new(shape)).map_err(|_| RunError::Memory(io::ErrorKind::OutOfMemory.into()))
         };
-        let mut outputs: Vec<Tensor> = self.manifest.outputs.iter().map(|p| Tensor::zeros(shape(p))).collect();
+        let mut outputs = self.manifest.outputs.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
         let values: Vec<&[f32]> = inputs.iter().map(Tensor::data).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
         self.run(&values, &mut slices)?;
         Ok(outputs)
+    }
+
+    /// Whether a tensor is of a port's shape, with any number of images.
+    fn check_shape(&self, port: &Port, given: &Shape) -> Result<(), RunError> {
+        // Along the first axis there may be another number of images; counting them tells more.
+        if given.rank() == port.shape.len() && given.dims().get(1..) == port.shape.get(1..) {
+            return Ok(());
+        }
+        let mut sizes: Vec<String> = port.shape.iter().map(usize::to_string).collect();
+        if let (Some(_), Some(first)) = (self.batched(), sizes.first_mut()) {
+            *first = "N".into();
+        }
+        let expected = format!("f32[{}]", sizes.join(","));
+        Err(RunError::Shape { name: port.name.clone(), expected, given: given.clone() })
     }
 
     fn run_timed(
@@ -137,14 +162,16 @@ impl Model {
 
     /// The number of images, where all inputs and outputs agree on it.
     fn check_sizes(&self, inputs: &[&[f32]], outputs: &[&mut [f32]]) -> Result<usize, RunError> {
-        let count = |what, expected, given| {
-            if expected == given { Ok(()) } else { Err(RunError::Count { what, expected, given }) }
-        };
-        count("inputs", self.manifest.inputs.len(), inputs.len())?;
-        count("outputs", self.manifest.outputs.len(), outputs.len())?;
+        check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
+        check_count("outputs", self.manifest.outputs.len(), outputs.len())?;
+        let images = self.count_images(inputs.iter().map(|i| i.len()).chain(outputs.iter().map(|o| o.len())))?;
+        Ok(images.unwrap_or(1))
+    }
+
+    /// The number of images in values of these lengths, which are the first ports', if any.
+    fn count_images(&self, lengths: impl Iterator<Item = usize>) -> Result<Option<usize>, RunError> {
         let batch = self.batched();
         let mut images = None;
-        let lengths = inputs.iter().map(|i| i.len()).chain(outputs.iter().map(|o| o.len()));
         for (port, given) in self.ports().zip(lengths) {
             let whole: usize = port.shape.iter().product();
             let expected = whole / batch.unwrap_or(1);
@@ -161,11 +188,12 @@ impl Model {
                 return Err(RunError::Size { name: port.name.clone(), shape, expected, given });
             }
             let given = given / expected;
-            if *images.get_or_insert(given) != given {
-                return Err(RunError::Batch { name: port.name.clone(), expected: images.unwrap_or(0), given });
+            let expected = *images.get_or_insert(given);
+            if expected != given {
+                return Err(RunError::Batch { name: port.name.clone(), expected, given });
             }
         }
-        Ok(images.unwrap_or(1))
+        Ok(images)
     }
 
     /// Why a run takes one batch only.
@@ -232,44 +260,59 @@ impl Model {
         result
     }
 
-    /// One pass over the steps, with the pool's threads where they are free.
+    /// One pass over the steps.
     fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
         arena.frame[0] = arena.activations.base();
         arena.frame[1] = self.source.weights().as_ptr().cast_mut();
-        let scratch = arena.scratch.base();
-        let damaged = self.execute_frame(&arena.frame, scratch, timings);
-        if let Some(step) = damaged {
-            let path = self.source.path().map(PathBuf::from);
-            let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
-            return Err(RunError::Damaged { path, step: self.manifest.steps[step].name.clone(), offset });
+        let own = arena.scratch.base();
+        // SAFETY: the arena is this run's alone, inputs are borrowed, outputs are borrowed uniquely,
+        // weights are read-only; the manifest's sizes were checked. The workers' scratch is used by
+        // the pool's threads, which one run has at a time.
+        let memory = unsafe { RunMemory::new(&arena.frame, own, &self.scratch.bases) };
+        match self.execute_on(memory, timings) {
+            Outcome::Done => Ok(()),
+            Outcome::Damaged(step) => Err(self.damaged(step)),
+            Outcome::Abandoned => unreachable!("a thread that runs alone either comes to the end or unwinds"),
         }
-        if !self.integrity.settled() {
-            self.integrity.settle();
-        }
-        Ok(())
     }
 
-    fn execute_frame(&self, frame: &[*mut u8], scratch: *mut u8, mut timings: Option<&mut Timings>) -> Option<usize> {
-        let steps = || Steps {
-            steps: &self.manifest.steps,
-            division: &self.division,
-            functions: &self.functions,
-            weights: self.source.weights(),
-            integrity: &self.integrity,
+    /// With the pool's threads where they are free and go through to the end, or else alone.
+    fn execute_on(&self, memory: RunMemory, mut timings: Option<&mut Timings>) -> Outcome {
+        let execution = |threads: usize| {
+            let steps = Steps {
+                steps: &self.manifest.steps,
+                division: &self.division,
+                functions: &self.functions,
+                weights: self.source.weights(),
+                integrity: &self.integrity,
+                memory,
+            };
+            Execution::new(steps, threads)
         };
-        let threads = self.pool.threads();
-        if threads > 1 {
-            // SAFETY: the arena is this run's alone, inputs are borrowed, outputs are borrowed
-            // uniquely, weights are read-only; the manifest's sizes were checked.
-            let run = unsafe { Execution::new(steps(), frame, threads) };
-            let workers = |thread: usize| run.join(thread, self.scratch.bases[thread - 1], None);
-            if self.pool.run(&workers, || run.join(0, scratch, timings.as_deref_mut())) {
-                return run.damaged_step();
+        let join = |run: &Execution<Steps>, thread: usize, timings: Option<&mut Timings>| {
+            let _flush = FlushDenormals::new();
+            run.join(thread, timings);
+        };
+        if self.pool.threads() > 1 {
+            let run = execution(self.pool.threads());
+            let ran = self.pool.run(&|thread| join(&run, thread, None), || join(&run, 0, timings.as_deref_mut()));
+            match ran.then(|| run.finish()) {
+                Some(outcome @ (Outcome::Done | Outcome::Damaged(_))) => return outcome,
+                Some(Outcome::Abandoned) | None => {}
             }
         }
-        // SAFETY: as above.
-        let run = unsafe { Execution::new(steps(), frame, 1) };
-        run.join(0, scratch, timings);
-        run.damaged_step()
+        let run = execution(1);
+        join(&run, 0, timings);
+        run.finish()
     }
+
+    fn damaged(&self, step: usize) -> RunError {
+        let path = self.source.path().map(PathBuf::from);
+        let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
+        RunError::Damaged { path, step: self.manifest.steps[step].name.clone(), offset }
+    }
+}
+
+fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), RunError> {
+    if expected == given { Ok(()) } else { Err(RunError::Count { what, expected, given }) }
 }

@@ -142,6 +142,11 @@ impl Target {
         format!("{name}, caches {l1} {l2} {l3} KiB, {lanes} lanes of {}", self.features.join(" "))
     }
 
+    /// Whether the unit is one of the architecture's, with all that back ends take for granted.
+    pub fn has_known_unit(&self) -> bool {
+        NAMED.iter().any(|named| named.architecture == self.architecture && named.unit == self.unit)
+    }
+
     /// Whether this machine can run the target's code.
     pub fn runs_here(&self) -> bool {
         Some(self.architecture) == Architecture::host() && self.features.iter().all(|f| cpu::has(f))

@@ -67,6 +67,13 @@ pub fn model(batch: usize, options: ModelOptions) -> Model {
     model_of_images(batch, Some(Images::Independent { batch }), options)
 }
 
+/// The model in memory, under that name.
+pub fn named_model(name: &str, batch: usize, options: ModelOptions) -> Model {
+    let mut image = image(batch, &Destination::Memory);
+    image.manifest.name = name.into();
+    Model::from_image(image, about(), texts(), options).expect("it runs everywhere")
+}
+
 /// The model in memory, of which that is said.
 pub fn model_of_images(batch: usize, images: Option<Images>, options: ModelOptions) -> Model {
     let mut image = image(batch, &Destination::Memory);

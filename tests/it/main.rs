@@ -27,6 +27,7 @@ mod onnx;
 mod optimized_zoo;
 mod portable;
 mod runtime;
+mod stress;
 mod strict;
 mod tiny;
 mod trust;

@@ -3,7 +3,9 @@
 use crate::tiny;
 use netc::artifact::Images;
 use netc::runtime::{Model, ModelOptions, RunError, Timings};
+use netc::tensor::{Shape, Tensor};
 use std::sync::Barrier;
+use std::time::Duration;
 
 fn model(batch: usize, threads: usize) -> Model {
     tiny::model(batch, ModelOptions::default().threads(threads))
@@ -112,4 +114,48 @@ fn profiling_gives_each_step_its_time() {
     assert_eq!(timings.0.len(), 2);
     assert!(timings.0.iter().all(|t| !t.is_zero()));
     assert_eq!(output, tiny::expected(&input));
+}
+
+/// A panic here would be one of the caller's part of a run that others wait for.
+#[test]
+fn times_that_cannot_grow_do_not_end_a_run() {
+    let model = model(2, 2);
+    let input = input(2, 0);
+    let mut output = vec![0.0; input.len()];
+    let mut timings = Timings(vec![Duration::MAX; 7]);
+    model.run_profiled(&[&input], &mut [&mut output], &mut timings).unwrap();
+    assert_eq!(timings.0, [Duration::MAX; 2]);
+    assert_eq!(output, tiny::expected(&input));
+}
+
+#[test]
+fn tensors_of_other_shapes_are_refused_by_name() {
+    let model = model(2, 2);
+    let run = |tensor: Tensor| model.run_tensors(&[tensor]);
+    let outputs = run(Tensor::zeros([3, tiny::WIDTH])).unwrap();
+    assert_eq!(outputs[0].shape().dims(), [3, tiny::WIDTH]);
+    let shapes: [&[usize]; 6] =
+        [&[], &[tiny::WIDTH], &[1 << 40, 0], &[0, tiny::WIDTH], &[2, tiny::WIDTH, 1], &[2, tiny::WIDTH - 1]];
+    let mut errors = vec![model.run_tensors(&[]).unwrap_err().to_string()];
+    errors.extend(shapes.map(|shape| run(Tensor::zeros(Shape::new(shape))).unwrap_err().to_string()));
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+/// Threads of other languages and of servers with thousands of them have stacks of little more.
+#[test]
+fn a_run_needs_little_stack() {
+    for threads in [1, 2] {
+        let model = model(2, threads);
+        std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(64 << 10);
+            small.spawn_scoped(scope, || (0..3).for_each(|seed| check(&model, 3, seed))).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_model_may_have_any_name() {
+    for name in ["", "a\0b", "ü".repeat(100_000).as_str()] {
+        check(&tiny::named_model(name, 1, ModelOptions::default().threads(2)), 1, 0);
+    }
 }
