@@ -110,7 +110,7 @@ fn watched(work: impl FnOnce(&AtomicU64) + Send + 'static) -> u64 {
         }
     });
     let mut last = u64::MAX;
-    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(60)) {
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(30)) {
         let now = progress.load(Ordering::Relaxed);
         assert_ne!(now, last, "no answer, after {now}");
         last = now;

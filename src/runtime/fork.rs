@@ -26,7 +26,7 @@ pub fn watch() {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 fn register() -> bool {
     extern "C" fn copied() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +35,7 @@ fn register() -> bool {
     unsafe { libc::pthread_atfork(None, None, Some(copied)) == 0 }
 }
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 fn register() -> bool {
     true
 }

@@ -91,6 +91,7 @@ const MAX_THREADS: usize = 256;
 ///
 /// It may be shared between threads, which may run it at the same time. The first of them has the
 /// model's own threads to help; a run that finds them busy does all the work on the calling thread.
+/// In a copy of the process (`fork`) it runs as well, with threads of the copy's own.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -244,6 +244,29 @@ fn measurements_have_their_figures() {
     }
 }
 
+/// A shell's limits make a process's stack and the threads that it may have as few as they like.
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_of_a_shell_are_no_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), folder.path().join("models"))
+        .unwrap();
+    let limited = |limit: &str, command: &str| {
+        let command = format!("ulimit {limit} && exec {} {command}", netc().get_program().display());
+        let ran = Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
+        (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+    };
+    for command in ["compile models/digits/digits.net -o a.netc", "check models/resnet18.net", "ir a.netc --stage asm"]
+    {
+        let (code, errors) = limited("-s 64", command);
+        assert_eq!(code, Some(0), "{command}: {errors}");
+    }
+    // Streams that wait for one that cannot be started would wait for ever.
+    let (code, errors) = limited("-v 500000", "bench a.netc --streams 256 --threads 1 --seconds 0.01");
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("no threads for 256 streams"), "{errors}");
+}
+
 /// A process that writes a model of 45 MB into the folder; `bench` has a folder of its own there.
 #[cfg(target_os = "linux")]
 fn writer(folder: &Path, command: &str) -> Command {
