@@ -156,12 +156,15 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// Characters to which a column is aligned: one endless name is not to fill every row with blanks.
+const MAX_COLUMN: usize = 160;
+
 /// Rows of cells in aligned columns; the first row is the head. Columns named in `right` are
 /// aligned to the right.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let wide = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(wide).collect();
+    let widths: Vec<usize> = (0..columns).map(|c| wide(c).min(MAX_COLUMN)).collect();
     let mut text = String::new();
     for row in rows {
         let cell = |(c, s): (usize, &String)| match widths[c] {

@@ -1,5 +1,7 @@
 //! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
 
+use std::collections::HashSet;
+
 use super::Importer;
 use crate::interop::onnx::call::Value;
 use crate::interop::onnx::names;
@@ -115,16 +117,16 @@ impl Importer<'_> {
     /// The view in order, as a node that is no input: an output must be computed.
     fn distinct(&mut self, view: &View) -> Result<NodeId, String> {
         let node = self.in_order(view)?;
-        match self.draft.inputs().contains(&node) {
-            true => self.add(ops::Identity {}, &[node], vec![]),
-            false => Ok(node),
+        match self.op(node) {
+            None => self.add(ops::Identity {}, &[node], vec![]),
+            Some(_) => Ok(node),
         }
     }
 }
 
 /// The inputs that are no weights.
 fn names_of(graph: &proto::Graph) -> String {
-    let weights: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let names = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !weights.contains(n));
+    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let names = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !weights.contains(*n));
     names.collect::<Vec<_>>().join(", ")
 }
