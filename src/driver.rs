@@ -31,7 +31,7 @@ use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Inaccurate, Kernel, Plan};
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
 use crate::trial;
@@ -448,6 +448,7 @@ impl Compiler {
     fn plan_options(&self, network: &Network) -> Result<plan::Options, Error> {
         let mut options = self.plan.clone();
         options.findings.unproved = !self.target.runs_here();
+        options.memory = Some(self.options.memory.unwrap_or_else(default_memory));
         if let Some(path) = &self.tuning {
             options.findings.measured = self.measured(network, &options, path)?;
         }

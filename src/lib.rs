@@ -21,6 +21,7 @@ pub mod artifact;
 mod balance;
 #[cfg(feature = "images")]
 pub mod image;
+mod memory;
 pub mod npy;
 pub mod preprocess;
 pub mod runtime;

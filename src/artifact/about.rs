@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Port;
 use crate::preprocess::Preprocess;
 
 /// Small facts, read whenever a model is opened.
@@ -15,6 +16,27 @@ pub struct About {
     pub labels: Vec<String>,
     /// How the model was made.
     pub recipe: Option<Recipe>,
+}
+
+impl About {
+    /// Whether the preprocessing fits the model's inputs: as strict as with that of a spec.
+    ///
+    /// # Errors
+    /// Names the input and the step that is wrong.
+    pub(crate) fn check(&self, inputs: &[Port]) -> Result<(), String> {
+        if !self.preprocess.is_empty() && self.preprocess.len() != inputs.len() {
+            return Err(format!("preprocessing of {} inputs, where there are {}", self.preprocess.len(), inputs.len()));
+        }
+        for (port, steps) in inputs.iter().zip(&self.preprocess) {
+            let Some(steps) = steps else { continue };
+            let &[_, channels, height, width] = port.shape.as_slice() else {
+                return Err(format!("preprocessing of {}, which is no image", port.name));
+            };
+            let right = steps.check([channels, height, width]);
+            right.map_err(|wrong| format!("the preprocessing of {}: {wrong}", port.name))?;
+        }
+        Ok(())
+    }
 }
 
 /// What made a model of its texts: enough to make it again for another CPU.

@@ -107,6 +107,7 @@ fn read_metadata(map: &[u8], header: &Header) -> Result<Metadata, Cause> {
     }
     let code = header.section(SectionKind::Code);
     let fits = metadata.manifest.check(code.bytes as usize, weights.bytes as usize);
+    let fits = fits.and_then(|()| metadata.about.check(&metadata.manifest.inputs));
     fits.map_err(|message| Cause::Malformed { message })?;
     Ok(metadata)
 }

@@ -7,9 +7,12 @@ use super::args::Check;
 use super::console::{Console, bytes, grouped};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
-use super::network::{settings, shapes};
+use super::network::{options, settings, shapes};
+use crate::diagnostic::Diagnostic;
 use crate::driver::{Compiler, Error, model_names};
-use crate::runtime::{Model, ModelOptions, Verify};
+use crate::ir::Phase;
+use crate::plan;
+use crate::runtime::{Model, Verify};
 use crate::syntax::MAX_MODELS;
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
@@ -28,7 +31,7 @@ pub fn run(args: &Check, console: Console) -> Result<()> {
 
 /// Compares all checksums of a compiled model.
 fn whole(file: &Path, console: Console) -> Result<()> {
-    let options = ModelOptions::default().threads(1).verify(Verify::Eager);
+    let options = options(console).threads(1).verify(Verify::Eager);
     let model = Model::open_with(file, options).map_err(Failure::message)?;
     let manifest = model.manifest();
     writeln!(
@@ -57,10 +60,19 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
 /// Whether the model is right.
 fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
     let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-    let compiler = Compiler { model, set, shapes, phase: args.phase.into(), ..Compiler::default() };
+    let phase = args.phase.into();
+    let compiler = Compiler { model, set, shapes, phase, options: options(console), ..Compiler::default() };
     match compiler.front(file) {
         Ok(network) => {
             console.diagnostics(&network.warnings, &network.sources)?;
+            // What is compiled is the network of this phase; what no code can be made for is no network.
+            if phase == Phase::Infer
+                && let Err(error) = plan::limits::check(&network.graph)
+            {
+                let error = Diagnostic::error("beyond-code", error.to_string());
+                console.diagnostics(&[error], &network.sources)?;
+                return Ok(false);
+            }
             let totals = network.stats.totals;
             if !console.json_messages() {
                 writeln!(

@@ -11,12 +11,11 @@ use super::console::{Console, bytes};
 use super::failure::Result;
 use super::network;
 use crate::driver::Network;
-use crate::runtime::ModelOptions;
 
 pub fn run(args: &Compile, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
-    let mut compiler = network::compiler(&args.network, &args.compilation, ModelOptions::default())?;
+    let mut compiler = network::compiler(&args.network, &args.compilation, network::options(console))?;
     let (network, bar) = network::optimized(&mut compiler, &args.file, console)?;
     tell_removed(&network, console);
     let compiled = compiler.compile_to(&network, &output);

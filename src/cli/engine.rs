@@ -6,7 +6,7 @@ use std::path::Path;
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{compiler, optimized};
+use super::network::{check_memory, check_runs, compiler, optimized};
 use crate::artifact::{Cause, MAGIC, Port};
 use crate::driver;
 use crate::interpreter;
@@ -41,15 +41,15 @@ impl Engine {
     ) -> Result<Self> {
         let model = if is_compiled(file) {
             refuse_flags(network, compilation)?;
-            open_model(file, threads.options(), console)?
+            open_model(file, threads.options(console), console)?
         } else {
-            let mut compiler = compiler(network, compilation, threads.options())?;
+            let mut compiler = compiler(network, compilation, threads.options(console))?;
             let (made, bar) = optimized(&mut compiler, file, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             model?
         };
-        threads.check_runs(&model, 1)?;
+        check_runs(&model, 1, console)?;
         Ok(Self::compiled(model))
     }
 
@@ -64,10 +64,12 @@ impl Engine {
         if is_compiled(file) {
             return Err(Failure::Usage("--interpret takes a spec (.net), not a compiled model".into()));
         }
-        let mut compiler = compiler(network, compilation, ModelOptions::default())?;
+        let mut compiler = compiler(network, compilation, threads.options(console))?;
         let (made, bar) = optimized(&mut compiler, file, console)?;
         bar.finish_and_clear();
-        threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
+        let what = format_args!("interpreting {}", made.graph.name);
+        check_memory(what, interpreter::memory(&made.graph), console)?;
+        interpreter::check_work(&made.graph).map_err(|e| Failure::message(format!("{}: {e}", made.graph.name)))?;
         Ok(Self::interpreted(made.graph))
     }
 

@@ -23,7 +23,7 @@ pub fn run(args: &Help, console: Console) -> Result<()> {
         ["exit-codes"] => format!("{EXIT_CODES}\n"),
         ref command => command_help(command)?,
     };
-    Ok(console.out().write_all(text.as_bytes())?)
+    Ok(console.raw().write_all(text.as_bytes())?)
 }
 
 /// What bounds a spec, so that none can make netc take memory or time without end.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{keep_inputs, renames, settings};
+use super::network::{keep_inputs, options, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -23,7 +23,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
     match &args.command {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {
-            let file = Compiler::default().open_weights(file)?;
+            let file = opener(console).open_weights(file)?;
             list(&file, *json, console)
         }
         Some(WeightsCommand::Init { file, output, model, set, seed }) => {
@@ -33,7 +33,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
                 phase: Phase::Train,
                 seed: *seed,
                 weights: WeightsFrom::Seed,
-                ..Compiler::default()
+                ..opener(console)
             };
             let network = compiler.front(file)?;
             console.diagnostics(&network.warnings, &network.sources)?;
@@ -47,6 +47,10 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn opener(console: Console) -> Compiler {
+    Compiler { options: options(console), ..Compiler::default() }
 }
 
 /// Where initial weights go. Weights that are there already may have cost days: they are replaced
@@ -72,7 +76,7 @@ fn look(args: &Weights, console: Console) -> Result<()> {
     let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map);
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
-    let mut file = Compiler::default().open_weights(path)?;
+    let mut file = opener(console).open_weights(path)?;
     let renames = renames(&args.renaming)?;
     match &args.network {
         Some(spec) => compare(args, spec, path, file, renames, console),
@@ -94,7 +98,7 @@ fn compare(
     console: Console,
 ) -> Result<()> {
     let (model, set) = (args.model.clone(), settings(&args.set)?);
-    let compiler = Compiler { model, set, renames, ..Compiler::default() };
+    let compiler = Compiler { model, set, renames, ..opener(console) };
     let network = compiler.front(spec)?;
     console.diagnostics(&network.warnings, &network.sources)?;
     let given: Vec<String> = file.entries.iter().map(|e| e.name.clone()).collect();

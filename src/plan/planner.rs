@@ -20,6 +20,8 @@ pub struct Options {
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
     pub findings: Findings,
+    /// Bytes that generating code and packing weights may take; without a number there is no bound.
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,12 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node}: {found} {what}; code is made for at most {most}")]
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
+    #[error(
+        "{what} takes {:.2} GB of memory, more than the {:.2} GB that compiling may take; --max-memory allows more",
+        *needed as f64 / 1e9,
+        *limit as f64 / 1e9
+    )]
+    Memory { what: String, needed: u64, limit: u64 },
 }
 
 /// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),

@@ -16,16 +16,15 @@ mod cpu;
 mod denormals;
 mod execute;
 mod integrity;
-mod memory;
 mod model;
 mod placement;
 mod pool;
 mod run;
 mod workbench;
 
+pub use crate::memory::default_memory;
 pub use cpu::missing_features;
 pub use execute::Timings;
-pub use memory::default_memory;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
 pub use workbench::{Activations, Workbench};

@@ -12,10 +12,10 @@ use super::code::{Code, StepFunction};
 use super::cpu::missing_features;
 use super::execute::Division;
 use super::integrity::Integrity;
-use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
 use crate::artifact::{About, Artifact, Cause, Image, Manifest, OpenError, Port, Step, Texts, WeightRange};
+use crate::memory::default_memory;
 
 /// When a file's weights are compared with their checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -36,8 +36,9 @@ pub struct ModelOptions {
     /// Threads of a run, the caller's included; 0 stands for as many as there are CPUs.
     pub threads: usize,
     pub verify: Verify,
-    /// Bytes of memory that one run may take, see [`Model::run_memory`]; more is refused before
-    /// anything is allocated. Without a number, three quarters of the memory that there is.
+    /// Bytes of memory that one run may take, see [`Model::run_memory`], and compiling and reading
+    /// weights before it; more is refused before anything is allocated. Without a number, three
+    /// quarters of the memory that there is.
     pub memory: Option<u64>,
     /// Keeps the model's own threads on other CPUs than the caller's and one another's (Linux);
     /// the caller's thread is never touched.

@@ -8,9 +8,14 @@ use std::sync::Arc;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::entries::Buffer;
+use crate::memory::default_memory;
 
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).
 const MOST_INFLATION: u64 = 1032;
+/// What an archive may unpack to, where nobody says otherwise: this, and so many times its own size.
+/// Trained weights hardly shrink; what shrinks a thousandfold is small, or made to do harm.
+pub const DEFAULT_UNPACKED: u64 = 1 << 30;
+pub const DEFAULT_INFLATION: u64 = 8;
 
 pub struct Archive {
     file: Buffer,
@@ -18,6 +23,8 @@ pub struct Archive {
     names: Vec<String>,
     /// Bytes unpacked so far. Members may overlap in a hostile file, so their sum counts.
     unpacked: u64,
+    /// Bytes that all members may take together.
+    limit: u64,
 }
 
 struct Shared(Buffer);
@@ -29,12 +36,16 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Archive {
-    pub fn open(file: &Buffer) -> Result<Self, String> {
+    /// `memory` bytes may be unpacked; without a number, what the constants above say, and no more
+    /// than three quarters of the memory that there is.
+    pub fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
+        let usual = || ((**file).as_ref().len() as u64).saturating_mul(DEFAULT_INFLATION) + DEFAULT_UNPACKED;
+        let limit = memory.unwrap_or_else(|| usual().min(default_memory()));
         let zip = ZipArchive::new(Cursor::new(Shared(file.clone())));
         let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
         let zip = zip.map_err(damaged)?;
         let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Self { file: file.clone(), zip, names, unpacked: 0 })
+        Ok(Self { file: file.clone(), zip, names, unpacked: 0, limit })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -55,6 +66,12 @@ impl Archive {
         let most = |packed: u64| packed.saturating_mul(MOST_INFLATION);
         if size > most(packed) || self.unpacked > most((*self.file).as_ref().len() as u64) {
             return Err(damaged(&"its size cannot be true"));
+        }
+        if self.unpacked > self.limit {
+            let [unpacked, limit] = [self.unpacked, self.limit].map(|bytes| bytes as f64 / 1e9);
+            return Err(damaged(&format!(
+                "with it, {unpacked:.2} GB are unpacked, more than the {limit:.2} GB that the archive may take"
+            )));
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size as usize).map_err(|e| damaged(&e))?;

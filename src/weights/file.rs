@@ -64,13 +64,22 @@ pub struct WeightFile {
 /// # Errors
 /// Where the file cannot be read, is of a kind that netc does not know, or is damaged.
 pub fn open(path: &Path) -> Result<WeightFile, FileError> {
+    open_within(path, None)
+}
+
+/// As [`open`], with a bound for the bytes that compressed members of archives are unpacked to, instead
+/// of the usual one.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_within(path: &Path, memory: Option<u64>) -> Result<WeightFile, FileError> {
     let file = map(path)?;
     match (*file).as_ref() {
         [b'{', ..] => {
-            let entries = sharded::open(path, &file)?;
+            let entries = sharded::open(path, &file, memory)?;
             Ok(WeightFile { format: Format::Sharded, entries })
         }
-        _ => parse(&file).map_err(|message| FileError::new(path, message)),
+        _ => parse_within(&file, memory).map_err(|message| FileError::new(path, message)),
     }
 }
 
@@ -79,10 +88,14 @@ pub fn open(path: &Path) -> Result<WeightFile, FileError> {
 /// # Errors
 /// Where it is of a kind that netc does not know, or is damaged.
 pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
+    parse_within(file, None)
+}
+
+pub(super) fn parse_within(file: &Buffer, memory: Option<u64>) -> Result<WeightFile, String> {
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {
-            let mut archive = Archive::open(file)?;
+            let mut archive = Archive::open(file, memory)?;
             match pth::describing_member(&archive) {
                 Some(name) => (Format::PyTorch, pth::parse_archive(&mut archive, &name)?),
                 None => (Format::Npz, npz::parse(&mut archive)?),
@@ -119,7 +132,11 @@ fn unknown(bytes: &[u8]) -> String {
 /// # Errors
 /// Where it cannot be opened or is a directory.
 pub(crate) fn map(path: &Path) -> Result<Buffer, FileError> {
-    let file = File::open(path).map_err(|e| FileError::new(path, e))?;
+    map_file(&File::open(path).map_err(|e| FileError::new(path, e))?, path)
+}
+
+/// As [`map`], of a file that is open; errors call it by `path`.
+pub(crate) fn map_file(file: &File, path: &Path) -> Result<Buffer, FileError> {
     let status = file.metadata().map_err(|e| FileError::new(path, e))?;
     if status.is_dir() {
         return Err(FileError::new(path, "is a directory, not a file"));
@@ -129,7 +146,7 @@ pub(crate) fn map(path: &Path) -> Result<Buffer, FileError> {
     }
     // SAFETY: a file that is changed while it is in use gives wrong numbers; one that is cut ends
     // the process. Both are said in the documentation of `netc compile`.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| FileError::new(path, e))?;
+    let map = unsafe { Mmap::map(file) }.map_err(|e| FileError::new(path, e))?;
     Ok(Arc::new(map))
 }
 

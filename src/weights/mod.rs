@@ -23,7 +23,8 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use file::{FileError, Format, WeightFile, open};
+pub use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub use file::{FileError, Format, WeightFile, open, open_within};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;

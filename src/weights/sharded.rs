@@ -16,7 +16,7 @@ struct Index {
 }
 
 /// The tensors that the index names, wherever they are.
-pub(super) fn open(path: &Path, index: &Buffer) -> Result<Vec<Entry>, FileError> {
+pub(super) fn open(path: &Path, index: &Buffer, memory: Option<u64>) -> Result<Vec<Entry>, FileError> {
     let index: Index = serde_json::from_slice((**index).as_ref())
         .map_err(|e| FileError::new(path, format!("this is no index of sharded weights: {e}")))?;
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -25,19 +25,19 @@ pub(super) fn open(path: &Path, index: &Buffer) -> Result<Vec<Entry>, FileError>
     }
     let mut entries = vec![];
     for (shard, names) in shards {
-        entries.extend(open_shard(path, shard, &names)?);
+        entries.extend(open_shard(path, shard, &names, memory)?);
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 
-fn open_shard(index: &Path, shard: &str, names: &[&str]) -> Result<Vec<Entry>, FileError> {
+fn open_shard(index: &Path, shard: &str, names: &[&str], memory: Option<u64>) -> Result<Vec<Entry>, FileError> {
     let is_plain = Path::new(shard).components().all(|c| matches!(c, Component::Normal(_)));
     if !is_plain || shard.is_empty() {
         return Err(FileError::new(index, format!("shard `{shard}` is not beside the index")));
     }
     let path = index.with_file_name(shard);
-    let mut entries = file::parse(&file::map(&path)?).map_err(|e| FileError::new(&path, e))?.entries;
+    let mut entries = file::parse_within(&file::map(&path)?, memory).map_err(|e| FileError::new(&path, e))?.entries;
     entries.retain(|e| names.binary_search(&e.name.as_str()).is_ok());
     match names.iter().find(|name| !entries.iter().any(|e| e.name == **name)) {
         None => Ok(entries),

@@ -226,7 +226,8 @@ impl Structure<'_> {
         let mut inner = vec![];
         while let Some(&first) = operands.first() {
             let same = operands.len() < MAX_WAYS
-                && first != entry && matches!(self.graph.node(first).op(), Some(Op::Binary(_)));
+                && first != entry
+                && matches!(self.graph.node(first).op(), Some(Op::Binary(_)));
             let only_reader = self.graph.only_user(first).is_some() && !self.graph.is_output(first);
             if !same
                 || !only_reader

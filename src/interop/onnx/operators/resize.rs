@@ -290,8 +290,7 @@ impl Sampling {
             let x = self.position(axis, o);
             *beyond = self.transformation == "tf_crop_and_resize" && !(0.0..=axis.input as f64 - 1.0).contains(&x);
             if !*beyond {
-                let taps = self.taps(axis, x);
-                taps.into_iter().for_each(|(i, share)| shares[i * axis.output + o] += share);
+                self.taps(axis, x, |i, share| shares[i * axis.output + o] += share);
             }
         }
         let shares = shares.into_iter().map(|s| s as f32).collect();
@@ -320,11 +319,11 @@ impl Sampling {
         }
     }
 
-    /// The input pixels around a position with their shares.
-    fn taps(&self, axis: &Axis, x: f64) -> Vec<(usize, f64)> {
+    /// Shows the input pixels around a position with their shares.
+    fn taps(&self, axis: &Axis, x: f64, mut show: impl FnMut(usize, f64)) {
         let last = axis.input as f64 - 1.0;
         let (reach, kernel): (f64, &dyn Fn(f64) -> f64) = match self.mode {
-            Mode::Nearest => return vec![(self.rounding.round(x).clamp(0.0, last) as usize, 1.0)],
+            Mode::Nearest => return show(self.rounding.round(x).clamp(0.0, last) as usize, 1.0),
             Mode::Linear => (1.0, &|d| (1.0 - d).max(0.0)),
             Mode::Cubic(a) => (2.0, &move |d| cubic(a, d)),
         };
@@ -333,9 +332,10 @@ impl Sampling {
         let (first, end) = ((x - reach / narrow).ceil(), (x + reach / narrow).floor());
         let count = (end - first) as usize + 1;
         let near = (0..count).map(|i| first + i as f64).map(|i| (i, kernel((i - x).abs() * narrow)));
-        let near: Vec<(f64, f64)> = near.filter(|(i, _)| !self.exclude_outside || (0.0..=last).contains(i)).collect();
-        let sum: f64 = near.iter().map(|(_, share)| share).sum();
-        near.into_iter().map(|(i, share)| (i.clamp(0.0, last) as usize, share / sum)).collect()
+        // Of a large image that becomes small they are many: they are gone through twice, not kept.
+        let near = near.filter(|(i, _)| !self.exclude_outside || (0.0..=last).contains(i));
+        let sum: f64 = near.clone().map(|(_, share)| share).sum();
+        near.for_each(|(i, share)| show(i.clamp(0.0, last) as usize, share / sum));
     }
 }
 

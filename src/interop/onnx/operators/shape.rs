@@ -11,9 +11,7 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
-use crate::ops::{
-    Activate, ChannelAffine, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample,
-};
+use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
 type Results = Result<Vec<Value>, String>;
 

@@ -1,7 +1,8 @@
-//! How much memory there is, and how much of it a run may take where nobody says otherwise.
+//! How much memory there is, and how much of it netc may take where nobody says otherwise.
 
-/// Bytes that a run may take unless it is allowed more: three quarters of the memory that this
-/// process can have. Where nobody tells how much that is, there is no limit.
+/// Bytes that compiling, reading files and running may take unless they are allowed more: three
+/// quarters of the memory that this process can have. Where nobody tells how much that is, there is
+/// no limit.
 pub fn default_memory() -> u64 {
     available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
 }
