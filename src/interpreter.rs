@@ -25,7 +25,7 @@ pub enum RunError {
 }
 
 /// Operations of a run beyond which nobody would wait: it does some hundred million a second.
-pub const MAX_WORK: u64 = 20_000_000_000_000;
+pub const MAX_WORK: u64 = 2_000_000_000_000;
 
 /// Evaluates a verified graph on inputs in the graph's order; gives the outputs in theirs.
 ///

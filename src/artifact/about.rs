@@ -97,3 +97,28 @@ pub struct Texts {
     /// The optimized graph.
     pub ir: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Resize;
+
+    #[test]
+    fn steps_are_checked_against_the_inputs() {
+        let image = Port { name: "x".into(), shape: vec![1, 3, 8, 8] };
+        let vector = Port { name: "v".into(), shape: vec![1, 3] };
+        let about = |steps: Option<Preprocess>| About { preprocess: vec![steps], ..About::default() };
+        let crop = |side| Some(Preprocess { center_crop: Some([side; 2]), ..Preprocess::default() });
+        let resize = |side| Some(Preprocess { resize: Some(Resize::ShorterSide(side)), ..Preprocess::default() });
+        for steps in [None, crop(8), resize(9)] {
+            assert_eq!(about(steps).check(std::slice::from_ref(&image)), Ok(()));
+        }
+        for steps in [crop(0), crop(9), resize(0), resize(usize::MAX)] {
+            let error = about(steps.clone()).check(std::slice::from_ref(&image)).unwrap_err();
+            assert!(error.starts_with("the preprocessing of x: "), "{error}");
+            assert!(about(steps).check(std::slice::from_ref(&vector)).unwrap_err().contains("no image"));
+        }
+        assert!(about(crop(8)).check(&[image.clone(), vector]).is_err(), "for one of two inputs");
+        assert_eq!(About::default().check(&[image]), Ok(()));
+    }
+}

@@ -81,7 +81,7 @@ fn sizes_that_do_not_fit_are_told() {
 fn a_strip_does_not_take_all_memory() {
     let strip = Picture { width: 1, height: 1 << 15, channels: 1, levels: vec![0; 1 << 15] };
     let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
-    for side in [3000, usize::MAX] {
+    for side in [3000, 60_000] {
         let error = prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
     }
@@ -136,7 +136,7 @@ fn webp_header(width: u32, height: u32) -> Vec<u8> {
 #[test]
 fn a_header_does_not_take_all_memory() {
     let read = |bytes: &[u8], memory| decode(io::Cursor::new(bytes), Path::new("p"), memory);
-    for header in [png_header(1 << 15, 1 << 15), webp_header(1 << 14, 1 << 14)] {
+    for header in [png_header(1 << 15, 1 << 15), webp_header(16383, 16383)] {
         let error = read(&header, DEFAULT_MEMORY).unwrap_err();
         assert!(matches!(error, ImageError::Memory { needed, .. } if needed > 2 << 30), "{error}");
         assert!(error.to_string().contains("×"), "{error}");

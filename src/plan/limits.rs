@@ -17,7 +17,7 @@ const MAX_EXTENT: usize = 1 << 20;
 const MAX_STRIDE: usize = 1 << 18;
 /// Ordinary convolutions of which a transposed one is made: each has code and weights of its own.
 /// Upsampling by 32 at once, which is much, takes 1024.
-const MAX_PHASES: usize = 1 << 12;
+const MAX_PHASES: usize = 1 << 14;
 /// Elements of a value.
 const MAX_ELEMENTS: usize = u32::MAX as usize;
 
@@ -84,8 +84,8 @@ mod tests {
             ("1, 1, 2000000", "conv(1, (1, 2), dilation = (1, 1048576))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262144))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262145))"),
-            ("3, 4, 4", "conv_transpose(8, 1, stride = 64)"),
-            ("3, 4, 4", "conv_transpose(8, 1, stride = (64, 65))"),
+            ("3, 4, 4", "conv_transpose(8, 1, stride = 128)"),
+            ("3, 4, 4", "conv_transpose(8, 1, stride = (128, 129))"),
         ];
         let lines: Vec<String> = cases.iter().map(|(x, l)| format!("[{x}] {l}: {}", checked(x, l))).collect();
         insta::assert_snapshot!(lines.join("\n"));

@@ -99,7 +99,7 @@ pub struct Step {
 
 /// Bytes that generating the code of one kernel takes, with the functions of a step counted to them:
 /// measured, and rounded up.
-const CODE_OF_KERNEL: u64 = 48 << 10;
+const CODE_OF_KERNEL: u64 = 32 << 10;
 
 impl Step {
     /// Kernels that are generated for the step: those of a transposed convolution are many.

@@ -46,6 +46,7 @@ transcripts!(
     export,
     fmt,
     help,
+    hidden,
     import,
     ir,
     limits,
