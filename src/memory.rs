@@ -7,6 +7,16 @@ pub fn default_memory() -> u64 {
     available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
 }
 
+/// Bytes in the unit that keeps the number short.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// The machine's memory, or what the process's group may have of it.
 #[cfg(target_os = "linux")]
 fn available() -> Option<u64> {

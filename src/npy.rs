@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::memory::default_memory;
+use crate::memory::{default_memory, size};
 use crate::tensor::{Shape, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -40,9 +40,9 @@ pub enum Cause {
     #[error("the shape {0} has too many elements")]
     TooLarge(String),
     #[error(
-        "the array {shape} takes {:.2} GB of memory, more than the {:.2} GB that it may take",
-        *needed as f64 / 1e9,
-        *limit as f64 / 1e9
+        "the array {shape} takes {} of memory, more than the {} that it may take",
+        size(*needed),
+        size(*limit)
     )]
     Memory { shape: String, needed: u64, limit: u64 },
     #[error("{expected} bytes of data are due for the shape {shape}, the file has {found}")]

@@ -13,6 +13,7 @@ use super::failure::{Failure, Result};
 use super::render::{self, Style};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
+pub use crate::memory::size as bytes;
 
 const RED: &str = "\x1b[1;31m";
 const CYAN: &str = "\x1b[1;36m";
@@ -154,16 +155,6 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
     groups.join(",")
-}
-
-/// Bytes in the unit that keeps the number short.
-pub fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
-    }
 }
 
 /// Characters to which a column is aligned: one endless name is not to fill every row with blanks.

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn writers_escape_all_that_passes() {
         let mut out = Escaping(vec![]);
-        writeln!(out, "{}", "a\x1b[2J").unwrap();
+        out.write_all(b"a\x1b[2J\n").unwrap();
         assert_eq!(out.0, b"a\\u001b[2J\n");
     }
 }

@@ -103,7 +103,10 @@ fn set_color(steps: &mut Preprocess, word: &str, channels: usize) -> Result<(), 
     match COLORS.iter().position(|c| *c == word) {
         // Where nothing is said, this also stands for channels that are no colours.
         Some(0) if channels != 3 => Err(format!("`rgb` images have 3 channels, the input has {channels}")),
-        Some(color) => Ok(steps.color = [Color::Rgb, Color::Bgr, Color::Gray][color]),
+        Some(color) => {
+            steps.color = [Color::Rgb, Color::Bgr, Color::Gray][color];
+            Ok(())
+        }
         None => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use ::image::{DynamicImage, ImageDecoder};
 
+use crate::memory::size;
 use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
 
 /// Largest width or height that is read.
@@ -54,10 +55,10 @@ pub enum ImageError {
     #[error(transparent)]
     Steps(#[from] WrongStep),
     #[error(
-        "{}: a picture of {width}×{height} pixels takes {:.2} GB of memory, more than the {:.2} GB that it may take",
+        "{}: a picture of {width}×{height} pixels takes {} of memory, more than the {} that it may take",
         path.display(),
-        *needed as f64 / 1e9,
-        *limit as f64 / 1e9
+        size(*needed),
+        size(*limit)
     )]
     Memory { path: PathBuf, width: u32, height: u32, needed: u64, limit: u64 },
 }

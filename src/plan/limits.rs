@@ -10,16 +10,16 @@ use crate::ops::Op;
 use crate::tensor::Shape;
 
 /// Pixels along one axis of an image.
-const MAX_AXIS: usize = 1 << 24;
+pub const MAX_AXIS: usize = 1 << 24;
 /// Pixels from the first to the last tap of a window.
-const MAX_EXTENT: usize = 1 << 20;
+pub const MAX_EXTENT: usize = 1 << 20;
 /// Pixels from one window to the next.
-const MAX_STRIDE: usize = 1 << 18;
+pub const MAX_STRIDE: usize = 1 << 18;
 /// Ordinary convolutions of which a transposed one is made: each has code and weights of its own.
 /// Upsampling by 32 at once, which is much, takes 1024.
-const MAX_PHASES: usize = 1 << 14;
+pub const MAX_PHASES: usize = 1 << 14;
 /// Elements of a value.
-const MAX_ELEMENTS: usize = u32::MAX as usize;
+pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 
 /// Checks every value and window of a graph.
 ///

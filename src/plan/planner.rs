@@ -9,6 +9,7 @@ use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
 use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
 use crate::ir::{self, Graph, Kind, NodeId};
+use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
 
@@ -37,9 +38,9 @@ pub enum PlanError {
     #[error("{node}: {found} {what}; code is made for at most {most}")]
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
     #[error(
-        "{what} takes {:.2} GB of memory, more than the {:.2} GB that compiling may take; --max-memory allows more",
-        *needed as f64 / 1e9,
-        *limit as f64 / 1e9
+        "{what} takes {} of memory, more than the {} that compiling may take; --max-memory allows more",
+        size(*needed),
+        size(*limit)
     )]
     Memory { what: String, needed: u64, limit: u64 },
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::entries::Buffer;
-use crate::memory::default_memory;
+use crate::memory::{default_memory, size as bytes_text};
 
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).
 const MOST_INFLATION: u64 = 1032;
@@ -68,9 +68,9 @@ impl Archive {
             return Err(damaged(&"its size cannot be true"));
         }
         if self.unpacked > self.limit {
-            let [unpacked, limit] = [self.unpacked, self.limit].map(|bytes| bytes as f64 / 1e9);
+            let [unpacked, limit] = [self.unpacked, self.limit].map(bytes_text);
             return Err(damaged(&format!(
-                "with it, {unpacked:.2} GB are unpacked, more than the {limit:.2} GB that the archive may take"
+                "with it, {unpacked} are unpacked, more than the {limit} that the archive may take"
             )));
         }
         let mut bytes = Vec::new();

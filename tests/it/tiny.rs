@@ -5,7 +5,6 @@
 
 use iced_x86::code_asm::*;
 use netc::artifact::{About, Destination, Image, Manifest, Port, Step, Texts, WeightRange, Writer};
-use netc::preprocess::Preprocess;
 use std::path::Path;
 
 /// Elements of one image.
@@ -50,9 +49,8 @@ pub fn image(batch: usize, destination: &Destination) -> Image {
 }
 
 pub fn about() -> About {
-    let preprocess = Preprocess { scale: Some(1.0 / 255.0), mean: vec![0.1307], ..Preprocess::default() };
     let labels = ["zero", "one"].map(String::from).to_vec();
-    About { netc: "0.0.0".into(), preprocess: vec![Some(preprocess)], labels, recipe: None }
+    About { netc: "0.0.0".into(), preprocess: vec![None], labels, recipe: None }
 }
 
 pub fn texts() -> Texts {

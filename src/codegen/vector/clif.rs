@@ -9,8 +9,8 @@
 //! body and then spill. Those are compiled as they are written.
 
 use super::{
-    Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Lanes, Operand, Relocation, UnaryOp, Uses,
-    Vector, VectorOp,
+    Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Lanes, Operand, Relocation, UnaryOp,
+    Uses, Vector, VectorOp,
 };
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
