@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use netc::diagnostic::Sources;
 use netc::elaborate::{Options, elaborate};
+use netc::image::{self, Picture};
 use netc::interop::onnx::{self, ModelFile};
 use netc::interop::text;
 use netc::ir;
+use netc::preprocess::{Preprocess, Resize};
 use netc::weights::entries::Buffer;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -46,6 +48,52 @@ pub fn weights(data: &[u8]) {
 pub fn npy(data: &[u8]) {
     let _ = netc::npy::read_from(Cursor::new(data), Some(data.len() as u64));
     let _ = netc::npy::read_from(Cursor::new(data), None);
+}
+
+/// Bytes that reading a fuzzed picture may take.
+const PICTURE: u64 = 64 << 20;
+
+/// A picture, and what becomes of it: an input of a network, by the steps that most networks have.
+pub fn picture(data: &[u8]) {
+    let Ok(picture) = image::decode(Cursor::new(data), Path::new("fuzzed"), image::Exif::Heeded, PICTURE) else {
+        return;
+    };
+    assert_eq!(picture.levels.len(), picture.width * picture.height * picture.channels);
+    let steps = [
+        Preprocess { resize: Some(Resize::ShorterSide(20)), center_crop: Some([16; 2]), ..Preprocess::default() },
+        Preprocess { center_crop: Some([16; 2]), invert: true, ..Preprocess::default() },
+        image::default_preprocess([3, 16, 16]),
+    ];
+    for steps in &steps {
+        for shape in [[1, 16, 16], [3, 16, 16]] {
+            if let Ok(values) = image::prepare(&picture, steps, shape) {
+                assert_eq!(values.len(), shape.iter().product::<usize>());
+            }
+            let _ = image::ten_crop(&picture, steps, shape);
+        }
+    }
+}
+
+/// The metadata of a compiled model that say how pictures become inputs, as its reader gets them, and
+/// pictures that are prepared by them: large, small, narrow.
+pub fn prepare(data: &[u8]) {
+    let Ok(steps) = serde_json::from_slice::<Preprocess>(data) else { return };
+    let picture = |width: usize, height: usize, channels: usize| {
+        let levels = (0..width * height * channels).map(|i| (i * 7) as u8).collect();
+        Picture { width, height, channels, levels }
+    };
+    for picture in [picture(1, 1, 1), picture(40, 30, 3), picture(1, 3000, 3), picture(3000, 1, 1)] {
+        for side in [1, 8, 224] {
+            for channels in [1, 3, 4] {
+                let shape = [channels, side, side];
+                let made = [image::prepare(&picture, &steps, shape), image::ten_crop(&picture, &steps, shape)];
+                for (values, images) in made.into_iter().zip([1, 10]) {
+                    assert!(values.is_ok() <= steps.check(shape).is_ok(), "what is not right is not carried out");
+                    assert!(values.map_or(true, |v| v.len() == images * shape.iter().product::<usize>()));
+                }
+            }
+        }
+    }
 }
 
 /// A spec: its mistakes, or a graph that verifies; and its layout, which reads back.

@@ -187,3 +187,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let near = distances.filter(|&(d, c)| d <= most(c)).min_by_key(|&(d, _)| d).map(|(_, c)| c);
     near.or_else(|| candidates.iter().copied().find(|c| begins(c)))
 }
+/// Whether a character shows nothing of itself and changes what is around it: control characters but
+/// for line ends and tabs, marks of the direction of writing, and others without a width.
+pub fn is_hidden(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => true,
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => true,
+        c => c.is_control(),
+    }
+}

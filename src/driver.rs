@@ -38,7 +38,7 @@ use crate::output::keep;
 use crate::passes::{self, Selection};
 use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan};
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, default_memory};
 use crate::syntax::MAX_SOURCE;
 use crate::target::Target;
 use crate::trial;
@@ -570,6 +570,7 @@ impl Compiler {
             }
         }
         options.findings.unproved = !self.target.runs_here();
+        options.memory = Some(self.options.memory.unwrap_or_else(default_memory));
         if let Some(path) = &self.tuning {
             options.findings.measured = self.measured(network, &options, path)?;
         }

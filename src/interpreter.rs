@@ -15,12 +15,22 @@ pub enum RunError {
     InputCount { expected: usize, found: usize },
     #[error("input {name} is {expected}, not {found}")]
     InputShape { name: String, expected: Shape, found: Shape },
+    #[error(
+        "the reference interpreter would take {:.1e} operations and stops at {:.0e}: run compiled code instead, \
+         without --interpret",
+        *operations as f64,
+        MAX_WORK as f64
+    )]
+    Work { operations: u64 },
 }
+
+/// Operations of a run beyond which nobody would wait: it does some hundred million a second.
+pub const MAX_WORK: u64 = 2_000_000_000_000;
 
 /// Evaluates a verified graph on inputs in the graph's order; gives the outputs in theirs.
 ///
 /// # Errors
-/// Where number or shapes of the inputs are wrong.
+/// Where number or shapes of the inputs are wrong, or it takes more than [`MAX_WORK`].
 pub fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
     run_observed(graph, inputs, |_, _| {})
 }
@@ -41,6 +51,37 @@ pub fn memory(graph: &Graph) -> u64 {
         }
     }
     most
+}
+
+/// Multiply-accumulates and elements of one run; of windows that only compare or add, their pixels.
+pub fn work(graph: &Graph) -> u64 {
+    let each = graph.order().into_iter().map(|id| {
+        let (node, operands) = (graph.node(id), graph.operand_shapes(id));
+        let elements = node.shape.elements() as u64;
+        let (macs, window) = match node.op() {
+            Some(op) => (op.macs(&operands, &node.shape), op.window(&operands, &node.shape)),
+            None => (0, None),
+        };
+        let pixels = window.filter(|_| macs == 0).map_or(1, |window| {
+            // What lies beyond the image is not looked at.
+            let image = operands.first().and_then(|shape| shape.nchw()).map_or([usize::MAX; 2], |[.., h, w]| [h, w]);
+            (0..2).fold(1u64, |n, axis| n.saturating_mul(window.extent[axis].min(image[axis]) as u64))
+        });
+        let read = operands.iter().fold(0u64, |n, shape| n.saturating_add(shape.elements() as u64));
+        macs.saturating_add(elements.saturating_mul(pixels)).saturating_add(read)
+    });
+    each.fold(0, u64::saturating_add)
+}
+
+/// Refuses what would not end in anybody's patience.
+///
+/// # Errors
+/// Where a run takes more than [`MAX_WORK`].
+pub fn check_work(graph: &Graph) -> Result<(), RunError> {
+    match work(graph) {
+        operations if operations > MAX_WORK => Err(RunError::Work { operations }),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of a tensor.
@@ -71,6 +112,7 @@ pub fn run_altered(
     mut alter: impl FnMut(NodeId, &mut Tensor),
 ) -> Result<Vec<Tensor>, RunError> {
     check_inputs(graph, inputs)?;
+    check_work(graph)?;
     let mut uses = count_uses(graph);
     let mut values: HashMap<NodeId, Tensor> = HashMap::new();
     for id in graph.order() {
@@ -176,6 +218,29 @@ mod tests {
         assert_eq!(values[2], inputs[0].data());
         assert_eq!(values[3], [-1.0, 0.0, 1.0, 2.0]);
         assert_eq!(run_all(&graph, &inputs).unwrap()[&positive].data(), [0.0, 0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn what_never_ends_is_refused_before_it_begins() {
+        let side = 1 << 15;
+        let window = |kernel: usize| crate::ops::MaxPool {
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            pad: [kernel / 2; 4],
+            dilation: [1; 2],
+            ceil: false,
+        };
+        let graph = |kernel: usize| {
+            let mut b = Builder::new("g", Phase::Infer);
+            let x = b.input([1, 1, side, side]);
+            let y = b.add(window(kernel), &[x]);
+            b.finish(&[y])
+        };
+        // 2^30 pixels, each the largest of 3 × 3, and of 1001 × 1001.
+        assert_eq!(check_work(&graph(3)), Ok(()));
+        let error = check_work(&graph(1001)).unwrap_err();
+        assert!(matches!(error, RunError::Work { operations } if operations > 1 << 49), "{error}");
+        assert!(error.to_string().contains("--interpret"), "{error}");
     }
 
     #[test]

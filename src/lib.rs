@@ -30,6 +30,7 @@ mod cpu;
 #[cfg(feature = "images")]
 pub mod image;
 mod mapped;
+mod memory;
 pub mod npy;
 pub mod preprocess;
 pub mod runtime;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::memory::{default_memory, size};
 use crate::tensor::{Shape, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -38,6 +39,12 @@ pub enum Cause {
     FortranOrder,
     #[error("the shape {0} has too many elements")]
     TooLarge(String),
+    #[error(
+        "the array {shape} takes {} of memory, more than the {} that it may take",
+        size(*needed),
+        size(*limit)
+    )]
+    Memory { shape: String, needed: u64, limit: u64 },
     #[error("{expected} bytes of data are due for the shape {shape}, the file has {found}")]
     Length { shape: String, expected: u64, found: u64 },
 }
@@ -45,15 +52,24 @@ pub enum Cause {
 /// Reads an array. Its length is compared with the file's before memory is taken.
 ///
 /// # Errors
-/// Where the file is no undamaged array of a supported type.
+/// Where the file is no undamaged array of a supported type, or takes three quarters of the memory
+/// that there is.
 pub fn read(path: &Path) -> Result<Tensor, NpyError> {
+    read_within(path, default_memory())
+}
+
+/// As [`read`], with another bound for the memory that the array takes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> {
     let read = || {
         let file = File::open(path)?;
         let status = file.metadata()?;
         if status.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
         }
-        read_from(BufReader::new(file), status.is_file().then_some(status.len()))
+        read_limited(BufReader::new(file), status.is_file().then_some(status.len()), memory)
     };
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }
@@ -62,13 +78,22 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_from(mut from: impl Read, length: Option<u64>) -> Result<Tensor, Cause> {
+pub fn read_from(from: impl Read, length: Option<u64>) -> Result<Tensor, Cause> {
+    read_limited(from, length, default_memory())
+}
+
+fn read_limited(mut from: impl Read, length: Option<u64>, memory: u64) -> Result<Tensor, Cause> {
     let header = Header::read(&mut from)?;
     let item = header.item()?;
     let (expected, elements) = header.bytes(item.size())?;
     let mismatch = |found| Cause::Length { shape: header.shape_text(), expected, found };
     if let Some(found) = length.map(|l| l.saturating_sub(header.size as u64)).filter(|&f| f != expected) {
         return Err(mismatch(found));
+    }
+    // Small elements become larger ones.
+    let needed = elements as u64 * 4;
+    if needed > memory {
+        return Err(Cause::Memory { shape: header.shape_text(), needed, limit: memory });
     }
     let mut data = Vec::new();
     // A stream must first send what it promises; a file has it.
@@ -300,6 +325,15 @@ mod tests {
         insta::assert_snapshot!(messages.join("\n"));
         let endless = with("(2, 3)", "(4000000000, 4000000000)");
         assert!(matches!(read_from(&endless[..], None), Err(Cause::TooLarge(_))));
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_refused() {
+        let dict = "{'descr': '|u1', 'fortran_order': False, 'shape': (100,), }";
+        let bytes = array(dict, &[7; 100]);
+        let read = |memory| read_limited(&bytes[..], Some(bytes.len() as u64), memory);
+        assert_eq!(read(400).unwrap().data(), [7.0; 100]);
+        assert!(matches!(read(399), Err(Cause::Memory { needed: 400, limit: 399, .. })));
     }
 
     proptest::proptest! {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Port;
 use crate::preprocess::Preprocess;
 
 /// Small facts, read whenever a model is opened.
@@ -15,6 +16,27 @@ pub struct About {
     pub labels: Vec<String>,
     /// How the model was made.
     pub recipe: Option<Recipe>,
+}
+
+impl About {
+    /// Whether the preprocessing fits the model's inputs: as strict as with that of a spec.
+    ///
+    /// # Errors
+    /// Names the input and the step that is wrong.
+    pub(crate) fn check(&self, inputs: &[Port]) -> Result<(), String> {
+        if !self.preprocess.is_empty() && self.preprocess.len() != inputs.len() {
+            return Err(format!("preprocessing of {} inputs, where there are {}", self.preprocess.len(), inputs.len()));
+        }
+        for (port, steps) in inputs.iter().zip(&self.preprocess) {
+            let Some(steps) = steps else { continue };
+            let &[_, channels, height, width] = port.shape.as_slice() else {
+                return Err(format!("preprocessing of {}, which is no image", port.name));
+            };
+            let right = steps.check([channels, height, width]);
+            right.map_err(|wrong| format!("the preprocessing of {}: {wrong}", port.name))?;
+        }
+        Ok(())
+    }
 }
 
 /// What made a model of its texts: enough to make it again for another CPU.
@@ -74,4 +96,29 @@ pub struct Texts {
     pub sources: Vec<String>,
     /// The optimized graph.
     pub ir: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Resize;
+
+    #[test]
+    fn steps_are_checked_against_the_inputs() {
+        let image = Port { name: "x".into(), shape: vec![1, 3, 8, 8] };
+        let vector = Port { name: "v".into(), shape: vec![1, 3] };
+        let about = |steps: Option<Preprocess>| About { preprocess: vec![steps], ..About::default() };
+        let crop = |side| Some(Preprocess { center_crop: Some([side; 2]), ..Preprocess::default() });
+        let resize = |side| Some(Preprocess { resize: Some(Resize::ShorterSide(side)), ..Preprocess::default() });
+        for steps in [None, crop(8), resize(9)] {
+            assert_eq!(about(steps).check(std::slice::from_ref(&image)), Ok(()));
+        }
+        for steps in [crop(0), crop(9), resize(0), resize(usize::MAX)] {
+            let error = about(steps.clone()).check(std::slice::from_ref(&image)).unwrap_err();
+            assert!(error.starts_with("the preprocessing of x: "), "{error}");
+            assert!(about(steps).check(std::slice::from_ref(&vector)).unwrap_err().contains("no image"));
+        }
+        assert!(about(crop(8)).check(&[image.clone(), vector]).is_err(), "for one of two inputs");
+        assert_eq!(About::default().check(&[image]), Ok(()));
+    }
 }

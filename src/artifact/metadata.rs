@@ -13,27 +13,6 @@ pub struct Metadata {
     pub blocks: Vec<u64>,
 }
 
-impl Metadata {
-    /// Checks how pictures become inputs, as strictly as the language does.
-    ///
-    /// # Errors
-    /// Says what cannot be.
-    pub fn check_preprocess(&self) -> Result<(), String> {
-        let (inputs, steps) = (&self.manifest.inputs, &self.about.preprocess);
-        if inputs.len() != steps.len() {
-            return Err(format!("preprocessing is stated for {} of {} inputs", steps.len(), inputs.len()));
-        }
-        let stated = inputs.iter().zip(steps).filter_map(|(input, steps)| Some((input, steps.as_ref()?)));
-        stated.into_iter().try_for_each(|(input, steps)| {
-            let checked = match input.shape[..] {
-                [_, channels, height, width] => steps.check([channels, height, width]),
-                _ => Err("only images have preprocessing".into()),
-            };
-            checked.map_err(|message| format!("input {}: {message}", input.name))
-        })
-    }
-}
-
 /// The metadata section of a portable file.
 #[derive(Serialize, Deserialize)]
 pub struct PortableMetadata {

@@ -233,7 +233,7 @@ impl Artifact {
         container.check_blocks(&metadata.blocks)?;
         let weights = container.section(SectionKind::Weights).bytes;
         let fits = metadata.manifest.check(code.len(), weights as usize);
-        let fits = fits.and_then(|()| metadata.check_preprocess());
+        let fits = fits.and_then(|()| metadata.about.check(&metadata.manifest.inputs));
         fits.map_err(|message| Cause::Malformed { message })?;
         Ok(Self { container, metadata, code })
     }
@@ -392,7 +392,7 @@ mod tests {
             if let Ok(artifact) = opened(&bytes) {
                 let weights = artifact.copy_weights().unwrap().len();
                 prop_assert!(artifact.manifest().check(artifact.code.len(), weights).is_ok());
-                prop_assert!(artifact.metadata.check_preprocess().is_ok());
+                prop_assert!(artifact.metadata.about.check(&artifact.manifest().inputs).is_ok());
             }
         }
 

@@ -42,6 +42,10 @@ pub struct Global {
     /// No notes and no progress
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
+    /// The most memory that compiling, a run, a picture or an archive may take, such as 512MiB or 16G [default: three
+    /// quarters of what there is; `netc help limits` tells of pictures and archives]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Limits")]
+    pub max_memory: Option<MemorySize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -494,9 +498,6 @@ pub struct Threads {
     /// Read a compiled model's weights into memory, so that its file may be changed while it runs
     #[arg(long)]
     pub copy_weights: bool,
-    /// The most memory that a run may take, such as 500M or 16G [default: three quarters of what there is]
-    #[arg(long, value_name = "SIZE")]
-    pub max_memory: Option<MemorySize>,
 }
 
 /// A number of bytes.
@@ -506,11 +507,23 @@ pub struct MemorySize(pub u64);
 impl std::str::FromStr for MemorySize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
-        let unit = units.iter().find_map(|(sign, unit)| Some((text.strip_suffix(sign)?, *unit)));
-        let (number, unit) = unit.unwrap_or((text, 1u64));
-        let bytes = number.parse::<f64>().ok().map(|n| n * unit as f64).filter(|b| (1.0..1e18).contains(b));
-        bytes.map(|b| MemorySize(b as u64)).ok_or_else(|| "write a number of bytes, such as 500M or 16G".into())
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        // `16G` and `16GB` are powers of ten, `16GiB` one of two.
+        let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" | "b" => Some(1u64),
+            "k" | "kb" => Some(1_000),
+            "m" | "mb" => Some(1_000_000),
+            "g" | "gb" => Some(1_000_000_000),
+            "t" | "tb" => Some(1_000_000_000_000),
+            "kib" => Some(1 << 10),
+            "mib" => Some(1 << 20),
+            "gib" => Some(1 << 30),
+            "tib" => Some(1 << 40),
+            _ => None,
+        };
+        let bytes = unit.zip(digits.trim().parse::<f64>().ok()).map(|(unit, n)| n * unit as f64);
+        let bytes = bytes.filter(|b| (1.0..1e18).contains(b));
+        bytes.map(|b| MemorySize(b as u64)).ok_or_else(|| "write a size, such as 512MiB or 16G".into())
     }
 }
 

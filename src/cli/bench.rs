@@ -43,7 +43,7 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
         // What it was compiled for, as a whole.
         None => 1,
     };
-    args.threads.check_runs(&prepared.model, args.streams.into())?;
+    network::check_runs(&prepared.model, args.streams.into(), console)?;
     let bar = console.progress(None, format!("measuring {}", prepared.model.name()));
     let measured = measure(&prepared.model, args, images)?;
     bar.finish_and_clear();
@@ -63,7 +63,7 @@ impl Prepared {
     fn open(file: &Path, args: &Bench, console: Console) -> Result<Self> {
         let begin = Instant::now();
         // With several streams, each run has its own thread only.
-        let options = args.threads.options();
+        let options = args.threads.options(console);
         let options = if args.streams > 1 { options.threads(1) } else { options };
         let model = open_model(file, options, console)?;
         Ok(Self { model, load: begin.elapsed(), compile: None })
@@ -73,7 +73,8 @@ impl Prepared {
     fn compile(args: &Bench, console: Console) -> Result<Self> {
         let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
-        let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
+        let mut compiler =
+            network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
         let begin = Instant::now();
         let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let done = compiler.compile_to(&network, &file);

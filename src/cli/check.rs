@@ -7,10 +7,13 @@ use super::args::{Check, PhaseName};
 use super::console::{Console, bytes, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
-use super::network::{refuse, settings, shapes};
+use super::network::{options, refuse, settings, shapes};
 use crate::artifact::is_portable;
+use crate::diagnostic::Diagnostic;
 use crate::driver::{Compiler, Error, WeightsFrom, hash_file, model_names};
-use crate::runtime::{ModelOptions, Verify};
+use crate::ir::Phase;
+use crate::plan;
+use crate::runtime::Verify;
 use crate::syntax::MAX_MODELS;
 
 pub fn run(args: &Check, console: Console) -> Result<()> {
@@ -49,8 +52,7 @@ fn refuse_flags(args: &Check, file: &Path) -> Result<()> {
 
 /// Compares all checksums of a compiled model.
 fn whole(file: &Path, console: Console) -> Result<()> {
-    let options = ModelOptions::default().threads(1).verify(Verify::Eager);
-    let model = open_model(file, options, console)?;
+    let model = open_model(file, options(console).threads(1).verify(Verify::Eager), console)?;
     writeln!(
         console.out(),
         "{}: {} is whole: {} steps, {} of weights, for {}",
@@ -97,7 +99,9 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
 /// Whether the model is right.
 fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
     let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-    let mut compiler = Compiler { model, set, shapes, phase: args.phase.into(), ..Compiler::default() };
+    let phase = args.phase.into();
+    let options = options(console);
+    let mut compiler = Compiler { model, set, shapes, phase, options, ..Compiler::default() };
     let mut network = compiler.front(file);
     if let (Ok(network), Some(path)) = (&mut network, &args.weights) {
         compiler.weights = WeightsFrom::File(path.clone());
@@ -106,6 +110,14 @@ fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> 
     match network {
         Ok(network) => {
             console.diagnostics(&network.warnings, &network.sources)?;
+            // What is compiled is the network of this phase; what no code can be made for is no network.
+            if phase == Phase::Infer
+                && let Err(error) = plan::limits::check(&network.graph)
+            {
+                let error = Diagnostic::error("beyond-code", error.to_string());
+                console.diagnostics(&[error], &network.sources)?;
+                return Ok(false);
+            }
             let totals = network.stats.totals;
             if !console.json_messages() {
                 writeln!(

@@ -12,12 +12,11 @@ use super::failure::{Failure, Result};
 use super::network;
 use crate::driver::Network;
 use crate::output::Files;
-use crate::runtime::ModelOptions;
 
 pub fn run(args: &Compile, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
-    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default())?;
+    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?;
     let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
     tell_removed(&network, console);
     let compiled =

@@ -8,10 +8,12 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{ColorWhen, Global, MessageFormat};
+use super::escape::{self, Escaping};
 use super::failure::{Failure, Result};
 use super::render::{self, Style};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
+pub use crate::memory::size as bytes;
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -22,19 +24,21 @@ const RESET: &str = "\x1b[0m";
 /// Progress is shown for what takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How to talk to the user.
+/// How to talk to the user, and how much memory a command may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Console {
     color: ColorWhen,
     format: MessageFormat,
     pub verbose: bool,
     quiet: bool,
+    /// Bytes, where the user says how many.
+    pub max_memory: Option<u64>,
 }
 
 impl Console {
     pub fn new(global: &Global) -> Self {
-        let Global { color, message_format: format, verbose, quiet } = *global;
-        Self { color, format, verbose, quiet }
+        let Global { color, message_format: format, verbose, quiet, max_memory } = *global;
+        Self { color, format, verbose, quiet, max_memory: max_memory.map(|size| size.0) }
     }
 
     /// Whether a program reads the findings.
@@ -42,8 +46,13 @@ impl Console {
         self.format == MessageFormat::Json
     }
 
-    /// Standard output. Colours vanish where it is no terminal.
-    pub fn out(&self) -> AutoStream<std::io::StdoutLock<'static>> {
+    /// Standard output; hidden characters of names are shown as such.
+    pub fn out(&self) -> Escaping<AutoStream<std::io::StdoutLock<'static>>> {
+        Escaping(self.raw())
+    }
+
+    /// Standard output for texts without names from files. Colours vanish where it is no terminal.
+    pub fn raw(&self) -> AutoStream<std::io::StdoutLock<'static>> {
         AutoStream::new(std::io::stdout().lock(), self.choice())
     }
 
@@ -75,12 +84,13 @@ impl Console {
     pub fn detail(&self, text: impl std::fmt::Display) {
         if self.verbose {
             // Where standard error is gone, there is nobody to tell.
-            let _ = writeln!(self.err(), "{text}");
+            let _ = writeln!(Escaping(self.err()), "{text}");
         }
     }
 
     fn say(&self, color: &str, kind: &str, text: impl std::fmt::Display) {
-        let _ = writeln!(self.err(), "{color}{kind}{RESET}{BOLD}:{RESET} {text}");
+        let text = text.to_string();
+        let _ = writeln!(self.err(), "{color}{kind}{RESET}{BOLD}:{RESET} {}", escape::text(&text));
     }
 
     /// Findings in a spec: as text on standard error, as JSON (for programs) on standard output.
@@ -92,7 +102,8 @@ impl Console {
             MessageFormat::Text => {
                 // Colours are always rendered; the stream drops them where they are not wanted.
                 let style = Style::Text { color: true, width: width() };
-                let _ = self.err().write_all(render::render(diagnostics, sources, style).as_bytes());
+                let rendered = escape::rendered(&render::render(diagnostics, sources, style));
+                let _ = self.err().write_all(rendered.as_bytes());
                 Ok(())
             }
         }
@@ -121,7 +132,7 @@ impl Console {
         }
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         bar.set_style(progress_style(length.is_some()));
-        bar.set_message(message.into());
+        bar.set_message(escape::name(&message.into()).into_owned());
         let late = bar.clone();
         let show = move || {
             std::thread::sleep(PATIENCE);
@@ -154,24 +165,19 @@ pub fn grouped(n: u64) -> String {
     groups.join(",")
 }
 
-/// Bytes in the unit that keeps the number short.
-pub fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
-    }
-}
+/// Characters to which a column is aligned: one endless name is not to fill every row with blanks.
+const MAX_COLUMN: usize = 160;
 
 /// Rows of cells in aligned columns; the first row is the head. Columns named in `right` are
 /// aligned to the right.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escape::name(cell).into_owned()).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let wide = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(wide).collect();
+    let widths: Vec<usize> = (0..columns).map(|c| wide(c).min(MAX_COLUMN)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cell = |(c, s): (usize, &String)| match widths[c] {
             w if right.contains(&c) => format!("{s:>w$}"),
             w => format!("{s:<w$}"),
@@ -197,5 +203,13 @@ mod tests {
     fn columns_align() {
         let rows = [["layer", "params"], ["conv", "1,728"], ["fc", "10"]].map(|r| r.map(String::from).to_vec());
         assert_eq!(table(&rows, &[1]), "layer  params\nconv    1,728\nfc         10\n");
+    }
+
+    #[test]
+    fn names_of_any_length_are_cells() {
+        let rows = [vec!["n".repeat(1 << 17), "1".into()], vec!["two\nlines".into(), "2".into()]];
+        let text = table(&rows, &[1]);
+        let lengths: Vec<usize> = text.lines().map(str::len).collect();
+        assert_eq!(lengths, [(1 << 17) + 3, MAX_COLUMN + 3], "one line a row, and no row as long as another's name");
     }
 }

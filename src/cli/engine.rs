@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{Fitted, compiler, observed, optimized, refuse};
+use super::network::{Fitted, check_memory, check_runs, compiler, observed, optimized, refuse};
 use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
 use crate::driver::{self, Compiler, ContentHash, Network};
 use crate::interpreter;
@@ -51,19 +51,19 @@ impl Engine {
         expected: Option<ContentHash>,
         console: Console,
     ) -> Result<Self> {
-        let container = known(file, expected, threads)?;
+        let container = known(file, expected, console)?;
         let (model, files) = if is_compiled(file) {
             refuse_flags(network, compilation)?;
             let container = container.map_or_else(|| Container::open(file), Ok);
-            (open_container(container, threads.options(), console)?, vec![file.into()])
+            (open_container(container, threads.options(console), console)?, vec![file.into()])
         } else {
-            let mut compiler = compiler(file, network, compilation, threads.options())?;
+            let mut compiler = compiler(file, network, compilation, threads.options(console))?;
             let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
             (model?, made.graph.weights.files)
         };
-        threads.check_runs(&model, 1)?;
+        check_runs(&model, 1, console)?;
         Ok(Self::compiled(model, files))
     }
 
@@ -82,11 +82,13 @@ impl Engine {
         }
         let of_threads = [("--threads", threads.threads.is_some()), ("--no-affinity", threads.no_affinity)];
         refuse([&of_threads[..], &compilation.given()].concat(), "is for generated code, and --interpret makes none")?;
-        let mut compiler = compiler(file, network, compilation, ModelOptions::default())?;
-        let container = known(file, expected, threads)?;
+        let mut compiler = compiler(file, network, compilation, threads.options(console))?;
+        let container = known(file, expected, console)?;
         let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
         bar.finish_and_clear();
-        threads.check_memory(format_args!("interpreting {}", made.graph.name), interpreter::memory(&made.graph))?;
+        let what = format_args!("interpreting {}", made.graph.name);
+        check_memory(what, interpreter::memory(&made.graph), console)?;
+        interpreter::check_work(&made.graph).map_err(|e| Failure::message(format!("{}: {e}", made.graph.name)))?;
         Ok(Self::interpreted(made))
     }
 
@@ -223,11 +225,11 @@ pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<
 
 /// A compiled or portable model of the expected content, all of which is in memory: what is compared is
 /// what will run, whatever becomes of the file.
-fn known(file: &Path, expected: Option<ContentHash>, threads: &Threads) -> Result<Option<Container>> {
+fn known(file: &Path, expected: Option<ContentHash>, console: Console) -> Result<Option<Container>> {
     if expected.is_none() || !(is_compiled(file) || is_portable(file)) {
         return Ok(None);
     }
-    let limit = threads.options().memory.unwrap_or_else(default_memory);
+    let limit = console.max_memory.unwrap_or_else(default_memory);
     let container = Container::copy_of(file, limit).map_err(Failure::message)?;
     let bytes = container.in_memory().expect("copied just now");
     expect(file, expected, ContentHash::of(bytes))?;

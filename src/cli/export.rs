@@ -3,7 +3,7 @@
 use super::args::{BatchSize, Export, ExportStage};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
-use super::network::{front, keep_inputs, refuse, refuse_idle, report, shapes};
+use super::network::{front, keep_inputs, options, refuse, refuse_idle, report, shapes};
 use crate::interop::export;
 use crate::ir::Images;
 
@@ -12,7 +12,7 @@ pub fn run(args: &Export, console: Console) -> Result<()> {
     if args.stage == ExportStage::Graph {
         refuse(args.passes.given(), "changes nothing of the network as written: add --stage optimized")?;
     }
-    let mut compiler = front(&args.source, &args.passes)?;
+    let mut compiler = front(&args.source, &args.passes, options(console))?;
     let (images, open) = match &args.batch {
         BatchSize::Images(images) => (*images, None),
         BatchSize::Open(name) => (1, Some(name.clone())),
@@ -31,8 +31,8 @@ pub fn run(args: &Export, console: Console) -> Result<()> {
         compiler.optimize(&mut network);
     }
     bar.set_message(format!("writing {}", args.onnx.display()));
-    let options = export::Options { batch: open, ..Default::default() };
-    let exported = export::export(&network.graph, &args.onnx, &options);
+    let settings = export::Options { batch: open, ..Default::default() };
+    let exported = export::export(&network.graph, &args.onnx, &settings);
     bar.finish_and_clear();
     report(&network, console)?;
     let exported = exported.map_err(Failure::message)?;

@@ -50,7 +50,8 @@ fn pipe(args: &Fmt, console: Console) -> Result<bool> {
     if args.check {
         return Ok(formatted == text);
     }
-    console.out().write_all(formatted.as_bytes())?;
+    // It is the user's text, byte by byte.
+    console.raw().write_all(formatted.as_bytes())?;
     Ok(true)
 }
 

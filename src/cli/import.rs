@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::Import;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network::{keep_inputs, shapes};
+use super::network::{keep_inputs, options, shapes};
 use crate::driver::{Compiler, Network, is_onnx, stem};
 use crate::output::OutputFile;
 use crate::weights::safetensors;
@@ -21,7 +21,7 @@ pub fn run(args: &Import, console: Console) -> Result<()> {
     }
     let files = Files::of(args, &name)?;
     let bar = console.progress(None, format!("importing {}", args.file.display()));
-    let network = import(args, &name);
+    let network = import(args, &name, console);
     bar.finish_and_clear();
     let network = network?;
     console.diagnostics(&network.warnings, &network.sources)?;
@@ -32,8 +32,8 @@ pub fn run(args: &Import, console: Console) -> Result<()> {
     tell(args, &network, &files, console)
 }
 
-fn import(args: &Import, name: &str) -> Result<Network> {
-    let compiler = Compiler { shapes: shapes(&args.shapes)?, ..Compiler::default() };
+fn import(args: &Import, name: &str, console: Console) -> Result<Network> {
+    let compiler = Compiler { shapes: shapes(&args.shapes)?, options: options(console), ..Compiler::default() };
     let mut network = compiler.import(&args.file, name)?;
     if network.imported.as_ref().is_some_and(|i| !i.is_text) {
         let reason = network.warnings.first().map_or("", |w| &w.message);

@@ -11,6 +11,7 @@ use crate::driver;
 use crate::image;
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
+use crate::runtime::default_memory;
 use crate::tensor::{Shape, Tensor};
 
 /// Everything that a run computes on, to be had in parts.
@@ -25,6 +26,8 @@ pub enum Feed {
         ten_crop: bool,
         /// Pictures are turned as EXIF says.
         by_exif: bool,
+        /// Bytes that reading one may take.
+        memory: u64,
     },
     /// One for each input; `images` along the first axis.
     Arrays { tensors: Vec<Tensor>, images: usize, name: String },
@@ -34,7 +37,7 @@ pub enum Feed {
 
 impl Feed {
     pub fn new(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
-        if args.image.is_empty() { Self::arrays(args, engine) } else { Self::pictures(args, engine, console) }
+        if args.image.is_empty() { Self::arrays(args, engine, console) } else { Self::pictures(args, engine, console) }
     }
 
     /// Number of results.
@@ -63,12 +66,12 @@ impl Feed {
     /// The inputs for the results from `first` to `end`.
     pub fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif } => {
-                let read = if *by_exif { image::read } else { image::read_stored };
+            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory } => {
+                let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
                 let make = if *ten_crop { image::ten_crop } else { image::prepare };
                 let mut data = vec![];
                 for path in &paths[first..end] {
-                    let picture = read(path).map_err(Failure::message)?;
+                    let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
                     let values = make(&picture, preprocess, *shape);
                     data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
                 }
@@ -119,8 +122,9 @@ impl Feed {
             ));
             image::default_preprocess(shape)
         });
+        let memory = console.max_memory.unwrap_or_else(|| image::DEFAULT_MEMORY.min(default_memory()));
         let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);
-        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif };
+        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory };
         if engine.batch().is_some() {
             return Ok(pictures);
         }
@@ -128,7 +132,7 @@ impl Feed {
         Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
     }
 
-    fn arrays(args: &Run, engine: &Engine) -> Result<Self> {
+    fn arrays(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
         let files = assign("--input", &args.input, &engine.inputs)?;
         let missing: Vec<&str> =
             engine.inputs.iter().zip(&files).filter(|(_, f)| f.is_none()).map(|(p, _)| p.name.as_str()).collect();
@@ -137,9 +141,10 @@ impl Feed {
         }
         let batch = engine.batch();
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
+        let memory = console.max_memory.unwrap_or_else(default_memory);
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
-            let tensor = npy::read(file).map_err(Failure::message)?;
+            let tensor = npy::read_within(file, memory).map_err(Failure::message)?;
             tensors.push(fit(tensor, port, engine, file)?);
         }
         let name = files[0].display().to_string();

@@ -18,7 +18,6 @@ use crate::diagnostic::{Severity, SourceId, Sources};
 use crate::driver::{Compiler, Network, is_onnx, read_spec};
 use crate::plan;
 use crate::runtime::Model;
-use crate::runtime::ModelOptions;
 use crate::syntax;
 use crate::target::{Architecture, Target};
 
@@ -57,7 +56,7 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
     network::refuse(phase, "takes a spec (.net); a compiled model is for inference")?;
     match args.stage {
         StageName::Optimized => Ok(artifact::describe(&args.file).map_err(Failure::message)?.1.ir),
-        StageName::Asm => Ok(disassembly(&open_model(&args.file, ModelOptions::default().threads(1), console)?)),
+        StageName::Asm => Ok(disassembly(&open_model(&args.file, network::options(console).threads(1), console)?)),
         _ => Err(Failure::Usage("a compiled model has the stages `optimized` and `asm` only; give the spec".into())),
     }
 }
@@ -71,7 +70,7 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
     }
     let mut compiler = Compiler {
         phase: args.phase.into(),
-        ..network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default().threads(1))?
+        ..network::compiler(&args.file, &args.network, &args.compilation, network::options(console).threads(1))?
     };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
@@ -86,7 +85,7 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
 }
 
 fn tree(args: &Ir, console: Console) -> Result<String> {
-    let (sources, root) = text(args)?;
+    let (sources, root) = text(args, console)?;
     let (file, diagnostics) = syntax::parse(&sources, root);
     console.diagnostics(&diagnostics, &sources)?;
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -97,10 +96,10 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 }
 
 /// The spec, or the text of an ONNX model.
-fn text(args: &Ir) -> Result<(Sources, SourceId)> {
+fn text(args: &Ir, console: Console) -> Result<(Sources, SourceId)> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if is_onnx(&args.file).map_err(named)? {
-        let network = network::compiler(&args.file, &args.network, &args.compilation, ModelOptions::default())?
+        let network = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?
             .front(&args.file)?;
         return Ok((network.sources, network.root));
     }

@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod console;
 mod engine;
+mod escape;
 mod export;
 mod failure;
 #[cfg(unix)]
@@ -72,7 +73,7 @@ fn run_command_line() -> ExitCode {
 /// A panic is a mistake in netc, and is told as such.
 fn report_panic(info: &std::panic::PanicHookInfo) {
     let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-    let text = info.payload_as_str().unwrap_or("no message");
+    let text = escape::text(info.payload_as_str().unwrap_or("no message"));
     // Where standard error is gone, there is nobody to tell.
     let _ = writeln!(
         std::io::stderr(),
@@ -103,5 +104,5 @@ fn completions(shell: clap_complete::Shell, console: Console) -> Result<()> {
     // Into memory first: the generator panics where its writer fails, as a closed pipe does.
     let mut script = vec![];
     clap_complete::generate(shell, &mut Cli::command(), "netc", &mut script);
-    Ok(console.out().write_all(&script)?)
+    Ok(console.raw().write_all(&script)?)
 }

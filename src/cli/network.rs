@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 
 use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
 use super::console::{Console, bytes, grouped, progress_style};
+use super::escape;
 use super::failure::{Failure, Result};
 use crate::artifact::{Port, is_portable};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
@@ -28,32 +29,37 @@ use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
 impl super::args::Threads {
-    pub fn options(&self) -> ModelOptions {
-        let options = ModelOptions::default().threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
-        let options = options.copy_weights(self.copy_weights);
-        self.max_memory.map_or(options, |size| options.memory(size.0))
+    pub fn options(&self, console: Console) -> ModelOptions {
+        let options = options(console).threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
+        options.copy_weights(self.copy_weights)
     }
+}
 
-    /// Refuses what takes more memory than it may, before anything is allocated.
-    pub fn check_memory(&self, what: impl std::fmt::Display, needed: u64) -> Result<()> {
-        let limit = self.max_memory.map_or_else(default_memory, |size| size.0);
-        if needed <= limit {
-            return Ok(());
-        }
-        Err(Failure::message(format!(
-            "{what} takes {} of memory, more than the {} that it may take; a smaller --batch takes less, and \
-             --max-memory allows more",
-            bytes(needed),
-            bytes(limit)
-        )))
-    }
+/// Options with the memory that the user allows.
+pub fn options(console: Console) -> ModelOptions {
+    let options = ModelOptions::default();
+    console.max_memory.map_or(options, |bytes| options.memory(bytes))
+}
 
-    /// As [`Self::check_memory`], for so many runs at once of a model.
-    pub fn check_runs(&self, model: &Model, runs: u64) -> Result<()> {
-        let what = if runs == 1 { "a run".to_string() } else { format!("each of {runs} runs at once") };
-        let needed = model.run_memory().saturating_mul(runs);
-        self.check_memory(format_args!("{what} of {}", model.name()), needed)
+/// Refuses what takes more memory than it may, before anything is allocated.
+pub fn check_memory(what: impl std::fmt::Display, needed: u64, console: Console) -> Result<()> {
+    let limit = console.max_memory.unwrap_or_else(default_memory);
+    if needed <= limit {
+        return Ok(());
     }
+    Err(Failure::message(format!(
+        "{what} takes {} of memory, more than the {} that it may take; a smaller --batch takes less, and \
+         --max-memory allows more",
+        bytes(needed),
+        bytes(limit)
+    )))
+}
+
+/// As [`check_memory`], for so many runs at once of a model.
+pub fn check_runs(model: &Model, runs: u64, console: Console) -> Result<()> {
+    let what = if runs == 1 { "a run".to_string() } else { format!("each of {runs} runs at once") };
+    let needed = model.run_memory().saturating_mul(runs);
+    check_memory(format_args!("{what} of {}", model.name()), needed, console)
 }
 
 /// The compiler that the flags ask for, for this file.
@@ -74,8 +80,7 @@ pub fn compiler(
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
-        options,
-        ..front(&network.source, &compilation.passes)?
+        ..front(&network.source, &compilation.passes, options)?
     })
 }
 
@@ -99,7 +104,7 @@ fn refuse_settled(source: &Source, shapes: &Shapes, passes: &Passes) -> Result<(
 }
 
 /// A compiler that gets as far as the optimized network.
-pub fn front(source: &Source, passes: &Passes) -> Result<Compiler> {
+pub fn front(source: &Source, passes: &Passes, options: ModelOptions) -> Result<Compiler> {
     let weights = match (&source.weights, source.seed) {
         (Some(path), _) => WeightsFrom::File(path.clone()),
         (None, Some(_)) => WeightsFrom::Seed,
@@ -112,6 +117,7 @@ pub fn front(source: &Source, passes: &Passes) -> Result<Compiler> {
         weights,
         renames: renames(&source.renaming)?,
         passes: selection(passes)?,
+        options,
         ..Compiler::default()
     })
 }
@@ -346,7 +352,7 @@ pub fn observed(
     make: impl FnOnce(&mut Compiler) -> Result<Network>,
 ) -> Result<(Network, ProgressBar)> {
     let bar = console.progress(None, format!("reading {}", path.display()));
-    let (shown, name) = (bar.clone(), path.display().to_string());
+    let (shown, name) = (bar.clone(), escape::name(&path.display().to_string()).into_owned());
     compiler.observer = Some(Observer(Arc::new(move |event| {
         let stage = match event {
             Event::Begin(stage) => {

@@ -18,15 +18,16 @@ use crate::trial::roofline::Roofline;
 pub fn run(args: &Profile, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
-        open_model(&args.file, args.threads.options(), console)?
+        open_model(&args.file, args.threads.options(console), console)?
     } else {
-        let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
+        let mut compiler =
+            network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
         let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
         let model = compiler.compile(&network);
         bar.finish_and_clear();
         model?
     };
-    args.threads.check_runs(&model, 1)?;
+    network::check_runs(&model, 1, console)?;
     let bar = console.progress(None, format!("measuring {}", model.name()));
     let roofline = Roofline::measure(&target_of(&model), model.threads()).map_err(Failure::message)?;
     let seconds = measure(&model, args.runs)?;

@@ -2,6 +2,7 @@
 //!
 //! Turns data into strings; printing them is the caller's. Colour appears only when asked for.
 
+use super::escape;
 use crate::diagnostic::{Diagnostic, Label, Severity, SourceId, Sources, Span};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
@@ -35,16 +36,16 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
 }
 
 fn text(diagnostic: &Diagnostic, sources: &Sources, renderer: Renderer) -> String {
-    let title = level(diagnostic.severity).primary_title(diagnostic.message.as_str()).id(diagnostic.code);
+    let title = level(diagnostic.severity).primary_title(escape::text(&diagnostic.message)).id(diagnostic.code);
     let mut group = Group::with_title(title);
     for source in files(diagnostic) {
         group = group.element(snippet(diagnostic, sources, source));
     }
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(note.as_str()));
+        group = group.element(Level::NOTE.message(escape::text(note)));
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+        group = group.element(Level::HELP.message(escape::text(help)));
     }
     renderer.render(&[group])
 }
@@ -79,10 +80,10 @@ fn snippet<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources, id: SourceId) -
     let annotations = labels().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let annotation = kind.span(within(label.span, &lines));
-        if label.text.is_empty() { annotation } else { annotation.label(label.text.as_str()) }
+        if label.text.is_empty() { annotation } else { annotation.label(escape::text(&label.text)) }
     });
     let snippet = Snippet::source(&source.text[lines.clone()]).line_start(line as usize);
-    snippet.path(&*source.name).annotations(annotations)
+    snippet.path(escape::name(&source.name)).annotations(annotations)
 }
 
 /// A span of the source as one of some of its lines.

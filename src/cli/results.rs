@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::escape;
 use super::failure::Result;
 use super::inputs::shape_text;
 use super::network::read_text;
@@ -66,10 +67,10 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
 impl ResultRow {
     /// The row for people: classes one a line, other outputs described.
     pub fn text(&self, outputs: &[Port]) -> String {
-        let mut text = format!("{}\n", self.name);
+        let mut text = format!("{}\n", escape::name(&self.name));
         for class in self.classes.iter().flatten() {
             let label = class.label.clone().unwrap_or_else(|| format!("class {}", class.index));
-            let _ = writeln!(text, "  {:>6.2} %  {label}", class.probability * 100.0);
+            let _ = writeln!(text, "  {:>6.2} %  {}", class.probability * 100.0, escape::name(&label));
         }
         for (i, (port, values)) in outputs.iter().zip(&self.values).enumerate() {
             if i > 0 || self.classes.is_none() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::Stats as Args;
 use super::console::{Console, grouped, table};
 use super::failure::Result;
-use super::network::{settings, shapes};
+use super::network::{options, settings, shapes};
 use crate::driver::{Compiler, Network};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
@@ -19,6 +19,7 @@ pub fn run(args: &Args, console: Console) -> Result<()> {
         shapes: shapes(&args.shapes)?,
         phase: args.phase.into(),
         batch: args.batch as usize,
+        options: options(console),
         ..Compiler::default()
     };
     let network = compiler.front(&args.file)?;

@@ -10,7 +10,8 @@ use super::console::{Console, table};
 use super::failure::{EXIT_CODES, Failure, Result};
 use crate::diagnostic::nearest;
 use crate::ops::layer::{Layer, Param, ParamType, Preset};
-use crate::{elaborate, ops, passes, syntax};
+use crate::plan::limits as code;
+use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
 pub fn run(args: &Help, console: Console) -> Result<()> {
     let words: Vec<&str> = args.topic.iter().map(String::as_str).collect();
@@ -24,10 +25,10 @@ pub fn run(args: &Help, console: Console) -> Result<()> {
         ["exit-codes"] => format!("{EXIT_CODES}\n"),
         ref command => command_help(command)?,
     };
-    Ok(console.out().write_all(text.as_bytes())?)
+    Ok(console.raw().write_all(text.as_bytes())?)
 }
 
-/// What bounds a spec, so that none can make netc take memory or time without end.
+/// What bounds specs, files and runs, so that none can make netc take memory or time without end.
 pub fn limits() -> String {
     format!(
         "Limits of a spec:
@@ -36,8 +37,17 @@ pub fn limits() -> String {
   {} nodes, {} steps of evaluation (loop passes, calls, operations)
   {} elements a value; sizes are checked before memory is taken
 
-Limits of a run:
-  three quarters of the memory that there is, or what --max-memory says; beyond, nothing is allocated",
+Limits of code:
+  {} elements a value; {} pixels along an axis, {} in a window, {} between windows
+  a transposed convolution whose stride has {} pixels
+
+Limits of memory; what takes more is refused before it is taken, and --max-memory says otherwise:
+  compiling, a run, an array: three quarters of the memory that there is
+  a picture: {} GiB while it is decoded, some 80 million pixels; {} pixels a side in any case
+  an archive of weights, unpacked: {} GiB and {} times its own size
+
+Limits of time:
+  {:.0e} operations of the reference interpreter in a run (--interpret, `netc verify`)",
         syntax::MAX_SOURCE >> 20,
         syntax::MAX_TOKENS,
         syntax::MAX_MODELS,
@@ -48,6 +58,16 @@ Limits of a run:
         elaborate::MAX_NODES,
         elaborate::MAX_STEPS,
         ops::MAX_ELEMENTS,
+        code::MAX_ELEMENTS,
+        code::MAX_AXIS,
+        code::MAX_EXTENT,
+        code::MAX_STRIDE,
+        code::MAX_PHASES,
+        image::DEFAULT_MEMORY >> 30,
+        image::MAX_SIDE,
+        weights::DEFAULT_UNPACKED >> 30,
+        weights::DEFAULT_INFLATION,
+        interpreter::MAX_WORK as f64,
     )
 }
 

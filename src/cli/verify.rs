@@ -29,7 +29,7 @@ pub fn run(args: &Verify, console: Console) -> Result<()> {
     // Every value is kept, once by the interpreter and once by the code.
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
     let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
-    args.threads.check_memory(format_args!("verifying {}", network.graph.name), kept)?;
+    network::check_memory(format_args!("verifying {}", network.graph.name), kept, console)?;
     let (inputs, images) = inputs(args, &network)?;
     let reference = reference(args, &network.graph, inputs.len(), images)?;
     let bar = console.progress(
@@ -75,12 +75,12 @@ fn failure(error: verify::VerifyError) -> Failure {
 fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
-        let options = args.threads.options();
-        let shipped = super::engine::open_model(&args.file, args.threads.options(), console)?;
+        let options = args.threads.options(console);
+        let shipped = super::engine::open_model(&args.file, args.threads.options(console), console)?;
         let (compiler, network) = driver::remake(&args.file, options)?;
         return Ok((compiler, network, Some(shipped)));
     }
-    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options())?;
+    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
     // It changes what the input means; what is compared must take the same.
     const RESCALES: &str = "fold_input_normalization";
     let asked = args.compilation.passes.passes.as_ref().is_some_and(|p| p.split(',').any(|p| p.trim() == RESCALES));

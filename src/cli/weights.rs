@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Weights, WeightsCommand};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{choice_note, idle_renames, keep_inputs, refuse_name, renames, settings};
+use super::network::{choice_note, idle_renames, keep_inputs, options, refuse_name, renames, settings};
 use crate::driver::{Compiler, WeightsFrom};
 use crate::ir::Phase;
 use crate::output::OutputFile;
@@ -23,7 +23,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
     match &args.command {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {
-            let (path, file) = (file, Compiler::default().open_weights(file)?);
+            let (path, file) = (file, opener(console).open_weights(file)?);
             file.choice.iter().for_each(|choice| choice_note(path, choice, console));
             list(&file, *json, console)
         }
@@ -34,7 +34,7 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
                 phase: Phase::Train,
                 seed: *seed,
                 weights: WeightsFrom::Seed,
-                ..Compiler::default()
+                ..opener(console)
             };
             let network = compiler.front(file)?;
             console.diagnostics(&network.warnings, &network.sources)?;
@@ -48,6 +48,10 @@ pub fn run(args: &Weights, console: Console) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn opener(console: Console) -> Compiler {
+    Compiler { options: options(console), ..Compiler::default() }
 }
 
 /// Where initial weights go. Weights that are there already may have cost days: they are replaced
@@ -75,7 +79,7 @@ fn look(args: &Weights, console: Console) -> Result<()> {
     let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map);
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
-    let mut file = Compiler::default().open_weights(path)?;
+    let mut file = opener(console).open_weights(path)?;
     file.choice.iter().for_each(|choice| choice_note(path, choice, console));
     let renames = renames(&args.renaming)?;
     match &args.network {
@@ -99,7 +103,7 @@ fn compare(
     console: Console,
 ) -> Result<()> {
     let (model, set) = (args.model.clone(), settings(&args.set)?);
-    let compiler = Compiler { model, set, renames, ..Compiler::default() };
+    let compiler = Compiler { model, set, renames, ..opener(console) };
     let network = compiler.front(spec)?;
     console.diagnostics(&network.warnings, &network.sources)?;
     let given: Vec<String> = file.entries.iter().map(|e| e.name.clone()).collect();

@@ -47,12 +47,15 @@ pub struct Generated {
     packing_of: Vec<Option<usize>>,
     packings: Vec<Packing>,
     weight_bytes: usize,
+    /// As [`plan::Options::memory`].
+    memory: Option<u64>,
 }
 
 /// Plans the graph and writes every step's functions.
 ///
 /// # Errors
-/// Where an algorithm is forced that does not fit, or the graph breaks the rules of [`crate::ir`].
+/// Where an algorithm is forced that does not fit, the graph breaks the rules of [`crate::ir`], or
+/// generating the code would take more memory than it may.
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
     // Code trusts shapes: what a caller has done to the graph is looked at once more.
     verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))?;
@@ -61,6 +64,7 @@ pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Resu
         return Err(Error::Unit { lanes, registers });
     }
     let plan = plan::plan(graph, target, options)?;
+    affordable(format!("code for {} steps", plan.steps.len()), plan.code_memory(), options.memory)?;
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     for step in &plan.steps {
@@ -71,7 +75,14 @@ pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Resu
     }
     let weight_bytes = emitter.weight_bytes();
     let Emitter { program, packings, .. } = emitter;
-    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes })
+    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes, memory: options.memory })
+}
+
+fn affordable(what: String, needed: u64, memory: Option<u64>) -> Result<(), PlanError> {
+    match memory {
+        Some(limit) if needed > limit => Err(PlanError::Memory { what, needed, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// Compiles an optimized graph. The packed weights go where `destination` says.
@@ -102,6 +113,10 @@ pub(crate) fn build(
     destination: &Destination,
     wanted: Wanted,
 ) -> Result<Image, Error> {
+    // A file's weights are the system's to keep in memory or to write.
+    if matches!(destination, Destination::Memory) {
+        affordable("packing the weights".into(), generated.weight_bytes as u64, generated.memory)?;
+    }
     let link = || link::build(&generated.program, target);
     let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::hash::MadeOf;
 use super::{Compiler, Error, Network, Stage, WeightsReport, fingerprint};
-use crate::diagnostic::{Diagnostic, Sources};
+use crate::diagnostic::{Diagnostic, Sources, is_hidden};
 use crate::elaborate;
 use crate::interop::onnx::{self, ImportError, ModelFile};
 use crate::interop::text::{self, Written};
@@ -162,9 +162,9 @@ impl Compiler {
     pub fn open_weights(&self, path: &Path) -> Result<WeightFile, Error> {
         let (_, key) = split_key(path);
         if key.is_some() || !is_onnx(path).map_err(|e| FileError::new(path, e))? {
-            return Ok(weights::open(path)?);
+            return Ok(weights::open_within(path, self.options.memory)?);
         }
-        let plain = Self { batch: self.batch, shapes: self.shapes.clone(), ..Self::default() };
+        let plain = Self { batch: self.batch, shapes: self.shapes.clone(), options: self.options, ..Self::default() };
         let network = plain.import(path, &stem(path))?;
         let weights = network.imported.expect("imported just now").weights;
         Ok(WeightFile { files: network.made_of.files, ..weights })
@@ -274,7 +274,7 @@ fn about(file: &ModelFile) -> String {
     let producer = [model.producer_name.trim(), model.producer_version.trim()].join(" ");
     let by = if producer.trim().is_empty() { String::new() } else { format!(", which {} wrote", producer.trim()) };
     // A name is one line, whatever the file says.
-    format!("Imported from {name}{by}.").replace(char::is_control, " ")
+    format!("Imported from {name}{by}.").replace(|c| is_hidden(c) || c == '\n', " ")
 }
 
 fn shared(graph: &Graph, named: usize) -> Option<Diagnostic> {

@@ -198,7 +198,9 @@ fn check_preprocess(graph: &Graph) -> Result<(), String> {
         let node = graph.node(id);
         let Kind::Input(Some(steps)) = &node.kind else { return Ok(()) };
         let checked = match node.shape.nchw() {
-            Some([_, channels, height, width]) => steps.check([channels, height, width]),
+            Some([_, channels, height, width]) => {
+                steps.check([channels, height, width]).map_err(|wrong| wrong.to_string())
+            }
             None => Err("only images have preprocessing".into()),
         };
         checked.map_err(|message| format!("input {}: {message}", node.name.as_deref().unwrap_or("")))

@@ -9,9 +9,6 @@ use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
 use std::path::{Path, PathBuf};
 
-/// Pictures are resized and cropped to no more pixels a side than this.
-const MAX_SIDE: i64 = 1 << 16;
-
 impl Elaborator<'_> {
     pub(super) fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
         let node = match input {
@@ -46,7 +43,9 @@ impl Elaborator<'_> {
         let color = if channels == 1 { Color::Gray } else { Color::Rgb };
         let mut steps = Preprocess { color, ..Preprocess::default() };
         for setting in settings {
+            let before = steps.clone();
             if let Err(message) = self.setting(frame, &mut steps, setting, [channels, height, width]) {
+                steps = before;
                 let diagnostic = Diagnostic::error("wrong-step", message).primary(setting.value.span, "");
                 self.error(frame, diagnostic);
             }
@@ -64,12 +63,14 @@ impl Elaborator<'_> {
     ) -> Result<(), String> {
         let name = setting.name.name.as_str();
         match (name, &setting.value.kind) {
-            ("color", ExprKind::Name(word)) => set_color(steps, word, image[0]),
+            ("color", ExprKind::Name(word)) => set_color(steps, word, image[0])?,
             _ => match self.eval(frame, &setting.value) {
-                Val::Unknown => Ok(()),
-                value => set_step(steps, name, &value, image),
+                Val::Unknown => return Ok(()),
+                value => set_step(steps, name, &value, image[0])?,
             },
         }
+        // Steps before this one are right, or have been left out.
+        steps.check(image).or_else(|wrong| if wrong.step == name { Err(wrong.message) } else { Ok(()) })
     }
 
     pub(super) fn class_labels(&mut self, frame: &Frame, names: &Expr) {
@@ -110,25 +111,21 @@ impl Elaborator<'_> {
     }
 }
 
-/// `color bgr`, of an input with so many channels.
+/// `color bgr`, of an input with so many channels; a word that is no colour has been reported.
 fn set_color(steps: &mut Preprocess, word: &str, channels: usize) -> Result<(), String> {
-    let (color, wanted) = match COLORS.iter().position(|c| *c == word) {
-        Some(0) => (Color::Rgb, 3),
-        Some(1) => (Color::Bgr, 3),
-        Some(_) => (Color::Gray, 1),
-        // A word that is no colour, which has been reported.
-        None => return Ok(()),
-    };
-    steps.color = color;
-    if channels == wanted {
-        return Ok(());
+    match COLORS.iter().position(|c| *c == word) {
+        // Where nothing is said, this also stands for channels that are no colours.
+        Some(0) if channels != 3 => Err(format!("`rgb` images have 3 channels, the input has {channels}")),
+        Some(color) => {
+            steps.color = [Color::Rgb, Color::Bgr, Color::Gray][color];
+            Ok(())
+        }
+        None => Ok(()),
     }
-    Err(format!("`{word}` images have {wanted} channels, the input has {channels}"))
 }
 
 /// A step by its name; one that does not exist has been reported.
-fn set_step(steps: &mut Preprocess, name: &str, value: &Val, image: [usize; 3]) -> Result<(), String> {
-    let [channels, height, width] = image;
+fn set_step(steps: &mut Preprocess, name: &str, value: &Val, channels: usize) -> Result<(), String> {
     match name {
         "resize" => {
             steps.resize = Some(match sizes(name, value)?.as_slice() {
@@ -138,23 +135,14 @@ fn set_step(steps: &mut Preprocess, name: &str, value: &Val, image: [usize; 3]) 
         }
         "center_crop" => {
             let sizes = sizes(name, value)?;
-            let [h, w] = [sizes[0], *sizes.last().unwrap_or(&sizes[0])];
-            if [h, w] != [height, width] {
-                return Err(format!("the crop of {h} × {w} does not fill the input of {height} × {width}"));
-            }
-            steps.center_crop = Some([h, w]);
+            steps.center_crop = Some([sizes[0], *sizes.last().unwrap_or(&sizes[0])]);
         }
         "scale" => match value.number() {
             Some(factor) => steps.scale = Some(factor as f32),
             None => return Err(format!("`scale` takes a number, not {value}")),
         },
         "mean" => steps.mean = per_channel(name, value, channels)?,
-        "std" => {
-            steps.std = per_channel(name, value, channels)?;
-            if steps.std.contains(&0.0) {
-                return Err("`std` cannot be 0".into());
-            }
-        }
+        "std" => steps.std = per_channel(name, value, channels)?,
         "invert" => match value {
             Val::Bool(invert) => steps.invert = *invert,
             other => return Err(format!("`invert` is true or false, not {other}")),
@@ -171,7 +159,7 @@ fn parts(value: &Val) -> &[Val] {
 
 /// One size, or height and width.
 fn sizes(name: &str, value: &Val) -> Result<Vec<usize>, String> {
-    let size = |v: &Val| v.integer().filter(|v| (1..MAX_SIDE).contains(v)).map(|v| v as usize);
+    let size = |v: &Val| v.integer().and_then(|v| usize::try_from(v).ok());
     let sizes: Option<Vec<usize>> = parts(value).iter().map(size).collect();
     let fitting = sizes.filter(|s| s.len() == 1 || s.len() == 2);
     fitting.ok_or_else(|| format!("`{name}` takes a size or (height, width), not {value}"))
@@ -183,9 +171,6 @@ fn per_channel(name: &str, value: &Val, channels: usize) -> Result<Vec<f32>, Str
         return Ok(vec![number as f32; channels]);
     }
     let numbers: Option<Vec<f32>> = parts(value).iter().map(|v| v.number().map(|v| v as f32)).collect();
-    match numbers {
-        Some(v) if v.len() == channels => Ok(v),
-        Some(v) => Err(format!("`{name}` has {} numbers for an input of {channels} channels", v.len())),
-        None => Err(format!("`{name}` takes one number a channel, not {value}")),
-    }
+    let numbers = numbers.filter(|numbers| !numbers.is_empty());
+    numbers.ok_or_else(|| format!("`{name}` takes one number a channel, not {value}"))
 }

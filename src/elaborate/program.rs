@@ -8,7 +8,7 @@ use super::{MAX_FILES, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Sources, Span, nearest};
 use crate::ops::{self, layer::Layer};
 use crate::syntax::ast::{self, Definition, DefinitionKind, Item, UsePath};
-use crate::syntax::parse;
+use crate::syntax::{hidden, parse};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -172,6 +172,7 @@ impl Loader<'_> {
     fn parse(&mut self, source: SourceId) {
         let (tree, diagnostics) = parse(self.sources, source);
         diagnostics.into_iter().for_each(|d| self.report.add(d));
+        hidden::find(&self.sources.get(source).text, source).for_each(|d| self.report.add(d));
         self.report.lost_words.extend(tree.lost_words.iter().cloned());
         self.files.push(Loaded { source, tree, imports: vec![], lacks_imports: false });
     }

@@ -15,17 +15,22 @@ mod resize;
 mod whole;
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
-use crate::preprocess::{Color, Preprocess, Resize};
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder};
+
+use crate::memory::size;
+use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
 
 /// Largest width or height that is read.
-const MAX_SIDE: u32 = 1 << 15;
+pub const MAX_SIDE: u32 = 1 << 15;
 /// Most pixels that resizing may make: a narrow strip, resized by its shorter side, has no other bound.
 const MAX_PIXELS: usize = 1 << 26;
-/// Memory that decoding a file may take.
-const MAX_MEMORY: u64 = 1 << 30;
+/// Bytes that reading one picture may take, where nobody says otherwise: some 80 million pixels of
+/// three channels.
+pub const DEFAULT_MEMORY: u64 = 1 << 30;
 
 /// A picture of 8-bit levels; channels (1 or 3) are innermost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,31 +60,58 @@ pub enum ImageError {
     Encode { path: PathBuf, message: String },
     #[error("{}: pictures are written as .png, .jpg or .webp", path.display())]
     Extension { path: PathBuf },
-    #[error("preprocess has {found} values of {what} for {channels} channels")]
-    Channels { what: &'static str, found: usize, channels: usize },
+    #[error(transparent)]
+    Steps(#[from] WrongStep),
+    #[error(
+        "{}: a picture of {width}×{height} pixels takes {} of memory, more than the {} that it may take",
+        path.display(),
+        size(*needed),
+        size(*limit)
+    )]
+    Memory { path: PathBuf, width: u32, height: u32, needed: u64, limit: u64 },
 }
 
 /// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents. The picture is turned as its EXIF
 /// orientation says.
 ///
 /// # Errors
-/// Where the file is none of these, is damaged or cut, or is larger than 32768 pixels on a side.
+/// Where the file is none of these, is damaged or cut, is larger than 32768 pixels on a side, or takes
+/// more than [`DEFAULT_MEMORY`].
 pub fn read(path: &Path) -> Result<Picture, ImageError> {
-    read_turned(path, true)
+    read_within(path, Exif::Heeded, DEFAULT_MEMORY)
 }
 
-/// As [`read`], but with rows and columns as the file has them, whatever EXIF says.
+/// Whether a picture is turned as its EXIF orientation says, as viewers and OpenCV show it, or its rows
+/// and columns stay as the file has them, as Pillow's `Image.open` and torchvision read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exif {
+    Heeded,
+    Ignored,
+}
+
+/// As [`read`], with another bound for the memory that it takes. The picture's size decides, before
+/// anything is decoded.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_stored(path: &Path) -> Result<Picture, ImageError> {
-    read_turned(path, false)
+pub fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
+    let file = File::open(path).map_err(|cause| ImageError::Io { path: path.into(), cause })?;
+    decode(BufReader::new(file), path, exif, memory)
 }
 
-fn read_turned(path: &Path, by_exif: bool) -> Result<Picture, ImageError> {
+/// A picture from a stream; errors call it by `path`.
+///
+/// # Errors
+/// As [`read_within`].
+pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
     let io_error = |cause| ImageError::Io { path: path.into(), cause };
-    let file = BufReader::new(File::open(path).map_err(io_error)?);
-    let reader = ::image::ImageReader::new(file).with_guessed_format().map_err(io_error)?;
+    let decode_error = |error: ::image::ImageError| match error {
+        ::image::ImageError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            ImageError::Cut { path: path.into() }
+        }
+        error => ImageError::Decode { path: path.into(), message: error.to_string() },
+    };
+    let reader = ::image::ImageReader::new(from).with_guessed_format().map_err(io_error)?;
     let format = reader.format().filter(::image::ImageFormat::reading_enabled);
     let format = format.ok_or_else(|| ImageError::Format { path: path.into() })?;
     let mut file = reader.into_inner();
@@ -90,28 +122,27 @@ fn read_turned(path: &Path, by_exif: bool) -> Result<Picture, ImageError> {
     let mut limits = ::image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_MEMORY);
+    // A decoder has tables of its own, whatever the picture's size is.
+    limits.max_alloc = Some(memory.max(1 << 24));
     reader.limits(limits);
-    decode(reader, by_exif).map(Picture::new).map_err(|error| match error {
-        ::image::ImageError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            ImageError::Cut { path: path.into() }
-        }
-        error => ImageError::Decode { path: path.into(), message: error.to_string() },
-    })
-}
-
-fn decode(reader: ::image::ImageReader<BufReader<File>>, by_exif: bool) -> ::image::ImageResult<::image::DynamicImage> {
-    use ::image::error::{LimitError, LimitErrorKind};
-    use ::image::{DynamicImage, ImageDecoder, metadata::Orientation};
-    let mut decoder = reader.into_decoder()?;
-    if decoder.total_bytes() > MAX_MEMORY {
-        return Err(::image::ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+    let mut decoder = reader.into_decoder().map_err(decode_error)?;
+    let (width, height) = decoder.dimensions();
+    let needed = decoding_memory(width, height, decoder.color_type());
+    if needed > memory {
+        return Err(ImageError::Memory { path: path.into(), width, height, needed, limit: memory });
     }
     // What cannot be read of EXIF says nothing.
-    let orientation = if by_exif { decoder.orientation().ok() } else { None };
-    let mut decoded = DynamicImage::from_decoder(decoder)?;
+    let orientation = if exif == Exif::Heeded { decoder.orientation().ok() } else { None };
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(decode_error)?;
     decoded.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
-    Ok(decoded)
+    Ok(Picture::new(decoded))
+}
+
+/// Bytes of a picture as it is decoded, of what its decoder keeps beside it, and of its levels as
+/// they are then and as the network's number of channels.
+fn decoding_memory(width: u32, height: u32, color: ::image::ColorType) -> u64 {
+    let per_pixel = 2 * u64::from(color.bytes_per_pixel()) + 6;
+    u64::from(width) * u64::from(height) * per_pixel
 }
 
 /// The network's input `[channels, height, width]` made of one picture.
@@ -119,11 +150,14 @@ fn decode(reader: ::image::ImageReader<BufReader<File>>, by_exif: bool) -> ::ima
 /// # Errors
 /// Where the steps do not end in that size.
 pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+    preprocess.check(shape)?;
     let [_, height, width] = shape;
     let mut picture = resized(picture, preprocess, shape)?;
     if let Some([crop_height, crop_width]) = preprocess.center_crop {
-        if crop_width.saturating_mul(crop_height) > MAX_PIXELS {
-            return Err(ImageError::TooLarge { width: crop_width, height: crop_height });
+        // Where the picture is smaller, it gets a border first.
+        let (wide, high) = (crop_width.max(picture.width), crop_height.max(picture.height));
+        if wide.saturating_mul(high) > MAX_PIXELS.max(picture.width * picture.height) {
+            return Err(ImageError::TooLarge { width: wide, height: high });
         }
         picture = picture.center_crop(crop_width, crop_height);
     }
@@ -139,6 +173,7 @@ pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) ->
 /// # Errors
 /// As [`prepare`].
 pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+    preprocess.check(shape)?;
     let [_, height, width] = shape;
     let picture = resized(picture, preprocess, shape)?;
     let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
@@ -235,14 +270,8 @@ fn numbers(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Res
     if picture.channels != channels {
         return Err(wrong_size(picture, shape));
     }
-    let per_channel = |what, values: &[f32], absent: f32| match values.len() {
-        0 => Ok(vec![absent; channels]),
-        1 => Ok(vec![values[0]; channels]),
-        n if n == channels => Ok(values.to_vec()),
-        found => Err(ImageError::Channels { what, found, channels }),
-    };
-    let mean = per_channel("mean", &preprocess.mean, 0.0)?;
-    let std = per_channel("std", &preprocess.std, 1.0)?;
+    let per_channel = |values: &[f32], absent| if values.is_empty() { vec![absent; channels] } else { values.to_vec() };
+    let (mean, std) = (per_channel(&preprocess.mean, 0.0), per_channel(&preprocess.std, 1.0));
     let scale = preprocess.scale.unwrap_or(1.0);
     let mut values = Vec::with_capacity(picture.levels.len());
     for channel in 0..channels {
@@ -263,7 +292,7 @@ fn wrong_size(picture: &Picture, [channels, height, width]: [usize; 3]) -> Image
 
 impl Picture {
     /// Transparency is dropped, as Pillow drops it.
-    fn new(decoded: ::image::DynamicImage) -> Self {
+    fn new(decoded: DynamicImage) -> Self {
         let (width, height) = (decoded.width() as usize, decoded.height() as usize);
         let (channels, levels) = match decoded.color().channel_count() {
             1 | 2 => (1, decoded.into_luma8().into_raw()),

@@ -81,12 +81,69 @@ fn sizes_that_do_not_fit_are_told() {
 fn a_strip_does_not_take_all_memory() {
     let strip = Picture { width: 1, height: 1 << 15, channels: 1, levels: vec![0; 1 << 15] };
     let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
-    for side in [3000, usize::MAX] {
+    for side in [3000, 60_000] {
         let error = prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
     }
-    let crop = Preprocess { center_crop: Some([usize::MAX, 2]), ..Preprocess::default() };
-    assert!(matches!(prepare(&strip, &crop, [1, 4, 4]), Err(ImageError::TooLarge { .. })));
+    let crop = |side: usize| Preprocess { center_crop: Some([side, side]), ..Preprocess::default() };
+    assert!(matches!(prepare(&strip, &crop(60_000), [1, 60_000, 60_000]), Err(ImageError::TooLarge { .. })));
+    let border = prepare(&Picture { width: 1 << 15, height: 1, ..strip }, &crop(9000), [1, 9000, 9000]);
+    assert!(matches!(border, Err(ImageError::TooLarge { .. })));
+}
+
+#[test]
+fn steps_that_cannot_be_carried_out_are_refused() {
+    let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
+    let steps = [
+        resize(Resize::ShorterSide(0)),
+        resize(Resize::Exact([0, 2])),
+        resize(Resize::ShorterSide(usize::MAX)),
+        Preprocess { center_crop: Some([0; 2]), ..Preprocess::default() },
+        Preprocess { center_crop: Some([usize::MAX, 2]), ..Preprocess::default() },
+        Preprocess { mean: vec![0.0; 2], ..Preprocess::default() },
+        Preprocess { std: vec![f32::NAN; 3], ..Preprocess::default() },
+    ];
+    for steps in steps {
+        for make in [prepare, ten_crop] {
+            let made = make(&ramp(2, 2, 3), &steps, [3, 2, 2]);
+            assert!(matches!(made, Err(ImageError::Steps(_))), "{steps:?}: {made:?}");
+        }
+    }
+}
+
+/// The header of a PNG of so many gray pixels; no data follow.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let chunk = |name: &[u8; 4], data: &[u8]| {
+        let body = [&name[..], data].concat();
+        let crc = body.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |c, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
+        });
+        [&(data.len() as u32).to_be_bytes()[..], &body, &(!crc).to_be_bytes()].concat()
+    };
+    let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    let start = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &[&size[..], &[8, 0, 0, 0, 0]].concat())].concat();
+    [start, chunk(b"IDAT", &[0x78, 0x9c]), chunk(b"IEND", &[])].concat()
+}
+
+/// The header of a lossless WebP: 14 bits a side.
+fn webp_header(width: u32, height: u32) -> Vec<u8> {
+    let bits = (width - 1) | (height - 1) << 14;
+    let data = [&[0x2f][..], &bits.to_le_bytes(), &[0; 9]].concat();
+    let chunk = [&b"VP8L"[..], &(data.len() as u32).to_le_bytes(), &data].concat();
+    [&b"RIFF"[..], &(4 + chunk.len() as u32).to_le_bytes(), b"WEBP", &chunk].concat()
+}
+
+#[test]
+fn a_header_does_not_take_all_memory() {
+    let read = |bytes: &[u8], memory| decode(io::Cursor::new(bytes), Path::new("p"), Exif::Heeded, memory);
+    for header in [png_header(1 << 15, 1 << 15), webp_header(16383, 16383)] {
+        let error = read(&header, DEFAULT_MEMORY).unwrap_err();
+        assert!(matches!(error, ImageError::Memory { needed, .. } if needed > 2 << 30), "{error}");
+        assert!(error.to_string().contains("×"), "{error}");
+    }
+    // What is small goes on to its data, of which there are none.
+    assert!(matches!(read(&png_header(10, 10), 1000), Err(ImageError::Cut { .. } | ImageError::Decode { .. })));
+    assert!(matches!(read(&png_header(10, 10), 100), Err(ImageError::Memory { .. })));
 }
 
 #[test]
@@ -199,7 +256,7 @@ fn pictures_are_turned_as_exif_says() {
                 let found = upright.levels[(row * wide + column) * channels];
                 assert!(found.abs_diff(seen(row, column)) < 4, "{format} {orientation}: {row} {column}");
             }
-            let as_it_is = read_stored(&path).unwrap();
+            let as_it_is = read_within(&path, Exif::Ignored, DEFAULT_MEMORY).unwrap();
             assert_eq!((as_it_is.height, as_it_is.width), (height, width), "{format} {orientation}");
             assert!(as_it_is.levels[0].abs_diff(stored(0, 0)) < 4);
         }

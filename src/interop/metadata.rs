@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 
 use super::onnx::proto::StringPair;
+use crate::diagnostic::is_hidden;
 use crate::ir::{Graph, Kind, NodeId};
-use crate::preprocess::{Color, Preprocess, Resize};
+use crate::preprocess::{Preprocess, Resize};
 
 /// A JSON object: preprocessing by the name of its input.
 const PREPROCESS: &str = "netc.preprocess";
 /// A JSON list of strings.
 const LABELS: &str = "netc.labels";
-/// Longest side that a picture is brought to, as in the language.
-const MAX_SIDE: usize = 1 << 16;
 
 /// What a graph says.
 pub fn write(graph: &Graph) -> Vec<StringPair> {
@@ -43,46 +42,31 @@ pub fn read(pairs: &[StringPair], graph: &mut Graph) {
         }
     }
     let labels = value(LABELS).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok()).unwrap_or_default();
-    // A label is one line.
-    graph.labels = labels.into_iter().map(|l| l.replace(char::is_control, " ")).collect();
+    // A label is one line, all of which is seen.
+    graph.labels = labels.into_iter().map(|l| l.replace(|c| is_hidden(c) || c == '\n', " ")).collect();
 }
 
 /// The steps, where they are right for images of this size. A crop to another size, which an import
 /// with a shape of its own leaves behind, goes with the resizing before it.
 fn fitting(mut steps: Preprocess, channels: usize, size: [usize; 2]) -> Option<Preprocess> {
-    let per_channel =
-        |values: &[f32]| (values.is_empty() || values.len() == channels) && values.iter().all(|v| v.is_finite());
-    let colors = match steps.color {
-        Color::Gray => channels == 1,
-        Color::Bgr => channels == 3,
-        Color::Rgb => channels != 1,
-    };
-    let is_right = colors
-        && per_channel(&steps.mean)
-        && per_channel(&steps.std)
-        && !steps.std.contains(&0.0)
-        && steps.scale.is_none_or(f32::is_finite);
     let ends_elsewhere = match (steps.center_crop, steps.resize) {
         (Some(crop), _) => crop != size,
         (None, Some(Resize::Exact(exact))) => exact != size,
         (None, _) => false,
     };
-    let side = |s: usize| (1..MAX_SIDE).contains(&s);
-    let is_possible = match steps.resize {
-        None => true,
-        Some(Resize::ShorterSide(s)) => side(s),
-        Some(Resize::Exact([h, w])) => side(h) && side(w),
-    };
-    if ends_elsewhere || !is_possible {
+    let image = [channels, size[0], size[1]];
+    let is_wrong = steps.check(image).is_err_and(|wrong| matches!(wrong.step, "resize" | "center_crop"));
+    if ends_elsewhere || is_wrong {
         (steps.resize, steps.center_crop) = (None, None);
     }
-    is_right.then_some(steps)
+    steps.check(image).is_ok().then_some(steps)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ir::Phase;
+    use crate::preprocess::Color;
 
     fn image(shape: [usize; 4]) -> Graph {
         let mut graph = Graph::new("g", Phase::Infer);

@@ -182,7 +182,8 @@ impl Graph {
     }
 
     pub(super) fn has_cycle(&self) -> bool {
-        petgraph::algo::is_cyclic_directed(&self.nodes)
+        // The search that looks for nothing else goes as deep into the stack as the graph is long.
+        petgraph::algo::toposort(&self.nodes, None).is_err()
     }
 
     /// Who reads a node's value: the reader and its operand index, in a stable order. A reader

@@ -121,8 +121,10 @@ fn check_weights(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
 }
 
 fn check_inputs(graph: &Graph, errors: &mut Vec<VerifyError>) {
+    let mut listed: HashMap<NodeId, usize> = HashMap::new();
+    graph.inputs().iter().for_each(|&id| *listed.entry(id).or_default() += 1);
     for id in graph.ids().into_iter().filter(|&id| matches!(graph.node(id).kind, Kind::Input(_))) {
-        if graph.inputs().iter().filter(|&&i| i == id).count() != 1 {
+        if listed.get(&id) != Some(&1) {
             errors.push(VerifyError::UnlistedInput { node: describe(graph, id) });
         }
         if graph.node(id).name.is_none() {

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use crate::ir::{Editor, NodeId};
 use crate::ops::Op;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::Step;
+use crate::ops::epilogue::{Step, extra_operands};
 
 pub fn run(e: &mut Editor) {
     let depths = depths(e);
@@ -50,10 +50,17 @@ fn depths(e: &Editor) -> HashMap<NodeId, usize> {
 
 /// An epilogue has no more steps than this, so that kernels have a bound on what they hold.
 const LONGEST: usize = 16;
+/// Values that it reads: each takes a register for its place.
+const MOST_READ: usize = 4;
 
 /// Whether a node can do more to its results.
 pub(super) fn takes_epilogue(e: &Editor, id: NodeId) -> bool {
     e.node(id).op().and_then(Op::epilogue).is_some_and(|steps| steps.len() < LONGEST)
+}
+
+/// Values that a node's epilogue reads.
+fn reads(e: &Editor, id: NodeId) -> usize {
+    e.node(id).op().and_then(Op::epilogue).map_or(0, extra_operands)
 }
 
 /// The producer that takes `id` in, as which step, with which further operands.
@@ -71,6 +78,7 @@ fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<
                 _ => return None,
             };
             let [a, b] = *operands else { return None };
+            let takes = |producer: NodeId| takes(producer) && reads(e, producer) < MOST_READ;
             if e.node(a).shape != e.node(b).shape {
                 return None;
             }

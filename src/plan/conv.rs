@@ -6,6 +6,7 @@
 //! stride s is s² ordinary ones, its phases, whose results interleave.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::balance::{TaskCost, imbalance};
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
@@ -117,7 +118,8 @@ pub struct Problem {
     pub groups: usize,
     /// Size of the stored kernel.
     pub kernel: [usize; 2],
-    pub phases: Vec<Geometry>,
+    /// Shared, since a transposed convolution has many and each of its kernels knows the problem.
+    pub phases: Arc<[Geometry]>,
     /// The stored weight is `[in, out / groups, kh, kw]` rather than `[out, in / groups, kh, kw]`.
     pub transposed: bool,
 }
@@ -133,7 +135,7 @@ impl Problem {
             out_channels: output[1],
             groups: op.groups,
             kernel: op.kernel,
-            phases: vec![Geometry { y: axis(0), x: axis(1) }],
+            phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
         }
     }
@@ -147,7 +149,7 @@ impl Problem {
             out_channels: op.features,
             groups: 1,
             kernel: [input[2], input[3]],
-            phases: vec![Geometry { y: axis(0), x: axis(1) }],
+            phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
         }
     }
@@ -267,7 +269,7 @@ impl Problem {
         let unit_axis = |a: &Axis| {
             a.taps.count == 1 && a.taps.first == 0 && a.taps.step == 1 && a.output_step == 1 && a.output == a.input
         };
-        matches!(self.phases.as_slice(), [g] if unit_axis(&g.y) && unit_axis(&g.x))
+        matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
     }
 
     /// Multiply-accumulates, padding included.
@@ -470,7 +472,7 @@ fn direct_tasks(direct: &Direct, out_blocks: usize, unit: Unit) -> Vec<TaskCost>
     let sets = BlockSets::of(out_blocks, direct.blocks, half);
     let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * unit.lanes { p.groups } else { 1 };
     let mut tasks = vec![];
-    for g in &p.phases {
+    for g in p.phases.iter() {
         let rows = match direct.fold {
             Fold::Rows => g.y.output * p.batch,
             Fold::Image { height, .. } => height * p.batch,
@@ -588,7 +590,7 @@ fn direct_cycles(direct: &Direct, out_blocks: usize, target: &Target) -> f64 {
         _ => p.in_blocks(direct.blocks, unit, unit.lanes) * unit.lanes,
     };
     let mut cycles = 0.0;
-    for g in &p.phases {
+    for g in p.phases.iter() {
         let (height, width, images) = match direct.fold {
             Fold::Rows => (g.y.output, g.x.output, p.batch),
             Fold::Image { height, width } => (height, width, p.batch),

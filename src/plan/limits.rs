@@ -6,16 +6,20 @@
 
 use super::PlanError;
 use crate::ir::{Graph, NodeId};
+use crate::ops::Op;
 use crate::tensor::Shape;
 
 /// Pixels along one axis of an image.
-const MAX_AXIS: usize = 1 << 24;
+pub const MAX_AXIS: usize = 1 << 24;
 /// Pixels from the first to the last tap of a window.
-const MAX_EXTENT: usize = 1 << 20;
+pub const MAX_EXTENT: usize = 1 << 20;
 /// Pixels from one window to the next.
-const MAX_STRIDE: usize = 1 << 18;
+pub const MAX_STRIDE: usize = 1 << 18;
+/// Ordinary convolutions of which a transposed one is made: each has code and weights of its own.
+/// Upsampling by 32 at once, which is much, takes 1024.
+pub const MAX_PHASES: usize = 1 << 14;
 /// Elements of a value.
-const MAX_ELEMENTS: usize = u32::MAX as usize;
+pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 
 /// Checks every value and window of a graph.
 ///
@@ -33,11 +37,16 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
+    let phases = match node.op() {
+        Some(Op::ConvTranspose2d(op)) => (0..2).map(|a| op.stride[a].min(node.shape[2 + a])).product(),
+        _ => 1,
+    };
     let checks = [
         (node.shape.elements(), MAX_ELEMENTS, "elements"),
         (if window.is_some() { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
         (window.as_ref().map_or(0, |w| largest(w.extent)), MAX_EXTENT, "pixels in a window"),
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
+        (phases, MAX_PHASES, "phases of its stride (height times width)"),
     ];
     match checks.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
@@ -75,6 +84,8 @@ mod tests {
             ("1, 1, 2000000", "conv(1, (1, 2), dilation = (1, 1048576))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262144))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262145))"),
+            ("3, 4, 4", "conv_transpose(8, 1, stride = 128)"),
+            ("3, 4, 4", "conv_transpose(8, 1, stride = (128, 129))"),
         ];
         let lines: Vec<String> = cases.iter().map(|(x, l)| format!("[{x}] {l}: {}", checked(x, l))).collect();
         insta::assert_snapshot!(lines.join("\n"));

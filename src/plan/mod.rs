@@ -13,7 +13,7 @@ pub mod arena;
 mod choice;
 pub mod conv;
 mod layout;
-mod limits;
+pub mod limits;
 mod place;
 mod planner;
 mod print;
@@ -95,6 +95,28 @@ pub struct Step {
     /// What decided the choice beside the estimates: `tuned`, `forced`, kernels that are out of
     /// tolerance.
     pub notes: Vec<String>,
+}
+
+/// Bytes that generating the code of one kernel takes, with the functions of a step counted to them:
+/// measured, and rounded up.
+const CODE_OF_KERNEL: u64 = 32 << 10;
+
+impl Step {
+    /// Kernels that are generated for the step: those of a transposed convolution are many.
+    fn kernels(&self) -> u64 {
+        match &self.kernel {
+            Kernel::Direct(direct) => direct.problem.phases.len() as u64,
+            Kernel::Winograd(winograd) => winograd.problem.phases.len() as u64,
+            _ => 1,
+        }
+    }
+}
+
+impl Plan {
+    /// Bytes that generating the plan's code takes, as an estimate.
+    pub fn code_memory(&self) -> u64 {
+        self.steps.iter().map(Step::kernels).sum::<u64>().saturating_mul(CODE_OF_KERNEL)
+    }
 }
 
 /// The whole plan.

@@ -9,6 +9,7 @@ use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
 use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
 use crate::ir::{self, Graph, Kind, NodeId};
+use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
 
@@ -20,6 +21,8 @@ pub struct Options {
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
     pub findings: Findings,
+    /// Bytes that generating code and packing weights may take; without a number there is no bound.
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,12 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node}: {found} {what}; code is made for at most {most}")]
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
+    #[error(
+        "{what} takes {} of memory, more than the {} that compiling may take; --max-memory allows more",
+        size(*needed),
+        size(*limit)
+    )]
+    Memory { what: String, needed: u64, limit: u64 },
 }
 
 /// The names of kernels between which there is a choice.
@@ -297,7 +306,7 @@ impl Planner<'_> {
         };
         let from = match self.existing(id, other) {
             Some(view) => view,
-            None => self.renamed(id, Layout::Plain),
+            None => self.renamed(id),
         };
         if from.layout == layout {
             return from;
@@ -311,35 +320,56 @@ impl Planner<'_> {
     }
 
     /// A view that exists, or that is only another name of one.
-    fn existing(&mut self, id: NodeId, layout: Layout) -> Option<View> {
-        if let Some(view) = self.views.get(&(id, layout)) {
-            return Some(view.clone());
-        }
-        let node = self.graph.node(id);
-        let source = *self.graph.operands(id).first()?;
-        match node.op()? {
-            Op::Identity(_) | Op::Dropout(_) => self.existing(source, layout),
-            // Blocks of one pixel are the same as an image's channels or as a vector.
-            Op::Flatten(_) if layout == Layout::Blocked => {
-                let [.., h, w] = view::image(&self.graph.node(source).shape)?;
-                let from = self.existing(source, Layout::Blocked)?;
-                (h * w == 1).then(|| View { shape: node.shape.clone(), ..from })
+    fn existing(&self, id: NodeId, layout: Layout) -> Option<View> {
+        // From name to name, of which there may be as many as there are nodes.
+        let (mut names, mut value) = (vec![], id);
+        let found = loop {
+            if let Some(view) = self.views.get(&(value, layout)) {
+                break view.clone();
             }
-            Op::Flatten(_) | Op::Reshape(_) if layout == Layout::Plain => {
-                let from = self.existing(source, Layout::Plain)?;
-                Some(self.reshaped(from, id))
+            let source = *self.graph.operands(value).first()?;
+            let is_name = match self.graph.node(value).op()? {
+                Op::Identity(_) | Op::Dropout(_) => true,
+                // Blocks of one pixel are the same as an image's channels or as a vector.
+                Op::Flatten(_) if layout == Layout::Blocked => {
+                    let [.., h, w] = view::image(&self.graph.node(source).shape)?;
+                    h * w == 1
+                }
+                Op::Flatten(_) | Op::Reshape(_) => layout == Layout::Plain,
+                _ => false,
+            };
+            if !is_name {
+                return None;
             }
-            _ => None,
-        }
+            names.push(value);
+            value = source;
+        };
+        Some(names.into_iter().rev().fold(found, |view, name| match self.graph.node(name).op() {
+            Some(Op::Identity(_) | Op::Dropout(_)) => view,
+            _ if layout == Layout::Blocked => View { shape: self.graph.node(name).shape.clone(), ..view },
+            _ => self.reshaped(view, name),
+        }))
     }
 
     /// The view of a flatten or reshape, whose source is converted to plain memory first.
-    fn renamed(&mut self, id: NodeId, layout: Layout) -> View {
-        let source = self.graph.operands(id)[0];
-        let from = self.get(source, layout);
-        let view = self.reshaped(from, id);
-        self.views.insert((id, layout), view.clone());
-        view
+    fn renamed(&mut self, id: NodeId) -> View {
+        let (mut names, mut source) = (vec![id], self.graph.operands(id)[0]);
+        // None of them is in plain memory, or this one would be.
+        while self.existing(source, Layout::Blocked).is_none()
+            && matches!(
+                self.graph.node(source).op(),
+                Some(Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_))
+            )
+        {
+            names.push(source);
+            source = self.graph.operands(source)[0];
+        }
+        let from = self.get(source, Layout::Plain);
+        names.into_iter().rev().fold(from, |from, name| {
+            let view = self.reshaped(from, name);
+            self.views.insert((name, Layout::Plain), view.clone());
+            view
+        })
     }
 
     fn reshaped(&self, from: View, id: NodeId) -> View {

@@ -69,7 +69,6 @@ mod denormals;
 mod execute;
 mod fork;
 mod integrity;
-mod memory;
 mod model;
 mod placement;
 mod pool;
@@ -81,8 +80,8 @@ mod tests;
 #[cfg(feature = "compile")]
 mod workbench;
 
+pub use crate::memory::default_memory;
 pub use execute::Timings;
-pub use memory::default_memory;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
 #[cfg(feature = "compile")]

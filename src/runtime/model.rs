@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::arena::{Arenas, Memory};
 use super::code::{Code, StepFunction};
 use super::integrity::Integrity;
-use super::memory::default_memory;
 use super::placement::Placement;
 use super::pool::Pool;
 use super::run::RunError;
@@ -20,6 +19,7 @@ use crate::artifact::{
     About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, Step, Texts, WeightRange,
 };
 use crate::cpu;
+use crate::memory::default_memory;
 
 /// When a file's weights are compared with their checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,8 +40,9 @@ pub struct ModelOptions {
     /// Threads of a run, the caller's included; 0 stands for as many as there are CPUs.
     pub threads: usize,
     pub verify: Verify,
-    /// Bytes of memory that one run may take, see [`Model::run_memory`]; more is refused before
-    /// anything is allocated. Without a number, three quarters of the memory that there is.
+    /// Bytes of memory that one run may take, see [`Model::run_memory`], and compiling and reading
+    /// weights before it; more is refused before anything is allocated. Without a number, three
+    /// quarters of the memory that there is.
     pub memory: Option<u64>,
     /// Keeps the model's own threads on other CPUs than the caller's and one another's (Linux);
     /// the caller's thread is never touched.

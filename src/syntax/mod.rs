@@ -13,6 +13,7 @@ pub mod ast;
 mod build;
 mod format;
 mod grammar;
+pub mod hidden;
 mod recovery;
 mod remark;
 #[cfg(test)]

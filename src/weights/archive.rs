@@ -10,9 +10,14 @@ use rayon::prelude::*;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::entries::Buffer;
+use crate::memory::{default_memory, size as bytes_text};
 
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).
 const MOST_INFLATION: u64 = 1032;
+/// What an archive may unpack to, where nobody says otherwise: this, and so many times its own size.
+/// Trained weights hardly shrink; what shrinks a thousandfold is small, or made to do harm.
+pub const DEFAULT_UNPACKED: u64 = 1 << 30;
+pub const DEFAULT_INFLATION: u64 = 8;
 
 /// What `torch.save` writes where it is told to compute none (`set_crc32_options(False)`).
 const NO_CRC: u32 = 0;
@@ -25,6 +30,8 @@ pub struct Archive {
     unpacked: u64,
     /// Bytes of stored members read so far. Those of an honest file do not overlap.
     stored: u64,
+    /// Bytes that all members may take together.
+    limit: u64,
 }
 
 struct Shared(Buffer);
@@ -36,12 +43,16 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Archive {
-    pub fn open(file: &Buffer) -> Result<Self, String> {
+    /// `memory` bytes may be unpacked; without a number, what the constants above say, and no more
+    /// than three quarters of the memory that there is.
+    pub fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
+        let usual = || ((**file).as_ref().len() as u64).saturating_mul(DEFAULT_INFLATION) + DEFAULT_UNPACKED;
+        let limit = memory.unwrap_or_else(|| usual().min(default_memory()));
         let zip = ZipArchive::new(Cursor::new(Shared(file.clone())));
         let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
         let zip = zip.map_err(damaged)?;
         let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Self { file: file.clone(), zip, names, unpacked: 0, stored: 0 })
+        Ok(Self { file: file.clone(), zip, names, unpacked: 0, stored: 0, limit })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -73,6 +84,12 @@ impl Archive {
         let most = |packed: u64| packed.saturating_mul(MOST_INFLATION);
         if size > most(packed) || self.unpacked > most((*self.file).as_ref().len() as u64) {
             return Err(damaged(&"its size cannot be true"));
+        }
+        if self.unpacked > self.limit {
+            let [unpacked, limit] = [self.unpacked, self.limit].map(bytes_text);
+            return Err(damaged(&format!(
+                "with it, {unpacked} are unpacked, more than the {limit} that the archive may take"
+            )));
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size as usize).map_err(|e| damaged(&e))?;

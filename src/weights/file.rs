@@ -94,16 +94,25 @@ pub fn split_key(path: &Path) -> (PathBuf, Option<&str>) {
 /// # Errors
 /// Where the file cannot be read, is of a kind that netc does not know, or is damaged.
 pub fn open(path: &Path) -> Result<WeightFile, FileError> {
+    open_within(path, None)
+}
+
+/// As [`open`], with a bound for the bytes that compressed members of archives are unpacked to, instead
+/// of the usual one.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_within(path: &Path, memory: Option<u64>) -> Result<WeightFile, FileError> {
     let (place, key) = split_key(path);
     let mut files = Files::default();
     let file = map(&place, &mut files)?;
     let read = match (*file).as_ref() {
         [b'{', ..] => {
-            let (entries, shards) = sharded::open(&place, &file, &mut files)?;
+            let (entries, shards) = sharded::open(&place, &file, memory, &mut files)?;
             let paths = [place.clone()].into_iter().chain(shards).collect();
             below(entries, key).map(|entries| WeightFile { paths, ..WeightFile::new(Format::Sharded, entries, files) })
         }
-        _ => parse_part(&file, key).map(|parsed| WeightFile { paths: vec![place.clone()], files, ..parsed }),
+        _ => parse_part(&file, key, memory).map(|parsed| WeightFile { paths: vec![place.clone()], files, ..parsed }),
     };
     read.map_err(|message| FileError::new(&place, message))
 }
@@ -126,15 +135,19 @@ pub(super) fn below(mut entries: Vec<Entry>, key: Option<&str>) -> Result<Vec<En
 /// # Errors
 /// Where it is of a kind that netc does not know, or is damaged.
 pub fn parse(file: &Buffer) -> Result<WeightFile, String> {
-    parse_part(file, None)
+    parse_within(file, None)
 }
 
-fn parse_part(file: &Buffer, key: Option<&str>) -> Result<WeightFile, String> {
+pub(super) fn parse_within(file: &Buffer, memory: Option<u64>) -> Result<WeightFile, String> {
+    parse_part(file, None, memory)
+}
+
+fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<WeightFile, String> {
     let mut choice = None;
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {
-            let mut archive = Archive::open(file)?;
+            let mut archive = Archive::open(file, memory)?;
             match pth::describing_member(&archive) {
                 Some(name) => {
                     let entries;
@@ -179,7 +192,11 @@ fn unknown(bytes: &[u8]) -> String {
 /// # Errors
 /// Where it cannot be opened or is a directory.
 pub(crate) fn map(path: &Path, files: &mut Files) -> Result<Buffer, FileError> {
-    let file = File::open(path).map_err(|e| FileError::new(path, e))?;
+    map_file(File::open(path).map_err(|e| FileError::new(path, e))?, path, files)
+}
+
+/// As [`map`], of a file that is open; errors call it by `path`.
+pub(crate) fn map_file(file: File, path: &Path, files: &mut Files) -> Result<Buffer, FileError> {
     let status = file.metadata().map_err(|e| FileError::new(path, e))?;
     if status.is_dir() {
         return Err(FileError::new(path, "is a directory, not a file"));

@@ -24,7 +24,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use file::{Choice, FileError, Format, WeightFile, open};
+pub use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub use file::{Choice, FileError, Format, WeightFile, open, open_within};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;

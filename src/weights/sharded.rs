@@ -17,7 +17,12 @@ struct Index {
 }
 
 /// The tensors that the index names, wherever they are, and the shards that they are in.
-pub(super) fn open(path: &Path, index: &Buffer, files: &mut Files) -> Result<(Vec<Entry>, Vec<PathBuf>), FileError> {
+pub(super) fn open(
+    path: &Path,
+    index: &Buffer,
+    memory: Option<u64>,
+    files: &mut Files,
+) -> Result<(Vec<Entry>, Vec<PathBuf>), FileError> {
     let index: Index = serde_json::from_slice((**index).as_ref())
         .map_err(|e| FileError::new(path, format!("this is no index of sharded weights: {e}")))?;
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -26,20 +31,27 @@ pub(super) fn open(path: &Path, index: &Buffer, files: &mut Files) -> Result<(Ve
     }
     let (mut entries, mut paths) = (vec![], vec![]);
     for (shard, names) in shards {
-        entries.extend(open_shard(path, shard, &names, files)?);
+        entries.extend(open_shard(path, shard, &names, memory, files)?);
         paths.push(path.with_file_name(shard));
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((entries, paths))
 }
 
-fn open_shard(index: &Path, shard: &str, names: &[&str], files: &mut Files) -> Result<Vec<Entry>, FileError> {
+fn open_shard(
+    index: &Path,
+    shard: &str,
+    names: &[&str],
+    memory: Option<u64>,
+    files: &mut Files,
+) -> Result<Vec<Entry>, FileError> {
     let is_plain = Path::new(shard).components().all(|c| matches!(c, Component::Normal(_)));
     if !is_plain || shard.is_empty() {
         return Err(FileError::new(index, format!("shard `{shard}` is not beside the index")));
     }
     let path = index.with_file_name(shard);
-    let mut entries = file::parse(&file::map(&path, files)?).map_err(|e| FileError::new(&path, e))?.entries;
+    let parsed = file::parse_within(&file::map(&path, files)?, memory);
+    let mut entries = parsed.map_err(|e| FileError::new(&path, e))?.entries;
     entries.retain(|e| names.binary_search(&e.name.as_str()).is_ok());
     match names.iter().find(|name| !entries.iter().any(|e| e.name == **name)) {
         None => Ok(entries),

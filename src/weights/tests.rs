@@ -153,3 +153,25 @@ fn read_all(bytes: Vec<u8>) -> Result<(), String> {
     file.entries.iter().for_each(|e| drop(e.values()));
     Ok(())
 }
+
+/// A NumPy archive whose only member is deflated, of `values` zeros.
+fn zeros(values: usize) -> super::entries::Buffer {
+    use std::io::Write;
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
+    let deflated = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    writer.start_file("w.npy", deflated).unwrap();
+    let mut bytes = vec![];
+    crate::npy::write(&mut bytes, &crate::tensor::Tensor::new([values], vec![0.0; values])).unwrap();
+    writer.write_all(&bytes).unwrap();
+    std::sync::Arc::new(writer.finish().unwrap().into_inner())
+}
+
+#[test]
+fn archives_unpack_to_no_more_than_they_may() {
+    let file = zeros(1 << 20);
+    let open = |memory| super::file::parse_within(&file, memory);
+    assert_eq!(open(None).unwrap().entries.len(), 1);
+    assert!(open(Some(5 << 20)).is_ok());
+    let message = open(Some(4 << 20)).map(drop).unwrap_err();
+    assert!(message.contains("are unpacked, more than the 4.2 MB that the archive may take"), "{message}");
+}

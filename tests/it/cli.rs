@@ -47,6 +47,7 @@ transcripts!(
     export,
     fmt,
     help,
+    hidden,
     idle,
     import,
     ir,

@@ -152,6 +152,16 @@ fn arrays() {
 }
 
 #[test]
+fn pictures() {
+    attack("picture", &seeds("picture"), readers::picture);
+}
+
+#[test]
+fn steps_from_metadata() {
+    attack("prepare", &seeds("prepare"), readers::prepare);
+}
+
+#[test]
 fn specs() {
     attack("net", &seeds("net"), readers::net);
 }

@@ -4,7 +4,7 @@ mod special;
 
 use std::collections::BTreeMap;
 
-use crate::codegen::testing::{model, targets};
+use crate::codegen::testing::{check, model, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
@@ -172,6 +172,18 @@ fn phases_of_transposed_convolutions() {
     every_algorithm(behind(1, 20, [5, 6], conv_transpose(9, 2, 3, 0)));
     every_algorithm(behind(1, 16, [1, 1], conv_transpose(16, 4, 1, 0)));
     every_algorithm(behind(2, 19, [4, 5], ConvTranspose2d { dilation: [2, 1], ..conv_transpose(9, 3, 2, 1) }));
+}
+
+/// A stride of 20 is 400 convolutions. What each knows of the whole must not grow with their number:
+/// it took memory by the fourth power of the stride.
+#[test]
+fn a_large_stride_is_many_convolutions() {
+    check(behind(1, 3, [2, 3], conv_transpose(8, 1, 20, 0)));
+    let (x, y) = ([1, 3, 4, 4], [1, 8, 193, 193]);
+    let op = ConvTranspose2d { stride: [64, 64], ..conv_transpose(8, 1, 64, 0) };
+    let problem = crate::plan::conv::Problem::conv_transpose(&op, x, y);
+    assert_eq!(problem.phases.len(), 4096);
+    assert!(std::sync::Arc::ptr_eq(&problem.phases, &problem.clone().phases), "its kernels share it");
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn pack(
     let weights = e.graph.node(step.node).weights.clone();
     let mut packed = vec![packing::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
-    for geometry in &w.problem.phases {
+    for geometry in w.problem.phases.iter() {
         for run in runs {
             first_part.push(packed.len());
             for set in 0..run.tiles {

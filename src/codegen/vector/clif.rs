@@ -11,7 +11,7 @@
 use super::backend::{self, BackEnd};
 use super::{
     Address, Callee, Compare, Compiled, Condition, Function, Inst, Int, IntOp, Lanes, Operand, Relocation, UnaryOp,
-    Vector, VectorOp,
+    Uses, Vector, VectorOp,
 };
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -107,11 +107,14 @@ impl Compiler {
         lowered.signature = signature(function.parameters.len());
         let mut context = FunctionBuilderContext::new();
         let mut builder = FunctionBuilder::new(&mut lowered, &mut context);
-        let ints = (0..function.ints).map(|_| builder.declare_var(types::I64)).collect();
         let vectors = (0..function.vectors).map(|_| builder.declare_var(types::F32X4)).collect();
         let mut lowering = Lowering {
             b: builder,
-            ints,
+            ints: vec![None; function.ints as usize],
+            free: vec![],
+            ended: vec![],
+            depth: 0,
+            mentions: mentions(function),
             vectors,
             callees: HashMap::new(),
             reads: reads(function),
@@ -202,9 +205,35 @@ fn reads(function: &Function) -> Vec<u32> {
     found
 }
 
+/// How often each integer variable occurs.
+fn mentions(function: &Function) -> Vec<u32> {
+    fn count(block: &[Inst], mentions: &mut [u32]) {
+        for inst in block {
+            let uses = inst.uses();
+            uses.int_reads.iter().chain(&uses.int_writes).for_each(|v| mentions[v.0 as usize] += 1);
+            inst.blocks().for_each(|b| count(b, mentions));
+        }
+    }
+    let mut found = vec![0; function.ints as usize];
+    count(&function.body, &mut found);
+    found
+}
+
 struct Lowering<'a> {
     b: FunctionBuilder<'a>,
-    ints: Vec<Variable>,
+    /// Integer variables that have occurred and are still to occur, and the depth of the block that
+    /// is their scope.
+    ///
+    /// Cranelift keeps a number for each of its variables and blocks. A driver of many kernels has
+    /// thousands of either, of which few are in use together: those of what has ended serve again.
+    ints: Vec<Option<(Variable, usize)>>,
+    free: Vec<Variable>,
+    /// Variables that do not occur any more, until the statement of their own block ends: it may be
+    /// a loop, which comes round to them.
+    ended: Vec<Int>,
+    depth: usize,
+    /// Occurrences of each integer variable that are still to come in text order.
+    mentions: Vec<u32>,
     vectors: Vec<Variable>,
     callees: HashMap<Callee, ir::FuncRef>,
     /// Reads of each vector variable that are still to come in text order.
@@ -241,11 +270,38 @@ impl Lowering<'_> {
     }
 
     fn int(&mut self, v: Int) -> Value {
-        self.b.use_var(self.ints[v.0 as usize])
+        let (variable, _) = self.ints[v.0 as usize].expect("variables are defined before they are read");
+        self.b.use_var(variable)
     }
 
     fn set_int(&mut self, v: Int, value: Value) {
-        self.b.def_var(self.ints[v.0 as usize], value);
+        let (variable, _) = match self.ints[v.0 as usize] {
+            Some(known) => known,
+            None => {
+                let variable = self.free.pop().unwrap_or_else(|| self.b.declare_var(types::I64));
+                *self.ints[v.0 as usize].insert((variable, self.depth))
+            }
+        };
+        self.b.def_var(variable, value);
+    }
+
+    /// Books what an instruction's integer variables are: those of this block that end with it are free.
+    fn release(&mut self, uses: &Uses) {
+        for v in uses.int_reads.iter().chain(&uses.int_writes) {
+            self.mentions[v.0 as usize] -= 1;
+            if self.mentions[v.0 as usize] == 0 {
+                self.ended.push(*v);
+            }
+        }
+        let (ints, free, depth) = (&mut self.ints, &mut self.free, self.depth);
+        self.ended.retain(|v| match ints[v.0 as usize] {
+            Some((variable, scope)) if scope == depth => {
+                free.push(variable);
+                ints[v.0 as usize] = None;
+                false
+            }
+            other => other.is_some(),
+        });
     }
 
     fn vector(&mut self, v: Vector) -> Value {
@@ -300,16 +356,20 @@ impl Lowering<'_> {
     }
 
     fn block(&mut self, block: &[Inst]) {
+        self.depth += 1;
         for inst in block {
             self.settle_broadcasts(inst);
             self.inst(inst);
-            for v in inst.uses().reads {
+            let uses = inst.uses();
+            self.release(&uses);
+            for v in uses.reads {
                 self.reads[v.0 as usize] -= 1;
                 if self.reads[v.0 as usize] == 0 {
                     self.broadcasts.remove(&v);
                 }
             }
         }
+        self.depth -= 1;
     }
 
     /// Makes the pending broadcasts before memory or the place in the text changes.

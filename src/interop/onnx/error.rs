@@ -1,5 +1,6 @@
 //! Why a model cannot be imported: everything at once.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,6 +8,8 @@ use crate::weights::FileError;
 
 /// Nodes of one kind of problem that a message names.
 const LISTED: usize = 6;
+/// Kinds of problems that a message tells.
+const KINDS: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
@@ -34,29 +37,26 @@ impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(path, problems) = self;
         write!(f, "{}: {} cannot be imported", path.display(), count(problems.len(), "node"))?;
+        let mut places: HashMap<(&str, &str), usize> = HashMap::new();
         let mut groups: Vec<(&Problem, Vec<&str>)> = vec![];
         for problem in *problems {
-            let same = |(p, _): &&mut (&Problem, Vec<&str>)| {
-                (&p.operator, &p.message) == (&problem.operator, &problem.message)
-            };
-            match groups.iter_mut().find(same) {
+            let place = *places.entry((&problem.operator, &problem.message)).or_insert(groups.len());
+            match groups.get_mut(place) {
                 Some((_, nodes)) => nodes.push(&problem.node),
                 None => groups.push((problem, vec![&problem.node])),
             }
         }
-        for (problem, nodes) in groups {
-            write!(
-                f,
-                "\n  {}: {}\n    at {}",
-                problem.operator,
-                problem.message,
-                nodes[..nodes.len().min(LISTED)].join(", ")
-            )?;
+        for (problem, nodes) in groups.iter().take(KINDS) {
+            let (operator, message) = (&problem.operator, &problem.message);
+            write!(f, "\n  {operator}: {message}\n    at {}", nodes[..nodes.len().min(LISTED)].join(", "))?;
             if nodes.len() > LISTED {
                 write!(f, " and {} more", nodes.len() - LISTED)?;
             }
         }
-        Ok(())
+        match groups.len().saturating_sub(KINDS) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {}", count(more, "other problem")),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
 use crate::weights::FileError;
 use crate::weights::entries::{Buffer, Encoding, Entry};
-use crate::weights::file::map;
+use crate::weights::file::{map, map_file};
 
 /// A decoded model and the files beside it that hold tensors.
 pub struct ModelFile {
@@ -101,18 +102,31 @@ impl ModelFile {
         }
     }
 
-    /// A file beside the model, or below its folder.
+    /// A file beside the model, or below its folder: a model may come from anybody, and what it names
+    /// becomes part of the result.
     fn external_file(&self, location: &str) -> Result<Buffer, String> {
+        let outside = || format!("its external data are in `{location}`, which is not in the model's folder");
         let relative = Path::new(location);
         let is_below = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if !is_below || location.is_empty() {
-            return Err(format!("its external data are in `{location}`, which is not beside the model"));
+            return Err(outside());
         }
-        let path = self.path.with_file_name("").join(relative);
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let path = folder.join(relative);
         if let Some(buffer) = self.external.borrow().get(&path) {
             return Ok(buffer.clone());
         }
-        let buffer = map(&path, &mut self.files.borrow_mut()).map_err(|e| e.to_string())?;
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        let file = open_without_waiting(&path).map_err(failed)?;
+        // The file that is open is asked where it lies: its name may lead elsewhere by then.
+        let real = real_path(&file, &path).map_err(failed)?;
+        if !real.starts_with(folder.canonicalize().map_err(failed)?) {
+            return Err(format!("{}: it leads to {}", outside(), real.display()));
+        }
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(format!("{}: this is no file", path.display()));
+        }
+        let buffer = map_file(file, &path, &mut self.files.borrow_mut()).map_err(|e| e.to_string())?;
         self.external.borrow_mut().insert(path, buffer.clone());
         Ok(buffer)
     }
@@ -123,6 +137,28 @@ impl ModelFile {
     pub fn paths(&self) -> Vec<PathBuf> {
         [self.path.clone()].into_iter().chain(self.external.borrow().keys().cloned()).collect()
     }
+}
+
+/// Opens for reading. A pipe that nobody writes to does not hold it up.
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
+/// Where an open file lies, with all symbolic links followed.
+#[cfg(target_os = "linux")]
+fn real_path(file: &File, _: &Path) -> std::io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Where the file of that name lies; elsewhere the system is not asked for that of an open one.
+#[cfg(not(target_os = "linux"))]
+fn real_path(_: &File, path: &Path) -> std::io::Result<PathBuf> {
+    path.canonicalize()
 }
 
 struct Shared(Buffer);
@@ -254,5 +290,55 @@ mod tests {
         ];
         let messages = cases.map(|t| file().array(&t).unwrap_err());
         insta::assert_snapshot!(messages.join("\n"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn external_data_stay_in_the_models_folder() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (inside, elsewhere) = (root.join("model"), root.join("elsewhere"));
+        std::fs::create_dir_all(inside.join("data")).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        for place in [inside.join("data/w.bin"), elsewhere.join("w.bin")] {
+            std::fs::write(place, 1.5f32.to_le_bytes()).unwrap();
+        }
+        symlink("data/w.bin", inside.join("within")).unwrap();
+        symlink(elsewhere.join("w.bin"), inside.join("link")).unwrap();
+        symlink(&elsewhere, inside.join("folder")).unwrap();
+        symlink("link", inside.join("chain")).unwrap();
+        symlink("/proc/self/environ", inside.join("environment")).unwrap();
+        // The model's own folder may be reached through a link.
+        symlink(&inside, root.join("alias")).unwrap();
+        let read = |model: &Path, location: &str| {
+            let graph = proto::Model { graph: Some(proto::Graph::default()), ..Default::default() };
+            let external_data = vec![StringPair { key: "location".into(), value: location.into() }];
+            let tensor = proto::Tensor { data_location: 1, external_data, ..tensor(data_type::FLOAT, &[1]) };
+            ModelFile::from_bytes(model, graph.encode_to_vec()).unwrap().array(&tensor).map(|a| a.to_f64())
+        };
+        for model in [inside.join("m.onnx"), root.join("alias/m.onnx")] {
+            for location in ["data/w.bin", "./data/w.bin", "within"] {
+                assert_eq!(read(&model, location), Ok(vec![1.5]), "{location}");
+            }
+            for location in ["link", "chain", "folder/w.bin", "environment", "data", "../elsewhere/w.bin"] {
+                let error = read(&model, location).unwrap_err();
+                assert!(
+                    error.contains("not in the model's folder") || error.contains("no file"),
+                    "{location}: {error}"
+                );
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_beside_the_model_does_not_hold_it_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let file = ModelFile { path: folder.path().join("m.onnx"), ..file() };
+        let error = file.external_file("pipe").map(drop).unwrap_err();
+        assert!(error.ends_with("this is no file"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use super::proto;
+use crate::diagnostic::is_hidden;
 use crate::interop::free_number;
 
 /// Last parts of weights' names, as frameworks write them.
@@ -169,7 +170,8 @@ pub fn value(name: &str) -> String {
 }
 
 fn cut(name: &str) -> String {
-    let clean: String = name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\' | '{' | '}')).collect();
+    let clean: String =
+        name.chars().filter(|&c| !is_hidden(c) && !matches!(c, '\n' | '\t' | '"' | '\\' | '{' | '}')).collect();
     let end = (0..=MAX_LENGTH.min(clean.len())).rev().find(|&end| clean.is_char_boundary(end)).unwrap_or(0);
     clean[..end].to_string()
 }

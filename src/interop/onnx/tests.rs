@@ -786,3 +786,204 @@ fn infinities_pass_open_bounds() {
     let (above, below) = ("inf 1 NaN 2", "1 -inf NaN 1");
     assert_eq!(values.join(" "), [above, below, above, below].join(" "));
 }
+
+/// Attributes that operators need to get as far as their inputs' sizes.
+fn needed_attributes(op: &str) -> Vec<proto::Attribute> {
+    match op {
+        "MaxPool" | "AveragePool" => vec![ints("kernel_shape", &[1, 1])],
+        "LRN" => vec![int("size", 3)],
+        "DepthToSpace" | "SpaceToDepth" => vec![int("blocksize", 2)],
+        "GroupNormalization" => vec![int("num_groups", 1)],
+        "Cast" => vec![int("to", 1)],
+        _ => vec![],
+    }
+}
+
+/// Every operator on values of every rank, with known and computed inputs of other ranks: a graph or a
+/// reason, never a panic.
+#[test]
+fn no_operator_relies_on_a_rank() {
+    const OPERATORS: &[&str] = &[
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "LRN",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Max",
+        "Min",
+        "Sum",
+        "Mean",
+        "Pow",
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Softplus",
+        "HardSwish",
+        "Exp",
+        "Log",
+        "Sqrt",
+        "Abs",
+        "Neg",
+        "LeakyRelu",
+        "Elu",
+        "HardSigmoid",
+        "Gelu",
+        "Clip",
+        "Selu",
+        "Celu",
+        "Softsign",
+        "Mish",
+        "Swish",
+        "Reciprocal",
+        "Erf",
+        "PRelu",
+        "Softmax",
+        "LogSoftmax",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSum",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "Concat",
+        "Split",
+        "Slice",
+        "Gather",
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Pad",
+        "Expand",
+        "Tile",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Resize",
+        "Upsample",
+        "Identity",
+        "Dropout",
+        "Cast",
+        "CastLike",
+        "ConstantOfShape",
+        "Shape",
+        "Size",
+        "Range",
+        "Where",
+        "Equal",
+        "Floor",
+        "Mod",
+        "CumSum",
+        "DequantizeLinear",
+        "ReduceProd",
+        "If",
+    ];
+    for op in OPERATORS {
+        for rank in 0..5 {
+            for other in 0..5 {
+                let (x, w) = (vec![2; rank], vec![2; other]);
+                let vector = vec![2; other.min(1)];
+                let known = vec![
+                    floats("w", &w),
+                    floats("v", &vector),
+                    floats("k", &x),
+                    longs("i", &vec![1; other]),
+                    proto::Tensor { dims: vec![], ..longs("s", &[1]) },
+                    floats("empty", &[0]),
+                ];
+                let calls = [
+                    "x",
+                    "x w",
+                    "x w v",
+                    "x v v v v",
+                    "w x",
+                    "k x w",
+                    "x x",
+                    "k w",
+                    "k w v",
+                    "k i",
+                    "x i",
+                    "x i i",
+                    "x _ w",
+                    "x s",
+                    "x empty",
+                    "empty k",
+                    "x _ _ i",
+                    "s",
+                    "i",
+                    "x i i i i",
+                    "k i i i i",
+                    "",
+                ];
+                for call in calls {
+                    for axis in [None, Some(int("axis", 3))] {
+                        let attributes = needed_attributes(op).into_iter().chain(axis).collect();
+                        let nodes = vec![node(&format!("{op} {call} -> y"), attributes)];
+                        let model = model(&x, nodes, known.clone(), "y");
+                        let made = std::panic::catch_unwind(|| import(&model).map(|graph| ir::verify(&graph).unwrap()));
+                        assert!(made.is_ok(), "{op}({call}) of ranks {rank} and {other}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_name_the_rank_that_they_cannot_take() {
+    let of = |op: &str, x: &[i64], w: &[i64]| {
+        message(&model(x, vec![node(&format!("{op} x w -> y"), vec![])], vec![floats("w", w)], "y"))
+    };
+    for op in ["Conv", "ConvTranspose"] {
+        for (x, w) in [(&[][..], &[][..]), (&[4], &[4]), (&[4, 4], &[4, 4])] {
+            let message = of(op, x, w);
+            assert!(message.contains(&format!("a value of {} axes", x.len())), "{message}");
+        }
+        assert!(of(op, &[1, 2, 5, 5], &[4]).contains("its weights have 1 axes, its input 4"));
+        assert!(of(op, &[1, 2, 5], &[]).contains("its weights have 0 axes, its input 3"));
+    }
+}
+
+/// What takes time by the square of the nodes would take minutes here in a build without optimization.
+#[test]
+fn many_nodes_of_one_kind() {
+    const NODES: usize = 20_000;
+    let many = |call: &dyn Fn(usize) -> String| (0..NODES).map(|i| node(&call(i), vec![])).collect::<Vec<_>>();
+    let mut concats = many(&|i| format!("Concat x x -> a{i}"));
+    concats.push(node("Add a0 a1 -> y", vec![]));
+    let known = vec![floats("c", &[4])];
+    let good = [
+        concats,
+        many(&|i| format!("Mul t{i} c -> t{}", i + 1)),
+        many(&|i| format!("Add t{i} x -> t{}", i + 1)),
+        many(&|i| format!("Relu t{i} -> t{} : same", i + 1)),
+    ];
+    for (i, mut nodes) in good.into_iter().enumerate() {
+        nodes.insert(0, node("Identity x -> t0", vec![]));
+        nodes.push(node(if i == 0 { "Identity y -> z" } else { "Identity t20000 -> z" }, vec![]));
+        let graph = import(&model(&[1, 4], nodes, known.clone(), "z")).unwrap_or_else(|e| panic!("{i}: {e}"));
+        ir::verify(&graph).unwrap();
+    }
+    // As many different problems; a message tells some.
+    let bad = model(&[1, 4], many(&|i| format!("Foo{i} x -> y{i}")), vec![], "y0");
+    let message = message(&bad);
+    assert!(message.ends_with("and 19900 other problems"), "{}", &message[message.len() - 100..]);
+    // And as many inputs.
+    let names: Vec<String> = (0..NODES).map(|i| format!("x{i}")).collect();
+    let mut wide = model(&[1, 4], vec![node(&format!("Sum {} -> y", names.join(" ")), vec![])], vec![], "y");
+    wide.graph.as_mut().unwrap().input = names.iter().map(|name| value(name, &[1, 4])).collect();
+    assert_eq!(import(&wide).unwrap().inputs().len(), NODES);
+}

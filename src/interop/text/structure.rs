@@ -66,6 +66,8 @@ impl Item {
 
 /// Layers that a branch beside an unchanged value may have.
 const LONG_WAY: usize = 12;
+/// Branches of a join. Sums of more values are written one after the other.
+const MAX_WAYS: usize = 256;
 /// Joins within joins; what lies deeper is written with labels.
 const MAX_DEPTH: usize = 8;
 /// Nodes visited while looking for the ways into a join: a bound for graphs made to be slow.
@@ -171,7 +173,7 @@ impl Structure<'_> {
     fn composite(&mut self, join: NodeId, entry: NodeId) -> Option<Composite> {
         let kind = self.join_word(join)?;
         let (operands, inner) = self.joined_operands(join, kind, entry);
-        if operands.len() < 2 || operands.iter().any(|&o| self.is_constant(o)) {
+        if !(2..=MAX_WAYS).contains(&operands.len()) || operands.iter().any(|&o| self.is_constant(o)) {
             return None;
         }
         let mut ways = vec![];
@@ -223,8 +225,10 @@ impl Structure<'_> {
         let mut operands = self.graph.operands(join);
         let mut inner = vec![];
         while let Some(&first) = operands.first() {
-            let same = first != entry && matches!(self.graph.node(first).op(), Some(Op::Binary(_)));
-            let only_reader = self.graph.users(first).len() == 1 && !self.graph.is_output(first);
+            let same = operands.len() < MAX_WAYS
+                && first != entry
+                && matches!(self.graph.node(first).op(), Some(Op::Binary(_)));
+            let only_reader = self.graph.only_user(first).is_some() && !self.graph.is_output(first);
             if !same
                 || !only_reader
                 || self.join_word(first) != Some(kind)

@@ -36,14 +36,9 @@ impl Importer<'_> {
         self.weights.get(&node).map_or(&[], Vec::as_slice)
     }
 
-    /// The nodes that read a node so far.
-    pub fn readers(&self, node: NodeId) -> Vec<NodeId> {
-        self.draft.users(node).into_iter().map(|(user, _)| user).collect()
-    }
-
     /// Nothing reads the node yet.
     pub fn is_unread(&self, node: NodeId) -> bool {
-        self.draft.users(node).is_empty()
+        self.draft.is_unread(node)
     }
 
     /// What the layer that made the node is called.

@@ -19,7 +19,7 @@ impl Importer<'_> {
             let name = labels[&input].clone();
             copies.insert(input, graph.add_input(name, node.shape.clone(), None, None));
         }
-        for id in live.into_iter().filter(|id| !self.draft.inputs().contains(id)) {
+        for id in live.into_iter().filter(|&id| self.op(id).is_some()) {
             let op = self.op(id).expect("inputs were added").clone();
             let label = &labels[&id];
             let declared = op.weights(&self.draft.operand_shapes(id));
@@ -58,7 +58,7 @@ impl Importer<'_> {
     fn unique_labels(&self, live: &[NodeId]) -> BTreeMap<NodeId, String> {
         let mut taken = HashSet::new();
         let mut labels = BTreeMap::new();
-        let rank = |id: &NodeId| match (self.draft.inputs().contains(id), self.weights.contains_key(id)) {
+        let rank = |id: &NodeId| match (self.op(*id).is_none(), self.weights.contains_key(id)) {
             (true, _) => 0,
             (_, true) => 1,
             _ => 2,

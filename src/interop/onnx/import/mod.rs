@@ -7,6 +7,7 @@
 //! their weights under labels.
 
 mod build;
+mod concats;
 mod evaluate;
 mod finish;
 mod nested;
@@ -55,6 +56,7 @@ pub struct Importer<'m> {
     /// What the layer under import is called.
     label: String,
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
+    concats: concats::Concats,
     /// Nodes that are a part of GELU.
     halves: HashMap<NodeId, HalfGelu>,
     problems: Vec<Problem>,
@@ -102,6 +104,7 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         weights: HashMap::new(),
         label: String::new(),
         arranged: HashMap::new(),
+        concats: concats::Concats::default(),
         halves: HashMap::new(),
         problems: vec![],
         walked: 0,

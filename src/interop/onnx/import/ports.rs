@@ -123,9 +123,9 @@ impl Importer<'_> {
     /// The view in order, as a node that is no input: an output must be computed.
     fn distinct(&mut self, view: &View) -> Result<NodeId, String> {
         let node = self.in_order(view)?;
-        match self.draft.inputs().contains(&node) {
-            true => self.add(ops::Identity {}, &[node], vec![]),
-            false => Ok(node),
+        match self.op(node) {
+            None => self.add(ops::Identity {}, &[node], vec![]),
+            Some(_) => Ok(node),
         }
     }
 }
@@ -154,7 +154,7 @@ fn stated_size(dimension: &proto::Dimension) -> Option<usize> {
 
 /// The inputs that are no weights.
 fn names_of(graph: &proto::Graph) -> String {
-    let weights: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let names = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !weights.contains(n));
+    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let names = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !weights.contains(*n));
     names.collect::<Vec<_>>().join(", ")
 }

@@ -89,12 +89,11 @@ fn halves(total: usize, odd_at_start: bool) -> (usize, usize) {
     if odd_at_start { (total.div_ceil(2), total / 2) } else { (total / 2, total.div_ceil(2)) }
 }
 
-/// Weights of the right rank, and the kernel's sizes.
+/// The kernel's sizes, of weights with as many axes as their input.
 fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, String> {
-    if weight.rank() != rank {
-        return Err(format!("its weights have {} axes, its input {rank}", weight.rank()));
-    }
-    let kernel: Vec<i64> = weight.dims[2..].iter().map(|&d| d as i64).collect();
+    let kernel = weight.dims.get(2..).filter(|_| weight.rank() == rank);
+    let kernel = kernel.ok_or_else(|| format!("its weights have {} axes, its input {rank}", weight.rank()))?;
+    let kernel: Vec<i64> = kernel.iter().map(|&d| d as i64).collect();
     match call.ints("kernel_shape")? {
         Some(stated) if stated != kernel => {
             Err(format!("kernel_shape {stated:?} is not that of its weights, {kernel:?}"))
@@ -117,8 +116,8 @@ fn groups_of(call: &Call) -> Result<usize, String> {
 pub fn conv(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
     let view = importer.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
-    let kernel = kernel_of(weight, view.rank(), call)?;
     let (mut image, shown) = importer.image(&view)?;
+    let kernel = kernel_of(weight, view.rank(), call)?;
     let dims = importer.node_dims(image);
     let mut window = Window::of(call, &kernel, [dims[2], dims[3]], kernel.len())?;
     if call.is_only_user(0)
@@ -174,8 +173,8 @@ fn absorb_padding(importer: &Importer, image: NodeId, window: &mut Window) -> No
 pub fn conv_transpose(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
     let view = importer.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
-    let kernel = kernel_of(weight, view.rank(), call)?;
     let (image, shown) = importer.image(&view)?;
+    let kernel = kernel_of(weight, view.rank(), call)?;
     let dims = importer.node_dims(image);
     let groups = groups_of(call)?;
     check_channels(weight, weight.dims[0], dims[1])?;

@@ -11,9 +11,7 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
-use crate::ops::{
-    Activate, ChannelAffine, ChannelShuffle, Concat, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample,
-};
+use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -187,30 +185,11 @@ fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, St
     }
     let alike = views.iter().all(|v| v.axes == first.axes && importer.node_dims(v.node).len() == rank);
     if alike && let Some(of_node) = first.axes[axis] {
-        let nodes: Vec<_> = views.iter().map(|v| v.node).collect();
-        let nodes = after_longest_concat(importer, nodes, of_node);
-        return Ok(first.of(importer.add(Concat { axis: of_node }, &nodes, vec![])?));
+        let nodes = views.iter().map(|v| v.node).collect();
+        return Ok(first.of(importer.concat(nodes, of_node)?));
     }
     let nodes = views.iter().map(|v| importer.in_order(v)).collect::<Result<Vec<_>, _>>()?;
-    Ok(View::whole(importer.add(Concat { axis }, &nodes, vec![])?, first.rank()))
-}
-
-/// What begins like an earlier concatenation goes on from it: so a DenseNet's layers read what stands
-/// there already, beside the newest.
-fn after_longest_concat(importer: &Importer, nodes: Vec<NodeId>, axis: usize) -> Vec<NodeId> {
-    let earlier = importer.readers(nodes[0]).into_iter().filter(|&reader| {
-        matches!(importer.op(reader), Some(Op::Concat(c)) if c.axis == axis)
-            && nodes.starts_with(&importer.operands(reader))
-            && importer.operands(reader).len() < nodes.len()
-    });
-    // What goes on from another one may begin further ahead.
-    match earlier.max_by_key(|&r| importer.operands(r).len()) {
-        Some(concat) => {
-            let rest = &nodes[importer.operands(concat).len()..];
-            after_longest_concat(importer, [&[concat], rest].concat(), axis)
-        }
-        None => nodes,
-    }
+    Ok(View::whole(importer.concat(nodes, axis)?, first.rank()))
 }
 
 /// The channels of one value, each with a factor and a term of its own, side by side again.

@@ -1,9 +1,20 @@
-//! How much memory there is, and how much of it a run may take where nobody says otherwise.
+//! How much memory there is, and how much of it netc may take where nobody says otherwise.
 
-/// Bytes that a run may take unless it is allowed more: three quarters of the memory that this
-/// process can have. Where nobody tells how much that is, there is no limit.
+/// Bytes that compiling, reading files and running may take unless they are allowed more: three
+/// quarters of the memory that this process can have. Where nobody tells how much that is, there is
+/// no limit.
 pub fn default_memory() -> u64 {
     available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
+}
+
+/// Bytes in the unit that keeps the number short.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
 }
 
 /// The machine's memory, or what the process's group may have of it.
