@@ -185,3 +185,36 @@ fn one_pixel_that_lies_within_the_image() {
     let y = b.add(conv_transpose(5, 1, 1, 1), &[x]);
     check(b.finish(&[y]));
 }
+
+/// A sum of more values than a kernel has registers for.
+#[test]
+fn sums_of_many_values_compile() {
+    use crate::ops::activation::Activation;
+    use crate::ops::binary::BinaryKind;
+    use crate::ops::{Activate, Conv2d, Linear};
+    let depthwise = Conv2d { groups: 32, ..conv(32, 3, 1, 1) };
+    let images: [crate::ops::Op; 5] = [
+        conv(32, 3, 1, 1).into(),
+        conv(32, 1, 1, 0).into(),
+        depthwise.into(),
+        conv_transpose(32, 1, 1, 0).into(),
+        crate::testing::relu().into(),
+    ];
+    let linear = Linear { features: 32, bias: true, epilogue: vec![] };
+    let of_images = images.map(|op| (op, vec![1, 32, 8, 8]));
+    for (op, shape) in of_images.into_iter().chain([(linear.into(), vec![3, 32])]) {
+        let mut b = Builder::new("sum", Phase::Infer);
+        let x = b.input(crate::tensor::Shape::new(shape));
+        let mut sum = b.add(op, &[x]);
+        for i in 1..20 {
+            let slope = i as f32 / 20.0;
+            let term = b.add(Activate { kind: Activation::LeakyRelu { slope } }, &[x]);
+            sum = b.add(crate::testing::binary(BinaryKind::Add), &[sum, term]);
+        }
+        let mut graph = b.finish(&[sum]);
+        crate::testing::randomize_weights(&mut graph, 5);
+        for target in targets() {
+            agrees(&graph, &target).unwrap();
+        }
+    }
+}

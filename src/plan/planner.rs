@@ -494,6 +494,21 @@ mod tests {
         assert_eq!(gathered, [(2, from_left), (2, from_right)]);
     }
 
+    /// As many names of one value as there may be nodes: each was a call within a call.
+    #[test]
+    fn names_of_names_do_not_fill_the_stack() {
+        let mut b = Builder::new("names", Phase::Infer);
+        let x = b.input([1, 16, 4, 4]);
+        let mut y = b.add(conv(16, 1, 1, 0), &[x]);
+        for i in 0..50_000 {
+            let shape = [[0, 16, 4, 4], [0, 4, 8, 8]][i % 2].to_vec();
+            y = b.add(crate::ops::Reshape { shape }, &[y]);
+        }
+        let y = b.add(crate::testing::relu(), &[y]);
+        let plan = plan(&b.finish(&[y]), &Target::host(), &Options::default()).unwrap();
+        assert!(plan.steps.len() <= 5, "{}", plan.steps.len());
+    }
+
     #[test]
     fn the_largest_tiles_must_be_worth_their_error() {
         assert_eq!(kernels(0, &Options::default()), ["winograd6"]);
