@@ -124,6 +124,9 @@ struct Gaps {
 impl Gaps {
     /// The offset of the smallest that holds so many bytes.
     fn take(&mut self, bytes: usize) -> Option<usize> {
+        if bytes == 0 {
+            return Some(0);
+        }
         let &(gap, offset) = self.by_size.range((bytes, 0)..).next()?;
         self.remove(offset);
         if gap > bytes {
