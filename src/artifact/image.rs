@@ -94,6 +94,9 @@ pub struct Step {
     pub(crate) bytes: u64,
     pub(crate) estimate_ns: f64,
     pub(crate) weights: Option<WeightRange>,
+    /// The step's code adds some of these numbers to addresses: they are no file's to change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) addresses: bool,
 }
 
 impl Step {

@@ -251,7 +251,8 @@ impl Artifact {
         self.container.section(SectionKind::Weights).offset
     }
 
-    /// The weights where they lie.
+    /// The weights where they lie, but for the pages that hold tables of offsets: these are copied, so
+    /// that whoever writes to the file changes numbers, never addresses.
     ///
     /// # Safety
     /// While they are read, nobody cuts the file. Who reads them compares the file's stamp before and
@@ -270,10 +271,14 @@ impl Artifact {
         // As the weights' writer does (`weights::map_file`), for a file that is not in memory yet.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        match map.len() < range.end {
-            true => Err(self.container.cut(map.len() as u64)),
-            false => Ok(FileWeights { map: Arc::new(map), range }),
+        if map.len() < range.end {
+            return Err(self.container.cut(map.len() as u64));
         }
+        let steps = self.manifest().steps.iter().filter(|step| step.addresses);
+        for table in steps.filter_map(|step| step.weights) {
+            own_pages(&map, range.start + table.offset as usize, table.bytes as usize)?;
+        }
+        Ok(FileWeights { map: Arc::new(map), range })
     }
 
     /// The weights in memory of this process.
@@ -286,6 +291,36 @@ impl Artifact {
         self.container.read_at(&mut map[..bytes], section.offset)?;
         Ok(FileWeights { map: Arc::new(map.make_read_only()?), range: 0..bytes })
     }
+}
+
+/// Puts private copies in the place of the mapping's pages that hold bytes `start..start + bytes`, which
+/// lie within it.
+#[cfg(unix)]
+fn own_pages(map: &Mmap, start: usize, bytes: usize) -> std::io::Result<()> {
+    // SAFETY: asks for a constant of the system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(std::io::Error::other)?;
+    let first = start / page * page;
+    let copy = map[first..(start + bytes).next_multiple_of(page).min(map.len())].to_vec();
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the pages are this mapping's, which begins on a page and is nobody else's yet. The new ones
+    // are written before they become read-only as the rest is, and `Mmap` unmaps them with it.
+    unsafe {
+        let place = map.as_ptr().add(first).cast_mut().cast::<libc::c_void>();
+        if libc::mmap(place, copy.len(), protection, flags | libc::MAP_FIXED, -1, 0) == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        std::ptr::copy_nonoverlapping(copy.as_ptr(), place.cast(), copy.len());
+        if libc::mprotect(place, copy.len(), libc::PROT_READ) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Elsewhere tables stay where they are; the contract of opening a model covers them.
+#[cfg(not(unix))]
+fn own_pages(_: &Mmap, _: usize, _: usize) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Packed weights as a file has them, padded to whole pages.
@@ -337,6 +372,7 @@ mod tests {
             entry: 0,
             grid: 4,
             task_costs: vec![],
+            addresses: false,
             flops: 100,
             bytes: 200,
             estimate_ns: 0.25,

@@ -27,6 +27,8 @@ pub struct Packing {
     pub offset: usize,
     /// Lengths in floats and what fills them, one after the other.
     pub parts: Vec<(usize, Fill)>,
+    /// Code adds some of the numbers to addresses.
+    pub addresses: bool,
 }
 
 impl Packing {
@@ -104,8 +106,16 @@ impl<'a> Emitter<'a> {
         }
         let offset = self.weight_bytes;
         self.weight_bytes += at;
-        self.packings.push(Packing { weights, offset, parts });
+        self.packings.push(Packing { weights, offset, parts, addresses: false });
         (offset, offsets)
+    }
+
+    /// As [`Self::pack`], with tables of offsets among the parts: of a file that others may write to,
+    /// the runtime keeps these in memory of its own.
+    pub fn pack_tables(&mut self, weights: Vec<WeightId>, parts: Vec<(usize, Fill)>) -> (usize, Vec<usize>) {
+        let places = self.pack(weights, parts);
+        self.packings.last_mut().expect("packed just now").addresses = true;
+        places
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.

@@ -160,6 +160,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
         flops: if computes { 2 * graph.macs(step.node) } else { 0 },
         bytes: (moved + packing.map_or(0, Packing::bytes)) as u64,
         estimate_ns: step.estimate_ns,
+        addresses: packing.is_some_and(|p| p.addresses),
         weights: packing.map(|p| WeightRange { offset: p.offset as u64, bytes: p.bytes() as u64 }),
     }
 }

@@ -500,6 +500,28 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"));
     }
 
+    /// Whoever writes to an open file may change numbers, but not what code adds to addresses.
+    #[cfg(unix)]
+    #[test]
+    fn tables_of_offsets_are_no_files_to_change() {
+        use std::os::unix::fs::FileExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tables.netc");
+        let mut image = tiny::image(1, &Destination::Memory);
+        image.manifest.steps[1].addresses = true;
+        let table = image.manifest.steps[1].weights.unwrap();
+        Writer::create(&path).unwrap().finish(&image, &tiny::about(), &Texts::default()).unwrap();
+        // SAFETY: it is not run.
+        let model = unsafe { Model::open(&path) }.unwrap();
+        let table = table.offset as usize..(table.offset + table.bytes) as usize;
+        let before = model.source.weights()[table.clone()].to_vec();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let bytes = vec![0xff; model.source.weights().len()];
+        file.write_all_at(&bytes, model.source.weights_offset()).unwrap();
+        assert_eq!(model.source.weights()[table], before);
+        assert_eq!(model.source.weights()[0], 0xff, "other numbers are the file's");
+    }
+
     #[test]
     fn preprocessing_that_no_text_could_state_is_refused() {
         let plain = Preprocess { color: Color::Rgb, ..Preprocess::default() };

@@ -97,6 +97,7 @@ fn step(name: &str, entry: usize, elements: usize, weights: usize) -> Step {
         entry: entry as u64,
         grid: elements as u32,
         task_costs: vec![],
+        addresses: false,
         flops: elements as u64,
         bytes: 12 * elements as u64,
         estimate_ns: 1.5,

@@ -129,6 +129,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         entry,
         grid: tasks as u32,
         task_costs: vec![],
+        addresses: false,
         flops: 0,
         bytes: 0,
         estimate_ns: 0.0,

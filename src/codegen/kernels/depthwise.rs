@@ -54,7 +54,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         packing::bias(op.bias, channels, unit),
         rows(op, h, height, w, kernel.row_bytes(unit), unit),
     ];
-    let (base, offsets) = e.pack(node.weights.clone(), parts);
+    let (base, offsets) = e.pack_tables(node.weights.clone(), parts);
     let name = format!("depthwise {kernel:?}");
     let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
     let grid = images * blocks * height;

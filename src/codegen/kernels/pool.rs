@@ -115,7 +115,7 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     if let Columns::Table = row.columns {
         parts.push(entries(&x, pixel));
     }
-    let (base, offsets) = e.pack(vec![], parts);
+    let (base, offsets) = e.pack_tables(vec![], parts);
     let name = format!("pool {row:?}");
     let kernel = e.kernel(&name, |unit| row.build(&name, unit));
     table::emit_rows(e, step, (base, table::ENTRY), x.input * pixel, |d, [from, rows, to]| {

@@ -21,7 +21,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let pixel = e.unit().bytes();
     let mix = Mix { taps: op.mode.taps(), input: w, output: width };
     let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
-    let (base, offsets) = e.pack(vec![], parts);
+    let (base, offsets) = e.pack_tables(vec![], parts);
     let name = format!("resize {mix:?}");
     let kernel = e.kernel(&name, |unit| mix.build(&name, unit));
     let scratch = if mix.taps == 1 { 0 } else { w * pixel };
