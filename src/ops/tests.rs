@@ -535,6 +535,69 @@ fn activations_at_their_knees() {
     }
 }
 
+/// Both signs of arguments that lie on no knee of a function with parameters of a few digits.
+fn arguments() -> impl Iterator<Item = f64> {
+    (0..160).map(|i| 0.050_37 * f64::from(i) + 0.001_3).flat_map(|x| [x, -x])
+}
+
+/// f is taken where it is differentiable: (f(x + h) − f(x − h)) / 2h is off by h²/6 · f‴ and rounding.
+#[test]
+fn derivatives_are_those_of_central_differences() {
+    let h = 1e-5;
+    for &f in Activation::EACH {
+        for x in arguments().filter(|&x| f.evaluate(x - h).is_finite()) {
+            let difference = (f.evaluate(x + h) - f.evaluate(x - h)) / (2.0 * h);
+            let found = f.derivative(x);
+            let near = (found - difference).abs() <= 1e-6 * difference.abs().max(1.0);
+            // Of ln and √, the third derivative is large near 0.
+            let steep = !f.is_total() && x.abs() < 0.05;
+            assert!(near || steep, "{f:?}'({x}) = {found}, not {difference}");
+            if let Some(by_output) = f.derivative_of_output(f.evaluate(x)) {
+                let near = (found - by_output).abs() <= 1e-9 * found.abs().max(1.0);
+                assert!(near, "{f:?}'({x}) = {found}, by its output {by_output}");
+            }
+        }
+    }
+}
+
+/// At knees as PyTorch has them.
+#[test]
+fn derivatives_at_knees() {
+    use Activation::*;
+    let cases = [
+        (Relu, 0.0, 0.0),
+        (LeakyRelu { slope: 0.25 }, 0.0, 0.25),
+        (Elu { alpha: 2.0 }, 0.0, 2.0),
+        (HardSigmoid { alpha: 0.25, beta: 0.5 }, 2.0, 0.0),
+        (HardSwish, -3.0, 0.0),
+        (HardSwish, 3.0, 1.0),
+        (Clip { min: 0.0, max: 6.0 }, 0.0, 0.0),
+        (Clip { min: 0.0, max: 6.0 }, 6.0, 0.0),
+        (Abs, 0.0, 0.0),
+    ];
+    for (f, x, expected) in cases {
+        assert_eq!(f.derivative(x), expected, "{f:?}'({x})");
+        if let Some(by_output) = f.derivative_of_output(f.evaluate(x)) {
+            assert_eq!(by_output, expected, "{f:?}'({x}) by its output");
+        }
+    }
+}
+
+/// What a row says of its function, by what the function does at the ends of f32 and around 0.
+#[test]
+fn activations_are_what_their_rows_say() {
+    let max = f64::from(f32::MAX);
+    for &f in Activation::EACH {
+        let values = [-max, -1.0, 0.0, 1.0, max].map(|x| f.evaluate(x));
+        assert_eq!(f.is_total(), values.iter().all(|v| v.is_finite()), "{f:?} is total");
+        assert_eq!(f.is_bounded(), values.iter().all(|v| v.abs() < 100.0), "{f:?} is bounded");
+        // Where it is defined, and seen from both sides of 0.
+        let slopes = || arguments().map(|x| f.derivative(x)).filter(|d| !d.is_nan());
+        let falls = if f == Activation::Log { false } else { slopes().any(|d| d < 0.0) };
+        assert_eq!(f.is_monotonic(), !falls, "{f:?} is monotonic");
+    }
+}
+
 /// Φ and erf to the last digits, also where 1 − Φ would have none left (values by multiple precision).
 #[test]
 fn the_normal_distribution_keeps_its_digits() {
