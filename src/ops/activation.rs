@@ -54,8 +54,8 @@ macro_rules! activations {
                 )*}
             }
 
-            /// f is finite wherever its argument is. Others can make infinities and NaN of what the padding
-            /// lanes of a layout hold.
+            /// f is finite wherever its argument is. Where it is not, what no channel stands for must be kept
+            /// from it: it would no longer be a number that can be multiplied by 0.
             pub fn is_total(self) -> bool {
                 match self { $(Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? $total })* }
             }

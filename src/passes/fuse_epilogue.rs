@@ -12,8 +12,8 @@
 //! does, since the other is there by then: in a residual block the last convolution, not the
 //! projection.
 //!
-//! Legal when: no one else reads the value that vanishes, and the function is finite everywhere: of
-//! others, the elementwise kernel keeps what is no channel at 0. No cycle can arise: all that the taken
+//! Legal when: no one else reads the value that vanishes, and the function is finite everywhere: others
+//! need a kernel that keeps from them what is no channel. No cycle can arise: all that the taken
 //! operand depends on lies before the sum, and nothing but the sum depends on the producer.
 //! Numerics: exact against the interpreter, whose ops round between the steps as separate ones do.
 //! Order: after every pass that must see layers bare (folding, collapsing, commuting).

@@ -330,7 +330,8 @@ fn panel(
 }
 
 /// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
-/// blocks are read and the products with other groups' channels are zero.
+/// blocks are read and the products with other groups' channels are zero, and those with padding lanes:
+/// it is for this that [`Layout::Blocked`] has them finite.
 fn last_lanes(problem: &Problem, run: &Run, in_lanes: usize) -> usize {
     if let Some(reads) = run.reads {
         return reads.last_lanes;

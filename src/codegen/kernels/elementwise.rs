@@ -2,7 +2,7 @@
 //!
 //! Each is a [`Nest`] with a body; see there. In the blocked layout the padding lanes are computed
 //! like the others, unless the function may be infinite or undefined at some argument: then they
-//! are set to zero, because whoever reads a block may multiply them by zero weights.
+//! are set to zero, since they are to be finite ([`Layout::Blocked`]).
 
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
@@ -224,6 +224,7 @@ mod tests {
     use super::*;
     use crate::codegen::testing::check;
     use crate::ir::{Graph, Phase};
+    use crate::ops::lrn::LongerHalf;
     use crate::ops::*;
     use crate::testing::{self, conv};
 
@@ -267,6 +268,28 @@ mod tests {
         let y = b.add(testing::binary(BinaryKind::Div), &[y, z]);
         let y = b.add(Conv2d { groups: 3, ..conv(9, 3, 1, 1) }, &[y]);
         check(b.finish(&[y]));
+    }
+
+    /// Whose padding lanes a convolution of straddling groups multiplies by zeros: all that is written into
+    /// them must be finite.
+    #[test]
+    fn whatever_a_kernel_writes_stays_finite_in_padding_lanes() {
+        let lrn =
+            Lrn { size: 3, alpha: 0.5, beta: 0.75, k: 0.0, alpha_over_size: false, longer_half: LongerHalf::Before };
+        let ops: [Op; 4] = [
+            InstanceNorm { eps: 0.0, affine: false }.into(),
+            InstanceNorm { eps: 0.0, affine: true }.into(),
+            LayerNorm { eps: 0.0, affine: true }.into(),
+            lrn.into(),
+        ];
+        for op in ops {
+            let mut b = testing::Builder::new("padding", Phase::Infer);
+            let x = b.input([1, 3, 4, 4]);
+            let y = b.add(conv(6, 1, 1, 0), &[x]);
+            let y = b.add(op, &[y]);
+            let y = b.add(Conv2d { groups: 2, ..conv(32, 3, 1, 1) }, &[y]);
+            check(b.finish(&[y]));
+        }
     }
 
     #[test]
