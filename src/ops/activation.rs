@@ -87,6 +87,20 @@ macro_rules! activations {
     };
 }
 
+/// A layer without parameters that makes one function.
+macro_rules! plain {
+    ($name:literal, $doc:literal, $kind:expr) => {
+        Layer {
+            name: $name,
+            doc: $doc,
+            arity: Arity::Unary,
+            params: &[],
+            build: |_| of($kind),
+            arguments: |op| (kind_of(op)? == $kind).then(Vec::new),
+        }
+    };
+}
+
 activations! {
     /// max(x, 0)
     Relu = "relu" {
@@ -97,9 +111,9 @@ activations! {
         bounded = false;
         monotonic = true;
         layers = [
-            plain("relu", "max(x, 0)", |_| of(Activation::Relu)),
+            plain!("relu", "max(x, 0)", Activation::Relu),
             // A clip, which readers of `netc help layers` look for here.
-            plain("relu6", "min(max(x, 0), 6)", |_| of(Activation::Clip { min: 0.0, max: 6.0 })),
+            plain!("relu6", "min(max(x, 0), 6)", Activation::Clip { min: 0.0, max: 6.0 }),
         ];
     }
     /// x where x ≥ 0, else slope · x
@@ -116,6 +130,10 @@ activations! {
             arity: Arity::Unary,
             params: &[param("slope", ParamType::Float, Preset::Float(0.01), "factor of negative values")],
             build: |a| of(Activation::LeakyRelu { slope: a.float("slope") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::LeakyRelu { slope } => Some(vec![("slope", slope.into())]),
+                _ => None,
+            },
         }];
     }
     /// x where x ≥ 0, else alpha · (exp(x) − 1)
@@ -132,6 +150,10 @@ activations! {
             arity: Arity::Unary,
             params: &[param("alpha", ParamType::Float, Preset::Float(1.0), "limit of negative values")],
             build: |a| of(Activation::Elu { alpha: a.float("alpha") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Elu { alpha } => Some(vec![("alpha", alpha.into())]),
+                _ => None,
+            },
         }];
     }
     /// 1 / (1 + exp(−x))
@@ -142,7 +164,7 @@ activations! {
         total = true;
         bounded = true;
         monotonic = true;
-        layers = [plain("sigmoid", "1 / (1 + exp(-x))", |_| of(Activation::Sigmoid))];
+        layers = [plain!("sigmoid", "1 / (1 + exp(-x))", Activation::Sigmoid)];
     }
     Tanh = "tanh" {
         value(x) = x.tanh();
@@ -151,7 +173,7 @@ activations! {
         total = true;
         bounded = true;
         monotonic = true;
-        layers = [plain("tanh", "hyperbolic tangent", |_| of(Activation::Tanh))];
+        layers = [plain!("tanh", "hyperbolic tangent", Activation::Tanh)];
     }
     /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
     HardSigmoid { alpha = 0.2, beta = 0.5 } = "hard_sigmoid" {
@@ -170,6 +192,10 @@ activations! {
                 param("beta", ParamType::Float, Preset::Float(0.5), "value at 0"),
             ],
             build: |a| of(Activation::HardSigmoid { alpha: a.float("alpha"), beta: a.float("beta") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::HardSigmoid { alpha, beta } => Some(vec![("alpha", alpha.into()), ("beta", beta.into())]),
+                _ => None,
+            },
         }];
     }
     /// x · clip(x / 6 + 1/2, 0, 1); at −∞ NaN, as in PyTorch
@@ -180,7 +206,7 @@ activations! {
         total = true;
         bounded = false;
         monotonic = false;
-        layers = [plain("hard_swish", "x * clip(x / 6 + 1/2, 0, 1)", |_| of(Activation::HardSwish))];
+        layers = [plain!("hard_swish", "x * clip(x / 6 + 1/2, 0, 1)", Activation::HardSwish)];
     }
     /// x · sigmoid(x); at −∞ its limit, 0
     Silu = "silu" {
@@ -191,8 +217,8 @@ activations! {
         bounded = false;
         monotonic = false;
         layers = [
-            plain("silu", "x * sigmoid(x)", |_| of(Activation::Silu)),
-            plain("swish", "x * sigmoid(x), another name of silu", |_| of(Activation::Silu)),
+            plain!("silu", "x * sigmoid(x)", Activation::Silu),
+            Layer { arguments: |_| None, ..plain!("swish", "x * sigmoid(x), another name of silu", Activation::Silu) },
         ];
     }
     /// x · Φ(x), with the error function; at −∞ its limit, 0
@@ -209,6 +235,11 @@ activations! {
             arity: Arity::Unary,
             params: &[param("approximate", ParamType::Bool, Preset::Bool(false), "use the tanh approximation")],
             build: |a| of(if a.bool("approximate") { Activation::GeluTanh } else { Activation::Gelu }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Gelu => Some(vec![("approximate", false.into())]),
+                Activation::GeluTanh => Some(vec![("approximate", true.into())]),
+                _ => None,
+            },
         }];
     }
     /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415); at −∞ its limit, 0
@@ -235,7 +266,7 @@ activations! {
         total = true;
         bounded = false;
         monotonic = true;
-        layers = [plain("softplus", "ln(1 + exp(x))", |_| of(Activation::Softplus))];
+        layers = [plain!("softplus", "ln(1 + exp(x))", Activation::Softplus)];
     }
     /// min(max(x, min), max), where an infinite bound is none; relu6 is clip(0, 6)
     Clip { min = -1.5, max = 6.0 } = "clip" {
@@ -261,6 +292,14 @@ activations! {
                 }
                 of(Activation::Clip { min, max })
             },
+            arguments: |op| match kind_of(op)? {
+                // An infinite bound is none.
+                Activation::Clip { min, max } => {
+                    let bounds = [("min", min), ("max", max)].into_iter().filter(|(_, bound)| bound.is_finite());
+                    Some(bounds.map(|(name, bound)| (name, bound.into())).collect())
+                }
+                _ => None,
+            },
         }];
     }
     /// mul · x + add
@@ -280,6 +319,10 @@ activations! {
                 param("add", ParamType::Float, Preset::Float(0.0), "term"),
             ],
             build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
+                _ => None,
+            },
         }];
     }
     Exp = "exp" {
@@ -290,7 +333,7 @@ activations! {
         total = false;
         bounded = false;
         monotonic = true;
-        layers = [plain("exp", "exp(x)", |_| of(Activation::Exp))];
+        layers = [plain!("exp", "exp(x)", Activation::Exp)];
     }
     /// ln x; −∞ at 0, NaN below
     Log = "log" {
@@ -300,7 +343,7 @@ activations! {
         total = false;
         bounded = false;
         monotonic = true;
-        layers = [plain("log", "natural logarithm of x", |_| of(Activation::Log))];
+        layers = [plain!("log", "natural logarithm of x", Activation::Log)];
     }
     /// The error function, 2/√π ∫₀ˣ exp(−t²) dt
     Erf = "erf" {
@@ -310,7 +353,7 @@ activations! {
         total = true;
         bounded = true;
         monotonic = true;
-        layers = [plain("erf", "error function of x", |_| of(Activation::Erf))];
+        layers = [plain!("erf", "error function of x", Activation::Erf)];
     }
     Sqrt = "sqrt" {
         value(x) = x.sqrt();
@@ -319,7 +362,7 @@ activations! {
         total = false;
         bounded = false;
         monotonic = true;
-        layers = [plain("sqrt", "square root of x", |_| of(Activation::Sqrt))];
+        layers = [plain!("sqrt", "square root of x", Activation::Sqrt)];
     }
     Abs = "abs" {
         value(x) = x.abs();
@@ -328,7 +371,7 @@ activations! {
         total = true;
         bounded = false;
         monotonic = false;
-        layers = [plain("abs", "|x|", |_| of(Activation::Abs))];
+        layers = [plain!("abs", "|x|", Activation::Abs)];
     }
 }
 
@@ -438,14 +481,12 @@ attributes! {
     pub struct Activate { kind: Activation }
 }
 
-type Build = fn(&super::layer::Args) -> Result<Op, LayerError>;
-
-const fn plain(name: &'static str, doc: &'static str, build: Build) -> Layer {
-    Layer { name, doc, arity: Arity::Unary, params: &[], build }
-}
-
 fn of(kind: Activation) -> Result<Op, LayerError> {
     Ok(Activate { kind }.into())
+}
+
+fn kind_of(op: &Op) -> Option<Activation> {
+    if let Op::Activate(op) = op { Some(op.kind) } else { None }
 }
 
 impl Operation for Activate {

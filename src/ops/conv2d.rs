@@ -1,11 +1,11 @@
 //! Two-dimensional convolution (cross-correlation), with groups, dilation and per-side padding.
 
 use super::attributes::attributes;
-use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
+use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
+use super::{Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -75,6 +75,18 @@ impl Operation for Conv2d {
                 epilogue: vec![],
             }
             .into())
+        },
+        arguments: |op| match op {
+            Op::Conv2d(op) if op.epilogue.is_empty() => Some(vec![
+                ("channels", op.channels.into()),
+                ("kernel", op.kernel.into()),
+                ("stride", op.stride.into()),
+                ("pad", op.pad.into()),
+                ("dilation", op.dilation.into()),
+                ("groups", op.groups.into()),
+                ("bias", op.bias.into()),
+            ]),
+            _ => None,
         },
     }];
 

@@ -1,11 +1,11 @@
 //! Fully connected layer: a matrix product with a learned matrix.
 
 use super::attributes::attributes;
-use super::images::{Images, apart, joined};
 use super::epilogue::{self, Step};
+use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Init, Operation, ShapeError, WeightDecl};
+use super::{Init, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -29,6 +29,12 @@ impl Operation for Linear {
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
         ],
         build: |a| Ok(Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] }.into()),
+        arguments: |op| match op {
+            Op::Linear(op) if op.epilogue.is_empty() => {
+                Some(vec![("features", op.features.into()), ("bias", op.bias.into())])
+            }
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {

@@ -19,7 +19,7 @@ mod tests;
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
 use images::Images;
-use layer::Layer;
+use layer::{Arguments, Layer, Value};
 
 /// Printing and parsing of an op's attributes; implemented by `attributes!`.
 pub trait Attributes: Sized {
@@ -189,6 +189,14 @@ macro_rules! operations {
             pub fn name(&self) -> &'static str { match self { $(Op::$ty(_) => $ty::NAME),* } }
             /// See [`Operation::layer_name`].
             pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
+            /// The layer that makes this op, and its arguments. `None` where only passes make it, or a number
+            /// cannot be written.
+            pub fn call(&self) -> Option<(&'static Layer, Arguments)> {
+                let layers = match self { $(Op::$ty(_) => $ty::LAYERS),* };
+                let call = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)))?;
+                let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
+                call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
+            }
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
             /// See [`Operation::caution`].
             pub fn caution(&self) -> Option<(&'static str, String)> { match self { $(Op::$ty(o) => o.caution()),* } }

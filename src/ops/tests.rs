@@ -6,13 +6,13 @@ use super::adaptive_avg_pool::adaptive_range;
 use super::binary::{BinaryKind, broadcast};
 use super::epilogue::Step;
 use super::global_pool::PoolKind;
-use super::layer::{Args, ParamType, Preset, Value};
+use super::layer::{ParamType, Preset, Value};
 use super::lrn::LongerHalf;
 use super::pad::PadMode;
 use super::reduce::ReduceKind;
 use super::upsample::{Coordinates, Interpolation, Rounding, Target};
 use super::*;
-use crate::testing::{binary, conv, counting, evaluate};
+use crate::testing::{binary, conv, counting, evaluate, remade};
 use proptest::prelude::*;
 
 fn tensor<const R: usize>(shape: [usize; R], data: &[f32]) -> Tensor {
@@ -729,17 +729,13 @@ fn the_layer_table_is_consistent() {
     let mut names = std::collections::BTreeSet::new();
     for layer in layers() {
         assert!(names.insert(layer.name), "two layers are named {}", layer.name);
-        let mut args = Args::default();
+        let mut args = layer.defaults();
         for (i, p) in layer.params.iter().enumerate() {
             assert!(layer.params[..i].iter().all(|q| q.name != p.name), "{} has {} twice", layer.name, p.name);
             match p.preset {
                 Preset::Required => args.set(p.name, sample(p.ty)),
                 Preset::Absent if p.name == "scale" => args.set(p.name, sample(p.ty)),
-                Preset::Absent => {}
-                Preset::Int(v) => args.set(p.name, Value::Int(v)),
-                Preset::Float(v) => args.set(p.name, Value::Float(v)),
-                Preset::Bool(v) => args.set(p.name, Value::Bool(v)),
-                Preset::Str(v) => args.set(p.name, Value::Str(v.into())),
+                _ => {}
             }
         }
         let op = (layer.build)(&args).unwrap_or_else(|e| panic!("{}: {}", layer.name, e.message));
@@ -747,6 +743,49 @@ fn the_layer_table_is_consistent() {
         let alias = [("relu6", "clip"), ("swish", "silu")].contains(&(layer.name, named));
         assert!(named == layer.name || alias, "{} builds {named}", layer.name);
     }
+}
+
+/// A layer's inverse says all that its `build` asks for. Ops with an epilogue are made by passes only.
+#[test]
+fn calls_make_the_ops_that_they_are_of() {
+    let mut written = std::collections::BTreeSet::new();
+    for seed in 0..400 {
+        let graph = crate::testing::random_graph(seed);
+        for op in graph.order().into_iter().filter_map(|id| graph.node(id).op()) {
+            let (layer, remade) = remade(op).unwrap_or_else(|| panic!("no layer makes {op:?}"));
+            assert_eq!(&remade, op, "{layer}");
+            written.insert(layer);
+        }
+    }
+    let scale = |v, h| Upsample::new(Target::Scale([v, h]), Interpolation::Nearest, false);
+    let rare: Vec<Op> = vec![
+        Activate { kind: Activation::Clip { min: 0.0, max: 6.0 } }.into(),
+        Activate { kind: Activation::Clip { min: f32::NEG_INFINITY, max: 6.0 } }.into(),
+        Upsample { coordinates: Coordinates::AlignCorners, ..scale(2.0, 3.5) }.into(),
+        Upsample { coordinates: Coordinates::Asymmetric, rounding: Rounding::HalfDown, ..scale(0.1, 0.1) }.into(),
+        Upsample::new(Target::Size([3, 4]), Interpolation::CatmullRom, true).into(),
+        Reshape { shape: vec![2, -1] }.into(),
+        Reshape { shape: vec![0, 0, -1] }.into(),
+        Reshape { shape: vec![] }.into(),
+        Pad { pads: [1, 2, 3, 4], mode: PadMode::Reflect, value: 0.1 }.into(),
+        Pad { pads: [1, 2, 1, 2], mode: PadMode::Edge, value: 0.0 }.into(),
+    ];
+    let activations = Activation::EACH.iter().map(|&kind| Op::from(Activate { kind }));
+    for op in rare.into_iter().chain(activations) {
+        let (layer, remade) = remade(&op).unwrap_or_else(|| panic!("no layer makes {op:?}"));
+        assert_eq!(remade, op, "{layer}");
+        written.insert(layer);
+    }
+    // Of two names of one function, one is written.
+    let unwritten: Vec<&str> = layers().map(|l| l.name).filter(|name| !written.contains(name)).collect();
+    assert_eq!(unwritten, ["swish"]);
+}
+
+#[test]
+fn what_only_passes_make_has_no_call() {
+    let epilogue = vec![Step::Activate(Activation::Relu)];
+    assert_eq!(remade(&Conv2d { epilogue, ..conv(1, 1, 1, 0) }.into()), None);
+    assert_eq!(remade(&Activate { kind: Activation::Scale { mul: f32::INFINITY, add: 0.0 } }.into()), None);
 }
 
 /// The language document's list of layers.
