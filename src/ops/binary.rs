@@ -121,6 +121,14 @@ impl Operation for Binary {
         (n, n)
     }
 
+    fn epilogue(&self) -> Option<&Vec<Step>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+        Some(&mut self.epilogue)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let output = broadcast(inputs[0], inputs[1]).ok_or_else(|| {
             ShapeError::new(format!("the operands of {} do not fit: {} and {}", self.kind, inputs[0], inputs[1]))

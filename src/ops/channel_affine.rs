@@ -37,6 +37,14 @@ impl Operation for ChannelAffine {
         (n, n)
     }
 
+    fn epilogue(&self) -> Option<&Vec<Step>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+        Some(&mut self.epilogue)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "scale")?;
         epilogue::check(&self.epilogue, inputs, 1, inputs[0])?;

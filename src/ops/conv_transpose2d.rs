@@ -95,6 +95,14 @@ impl Operation for ConvTranspose2d {
         (n, n)
     }
 
+    fn epilogue(&self) -> Option<&Vec<Step>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+        Some(&mut self.epilogue)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "conv_transpose")?;
         positive("kernel", &self.kernel)?;

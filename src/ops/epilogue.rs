@@ -36,30 +36,14 @@ impl AttributeValue for Step {
 }
 
 impl Op {
-    /// The op's epilogue; `None` where the op's kind has none.
-    pub fn epilogue(&self) -> Option<&[Step]> {
-        match self {
-            Op::Conv2d(op) => Some(&op.epilogue),
-            Op::ConvTranspose2d(op) => Some(&op.epilogue),
-            Op::Linear(op) => Some(&op.epilogue),
-            Op::Binary(op) => Some(&op.epilogue),
-            Op::ChannelAffine(op) => Some(&op.epilogue),
-            _ => None,
-        }
-    }
-
     /// The op with another epilogue.
     ///
     /// # Panics
     /// Where [`Op::epilogue`] is `None`.
     pub fn with_epilogue(mut self, steps: Vec<Step>) -> Op {
-        match &mut self {
-            Op::Conv2d(op) => op.epilogue = steps,
-            Op::ConvTranspose2d(op) => op.epilogue = steps,
-            Op::Linear(op) => op.epilogue = steps,
-            Op::Binary(op) => op.epilogue = steps,
-            Op::ChannelAffine(op) => op.epilogue = steps,
-            _ => panic!("{} has no epilogue", self.name()),
+        match self.epilogue_mut() {
+            Some(epilogue) => *epilogue = steps,
+            None => panic!("{} has no epilogue", self.name()),
         }
         self
     }

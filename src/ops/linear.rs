@@ -42,6 +42,14 @@ impl Operation for Linear {
         (n, n)
     }
 
+    fn epilogue(&self) -> Option<&Vec<Step>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+        Some(&mut self.epilogue)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let &[n, _] = inputs[0].dims() else {
             let error = ShapeError::new(format!("linear needs vectors [N, F], not {}", inputs[0])).operand(0);

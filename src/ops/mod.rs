@@ -18,6 +18,7 @@ mod tests;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
+use epilogue::Step;
 use images::Images;
 use layer::{Arguments, Layer, Value};
 
@@ -158,6 +159,16 @@ pub trait Operation: Attributes {
     /// The definition: naive loops, f64 accumulation.
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
+    /// What is done to results before they are stored; `None` where the op's kernels take no epilogue.
+    fn epilogue(&self) -> Option<&Vec<Step>> {
+        None
+    }
+
+    /// [`Self::epilogue`], to be changed.
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+        None
+    }
+
     /// Multiply-accumulates; convolutions and matrix products only, as in the papers' tables.
     fn macs(&self, _inputs: &[&Shape], _output: &Shape) -> u64 {
         0
@@ -230,8 +241,16 @@ macro_rules! operations {
             pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
+            /// The op's epilogue; `None` where the op's kind has none.
+            pub fn epilogue(&self) -> Option<&[Step]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
+            fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
             pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
             pub fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> { match self { $(Op::$ty(o) => o.window(inputs, output)),* } }
+            /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and
+            /// what a plan has a choice of algorithms for.
+            pub fn is_convolution_or_linear(&self) -> bool {
+                matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+            }
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
             /// Makes the op that IR text names. `None` where no op has that name.
             pub fn parse(name: &str, reader: &mut AttributeReader) -> Option<Result<Op, String>> {
