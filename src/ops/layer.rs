@@ -1,7 +1,8 @@
 //! How an operation appears in the language: a layer's name, its parameters and their defaults.
 //!
 //! The front end checks a call against [`Layer::params`] (names, types, missing ones), evaluates
-//! it to [`Args`] and calls [`Layer::build`]. It never knows one layer from another.
+//! it to [`Args`] and calls [`Layer::build`]. It never knows one layer from another. Nor does what writes
+//! networks as text, which asks for [`Op::call`].
 
 use super::Op;
 

@@ -1,9 +1,10 @@
 //! The operations: one op, one file.
 //!
 //! An op's file holds everything that defines it: its attributes, operands, shape rule, weights,
-//! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, and its
-//! names in the language. Adding an op is adding a file and one line in `operations!` below; the
-//! exhaustive matches in plan and codegen then say what is missing.
+//! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, epilogue, and
+//! its names in the language, with what makes the op of a call and the call of an op. Adding an op
+//! is adding a file and one line in `operations!` below; the exhaustive matches in plan, codegen and
+//! export then say what is missing.
 //!
 //! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
 
