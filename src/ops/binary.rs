@@ -1,7 +1,7 @@
 //! Elementwise functions of two values, with broadcasting.
 
 use super::attributes::{attribute_enum, attributes};
-use super::epilogue::{self, Step};
+use super::epilogue::{self, PostOp};
 use super::images::{self, Images};
 use super::layer::{Arguments, Arity, Build, Inverse, Layer, LayerError};
 use super::planes::{element, fill_elements};
@@ -18,7 +18,7 @@ attributes! {
     /// (numpy's rule). Operands: a, b, then the epilogue's.
     pub struct Binary {
         kind: BinaryKind,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -121,11 +121,11 @@ impl Operation for Binary {
         (n, n)
     }
 
-    fn epilogue(&self) -> Option<&Vec<Step>> {
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
         Some(&self.epilogue)
     }
 
-    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
         Some(&mut self.epilogue)
     }
 

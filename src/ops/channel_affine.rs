@@ -2,7 +2,7 @@
 //! normalisation that no producer can take in.
 
 use super::attributes::attributes;
-use super::epilogue::{self, Step};
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -14,7 +14,7 @@ attributes! {
     /// epilogue's.
     pub struct ChannelAffine {
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -37,11 +37,11 @@ impl Operation for ChannelAffine {
         (n, n)
     }
 
-    fn epilogue(&self) -> Option<&Vec<Step>> {
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
         Some(&self.epilogue)
     }
 
-    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
         Some(&mut self.epilogue)
     }
 

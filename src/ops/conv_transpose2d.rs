@@ -1,7 +1,7 @@
 //! Transposed two-dimensional convolution: the gradient of [`Conv2d`](super::Conv2d) with respect to its input.
 
 use super::attributes::attributes;
-use super::epilogue::{self, Step};
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -24,7 +24,7 @@ attributes! {
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -95,11 +95,11 @@ impl Operation for ConvTranspose2d {
         (n, n)
     }
 
-    fn epilogue(&self) -> Option<&Vec<Step>> {
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
         Some(&self.epilogue)
     }
 
-    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
         Some(&mut self.epilogue)
     }
 

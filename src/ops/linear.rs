@@ -1,7 +1,7 @@
 //! Fully connected layer: a matrix product with a learned matrix.
 
 use super::attributes::attributes;
-use super::epilogue::{self, Step};
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
@@ -14,7 +14,7 @@ attributes! {
     pub struct Linear {
         features: usize,
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -42,11 +42,11 @@ impl Operation for Linear {
         (n, n)
     }
 
-    fn epilogue(&self) -> Option<&Vec<Step>> {
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
         Some(&self.epilogue)
     }
 
-    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
         Some(&mut self.epilogue)
     }
 

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
-use epilogue::Step;
+use epilogue::PostOp;
 use images::Images;
 use layer::{Arguments, Layer, Value};
 
@@ -161,12 +161,12 @@ pub trait Operation: Attributes {
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
     /// What is done to results before they are stored; `None` where the op's kernels take no epilogue.
-    fn epilogue(&self) -> Option<&Vec<Step>> {
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
         None
     }
 
     /// [`Self::epilogue`], to be changed.
-    fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> {
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
         None
     }
 
@@ -243,8 +243,8 @@ macro_rules! operations {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
             /// The op's epilogue; `None` where the op's kind has none.
-            pub fn epilogue(&self) -> Option<&[Step]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
-            fn epilogue_mut(&mut self) -> Option<&mut Vec<Step>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
+            pub fn epilogue(&self) -> Option<&[PostOp]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
+            fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
             pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
             pub fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> { match self { $(Op::$ty(o) => o.window(inputs, output)),* } }
             /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and

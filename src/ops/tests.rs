@@ -4,7 +4,7 @@
 use super::activation::Activation;
 use super::adaptive_avg_pool::adaptive_range;
 use super::binary::{BinaryKind, broadcast};
-use super::epilogue::Step;
+use super::epilogue::PostOp;
 use super::global_pool::PoolKind;
 use super::layer::{ParamType, Preset, Value};
 use super::lrn::LongerHalf;
@@ -69,10 +69,10 @@ fn conv_dilation_spreads_the_taps() {
 fn epilogue_steps_apply_in_order() {
     let k = tensor([1, 1, 1, 1], &[2.0]);
     let epilogue = vec![
-        Step::Activate(Activation::Relu),
-        Step::Add,
-        Step::Mul,
-        Step::Activate(Activation::Scale { mul: -1.0, add: 0.5 }),
+        PostOp::Activate(Activation::Relu),
+        PostOp::Add,
+        PostOp::Mul,
+        PostOp::Activate(Activation::Scale { mul: -1.0, add: 0.5 }),
     ];
     let op = Conv2d { bias: false, epilogue, ..conv(1, 1, 1, 0) };
     let inputs = [&row(&[-1.0, 3.0]), &row(&[5.0, 7.0]), &row(&[2.0, 3.0])];
@@ -670,7 +670,7 @@ fn shape_errors() {
         (Conv2d { groups: 4, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
         (Conv2d { groups: 3, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
         (Conv2d { pad: [1 << 40; 4], ..conv(1, 1 << 40, 1 << 40, 0) }.into(), vec![&image]),
-        (Conv2d { epilogue: vec![Step::Add], ..conv(4, 1, 1, 0) }.into(), vec![&image, &vector]),
+        (Conv2d { epilogue: vec![PostOp::Add], ..conv(4, 1, 1, 0) }.into(), vec![&image, &vector]),
         (transposed(9, 0).into(), vec![&image]),
         (transposed(0, 2).into(), vec![&image]),
         (Linear { features: 4, bias: true, epilogue: vec![] }.into(), vec![&image]),
@@ -783,7 +783,7 @@ fn calls_make_the_ops_that_they_are_of() {
 
 #[test]
 fn what_only_passes_make_has_no_call() {
-    let epilogue = vec![Step::Activate(Activation::Relu)];
+    let epilogue = vec![PostOp::Activate(Activation::Relu)];
     assert_eq!(remade(&Conv2d { epilogue, ..conv(1, 1, 1, 0) }.into()), None);
     assert_eq!(remade(&Activate { kind: Activation::Scale { mul: f32::INFINITY, add: 0.0 } }.into()), None);
 }

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use crate::ir::{Editor, NodeId};
 use crate::ops::Op;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::Step;
+use crate::ops::epilogue::PostOp;
 
 pub fn run(e: &mut Editor) {
     let depths = depths(e);
@@ -57,17 +57,17 @@ pub(super) fn takes_epilogue(e: &Editor, id: NodeId) -> bool {
 }
 
 /// The producer that takes `id` in, as which step, with which further operands.
-fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<(NodeId, Step, Vec<NodeId>)> {
+fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<(NodeId, PostOp, Vec<NodeId>)> {
     let operands = e.operands(id);
     let takes = |producer: NodeId| takes_epilogue(e, producer) && e.feeds_only(producer, id);
     match e.node(id).op()? {
         Op::Activate(op) if op.kind.is_total() => {
-            takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![]))
+            takes(operands[0]).then(|| (operands[0], PostOp::Activate(op.kind), vec![]))
         }
         Op::Binary(op) if op.epilogue.is_empty() => {
             let step = match op.kind {
-                BinaryKind::Add => Step::Add,
-                BinaryKind::Mul => Step::Mul,
+                BinaryKind::Add => PostOp::Add,
+                BinaryKind::Mul => PostOp::Mul,
                 _ => return None,
             };
             let [a, b] = *operands else { return None };
