@@ -187,6 +187,15 @@ pub fn graph_from(steps: &[u64]) -> Graph {
     walk.finish()
 }
 
+/// The op that the call of `op` makes, and the layer that it calls. `None` where no layer makes it.
+pub fn remade(op: &Op) -> Option<(&'static str, Op)> {
+    let (layer, arguments) = op.call()?;
+    let mut args = layer.defaults();
+    arguments.into_iter().for_each(|(name, value)| args.set(name, value));
+    let remade = (layer.build)(&args).unwrap_or_else(|e| panic!("{}: {}", layer.name, e.message));
+    Some((layer.name, remade))
+}
+
 /// Values larger than this are not built: random graphs are to be evaluated many times.
 const LARGEST: usize = 20_000;
 

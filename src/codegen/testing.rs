@@ -38,10 +38,11 @@ pub fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs
     let generated = generate(graph, target, options).expect("the graph compiles");
     let image = build(graph, target, &generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
     let mut memory = Memory::default();
-    let zeros = |bytes: u64| vec![0.0; (bytes as usize).div_ceil(4).next_multiple_of(16)];
-    let arena = memory.add(&zeros(image.manifest.arena_bytes));
+    // What nobody wrote is no number, as in the runtime's memory under test.
+    let unwritten = |bytes: u64| vec![f32::NAN; (bytes as usize).div_ceil(4).next_multiple_of(16)];
+    let arena = memory.add(&unwritten(image.manifest.arena_bytes));
     let weights = memory.add(bytemuck::cast_slice(&image.weights));
-    let scratch = memory.add(&zeros(image.manifest.scratch_bytes));
+    let scratch = memory.add(&unwritten(image.manifest.scratch_bytes));
     let mut frame = vec![arena, weights];
     frame.extend(inputs.iter().map(|input| memory.add(input.data())));
     let shapes = graph.outputs.iter().map(|o| graph.node(o.node).shape.clone());

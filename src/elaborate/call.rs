@@ -138,8 +138,7 @@ impl Elaborator<'_> {
 
     /// The arguments of a layer's call; `None` where one of them is unknown.
     fn arguments<'c>(&mut self, frame: &Frame, layer: &'static Layer, call: &'c Call) -> Option<LayerCall<'c>> {
-        let mut result = LayerCall { layer, call, args: Args::default(), given: vec![], operands: vec![] };
-        set_defaults(layer, &mut result.args);
+        let mut result = LayerCall { layer, call, args: layer.defaults(), given: vec![], operands: vec![] };
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
             call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
         result.operands = labels.into_iter().map(|a| self.network_value(frame, &a.value)).collect();
@@ -209,7 +208,7 @@ impl Elaborator<'_> {
         let shape = &self.graph.node(input).shape;
         let mut args = call.args.clone();
         if let Some(param) = error.param.and_then(|p| call.layer.params.iter().find(|l| l.name == p)) {
-            match preset(param).or(match param.ty {
+            match param.preset.value().or(match param.ty {
                 ParamType::Size | ParamType::Size2 => Some(Value::Int(1)),
                 _ => None,
             }) {
@@ -350,25 +349,6 @@ pub fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg>> {
         }
     }
     slots
-}
-
-/// Gives every parameter that has a default its default.
-pub fn set_defaults(layer: &Layer, args: &mut Args) {
-    for param in layer.params {
-        if let Some(value) = preset(param) {
-            args.set(param.name, value);
-        }
-    }
-}
-
-fn preset(param: &Param) -> Option<Value> {
-    match param.preset {
-        Preset::Required | Preset::Absent => None,
-        Preset::Int(v) => Some(Value::Int(v)),
-        Preset::Float(v) => Some(Value::Float(v)),
-        Preset::Bool(v) => Some(Value::Bool(v)),
-        Preset::Str(v) => Some(Value::Str(v.into())),
-    }
 }
 
 /// A message that begins with the layer's name.

@@ -1,12 +1,11 @@
 //! Where values come together: `residual`, `branches`, and the operands of joins.
 
-use super::call::set_defaults;
 use super::expression::dotted_name;
 use super::value::Val;
 use super::{Elaborator, Flow, Frame};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::ops::Op;
-use crate::ops::layer::{Args, Arity, Layer};
+use crate::ops::layer::{Arity, Layer};
 use crate::syntax::ast::{self, Block, Branches, Expr, ExprKind, Statement, StatementKind};
 
 /// A value that enters a join, and the text to show for it.
@@ -107,9 +106,7 @@ impl Elaborator<'_> {
             self.report.unknown(span);
             return Flow::Unknown;
         };
-        let mut args = Args::default();
-        set_defaults(layer, &mut args);
-        match (layer.build)(&args) {
+        match (layer.build)(&layer.defaults()) {
             Ok(op) => self.join_values(frame, op, layer, operands, span),
             Err(error) => unreachable!("{} is built from its defaults: {}", layer.name, error.message),
         }

@@ -228,7 +228,7 @@ mod tests {
     use crate::ops::activation::Activation;
     use crate::ops::adaptive_avg_pool::AdaptiveAvgPool;
     use crate::ops::binary::BinaryKind;
-    use crate::ops::epilogue::Step;
+    use crate::ops::epilogue::PostOp;
     use crate::ops::global_pool::PoolKind;
     use crate::ops::lrn::LongerHalf;
     use crate::ops::pad::PadMode;
@@ -497,7 +497,7 @@ mod tests {
     fn operands_of_an_epilogue_count() {
         let fused = |turned: bool| {
             graph(|b, x| {
-                let op = Conv2d { epilogue: vec![Step::Add, Step::Activate(Activation::Relu)], ..conv(4, 1, 1, 0) };
+                let op = Conv2d { epilogue: vec![PostOp::Add, PostOp::Activate(Activation::Relu)], ..conv(4, 1, 1, 0) };
                 let shape = Reshape { shape: vec![-1, 4, 6, 8] };
                 let other = if turned { b.add(Softmax { axis: 0, log: false }, &[x]) } else { b.add(shape, &[x]) };
                 b.add(op, &[x, other])

@@ -60,7 +60,8 @@ pub fn stats(graph: &Graph) -> Stats {
     let order = graph.order().into_iter().filter(|id| counted.contains(id));
     let rows: Vec<Row> = order.filter_map(|id| row(graph, id, &fields)).collect();
     let weights: BTreeSet<WeightId> = rows.iter().flat_map(|r| graph.node(r.node).weights.iter().copied()).collect();
-    let multiplying: Vec<&Row> = rows.iter().filter(|r| is_layer(graph, r.node)).collect();
+    let is_layer = |r: &&Row| graph.node(r.node).op().is_some_and(Op::is_convolution_or_linear);
+    let multiplying: Vec<&Row> = rows.iter().filter(is_layer).collect();
     let totals = Totals {
         params: weights.into_iter().map(|w| parameters(graph, w)).sum(),
         macs: rows.iter().map(|r| r.macs).sum(),
@@ -101,10 +102,6 @@ fn row(graph: &Graph, id: NodeId, fields: &HashMap<NodeId, Field>) -> Option<Row
 fn parameters(graph: &Graph, id: WeightId) -> u64 {
     let weight = graph.weights.get(id);
     if weight.learnable { weight.shape.elements() as u64 } else { 0 }
-}
-
-fn is_layer(graph: &Graph, id: NodeId) -> bool {
-    matches!(graph.node(id).op(), Some(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)))
 }
 
 /// What one element of a value sees of the input, per axis, in input pixels.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::diagnostic::{Location, SourceId, Span};
 use crate::ops::activation::Activation;
-use crate::ops::epilogue::Step;
+use crate::ops::epilogue::PostOp;
 use crate::ops::{Conv2d, Op};
 use crate::preprocess::{Color, Resize};
 use crate::testing::{Builder, conv, graph_from, relu};
@@ -81,7 +81,7 @@ fn example() -> Graph {
     let first = b.add(conv(4, 1, 1, 0), &[image]);
     b.graph.node_mut(first).name = Some("inception_3a/1x1".into());
     b.graph.node_mut(first).location = line(6);
-    let epilogue = vec![Step::Add, Step::Activate(Activation::Clip { min: 0.0, max: 6.0 })];
+    let epilogue = vec![PostOp::Add, PostOp::Activate(Activation::Clip { min: 0.0, max: 6.0 })];
     let fused = b.add(Conv2d { bias: false, epilogue, ..conv(4, 3, 1, 1) }, &[first, first]);
     let anonymous = b.add(relu(), &[fused]);
     b.graph.node_mut(anonymous).name = None;

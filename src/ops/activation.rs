@@ -6,126 +6,403 @@ use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
-/// An elementwise function f: R → R. Of NaN it is NaN, of an infinity the limit or what the formula
-/// says; see there.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// max(x, 0)
-    Relu,
-    /// x where x ≥ 0, else slope · x
-    LeakyRelu { slope: f32 },
-    /// x where x ≥ 0, else alpha · (exp(x) − 1)
-    Elu { alpha: f32 },
-    /// 1 / (1 + exp(−x))
-    Sigmoid,
-    Tanh,
-    /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
-    HardSigmoid { alpha: f32, beta: f32 },
-    /// x · clip(x / 6 + 1/2, 0, 1); at −∞ NaN, as in PyTorch
-    HardSwish,
-    /// x · sigmoid(x); at −∞ its limit, 0
-    Silu,
-    /// x · Φ(x), with the error function; at −∞ its limit, 0
-    Gelu,
-    /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415); at −∞ its limit, 0
-    GeluTanh,
-    /// ln(1 + exp(x))
-    Softplus,
-    /// min(max(x, min), max), where an infinite bound is none; relu6 is clip(0, 6)
-    Clip { min: f32, max: f32 },
-    /// mul · x + add
-    Scale { mul: f32, add: f32 },
-    Exp,
-    /// ln x; −∞ at 0, NaN below
-    Log,
-    Sqrt,
-    Abs,
-    /// The error function, 2/√π ∫₀ˣ exp(−t²) dt
-    Erf,
+/// Declares [`Activation`]: a row is all that there is to know about a function but its code, which
+/// `codegen::kernels::epilogue` has by an exhaustive match. A parameter is f32 in the enum, f64 in the row's
+/// formulas, and stands with the value that [`Activation::EACH`] takes. Layers are listed as help shows them.
+macro_rules! activations {
+    ($(
+        $(#[$meta:meta])*
+        $variant:ident $({ $($p:ident = $sample:expr),* })? = $name:literal {
+            value($x:ident) = $value:expr;
+            derivative($dx:ident) = $derivative:expr;
+            of_output($y:ident) = $of_output:expr;
+            total = $total:expr;
+            bounded = $bounded:expr;
+            monotonic = $monotonic:expr;
+            layers = [$($layer:expr),* $(,)?];
+        }
+    )*) => {
+        /// An elementwise function f: R → R. Of NaN it is NaN, of an infinity the limit or what the formula
+        /// says; see there.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub enum Activation { $($(#[$meta])* $variant $({ $($p: f32),* })?),* }
+
+        #[allow(unused_variables, reason = "few formulas have all parameters in them")]
+        impl Activation {
+            /// One of each kind.
+            pub const EACH: &'static [Activation] = &[$(Activation::$variant $({ $($p: $sample),* })?),*];
+
+            /// The function itself, in f64.
+            pub fn evaluate(self, x: f64) -> f64 {
+                match self {$(
+                    Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? let $x = x; $value }
+                )*}
+            }
+
+            /// f′(x) for finite x. At a knee, where f has none, it is the smaller slope where one side is flat,
+            /// the left one of leaky_relu and elu, and 0 of abs: as in PyTorch, whose `clamp` alone differs.
+            pub fn derivative(self, x: f64) -> f64 {
+                match self {$(
+                    Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? let $dx = x; $derivative }
+                )*}
+            }
+
+            /// f′(x) by y = f(x), which spares keeping x; `None` where y does not tell, or only by inverting f.
+            pub fn derivative_of_output(self, y: f64) -> Option<f64> {
+                match self {$(
+                    Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? let $y = y; $of_output }
+                )*}
+            }
+
+            /// f is finite wherever its argument is. Where it is not, what no channel stands for must be kept
+            /// from it: it would no longer be a number that can be multiplied by 0.
+            pub fn is_total(self) -> bool {
+                match self { $(Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? $total })* }
+            }
+
+            /// All of f lies between two finite numbers.
+            pub fn is_bounded(self) -> bool {
+                match self { $(Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? $bounded })* }
+            }
+
+            /// f never falls as x grows: such a function commutes with max pooling.
+            pub fn is_monotonic(self) -> bool {
+                match self { $(Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? $monotonic })* }
+            }
+
+            /// The name in the IR text, and the parameters in their order.
+            fn parts(self) -> (&'static str, Vec<f32>) {
+                match self { $(Activation::$variant $({ $($p),* })? => ($name, vec![$($($p),*)?]),)* }
+            }
+
+            fn from_parts(name: &str, parameters: &[f32]) -> Option<Self> {
+                match (name, parameters) {
+                    $(($name, &[$($($p),*)?]) => Some(Activation::$variant $({ $($p),* })?),)*
+                    _ => None,
+                }
+            }
+
+            const LAYERS: &'static [Layer] = &[$($($layer,)*)*];
+        }
+    };
 }
 
-impl Activation {
-    /// The function itself, in f64.
-    pub fn evaluate(self, x: f64) -> f64 {
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        // `f64::max` drops a NaN operand; comparisons written this way keep it.
-        let clip = |x: f64, lo: f64, hi: f64| if x < lo { lo } else if x > hi { hi } else { x };
-        // A factor that vanishes takes x with it, also where x is infinite.
-        let gated = |x: f64, gate: f64| if x == f64::NEG_INFINITY { 0.0 } else { x * gate };
-        match self {
-            Activation::Relu => if x < 0.0 { 0.0 } else { x },
-            Activation::LeakyRelu { slope } => if x < 0.0 { x * f64::from(slope) } else { x },
-            Activation::Elu { alpha } => if x < 0.0 { f64::from(alpha) * x.exp_m1() } else { x },
-            Activation::Sigmoid => sigmoid(x),
-            Activation::Tanh => x.tanh(),
-            Activation::HardSigmoid { alpha, beta } => clip(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
-            Activation::HardSwish => x * clip(x / 6.0 + 0.5, 0.0, 1.0),
-            Activation::Silu => gated(x, sigmoid(x)),
-            Activation::Gelu => gated(x, normal(x)),
-            Activation::GeluTanh => {
-                let k = (2.0 / std::f64::consts::PI).sqrt();
-                // (1 + tanh u) / 2 = sigmoid(2u), which keeps the digits of small values.
-                gated(x, sigmoid(2.0 * k * (x + 0.044715 * x * x * x)))
-            }
-            Activation::Softplus => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() },
-            Activation::Clip { min, max } => clip(x, f64::from(min), f64::from(max)),
-            Activation::Scale { mul, add } => f64::from(mul) * x + f64::from(add),
-            Activation::Exp => x.exp(),
-            Activation::Log => x.ln(),
-            Activation::Erf => erf(x),
-            Activation::Sqrt => x.sqrt(),
-            Activation::Abs => x.abs(),
+/// A layer without parameters that makes one function.
+macro_rules! plain {
+    ($name:literal, $doc:literal, $kind:expr) => {
+        Layer {
+            name: $name,
+            doc: $doc,
+            arity: Arity::Unary,
+            params: &[],
+            build: |_| of($kind),
+            arguments: |op| (kind_of(op)? == $kind).then(Vec::new),
         }
-    }
+    };
+}
 
-    fn parts(self) -> (&'static str, Vec<f32>) {
-        match self {
-            Activation::Relu => ("relu", vec![]),
-            Activation::LeakyRelu { slope } => ("leaky_relu", vec![slope]),
-            Activation::Elu { alpha } => ("elu", vec![alpha]),
-            Activation::Sigmoid => ("sigmoid", vec![]),
-            Activation::Tanh => ("tanh", vec![]),
-            Activation::HardSigmoid { alpha, beta } => ("hard_sigmoid", vec![alpha, beta]),
-            Activation::HardSwish => ("hard_swish", vec![]),
-            Activation::Silu => ("silu", vec![]),
-            Activation::Gelu => ("gelu", vec![]),
-            Activation::GeluTanh => ("gelu_tanh", vec![]),
-            Activation::Softplus => ("softplus", vec![]),
-            Activation::Clip { min, max } => ("clip", vec![min, max]),
-            Activation::Scale { mul, add } => ("scale", vec![mul, add]),
-            Activation::Exp => ("exp", vec![]),
-            Activation::Log => ("log", vec![]),
-            Activation::Erf => ("erf", vec![]),
-            Activation::Sqrt => ("sqrt", vec![]),
-            Activation::Abs => ("abs", vec![]),
-        }
+activations! {
+    /// max(x, 0)
+    Relu = "relu" {
+        value(x) = if x < 0.0 { 0.0 } else { x };
+        derivative(x) = if x > 0.0 { 1.0 } else { 0.0 };
+        of_output(y) = Some(if y > 0.0 { 1.0 } else { 0.0 });
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [
+            plain!("relu", "max(x, 0)", Activation::Relu),
+            // A clip, which readers of `netc help layers` look for here.
+            plain!("relu6", "min(max(x, 0), 6)", Activation::Clip { min: 0.0, max: 6.0 }),
+        ];
     }
+    /// x where x ≥ 0, else slope · x
+    LeakyRelu { slope = 0.2 } = "leaky_relu" {
+        value(x) = if x < 0.0 { x * slope } else { x };
+        derivative(x) = if x > 0.0 { 1.0 } else { slope };
+        of_output(y) = (slope >= 0.0).then_some(if y > 0.0 { 1.0 } else { slope });
+        total = true;
+        bounded = false;
+        monotonic = slope >= 0.0;
+        layers = [Layer {
+            name: "leaky_relu",
+            doc: "x where x >= 0, else slope * x",
+            arity: Arity::Unary,
+            params: &[param("slope", ParamType::Float, Preset::Float(0.01), "factor of negative values")],
+            build: |a| of(Activation::LeakyRelu { slope: a.float("slope") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::LeakyRelu { slope } => Some(vec![("slope", slope.into())]),
+                _ => None,
+            },
+        }];
+    }
+    /// x where x ≥ 0, else alpha · (exp(x) − 1)
+    Elu { alpha = 0.7 } = "elu" {
+        value(x) = if x < 0.0 { alpha * x.exp_m1() } else { x };
+        derivative(x) = if x > 0.0 { 1.0 } else { alpha * x.exp() };
+        of_output(y) = (alpha >= 0.0).then_some(if y > 0.0 { 1.0 } else { y + alpha });
+        total = true;
+        bounded = false;
+        monotonic = alpha >= 0.0;
+        layers = [Layer {
+            name: "elu",
+            doc: "x where x >= 0, else alpha * (exp(x) - 1)",
+            arity: Arity::Unary,
+            params: &[param("alpha", ParamType::Float, Preset::Float(1.0), "limit of negative values")],
+            build: |a| of(Activation::Elu { alpha: a.float("alpha") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Elu { alpha } => Some(vec![("alpha", alpha.into())]),
+                _ => None,
+            },
+        }];
+    }
+    /// 1 / (1 + exp(−x))
+    Sigmoid = "sigmoid" {
+        value(x) = sigmoid(x);
+        derivative(x) = sigmoid(x) * sigmoid(-x);
+        of_output(y) = Some(y * (1.0 - y));
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("sigmoid", "1 / (1 + exp(-x))", Activation::Sigmoid)];
+    }
+    Tanh = "tanh" {
+        value(x) = x.tanh();
+        derivative(x) = 1.0 - x.tanh() * x.tanh();
+        of_output(y) = Some(1.0 - y * y);
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("tanh", "hyperbolic tangent", Activation::Tanh)];
+    }
+    /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
+    HardSigmoid { alpha = 0.2, beta = 0.5 } = "hard_sigmoid" {
+        value(x) = clip(alpha * x + beta, 0.0, 1.0);
+        derivative(x) = if between(alpha * x + beta, 0.0, 1.0) { alpha } else { 0.0 };
+        of_output(y) = Some(if between(y, 0.0, 1.0) { alpha } else { 0.0 });
+        total = true;
+        bounded = true;
+        monotonic = alpha >= 0.0;
+        layers = [Layer {
+            name: "hard_sigmoid",
+            doc: "clip(alpha * x + beta, 0, 1)",
+            arity: Arity::Unary,
+            params: &[
+                param("alpha", ParamType::Float, Preset::Float(1.0 / 6.0), "slope"),
+                param("beta", ParamType::Float, Preset::Float(0.5), "value at 0"),
+            ],
+            build: |a| of(Activation::HardSigmoid { alpha: a.float("alpha"), beta: a.float("beta") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::HardSigmoid { alpha, beta } => Some(vec![("alpha", alpha.into()), ("beta", beta.into())]),
+                _ => None,
+            },
+        }];
+    }
+    /// x · clip(x / 6 + 1/2, 0, 1); at −∞ NaN, as in PyTorch
+    HardSwish = "hard_swish" {
+        value(x) = x * clip(x / 6.0 + 0.5, 0.0, 1.0);
+        derivative(x) = if x <= -3.0 { 0.0 } else if x < 3.0 { x / 3.0 + 0.5 } else { 1.0 };
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = false;
+        layers = [plain!("hard_swish", "x * clip(x / 6 + 1/2, 0, 1)", Activation::HardSwish)];
+    }
+    /// x · sigmoid(x); at −∞ its limit, 0
+    Silu = "silu" {
+        value(x) = gated(x, sigmoid(x));
+        derivative(x) = sigmoid(x) + gated(x, sigmoid(x)) * sigmoid(-x);
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = false;
+        layers = [
+            plain!("silu", "x * sigmoid(x)", Activation::Silu),
+            Layer { arguments: |_| None, ..plain!("swish", "x * sigmoid(x), another name of silu", Activation::Silu) },
+        ];
+    }
+    /// x · Φ(x), with the error function; at −∞ its limit, 0
+    Gelu = "gelu" {
+        value(x) = gated(x, normal(x));
+        derivative(x) = normal(x) + x * density(x);
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = false;
+        layers = [Layer {
+            name: "gelu",
+            doc: "x * Phi(x)",
+            arity: Arity::Unary,
+            params: &[param("approximate", ParamType::Bool, Preset::Bool(false), "use the tanh approximation")],
+            build: |a| of(if a.bool("approximate") { Activation::GeluTanh } else { Activation::Gelu }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Gelu => Some(vec![("approximate", false.into())]),
+                Activation::GeluTanh => Some(vec![("approximate", true.into())]),
+                _ => None,
+            },
+        }];
+    }
+    /// The tanh approximation of gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415); at −∞ its limit, 0
+    GeluTanh = "gelu_tanh" {
+        // (1 + tanh u) / 2 = sigmoid(2u), which keeps the digits of small values.
+        value(x) = gated(x, sigmoid(2.0 * gelu_tanh_argument(x)));
+        derivative(x) = {
+            let u = gelu_tanh_argument(x);
+            let du = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
+            sigmoid(2.0 * u) + 2.0 * x * du * sigmoid(2.0 * u) * sigmoid(-2.0 * u)
+        };
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = false;
+        // `gelu` with `approximate`.
+        layers = [];
+    }
+    /// ln(1 + exp(x))
+    Softplus = "softplus" {
+        value(x) = if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() };
+        derivative(x) = sigmoid(x);
+        of_output(y) = Some(-(-y).exp_m1());
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("softplus", "ln(1 + exp(x))", Activation::Softplus)];
+    }
+    /// min(max(x, min), max), where an infinite bound is none; relu6 is clip(0, 6)
+    Clip { min = -1.5, max = 6.0 } = "clip" {
+        value(x) = clip(x, min, max);
+        derivative(x) = if between(x, min, max) { 1.0 } else { 0.0 };
+        of_output(y) = Some(if between(y, min, max) { 1.0 } else { 0.0 });
+        total = true;
+        bounded = min.is_finite() && max.is_finite();
+        monotonic = min <= max;
+        layers = [Layer {
+            name: "clip",
+            doc: "min(max(x, min), max)",
+            arity: Arity::Unary,
+            params: &[
+                param("min", ParamType::Float, Preset::Absent, "lower bound; none if absent"),
+                param("max", ParamType::Float, Preset::Absent, "upper bound; none if absent"),
+            ],
+            build: |a| {
+                let bound = |name, open| if a.has(name) { a.float(name) } else { open };
+                let (min, max) = (bound("min", f32::NEG_INFINITY), bound("max", f32::INFINITY));
+                if min > max {
+                    return Err(LayerError { param: "max", message: format!("max {max} is below min {min}") });
+                }
+                of(Activation::Clip { min, max })
+            },
+            arguments: |op| match kind_of(op)? {
+                // An infinite bound is none.
+                Activation::Clip { min, max } => {
+                    let bounds = [("min", min), ("max", max)].into_iter().filter(|(_, bound)| bound.is_finite());
+                    Some(bounds.map(|(name, bound)| (name, bound.into())).collect())
+                }
+                _ => None,
+            },
+        }];
+    }
+    /// mul · x + add
+    Scale { mul = -0.75, add = 0.25 } = "scale" {
+        value(x) = mul * x + add;
+        derivative(x) = mul;
+        of_output(y) = Some(mul);
+        total = true;
+        bounded = mul == 0.0;
+        monotonic = mul >= 0.0;
+        layers = [Layer {
+            name: "affine",
+            doc: "mul * x + add with constants (learned values: see scale)",
+            arity: Arity::Unary,
+            params: &[
+                param("mul", ParamType::Float, Preset::Float(1.0), "factor"),
+                param("add", ParamType::Float, Preset::Float(0.0), "term"),
+            ],
+            build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
+                _ => None,
+            },
+        }];
+    }
+    Exp = "exp" {
+        value(x) = x.exp();
+        derivative(x) = x.exp();
+        of_output(y) = Some(y);
+        // Infinite in f32 from 88.73 on.
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("exp", "exp(x)", Activation::Exp)];
+    }
+    /// ln x; −∞ at 0, NaN below
+    Log = "log" {
+        value(x) = x.ln();
+        derivative(x) = 1.0 / x;
+        of_output(y) = Some((-y).exp());
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("log", "natural logarithm of x", Activation::Log)];
+    }
+    /// The error function, 2/√π ∫₀ˣ exp(−t²) dt
+    Erf = "erf" {
+        value(x) = erf(x);
+        derivative(x) = std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp();
+        of_output(y) = None;
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("erf", "error function of x", Activation::Erf)];
+    }
+    Sqrt = "sqrt" {
+        value(x) = x.sqrt();
+        derivative(x) = 0.5 / x.sqrt();
+        of_output(y) = Some(0.5 / y);
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("sqrt", "square root of x", Activation::Sqrt)];
+    }
+    Abs = "abs" {
+        value(x) = x.abs();
+        derivative(x) = if x == 0.0 { 0.0 } else { x.signum() };
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = false;
+        layers = [plain!("abs", "|x|", Activation::Abs)];
+    }
+}
 
-    /// f is finite wherever its argument is. Others make infinities of the zeros with which a layout
-    /// fills up its blocks.
-    pub fn is_total(self) -> bool {
-        !matches!(self, Activation::Exp | Activation::Log | Activation::Sqrt)
-    }
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
 
-    /// f never falls as x grows: such a function commutes with max pooling.
-    pub fn is_monotonic(self) -> bool {
-        match self {
-            Activation::Relu
-            | Activation::Sigmoid
-            | Activation::Tanh
-            | Activation::Softplus
-            | Activation::Exp
-            | Activation::Log
-            | Activation::Erf
-            | Activation::Sqrt => true,
-            Activation::LeakyRelu { slope } => slope >= 0.0,
-            Activation::Elu { alpha } => alpha >= 0.0,
-            Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
-            Activation::Clip { min, max } => min <= max,
-            Activation::Scale { mul, .. } => mul >= 0.0,
-            Activation::HardSwish | Activation::Silu | Activation::Gelu | Activation::GeluTanh | Activation::Abs => false,
-        }
+/// `f64::max` drops a NaN operand; comparisons written this way keep it.
+fn clip(x: f64, lo: f64, hi: f64) -> f64 {
+    if x < lo {
+        lo
+    } else if x > hi {
+        hi
+    } else {
+        x
     }
+}
+
+/// x lies between the ends, and on neither.
+fn between(x: f64, lo: f64, hi: f64) -> bool {
+    lo < x && x < hi
+}
+
+/// A factor that vanishes takes x with it, also where x is infinite.
+fn gated(x: f64, gate: f64) -> f64 {
+    if x == f64::NEG_INFINITY { 0.0 } else { x * gate }
+}
+
+/// u of the approximation Φ(x) ≈ (1 + tanh u) / 2.
+fn gelu_tanh_argument(x: f64) -> f64 {
+    (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)
 }
 
 impl AttributeValue for Activation {
@@ -148,27 +425,7 @@ impl AttributeValue for Activation {
                     .collect::<Option<Vec<_>>>()?,
             ),
         };
-        Some(match (name, args.as_slice()) {
-            ("relu", []) => Activation::Relu,
-            ("leaky_relu", &[slope]) => Activation::LeakyRelu { slope },
-            ("elu", &[alpha]) => Activation::Elu { alpha },
-            ("sigmoid", []) => Activation::Sigmoid,
-            ("tanh", []) => Activation::Tanh,
-            ("hard_sigmoid", &[alpha, beta]) => Activation::HardSigmoid { alpha, beta },
-            ("hard_swish", []) => Activation::HardSwish,
-            ("silu", []) => Activation::Silu,
-            ("gelu", []) => Activation::Gelu,
-            ("gelu_tanh", []) => Activation::GeluTanh,
-            ("softplus", []) => Activation::Softplus,
-            ("clip", &[min, max]) => Activation::Clip { min, max },
-            ("scale", &[mul, add]) => Activation::Scale { mul, add },
-            ("exp", []) => Activation::Exp,
-            ("log", []) => Activation::Log,
-            ("erf", []) => Activation::Erf,
-            ("sqrt", []) => Activation::Sqrt,
-            ("abs", []) => Activation::Abs,
-            _ => return None,
-        })
+        Activation::from_parts(name, &args)
     }
 }
 
@@ -224,91 +481,17 @@ attributes! {
     pub struct Activate { kind: Activation }
 }
 
-type Build = fn(&super::layer::Args) -> Result<Op, LayerError>;
-
-const fn plain(name: &'static str, doc: &'static str, build: Build) -> Layer {
-    Layer { name, doc, arity: Arity::Unary, params: &[], build }
-}
-
 fn of(kind: Activation) -> Result<Op, LayerError> {
     Ok(Activate { kind }.into())
 }
 
+fn kind_of(op: &Op) -> Option<Activation> {
+    if let Op::Activate(op) = op { Some(op.kind) } else { None }
+}
+
 impl Operation for Activate {
     const NAME: &'static str = "activation";
-    const LAYERS: &'static [Layer] = &[
-        plain("relu", "max(x, 0)", |_| of(Activation::Relu)),
-        plain("relu6", "min(max(x, 0), 6)", |_| of(Activation::Clip { min: 0.0, max: 6.0 })),
-        Layer {
-            name: "leaky_relu",
-            doc: "x where x >= 0, else slope * x",
-            arity: Arity::Unary,
-            params: &[param("slope", ParamType::Float, Preset::Float(0.01), "factor of negative values")],
-            build: |a| of(Activation::LeakyRelu { slope: a.float("slope") }),
-        },
-        Layer {
-            name: "elu",
-            doc: "x where x >= 0, else alpha * (exp(x) - 1)",
-            arity: Arity::Unary,
-            params: &[param("alpha", ParamType::Float, Preset::Float(1.0), "limit of negative values")],
-            build: |a| of(Activation::Elu { alpha: a.float("alpha") }),
-        },
-        plain("sigmoid", "1 / (1 + exp(-x))", |_| of(Activation::Sigmoid)),
-        plain("tanh", "hyperbolic tangent", |_| of(Activation::Tanh)),
-        Layer {
-            name: "hard_sigmoid",
-            doc: "clip(alpha * x + beta, 0, 1)",
-            arity: Arity::Unary,
-            params: &[
-                param("alpha", ParamType::Float, Preset::Float(1.0 / 6.0), "slope"),
-                param("beta", ParamType::Float, Preset::Float(0.5), "value at 0"),
-            ],
-            build: |a| of(Activation::HardSigmoid { alpha: a.float("alpha"), beta: a.float("beta") }),
-        },
-        plain("hard_swish", "x * clip(x / 6 + 1/2, 0, 1)", |_| of(Activation::HardSwish)),
-        plain("silu", "x * sigmoid(x)", |_| of(Activation::Silu)),
-        plain("swish", "x * sigmoid(x), another name of silu", |_| of(Activation::Silu)),
-        Layer {
-            name: "gelu",
-            doc: "x * Phi(x)",
-            arity: Arity::Unary,
-            params: &[param("approximate", ParamType::Bool, Preset::Bool(false), "use the tanh approximation")],
-            build: |a| of(if a.bool("approximate") { Activation::GeluTanh } else { Activation::Gelu }),
-        },
-        plain("softplus", "ln(1 + exp(x))", |_| of(Activation::Softplus)),
-        Layer {
-            name: "clip",
-            doc: "min(max(x, min), max)",
-            arity: Arity::Unary,
-            params: &[
-                param("min", ParamType::Float, Preset::Absent, "lower bound; none if absent"),
-                param("max", ParamType::Float, Preset::Absent, "upper bound; none if absent"),
-            ],
-            build: |a| {
-                let bound = |name, open| if a.has(name) { a.float(name) } else { open };
-                let (min, max) = (bound("min", f32::NEG_INFINITY), bound("max", f32::INFINITY));
-                if min > max {
-                    return Err(LayerError { param: "max", message: format!("max {max} is below min {min}") });
-                }
-                of(Activation::Clip { min, max })
-            },
-        },
-        Layer {
-            name: "affine",
-            doc: "mul * x + add with constants (learned values: see scale)",
-            arity: Arity::Unary,
-            params: &[
-                param("mul", ParamType::Float, Preset::Float(1.0), "factor"),
-                param("add", ParamType::Float, Preset::Float(0.0), "term"),
-            ],
-            build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
-        },
-        plain("exp", "exp(x)", |_| of(Activation::Exp)),
-        plain("log", "natural logarithm of x", |_| of(Activation::Log)),
-        plain("erf", "error function of x", |_| of(Activation::Erf)),
-        plain("sqrt", "square root of x", |_| of(Activation::Sqrt)),
-        plain("abs", "|x|", |_| of(Activation::Abs)),
-    ];
+    const LAYERS: &'static [Layer] = Activation::LAYERS;
 
     fn layer_name(&self) -> &'static str {
         match self.kind.parts().0 {

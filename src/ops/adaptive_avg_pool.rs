@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, Window, image_shape, positive};
+use super::{Op, Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -26,6 +26,10 @@ impl Operation for AdaptiveAvgPool {
         arity: Arity::Unary,
         params: &[param("output", ParamType::Size2, Preset::Required, "output size: one, or (height, width)")],
         build: |a| Ok(AdaptiveAvgPool { output: a.size2("output") }.into()),
+        arguments: |op| match op {
+            Op::AdaptiveAvgPool(op) => Some(vec![("output", op.output.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

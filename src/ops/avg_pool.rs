@@ -5,7 +5,7 @@ use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::max_pool::{Pooling, stride_or_kernel};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, Window};
+use super::{Op, Operation, ShapeError, Window};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -55,6 +55,17 @@ impl Operation for AvgPool {
                 count_include_pad: a.bool("count_include_pad"),
             }
             .into())
+        },
+        arguments: |op| match op {
+            Op::AvgPool(op) => Some(vec![
+                ("kernel", op.kernel.into()),
+                ("stride", op.stride.into()),
+                ("pad", op.pad.into()),
+                ("dilation", op.dilation.into()),
+                ("ceil", op.ceil.into()),
+                ("count_include_pad", op.count_include_pad.into()),
+            ]),
+            _ => None,
         },
     }];
 

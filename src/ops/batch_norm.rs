@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, WeightDecl, channels_of, check_eps};
+use super::{Op, Operation, ShapeError, WeightDecl, channels_of, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -28,6 +28,10 @@ impl Operation for BatchNorm {
             param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
         ],
         build: |a| Ok(BatchNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+        arguments: |op| match op {
+            Op::BatchNorm(op) => Some(vec![("eps", op.eps.into()), ("affine", op.affine.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

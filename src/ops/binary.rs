@@ -1,9 +1,9 @@
 //! Elementwise functions of two values, with broadcasting.
 
 use super::attributes::{attribute_enum, attributes};
+use super::epilogue::{self, PostOp};
 use super::images::{self, Images};
-use super::epilogue::{self, Step};
-use super::layer::{Arity, Args, Layer, LayerError};
+use super::layer::{Arguments, Arity, Build, Inverse, Layer, LayerError};
 use super::planes::{element, fill_elements};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
@@ -18,7 +18,7 @@ attributes! {
     /// (numpy's rule). Operands: a, b, then the epilogue's.
     pub struct Binary {
         kind: BinaryKind,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -30,8 +30,20 @@ impl BinaryKind {
             BinaryKind::Mul => a * b,
             BinaryKind::Div => a / b,
             // Written so that a NaN of either side stays.
-            BinaryKind::Max => if a > b || a.is_nan() { a } else { b },
-            BinaryKind::Min => if a < b || a.is_nan() { a } else { b },
+            BinaryKind::Max => {
+                if a > b || a.is_nan() {
+                    a
+                } else {
+                    b
+                }
+            }
+            BinaryKind::Min => {
+                if a < b || a.is_nan() {
+                    a
+                } else {
+                    b
+                }
+            }
         }
     }
 
@@ -62,23 +74,42 @@ fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f32 {
     element(tensor, &own)
 }
 
-const fn layer(name: &'static str, doc: &'static str, build: fn(&Args) -> Result<Op, LayerError>) -> Layer {
-    Layer { name, doc, arity: Arity::Fold, params: &[], build }
+const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
+    Layer { name, doc, arity: Arity::Fold, params: &[], build, arguments }
 }
 
 fn of(kind: BinaryKind) -> Result<Op, LayerError> {
     Ok(Binary { kind, epilogue: vec![] }.into())
 }
 
+fn arguments(op: &Op, kind: BinaryKind) -> Option<Arguments> {
+    matches!(op, Op::Binary(op) if op.kind == kind && op.epilogue.is_empty()).then(Vec::new)
+}
+
 impl Operation for Binary {
     const NAME: &'static str = "binary";
     const LAYERS: &'static [Layer] = &[
-        layer("add", "sum of the flow and other values", |_| of(BinaryKind::Add)),
-        layer("sub", "the flow minus other values", |_| of(BinaryKind::Sub)),
-        layer("mul", "product of the flow and other values", |_| of(BinaryKind::Mul)),
-        layer("div", "the flow divided by other values", |_| of(BinaryKind::Div)),
-        layer("max", "elementwise maximum of the flow and other values", |_| of(BinaryKind::Max)),
-        layer("min", "elementwise minimum of the flow and other values", |_| of(BinaryKind::Min)),
+        layer("add", "sum of the flow and other values", |_| of(BinaryKind::Add), |op| arguments(op, BinaryKind::Add)),
+        layer("sub", "the flow minus other values", |_| of(BinaryKind::Sub), |op| arguments(op, BinaryKind::Sub)),
+        layer(
+            "mul",
+            "product of the flow and other values",
+            |_| of(BinaryKind::Mul),
+            |op| arguments(op, BinaryKind::Mul),
+        ),
+        layer("div", "the flow divided by other values", |_| of(BinaryKind::Div), |op| arguments(op, BinaryKind::Div)),
+        layer(
+            "max",
+            "elementwise maximum of the flow and other values",
+            |_| of(BinaryKind::Max),
+            |op| arguments(op, BinaryKind::Max),
+        ),
+        layer(
+            "min",
+            "elementwise minimum of the flow and other values",
+            |_| of(BinaryKind::Min),
+            |op| arguments(op, BinaryKind::Min),
+        ),
     ];
 
     fn layer_name(&self) -> &'static str {
@@ -88,6 +119,14 @@ impl Operation for Binary {
     fn operands(&self) -> (usize, usize) {
         let n = 2 + epilogue::extra_operands(&self.epilogue);
         (n, n)
+    }
+
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        Some(&mut self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

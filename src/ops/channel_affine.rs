@@ -2,11 +2,11 @@
 //! normalisation that no producer can take in.
 
 use super::attributes::attributes;
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
-use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, WeightDecl, channels_of};
+use super::{Op, Operation, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -14,7 +14,7 @@ attributes! {
     /// epilogue's.
     pub struct ChannelAffine {
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -26,11 +26,23 @@ impl Operation for ChannelAffine {
         arity: Arity::Unary,
         params: &[param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel")],
         build: |a| Ok(ChannelAffine { bias: a.bool("bias"), epilogue: vec![] }.into()),
+        arguments: |op| match op {
+            Op::ChannelAffine(op) if op.epilogue.is_empty() => Some(vec![("bias", op.bias.into())]),
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);
         (n, n)
+    }
+
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        Some(&mut self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

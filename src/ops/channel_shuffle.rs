@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, channels_of, positive};
+use super::{Op, Operation, ShapeError, channels_of, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -27,6 +27,10 @@ impl Operation for ChannelShuffle {
         arity: Arity::Unary,
         params: &[param("groups", ParamType::Size, Preset::Required, "number of groups")],
         build: |a| Ok(ChannelShuffle { groups: a.size("groups") }.into()),
+        arguments: |op| match op {
+            Op::ChannelShuffle(op) => Some(vec![("groups", op.groups.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::{Operation, ShapeError, check_axis};
+use super::{Op, Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -19,6 +19,10 @@ impl Operation for Concat {
         arity: Arity::Join,
         params: &[param("axis", ParamType::Count, Preset::Int(1), "axis along which to join")],
         build: |a| Ok(Concat { axis: a.size("axis") }.into()),
+        arguments: |op| match op {
+            Op::Concat(op) => Some(vec![("axis", op.axis.into())]),
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
-use super::{Init, Operation, ShapeError, WeightDecl};
+use super::{Init, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -22,6 +22,10 @@ impl Operation for Constant {
             let shape: Option<Vec<usize>> = a.ints("shape").into_iter().map(|d| d.try_into().ok()).collect();
             let shape = shape.ok_or(LayerError { param: "shape", message: "a size cannot be negative".into() })?;
             Ok(Constant { shape }.into())
+        },
+        arguments: |op| match op {
+            Op::Constant(op) => Some(vec![("shape", op.shape.as_slice().into())]),
+            _ => None,
         },
     }];
 

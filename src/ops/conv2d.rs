@@ -1,11 +1,11 @@
 //! Two-dimensional convolution (cross-correlation), with groups, dilation and per-side padding.
 
 use super::attributes::attributes;
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
-use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
+use super::{Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -20,7 +20,7 @@ attributes! {
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -76,11 +76,31 @@ impl Operation for Conv2d {
             }
             .into())
         },
+        arguments: |op| match op {
+            Op::Conv2d(op) if op.epilogue.is_empty() => Some(vec![
+                ("channels", op.channels.into()),
+                ("kernel", op.kernel.into()),
+                ("stride", op.stride.into()),
+                ("pad", op.pad.into()),
+                ("dilation", op.dilation.into()),
+                ("groups", op.groups.into()),
+                ("bias", op.bias.into()),
+            ]),
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);
         (n, n)
+    }
+
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        Some(&mut self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

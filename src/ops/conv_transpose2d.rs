@@ -1,11 +1,11 @@
 //! Transposed two-dimensional convolution: the gradient of [`Conv2d`](super::Conv2d) with respect to its input.
 
 use super::attributes::attributes;
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
-use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive};
+use super::{Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -24,7 +24,7 @@ attributes! {
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -75,11 +75,32 @@ impl Operation for ConvTranspose2d {
             }
             .into())
         },
+        arguments: |op| match op {
+            Op::ConvTranspose2d(op) if op.epilogue.is_empty() => Some(vec![
+                ("channels", op.channels.into()),
+                ("kernel", op.kernel.into()),
+                ("stride", op.stride.into()),
+                ("pad", op.pad.into()),
+                ("output_pad", op.output_pad.into()),
+                ("dilation", op.dilation.into()),
+                ("groups", op.groups.into()),
+                ("bias", op.bias.into()),
+            ]),
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);
         (n, n)
+    }
+
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        Some(&mut self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
@@ -91,9 +112,11 @@ impl Operation for ConvTranspose2d {
         for axis in 0..2 {
             let (extra, stride, dilation) = (self.output_pad[axis], self.stride[axis], self.dilation[axis]);
             if extra >= stride.max(dilation) {
-                return Err(ShapeError::new(format!("output_pad {extra} is not below stride {stride} or dilation {dilation}"))
-                    .param("output_pad")
-                    .help("rows beyond that would get no input at all"));
+                return Err(ShapeError::new(format!(
+                    "output_pad {extra} is not below stride {stride} or dilation {dilation}"
+                ))
+                .param("output_pad")
+                .help("rows beyond that would get no input at all"));
             }
         }
         let output = Shape::from([n, self.channels, self.output_size(0, h)?, self.output_size(1, w)?]);

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -20,6 +20,10 @@ impl Operation for Dropout {
         arity: Arity::Unary,
         params: &[param("p", ParamType::Float, Preset::Float(0.5), "probability of zeroing")],
         build: |a| Ok(Dropout { p: a.float("p") }.into()),
+        arguments: |op| match op {
+            Op::Dropout(op) => Some(vec![("p", op.p.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

@@ -10,7 +10,7 @@ use crate::tensor::{Shape, Tensor};
 
 /// One step of an epilogue.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
+pub enum PostOp {
     /// Adds the next extra operand, which has the output's shape.
     Add,
     /// Multiplies by the next extra operand, which has the output's shape.
@@ -18,61 +18,45 @@ pub enum Step {
     Activate(Activation),
 }
 
-impl AttributeValue for Step {
+impl AttributeValue for PostOp {
     fn print(&self) -> String {
         match self {
-            Step::Add => "add".into(),
-            Step::Mul => "mul".into(),
-            Step::Activate(a) => a.print(),
+            PostOp::Add => "add".into(),
+            PostOp::Mul => "mul".into(),
+            PostOp::Activate(a) => a.print(),
         }
     }
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
-            "add" => Step::Add,
-            "mul" => Step::Mul,
-            _ => Step::Activate(Activation::parse(text)?),
+            "add" => PostOp::Add,
+            "mul" => PostOp::Mul,
+            _ => PostOp::Activate(Activation::parse(text)?),
         })
     }
 }
 
 impl Op {
-    /// The op's epilogue; `None` where the op's kind has none.
-    pub fn epilogue(&self) -> Option<&[Step]> {
-        match self {
-            Op::Conv2d(op) => Some(&op.epilogue),
-            Op::ConvTranspose2d(op) => Some(&op.epilogue),
-            Op::Linear(op) => Some(&op.epilogue),
-            Op::Binary(op) => Some(&op.epilogue),
-            Op::ChannelAffine(op) => Some(&op.epilogue),
-            _ => None,
-        }
-    }
-
     /// The op with another epilogue.
     ///
     /// # Panics
     /// Where [`Op::epilogue`] is `None`.
-    pub fn with_epilogue(mut self, steps: Vec<Step>) -> Op {
-        match &mut self {
-            Op::Conv2d(op) => op.epilogue = steps,
-            Op::ConvTranspose2d(op) => op.epilogue = steps,
-            Op::Linear(op) => op.epilogue = steps,
-            Op::Binary(op) => op.epilogue = steps,
-            Op::ChannelAffine(op) => op.epilogue = steps,
-            _ => panic!("{} has no epilogue", self.name()),
+    pub fn with_epilogue(mut self, steps: Vec<PostOp>) -> Op {
+        match self.epilogue_mut() {
+            Some(epilogue) => *epilogue = steps,
+            None => panic!("{} has no epilogue", self.name()),
         }
         self
     }
 }
 
 /// Number of extra operands that the steps consume, in order, after the op's own operands.
-pub fn extra_operands(steps: &[Step]) -> usize {
-    steps.iter().filter(|s| matches!(s, Step::Add | Step::Mul)).count()
+pub fn extra_operands(steps: &[PostOp]) -> usize {
+    steps.iter().filter(|s| matches!(s, PostOp::Add | PostOp::Mul)).count()
 }
 
 /// # Errors
 /// Where an extra operand has another shape than the output.
-pub fn check(steps: &[Step], inputs: &[&Shape], own: usize, output: &Shape) -> Result<(), ShapeError> {
+pub fn check(steps: &[PostOp], inputs: &[&Shape], own: usize, output: &Shape) -> Result<(), ShapeError> {
     let extra = &inputs[own.min(inputs.len())..];
     if extra.len() != extra_operands(steps) {
         return Err(ShapeError::new(format!(
@@ -88,19 +72,19 @@ pub fn check(steps: &[Step], inputs: &[&Shape], own: usize, output: &Shape) -> R
 }
 
 /// Applies the steps to a finished output.
-pub fn apply(steps: &[Step], output: &mut Tensor, extra: &[&Tensor]) {
+pub fn apply(steps: &[PostOp], output: &mut Tensor, extra: &[&Tensor]) {
     let mut extra = extra.iter();
     for step in steps {
         match step {
-            Step::Add => {
+            PostOp::Add => {
                 let other = extra.next().expect("checked by the shape rule");
                 output.data_mut().iter_mut().zip(other.data()).for_each(|(a, b)| *a += b);
             }
-            Step::Mul => {
+            PostOp::Mul => {
                 let other = extra.next().expect("checked by the shape rule");
                 output.data_mut().iter_mut().zip(other.data()).for_each(|(a, b)| *a *= b);
             }
-            Step::Activate(act) => output.data_mut().iter_mut().for_each(|v| *v = act.evaluate(f64::from(*v)) as f32),
+            PostOp::Activate(act) => output.data_mut().iter_mut().for_each(|v| *v = act.evaluate(f64::from(*v)) as f32),
         }
     }
 }

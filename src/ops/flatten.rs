@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -19,6 +19,7 @@ impl Operation for Flatten {
         arity: Arity::Unary,
         params: &[],
         build: |_| Ok(Flatten {}.into()),
+        arguments: |op| matches!(op, Op::Flatten(_)).then(Vec::new),
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

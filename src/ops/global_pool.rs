@@ -4,7 +4,7 @@ use super::attributes::{attribute_enum, attributes};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, image_shape};
+use super::{Op, Operation, ShapeError, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -26,6 +26,10 @@ impl Operation for GlobalPool {
             arity: Arity::Unary,
             params: &[],
             build: |_| Ok(GlobalPool { kind: PoolKind::Avg }.into()),
+            arguments: |op| match op {
+                Op::GlobalPool(GlobalPool { kind: PoolKind::Avg }) => Some(vec![]),
+                _ => None,
+            },
         },
         Layer {
             name: "global_max_pool",
@@ -33,6 +37,10 @@ impl Operation for GlobalPool {
             arity: Arity::Unary,
             params: &[],
             build: |_| Ok(GlobalPool { kind: PoolKind::Max }.into()),
+            arguments: |op| match op {
+                Op::GlobalPool(GlobalPool { kind: PoolKind::Max }) => Some(vec![]),
+                _ => None,
+            },
         },
     ];
 

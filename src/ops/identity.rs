@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -19,6 +19,7 @@ impl Operation for Identity {
         arity: Arity::Unary,
         params: &[],
         build: |_| Ok(Identity {}.into()),
+        arguments: |op| matches!(op, Op::Identity(_)).then(Vec::new),
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

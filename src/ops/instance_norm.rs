@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, WeightDecl, check_eps, image_shape};
+use super::{Op, Operation, ShapeError, WeightDecl, check_eps, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -27,6 +27,10 @@ impl Operation for InstanceNorm {
             param("affine", ParamType::Bool, Preset::Bool(false), "scale and shift by learned values"),
         ],
         build: |a| Ok(InstanceNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+        arguments: |op| match op {
+            Op::InstanceNorm(op) => Some(vec![("eps", op.eps.into()), ("affine", op.affine.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

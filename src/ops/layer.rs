@@ -1,7 +1,8 @@
 //! How an operation appears in the language: a layer's name, its parameters and their defaults.
 //!
 //! The front end checks a call against [`Layer::params`] (names, types, missing ones), evaluates
-//! it to [`Args`] and calls [`Layer::build`]. It never knows one layer from another.
+//! it to [`Args`] and calls [`Layer::build`]. It never knows one layer from another. Nor does what writes
+//! networks as text, which asks for [`Op::call`].
 
 use super::Op;
 
@@ -43,6 +44,60 @@ impl std::fmt::Display for Value {
     }
 }
 
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Int(value)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Value {
+        Value::Int(value as i64)
+    }
+}
+
+/// The shortest number that is read back as the same f32.
+impl From<f32> for Value {
+    fn from(value: f32) -> Value {
+        Value::Float(format!("{value:?}").parse().unwrap_or(f64::from(value)))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Value {
+        Value::Str(value.into())
+    }
+}
+
+impl<T: Copy + Into<Value>> From<&[T]> for Value {
+    fn from(values: &[T]) -> Value {
+        Value::List(values.iter().map(|&v| v.into()).collect())
+    }
+}
+
+/// Sizes of two axes: one number where both are equal.
+impl From<[usize; 2]> for Value {
+    fn from([v, h]: [usize; 2]) -> Value {
+        if v == h { v.into() } else { Value::Tuple(vec![v.into(), h.into()]) }
+    }
+}
+
+/// Sizes of all sides, `[top, left, bottom, right]`: as few numbers as say it.
+impl From<[usize; 4]> for Value {
+    fn from([top, left, bottom, right]: [usize; 4]) -> Value {
+        match (top == bottom, left == right) {
+            (true, true) => [top, left].into(),
+            _ => Value::Tuple([top, left, bottom, right].map(Value::from).to_vec()),
+        }
+    }
+}
+
 /// What a layer's parameter accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamType {
@@ -79,6 +134,19 @@ pub enum Preset {
     Float(f64),
     Bool(bool),
     Str(&'static str),
+}
+
+impl Preset {
+    /// The default, where there is one.
+    pub fn value(self) -> Option<Value> {
+        match self {
+            Preset::Required | Preset::Absent => None,
+            Preset::Int(v) => Some(Value::Int(v)),
+            Preset::Float(v) => Some(Value::Float(v)),
+            Preset::Bool(v) => Some(Value::Bool(v)),
+            Preset::Str(v) => Some(Value::Str(v.into())),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +194,31 @@ pub struct Layer {
     pub params: &'static [Param],
     /// Makes the operation. Argument types are already right; what remains (for example
     /// "groups do not divide channels") is the shape rule's business.
-    pub build: fn(&Args) -> Result<Op, LayerError>,
+    pub build: Build,
+    /// The inverse of `build`: the arguments of the call that makes the operation, or `None` where this
+    /// layer does not make it. Of several layers that make it, the first that answers is the one that is
+    /// written; see [`Op::call`].
+    pub arguments: Inverse,
+}
+
+pub type Build = fn(&Args) -> Result<Op, LayerError>;
+pub type Inverse = fn(&Op) -> Option<Arguments>;
+
+/// Parameters and their values, in the order in which they are written. What is absent is left out, what
+/// has its default is not.
+pub type Arguments = Vec<(&'static str, Value)>;
+
+impl Layer {
+    /// The arguments of a call that gives none: every parameter that has a default has it.
+    pub fn defaults(&self) -> Args {
+        let mut args = Args::default();
+        for param in self.params {
+            if let Some(value) = param.preset.value() {
+                args.set(param.name, value);
+            }
+        }
+        args
+    }
 }
 
 /// What other frameworks call our layers, in lower case without underscores: for suggestions.

@@ -3,10 +3,10 @@
 
 use super::attributes::attributes;
 use super::images::{Images, apart};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::instance_norm::moments;
+use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Operation, ShapeError, WeightDecl, check_eps};
+use super::{Op, Operation, ShapeError, WeightDecl, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -30,6 +30,10 @@ impl Operation for LayerNorm {
             param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
         ],
         build: |a| Ok(LayerNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+        arguments: |op| match op {
+            Op::LayerNorm(op) => Some(vec![("eps", op.eps.into()), ("affine", op.affine.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

@@ -1,11 +1,11 @@
 //! Fully connected layer: a matrix product with a learned matrix.
 
 use super::attributes::attributes;
+use super::epilogue::{self, PostOp};
 use super::images::{Images, apart, joined};
-use super::epilogue::{self, Step};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Init, Operation, ShapeError, WeightDecl};
+use super::{Init, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -14,7 +14,7 @@ attributes! {
     pub struct Linear {
         features: usize,
         bias: bool = true,
-        epilogue: Vec<Step> = vec![],
+        epilogue: Vec<PostOp> = vec![],
     }
 }
 
@@ -29,11 +29,25 @@ impl Operation for Linear {
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
         ],
         build: |a| Ok(Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] }.into()),
+        arguments: |op| match op {
+            Op::Linear(op) if op.epilogue.is_empty() => {
+                Some(vec![("features", op.features.into()), ("bias", op.bias.into())])
+            }
+            _ => None,
+        },
     }];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);
         (n, n)
+    }
+
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        Some(&self.epilogue)
+    }
+
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        Some(&mut self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

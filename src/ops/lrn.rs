@@ -4,7 +4,7 @@ use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, channels_of, positive};
+use super::{Op, Operation, ShapeError, channels_of, positive};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -82,6 +82,17 @@ impl Operation for Lrn {
                 longer_half,
             }
             .into())
+        },
+        arguments: |op| match op {
+            Op::Lrn(op) => Some(vec![
+                ("size", op.size.into()),
+                ("alpha", op.alpha.into()),
+                ("beta", op.beta.into()),
+                ("k", op.k.into()),
+                ("alpha_over_size", op.alpha_over_size.into()),
+                ("longer_half", op.longer_half.name().into()),
+            ]),
+            _ => None,
         },
     }];
 

@@ -1,11 +1,11 @@
 //! Product of two matrices that are both values.
 
 use super::attributes::attributes;
-use super::images::{Images, apart, broadcast as aligned};
 use super::binary::broadcast;
+use super::images::{Images, apart, broadcast as aligned};
 use super::layer::{Arity, Layer};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -21,6 +21,7 @@ impl Operation for MatMul {
         arity: Arity::Fold,
         params: &[],
         build: |_| Ok(MatMul {}.into()),
+        arguments: |op| matches!(op, Op::MatMul(_)).then(Vec::new),
     }];
 
     fn operands(&self) -> (usize, usize) {

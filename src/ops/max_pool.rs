@@ -2,9 +2,9 @@
 
 use super::attributes::attributes;
 use super::images::{Images, apart};
-use super::layer::{Arity, Args, Layer, ParamType, Preset, param};
+use super::layer::{Args, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, Window, image_shape, positive, window_output};
+use super::{Op, Operation, ShapeError, Window, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -105,6 +105,16 @@ impl Operation for MaxPool {
                 ceil: a.bool("ceil"),
             }
             .into())
+        },
+        arguments: |op| match op {
+            Op::MaxPool(op) => Some(vec![
+                ("kernel", op.kernel.into()),
+                ("stride", op.stride.into()),
+                ("pad", op.pad.into()),
+                ("dilation", op.dilation.into()),
+                ("ceil", op.ceil.into()),
+            ]),
+            _ => None,
         },
     }];
 

@@ -1,9 +1,10 @@
 //! The operations: one op, one file.
 //!
 //! An op's file holds everything that defines it: its attributes, operands, shape rule, weights,
-//! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, and its
-//! names in the language. Adding an op is adding a file and one line in `operations!` below; the
-//! exhaustive matches in plan and codegen then say what is missing.
+//! naive evaluation (f64 accumulation, no cleverness: the definition of right), cost, epilogue, and
+//! its names in the language, with what makes the op of a call and the call of an op. Adding an op
+//! is adding a file and one line in `operations!` below; the exhaustive matches in plan, codegen and
+//! export then say what is missing.
 //!
 //! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
 
@@ -18,8 +19,9 @@ mod tests;
 
 use crate::tensor::{Shape, Tensor};
 use attributes::AttributeReader;
+use epilogue::PostOp;
 use images::Images;
-use layer::Layer;
+use layer::{Arguments, Layer, Value};
 
 /// Printing and parsing of an op's attributes; implemented by `attributes!`.
 pub trait Attributes: Sized {
@@ -158,6 +160,16 @@ pub trait Operation: Attributes {
     /// The definition: naive loops, f64 accumulation.
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
+    /// What is done to results before they are stored; `None` where the op's kernels take no epilogue.
+    fn epilogue(&self) -> Option<&Vec<PostOp>> {
+        None
+    }
+
+    /// [`Self::epilogue`], to be changed.
+    fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+        None
+    }
+
     /// Multiply-accumulates; convolutions and matrix products only, as in the papers' tables.
     fn macs(&self, _inputs: &[&Shape], _output: &Shape) -> u64 {
         0
@@ -189,6 +201,14 @@ macro_rules! operations {
             pub fn name(&self) -> &'static str { match self { $(Op::$ty(_) => $ty::NAME),* } }
             /// See [`Operation::layer_name`].
             pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
+            /// The layer that makes this op, and its arguments. `None` where only passes make it, or a number
+            /// cannot be written.
+            pub fn call(&self) -> Option<(&'static Layer, Arguments)> {
+                let layers = match self { $(Op::$ty(_) => $ty::LAYERS),* };
+                let call = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)))?;
+                let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
+                call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
+            }
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
             /// See [`Operation::caution`].
             pub fn caution(&self) -> Option<(&'static str, String)> { match self { $(Op::$ty(o) => o.caution()),* } }
@@ -222,8 +242,16 @@ macro_rules! operations {
             pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
+            /// The op's epilogue; `None` where the op's kind has none.
+            pub fn epilogue(&self) -> Option<&[PostOp]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
+            fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
             pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
             pub fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> { match self { $(Op::$ty(o) => o.window(inputs, output)),* } }
+            /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and
+            /// what a plan has a choice of algorithms for.
+            pub fn is_convolution_or_linear(&self) -> bool {
+                matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+            }
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
             /// Makes the op that IR text names. `None` where no op has that name.
             pub fn parse(name: &str, reader: &mut AttributeReader) -> Option<Result<Op, String>> {

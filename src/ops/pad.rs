@@ -4,7 +4,7 @@ use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Operation, ShapeError, image_shape};
+use super::{Op, Operation, ShapeError, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -61,6 +61,12 @@ impl Operation for Pad {
             })?;
             Ok(Pad { pads: a.pad("pads"), mode, value: a.float("value") }.into())
         },
+        arguments: |op| match op {
+            Op::Pad(op) => {
+                Some(vec![("pads", op.pads.into()), ("mode", op.mode.name().into()), ("value", op.value.into())])
+            }
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
@@ -69,9 +75,11 @@ impl Operation for Pad {
         let sides = [("height", h, top.max(bottom)), ("width", w, left.max(right))];
         for (name, size, pad) in sides {
             if self.mode == PadMode::Reflect && pad >= size {
-                return Err(ShapeError::new(format!("a reflected border of {pad} needs a {name} above {pad}, not {size}"))
-                    .param("pads")
-                    .operand(0));
+                return Err(ShapeError::new(format!(
+                    "a reflected border of {pad} needs a {name} above {pad}, not {size}"
+                ))
+                .param("pads")
+                .operand(0));
             }
         }
         let sum = |before: usize, size: usize, after: usize| {

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError, Window, image_shape, positive};
+use super::{Op, Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -21,6 +21,10 @@ impl Operation for PixelShuffle {
         arity: Arity::Unary,
         params: &[param("factor", ParamType::Size, Preset::Required, "f, of height and width")],
         build: |a| Ok(PixelShuffle { factor: a.size("factor") }.into()),
+        arguments: |op| match op {
+            Op::PixelShuffle(op) => Some(vec![("factor", op.factor.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

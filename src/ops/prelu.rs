@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Operation, ShapeError, WeightDecl, channels_of};
+use super::{Init, Op, Operation, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -23,6 +23,10 @@ impl Operation for PRelu {
         arity: Arity::Unary,
         params: &[param("per_channel", ParamType::Bool, Preset::Bool(true), "one weight a channel, or one for all")],
         build: |a| Ok(PRelu { per_channel: a.bool("per_channel") }.into()),
+        arguments: |op| match op {
+            Op::PRelu(op) => Some(vec![("per_channel", op.per_channel.into())]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

@@ -2,7 +2,7 @@
 
 use super::attributes::{attribute_enum, attributes};
 use super::images::{Images, apart};
-use super::layer::{Arity, Args, Layer, LayerError, ParamType, Preset, param};
+use super::layer::{Args, Arguments, Arity, Build, Inverse, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
 use super::{Op, Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
@@ -21,12 +21,12 @@ attributes! {
     }
 }
 
-const fn layer(name: &'static str, doc: &'static str, build: fn(&Args) -> Result<Op, LayerError>) -> Layer {
+const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
     const PARAMS: &[super::layer::Param] = &[
         param("axes", ParamType::Ints, Preset::Required, "axes to reduce: [2, 3] are height and width"),
         param("keepdims", ParamType::Bool, Preset::Bool(true), "reduced axes stay, with size 1"),
     ];
-    Layer { name, doc, arity: Arity::Unary, params: PARAMS, build }
+    Layer { name, doc, arity: Arity::Unary, params: PARAMS, build, arguments }
 }
 
 fn of(kind: ReduceKind, a: &Args) -> Result<Op, LayerError> {
@@ -35,12 +35,21 @@ fn of(kind: ReduceKind, a: &Args) -> Result<Op, LayerError> {
     Ok(Reduce { kind, axes, keepdims: a.bool("keepdims") }.into())
 }
 
+fn arguments(op: &Op, kind: ReduceKind) -> Option<Arguments> {
+    match op {
+        Op::Reduce(op) if op.kind == kind => {
+            Some(vec![("axes", op.axes.as_slice().into()), ("keepdims", op.keepdims.into())])
+        }
+        _ => None,
+    }
+}
+
 impl Operation for Reduce {
     const NAME: &'static str = "reduce";
     const LAYERS: &'static [Layer] = &[
-        layer("reduce_mean", "mean over axes", |a| of(ReduceKind::Mean, a)),
-        layer("reduce_max", "maximum over axes", |a| of(ReduceKind::Max, a)),
-        layer("reduce_sum", "sum over axes", |a| of(ReduceKind::Sum, a)),
+        layer("reduce_mean", "mean over axes", |a| of(ReduceKind::Mean, a), |op| arguments(op, ReduceKind::Mean)),
+        layer("reduce_max", "maximum over axes", |a| of(ReduceKind::Max, a), |op| arguments(op, ReduceKind::Max)),
+        layer("reduce_sum", "sum over axes", |a| of(ReduceKind::Sum, a), |op| arguments(op, ReduceKind::Sum)),
     ];
 
     fn layer_name(&self) -> &'static str {
@@ -71,7 +80,8 @@ impl Operation for Reduce {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let x = inputs[0];
         let reduced = Shape::new(self.axes.iter().map(|&axis| x.shape()[axis]).collect::<Vec<_>>());
-        let kept: Vec<usize> = (0..x.shape().rank()).filter(|axis| self.keepdims || !self.axes.contains(axis)).collect();
+        let kept: Vec<usize> =
+            (0..x.shape().rank()).filter(|axis| self.keepdims || !self.axes.contains(axis)).collect();
         fill_elements(output, |index| {
             let mut from = vec![0; x.shape().rank()];
             kept.iter().zip(index).for_each(|(&axis, &i)| from[axis] = i);
@@ -86,7 +96,9 @@ impl Operation for Reduce {
             match self.kind {
                 ReduceKind::Sum => sum() as f32,
                 ReduceKind::Mean => (sum() / values.len() as f64) as f32,
-                ReduceKind::Max => values.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a }),
+                ReduceKind::Max => {
+                    values.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a })
+                }
             }
         })
     }

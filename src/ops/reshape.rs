@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -39,6 +39,14 @@ impl Operation for Reshape {
         build: |a| {
             let batch: &[i64] = if a.bool("batch") { &[] } else { &[0] };
             Ok(Reshape { shape: [batch, &a.ints("shape")].concat() }.into())
+        },
+        arguments: |op| {
+            let Op::Reshape(op) = op else { return None };
+            let (batch, shape) = match op.shape.split_first() {
+                Some((0, rest)) => (false, rest),
+                _ => (true, op.shape.as_slice()),
+            };
+            Some(vec![("shape", shape.into()), ("batch", batch.into())])
         },
     }];
 

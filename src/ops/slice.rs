@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError, check_axis, positive};
+use super::{Op, Operation, ShapeError, check_axis, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -32,6 +32,15 @@ impl Operation for Slice {
         build: |a| {
             Ok(Slice { axis: a.size("axis"), start: a.size("start"), end: a.size("end"), step: a.size("step") }.into())
         },
+        arguments: |op| match op {
+            Op::Slice(op) => Some(vec![
+                ("start", op.start.into()),
+                ("end", op.end.into()),
+                ("step", op.step.into()),
+                ("axis", op.axis.into()),
+            ]),
+            _ => None,
+        },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
@@ -39,14 +48,15 @@ impl Operation for Slice {
         positive("step", &[self.step])?;
         let size = inputs[0][self.axis];
         if self.end > size {
-            return Err(ShapeError::new(format!("end {} is beyond the {size} elements of axis {}", self.end, self.axis))
-                .param("end")
-                .operand(0));
+            return Err(ShapeError::new(format!(
+                "end {} is beyond the {size} elements of axis {}",
+                self.end, self.axis
+            ))
+            .param("end")
+            .operand(0));
         }
         if self.start >= self.end {
-            return Err(
-                ShapeError::new(format!("slice {}..{} holds nothing", self.start, self.end)).param("start")
-            );
+            return Err(ShapeError::new(format!("slice {}..{} holds nothing", self.start, self.end)).param("start"));
         }
         let mut dims = inputs[0].dims().to_vec();
         dims[self.axis] = (self.end - self.start).div_ceil(self.step);

@@ -2,7 +2,7 @@
 
 use super::attributes::attributes;
 use super::images::{Images, apart};
-use super::layer::{Arity, Args, Layer, LayerError, ParamType, Preset, param};
+use super::layer::{Arity, Build, Inverse, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
 
@@ -14,18 +14,32 @@ attributes! {
     }
 }
 
-const fn layer(name: &'static str, doc: &'static str, build: fn(&Args) -> Result<Op, LayerError>) -> Layer {
+const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
     const PARAMS: &[super::layer::Param] = &[param("axis", ParamType::Count, Preset::Int(1), "axis summed over")];
-    Layer { name, doc, arity: Arity::Unary, params: PARAMS, build }
+    Layer { name, doc, arity: Arity::Unary, params: PARAMS, build, arguments }
 }
 
 impl Operation for Softmax {
     const NAME: &'static str = "softmax";
     const LAYERS: &'static [Layer] = &[
-        layer("softmax", "exp(x) / sum(exp(x)) along an axis", |a| {
-            Ok(Softmax { axis: a.size("axis"), log: false }.into())
-        }),
-        layer("log_softmax", "logarithm of softmax", |a| Ok(Softmax { axis: a.size("axis"), log: true }.into())),
+        layer(
+            "softmax",
+            "exp(x) / sum(exp(x)) along an axis",
+            |a| Ok(Softmax { axis: a.size("axis"), log: false }.into()),
+            |op| match *op {
+                Op::Softmax(Softmax { axis, log: false }) => Some(vec![("axis", axis.into())]),
+                _ => None,
+            },
+        ),
+        layer(
+            "log_softmax",
+            "logarithm of softmax",
+            |a| Ok(Softmax { axis: a.size("axis"), log: true }.into()),
+            |op| match *op {
+                Op::Softmax(Softmax { axis, log: true }) => Some(vec![("axis", axis.into())]),
+                _ => None,
+            },
+        ),
     ];
 
     fn layer_name(&self) -> &'static str {

@@ -4,15 +4,15 @@
 use super::activation::Activation;
 use super::adaptive_avg_pool::adaptive_range;
 use super::binary::{BinaryKind, broadcast};
-use super::epilogue::Step;
+use super::epilogue::PostOp;
 use super::global_pool::PoolKind;
-use super::layer::{Args, ParamType, Preset, Value};
+use super::layer::{ParamType, Preset, Value};
 use super::lrn::LongerHalf;
 use super::pad::PadMode;
 use super::reduce::ReduceKind;
 use super::upsample::{Coordinates, Interpolation, Rounding, Target};
 use super::*;
-use crate::testing::{binary, conv, counting, evaluate};
+use crate::testing::{binary, conv, counting, evaluate, remade};
 use proptest::prelude::*;
 
 fn tensor<const R: usize>(shape: [usize; R], data: &[f32]) -> Tensor {
@@ -69,10 +69,10 @@ fn conv_dilation_spreads_the_taps() {
 fn epilogue_steps_apply_in_order() {
     let k = tensor([1, 1, 1, 1], &[2.0]);
     let epilogue = vec![
-        Step::Activate(Activation::Relu),
-        Step::Add,
-        Step::Mul,
-        Step::Activate(Activation::Scale { mul: -1.0, add: 0.5 }),
+        PostOp::Activate(Activation::Relu),
+        PostOp::Add,
+        PostOp::Mul,
+        PostOp::Activate(Activation::Scale { mul: -1.0, add: 0.5 }),
     ];
     let op = Conv2d { bias: false, epilogue, ..conv(1, 1, 1, 0) };
     let inputs = [&row(&[-1.0, 3.0]), &row(&[5.0, 7.0]), &row(&[2.0, 3.0])];
@@ -535,6 +535,69 @@ fn activations_at_their_knees() {
     }
 }
 
+/// Both signs of arguments that lie on no knee of a function with parameters of a few digits.
+fn arguments() -> impl Iterator<Item = f64> {
+    (0..160).map(|i| 0.050_37 * f64::from(i) + 0.001_3).flat_map(|x| [x, -x])
+}
+
+/// f is taken where it is differentiable: (f(x + h) − f(x − h)) / 2h is off by h²/6 · f‴ and rounding.
+#[test]
+fn derivatives_are_those_of_central_differences() {
+    let h = 1e-5;
+    for &f in Activation::EACH {
+        for x in arguments().filter(|&x| f.evaluate(x - h).is_finite()) {
+            let difference = (f.evaluate(x + h) - f.evaluate(x - h)) / (2.0 * h);
+            let found = f.derivative(x);
+            let near = (found - difference).abs() <= 1e-6 * difference.abs().max(1.0);
+            // Of ln and √, the third derivative is large near 0.
+            let steep = !f.is_total() && x.abs() < 0.05;
+            assert!(near || steep, "{f:?}'({x}) = {found}, not {difference}");
+            if let Some(by_output) = f.derivative_of_output(f.evaluate(x)) {
+                let near = (found - by_output).abs() <= 1e-9 * found.abs().max(1.0);
+                assert!(near, "{f:?}'({x}) = {found}, by its output {by_output}");
+            }
+        }
+    }
+}
+
+/// At knees as PyTorch has them.
+#[test]
+fn derivatives_at_knees() {
+    use Activation::*;
+    let cases = [
+        (Relu, 0.0, 0.0),
+        (LeakyRelu { slope: 0.25 }, 0.0, 0.25),
+        (Elu { alpha: 2.0 }, 0.0, 2.0),
+        (HardSigmoid { alpha: 0.25, beta: 0.5 }, 2.0, 0.0),
+        (HardSwish, -3.0, 0.0),
+        (HardSwish, 3.0, 1.0),
+        (Clip { min: 0.0, max: 6.0 }, 0.0, 0.0),
+        (Clip { min: 0.0, max: 6.0 }, 6.0, 0.0),
+        (Abs, 0.0, 0.0),
+    ];
+    for (f, x, expected) in cases {
+        assert_eq!(f.derivative(x), expected, "{f:?}'({x})");
+        if let Some(by_output) = f.derivative_of_output(f.evaluate(x)) {
+            assert_eq!(by_output, expected, "{f:?}'({x}) by its output");
+        }
+    }
+}
+
+/// What a row says of its function, by what the function does at the ends of f32 and around 0.
+#[test]
+fn activations_are_what_their_rows_say() {
+    let max = f64::from(f32::MAX);
+    for &f in Activation::EACH {
+        let values = [-max, -1.0, 0.0, 1.0, max].map(|x| f.evaluate(x));
+        assert_eq!(f.is_total(), values.iter().all(|v| v.is_finite()), "{f:?} is total");
+        assert_eq!(f.is_bounded(), values.iter().all(|v| v.abs() < 100.0), "{f:?} is bounded");
+        // Where it is defined, and seen from both sides of 0.
+        let slopes = || arguments().map(|x| f.derivative(x)).filter(|d| !d.is_nan());
+        let falls = if f == Activation::Log { false } else { slopes().any(|d| d < 0.0) };
+        assert_eq!(f.is_monotonic(), !falls, "{f:?} is monotonic");
+    }
+}
+
 /// Φ and erf to the last digits, also where 1 − Φ would have none left (values by multiple precision).
 #[test]
 fn the_normal_distribution_keeps_its_digits() {
@@ -607,7 +670,7 @@ fn shape_errors() {
         (Conv2d { groups: 4, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
         (Conv2d { groups: 3, ..conv(4, 1, 1, 0) }.into(), vec![&image]),
         (Conv2d { pad: [1 << 40; 4], ..conv(1, 1 << 40, 1 << 40, 0) }.into(), vec![&image]),
-        (Conv2d { epilogue: vec![Step::Add], ..conv(4, 1, 1, 0) }.into(), vec![&image, &vector]),
+        (Conv2d { epilogue: vec![PostOp::Add], ..conv(4, 1, 1, 0) }.into(), vec![&image, &vector]),
         (transposed(9, 0).into(), vec![&image]),
         (transposed(0, 2).into(), vec![&image]),
         (Linear { features: 4, bias: true, epilogue: vec![] }.into(), vec![&image]),
@@ -666,17 +729,13 @@ fn the_layer_table_is_consistent() {
     let mut names = std::collections::BTreeSet::new();
     for layer in layers() {
         assert!(names.insert(layer.name), "two layers are named {}", layer.name);
-        let mut args = Args::default();
+        let mut args = layer.defaults();
         for (i, p) in layer.params.iter().enumerate() {
             assert!(layer.params[..i].iter().all(|q| q.name != p.name), "{} has {} twice", layer.name, p.name);
             match p.preset {
                 Preset::Required => args.set(p.name, sample(p.ty)),
                 Preset::Absent if p.name == "scale" => args.set(p.name, sample(p.ty)),
-                Preset::Absent => {}
-                Preset::Int(v) => args.set(p.name, Value::Int(v)),
-                Preset::Float(v) => args.set(p.name, Value::Float(v)),
-                Preset::Bool(v) => args.set(p.name, Value::Bool(v)),
-                Preset::Str(v) => args.set(p.name, Value::Str(v.into())),
+                _ => {}
             }
         }
         let op = (layer.build)(&args).unwrap_or_else(|e| panic!("{}: {}", layer.name, e.message));
@@ -684,6 +743,49 @@ fn the_layer_table_is_consistent() {
         let alias = [("relu6", "clip"), ("swish", "silu")].contains(&(layer.name, named));
         assert!(named == layer.name || alias, "{} builds {named}", layer.name);
     }
+}
+
+/// A layer's inverse says all that its `build` asks for. Ops with an epilogue are made by passes only.
+#[test]
+fn calls_make_the_ops_that_they_are_of() {
+    let mut written = std::collections::BTreeSet::new();
+    for seed in 0..400 {
+        let graph = crate::testing::random_graph(seed);
+        for op in graph.order().into_iter().filter_map(|id| graph.node(id).op()) {
+            let (layer, remade) = remade(op).unwrap_or_else(|| panic!("no layer makes {op:?}"));
+            assert_eq!(&remade, op, "{layer}");
+            written.insert(layer);
+        }
+    }
+    let scale = |v, h| Upsample::new(Target::Scale([v, h]), Interpolation::Nearest, false);
+    let rare: Vec<Op> = vec![
+        Activate { kind: Activation::Clip { min: 0.0, max: 6.0 } }.into(),
+        Activate { kind: Activation::Clip { min: f32::NEG_INFINITY, max: 6.0 } }.into(),
+        Upsample { coordinates: Coordinates::AlignCorners, ..scale(2.0, 3.5) }.into(),
+        Upsample { coordinates: Coordinates::Asymmetric, rounding: Rounding::HalfDown, ..scale(0.1, 0.1) }.into(),
+        Upsample::new(Target::Size([3, 4]), Interpolation::CatmullRom, true).into(),
+        Reshape { shape: vec![2, -1] }.into(),
+        Reshape { shape: vec![0, 0, -1] }.into(),
+        Reshape { shape: vec![] }.into(),
+        Pad { pads: [1, 2, 3, 4], mode: PadMode::Reflect, value: 0.1 }.into(),
+        Pad { pads: [1, 2, 1, 2], mode: PadMode::Edge, value: 0.0 }.into(),
+    ];
+    let activations = Activation::EACH.iter().map(|&kind| Op::from(Activate { kind }));
+    for op in rare.into_iter().chain(activations) {
+        let (layer, remade) = remade(&op).unwrap_or_else(|| panic!("no layer makes {op:?}"));
+        assert_eq!(remade, op, "{layer}");
+        written.insert(layer);
+    }
+    // Of two names of one function, one is written.
+    let unwritten: Vec<&str> = layers().map(|l| l.name).filter(|name| !written.contains(name)).collect();
+    assert_eq!(unwritten, ["swish"]);
+}
+
+#[test]
+fn what_only_passes_make_has_no_call() {
+    let epilogue = vec![PostOp::Activate(Activation::Relu)];
+    assert_eq!(remade(&Conv2d { epilogue, ..conv(1, 1, 1, 0) }.into()), None);
+    assert_eq!(remade(&Activate { kind: Activation::Scale { mul: f32::INFINITY, add: 0.0 } }.into()), None);
 }
 
 /// The language document's list of layers.

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element, fill_elements};
-use super::{Operation, ShapeError};
+use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -23,6 +23,10 @@ impl Operation for Transpose {
             let perm: Option<Vec<usize>> = a.ints("perm").into_iter().map(|i| i.try_into().ok()).collect();
             let perm = perm.ok_or(LayerError { param: "perm", message: "an axis cannot be negative".into() })?;
             Ok(Transpose { perm }.into())
+        },
+        arguments: |op| match op {
+            Op::Transpose(op) => Some(vec![("perm", op.perm.as_slice().into())]),
+            _ => None,
         },
     }];
 

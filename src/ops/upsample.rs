@@ -2,11 +2,11 @@
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::images::{Images, apart};
-use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, Value, param};
 use super::planes::fill_planes;
 pub use super::position::Rounding;
 use super::position::{Axis, Position, Ratio};
-use super::{Operation, ShapeError, Window, image_shape};
+use super::{Op, Operation, ShapeError, Window, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -190,7 +190,12 @@ impl Operation for Upsample {
         params: &[
             param("scale", ParamType::Float2, Preset::Absent, "factor: one, or (vertical, horizontal)"),
             param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
-            param("mode", ParamType::Str, Preset::Str("nearest"), "nearest, bilinear, bicubic (a = -3/4) or catmull_rom (a = -1/2)"),
+            param(
+                "mode",
+                ParamType::Str,
+                Preset::Str("nearest"),
+                "nearest, bilinear, bicubic (a = -3/4) or catmull_rom (a = -1/2)",
+            ),
             param("align_corners", ParamType::Bool, Preset::Bool(false), "corner pixels' centres coincide"),
             param(
                 "coordinates",
@@ -208,15 +213,15 @@ impl Operation for Upsample {
                 (true, true) => return Err(error("size", "give either `scale` or `size`, not both".into())),
                 (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
             };
-            let mode = Interpolation::parse(a.str("mode"))
-                .ok_or_else(|| error("mode", format!("no mode `{}`: nearest, bilinear, bicubic or catmull_rom", a.str("mode"))))?;
+            let mode = Interpolation::parse(a.str("mode")).ok_or_else(|| {
+                error("mode", format!("no mode `{}`: nearest, bilinear, bicubic or catmull_rom", a.str("mode")))
+            })?;
             let coordinates = match (a.has("coordinates"), a.bool("align_corners")) {
                 (true, true) => {
                     return Err(error("coordinates", "give either `coordinates` or `align_corners`, not both".into()));
                 }
-                (true, false) => Coordinates::parse(a.str("coordinates")).ok_or_else(|| {
-                    error("coordinates", format!("no coordinates `{}`", a.str("coordinates")))
-                })?,
+                (true, false) => Coordinates::parse(a.str("coordinates"))
+                    .ok_or_else(|| error("coordinates", format!("no coordinates `{}`", a.str("coordinates"))))?,
                 (false, true) if mode == Interpolation::Nearest => {
                     return Err(error("align_corners", "align_corners does not apply to the nearest mode".into()));
                 }
@@ -226,6 +231,24 @@ impl Operation for Upsample {
             let rounding = Rounding::parse(a.str("rounding"))
                 .ok_or_else(|| error("rounding", format!("no rounding `{}`", a.str("rounding"))))?;
             Ok(Upsample { to, mode, coordinates, rounding }.into())
+        },
+        arguments: |op| {
+            let Op::Upsample(op) = op else { return None };
+            let to = match op.to {
+                Target::Size(size) => ("size", size.into()),
+                Target::Scale([v, h]) if v == h => ("scale", Value::Float(v)),
+                Target::Scale([v, h]) => ("scale", Value::Tuple(vec![Value::Float(v), Value::Float(h)])),
+            };
+            let mut arguments = vec![to, ("mode", op.mode.name().into())];
+            match op.coordinates {
+                Coordinates::Usual => {}
+                Coordinates::AlignCorners if op.mode != Interpolation::Nearest => {
+                    arguments.push(("align_corners", true.into()));
+                }
+                other => arguments.push(("coordinates", other.name().into())),
+            }
+            arguments.push(("rounding", op.rounding.name().into()));
+            Some(arguments)
         },
     }];
 

@@ -12,8 +12,8 @@
 //! does, since the other is there by then: in a residual block the last convolution, not the
 //! projection.
 //!
-//! Legal when: no one else reads the value that vanishes, and the function is finite everywhere: of
-//! others, the elementwise kernel keeps what is no channel at 0. No cycle can arise: all that the taken
+//! Legal when: no one else reads the value that vanishes, and the function is finite everywhere: others
+//! need a kernel that keeps from them what is no channel. No cycle can arise: all that the taken
 //! operand depends on lies before the sum, and nothing but the sum depends on the producer.
 //! Numerics: exact against the interpreter, whose ops round between the steps as separate ones do.
 //! Order: after every pass that must see layers bare (folding, collapsing, commuting).
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use crate::ir::{Editor, NodeId};
 use crate::ops::Op;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::{Step, extra_operands};
+use crate::ops::epilogue::{PostOp, extra_operands};
 
 pub fn run(e: &mut Editor) {
     let depths = depths(e);
@@ -64,17 +64,17 @@ fn reads(e: &Editor, id: NodeId) -> usize {
 }
 
 /// The producer that takes `id` in, as which step, with which further operands.
-fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<(NodeId, Step, Vec<NodeId>)> {
+fn candidate(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Option<(NodeId, PostOp, Vec<NodeId>)> {
     let operands = e.operands(id);
     let takes = |producer: NodeId| takes_epilogue(e, producer) && e.feeds_only(producer, id);
     match e.node(id).op()? {
         Op::Activate(op) if op.kind.is_total() => {
-            takes(operands[0]).then(|| (operands[0], Step::Activate(op.kind), vec![]))
+            takes(operands[0]).then(|| (operands[0], PostOp::Activate(op.kind), vec![]))
         }
         Op::Binary(op) if op.epilogue.is_empty() => {
             let step = match op.kind {
-                BinaryKind::Add => Step::Add,
-                BinaryKind::Mul => Step::Mul,
+                BinaryKind::Add => PostOp::Add,
+                BinaryKind::Mul => PostOp::Mul,
                 _ => return None,
             };
             let [a, b] = *operands else { return None };

@@ -32,37 +32,38 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
     };
     let all = |layout| Signature { operands: vec![Want::Only(layout); operands.len()], output: layout };
     let images = operands.iter().all(|s| image(s).is_some()) && image(&node.shape).is_some();
-    match op {
+    let in_blocks = match op {
         // The first operand of a convolution may be a plain image; its epilogue's are blocked.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => {
             let mut s = all(Layout::Blocked);
             s.operands[0] = Want::Any;
-            s
+            return s;
         }
-        Op::BatchNorm(_)
-        | Op::ChannelAffine(_)
-        | Op::PRelu(_)
-        | Op::Lrn(_)
-        | Op::MaxPool(_)
-        | Op::AvgPool(_)
+        // Channel by channel, or over all channels of a pixel.
+        Op::Activate(_)
         | Op::AdaptiveAvgPool(_)
+        | Op::AvgPool(_)
+        | Op::BatchNorm(_)
+        | Op::ChannelAffine(_)
+        | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
         | Op::LayerNorm(_)
-        | Op::Activate(_)
-        | Op::Upsample(_)
+        | Op::Lrn(_)
+        | Op::MaxPool(_)
+        | Op::PRelu(_)
         | Op::Pad(_)
-            if images =>
-        {
-            all(Layout::Blocked)
-        }
-        Op::Softmax(op) if images && op.axis == 1 => all(Layout::Blocked),
-        Op::Concat(op) if images && op.axis == 1 => all(Layout::Blocked),
-        Op::Slice(op) if images && op.axis == 1 => all(Layout::Blocked),
-        Op::ChannelShuffle(_) if images => all(Layout::Blocked),
-        Op::Binary(_) if images && operands.iter().all(|s| blocked_broadcast(s, &node.shape)) => all(Layout::Blocked),
-        _ => all(Layout::Plain),
-    }
+        | Op::Upsample(_) => true,
+        Op::Softmax(op) => op.axis == 1,
+        Op::Concat(op) => op.axis == 1,
+        Op::Slice(op) => op.axis == 1,
+        Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
+        // Elements move across axes.
+        Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
+        // No kernel reads or writes these in blocks: values that lie in the weights, and views.
+        Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
+    };
+    all(if images && in_blocks { Layout::Blocked } else { Layout::Plain })
 }
 
 /// Whether an operand of a blocked elementwise op spreads over the output by whole blocks: equal

@@ -68,7 +68,7 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     if let Some((_, algorithm)) = options.algorithms.iter().find(|(_, a)| !ALGORITHMS.contains(&a.as_str())) {
         return Err(PlanError::Unknown { algorithm: algorithm.clone() });
     }
-    if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !is_layer(graph, label)) {
+    if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !has_choice(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
     }
     limits::check(graph)?;
@@ -96,10 +96,10 @@ pub fn check_forced(plan: &Plan, options: &Options) -> Result<(), PlanError> {
 }
 
 /// Whether algorithms can be forced by this name.
-fn is_layer(graph: &Graph, label: &str) -> bool {
-    let convolves = |kind: &Kind| matches!(kind, Kind::Op(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)));
-    let named = |node: &ir::Node| node.name.as_deref() == Some(label) && convolves(&node.kind);
-    label == "*" || graph.order().into_iter().any(|id| named(graph.node(id)))
+fn has_choice(graph: &Graph, label: &str) -> bool {
+    let named = |node: &ir::Node| node.name.as_deref() == Some(label);
+    let is_one = |node: &ir::Node| named(node) && node.op().is_some_and(Op::is_convolution_or_linear);
+    label == "*" || graph.order().into_iter().any(|id| is_one(graph.node(id)))
 }
 
 /// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
@@ -171,7 +171,7 @@ impl Planner<'_> {
                 self.gather(id);
                 Ok(())
             }
-            Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => self.convolution(id, op),
+            _ if op.is_convolution_or_linear() => self.convolution(id, op),
             _ => {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id).output);

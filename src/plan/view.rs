@@ -9,8 +9,18 @@ use crate::tensor::Shape;
 pub enum Layout {
     /// Row-major, nothing added.
     Plain,
-    /// `[N][C / lanes][H][W][lanes]`, the last block filled up with elements that mean nothing.
-    /// A rank-2 value `[N, F]` is an image of 1×1 with F channels.
+    /// `[N][C / lanes][H][W][lanes]`. A rank-2 value `[N, F]` is an image of 1×1 with F channels.
+    ///
+    /// Where `lanes` does not divide C, the last block has *padding lanes*, which are no channels:
+    ///
+    /// - Kernels write blocks whole. Memory need not be zero before a run; tests fill it with NaN.
+    /// - What they write there means nothing, but is a finite number, as long as the value's channels
+    ///   are finite: 0 from convolutions (of packed weights and biases that are 0), conversions and
+    ///   copies of channels; from a function of such numbers, what it makes of them; 0 again where that
+    ///   may be no finite number (`Activation::is_total`, quotients, a norm that may divide by 0).
+    /// - No result depends on it. Kernels that look across lanes leave padding lanes out, but for one: a
+    ///   direct convolution whose groups straddle blocks may read whole blocks, and multiplies all lanes
+    ///   that are not of its group by 0 (`codegen::kernels::direct`). That is why they must be finite.
     Blocked,
 }
 

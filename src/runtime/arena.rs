@@ -19,7 +19,16 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Tests get NaN for the zeros: a kernel that reads what no step wrote, such as padding lanes that
+    /// their producer left out, then shows.
     pub fn new(bytes: usize) -> io::Result<Self> {
+        let memory = Self::zeroed(bytes)?;
+        #[cfg(test)]
+        let memory = memory.poisoned(bytes);
+        Ok(memory)
+    }
+
+    fn zeroed(bytes: usize) -> io::Result<Self> {
         if bytes < HUGE_PAGE {
             return Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, offset: 0 });
         }
@@ -30,6 +39,13 @@ impl Memory {
         #[cfg(target_os = "linux")]
         let _ = map.advise_range(memmap2::Advice::HugePage, offset, bytes);
         Ok(Self { map, offset })
+    }
+
+    #[cfg(test)]
+    fn poisoned(mut self, bytes: usize) -> Self {
+        let floats = self.map[self.offset..][..bytes].chunks_exact_mut(4);
+        floats.for_each(|f| f.copy_from_slice(&f32::NAN.to_ne_bytes()));
+        self
     }
 
     /// The first byte, to read from.

@@ -294,7 +294,7 @@ mod tests {
     use crate::codegen::{build, generate};
     use crate::ir::Phase;
     use crate::ops::activation::Activation;
-    use crate::ops::epilogue::Step as EpilogueStep;
+    use crate::ops::epilogue::PostOp;
     use crate::plan::Options;
     use crate::target::Target;
     use crate::testing::{Builder, conv, conv_transpose, randomize_weights};
@@ -305,7 +305,7 @@ mod tests {
         let x = b.input([1, 3, size, size]);
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
         let y = b.add(conv(channels, 3, 1, 1), &[x]);
-        let epilogue = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
+        let epilogue = vec![PostOp::Add, PostOp::Activate(Activation::Relu)];
         let z = b.add(Conv2d { epilogue, ..conv(channels, 3, 1, 1) }, &[y, x]);
         let mut graph = b.finish(&[z]);
         randomize_weights(&mut graph, 5);

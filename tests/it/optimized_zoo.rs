@@ -6,7 +6,7 @@ use netc::diagnostic::Sources;
 use netc::elaborate::{Options, elaborate};
 use netc::ir::{self, Graph, Phase, Remark};
 use netc::ops::Op;
-use netc::ops::epilogue::Step;
+use netc::ops::epilogue::PostOp;
 use netc::passes::{self, Selection};
 
 fn load(file: &str, model: Option<&str>) -> Graph {
@@ -43,7 +43,7 @@ fn residual_networks_are_convolutions_with_fused_sums() {
     for (file, convolutions, sums, params) in networks {
         let (graph, _) = optimize(load(file, None));
         assert_eq!(count(&graph, "conv2d"), convolutions, "{file}");
-        let adds = |op: &&Op| op.epilogue().is_some_and(|steps| steps.contains(&Step::Add));
+        let adds = |op: &&Op| op.epilogue().is_some_and(|steps| steps.contains(&PostOp::Add));
         assert_eq!(ops(&graph).iter().filter(|op| adds(op)).count(), sums, "{file}");
         assert_eq!(graph.total_params(), params, "{file}");
         // Nothing else is left: stem pool, global pool, flatten, classifier.

@@ -3,7 +3,8 @@
 //!
 //! Each lane of a block is a channel, a plane apart from the next in plain memory: as many pixels of a
 //! block as it has lanes are a square matrix, which is transposed in registers. Where an image has too
-//! few pixels, blocks are gathered from planes, or scattered to them. Padding lanes become zeros.
+//! few pixels, blocks are gathered from planes, or scattered to them. Padding lanes ([`Layout::Blocked`])
+//! become zeros.
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::vector::{Builder, Function, Vector};

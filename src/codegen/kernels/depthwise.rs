@@ -20,7 +20,7 @@ use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
 use super::{epilogue, packing};
-use crate::ops::epilogue::{Step as EpilogueStep, extra_operands};
+use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, conv};
 use crate::target::Unit;
@@ -131,7 +131,7 @@ struct Kernel {
     /// Input columns.
     input: usize,
     width: usize,
-    epilogue: Vec<EpilogueStep>,
+    epilogue: Vec<PostOp>,
 }
 
 impl Kernel {
@@ -266,10 +266,10 @@ mod tests {
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
         let op = Conv2d { channels, groups: channels / group, ..op };
         let y = b.add(op.clone(), &[x]);
-        let fused = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
+        let fused = vec![PostOp::Add, PostOp::Activate(Activation::Relu)];
         let z = b.add(Conv2d { epilogue: fused, bias: false, ..op.clone() }, &[x, y]);
         // An activation that needs more registers than the tile leaves.
-        let fused = vec![EpilogueStep::Activate(Activation::Gelu), EpilogueStep::Mul];
+        let fused = vec![PostOp::Activate(Activation::Gelu), PostOp::Mul];
         let z = b.add(Conv2d { epilogue: fused, ..op }, &[x, z]);
         let algorithm = if group == 1 { "depthwise" } else { "grouped" };
         let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };

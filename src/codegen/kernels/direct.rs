@@ -24,7 +24,7 @@ use super::super::emit::{Driver, Emitted, Emitter, Fill};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
 use super::{epilogue, packing};
 use crate::balance::TaskCost;
-use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands};
 use crate::plan::conv::{self, Axis, BlockSets, Direct, Fold, Geometry, Problem};
 use crate::plan::{Layout, Step, View};
@@ -81,7 +81,7 @@ pub(super) struct Row {
     out_block: usize,
     /// Block and pixel strides of the epilogue's operands.
     extra: Vec<(usize, usize)>,
-    epilogue: Vec<EpilogueStep>,
+    epilogue: Vec<PostOp>,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
@@ -330,7 +330,8 @@ fn panel(
 }
 
 /// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
-/// blocks are read and the products with other groups' channels are zero.
+/// blocks are read and the products with other groups' channels are zero, and those with padding lanes:
+/// it is for this that [`Layout::Blocked`] has them finite.
 fn last_lanes(problem: &Problem, run: &Run, in_lanes: usize) -> usize {
     if let Some(reads) = run.reads {
         return reads.last_lanes;
@@ -349,7 +350,7 @@ fn row_spec(
     run: Run,
     in_blocks: usize,
     in_lanes: usize,
-    steps: &[EpilogueStep],
+    steps: &[PostOp],
     unit: Unit,
 ) -> Row {
     let input = Strides::of(&step.inputs[0], direct.fold, unit);
@@ -773,7 +774,7 @@ mod tests {
     use crate::ir::{Graph, Phase};
     use crate::ops::activation::Activation;
     use crate::ops::attributes::AttributeValue;
-    use crate::ops::epilogue::Step;
+    use crate::ops::epilogue::PostOp;
     use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
     use crate::testing::{Builder, conv, conv_transpose};
 
@@ -845,7 +846,7 @@ mod tests {
                 let x = b.input([1, 3, 14, 15]);
                 let y = b.add(conv(20, 1, 1, 0), &[x]);
                 let other = b.add(op.clone(), &[y]);
-                let epilogue = vec![Step::Add, Step::Activate(activation), Step::Mul];
+                let epilogue = vec![PostOp::Add, PostOp::Activate(activation), PostOp::Mul];
                 let y = b.add(Conv2d { epilogue, ..op }, &[y, other, other]);
                 // Winograd may be chosen.
                 check_with(b.finish(&[y]), &Default::default(), 1e-4);

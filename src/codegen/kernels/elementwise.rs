@@ -2,7 +2,7 @@
 //!
 //! Each is a [`Nest`] with a body; see there. In the blocked layout the padding lanes are computed
 //! like the others, unless the function may be infinite or undefined at some argument: then they
-//! are set to zero, because whoever reads a block may multiply them by zero weights.
+//! are set to zero, since they are to be finite ([`Layout::Blocked`]).
 
 use super::super::emit::{Emitted, Emitter, Fill};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
@@ -10,14 +10,14 @@ use super::epilogue;
 use super::nest::{self, Array, Body, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::epilogue::PostOp;
 use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 use crate::weights::Values;
 
 pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
-    let registers = 2 + epilogue::temporaries(&[EpilogueStep::Activate(kind)]);
+    let registers = 2 + epilogue::temporaries(&[PostOp::Activate(kind)]);
     let body = Body::new(format!("{kind:?}"), registers, move |b, x| {
         let v = x.get(b, 0);
         epilogue::apply(b, kind, v)
@@ -73,7 +73,7 @@ pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
 fn affine(
     e: &mut Emitter,
     step: &Step,
-    steps: Vec<EpilogueStep>,
+    steps: Vec<PostOp>,
     fill: impl Fn(&[Values], usize) -> [f32; 2] + Clone + Send + Sync + 'static,
 ) -> Emitted {
     let weights = channel_weights(e, step, fill);
@@ -193,7 +193,7 @@ pub fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> Vector {
 }
 
 /// Applies an epilogue whose operands stand from `first` on.
-fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, x: &Operands, first: usize) -> Vector {
+fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Operands, first: usize) -> Vector {
     let mut extra = first;
     for step in steps {
         let mut join = |b: &mut Builder, op| {
@@ -202,21 +202,21 @@ fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, x: &Operands, 
             b.op(op, v, other)
         };
         v = match step {
-            EpilogueStep::Activate(a) => epilogue::apply(b, *a, v),
-            EpilogueStep::Add => join(b, VectorOp::Add),
-            EpilogueStep::Mul => join(b, VectorOp::Mul),
+            PostOp::Activate(a) => epilogue::apply(b, *a, v),
+            PostOp::Add => join(b, VectorOp::Add),
+            PostOp::Mul => join(b, VectorOp::Mul),
         };
     }
     v
 }
 
 /// Registers of a function of a few operands and an epilogue.
-fn registers(steps: &[EpilogueStep]) -> usize {
+fn registers(steps: &[PostOp]) -> usize {
     5.max(1 + epilogue::temporaries(steps))
 }
 
-fn are_total(steps: &[EpilogueStep]) -> bool {
-    steps.iter().all(|s| if let EpilogueStep::Activate(a) = s { a.is_total() } else { true })
+fn are_total(steps: &[PostOp]) -> bool {
+    steps.iter().all(|s| if let PostOp::Activate(a) = s { a.is_total() } else { true })
 }
 
 #[cfg(test)]
@@ -224,6 +224,7 @@ mod tests {
     use super::*;
     use crate::codegen::testing::check;
     use crate::ir::{Graph, Phase};
+    use crate::ops::lrn::LongerHalf;
     use crate::ops::*;
     use crate::testing::{self, conv};
 
@@ -269,6 +270,28 @@ mod tests {
         check(b.finish(&[y]));
     }
 
+    /// Whose padding lanes a convolution of straddling groups multiplies by zeros: all that is written into
+    /// them must be finite.
+    #[test]
+    fn whatever_a_kernel_writes_stays_finite_in_padding_lanes() {
+        let lrn =
+            Lrn { size: 3, alpha: 0.5, beta: 0.75, k: 0.0, alpha_over_size: false, longer_half: LongerHalf::Before };
+        let ops: [Op; 4] = [
+            InstanceNorm { eps: 0.0, affine: false }.into(),
+            InstanceNorm { eps: 0.0, affine: true }.into(),
+            LayerNorm { eps: 0.0, affine: true }.into(),
+            lrn.into(),
+        ];
+        for op in ops {
+            let mut b = testing::Builder::new("padding", Phase::Infer);
+            let x = b.input([1, 3, 4, 4]);
+            let y = b.add(conv(6, 1, 1, 0), &[x]);
+            let y = b.add(op, &[y]);
+            let y = b.add(Conv2d { groups: 2, ..conv(32, 3, 1, 1) }, &[y]);
+            check(b.finish(&[y]));
+        }
+    }
+
     #[test]
     fn logarithms_of_padding_lanes_reach_nobody() {
         let mut b = testing::Builder::new("logarithm", Phase::Infer);
@@ -289,10 +312,10 @@ mod tests {
         for kind in [BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Max, BinaryKind::Min] {
             check(on_blocks(testing::binary(kind), 19, 2));
         }
-        let steps = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu), EpilogueStep::Mul];
+        let steps = vec![PostOp::Add, PostOp::Activate(Activation::Relu), PostOp::Mul];
         check(on_blocks(Binary { kind: BinaryKind::Sub, epilogue: steps }, 37, 4));
         // Epilogues that need nearly all registers.
-        let (gelu, add) = (EpilogueStep::Activate(Activation::Gelu), EpilogueStep::Add);
+        let (gelu, add) = (PostOp::Activate(Activation::Gelu), PostOp::Add);
         let steps = vec![gelu, add, gelu, add, add];
         check(on_blocks(Binary { kind: BinaryKind::Max, epilogue: steps.clone() }, 37, 5));
         check(on_blocks(ChannelAffine { bias: true, epilogue: steps }, 37, 4));
@@ -326,7 +349,7 @@ mod tests {
 
     #[test]
     fn per_channel() {
-        let affine = |bias| ChannelAffine { bias, epilogue: vec![EpilogueStep::Add] };
+        let affine = |bias| ChannelAffine { bias, epilogue: vec![PostOp::Add] };
         check(on_blocks(affine(true), 19, 2));
         check(on_plain(affine(false), &[&[2, 19, 3], &[2, 19, 3]]));
         for norm in [BatchNorm { eps: 1e-3, affine: true }, BatchNorm { eps: 1e-5, affine: false }] {

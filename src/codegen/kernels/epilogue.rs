@@ -3,10 +3,10 @@
 use super::super::vector::{Address, Builder, Compare, UnaryOp, Vector, VectorOp};
 use super::math;
 use crate::ops::activation::Activation;
-use crate::ops::epilogue::Step;
+use crate::ops::epilogue::PostOp;
 
 /// Applies all steps to a result. `operand` tells where the nth extra operand of the result lies.
-pub fn apply_all(b: &mut Builder, steps: &[Step], result: Vector, operand: impl Fn(usize) -> Address) -> Vector {
+pub fn apply_all(b: &mut Builder, steps: &[PostOp], result: Vector, operand: impl Fn(usize) -> Address) -> Vector {
     let mut v = result;
     let mut extra = 0;
     for step in steps {
@@ -16,9 +16,9 @@ pub fn apply_all(b: &mut Builder, steps: &[Step], result: Vector, operand: impl 
             b.op(op, v, other)
         };
         v = match step {
-            Step::Add => join(b, VectorOp::Add),
-            Step::Mul => join(b, VectorOp::Mul),
-            Step::Activate(a) => apply(b, *a, v),
+            PostOp::Add => join(b, VectorOp::Add),
+            PostOp::Mul => join(b, VectorOp::Mul),
+            PostOp::Activate(a) => apply(b, *a, v),
         };
     }
     v
@@ -29,7 +29,7 @@ pub fn apply_all(b: &mut Builder, steps: &[Step], result: Vector, operand: impl 
 /// where the nth extra operand of a result lies.
 pub fn store_all(
     b: &mut Builder,
-    steps: &[Step],
+    steps: &[PostOp],
     results: &[(Vector, Address)],
     operand: impl Fn(usize, usize) -> Address,
 ) {
@@ -89,10 +89,10 @@ pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
 
 /// Registers that the steps need beside the value that they are applied to. A kernel whose
 /// accumulators leave fewer stores its results first and finishes them one by one.
-pub fn temporaries(steps: &[Step]) -> usize {
-    let of = |step: &Step| match step {
-        Step::Add | Step::Mul => 2,
-        Step::Activate(a) => match a {
+pub fn temporaries(steps: &[PostOp]) -> usize {
+    let of = |step: &PostOp| match step {
+        PostOp::Add | PostOp::Mul => 2,
+        PostOp::Activate(a) => match a {
             Activation::Relu | Activation::Abs | Activation::Sqrt => 2,
             Activation::Clip { .. } | Activation::Scale { .. } => 3,
             Activation::LeakyRelu { .. } => 4,

@@ -1,8 +1,8 @@
 //! Instance normalisation: a mean and a variance for each channel of each image, the lanes being
 //! channels of a block.
 
-use super::super::emit::{Emitted, Emitter};
-use super::super::vector::{Builder, Function, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::vector::{Builder, Callee, Function, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::packing;
 use crate::ops::InstanceNorm;
 use crate::plan::Step;
@@ -11,7 +11,8 @@ use crate::target::Unit;
 /// Pixels that are added side by side, so that additions overlap.
 const ACCUMULATORS: usize = 4;
 
-/// One task is one block of an image.
+/// One task is one block of an image. Without `eps`, padding lanes would be divided by their variance, 0:
+/// the last block then has a kernel of its own, which leaves zeros there ([`crate::plan::Layout::Blocked`]).
 pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
@@ -20,26 +21,45 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
-    let name = format!("instance_norm_{pixels}_{:x}_{}", op.eps.to_bits(), op.affine);
-    let (eps, affine) = (op.eps, op.affine);
-    let kernel = e.kernel(&name, |unit| Kernel { pixels, eps, affine }.build(&name, unit));
+    let (eps, affine, used) = (op.eps, op.affine, channels % unit.lanes);
+    // First block, blocks and how many of a block's lanes count.
+    let runs = match eps == 0.0 && used > 0 {
+        false => vec![(0, blocks, unit.lanes)],
+        true => vec![(0, blocks - 1, unit.lanes), (blocks - 1, 1, used)],
+    };
+    let runs: Vec<_> = runs.into_iter().filter(|&(_, count, _)| count > 0).collect();
+    let kernel = |lanes: usize| {
+        let part = if lanes < unit.lanes { format!("_{lanes}") } else { String::new() };
+        let name = format!("instance_norm_{pixels}_{:x}_{}{part}", eps.to_bits(), affine);
+        e.kernel(&name, |unit| Kernel { pixels, eps, affine, lanes }.build(&name, unit))
+    };
+    let kernels: Vec<Callee> = runs.iter().map(|&(_, _, lanes)| lanes).map(kernel).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
-        d.tasks(0, images * blocks, |d, task| {
-            let (image, block) = d.split(task, blocks);
-            let mut arguments: Vec<Operand> = vec![];
-            for view in [input, output] {
-                let base = d.view(e, view);
-                d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
-                arguments.push(base.into());
-            }
-            for offset in &offsets {
-                let weights = d.weights(base + offset);
-                d.step(weights, block, unit.bytes());
-                arguments.push(weights.into());
-            }
-            d.b.call(kernel, arguments);
-        });
+        let mut start = 0;
+        for (&(first, count, _), &kernel) in runs.iter().zip(&kernels) {
+            d.tasks(start, images * count, |d, task| {
+                let (image, block) = d.split(task, count);
+                let mut arguments: Vec<Operand> = vec![];
+                let mut at = |d: &mut Driver, base: Int, stride: usize| {
+                    d.step(base, block, stride);
+                    if first > 0 {
+                        d.b.advance(base, first * stride);
+                    }
+                    arguments.push(base.into());
+                };
+                for view in [input, output] {
+                    let base = d.view(e, view);
+                    d.step(base, image, view.batch_stride);
+                    at(d, base, view.block_stride(unit));
+                }
+                for offset in &offsets {
+                    let weights = d.weights(base + offset);
+                    at(d, weights, unit.bytes());
+                }
+                d.b.call(kernel, arguments);
+            });
+            start += images * count;
+        }
     });
     Emitted { entry, grid: images * blocks, scratch: 0 }
 }
@@ -48,6 +68,8 @@ struct Kernel {
     pixels: usize,
     eps: f32,
     affine: bool,
+    /// Of the block that get results; the others get zeros.
+    lanes: usize,
 }
 
 impl Kernel {
@@ -71,7 +93,14 @@ impl Kernel {
             let y = b.new_vector();
             b.copy(y, term);
             b.fma(y, centred, factor);
-            b.store(output.at(i * b.unit().bytes()), y);
+            let to = output.at(i * b.unit().bytes());
+            if self.lanes == b.lanes() {
+                b.store(to, y);
+            } else {
+                let zero = b.splat(0.0);
+                b.store(to, zero);
+                b.store_first(to, y, self.lanes);
+            }
         });
         b.finish()
     }

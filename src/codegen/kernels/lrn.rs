@@ -56,6 +56,11 @@ impl Scale {
         Scale { k: op.k, alpha: op.alpha / divisor, beta: op.beta }
     }
 
+    /// What is divided by is positive, so that results are finite in padding lanes too ([`Layout::Blocked`]).
+    fn is_total(self) -> bool {
+        self.k > 0.0 && self.alpha >= 0.0
+    }
+
     /// `x / (k + alpha · squares)^beta`
     fn apply(self, b: &mut Builder, x: Vector, squares: Vector) -> Vector {
         let base = b.splat(self.k);
@@ -202,7 +207,13 @@ impl Blocked {
                 let squares = self.window(b, window, p * self.line(unit));
                 let x = b.load_first(from.at(p * unit.bytes()), lanes);
                 let y = self.scale.apply(b, x, squares);
-                b.store(to.at(p * unit.bytes()), y);
+                if lanes == unit.lanes || self.scale.is_total() {
+                    b.store(to.at(p * unit.bytes()), y);
+                } else {
+                    let zero = b.splat(0.0);
+                    b.store(to.at(p * unit.bytes()), zero);
+                    b.store_first(to.at(p * unit.bytes()), y, lanes);
+                }
             }
         };
         b.repeat(self.channels / unit.lanes, |b| {

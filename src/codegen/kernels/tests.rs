@@ -8,7 +8,7 @@ use crate::codegen::testing::{check, model, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
-use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::epilogue::PostOp;
 use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
 use crate::plan::{Kernel, Layer, Options, plan};
 use crate::target::Target;
@@ -35,7 +35,7 @@ fn fused(batch: usize, channels: usize, size: [usize; 2], op: Conv2d) -> Graph {
     let x = b.input([batch, 3, size[0], size[1]]);
     let x = b.add(conv(channels, 1, 1, 0), &[x]);
     let other = b.add(op.clone(), &[x]);
-    let epilogue = vec![EpilogueStep::Add, EpilogueStep::Activate(Activation::Relu)];
+    let epilogue = vec![PostOp::Add, PostOp::Activate(Activation::Relu)];
     let y = b.add(Conv2d { epilogue, ..op }, &[x, other]);
     b.finish(&[y])
 }

@@ -22,7 +22,7 @@ use super::direct::{Row, Run, row_kernel, runs};
 use super::{epilogue, packing};
 use crate::balance::TaskCost;
 use crate::ops::Op;
-use crate::ops::epilogue::Step as EpilogueStep;
+use crate::ops::epilogue::PostOp;
 use crate::plan::conv::{Axis, Geometry, Winograd};
 use crate::plan::{Step, View};
 use crate::target::Unit;
@@ -195,7 +195,7 @@ impl<'a> Pass<'a> {
         parts: &Parts,
         geometry: &'a Geometry,
         runs: &[Run],
-        steps: &[EpilogueStep],
+        steps: &[PostOp],
         panels: &mut impl Iterator<Item = usize>,
     ) -> Pass<'a> {
         let grid = w.grid(geometry);
@@ -524,7 +524,7 @@ fn output_kernels(
     parts: &Parts,
     g: &Geometry,
     run: Run,
-    steps: &[EpilogueStep],
+    steps: &[PostOp],
 ) -> Vec<Border> {
     let (s, [height, width], unit) = (&parts.sizes, w.grid(g), e.unit());
     let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
@@ -558,7 +558,7 @@ fn output_kernel(
     valid: [usize; 2],
     strides: &[[usize; 3]],
     blocks: usize,
-    steps: &[EpilogueStep],
+    steps: &[PostOp],
     unit: Unit,
 ) -> Function {
     let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
@@ -797,7 +797,7 @@ mod tests {
     use crate::ir::Phase;
     use crate::ops::activation::Activation;
     use crate::ops::attributes::AttributeValue;
-    use crate::ops::epilogue::Step;
+    use crate::ops::epilogue::PostOp;
     use crate::ops::{Conv2d, ConvTranspose2d, Op};
     use crate::plan;
     use crate::testing::{Builder, conv, conv_transpose};
@@ -815,7 +815,7 @@ mod tests {
     #[test]
     fn epilogues() {
         for activation in ["relu", "leaky_relu(0.2)", "silu"] {
-            let epilogue = vec![Step::Activate(Activation::parse(activation).unwrap())];
+            let epilogue = vec![PostOp::Activate(Activation::parse(activation).unwrap())];
             for name in ["winograd2", "winograd4", "winograd6"] {
                 forced(name, Conv2d { epilogue: epilogue.clone(), ..conv(20, 3, 1, 1) }, 16, [9, 7]);
             }
@@ -847,7 +847,7 @@ mod tests {
 
     #[test]
     fn phases_of_transposed_convolutions() {
-        let epilogue = vec![Step::Activate(Activation::parse("relu").unwrap())];
+        let epilogue = vec![PostOp::Activate(Activation::parse("relu").unwrap())];
         let op = |channels, kernel, stride, pad| ConvTranspose2d {
             epilogue: epilogue.clone(),
             ..conv_transpose(channels, kernel, stride, pad)

@@ -6,7 +6,7 @@ use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::Step;
+use crate::ops::epilogue::PostOp;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
@@ -34,9 +34,9 @@ pub fn convert(b: &mut Builder, id: NodeId, op: &Op) -> std::result::Result<(), 
     for step in steps {
         let mut join = |b: &mut Builder, name: &str| b.node(name, &[&value, extra.next().expect("one each")], vec![]);
         value = match step {
-            Step::Add => join(b, "Add"),
-            Step::Mul => join(b, "Mul"),
-            Step::Activate(activation) => activate(b, *activation, &value),
+            PostOp::Add => join(b, "Add"),
+            PostOp::Mul => join(b, "Mul"),
+            PostOp::Activate(activation) => activate(b, *activation, &value),
         };
     }
     b.end(id, value);

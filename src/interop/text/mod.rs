@@ -11,7 +11,6 @@
 //! not a part.
 
 mod about;
-mod call;
 mod compare;
 mod modules;
 mod naming;

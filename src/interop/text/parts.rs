@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::call;
 use super::scopes::Labels;
 use super::structure::{Block, Item, Join};
 use crate::ir::{Graph, NodeId};
@@ -119,11 +118,11 @@ fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Gr
         Item::Layer { node, operands } => {
             let op = graph.node(*node).op().expect("inputs are no items");
             let named = || graph.node(*node).name.clone().unwrap_or_default();
-            let call = call::of(op).ok_or_else(|| NoText::Op { node: named(), op: op.name() })?;
+            let (layer, args) = op.call().ok_or_else(|| NoText::Op { node: named(), op: op.name() })?;
             let label = if labels.is_weighted(*node) { labels.parts(*node)[depth..].to_vec() } else { vec![] };
-            let args = call.args.into_iter().map(|(name, value)| (name.into(), Slot::Value(value))).collect();
+            let args = args.into_iter().map(|(name, value)| (name.into(), Slot::Value(value))).collect();
             let operands = operands.iter().map(|&o| Slot::Node(o)).collect();
-            Part::Layer { label, layer: call.layer, args, operands, node: *node }
+            Part::Layer { label, layer: layer.name, args, operands, node: *node }
         }
         Item::Join { node, kind, branches } => {
             let branches =

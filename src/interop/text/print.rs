@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::about;
-use super::call::row;
 use super::modules::{Lifted, Module, strip};
 use super::naming;
 use super::parts::{Part, Slot, nodes, references};
 use super::structure::Join;
 use crate::ir::{Graph, Kind, NodeId};
+use crate::ops;
 use crate::ops::layer::{Arity, Layer, Preset, Value};
 
 /// A run of calls is written as a loop from this length on.
@@ -327,6 +327,11 @@ fn is_default(slot: &Slot, preset: Preset) -> bool {
         (Slot::Value(Value::Str(v)), Preset::Str(p)) => v == p,
         _ => false,
     }
+}
+
+/// The layer's row in the table of the language.
+fn row(layer: &str) -> &'static Layer {
+    ops::layers().find(|l| l.name == layer).expect("calls are of layers")
 }
 
 fn taken_labels(parts: &[Part], taken: &mut HashSet<String>) {

@@ -7,7 +7,7 @@ use super::{NoText, write};
 use crate::diagnostic::Sources;
 use crate::elaborate::{self, Options, elaborate};
 use crate::ir::{Graph, NodeId};
-use crate::testing::random_graph;
+use crate::testing::{random_graph, remade};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -42,6 +42,10 @@ fn round_trip(graph: &Graph) -> String {
 }
 
 fn again(graph: &Graph, open: &[NodeId], batch: usize) -> String {
+    for op in graph.order().into_iter().filter_map(|id| graph.node(id).op()) {
+        let (layer, remade) = remade(op).expect("a layer makes it");
+        assert_eq!(&remade, op, "{layer}");
+    }
     let written = write(graph, "As written.", open).unwrap();
     let again = elaborated("text", &written.text, None, batch);
     written.compare(graph, &again).unwrap_or_else(|e| panic!("{e}\n{}", written.text));
