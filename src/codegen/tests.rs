@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::generate;
-use super::testing::{check, model, simulated, targets};
+use super::testing::{check, check_with, model, simulated, targets};
 use super::vector::Function;
 use super::vector::backend::BackEnds;
 use crate::interpreter;
 use crate::ir::{Graph, Phase};
-use crate::ops::Conv2d;
+use crate::ops::{Conv2d, Flatten, Linear};
 use crate::passes::{self, Selection};
 use crate::plan::Options;
 use crate::target::Target;
@@ -97,6 +97,21 @@ fn a_lane_is_a_factor_where_the_unit_has_that() {
     // Biases are loaded as well, once a tile.
     let loads = count("ldr q");
     assert!(count("ld1r") == 0 && 2 * count("fmla") >= 5 * loads, "{loads} loads in\n{longest}");
+}
+
+/// A linear layer over a small image looks like a convolution with one output, for which no tile is made.
+#[test]
+fn linear_layers_have_no_tiles_whatever_is_forced() {
+    let mut b = Builder::new("classifier", Phase::Infer);
+    let x = b.input([1, 3, 3, 3]);
+    let y = b.add(conv(16, 3, 1, 1), &[x]);
+    let y = b.add(Flatten {}, &[y]);
+    let y = b.add(Linear { features: 10, bias: true, epilogue: vec![] }, &[y]);
+    let graph = b.finish(&[y]);
+    for algorithm in ["winograd2", "winograd4"] {
+        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+        check_with(graph.clone(), &options, 1e-4);
+    }
 }
 
 /// The tiles of their convolutions once needed more registers than 256-bit vectors have.

@@ -61,6 +61,8 @@ pub struct Layer {
     pub problem: Problem,
     /// The input's layout as the layer finds it.
     pub input: Layout,
+    /// It is no convolution but a linear layer.
+    pub is_linear: bool,
     /// All that a kernel's time depends on beside the machine: op, epilogue, sizes and layout of the
     /// input.
     pub key: String,
@@ -72,7 +74,7 @@ impl Layer {
         let [n, c, h, w] = input.image();
         let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
         let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
-        Layer { problem, input: input.layout, key }
+        Layer { problem, input: input.layout, is_linear: matches!(op, Op::Linear(_)), key }
     }
 
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
@@ -80,7 +82,9 @@ impl Layer {
     pub fn kernels(&self, target: &Target) -> Vec<(Kernel, f64)> {
         let problem = &self.problem;
         let direct = conv::direct_candidates(problem, target).into_iter().map(|(d, ns)| (Kernel::Direct(d), ns));
-        let winograd = conv::winograd_candidates(problem, target).into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns));
+        // A linear layer over a small image has its taps and one output, of which no tile can be made.
+        let tiled = if self.is_linear { vec![] } else { conv::winograd_candidates(problem, target) };
+        let winograd = tiled.into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns));
         // Bound by its loads: one weight and one input a product.
         let vectors = problem.macs() / target.unit.lanes as f64;
         let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, target.core.nanoseconds(vectors * 1.5)));
