@@ -9,7 +9,7 @@
 //!
 //! One convention is not theirs: a picture is turned as its EXIF orientation says. Cameras store pictures as the sensor
 //! lies, and networks were trained on upright ones; viewers and OpenCV turn them, Pillow's `open` and torchvision do not
-//! ([`read_stored`] is as these).
+//! ([`Exif::Ignored`] is as these).
 
 mod resize;
 mod whole;
