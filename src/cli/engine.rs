@@ -10,13 +10,13 @@ use indicatif::ProgressBar;
 use super::args::{Compilation, Network as NetworkArgs, Threads};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{Fitted, check_memory, check_runs, compiler, observed, optimized, refuse};
+use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse};
 use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
 use crate::driver::{self, Compiler, ContentHash, Network};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions, default_memory};
+use crate::runtime::{Model, ModelOptions};
 use crate::tensor::{Shape, Tensor};
 
 pub struct Engine {
@@ -229,8 +229,7 @@ fn known(file: &Path, expected: Option<ContentHash>, console: Console) -> Result
     if expected.is_none() || !(is_compiled(file) || is_portable(file)) {
         return Ok(None);
     }
-    let limit = console.max_memory.unwrap_or_else(default_memory);
-    let container = Container::copy_of(file, limit).map_err(Failure::message)?;
+    let container = Container::copy_of(file, memory_limit(console)).map_err(Failure::message)?;
     let bytes = container.in_memory().expect("copied just now");
     expect(file, expected, ContentHash::of(bytes))?;
     Ok(Some(container))

@@ -6,6 +6,7 @@ use super::args::Run;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
+use super::network::memory_limit;
 use crate::artifact::Port;
 use crate::driver;
 use crate::image;
@@ -141,7 +142,7 @@ impl Feed {
         }
         let batch = engine.batch();
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
-        let memory = console.max_memory.unwrap_or_else(default_memory);
+        let memory = memory_limit(console);
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
             let tensor = npy::read_within(file, memory).map_err(Failure::message)?;

@@ -41,9 +41,14 @@ pub fn options(console: Console) -> ModelOptions {
     console.max_memory.map_or(options, |bytes| options.memory(bytes))
 }
 
+/// Bytes that the user allows, or else what is usual.
+pub fn memory_limit(console: Console) -> u64 {
+    console.max_memory.unwrap_or_else(default_memory)
+}
+
 /// Refuses what takes more memory than it may, before anything is allocated.
 pub fn check_memory(what: impl std::fmt::Display, needed: u64, console: Console) -> Result<()> {
-    let limit = console.max_memory.unwrap_or_else(default_memory);
+    let limit = memory_limit(console);
     if needed <= limit {
         return Ok(());
     }
@@ -86,24 +91,11 @@ pub fn compiler(
 
 /// What has been settled where a portable model was made cannot be asked for.
 fn refuse_settled(source: &Source, shapes: &Shapes, passes: &Passes) -> Result<()> {
-    let given = [
-        ("--model", source.model.is_some()),
-        ("--set", !source.set.is_empty()),
-        ("--weights", source.weights.is_some()),
-        ("--rename", !source.renaming.rename.is_empty()),
-        ("--weight-map", source.renaming.weight_map.is_some()),
-        ("--seed", source.seed.is_some()),
-        ("--shape", !shapes.shape.is_empty()),
-        ("--passes", passes.passes.is_some()),
-        ("--no-pass", !passes.no_pass.is_empty()),
-    ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Failure::Usage(format!("{flag} takes a spec (.net); a portable model has settled it"))),
-        None => Ok(()),
-    }
+    let shape = [("--shape", !shapes.shape.is_empty())];
+    let flags = [source.given(), shape.to_vec(), passes.given()].concat();
+    refuse(flags, "takes a spec (.net); a portable model has settled it")
 }
 
-/// A compiler that gets as far as the optimized network.
 pub fn front(source: &Source, passes: &Passes, options: ModelOptions) -> Result<Compiler> {
     let weights = match (&source.weights, source.seed) {
         (Some(path), _) => WeightsFrom::File(path.clone()),
