@@ -2,6 +2,10 @@
 //!
 //! This module knows nothing of operations, layouts or files.
 
+mod element;
+
+pub use element::Element;
+
 use std::fmt;
 
 /// The sizes of a value, outermost first. Images are `[N, C, H, W]`, feature vectors `[N, F]`.

@@ -1,0 +1,104 @@
+//! What one element of a tensor is: how it is stored and which numbers it can hold.
+
+use std::fmt;
+
+/// The type of one element of a tensor or of a vector register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Element {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper 16 bits of a binary32.
+    Bf16,
+    U8,
+    I8,
+    I16,
+    I32,
+    I64,
+    /// One byte, 0 or 1.
+    Bool,
+}
+
+impl Element {
+    pub const ALL: [Element; 9] = [
+        Element::F32,
+        Element::F16,
+        Element::Bf16,
+        Element::U8,
+        Element::I8,
+        Element::I16,
+        Element::I32,
+        Element::I64,
+        Element::Bool,
+    ];
+
+    /// Bytes of one element in memory.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Element::U8 | Element::I8 | Element::Bool => 1,
+            Element::F16 | Element::Bf16 | Element::I16 => 2,
+            Element::F32 | Element::I32 => 4,
+            Element::I64 => 8,
+        }
+    }
+
+    /// The name in texts: `f32`, `bf16`, `u8`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::Bf16 => "bf16",
+            Element::U8 => "u8",
+            Element::I8 => "i8",
+            Element::I16 => "i16",
+            Element::I32 => "i32",
+            Element::I64 => "i64",
+            Element::Bool => "bool",
+        }
+    }
+
+    /// The element of that [`Self::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|e| e.name() == name)
+    }
+
+    /// Whether the numbers are floating-point ones.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Element::F32 | Element::F16 | Element::Bf16)
+    }
+
+    /// The smallest and the largest number of an element that holds whole numbers; of `i64` as far as f64 can say
+    /// them. `None` for floating-point ones.
+    pub fn integer_range(self) -> Option<(f64, f64)> {
+        Some(match self {
+            Element::F32 | Element::F16 | Element::Bf16 => return None,
+            Element::U8 => (0.0, 255.0),
+            Element::I8 => (-128.0, 127.0),
+            Element::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+            Element::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            Element::I64 => (i64::MIN as f64, i64::MAX as f64),
+            Element::Bool => (0.0, 1.0),
+        })
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_elements() {
+        for element in Element::ALL {
+            assert_eq!(Element::named(element.name()), Some(element));
+        }
+        assert_eq!(Element::named("f64"), None);
+    }
+}
