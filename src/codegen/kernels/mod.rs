@@ -40,7 +40,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     Ok(match &step.kernel {
         Kernel::Direct(d) => direct::emit(e, step, d)?,
         Kernel::Winograd(w) => winograd::emit(e, step, w)?,
-        Kernel::Depthwise | Kernel::Grouped => depthwise::emit(e, step),
+        Kernel::Depthwise(_) | Kernel::Grouped(_) => depthwise::emit(e, step),
         Kernel::Convert => convert::emit(e, step),
         Kernel::Gather(gather) => channels::emit(e, step, gather),
         Kernel::Plain => plain(e, step),
