@@ -6,34 +6,17 @@
 
 use std::collections::HashMap;
 
+use super::packing::{Packing, Part};
 use super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
 use crate::ir::Graph;
 use crate::plan::{Place, Plan, View};
 use crate::target::{Target, Unit};
-use crate::weights::{Values, WeightId};
+use crate::weights::WeightId;
 
 /// Packed weights are read by vector loads and prefetched by line.
 pub const WEIGHT_ALIGNMENT: usize = 64;
-
-/// Fills a part of the packed weights from the values of the step's weights.
-pub type Fill = Box<dyn Fn(&[Values], &mut [f32]) + Send + Sync>;
-
-/// Weights of one step, packed in the order in which its kernel reads them.
-pub struct Packing {
-    pub weights: Vec<WeightId>,
-    /// Byte offset of the first part in the weights section.
-    pub offset: usize,
-    /// Lengths in floats and what fills them, one after the other.
-    pub parts: Vec<(usize, Fill)>,
-}
-
-impl Packing {
-    pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|(floats, _)| floats * 4).sum()
-    }
-}
 
 /// What a kernel family returns for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +76,15 @@ impl<'a> Emitter<'a> {
 
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
     /// the weights section and that of each part relative to it.
-    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<(usize, Fill)>) -> (usize, Vec<usize>) {
+    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
         let floats_per_line = WEIGHT_ALIGNMENT / 4;
-        let parts: Vec<_> = parts.into_iter().map(|(n, fill)| (n.next_multiple_of(floats_per_line), fill)).collect();
+        let align = |part: Part| Part { floats: part.floats.next_multiple_of(floats_per_line), ..part };
+        let parts: Vec<Part> = parts.into_iter().map(align).collect();
         let mut offsets = vec![];
         let mut at = 0;
-        for (floats, _) in &parts {
+        for part in &parts {
             offsets.push(at);
-            at += floats * 4;
+            at += part.floats * 4;
         }
         let offset = self.weight_bytes;
         self.weight_bytes += at;

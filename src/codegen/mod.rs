@@ -7,6 +7,7 @@
 pub mod emit;
 pub mod kernels;
 pub mod link;
+pub mod packing;
 pub mod vector;
 
 use rayon::prelude::*;
@@ -17,7 +18,8 @@ use crate::ir::{Graph, NodeId, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
-use emit::{Emitted, Emitter, Packing};
+use emit::{Emitted, Emitter};
+use packing::Packing;
 
 pub use kernels::{winograd_largest, winograd_sets};
 
@@ -158,16 +160,16 @@ fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted:
     for (index, packing) in generated.packings.iter().enumerate() {
         let step = first[first.partition_point(|(packing, _)| *packing <= index) - 1].1;
         let mut parts = vec![];
-        for (index, (floats, fill)) in packing.parts.iter().enumerate() {
-            let (part, after) = rest.split_at_mut(*floats);
+        for (index, part) in packing.parts.iter().enumerate() {
+            let (out, after) = rest.split_at_mut(part.floats);
             rest = after;
             if wanted(step, index) {
-                parts.push((part, fill));
+                parts.push((part, out));
             }
         }
         if !parts.is_empty() {
             let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
-            parts.into_par_iter().for_each(|(part, fill)| fill(&values, part));
+            parts.into_par_iter().for_each(|(part, out)| part.fill(&values, out));
         }
     }
     Ok(weights)

@@ -2,8 +2,8 @@
 //! channels of a block.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::packing::Part;
 use super::super::vector::{Builder, Function, Int, Operand, UnaryOp, Vector, VectorOp};
-use super::packing;
 use crate::ops::InstanceNorm;
 use crate::plan::Step;
 use crate::target::Unit;
@@ -18,7 +18,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let [images, channels, h, w] = output.image();
     let (blocks, pixels) = (channels.div_ceil(unit.lanes), h * w);
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
     let name = format!("instance_norm_{pixels}_{:x}_{}", op.eps.to_bits(), op.affine);
     let (eps, affine) = (op.eps, op.affine);

@@ -10,8 +10,8 @@
 //! Lanes of the last block that are no channels do not count.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::packing::Part;
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
-use super::packing;
 use super::partial::{self, Partial};
 use crate::ops::LayerNorm;
 use crate::plan::Step;
@@ -26,7 +26,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
     let (pixels, tile) = (h * w, SUMS / partial::vectors(unit));
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.

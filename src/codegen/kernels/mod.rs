@@ -2,7 +2,7 @@
 
 mod channels;
 mod convert;
-mod cook_toom;
+pub(super) mod cook_toom;
 mod depthwise;
 mod direct;
 mod elementwise;
@@ -14,7 +14,6 @@ mod math;
 mod matmul;
 mod movement;
 mod nest;
-mod packing;
 mod partial;
 mod pool;
 mod reduce;

@@ -1,7 +1,8 @@
 //! Ops that move elements without computing: concat, slice, transpose and the shuffles in plain
 //! memory, borders in the blocked layout. Each is a list of nests that copy.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::packing::{Fill, Loop, Part, Walk};
 use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
 use crate::ops::pad::PadMode;
 use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, Transpose};
@@ -74,8 +75,9 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
 
 pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
-    let fill: Fill = Box::new(move |values, out| out[..elements].copy_from_slice((*values[0]).as_ref()));
-    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![(elements, fill)]);
+    let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
+    let part = Part { floats: elements, fill: Fill::Copy { weight: 0, walk } };
+    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![part]);
     let body = Body::copy();
     let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])

@@ -13,7 +13,8 @@
 //! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
 //! they follow no pattern they come from a table as well.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::packing::Part;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
@@ -127,9 +128,9 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
 }
 
 /// For each span the byte offset of its first position, its length, and one over its divisor.
-fn entries(axis: &Axis, stride: usize) -> (usize, Fill) {
+fn entries(axis: &Axis, stride: usize) -> Part {
     let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: 1.0 / s.divisor as f32 };
-    table::part(axis.spans.iter().map(entry).collect())
+    table::part(&axis.spans.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// How the columns of a row are found.

@@ -8,7 +8,8 @@
 //!
 //! so that four taps along each axis cost eight multiply-adds a pixel, not sixteen.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Function, Int, Operand, Vector, VectorOp};
 use super::table;
 use crate::ops::Upsample;
@@ -50,20 +51,17 @@ impl Mix {
     }
 
     /// The taps of each output position of an axis; `stride` is the distance of input positions.
-    fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> (usize, Fill) {
-        let floats = self.entry() / 4;
-        let entries = op.taps(axis, input, output);
-        let fill: Fill = Box::new(move |_, out| {
-            out.fill(0.0);
-            for (taps, out) in entries.iter().zip(out.chunks_exact_mut(floats)) {
-                let (offsets, shares) = out.split_at_mut(2 * taps.len());
-                for ((&(place, share), words), slot) in taps.iter().zip(offsets.chunks_exact_mut(2)).zip(shares) {
-                    words.copy_from_slice(&table::words(place * stride));
-                    *slot = share as f32;
-                }
+    fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> Part {
+        let words = self.entry() / 4;
+        let mut all = vec![0; output * words];
+        for (taps, out) in op.taps(axis, input, output).iter().zip(all.chunks_exact_mut(words)) {
+            let (offsets, shares) = out.split_at_mut(2 * taps.len());
+            for ((&(place, share), offset), slot) in taps.iter().zip(offsets.chunks_exact_mut(2)).zip(shares) {
+                offset.copy_from_slice(&table::words(place * stride));
+                *slot = (share as f32).to_bits();
             }
-        });
-        (output * floats, fill)
+        }
+        Part::words(all)
     }
 
     /// Parameters: the input's block, the output's row, the row's entry, the columns' entries, scratch.

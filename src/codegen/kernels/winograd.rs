@@ -15,11 +15,12 @@
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
 
 use super::super::Error;
-use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
 use super::direct::{Row, Run, row_kernel, runs};
-use super::{epilogue, packing};
+use super::epilogue;
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::Step as EpilogueStep;
@@ -243,7 +244,7 @@ fn pack(
 ) -> (usize, Vec<usize>) {
     let unit = e.unit();
     let weights = e.graph.node(step.node).weights.clone();
-    let mut packed = vec![packing::bias(has_bias, w.problem.out_channels, unit)];
+    let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
     for geometry in &w.problem.phases {
         for run in runs {
@@ -257,61 +258,42 @@ fn pack(
     (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
 }
 
-/// `U = G g Gᵀ` of one set, in f64: `[distinct element][input channel][the set's channels]`.
-fn panel(
-    w: &Winograd,
-    parts: &Parts,
-    geometry: &Geometry,
-    out_block: usize,
-    blocks: usize,
-    unit: Unit,
-) -> (usize, Fill) {
+/// The transformed weights of one set.
+fn panel(w: &Winograd, parts: &Parts, geometry: &Geometry, out_block: usize, blocks: usize, unit: Unit) -> Part {
+    let (problem, r) = (&w.problem, w.taps());
     let channels = blocks * unit.lanes;
     let first_channel = out_block * unit.lanes;
-    let distinct = parts.sizes.distinct;
-    let element = parts.sizes.group_blocks * unit.lanes * channels;
-    let (problem, kernel, r) = (w.problem.clone(), parts.transforms.kernel.clone(), w.taps());
+    // A set's channels are of one group.
+    let group = problem.outputs_of(problem.groups_of(&(first_channel..first_channel + 1)).start);
+    let outputs = group.end.min(first_channel + channels) - first_channel;
+    let filter =
+        problem.weight_index(first_channel, problem.first_input(first_channel), 0, 0).expect("both are of a group");
+    let [out_step, input_step] = problem.weight_steps();
     // Where the phase's taps lie in the stored kernel.
     let (y, x) = (geometry.y.taps, geometry.x.taps);
-    let taps: Vec<usize> =
-        (0..r * r).map(|t| y.kernel_index(t / r) * problem.kernel[1] + x.kernel_index(t % r)).collect();
-    let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
-        let source = (*values[0]).as_ref();
-        out.fill(0.0);
-        let mut g = vec![0f64; r * r * channels];
-        let mut half = vec![0f64; distinct * r * channels];
-        let first_input = problem.first_input(first_channel);
-        for ic in 0..problem.in_per_group() {
-            for oc in 0..channels {
-                let filter = problem.weight_index(first_channel + oc, first_input + ic, 0, 0);
-                for (tap, at) in taps.iter().enumerate() {
-                    g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + at]));
-                }
-            }
-            // G g, then (G g) Gᵀ; channels innermost.
-            for i in 0..distinct {
-                for x in 0..r {
-                    let to = &mut half[(i * r + x) * channels..][..channels];
-                    to.fill(0.0);
-                    for (y, &factor) in kernel[i].iter().enumerate() {
-                        let from = &g[(y * r + x) * channels..][..channels];
-                        to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
-                    }
-                }
-            }
-            for i in 0..distinct {
-                for j in 0..distinct {
-                    let to = &mut out[(i * distinct + j) * element + ic * channels..][..channels];
-                    for (oc, t) in to.iter_mut().enumerate() {
-                        let sum: f64 =
-                            kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = packing::flushed(sum as f32);
-                    }
-                }
-            }
-        }
+    let first_tap = y.kernel_first * problem.kernel[1] + x.kernel_first;
+    let filters = Walk::new(
+        filter + first_tap,
+        0,
+        [
+            Loop { count: outputs, from: out_step as isize, to: 1 },
+            Loop { count: r, from: y.kernel_step * problem.kernel[1] as isize, to: r * channels },
+            Loop { count: r, from: x.kernel_step, to: channels },
+        ],
+    );
+    let element_step = parts.sizes.group_blocks * unit.lanes * channels;
+    let packed = packing::Winograd {
+        m: w.m,
+        taps: r,
+        stride: w.stride(),
+        weight: 0,
+        filters,
+        inputs: problem.in_per_group(),
+        input_step,
+        channels,
+        element_step,
     };
-    (distinct * distinct * element, Box::new(fill))
+    Part { floats: w.distinct() * w.distinct() * element_step, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.

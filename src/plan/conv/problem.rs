@@ -85,6 +85,29 @@ impl Problem {
         out_channel / self.out_per_group() * self.in_per_group()
     }
 
+    /// The groups that these output channels are of.
+    pub fn groups_of(&self, outputs: &Range<usize>) -> Range<usize> {
+        outputs.start / self.out_per_group()..outputs.end.div_ceil(self.out_per_group())
+    }
+
+    pub fn outputs_of(&self, group: usize) -> Range<usize> {
+        group * self.out_per_group()..(group + 1) * self.out_per_group()
+    }
+
+    pub fn inputs_of(&self, group: usize) -> Range<usize> {
+        group * self.in_per_group()..(group + 1) * self.in_per_group()
+    }
+
+    /// From an output channel to the next in the stored weight, and from an input channel to the next,
+    /// within a group.
+    pub fn weight_steps(&self) -> [usize; 2] {
+        let filter = self.kernel[0] * self.kernel[1];
+        match self.transposed {
+            true => [filter, self.out_per_group() * filter],
+            false => [self.in_per_group() * filter, filter],
+        }
+    }
+
     /// Index into the stored weight, or `None` where the channels are in different groups.
     pub fn weight_index(&self, oc: usize, ic: usize, ky: usize, kx: usize) -> Option<usize> {
         let (ipg, opg) = (self.in_per_group(), self.out_per_group());
