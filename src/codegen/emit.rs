@@ -4,10 +4,9 @@
 //! A step becomes one *driver*, the function that the runtime calls with a range of tasks, and the
 //! kernels that it calls for each. Drivers hold integer arithmetic only; kernels hold the vectors.
 
-use std::collections::HashMap;
-
+use super::key::{KernelKey, Kernels};
 use super::packing::{Packing, Part};
-use super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Program};
+use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
 use crate::ir::Graph;
@@ -38,7 +37,7 @@ pub struct Emitter<'a> {
     /// What the tasks of the step at hand cost, where they are not alike.
     pub task_costs: Vec<TaskCost>,
     weight_bytes: usize,
-    kernels: HashMap<String, Callee>,
+    kernels: Kernels,
 }
 
 impl<'a> Emitter<'a> {
@@ -51,7 +50,7 @@ impl<'a> Emitter<'a> {
             packings: vec![],
             task_costs: vec![],
             weight_bytes: 0,
-            kernels: HashMap::new(),
+            kernels: Kernels::default(),
         }
     }
 
@@ -63,15 +62,9 @@ impl<'a> Emitter<'a> {
         self.weight_bytes
     }
 
-    /// Adds a kernel; one with the same name is built once and shared. The name must tell all that
-    /// the code depends on.
-    pub fn kernel(&mut self, name: &str, build: impl FnOnce(Unit) -> Function) -> Callee {
-        if let Some(&callee) = self.kernels.get(name) {
-            return callee;
-        }
-        let callee = self.program.add(build(self.target.unit));
-        self.kernels.insert(name.to_string(), callee);
-        callee
+    /// Adds a kernel; one with an equal key is built once and shared.
+    pub fn kernel(&mut self, key: &impl KernelKey) -> Callee {
+        self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in

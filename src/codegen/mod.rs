@@ -6,6 +6,7 @@
 
 pub mod emit;
 pub mod kernels;
+pub mod key;
 pub mod link;
 pub mod packing;
 pub mod vector;

@@ -78,7 +78,8 @@ impl Activation {
         }
     }
 
-    fn parts(self) -> (&'static str, Vec<f32>) {
+    /// Its name, and its numbers in the order in which the text form has them.
+    pub fn parts(self) -> (&'static str, Vec<f32>) {
         match self {
             Activation::Relu => ("relu", vec![]),
             Activation::LeakyRelu { slope } => ("leaky_relu", vec![slope]),

@@ -17,11 +17,12 @@
 //! from a table; columns that fall into the padding are left out when the code is made.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::epilogue;
 use super::table::{self, Entry};
-use crate::ops::epilogue::{Step as EpilogueStep, extra_operands};
+use crate::ops::epilogue::extra_operands;
 use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, conv};
 use crate::target::Unit;
@@ -47,7 +48,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         row: op.dilation[0] * w * unit.bytes(),
         input: w,
         width,
-        epilogue: op.epilogue.clone(),
+        epilogue: Epilogue::of(&op.epilogue),
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
     let parts = vec![
@@ -56,8 +57,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         rows(op, h, height, w, kernel.row_bytes(unit), unit),
     ];
     let (base, offsets) = e.pack(node.weights.clone(), parts);
-    let name = format!("depthwise {kernel:?}");
-    let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
+    let callee = e.kernel(&kernel);
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -126,7 +126,7 @@ fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: 
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     /// Channels of a group: a power of two that is less than the lanes.
     group: usize,
@@ -140,25 +140,13 @@ struct Kernel {
     /// Input columns.
     input: usize,
     width: usize,
-    epilogue: Vec<EpilogueStep>,
+    epilogue: Epilogue,
 }
 
-impl Kernel {
-    fn row_bytes(&self, unit: Unit) -> usize {
-        self.taps * self.group * unit.bytes()
-    }
-
-    /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
-    fn most_pixels(&self, unit: Unit) -> usize {
-        match self.group {
-            1 => (unit.registers - 3).min(MOST_PIXELS),
-            group => (unit.registers - 2) / (group + 1),
-        }
-    }
-
+impl KernelKey for Kernel {
     /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands.
-    fn build(&self, name: &str, unit: Unit, extra: usize) -> Function {
-        let mut b = Builder::new(name, unit, 5 + extra);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("depthwise {self:?}"), unit, 5 + extra_operands(&self.epilogue));
         let [entry, weights, input] = [0, 1, 3].map(|i| b.parameter(i));
         for (pointer, number) in [(input, 0), (weights, 2)] {
             let offset = table::number(&mut b, entry, number);
@@ -178,11 +166,25 @@ impl Kernel {
             b.repeat(alike, |b| {
                 self.tile(b, rows.into(), first, pixels);
                 b.advance(input, pixels * self.stride * unit.bytes());
-                (4..5 + extra).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
+                (4..5 + extra_operands(&self.epilogue)).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
             });
             tiles.drain(..alike);
         }
         b.finish()
+    }
+}
+
+impl Kernel {
+    fn row_bytes(&self, unit: Unit) -> usize {
+        self.taps * self.group * unit.bytes()
+    }
+
+    /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
+    fn most_pixels(&self, unit: Unit) -> usize {
+        match self.group {
+            1 => (unit.registers - 3).min(MOST_PIXELS),
+            group => (unit.registers - 2) / (group + 1),
+        }
     }
 
     fn applies(&self, pixel: usize, tap: usize) -> bool {
@@ -262,6 +264,7 @@ mod tests {
     use crate::codegen::testing::check_with;
     use crate::ir::Phase;
     use crate::ops::activation::Activation;
+    use crate::ops::epilogue::Step as EpilogueStep;
     use crate::plan::Options;
     use crate::testing::{self, conv};
 

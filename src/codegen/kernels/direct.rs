@@ -22,6 +22,7 @@ use std::ops::Range;
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
 use super::epilogue;
@@ -57,7 +58,7 @@ impl Strides {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Row {
     /// Horizontal geometry, for the taps that fall into the padding.
     x: Axis,
@@ -83,7 +84,7 @@ pub(super) struct Row {
     out_block: usize,
     /// Block and pixel strides of the epilogue's operands.
     extra: Vec<(usize, usize)>,
-    epilogue: Vec<EpilogueStep>,
+    epilogue: Epilogue,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
@@ -121,7 +122,7 @@ impl Row {
             out_pixel: unit.bytes(),
             out_block: strides[1],
             extra: vec![],
-            epilogue: vec![],
+            epilogue: Epilogue::default(),
             inside: true,
             bias: false,
         }
@@ -208,8 +209,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, in_lanes, &steps, unit);
-        let name = format!("row {row:?}");
-        let callee = e.kernel(&name, |unit| row_kernel(&row, unit));
+        let callee = e.kernel(&row);
         calls.push(Region { phase, run, count, panels: base + offsets[part], row, callee });
     }
 
@@ -397,7 +397,7 @@ fn row_spec(
         out_pixel,
         out_block: output.block,
         extra: extra.collect(),
-        epilogue: steps.to_vec(),
+        epilogue: Epilogue::of(steps),
         inside: direct.fold != Fold::Rows,
         bias: true,
     }
@@ -551,29 +551,32 @@ impl Region {
 
 // The row kernel.
 
-/// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
-pub(super) fn row_kernel(row: &Row, unit: Unit) -> Function {
-    let half = if row.half { "half" } else { "" };
-    let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-    let mut b = Builder::new(name, unit, 5 + row.extra.len());
-    let input = b.parameter(0);
-    let mut outs = vec![b.parameter(4)];
-    outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
-    let strides: Vec<usize> = std::iter::once(row.out_pixel).chain(row.extra.iter().map(|e| e.1)).collect();
+impl KernelKey for Row {
+    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
+    fn build(&self, unit: Unit) -> Function {
+        let row = self;
+        let half = if row.half { "half" } else { "" };
+        let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
+        let mut b = Builder::new(name, unit, 5 + row.extra.len());
+        let input = b.parameter(0);
+        let mut outs = vec![b.parameter(4)];
+        outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
+        let strides: Vec<usize> = std::iter::once(row.out_pixel).chain(row.extra.iter().map(|e| e.1)).collect();
 
-    let tiles = tiles(row);
-    let mut i = 0;
-    while i < tiles.len() {
-        let (first, pixels) = tiles[i];
-        let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
-        b.repeat(same, |b| {
-            tile(b, row, unit, first, pixels);
-            b.advance(input, pixels * row.in_pixel);
-            outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
-        });
-        i += same;
+        let tiles = tiles(row);
+        let mut i = 0;
+        while i < tiles.len() {
+            let (first, pixels) = tiles[i];
+            let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
+            b.repeat(same, |b| {
+                tile(b, row, unit, first, pixels);
+                b.advance(input, pixels * row.in_pixel);
+                outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
+            });
+            i += same;
+        }
+        b.finish()
     }
-    b.finish()
 }
 
 /// First pixel and length of each tile of a row.

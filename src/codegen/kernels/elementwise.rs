@@ -5,10 +5,12 @@
 //! are set to zero, because whoever reads a block may multiply them by zero weights.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, Epilogue, Exact};
 use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
+use super::body::Body;
 use super::epilogue;
-use super::nest::{self, Array, Body, Nest, Operands, blocked_dims, blocked_strides, row_major};
+use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::Step as EpilogueStep;
@@ -17,31 +19,26 @@ use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
 pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
-    let registers = 2 + epilogue::temporaries(&[EpilogueStep::Activate(kind)]);
-    let body = Body::new(format!("{kind:?}"), registers, move |b, x| {
-        let v = x.get(b, 0);
-        epilogue::apply(b, kind, v)
-    });
-    emit(e, step, &body, vec![], kind.is_total())
+    emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
 }
 
 /// Operands: both values, then the epilogue's.
 pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
-    let (kind, steps) = (op.kind, op.epilogue.clone());
-    let total = kind != BinaryKind::Div && are_total(&steps);
-    let body = Body::new(format!("{kind:?} {steps:?}"), registers(&steps), move |b, x| {
-        let (left, right) = (x.get(b, 0), x.get(b, 1));
-        let v = combine(b, kind, left, right);
-        finish(b, &steps, v, x, 2)
-    });
-    emit(e, step, &body, vec![], total)
+    let total = op.kind != BinaryKind::Div && are_total(&op.epilogue);
+    emit(e, step, &Body::Binary(op.kind, Epilogue::of(&op.epilogue)), vec![], total)
+}
+
+pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[EpilogueStep], x: &Operands) -> Vector {
+    let (left, right) = (x.get(b, 0), x.get(b, 1));
+    let v = combine(b, kind, left, right);
+    finish(b, steps, v, x, 2)
 }
 
 /// Operands: the value, then the epilogue's.
 pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
     let (channels, unit) = (step.outputs[0].shape[1], e.unit());
     let parts = [Part::per_channel(0, channels, unit), Part::bias(op.bias, channels, unit)];
-    affine(e, step, op.epilogue.clone(), parts)
+    affine(e, step, &op.epilogue, parts)
 }
 
 pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
@@ -51,7 +48,7 @@ pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
         let norm = packing::BatchNorm { which, channels, affine: op.affine, eps: op.eps };
         Part { floats, fill: Fill::BatchNorm(norm) }
     });
-    affine(e, step, vec![], parts)
+    affine(e, step, &[], parts)
 }
 
 pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
@@ -59,28 +56,29 @@ pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
     let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
     let fill = Fill::Copy { weight: 0, walk: Walk::new(0, 0, [slope]) };
     let slopes = channel_weights(e, step, [Part { floats: channels.next_multiple_of(e.unit().lanes), fill }]);
-    let body = Body::new("prelu", 5, |b, x| {
-        let (v, slope, zero) = (x.get(b, 0), x.get(b, 1), b.splat(0.0));
-        let scaled = b.op(VectorOp::Mul, v, slope);
-        b.select(Compare::Less, v, zero, scaled, v)
-    });
-    emit(e, step, &body, slopes.to_vec(), true)
+    emit(e, step, &Body::PRelu, slopes.to_vec(), true)
+}
+
+pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
+    let (v, slope, zero) = (x.get(b, 0), x.get(b, 1), b.splat(0.0));
+    let scaled = b.op(VectorOp::Mul, v, slope);
+    b.select(Compare::Less, v, zero, scaled, v)
 }
 
 /// `x · factor + term`, both per channel, then the epilogue.
-fn affine(e: &mut Emitter, step: &Step, steps: Vec<EpilogueStep>, parts: [Part; 2]) -> Emitted {
+fn affine(e: &mut Emitter, step: &Step, steps: &[EpilogueStep], parts: [Part; 2]) -> Emitted {
     let weights = channel_weights(e, step, parts);
-    let total = are_total(&steps);
-    let body = Body::new(format!("affine {steps:?}"), registers(&steps), move |b, x| {
-        // The weights stand last.
-        let weights = x.count() - 2;
-        let (factor, term) = (x.get(b, weights), x.get(b, weights + 1));
-        let (value, v) = (x.get(b, 0), b.new_vector());
-        b.copy(v, term);
-        b.fma(v, value, factor);
-        finish(b, &steps, v, x, 1)
-    });
-    emit(e, step, &body, weights.to_vec(), total)
+    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights.to_vec(), are_total(steps))
+}
+
+pub(super) fn apply_affine(b: &mut Builder, steps: &[EpilogueStep], x: &Operands) -> Vector {
+    // The weights stand last.
+    let weights = x.count() - 2;
+    let (factor, term) = (x.get(b, weights), x.get(b, weights + 1));
+    let (value, v) = (x.get(b, 0), b.new_vector());
+    b.copy(v, term);
+    b.fma(v, value, factor);
+    finish(b, steps, v, x, 1)
 }
 
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
@@ -105,7 +103,7 @@ fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool
         Layout::Blocked => blocked_dims(output, unit),
         Layout::Plain => output.shape.dims().to_vec(),
     };
-    let zero = Body::fill(0.0);
+    let zero = Body::Fill(Bits::of(0.0));
     let whole = Nest { dims, arrays, body };
     let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero, unit) };
     nest::emit(e, &super::step_name(e, step), nests)
@@ -187,11 +185,6 @@ fn finish(b: &mut Builder, steps: &[EpilogueStep], mut v: Vector, x: &Operands, 
         };
     }
     v
-}
-
-/// Registers of a function of a few operands and an epilogue.
-fn registers(steps: &[EpilogueStep]) -> usize {
-    5.max(1 + epilogue::temporaries(steps))
 }
 
 fn are_total(steps: &[EpilogueStep]) -> bool {

@@ -2,6 +2,7 @@
 //! channels of a block.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
 use super::super::vector::{Builder, Function, Int, Operand, UnaryOp, Vector, VectorOp};
 use crate::ops::InstanceNorm;
@@ -20,9 +21,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
-    let name = format!("instance_norm_{pixels}_{:x}_{}", op.eps.to_bits(), op.affine);
-    let (eps, affine) = (op.eps, op.affine);
-    let kernel = e.kernel(&name, |unit| Kernel { pixels, eps, affine }.build(&name, unit));
+    let kernel = e.kernel(&Kernel { pixels, eps: Bits::of(op.eps), affine: op.affine });
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * blocks, |d, task| {
             let (image, block) = d.split(task, blocks);
@@ -44,22 +43,27 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     Emitted { entry, grid: images * blocks, scratch: 0 }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     pixels: usize,
-    eps: f32,
+    eps: Bits,
     affine: bool,
 }
 
-impl Kernel {
+impl KernelKey for Kernel {
     /// Parameters: input, output, and where affine, weight and bias.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, if self.affine { 4 } else { 2 });
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(
+            format!("instance_norm_{}_{:x}_{}", self.pixels, self.eps.value().to_bits(), self.affine),
+            unit,
+            if self.affine { 4 } else { 2 },
+        );
         let mean = self.mean(&mut b, |b, acc, v| b.op_into(acc, VectorOp::Add, acc, v));
         let variance = self.mean(&mut b, |b, acc, v| {
             let d = b.op(VectorOp::Sub, v, mean);
             b.fma(acc, d, d);
         });
-        let eps = b.splat(self.eps);
+        let eps = b.splat(self.eps.value());
         let variance = b.op(VectorOp::Add, variance, eps);
         let deviation = b.unary(UnaryOp::Sqrt, variance);
         let one = if self.affine { b.load(b.parameter(2).at(0)) } else { b.splat(1.0) };
@@ -75,7 +79,9 @@ impl Kernel {
         });
         b.finish()
     }
+}
 
+impl Kernel {
     /// The mean over all pixels of what `add` adds to an accumulator.
     fn mean(&self, b: &mut Builder, add: impl Fn(&mut Builder, Vector, Vector)) -> Vector {
         let acc: Vec<Vector> = (0..ACCUMULATORS).map(|_| b.splat(0.0)).collect();

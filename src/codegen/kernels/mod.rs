@@ -1,5 +1,6 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod body;
 mod channels;
 mod convert;
 pub(super) mod cook_toom;

@@ -4,7 +4,7 @@
 //! A transposed convolution of stride s is s² ordinary ones, its phases, whose results interleave.
 
 /// The taps along one axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Taps {
     /// Input positions from one output position to the next.
     pub step: usize,
@@ -30,7 +30,7 @@ impl Taps {
 }
 
 /// One axis of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {
     pub taps: Taps,
     pub input: usize,
