@@ -115,12 +115,10 @@ fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> Part {
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
 /// number and the byte offset of the first one's weights.
 fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: Unit) -> Part {
-    let (taps, stride, dilation, pad) = (op.kernel[0], op.stride[0], op.dilation[0], op.pad[0]);
+    let taps = conv::Taps::window(op.kernel[0], op.stride[0], op.pad[0], op.dilation[0]);
     let entry = |y: usize| {
-        let below = |end: usize| end.saturating_sub(y * stride).div_ceil(dilation).min(taps);
-        let (low, high) = (below(pad), below(pad + h));
-        let first = (y * stride + low * dilation).saturating_sub(pad).min(h - 1);
-        Entry { numbers: [first * w * unit.bytes(), high - low, low * row_bytes], factor: 0.0 }
+        let (inside, first) = (taps.inside(y, h), taps.first_inside(y, h));
+        Entry { numbers: [first * w * unit.bytes(), inside.len(), inside.start * row_bytes], factor: 0.0 }
     };
     table::part(&(0..height).map(entry).collect::<Vec<_>>())
 }

@@ -22,6 +22,7 @@ use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
 use crate::plan::Step;
+use crate::plan::conv::Taps;
 use crate::target::Unit;
 
 /// Columns that are combined at a time, a vector register each.
@@ -57,13 +58,11 @@ impl Axis {
         [before, after]: [usize; 2],
         include_pad: bool,
     ) -> Axis {
+        let taps = Taps::window(kernel, stride, before, dilation);
         let span = |o: usize| {
-            // Taps below `end` of the padded image.
-            let taps = |end: usize| end.saturating_sub(o * stride).div_ceil(dilation).min(kernel);
-            let (low, high) = (taps(before), taps(before + input));
-            let divisor = if include_pad { taps(before + input + after) } else { high - low };
-            let first = (o * stride + low * dilation).saturating_sub(before).min(input - 1);
-            Span { first, count: high - low, divisor: divisor.max(1) }
+            let inside = taps.inside(o, input);
+            let divisor = if include_pad { taps.before(o, input + after) } else { inside.len() };
+            Span { first: taps.first_inside(o, input), count: inside.len(), divisor: divisor.max(1) }
         };
         Axis { spans: (0..output).map(span).collect(), distance: dilation, input }
     }

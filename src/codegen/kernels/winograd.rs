@@ -25,7 +25,7 @@ use super::epilogue;
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::Step as EpilogueStep;
-use crate::plan::conv::{Axis, Geometry, Winograd};
+use crate::plan::conv::{Axis, Geometry, Taps, Winograd};
 use crate::plan::{Step, View};
 use crate::target::Unit;
 use std::ops::Range;
@@ -319,10 +319,8 @@ fn classes(tiles: usize, positions: impl Fn(usize) -> Range<usize>) -> Vec<(Rang
 
 /// Positions of the input window of a tile that lie in the image.
 fn window(axis: &Axis, m: usize, alpha: usize, tile: usize) -> Range<usize> {
-    let first = (tile * m * axis.taps.step) as isize + axis.taps.first;
-    let low = (-first).clamp(0, alpha as isize) as usize;
-    let high = (axis.input as isize - first).clamp(low as isize, alpha as isize) as usize;
-    low..high
+    let window = Taps { step: m * axis.taps.step, distance: 1, count: alpha, ..axis.taps };
+    window.inside(tile, axis.input)
 }
 
 /// Calls the kernel of the tile's place in the grid, for each tile of the block. `arguments` get

@@ -3,6 +3,8 @@
 //! Along each axis, output position q reads input positions `q · step + first + k · distance` for taps `k`.
 //! A transposed convolution of stride s is s² ordinary ones, its phases, whose results interleave.
 
+use std::ops::Range;
+
 /// The taps along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Taps {
@@ -19,6 +21,19 @@ pub struct Taps {
 }
 
 impl Taps {
+    /// Those of a window of `kernel` taps, `dilation` apart, that moves by `stride` and begins `pad` before
+    /// the input.
+    pub fn window(kernel: usize, stride: usize, pad: usize, dilation: usize) -> Taps {
+        Taps {
+            step: stride,
+            first: -(pad as isize),
+            distance: dilation,
+            count: kernel,
+            kernel_first: 0,
+            kernel_step: 1,
+        }
+    }
+
     pub fn kernel_index(&self, tap: usize) -> usize {
         (self.kernel_first as isize + tap as isize * self.kernel_step) as usize
     }
@@ -26,6 +41,23 @@ impl Taps {
     /// The input position, which may lie in the padding.
     pub fn position(&self, output: usize, tap: usize) -> isize {
         (output * self.step + tap * self.distance) as isize + self.first
+    }
+
+    /// How many taps of an output position lie before input position `end`: so many, the first ones.
+    pub fn before(&self, output: usize, end: usize) -> usize {
+        let room = end as isize - self.position(output, 0);
+        (room.max(0) as usize).div_ceil(self.distance.max(1)).min(self.count)
+    }
+
+    /// The taps of an output position that lie among `input` positions rather than in the padding.
+    pub fn inside(&self, output: usize, input: usize) -> Range<usize> {
+        self.before(output, 0)..self.before(output, input)
+    }
+
+    /// The input position of an output position's first tap inside; where none is, one nearby.
+    pub fn first_inside(&self, output: usize, input: usize) -> usize {
+        let position = self.position(output, self.before(output, 0));
+        (position.max(0) as usize).min(input - 1)
     }
 }
 
@@ -54,15 +86,7 @@ impl Axis {
     }
 
     pub(super) fn conv(input: usize, output: usize, kernel: usize, stride: usize, pad: usize, dilation: usize) -> Axis {
-        let taps = Taps {
-            step: stride,
-            first: -(pad as isize),
-            distance: dilation,
-            count: kernel,
-            kernel_first: 0,
-            kernel_step: 1,
-        };
-        Axis { taps, input, output, output_first: 0, output_step: 1 }
+        Axis { taps: Taps::window(kernel, stride, pad, dilation), input, output, output_first: 0, output_step: 1 }
     }
 
     /// Phase `r` of a transposed convolution: outputs r, r + stride, ….
@@ -103,6 +127,25 @@ pub struct Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Taps are clipped as they are one by one, whole windows in the padding included.
+    #[test]
+    fn windows_are_clipped() {
+        for (kernel, stride, pad, dilation, input) in
+            [(3, 1, 1, 1, 5), (3, 2, 4, 3, 4), (5, 3, 2, 2, 3), (1, 2, 0, 1, 4), (2, 4, 6, 5, 1)]
+        {
+            let taps = Taps::window(kernel, stride, pad, dilation);
+            for q in 0..8 {
+                let positions = (0..kernel).map(|k| taps.position(q, k));
+                let inside: Vec<usize> =
+                    positions.enumerate().filter(|(_, p)| (0..input as isize).contains(p)).map(|(k, _)| k).collect();
+                assert_eq!(taps.inside(q, input).collect::<Vec<_>>(), inside, "{taps:?} at {q}");
+                if let Some(&first) = inside.first() {
+                    assert_eq!(taps.first_inside(q, input) as isize, taps.position(q, first));
+                }
+            }
+        }
+    }
 
     /// Every output of a transposed axis gets every product exactly once.
     #[test]
