@@ -220,27 +220,27 @@ impl Winograd {
     fn fill(&self, source: &[f32], out: &mut [f32]) {
         let (r, channels) = (self.taps, self.channels);
         let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);
+        let rows = &kernel[..distinct];
         let mut g = vec![0f64; r * r * channels];
         let mut half = vec![0f64; distinct * r * channels];
         for ic in 0..self.inputs {
             self.filters.follow(&source[ic * self.input_step..], &mut g, f64::from);
             // G g, then (G g) Gᵀ; channels innermost.
-            for i in 0..distinct {
+            for (i, row) in rows.iter().enumerate() {
                 for x in 0..r {
                     let to = &mut half[(i * r + x) * channels..][..channels];
                     to.fill(0.0);
-                    for (y, &factor) in kernel[i].iter().enumerate() {
+                    for (y, &factor) in row.iter().enumerate() {
                         let from = &g[(y * r + x) * channels..][..channels];
                         to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
                     }
                 }
             }
             for i in 0..distinct {
-                for j in 0..distinct {
+                for (j, row) in rows.iter().enumerate() {
                     let at = (i * distinct + j) * self.element_step + ic * channels;
                     for (oc, t) in out[at..][..channels].iter_mut().enumerate() {
-                        let sum: f64 =
-                            kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
+                        let sum: f64 = row.iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
                         *t = flushed(sum as f32);
                     }
                 }
