@@ -4,38 +4,18 @@
 //! A step becomes one *driver*, the function that the runtime calls with a range of tasks, and the
 //! kernels that it calls for each. Drivers hold integer arithmetic only; kernels hold the vectors.
 
-use std::collections::HashMap;
-
-use super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Program};
+use super::key::{KernelKey, Kernels};
+use super::packing::{Packing, Part};
+use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
 use crate::ir::Graph;
 use crate::plan::{Place, Plan, View};
 use crate::target::{Target, Unit};
-use crate::weights::{Values, WeightId};
+use crate::weights::WeightId;
 
 /// Packed weights are read by vector loads and prefetched by line.
 pub const WEIGHT_ALIGNMENT: usize = 64;
-
-/// Fills a part of the packed weights from the values of the step's weights.
-pub type Fill = Box<dyn Fn(&[Values], &mut [f32]) + Send + Sync>;
-
-/// Weights of one step, packed in the order in which its kernel reads them.
-pub struct Packing {
-    pub weights: Vec<WeightId>,
-    /// Byte offset of the first part in the weights section.
-    pub offset: usize,
-    /// Lengths in floats and what fills them, one after the other.
-    pub parts: Vec<(usize, Fill)>,
-    /// Code adds some of the numbers to addresses.
-    pub addresses: bool,
-}
-
-impl Packing {
-    pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|(floats, _)| floats * 4).sum()
-    }
-}
 
 /// What a kernel family returns for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +37,7 @@ pub struct Emitter<'a> {
     /// What the tasks of the step at hand cost, where they are not alike.
     pub task_costs: Vec<TaskCost>,
     weight_bytes: usize,
-    kernels: HashMap<String, Callee>,
+    kernels: Kernels,
 }
 
 impl<'a> Emitter<'a> {
@@ -70,7 +50,7 @@ impl<'a> Emitter<'a> {
             packings: vec![],
             task_costs: vec![],
             weight_bytes: 0,
-            kernels: HashMap::new(),
+            kernels: Kernels::default(),
         }
     }
 
@@ -82,40 +62,27 @@ impl<'a> Emitter<'a> {
         self.weight_bytes
     }
 
-    /// Adds a kernel; one with the same name is built once and shared. The name must tell all that
-    /// the code depends on.
-    pub fn kernel(&mut self, name: &str, build: impl FnOnce(Unit) -> Function) -> Callee {
-        if let Some(&callee) = self.kernels.get(name) {
-            return callee;
-        }
-        let callee = self.program.add(build(self.target.unit));
-        self.kernels.insert(name.to_string(), callee);
-        callee
+    /// Adds a kernel; one with an equal key is built once and shared.
+    pub fn kernel(&mut self, key: &impl KernelKey) -> Callee {
+        self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
     /// the weights section and that of each part relative to it.
-    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<(usize, Fill)>) -> (usize, Vec<usize>) {
+    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
         let floats_per_line = WEIGHT_ALIGNMENT / 4;
-        let parts: Vec<_> = parts.into_iter().map(|(n, fill)| (n.next_multiple_of(floats_per_line), fill)).collect();
+        let align = |part: Part| Part { floats: part.floats.next_multiple_of(floats_per_line), ..part };
+        let parts: Vec<Part> = parts.into_iter().map(align).collect();
         let mut offsets = vec![];
         let mut at = 0;
-        for (floats, _) in &parts {
+        for part in &parts {
             offsets.push(at);
-            at += floats * 4;
+            at += part.floats * 4;
         }
         let offset = self.weight_bytes;
         self.weight_bytes += at;
-        self.packings.push(Packing { weights, offset, parts, addresses: false });
+        self.packings.push(Packing { weights, offset, parts });
         (offset, offsets)
-    }
-
-    /// As [`Self::pack`], with tables of offsets among the parts: of a file that others may write to,
-    /// the runtime keeps these in memory of its own.
-    pub fn pack_tables(&mut self, weights: Vec<WeightId>, parts: Vec<(usize, Fill)>) -> (usize, Vec<usize>) {
-        let places = self.pack(weights, parts);
-        self.packings.last_mut().expect("packed just now").addresses = true;
-        places
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.

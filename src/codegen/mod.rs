@@ -6,7 +6,9 @@
 
 pub mod emit;
 pub mod kernels;
+pub mod key;
 pub mod link;
+pub mod packing;
 pub mod vector;
 
 use rayon::prelude::*;
@@ -17,7 +19,8 @@ use crate::ir::{Graph, NodeId, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
-use emit::{Emitted, Emitter, Packing};
+use emit::{Emitted, Emitter};
+use packing::Packing;
 
 pub use kernels::{winograd_largest, winograd_sets};
 
@@ -160,7 +163,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
         flops: if computes { 2 * graph.macs(step.node) } else { 0 },
         bytes: (moved + packing.map_or(0, Packing::bytes)) as u64,
         estimate_ns: step.estimate_ns,
-        addresses: packing.is_some_and(|p| p.addresses),
+        addresses: packing.is_some_and(Packing::has_tables),
         weights: packing.map(|p| WeightRange { offset: p.offset as u64, bytes: p.bytes() as u64 }),
     }
 }
@@ -174,16 +177,16 @@ fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted:
     for (index, packing) in generated.packings.iter().enumerate() {
         let step = first[first.partition_point(|(packing, _)| *packing <= index) - 1].1;
         let mut parts = vec![];
-        for (index, (floats, fill)) in packing.parts.iter().enumerate() {
-            let (part, after) = rest.split_at_mut(*floats);
+        for (index, part) in packing.parts.iter().enumerate() {
+            let (out, after) = rest.split_at_mut(part.floats);
             rest = after;
             if wanted(step, index) {
-                parts.push((part, fill));
+                parts.push((part, out));
             }
         }
         if !parts.is_empty() {
             let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
-            parts.into_par_iter().for_each(|(part, fill)| fill(&values, part));
+            parts.into_par_iter().for_each(|(part, out)| part.fill(&values, out));
         }
     }
     Ok(weights)

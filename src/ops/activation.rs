@@ -71,7 +71,7 @@ macro_rules! activations {
             }
 
             /// The name in the IR text, and the parameters in their order.
-            fn parts(self) -> (&'static str, Vec<f32>) {
+            pub fn parts(self) -> (&'static str, Vec<f32>) {
                 match self { $(Activation::$variant $({ $($p),* })? => ($name, vec![$($($p),*)?]),)* }
             }
 

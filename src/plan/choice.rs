@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Kernel;
-use super::conv::{self, Problem, Winograd};
+use super::conv::{self, Depthwise, Family, Problem, Winograd};
 use super::planner::{Options, PlanError};
 use super::view::{Layout, View};
 use crate::ir::NodeId;
@@ -80,23 +80,21 @@ impl Layer {
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
     /// their tiles differ.
     pub fn kernels(&self, target: &Target) -> Vec<(Kernel, f64)> {
-        let problem = &self.problem;
-        let direct = conv::direct_candidates(problem, target).into_iter().map(|(d, ns)| (Kernel::Direct(d), ns));
+        let mut kernels = self.of_family(target, Kernel::Direct);
         // A linear layer over a small image has its taps and one output, of which no tile can be made.
-        let tiled = if self.is_linear { vec![] } else { conv::winograd_candidates(problem, target) };
-        let winograd = tiled.into_iter().map(|(w, ns)| (Kernel::Winograd(w), ns));
-        // Bound by its loads: one weight and one input a product.
-        let vectors = problem.macs() / target.unit.lanes as f64;
-        let depthwise = problem.is_depthwise().then(|| (Kernel::Depthwise, target.core.nanoseconds(vectors * 1.5)));
-        let grouped = problem.small_group(target.unit).map(|group| {
-            // A load for every few products, and each result is added up from its turns.
-            let results = vectors / (group * problem.kernel[0] * problem.kernel[1]) as f64;
-            (Kernel::Grouped, target.core.nanoseconds(vectors * 1.25 + results * (2 * group + 6) as f64))
-        });
-        // Only the direct kernel reads a plain image as it is.
-        let convert = if self.input == Layout::Plain { conv::convert_cost(problem, target) } else { 0.0 };
-        let others = winograd.chain(depthwise).chain(grouped).map(|(kernel, ns)| (kernel, ns + convert));
-        direct.chain(others).collect()
+        if !self.is_linear {
+            kernels.extend(self.of_family(target, Kernel::Winograd));
+        }
+        kernels.extend(self.of_family(target, Kernel::Depthwise));
+        kernels.extend(self.of_family(target, Kernel::Grouped));
+        kernels
+    }
+
+    fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Kernel) -> Vec<(Kernel, f64)> {
+        let converts = self.input == Layout::Plain && !F::READS_PLAIN;
+        let convert = if converts { conv::convert_cost(&self.problem, target) } else { 0.0 };
+        let candidates = F::candidates(&self.problem, target);
+        candidates.into_iter().map(|(choices, ns)| (kernel(choices), ns + convert)).collect()
     }
 }
 
@@ -184,8 +182,8 @@ fn rank(candidate: &Candidate) -> (bool, f64) {
 fn allowed(kernel: &Kernel, node: NodeId, layer: &Layer, options: &Options) -> bool {
     match kernel {
         // By the op alone: estimates depend on the unit and the batch.
-        Kernel::Direct(_) => !options.strict || !layer.problem.is_depthwise(),
-        Kernel::Grouped => !options.strict,
+        Kernel::Direct(_) => !options.strict || !Depthwise::fits(&layer.problem),
+        Kernel::Grouped(_) => !options.strict,
         Kernel::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
         _ => true,
     }

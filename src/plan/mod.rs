@@ -51,12 +51,12 @@ pub enum Kernel {
     Gather(Gather),
     /// Convolution, linear layer or transposed convolution as a sum over taps.
     Direct(conv::Direct),
-    /// 3×3 convolution in the Winograd domain.
+    /// Convolution in the Winograd domain.
     Winograd(conv::Winograd),
     /// One multiplication a channel and tap.
-    Depthwise,
+    Depthwise(conv::Depthwise),
     /// Groups of several channels, several groups a block.
-    Grouped,
+    Grouped(conv::Grouped),
     /// The op's only kernel.
     Plain,
 }

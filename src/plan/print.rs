@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::conv::Fold;
+use super::conv::Family;
 use super::{BufferId, Kernel, Layout, Place, Plan, Step, View};
 use crate::ir::Graph;
 
@@ -12,10 +12,10 @@ impl Kernel {
         match self {
             Kernel::Convert => "convert".into(),
             Kernel::Gather(_) => "gather".into(),
-            Kernel::Direct(_) => "direct".into(),
-            Kernel::Winograd(w) => format!("winograd{}", w.m),
-            Kernel::Depthwise => "depthwise".into(),
-            Kernel::Grouped => "grouped".into(),
+            Kernel::Direct(d) => d.name(),
+            Kernel::Winograd(w) => w.name(),
+            Kernel::Depthwise(d) => d.name(),
+            Kernel::Grouped(g) => g.name(),
             Kernel::Plain => "plain".into(),
         }
     }
@@ -28,15 +28,8 @@ impl Kernel {
     /// The algorithm with its choices: `direct 14x2`.
     pub fn describe(&self) -> String {
         match self {
-            Kernel::Direct(d) => {
-                let fold = match d.fold {
-                    Fold::Rows => String::new(),
-                    Fold::Image { height, width } => format!(" as {height}x{width}"),
-                    Fold::Batch => " over batch".into(),
-                };
-                format!("direct {}x{}{fold}", d.pixels, d.blocks)
-            }
-            Kernel::Winograd(w) => format!("winograd{} {} tiles {}x{}", w.m, w.tiles, w.pixels, w.blocks),
+            Kernel::Direct(d) => d.describe(),
+            Kernel::Winograd(w) => w.describe(),
             other => other.name(),
         }
     }

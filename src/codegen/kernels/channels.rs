@@ -13,6 +13,7 @@
 //! last channel become zero.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand};
 use crate::plan::{Channel, Gather, Step, View};
 use crate::target::Unit;
@@ -26,7 +27,8 @@ pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
     let output = &step.outputs[0];
     let [images, _, h, w] = output.image();
     let runs = runs(gather, step, unit);
-    let kernels: Vec<Callee> = runs.iter().map(|run| kernel(e, &run.block.pattern, h * w)).collect();
+    let kernels: Vec<Callee> =
+        runs.iter().map(|run| e.kernel(&Kernel { pattern: run.block.pattern.clone(), pixels: h * w })).collect();
     let grid = runs.iter().map(|r| r.count * images).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
@@ -55,7 +57,7 @@ pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
 // ---- What is moved -----------------------------------------------------------------------------
 
 /// How a block is put together; all that its kernel depends on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pattern {
     loads: Vec<Load>,
     /// For each lane the lane of what was loaded; `None` where that is in order.
@@ -66,7 +68,7 @@ struct Pattern {
 }
 
 /// Consecutive lanes of a source block.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Load {
     /// Which of the block's sources.
     source: usize,
@@ -203,23 +205,28 @@ fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, unit: Unit) -> Vec<Pie
 
 // ---- The kernel --------------------------------------------------------------------------------
 
-fn kernel(e: &mut Emitter, pattern: &Pattern, pixels: usize) -> Callee {
-    let name = format!("channels {pixels} {pattern:?}");
-    e.kernel(&name, |unit| build(&name, unit, pattern, pixels))
+/// A block's kernel: how it is put together, for so many pixels.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kernel {
+    pattern: Pattern,
+    pixels: usize,
 }
 
-/// Parameters: the sources' blocks, the output block.
-fn build(name: &str, unit: Unit, pattern: &Pattern, pixels: usize) -> Function {
-    let sources = pattern.loads.iter().map(|load| load.source + 1).max().unwrap_or(0);
-    let mut b = Builder::new(name, unit, sources + 1);
-    let pointers: Vec<Int> = (0..=sources).map(|i| b.parameter(i)).collect();
-    let copies = |b: &mut Builder, copies: usize| {
-        (0..copies).for_each(|i| pixel(b, unit, pattern, &pointers, i * unit.bytes()));
-        pointers.iter().for_each(|&p| b.advance(p, copies * unit.bytes()));
-    };
-    b.repeat(pixels / UNROLL, |b| copies(b, UNROLL));
-    copies(&mut b, pixels % UNROLL);
-    b.finish()
+impl KernelKey for Kernel {
+    /// Parameters: the sources' blocks, the output block.
+    fn build(&self, unit: Unit) -> Function {
+        let Kernel { ref pattern, pixels } = *self;
+        let sources = pattern.loads.iter().map(|load| load.source + 1).max().unwrap_or(0);
+        let mut b = Builder::new(format!("channels {pixels} {pattern:?}"), unit, sources + 1);
+        let pointers: Vec<Int> = (0..=sources).map(|i| b.parameter(i)).collect();
+        let copies = |b: &mut Builder, copies: usize| {
+            (0..copies).for_each(|i| pixel(b, unit, pattern, &pointers, i * unit.bytes()));
+            pointers.iter().for_each(|&p| b.advance(p, copies * unit.bytes()));
+        };
+        b.repeat(pixels / UNROLL, |b| copies(b, UNROLL));
+        copies(&mut b, pixels % UNROLL);
+        b.finish()
+    }
 }
 
 fn pixel(b: &mut Builder, unit: Unit, pattern: &Pattern, pointers: &[Int], offset: usize) {

@@ -7,8 +7,10 @@
 //! become zeros.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Vector};
-use super::nest::{self, Array, Body, Nest};
+use super::body::Body;
+use super::nest::{self, Array, Nest};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
@@ -21,7 +23,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
     if from.layout == Layout::Plain && to.layout == Layout::Plain {
-        let copy = Body::copy();
+        let copy = Body::Copy;
         let arrays = [to, from].map(|v| Array::new(v, vec![4])).to_vec();
         let whole = Nest { dims: vec![from.shape.elements()], arrays, body: &copy };
         return nest::emit(e, "step copy", vec![whole]);
@@ -38,8 +40,8 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
 fn gather(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
-    let copy = Body::copy();
-    let zero = Body::fill(0.0);
+    let copy = Body::Copy;
+    let zero = Body::Fill(Bits::of(0.0));
     let [images, channels, h, w] = from.image();
     let (blocks, rest) = (channels / unit.lanes, channels % unit.lanes);
     let nest = |arrays: &[&Array], body, blocks: usize, lanes: usize| Nest {
@@ -75,8 +77,7 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
             let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
             let plane = plain.block_stride(unit);
             let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride(unit) };
-            let name = format!("transpose {square:?}");
-            let kernel = e.kernel(&name, |unit| square.build(&name, unit));
+            let kernel = e.kernel(&square);
             regions.push(([first_block, blocks], [first_chunk, chunks], kernel));
         }
     }
@@ -107,7 +108,7 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
 }
 
 /// The pixels of a block that one call transposes.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Square {
     to_blocks: bool,
     /// Lanes that are channels.
@@ -118,10 +119,10 @@ struct Square {
     pixel: usize,
 }
 
-impl Square {
+impl KernelKey for Square {
     /// Parameters: the first pixel's place in the input and in the output.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 2);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("transpose {self:?}"), unit, 2);
         let steps = if self.to_blocks { [4, self.pixel] } else { [self.pixel, 4] };
         b.repeat(self.pixels / unit.lanes, |b| {
             self.square(b, unit.lanes);
@@ -133,7 +134,9 @@ impl Square {
         }
         b.finish()
     }
+}
 
+impl Square {
     /// A square of that many pixels: rows that are pixels from rows that are channels, or the reverse.
     fn square(&self, b: &mut Builder, pixels: usize) {
         let (from, to, lanes) = (b.parameter(0), b.parameter(1), b.lanes());

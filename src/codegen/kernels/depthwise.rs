@@ -16,11 +16,13 @@
 //! One call computes one row of output pixels of a block. Which kernel rows lie in the image comes
 //! from a table; columns that fall into the padding are left out when the code is made.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Epilogue, KernelKey};
+use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::epilogue;
 use super::table::{self, Entry};
-use super::{epilogue, packing};
-use crate::ops::epilogue::{PostOp, extra_operands};
+use crate::ops::epilogue::extra_operands;
 use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, conv};
 use crate::target::Unit;
@@ -46,17 +48,16 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         row: op.dilation[0] * w * unit.bytes(),
         input: w,
         width,
-        epilogue: op.epilogue.clone(),
+        epilogue: Epilogue::of(&op.epilogue),
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
     let parts = vec![
         weights(op, channels, group, unit),
-        packing::bias(op.bias, channels, unit),
+        Part::bias(op.bias, channels, unit),
         rows(op, h, height, w, kernel.row_bytes(unit), unit),
     ];
-    let (base, offsets) = e.pack_tables(node.weights.clone(), parts);
-    let name = format!("depthwise {kernel:?}");
-    let callee = e.kernel(&name, |unit| kernel.build(&name, unit, step.inputs.len() - 1));
+    let (base, offsets) = e.pack(node.weights.clone(), parts);
+    let callee = e.kernel(&kernel);
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -84,40 +85,46 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
 }
 
 /// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`.
-fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> (usize, Fill) {
+fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> Part {
     let taps = op.kernel[0] * op.kernel[1];
     let lanes = unit.lanes;
-    let fill: Fill = Box::new(move |values, out| {
-        let source = (*values[0]).as_ref();
-        out.fill(0.0);
-        for (filter, values) in source.chunks_exact(taps).enumerate() {
-            let (channel, input) = (filter / group, filter % group);
-            let turn = (channel + group - input) % group;
-            let from = channel - channel % group + input;
-            for (tap, &v) in values.iter().enumerate() {
-                let vector = (from / lanes * taps + tap) * group + turn;
-                out[vector * lanes + from % lanes] = packing::flushed(v);
-            }
+    let filter = group * taps;
+    let (blocks, rest) = (channels / lanes, channels % lanes / group);
+    let mut walks = vec![];
+    for (turn, input) in (0..group).flat_map(|turn| (0..group).map(move |input| (turn, input))) {
+        // Of the first group: the output channel whose turn it is, and where its weights for the input lie.
+        let from = (input + turn) % group * filter + input * taps;
+        let to = turn * lanes + input;
+        let each_tap = Loop { count: taps, from: 1, to: group * lanes };
+        let groups = |count: usize| Loop { count, from: (group * filter) as isize, to: group };
+        let block = Loop { count: blocks, from: (lanes * filter) as isize, to: taps * group * lanes };
+        if blocks > 0 {
+            walks.push(Walk::new(from, to, [block, groups(lanes / group), each_tap]));
         }
-    });
-    (channels.next_multiple_of(lanes) * taps * group, fill)
+        if rest > 0 {
+            walks.push(Walk::new(
+                from + blocks * lanes * filter,
+                to + blocks * taps * group * lanes,
+                [groups(rest), each_tap],
+            ));
+        }
+    }
+    Part { floats: channels.next_multiple_of(lanes) * taps * group, fill: Fill::Filters { weight: 0, walks } }
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
 /// number and the byte offset of the first one's weights.
-fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: Unit) -> (usize, Fill) {
-    let (taps, stride, dilation, pad) = (op.kernel[0], op.stride[0], op.dilation[0], op.pad[0]);
+fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: Unit) -> Part {
+    let taps = conv::Taps::window(op.kernel[0], op.stride[0], op.pad[0], op.dilation[0]);
     let entry = |y: usize| {
-        let below = |end: usize| end.saturating_sub(y * stride).div_ceil(dilation).min(taps);
-        let (low, high) = (below(pad), below(pad + h));
-        let first = (y * stride + low * dilation).saturating_sub(pad).min(h - 1);
-        Entry { numbers: [first * w * unit.bytes(), high - low, low * row_bytes], factor: 0.0 }
+        let (inside, first) = (taps.inside(y, h), taps.first_inside(y, h));
+        Entry { numbers: [first * w * unit.bytes(), inside.len(), inside.start * row_bytes], factor: 0.0 }
     };
-    table::part((0..height).map(entry).collect())
+    table::part(&(0..height).map(entry).collect::<Vec<_>>())
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     /// Channels of a group: a power of two that is less than the lanes.
     group: usize,
@@ -131,25 +138,13 @@ struct Kernel {
     /// Input columns.
     input: usize,
     width: usize,
-    epilogue: Vec<PostOp>,
+    epilogue: Epilogue,
 }
 
-impl Kernel {
-    fn row_bytes(&self, unit: Unit) -> usize {
-        self.taps * self.group * unit.bytes()
-    }
-
-    /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
-    fn most_pixels(&self, unit: Unit) -> usize {
-        match self.group {
-            1 => (unit.registers - 3).min(MOST_PIXELS),
-            group => (unit.registers - 2) / (group + 1),
-        }
-    }
-
+impl KernelKey for Kernel {
     /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands.
-    fn build(&self, name: &str, unit: Unit, extra: usize) -> Function {
-        let mut b = Builder::new(name, unit, 5 + extra);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("depthwise {self:?}"), unit, 5 + extra_operands(&self.epilogue));
         let [entry, weights, input] = [0, 1, 3].map(|i| b.parameter(i));
         for (pointer, number) in [(input, 0), (weights, 2)] {
             let offset = table::number(&mut b, entry, number);
@@ -169,11 +164,25 @@ impl Kernel {
             b.repeat(alike, |b| {
                 self.tile(b, rows.into(), first, pixels);
                 b.advance(input, pixels * self.stride * unit.bytes());
-                (4..5 + extra).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
+                (4..5 + extra_operands(&self.epilogue)).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
             });
             tiles.drain(..alike);
         }
         b.finish()
+    }
+}
+
+impl Kernel {
+    fn row_bytes(&self, unit: Unit) -> usize {
+        self.taps * self.group * unit.bytes()
+    }
+
+    /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
+    fn most_pixels(&self, unit: Unit) -> usize {
+        match self.group {
+            1 => (unit.registers - 3).min(MOST_PIXELS),
+            group => (unit.registers - 2) / (group + 1),
+        }
     }
 
     fn applies(&self, pixel: usize, tap: usize) -> bool {
@@ -253,6 +262,7 @@ mod tests {
     use crate::codegen::testing::check_with;
     use crate::ir::Phase;
     use crate::ops::activation::Activation;
+    use crate::ops::epilogue::PostOp;
     use crate::plan::Options;
     use crate::testing::{self, conv};
 

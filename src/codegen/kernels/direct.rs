@@ -18,11 +18,14 @@
 //! are its pixels) and each phase of a transposed convolution.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::super::Error;
-use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::{Epilogue, KernelKey};
+use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
-use super::{epilogue, packing};
+use super::epilogue;
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands};
@@ -55,7 +58,7 @@ impl Strides {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Row {
     /// Horizontal geometry, for the taps that fall into the padding.
     x: Axis,
@@ -81,7 +84,7 @@ pub(super) struct Row {
     out_block: usize,
     /// Block and pixel strides of the epilogue's operands.
     extra: Vec<(usize, usize)>,
-    epilogue: Vec<PostOp>,
+    epilogue: Epilogue,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
@@ -119,7 +122,7 @@ impl Row {
             out_pixel: unit.bytes(),
             out_block: strides[1],
             extra: vec![],
-            epilogue: vec![],
+            epilogue: Epilogue::default(),
             inside: true,
             bias: false,
         }
@@ -186,7 +189,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
-    let mut parts = vec![packing::bias(has_bias, direct.problem.out_channels, unit)];
+    let mut parts = vec![Part::bias(has_bias, direct.problem.out_channels, unit)];
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -206,8 +209,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, in_lanes, &steps, unit);
-        let name = format!("row {row:?}");
-        let callee = e.kernel(&name, |unit| row_kernel(&row, unit));
+        let callee = e.kernel(&row);
         calls.push(Region { phase, run, count, panels: base + offsets[part], row, callee });
     }
 
@@ -285,15 +287,7 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], unit: Unit) -> V
 }
 
 /// The weights of one tile of channels, in the order in which the row kernel reads them.
-fn panel(
-    problem: &Problem,
-    g: Geometry,
-    run: Run,
-    tile: usize,
-    count: usize,
-    in_lanes: usize,
-    unit: Unit,
-) -> (usize, Fill) {
+fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, in_lanes: usize, unit: Unit) -> Part {
     let channels = run.blocks * unit.lanes;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
     let out_block = run.first + tile * run.step;
@@ -301,32 +295,48 @@ fn panel(
         Some(reads) => reads.first_block + tile * reads.step,
         None => problem.first_in_block(out_block, unit, in_lanes, count),
     };
+    let outputs = out_block * unit.lanes..(out_block * unit.lanes + channels).min(problem.out_channels);
     let first_channel = first_block * in_lanes;
-    let last = last_lanes(problem, &run, in_lanes);
-    let lanes_of = move |block: usize| if block + 1 == count { last } else { in_lanes };
     // The last block may hold fewer channels, but its kernel rows lie as far apart as the others'.
-    let floats = count * in_lanes * ky * kx * channels;
-    let problem = problem.clone();
-    let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
-        let source = (*values[0]).as_ref();
-        out.fill(0.0);
-        for block in 0..count {
-            for oc in 0..channels {
-                for lane in 0..lanes_of(block) {
-                    let ic = first_channel + block * in_lanes + lane;
-                    let Some(filter) = problem.weight_index(out_block * unit.lanes + oc, ic, 0, 0) else { continue };
-                    for y in 0..ky {
-                        let row = filter + g.y.taps.kernel_index(y) * problem.kernel[1];
-                        let to = ((y * count + block) * in_lanes + lane) * kx * channels + oc;
-                        for x in 0..kx {
-                            out[to + x * channels] = packing::flushed(source[row + g.x.taps.kernel_index(x)]);
-                        }
-                    }
-                }
-            }
-        }
+    let end = first_channel + (count - 1) * in_lanes + last_lanes(problem, &run, in_lanes);
+    let inputs = first_channel..end.min(problem.in_channels);
+
+    let [out_step, in_step] = problem.weight_steps();
+    let y = Loop {
+        count: ky,
+        from: g.y.taps.kernel_step * problem.kernel[1] as isize,
+        to: count * in_lanes * kx * channels,
     };
-    (floats, Box::new(fill))
+    let x = Loop { count: kx, from: g.x.taps.kernel_step, to: channels };
+    let first_tap = g.y.taps.kernel_first * problem.kernel[1] + g.x.taps.kernel_first;
+    let mut walks = vec![];
+    for group in problem.groups_of(&outputs) {
+        let outputs = overlap(&outputs, &problem.outputs_of(group));
+        let inputs = overlap(&inputs, &problem.inputs_of(group));
+        let Some(filter) = problem.weight_index(outputs.start, inputs.start, 0, 0) else { continue };
+        let (from, to) = (
+            filter + first_tap,
+            (inputs.start - first_channel) * kx * channels + outputs.start - out_block * unit.lanes,
+        );
+        let output = Loop { count: outputs.len(), from: out_step as isize, to: 1 };
+        let input = |count: usize| Loop { count, from: in_step as isize, to: kx * channels };
+        // A block's worth of inputs of every output at a time: what is read lies together, and what is
+        // written stays in the cache.
+        let (blocks, rest) = (inputs.len() / in_lanes, inputs.len() % in_lanes);
+        let block = Loop { count: blocks, from: (in_lanes * in_step) as isize, to: in_lanes * kx * channels };
+        if blocks > 0 {
+            walks.push(Walk::new(from, to, [block, output, input(in_lanes), y, x]));
+        }
+        if rest > 0 {
+            let done = blocks * in_lanes;
+            walks.push(Walk::new(from + done * in_step, to + done * kx * channels, [output, input(rest), y, x]));
+        }
+    }
+    Part { floats: count * in_lanes * ky * kx * channels, fill: Fill::Filters { weight: 0, walks } }
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }
 
 /// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
@@ -388,7 +398,7 @@ fn row_spec(
         out_pixel,
         out_block: output.block,
         extra: extra.collect(),
-        epilogue: steps.to_vec(),
+        epilogue: Epilogue::of(steps),
         inside: direct.fold != Fold::Rows,
         bias: true,
     }
@@ -542,29 +552,32 @@ impl Region {
 
 // The row kernel.
 
-/// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
-pub(super) fn row_kernel(row: &Row, unit: Unit) -> Function {
-    let half = if row.half { "half" } else { "" };
-    let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-    let mut b = Builder::new(name, unit, 5 + row.extra.len());
-    let input = b.parameter(0);
-    let mut outs = vec![b.parameter(4)];
-    outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
-    let strides: Vec<usize> = std::iter::once(row.out_pixel).chain(row.extra.iter().map(|e| e.1)).collect();
+impl KernelKey for Row {
+    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
+    fn build(&self, unit: Unit) -> Function {
+        let row = self;
+        let half = if row.half { "half" } else { "" };
+        let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
+        let mut b = Builder::new(name, unit, 5 + row.extra.len());
+        let input = b.parameter(0);
+        let mut outs = vec![b.parameter(4)];
+        outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
+        let strides: Vec<usize> = std::iter::once(row.out_pixel).chain(row.extra.iter().map(|e| e.1)).collect();
 
-    let tiles = tiles(row);
-    let mut i = 0;
-    while i < tiles.len() {
-        let (first, pixels) = tiles[i];
-        let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
-        b.repeat(same, |b| {
-            tile(b, row, unit, first, pixels);
-            b.advance(input, pixels * row.in_pixel);
-            outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
-        });
-        i += same;
+        let tiles = tiles(row);
+        let mut i = 0;
+        while i < tiles.len() {
+            let (first, pixels) = tiles[i];
+            let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
+            b.repeat(same, |b| {
+                tile(b, row, unit, first, pixels);
+                b.advance(input, pixels * row.in_pixel);
+                outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
+            });
+            i += same;
+        }
+        b.finish()
     }
-    b.finish()
 }
 
 /// First pixel and length of each tile of a row.

@@ -4,110 +4,87 @@
 //! like the others, unless the function may be infinite or undefined at some argument: then they
 //! are set to zero, since they are to be finite ([`Layout::Blocked`]).
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, Epilogue, Exact};
+use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
+use super::body::Body;
 use super::epilogue;
-use super::nest::{self, Array, Body, Nest, Operands, blocked_dims, blocked_strides, row_major};
+use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
-use crate::weights::Values;
 
 pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
-    let registers = 2 + epilogue::temporaries(&[PostOp::Activate(kind)]);
-    let body = Body::new(format!("{kind:?}"), registers, move |b, x| {
-        let v = x.get(b, 0);
-        epilogue::apply(b, kind, v)
-    });
-    emit(e, step, &body, vec![], kind.is_total())
+    emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
 }
 
 /// Operands: both values, then the epilogue's.
 pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
-    let (kind, steps) = (op.kind, op.epilogue.clone());
-    let total = kind != BinaryKind::Div && are_total(&steps);
-    let body = Body::new(format!("{kind:?} {steps:?}"), registers(&steps), move |b, x| {
-        let (left, right) = (x.get(b, 0), x.get(b, 1));
-        let v = combine(b, kind, left, right);
-        finish(b, &steps, v, x, 2)
-    });
-    emit(e, step, &body, vec![], total)
+    let total = op.kind != BinaryKind::Div && are_total(&op.epilogue);
+    emit(e, step, &Body::Binary(op.kind, Epilogue::of(&op.epilogue)), vec![], total)
+}
+
+pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[PostOp], x: &Operands) -> Vector {
+    let (left, right) = (x.get(b, 0), x.get(b, 1));
+    let v = combine(b, kind, left, right);
+    finish(b, steps, v, x, 2)
 }
 
 /// Operands: the value, then the epilogue's.
 pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
-    let (has_bias, steps) = (op.bias, op.epilogue.clone());
-    let fill = move |values: &[Values], c: usize| {
-        let bias = if has_bias { (*values[1]).as_ref()[c] } else { 0.0 };
-        [(*values[0]).as_ref()[c], bias]
-    };
-    affine(e, step, steps, fill)
+    let (channels, unit) = (step.outputs[0].shape[1], e.unit());
+    let parts = [Part::per_channel(0, channels, unit), Part::bias(op.bias, channels, unit)];
+    affine(e, step, &op.epilogue, parts)
 }
 
 pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
-    let op = op.clone();
-    let fill = move |values: &[Values], c: usize| {
-        let at = |i: usize| f64::from((*values[i]).as_ref()[c]);
-        let (weight, bias, statistics) = if op.affine { (at(0), at(1), 2) } else { (1.0, 0.0, 0) };
-        let factor = weight / (at(statistics + 1) + f64::from(op.eps)).sqrt();
-        [factor as f32, (bias - at(statistics) * factor) as f32]
-    };
-    affine(e, step, vec![], fill)
+    let channels = step.outputs[0].shape[1];
+    let floats = channels.next_multiple_of(e.unit().lanes);
+    let parts = [Affine::Factor, Affine::Term].map(|which| {
+        let norm = packing::BatchNorm { which, channels, affine: op.affine, eps: op.eps };
+        Part { floats, fill: Fill::BatchNorm(norm) }
+    });
+    affine(e, step, &[], parts)
 }
 
 pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
-    let per_channel = op.per_channel;
-    let slopes = channel_weights(e, step, move |values, c| [(*values[0]).as_ref()[if per_channel { c } else { 0 }]]);
-    let body = Body::new("prelu", 5, |b, x| {
-        let (v, slope, zero) = (x.get(b, 0), x.get(b, 1), b.splat(0.0));
-        let scaled = b.op(VectorOp::Mul, v, slope);
-        b.select(Compare::Less, v, zero, scaled, v)
-    });
-    emit(e, step, &body, slopes.to_vec(), true)
+    let channels = step.outputs[0].shape[1];
+    let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
+    let fill = Fill::Copy { weight: 0, walk: Walk::new(0, 0, [slope]) };
+    let slopes = channel_weights(e, step, [Part { floats: channels.next_multiple_of(e.unit().lanes), fill }]);
+    emit(e, step, &Body::PRelu, slopes.to_vec(), true)
+}
+
+pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
+    let (v, slope, zero) = (x.get(b, 0), x.get(b, 1), b.splat(0.0));
+    let scaled = b.op(VectorOp::Mul, v, slope);
+    b.select(Compare::Less, v, zero, scaled, v)
 }
 
 /// `x · factor + term`, both per channel, then the epilogue.
-fn affine(
-    e: &mut Emitter,
-    step: &Step,
-    steps: Vec<PostOp>,
-    fill: impl Fn(&[Values], usize) -> [f32; 2] + Clone + Send + Sync + 'static,
-) -> Emitted {
-    let weights = channel_weights(e, step, fill);
-    let total = are_total(&steps);
-    let body = Body::new(format!("affine {steps:?}"), registers(&steps), move |b, x| {
-        // The weights stand last.
-        let weights = x.count() - 2;
-        let (factor, term) = (x.get(b, weights), x.get(b, weights + 1));
-        let (value, v) = (x.get(b, 0), b.new_vector());
-        b.copy(v, term);
-        b.fma(v, value, factor);
-        finish(b, &steps, v, x, 1)
-    });
-    emit(e, step, &body, weights.to_vec(), total)
+fn affine(e: &mut Emitter, step: &Step, steps: &[PostOp], parts: [Part; 2]) -> Emitted {
+    let weights = channel_weights(e, step, parts);
+    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights.to_vec(), are_total(steps))
 }
 
-/// Packs `N` values a channel and gives them as arrays along the output's axes.
-fn channel_weights<const N: usize>(
-    e: &mut Emitter,
-    step: &Step,
-    fill: impl Fn(&[Values], usize) -> [f32; N] + Clone + Send + Sync + 'static,
-) -> [Array; N] {
+pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> Vector {
+    // The weights stand last.
+    let weights = x.count() - 2;
+    let (factor, term) = (x.get(b, weights), x.get(b, weights + 1));
+    let (value, v) = (x.get(b, 0), b.new_vector());
+    b.copy(v, term);
+    b.fma(v, value, factor);
+    finish(b, steps, v, x, 1)
+}
+
+/// Packs parts of one value a channel and gives them as arrays along the output's axes.
+fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
     let output = &step.outputs[0];
-    let channels = output.shape[1];
-    let parts = (0..N).map(|i| {
-        let fill = fill.clone();
-        let part: Fill = Box::new(move |values, out| {
-            out.fill(0.0);
-            out[..channels].iter_mut().enumerate().for_each(|(c, v)| *v = fill(values, c)[i]);
-        });
-        (channels.next_multiple_of(e.unit().lanes), part)
-    });
-    let parts = parts.collect();
-    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
+    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts.into());
     let strides = match output.layout {
         Layout::Blocked => vec![0, e.unit().bytes() as i64, 0, 0, 4],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { 4 } else { 0 }).collect(),
@@ -126,7 +103,7 @@ fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool
         Layout::Blocked => blocked_dims(output, unit),
         Layout::Plain => output.shape.dims().to_vec(),
     };
-    let zero = Body::fill(0.0);
+    let zero = Body::Fill(Bits::of(0.0));
     let whole = Nest { dims, arrays, body };
     let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero, unit) };
     nest::emit(e, &super::step_name(e, step), nests)
@@ -208,11 +185,6 @@ fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Operands, first:
         };
     }
     v
-}
-
-/// Registers of a function of a few operands and an epilogue.
-fn registers(steps: &[PostOp]) -> usize {
-    5.max(1 + epilogue::temporaries(steps))
 }
 
 fn are_total(steps: &[PostOp]) -> bool {

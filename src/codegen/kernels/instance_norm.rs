@@ -2,8 +2,9 @@
 //! channels of a block.
 
 use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::{Bits, KernelKey};
+use super::super::packing::Part;
 use super::super::vector::{Builder, Callee, Function, Int, Operand, UnaryOp, Vector, VectorOp};
-use super::packing;
 use crate::ops::InstanceNorm;
 use crate::plan::Step;
 use crate::target::Unit;
@@ -19,7 +20,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let [images, channels, h, w] = output.image();
     let (blocks, pixels) = (channels.div_ceil(unit.lanes), h * w);
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
     let (eps, affine, used) = (op.eps, op.affine, channels % unit.lanes);
     // First block, blocks and how many of a block's lanes count.
@@ -28,11 +29,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
         true => vec![(0, blocks - 1, unit.lanes), (blocks - 1, 1, used)],
     };
     let runs: Vec<_> = runs.into_iter().filter(|&(_, count, _)| count > 0).collect();
-    let kernel = |lanes: usize| {
-        let part = if lanes < unit.lanes { format!("_{lanes}") } else { String::new() };
-        let name = format!("instance_norm_{pixels}_{:x}_{}{part}", eps.to_bits(), affine);
-        e.kernel(&name, |unit| Kernel { pixels, eps, affine, lanes }.build(&name, unit))
-    };
+    let kernel = |lanes: usize| e.kernel(&Kernel { pixels, eps: Bits::of(eps), affine, lanes });
     let kernels: Vec<Callee> = runs.iter().map(|&(_, _, lanes)| lanes).map(kernel).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut start = 0;
@@ -64,24 +61,27 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     Emitted { entry, grid: images * blocks, scratch: 0 }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     pixels: usize,
-    eps: f32,
+    eps: Bits,
     affine: bool,
     /// Of the block that get results; the others get zeros.
     lanes: usize,
 }
 
-impl Kernel {
+impl KernelKey for Kernel {
     /// Parameters: input, output, and where affine, weight and bias.
-    fn build(&self, name: &str, unit: Unit) -> Function {
+    fn build(&self, unit: Unit) -> Function {
+        let part = if self.lanes < unit.lanes { format!("_{}", self.lanes) } else { String::new() };
+        let name = format!("instance_norm_{}_{:x}_{}{part}", self.pixels, self.eps.value().to_bits(), self.affine);
         let mut b = Builder::new(name, unit, if self.affine { 4 } else { 2 });
         let mean = self.mean(&mut b, |b, acc, v| b.op_into(acc, VectorOp::Add, acc, v));
         let variance = self.mean(&mut b, |b, acc, v| {
             let d = b.op(VectorOp::Sub, v, mean);
             b.fma(acc, d, d);
         });
-        let eps = b.splat(self.eps);
+        let eps = b.splat(self.eps.value());
         let variance = b.op(VectorOp::Add, variance, eps);
         let deviation = b.unary(UnaryOp::Sqrt, variance);
         let one = if self.affine { b.load(b.parameter(2).at(0)) } else { b.splat(1.0) };
@@ -104,7 +104,9 @@ impl Kernel {
         });
         b.finish()
     }
+}
 
+impl Kernel {
     /// The mean over all pixels of what `add` adds to an accumulator.
     fn mean(&self, b: &mut Builder, add: impl Fn(&mut Builder, Vector, Vector)) -> Vector {
         let acc: Vec<Vector> = (0..ACCUMULATORS).map(|_| b.splat(0.0)).collect();

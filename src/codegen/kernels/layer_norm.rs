@@ -10,8 +10,9 @@
 //! Lanes of the last block that are no channels do not count.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, KernelKey};
+use super::super::packing::Part;
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
-use super::packing;
 use super::partial::{self, Partial};
 use crate::ops::LayerNorm;
 use crate::plan::Step;
@@ -26,15 +27,15 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| packing::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
     let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
     let (pixels, tile) = (h * w, SUMS / partial::vectors(unit));
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
     let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];
     let runs: Vec<_> = runs.into_iter().filter(|&(_, tiles, size)| tiles * size > 0).collect();
     let strides = [input, output].map(|v| v.block_stride(unit));
-    let kernel = |pixels| Kernel { channels, pixels, strides, eps: op.eps, affine: op.affine };
-    let kernels: Vec<Callee> = runs.iter().map(|&(_, _, size)| kernel(size).callee(e)).collect();
+    let kernel = |pixels| Kernel { channels, pixels, strides, eps: Bits::of(op.eps), affine: op.affine };
+    let kernels: Vec<Callee> = runs.iter().map(|&(_, _, size)| e.kernel(&kernel(size))).collect();
     let grid = runs.iter().map(|&(_, tiles, _)| images * tiles).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut task = 0;
@@ -58,26 +59,21 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     Emitted { entry, grid, scratch: 0 }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     channels: usize,
     /// Pixels of a tile.
     pixels: usize,
     /// Bytes from a block to the next, in the input and in the output.
     strides: [usize; 2],
-    eps: f32,
+    eps: Bits,
     affine: bool,
 }
 
-impl Kernel {
-    fn callee(&self, e: &mut Emitter) -> Callee {
-        let name = format!("layer_norm {self:?}");
-        e.kernel(&name, |unit| self.build(&name, unit))
-    }
-
+impl KernelKey for Kernel {
     /// Parameters: input, output, and where affine, weight and bias.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, if self.affine { 4 } else { 2 });
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("layer_norm {self:?}"), unit, if self.affine { 4 } else { 2 });
         let zero = b.splat(0.0);
         let zeros = vec![zero; self.pixels];
         let means = self.means(&mut b, &zeros, |_, v, _| v);
@@ -90,7 +86,9 @@ impl Kernel {
         self.results(&mut b, &means, &factors);
         b.finish()
     }
+}
 
+impl Kernel {
     /// The mean over each pixel's channels of `term`, which gets the channels' values, `rest` where
     /// there are none, and that pixel's `rest`.
     fn means(
@@ -118,7 +116,7 @@ impl Kernel {
     }
 
     fn inverse_deviation(&self, b: &mut Builder, variance: Vector) -> Vector {
-        let eps = b.splat(self.eps);
+        let eps = b.splat(self.eps.value());
         let variance = b.op(VectorOp::Add, variance, eps);
         let deviation = b.unary(UnaryOp::Sqrt, variance);
         let one = b.splat(1.0);

@@ -12,6 +12,7 @@
 //! In plain memory of another rank, the lanes are the elements of the innermost axes.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
 use super::math;
 use crate::ops::Lrn;
@@ -43,44 +44,45 @@ fn reach(op: &Lrn, channels: usize) -> (usize, usize) {
 }
 
 /// What is done with a sum of squares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Scale {
-    k: f32,
-    alpha: f32,
-    beta: f32,
+    k: Bits,
+    alpha: Bits,
+    beta: Bits,
 }
 
 impl Scale {
     fn of(op: &Lrn) -> Scale {
         let divisor = if op.alpha_over_size { op.size as f32 } else { 1.0 };
-        Scale { k: op.k, alpha: op.alpha / divisor, beta: op.beta }
+        Scale { k: Bits::of(op.k), alpha: Bits::of(op.alpha / divisor), beta: Bits::of(op.beta) }
     }
 
     /// What is divided by is positive, so that results are finite in padding lanes too ([`Layout::Blocked`]).
     fn is_total(self) -> bool {
-        self.k > 0.0 && self.alpha >= 0.0
+        self.k.value() > 0.0 && self.alpha.value() >= 0.0
     }
 
     /// `x / (k + alpha · squares)^beta`
     fn apply(self, b: &mut Builder, x: Vector, squares: Vector) -> Vector {
-        let base = b.splat(self.k);
-        let alpha = b.splat(self.alpha);
+        let beta = self.beta.value();
+        let base = b.splat(self.k.value());
+        let alpha = b.splat(self.alpha.value());
         b.fma(base, squares, alpha);
-        if self.beta == 0.75 {
+        if beta == 0.75 {
             let root = b.unary(UnaryOp::Sqrt, base);
             let fourth = b.unary(UnaryOp::Sqrt, root);
             let power = b.op(VectorOp::Mul, root, fourth);
             return b.op(VectorOp::Div, x, power);
         }
-        if self.beta == 0.5 {
+        if beta == 0.5 {
             let root = b.unary(UnaryOp::Sqrt, base);
             return b.op(VectorOp::Div, x, root);
         }
-        if self.beta == 1.0 {
+        if beta == 1.0 {
             return b.op(VectorOp::Div, x, base);
         }
         let log = math::log(b, base);
-        let minus_beta = b.splat(-self.beta);
+        let minus_beta = b.splat(-beta);
         let exponent = b.op(VectorOp::Mul, log, minus_beta);
         let factor = math::exp(b, exponent);
         b.op(VectorOp::Mul, x, factor)
@@ -88,7 +90,7 @@ impl Scale {
 }
 
 /// A kernel call: some pixels of all channels of an image.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Blocked {
     pixels: usize,
     channels: usize,
@@ -111,9 +113,7 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     let mut regions = vec![];
     for (first, count, size) in [(0, pixels / PIXELS, PIXELS), (pixels / PIXELS, 1, pixels % PIXELS)] {
         if count > 0 && size > 0 {
-            let kernel = kernel_of(size);
-            let name = format!("lrn {kernel:?}");
-            regions.push((first, count, e.kernel(&name, |unit| kernel.build(&name, unit))));
+            regions.push((first, count, e.kernel(&kernel_of(size))));
         }
     }
     let grid = images * regions.iter().map(|r| r.1).sum::<usize>();
@@ -140,6 +140,16 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     Emitted { entry, grid, scratch }
 }
 
+impl KernelKey for Blocked {
+    /// Parameters: input, output, scratch.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("lrn {self:?}"), unit, 3);
+        self.squares(&mut b, unit);
+        self.normalise(&mut b, unit);
+        b.finish()
+    }
+}
+
 impl Blocked {
     fn block_count(&self, unit: Unit) -> usize {
         self.channels.div_ceil(unit.lanes)
@@ -154,14 +164,6 @@ impl Blocked {
     fn line(&self, unit: Unit) -> usize {
         let (front, back) = self.margins(unit);
         front + self.block_count(unit) * unit.bytes() + back
-    }
-
-    /// Parameters: input, output, scratch.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 3);
-        self.squares(&mut b, unit);
-        self.normalise(&mut b, unit);
-        b.finish()
     }
 
     /// Writes every pixel's line.
@@ -255,8 +257,7 @@ fn plain(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     let (images, channels, size) = (dims[0], dims[1], dims[2..].iter().product::<usize>());
     let (before, after) = reach(op, channels);
     let scale = Scale::of(op);
-    let name = format!("lrn_plain_{size} {scale:?}");
-    let kernel = e.kernel(&name, |unit| plain_kernel(&name, unit, size, scale));
+    let kernel = e.kernel(&Plain { size, scale });
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * channels, |d, task| {
             let (image, channel) = d.split(task, channels);
@@ -279,30 +280,41 @@ fn plain(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     Emitted { entry, grid: images * channels, scratch: 0 }
 }
 
-/// Parameters: the channel, the result, the window's first channel, their number.
-fn plain_kernel(name: &str, unit: Unit, size: usize, scale: Scale) -> Function {
-    let mut b = Builder::new(name, unit, 4);
-    let [from, to, first, count] = [0, 1, 2, 3].map(|i| b.parameter(i));
-    let vector = |b: &mut Builder, lanes: usize| {
-        let sum = b.splat(0.0);
-        let at = b.int(first);
-        b.repeat(count, |b| {
-            let v = b.load_first(at.at(0), lanes);
-            b.fma(sum, v, v);
-            b.advance(at, 4 * size);
+/// All that a kernel for plain memory depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Plain {
+    /// Elements of a channel.
+    size: usize,
+    scale: Scale,
+}
+
+impl KernelKey for Plain {
+    /// Parameters: the channel, the result, the window's first channel, their number.
+    fn build(&self, unit: Unit) -> Function {
+        let Plain { size, scale } = *self;
+        let mut b = Builder::new(format!("lrn_plain_{size} {scale:?}"), unit, 4);
+        let [from, to, first, count] = [0, 1, 2, 3].map(|i| b.parameter(i));
+        let vector = |b: &mut Builder, lanes: usize| {
+            let sum = b.splat(0.0);
+            let at = b.int(first);
+            b.repeat(count, |b| {
+                let v = b.load_first(at.at(0), lanes);
+                b.fma(sum, v, v);
+                b.advance(at, 4 * size);
+            });
+            let x = b.load_first(from.at(0), lanes);
+            let y = scale.apply(b, x, sum);
+            b.store_first(to.at(0), y, lanes);
+        };
+        b.repeat(size / unit.lanes, |b| {
+            vector(b, unit.lanes);
+            [from, to, first].iter().for_each(|&p| b.advance(p, unit.bytes()));
         });
-        let x = b.load_first(from.at(0), lanes);
-        let y = scale.apply(b, x, sum);
-        b.store_first(to.at(0), y, lanes);
-    };
-    b.repeat(size / unit.lanes, |b| {
-        vector(b, unit.lanes);
-        [from, to, first].iter().for_each(|&p| b.advance(p, unit.bytes()));
-    });
-    if size % unit.lanes > 0 {
-        vector(&mut b, size % unit.lanes);
+        if size % unit.lanes > 0 {
+            vector(&mut b, size % unit.lanes);
+        }
+        b.finish()
     }
-    b.finish()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Products of two plain matrices that are both values: a tile of rows × columns in registers.
 
 use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::KernelKey;
 use super::super::vector::{Builder, Function, Int, Operand, Vector};
 use super::nest::row_major;
 use crate::plan::{Step, View};
@@ -24,8 +25,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let mut regions = vec![];
     for (first, rows, tiles) in [(0, tile, m / tile), (m / tile * tile, m % tile, 1)] {
         if rows > 0 && tiles > 0 {
-            let name = format!("matmul_{rows}x{k}x{l}");
-            let kernel = e.kernel(&name, |unit| Kernel { rows, k, l }.build(&name, unit));
+            let kernel = e.kernel(&Kernel { rows, k, l });
             regions.push((first, rows, tiles, kernel));
         }
     }
@@ -68,16 +68,17 @@ fn lead(d: &mut Driver, base: Int, product: Int, view: &View, output: &View) {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     rows: usize,
     k: usize,
     l: usize,
 }
 
-impl Kernel {
+impl KernelKey for Kernel {
     /// Parameters: rows of a, the matrix b, rows of the output.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 3);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("matmul_{}x{}x{}", self.rows, self.k, self.l), unit, 3);
         let tile = COLUMNS * unit.lanes;
         b.repeat(self.l / tile, |b| {
             self.tile(b, &[unit.lanes; COLUMNS]);
@@ -91,7 +92,9 @@ impl Kernel {
         }
         b.finish()
     }
+}
 
+impl Kernel {
     /// The tile of all rows and of columns in vectors of the given widths.
     fn tile(&self, b: &mut Builder, widths: &[usize]) {
         let acc: Vec<Vec<Vector>> = (0..self.rows).map(|_| widths.iter().map(|_| b.splat(0.0)).collect()).collect();

@@ -1,8 +1,9 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod body;
 mod channels;
 mod convert;
-mod cook_toom;
+pub(super) mod cook_toom;
 mod depthwise;
 mod direct;
 mod elementwise;
@@ -14,7 +15,6 @@ mod math;
 mod matmul;
 mod movement;
 mod nest;
-mod packing;
 mod partial;
 mod pool;
 mod reduce;
@@ -40,7 +40,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     Ok(match &step.kernel {
         Kernel::Direct(d) => direct::emit(e, step, d)?,
         Kernel::Winograd(w) => winograd::emit(e, step, w)?,
-        Kernel::Depthwise | Kernel::Grouped => depthwise::emit(e, step),
+        Kernel::Depthwise(_) | Kernel::Grouped(_) => depthwise::emit(e, step),
         Kernel::Convert => convert::emit(e, step),
         Kernel::Gather(gather) => channels::emit(e, step, gather),
         Kernel::Plain => plain(e, step),

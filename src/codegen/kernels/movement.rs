@@ -1,15 +1,18 @@
 //! Ops that move elements without computing: concat, slice, transpose and the shuffles in plain
 //! memory, borders in the blocked layout. Each is a list of nests that copy.
 
-use super::super::emit::{Emitted, Emitter, Fill};
-use super::nest::{self, Array, Body, Nest, blocked_dims, blocked_strides, row_major};
+use super::super::emit::{Emitted, Emitter};
+use super::super::key::Bits;
+use super::super::packing::{Fill, Loop, Part, Walk};
+use super::body::Body;
+use super::nest::{self, Array, Nest, blocked_dims, blocked_strides, row_major};
 use crate::ops::pad::PadMode;
 use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, Transpose};
 use crate::plan::{Step, View};
 use crate::tensor::Shape;
 
 pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Emitted {
-    let body = Body::copy();
+    let body = Body::Copy;
     let output = &step.outputs[0];
     let strides = row_major(&output.shape);
     let mut first = 0;
@@ -66,7 +69,7 @@ pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Emi
 
 /// Copies the output's elements from the input, which is walked with the given strides.
 fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, offset: usize) -> Emitted {
-    let body = Body::copy();
+    let body = Body::Copy;
     let target = Array::new(&step.outputs[0], row_major(&Shape::new(dims.clone())));
     let source = Array::new(&step.inputs[0], strides).shifted(offset);
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
@@ -74,9 +77,10 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
 
 pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
-    let fill: Fill = Box::new(move |values, out| out[..elements].copy_from_slice((*values[0]).as_ref()));
-    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![(elements, fill)]);
-    let body = Body::copy();
+    let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
+    let part = Part { floats: elements, fill: Fill::Copy { weight: 0, walk } };
+    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![part]);
+    let body = Body::Copy;
     let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])
 }
@@ -105,7 +109,7 @@ pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
     let [_, _, h, w] = input.image();
     let rows = segments(op.mode, op.pads[0], h, op.pads[2]);
     let columns = segments(op.mode, op.pads[1], w, op.pads[3]);
-    let (copy, fill) = (Body::copy(), Body::fill(op.value));
+    let (copy, fill) = (Body::Copy, Body::Fill(Bits::of(op.value)));
     let mut nests = vec![];
     for row in &rows {
         for column in &columns {

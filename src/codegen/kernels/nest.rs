@@ -10,7 +10,9 @@
 //! This module knows strides, not ops.
 
 use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
+use super::body::Body;
 use crate::plan::{Layout, View};
 use crate::target::Unit;
 use crate::tensor::Shape;
@@ -65,37 +67,6 @@ impl Array {
     }
 }
 
-type Apply<'a> = dyn Fn(&mut Builder, &Operands) -> Vector + 'a;
-
-/// What is computed from the operands' elements.
-pub struct Body<'a> {
-    /// Tells all that `apply` depends on: equal keys share a kernel.
-    pub key: String,
-    /// Registers that `apply` needs beside those that hold operands between its calls.
-    pub registers: usize,
-    pub apply: Box<Apply<'a>>,
-}
-
-impl<'a> Body<'a> {
-    pub fn new(
-        key: impl Into<String>,
-        registers: usize,
-        apply: impl Fn(&mut Builder, &Operands) -> Vector + 'a,
-    ) -> Self {
-        Body { key: key.into(), registers, apply: Box::new(apply) }
-    }
-
-    /// The operand as it is.
-    pub fn copy() -> Self {
-        Body::new("copy", 1, |b, x| x.get(b, 0))
-    }
-
-    /// A constant; no operands.
-    pub fn fill(value: f32) -> Self {
-        Body::new(format!("fill_{:x}", value.to_bits()), 1, move |b, _| b.splat(value))
-    }
-}
-
 /// The operands' elements for one vector of results.
 pub struct Operands<'a> {
     kernel: &'a Kernel<'a>,
@@ -124,7 +95,7 @@ pub struct Nest<'a> {
     pub dims: Vec<usize>,
     /// The output, then the operands.
     pub arrays: Vec<Array>,
-    pub body: &'a Body<'a>,
+    pub body: &'a Body,
 }
 
 /// A nest whose first `outer` axes are tasks.
@@ -262,9 +233,8 @@ impl Region<'_> {
 
     fn kernel(&self, e: &mut Emitter) -> Callee {
         let dims = &self.nest.dims[self.outer..];
-        let strides: Vec<&[i64]> = self.nest.arrays.iter().map(|a| &a.strides[self.outer..]).collect();
-        let name = format!("{} {dims:?} {strides:?}", self.nest.body.key);
-        e.kernel(&name, |unit| Kernel { unit, dims, strides: &strides, body: self.nest.body }.build(&name))
+        let strides = self.nest.arrays.iter().map(|a| a.strides[self.outer..].to_vec()).collect();
+        e.kernel(&Loops { dims: dims.to_vec(), strides, body: self.nest.body.clone() })
     }
 
     fn call(&self, e: &Emitter, d: &mut Driver, task: Int, kernel: Callee) {
@@ -290,21 +260,33 @@ fn advance_by(d: &mut Driver, pointer: Int, index: Operand, stride: i64) {
     }
 }
 
-/// The loops of one task. Parameters: one pointer an array.
+/// The loops of one task; all that their kernel depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Loops {
+    dims: Vec<usize>,
+    /// Of each array.
+    strides: Vec<Vec<i64>>,
+    body: Body,
+}
+
+impl KernelKey for Loops {
+    /// Parameters: one pointer an array.
+    fn build(&self, unit: Unit) -> Function {
+        let Loops { dims, strides, body } = self;
+        let mut b = Builder::new(format!("{body} {dims:?} {strides:?}"), unit, strides.len());
+        Kernel { unit, dims, strides, body }.axis(&mut b, 0);
+        b.finish()
+    }
+}
+
 struct Kernel<'a> {
     unit: Unit,
     dims: &'a [usize],
-    strides: &'a [&'a [i64]],
-    body: &'a Body<'a>,
+    strides: &'a [Vec<i64>],
+    body: &'a Body,
 }
 
 impl Kernel<'_> {
-    fn build(&self, name: &str) -> Function {
-        let mut b = Builder::new(name, self.unit, self.strides.len());
-        self.axis(&mut b, 0);
-        b.finish()
-    }
-
     /// The loops from `axis` inwards. Returns by how many bytes each pointer has moved.
     fn axis(&self, b: &mut Builder, axis: usize) -> Vec<i64> {
         let lanes = self.unit.lanes;
@@ -338,7 +320,7 @@ impl Kernel<'_> {
             return;
         }
         let mut hoisted = vec![None; steps.len()];
-        let free = self.unit.registers.saturating_sub(self.body.registers);
+        let free = self.unit.registers.saturating_sub(self.body.registers());
         let invariant = (1..steps.len()).filter(|&i| steps[i] == 0).take(free);
         invariant.for_each(|i| hoisted[i] = Some(self.load(b, i, 0, lanes)));
         let near = steps.iter().all(|s| s.abs() < 1 << 24);
@@ -362,7 +344,7 @@ impl Kernel<'_> {
 
     /// One vector: loads, the body, the store.
     fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
-        let result = (self.body.apply)(b, &Operands { kernel: self, hoisted, offsets, lanes });
+        let result = self.body.apply(b, &Operands { kernel: self, hoisted, offsets, lanes });
         let address = self.address(b, 0, offsets[0]);
         match self.vector_stride(0) {
             4 => b.store_first(address, result, lanes),

@@ -13,13 +13,16 @@
 //! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
 //! they follow no pattern they come from a table as well.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::key::KernelKey;
+use super::super::packing::Part;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
 use crate::plan::Step;
+use crate::plan::conv::Taps;
 use crate::target::Unit;
 
 /// Columns that are combined at a time, a vector register each.
@@ -30,7 +33,7 @@ const MOST_UNROLLED: usize = 16;
 const MOST_RUNS: usize = 12;
 
 /// A window's part along one axis: input positions `first, first + distance, …`, all inside.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Span {
     first: usize,
     count: usize,
@@ -55,13 +58,11 @@ impl Axis {
         [before, after]: [usize; 2],
         include_pad: bool,
     ) -> Axis {
+        let taps = Taps::window(kernel, stride, before, dilation);
         let span = |o: usize| {
-            // Taps below `end` of the padded image.
-            let taps = |end: usize| end.saturating_sub(o * stride).div_ceil(dilation).min(kernel);
-            let (low, high) = (taps(before), taps(before + input));
-            let divisor = if include_pad { taps(before + input + after) } else { high - low };
-            let first = (o * stride + low * dilation).saturating_sub(before).min(input - 1);
-            Span { first, count: high - low, divisor: divisor.max(1) }
+            let inside = taps.inside(o, input);
+            let divisor = if include_pad { taps.before(o, input + after) } else { inside.len() };
+            Span { first: taps.first_inside(o, input), count: inside.len(), divisor: divisor.max(1) }
         };
         Axis { spans: (0..output).map(span).collect(), distance: dilation, input }
     }
@@ -115,9 +116,8 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     if let Columns::Table = row.columns {
         parts.push(entries(&x, pixel));
     }
-    let (base, offsets) = e.pack_tables(vec![], parts);
-    let name = format!("pool {row:?}");
-    let kernel = e.kernel(&name, |unit| row.build(&name, unit));
+    let (base, offsets) = e.pack(vec![], parts);
+    let kernel = e.kernel(&row);
     table::emit_rows(e, step, (base, table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
         let columns = offsets.get(1).map(|offset| d.weights(base + offset));
         let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
@@ -127,20 +127,20 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
 }
 
 /// For each span the byte offset of its first position, its length, and one over its divisor.
-fn entries(axis: &Axis, stride: usize) -> (usize, Fill) {
+fn entries(axis: &Axis, stride: usize) -> Part {
     let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: 1.0 / s.divisor as f32 };
-    table::part(axis.spans.iter().map(entry).collect())
+    table::part(&axis.spans.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// How the columns of a row are found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Columns {
     Runs(Vec<Run>),
     Table,
 }
 
 /// Output columns whose windows are alike but for a shift.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Run {
     outputs: usize,
     span: Span,
@@ -171,7 +171,7 @@ impl Columns {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Row {
     kind: PoolKind,
     /// Input columns.
@@ -186,11 +186,11 @@ struct Row {
     distance: usize,
 }
 
-impl Row {
+impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
-    fn build(&self, name: &str, unit: Unit) -> Function {
+    fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let mut b = Builder::new(name, unit, if with_table { 5 } else { 4 });
+        let mut b = Builder::new(format!("pool {self:?}"), unit, if with_table { 5 } else { 4 });
         let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
         let offset = table::number(&mut b, rows, 0);
         b.advance(input, offset);
@@ -208,7 +208,9 @@ impl Row {
         }
         b.finish()
     }
+}
 
+impl Row {
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
         let pixel = b.unit().bytes();
@@ -333,8 +335,7 @@ pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = input.image();
     let (blocks, kind, pixels) = (channels.div_ceil(unit.lanes), op.kind, h * w);
-    let name = format!("global_{kind}_{pixels}");
-    let kernel = e.kernel(&name, |unit| global_kernel(&name, unit, kind, pixels));
+    let kernel = e.kernel(&Global { kind, pixels });
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * blocks, |d, task| {
             let (image, block) = d.split(task, blocks);
@@ -350,32 +351,42 @@ pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     Emitted { entry, grid: images * blocks, scratch: 0 }
 }
 
-/// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.
-fn global_kernel(name: &str, unit: Unit, kind: PoolKind, pixels: usize) -> Function {
-    let mut b = Builder::new(name, unit, 2);
-    let (input, output) = (b.parameter(0), b.parameter(1));
-    let count = pixels.min(COLUMNS);
-    let acc: Vec<Vector> = (0..count).map(|i| b.load(input.at(i * unit.bytes()))).collect();
-    let add = |b: &mut Builder, count: usize| {
-        for (i, &acc) in acc.iter().enumerate().take(count) {
-            let v = b.load(input.at(i * unit.bytes()));
-            combine(b, kind, acc, v);
-        }
-    };
-    b.repeat(pixels / count - 1, |b| {
+/// All that the kernel of a whole image depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Global {
+    kind: PoolKind,
+    pixels: usize,
+}
+
+impl KernelKey for Global {
+    /// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.
+    fn build(&self, unit: Unit) -> Function {
+        let Global { kind, pixels } = *self;
+        let mut b = Builder::new(format!("global_{kind}_{pixels}"), unit, 2);
+        let (input, output) = (b.parameter(0), b.parameter(1));
+        let count = pixels.min(COLUMNS);
+        let acc: Vec<Vector> = (0..count).map(|i| b.load(input.at(i * unit.bytes()))).collect();
+        let add = |b: &mut Builder, count: usize| {
+            for (i, &acc) in acc.iter().enumerate().take(count) {
+                let v = b.load(input.at(i * unit.bytes()));
+                combine(b, kind, acc, v);
+            }
+        };
+        b.repeat(pixels / count - 1, |b| {
+            b.advance(input, count * unit.bytes());
+            add(b, count);
+        });
         b.advance(input, count * unit.bytes());
-        add(b, count);
-    });
-    b.advance(input, count * unit.bytes());
-    add(&mut b, pixels % count);
-    acc[1..].iter().for_each(|&v| combine(&mut b, kind, acc[0], v));
-    let mut result = acc[0];
-    if kind == PoolKind::Avg {
-        let factor = b.splat(1.0 / pixels as f32);
-        result = b.op(VectorOp::Mul, result, factor);
+        add(&mut b, pixels % count);
+        acc[1..].iter().for_each(|&v| combine(&mut b, kind, acc[0], v));
+        let mut result = acc[0];
+        if kind == PoolKind::Avg {
+            let factor = b.splat(1.0 / pixels as f32);
+            result = b.op(VectorOp::Mul, result, factor);
+        }
+        b.store(output.at(0), result);
+        b.finish()
     }
-    b.store(output.at(0), result);
-    b.finish()
 }
 
 #[cfg(test)]

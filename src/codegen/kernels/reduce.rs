@@ -5,6 +5,7 @@
 //! ends each result.
 
 use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::KernelKey;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::nest::row_major;
 use super::partial::{self, Partial};
@@ -14,7 +15,7 @@ use crate::plan::Step;
 use crate::target::Unit;
 
 /// An axis or several that walk as one: its size and its stride in bytes in the input.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Axis {
     size: usize,
     stride: usize,
@@ -29,8 +30,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let row = if lanes_kept { kept.pop().map_or(1, |a| a.size) } else { 1 };
     let sums: Vec<Axis> = axes.iter().copied().filter(|a| a.reduced).collect();
     let kernel = Kernel { kind: op.kind, row: lanes_kept.then_some(row), axes: sums };
-    let name = format!("reduce {kernel:?}");
-    let callee = e.kernel(&name, |unit| kernel.build(&name, unit));
+    let callee = e.kernel(&kernel);
     let grid = kept.iter().map(|a| a.size).product();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -70,7 +70,7 @@ fn axes(dims: &[usize], strides: &[i64], reduced: &[usize]) -> Vec<Axis> {
     axes
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     kind: ReduceKind,
     /// Results side by side that one call computes; `None` where the lanes share one result.
@@ -79,10 +79,10 @@ struct Kernel {
     axes: Vec<Axis>,
 }
 
-impl Kernel {
+impl KernelKey for Kernel {
     /// Parameters: the first element, the result.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 2);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("reduce {self:?}"), unit, 2);
         match self.row {
             Some(row) => {
                 b.repeat(row / unit.lanes, |b| {
@@ -97,7 +97,9 @@ impl Kernel {
         }
         b.finish()
     }
+}
 
+impl Kernel {
     /// The results of `lanes` neighbours.
     fn vector(&self, b: &mut Builder, lanes: usize) {
         let acc = self.start(b);

@@ -6,6 +6,7 @@
 //! its own.
 
 use super::super::emit::{Emitted, Emitter};
+use super::super::key::KernelKey;
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::{math, partial};
 use crate::ops::Softmax;
@@ -33,7 +34,7 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
         whole_blocks: true,
         log: op.log,
     };
-    let callee = kernel.callee(e);
+    let callee = e.kernel(&kernel);
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * h * w, |d, task| {
             let (image, pixel) = d.split(task, h * w);
@@ -52,15 +53,14 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
 /// The innermost axis of a plain value. One task is one sum.
 fn along(e: &mut Emitter, step: &Step, op: &Softmax, length: usize) -> Emitted {
     let strides = [e.unit().bytes(); 2];
-    let callee = Along { length, strides, whole_blocks: false, log: op.log }.callee(e);
+    let callee = e.kernel(&Along { length, strides, whole_blocks: false, log: op.log });
     tasks(e, step, callee, length)
 }
 
 /// Another axis of a plain value, with `inner` elements within. One task is one run of those.
 fn across(e: &mut Emitter, step: &Step, op: &Softmax, length: usize, inner: usize) -> Emitted {
     let kernel = Across { length, inner, log: op.log };
-    let name = format!("softmax {kernel:?}");
-    let callee = e.kernel(&name, |unit| kernel.build(&name, unit));
+    let callee = e.kernel(&kernel);
     tasks(e, step, callee, length * inner)
 }
 
@@ -82,7 +82,7 @@ fn tasks(e: &mut Emitter, step: &Step, callee: Callee, size: usize) -> Emitted {
 }
 
 /// The lanes are elements of the axis.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Along {
     length: usize,
     /// Bytes from a vector to the next, in the input and in the output.
@@ -92,15 +92,10 @@ struct Along {
     log: bool,
 }
 
-impl Along {
-    fn callee(&self, e: &mut Emitter) -> Callee {
-        let name = format!("softmax {self:?}");
-        e.kernel(&name, |unit| self.build(&name, unit))
-    }
-
+impl KernelKey for Along {
     /// Parameters: input, output.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 2);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("softmax {self:?}"), unit, 2);
         let greatest = b.splat(f32::NEG_INFINITY);
         self.each(&mut b, |b, [from, _], lanes, _| {
             let v = self.load(b, from, greatest, lanes);
@@ -127,7 +122,9 @@ impl Along {
         });
         b.finish()
     }
+}
 
+impl Along {
     /// Runs `body` with pointers to each vector, how many lanes of it are of the axis, and its index.
     fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2], usize, usize)) {
         let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
@@ -186,17 +183,17 @@ impl LastPass {
 }
 
 /// The lanes are elements of the axes within.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Across {
     length: usize,
     inner: usize,
     log: bool,
 }
 
-impl Across {
+impl KernelKey for Across {
     /// Parameters: input, output.
-    fn build(&self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 2);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("softmax {self:?}"), unit, 2);
         b.repeat(self.inner / unit.lanes, |b| {
             self.vector(b, unit.lanes);
             [0, 1].iter().for_each(|&i| b.advance(b.parameter(i), unit.bytes()));
@@ -206,7 +203,9 @@ impl Across {
         }
         b.finish()
     }
+}
 
+impl Across {
     fn vector(&self, b: &mut Builder, lanes: usize) {
         let greatest = b.splat(f32::NEG_INFINITY);
         self.each(b, |b, [from, _]| {

@@ -3,13 +3,14 @@
 //! A table lies among the packed weights. It keeps irregular geometry (clipped windows, adaptive
 //! windows, resized positions) out of the code, whose size then does not depend on the image's.
 
-use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Int};
 use crate::plan::Step;
 
 /// Bytes of an entry.
 pub const ENTRY: usize = 32;
-const FLOATS: usize = ENTRY / 4;
+const WORDS: usize = ENTRY / 4;
 
 /// One row or column: numbers (byte offsets, counts) and a factor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,23 +20,20 @@ pub struct Entry {
 }
 
 /// The part of the packed weights that holds the entries. Numbers are stored as two words each.
-pub fn part(entries: Vec<Entry>) -> (usize, Fill) {
-    let floats = entries.len() * FLOATS;
-    let fill: Fill = Box::new(move |_, out| {
-        out.fill(0.0);
-        for (entry, out) in entries.iter().zip(out.chunks_exact_mut(FLOATS)) {
-            for (&number, out) in entry.numbers.iter().zip(out.chunks_exact_mut(2)) {
-                out.copy_from_slice(&words(number));
-            }
-            out[6] = entry.factor;
+pub fn part(entries: &[Entry]) -> Part {
+    let mut all = vec![0; entries.len() * WORDS];
+    for (entry, out) in entries.iter().zip(all.chunks_exact_mut(WORDS)) {
+        for (&number, out) in entry.numbers.iter().zip(out.chunks_exact_mut(2)) {
+            out.copy_from_slice(&words(number));
         }
-    });
-    (floats, fill)
+        out[6] = entry.factor.to_bits();
+    }
+    Part::words(all)
 }
 
 /// A number as it lies among weights.
-pub fn words(number: usize) -> [f32; 2] {
-    [number as u32, (number as u64 >> 32) as u32].map(f32::from_bits)
+pub fn words(number: usize) -> [u32; 2] {
+    [number as u32, (number as u64 >> 32) as u32]
 }
 
 /// Loads one of the numbers of the entry at `entry`.

@@ -8,7 +8,9 @@
 //!
 //! so that four taps along each axis cost eight multiply-adds a pixel, not sixteen.
 
-use super::super::emit::{Emitted, Emitter, Fill};
+use super::super::emit::{Emitted, Emitter};
+use super::super::key::KernelKey;
+use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Function, Int, Operand, Vector, VectorOp};
 use super::table;
 use crate::ops::Upsample;
@@ -21,9 +23,8 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let pixel = e.unit().bytes();
     let mix = Mix { taps: op.mode.taps(), input: w, output: width };
     let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
-    let (base, offsets) = e.pack_tables(vec![], parts);
-    let name = format!("resize {mix:?}");
-    let kernel = e.kernel(&name, |unit| mix.build(&name, unit));
+    let (base, offsets) = e.pack(vec![], parts);
+    let kernel = e.kernel(&mix);
     let scratch = if mix.taps == 1 { 0 } else { w * pixel };
     table::emit_rows(e, step, (base + offsets[0], mix.entry()), scratch, |d, [from, row, to]| {
         let columns = d.weights(base + offsets[1]);
@@ -32,43 +33,17 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
 }
 
 /// Makes one row: so many taps along each axis, columns in and out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Mix {
     taps: usize,
     input: usize,
     output: usize,
 }
 
-impl Mix {
-    /// Bytes of an entry of the tables: an offset for each tap, then a share for each.
-    fn entry(self) -> usize {
-        (12 * self.taps).next_multiple_of(16)
-    }
-
-    fn share(self, entry: Int, tap: usize) -> Address {
-        entry.at(8 * self.taps + 4 * tap)
-    }
-
-    /// The taps of each output position of an axis; `stride` is the distance of input positions.
-    fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> (usize, Fill) {
-        let floats = self.entry() / 4;
-        let entries = op.taps(axis, input, output);
-        let fill: Fill = Box::new(move |_, out| {
-            out.fill(0.0);
-            for (taps, out) in entries.iter().zip(out.chunks_exact_mut(floats)) {
-                let (offsets, shares) = out.split_at_mut(2 * taps.len());
-                for ((&(place, share), words), slot) in taps.iter().zip(offsets.chunks_exact_mut(2)).zip(shares) {
-                    words.copy_from_slice(&table::words(place * stride));
-                    *slot = share as f32;
-                }
-            }
-        });
-        (output * floats, fill)
-    }
-
+impl KernelKey for Mix {
     /// Parameters: the input's block, the output's row, the row's entry, the columns' entries, scratch.
-    fn build(self, name: &str, unit: Unit) -> Function {
-        let mut b = Builder::new(name, unit, 5);
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("resize {self:?}"), unit, 5);
         let [input, output, row, columns, scratch] = [0, 1, 2, 3, 4].map(|i| b.parameter(i));
         let from = match self.taps {
             1 => {
@@ -99,6 +74,31 @@ impl Mix {
             b.advance(columns, self.entry());
         });
         b.finish()
+    }
+}
+
+impl Mix {
+    /// Bytes of an entry of the tables: an offset for each tap, then a share for each.
+    fn entry(self) -> usize {
+        (12 * self.taps).next_multiple_of(16)
+    }
+
+    fn share(self, entry: Int, tap: usize) -> Address {
+        entry.at(8 * self.taps + 4 * tap)
+    }
+
+    /// The taps of each output position of an axis; `stride` is the distance of input positions.
+    fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> Part {
+        let words = self.entry() / 4;
+        let mut all = vec![0; output * words];
+        for (taps, out) in op.taps(axis, input, output).iter().zip(all.chunks_exact_mut(words)) {
+            let (offsets, shares) = out.split_at_mut(2 * taps.len());
+            for ((&(place, share), offset), slot) in taps.iter().zip(offsets.chunks_exact_mut(2)).zip(shares) {
+                offset.copy_from_slice(&table::words(place * stride));
+                *slot = (share as f32).to_bits();
+            }
+        }
+        Part::words(all)
     }
 
     /// The rows of an output row, mixed, into scratch memory.

@@ -15,22 +15,28 @@
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
 
 use super::super::Error;
-use super::super::emit::{Driver, Emitted, Emitter, Fill};
+use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::key::{Epilogue, KernelKey};
+use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
-use super::direct::{Row, Run, row_kernel, runs};
-use super::{epilogue, packing};
+use super::direct::{Row, Run, runs};
+use super::epilogue;
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::PostOp;
-use crate::plan::conv::{Axis, Geometry, Winograd};
+use crate::plan::conv::{Axis, Geometry, Taps, Winograd};
 use crate::plan::{Step, View};
 use crate::target::Unit;
 use std::ops::Range;
 
 /// Sizes that the driver, the packing and the kernels share. Bytes, where not said otherwise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sizes {
+    /// Outputs along each axis of a tile, taps, and stride, of which the matrices are made.
+    m: usize,
+    taps: usize,
+    stride: usize,
     alpha: usize,
     /// Different weights along an axis: elements from the last of them on share theirs.
     distinct: usize,
@@ -51,6 +57,9 @@ impl Sizes {
         let vector = unit.bytes();
         let block = w.tiles * vector;
         Sizes {
+            m: w.m,
+            taps: w.taps(),
+            stride: w.stride(),
             alpha: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
@@ -61,6 +70,10 @@ impl Sizes {
             m_element: w.blocks * block,
             vector,
         }
+    }
+
+    fn transforms(&self) -> Transforms {
+        cook_toom::transforms(self.m, self.taps, self.stride)
     }
 
     fn elements(&self) -> usize {
@@ -89,11 +102,11 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
         _ => unreachable!("winograd is planned for convolutions only"),
     };
     let runs = runs(&step.outputs, w.blocks, e.unit());
-    let parts = Parts { sizes: Sizes::new(w, e.unit()), transforms: cook_toom::transforms(w.m, w.taps(), w.stride()) };
-    let (bias, panels) = pack(e, step, w, &parts, &runs, has_bias);
+    let sizes = Sizes::new(w, e.unit());
+    let (bias, panels) = pack(e, step, w, &sizes, &runs, has_bias);
     let mut panels = panels.into_iter();
     let passes: Vec<Pass> =
-        w.problem.phases.iter().map(|g| Pass::new(e, step, w, &parts, g, &runs, &steps, &mut panels)).collect();
+        w.problem.phases.iter().map(|g| Pass::new(e, step, w, &sizes, g, &runs, &steps, &mut panels)).collect();
 
     let sets: usize = runs.iter().map(|r| r.tiles).sum();
     let tasks = |pass: &Pass| pass.total.div_ceil(w.tiles) * sets;
@@ -112,13 +125,13 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
                 let count = d.b.int_op(IntOp::Min, rest, w.tiles);
                 d.if_then(Condition::NotEqual, block, current, |d| {
                     d.b.set_int(current, block);
-                    transform_inputs(e, d, step, w, &parts, pass, first, count);
+                    transform_inputs(e, d, step, w, &sizes, pass, first, count);
                 });
                 let mut begin = 0;
                 for part in &pass.runs {
                     d.if_within(set, begin, part.run.tiles, |d, set| {
-                        multiply(d, w, &parts, part, set, count);
-                        transform_outputs(e, d, step, w, &parts, pass, part, bias, set, first, count);
+                        multiply(d, w, &sizes, part, set, count);
+                        transform_outputs(e, d, step, w, &sizes, pass, part, bias, set, first, count);
                     });
                     begin += part.run.tiles;
                 }
@@ -126,7 +139,7 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
             begin += tasks(pass);
         }
     });
-    Ok(Emitted { entry, grid, scratch: parts.sizes.scratch() })
+    Ok(Emitted { entry, grid, scratch: sizes.scratch() })
 }
 
 /// The output channels of one task.
@@ -161,12 +174,6 @@ pub fn largest(w: &Winograd) -> f64 {
     cook_toom::transforms(w.m, w.taps(), w.stride()).growth().powi(2) * w.problem.in_per_group() as f64
 }
 
-/// What all parts of a step share.
-struct Parts {
-    sizes: Sizes,
-    transforms: Transforms,
-}
-
 /// One phase of the convolution: all of it, where it is not transposed.
 struct Pass<'a> {
     geometry: &'a Geometry,
@@ -192,7 +199,7 @@ impl<'a> Pass<'a> {
         e: &mut Emitter,
         step: &Step,
         w: &Winograd,
-        parts: &Parts,
+        s: &Sizes,
         geometry: &'a Geometry,
         runs: &[Run],
         steps: &[PostOp],
@@ -200,12 +207,12 @@ impl<'a> Pass<'a> {
     ) -> Pass<'a> {
         let grid = w.grid(geometry);
         let total = w.problem.batch * grid[0] * grid[1];
-        let inputs = input_kernels(e, step, w, parts, geometry);
+        let inputs = input_kernels(e, step, w, s, geometry);
         let runs = runs.iter().map(|&run| PassRun {
             run,
             panels: panels.next().expect("one a phase and run"),
-            products: product_kernels(e, w, parts, run, total),
-            outputs: output_kernels(e, step, w, parts, geometry, run, steps),
+            products: product_kernels(e, w, s, run, total),
+            outputs: output_kernels(e, step, w, s, geometry, run, steps),
         });
         Pass { geometry, grid, total, inputs, runs: runs.collect() }
     }
@@ -233,23 +240,16 @@ impl<'a> Pass<'a> {
 
 /// Reserves the bias and, for each phase and run, the transformed weights of its sets. Returns their
 /// offsets.
-fn pack(
-    e: &mut Emitter,
-    step: &Step,
-    w: &Winograd,
-    parts: &Parts,
-    runs: &[Run],
-    has_bias: bool,
-) -> (usize, Vec<usize>) {
+fn pack(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, runs: &[Run], has_bias: bool) -> (usize, Vec<usize>) {
     let unit = e.unit();
     let weights = e.graph.node(step.node).weights.clone();
-    let mut packed = vec![packing::bias(has_bias, w.problem.out_channels, unit)];
+    let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {
         for run in runs {
             first_part.push(packed.len());
             for set in 0..run.tiles {
-                packed.push(panel(w, parts, geometry, run.first + set * run.blocks, run.blocks, unit));
+                packed.push(panel(w, s, geometry, run.first + set * run.blocks, run.blocks, unit));
             }
         }
     }
@@ -257,61 +257,42 @@ fn pack(
     (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
 }
 
-/// `U = G g Gᵀ` of one set, in f64: `[distinct element][input channel][the set's channels]`.
-fn panel(
-    w: &Winograd,
-    parts: &Parts,
-    geometry: &Geometry,
-    out_block: usize,
-    blocks: usize,
-    unit: Unit,
-) -> (usize, Fill) {
+/// The transformed weights of one set.
+fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks: usize, unit: Unit) -> Part {
+    let (problem, r) = (&w.problem, w.taps());
     let channels = blocks * unit.lanes;
     let first_channel = out_block * unit.lanes;
-    let distinct = parts.sizes.distinct;
-    let element = parts.sizes.group_blocks * unit.lanes * channels;
-    let (problem, kernel, r) = (w.problem.clone(), parts.transforms.kernel.clone(), w.taps());
+    // A set's channels are of one group.
+    let group = problem.outputs_of(problem.groups_of(&(first_channel..first_channel + 1)).start);
+    let outputs = group.end.min(first_channel + channels) - first_channel;
+    let filter =
+        problem.weight_index(first_channel, problem.first_input(first_channel), 0, 0).expect("both are of a group");
+    let [out_step, input_step] = problem.weight_steps();
     // Where the phase's taps lie in the stored kernel.
     let (y, x) = (geometry.y.taps, geometry.x.taps);
-    let taps: Vec<usize> =
-        (0..r * r).map(|t| y.kernel_index(t / r) * problem.kernel[1] + x.kernel_index(t % r)).collect();
-    let fill = move |values: &[crate::weights::Values], out: &mut [f32]| {
-        let source = (*values[0]).as_ref();
-        out.fill(0.0);
-        let mut g = vec![0f64; r * r * channels];
-        let mut half = vec![0f64; distinct * r * channels];
-        let first_input = problem.first_input(first_channel);
-        for ic in 0..problem.in_per_group() {
-            for oc in 0..channels {
-                let filter = problem.weight_index(first_channel + oc, first_input + ic, 0, 0);
-                for (tap, at) in taps.iter().enumerate() {
-                    g[tap * channels + oc] = filter.map_or(0.0, |i| f64::from(source[i + at]));
-                }
-            }
-            // G g, then (G g) Gᵀ; channels innermost.
-            for i in 0..distinct {
-                for x in 0..r {
-                    let to = &mut half[(i * r + x) * channels..][..channels];
-                    to.fill(0.0);
-                    for (y, &factor) in kernel[i].iter().enumerate() {
-                        let from = &g[(y * r + x) * channels..][..channels];
-                        to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
-                    }
-                }
-            }
-            for i in 0..distinct {
-                for j in 0..distinct {
-                    let to = &mut out[(i * distinct + j) * element + ic * channels..][..channels];
-                    for (oc, t) in to.iter_mut().enumerate() {
-                        let sum: f64 =
-                            kernel[j].iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = packing::flushed(sum as f32);
-                    }
-                }
-            }
-        }
+    let first_tap = y.kernel_first * problem.kernel[1] + x.kernel_first;
+    let filters = Walk::new(
+        filter + first_tap,
+        0,
+        [
+            Loop { count: outputs, from: out_step as isize, to: 1 },
+            Loop { count: r, from: y.kernel_step * problem.kernel[1] as isize, to: r * channels },
+            Loop { count: r, from: x.kernel_step, to: channels },
+        ],
+    );
+    let element_step = s.group_blocks * unit.lanes * channels;
+    let packed = packing::Winograd {
+        m: w.m,
+        taps: r,
+        stride: w.stride(),
+        weight: 0,
+        filters,
+        inputs: problem.in_per_group(),
+        input_step,
+        channels,
+        element_step,
     };
-    (distinct * distinct * element, Box::new(fill))
+    Part { floats: w.distinct() * w.distinct() * element_step, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.
@@ -338,10 +319,8 @@ fn classes(tiles: usize, positions: impl Fn(usize) -> Range<usize>) -> Vec<(Rang
 
 /// Positions of the input window of a tile that lie in the image.
 fn window(axis: &Axis, m: usize, alpha: usize, tile: usize) -> Range<usize> {
-    let first = (tile * m * axis.taps.step) as isize + axis.taps.first;
-    let low = (-first).clamp(0, alpha as isize) as usize;
-    let high = (axis.input as isize - first).clamp(low as isize, alpha as isize) as usize;
-    low..high
+    let window = Taps { step: m * axis.taps.step, distance: 1, count: alpha, ..axis.taps };
+    window.inside(tile, axis.input)
 }
 
 /// Calls the kernel of the tile's place in the grid, for each tile of the block. `arguments` get
@@ -373,8 +352,8 @@ fn for_tiles(
 
 // Input transform.
 
-fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts, g: &Geometry) -> Vec<Border> {
-    let (s, [height, width], unit) = (&parts.sizes, w.grid(g), e.unit());
+fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geometry) -> Vec<Border> {
+    let ([height, width], unit) = (w.grid(g), e.unit());
     let view = &step.inputs[0];
     let strides = [view.image()[3] * unit.bytes(), unit.bytes(), view.block_stride(unit)];
     let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
@@ -382,48 +361,55 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, parts: &Parts, g: &
     for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.clone(), valid_columns.clone()];
-            let name = format!("winograd input {} {} {valid:?} {strides:?} {s:?}", w.m, w.stride());
-            let kernel = e.kernel(&name, |unit| input_kernel(s, &parts.transforms, &valid, strides, unit));
+            let kernel = e.kernel(&InputTransform { sizes: *s, valid, strides });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
     }
     borders
 }
 
-/// Parameters: the window's first pixel (which may lie outside the image), V of the tile, the half
-/// transformed tile. Loops over channel blocks.
-fn input_kernel(
-    s: &Sizes,
-    transforms: &Transforms,
-    valid: &[Range<usize>; 2],
-    [row, pixel, block]: [usize; 3],
-    unit: Unit,
-) -> Function {
-    let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
-    let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
-    let paired = pair_rows(transforms);
-    let mut constants = Constants::new(&mut b, &paired.matrix);
-    b.repeat(s.in_blocks, |b| {
-        for j in valid[1].clone() {
-            let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
-            let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
-            multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
-                let value = value.unwrap_or_else(|| b.splat(0.0));
-                b.store(half.at((i * s.alpha + j) * s.vector), value);
-            });
-        }
-        for i in 0..s.alpha {
-            let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
-            let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
-            multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
-                let value = value.unwrap_or_else(|| b.splat(0.0));
-                b.store(v.at((i * s.alpha + j) * s.v_element), value);
-            });
-        }
-        b.advance(source, block);
-        b.advance(v, s.v_block);
-    });
-    b.finish()
+/// All that the kernel of an input transform depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct InputTransform {
+    sizes: Sizes,
+    /// Rows and columns of the window that lie in the image.
+    valid: [Range<usize>; 2],
+    /// Bytes from a row, a pixel and a channel block of the input to the next.
+    strides: [usize; 3],
+}
+
+impl KernelKey for InputTransform {
+    /// Parameters: the window's first pixel (which may lie outside the image), V of the tile, the half
+    /// transformed tile. Loops over channel blocks.
+    fn build(&self, unit: Unit) -> Function {
+        let InputTransform { sizes: s, ref valid, strides: [row, pixel, block] } = *self;
+        let transforms = &s.transforms();
+        let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
+        let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
+        let paired = pair_rows(transforms);
+        let mut constants = Constants::new(&mut b, &paired.matrix);
+        b.repeat(s.in_blocks, |b| {
+            for j in valid[1].clone() {
+                let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
+                let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
+                multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
+                    let value = value.unwrap_or_else(|| b.splat(0.0));
+                    b.store(half.at((i * s.alpha + j) * s.vector), value);
+                });
+            }
+            for i in 0..s.alpha {
+                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
+                let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
+                multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
+                    let value = value.unwrap_or_else(|| b.splat(0.0));
+                    b.store(v.at((i * s.alpha + j) * s.v_element), value);
+                });
+            }
+            b.advance(source, block);
+            b.advance(v, s.v_block);
+        });
+        b.finish()
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
@@ -432,12 +418,12 @@ fn transform_inputs(
     d: &mut Driver,
     step: &Step,
     w: &Winograd,
-    parts: &Parts,
+    s: &Sizes,
     pass: &Pass,
     first: Int,
     count: Int,
 ) {
-    let (s, g, view) = (&parts.sizes, pass.geometry, &step.inputs[0]);
+    let (g, view) = (pass.geometry, &step.inputs[0]);
     let row = view.image()[3] * s.vector;
     for_tiles(d, pass.grid, &pass.inputs, first, count, |d, [image, y, x], index| {
         let source = d.view(e, view);
@@ -455,8 +441,7 @@ fn transform_inputs(
 // Products.
 
 /// A kernel for a full block of tiles and one for the last, with the tiles that they take.
-fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run, total: usize) -> Vec<(usize, Callee)> {
-    let s = &parts.sizes;
+fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: Run, total: usize) -> Vec<(usize, Callee)> {
     let last = total % w.tiles;
     let counts = [w.tiles.min(total), last].into_iter().filter(|&c| c > 0 && (c == last || total >= w.tiles));
     let mut kernels: Vec<(usize, Callee)> = vec![];
@@ -466,14 +451,13 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, parts: &Parts, run: Run, total
         }
         let tile = [w.pixels, run.blocks];
         let row = Row::product(tiles, tile, run.half, w.problem.in_per_group(), e.unit(), [s.v_block, s.m_block]);
-        let callee = e.kernel(&format!("row {row:?}"), |unit| row_kernel(&row, unit));
+        let callee = e.kernel(&row);
         kernels.push((tiles, callee));
     }
     kernels
 }
 
-fn multiply(d: &mut Driver, w: &Winograd, parts: &Parts, part: &PassRun, set: Int, count: Int) {
-    let s = &parts.sizes;
+fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
     let rows = s.group_blocks * (s.vector / 4);
     let element = rows * part.run.blocks * s.vector;
     let weights = d.weights(part.panels);
@@ -521,12 +505,12 @@ fn output_kernels(
     e: &mut Emitter,
     step: &Step,
     w: &Winograd,
-    parts: &Parts,
+    s: &Sizes,
     g: &Geometry,
     run: Run,
     steps: &[PostOp],
 ) -> Vec<Border> {
-    let (s, [height, width], unit) = (&parts.sizes, w.grid(g), e.unit());
+    let ([height, width], unit) = (w.grid(g), e.unit());
     let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
         .chain(&step.inputs[1..])
         .map(|v| {
@@ -540,67 +524,79 @@ fn output_kernels(
     for (rows, valid_rows) in classes(height, inside(g.y.output)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.len(), valid_columns.len()];
-            let stride = w.stride();
-            let name = format!("winograd output {} {stride} {valid:?} {strides:?} {steps:?} {} {s:?}", w.m, run.blocks);
-            let transforms = &parts.transforms;
-            let kernel = e.kernel(&name, |unit| output_kernel(s, transforms, valid, &strides, run.blocks, steps, unit));
+            let kernel = e.kernel(&OutputTransform {
+                sizes: *s,
+                valid,
+                strides: strides.clone(),
+                blocks: run.blocks,
+                epilogue: Epilogue::of(steps),
+            });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
     }
     borders
 }
 
-/// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
-/// Loops over the set's channel blocks.
-fn output_kernel(
-    s: &Sizes,
-    transforms: &Transforms,
+/// All that the kernel of an output transform depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct OutputTransform {
+    sizes: Sizes,
+    /// Rows and columns of the tile that lie in the image.
     valid: [usize; 2],
-    strides: &[[usize; 3]],
+    /// Bytes from a row, a pixel and a channel block to the next, of the output and the epilogue's operands.
+    strides: Vec<[usize; 3]>,
+    /// Channel blocks of a set.
     blocks: usize,
-    steps: &[PostOp],
-    unit: Unit,
-) -> Function {
-    let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
-    let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
-    let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
-    let paired = pair_columns(transforms);
-    let mut constants = Constants::new(&mut b, &paired.matrix);
-    b.repeat(blocks, |b| {
-        for j in 0..s.alpha {
-            let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
-            multiply_columns(b, &mut constants, &paired, column, valid[0], |b, k, value| {
-                b.store(half.at((k * s.alpha + j) * s.vector), value);
-            });
-        }
-        let bias_vector = b.load(bias.at(0));
-        // Inputs, their sums, a result and the bias are live while results come out.
-        let crowded = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > unit.registers;
-        let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
-            let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
-            let value = epilogue::apply_all(b, steps, value, |i| at(i + 1));
-            b.store(at(0), value);
-        };
-        for k in 0..valid[0] {
-            let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
-            multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
-                let value = b.op(VectorOp::Add, value, bias_vector);
-                if crowded {
-                    b.store(places[0].at(k * strides[0][0] + l * strides[0][1]), value);
-                } else {
-                    finish(b, k, l, value);
-                }
-            });
-        }
-        for (k, l) in (0..valid[0]).flat_map(|k| (0..valid[1]).map(move |l| (k, l))).filter(|_| crowded) {
-            let value = b.load(places[0].at(k * strides[0][0] + l * strides[0][1]));
-            finish(b, k, l, value);
-        }
-        b.advance(m, s.m_block);
-        b.advance(bias, s.vector);
-        places.iter().zip(strides).for_each(|(&p, s)| b.advance(p, s[2]));
-    });
-    b.finish()
+    epilogue: Epilogue,
+}
+
+impl KernelKey for OutputTransform {
+    /// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
+    /// Loops over the set's channel blocks.
+    fn build(&self, unit: Unit) -> Function {
+        let OutputTransform { sizes: s, valid, ref strides, blocks, epilogue: ref steps } = *self;
+        let transforms = &s.transforms();
+        let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
+        let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
+        let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
+        let paired = pair_columns(transforms);
+        let mut constants = Constants::new(&mut b, &paired.matrix);
+        b.repeat(blocks, |b| {
+            for j in 0..s.alpha {
+                let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
+                multiply_columns(b, &mut constants, &paired, column, valid[0], |b, k, value| {
+                    b.store(half.at((k * s.alpha + j) * s.vector), value);
+                });
+            }
+            let bias_vector = b.load(bias.at(0));
+            // Inputs, their sums, a result and the bias are live while results come out.
+            let crowded = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > unit.registers;
+            let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
+                let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
+                let value = epilogue::apply_all(b, steps, value, |i| at(i + 1));
+                b.store(at(0), value);
+            };
+            for k in 0..valid[0] {
+                let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
+                multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
+                    let value = b.op(VectorOp::Add, value, bias_vector);
+                    if crowded {
+                        b.store(places[0].at(k * strides[0][0] + l * strides[0][1]), value);
+                    } else {
+                        finish(b, k, l, value);
+                    }
+                });
+            }
+            for (k, l) in (0..valid[0]).flat_map(|k| (0..valid[1]).map(move |l| (k, l))).filter(|_| crowded) {
+                let value = b.load(places[0].at(k * strides[0][0] + l * strides[0][1]));
+                finish(b, k, l, value);
+            }
+            b.advance(m, s.m_block);
+            b.advance(bias, s.vector);
+            places.iter().zip(strides).for_each(|(&p, s)| b.advance(p, s[2]));
+        });
+        b.finish()
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
@@ -609,7 +605,7 @@ fn transform_outputs(
     d: &mut Driver,
     step: &Step,
     w: &Winograd,
-    parts: &Parts,
+    s: &Sizes,
     pass: &Pass,
     part: &PassRun,
     bias: usize,
@@ -617,7 +613,7 @@ fn transform_outputs(
     first: Int,
     count: Int,
 ) {
-    let (s, g, run) = (&parts.sizes, pass.geometry, part.run);
+    let (g, run) = (pass.geometry, part.run);
     let unit = e.unit();
     let views: Vec<(&View, usize)> = std::iter::once((&step.outputs[run.output], run.first - run.origin))
         .chain(step.inputs[1..].iter().map(|v| (v, run.first)))

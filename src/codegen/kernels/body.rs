@@ -1,0 +1,66 @@
+//! What loop nests compute of each element.
+
+use std::fmt;
+
+use super::super::key::{Bits, Epilogue, Exact};
+use super::super::vector::{Builder, Vector};
+use super::nest::Operands;
+use super::{elementwise, epilogue};
+use crate::ops::binary::BinaryKind;
+use crate::ops::epilogue::PostOp;
+
+/// What is computed from the operands' elements.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// The operand as it is.
+    Copy,
+    /// A constant; no operands.
+    Fill(Bits),
+    Activate(Exact),
+    /// Of two operands; those of the epilogue follow.
+    Binary(BinaryKind, Epilogue),
+    /// Operands: the value, the slope.
+    PRelu,
+    /// Operands: the value, those of the epilogue, factor and term.
+    Affine(Epilogue),
+}
+
+impl Body {
+    /// Registers that [`Body::apply`] needs beside those that hold operands between its calls.
+    pub fn registers(&self) -> usize {
+        match self {
+            Body::Copy | Body::Fill(_) => 1,
+            Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
+            Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
+            Body::PRelu => 5,
+        }
+    }
+
+    pub fn apply(&self, b: &mut Builder, x: &Operands) -> Vector {
+        match self {
+            Body::Copy => x.get(b, 0),
+            Body::Fill(value) => b.splat(value.value()),
+            Body::Activate(Exact(kind)) => {
+                let v = x.get(b, 0);
+                epilogue::apply(b, *kind, v)
+            }
+            Body::Binary(kind, steps) => elementwise::apply_binary(b, *kind, steps, x),
+            Body::PRelu => elementwise::apply_prelu(b, x),
+            Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
+        }
+    }
+}
+
+/// As it begins the names of kernels.
+impl fmt::Display for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Copy => f.write_str("copy"),
+            Body::Fill(value) => write!(f, "fill_{:x}", value.value().to_bits()),
+            Body::Activate(Exact(kind)) => write!(f, "{kind:?}"),
+            Body::Binary(kind, steps) => write!(f, "{kind:?} {steps:?}"),
+            Body::PRelu => f.write_str("prelu"),
+            Body::Affine(steps) => write!(f, "affine {steps:?}"),
+        }
+    }
+}

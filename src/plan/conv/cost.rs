@@ -1,0 +1,25 @@
+//! What the families' estimates share.
+
+use super::problem::Problem;
+use crate::balance::{TaskCost, imbalance};
+use crate::target::{Core, Target};
+
+/// Cycles of one tap of one tile: multiply-adds against loads. `blocks` may end in a half.
+pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
+    let multiply = pixels as f64 * blocks / core.vectors;
+    let load = blocks / core.vectors + pixels as f64 / core.broadcasts;
+    multiply.max(load).max(core.tap)
+}
+
+/// Of bringing a plain input into blocks, in nanoseconds.
+pub fn convert_cost(problem: &Problem, target: &Target) -> f64 {
+    let (g, unit) = (&problem.phases[0], target.unit);
+    let blocks = problem.in_channels.div_ceil(unit.lanes);
+    target.core.nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
+}
+
+/// A model runs on any number of threads. Of kernels that take nearly the same time on one, those are
+/// better whose tasks can be divided evenly among several: that counts as a factor, a little above 1.
+pub(super) fn uneven(tasks: &[TaskCost]) -> f64 {
+    1.0 + 0.1 * (imbalance(tasks, 2) - 1.0) + 0.05 * (imbalance(tasks, 4) - 1.0)
+}

@@ -1,0 +1,43 @@
+//! Convolutions as sums over taps, and the families of kernels that compute them.
+//!
+//! Convolution, linear layer and transposed convolution are one thing here, a [`Problem`]. A linear
+//! layer over a flattened image is a convolution whose window is the image. Each family of kernels is
+//! a file and a type: the choices that one of its kernels makes, when they fit, what they cost
+//! ([`Family`]).
+
+mod cost;
+mod depthwise;
+mod direct;
+mod geometry;
+mod grouped;
+mod problem;
+mod tile;
+mod winograd;
+
+use crate::target::Target;
+
+pub use cost::convert_cost;
+pub use depthwise::Depthwise;
+pub use direct::{Direct, Fold};
+pub use geometry::{Axis, Geometry, Taps};
+pub use grouped::Grouped;
+pub use problem::Problem;
+pub use tile::{BlockSets, half_filled, most_pixels, split, work};
+pub use winograd::Winograd;
+
+/// A family of kernels: its type holds the choices that one of them makes.
+pub trait Family: Sized {
+    /// Whether it reads a plain image as it is; the others' inputs are brought into blocks first.
+    const READS_PLAIN: bool = false;
+
+    /// The kernels that fit the problem, each with an estimate in nanoseconds.
+    fn candidates(problem: &Problem, target: &Target) -> Vec<(Self, f64)>;
+
+    /// The algorithm's name, as `--algo` takes it.
+    fn name(&self) -> String;
+
+    /// The name with the choices, which tells the kernels of one problem apart.
+    fn describe(&self) -> String {
+        self.name()
+    }
+}

@@ -1,0 +1,191 @@
+//! A convolution, whatever op it comes from, and which channels it reads.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::geometry::{Axis, Geometry};
+use crate::ops::{Conv2d, ConvTranspose2d, Linear};
+use crate::target::Unit;
+
+/// A convolution, whatever op it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    /// Size of the stored kernel.
+    pub kernel: [usize; 2],
+    /// Shared, since a transposed convolution has many and each of its kernels knows the problem.
+    pub phases: Arc<[Geometry]>,
+    /// The stored weight is `[in, out / groups, kh, kw]` rather than `[out, in / groups, kh, kw]`.
+    pub transposed: bool,
+}
+
+impl Problem {
+    /// `input` and `output` are `[n, c, h, w]`.
+    pub fn conv(op: &Conv2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+        let axis =
+            |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: output[1],
+            groups: op.groups,
+            kernel: op.kernel,
+            phases: [Geometry { y: axis(0), x: axis(1) }].into(),
+            transposed: false,
+        }
+    }
+
+    /// `input` is the image before it was flattened.
+    pub fn linear(op: &Linear, input: [usize; 4]) -> Problem {
+        let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: op.features,
+            groups: 1,
+            kernel: [input[2], input[3]],
+            phases: [Geometry { y: axis(0), x: axis(1) }].into(),
+            transposed: false,
+        }
+    }
+
+    pub fn conv_transpose(op: &ConvTranspose2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+        let axis = |a: usize, r: usize| {
+            let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
+            Axis::transposed(input[2 + a], output[2 + a], k, s, p, d, r)
+        };
+        let rows = op.stride[0].min(output[2]);
+        let columns = op.stride[1].min(output[3]);
+        let phases = (0..rows)
+            .flat_map(|ry| (0..columns).map(move |rx| (ry, rx)))
+            .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
+            .collect();
+        Problem {
+            batch: input[0],
+            in_channels: input[1],
+            out_channels: output[1],
+            groups: op.groups,
+            kernel: op.kernel,
+            phases,
+            transposed: true,
+        }
+    }
+
+    pub fn in_per_group(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    pub fn out_per_group(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    /// The first input channel of an output channel's group.
+    pub fn first_input(&self, out_channel: usize) -> usize {
+        out_channel / self.out_per_group() * self.in_per_group()
+    }
+
+    /// The groups that these output channels are of.
+    pub fn groups_of(&self, outputs: &Range<usize>) -> Range<usize> {
+        outputs.start / self.out_per_group()..outputs.end.div_ceil(self.out_per_group())
+    }
+
+    pub fn outputs_of(&self, group: usize) -> Range<usize> {
+        group * self.out_per_group()..(group + 1) * self.out_per_group()
+    }
+
+    pub fn inputs_of(&self, group: usize) -> Range<usize> {
+        group * self.in_per_group()..(group + 1) * self.in_per_group()
+    }
+
+    /// From an output channel to the next in the stored weight, and from an input channel to the next,
+    /// within a group.
+    pub fn weight_steps(&self) -> [usize; 2] {
+        let filter = self.kernel[0] * self.kernel[1];
+        match self.transposed {
+            true => [filter, self.out_per_group() * filter],
+            false => [self.in_per_group() * filter, filter],
+        }
+    }
+
+    /// Index into the stored weight, or `None` where the channels are in different groups.
+    pub fn weight_index(&self, oc: usize, ic: usize, ky: usize, kx: usize) -> Option<usize> {
+        let (ipg, opg) = (self.in_per_group(), self.out_per_group());
+        if oc >= self.out_channels || ic >= self.in_channels || oc / opg != ic / ipg {
+            return None;
+        }
+        let channels = if self.transposed { ic * opg + oc % opg } else { oc * ipg + ic % ipg };
+        Some((channels * self.kernel[0] + ky) * self.kernel[1] + kx)
+    }
+
+    /// Channel blocks that read the same input channels: those of a group, where groups are made
+    /// of whole blocks; else all.
+    pub fn blocks_together(&self, unit: Unit) -> usize {
+        if self.groups > 1 && self.out_per_group() % unit.lanes == 0 {
+            self.out_per_group() / unit.lanes
+        } else {
+            self.out_channels.div_ceil(unit.lanes)
+        }
+    }
+
+    /// First input block that a tile of output blocks reads, where the input comes in blocks of
+    /// `in_lanes` channels and every tile reads `count` of them.
+    pub fn first_in_block(&self, out_block: usize, unit: Unit, in_lanes: usize, count: usize) -> usize {
+        let channel = out_block * unit.lanes / self.out_per_group() * self.in_per_group();
+        (channel / in_lanes).min(self.in_channels.div_ceil(in_lanes) - count)
+    }
+
+    /// The input channels that a block of output channels reads: those of all groups that it meets.
+    pub fn input_span(&self, out_block: usize, unit: Unit) -> Range<usize> {
+        let (first, end) = (out_block * unit.lanes, ((out_block + 1) * unit.lanes).min(self.out_channels));
+        self.first_input(first)..self.first_input(end - 1) + self.in_per_group()
+    }
+
+    /// Where groups are not made of whole blocks: how many output blocks, and how many input blocks, lie
+    /// between two that meet their groups alike. `None` where the blocks are many or not so made.
+    pub fn period(&self, unit: Unit) -> Option<[usize; 2]> {
+        const MOST: usize = 32;
+        if self.groups == 1 || self.out_per_group() % unit.lanes == 0 {
+            return None;
+        }
+        let inputs = |blocks: usize| blocks * unit.lanes / self.out_per_group() * self.in_per_group();
+        let alike = |&blocks: &usize| {
+            (blocks * unit.lanes).is_multiple_of(self.out_per_group()) && inputs(blocks).is_multiple_of(unit.lanes)
+        };
+        (1..=MOST).find(alike).map(|blocks| [blocks, inputs(blocks) / unit.lanes])
+    }
+
+    /// Input blocks that a tile of `blocks` output blocks reads at most.
+    pub fn in_blocks(&self, blocks: usize, unit: Unit, in_lanes: usize) -> usize {
+        if self.groups == 1 {
+            return self.in_channels.div_ceil(in_lanes);
+        }
+        let (ipg, opg) = (self.in_per_group(), self.out_per_group());
+        let tile = blocks * unit.lanes;
+        (0..self.out_channels.div_ceil(tile))
+            .map(|t| {
+                let first_group = t * tile / opg;
+                let last_group = (((t + 1) * tile).min(self.out_channels) - 1) / opg;
+                ((last_group + 1) * ipg).div_ceil(in_lanes) - first_group * ipg / in_lanes
+            })
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// 1×1 with stride 1 and no padding.
+    pub fn is_pointwise(&self) -> bool {
+        let unit_axis = |a: &Axis| {
+            a.taps.count == 1 && a.taps.first == 0 && a.taps.step == 1 && a.output_step == 1 && a.output == a.input
+        };
+        matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
+    }
+
+    /// Multiply-accumulates, padding included.
+    pub fn macs(&self) -> f64 {
+        let per_channel: usize =
+            self.phases.iter().map(|g| g.y.output * g.x.output * g.y.taps.count * g.x.taps.count).sum();
+        (self.batch * self.out_channels * self.in_per_group() * per_channel) as f64
+    }
+}

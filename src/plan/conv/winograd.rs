@@ -1,0 +1,153 @@
+//! Winograd convolution: fewer multiplications by working on transformed tiles.
+
+use super::Family;
+use super::cost::{tap_cycles, uneven};
+use super::geometry::{Axis, Geometry};
+use super::problem::Problem;
+use super::tile::{half_filled, most_pixels, split, work};
+use crate::balance::TaskCost;
+use crate::target::{Target, Unit};
+
+/// A Winograd convolution F(m×m, r×r) of stride 1 or 2, or of each phase of a transposed one: tiles of
+/// m×m outputs, transformed and multiplied in blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Winograd {
+    pub problem: Problem,
+    /// Outputs along each axis of a tile.
+    pub m: usize,
+    /// Tiles that are transformed and multiplied at a time.
+    pub tiles: usize,
+    /// Accumulators of the products: tiles × channel blocks.
+    pub pixels: usize,
+    pub blocks: usize,
+}
+
+impl Winograd {
+    pub fn stride(&self) -> usize {
+        self.problem.phases[0].x.taps.step
+    }
+
+    /// Taps along each axis: those of a phase, where the convolution is transposed.
+    pub fn taps(&self) -> usize {
+        self.problem.phases[0].y.taps.count
+    }
+
+    /// Products along each axis of a tile, and inputs of its window.
+    pub fn alpha(&self) -> usize {
+        self.stride() * (self.m - 1) + self.taps()
+    }
+
+    /// Weights along each axis of a tile. Where the last of the classes into which a stride divides
+    /// the taps has a single one, its m products share their weight.
+    pub fn distinct(&self) -> usize {
+        let shared = if self.taps() < 2 * self.stride() { self.m - 1 } else { 0 };
+        self.alpha() - shared
+    }
+
+    /// Tiles along each axis of an image.
+    pub fn grid(&self, phase: &Geometry) -> [usize; 2] {
+        [phase.y.output.div_ceil(self.m), phase.x.output.div_ceil(self.m)]
+    }
+
+    /// Tiles of the whole batch, of the phase that has the most.
+    pub fn most_tiles(&self) -> usize {
+        let [h, w] = self.grid(&self.problem.phases[0]);
+        self.problem.batch * h * w
+    }
+    fn tasks(&self, out_blocks: usize) -> Vec<TaskCost> {
+        let (sets, rest) = (out_blocks / self.blocks, out_blocks % self.blocks);
+        let block = [TaskCost::new(sets, self.blocks as f64), TaskCost::new(usize::from(rest > 0), rest as f64)];
+        let blocks = (self.most_tiles() * self.problem.phases.len()).div_ceil(self.tiles);
+        let block: Vec<TaskCost> = block.into_iter().filter(|c| c.tasks > 0).collect();
+        match block.as_slice() {
+            [same] => vec![TaskCost { tasks: same.tasks * blocks as u32, ..*same }],
+            // Many blocks of tiles can be divided whatever their sets cost.
+            sets => sets.repeat(blocks.min(16)),
+        }
+    }
+
+    fn cycles(&self, out_blocks: usize, target: &Target) -> f64 {
+        let (p, unit, core) = (&self.problem, target.unit, &target.core);
+        let products = (self.alpha() * self.alpha()) as f64;
+        let total = (self.most_tiles() * p.phases.len()) as f64;
+        let tile_blocks = total / self.tiles as f64;
+        let in_blocks = p.in_channels.div_ceil(unit.lanes) as f64;
+        // Loads, sums and stores of the transforms, by element.
+        let input = total * in_blocks * products * core.transform;
+        let output = total * out_blocks as f64 * products * core.transform;
+        let sets = work(out_blocks, half_filled(p.out_channels, unit)) / self.blocks as f64;
+        let taps = p.in_per_group() as f64;
+        let product_tile: f64 = split(self.tiles, self.pixels)
+            .into_iter()
+            .map(|t| taps * tap_cycles(t, self.blocks as f64, core) + 40.0 + 2.0 * (t * self.blocks) as f64)
+            .sum();
+        // Short sums of small groups do not hide how a product's weights begin to arrive.
+        let start = if p.groups > 1 { 150.0 } else { 0.0 };
+        let mut multiply = tile_blocks * sets * products * (product_tile + start);
+        // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even
+        // while they fit the second-level cache.
+        let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * 4.0;
+        let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
+        multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
+        let weights =
+            (p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels) as f64 * 4.0;
+        let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
+        input + output + (multiply + stream).max(weights / core.memory + 0.1 * multiply)
+    }
+}
+
+impl Family for Winograd {
+    /// The blocks of tiles of each F(m×m, r×r) that fits.
+    fn candidates(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
+        sizes(problem, target.unit).iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
+    }
+
+    fn name(&self) -> String {
+        format!("winograd{}", self.m)
+    }
+
+    fn describe(&self) -> String {
+        format!("winograd{} {} tiles {}x{}", self.m, self.tiles, self.pixels, self.blocks)
+    }
+}
+
+/// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
+/// whole blocks.
+fn sizes(p: &Problem, unit: Unit) -> &'static [usize] {
+    let first = &p.phases[0];
+    let (taps, step) = (first.y.taps.count, first.y.taps.step);
+    let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
+    let whole = |channels: usize| channels.is_multiple_of(unit.lanes);
+    let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
+    if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+        return &[];
+    }
+    match (taps, step) {
+        (3, 1) => &[2, 4, 6],
+        (2 | 5, 1) => &[2, 4],
+        (3 | 4, 2) => &[2, 3, 4],
+        _ => &[],
+    }
+}
+
+fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f64)> {
+    let unit = target.unit;
+    let out_blocks = problem.out_channels.div_ceil(unit.lanes);
+    let mut candidates: Vec<(Winograd, f64)> = vec![];
+    let together = problem.blocks_together(unit);
+    for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
+        let pixels = most_pixels(blocks, unit).min(28);
+        for rows in 1..=4 {
+            let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
+            let total = w.most_tiles();
+            // Blocks of equal size: the last one is not much smaller than the others.
+            let count = total.div_ceil(rows * pixels);
+            w.tiles = total.div_ceil(count);
+            if candidates.iter().all(|(other, _)| *other != w) {
+                let cycles = w.cycles(out_blocks, target) * uneven(&w.tasks(out_blocks));
+                candidates.push((w, target.core.nanoseconds(cycles)));
+            }
+        }
+    }
+    candidates
+}
