@@ -471,7 +471,7 @@ impl Compiler {
             return Tolerance::default();
         }
         let graph = &network.graph;
-        let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| &graph.node(r.node).weights).collect();
+        let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
         let optional = graph.weights.iter().map(|(id, _)| id).filter(|id| !needed.contains(id)).collect();
         let mut sources = network.sources.clone();
         let training = elaborate(&mut sources, network.root, &self.front_options(Phase::Train, &read_spec));
@@ -667,7 +667,7 @@ impl Compiler {
         let graph = &network.graph;
         let preprocess = |&id| match &graph.node(id).kind {
             Kind::Input(preprocess) => preprocess.clone(),
-            Kind::Op(_) => None,
+            Kind::Parameter(_) | Kind::Op(_) => None,
         };
         About {
             netc: env!("CARGO_PKG_VERSION").into(),
@@ -743,7 +743,7 @@ fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic
         0 => warning,
         more => warning.note(format!("and so have {more} more")),
     };
-    let layer = graph.order().into_iter().find(|&id| graph.node(id).weights.contains(&loaded.not_finite[0].0));
+    let layer = graph.order().into_iter().find(|&id| graph.weights_read(id).contains(&loaded.not_finite[0].0));
     let location = layer.and_then(|id| graph.node(id).location.clone());
     Some(location.into_iter().fold(warning, |w, place| w.primary(place.span, "computes with it")))
 }

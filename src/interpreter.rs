@@ -3,9 +3,10 @@
 //! It is the definition of right that compiled code is compared with. It knows no target, plan or
 //! pass, and needs no special case for what passes make: fused ops evaluate themselves.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::ir::{Graph, Kind, NodeId};
+use crate::ir::{Graph, NodeId};
 use crate::tensor::{Shape, Tensor};
 
 /// Inputs that do not fit a graph.
@@ -41,7 +42,7 @@ pub fn memory(graph: &Graph) -> u64 {
     let size = |id: NodeId| bytes(&graph.node(id).shape);
     let (mut held, mut most) = (0u64, 0u64);
     for id in graph.order() {
-        let weights = graph.node(id).weights.iter().map(|&w| bytes(&graph.weights.get(w).shape));
+        let weights = graph.parameters(id).into_iter().map(|p| bytes(&graph.node(p).shape));
         held = held.saturating_add(size(id));
         most = most.max(weights.fold(held, u64::saturating_add));
         for operand in graph.operands(id) {
@@ -119,17 +120,26 @@ pub fn run_altered(
         let operands = graph.operands(id);
         let mut value = match graph.inputs().iter().position(|&input| input == id) {
             Some(index) => inputs[index].clone(),
-            None => evaluate(graph, id, &operands.iter().map(|o| &values[o]).collect::<Vec<_>>()),
+            None => {
+                let parameters: Vec<NodeId> = graph.parameters(id);
+                let weights: Vec<Cow<Tensor>> = parameters
+                    .iter()
+                    .map(|p| values.get(p).map_or_else(|| Cow::Owned(weight(graph, *p)), Cow::Borrowed))
+                    .collect();
+                let weights: Vec<&Tensor> = weights.iter().map(|w| &**w).collect();
+                let operands: Vec<&Tensor> = operands.iter().map(|o| &values[o]).collect();
+                evaluate_with(graph, id, &operands, &weights)
+            }
         };
         alter(id, &mut value);
-        for operand in operands {
-            release(operand, &mut uses, &mut values);
+        for read in computed(graph, id) {
+            release(read, &mut uses, &mut values);
         }
         if uses.contains_key(&id) {
             values.insert(id, value);
         }
     }
-    Ok(graph.outputs.iter().map(|o| values[&o.node].clone()).collect())
+    Ok(graph.outputs().iter().map(|o| values[&o.node].clone()).collect())
 }
 
 /// Every node's value.
@@ -164,11 +174,17 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
 /// reads have no entry.
 fn count_uses(graph: &Graph) -> HashMap<NodeId, usize> {
     let mut uses = HashMap::new();
-    let operands = graph.order().into_iter().flat_map(|id| graph.operands(id));
-    for id in operands.chain(graph.outputs.iter().map(|o| o.node)) {
+    let reads = graph.order().into_iter().flat_map(|id| computed(graph, id));
+    for id in reads.chain(graph.outputs().iter().map(|o| o.node)) {
         *uses.entry(id).or_default() += 1;
     }
     uses
+}
+
+/// What a node reads that is computed: its operands, and parameters that are no weights.
+fn computed(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    let parameters = graph.parameters(id).into_iter().filter(|&p| graph.node(p).parameter().is_none());
+    graph.operands(id).into_iter().chain(parameters).collect()
 }
 
 fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<NodeId, Tensor>) {
@@ -179,19 +195,26 @@ fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<N
     }
 }
 
-/// The value of one computed node, as its op's definition makes it of these operands.
+/// The value of one computed node, as its op's definition makes it of these operands and the graph's weights.
 ///
 /// # Panics
-/// Where the node is an input, or the operands have other shapes than the graph's.
+/// Where the node is an input, the operands have other shapes than the graph's, or a parameter is computed.
 pub fn evaluate(graph: &Graph, id: NodeId, operands: &[&Tensor]) -> Tensor {
+    let weights: Vec<Tensor> = graph.parameters(id).into_iter().map(|p| weight(graph, p)).collect();
+    evaluate_with(graph, id, operands, &weights.iter().collect::<Vec<_>>())
+}
+
+fn evaluate_with(graph: &Graph, id: NodeId, operands: &[&Tensor], weights: &[&Tensor]) -> Tensor {
     let node = graph.node(id);
-    let Kind::Op(op) = &node.kind else { panic!("inputs are not computed") };
-    let weight = |&w| {
-        let values = graph.weights.values(w);
-        Tensor::new(graph.weights.get(w).shape.clone(), (*values).as_ref().to_vec())
-    };
-    let weights: Vec<Tensor> = node.weights.iter().map(weight).collect();
-    op.evaluate(operands, &weights.iter().collect::<Vec<_>>(), &node.shape)
+    let op = node.op().expect("only ops are computed");
+    op.evaluate(operands, weights, &node.shape)
+}
+
+/// The values of a parameter that is a weight.
+fn weight(graph: &Graph, parameter: NodeId) -> Tensor {
+    let node = graph.node(parameter);
+    let values = graph.weights.values(node.parameter().expect("what is computed has a value"));
+    Tensor::new(node.shape.clone(), (*values).as_ref().to_vec())
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ pub fn randomize_weights(graph: &mut Graph, seed: u64) {
     for id in graph.order() {
         let Some(op) = graph.node(id).op() else { continue };
         let declared = op.weights(&graph.operand_shapes(id));
-        for (decl, weight) in declared.into_iter().zip(graph.node(id).weights.clone()) {
+        for (decl, weight) in declared.into_iter().zip(graph.weights_read(id)) {
             let Init::Constant(value) = decl.init else { continue };
             let name = graph.weights.get(weight).name.clone();
             let mut random = SplitMix(seed ^ xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
@@ -286,9 +286,9 @@ impl Walk {
             // Some unread values stay dead; some that are read are outputs as well.
             let chosen = self.random.below(8) < if read { 1 } else { 6 };
             if id == last || (op && chosen) {
-                let name = format!("y{}", graph.outputs.len());
+                let name = format!("y{}", graph.outputs().len());
                 let aux = (id != last && self.random.below(4) == 0)
-                    .then(|| AuxHead { label: format!("aux{}", graph.outputs.len()), weight: 0.3 });
+                    .then(|| AuxHead { label: format!("aux{}", graph.outputs().len()), weight: 0.3 });
                 graph.output(name, id, aux);
             }
         }
@@ -632,11 +632,11 @@ impl Walk {
     /// The same operation with the same weights on the same operands, and a join of both.
     fn twice(&mut self, x: NodeId) -> Option<NodeId> {
         let first = if self.shape(x).rank() == 4 { self.pointwise(x)? } else { self.linear(x)? };
-        let node = self.builder.graph.node(first).clone();
         let operands = self.builder.graph.operands(first);
         let name = Some(format!("n{}", self.builder.graph.len()));
-        let op = node.op().cloned()?;
-        let second = self.builder.graph.add(op, &operands, node.weights, name, None).ok()?;
+        let op = self.builder.graph.node(first).op().cloned()?;
+        let weights = self.builder.graph.weights_of(first)?;
+        let second = self.builder.graph.add(op, &operands, weights, name, None).ok()?;
         let second = if self.chance(2) { self.add(relu(), &[second])? } else { second };
         self.add(binary(BinaryKind::Add), &[first, second])
     }
@@ -732,7 +732,7 @@ mod tests {
         for seed in 0..60 {
             let graph = random_graph(seed);
             for (output, value) in
-                graph.outputs.iter().zip(interpreter::run(&graph, &random_inputs(&graph, seed)).unwrap())
+                graph.outputs().iter().zip(interpreter::run(&graph, &random_inputs(&graph, seed)).unwrap())
             {
                 assert!(value.data().iter().all(|v| v.is_finite()), "seed {seed}, output {}\n{graph}", output.name);
             }

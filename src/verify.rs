@@ -299,11 +299,11 @@ pub fn effort(written: &Network, reference: &Reference, parts: usize) -> u64 {
 }
 
 fn shown_outputs(graph: &Graph) -> impl Iterator<Item = &crate::ir::Output> {
-    graph.outputs.iter().filter(|o| o.aux.is_none())
+    graph.outputs().iter().filter(|o| o.aux.is_none())
 }
 
 fn outputs_by_name(graph: &Graph, values: Vec<Tensor>) -> HashMap<String, Tensor> {
-    graph.outputs.iter().map(|o| o.name.clone()).zip(values).collect()
+    graph.outputs().iter().map(|o| o.name.clone()).zip(values).collect()
 }
 
 fn layer(graph: &Graph, id: NodeId, name: &str, found: &Tensor, reference: &Tensor) -> Layer {
@@ -324,12 +324,13 @@ fn name_of(graph: &Graph, id: NodeId) -> String {
 /// The network with every computed value as an output, and which they are, in order.
 fn with_all_outputs(network: &Network) -> (Network, Vec<NodeId>) {
     let mut all = network.clone();
-    let is_computed =
-        |id: &NodeId| !matches!(&network.graph.node(*id).kind, Kind::Input(_) | Kind::Op(Op::Constant(_)));
+    let is_computed = |id: &NodeId| {
+        !matches!(&network.graph.node(*id).kind, Kind::Input(_) | Kind::Parameter(_) | Kind::Op(Op::Constant(_)))
+    };
     let layers: Vec<NodeId> = network.graph.order().into_iter().filter(is_computed).collect();
     // Inner values need not have the images side by side; they are run as whole batches.
     all.images = Images::Fixed { input: "each of the inputs".into(), location: None };
-    all.graph.outputs.clear();
+    all.graph.clear_outputs();
     for (i, &id) in layers.iter().enumerate() {
         all.graph.output(format!("layer {i}"), id, None);
     }
@@ -679,7 +680,7 @@ mod tests {
         let code = Code { written: graph, graph, inputs: &inputs, layers: &layers, found };
         let own = outputs_by_name(graph, interpreter::run(graph, &inputs).unwrap());
         let mut report = Report { by_itself: true, ..Report::default() };
-        let output = &graph.outputs[0];
+        let output = &graph.outputs()[0];
         let found = &outputs.unwrap()[0];
         report.outputs.push(layer(graph, output.node, &output.name, found, &own[&output.name]));
         code.compare(&own, &mut report, &mut |_| {}).unwrap();

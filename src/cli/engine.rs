@@ -114,12 +114,12 @@ impl Engine {
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
             Kind::Input(preprocess) => preprocess.clone(),
-            Kind::Op(_) => None,
+            Kind::Parameter(_) | Kind::Op(_) => None,
         };
         Self {
             name: graph.name.clone(),
             inputs: inputs.clone().map(|n| port(n.name.as_deref().unwrap_or(""), &n.shape)).collect(),
-            outputs: graph.outputs.iter().map(|o| port(&o.name, &graph.node(o.node).shape)).collect(),
+            outputs: graph.outputs().iter().map(|o| port(&o.name, &graph.node(o.node).shape)).collect(),
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
             files: graph.weights.files.clone(),

@@ -115,7 +115,7 @@ fn report(network: &Network, files: &Files, size: u64) -> Value {
         "params": totals.params,
         "macs": totals.macs,
         "inputs": inputs.collect::<Vec<_>>(),
-        "outputs": graph.outputs.iter().map(|o| port(Some(o.name.as_str()), o.node)).collect::<Vec<_>>(),
+        "outputs": graph.outputs().iter().map(|o| port(Some(o.name.as_str()), o.node)).collect::<Vec<_>>(),
         "warnings": network.warnings.iter().map(|w| w.message.as_str()).collect::<Vec<_>>(),
     })
 }

@@ -68,7 +68,7 @@ fn field([height, width]: [u64; 2]) -> String {
 fn as_json(network: &Network) -> Value {
     let graph = &network.graph;
     let totals = &network.stats.totals;
-    let outputs = graph.outputs.iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
+    let outputs = graph.outputs().iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
     let output = |o: &crate::ir::Output| json!({ "name": o.name, "shape": graph.node(o.node).shape.dims() });
     let inputs = graph.inputs().iter().map(|&id| graph.node(id));
     json!({

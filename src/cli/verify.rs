@@ -182,7 +182,7 @@ fn nth(tensor: &Tensor, index: usize, parts: usize) -> Tensor {
 }
 
 fn single(path: &Path, graph: &Graph) -> Result<HashMap<String, Tensor>> {
-    let mut outputs = graph.outputs.iter().filter(|o| o.aux.is_none());
+    let mut outputs = graph.outputs().iter().filter(|o| o.aux.is_none());
     match (outputs.next(), outputs.next()) {
         (Some(output), None) => {
             let tensor = npy::read(path).map_err(Failure::message)?;

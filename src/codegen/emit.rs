@@ -10,7 +10,7 @@ use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
 use crate::ir::Graph;
-use crate::plan::{Place, Plan, View};
+use crate::plan::{Place, Plan, Step, View};
 use crate::target::{Target, Unit};
 use crate::weights::WeightId;
 
@@ -36,6 +36,8 @@ pub struct Emitter<'a> {
     pub packings: Vec<Packing>,
     /// What the tasks of the step at hand cost, where they are not alike.
     pub task_costs: Vec<TaskCost>,
+    /// Which packing the step at hand reads.
+    pub packed: Option<usize>,
     weight_bytes: usize,
     kernels: Kernels,
 }
@@ -49,6 +51,7 @@ impl<'a> Emitter<'a> {
             program: Program::default(),
             packings: vec![],
             task_costs: vec![],
+            packed: None,
             weight_bytes: 0,
             kernels: Kernels::default(),
         }
@@ -67,6 +70,11 @@ impl<'a> Emitter<'a> {
         self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
+    /// The weights of a step's node, as its op declares them.
+    pub fn weights(&self, step: &Step) -> Vec<WeightId> {
+        self.graph.weights_of(step.node).expect("a plan has no parameters that are computed")
+    }
+
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
     /// the weights section and that of each part relative to it.
     pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
@@ -79,6 +87,13 @@ impl<'a> Emitter<'a> {
             offsets.push(at);
             at += part.floats * 4;
         }
+        // Layers that share weights and are computed alike share what is packed.
+        let is_same = |p: &Packing| !weights.is_empty() && p.weights == weights && p.parts == parts;
+        if let Some(same) = self.packings.iter().position(is_same) {
+            self.packed = Some(same);
+            return (self.packings[same].offset, offsets);
+        }
+        self.packed = Some(self.packings.len());
         let offset = self.weight_bytes;
         self.weight_bytes += at;
         self.packings.push(Packing { weights, offset, parts });

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
-use crate::ir::{Graph, NodeId, VerifyError, verify};
+use crate::ir::{Graph, NodeId, Verified, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
@@ -60,25 +60,29 @@ pub struct Generated {
 /// Where an algorithm is forced that does not fit, the graph breaks the rules of [`crate::ir`], or
 /// generating the code would take more memory than it may.
 pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
-    // Code trusts shapes: what a caller has done to the graph is looked at once more.
-    verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))?;
+    let verified = verified(graph)?;
     if !target.has_known_unit() {
         let Unit { lanes, registers, .. } = target.unit;
         return Err(Error::Unit { lanes, registers });
     }
-    let plan = plan::plan(graph, target, options)?;
+    let plan = plan::plan(verified, target, options)?;
     affordable(format!("code for {} steps", plan.steps.len()), plan.code_memory(), options.memory)?;
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     for step in &plan.steps {
-        let before = emitter.packings.len();
         steps.push(kernels::emit(&mut emitter, step)?);
         task_costs.push(std::mem::take(&mut emitter.task_costs));
-        packing_of.push((emitter.packings.len() > before).then_some(before));
+        packing_of.push(emitter.packed.take());
     }
     let weight_bytes = emitter.weight_bytes();
     let Emitter { program, packings, .. } = emitter;
     Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes, memory: options.memory })
+}
+
+/// # Errors
+/// The first rule that the graph breaks.
+pub(crate) fn verified(graph: &Graph) -> Result<Verified<'_>, Error> {
+    verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))
 }
 
 fn affordable(what: String, needed: u64, memory: Option<u64>) -> Result<(), PlanError> {
@@ -134,7 +138,7 @@ fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link
         name: graph.name.clone(),
         features: target.features.iter().map(|f| f.to_string()).collect(),
         inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
-        outputs: graph.outputs.iter().map(|o| port(o.name.clone(), o.node)).collect(),
+        outputs: graph.outputs().iter().map(|o| port(o.name.clone(), o.node)).collect(),
         // Whoever knows the network as it was written says it.
         images: None,
         steps: (0..plan.steps.len()).map(|i| step_record(graph, generated, linked, i)).collect(),
@@ -172,15 +176,17 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
 fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted: Wanted) -> Result<Weights, Error> {
     let mut weights = destination.region(generated.weight_bytes)?;
     let mut rest: &mut [f32] = bytemuck::cast_slice_mut(&mut weights);
-    let first: Vec<(usize, usize)> =
-        generated.packing_of.iter().enumerate().filter_map(|(step, packing)| Some(((*packing)?, step))).collect();
+    let mut readers: Vec<Vec<usize>> = vec![vec![]; generated.packings.len()];
+    for (step, packing) in generated.packing_of.iter().enumerate() {
+        packing.iter().for_each(|&packing| readers[packing].push(step));
+    }
     for (index, packing) in generated.packings.iter().enumerate() {
-        let step = first[first.partition_point(|(packing, _)| *packing <= index) - 1].1;
+        let readers = &readers[index];
         let mut parts = vec![];
         for (index, part) in packing.parts.iter().enumerate() {
             let (out, after) = rest.split_at_mut(part.floats);
             rest = after;
-            if wanted(step, index) {
+            if readers.iter().any(|&step| wanted(step, index)) {
                 parts.push((part, out));
             }
         }

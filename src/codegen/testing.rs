@@ -45,7 +45,7 @@ pub fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs
     let scratch = memory.add(&unwritten(image.manifest.scratch_bytes));
     let mut frame = vec![arena, weights];
     frame.extend(inputs.iter().map(|input| memory.add(input.data())));
-    let shapes = graph.outputs.iter().map(|o| graph.node(o.node).shape.clone());
+    let shapes = graph.outputs().iter().map(|o| graph.node(o.node).shape.clone());
     let outputs: Vec<(i64, Shape)> = shapes.map(|s| (memory.add(&vec![0.0; s.elements()]), s)).collect();
     frame.extend(outputs.iter().map(|(address, _)| address));
     let frame = memory.add_ints(&frame);

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 const TOLERANCE: f32 = 1e-3;
 
 fn by_name(graph: &Graph, values: Vec<Tensor>) -> HashMap<String, Tensor> {
-    graph.outputs.iter().map(|o| o.name.clone()).zip(values).collect()
+    graph.outputs().iter().map(|o| o.name.clone()).zip(values).collect()
 }
 
 /// Compiled for the target, raw and after the passes, the graph computes what the interpreter does.
@@ -188,7 +188,8 @@ fn strict_bits_of_forced_winograd() {
 fn strict_needs_fused_multiply_adds() {
     let graph = random_graph(1);
     let options = Options { strict: true, ..Options::default() };
-    let error = crate::plan::plan(&graph, &Target::parse("baseline").unwrap(), &options).unwrap_err();
+    let error = crate::plan::plan(crate::ir::verify(&graph).unwrap(), &Target::parse("baseline").unwrap(), &options)
+        .unwrap_err();
     assert!(error.to_string().contains("fused multiply-adds"), "{error}");
 }
 

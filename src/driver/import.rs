@@ -238,7 +238,7 @@ fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[us
 
 /// Whether a graph is the other one, for so many images.
 fn is_for(graph: &Graph, open: &[NodeId], batch: usize, other: &Graph) -> bool {
-    let name = |graph: &Graph, id: NodeId, i: usize| graph.weights.get(graph.node(id).weights[i]).name.clone();
+    let name = |graph: &Graph, id: NodeId, i: usize| graph.parameter_name(id, i);
     images::resized(graph, open, batch).is_some_and(|resized| {
         text::compare(&resized, other, |id, i| name(&resized, id, i), |id, i| name(other, id, i)).is_ok()
     })
@@ -278,9 +278,7 @@ fn about(file: &ModelFile) -> String {
 }
 
 fn shared(graph: &Graph, named: usize) -> Option<Diagnostic> {
-    let used: std::collections::BTreeSet<_> =
-        graph.order().into_iter().flat_map(|n| graph.node(n).weights.clone()).collect();
-    let copies = named.saturating_sub(used.len());
+    let copies = named.saturating_sub(graph.all_parameters().count());
     (copies > 0).then(|| {
         let message = format!("{copies} weights are shared by several layers; in the text each layer has its own");
         Diagnostic::warning("shared-weights", message)

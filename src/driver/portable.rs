@@ -84,7 +84,7 @@ impl Compiler {
         Ok(Compiled {
             name: graph.name.clone(),
             inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),
-            outputs: graph.outputs.iter().map(|o| port(&o.name, o.node)).collect(),
+            outputs: graph.outputs().iter().map(|o| port(&o.name, o.node)).collect(),
             code: None,
         })
     }
@@ -185,7 +185,7 @@ fn check_names(graph: &Graph) -> Result<(), String> {
         node.name.as_deref().into_iter().chain(place)
     });
     let weights = graph.weights.iter().map(|(_, w)| w.name.as_str());
-    let others = graph.outputs.iter().map(|o| &o.name).chain(&graph.labels).map(String::as_str);
+    let others = graph.outputs().iter().map(|o| &o.name).chain(&graph.labels).map(String::as_str);
     let mut names = of_nodes.chain(weights).chain(others).chain([graph.name.as_str()]);
     match names.find(|name| !is_plain(name)) {
         Some(name) => Err(format!("the name {name:?} has control characters")),

@@ -251,7 +251,8 @@ impl Elaborator<'_> {
         match decls? {
             decls if decls.is_empty() => {}
             decls if labelled => {
-                self.graph.node_mut(node).weights = self.declare(&frame.path(), decls, span, &frame.calls)
+                let weights = self.declare(&frame.path(), decls, span, &frame.calls);
+                self.graph.set_weights(node, weights);
             }
             _ => self.unnamed.push(Unnamed { path: frame.path(), layer, node, span, calls: frame.calls.clone() }),
         }
@@ -314,9 +315,10 @@ impl Elaborator<'_> {
             let op = self.graph.node(layer.node).op().cloned();
             let decls = op.map_or(vec![], |op| op.weights(&self.graph.shapes(&operands)));
             let ids = self.declare(&name, decls, layer.span, &layer.calls);
-            let node = self.graph.node_mut(layer.node);
-            node.weights = ids;
-            node.name.get_or_insert(name);
+            self.graph.set_weights(layer.node, ids);
+            if self.graph.node(layer.node).name.is_none() {
+                self.graph.set_name(layer.node, Some(name));
+            }
         }
     }
 
@@ -325,9 +327,8 @@ impl Elaborator<'_> {
         let mut taken: HashSet<String> =
             self.graph.order().iter().filter_map(|&n| self.graph.node(n).name.clone()).collect();
         for (node, name) in std::mem::take(&mut self.results) {
-            let node = self.graph.node_mut(node);
-            if node.name.is_none() && taken.insert(name.clone()) {
-                node.name = Some(name);
+            if self.graph.node(node).name.is_none() && taken.insert(name.clone()) {
+                self.graph.set_name(node, Some(name));
             }
         }
     }

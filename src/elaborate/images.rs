@@ -4,7 +4,6 @@ use super::check::COLORS;
 use super::value::Val;
 use super::{Elaborator, Frame};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::ir::Kind;
 use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
 use std::path::{Path, PathBuf};
@@ -50,7 +49,7 @@ impl Elaborator<'_> {
                 self.error(frame, diagnostic);
             }
         }
-        self.graph.node_mut(node).kind = Kind::Input(Some(steps));
+        self.graph.set_preprocess(node, Some(steps));
     }
 
     /// One step of the preprocessing of an image of `[channels, height, width]`.

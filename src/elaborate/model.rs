@@ -73,7 +73,7 @@ impl Elaborator<'_> {
         let mut frame = self.new_frame(id.file, None);
         self.bind_settings(&mut frame, definition);
         self.block(&mut frame, &definition.body, Flow::Nothing);
-        if self.graph.outputs.iter().all(|o| o.aux.is_some()) && !self.report.has_errors() {
+        if self.graph.outputs().iter().all(|o| o.aux.is_some()) && !self.report.has_errors() {
             let message = format!("the model `{}` has no output", definition.name.name);
             let diagnostic = Diagnostic::error("no-output", message).primary(definition.name.span, "puts nothing out");
             self.report.add(diagnostic.help("write `output name` where the value is complete"));
@@ -260,7 +260,7 @@ impl Elaborator<'_> {
         let weight = self.aux_weight(frame, aux);
         let name = label.as_ref().map_or(String::new(), |(text, _)| text.clone());
         let outer = frame.aux.replace(AuxHead { label: name.clone(), weight });
-        let outputs = self.graph.outputs.len();
+        let outputs = self.graph.outputs().len();
         if let Some((text, span)) = &label {
             if let Ok(id) = self.labels.define(&super::labels::join(&frame.scopes, text), *span, frame.id) {
                 self.labels.set(id, Flow::Unknown, true);
@@ -279,7 +279,7 @@ impl Elaborator<'_> {
     /// A head without an output puts its last value out under its own name.
     fn finish_head(&mut self, frame: &Frame, aux: &Aux, name: &str, outputs: usize, end: Flow) {
         let Flow::Node(node) = end else { return };
-        if self.graph.outputs.len() == outputs {
+        if self.graph.outputs().len() == outputs {
             if name.is_empty() {
                 let open = Span { end: aux.body.span.start + 1, ..aux.body.span };
                 let diagnostic = Diagnostic::error("no-output", "an auxiliary head without a name puts nothing out");
@@ -287,11 +287,7 @@ impl Elaborator<'_> {
             }
             self.graph.output(name, node, frame.aux.clone());
         }
-        for output in &mut self.graph.outputs[outputs..] {
-            if let Some(head) = output.aux.as_mut().filter(|h| h.label.is_empty()) {
-                head.label = output.name.clone();
-            }
-        }
+        self.graph.name_heads(outputs);
     }
 
     /// The weight of a head's loss: 1 where none is given.
@@ -350,7 +346,7 @@ impl Elaborator<'_> {
     fn check_class_count(&mut self, model: &Definition) {
         let classes = self.graph.labels.len();
         let fits = |node: NodeId| self.graph.node(node).shape.dims().get(1) == Some(&classes);
-        if classes > 0 && !self.graph.outputs.iter().any(|o| o.aux.is_none() && fits(o.node)) {
+        if classes > 0 && !self.graph.outputs().iter().any(|o| o.aux.is_none() && fits(o.node)) {
             let message = format!("`labels` names {classes} classes, but no output has as many channels");
             self.report.add(Diagnostic::warning("class-count", message).primary(model.name.span, "this model"));
         }

@@ -149,12 +149,13 @@ fn summary(graph: &Graph) -> String {
     for &id in &order {
         let node = graph.node(id);
         let operands: Vec<String> = graph.operands(id).into_iter().map(|o| format!("%{}", number(o))).collect();
-        let weights: Vec<&str> = node.weights.iter().map(|&w| graph.weights.get(w).name.as_str()).collect();
+        let weights: Vec<&str> =
+            graph.weights_read(id).into_iter().map(|w| graph.weights.get(w).name.as_str()).collect();
         let layer = node.op().map_or("input", |op| op.layer_name());
         let name = node.name.as_ref().map_or(String::new(), |n| format!(" \"{n}\""));
         text += &format!("%{} {layer}{name} ({}) {:?} {}\n", number(id), operands.join(", "), weights, node.shape);
     }
-    for output in &graph.outputs {
+    for output in graph.outputs() {
         text += &format!("output {} %{} {:?}\n", output.name, number(output.node), output.aux);
     }
     for &input in graph.inputs() {
@@ -216,7 +217,7 @@ fn parameters_of_a_model_are_set_from_outside() {
     let plain = elaborate_text(SETTABLE, &Options::default()).unwrap();
     assert_eq!(plain.stats.totals.params, 7_690);
     let fewer = elaborate_text(SETTABLE, &set("classes=4")).unwrap();
-    assert_eq!(fewer.graph.node(fewer.graph.outputs[0].node).shape, crate::tensor::Shape::from([3, 4]));
+    assert_eq!(fewer.graph.node(fewer.graph.outputs()[0].node).shape, crate::tensor::Shape::from([3, 4]));
     // The budget is stated of the text as it stands.
     assert_eq!(fewer.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), ["budget"]);
     assert_eq!(elaborate_text(SETTABLE, &set("deep=true")).unwrap().stats.totals.layers, 2);

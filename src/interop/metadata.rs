@@ -35,10 +35,10 @@ pub fn read(pairs: &[StringPair], graph: &mut Graph) {
     let preprocess = value(PREPROCESS).and_then(|text| serde_json::from_str(text).ok());
     let mut preprocess: BTreeMap<String, Preprocess> = preprocess.unwrap_or_default();
     for id in graph.inputs().to_vec() {
-        let node = graph.node_mut(id);
+        let node = graph.node(id);
         let steps = node.name.as_ref().and_then(|name| preprocess.remove(name));
         if let (Some(steps), Some([_, channels, height, width])) = (steps, node.shape.nchw()) {
-            node.kind = Kind::Input(fitting(steps, channels, [height, width]));
+            graph.set_preprocess(id, fitting(steps, channels, [height, width]));
         }
     }
     let labels = value(LABELS).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok()).unwrap_or_default();
@@ -88,14 +88,14 @@ mod tests {
     fn given(steps: &Preprocess, shape: [usize; 4]) -> Option<Preprocess> {
         let mut graph = image([1, 3, 32, 32]);
         let input = graph.inputs()[0];
-        graph.node_mut(input).kind = Kind::Input(Some(steps.clone()));
+        graph.set_preprocess(input, Some(steps.clone()));
         graph.labels = vec!["tench".into(), "two\nlines".into()];
         let mut other = image(shape);
         read(&write(&graph), &mut other);
         assert_eq!(other.labels, ["tench", "two lines"]);
         match &other.node(other.inputs()[0]).kind {
             Kind::Input(steps) => steps.clone(),
-            Kind::Op(_) => None,
+            Kind::Parameter(_) | Kind::Op(_) => None,
         }
     }
 

@@ -4,11 +4,11 @@
 //! as `verify` wants it: shapes are inferred anew, and what nothing reads any more goes at once. It
 //! keeps count of parameters and MACs, so that every [`Remark`] tells what its edits saved.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 
-use super::{Graph, Kind, NodeId, Preprocess};
+use super::{Graph, Kind, NodeId, Preprocess, Slot};
 use crate::diagnostic::Location;
 use crate::ops::Op;
 use crate::tensor::Shape;
@@ -57,8 +57,6 @@ pub struct Editor<'g> {
     graph: &'g mut Graph,
     pass: &'static str,
     remarks: Vec<Remark>,
-    /// Nodes that use a weight; parameters count while there is one.
-    uses: HashMap<WeightId, usize>,
     /// Change since the last remark.
     saved: Cost,
 }
@@ -72,11 +70,7 @@ impl Deref for Editor<'_> {
 
 impl<'g> Editor<'g> {
     pub fn new(graph: &'g mut Graph, pass: &'static str) -> Self {
-        let mut uses = HashMap::new();
-        for id in graph.ids() {
-            graph.node(id).weights.iter().for_each(|&w| *uses.entry(w).or_default() += 1);
-        }
-        Self { graph, pass, remarks: vec![], uses, saved: Cost::default() }
+        Self { graph, pass, remarks: vec![], saved: Cost::default() }
     }
 
     /// The remarks, in order.
@@ -104,10 +98,10 @@ impl<'g> Editor<'g> {
         self.sole_user(value) == Some(user)
     }
 
-    /// The only reader of a value that no output shows and that is read once.
+    /// The only reader of a value that no output shows and that is read once, as an operand.
     pub fn sole_user(&self, value: NodeId) -> Option<NodeId> {
-        let (user, _) = self.only_user(value)?;
-        (!self.is_output(value)).then_some(user)
+        let (user, slot) = self.only_user(value)?;
+        (matches!(slot, Slot::Operand(_)) && !self.is_output(value)).then_some(user)
     }
 
     /// A node as remarks call it: its label, else its layer and line.
@@ -117,7 +111,10 @@ impl<'g> Editor<'g> {
             (Some(name), ..) => name.clone(),
             (None, Some(op), Some(at)) => format!("{} at line {}", op.layer_name(), at.line),
             (None, Some(op), None) => op.layer_name().to_string(),
-            (None, None, _) => "an input".to_string(),
+            (None, None, _) => match node.parameter() {
+                Some(weight) => self.weights.get(weight).name.clone(),
+                None => "an input".to_string(),
+            },
         }
     }
 
@@ -144,7 +141,8 @@ impl<'g> Editor<'g> {
         (*self.weights.values(id)).as_ref().iter().map(|&v| f64::from(v)).collect()
     }
 
-    /// A new weight, named after `origin` with a prime, rounded once.
+    /// A weight that is computed, named after `origin` with a prime, rounded once. What was made of `origin` before and
+    /// is the same is taken again: layers that share a weight share what becomes of it.
     pub fn derive(&mut self, origin: &str, shape: impl Into<Shape>, values: &[f64], learnable: bool) -> WeightId {
         self.graph.weights.derive(origin, shape, values.iter().map(|&v| v as f32).collect(), learnable)
     }
@@ -155,6 +153,17 @@ impl<'g> Editor<'g> {
     /// Where the operands do not fit: passes check before.
     pub fn insert(&mut self, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>, like: NodeId) -> NodeId {
         let location = self.node(like).location.clone();
+        self.insert_at(op, operands, weights, location)
+    }
+
+    /// As [`Self::insert`], for what comes from another line, or from none.
+    pub fn insert_at(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        weights: Vec<WeightId>,
+        location: Option<Location>,
+    ) -> NodeId {
         let id = self.graph.add(op, operands, weights, None, location).expect("a pass inserts what fits");
         self.count(id, -1);
         id
@@ -166,39 +175,48 @@ impl<'g> Editor<'g> {
     /// # Panics
     /// Where the operands do not fit or the shape differs: passes check before.
     pub fn rewrite(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>) {
+        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.graph.parameter(weight)).collect();
+        self.rewrite_reading(id, op, operands, &parameters);
+    }
+
+    /// As [`Self::rewrite`], with parameters that are nodes already.
+    pub fn rewrite_reading(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], parameters: &[NodeId]) {
         let op = op.into();
         let shape = op.infer(&self.shapes(operands)).expect("a pass rewrites to what fits");
         assert_eq!(shape, self.node(id).shape, "pass {} changed a shape", self.pass);
         self.count(id, 1);
-        let former = self.operands(id);
-        let node = self.graph.node_mut(id);
-        node.kind = Kind::Op(op);
-        node.weights = weights;
-        self.graph.set_operands(id, operands);
+        let former = self.graph.edges_into(id);
+        self.graph.node_mut(id).kind = Kind::Op(op);
+        self.graph.set_reads(id, operands, parameters);
         self.count(id, -1);
-        former.into_iter().for_each(|operand| self.remove_unread(operand));
+        former.into_iter().for_each(|(_, value)| self.remove_unread(value));
     }
 
     /// Makes a node that has an epilogue take in its reader: the reader's readers read the node,
     /// which gets `extra` operands.
     pub fn absorb(&mut self, producer: NodeId, op: Op, extra: &[NodeId], reader: NodeId) {
         let operands = [&self.operands(producer)[..], extra].concat();
-        let weights = self.node(producer).weights.clone();
-        self.rewrite(producer, op, &operands, weights);
+        let parameters = self.parameters(producer);
+        self.rewrite_reading(producer, op, &operands, &parameters);
         self.forward(reader, producer);
     }
 
     /// Makes everything that reads `id` read `to` instead; `id` and what only it needed vanish.
     /// Its label passes to `to`, where that has none.
     pub fn forward(&mut self, id: NodeId, to: NodeId) {
-        self.graph.replace_uses(id, to);
         let name = self.graph.node_mut(id).name.take();
-        self.remove_unread(id);
+        self.bypass(id, to);
         // Where nothing read `id`, nothing may need `to` either.
         if self.contains(to) {
             let target = self.graph.node_mut(to);
             target.name = target.name.take().or(name);
         }
+    }
+
+    /// As [`Self::forward`], but the label vanishes.
+    pub fn bypass(&mut self, id: NodeId, to: NodeId) {
+        self.graph.replace_uses(id, to);
+        self.remove_unread(id);
     }
 
     /// Gives a node a label that the pass takes from another one.
@@ -208,13 +226,13 @@ impl<'g> Editor<'g> {
 
     /// Removes the outputs for which `leaves` holds, and what only they needed.
     pub fn remove_outputs(&mut self, leaves: impl Fn(&super::Output) -> bool) {
-        let (gone, kept) = std::mem::take(&mut self.graph.outputs).into_iter().partition(|o| leaves(o));
-        self.graph.outputs = kept;
+        let (gone, kept) = std::mem::take(self.graph.outputs_mut()).into_iter().partition(|o| leaves(o));
+        *self.graph.outputs_mut() = kept;
         gone.into_iter().for_each(|output: super::Output| self.remove_unread(output.node));
     }
 
     pub fn set_preprocess(&mut self, input: NodeId, preprocess: Preprocess) {
-        self.graph.node_mut(input).kind = Kind::Input(Some(preprocess));
+        self.graph.set_preprocess(input, Some(preprocess));
     }
 
     /// Removes a node that nothing reads, then operands that so became unread. Inputs stay.
@@ -225,7 +243,7 @@ impl<'g> Editor<'g> {
                 continue;
             }
             self.count(id, 1);
-            pending.extend(self.operands(id));
+            pending.extend(self.graph.edges_into(id).into_iter().map(|(_, value)| value));
             self.graph.remove(id);
         }
     }
@@ -233,12 +251,12 @@ impl<'g> Editor<'g> {
     /// Books what a node costs: `sign` 1 as saved, −1 as spent.
     fn count(&mut self, id: NodeId, sign: i64) {
         self.saved.macs += sign * self.macs(id) as i64;
-        for weight in self.node(id).weights.clone() {
-            let uses = self.uses.entry(weight).or_default();
-            let before = *uses;
-            *uses = if sign > 0 { before - 1 } else { before + 1 };
-            let weight = self.graph.weights.get(weight);
-            if weight.learnable && before.min(*uses) == 0 {
+        // What other nodes read too stays whatever becomes of this one.
+        let parameters: BTreeSet<NodeId> = self.parameters(id).into_iter().collect();
+        for parameter in parameters {
+            let is_own = self.users(parameter).iter().all(|&(user, _)| user == id);
+            let weight = self.node(parameter).parameter().map(|weight| self.weights.get(weight));
+            if let Some(weight) = weight.filter(|weight| weight.learnable && is_own) {
                 self.saved.params += sign * weight.shape.elements() as i64;
             }
         }

@@ -12,14 +12,35 @@ use crate::tensor::Shape;
 use crate::weights::{WeightId, Weights};
 
 /// Names a node. Stays valid while other nodes are added and removed.
+///
+/// Parameters come after everything that is computed, in the order of their weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(NodeIndex);
+pub struct NodeId(u32);
 
 impl NodeId {
-    /// A small number that is unique within the graph.
-    pub fn index(self) -> usize {
-        self.0.index()
+    /// From here on, the numbers are those of parameters.
+    const PARAMETERS: u32 = 1 << 31;
+
+    fn of_parameter(weight: WeightId) -> NodeId {
+        NodeId(Self::PARAMETERS + u32::try_from(weight.index()).expect("a store numbers its weights by u32"))
     }
+
+    fn is_parameter(self) -> bool {
+        self.0 >= Self::PARAMETERS
+    }
+
+    /// A small number that is unique among what is computed, and another among parameters.
+    pub fn index(self) -> usize {
+        (self.0 % Self::PARAMETERS) as usize
+    }
+}
+
+/// Where an op reads a value: as one of its operands, or as one of the parameters that it declares
+/// ([`Op::weights`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    Operand(usize),
+    Parameter(usize),
 }
 
 /// Which life of the network the graph describes.
@@ -36,6 +57,8 @@ pub enum Phase {
 pub enum Kind {
     /// A graph input; its preprocessing, where the spec states one.
     Input(Option<Preprocess>),
+    /// A weight of the graph's store. There is one such node for each weight that something reads.
+    Parameter(WeightId),
     Op(Op),
 }
 
@@ -43,7 +66,6 @@ pub enum Kind {
 pub struct Node {
     pub kind: Kind,
     pub shape: Shape,
-    pub weights: Vec<WeightId>,
     /// The full label (`layer1.0.conv1`), or an input's name.
     pub name: Option<String>,
     /// The line of the spec that it comes from.
@@ -54,7 +76,15 @@ impl Node {
     pub fn op(&self) -> Option<&Op> {
         match &self.kind {
             Kind::Op(op) => Some(op),
-            Kind::Input(_) => None,
+            Kind::Input(_) | Kind::Parameter(_) => None,
+        }
+    }
+
+    /// The weight that a parameter is.
+    pub fn parameter(&self) -> Option<WeightId> {
+        match self.kind {
+            Kind::Parameter(weight) => Some(weight),
+            Kind::Input(_) | Kind::Op(_) => None,
         }
     }
 }
@@ -80,11 +110,17 @@ pub struct Graph {
     pub name: String,
     pub phase: Phase,
     pub weights: Weights,
-    pub outputs: Vec<Output>,
+    outputs: Vec<Output>,
     /// Names of the classes, where the spec gives them.
     pub labels: Vec<String>,
     inputs: Vec<NodeId>,
-    nodes: StableDiGraph<Node, usize>,
+    nodes: StableDiGraph<(NodeId, Node), Slot>,
+    /// Where nodes lie in `nodes`: inputs and ops by number, parameters by weight.
+    computed: Vec<Option<NodeIndex>>,
+    parameters: Vec<Option<NodeIndex>>,
+    /// Numbers of ops that were removed. The next op takes the last of them, and with it the place in
+    /// [`Self::order`]: passes replace nodes, and what replaces one runs where that ran.
+    free: Vec<NodeId>,
 }
 
 impl Graph {
@@ -97,7 +133,32 @@ impl Graph {
             labels: vec![],
             inputs: vec![],
             nodes: StableDiGraph::new(),
+            computed: vec![],
+            parameters: vec![],
+            free: vec![],
         }
+    }
+
+    fn insert(&mut self, node: Node) -> NodeId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.computed.push(None);
+            NodeId(u32::try_from(self.computed.len() - 1).expect("graphs have fewer nodes than u32 can count"))
+        });
+        self.computed[id.index()] = Some(self.nodes.add_node((id, node)));
+        id
+    }
+
+    fn find(&self, id: NodeId) -> Option<NodeIndex> {
+        let list = if id.is_parameter() { &self.parameters } else { &self.computed };
+        list.get(id.index()).copied().flatten()
+    }
+
+    fn at(&self, id: NodeId) -> NodeIndex {
+        self.find(id).expect("the node was not removed")
+    }
+
+    fn id(&self, at: NodeIndex) -> NodeId {
+        self.nodes[at].0
     }
 
     pub fn add_input(
@@ -108,9 +169,21 @@ impl Graph {
         location: Option<Location>,
     ) -> NodeId {
         let kind = Kind::Input(preprocess);
-        let node = Node { kind, shape, weights: vec![], name: Some(name.into()), location };
-        let id = NodeId(self.nodes.add_node(node));
+        let id = self.insert(Node { kind, shape, name: Some(name.into()), location });
         self.inputs.push(id);
+        id
+    }
+
+    /// The node of a weight, which is made where there is none.
+    pub fn parameter(&mut self, weight: WeightId) -> NodeId {
+        let id = NodeId::of_parameter(weight);
+        if self.find(id).is_none() {
+            let shape = self.weights.get(weight).shape.clone();
+            let node = Node { kind: Kind::Parameter(weight), shape, name: None, location: None };
+            let at = self.nodes.add_node((id, node));
+            self.parameters.resize(self.parameters.len().max(id.index() + 1), None);
+            self.parameters[id.index()] = Some(at);
+        }
         id
     }
 
@@ -128,57 +201,137 @@ impl Graph {
     ) -> Result<NodeId, ShapeError> {
         let op = op.into();
         let shape = op.infer(&self.shapes(operands))?;
-        let node = Node { kind: Kind::Op(op), shape, weights, name, location };
-        let id = NodeId(self.nodes.add_node(node));
-        for (index, operand) in operands.iter().enumerate() {
-            self.nodes.add_edge(operand.0, id.0, index);
-        }
+        let id = self.insert(Node { kind: Kind::Op(op), shape, name, location });
+        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.parameter(weight)).collect();
+        self.connect(id, operands, &parameters);
         Ok(id)
+    }
+
+    /// Gives an op that was added without weights those that it declares.
+    pub fn set_weights(&mut self, id: NodeId, weights: Vec<WeightId>) {
+        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.parameter(weight)).collect();
+        self.set_parameters(id, &parameters);
+    }
+
+    /// Makes an op read these as its parameters: nodes of weights, or values that are computed.
+    pub fn set_parameters(&mut self, id: NodeId, parameters: &[NodeId]) {
+        let operands = self.operands(id);
+        self.disconnect(id);
+        self.connect(id, &operands, parameters);
+    }
+
+    /// Labels a node.
+    pub fn set_name(&mut self, id: NodeId, name: Option<String>) {
+        self.node_mut(id).name = name;
+    }
+
+    /// Says how pictures become an input.
+    pub fn set_preprocess(&mut self, input: NodeId, preprocess: Option<Preprocess>) {
+        self.node_mut(input).kind = Kind::Input(preprocess);
     }
 
     pub fn output(&mut self, name: impl Into<String>, node: NodeId, aux: Option<AuxHead>) {
         self.outputs.push(Output { name: name.into(), node, aux });
     }
 
+    /// Drops all outputs, to name others.
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
+    }
+
+    /// Names the auxiliary heads without a label, of the outputs from number `from` on, after their outputs.
+    pub fn name_heads(&mut self, from: usize) {
+        for output in &mut self.outputs[from..] {
+            if let Some(head) = output.aux.as_mut().filter(|head| head.label.is_empty()) {
+                head.label.clone_from(&output.name);
+            }
+        }
+    }
+
+    pub(super) fn outputs_mut(&mut self) -> &mut Vec<Output> {
+        &mut self.outputs
+    }
+
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
     }
 
-    pub fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0]
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
-    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.nodes[id.0]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[self.at(id)].1
+    }
+
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        let at = self.at(id);
+        &mut self.nodes[at].1
     }
 
     pub fn contains(&self, id: NodeId) -> bool {
-        self.nodes.contains_node(id.0)
+        self.find(id).is_some()
     }
 
+    /// Number of inputs and ops. Parameters are not counted.
     pub fn len(&self) -> usize {
-        self.nodes.node_count()
+        self.computed.len() - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A node's operands in order.
+    /// A node's operands in order, its parameters not among them.
     pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
-        let mut edges: Vec<_> = self.nodes.edges_directed(id.0, Incoming).map(|e| (*e.weight(), e.source())).collect();
-        edges.sort_unstable();
-        edges.into_iter().map(|(_, n)| NodeId(n)).collect()
+        self.reads(id).filter(|(slot, _)| matches!(slot, Slot::Operand(_))).map(|(_, value)| value).collect()
     }
 
-    /// A node's operands with their indices, unsorted and unchecked.
-    pub(super) fn operand_edges(&self, id: NodeId) -> Vec<(usize, NodeId)> {
-        self.nodes.edges_directed(id.0, Incoming).map(|e| (*e.weight(), NodeId(e.source()))).collect()
+    /// What an op reads as the parameters that it declares, in that order: nodes of weights, or values that are
+    /// computed.
+    pub fn parameters(&self, id: NodeId) -> Vec<NodeId> {
+        self.reads(id).filter(|(slot, _)| matches!(slot, Slot::Parameter(_))).map(|(_, value)| value).collect()
     }
 
-    /// All nodes in the order in which they lie in memory; works on any graph.
+    /// The weights that an op's parameters are; `None` where one of them is computed.
+    pub fn weights_of(&self, id: NodeId) -> Option<Vec<WeightId>> {
+        self.parameters(id).into_iter().map(|parameter| self.node(parameter).parameter()).collect()
+    }
+
+    /// The weights among an op's parameters.
+    pub fn weights_read(&self, id: NodeId) -> Vec<WeightId> {
+        self.parameters(id).into_iter().filter_map(|parameter| self.node(parameter).parameter()).collect()
+    }
+
+    /// The name of the weight that is an op's parameter number `index`; empty where that is computed.
+    ///
+    /// # Panics
+    /// Where the op has fewer parameters.
+    pub fn parameter_name(&self, id: NodeId, index: usize) -> String {
+        let weight = self.node(self.parameters(id)[index]).parameter();
+        weight.map_or_else(String::new, |weight| self.weights.get(weight).name.clone())
+    }
+
+    /// The nodes of all weights that something reads.
+    pub fn all_parameters(&self) -> impl Iterator<Item = (NodeId, WeightId)> + '_ {
+        self.parameters.iter().flatten().map(|&at| (self.id(at), self.nodes[at].1.parameter().expect("it is one")))
+    }
+
+    /// All that a node reads, operands before parameters.
+    fn reads(&self, id: NodeId) -> impl Iterator<Item = (Slot, NodeId)> {
+        let mut reads = self.edges_into(id);
+        reads.sort_unstable();
+        reads.into_iter()
+    }
+
+    /// All that a node reads, unsorted and unchecked.
+    pub(super) fn edges_into(&self, id: NodeId) -> Vec<(Slot, NodeId)> {
+        self.nodes.edges_directed(self.at(id), Incoming).map(|e| (*e.weight(), self.id(e.source()))).collect()
+    }
+
+    /// All inputs and ops by their numbers; works on any graph.
     pub(super) fn ids(&self) -> Vec<NodeId> {
-        self.nodes.node_indices().map(NodeId).collect()
+        self.computed.iter().flatten().map(|&at| self.id(at)).collect()
     }
 
     pub(super) fn has_cycle(&self) -> bool {
@@ -186,26 +339,26 @@ impl Graph {
         petgraph::algo::toposort(&self.nodes, None).is_err()
     }
 
-    /// Who reads a node's value: the reader and its operand index, in a stable order. A reader
-    /// that takes the value twice is listed twice. Graph outputs are not listed.
-    pub fn users(&self, id: NodeId) -> Vec<(NodeId, usize)> {
-        let mut users: Vec<_> =
-            self.nodes.edges_directed(id.0, Outgoing).map(|e| (NodeId(e.target()), *e.weight())).collect();
+    /// Who reads a node's value: the reader and where it does, in a stable order. A reader that takes the value
+    /// twice is listed twice. Graph outputs are not listed.
+    pub fn users(&self, id: NodeId) -> Vec<(NodeId, Slot)> {
+        let edges = self.nodes.edges_directed(self.at(id), Outgoing);
+        let mut users: Vec<_> = edges.map(|e| (self.id(e.target()), *e.weight())).collect();
         users.sort_unstable();
         users
     }
 
-    /// The only reader of a value and the operand that it is there; `None` where nothing reads it
-    /// or more than one operand does. Looks at two readers at most.
-    pub fn only_user(&self, id: NodeId) -> Option<(NodeId, usize)> {
-        let mut edges = self.nodes.edges_directed(id.0, Outgoing);
+    /// The only reader of a value and where it reads it; `None` where nothing does, or more than one slot.
+    /// Looks at two readers at most.
+    pub fn only_user(&self, id: NodeId) -> Option<(NodeId, Slot)> {
+        let mut edges = self.nodes.edges_directed(self.at(id), Outgoing);
         let first = edges.next()?;
-        edges.next().is_none().then(|| (NodeId(first.target()), *first.weight()))
+        edges.next().is_none().then(|| (self.id(first.target()), *first.weight()))
     }
 
     /// Whether neither a node nor an output reads a value.
     pub fn is_unread(&self, id: NodeId) -> bool {
-        self.nodes.edges_directed(id.0, Outgoing).next().is_none() && !self.is_output(id)
+        self.nodes.edges_directed(self.at(id), Outgoing).next().is_none() && !self.is_output(id)
     }
 
     pub fn is_output(&self, id: NodeId) -> bool {
@@ -220,40 +373,42 @@ impl Graph {
         self.shapes(&self.operands(id))
     }
 
-    /// All nodes, operands before their users; of several that could come next, the one that was
-    /// added first. Equal graphs give equal orders.
+    /// All inputs and ops, what a node reads before the node; of several that could come next, the one with the
+    /// lowest number. Equal graphs give equal orders. Parameters are there from the beginning and are not listed.
     ///
     /// # Panics
     /// On a cycle, which no edit of this type can make.
     pub fn order(&self) -> Vec<NodeId> {
-        let mut waiting: HashMap<NodeIndex, usize> = HashMap::new();
+        let mut waiting: HashMap<NodeId, usize> = HashMap::new();
         let mut ready = BTreeSet::new();
-        for n in self.nodes.node_indices() {
-            match self.nodes.edges_directed(n, Incoming).count() {
-                0 => drop(ready.insert(n)),
-                k => drop(waiting.insert(n, k)),
+        for &at in self.computed.iter().flatten() {
+            let reads = self.nodes.edges_directed(at, Incoming).filter(|e| !self.id(e.source()).is_parameter());
+            match reads.count() {
+                0 => drop(ready.insert(self.id(at))),
+                k => drop(waiting.insert(self.id(at), k)),
             }
         }
         let mut order = vec![];
-        while let Some(n) = ready.pop_first() {
-            order.push(NodeId(n));
-            for edge in self.nodes.edges_directed(n, Outgoing) {
-                let left = waiting.get_mut(&edge.target()).expect("counted above");
+        while let Some(id) = ready.pop_first() {
+            order.push(id);
+            for edge in self.nodes.edges_directed(self.at(id), Outgoing) {
+                let reader = self.id(edge.target());
+                let left = waiting.get_mut(&reader).expect("counted above");
                 *left -= 1;
                 if *left == 0 {
-                    ready.insert(edge.target());
+                    ready.insert(reader);
                 }
             }
         }
-        assert_eq!(order.len(), self.nodes.node_count(), "the graph has a cycle");
+        assert_eq!(order.len(), self.len(), "the graph has a cycle");
         order
     }
 
     /// Makes every reader of `old`, and every output that is `old`, read `new` instead.
-    pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
-        for (user, index) in self.users(old) {
+    pub(super) fn replace_uses(&mut self, old: NodeId, new: NodeId) {
+        for (user, slot) in self.users(old) {
             if user != new {
-                self.set_operand(user, index, new);
+                self.set_read(user, slot, new);
             }
         }
         for output in &mut self.outputs {
@@ -263,34 +418,62 @@ impl Graph {
         }
     }
 
-    /// Makes operand `index` of `user` be `value`. The caller keeps the shapes right.
-    pub fn set_operand(&mut self, user: NodeId, index: usize, value: NodeId) {
-        let edge = self.nodes.edges_directed(user.0, Incoming).find(|e| *e.weight() == index).map(|e| e.id());
-        if let Some(edge) = edge {
+    /// Makes `user` read `value` in a slot. The caller keeps the shapes right.
+    pub(super) fn set_read(&mut self, user: NodeId, slot: Slot, value: NodeId) {
+        let edge = self.nodes.edges_directed(self.at(user), Incoming).find(|e| *e.weight() == slot);
+        let former = edge.map(|e| (e.id(), self.id(e.source())));
+        self.nodes.add_edge(self.at(value), self.at(user), slot);
+        if let Some((edge, former)) = former {
             self.nodes.remove_edge(edge);
-        }
-        self.nodes.add_edge(value.0, user.0, index);
-    }
-
-    /// Replaces the whole operand list.
-    pub fn set_operands(&mut self, user: NodeId, operands: &[NodeId]) {
-        let edges: Vec<_> = self.nodes.edges_directed(user.0, Incoming).map(|e| e.id()).collect();
-        for edge in edges {
-            self.nodes.remove_edge(edge);
-        }
-        for (index, operand) in operands.iter().enumerate() {
-            self.nodes.add_edge(operand.0, user.0, index);
+            self.forget_unread_parameter(former);
         }
     }
 
-    /// Removes a node that nothing reads.
+    /// Replaces all that an op reads.
+    pub(super) fn set_reads(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
+        let former = self.disconnect(user);
+        self.connect(user, operands, parameters);
+        former.into_iter().for_each(|value| self.forget_unread_parameter(value));
+    }
+
+    fn connect(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
+        let operands = operands.iter().enumerate().map(|(i, &value)| (Slot::Operand(i), value));
+        let parameters = parameters.iter().enumerate().map(|(i, &value)| (Slot::Parameter(i), value));
+        for (slot, value) in operands.chain(parameters) {
+            self.nodes.add_edge(self.at(value), self.at(user), slot);
+        }
+    }
+
+    /// Cuts a node off from all that it reads, and tells what that was.
+    fn disconnect(&mut self, user: NodeId) -> Vec<NodeId> {
+        let edges = self.nodes.edges_directed(self.at(user), Incoming).map(|e| (e.id(), self.id(e.source())));
+        let (edges, values): (Vec<_>, Vec<_>) = edges.unzip();
+        edges.into_iter().for_each(|edge| {
+            self.nodes.remove_edge(edge);
+        });
+        values
+    }
+
+    /// Parameters are there while something reads them; their weights stay in the store.
+    fn forget_unread_parameter(&mut self, id: NodeId) {
+        if id.is_parameter() && self.contains(id) && self.is_unread(id) {
+            self.nodes.remove_node(self.at(id));
+            self.parameters[id.index()] = None;
+        }
+    }
+
+    /// Removes an input or an op that nothing reads.
     ///
     /// # Panics
     /// When something still reads it.
-    pub fn remove(&mut self, id: NodeId) {
+    pub(super) fn remove(&mut self, id: NodeId) {
         assert!(self.is_unread(id), "removed node is still read");
         self.inputs.retain(|&i| i != id);
-        self.nodes.remove_node(id.0);
+        let former = self.disconnect(id);
+        self.nodes.remove_node(self.at(id));
+        self.computed[id.index()] = None;
+        self.free.push(id);
+        former.into_iter().for_each(|value| self.forget_unread_parameter(value));
     }
 
     /// Multiply-accumulates of one node.
@@ -303,9 +486,9 @@ impl Graph {
         self.order().into_iter().map(|id| self.macs(id)).sum()
     }
 
-    /// Learnable parameters that live nodes use, each counted once.
+    /// Learnable parameters that something reads, each counted once.
     pub fn total_params(&self) -> u64 {
-        let used: BTreeSet<WeightId> = self.nodes.node_weights().flat_map(|n| n.weights.iter().copied()).collect();
-        used.into_iter().map(|w| self.weights.get(w)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
+        let weights = self.all_parameters().map(|(_, weight)| self.weights.get(weight));
+        weights.filter(|weight| weight.learnable).map(|weight| weight.shape.elements() as u64).sum()
     }
 }

@@ -118,7 +118,7 @@ pub fn trace(graph: &Graph, open: &[NodeId]) -> Trace {
             Some(Err(reason)) => trace.mixing.push(Mixing { node: id, reason }),
         }
     }
-    let outputs = graph.outputs.iter().filter_map(|o| Some((o, trace.places.get(&o.node)?)));
+    let outputs = graph.outputs().iter().filter_map(|o| Some((o, trace.places.get(&o.node)?)));
     let misplaced = outputs.filter_map(|(output, place)| {
         let reason = match place {
             place if place.are_outermost() => return None,
@@ -142,6 +142,7 @@ pub fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Graph> {
     for id in live {
         let shape = match &graph.node(id).kind {
             Kind::Input(_) => sized(&graph.node(id).shape, open.contains(&id).then_some(count)),
+            Kind::Parameter(_) => continue,
             Kind::Op(op) => fitting(graph, id, op, &resized.operand_shapes(id))?,
         };
         resized.node_mut(id).shape = shape;
@@ -190,7 +191,8 @@ fn step(
 /// The shape of a node for operands of other sizes, where these fit it and its weights.
 fn fitting(graph: &Graph, id: NodeId, op: &Op, operands: &[&Shape]) -> Option<Shape> {
     let shape = op.infer_unlimited(operands).ok()?;
-    let own = graph.node(id).weights.iter().map(|&w| &graph.weights.get(w).shape);
+    let own = graph.parameters(id);
+    let own = own.iter().map(|&parameter| &graph.node(parameter).shape);
     op.weights(operands).iter().map(|declared| &declared.shape).eq(own).then_some(shape)
 }
 
@@ -211,7 +213,7 @@ fn live(graph: &Graph) -> Vec<NodeId> {
 
 fn needed(graph: &Graph) -> HashSet<NodeId> {
     let mut needed: HashSet<NodeId> = graph.inputs().iter().copied().collect();
-    let mut pending: Vec<NodeId> = graph.outputs.iter().map(|o| o.node).collect();
+    let mut pending: Vec<NodeId> = graph.outputs().iter().map(|o| o.node).collect();
     while let Some(id) = pending.pop() {
         if needed.insert(id) {
             pending.extend(graph.operands(id));

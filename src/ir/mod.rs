@@ -2,8 +2,12 @@
 //!
 //! Rules that hold of every graph outside this folder (checked by `verify`):
 //! - every node's shape is what its op infers from its operands, in operand order;
-//! - every node has exactly the weights that its op declares, in that order and shape;
+//! - every op reads exactly the parameters that it declares, in that order and shape;
 //! - there is no cycle; every output names a node; names of outputs and inputs are unique.
+//!
+//! Values are of three kinds: inputs, what ops compute, and *parameters*, the weights of the graph's store.
+//! An op reads operands and, apart from these, the parameters that it declares ([`Op::weights`]); several ops may
+//! read one weight, and a parameter may be a value that is computed.
 //!
 //! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
 //! knows neither syntax nor passes nor targets.
@@ -19,10 +23,13 @@ mod verify;
 
 pub use crate::preprocess::{self, Preprocess};
 pub use edit::{Cost, Editor, Remark};
-pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase};
+pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase, Slot};
 pub use images::{Images, Mixed};
 pub use parse::{ParseError, parse};
-pub use verify::{VerifyError, verify};
+pub use verify::{Verified, VerifyError, verify};
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doc)]
+use crate::ops::Op;

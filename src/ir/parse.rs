@@ -15,7 +15,6 @@ use crate::diagnostic::{Location, SourceId, Span};
 use crate::ops::Op;
 use crate::ops::attributes::AttributeReader;
 use crate::tensor::Shape;
-use crate::weights::WeightId;
 
 #[derive(pest_derive::Parser)]
 #[grammar = "../grammar/ir.pest"]
@@ -97,14 +96,15 @@ impl Builder {
         let mut parts = line.clone().into_inner().peekable();
         let value = parts.next().expect("grammar");
         let op = parts.next().expect("grammar");
-        let mut operands = vec![];
-        let mut weights = vec![];
-        while let Some(operand) = parts.next_if(|p| matches!(p.as_rule(), Rule::value | Rule::weight)) {
-            match operand.as_rule() {
-                Rule::value => operands.push(self.value(&operand)?),
-                _ => weights.push(operand),
+        let (mut operands, mut parameters) = (vec![], vec![]);
+        let mut apart = false;
+        while let Some(read) = parts.next_if(|p| matches!(p.as_rule(), Rule::value | Rule::weight | Rule::semicolon)) {
+            match read.as_rule() {
+                Rule::semicolon => apart = true,
+                Rule::value if !apart => operands.push(self.value(&read)?),
+                _ => parameters.push(read),
             }
-            if operands.len() + weights.len() > MAX_OPERANDS {
+            if operands.len() + parameters.len() > MAX_OPERANDS {
                 return Err(at(&op, format!("more than {MAX_OPERANDS} operands")));
             }
         }
@@ -119,7 +119,7 @@ impl Builder {
         let id = if op.as_str() == "input" {
             let preprocess = parse_preprocess(&mut reader).map_err(|e| at(&line, e))?;
             let name = name.ok_or_else(|| at(&value, "an input needs a name"))?;
-            if let Some(operand) = weights.first() {
+            if let Some(operand) = parameters.first() {
                 return Err(at(operand, "an input has no operands"));
             }
             self.graph.add_input(name, shape_of(&shape)?, preprocess, location)
@@ -127,8 +127,10 @@ impl Builder {
             let parsed = Op::parse(op.as_str(), &mut reader)
                 .ok_or_else(|| at(&op, format!("no op is named {}", op.as_str())))?
                 .map_err(|e| at(&op, e))?;
-            let weights = self.weights(&line, &parsed, &operands, weights)?;
-            self.graph.add(parsed, &operands, weights, name, location).map_err(|e| at(&op, e.message))?
+            let parameters = self.parameters(&line, &parsed, &operands, parameters)?;
+            let id = self.graph.add(parsed, &operands, vec![], name, location).map_err(|e| at(&op, e.message))?;
+            self.graph.set_parameters(id, &parameters);
+            id
         };
         reader.finish().map_err(|e| at(&op, e))?;
         if self.graph.node(id).shape != shape_of(&shape)? {
@@ -140,14 +142,14 @@ impl Builder {
         }
     }
 
-    /// Declares what the op asks for, under the names of the text.
-    fn weights(
+    /// What the op declares: weights under the names of the text, or values.
+    fn parameters(
         &mut self,
         line: &Pair<'_, Rule>,
         op: &Op,
         operands: &[NodeId],
         names: Vec<Pair<'_, Rule>>,
-    ) -> Result<Vec<WeightId>, ParseError> {
+    ) -> Result<Vec<NodeId>, ParseError> {
         let shapes = self.graph.shapes(operands);
         op.infer(&shapes).map_err(|e| at(line, e.message))?;
         let declared = op.weights(&shapes);
@@ -156,6 +158,15 @@ impl Builder {
         }
         let mut ids = vec![];
         for (decl, pair) in declared.into_iter().zip(names) {
+            if pair.as_rule() == Rule::value {
+                let value = self.value(&pair)?;
+                let found = &self.graph.node(value).shape;
+                if *found != decl.shape {
+                    return Err(at(&pair, format!("the {} is {found}, not {}", decl.role, decl.shape)));
+                }
+                ids.push(value);
+                continue;
+            }
             let name = name_in(pair.clone())?;
             let store = &mut self.graph.weights;
             let id = match store.find(&name) {
@@ -165,7 +176,7 @@ impl Builder {
                 }
                 None => store.declare(&name, decl.shape, decl.init, decl.learnable).expect("the name is new"),
             };
-            ids.push(id);
+            ids.push(self.graph.parameter(id));
         }
         Ok(ids)
     }

@@ -9,7 +9,8 @@
 //! }
 //! ```
 //!
-//! Values carry their labels; those without one are numbered. Shapes and initialisation of weights
+//! Where a parameter is computed rather than a weight, a semicolon parts it from the operands:
+//! `%y = conv2d %x; %w, @bias`. Values carry their labels; those without one are numbered. Shapes and initialisation of weights
 //! follow from their ops, so a weight is only a name; values of weights are not part of the text.
 //! Equal graphs print equally, and `parse` gives an equal graph back.
 
@@ -35,7 +36,7 @@ impl fmt::Display for Graph {
         for &id in &lines {
             write_node(f, self, id, &values)?;
         }
-        for output in &self.outputs {
+        for output in self.outputs() {
             write_output(f, output, &values)?;
         }
         writeln!(f, "}}")
@@ -68,14 +69,25 @@ fn write_node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId, values: &Ha
     let node = graph.node(id);
     let (op, attributes) = match &node.kind {
         Kind::Input(preprocess) => ("input", preprocess.as_ref().map(preprocess_attributes).unwrap_or_default()),
+        Kind::Parameter(_) => unreachable!("parameters are not among what is computed"),
         Kind::Op(op) => (op.name(), op.print_attributes()),
     };
-    let operands = graph.operands(id).into_iter().map(|o| values[&o].clone());
-    let weights = node.weights.iter().map(|&w| format!("@{}", name(&graph.weights.get(w).name)));
-    let operands: Vec<String> = operands.chain(weights).collect();
+    let value = |id: NodeId| match graph.node(id).parameter() {
+        Some(weight) => format!("@{}", name(&graph.weights.get(weight).name)),
+        None => values[&id].clone(),
+    };
+    let list = |ids: Vec<NodeId>| ids.into_iter().map(value).collect::<Vec<_>>().join(", ");
+    let (operands, parameters) = (graph.operands(id), graph.parameters(id));
+    // Weights tell themselves apart from operands; values that are computed do not.
+    let between = match graph.weights_of(id).is_none() {
+        true => "; ",
+        false if operands.is_empty() || parameters.is_empty() => "",
+        false => ", ",
+    };
+    let reads = format!("{}{between}{}", list(operands), list(parameters));
     write!(f, "  {} = {op}", values[&id])?;
-    if !operands.is_empty() {
-        write!(f, " {}", operands.join(", "))?;
+    if !reads.is_empty() {
+        write!(f, " {reads}")?;
     }
     if !attributes.is_empty() {
         let attributes: Vec<String> = attributes.into_iter().map(|(key, value)| format!("{key}={value}")).collect();

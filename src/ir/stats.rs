@@ -59,7 +59,7 @@ pub fn stats(graph: &Graph) -> Stats {
     let fields = receptive_fields(graph);
     let order = graph.order().into_iter().filter(|id| counted.contains(id));
     let rows: Vec<Row> = order.filter_map(|id| row(graph, id, &fields)).collect();
-    let weights: BTreeSet<WeightId> = rows.iter().flat_map(|r| graph.node(r.node).weights.iter().copied()).collect();
+    let weights: BTreeSet<WeightId> = rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
     let is_layer = |r: &&Row| graph.node(r.node).op().is_some_and(Op::is_convolution_or_linear);
     let multiplying: Vec<&Row> = rows.iter().filter(is_layer).collect();
     let totals = Totals {
@@ -75,7 +75,7 @@ pub fn stats(graph: &Graph) -> Stats {
 
 fn counted_nodes(graph: &Graph) -> BTreeSet<NodeId> {
     let counts = |aux: bool| !aux || graph.phase == Phase::Train;
-    let mut pending: Vec<NodeId> = graph.outputs.iter().filter(|o| counts(o.aux.is_some())).map(|o| o.node).collect();
+    let mut pending: Vec<NodeId> = graph.outputs().iter().filter(|o| counts(o.aux.is_some())).map(|o| o.node).collect();
     let mut found = BTreeSet::new();
     while let Some(id) = pending.pop() {
         if found.insert(id) {
@@ -93,7 +93,7 @@ fn row(graph: &Graph, id: NodeId, fields: &HashMap<NodeId, Field>) -> Option<Row
         layer: op.layer_name(),
         label: node.name.clone(),
         shape: node.shape.clone(),
-        params: node.weights.iter().map(|&w| parameters(graph, w)).sum(),
+        params: graph.weights_read(id).into_iter().map(|w| parameters(graph, w)).sum(),
         macs: graph.macs(id),
         receptive_field: fields[&id].size.map(|s| s.ceil() as u64),
     })

@@ -6,8 +6,10 @@ use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Conv2d, Op};
 use crate::preprocess::{Color, Resize};
+use crate::tensor::Tensor;
 use crate::testing::{Builder, conv, graph_from, relu};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// Kind, shape, operands, weights, name and location of a node.
 type Line = (Kind, crate::tensor::Shape, Vec<usize>, Vec<String>, Option<String>, Option<String>);
@@ -29,12 +31,19 @@ fn structure(graph: &Graph) -> Structure {
         let operands = graph.operands(id).into_iter().map(number).collect();
         let weight = |&w| format!("{:?}", graph.weights.get(w));
         let location = node.location.map(|l| l.to_string());
-        (node.kind, node.shape, operands, node.weights.iter().map(weight).collect(), node.name, location)
+        (
+            node.kind,
+            node.shape,
+            operands,
+            graph.weights_of(id).unwrap().iter().map(weight).collect(),
+            node.name,
+            location,
+        )
     };
     Structure {
         header: (graph.name.clone(), graph.phase, graph.weights.seed, graph.labels.clone()),
         nodes: order.iter().map(node).collect(),
-        outputs: graph.outputs.iter().map(|o| (o.name.clone(), number(o.node), o.aux.clone())).collect(),
+        outputs: graph.outputs().iter().map(|o| (o.name.clone(), number(o.node), o.aux.clone())).collect(),
     }
 }
 
@@ -130,19 +139,22 @@ fn verify_finds_every_broken_rule() {
     let r = b.add(relu(), &[a]);
     let s = b.add(relu(), &[r]);
     let mut g = b.graph;
-    assert_eq!(verify(&g), Err(vec![VerifyError::NoOutput]));
+    assert_eq!(verify(&g).unwrap_err(), [VerifyError::NoOutput]);
     g.output("y", s, None);
-    assert_eq!(verify(&g), Ok(()));
+    verify(&g).unwrap();
     g.output("y", s, None);
     g.node_mut(r).shape = [1, 4, 4, 5].into();
     g.node_mut(r).name = Some("n1".into());
-    let weight = g.node_mut(a).weights.pop().unwrap();
-    g.node_mut(a).weights = vec![weight];
-    g.set_operand(s, 2, x);
+    let [weight, bias] = g.parameters(a)[..] else { panic!("a weight and a bias") };
+    g.set_parameters(a, &[bias]);
+    g.set_read(s, Slot::Operand(2), x);
+    let t = g.add(relu(), &[x], vec![], None, None).unwrap();
+    g.set_reads(t, &[weight], &[]);
+    g.output("weight", bias, None);
     let errors: Vec<String> = verify(&g).unwrap_err().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(errors.join("\n"));
-    g.set_operands(s, &[r]);
-    g.set_operands(r, &[s]);
+    g.set_reads(s, &[r], &[]);
+    g.set_reads(r, &[s], &[]);
     assert!(verify(&g).unwrap_err().contains(&VerifyError::Cycle));
 }
 
@@ -160,4 +172,61 @@ fn op_names_are_unique() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), Op::NAMES.len());
+}
+
+/// A parameter may be a value that is computed: the text parts it from the operands, which are also values.
+#[test]
+fn parameters_may_be_computed() {
+    let text = "\
+graph @g phase=infer {
+  %x = input : f32[1,2,2,2]
+  %w = constant @w { shape=[3,2,1,1] } : f32[3,2,1,1]
+  %double = activation %w { kind=scale(2.0,0.0) } : f32[3,2,1,1]
+  %y = conv2d %x; %double, @b { channels=3 kernel=1x1 } : f32[1,3,2,2]
+  %z = conv2d %x, @v, @b { channels=3 kernel=1x1 } : f32[1,3,2,2]
+  output y = %y
+  output z = %z
+}
+";
+    let mut graph = parse(text).unwrap();
+    verify(&graph).unwrap();
+    assert_eq!(graph.to_string(), text);
+    let [w, v] = ["w", "v"].map(|name| graph.weights.find(name).unwrap());
+    let [y, z] = [0, 1].map(|i| graph.outputs()[i].node);
+    assert_eq!((graph.weights_of(y), graph.weights_of(z).map(|w| w[0])), (None, Some(v)));
+    let bias = graph.parameters(y)[1];
+    assert_eq!(graph.users(bias), [(y, Slot::Parameter(1)), (z, Slot::Parameter(1))]);
+    let [single, double] = [1.0, 2.0].map(|f| Arc::new((1..7).map(|i| i as f32 * f).collect::<Vec<f32>>()));
+    graph.weights.set(w, single);
+    graph.weights.set(v, double);
+    let input = Tensor::new([1, 2, 2, 2], (0..8).map(|v| v as f32).collect());
+    let outputs = crate::interpreter::run(&graph, &[input]).unwrap();
+    assert_eq!(outputs[0].data(), outputs[1].data());
+    let target = crate::target::Target::host();
+    let error = crate::plan::plan(verify(&graph).unwrap(), &target, &Default::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "y reads weights that are computed in a run; code is made for weights that are known before it"
+    );
+}
+
+/// Weights that nothing reads any more are no nodes of the graph, and numbers of nodes do not depend on them.
+#[test]
+fn parameters_are_nodes_while_something_reads_them() {
+    let mut b = Builder::new("g", Phase::Infer);
+    let x = b.input([1, 3, 4, 4]);
+    let first = b.add(conv(4, 1, 1, 0), &[x]);
+    let weights = b.graph.weights_of(first).unwrap();
+    let second = b.graph.add(conv(4, 1, 1, 0), &[x], weights.clone(), None, None).unwrap();
+    let mut graph = b.finish(&[first, second]);
+    assert_eq!((graph.len(), graph.all_parameters().count()), (3, 2));
+    assert_eq!(graph.total_params(), 16, "shared weights count once");
+    let mut e = Editor::new(&mut graph, "test");
+    e.remove_outputs(|o| o.node == second);
+    e.remark("dropped one reader", vec![]);
+    e.rewrite(first, Conv2d { bias: false, ..conv(4, 1, 1, 0) }, &[x], vec![weights[0]]);
+    e.remark("dropped the bias", vec![]);
+    let saved: Vec<i64> = e.finish().iter().map(|remark| remark.saved.params).collect();
+    assert_eq!(saved, [0, 4]);
+    assert_eq!(graph.all_parameters().map(|(_, weight)| weight).collect::<Vec<_>>(), [weights[0]]);
 }

@@ -1,11 +1,13 @@
 //! The invariants of a graph, checked all at once.
 //!
-//! After `verify` every later stage may rely on these and need not return errors for them:
+//! [`verify`] gives a [`Verified`] graph, which the plan demands: every later stage may rely on these and need
+//! not return errors for them.
 //!
 //! 1. There is no cycle.
-//! 2. A node's operands are numbered 0, 1, 2, … without gap or repetition.
+//! 2. A node's operands are numbered 0, 1, 2, … without gap or repetition, and so are its parameters.
 //! 3. A node's shape is what its op infers from its operands; an input's is not empty.
-//! 4. A node has exactly the weights that its op declares, in that order and shape.
+//! 4. A node reads exactly the parameters that its op declares, in that order and shape: weights, or
+//!    values that are computed. Nothing reads a weight as an operand, and no weight is an output.
 //! 5. The graph's inputs are exactly its input nodes, and each has a name.
 //! 6. Names of nodes are unique; so are those of outputs.
 //! 7. There is an output, and every output names a node.
@@ -14,8 +16,9 @@
 //! can say anything about names and outputs.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
-use super::{Graph, Kind, NodeId};
+use super::{Graph, Kind, NodeId, Slot};
 use crate::ops::check_size;
 use crate::tensor::Shape;
 
@@ -24,16 +27,18 @@ use crate::tensor::Shape;
 pub enum VerifyError {
     #[error("the graph has a cycle")]
     Cycle,
-    #[error("operands of {node} are numbered {found:?}")]
-    OperandIndices { node: String, found: Vec<usize> },
+    #[error("{node} reads {found:?}")]
+    Slots { node: String, found: Vec<Slot> },
+    #[error("{node} reads @{weight} as an operand")]
+    WeightAsOperand { node: String, weight: String },
     #[error("{node}: {message}")]
     Operands { node: String, message: String },
     #[error("{node} has shape {found}, but its op infers {inferred}")]
     Shape { node: String, found: Shape, inferred: Shape },
-    #[error("{node} has {found} weights, but its op declares {declared}")]
+    #[error("{node} reads {found} parameters, but its op declares {declared}")]
     WeightCount { node: String, found: usize, declared: usize },
-    #[error("{node}: weight @{weight} is {found}, but the op declares {declared} as its {role}")]
-    WeightShape { node: String, weight: String, role: &'static str, found: Shape, declared: Shape },
+    #[error("{node}: {parameter} is {found}, but the op declares {declared} as its {role}")]
+    WeightShape { node: String, parameter: String, role: &'static str, found: Shape, declared: Shape },
     #[error("{node} is an input that the graph does not list, or lists twice")]
     UnlistedInput { node: String },
     #[error("an input has no name")]
@@ -48,11 +53,29 @@ pub enum VerifyError {
     NoOutput,
 }
 
+/// A graph of which all invariants hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified<'g>(&'g Graph);
+
+impl<'g> Verified<'g> {
+    pub fn graph(self) -> &'g Graph {
+        self.0
+    }
+}
+
+impl Deref for Verified<'_> {
+    type Target = Graph;
+
+    fn deref(&self) -> &Graph {
+        self.0
+    }
+}
+
 /// Checks every invariant.
 ///
 /// # Errors
 /// All that are broken.
-pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
+pub fn verify(graph: &Graph) -> Result<Verified<'_>, Vec<VerifyError>> {
     let mut errors = vec![];
     if graph.has_cycle() {
         errors.push(VerifyError::Cycle);
@@ -63,29 +86,41 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
     check_inputs(graph, &mut errors);
     check_names(graph, &mut errors);
     check_outputs(graph, &mut errors);
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    if errors.is_empty() { Ok(Verified(graph)) } else { Err(errors) }
 }
 
 fn describe(graph: &Graph, id: NodeId) -> String {
-    graph.node(id).name.as_ref().map_or_else(|| format!("#{}", id.index()), |name| format!("%{name}"))
+    let node = graph.node(id);
+    match (&node.name, node.parameter()) {
+        (Some(name), _) => format!("%{name}"),
+        (None, Some(weight)) => format!("weight @{}", graph.weights.get(weight).name),
+        (None, None) => format!("#{}", id.index()),
+    }
 }
 
 fn check_node(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
-    let mut indices: Vec<usize> = graph.operand_edges(id).into_iter().map(|(index, _)| index).collect();
-    indices.sort_unstable();
-    if !indices.iter().copied().eq(0..indices.len()) {
-        errors.push(VerifyError::OperandIndices { node: describe(graph, id), found: indices });
+    let (operands, parameters) = (graph.operands(id), graph.parameters(id));
+    let mut found: Vec<Slot> = graph.edges_into(id).into_iter().map(|(slot, _)| slot).collect();
+    found.sort_unstable();
+    let expected = (0..operands.len()).map(Slot::Operand).chain((0..parameters.len()).map(Slot::Parameter));
+    if !expected.eq(found.iter().copied()) {
+        errors.push(VerifyError::Slots { node: describe(graph, id), found });
         return;
+    }
+    for weight in operands.iter().filter_map(|&operand| graph.node(operand).parameter()) {
+        let weight = graph.weights.get(weight).name.clone();
+        errors.push(VerifyError::WeightAsOperand { node: describe(graph, id), weight });
     }
     match &graph.node(id).kind {
         Kind::Input(_) => {
             let checked = check_size("the input", &graph.node(id).shape).map_err(|e| e.message);
-            let checked = checked.and_then(|()| match indices.is_empty() && graph.node(id).weights.is_empty() {
+            let checked = checked.and_then(|()| match operands.is_empty() && parameters.is_empty() {
                 true => Ok(()),
                 false => Err("an input has no operands".into()),
             });
             errors.extend(checked.err().map(|message| VerifyError::Operands { node: describe(graph, id), message }));
         }
+        Kind::Parameter(_) => unreachable!("parameters have numbers of their own"),
         Kind::Op(op) => match op.infer(&graph.operand_shapes(id)) {
             Err(e) => errors.push(VerifyError::Operands { node: describe(graph, id), message: e.message }),
             Ok(inferred) => {
@@ -102,18 +137,19 @@ fn check_node(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
 fn check_weights(graph: &Graph, id: NodeId, errors: &mut Vec<VerifyError>) {
     let node = graph.node(id);
     let declared = node.op().map(|op| op.weights(&graph.operand_shapes(id))).unwrap_or_default();
-    let (found, expected) = (node.weights.len(), declared.len());
+    let parameters = graph.parameters(id);
+    let (found, expected) = (parameters.len(), declared.len());
     if found != expected {
         errors.push(VerifyError::WeightCount { node: describe(graph, id), found, declared: expected });
     }
-    for (decl, &weight) in declared.into_iter().zip(&node.weights) {
-        let weight = graph.weights.get(weight);
-        if weight.shape != decl.shape {
+    for (decl, &parameter) in declared.into_iter().zip(&parameters) {
+        let found = &graph.node(parameter).shape;
+        if *found != decl.shape {
             errors.push(VerifyError::WeightShape {
                 node: describe(graph, id),
-                weight: weight.name.clone(),
+                parameter: describe(graph, parameter),
                 role: decl.role,
-                found: weight.shape.clone(),
+                found: found.clone(),
                 declared: decl.shape,
             });
         }
@@ -146,15 +182,15 @@ fn check_names(graph: &Graph, errors: &mut Vec<VerifyError>) {
 }
 
 fn check_outputs(graph: &Graph, errors: &mut Vec<VerifyError>) {
-    if graph.outputs.is_empty() {
+    if graph.outputs().is_empty() {
         errors.push(VerifyError::NoOutput);
     }
     let mut seen = HashSet::new();
-    for output in &graph.outputs {
+    for output in graph.outputs() {
         if !seen.insert(&output.name) {
             errors.push(VerifyError::DuplicateOutput { name: output.name.clone() });
         }
-        if !graph.contains(output.node) {
+        if !graph.contains(output.node) || graph.node(output.node).parameter().is_some() {
             errors.push(VerifyError::MissingOutput { name: output.name.clone() });
         }
     }

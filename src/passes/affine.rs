@@ -41,8 +41,10 @@ pub fn of(e: &Editor, id: NodeId) -> Option<(NodeId, Affine)> {
     let operands = e.operands(id);
     let channels = *node.shape.dims().get(1)?;
     match node.op()? {
-        Op::BatchNorm(op) => Some((operands[0], batch_norm(e, op, &node.weights))),
-        Op::ChannelAffine(op) if op.epilogue.is_empty() => Some((operands[0], channel_affine(e, op, &node.weights))),
+        Op::BatchNorm(op) => Some((operands[0], batch_norm(e, op, &e.weights_of(id)?))),
+        Op::ChannelAffine(op) if op.epilogue.is_empty() => {
+            Some((operands[0], channel_affine(e, op, &e.weights_of(id)?)))
+        }
         Op::Binary(op) if op.epilogue.is_empty() => binary(e, id, op, &operands),
         Op::Activate(op) => match op.kind {
             Activation::Scale { mul, add } => {
@@ -87,7 +89,7 @@ fn binary(e: &Editor, id: NodeId, op: &Binary, operands: &[NodeId]) -> Option<(N
         if dims.iter().enumerate().any(varies) {
             return None;
         }
-        let values = e.weight_values(node.weights[0]);
+        let values = e.weight_values(*e.weights_of(constant)?.first()?);
         Some(if values.len() == 1 { (vec![values[0]; shape[1]], true) } else { (values, false) })
     };
     let (value, (constant, uniform), flipped) = match *operands {

@@ -33,6 +33,7 @@ fn collapse(e: &mut Editor, id: NodeId) -> bool {
     let middle = operands[0];
     let first = unpadded_1x1(e, middle).filter(|c| c.epilogue.is_empty() && e.feeds_only(middle, id));
     let Some(first) = first else { return false };
+    let (Some(w1), Some(w2)) = (e.weights_of(middle), e.weights_of(id)) else { return false };
     let source = e.operands(middle)[0];
     let inputs = e.node(source).shape[1];
     let stride = [0, 1].map(|i| first.stride[i].saturating_mul(second.stride[i]));
@@ -44,7 +45,6 @@ fn collapse(e: &mut Editor, id: NodeId) -> bool {
 
     let message = format!("collapsed {} into {}", e.describe(middle), e.describe(id));
     let locations = e.locations(&[middle, id]);
-    let (w1, w2) = (e.node(middle).weights.clone(), e.node(id).weights.clone());
     let weight = product(&e.weight_values(w2[0]), &e.weight_values(w1[0]), first.channels);
     let mut weights = vec![e.derive(&weight_name(e, id), [second.channels, inputs, 1, 1], &weight, true)];
     if first.bias || second.bias {
@@ -62,7 +62,7 @@ fn collapse(e: &mut Editor, id: NodeId) -> bool {
 }
 
 fn weight_name(e: &Editor, id: NodeId) -> String {
-    e.weights.get(e.node(id).weights[0]).name.clone()
+    e.parameter_name(id, 0)
 }
 
 /// `[rows, inner] · [inner, columns]`.

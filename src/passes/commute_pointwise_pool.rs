@@ -42,7 +42,7 @@ fn commute(e: &mut Editor, pool: NodeId) -> Option<()> {
     }
     let message = format!("pooled by {} before {}", e.describe(pool), e.describe(conv));
     let locations = e.locations(&[pool, conv]);
-    let (source, weights, name) = (e.operands(conv)[0], e.node(conv).weights.clone(), e.node(conv).name.clone());
+    let (source, weights, name) = (e.operands(conv)[0], e.weights_of(conv)?, e.node(conv).name.clone());
     let pooled = e.insert(op, &[source], vec![], pool);
     let convolved = e.insert(pointwise, &[pooled], weights, conv);
     e.rename(convolved, name);

@@ -43,15 +43,16 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
         return None;
     }
     let tensor = |w| Tensor::new(e.weights.get(w).shape.clone(), (*e.weights.values(w)).as_ref().to_vec());
-    let operands: Vec<Tensor> = operands.iter().map(|&o| tensor(e.node(o).weights[0])).collect();
-    let weights: Vec<Tensor> = node.weights.iter().map(|&w| tensor(w)).collect();
+    let operands: Vec<Tensor> =
+        operands.iter().map(|&o| Some(tensor(*e.weights_of(o)?.first()?))).collect::<Option<_>>()?;
+    let weights: Vec<Tensor> = e.weights_of(id)?.into_iter().map(tensor).collect();
     let (operands, weights): (Vec<_>, Vec<_>) = (operands.iter().collect(), weights.iter().collect());
     Some(node.op()?.evaluate(&operands, &weights, &node.shape))
 }
 
 fn replace(e: &mut Editor, id: NodeId, value: Tensor) {
     let operand = e.operands(id)[0];
-    let origin = e.weights.get(e.node(operand).weights[0]).name.clone();
+    let origin = e.parameter_name(operand, 0);
     let values: Vec<f64> = value.data().iter().map(|&v| f64::from(v)).collect();
     let weight = e.derive(&origin, value.shape().clone(), &values, false);
     e.rewrite(id, Constant { shape: value.shape().dims().to_vec() }, &[], vec![weight]);

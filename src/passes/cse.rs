@@ -14,10 +14,9 @@ use std::collections::HashMap;
 
 use crate::ir::{Editor, NodeId};
 use crate::ops::Op;
-use crate::weights::WeightId;
 
 /// What of a node can be hashed: name of the op, operands, weights. Ops hold floats and are compared.
-type Key = (&'static str, Vec<NodeId>, Vec<WeightId>);
+type Key = (&'static str, Vec<NodeId>, Vec<NodeId>);
 
 pub fn run(e: &mut Editor) {
     let mut seen: HashMap<Key, Vec<NodeId>> = HashMap::new();
@@ -27,7 +26,7 @@ pub fn run(e: &mut Editor) {
         if matches!(&op, Op::Binary(b) if b.kind.commutes()) {
             operands[..2].sort_unstable();
         }
-        let same = seen.entry((op.name(), operands, e.node(id).weights.clone())).or_default();
+        let same = seen.entry((op.name(), operands, e.parameters(id))).or_default();
         match same.iter().copied().find(|&first| e.node(first).op() == Some(&op)) {
             None => same.push(id),
             Some(first) => {

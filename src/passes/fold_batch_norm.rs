@@ -82,7 +82,7 @@ fn foldable(op: Op, weight: &Shape) -> Option<(Op, Rows)> {
 /// Multiplies the map into the weights of a layer that only `id` reads.
 fn fold_into_layer(e: &mut Editor, layer: NodeId, id: NodeId, map: &Affine) -> Option<()> {
     let op = e.node(layer).op()?.clone();
-    let weights = e.node(layer).weights.clone();
+    let weights = e.weights_of(layer)?;
     let weight = e.weights.get(*weights.first()?).clone();
     let (op, rows) = foldable(op, &weight.shape)?;
 
@@ -155,10 +155,10 @@ fn set_map(e: &mut Editor, id: NodeId, operand: NodeId, map: &Affine, origin: Op
 /// The name after which a map's weights are called: that of its own first weight, or of the
 /// constant that it reads.
 fn origin(e: &Editor, id: NodeId) -> Option<String> {
-    let own = e.node(id).weights.first().copied();
-    let read = || e.operands(id).into_iter().find_map(|o| e.node(o).weights.first().copied());
+    let first = |id: NodeId| e.weights_read(id).first().copied();
+    let read = || e.operands(id).into_iter().find_map(first);
     let constant = matches!(e.node(id).op(), Some(Op::Binary(_)));
-    let weight = own.or_else(|| if constant { read() } else { None })?;
+    let weight = first(id).or_else(|| if constant { read() } else { None })?;
     let name = &e.weights.get(weight).name;
     let plain = name.strip_suffix(".running_mean").map(|stem| format!("{stem}.weight"));
     Some(plain.unwrap_or_else(|| name.clone()))

@@ -17,7 +17,7 @@
 
 use super::affine::{self, Affine};
 use super::fold_batch_norm::bias_name;
-use crate::ir::{Editor, Kind, NodeId, Preprocess};
+use crate::ir::{Editor, Kind, NodeId, Preprocess, Slot};
 use crate::ops::{Conv2d, Op};
 
 pub fn run(e: &mut Editor) {
@@ -81,7 +81,7 @@ fn fold_into_readers(e: &mut Editor, value: NodeId, map: &Affine, name: &str) ->
     let refusal = if e.is_output(value) {
         Some(("it is an output".to_string(), vec![]))
     } else {
-        readers.iter().find_map(|&(r, index)| Some((obstacle(e, r, index)?, e.locations(&[r]))))
+        readers.iter().find_map(|&(r, slot)| Some((obstacle(e, r, slot)?, e.locations(&[r]))))
     };
     if let Some((reason, locations)) = refusal {
         e.remark(format!("kept the normalization by {name}: {reason}"), locations);
@@ -91,11 +91,14 @@ fn fold_into_readers(e: &mut Editor, value: NodeId, map: &Affine, name: &str) ->
     true
 }
 
-fn obstacle(e: &Editor, reader: NodeId, index: usize) -> Option<String> {
+fn obstacle(e: &Editor, reader: NodeId, slot: Slot) -> Option<String> {
     let name = e.describe(reader);
     match e.node(reader).op()? {
-        Op::Conv2d(op) if index == 0 && op.pad == [0; 4] => None,
-        Op::Conv2d(op) if index == 0 => {
+        Op::Conv2d(_) if slot == Slot::Operand(0) && e.weights_of(reader).is_none() => {
+            Some(format!("weights of {name} are computed"))
+        }
+        Op::Conv2d(op) if slot == Slot::Operand(0) && op.pad == [0; 4] => None,
+        Op::Conv2d(op) if slot == Slot::Operand(0) => {
             let [top, left, bottom, right] = op.pad;
             Some(format!(
                 "{name} pads with zeros ({top}, {left}, {bottom}, {right}), which would no longer mean the same"
@@ -107,7 +110,7 @@ fn obstacle(e: &Editor, reader: NodeId, index: usize) -> Option<String> {
 
 fn fold(e: &mut Editor, reader: NodeId, map: &Affine) {
     let Some(Op::Conv2d(op)) = e.node(reader).op().cloned() else { unreachable!("checked by `obstacle`") };
-    let weights = e.node(reader).weights.clone();
+    let weights = e.weights_of(reader).expect("checked by `obstacle`");
     let weight = e.weights.get(weights[0]).clone();
     let mut values = e.weight_values(weights[0]);
     let mut bias = weights.get(1).map_or_else(|| vec![0.0; op.channels], |&b| e.weight_values(b));

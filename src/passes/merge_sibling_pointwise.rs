@@ -51,7 +51,7 @@ pub fn run(e: &mut Editor) {
 
 fn mergeable(e: &Editor, id: NodeId) -> Option<Conv2d> {
     let Op::Conv2d(op) = e.node(id).op()? else { return None };
-    let plain = op.kernel == [1, 1] && op.pad == [0; 4] && op.groups == 1;
+    let plain = e.weights_of(id).is_some() && op.kernel == [1, 1] && op.pad == [0; 4] && op.groups == 1;
     // The slice of an output would have to be copied out.
     (plain && epilogue::extra_operands(&op.epilogue) == 0 && !e.is_output(id)).then(|| op.clone())
 }
@@ -65,12 +65,12 @@ fn merge(e: &mut Editor, value: NodeId, family: &[NodeId]) {
     let message =
         format!("merged {} into one convolution of {} = {total} channels", names.join(", "), widths.join(" + "));
 
-    let origin = e.weights.get(e.node(family[0]).weights[0]).name.clone();
-    let weight: Vec<f64> = family.iter().flat_map(|&id| e.weight_values(e.node(id).weights[0])).collect();
+    let origin = e.parameter_name(family[0], 0);
+    let weight: Vec<f64> = family.iter().flat_map(|&id| e.weight_values(e.weights_read(id)[0])).collect();
     let mut weights = vec![e.derive(&origin, [total, e.node(value).shape[1], 1, 1], &weight, true)];
     let bias = ops.iter().any(|op| op.bias);
     if bias {
-        let of = |(&id, &n): (&NodeId, &usize)| match e.node(id).weights.get(1) {
+        let of = |(&id, &n): (&NodeId, &usize)| match e.weights_read(id).get(1) {
             Some(&b) => e.weight_values(b),
             None => vec![0.0; n],
         };

@@ -15,8 +15,8 @@ use crate::ir::{Editor, Phase};
 
 pub fn run(e: &mut Editor) {
     let heads: Vec<(String, _)> =
-        e.outputs.iter().filter_map(|o| Some((o.aux.as_ref()?.label.clone(), o.node))).collect();
-    if e.phase != Phase::Infer || heads.is_empty() || heads.len() == e.outputs.len() {
+        e.outputs().iter().filter_map(|o| Some((o.aux.as_ref()?.label.clone(), o.node))).collect();
+    if e.phase != Phase::Infer || heads.is_empty() || heads.len() == e.outputs().len() {
         return;
     }
     let locations = e.locations(&heads.iter().map(|(_, node)| *node).collect::<Vec<_>>());

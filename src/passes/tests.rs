@@ -70,7 +70,7 @@ fn aux_heads_stay_where_they_train_or_are_alone() {
         );
         let mut g = ir::parse(&text).unwrap();
         assert!(run(&mut g, &Selection::only(["remove_aux_heads"]).unwrap()).is_empty());
-        assert!(g.outputs.iter().any(|o| o.aux.is_some()));
+        assert!(g.outputs().iter().any(|o| o.aux.is_some()));
     }
 }
 
@@ -315,7 +315,7 @@ fn preprocessing_folds_into_the_first_convolution() {
     let (scale, mean, std) = (1.0 / 255.0, vec![0.5, 0.4, 0.3], vec![0.2, 0.25, 0.3]);
     let x = g.inputs()[0];
     let preprocess = Preprocess { scale: Some(scale), mean: mean.clone(), std: std.clone(), ..Preprocess::default() };
-    g.node_mut(x).kind = Kind::Input(Some(preprocess));
+    g.set_preprocess(x, Some(preprocess));
     let pixels: Vec<f32> = (0..108).map(|i| (i * 37 % 256) as f32).collect();
     let normal = |(i, v): (usize, &f32)| (v * scale - mean[i / 36]) / std[i / 36];
     let normalized = Tensor::new([1, 3, 6, 6], pixels.iter().enumerate().map(normal).collect());
@@ -335,11 +335,12 @@ fn the_pipeline_has_unique_names() {
 
 /// Outputs that no auxiliary head owns: what is left to compare after the removal.
 fn main_outputs(graph: &Graph, values: Vec<Tensor>, selection: &Selection) -> Vec<Tensor> {
-    let heads = graph.outputs.iter().filter(|o| o.aux.is_some()).count();
-    let removed =
-        selection.contains("remove_aux_heads") && graph.phase == crate::ir::Phase::Infer && heads < graph.outputs.len();
+    let heads = graph.outputs().iter().filter(|o| o.aux.is_some()).count();
+    let removed = selection.contains("remove_aux_heads")
+        && graph.phase == crate::ir::Phase::Infer
+        && heads < graph.outputs().len();
     let kept = |(o, _): &(&crate::ir::Output, Tensor)| !removed || o.aux.is_none();
-    graph.outputs.iter().zip(values).filter(kept).map(|(_, v)| v).collect()
+    graph.outputs().iter().zip(values).filter(kept).map(|(_, v)| v).collect()
 }
 
 fn same_values(graph: &Graph, selection: &Selection) -> Result<(), TestCaseError> {

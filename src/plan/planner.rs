@@ -8,7 +8,7 @@ use super::layout::{Want, signature};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
 use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
-use crate::ir::{self, Graph, Kind, NodeId};
+use crate::ir::{self, Graph, Kind, NodeId, Verified};
 use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
@@ -39,6 +39,8 @@ pub enum PlanError {
         "--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do"
     )]
     StrictWithoutFma,
+    #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
+    ComputedWeights { node: String },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
     #[error(
@@ -61,7 +63,8 @@ const WORTH_ITS_ERROR: f64 = 0.04;
 /// # Errors
 /// Where a forced algorithm does not exist, has no layer or does not fit it, the target rounds otherwise than
 /// [`Options::strict`] promises, or a value or window is too large to be addressed.
-pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+pub fn plan(graph: Verified, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+    let graph = graph.graph();
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
     }
@@ -70,6 +73,15 @@ pub fn plan(graph: &Graph, target: &Target, options: &Options) -> Result<Plan, P
     }
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !has_choice(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
+    }
+    if let Some(id) = graph.order().into_iter().find(|&id| graph.weights_of(id).is_none()) {
+        return Err(PlanError::ComputedWeights {
+            node: graph
+                .node(id)
+                .name
+                .clone()
+                .unwrap_or_else(|| graph.node(id).op().map_or("", Op::layer_name).to_string()),
+        });
     }
     limits::check(graph)?;
     let fast = plan_up_to(6, graph, target, options)?;
@@ -117,7 +129,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
     for id in graph.order() {
         planner.node(id)?;
     }
-    for (i, output) in graph.outputs.iter().enumerate() {
+    for (i, output) in graph.outputs().iter().enumerate() {
         let value = planner.any(output.node);
         let shape = &graph.node(output.node).shape;
         let to = View::whole(Place::Output(i), Layout::Plain, shape, target.unit);
@@ -150,6 +162,7 @@ impl Planner<'_> {
                 self.views.insert((id, Layout::Plain), view);
                 return Ok(());
             }
+            Kind::Parameter(_) => return Ok(()),
             Kind::Op(op) => op,
         };
         match op {
@@ -459,7 +472,7 @@ mod tests {
         }
         let y = b.add(conv(64, 3, 1, 1), &[x]);
         let target = Target { unit: Unit::V512, ..Target::host() };
-        let plan = plan(&b.finish(&[y]), &target, options).unwrap();
+        let plan = plan(crate::ir::verify(&b.finish(&[y])).unwrap(), &target, options).unwrap();
         plan.steps.iter().map(|s| s.kernel.name()).filter(|n| n.starts_with("winograd")).collect()
     }
 
@@ -476,7 +489,7 @@ mod tests {
         let y = b.add(conv(32, 1, 1, 0), &[second]);
         let y = b.add(Concat { axis: 1 }, &[y, first]);
         let target = Target { unit: Unit::V512, ..Target::host() };
-        let plan = plan(&b.finish(&[y]), &target, &Options::default()).unwrap();
+        let plan = plan(crate::ir::verify(&b.finish(&[y])).unwrap(), &target, &Options::default()).unwrap();
         let names: Vec<String> = plan.steps.iter().map(|s| s.kernel.name()).collect();
         assert_eq!(names, ["direct", "direct", "gather", "gather", "direct", "convert"]);
         let gathered: Vec<(usize, Vec<Channel>)> = plan
@@ -505,7 +518,7 @@ mod tests {
             y = b.add(crate::ops::Reshape { shape }, &[y]);
         }
         let y = b.add(crate::testing::relu(), &[y]);
-        let plan = plan(&b.finish(&[y]), &Target::host(), &Options::default()).unwrap();
+        let plan = plan(crate::ir::verify(&b.finish(&[y])).unwrap(), &Target::host(), &Options::default()).unwrap();
         assert!(plan.steps.len() <= 5, "{}", plan.steps.len());
     }
 
@@ -528,7 +541,7 @@ mod tests {
         let x = b.add(conv(16, 3, 1, 1), &[x]);
         let y = b.add(conv(16, 3, 1, 1), &[x]);
         let graph = b.finish(&[y]);
-        let made = |options: &Options| plan(&graph, &Target::host(), options);
+        let made = |options: &Options| plan(crate::ir::verify(&graph).unwrap(), &Target::host(), options);
         let names = |options: &Options| {
             let plan = made(options).unwrap();
             plan.steps[..2].iter().map(|s| s.kernel.name()).collect::<Vec<_>>()

@@ -91,7 +91,7 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
     let mut layers = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
         let Kernel::Winograd(w) = &step.kernel else { continue };
-        let seeded = graph.node(step.node).weights.iter().all(|&w| graph.weights.is_seeded(w));
+        let seeded = graph.weights_read(step.node).into_iter().all(|w| graph.weights.is_seeded(w));
         let key = step.layer.as_ref().map(|l| (l.key.as_str(), w.m));
         if !seeded || known.insert(key) {
             layers.push((index, step, w));
@@ -112,7 +112,7 @@ pub const MOST_INPUT: f64 = 1e20;
 pub fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
     let check = |step: &'p Step| {
         let Kernel::Winograd(w) = &step.kernel else { return None };
-        let weight = graph.node(step.node).weights[0];
+        let weight = graph.weights_read(step.node)[0];
         if graph.weights.is_seeded(weight) {
             return None;
         }
@@ -230,8 +230,8 @@ impl Probe<'_> {
     fn definition(&self, memory: &Activations, sample: &Sample) -> Tensor {
         let count = sample.channels.len();
         let op = self.op(count);
-        let node = self.graph.node(self.step.node);
-        let values: Vec<_> = node.weights.iter().map(|&w| self.graph.weights.values(w)).collect();
+        let values: Vec<_> =
+            self.graph.weights_read(self.step.node).into_iter().map(|w| self.graph.weights.values(w)).collect();
         let mut weights = vec![self.filters((*values[0]).as_ref(), &sample.channels)];
         if op.bias {
             let bias = sample.channels.iter().map(|&c| (*values[1]).as_ref()[c]).collect();
@@ -364,7 +364,7 @@ mod tests {
     fn scaled(mut graph: Graph, factor: f32) -> Graph {
         for node in graph.order() {
             let Some(Op::Conv2d(Conv2d { kernel: [3, 3], .. })) = graph.node(node).op() else { continue };
-            for id in graph.node(node).weights.clone() {
+            for id in graph.weights_read(node) {
                 let values: Vec<f32> = (*graph.weights.values(id)).as_ref().iter().map(|v| v * factor).collect();
                 graph.weights.set(id, std::sync::Arc::new(values));
             }

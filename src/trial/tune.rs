@@ -70,6 +70,7 @@ fn contests(
     options: &Options,
     known: &BTreeMap<String, Times>,
 ) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    let graph = codegen::verified(graph).map_err(Box::new)?;
     let plan = plan::plan(graph, target, options).map_err(|e| Box::new(codegen::Error::from(e)))?;
     let open = plan.steps.iter().filter(|s| !s.forced).filter_map(|s| s.layer.as_ref());
     let open = open.filter(|layer| !known.contains_key(&layer.key));

@@ -35,6 +35,13 @@ use crate::tensor::Shape;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WeightId(u32);
 
+impl WeightId {
+    /// Its place in the store, from 0.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Values that somebody holds: a vector, or a part of a mapped file.
 pub type Values = Arc<dyn AsRef<[f32]> + Send + Sync>;
 
@@ -59,6 +66,10 @@ impl std::fmt::Debug for Weight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "@{}: {}", self.name, self.shape)
     }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 /// All weights of a graph.
@@ -100,12 +111,21 @@ impl Weights {
         Ok(id)
     }
 
-    /// Adds a weight that a pass computed, named after `origin` with primes: `conv1.weight'`.
+    /// Adds a weight that a pass computed, named after `origin` with primes: `conv1.weight'`. One of such a name that
+    /// has the same shape and values is taken again.
     pub fn derive(&mut self, origin: &str, shape: impl Into<Shape>, values: Vec<f32>, learnable: bool) -> WeightId {
         let shape = shape.into();
         assert_eq!(shape.elements(), values.len(), "derived weight {origin} does not fill {shape}");
         let mut name = format!("{origin}'");
-        while self.by_name.contains_key(&name) {
+        while let Some(&taken) = self.by_name.get(&name) {
+            let weight = self.get(taken);
+            let same = |known: &Values| same_bits((**known).as_ref(), &values);
+            if weight.shape == shape
+                && weight.learnable == learnable
+                && matches!(&weight.data, Data::Values(v) if same(v))
+            {
+                return taken;
+            }
             name.push('\'');
         }
         let id = self.declare(&name, shape, Init::Constant(0.0), learnable).expect("the name is new");

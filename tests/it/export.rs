@@ -37,13 +37,13 @@ fn back(graph: &Graph, options: &Options) -> Graph {
 /// What a graph says of its inputs, outputs and classes.
 fn surface(graph: &Graph) -> (Vec<Kind>, Vec<&str>, &[String]) {
     let inputs = graph.inputs().iter().map(|&id| graph.node(id).kind.clone()).collect();
-    let outputs = graph.outputs.iter().filter(|o| o.aux.is_none()).map(|o| o.name.as_str()).collect();
+    let outputs = graph.outputs().iter().filter(|o| o.aux.is_none()).map(|o| o.name.as_str()).collect();
     (inputs, outputs, &graph.labels)
 }
 
 /// The name of a node's weight: what is exported keeps it.
 fn weight_name(graph: &Graph) -> impl Fn(NodeId, usize) -> String + '_ {
-    |id, index| graph.weights.get(graph.node(id).weights[index]).name.clone()
+    |id, index| graph.parameter_name(id, index)
 }
 
 /// A network of the zoo for inference. Its weights take no memory: all are parts of one array.
@@ -226,7 +226,7 @@ fn random_graphs() -> impl Iterator<Item = Graph> {
 
 /// Outputs that are exported, of a graph and of what came back.
 fn values(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    let shown = graph.outputs.iter().map(|o| graph.phase == Phase::Train || o.aux.is_none());
+    let shown = graph.outputs().iter().map(|o| graph.phase == Phase::Train || o.aux.is_none());
     let values = interpreter::run(graph, inputs).unwrap();
     values.into_iter().zip(shown).filter_map(|(v, shown)| shown.then_some(v)).collect()
 }
@@ -323,7 +323,7 @@ fn other_engines_agree() {
         for (&id, tensor) in graph.inputs().iter().zip(&inputs) {
             save(folder.path().join(format!("{stem}.in.{}.npy", graph.node(id).name.as_ref().unwrap())), tensor);
         }
-        let shown = graph.outputs.iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
+        let shown = graph.outputs().iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
         for (output, tensor) in shown.zip(values(&graph, &inputs)) {
             save(folder.path().join(format!("{stem}.out.{}.npy", output.name)), &tensor);
         }

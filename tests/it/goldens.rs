@@ -63,7 +63,7 @@ pub fn golden(name: &str, phase: Phase) -> Option<Golden> {
     let mut graph = graph(name, phase, input.shape()[0]);
     // The only output has no name in the file.
     let mut output = |name: &str| io.remove(&format!("{prefix}.{name}")).or_else(|| io.remove(prefix));
-    let stated = graph.outputs.iter().filter(|o| phase == Phase::Train || o.aux.is_none());
+    let stated = graph.outputs().iter().filter(|o| phase == Phase::Train || o.aux.is_none());
     let outputs: Option<BTreeMap<_, _>> = stated.map(|o| Some((o.name.clone(), output(&o.name)?))).collect();
     let file = folder().join(format!("{name}.safetensors"));
     if file.exists() {
@@ -78,7 +78,7 @@ pub fn golden(name: &str, phase: Phase) -> Option<Golden> {
 
 /// Fails where an output of `graph` is further from PyTorch's than `tolerance` of its largest value.
 pub fn compare(golden: &Golden, how: &str, graph: &Graph, found: &[Tensor], tolerance: f32) {
-    let found: BTreeMap<&str, &Tensor> = graph.outputs.iter().map(|o| o.name.as_str()).zip(found).collect();
+    let found: BTreeMap<&str, &Tensor> = graph.outputs().iter().map(|o| o.name.as_str()).zip(found).collect();
     for (output, expected) in &golden.outputs {
         let (worst, scale) = found[output.as_str()].difference(expected);
         assert!(worst <= tolerance * scale, "{} {how}: {output} differs by {worst} of {scale}", golden.name);

@@ -44,7 +44,7 @@ fn text(network: &Network) -> &str {
 /// A weight by what it holds, since names differ.
 fn contents(graph: &Graph) -> impl Fn(NodeId, usize) -> String + '_ {
     move |id, index| {
-        let weight = graph.node(id).weights[index];
+        let weight = graph.weights_of(id).unwrap()[index];
         let values = graph.weights.values(weight);
         let bits: Vec<u32> = (*values).as_ref().iter().map(|v| v.to_bits()).collect();
         format!("{:?}{bits:?}", graph.weights.get(weight).shape)

@@ -313,7 +313,7 @@ mod tests {
         let y = b.add(ChannelShuffle { groups: 2 }, &[x]);
         let graph = b.finish(&[y]);
         let target = crate::target::Target { unit: Unit::V256, ..crate::target::Target::host() };
-        let plan = crate::plan::plan(&graph, &target, &Default::default()).unwrap();
+        let plan = crate::plan::plan(crate::ir::verify(&graph).unwrap(), &target, &Default::default()).unwrap();
         let step = plan.steps.iter().find(|s| s.node == y).unwrap();
         let crate::plan::Kernel::Gather(gather) = &step.kernel else { panic!("{:?}", step.kernel) };
         let runs = runs(gather, step, Unit::V256);

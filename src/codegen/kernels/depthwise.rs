@@ -56,7 +56,7 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         Part::bias(op.bias, channels, unit),
         rows(op, h, height, w, kernel.row_bytes(unit), unit),
     ];
-    let (base, offsets) = e.pack(node.weights.clone(), parts);
+    let (base, offsets) = e.pack(e.weights(step), parts);
     let callee = e.kernel(&kernel);
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {

@@ -182,7 +182,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
         _ => unreachable!("direct kernels are planned for convolutions only"),
     };
     assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
-    let weights = node.weights.clone();
+    let weights = e.weights(step);
     let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
     let runs = match direct.problem.period(unit) {
         Some(period) if in_lanes > 1 && step.outputs.len() == 1 => periodic_runs(&direct.problem, period, unit),

@@ -84,7 +84,7 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
 fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
     let output = &step.outputs[0];
-    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts.into());
+    let (base, offsets) = e.pack(e.weights(step), parts.into());
     let strides = match output.layout {
         Layout::Blocked => vec![0, e.unit().bytes() as i64, 0, 0, 4],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { 4 } else { 0 }).collect(),

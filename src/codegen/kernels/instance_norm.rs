@@ -21,7 +21,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let (blocks, pixels) = (channels.div_ceil(unit.lanes), h * w);
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
-    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
+    let (base, offsets) = e.pack(e.weights(step), parts);
     let (eps, affine, used) = (op.eps, op.affine, channels % unit.lanes);
     // First block, blocks and how many of a block's lanes count.
     let runs = match eps == 0.0 && used > 0 {

@@ -28,7 +28,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     let [images, channels, h, w] = output.image();
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
-    let (base, offsets) = e.pack(e.graph.node(step.node).weights.clone(), parts);
+    let (base, offsets) = e.pack(e.weights(step), parts);
     let (pixels, tile) = (h * w, SUMS / partial::vectors(unit));
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
     let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];

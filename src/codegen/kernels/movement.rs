@@ -79,7 +79,7 @@ pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
     let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
     let part = Part { floats: elements, fill: Fill::Copy { weight: 0, walk } };
-    let (base, _) = e.pack(e.graph.node(step.node).weights.clone(), vec![part]);
+    let (base, _) = e.pack(e.weights(step), vec![part]);
     let body = Body::Copy;
     let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])

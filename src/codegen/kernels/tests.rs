@@ -72,7 +72,11 @@ impl Contest<'_> {
         let mut options = Options::default();
         let times = BTreeMap::from([(kernel.describe(), 0.0)]);
         options.findings.measured = BTreeMap::from([(self.layer.key.clone(), times)]);
-        let step = plan(self.graph, self.target, &options).unwrap().steps.into_iter().find(|s| s.node == self.node);
+        let step = plan(crate::ir::verify(self.graph).unwrap(), self.target, &options)
+            .unwrap()
+            .steps
+            .into_iter()
+            .find(|s| s.node == self.node);
         assert_eq!(step.unwrap().kernel, *kernel);
         let got = model(self.graph, self.target, &options, threads).run_tensors(&self.inputs).unwrap();
         for (got, expected) in got.iter().zip(self.expected) {
@@ -94,8 +98,8 @@ fn on_every_unit(mut graph: Graph, check: impl Fn(&Contest)) {
     let inputs = random_inputs(&graph, 11);
     let expected = interpreter::run(&graph, &inputs).unwrap();
     for target in &targets() {
-        let node = graph.outputs[0].node;
-        let steps = plan(&graph, target, &Options::default()).unwrap().steps;
+        let node = graph.outputs()[0].node;
+        let steps = plan(crate::ir::verify(&graph).unwrap(), target, &Options::default()).unwrap().steps;
         let layer = steps.into_iter().find(|s| s.node == node).and_then(|s| s.layer).unwrap();
         let (graph, inputs, expected) = (&graph, inputs.clone(), expected.as_slice());
         check(&Contest { graph, target, node, layer, inputs, expected });

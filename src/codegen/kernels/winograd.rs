@@ -242,7 +242,7 @@ impl<'a> Pass<'a> {
 /// offsets.
 fn pack(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, runs: &[Run], has_bias: bool) -> (usize, Vec<usize>) {
     let unit = e.unit();
-    let weights = e.graph.node(step.node).weights.clone();
+    let weights = e.weights(step);
     let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, unit)];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {

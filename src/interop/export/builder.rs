@@ -193,7 +193,7 @@ impl<'g> Builder<'g> {
 
     /// Weight `index` of a node, under sizes of the same number of elements.
     pub fn weight(&mut self, id: NodeId, index: usize, dims: Option<Vec<usize>>) -> String {
-        let weight = self.graph.node(id).weights[index];
+        let weight = self.graph.weights_read(id)[index];
         let known = self.graph.weights.get(weight);
         let dims = dims.unwrap_or_else(|| known.shape.dims().to_vec());
         if let Some(name) = self.weights.get(&(weight, dims.clone())) {

@@ -141,7 +141,7 @@ fn problem(graph: &Graph, id: NodeId, message: String) -> Problem {
 
 /// The outputs that are written.
 fn outputs(graph: &Graph) -> impl Iterator<Item = &crate::ir::Output> {
-    graph.outputs.iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none())
+    graph.outputs().iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none())
 }
 
 /// All inputs, and what the outputs need; operands before their users.

@@ -40,7 +40,7 @@ pub fn compare(
 
 /// The outputs that are no auxiliary heads'.
 fn outputs(graph: &Graph) -> Vec<NodeId> {
-    graph.outputs.iter().filter(|o| o.aux.is_none()).map(|o| o.node).collect()
+    graph.outputs().iter().filter(|o| o.aux.is_none()).map(|o| o.node).collect()
 }
 
 /// What those outputs need, in topological order.
@@ -65,11 +65,12 @@ fn digests(graph: &Graph, name: impl Fn(NodeId, usize) -> String) -> HashMap<Nod
             Kind::Op(Op::Identity(_)) => operands[0],
             Kind::Op(Op::Concat(_)) if operands.len() == 1 => operands[0],
             Kind::Input(_) => digest(&("input", graph.inputs().iter().position(|&i| i == id), node.shape.dims())),
+            Kind::Parameter(_) => unreachable!("parameters are not among what is computed"),
             Kind::Op(op) => {
                 if matches!(op, Op::Binary(b) if b.kind.commutes()) {
                     operands.sort_unstable();
                 }
-                let weights: Vec<String> = (0..node.weights.len()).map(|i| name(id, i)).collect();
+                let weights: Vec<String> = (0..graph.parameters(id).len()).map(|i| name(id, i)).collect();
                 digest(&(format!("{op:?}"), node.shape.dims(), operands, weights))
             }
         };

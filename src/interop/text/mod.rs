@@ -59,7 +59,7 @@ impl Written {
         let names: HashMap<(NodeId, usize), &str> =
             self.weights.iter().map(|w| ((w.node, w.index), w.name.as_str())).collect();
         let written = |id: NodeId, index: usize| names.get(&(id, index)).copied().unwrap_or_default().to_string();
-        let of_text = |id: NodeId, index: usize| read.weights.get(read.node(id).weights[index]).name.clone();
+        let of_text = |id: NodeId, index: usize| read.parameter_name(id, index);
         compare(graph, read, written, of_text)
     }
 }
@@ -114,8 +114,8 @@ fn budgets(graph: &Graph, open: &[NodeId]) -> Vec<(&'static str, u64)> {
 
 /// Learned values. The text gives every layer weights of its own, those that the graph shares too.
 fn params(graph: &Graph) -> u64 {
-    let used = graph.order().into_iter().flat_map(|id| graph.node(id).weights.iter());
-    used.map(|&w| graph.weights.get(w)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
+    let used = graph.order().into_iter().flat_map(|id| graph.weights_read(id));
+    used.map(|w| graph.weights.get(w)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
 }
 
 fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
@@ -126,7 +126,7 @@ fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
         let node = graph.node(id);
         let Some(op) = node.op() else { continue };
         let declared = op.weights(&graph.operand_shapes(id));
-        for (index, (&weight, declared)) in node.weights.iter().zip(declared).enumerate() {
+        for (index, (weight, declared)) in graph.weights_read(id).into_iter().zip(declared).enumerate() {
             names.push(NamedWeight { node: id, index, weight, name: format!("{}.{}", labels[&id], declared.role) });
         }
     }

@@ -9,42 +9,40 @@
 use std::collections::{HashMap, HashSet};
 
 use super::structure::dominators;
-use crate::ir::{Graph, Kind, NodeId};
+use crate::ir::{Editor, Graph, NodeId};
 use crate::ops::{Concat, Identity, Op};
 
 /// Rewrites `graph` in place.
 pub fn prepare(graph: &mut Graph) {
-    graph.outputs.retain(|o| o.aux.is_none());
-    remove_identities(graph);
-    remove_unread(graph);
-    let dominators = dominators(graph);
-    let depths = depths(graph, &dominators);
+    let e = &mut Editor::new(graph, "prepare");
+    e.remove_outputs(|o| o.aux.is_some());
+    remove_identities(e);
+    remove_unread(e);
+    let dominators = dominators(e);
+    let depths = depths(e, &dominators);
     let concats: Vec<NodeId> =
-        graph.order().into_iter().filter(|&id| matches!(graph.node(id).op(), Some(Op::Concat(_)))).collect();
+        e.order().into_iter().filter(|&id| matches!(e.node(id).op(), Some(Op::Concat(_)))).collect();
     for id in concats {
-        match graph.operands(id).len() {
-            1 => graph.node_mut(id).kind = Kind::Op(Identity {}.into()),
-            _ => nest(graph, id, &dominators, &depths),
+        match e.operands(id).as_slice() {
+            &[only] => e.rewrite(id, Identity {}, &[only], vec![]),
+            _ => nest(e, id, &dominators, &depths),
         }
     }
 }
 
 /// An output that is an input keeps its identity.
-fn remove_identities(graph: &mut Graph) {
-    for id in graph.order() {
-        let is_identity = matches!(graph.node(id).op(), Some(Op::Identity(_)));
-        if is_identity && (!graph.is_output(id) || graph.node(graph.operands(id)[0]).op().is_some()) {
-            graph.replace_uses(id, graph.operands(id)[0]);
+fn remove_identities(e: &mut Editor) {
+    for id in e.order() {
+        let is_identity = matches!(e.node(id).op(), Some(Op::Identity(_)));
+        if is_identity && (!e.is_output(id) || e.node(e.operands(id)[0]).op().is_some()) {
+            let value = e.operands(id)[0];
+            e.bypass(id, value);
         }
     }
 }
 
-fn remove_unread(graph: &mut Graph) {
-    for id in graph.order().into_iter().rev() {
-        if graph.node(id).op().is_some() && graph.users(id).is_empty() && !graph.is_output(id) {
-            graph.remove(id);
-        }
-    }
+fn remove_unread(e: &mut Editor) {
+    e.order().into_iter().for_each(|id| e.remove_unread(id));
 }
 
 fn depths(graph: &Graph, dominators: &HashMap<NodeId, Option<NodeId>>) -> HashMap<NodeId, usize> {
@@ -57,7 +55,7 @@ fn depths(graph: &Graph, dominators: &HashMap<NodeId, Option<NodeId>>) -> HashMa
 }
 
 /// Joins neighbouring operands first that come from a value behind the one that all come from.
-fn nest(graph: &mut Graph, id: NodeId, dominators: &HashMap<NodeId, Option<NodeId>>, depths: &HashMap<NodeId, usize>) {
+fn nest(graph: &mut Editor, id: NodeId, dominators: &HashMap<NodeId, Option<NodeId>>, depths: &HashMap<NodeId, usize>) {
     let operands = graph.operands(id);
     let common = |a: NodeId, b: NodeId| super::structure::common(a, b, dominators, depths);
     let Some(entry) = dominators[&id] else { return };
@@ -93,10 +91,10 @@ fn nest(graph: &mut Graph, id: NodeId, dominators: &HashMap<NodeId, Option<NodeI
     for group in groups {
         nested.push(match group.as_slice() {
             [only] => *only,
-            several => graph.add(Concat { axis }, several, vec![], None, None).expect("parts of a concatenation fit"),
+            several => graph.insert_at(Concat { axis }, several, vec![], None),
         });
     }
-    graph.set_operands(id, &nested);
+    graph.rewrite(id, Concat { axis }, &nested, vec![]);
 }
 
 /// Whether nothing but the concatenation reads what lies between a group and the value that it comes

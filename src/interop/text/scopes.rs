@@ -24,7 +24,7 @@ impl Labels {
     pub fn of(graph: &Graph) -> Self {
         let nodes: Vec<NodeId> = graph.order();
         let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
-        let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.node(n).weights.is_empty())).collect();
+        let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.parameters(n).is_empty())).collect();
         let count = |c: char| nodes.iter().filter(|n| weighted[n] && names(n).contains(c)).count();
         let separator = ['.', '/', '_'].into_iter().max_by_key(|&c| (count(c), c == '.')).unwrap_or('.');
         let cut = |name: String| {

@@ -110,11 +110,11 @@ pub fn block(graph: &Graph) -> Block {
 /// Where values are computed in another order than that of the outputs, these come at the end.
 fn put_outputs_in_order(graph: &Graph, block: &mut Block) {
     let found = block.items.iter().filter_map(|i| if let Item::Output { name, .. } = i { Some(name) } else { None });
-    if found.eq(graph.outputs.iter().map(|o| &o.name)) {
+    if found.eq(graph.outputs().iter().map(|o| &o.name)) {
         return;
     }
     block.items.retain(|i| !matches!(i, Item::Output { .. }));
-    let outputs = graph.outputs.iter().map(|o| Item::Output { name: o.name.clone(), from: Some(o.node) });
+    let outputs = graph.outputs().iter().map(|o| Item::Output { name: o.name.clone(), from: Some(o.node) });
     block.items.extend(outputs);
 }
 
@@ -344,7 +344,7 @@ impl Structure<'_> {
         };
         block.items.push(item);
         *current = Some(id);
-        for output in self.graph.outputs.iter().filter(|o| o.node == id) {
+        for output in self.graph.outputs().iter().filter(|o| o.node == id) {
             block.items.push(Item::Output { name: output.name.clone(), from: None });
         }
     }

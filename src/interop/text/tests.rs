@@ -114,7 +114,7 @@ fn depth_is_limited() {
     for i in 0..60 {
         let last = *values.last().unwrap();
         let node = b.add(conv(2, 1, 1, 0), &[last]);
-        b.graph.node_mut(node).name = Some((0..=i).map(|p| format!("p{p}.")).collect::<String>() + "conv");
+        b.graph.set_name(node, Some((0..=i).map(|p| format!("p{p}.")).collect::<String>() + "conv"));
         values.push(node);
     }
     let mut sum = b.add(relu(), &[*values.last().unwrap()]);
@@ -154,7 +154,7 @@ fn layers_called_as_the_scope_beside_them() {
         for block in 0..3 {
             let mut layer = |label: &str, op: Op, x: NodeId| {
                 let node = b.add(op, &[x]);
-                b.graph.node_mut(node).name = Some(format!("features.{block}{label}"));
+                b.graph.set_name(node, Some(format!("features.{block}{label}")));
                 node
             };
             let y = layer(labels[0], conv(8, 3, 1, 1).into(), x);
@@ -183,7 +183,7 @@ fn labels_that_are_numbers_or_scopes() {
     let mut b = Builder::new("numbers", Phase::Infer);
     let x = b.input([1, 8, 4, 4]);
     let named = |b: &mut Builder, name: String, node: NodeId| {
-        b.graph.node_mut(node).name = Some(name);
+        b.graph.set_name(node, Some(name));
         node
     };
     let stem = b.add(conv(8, 1, 1, 0), &[x]);
