@@ -3,15 +3,15 @@
 use super::join::Operand;
 use super::program::{Callee, DefinitionId};
 use super::value::Val;
-use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Unnamed};
+use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Shares, Sharing, Unnamed};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ir::NodeId;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
 use crate::ops::{Op, ShapeError, WeightDecl};
-use crate::syntax::ast::{Arg, Call, Definition};
+use crate::syntax::ast::{Arg, Call, Definition, Label};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// Sizes and counts may be no larger than this.
@@ -36,12 +36,49 @@ impl Elaborator<'_> {
             self.program.callee(frame.file, &similar)
         });
         match callee {
-            Some(Callee::Module(id)) => self.call_module(frame, id, call, flow),
-            Some(Callee::Layer(layer)) => self.call_layer(frame, layer, call, labelled, flow),
+            Some(callee) => {
+                let outer = frame.shares.clone();
+                if let Some(label) = &call.shares {
+                    frame.shares = self.shares(frame, label, labelled).or(outer.clone());
+                }
+                let result = match callee {
+                    Callee::Module(id) => self.call_module(frame, id, call, flow),
+                    Callee::Layer(layer) => self.call_layer(frame, layer, call, labelled, flow),
+                };
+                frame.shares = outer;
+                result
+            }
             None => {
                 self.lacks_labels = true;
                 self.report.unknown(call.name.span);
                 Flow::Unknown
+            }
+        }
+    }
+
+    /// Whose weights a call has that says so; `None` behind a mistake.
+    fn shares(&mut self, frame: &Frame, label: &Label, labelled: bool) -> Option<Rc<Shares>> {
+        if !labelled {
+            let message = "a call that shares weights needs a label of its own";
+            let diagnostic = Diagnostic::error("missing-label", message).primary(label.span, "shares these");
+            self.error(frame, diagnostic.help("write `name:` before the call: its values are told apart by it"));
+            return None;
+        }
+        let name = self.label_text(frame, label)?;
+        // Its own label is the innermost scope.
+        let around = &frame.scopes[..frame.scopes.len() - 1];
+        let own = frame.path();
+        match self.labels.full_name(&name, around, frame.base.min(around.len()), frame.id) {
+            Some(other) if other == own => {
+                let message = format!("`{name}` shares its own weights");
+                let diagnostic = Diagnostic::error("shared-weights", message).primary(label.span, "this very call");
+                self.error(frame, diagnostic.help("name a layer or call before it"));
+                None
+            }
+            Some(other) => Some(Rc::new(Shares { own, other, span: label.span })),
+            None => {
+                self.label_value(frame, &name, label.span);
+                None
             }
         }
     }
@@ -250,11 +287,26 @@ impl Elaborator<'_> {
         let node = self.graph.add(op, operands, vec![], name, location)?;
         match decls? {
             decls if decls.is_empty() => {}
+            decls if labelled && frame.shares.is_some() => self.sharing.push(Sharing {
+                path: frame.path(),
+                node,
+                decls,
+                span,
+                calls: frame.calls.clone(),
+                shares: frame.shares.clone().expect("looked at above"),
+            }),
             decls if labelled => {
                 let weights = self.declare(&frame.path(), decls, span, &frame.calls);
                 self.graph.set_weights(node, weights);
             }
-            _ => self.unnamed.push(Unnamed { path: frame.path(), layer, node, span, calls: frame.calls.clone() }),
+            _ => self.unnamed.push(Unnamed {
+                path: frame.path(),
+                layer,
+                node,
+                span,
+                calls: frame.calls.clone(),
+                shares: frame.shares.clone(),
+            }),
         }
         Ok(node)
     }
@@ -314,12 +366,65 @@ impl Elaborator<'_> {
             let operands = self.graph.operands(layer.node);
             let op = self.graph.node(layer.node).op().cloned();
             let decls = op.map_or(vec![], |op| op.weights(&self.graph.shapes(&operands)));
-            let ids = self.declare(&name, decls, layer.span, &layer.calls);
-            self.graph.set_weights(layer.node, ids);
+            match layer.shares {
+                Some(shares) => {
+                    let (path, node, span, calls) = (name.clone(), layer.node, layer.span, layer.calls);
+                    self.sharing.push(Sharing { path, node, decls, span, calls, shares });
+                }
+                None => {
+                    let ids = self.declare(&name, decls, layer.span, &layer.calls);
+                    self.graph.set_weights(layer.node, ids);
+                }
+            }
             if self.graph.node(layer.node).name.is_none() {
                 self.graph.set_name(layer.node, Some(name));
             }
         }
+    }
+
+    /// Gives layers that share weights those of the others, which have names by now.
+    pub(super) fn share_weights(&mut self) {
+        // What a layer has that shares others' is found under its own name too.
+        let mut shared: HashMap<String, WeightId> = HashMap::new();
+        for sharing in std::mem::take(&mut self.sharing) {
+            let mut weights = vec![];
+            for decl in &sharing.decls {
+                let own = format!("{}.{}", sharing.path, decl.role);
+                let other = sharing.shares.other_name(&own);
+                let found = shared.get(&other).copied().or_else(|| self.graph.weights.find(&other));
+                match found.filter(|&id| self.graph.weights.get(id).shape == decl.shape) {
+                    Some(id) => {
+                        shared.insert(own, id);
+                        weights.push(id);
+                    }
+                    None => {
+                        self.cannot_share(&sharing, decl, &other, found);
+                        break;
+                    }
+                }
+            }
+            self.graph.set_weights(sharing.node, weights);
+        }
+    }
+
+    fn cannot_share(&mut self, sharing: &Sharing, decl: &WeightDecl, other: &str, found: Option<WeightId>) {
+        let (path, shape) = (&sharing.path, &decl.shape);
+        let message = match found {
+            Some(id) => format!(
+                "`{path}` needs {shape} as its {}, but `{other}` is {}",
+                decl.role,
+                self.graph.weights.get(id).shape
+            ),
+            None => format!("`{path}` has no weights to share: there is no `{other}`"),
+        };
+        let diagnostic = Diagnostic::error("shared-weights", message).primary(sharing.shares.span, "shares these");
+        let diagnostic = diagnostic.secondary(sharing.span, "for this layer");
+        let origin = found.and_then(|id| self.origins.get(&id)).map(|origin| origin.span);
+        let diagnostic = match origin.filter(|span| *span != sharing.span) {
+            Some(span) => diagnostic.secondary(span, "whose weights are those of this one"),
+            None => diagnostic,
+        };
+        self.report.add(super::with_calls(diagnostic, &sharing.calls));
     }
 
     /// Gives the last node of each labelled block or call its label, unless another node has it.

@@ -63,13 +63,24 @@ impl Labels {
     /// The value that `name` has in a body with the given scopes, of which the first `base` are its
     /// caller's. Marks the label as read.
     pub fn find(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<Flow> {
-        let index = (base..=scopes.len()).rev().find_map(|depth| {
+        let index = self.index(name, scopes, base, frame)?;
+        self.entries[index].useful = true;
+        Some(self.entries[index].value)
+    }
+
+    /// The full name of what [`Self::find`] finds.
+    pub fn full_name(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<String> {
+        let index = self.index(name, scopes, base, frame)?;
+        self.entries[index].useful = true;
+        Some(self.entries[index].name.clone())
+    }
+
+    fn index(&self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<usize> {
+        (base..=scopes.len()).rev().find_map(|depth| {
             let full = join(&scopes[..depth], name);
             let visible = |&&e: &&usize| self.is_within(self.entries[e].frame, frame);
             self.by_name.get(&full)?.iter().rev().find(visible).copied()
-        })?;
-        self.entries[index].useful = true;
-        Some(self.entries[index].value)
+        })
     }
 
     /// Whether any body has the label.

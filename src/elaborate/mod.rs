@@ -36,6 +36,7 @@ mod value;
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
 use crate::ir::stats::Stats;
 use crate::ir::{AuxHead, Graph, Images, NodeId, Phase};
+use crate::ops::WeightDecl;
 use crate::ops::layer::Value;
 use crate::syntax::MAX_SOURCE;
 use crate::weights::WeightId;
@@ -177,12 +178,30 @@ struct Frame {
     calls: Calls,
     /// The modules that are being evaluated.
     active: Vec<DefinitionId>,
+    /// Whose weights the layers here have.
+    shares: Option<Rc<Shares>>,
 }
 
 impl Frame {
     /// The full name of the scope at hand.
     fn path(&self) -> String {
         self.scopes.join(".")
+    }
+}
+
+/// A call that has the weights of another one: `own: tower shares other`.
+struct Shares {
+    /// The full labels of the call and of the other.
+    own: String,
+    other: String,
+    /// The other's label where the call names it.
+    span: Span,
+}
+
+impl Shares {
+    /// The weight of the other call that one of this call is.
+    fn other_name(&self, name: &str) -> String {
+        format!("{}{}", self.other, name.strip_prefix(&self.own).unwrap_or(name))
     }
 }
 
@@ -193,6 +212,18 @@ struct Unnamed {
     node: NodeId,
     span: Span,
     calls: Calls,
+    shares: Option<Rc<Shares>>,
+}
+
+/// A layer that has another's weights: found when those of all layers have names.
+struct Sharing {
+    /// What its weights would be called.
+    path: String,
+    node: NodeId,
+    decls: Vec<WeightDecl>,
+    span: Span,
+    calls: Calls,
+    shares: Rc<Shares>,
 }
 
 /// Where a weight was declared.
@@ -212,6 +243,7 @@ struct Elaborator<'a> {
     open: Vec<NodeId>,
     labels: Labels,
     unnamed: Vec<Unnamed>,
+    sharing: Vec<Sharing>,
     origins: HashMap<WeightId, Origin>,
     output_spans: HashMap<String, Span>,
     /// The `preprocess` of each input that has one.
@@ -252,6 +284,7 @@ impl<'a> Elaborator<'a> {
             open: vec![],
             labels: Labels::default(),
             unnamed: vec![],
+            sharing: vec![],
             origins: HashMap::new(),
             output_spans: HashMap::new(),
             preprocess_spans: HashMap::new(),

@@ -80,6 +80,7 @@ impl Elaborator<'_> {
         }
         self.check_batch(definition);
         self.name_unnamed();
+        self.share_weights();
         self.name_results();
         if self.report.has_errors() {
             return None;

@@ -40,6 +40,7 @@ impl Elaborator<'_> {
             in_phase: caller.is_some_and(|c| c.in_phase),
             calls: caller.map_or(Rc::default(), |c| c.calls.clone()),
             active: caller.map_or(vec![], |c| c.active.clone()),
+            shares: caller.and_then(|c| c.shares.clone()),
         }
     }
 
@@ -129,7 +130,7 @@ impl Elaborator<'_> {
     }
 
     fn weight_holders(&self) -> usize {
-        self.origins.len() + self.unnamed.len()
+        self.origins.len() + self.unnamed.len() + self.sharing.len()
     }
 
     /// A statement whose label is the innermost scope already; `labelled` says that it has one.

@@ -151,11 +151,13 @@ pub enum StatementKind {
     Error(Option<Block>),
 }
 
-/// `name(args)`: a layer or a module.
+/// `name(args) shares label`: a layer or a module.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub name: Ident,
     pub args: Vec<Arg>,
+    /// The layer or call whose weights it has.
+    pub shares: Option<Label>,
     pub span: Span,
 }
 

@@ -29,6 +29,7 @@ impl Rule {
                 | kw_preprocess
                 | kw_require
                 | kw_residual
+                | kw_shares
                 | kw_skip
                 | kw_table
                 | kw_then
@@ -90,6 +91,7 @@ impl Rule {
             kw_in => "`in`",
             kw_then => "`then`",
             kw_else => "`else`",
+            kw_shares | shares => "`shares`",
             kw_skip => "`skip`",
             expr | cell => "an expression",
             ident | word | pattern | param => "a name",

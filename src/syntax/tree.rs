@@ -53,7 +53,10 @@ impl Printer {
     fn statement(&mut self, statement: &Statement) {
         let label = statement.label.as_ref().map_or(String::new(), |l| format!("{}: ", template(&l.parts)));
         match &statement.kind {
-            StatementKind::Call(c) => self.line(format!("{label}{}{}", c.name.name, args(&c.args))),
+            StatementKind::Call(c) => {
+                let shares = c.shares.as_ref().map_or(String::new(), |l| format!(" shares {}", template(&l.parts)));
+                self.line(format!("{label}{}{}{shares}", c.name.name, args(&c.args)));
+            }
             StatementKind::Block(b) => self.under(format!("{label}block"), |p| p.block(b)),
             StatementKind::Branches(b) => self.under(format!("{label}branches {}", b.join.name), |p| {
                 for branch in lines(&b.body.statements) {

@@ -233,7 +233,14 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let mut parts = children(pair);
         let name = self.ident(parts.next().expect("a name"));
-        Call { name, args: parts.next().map_or(vec![], |args| self.args(args)), span }
+        let (mut args, mut shares) = (vec![], None);
+        for part in parts {
+            match part.as_rule() {
+                Rule::args => args = self.args(part),
+                _ => shares = children(part).next().map(|label| self.label(label)),
+            }
+        }
+        Call { name, args, shares, span }
     }
 
     fn args(&mut self, pair: Pair<'_, Rule>) -> Vec<Arg> {
