@@ -87,7 +87,7 @@ pub fn check_work(graph: &Graph) -> Result<(), RunError> {
 
 /// Bytes of a tensor.
 pub fn bytes(shape: &Shape) -> u64 {
-    (shape.elements() as u64).saturating_mul(4)
+    shape.bytes() as u64
 }
 
 /// As [`run`], and shows every node's value as soon as it is there, operands before their users.

@@ -16,6 +16,7 @@
 //! which are 4-byte aligned. Code is position independent and calls nothing outside itself.
 
 use crate::balance::TaskCost;
+use crate::tensor::Element;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "compile")]
@@ -44,11 +45,13 @@ impl Slot {
     }
 }
 
-/// An input or output: its name and row-major f32 shape.
+/// An input or output: its name, and what it is, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Port {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Element::is_f32")]
+    pub(crate) element: Element,
 }
 
 impl Port {
@@ -58,6 +61,11 @@ impl Port {
 
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// What each of the values is.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// Number of values.

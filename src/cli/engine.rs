@@ -110,7 +110,11 @@ impl Engine {
     fn interpreted(network: Network) -> Self {
         let images = network.images();
         let graph = network.graph;
-        let port = |name: &str, shape: &Shape| Port { name: name.into(), shape: shape.dims().to_vec() };
+        let port = |name: &str, shape: &Shape| Port {
+            name: name.into(),
+            shape: shape.dims().to_vec(),
+            element: shape.element(),
+        };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
             Kind::Input(preprocess) => preprocess.clone(),

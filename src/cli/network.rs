@@ -317,7 +317,11 @@ const MAX_BATCH: usize = 65536;
 /// An input as a compiled model would have it.
 pub fn input_port(graph: &Graph, id: NodeId) -> Port {
     let node = graph.node(id);
-    Port { name: node.name.clone().unwrap_or_default(), shape: node.shape.dims().to_vec() }
+    Port {
+        name: node.name.clone().unwrap_or_default(),
+        shape: node.shape.dims().to_vec(),
+        element: node.shape.element(),
+    }
 }
 
 /// The optimized network of a spec, with everything said that the stages have to say. Where `fitted` gives a

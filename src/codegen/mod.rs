@@ -132,7 +132,10 @@ pub(crate) fn build(
 }
 
 fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link::Linked) -> Manifest {
-    let port = |name: String, id: NodeId| Port { name, shape: graph.node(id).shape.dims().to_vec() };
+    let port = |name: String, id: NodeId| {
+        let shape = &graph.node(id).shape;
+        Port { name, shape: shape.dims().to_vec(), element: shape.element() }
+    };
     let plan = &generated.plan;
     Manifest {
         name: graph.name.clone(),

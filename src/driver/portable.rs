@@ -80,7 +80,11 @@ impl Compiler {
         // Preprocessing and class names are in the graph's text.
         let about = About { preprocess: vec![], labels: vec![], ..self.about(network) };
         writer.finish_portable(&region, records, &network.open, &about, &texts)?;
-        let port = |name: &str, id| Port { name: name.into(), shape: graph.node(id).shape.dims().to_vec() };
+        let port = |name: &str, id| Port {
+            name: name.into(),
+            shape: graph.node(id).shape.dims().to_vec(),
+            element: graph.node(id).shape.element(),
+        };
         Ok(Compiled {
             name: graph.name.clone(),
             inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),

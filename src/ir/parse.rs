@@ -14,7 +14,7 @@ use super::{AuxHead, Graph, NodeId, Phase};
 use crate::diagnostic::{Location, SourceId, Span};
 use crate::ops::Op;
 use crate::ops::attributes::AttributeReader;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 #[derive(pest_derive::Parser)]
 #[grammar = "../grammar/ir.pest"]
@@ -240,9 +240,12 @@ fn reader_of(fields: Vec<Pair<'_, Rule>>) -> Result<AttributeReader, ParseError>
 }
 
 fn shape_of(pair: &Pair<'_, Rule>) -> Result<Shape, ParseError> {
-    let sizes =
-        pair.clone().into_inner().map(|n| n.as_str().parse::<usize>().map_err(|_| at(&n, "the size overflows")));
-    Ok(Shape::new(sizes.collect::<Result<Vec<_>, _>>()?))
+    let mut parts = pair.clone().into_inner();
+    let name = parts.next().expect("grammar");
+    let element =
+        Element::named(name.as_str()).ok_or_else(|| at(&name, format!("no element is called {}", name.as_str())))?;
+    let sizes = parts.map(|n| n.as_str().parse::<usize>().map_err(|_| at(&n, "the size overflows")));
+    Ok(Shape::of(element, sizes.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// `// file:line`. Other comments are no locations.

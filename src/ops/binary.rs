@@ -4,7 +4,7 @@ use super::attributes::{attribute_enum, attributes};
 use super::epilogue::{self, PostOp};
 use super::images::{self, Images};
 use super::layer::{Arguments, Arity, Build, Inverse, Layer, LayerError};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
@@ -67,11 +67,11 @@ pub fn broadcast(a: &Shape, b: &Shape) -> Option<Shape> {
 }
 
 /// The element that stands for `index` of the broadcast result.
-fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f32 {
+fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f64 {
     let dims = tensor.shape().dims();
     let own: Vec<usize> =
         index[index.len() - dims.len()..].iter().zip(dims).map(|(&i, &d)| if d == 1 { 0 } else { i }).collect();
-    element(tensor, &own)
+    element_at(tensor, &own)
 }
 
 const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
@@ -145,10 +145,9 @@ impl Operation for Binary {
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let (a, b) = (inputs[0], inputs[1]);
-        let function = |x: f32, y: f32| self.kind.evaluate(f64::from(x), f64::from(y)) as f32;
+        let function = |x: f64, y: f64| self.kind.evaluate(x, y);
         let mut out = if a.shape() == b.shape() {
-            let data = a.data().iter().zip(b.data()).map(|(&x, &y)| function(x, y)).collect();
-            Tensor::new(output.clone(), data)
+            Tensor::from_values(output.clone(), a.values().zip(b.values()).map(|(x, y)| function(x, y)))
         } else {
             fill_elements(output, |i| function(broadcast_element(a, i), broadcast_element(b, i)))
         };

@@ -1,11 +1,11 @@
 //! Interleaving the channels of groups (Zhang et al. 2017, arXiv:1707.01083).
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::planes::fill_planes;
 use super::{Op, Operation, ShapeError, channels_of, positive};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// Channel `g · (C / groups) + i` becomes channel `i · groups + g`. Shape unchanged.
@@ -44,15 +44,20 @@ impl Operation for ChannelShuffle {
         Ok(inputs[0].clone())
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[1])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        let channels = output[1];
-        fill_planes(output, |n, c, plane| {
-            let start = (n * channels + self.source(c, channels)) * plane.len();
-            plane.copy_from_slice(&inputs[0].data()[start..][..plane.len()]);
-        })
+        let (channels, pixels) = (output[1], output.dims()[2..].iter().product::<usize>());
+        let source = |i: usize| {
+            let (n, c) = (i / pixels / channels, i / pixels % channels);
+            (n * channels + self.source(c, channels)) * pixels + i % pixels
+        };
+        Tensor::from_values(output.clone(), (0..output.elements()).map(|i| inputs[0].get(source(i))))
     }
 }

@@ -1,10 +1,11 @@
 //! Joining values along an axis.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError, check_axis};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// The operands one after the other along `axis`; all other sizes are equal.
@@ -49,19 +50,22 @@ impl Operation for Concat {
         Ok(Shape::new(dims))
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(joined(images.iter().copied())?, &[self.axis])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let outer: usize = output.dims()[..self.axis].iter().product();
-        let mut data = Vec::with_capacity(output.elements());
-        for i in 0..outer {
-            for input in inputs {
-                let run = input.data().len() / outer;
-                data.extend_from_slice(&input.data()[i * run..][..run]);
-            }
-        }
-        Tensor::new(output.clone(), data)
+        let values = (0..outer).flat_map(|i| {
+            inputs.iter().flat_map(move |input| {
+                let run = input.len() / outer;
+                (i * run..(i + 1) * run).map(|at| input.get(at))
+            })
+        });
+        Tensor::from_values(output.clone(), values)
     }
 }

@@ -1,10 +1,11 @@
 //! Dropout: something to the trainer, nothing to us.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// Zeroes elements with probability `p` while training (the rest scaled by 1 / (1 − p)). Here
@@ -31,6 +32,10 @@ impl Operation for Dropout {
             return Err(ShapeError::new(format!("{} is not a probability", self.p)).param("p"));
         }
         Ok(inputs[0].clone())
+    }
+
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

@@ -1,10 +1,11 @@
 //! Images to vectors.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer};
 use super::{Op, Operation, ShapeError};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `[N, …] → [N, product of the rest]`, elements in the same order.
@@ -29,11 +30,15 @@ impl Operation for Flatten {
         }
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
         reshaped(images[0], inputs[0], output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        Tensor::new(output.clone(), inputs[0].data().to_vec())
+        inputs[0].clone().reshaped(output.clone())
     }
 }

@@ -1,10 +1,11 @@
 //! The operand itself: something to hang a label on.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::{Op, Operation, ShapeError};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// Its operand, unchanged.
@@ -24,6 +25,10 @@ impl Operation for Identity {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         Ok(inputs[0].clone())
+    }
+
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

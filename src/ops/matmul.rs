@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::binary::broadcast;
 use super::images::{Images, apart, broadcast as aligned};
 use super::layer::{Arity, Layer};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
@@ -60,11 +60,11 @@ impl Operation for MatMul {
             let (a, b) = (own(inputs[0], index), own(inputs[1], index));
             let mut sum = 0.0f64;
             for k in 0..inner {
-                let x = element(inputs[0], &[&a[..], &[index[lead], k]].concat());
-                let y = element(inputs[1], &[&b[..], &[k, index[lead + 1]]].concat());
-                sum += f64::from(x) * f64::from(y);
+                let x = element_at(inputs[0], &[&a[..], &[index[lead], k]].concat());
+                let y = element_at(inputs[1], &[&b[..], &[k, index[lead + 1]]].concat());
+                sum += x * y;
             }
-            sum as f32
+            sum
         })
     }
 

@@ -9,6 +9,7 @@
 //! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
 
 pub mod attributes;
+pub mod element;
 pub mod epilogue;
 pub mod images;
 pub mod layer;
@@ -17,7 +18,7 @@ pub mod position;
 #[cfg(test)]
 mod tests;
 
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 use attributes::AttributeReader;
 use epilogue::PostOp;
 use images::Images;
@@ -139,6 +140,14 @@ pub trait Operation: Attributes {
     /// Says which operand or parameter is at fault.
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError>;
 
+    /// The result's element. Sizes are [`Self::infer`]'s business, which gives them as those of f32.
+    ///
+    /// # Errors
+    /// Says what it cannot take, of a subject that is the op.
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::float(inputs)
+    }
+
     /// A parameter whose value is legal, but hardly meant, and what it does.
     fn caution(&self) -> Option<(&'static str, String)> {
         None
@@ -232,7 +241,11 @@ macro_rules! operations {
                         else { format!("{least} to {most} operands") },
                         inputs.len())));
                 }
-                match self { $(Op::$ty(o) => o.infer(inputs)),* }
+                let elements: Vec<Element> = inputs.iter().map(|input| input.element()).collect();
+                let element = match self { $(Op::$ty(o) => o.element(&elements)),* };
+                let element = element.map_err(|message| ShapeError::new(format!("{} {message}", self.name())))?;
+                let shape = match self { $(Op::$ty(o) => o.infer(inputs)),* }?;
+                Ok(shape.with_element(element))
             }
             /// See [`Operation::images`].
             pub fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {

@@ -1,11 +1,12 @@
 //! A border around images.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
-use super::planes::fill_planes;
+use super::planes::fill_elements;
 use super::{Op, Operation, ShapeError, image_shape};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attribute_enum! {
     /// Where the pixels of a border come from.
@@ -89,22 +90,22 @@ impl Operation for Pad {
         Ok([n, c, sum(top, h, bottom)?, sum(left, w, right)?].into())
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
-        let ow = output[3];
-        fill_planes(output, |n, c, plane| {
-            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
-            for (i, result) in plane.iter_mut().enumerate() {
-                let row = Pad::source(self.mode, i / ow, self.pads[0], h);
-                let column = Pad::source(self.mode, i % ow, self.pads[1], w);
-                *result = match (row, column) {
-                    (Some(y), Some(x_at)) => x[y * w + x_at],
-                    _ => self.value,
-                };
+        fill_elements(output, |index| {
+            let row = Pad::source(self.mode, index[2], self.pads[0], h);
+            let column = Pad::source(self.mode, index[3], self.pads[1], w);
+            match (row, column) {
+                (Some(y), Some(x)) => inputs[0].get(((index[0] * channels + index[1]) * h + y) * w + x),
+                _ => f64::from(self.value),
             }
         })
     }

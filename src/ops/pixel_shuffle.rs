@@ -1,11 +1,12 @@
 //! Channels to pixels (Shi et al. 2016, arXiv:1609.05158).
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError, Window, image_shape, positive};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `[N, C·f², H, W] → [N, C, H·f, W·f]`: channel `(c·f + dy)·f + dx` becomes the pixels
@@ -37,6 +38,10 @@ impl Operation for PixelShuffle {
         }
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[1, 2, 3])
     }
@@ -45,7 +50,7 @@ impl Operation for PixelShuffle {
         let f = self.factor;
         fill_elements(output, |i| {
             let channel = (i[1] * f + i[2] % f) * f + i[3] % f;
-            element(inputs[0], &[i[0], channel, i[2] / f, i[3] / f])
+            element_at(inputs[0], &[i[0], channel, i[2] / f, i[3] / f])
         })
     }
 

@@ -1,11 +1,12 @@
 //! Pixels to channels, the inverse of [`PixelShuffle`](super::PixelShuffle).
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError, Window, image_shape, positive};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `[N, C, H·f, W·f] → [N, C·f², H, W]`: the pixels `(y·f + dy, x·f + dx)` of channel c become
@@ -37,6 +38,10 @@ impl Operation for PixelUnshuffle {
         Ok([n, c.saturating_mul(f).saturating_mul(f), h / f, w / f].into())
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[1, 2, 3])
     }
@@ -45,7 +50,7 @@ impl Operation for PixelUnshuffle {
         let f = self.factor;
         fill_elements(output, |i| {
             let (channel, dy, dx) = (i[1] / (f * f), i[1] / f % f, i[1] % f);
-            element(inputs[0], &[i[0], channel, i[2] * f + dy, i[3] * f + dx])
+            element_at(inputs[0], &[i[0], channel, i[2] * f + dy, i[3] * f + dx])
         })
     }
 

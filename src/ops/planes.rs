@@ -24,11 +24,10 @@ pub(super) fn fill_rows(shape: &Shape, f: impl Fn(usize, &mut [f32]) + Sync) -> 
 }
 
 /// Fills a value element by element: `f(index)`, the index having one number an axis.
-pub(super) fn fill_elements(shape: &Shape, f: impl Fn(&[usize]) -> f32) -> Tensor {
-    let mut out = Tensor::zeros(shape.clone());
+pub(super) fn fill_elements(shape: &Shape, f: impl Fn(&[usize]) -> f64) -> Tensor {
     let mut index = vec![0; shape.rank()];
-    for v in out.data_mut() {
-        *v = f(&index);
+    let values = (0..shape.elements()).map(|_| {
+        let value = f(&index);
         for axis in (0..index.len()).rev() {
             index[axis] += 1;
             if index[axis] < shape[axis] {
@@ -36,12 +35,13 @@ pub(super) fn fill_elements(shape: &Shape, f: impl Fn(&[usize]) -> f32) -> Tenso
             }
             index[axis] = 0;
         }
-    }
-    out
+        value
+    });
+    Tensor::from_values(shape.clone(), values)
 }
 
 /// The element of `tensor` at `index`, row-major.
-pub(super) fn element(tensor: &Tensor, index: &[usize]) -> f32 {
+pub(super) fn element_at(tensor: &Tensor, index: &[usize]) -> f64 {
     let at = index.iter().zip(tensor.shape().dims()).fold(0, |at, (i, d)| at * d + i);
-    tensor.data()[at]
+    tensor.get(at)
 }

@@ -3,7 +3,7 @@
 use super::attributes::{attribute_enum, attributes};
 use super::images::{Images, apart};
 use super::layer::{Args, Arguments, Arity, Build, Inverse, Layer, LayerError, ParamType, Preset, param};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
 
@@ -89,16 +89,12 @@ impl Operation for Reduce {
             let values = fill_elements(&reduced, |inner| {
                 let mut from = from.clone();
                 self.axes.iter().zip(inner).for_each(|(&axis, &i)| from[axis] = i);
-                element(x, &from)
+                element_at(x, &from)
             });
-            let values = values.data();
-            let sum = || values.iter().map(|&v| f64::from(v)).sum::<f64>();
             match self.kind {
-                ReduceKind::Sum => sum() as f32,
-                ReduceKind::Mean => (sum() / values.len() as f64) as f32,
-                ReduceKind::Max => {
-                    values.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a })
-                }
+                ReduceKind::Sum => values.values().sum(),
+                ReduceKind::Mean => values.values().sum::<f64>() / values.len() as f64,
+                ReduceKind::Max => values.values().fold(f64::NEG_INFINITY, |a, v| if v > a || v.is_nan() { v } else { a }),
             }
         })
     }

@@ -1,10 +1,11 @@
 //! The same elements under another shape.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// The same elements in the same order. In `shape` 0 keeps the input's size of that axis (so
@@ -69,11 +70,15 @@ impl Operation for Reshape {
         Ok(Shape::new(sizes.iter().map(|&s| if s == -1 { rest } else { s } as usize).collect::<Vec<_>>()))
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
         reshaped(images[0], inputs[0], output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        Tensor::new(output.clone(), inputs[0].data().to_vec())
+        inputs[0].clone().reshaped(output.clone())
     }
 }

@@ -1,11 +1,12 @@
 //! A part of a value along one axis.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError, check_axis, positive};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// Elements `start, start + step, …` below `end` of `axis`; other axes whole.
@@ -63,6 +64,10 @@ impl Operation for Slice {
         Ok(Shape::new(dims))
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[self.axis])
     }
@@ -71,7 +76,7 @@ impl Operation for Slice {
         fill_elements(output, |index| {
             let mut from = index.to_vec();
             from[self.axis] = self.start + index[self.axis] * self.step;
-            element(inputs[0], &from)
+            element_at(inputs[0], &from)
         })
     }
 }

@@ -799,3 +799,35 @@ fn every_promised_layer_exists() {
         assert!(names.contains(&name), "no layer {name}");
     }
 }
+
+/// What moves elements takes any and gives the same, each as it is; what computes takes f32 and says so.
+#[test]
+fn elements_other_than_f32_are_moved_and_not_computed_with() {
+    let x = Tensor::from_values(Shape::of(Element::I32, [1, 4, 2, 2]), (0..16).map(|v| f64::from(v * 100_000_001)));
+    let y = Tensor::from_values(Shape::of(Element::U8, [1, 4, 2, 2]), (0..16).map(f64::from));
+    let moving: Vec<Op> = vec![
+        Reshape { shape: vec![0, -1] }.into(),
+        Flatten {}.into(),
+        Identity {}.into(),
+        Transpose { perm: vec![0, 2, 3, 1] }.into(),
+        Slice { axis: 1, start: 1, end: 3, step: 1 }.into(),
+        ChannelShuffle { groups: 2 }.into(),
+        PixelShuffle { factor: 2 }.into(),
+        Concat { axis: 1 }.into(),
+    ];
+    for op in moving {
+        let shape = op.infer(&[x.shape()]).unwrap();
+        assert_eq!(shape.element(), Element::I32, "{op:?}");
+        let mut moved: Vec<f64> = op.evaluate(&[&x], &[], &shape).values().collect();
+        let expected: Vec<f64> = match &op {
+            Op::Slice(_) => x.values().skip(4).take(8).collect(),
+            _ => x.values().collect(),
+        };
+        moved.sort_by(f64::total_cmp);
+        assert_eq!(moved, expected, "{op:?}");
+    }
+    let mixed = Op::from(Concat { axis: 1 }).infer(&[x.shape(), y.shape()]).unwrap_err();
+    assert_eq!(mixed.message, "concat cannot take i32 and u8 together");
+    let computed = Op::from(Softmax { axis: 1, log: false }).infer(&[y.shape()]).unwrap_err();
+    assert_eq!(computed.message, "softmax takes f32, not u8");
+}

@@ -1,11 +1,12 @@
 //! Permutation of axes.
 
 use super::attributes::attributes;
+use super::element;
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
-use super::planes::{element, fill_elements};
+use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// Axis i of the result is axis `perm[i]` of the operand.
@@ -46,6 +47,10 @@ impl Operation for Transpose {
         Ok(Shape::new(self.perm.iter().map(|&axis| inputs[0][axis]).collect::<Vec<_>>()))
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::same(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let place = |axis| self.perm.iter().position(|&from| from == axis).expect("checked by the shape rule");
         Ok(images[0].at(place))
@@ -55,7 +60,7 @@ impl Operation for Transpose {
         fill_elements(output, |index| {
             let mut from = vec![0; index.len()];
             self.perm.iter().zip(index).for_each(|(&axis, &i)| from[axis] = i);
-            element(inputs[0], &from)
+            element_at(inputs[0], &from)
         })
     }
 }

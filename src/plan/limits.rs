@@ -7,7 +7,7 @@
 use super::PlanError;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// Pixels along one axis of an image.
 pub const MAX_AXIS: usize = 1 << 24;
@@ -48,13 +48,16 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
     ];
+    let name = || {
+        let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
+        name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
+    };
+    if node.shape.element() != Element::F32 {
+        return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
+    }
     match checks.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
-        Some((found, most, what)) => {
-            let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
-            let place = node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
-            Err(PlanError::TooLarge { node: name + &place, found, most, what })
-        }
+        Some((found, most, what)) => Err(PlanError::TooLarge { node: name(), found, most, what }),
     }
 }
 

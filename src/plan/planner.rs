@@ -12,6 +12,7 @@ use crate::ir::{self, Graph, Kind, NodeId, Verified};
 use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
+use crate::tensor::Shape;
 
 /// What the user may ask of the plan.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
+    #[error("{node} is {shape}; code is made for f32")]
+    Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
     TooLarge { node: String, found: usize, most: usize, what: &'static str },
     #[error(

@@ -3,89 +3,12 @@
 //! This module knows nothing of operations, layouts or files.
 
 mod element;
+mod shape;
 
 pub use element::Element;
+pub use shape::Shape;
 
 use std::fmt;
-
-/// The sizes of a value, outermost first. Images are `[N, C, H, W]`, feature vectors `[N, F]`.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Shape(Vec<usize>);
-
-impl Shape {
-    pub fn new(dims: impl Into<Vec<usize>>) -> Self {
-        Self(dims.into())
-    }
-
-    pub fn dims(&self) -> &[usize] {
-        &self.0
-    }
-
-    pub fn rank(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Number of elements, or `None` where that overflows.
-    pub fn checked_elements(&self) -> Option<usize> {
-        self.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
-    }
-
-    /// Number of elements. Shapes in a verified graph never overflow.
-    ///
-    /// # Panics
-    /// When it overflows; of shapes that come from elsewhere, ask [`Self::checked_elements`].
-    pub fn elements(&self) -> usize {
-        self.checked_elements().expect("shape was checked when it was made")
-    }
-
-    /// The indices along each axis of an element that is given by its place among all.
-    pub fn position(&self, mut element: usize) -> Vec<usize> {
-        let mut position = vec![0; self.rank()];
-        for (index, &size) in position.iter_mut().zip(&self.0).rev() {
-            *index = element % size.max(1);
-            element /= size.max(1);
-        }
-        position
-    }
-
-    /// `[n, c, h, w]` of a rank-4 shape.
-    pub fn nchw(&self) -> Option<[usize; 4]> {
-        self.0.as_slice().try_into().ok()
-    }
-}
-
-impl<const N: usize> From<[usize; N]> for Shape {
-    fn from(dims: [usize; N]) -> Self {
-        Self(dims.to_vec())
-    }
-}
-
-/// Panics like a slice where there is no such axis; `dims().get(axis)` does not.
-impl std::ops::Index<usize> for Shape {
-    type Output = usize;
-    fn index(&self, axis: usize) -> &usize {
-        &self.0[axis]
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("f32[")?;
-        for (i, d) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str(",")?;
-            }
-            write!(f, "{d}")?;
-        }
-        f.write_str("]")
-    }
-}
-
-impl fmt::Debug for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// NaN and infinities among values, of which there are some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,35 +64,85 @@ pub enum TensorError {
     Shapes { shape: Shape, reference: Shape },
 }
 
-/// A dense row-major f32 tensor.
+/// A dense row-major tensor.
+///
+/// Arithmetic reads any element as f64 ([`Self::get`]) and rounds once when it stores ([`Self::from_values`]): whole
+/// numbers up to 2⁵³ are exact.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     shape: Shape,
-    data: Vec<f32>,
+    data: Data,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Data {
+    F32(Vec<f32>),
+    /// Of all other elements, as they lie in memory.
+    Bytes(Vec<u8>),
 }
 
 impl Tensor {
     /// # Panics
-    /// When `data` does not hold exactly the elements of `shape`; [`Self::try_new`] does not.
+    /// When `data` does not hold exactly the elements of `shape`, or these are no f32; [`Self::try_new`] does not.
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
         Self::try_new(shape, data).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// # Errors
-    /// When `data` does not hold exactly the elements of `shape`.
+    /// When `data` does not hold exactly the elements of `shape`, or these are no f32.
     pub fn try_new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self, TensorError> {
         let shape = shape.into();
-        match shape.checked_elements() == Some(data.len()) {
-            true => Ok(Self { shape, data }),
+        match shape.checked_elements() == Some(data.len()) && shape.element() == Element::F32 {
+            true => Ok(Self { shape, data: Data::F32(data) }),
             false => Err(TensorError::Elements { shape, given: data.len() }),
         }
+    }
+
+    /// Elements as they lie in memory: of any type, in this machine's order of bytes.
+    ///
+    /// # Errors
+    /// When `bytes` does not hold exactly the elements of `shape`.
+    pub fn from_bytes(shape: impl Into<Shape>, bytes: &[u8]) -> Result<Self, TensorError> {
+        let shape = shape.into();
+        if shape.checked_bytes() != Some(bytes.len()) {
+            let given = bytes.len() / shape.element().bytes();
+            return Err(TensorError::Elements { shape, given });
+        }
+        let data = match shape.element() {
+            Element::F32 => Data::F32(bytes.as_chunks().0.iter().map(|&word| f32::from_ne_bytes(word)).collect()),
+            _ => Data::Bytes(bytes.to_vec()),
+        };
+        Ok(Self { shape, data })
+    }
+
+    /// Each value rounded once to an element of `shape` ([`Element::write`]).
+    ///
+    /// # Panics
+    /// When there are more or fewer values than elements.
+    pub fn from_values(shape: impl Into<Shape>, values: impl IntoIterator<Item = f64>) -> Self {
+        let mut tensor = Self::zeros(shape);
+        let (elements, element) = (tensor.len(), tensor.shape.element());
+        let mut count = 0;
+        for value in values {
+            assert!(count < elements, "more values than a tensor {} has", tensor.shape);
+            match &mut tensor.data {
+                Data::F32(data) => data[count] = value as f32,
+                Data::Bytes(bytes) => element.write(&mut bytes[count * element.bytes()..], value),
+            }
+            count += 1;
+        }
+        assert_eq!(count, elements, "values of a tensor {}", tensor.shape);
+        tensor
     }
 
     /// # Panics
     /// When the number of elements overflows; [`Self::try_zeros`] does not.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        let data = vec![0.0; shape.elements()];
+        let data = match shape.element() {
+            Element::F32 => Data::F32(vec![0.0; shape.elements()]),
+            _ => Data::Bytes(vec![0; shape.bytes()]),
+        };
         Self { shape, data }
     }
 
@@ -177,13 +150,13 @@ impl Tensor {
     /// When there is no memory for so many elements.
     pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self, TensorError> {
         let shape = shape.into();
-        let mut data = vec![];
-        match shape.checked_elements() {
-            Some(elements) if data.try_reserve_exact(elements).is_ok() => {
-                data.resize(elements, 0.0);
-                Ok(Self { shape, data })
-            }
-            _ => Err(TensorError::Memory { shape }),
+        let data = match shape.element() {
+            Element::F32 => shape.checked_elements().and_then(zeros).map(Data::F32),
+            _ => shape.checked_bytes().and_then(zeros).map(Data::Bytes),
+        };
+        match data {
+            Some(data) => Ok(Self { shape, data }),
+            None => Err(TensorError::Memory { shape }),
         }
     }
 
@@ -191,32 +164,90 @@ impl Tensor {
         &self.shape
     }
 
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.elements()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements of a tensor of f32.
+    ///
+    /// # Panics
+    /// When it is one of other elements; [`Self::get`] reads all.
     pub fn data(&self) -> &[f32] {
-        &self.data
+        match &self.data {
+            Data::F32(data) => data,
+            Data::Bytes(_) => panic!("{} is no tensor of f32", self.shape),
+        }
     }
 
+    /// The elements of a tensor of f32.
+    ///
+    /// # Panics
+    /// When it is one of other elements.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        match &mut self.data {
+            Data::F32(data) => data,
+            Data::Bytes(_) => panic!("{} is no tensor of f32", self.shape),
+        }
     }
 
+    /// The elements of a tensor of f32.
+    ///
+    /// # Panics
+    /// When it is one of other elements.
     pub fn into_data(self) -> Vec<f32> {
-        self.data
+        match self.data {
+            Data::F32(data) => data,
+            Data::Bytes(_) => panic!("{} is no tensor of f32", self.shape),
+        }
+    }
+
+    /// An element, by its place among all. Whole numbers beyond 2⁵³ are rounded.
+    ///
+    /// # Panics
+    /// When there is no such element.
+    pub fn get(&self, index: usize) -> f64 {
+        match &self.data {
+            Data::F32(data) => f64::from(data[index]),
+            Data::Bytes(bytes) => self.shape.element().read(&bytes[index * self.shape.element().bytes()..]),
+        }
+    }
+
+    /// The elements as they lie in memory.
+    pub fn bytes(&self) -> std::borrow::Cow<'_, [u8]> {
+        match &self.data {
+            Data::F32(data) => data.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+            Data::Bytes(bytes) => bytes.into(),
+        }
+    }
+
+    /// All elements in their order, as [`Self::get`] reads them.
+    pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.len()).map(|i| self.get(i))
     }
 
     /// The same elements under another shape of the same size.
     ///
     /// # Panics
-    /// When its size is another; [`Self::try_reshaped`] does not.
+    /// When its size or element is another; [`Self::try_reshaped`] does not.
     pub fn reshaped(self, shape: impl Into<Shape>) -> Self {
-        Self::new(shape, self.data)
+        self.try_reshaped(shape).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// The same elements under another shape of the same size.
     ///
     /// # Errors
-    /// When its size is another.
+    /// When its size or element is another.
     pub fn try_reshaped(self, shape: impl Into<Shape>) -> Result<Self, TensorError> {
-        Self::try_new(shape, self.data)
+        let shape = shape.into();
+        match shape.checked_elements() == Some(self.len()) && shape.element() == self.shape.element() {
+            true => Ok(Self { shape, ..self }),
+            false => Err(TensorError::Elements { shape, given: self.len() }),
+        }
     }
 
     /// Largest |a - b| and largest |b|: what tolerances are stated in.
@@ -237,14 +268,22 @@ impl Tensor {
         }
         let mut worst = 0.0f32;
         let mut scale = 0.0f32;
-        for (&a, &b) in self.data.iter().zip(&reference.data) {
+        for (a, b) in self.values().zip(reference.values()) {
             let same = a == b || (a.is_nan() && b.is_nan());
+            let (a, b) = (a as f32, b as f32);
             let d = if same { 0.0 } else { (a - b).abs() };
             worst = if d.is_nan() { f32::INFINITY } else { worst.max(d) };
             scale = if b.is_finite() { scale.max(b.abs()) } else { scale };
         }
         Ok((worst, scale))
     }
+}
+
+fn zeros<T: Default + Clone>(count: usize) -> Option<Vec<T>> {
+    let mut data = vec![];
+    data.try_reserve_exact(count).ok()?;
+    data.resize(count, T::default());
+    Some(data)
 }
 
 #[cfg(test)]
@@ -277,6 +316,29 @@ mod tests {
             ]
         );
         assert_eq!(Tensor::try_new([1 << 40, 0], vec![]).unwrap().data().len(), 0);
+    }
+
+    #[test]
+    fn any_element_is_read_as_f64_and_rounded_once() {
+        let values = [-1e9, -129.0, -0.5, 0.5, 1.5, 2.5, 255.4, 65504.0, 1e9, f64::NAN];
+        let stored = |element| {
+            let tensor = Tensor::from_values(Shape::of(element, [10]), values);
+            assert_eq!(
+                Tensor::from_bytes(Shape::of(element, [10]), tensor.bytes().as_ref()).unwrap().bytes(),
+                tensor.bytes()
+            );
+            tensor.values().collect::<Vec<_>>()
+        };
+        assert_eq!(stored(Element::U8), [0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 255.0, 255.0, 255.0, 0.0]);
+        assert_eq!(stored(Element::I8), [-128.0, -128.0, 0.0, 0.0, 2.0, 2.0, 127.0, 127.0, 127.0, 0.0]);
+        assert_eq!(stored(Element::I16), [-32768.0, -129.0, 0.0, 0.0, 2.0, 2.0, 255.0, 32767.0, 32767.0, 0.0]);
+        assert_eq!(stored(Element::I32), [-1e9, -129.0, 0.0, 0.0, 2.0, 2.0, 255.0, 65504.0, 1e9, 0.0]);
+        assert_eq!(stored(Element::Bool), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(stored(Element::Bf16)[..8], [-998244352.0, -129.0, -0.5, 0.5, 1.5, 2.5, 255.0, 65536.0]);
+        assert_eq!(stored(Element::F16)[..8], [f64::NEG_INFINITY, -129.0, -0.5, 0.5, 1.5, 2.5, 255.375, 65504.0]);
+        assert!([Element::F32, Element::F16, Element::Bf16].map(|e| stored(e)[9].is_nan()).iter().all(|&nan| nan));
+        assert_eq!(Shape::of(Element::U8, [2, 3]).to_string(), "u8[2,3]");
+        assert_ne!(Shape::of(Element::U8, [2, 3]), Shape::from([2, 3]));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) fn image(batch: usize, destination: &Destination) -> Image {
     let mut code = first;
     code.resize(entry, 0xcc);
     code.extend(step_code(0, Some(16), SECOND, 24));
-    let port = |name: &str| Port { name: name.into(), shape: vec![batch, WIDTH] };
+    let port = |name: &str| Port { name: name.into(), shape: vec![batch, WIDTH], element: Default::default() };
     Image {
         manifest: Manifest {
             name: "tiny".into(),

@@ -139,7 +139,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         name: name.into(),
         features: target.features.iter().map(|f| f.to_string()).collect(),
         inputs: vec![],
-        outputs: vec![Port { name: "done".into(), shape: vec![1] }],
+        outputs: vec![Port { name: "done".into(), shape: vec![1], element: Default::default() }],
         images: None,
         steps: vec![step],
         arena_bytes: 0,

@@ -1,0 +1,26 @@
+//! Which elements ops take, and what they give.
+
+use crate::tensor::Element;
+
+/// Of ops that compute: f32 only.
+///
+/// # Errors
+/// Names the first other element.
+pub fn float(inputs: &[Element]) -> Result<Element, String> {
+    match inputs.iter().find(|element| **element != Element::F32) {
+        Some(other) => Err(format!("takes f32, not {other}")),
+        None => Ok(Element::F32),
+    }
+}
+
+/// Of ops that move elements: any, all operands alike.
+///
+/// # Errors
+/// Names two that differ.
+pub fn same(inputs: &[Element]) -> Result<Element, String> {
+    let first = inputs.first().copied().unwrap_or_default();
+    match inputs.iter().find(|element| **element != first) {
+        Some(other) => Err(format!("cannot take {first} and {other} together")),
+        None => Ok(first),
+    }
+}
