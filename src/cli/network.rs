@@ -21,7 +21,7 @@ use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan;
-use crate::runtime::{Model, ModelOptions, default_memory};
+use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
 use crate::weights::Choice;
@@ -43,7 +43,7 @@ pub fn options(console: Console) -> ModelOptions {
 
 /// Bytes that the user allows, or else what is usual.
 pub fn memory_limit(console: Console) -> u64 {
-    console.max_memory.unwrap_or_else(default_memory)
+    options(console).memory_limit()
 }
 
 /// Refuses what takes more memory than it may, before anything is allocated.

@@ -83,6 +83,11 @@ impl ModelOptions {
         self.copy_weights = copy;
         self
     }
+
+    /// Bytes that [`Self::memory`] allows, or else the usual part of the memory that there is.
+    pub fn memory_limit(&self) -> u64 {
+        self.memory.unwrap_or_else(default_memory)
+    }
 }
 
 /// More threads than this are not started, whatever is asked for.
@@ -114,7 +119,7 @@ pub struct Model {
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
     pub(super) division: Division,
-    memory: Option<u64>,
+    memory_limit: u64,
 }
 
 /// Where a model came from and its weights still are.
@@ -280,7 +285,7 @@ impl Model {
             pool,
             scratch,
             division,
-            memory: options.memory,
+            memory_limit: options.memory_limit(),
         })
     }
 
@@ -356,7 +361,7 @@ impl Model {
 
     /// Bytes that one run may take: [`ModelOptions::memory`].
     pub fn memory_limit(&self) -> u64 {
-        self.memory.unwrap_or_else(default_memory)
+        self.memory_limit
     }
 
     /// Threads of a run that finds the model's own threads free.
