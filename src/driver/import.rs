@@ -14,7 +14,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::hash::MadeOf;
-use super::{Compiler, Error, Network, Stage, WeightsReport, fingerprint};
+use super::weights::fingerprint;
+use super::{Compiler, Error, Network, Stage, WeightsReport};
 use crate::diagnostic::{Diagnostic, Sources, is_hidden};
 use crate::elaborate;
 use crate::interop::onnx::{self, ImportError, ModelFile};
