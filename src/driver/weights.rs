@@ -123,11 +123,18 @@ impl Compiler {
         let graph = &network.graph;
         let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| &graph.node(r.node).weights).collect();
         let optional = graph.weights.iter().map(|(id, _)| id).filter(|id| !needed.contains(id)).collect();
+        // The text of an imported model has no parts for training only: no name is missing here.
+        let elsewhere = if network.imported.is_some() { BTreeSet::new() } else { self.names_in_training(network) };
+        Tolerance { optional, elsewhere }
+    }
+
+    /// The weights of the network that is trained. `when train` may declare what the network at hand, whose phase
+    /// is another, never saw; so its text is elaborated once more.
+    fn names_in_training(&self, network: &Network) -> BTreeSet<String> {
         let mut sources = network.sources.clone();
         let training = elaborate(&mut sources, network.root, &self.front_options(Phase::Train, &read_spec));
         let names = |graph: Graph| graph.weights.iter().map(|(_, w)| w.name.clone()).collect();
-        let elsewhere = training.map(|made| names(made.graph)).unwrap_or_default();
-        Tolerance { optional, elsewhere }
+        training.map(|made| names(made.graph)).unwrap_or_default()
     }
 }
 
