@@ -12,11 +12,11 @@ use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes,
 use super::console::{Console, bytes, grouped, progress_style};
 use super::escape;
 use super::failure::{Failure, Result};
+use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
-use crate::npy;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
@@ -298,14 +298,15 @@ pub const AS_ASKED: Fitted<'static> = &|_| Ok(None);
 
 /// Of a network that mixes images and leaves their number open: that of the arrays in `--input`, if they hold
 /// another than one. So it computes what it says, of all of them.
-pub fn fitting(input: &[String], batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
+pub fn fitting(input: &[String], arrays: &Arrays, batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
     let graph = &network.graph;
     let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
         return Ok(None);
     };
     let ports: Vec<Port> = graph.inputs().iter().map(|&id| input_port(graph, id)).collect();
-    let Some(file) = &super::inputs::assign("--input", input, &ports)?[open] else { return Ok(None) };
-    let dims = npy::read(file).map_err(Failure::message)?.shape().dims().to_vec();
+    let Some(file) = &assign("--input", input, &ports)?[open] else { return Ok(None) };
+    let shape = arrays.shape(file)?;
+    let dims = shape.dims();
     let own = &ports[open].shape;
     let fits = dims.len() == own.len() && dims[0] != own[0] && (1..=MAX_BATCH).contains(&dims[0]);
     Ok(fits.then(|| dims[0]))

@@ -11,7 +11,7 @@ use super::args::Run;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
-use super::inputs::{Feed, assign, stated};
+use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
 use super::results::{ResultRow, best, position, probabilities, read_labels};
 use crate::artifact::Port;
@@ -31,7 +31,8 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
         return Err(Failure::Usage(what.into()));
     }
     let make = if args.interpret { Engine::interpret } else { Engine::open };
-    let fitted = |network: &Network| fitting(&args.input, args.network.batch, network);
+    let arrays = Arrays::new(console);
+    let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
     let (network, compilation, expected) = (&args.network, &args.compilation, args.expect_hash);
     let mut engine = make(&args.file, network, compilation, &args.threads, &fitted, expected, console)?;
     if let Some(steps) = &args.preprocess {
@@ -44,7 +45,7 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     let labels = labels(args, &engine)?;
     let mut files = OutputFiles::new(args, &engine)?;
     let outputs = open_outputs(args, &engine, &mut files)?;
-    let feed = Feed::new(args, &engine, console)?;
+    let feed = Feed::new(args, &engine, &arrays, console)?;
     let mut pictures = |path| Pictures::new(path, args, &engine, &feed, &mut files);
     let pictures = args.save_image.as_deref().map(&mut pictures).transpose()?;
     let rows = compute(&engine, &feed, args, &labels, console)?;

@@ -10,7 +10,7 @@ use super::args::Verify;
 use super::console::{Console, table};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
-use super::inputs::shape_text;
+use super::inputs::{Arrays, shape_text};
 use super::network;
 use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
@@ -25,12 +25,13 @@ use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
 
 pub fn run(args: &Verify, console: Console) -> Result<()> {
-    let (compiler, network, shipped) = subject(args, console)?;
+    let arrays = Arrays::new(console);
+    let (compiler, network, shipped) = subject(args, &arrays, console)?;
     // Every value is kept, once by the interpreter and once by the code.
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
     let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
     network::check_memory(format_args!("verifying {}", network.graph.name), kept, console)?;
-    let (inputs, images) = inputs(args, &network)?;
+    let (inputs, images) = inputs(args, &arrays, &network)?;
     let reference = reference(args, &network.graph, inputs.len(), images)?;
     let bar = console.progress(
         Some((verify::effort(&network, &reference, inputs.len()) >> 20).max(1)),
@@ -72,7 +73,7 @@ fn failure(error: verify::VerifyError) -> Failure {
 
 /// The network as written with its weights, how it is compiled, and the compiled model where that
 /// is what was given.
-fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
+fn subject(args: &Verify, arrays: &Arrays, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
         let options = args.threads.options(console);
@@ -88,7 +89,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     network::refuse([("--passes", asked)], why)?;
     compiler.passes = compiler.passes.without(RESCALES).unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
-    if let Some(images) = network::fitting(&args.input, args.network.batch, &network)? {
+    if let Some(images) = network::fitting(&args.input, arrays, args.network.batch, &network)? {
         network::note_fitted(&network, images, console);
         compiler.batch = images;
         network = compiler.front(&args.file)?;
@@ -100,7 +101,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
 }
 
 /// Sets of inputs, each a whole batch, and the number of images where a file has several.
-fn inputs(args: &Verify, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)> {
+fn inputs(args: &Verify, arrays: &Arrays, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)> {
     let graph = &network.graph;
     let nodes: Vec<_> = graph.inputs().iter().map(|&id| graph.node(id)).collect();
     if args.input.is_empty() {
@@ -118,7 +119,7 @@ fn inputs(args: &Verify, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)>
     let mut parts: Vec<Vec<Tensor>> = vec![];
     for (port, file) in ports.iter().zip(files) {
         let file = file.ok_or_else(|| Failure::Usage(format!("--input is missing for {}", port.name)))?;
-        let tensor = npy::read(&file).map_err(Failure::message)?;
+        let tensor = arrays.take(&file)?;
         let cut = split(&tensor, &port.shape).ok_or_else(|| {
             Failure::message(format!(
                 "{} is {}; the input {} takes {} at once",
