@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::args::Run;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::network::memory_limit;
+use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
 use crate::image;
@@ -67,7 +67,7 @@ pub enum Feed {
 }
 
 impl Feed {
-    pub fn new(args: &Run, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
+    pub fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
         if args.image.is_empty() { Self::arrays(args, engine, arrays) } else { Self::pictures(args, engine, console) }
     }
 
@@ -119,7 +119,7 @@ impl Feed {
         }
     }
 
-    fn pictures(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
+    fn pictures(args: &RunArgs, engine: &Engine, console: Console) -> Result<Self> {
         let [port] = &engine.inputs[..] else {
             return Err(Failure::Usage(format!(
                 "{} has {} inputs; use --input NAME=FILE",
@@ -163,7 +163,7 @@ impl Feed {
         Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
     }
 
-    fn arrays(args: &Run, engine: &Engine, arrays: &Arrays) -> Result<Self> {
+    fn arrays(args: &RunArgs, engine: &Engine, arrays: &Arrays) -> Result<Self> {
         let files = assign("--input", &args.input, &engine.inputs)?;
         let missing: Vec<&str> =
             engine.inputs.iter().zip(&files).filter(|(_, f)| f.is_none()).map(|(p, _)| p.name.as_str()).collect();

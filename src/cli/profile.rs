@@ -1,10 +1,12 @@
 //! `netc profile`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Profile;
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, table};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -15,7 +17,33 @@ use crate::runtime::{Model, Timings};
 use crate::target::Target;
 use crate::trial::roofline::Roofline;
 
-pub fn run(args: &Profile, console: Console) -> Result<()> {
+/// Show where the time of a run goes, step by step
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc profile resnet34.netc --threads 1
+  netc profile resnet34.net --sort --runs 50
+  netc profile resnet34.netc --json")]
+pub struct ProfileArgs {
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    /// How many runs to average
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// The slowest steps first, not the first steps
+    #[arg(long)]
+    pub sort: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+pub fn run(args: &ProfileArgs, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads.options(console), console)?
