@@ -11,7 +11,7 @@ pub mod vector;
 
 use rayon::prelude::*;
 
-use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
+use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};

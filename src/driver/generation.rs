@@ -15,7 +15,7 @@ use std::path::Path;
 use super::error::codegen_error;
 use super::network::Settled;
 use super::{Compiler, Error, Event, Network, Stage};
-use crate::artifact::{Destination, Image, Manifest, Port, Step, WriteError, Writer};
+use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WriteError, Writer};
 use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
@@ -38,7 +38,7 @@ pub struct Compiled {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompiledCode {
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepRecord>,
     /// CPU features that the code needs.
     pub features: Vec<String>,
     /// Bytes of the activations of one run, and what no plan can do without.

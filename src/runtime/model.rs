@@ -16,7 +16,7 @@ use super::steps::Division;
 #[cfg(feature = "compile")]
 use crate::artifact::Image;
 use crate::artifact::{
-    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, Step, Texts, WeightRange,
+    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, StepRecord, Texts, WeightRange,
 };
 use crate::cpu;
 use crate::memory::default_memory;
@@ -266,7 +266,7 @@ impl Model {
         integrity: Integrity,
         options: ModelOptions,
     ) -> Result<Self, Cause> {
-        let function = |step: &Step| code.function(step.entry).expect("the manifest was checked");
+        let function = |step: &StepRecord| code.function(step.entry).expect("the manifest was checked");
         let functions = manifest.steps.iter().map(function).collect();
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cpus() } else { options.threads }.min(MAX_THREADS);
@@ -304,7 +304,7 @@ impl Model {
     }
 
     /// What a run does, one after the other.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[StepRecord] {
         &self.manifest.steps
     }
 
