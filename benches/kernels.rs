@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use netc::artifact::Step;
+use netc::artifact::StepRecord;
 use netc::ir::{Graph, NodeId, Phase};
 use netc::ops::global_pool::PoolKind;
 use netc::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
@@ -66,7 +66,7 @@ impl Case {
     /// Index of the layer's own step.
     fn step(&self, model: &Model) -> usize {
         let name = self.graph.node(self.layer).name.as_deref().unwrap_or_default();
-        let own = |s: &Step| s.name() == name && s.op() != "convert";
+        let own = |s: &StepRecord| s.name() == name && s.op() != "convert";
         model.steps().iter().position(own).expect("the layer is computed")
     }
 }
@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
 /// What came of a case.
 struct Row {
     name: String,
-    step: Step,
+    step: StepRecord,
     fastest: Duration,
 }
 

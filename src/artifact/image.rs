@@ -86,7 +86,7 @@ pub(crate) struct WeightRange {
 
 /// One kernel call of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct StepRecord {
     pub(crate) name: String,
     pub(crate) op: String,
     pub(crate) algorithm: Algorithm,
@@ -107,7 +107,7 @@ pub struct Step {
     pub(crate) addresses: bool,
 }
 
-impl Step {
+impl StepRecord {
     /// Label path of the node, or its op's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -182,7 +182,7 @@ pub(crate) struct Manifest {
     /// outputs have the same first size.
     #[serde(default)]
     pub images: Option<Images>,
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepRecord>,
     pub arena_bytes: u64,
     /// Sum over time's worst moment of live buffers: no plan can do with less.
     pub arena_lower_bound: u64,

@@ -73,7 +73,7 @@ pub(crate) use format::BLOCK;
 pub use format::{MAGIC, VERSION};
 #[cfg(feature = "compile")]
 pub(crate) use image::Image;
-pub use image::{Algorithm, Images, Port, Step};
+pub use image::{Algorithm, Images, Port, StepRecord};
 pub(crate) use image::{Manifest, Slot, WeightRange};
 #[cfg(feature = "compile")]
 pub(crate) use metadata::TensorRecord;

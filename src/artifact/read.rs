@@ -356,7 +356,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(json: &[u8], what: &str) -> 
 
 #[cfg(all(test, feature = "compile"))]
 mod tests {
-    use super::super::{Destination, Image, Images, Port, Step, WeightRange, Writer};
+    use super::super::{Destination, Image, Images, Port, StepRecord, WeightRange, Writer};
     use super::*;
     use proptest::prelude::*;
 
@@ -364,7 +364,7 @@ mod tests {
     fn example() -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("example.netc");
-        let step = Step {
+        let step = StepRecord {
             name: "conv1".into(),
             op: "conv2d".into(),
             algorithm: "direct".into(),

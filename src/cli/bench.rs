@@ -1,13 +1,14 @@
 //! `netc bench`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Barrier, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{Bench, Network};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, bytes};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -16,10 +17,41 @@ use super::network;
 use crate::output::TemporaryFolder;
 use crate::runtime::Model;
 
+/// Measure how fast a network runs
+///
+/// Inputs are random. A spec is compiled into a temporary file first, so that loading is measured too.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc bench resnet34.netc --threads 1
+  netc bench resnet34.net --batch 8 --seconds 10 --json
+  netc bench resnet34.netc --streams 2 --threads 1")]
+pub struct BenchArgs {
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    /// Runs that go on at the same time, each on one thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub streams: u16,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Runs before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub warm_up: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
 /// Runs that are measured at least, however long they take.
 const MIN_RUNS: usize = 5;
 
-pub fn run(args: &Bench, console: Console) -> Result<()> {
+pub fn run(args: &BenchArgs, console: Console) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds < 86400.0) {
         return Err(Failure::Usage("--seconds must be positive, and at most a day".into()));
     }
@@ -28,7 +60,7 @@ pub fn run(args: &Bench, console: Console) -> Result<()> {
     }
     let prepared = if is_compiled(&args.file) {
         // How many images a run has is the bench's, not the model's.
-        let network = Network { batch: None, ..args.network.clone() };
+        let network = NetworkArgs { batch: None, ..args.network.clone() };
         refuse_flags(&network, &args.compilation)?;
         Prepared::open(&args.file, args, console)?
     } else {
@@ -60,7 +92,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn open(file: &Path, args: &Bench, console: Console) -> Result<Self> {
+    fn open(file: &Path, args: &BenchArgs, console: Console) -> Result<Self> {
         let begin = Instant::now();
         // With several streams, each run has its own thread only.
         let options = args.threads.options(console);
@@ -70,7 +102,7 @@ impl Prepared {
     }
 
     /// Compiles into a temporary file, as a user would, and opens that.
-    fn compile(args: &Bench, console: Console) -> Result<Self> {
+    fn compile(args: &BenchArgs, console: Console) -> Result<Self> {
         let folder = TemporaryFolder::create().map_err(|e| Failure::message(format!("no temporary folder: {e}")))?;
         let file = folder.path().join("model.netc");
         let mut compiler =
@@ -94,7 +126,7 @@ struct Measured {
     wall: Duration,
 }
 
-fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
+fn measure(model: &Model, args: &BenchArgs, images: usize) -> Result<Measured> {
     let streams = usize::from(args.streams);
     let start = Barrier::new(streams);
     let began = Instant::now();
@@ -120,7 +152,7 @@ fn measure(model: &Model, args: &Bench, images: usize) -> Result<Measured> {
 }
 
 /// Runs one after another, until the time is over.
-fn stream(model: &Model, args: &Bench, images: usize, start: &Barrier) -> Result<Vec<(Instant, Duration)>> {
+fn stream(model: &Model, args: &BenchArgs, images: usize, start: &Barrier) -> Result<Vec<(Instant, Duration)>> {
     let sized = |port: &crate::artifact::Port| random_input(port, model.batch(), images);
     let inputs: Vec<Vec<f32>> = model.inputs().iter().map(sized).collect();
     let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(sized).collect();
@@ -143,7 +175,7 @@ fn stream(model: &Model, args: &Bench, images: usize, start: &Barrier) -> Result
 }
 
 struct Report<'a> {
-    args: &'a Bench,
+    args: &'a BenchArgs,
     prepared: &'a Prepared,
     images: usize,
     measured: &'a Measured,

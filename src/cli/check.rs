@@ -1,9 +1,11 @@
 //! `netc check`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::{Check, PhaseName};
+use clap::Args;
+
+use super::args::{PhaseName, ShapeArgs};
 use super::console::{Console, bytes, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
@@ -16,7 +18,39 @@ use crate::plan;
 use crate::runtime::Verify;
 use crate::syntax::MAX_MODELS;
 
-pub fn run(args: &Check, console: Console) -> Result<()> {
+/// Find the mistakes in specs without compiling them, and the damage in compiled models
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc check models/*.net
+  netc check resnet34.net --set classes=10
+  netc check my_network.net --message-format json
+  netc check resnet34.netc
+  netc check resnet34.netc --hash")]
+pub struct CheckArgs {
+    /// Specs (.net), of which every model is checked, ONNX models (.onnx) and compiled models (.netc)
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print only a hash of each file's content (SHA-256), to compare with --expect-hash of `netc run`: that of the
+    /// file, or of a list of such hashes where a spec reads other files and weights
+    #[arg(long)]
+    pub hash: bool,
+    /// Only this model
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Which life of the network
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+    /// Look whether these weights fit and are finite numbers; with --hash, those that it covers
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+pub fn run(args: &CheckArgs, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
         if args.hash {
@@ -40,7 +74,7 @@ pub fn run(args: &Check, console: Console) -> Result<()> {
 }
 
 /// A compiled model has no choices left.
-fn refuse_flags(args: &Check, file: &Path) -> Result<()> {
+fn refuse_flags(args: &CheckArgs, file: &Path) -> Result<()> {
     let flags = [
         ("--model", args.model.is_some()),
         ("--set", !args.set.is_empty()),
@@ -66,7 +100,7 @@ fn whole(file: &Path, console: Console) -> Result<()> {
 }
 
 /// Prints what `--expect-hash` compares. A spec must be right, and its weights of a kind that netc reads.
-fn hash(args: &Check, file: &Path, console: Console) -> Result<()> {
+fn hash(args: &CheckArgs, file: &Path, console: Console) -> Result<()> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", file.display()));
     let hash = if is_compiled(file) || is_portable(file) {
         hash_file(&std::fs::File::open(file).map_err(named)?).map_err(named)?
@@ -86,7 +120,7 @@ fn hash(args: &Check, file: &Path, console: Console) -> Result<()> {
 }
 
 /// What to check in a file: each model by its name; where none can be read, the file as such.
-fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
+fn models(args: &CheckArgs, file: &Path) -> Result<Vec<Option<String>>> {
     if args.model.is_some() {
         return Ok(vec![args.model.clone()]);
     }
@@ -97,7 +131,7 @@ fn models(args: &Check, file: &Path) -> Result<Vec<Option<String>>> {
 }
 
 /// Whether the model is right.
-fn check(args: &Check, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
+fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
     let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
     let phase = args.phase.into();
     let options = options(console);

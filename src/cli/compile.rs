@@ -4,16 +4,51 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Args;
 use serde_json::json;
 
-use super::args::Compile;
+use super::args::{CompilationArgs, NetworkArgs};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::driver::Network;
 use crate::output::Files;
 
-pub fn run(args: &Compile, console: Console) -> Result<()> {
+/// Compile a network into one file that other programs map and run
+///
+/// The file holds machine code for this network and this kind of CPU, the packed weights, and the spec that it was
+/// made of. Opening it copies no weight. A weights file that is changed while it is being read is noticed, and
+/// nothing is written.
+///
+/// A compiled model is a program for whoever runs it. With --portable it is data, safe to take from anybody, and
+/// compiled where it is opened. A model that others may have open is replaced by renaming, as this command does.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
+  netc compile dcgan.net --model generator --batch 16
+  netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v
+  netc compile resnet34.onnx
+  netc compile resnet34.net --weights resnet34.pth --portable -o resnet34.portable.netc")]
+pub struct CompileArgs {
+    /// The spec (.net) or ONNX model (.onnx)
+    pub file: PathBuf,
+    /// Where the compiled model goes [default: the spec's name with .netc]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write no machine code but the optimized network, which is compiled where it is opened: for any CPU, and
+    /// for people who do not know you
+    #[arg(long, conflicts_with_all = ["target_features", "tune"])]
+    pub portable: bool,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+pub fn run(args: &CompileArgs, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
     let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?;
@@ -57,7 +92,7 @@ fn tell_removed(network: &Network, console: Console) {
 }
 
 /// The output's path, which must not be one of the inputs'.
-fn output(args: &Compile) -> Result<PathBuf> {
+fn output(args: &CompileArgs) -> Result<PathBuf> {
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
     network::keep_inputs(&output, args.network.source.files(&args.file).iter().chain(&args.compilation.tuning_file))?;
     let mut written = Files::default();

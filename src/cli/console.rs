@@ -7,7 +7,7 @@ use std::time::Duration;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::{ColorWhen, Global, MessageFormat};
+use super::args::{ColorWhen, GlobalArgs, MessageFormat};
 use super::escape::{self, Escaping};
 use super::failure::{Failure, Result};
 use super::render::{self, Style};
@@ -36,8 +36,8 @@ pub struct Console {
 }
 
 impl Console {
-    pub fn new(global: &Global) -> Self {
-        let Global { color, message_format: format, verbose, quiet, max_memory } = *global;
+    pub fn new(global: &GlobalArgs) -> Self {
+        let GlobalArgs { color, message_format: format, verbose, quiet, max_memory } = *global;
         Self { color, format, verbose, quiet, max_memory: max_memory.map(|size| size.0) }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::args::{Compilation, Network as NetworkArgs, Threads};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::Console;
 use super::failure::{Failure, Result};
 use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse};
@@ -45,8 +45,8 @@ impl Engine {
     pub fn open(
         file: &Path,
         network: &NetworkArgs,
-        compilation: &Compilation,
-        threads: &Threads,
+        compilation: &CompilationArgs,
+        threads: &ThreadArgs,
         fitted: Fitted,
         expected: Option<ContentHash>,
         console: Console,
@@ -71,8 +71,8 @@ impl Engine {
     pub fn interpret(
         file: &Path,
         network: &NetworkArgs,
-        compilation: &Compilation,
-        threads: &Threads,
+        compilation: &CompilationArgs,
+        threads: &ThreadArgs,
         fitted: Fitted,
         expected: Option<ContentHash>,
         console: Console,
@@ -221,7 +221,7 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 }
 
 /// What a compiled model has settled cannot be asked for.
-pub fn refuse_flags(network: &NetworkArgs, compilation: &Compilation) -> Result<()> {
+pub fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
     let more = [("--batch", network.batch.is_some()), ("--shape", !network.shapes.shape.is_empty())];
     let flags = [network.source.given(), more.to_vec(), compilation.passes.given(), compilation.given()].concat();
     refuse(flags, "takes a spec (.net); a compiled model has settled it")

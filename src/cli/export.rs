@@ -1,13 +1,73 @@
 //! `netc export`.
 
-use super::args::{BatchSize, Export, ExportStage};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::args::{PassArgs, ShapeArgs, SourceArgs};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
 use super::network::{front, keep_inputs, options, refuse, refuse_idle, report, shapes};
 use crate::interop::export;
 use crate::ir::Images;
 
-pub fn run(args: &Export, console: Console) -> Result<()> {
+/// Write a network for viewers and other engines
+///
+/// Nodes and values have the names of the labels. What the optimized network has fused is written as separate nodes.
+/// Weights of more than 1.9 GB go to a file of their own beside the model.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc export resnet34.net --onnx resnet34.onnx
+  netc export resnet34.net --onnx folded.onnx --stage optimized --batch N
+  netc export dcgan.net --model generator --weights dcgan.pth --onnx generator.onnx")]
+pub struct ExportArgs {
+    /// A spec (.net) or ONNX model (.onnx)
+    pub file: PathBuf,
+    /// Where the ONNX model (operator set 17) goes
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+    /// The network as written, or after the passes
+    #[arg(long, value_enum, default_value_t, value_name = "STAGE")]
+    pub stage: ExportStage,
+    /// Images at once, or a name under which the size stays open
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub batch: BatchSize,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub passes: PassArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportStage {
+    #[default]
+    Graph,
+    Optimized,
+}
+
+/// A batch size that may stay open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchSize {
+    Images(usize),
+    Open(String),
+}
+
+impl std::str::FromStr for BatchSize {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match text.parse() {
+            Ok(images @ 1..=65536) => Ok(BatchSize::Images(images)),
+            _ if is_name => Ok(BatchSize::Open(text.into())),
+            _ => Err("neither a number from 1 to 65536 nor a name".into()),
+        }
+    }
+}
+
+pub fn run(args: &ExportArgs, console: Console) -> Result<()> {
     keep_inputs(&args.onnx, args.source.files(&args.file))?;
     if args.stage == ExportStage::Graph {
         refuse(args.passes.given(), "changes nothing of the network as written: add --stage optimized")?;

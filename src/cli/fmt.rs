@@ -1,9 +1,10 @@
 //! `netc fmt`.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::Fmt;
+use clap::Args;
+
 use super::console::Console;
 use super::failure::{Failure, Result};
 use crate::diagnostic::Sources;
@@ -11,7 +12,22 @@ use crate::driver::read_spec;
 use crate::output::OutputFile;
 use crate::syntax;
 
-pub fn run(args: &Fmt, console: Console) -> Result<()> {
+/// Format specs
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc fmt my_network.net
+  netc fmt --check models/*.net
+  cat my_network.net | netc fmt -")]
+pub struct FmtArgs {
+    /// Specs to format in place; `-` formats standard input to standard output
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Change nothing; fail where a file is not formatted
+    #[arg(long)]
+    pub check: bool,
+}
+
+pub fn run(args: &FmtArgs, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
         failed |= !(if file == Path::new("-") { pipe(args, console) } else { format(args, file, console) })?;
@@ -20,7 +36,7 @@ pub fn run(args: &Fmt, console: Console) -> Result<()> {
 }
 
 /// Formats one file in place, or tells (`--check`) that it is not formatted. Returns whether all is well.
-fn format(args: &Fmt, file: &Path, console: Console) -> Result<bool> {
+fn format(args: &FmtArgs, file: &Path, console: Console) -> Result<bool> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", file.display()));
     let text = read_spec(file).map_err(named)?;
     let Some(formatted) = formatted(&file.display().to_string(), &text, console)? else { return Ok(false) };
@@ -41,7 +57,7 @@ fn format(args: &Fmt, file: &Path, console: Console) -> Result<bool> {
     Ok(true)
 }
 
-fn pipe(args: &Fmt, console: Console) -> Result<bool> {
+fn pipe(args: &FmtArgs, console: Console) -> Result<bool> {
     let mut text = String::new();
     let limit = syntax::MAX_SOURCE as u64 + 1;
     let read = std::io::stdin().take(limit).read_to_string(&mut text);

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Import;
+use super::args::ShapeArgs;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use super::network::{keep_inputs, options, shapes};
@@ -13,7 +14,36 @@ use crate::driver::{Compiler, Network, is_onnx, stem};
 use crate::output::OutputFile;
 use crate::weights::safetensors;
 
-pub fn run(args: &Import, console: Console) -> Result<()> {
+/// Make a spec and weights of an ONNX model
+///
+/// Writes NAME.net, a text to read and to change, and NAME.safetensors, which belongs to it. Repeated parts become
+/// modules, and layers are called as the model calls their weights. `compile`, `run` and the other commands take ONNX
+/// models as they are, too.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc import resnet34.onnx
+  netc import downloads/model.onnx -o models --name detector
+  netc import segmenter.onnx --shape image=1,3,512,512")]
+pub struct ImportArgs {
+    /// The ONNX model
+    pub file: PathBuf,
+    /// The folder that the files go to [default: the model's]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the network and the files are called [default: as the model's file]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Replace a spec and weights that are there already
+    #[arg(long)]
+    pub force: bool,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &ImportArgs, console: Console) -> Result<()> {
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
     let unreadable = |e: io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if !is_onnx(&args.file).map_err(unreadable)? {
@@ -32,7 +62,7 @@ pub fn run(args: &Import, console: Console) -> Result<()> {
     tell(args, &network, &files, console)
 }
 
-fn import(args: &Import, name: &str, console: Console) -> Result<Network> {
+fn import(args: &ImportArgs, name: &str, console: Console) -> Result<Network> {
     let compiler = Compiler { shapes: shapes(&args.shapes)?, options: options(console), ..Compiler::default() };
     let mut network = compiler.import(&args.file, name)?;
     if network.imported.as_ref().is_some_and(|i| !i.is_text) {
@@ -50,7 +80,7 @@ struct Files {
 }
 
 impl Files {
-    fn of(args: &Import, name: &str) -> Result<Self> {
+    fn of(args: &ImportArgs, name: &str) -> Result<Self> {
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
             return Err(Failure::Usage(format!("--name: `{name}` is no name for a file")));
         }
@@ -84,7 +114,7 @@ impl Files {
     }
 }
 
-fn tell(args: &Import, network: &Network, files: &Files, console: Console) -> Result<()> {
+fn tell(args: &ImportArgs, network: &Network, files: &Files, console: Console) -> Result<()> {
     let size = std::fs::metadata(&files.weights).map_or(0, |m| m.len());
     let totals = &network.stats.totals;
     if args.json {

@@ -1,12 +1,14 @@
 //! What a network is run on: pictures, or arrays from files.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::args::Run;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::network::memory_limit;
+use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
 use crate::image;
@@ -14,6 +16,34 @@ use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::runtime::default_memory;
 use crate::tensor::{Shape, Tensor};
+
+/// The arrays that `--input` names. Each file is read once, since it may be a pipe, though more than one place
+/// asks for it.
+pub struct Arrays {
+    /// Bytes that one may take.
+    memory: u64,
+    read: RefCell<HashMap<PathBuf, Tensor>>,
+}
+
+impl Arrays {
+    pub fn new(console: Console) -> Self {
+        Self { memory: memory_limit(console), read: RefCell::default() }
+    }
+
+    /// The shape of an array, which is kept for [`Self::take`].
+    pub fn shape(&self, file: &Path) -> Result<Shape> {
+        let tensor = self.take(file)?;
+        let shape = tensor.shape().clone();
+        self.read.borrow_mut().insert(file.into(), tensor);
+        Ok(shape)
+    }
+
+    /// An array, for whoever computes on it.
+    pub fn take(&self, file: &Path) -> Result<Tensor> {
+        let kept = self.read.borrow_mut().remove(file);
+        kept.map_or_else(|| npy::read_within(file, self.memory).map_err(Failure::message), Ok)
+    }
+}
 
 /// Everything that a run computes on, to be had in parts.
 pub enum Feed {
@@ -37,8 +67,8 @@ pub enum Feed {
 }
 
 impl Feed {
-    pub fn new(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
-        if args.image.is_empty() { Self::arrays(args, engine, console) } else { Self::pictures(args, engine, console) }
+    pub fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
+        if args.image.is_empty() { Self::arrays(args, engine, arrays) } else { Self::pictures(args, engine, console) }
     }
 
     /// Number of results.
@@ -89,7 +119,7 @@ impl Feed {
         }
     }
 
-    fn pictures(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
+    fn pictures(args: &RunArgs, engine: &Engine, console: Console) -> Result<Self> {
         let [port] = &engine.inputs[..] else {
             return Err(Failure::Usage(format!(
                 "{} has {} inputs; use --input NAME=FILE",
@@ -133,7 +163,7 @@ impl Feed {
         Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
     }
 
-    fn arrays(args: &Run, engine: &Engine, console: Console) -> Result<Self> {
+    fn arrays(args: &RunArgs, engine: &Engine, arrays: &Arrays) -> Result<Self> {
         let files = assign("--input", &args.input, &engine.inputs)?;
         let missing: Vec<&str> =
             engine.inputs.iter().zip(&files).filter(|(_, f)| f.is_none()).map(|(p, _)| p.name.as_str()).collect();
@@ -142,11 +172,9 @@ impl Feed {
         }
         let batch = engine.batch();
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
-        let memory = memory_limit(console);
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
-            let tensor = npy::read_within(file, memory).map_err(Failure::message)?;
-            tensors.push(fit(tensor, port, engine, file)?);
+            tensors.push(fit(arrays.take(file)?, port, engine, file)?);
         }
         let name = files[0].display().to_string();
         if batch.is_none() {

@@ -1,15 +1,15 @@
 //! `netc ir`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use rayon::prelude::*;
 
-use super::args::{Ir, PhaseName, StageName};
+use super::args::{CompilationArgs, NetworkArgs, PhaseName};
 use super::console::Console;
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
-use rayon::prelude::*;
-
 use super::network::{self, Given};
 use crate::artifact::{self, is_portable};
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
@@ -21,14 +21,53 @@ use crate::runtime::Model;
 use crate::syntax;
 use crate::target::{Architecture, Target};
 
-pub fn run(args: &Ir, console: Console) -> Result<()> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum StageName {
+    /// The syntax tree
+    Ast,
+    /// The graph as written
+    Graph,
+    /// The graph after the passes
+    Optimized,
+    /// Layouts, algorithms and memory
+    Plan,
+    /// The kernels as vector functions
+    Kernels,
+    /// What Cranelift is given
+    Clif,
+    /// The machine code
+    Asm,
+}
+
+/// Print a network as one of the compiler's stages sees it
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc ir resnet34.net
+  netc ir googlenet.net --stage optimized --no-pass merge_sibling_pointwise
+  netc ir resnet34.net --stage plan
+  netc ir resnet34.netc --stage asm")]
+pub struct IrArgs {
+    /// A spec (.net), an ONNX model (.onnx) or a portable model; for `optimized` and `asm` also a compiled model (.netc)
+    pub file: PathBuf,
+    #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
+    pub stage: StageName,
+    /// Which life of the network
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+pub fn run(args: &IrArgs, console: Console) -> Result<()> {
     refuse_early(args)?;
     let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
     Ok(console.out().write_all(text.as_bytes())?)
 }
 
 /// Refuses flags of later stages than the one that is shown.
-fn refuse_early(args: &Ir) -> Result<()> {
+fn refuse_early(args: &IrArgs) -> Result<()> {
     let (stage, network) = (args.stage, &args.network);
     let (of_graph, of_weights): (Vec<Given>, Vec<Given>) =
         network.source.given().into_iter().partition(|(flag, _)| ["--model", "--set"].contains(flag));
@@ -50,7 +89,7 @@ fn refuse_early(args: &Ir) -> Result<()> {
 }
 
 /// What a compiled model still knows of itself.
-fn compiled(args: &Ir, console: Console) -> Result<String> {
+fn compiled(args: &IrArgs, console: Console) -> Result<String> {
     refuse_flags(&args.network, &args.compilation)?;
     let phase = [("--phase", matches!(args.phase, PhaseName::Train))];
     network::refuse(phase, "takes a spec (.net); a compiled model is for inference")?;
@@ -61,7 +100,7 @@ fn compiled(args: &Ir, console: Console) -> Result<String> {
     }
 }
 
-fn spec(args: &Ir, console: Console) -> Result<String> {
+fn spec(args: &IrArgs, console: Console) -> Result<String> {
     if is_portable(&args.file) && args.stage < StageName::Optimized {
         return Err(Failure::Usage("a portable model has the stages from `optimized` on; give the spec".into()));
     }
@@ -84,7 +123,7 @@ fn spec(args: &Ir, console: Console) -> Result<String> {
     text
 }
 
-fn tree(args: &Ir, console: Console) -> Result<String> {
+fn tree(args: &IrArgs, console: Console) -> Result<String> {
     let (sources, root) = text(args, console)?;
     let (file, diagnostics) = syntax::parse(&sources, root);
     console.diagnostics(&diagnostics, &sources)?;
@@ -96,7 +135,7 @@ fn tree(args: &Ir, console: Console) -> Result<String> {
 }
 
 /// The spec, or the text of an ONNX model.
-fn text(args: &Ir, console: Console) -> Result<(Sources, SourceId)> {
+fn text(args: &IrArgs, console: Console) -> Result<(Sources, SourceId)> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if is_onnx(&args.file).map_err(named)? {
         let network = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod check;
 mod compile;
+mod completions;
 mod console;
 mod engine;
 mod escape;
@@ -33,7 +34,7 @@ mod weights;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use args::{Cli, Command};
 use console::Console;
@@ -95,14 +96,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Export(args) => export::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Weights(args) => weights::run(args, console),
-        Command::Completions(args) => completions(args.shell, console),
+        Command::Completions(args) => completions::run(args, console),
         Command::Help(args) => topics::run(args, console),
     }
-}
-
-fn completions(shell: clap_complete::Shell, console: Console) -> Result<()> {
-    // Into memory first: the generator panics where its writer fails, as a closed pipe does.
-    let mut script = vec![];
-    clap_complete::generate(shell, &mut Cli::command(), "netc", &mut script);
-    Ok(console.raw().write_all(&script)?)
 }

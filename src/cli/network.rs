@@ -8,27 +8,27 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{Compilation, Network as NetworkArgs, Passes, Renaming, Shapes, Source};
+use super::args::{CompilationArgs, NetworkArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::escape;
 use super::failure::{Failure, Result};
+use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
 use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
-use crate::npy;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan;
-use crate::runtime::{Model, ModelOptions, default_memory};
+use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
 use crate::weights::Choice;
 use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
-impl super::args::Threads {
+impl ThreadArgs {
     pub fn options(&self, console: Console) -> ModelOptions {
         let options = options(console).threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
         options.copy_weights(self.copy_weights)
@@ -43,7 +43,7 @@ pub fn options(console: Console) -> ModelOptions {
 
 /// Bytes that the user allows, or else what is usual.
 pub fn memory_limit(console: Console) -> u64 {
-    console.max_memory.unwrap_or_else(default_memory)
+    options(console).memory_limit()
 }
 
 /// Refuses what takes more memory than it may, before anything is allocated.
@@ -71,7 +71,7 @@ pub fn check_runs(model: &Model, runs: u64, console: Console) -> Result<()> {
 pub fn compiler(
     file: &Path,
     network: &NetworkArgs,
-    compilation: &Compilation,
+    compilation: &CompilationArgs,
     options: ModelOptions,
 ) -> Result<Compiler> {
     if is_portable(file) {
@@ -90,13 +90,13 @@ pub fn compiler(
 }
 
 /// What has been settled where a portable model was made cannot be asked for.
-fn refuse_settled(source: &Source, shapes: &Shapes, passes: &Passes) -> Result<()> {
+fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) -> Result<()> {
     let shape = [("--shape", !shapes.shape.is_empty())];
     let flags = [source.given(), shape.to_vec(), passes.given()].concat();
     refuse(flags, "takes a spec (.net); a portable model has settled it")
 }
 
-pub fn front(source: &Source, passes: &Passes, options: ModelOptions) -> Result<Compiler> {
+pub fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> Result<Compiler> {
     let weights = match (&source.weights, source.seed) {
         (Some(path), _) => WeightsFrom::File(path.clone()),
         (None, Some(_)) => WeightsFrom::Seed,
@@ -115,7 +115,7 @@ pub fn front(source: &Source, passes: &Passes, options: ModelOptions) -> Result<
 }
 
 /// What `--rename` and `--weight-map` say.
-pub fn renames(args: &Renaming) -> Result<Renames> {
+pub fn renames(args: &RenamingArgs) -> Result<Renames> {
     let mut renames = Renames::default();
     for rule in &args.rename {
         renames.rule(rule).map_err(|e| Failure::Usage(format!("--rename: {e}")))?;
@@ -127,7 +127,7 @@ pub fn renames(args: &Renaming) -> Result<Renames> {
     Ok(renames)
 }
 
-impl Source {
+impl SourceArgs {
     /// The files that a command reads: the network's, those that these flags name, and the weights
     /// that belong to a spec.
     pub fn files(&self, network: &Path) -> Vec<PathBuf> {
@@ -140,7 +140,7 @@ impl Source {
 /// A flag, and whether it is given.
 pub type Given = (&'static str, bool);
 
-impl Source {
+impl SourceArgs {
     pub fn given(&self) -> Vec<Given> {
         vec![
             ("--model", self.model.is_some()),
@@ -153,13 +153,13 @@ impl Source {
     }
 }
 
-impl Passes {
+impl PassArgs {
     pub fn given(&self) -> Vec<Given> {
         vec![("--passes", self.passes.is_some()), ("--no-pass", !self.no_pass.is_empty())]
     }
 }
 
-impl Compilation {
+impl CompilationArgs {
     /// What only code generation heeds.
     pub fn given(&self) -> Vec<Given> {
         vec![
@@ -180,7 +180,7 @@ pub fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Displa
 }
 
 /// Refuses flags that turned out to change nothing of the network.
-pub fn refuse_idle(source: &Source, shapes: &Shapes, network: &Network) -> Result<()> {
+pub fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
     let (name, imported) = (&network.graph.name, network.imported.as_ref());
     let own =
         !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_none());
@@ -239,7 +239,7 @@ pub fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
 }
 
 /// The shapes of `--shape`.
-pub fn shapes(args: &Shapes) -> Result<BTreeMap<String, Vec<usize>>> {
+pub fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
     let pair = |text: &String| {
         let (input, sizes) = text.rsplit_once('=')?;
         let sizes: Option<Vec<usize>> = sizes.split(',').map(|s| s.trim().parse().ok().filter(|&d| d > 0)).collect();
@@ -263,7 +263,7 @@ fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
 }
 
 /// The tuning file, where `--tune` asks for one.
-fn tuning(args: &Compilation) -> Result<Option<PathBuf>> {
+fn tuning(args: &CompilationArgs) -> Result<Option<PathBuf>> {
     if !args.tune {
         return Ok(None);
     }
@@ -272,7 +272,7 @@ fn tuning(args: &Compilation) -> Result<Option<PathBuf>> {
     path.map(Some).ok_or_else(nowhere)
 }
 
-fn selection(args: &Passes) -> Result<Selection> {
+fn selection(args: &PassArgs) -> Result<Selection> {
     let listed = match args.passes.as_deref() {
         None | Some("default") => Ok(Selection::default()),
         Some("all") => Ok(Selection::all()),
@@ -298,14 +298,15 @@ pub const AS_ASKED: Fitted<'static> = &|_| Ok(None);
 
 /// Of a network that mixes images and leaves their number open: that of the arrays in `--input`, if they hold
 /// another than one. So it computes what it says, of all of them.
-pub fn fitting(input: &[String], batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
+pub fn fitting(input: &[String], arrays: &Arrays, batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
     let graph = &network.graph;
     let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
         return Ok(None);
     };
     let ports: Vec<Port> = graph.inputs().iter().map(|&id| input_port(graph, id)).collect();
-    let Some(file) = &super::inputs::assign("--input", input, &ports)?[open] else { return Ok(None) };
-    let dims = npy::read(file).map_err(Failure::message)?.shape().dims().to_vec();
+    let Some(file) = &assign("--input", input, &ports)?[open] else { return Ok(None) };
+    let shape = arrays.shape(file)?;
+    let dims = shape.dims();
     let own = &ports[open].shape;
     let fits = dims.len() == own.len() && dims[0] != own[0] && (1..=MAX_BATCH).contains(&dims[0]);
     Ok(fits.then(|| dims[0]))

@@ -1,21 +1,49 @@
 //! `netc profile`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Profile;
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, table};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::random_input;
 use super::network;
-use crate::artifact::{Port, Step};
+use crate::artifact::{Port, StepRecord};
 use crate::runtime::{Model, Timings};
 use crate::target::Target;
 use crate::trial::roofline::Roofline;
 
-pub fn run(args: &Profile, console: Console) -> Result<()> {
+/// Show where the time of a run goes, step by step
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc profile resnet34.netc --threads 1
+  netc profile resnet34.net --sort --runs 50
+  netc profile resnet34.netc --json")]
+pub struct ProfileArgs {
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    /// How many runs to average
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
+    /// The slowest steps first, not the first steps
+    #[arg(long)]
+    pub sort: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+pub fn run(args: &ProfileArgs, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads.options(console), console)?
@@ -72,15 +100,15 @@ fn target_of(model: &Model) -> Target {
     Target::parse(name).unwrap_or_else(|_| Target::host())
 }
 
-struct Row<'a> {
-    step: &'a Step,
+struct StepProfile<'a> {
+    step: &'a StepRecord,
     seconds: f64,
     share: f64,
     /// The least time by the roofline, over the time.
     efficiency: f64,
 }
 
-impl Row<'_> {
+impl StepProfile<'_> {
     fn gflops(&self) -> f64 {
         self.step.flops as f64 / self.seconds.max(1e-9) / 1e9
     }
@@ -91,10 +119,10 @@ impl Row<'_> {
     }
 }
 
-fn rows<'a>(model: &'a Model, seconds: &[f64], roofline: Roofline) -> Vec<Row<'a>> {
+fn rows<'a>(model: &'a Model, seconds: &[f64], roofline: Roofline) -> Vec<StepProfile<'a>> {
     let total: f64 = seconds.iter().sum();
     let steps = model.manifest().steps.iter().zip(seconds);
-    let row = |(step, &seconds): (&'a Step, &f64)| Row {
+    let row = |(step, &seconds): (&'a StepRecord, &f64)| StepProfile {
         step,
         seconds,
         share: seconds / total.max(1e-12),
@@ -103,7 +131,7 @@ fn rows<'a>(model: &'a Model, seconds: &[f64], roofline: Roofline) -> Vec<Row<'a
     steps.map(row).collect()
 }
 
-fn as_text(model: &Model, rows: &[Row], roofline: Roofline) -> String {
+fn as_text(model: &Model, rows: &[StepProfile], roofline: Roofline) -> String {
     let head = ["line", "step", "op", "algorithm", "µs", "share", "GFLOP/s", "GB/s", "roofline", "planned µs"];
     let mut cells = vec![head.map(String::from).to_vec()];
     for row in rows {
@@ -135,8 +163,8 @@ fn as_text(model: &Model, rows: &[Row], roofline: Roofline) -> String {
     )
 }
 
-fn as_json(model: &Model, rows: &[Row], roofline: Roofline) -> Value {
-    let row = |r: &Row| {
+fn as_json(model: &Model, rows: &[StepProfile], roofline: Roofline) -> Value {
+    let row = |r: &StepProfile| {
         json!({
             "line": r.step.location,
             "name": r.step.name,

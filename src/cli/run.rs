@@ -5,33 +5,122 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Run;
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
-use super::inputs::{Feed, assign, stated};
+use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
 use super::results::{ResultRow, best, position, probabilities, read_labels};
 use crate::artifact::Port;
-use crate::driver::Network;
+use crate::driver::{ContentHash, Network};
 use crate::image;
 use crate::npy;
 use crate::output::{Files, OutputFile};
 use crate::preprocess::Color;
 use crate::tensor::{NotFinite, Shape, Tensor};
 
+/// Run a network on images or arrays
+///
+/// A compiled model is a program: run only those from people whose programs you would run. Specs, ONNX models,
+/// weights, pictures, arrays and portable models may come from anybody. Replace a model that may be running by
+/// renaming another file over it; one that is changed in place is noticed, and its run fails.
+///
+/// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are
+/// float32 in the order batch, channel, row, column
+/// and are taken as they are. A network that ends in one value a class has its best classes printed.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc run models/digits/digits.net --image models/digits/images/*.png --top-k 1
+  netc run resnet34.netc --image cat.jpg dog.png --labels imagenet --json
+  netc run resnet34.onnx --image cat.jpg --preprocess imagenet --labels imagenet
+  netc run caffe.onnx --image cat.jpg --preprocess 'resize 256 center_crop 224 color bgr'
+  netc run upscale.netc --image small.png --save-image large.png
+  netc run resnet34.netc --input x.npy --output y.npy --threads 1
+  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
+  netc run two_inputs.net --input left=l.npy --input right=r.npy")]
+pub struct RunArgs {
+    /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
+    pub file: PathBuf,
+    /// Pictures to run on: PNG, JPEG, WebP
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    pub image: Vec<PathBuf>,
+    /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
+    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub output: Vec<String>,
+    /// How pictures become inputs, instead of the spec's `preprocess`: its steps, or `imagenet` for those that most
+    /// ImageNet networks were trained with
+    #[arg(long, value_name = "STEPS", requires = "image", conflicts_with = "input")]
+    pub preprocess: Option<String>,
+    /// How many classes to print for each image [default: 5]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Write the output, which is an image, as a picture: .png, .jpg, .webp; of several, `{}` becomes the input's name
+    /// and `{#}` its number, from 0
+    #[arg(long, value_name = "FILE")]
+    pub save_image: Option<PathBuf>,
+    /// What of the output is black and what white [default: what the levels 0 and 255 of an input are]
+    #[arg(long, value_name = "LOW,HIGH", requires = "save_image", allow_hyphen_values = true)]
+    pub image_range: Option<ImageRange>,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Refuse a model of other content, before anything of it runs: what `netc check --hash` prints (SHA-256)
+    #[arg(long, value_name = "HASH")]
+    pub expect_hash: Option<ContentHash>,
+    /// Average over four corners, centre and their mirror images, as AlexNet was tested
+    #[arg(long, requires = "image", conflicts_with = "input")]
+    pub ten_crop: bool,
+    /// Take the pixels as the file has them; without this, pictures are turned as their EXIF orientation says
+    #[arg(long, requires = "image", conflicts_with = "input")]
+    pub no_exif: bool,
+    /// Compute with the reference interpreter instead of generated code (slow)
+    #[arg(long)]
+    pub interpret: bool,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+/// Two different numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImageRange(pub [f32; 2]);
+
+impl std::str::FromStr for ImageRange {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let numbers =
+            text.split_once(',').and_then(|(low, high)| Some([low.trim().parse().ok()?, high.trim().parse().ok()?]));
+        match numbers {
+            Some([low, high]) if f32::is_finite(high - low) && low != high => Ok(ImageRange([low, high])),
+            _ => Err("write two different numbers, such as -1,1".into()),
+        }
+    }
+}
+
 /// Images that are prepared and run together; more would only take more memory.
 const PART: usize = 16;
 
-pub fn run(args: &Run, console: Console) -> Result<()> {
+pub fn run(args: &RunArgs, console: Console) -> Result<()> {
     if args.image.is_empty() && args.input.is_empty() {
         let what = "there is nothing to run on: give images (--image) or arrays (--input)";
         return Err(Failure::Usage(what.into()));
     }
     let make = if args.interpret { Engine::interpret } else { Engine::open };
-    let fitted = |network: &Network| fitting(&args.input, args.network.batch, network);
+    let arrays = Arrays::new(console);
+    let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
     let (network, compilation, expected) = (&args.network, &args.compilation, args.expect_hash);
     let mut engine = make(&args.file, network, compilation, &args.threads, &fitted, expected, console)?;
     if let Some(steps) = &args.preprocess {
@@ -44,7 +133,7 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
     let labels = labels(args, &engine)?;
     let mut files = OutputFiles::new(args, &engine)?;
     let outputs = open_outputs(args, &engine, &mut files)?;
-    let feed = Feed::new(args, &engine, console)?;
+    let feed = Feed::new(args, &engine, &arrays, console)?;
     let mut pictures = |path| Pictures::new(path, args, &engine, &feed, &mut files);
     let pictures = args.save_image.as_deref().map(&mut pictures).transpose()?;
     let rows = compute(&engine, &feed, args, &labels, console)?;
@@ -59,7 +148,7 @@ pub fn run(args: &Run, console: Console) -> Result<()> {
 }
 
 /// Names of the classes, as many as there are.
-fn labels(args: &Run, engine: &Engine) -> Result<Vec<String>> {
+fn labels(args: &RunArgs, engine: &Engine) -> Result<Vec<String>> {
     let Some(path) = &args.labels else { return Ok(engine.labels.clone()) };
     let labels = read_labels(path)?;
     let classes: usize = engine.outputs[0].shape[1..].iter().product();
@@ -71,7 +160,13 @@ fn labels(args: &Run, engine: &Engine) -> Result<Vec<String>> {
 }
 
 /// Runs everything, a part at a time.
-fn compute(engine: &Engine, feed: &Feed, args: &Run, labels: &[String], console: Console) -> Result<Vec<ResultRow>> {
+fn compute(
+    engine: &Engine,
+    feed: &Feed,
+    args: &RunArgs,
+    labels: &[String],
+    console: Console,
+) -> Result<Vec<ResultRow>> {
     let part = engine.batch().unwrap_or(1).max(PART);
     let bar = console.progress(Some(feed.len() as u64), format!("running {}", engine.name));
     let begin = Instant::now();
@@ -136,7 +231,7 @@ struct ArrayOutput {
     file: OutputFile,
 }
 
-fn open_outputs(args: &Run, engine: &Engine, files: &mut OutputFiles) -> Result<Vec<ArrayOutput>> {
+fn open_outputs(args: &RunArgs, engine: &Engine, files: &mut OutputFiles) -> Result<Vec<ArrayOutput>> {
     let paths = assign("--output", &args.output, &engine.outputs)?;
     let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
     let open = |(index, path): (usize, PathBuf)| {
@@ -160,7 +255,7 @@ struct OutputFiles {
 }
 
 impl OutputFiles {
-    fn new(args: &Run, engine: &Engine) -> Result<Self> {
+    fn new(args: &RunArgs, engine: &Engine) -> Result<Self> {
         let arrays = assign("--input", &args.input, &engine.inputs)?.into_iter().flatten();
         let given = args.image.iter().chain(&args.labels).chain(&args.compilation.tuning_file).cloned();
         let of_network = args.network.source.files(&args.file).into_iter().chain(engine.files.iter().cloned());
@@ -205,7 +300,7 @@ struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    fn new(path: &'a Path, args: &Run, engine: &Engine, feed: &Feed, files: &mut OutputFiles) -> Result<Self> {
+    fn new(path: &'a Path, args: &RunArgs, engine: &Engine, feed: &Feed, files: &mut OutputFiles) -> Result<Self> {
         let image = |port: &Port| match port.shape[..] {
             [_, channels @ (1 | 3), height, width] => Some([channels, height, width]),
             _ => None,
@@ -275,7 +370,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// Prints the results, unless they went to files and nobody asked for more.
-fn show(args: &Run, engine: &Engine, rows: &[ResultRow], console: Console) -> Result<()> {
+fn show(args: &RunArgs, engine: &Engine, rows: &[ResultRow], console: Console) -> Result<()> {
     let mut out = console.out();
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();

@@ -1,10 +1,12 @@
 //! `netc stats`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Stats as Args;
+use super::args::{PhaseName, ShapeArgs};
 use super::console::{Console, grouped, table};
 use super::failure::Result;
 use super::network::{options, settings, shapes};
@@ -12,7 +14,35 @@ use crate::driver::{Compiler, Network};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
 
-pub fn run(args: &Args, console: Console) -> Result<()> {
+/// Show what each layer costs: shapes, parameters, multiply-accumulates, receptive field
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc stats resnet34.net
+  netc stats googlenet.net --phase train
+  netc stats dcgan.net --model generator --json")]
+pub struct StatsArgs {
+    /// A spec (.net) or ONNX model (.onnx)
+    pub file: PathBuf,
+    /// Which model of a file that holds several
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The size of N; MACs are those of all images
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Which life of the network; `infer` does not count auxiliary heads
+    #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
+    pub phase: PhaseName,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &StatsArgs, console: Console) -> Result<()> {
     let compiler = Compiler {
         model: args.model.clone(),
         set: settings(&args.set)?,

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
 
-use super::args::{Cli, Help};
+use super::args::Cli;
 use super::console::{Console, table};
 use super::failure::{EXIT_CODES, Failure, Result};
 use crate::diagnostic::nearest;
@@ -13,7 +13,18 @@ use crate::ops::layer::{Layer, Param, ParamType, Preset};
 use crate::plan::limits as code;
 use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
-pub fn run(args: &Help, console: Console) -> Result<()> {
+/// Help on a command or a topic: layers, passes, limits, numbers, exit-codes
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc help run
+  netc help layers
+  netc help layers conv")]
+pub struct HelpArgs {
+    /// A command, `layers`, `layers NAME`, `passes`, `limits`, `numbers` or `exit-codes`
+    pub topic: Vec<String>,
+}
+
+pub fn run(args: &HelpArgs, console: Console) -> Result<()> {
     let words: Vec<&str> = args.topic.iter().map(String::as_str).collect();
     let text = match words[..] {
         [] => Cli::command().render_long_help().ansi().to_string(),

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Verify;
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, table};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
-use super::inputs::shape_text;
+use super::inputs::{Arrays, shape_text};
 use super::network;
 use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
@@ -24,13 +25,61 @@ use crate::tensor::{NotFinite, Shape, Tensor};
 use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
 
-pub fn run(args: &Verify, console: Console) -> Result<()> {
-    let (compiler, network, shipped) = subject(args, console)?;
+/// Compare the code with the network's definition, or with another engine's outputs, layer by layer
+///
+/// The definition is the interpreter: plain loops with sums in double precision. Errors are shares of the largest
+/// value. Exits with 1 where an error is above the tolerance, and shows the first layer that differs. What rounding
+/// becomes of the values before a layer is no error of the layer (unless the tolerance is below 1e-6). NaN on both
+/// sides is inconclusive, and exits with 1 too.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc verify resnet34.net --weights resnet34.safetensors
+  netc verify resnet34.net --weights resnet34.pth --against resnet34.onnx --random 3
+  netc verify resnet34.netc --input x.npy --against y.npy --tolerance 1e-3
+  netc verify dcgan.net --model generator --input z.npy --against layers.npz --json")]
+pub struct VerifyArgs {
+    /// A spec (.net), an ONNX model (.onnx), or a compiled model (.netc) whose weights are still there
+    pub file: PathBuf,
+    /// What is right: an ONNX model, or arrays (.npz by the names of outputs and labels, .npy of the only output)
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// What to run on (.npy); `NAME=FILE` where the network has several inputs
+    #[arg(long, value_name = "[NAME=]FILE", conflicts_with = "random")]
+    pub input: Vec<String>,
+    /// Run on this many random inputs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub random: u16,
+    /// The largest error that passes
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-4, allow_hyphen_values = true, value_parser = share)]
+    pub tolerance: f64,
+    /// How many of the worst layers to show
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "json")]
+    pub worst: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub compilation: CompilationArgs,
+}
+
+/// A number that is not negative.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
+    number.ok_or_else(|| "write a number that is not negative, such as 1e-4".into())
+}
+
+pub fn run(args: &VerifyArgs, console: Console) -> Result<()> {
+    let arrays = Arrays::new(console);
+    let (compiler, network, shipped) = subject(args, &arrays, console)?;
     // Every value is kept, once by the interpreter and once by the code.
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
     let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
     network::check_memory(format_args!("verifying {}", network.graph.name), kept, console)?;
-    let (inputs, images) = inputs(args, &network)?;
+    let (inputs, images) = inputs(args, &arrays, &network)?;
     let reference = reference(args, &network.graph, inputs.len(), images)?;
     let bar = console.progress(
         Some((verify::effort(&network, &reference, inputs.len()) >> 20).max(1)),
@@ -72,7 +121,7 @@ fn failure(error: verify::VerifyError) -> Failure {
 
 /// The network as written with its weights, how it is compiled, and the compiled model where that
 /// is what was given.
-fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
+fn subject(args: &VerifyArgs, arrays: &Arrays, console: Console) -> Result<(Compiler, Network, Option<Model>)> {
     if is_compiled(&args.file) {
         super::engine::refuse_flags(&args.network, &args.compilation)?;
         let options = args.threads.options(console);
@@ -88,7 +137,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
     network::refuse([("--passes", asked)], why)?;
     compiler.passes = compiler.passes.without(RESCALES).unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
-    if let Some(images) = network::fitting(&args.input, args.network.batch, &network)? {
+    if let Some(images) = network::fitting(&args.input, arrays, args.network.batch, &network)? {
         network::note_fitted(&network, images, console);
         compiler.batch = images;
         network = compiler.front(&args.file)?;
@@ -100,7 +149,7 @@ fn subject(args: &Verify, console: Console) -> Result<(Compiler, Network, Option
 }
 
 /// Sets of inputs, each a whole batch, and the number of images where a file has several.
-fn inputs(args: &Verify, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)> {
+fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)> {
     let graph = &network.graph;
     let nodes: Vec<_> = graph.inputs().iter().map(|&id| graph.node(id)).collect();
     if args.input.is_empty() {
@@ -118,7 +167,7 @@ fn inputs(args: &Verify, network: &Network) -> Result<(Vec<Vec<Tensor>>, usize)>
     let mut parts: Vec<Vec<Tensor>> = vec![];
     for (port, file) in ports.iter().zip(files) {
         let file = file.ok_or_else(|| Failure::Usage(format!("--input is missing for {}", port.name)))?;
-        let tensor = npy::read(&file).map_err(Failure::message)?;
+        let tensor = arrays.take(&file)?;
         let cut = split(&tensor, &port.shape).ok_or_else(|| {
             Failure::message(format!(
                 "{} is {}; the input {} takes {} at once",
@@ -154,7 +203,7 @@ fn split(tensor: &Tensor, shape: &[usize]) -> Option<Vec<Tensor>> {
     Some(tensor.data().chunks_exact(size).map(|part| Tensor::new(Shape::new(shape), part.to_vec())).collect())
 }
 
-fn reference(args: &Verify, graph: &Graph, parts: usize, random: usize) -> Result<Reference> {
+fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> Result<Reference> {
     let Some(path) = &args.against else { return Ok(Reference::Interpreter) };
     let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
     if ends("onnx") {
@@ -201,11 +250,11 @@ fn arrays(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(file.entries.iter().filter_map(tensor).collect())
 }
 
-fn title(args: &Verify) -> String {
+fn title(args: &VerifyArgs) -> String {
     args.against.as_ref().map_or("the interpreter".into(), |p| p.display().to_string())
 }
 
-fn as_text(args: &Verify, network: &Network, report: &Report) -> String {
+fn as_text(args: &VerifyArgs, network: &Network, report: &Report) -> String {
     let against = title(args);
     let mut text = section(&format!("Outputs of the code against {against}"), &report.outputs, usize::MAX);
     if args.against.is_some() {
@@ -271,7 +320,7 @@ fn point_at(
     layer: &Layer,
     of_output: bool,
     culprit: Culprit,
-    args: &Verify,
+    args: &VerifyArgs,
     network: &Network,
     console: Console,
 ) -> Result<()> {
@@ -352,7 +401,7 @@ fn point_at_nan(
     console.diagnostics(&[diagnostic], &network.sources)
 }
 
-fn as_json(args: &Verify, network: &Network, report: &Report, sets: usize) -> String {
+fn as_json(args: &VerifyArgs, network: &Network, report: &Report, sets: usize) -> String {
     let first = report.first_divergence(args.tolerance).map(|(layer, culprit)| {
         let culprit = match culprit {
             Culprit::Network => "network",

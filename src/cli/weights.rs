@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::args::{Weights, WeightsCommand};
+use super::args::RenamingArgs;
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
 use super::network::{choice_note, idle_renames, keep_inputs, options, refuse_name, renames, settings};
@@ -19,7 +20,75 @@ use crate::weights::matching::{self, Pair};
 use crate::weights::rename::Renames;
 use crate::weights::{WeightFile, safetensors};
 
-pub fn run(args: &Weights, console: Console) -> Result<()> {
+/// Look at weights, compare them with a network, or make some
+///
+/// Lists a file's tensors: name, shape, type, smallest, mean and largest value. With --match, tells which of them the
+/// network takes, and proposes names for the others by their order and shape.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "\x1b[1mExamples:\x1b[0m
+  netc weights resnet34.pth
+  netc weights --match resnet34.net resnet34.pth
+  netc weights --match resnet34.net theirs.npz --rename '^backbone\\.=' -o names.txt
+  netc compile resnet34.net --weights theirs.npz --weight-map names.txt
+  netc weights init resnet34.net --seed 7 -o resnet34.safetensors"
+)]
+pub struct WeightsArgs {
+    #[command(subcommand)]
+    pub command: Option<WeightsCommand>,
+    /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
+    #[arg(required = true)]
+    pub file: Option<PathBuf>,
+    /// Compare with the weights of this network
+    #[arg(long = "match", value_name = "SPEC")]
+    pub network: Option<PathBuf>,
+    /// Where the proposed names go, as a table for --weight-map
+    #[arg(short, long, value_name = "FILE", requires = "network")]
+    pub output: Option<PathBuf>,
+    /// Which model of a file that holds several
+    #[arg(long, value_name = "NAME", requires = "network")]
+    pub model: Option<String>,
+    /// Set a parameter of the model; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "network")]
+    pub set: Vec<String>,
+    #[command(flatten)]
+    pub renaming: RenamingArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WeightsCommand {
+    /// List a file's tensors: name, shape, type, smallest, mean and largest value
+    List {
+        /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a network's seeded initialisation, under the names that the labels give
+    Init {
+        /// The spec (.net)
+        file: PathBuf,
+        /// Where the weights go [default: the spec's name with .safetensors]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Which model of a file that holds several
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        /// Set a parameter of the model; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+pub fn run(args: &WeightsArgs, console: Console) -> Result<()> {
     match &args.command {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {
@@ -75,7 +144,7 @@ struct Summary {
 }
 
 /// Without a subcommand: a list, or a comparison.
-fn look(args: &Weights, console: Console) -> Result<()> {
+fn look(args: &WeightsArgs, console: Console) -> Result<()> {
     let inputs = || args.file.iter().chain(&args.network).chain(&args.renaming.weight_map);
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
@@ -95,7 +164,7 @@ fn look(args: &Weights, console: Console) -> Result<()> {
 
 /// Fails where the file does not fit, unless the proposed names, which were asked for, make it fit.
 fn compare(
-    args: &Weights,
+    args: &WeightsArgs,
     spec: &Path,
     path: &Path,
     mut file: WeightFile,

@@ -13,7 +13,7 @@ pub mod vector;
 
 use rayon::prelude::*;
 
-use crate::artifact::{Destination, Image, Manifest, Port, Step as StepRecord, WeightRange, Weights};
+use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId, Verified, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};

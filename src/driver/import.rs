@@ -14,7 +14,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::hash::MadeOf;
-use super::{Compiler, Error, Network, Stage, WeightsReport, fingerprint};
+use super::weights::fingerprint;
+use super::{Compiler, Error, Network, Stage, WeightsReport};
 use crate::diagnostic::{Diagnostic, Sources, is_hidden};
 use crate::elaborate;
 use crate::interop::onnx::{self, ImportError, ModelFile};
@@ -74,7 +75,7 @@ impl Compiler {
             return Err(refuse(format!("it takes {own} images at once, not {batch}: {why}")));
         }
         let mut network = match self.written(path, &graph, &about(&file), &open) {
-            Ok(written) => self.front_written(path, &graph, written, batch)?,
+            Ok(back) => self.front_written(path, &graph, back, batch)?,
             Err(reason) if own == batch => self.without_text(path, graph, &reason, batch, &open),
             Err(reason) => {
                 let why = format!("its batch cannot be changed, since it cannot be written as text: {reason}");
@@ -98,25 +99,32 @@ impl Compiler {
     }
 
     /// The graph as text that has been read back and compared.
-    fn written(&self, path: &Path, graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, String> {
+    fn written(&self, path: &Path, graph: &Graph, about: &str, open: &[NodeId]) -> Result<ReadBack, String> {
         let written = text::write(graph, about, open).map_err(|e| e.to_string())?;
         let batch = first_size(graph, open);
         let same = Self { batch, phase: Phase::Infer, model: None, set: vec![], observer: None, ..self.clone() };
         let read = same.front_text(path, written.text.clone(), &no_files);
-        let read = read.map_err(|e| format!("its text cannot be read: {e}"))?;
-        written.compare(graph, &read.graph).map_err(|e| format!("its text means something else: {e}"))?;
-        Ok(written)
+        let network = read.map_err(|e| format!("its text cannot be read: {e}"))?;
+        written.compare(graph, &network.graph).map_err(|e| format!("its text means something else: {e}"))?;
+        Ok(ReadBack { written, network, batch })
     }
 
-    fn front_written(&self, path: &Path, graph: &Graph, written: Written, batch: usize) -> Result<Network, Error> {
+    fn front_written(&self, path: &Path, graph: &Graph, back: ReadBack, batch: usize) -> Result<Network, Error> {
+        let ReadBack { written, network, batch: compared } = back;
+        // The network that was compared is the one that is asked for, unless the text is to mean something else: for
+        // another number of images or phase, or for what only the text has, its model's name and parameters.
+        let is_asked_for =
+            batch == compared && self.phase == Phase::Infer && self.model.is_none() && self.set.is_empty();
+        let mut network = match is_asked_for {
+            true => network,
+            false => Self { batch, ..self.clone() }.front_text(path, written.text, &no_files)?,
+        };
         let entries = written.weights.iter().map(|w| {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
         let paths = graph.weights.files.clone();
         let weights = WeightFile { paths, ..WeightFile::new(Format::Onnx, entries.collect(), Files::default()) };
-        let compiler = Self { batch, ..self.clone() };
-        let mut network = compiler.front_text(path, written.text, &no_files)?;
         network.graph.weights.files = graph.weights.files.clone();
         network.warnings.extend(shared(graph, written.weights.len()));
         network.imported = Some(Imported { weights, batch, is_text: true });
@@ -174,6 +182,13 @@ impl Compiler {
     pub(super) fn has_weights(&self, path: &Path, hash: u64) -> bool {
         self.open_weights(path).is_ok_and(|file| fingerprint(&file.entries) == hash)
     }
+}
+
+/// A graph's text, and the network that it was read as for `batch` images.
+struct ReadBack {
+    written: Written,
+    network: Network,
+    batch: usize,
 }
 
 /// What a model at `path` is called.

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::hash::MadeOf;
-use super::{Compiled, Compiler, Error, Network, Settled, Stage, WeightsReport};
+use super::network::Settled;
+use super::{Compiled, Compiler, Error, Network, Stage, WeightsReport};
 use crate::artifact::{
     About, Cause, Container, OpenError, Port, Portable, StoredTensor, TensorRecord, Texts, WriteError, Writer,
 };
@@ -21,7 +22,7 @@ use crate::elaborate::MAX_NODES;
 use crate::ir::stats::stats;
 use crate::ir::{self, Graph, Kind, NodeId, Phase};
 use crate::output::keep;
-use crate::runtime::{Model, default_memory};
+use crate::runtime::Model;
 use crate::weights::load::Loaded;
 use crate::weights::{Values, WeightId};
 
@@ -49,7 +50,7 @@ impl Compiler {
         let read = network.graph.weights.files.iter();
         keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
         self.begin(Stage::Write);
-        let texts = super::texts(network);
+        let texts = network.texts();
         // What is written is read here once, by the eyes of whoever opens it.
         let graph = parse(&texts.ir).map_err(malformed)?;
         if graph.to_string() != texts.ir {
@@ -126,7 +127,7 @@ impl Compiler {
             let message = "this is no portable model: its code runs as it is, and is opened as such".to_string();
             return Err(cannot_open(Cause::Malformed { message }));
         }
-        let limit = self.options.memory.unwrap_or_else(default_memory);
+        let limit = self.options.memory_limit();
         let Portable { about, texts, tensors, open_inputs, values } =
             Portable::read(container, limit).map_err(cannot_open)?;
         let malformed = |message| Error::Portable { path: path.into(), message };

@@ -16,7 +16,7 @@ use super::steps::Division;
 #[cfg(feature = "compile")]
 use crate::artifact::Image;
 use crate::artifact::{
-    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, Step, Texts, WeightRange,
+    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, StepRecord, Texts, WeightRange,
 };
 use crate::cpu;
 use crate::memory::default_memory;
@@ -83,6 +83,11 @@ impl ModelOptions {
         self.copy_weights = copy;
         self
     }
+
+    /// Bytes that [`Self::memory`] allows, or else the usual part of the memory that there is.
+    pub fn memory_limit(&self) -> u64 {
+        self.memory.unwrap_or_else(default_memory)
+    }
 }
 
 /// More threads than this are not started, whatever is asked for.
@@ -114,7 +119,7 @@ pub struct Model {
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
     pub(super) division: Division,
-    memory: Option<u64>,
+    memory_limit: u64,
 }
 
 /// Where a model came from and its weights still are.
@@ -261,7 +266,7 @@ impl Model {
         integrity: Integrity,
         options: ModelOptions,
     ) -> Result<Self, Cause> {
-        let function = |step: &Step| code.function(step.entry).expect("the manifest was checked");
+        let function = |step: &StepRecord| code.function(step.entry).expect("the manifest was checked");
         let functions = manifest.steps.iter().map(function).collect();
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 { cpus() } else { options.threads }.min(MAX_THREADS);
@@ -280,7 +285,7 @@ impl Model {
             pool,
             scratch,
             division,
-            memory: options.memory,
+            memory_limit: options.memory_limit(),
         })
     }
 
@@ -299,7 +304,7 @@ impl Model {
     }
 
     /// What a run does, one after the other.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[StepRecord] {
         &self.manifest.steps
     }
 
@@ -356,7 +361,7 @@ impl Model {
 
     /// Bytes that one run may take: [`ModelOptions::memory`].
     pub fn memory_limit(&self) -> u64 {
-        self.memory.unwrap_or_else(default_memory)
+        self.memory_limit
     }
 
     /// Threads of a run that finds the model's own threads free.

@@ -5,12 +5,12 @@
 use super::code::StepFunction;
 use super::execute::Work;
 use super::integrity::Integrity;
-use crate::artifact::Step;
+use crate::artifact::StepRecord;
 use crate::balance::{self, TaskCost};
 
 /// A model's steps, and the memory on which one run computes them.
 pub struct Steps<'a> {
-    pub steps: &'a [Step],
+    pub steps: &'a [StepRecord],
     pub division: &'a Division,
     pub functions: &'a [StepFunction],
     pub weights: &'a [u8],
@@ -83,8 +83,8 @@ pub struct Division {
 }
 
 impl Division {
-    pub fn new(steps: &[Step], threads: usize) -> Self {
-        let bounds = |step: &Step| match step.task_costs.as_slice() {
+    pub fn new(steps: &[StepRecord], threads: usize) -> Self {
+        let bounds = |step: &StepRecord| match step.task_costs.as_slice() {
             [] => balance::divide(&[TaskCost { tasks: step.grid, cost: 1.0 }], threads),
             costs => balance::divide(costs, threads),
         };

@@ -8,7 +8,7 @@
 use iced_x86::code_asm::*;
 use std::path::Path;
 
-use crate::artifact::{About, Destination, Image, Images, Manifest, Port, Step, Texts, WeightRange, Writer};
+use crate::artifact::{About, Destination, Image, Images, Manifest, Port, StepRecord, Texts, WeightRange, Writer};
 use crate::runtime::{Model, ModelOptions};
 
 /// Elements of one image.
@@ -88,8 +88,8 @@ pub fn write(path: &Path, batch: usize) {
     writer.finish(&image, &about(), &texts()).unwrap();
 }
 
-fn step(name: &str, entry: usize, elements: usize, weights: usize) -> Step {
-    Step {
+fn step(name: &str, entry: usize, elements: usize, weights: usize) -> StepRecord {
+    StepRecord {
         name: name.into(),
         op: "add".into(),
         algorithm: "scalar".into(),

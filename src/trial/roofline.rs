@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, Step, Texts};
+use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, StepRecord, Texts};
 use crate::codegen::vector::{Builder, Function, Program, Vector, VectorOp};
 use crate::codegen::{self, link};
 use crate::runtime::{Model, ModelOptions, Timings};
@@ -44,7 +44,7 @@ impl Roofline {
     }
 
     /// The least time that a step can take, by its plain definition.
-    pub fn seconds(&self, step: &Step) -> f64 {
+    pub fn seconds(&self, step: &StepRecord) -> f64 {
         (step.flops as f64 / self.gflops / 1e9).max(step.bytes as f64 / self.gb_per_s / 1e9)
     }
 }
@@ -121,7 +121,7 @@ fn fastest(function: Function, tasks: usize, weights: usize, target: &Target, th
 }
 
 fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
-    let step = Step {
+    let step = StepRecord {
         name: name.into(),
         op: name.into(),
         algorithm: String::new(),

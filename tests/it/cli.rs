@@ -364,3 +364,24 @@ fn ignored_signals_stay_ignored() {
     assert!(child.wait().unwrap().success());
     assert!(here.join("out.netc").is_file());
 }
+
+/// An array may come through a pipe, also where its shape says how many images there are.
+#[cfg(target_os = "linux")]
+#[test]
+fn arrays_are_read_once() {
+    use netc::tensor::Tensor;
+    let folder = tempfile::tempdir().unwrap();
+    let spec = "netc 1\nmodel brightest {\n    input x: f32[N, 2]\n    reduce_max([0])\n    output y\n}\n";
+    std::fs::write(folder.path().join("brightest.net"), spec).unwrap();
+    let mut array = vec![];
+    netc::npy::write(&mut array, &Tensor::new([3, 2], vec![1.0, 6.0, 5.0, 2.0, 3.0, 4.0])).unwrap();
+    std::fs::write(folder.path().join("x.npy"), array).unwrap();
+    for command in ["run", "run --interpret", "verify"] {
+        let line = format!("cat x.npy | \"$0\" {command} brightest.net --input /dev/stdin");
+        let ran = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_netc")]).current_dir(&folder).output();
+        let ran = ran.unwrap();
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.success(), "{command}: {told}");
+        assert!(told.contains("compiled for the 3 of the input"), "{command}: {told}");
+    }
+}

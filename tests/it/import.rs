@@ -10,7 +10,8 @@ use netc::interop::export;
 use netc::interop::onnx::{self, Options};
 use netc::interop::text::compare;
 use netc::interpreter;
-use netc::ir::{self, Graph, NodeId};
+use netc::ir::{self, Graph, NodeId, Phase};
+use netc::ops::layer::Value;
 use netc::passes::{self, Selection};
 use netc::runtime::ModelOptions;
 use netc::tensor::Tensor;
@@ -287,6 +288,26 @@ fn a_model_without_text_is_compiled_as_it_is() {
     assert!(error.contains("the file holds no spec"), "{error}");
     let error = Compiler::new().batch(2).front(&model).map(drop).unwrap_err().to_string();
     assert!(error.contains("it takes 3 images at once, not 2"), "{error}");
+}
+
+/// What is asked for beside the model is asked of its text: images, a phase, a model by name, parameters.
+#[test]
+fn an_imported_model_is_the_network_that_is_asked_for() {
+    let front = |compiler: Compiler| compiler.front(&fixture("small.onnx"));
+    let plain = front(Compiler::new()).unwrap();
+    assert_eq!((plain.graph.phase, plain.open.as_slice()), (Phase::Infer, &[0][..]));
+    let named = front(Compiler::new().model(&*plain.graph.name)).unwrap();
+    assert_eq!(named.graph.to_string(), plain.graph.to_string());
+    let first = |network: &Network| network.graph.node(network.graph.inputs()[0]).shape[0];
+    assert_eq!((first(&plain), first(&front(Compiler::new().batch(3)).unwrap())), (1, 3));
+    assert_eq!(front(Compiler { phase: Phase::Train, ..Compiler::new() }).unwrap().graph.phase, Phase::Train);
+    for compiler in [Compiler::new().model("other"), Compiler::new().set("depth", Value::Int(3))] {
+        assert!(matches!(front(compiler), Err(Error::Spec { .. })));
+    }
+    // The seed is heard, though the model has weights.
+    let seeded = |seed| front(Compiler::new().seed(seed)).unwrap().graph;
+    let values = |graph: &Graph| (*graph.weights.values(graph.weights.find("stem.weight").unwrap())).as_ref().to_vec();
+    assert_ne!(values(&seeded(1)), values(&seeded(2)));
 }
 
 fn image(images: usize) -> Tensor {

@@ -51,7 +51,7 @@ impl Made {
     }
 }
 
-pub struct Builder<'g> {
+pub struct OnnxBuilder<'g> {
     pub graph: &'g Graph,
     /// The name of the batch size, where that is open, and where the images are in each value.
     pub batch: Option<String>,
@@ -73,7 +73,7 @@ pub struct Builder<'g> {
     label: String,
 }
 
-impl<'g> Builder<'g> {
+impl<'g> OnnxBuilder<'g> {
     pub fn new(graph: &'g Graph, live: &[NodeId], batch: Option<String>, places: HashMap<NodeId, Images>) -> Self {
         let mut builder = Self {
             graph,

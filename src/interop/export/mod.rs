@@ -16,7 +16,7 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use builder::Builder;
+use builder::OnnxBuilder;
 
 use super::onnx::Problem;
 use crate::ir::images::{self, Mixing};
@@ -121,7 +121,7 @@ fn make(graph: &Graph, options: &Options) -> Result<builder::Made, ExportError> 
         problems.extend(mixing.map(|m| problem(graph, m.node, told(&m))));
         places = trace.places;
     }
-    let mut builder = Builder::new(graph, &live, options.batch.clone(), places);
+    let mut builder = OnnxBuilder::new(graph, &live, options.batch.clone(), places);
     for &id in &live {
         if let Kind::Op(op) = &graph.node(id).kind
             && let Err(message) = operators::convert(&mut builder, id, op)

@@ -1,7 +1,7 @@
 //! How each op is written in ONNX's operators.
 
 use super::super::onnx::proto::{self, attribute_type};
-use super::builder::Builder;
+use super::builder::OnnxBuilder;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool::adaptive_range;
@@ -25,14 +25,15 @@ type Result = std::result::Result<String, String>;
 ///
 /// # Errors
 /// Says what ONNX lacks.
-pub fn convert(b: &mut Builder, id: NodeId, op: &Op) -> std::result::Result<(), String> {
+pub fn convert(b: &mut OnnxBuilder, id: NodeId, op: &Op) -> std::result::Result<(), String> {
     b.begin(id);
     let operands = b.operands(id);
     let mut value = own(b, id, op, &operands)?;
     let steps = op.epilogue().unwrap_or_default();
     let mut extra = operands[operands.len() - crate::ops::epilogue::extra_operands(steps)..].iter();
     for step in steps {
-        let mut join = |b: &mut Builder, name: &str| b.node(name, &[&value, extra.next().expect("one each")], vec![]);
+        let mut join =
+            |b: &mut OnnxBuilder, name: &str| b.node(name, &[&value, extra.next().expect("one each")], vec![]);
         value = match step {
             PostOp::Add => join(b, "Add"),
             PostOp::Mul => join(b, "Mul"),
@@ -44,7 +45,7 @@ pub fn convert(b: &mut Builder, id: NodeId, op: &Op) -> std::result::Result<(), 
 }
 
 /// The op without its epilogue.
-fn own(b: &mut Builder, id: NodeId, op: &Op, operands: &[String]) -> Result {
+fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result {
     let x = operands.first().map_or("", String::as_str);
     Ok(match op {
         Op::Activate(op) => activate(b, op.kind, x),
@@ -136,7 +137,7 @@ fn channel_dims(shape: &Shape) -> Vec<usize> {
 }
 
 /// The value, then the weight and, where there is one, the bias.
-fn with_weights(b: &mut Builder, id: NodeId, x: &str, bias: bool) -> Vec<String> {
+fn with_weights(b: &mut OnnxBuilder, id: NodeId, x: &str, bias: bool) -> Vec<String> {
     let mut inputs = vec![x.to_string(), b.weight(id, 0, None)];
     if bias {
         inputs.push(b.weight(id, 1, None));
@@ -144,16 +145,16 @@ fn with_weights(b: &mut Builder, id: NodeId, x: &str, bias: bool) -> Vec<String>
     inputs
 }
 
-fn reshape(b: &mut Builder, x: &str, shape: &[i64]) -> String {
+fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {
     let shape = b.ints(shape);
     b.node("Reshape", &[x, &shape], vec![])
 }
 
-fn transpose(b: &mut Builder, x: &str, perm: &[usize]) -> String {
+fn transpose(b: &mut OnnxBuilder, x: &str, perm: &[usize]) -> String {
     b.node("Transpose", &[x], vec![ints("perm", perm)])
 }
 
-fn activate(b: &mut Builder, activation: Activation, x: &str) -> String {
+fn activate(b: &mut OnnxBuilder, activation: Activation, x: &str) -> String {
     match activation {
         Activation::Relu => b.node("Relu", &[x], vec![]),
         Activation::LeakyRelu { slope } => b.node("LeakyRelu", &[x], vec![float("alpha", slope)]),
@@ -186,13 +187,13 @@ fn activate(b: &mut Builder, activation: Activation, x: &str) -> String {
     }
 }
 
-fn with_number(b: &mut Builder, op_type: &str, x: &str, number: f32) -> String {
+fn with_number(b: &mut OnnxBuilder, op_type: &str, x: &str, number: f32) -> String {
     let number = b.number(number);
     b.node(op_type, &[x, &number], vec![])
 }
 
 /// mul · x + add, without what has no effect.
-fn scale(b: &mut Builder, x: &str, mul: f32, add: f32) -> String {
+fn scale(b: &mut OnnxBuilder, x: &str, mul: f32, add: f32) -> String {
     match (mul == 1.0, add == 0.0) {
         (true, true) => b.node("Identity", &[x], vec![]),
         (true, false) => with_number(b, "Add", x, add),
@@ -205,7 +206,7 @@ fn scale(b: &mut Builder, x: &str, mul: f32, add: f32) -> String {
 }
 
 /// x / 2 · (1 + erf(x / √2)); the operator of that name is younger than the operator set.
-fn gelu(b: &mut Builder, x: &str) -> String {
+fn gelu(b: &mut OnnxBuilder, x: &str) -> String {
     let scaled = with_number(b, "Mul", x, std::f32::consts::FRAC_1_SQRT_2);
     let erf = b.node("Erf", &[&scaled], vec![]);
     let gate = with_number(b, "Add", &erf, 1.0);
@@ -214,7 +215,7 @@ fn gelu(b: &mut Builder, x: &str) -> String {
 }
 
 /// x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))
-fn gelu_tanh(b: &mut Builder, x: &str) -> String {
+fn gelu_tanh(b: &mut OnnxBuilder, x: &str) -> String {
     let square = b.node("Mul", &[x, x], vec![]);
     let cube = b.node("Mul", &[&square, x], vec![]);
     let cube = with_number(b, "Mul", &cube, 0.044715);
@@ -226,7 +227,7 @@ fn gelu_tanh(b: &mut Builder, x: &str) -> String {
     with_number(b, "Mul", &product, 0.5)
 }
 
-fn conv(b: &mut Builder, id: NodeId, op: &Conv2d, x: &str) -> String {
+fn conv(b: &mut OnnxBuilder, id: NodeId, op: &Conv2d, x: &str) -> String {
     let inputs = with_weights(b, id, x, op.bias);
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
@@ -238,7 +239,7 @@ fn conv(b: &mut Builder, id: NodeId, op: &Conv2d, x: &str) -> String {
     b.node("Conv", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes)
 }
 
-fn conv_transpose(b: &mut Builder, id: NodeId, op: &ConvTranspose2d, x: &str) -> String {
+fn conv_transpose(b: &mut OnnxBuilder, id: NodeId, op: &ConvTranspose2d, x: &str) -> String {
     let inputs = with_weights(b, id, x, op.bias);
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
@@ -252,7 +253,7 @@ fn conv_transpose(b: &mut Builder, id: NodeId, op: &ConvTranspose2d, x: &str) ->
 }
 
 /// Means over windows of differing sizes are a product with a matrix from either side.
-fn adaptive_avg_pool(b: &mut Builder, id: NodeId, op: &AdaptiveAvgPool, x: &str) -> String {
+fn adaptive_avg_pool(b: &mut OnnxBuilder, id: NodeId, op: &AdaptiveAvgPool, x: &str) -> String {
     let from = [b.input_shape(id)[2], b.input_shape(id)[3]];
     let to = op.output;
     if to == from {
@@ -292,7 +293,7 @@ fn rounds_up_plainly(from: &Shape, to: &Shape, kernel: [usize; 2], stride: [usiz
     })
 }
 
-fn max_pool(b: &mut Builder, id: NodeId, op: &MaxPool, x: &str) -> String {
+fn max_pool(b: &mut OnnxBuilder, id: NodeId, op: &MaxPool, x: &str) -> String {
     let (from, to) = (b.input_shape(id), b.shape(id));
     let extent = [0, 1].map(|i| (op.kernel[i] - 1) * op.dilation[i] + 1);
     let (mut pad, mut ceil, mut image) = (op.pad, op.ceil, x.to_string());
@@ -320,7 +321,7 @@ fn max_pool(b: &mut Builder, id: NodeId, op: &MaxPool, x: &str) -> String {
     b.node("MaxPool", &[&image], attributes)
 }
 
-fn avg_pool(b: &mut Builder, id: NodeId, op: &AvgPool, x: &str) -> Result {
+fn avg_pool(b: &mut OnnxBuilder, id: NodeId, op: &AvgPool, x: &str) -> Result {
     if op.dilation != [1, 1] {
         return Err("average pooling with gaps came with operator set 19".into());
     }
@@ -354,7 +355,7 @@ fn avg_pool(b: &mut Builder, id: NodeId, op: &AvgPool, x: &str) -> Result {
     Ok(b.node("AveragePool", &[&image], attributes))
 }
 
-fn batch_norm(b: &mut Builder, id: NodeId, op: &BatchNorm, x: &str) -> String {
+fn batch_norm(b: &mut OnnxBuilder, id: NodeId, op: &BatchNorm, x: &str) -> String {
     let channels = b.shape(id)[1];
     let mut inputs = vec![x.to_string()];
     if !op.affine {
@@ -367,7 +368,7 @@ fn batch_norm(b: &mut Builder, id: NodeId, op: &BatchNorm, x: &str) -> String {
     b.node("BatchNormalization", &inputs, vec![float("epsilon", op.eps)])
 }
 
-fn instance_norm(b: &mut Builder, id: NodeId, op: &InstanceNorm, x: &str) -> String {
+fn instance_norm(b: &mut OnnxBuilder, id: NodeId, op: &InstanceNorm, x: &str) -> String {
     let channels = b.shape(id)[1];
     let (factor, term) = match op.affine {
         true => (b.weight(id, 0, None), b.weight(id, 1, None)),
@@ -379,7 +380,7 @@ fn instance_norm(b: &mut Builder, id: NodeId, op: &InstanceNorm, x: &str) -> Str
 }
 
 /// ONNX normalises over the last axes: images go there and back with their channels last.
-fn layer_norm(b: &mut Builder, id: NodeId, op: &LayerNorm, x: &str) -> String {
+fn layer_norm(b: &mut OnnxBuilder, id: NodeId, op: &LayerNorm, x: &str) -> String {
     let (rank, channels) = (b.shape(id).rank(), b.shape(id)[1]);
     let x = if rank == 4 { transpose(b, x, &[0, 2, 3, 1]) } else { x.into() };
     let inputs = match op.affine {
@@ -391,7 +392,7 @@ fn layer_norm(b: &mut Builder, id: NodeId, op: &LayerNorm, x: &str) -> String {
     if rank == 4 { transpose(b, &y, &[0, 3, 1, 2]) } else { y }
 }
 
-fn channel_affine(b: &mut Builder, id: NodeId, op: &ChannelAffine, x: &str) -> String {
+fn channel_affine(b: &mut OnnxBuilder, id: NodeId, op: &ChannelAffine, x: &str) -> String {
     let dims = channel_dims(b.shape(id));
     let weight = b.weight(id, 0, Some(dims.clone()));
     let scaled = b.node("Mul", &[x, &weight], vec![]);
@@ -403,14 +404,14 @@ fn channel_affine(b: &mut Builder, id: NodeId, op: &ChannelAffine, x: &str) -> S
 }
 
 /// The sizes of a value with the batch left as it is: the first axis, or another that holds the images.
-fn sizes_of(b: &Builder, id: NodeId) -> Vec<i64> {
+fn sizes_of(b: &OnnxBuilder, id: NodeId) -> Vec<i64> {
     let open = b.open_axis(id);
     let rest = b.shape(id).dims().iter().enumerate().skip(1);
     let rest = rest.map(|(axis, &size)| if open == Some(axis) { -1 } else { size as i64 });
     [0].into_iter().chain(rest).collect()
 }
 
-fn channel_shuffle(b: &mut Builder, id: NodeId, op: &ChannelShuffle, x: &str) -> String {
+fn channel_shuffle(b: &mut OnnxBuilder, id: NodeId, op: &ChannelShuffle, x: &str) -> String {
     let sizes = sizes_of(b, id);
     let groups = op.groups as i64;
     let apart = [&[0, groups, sizes[1] / groups], &sizes[2..]].concat();
@@ -421,7 +422,7 @@ fn channel_shuffle(b: &mut Builder, id: NodeId, op: &ChannelShuffle, x: &str) ->
 }
 
 /// As reshapes around a transposition: SpaceToDepth has another order of channels.
-fn pixel_unshuffle(b: &mut Builder, id: NodeId, op: &PixelUnshuffle, x: &str) -> String {
+fn pixel_unshuffle(b: &mut OnnxBuilder, id: NodeId, op: &PixelUnshuffle, x: &str) -> String {
     let sizes = sizes_of(b, id);
     let f = op.factor as i64;
     let parts = reshape(b, x, &[0, sizes[1] / (f * f), sizes[2], f, sizes[3], f]);
@@ -429,7 +430,7 @@ fn pixel_unshuffle(b: &mut Builder, id: NodeId, op: &PixelUnshuffle, x: &str) ->
     reshape(b, &moved, &sizes)
 }
 
-fn lrn(b: &mut Builder, op: &Lrn, x: &str) -> Result {
+fn lrn(b: &mut OnnxBuilder, op: &Lrn, x: &str) -> Result {
     if op.size % 2 == 0 && op.longer_half == LongerHalf::Before {
         return Err("the longer half of an even window lies after the channel in ONNX: longer_half = \"after\"".into());
     }
@@ -438,7 +439,7 @@ fn lrn(b: &mut Builder, op: &Lrn, x: &str) -> Result {
     Ok(b.node("LRN", &[x], attributes))
 }
 
-fn pad(b: &mut Builder, op: &Pad, x: &str) -> String {
+fn pad(b: &mut OnnxBuilder, op: &Pad, x: &str) -> String {
     let [top, left, bottom, right] = op.pads.map(|p| p as i64);
     let pads = b.ints(&[0, 0, top, left, 0, 0, bottom, right]);
     let value = b.number(op.value);
@@ -451,7 +452,7 @@ fn pad(b: &mut Builder, op: &Pad, x: &str) -> String {
     b.node("Pad", &inputs, vec![string("mode", mode)])
 }
 
-fn reduce(b: &mut Builder, op: &Reduce, x: &str) -> String {
+fn reduce(b: &mut OnnxBuilder, op: &Reduce, x: &str) -> String {
     // ONNX takes no axes for all axes.
     if op.axes.is_empty() {
         return b.node("Identity", &[x], vec![]);
@@ -468,12 +469,12 @@ fn reduce(b: &mut Builder, op: &Reduce, x: &str) -> String {
     }
 }
 
-fn slice(b: &mut Builder, op: &Slice, x: &str) -> String {
+fn slice(b: &mut OnnxBuilder, op: &Slice, x: &str) -> String {
     let [start, end, axis, step] = [op.start, op.end, op.axis, op.step].map(|v| b.ints(&[v as i64]));
     b.node("Slice", &[x, &start, &end, &axis, &step], vec![])
 }
 
-fn upsample(b: &mut Builder, id: NodeId, op: &Upsample, x: &str) -> Result {
+fn upsample(b: &mut OnnxBuilder, id: NodeId, op: &Upsample, x: &str) -> Result {
     let (from, to) = (b.input_shape(id), b.shape(id));
     let coordinates = match (op.coordinates, op.mode) {
         (Coordinates::Usual, Interpolation::Nearest) | (Coordinates::Asymmetric, _) => "asymmetric",

@@ -1,0 +1,131 @@
+//! What the road is walked with: the settings of a compilation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::observer::Observer;
+use super::weights::WeightsFrom;
+use crate::ir::Phase;
+use crate::ops::layer::Value;
+use crate::passes::Selection;
+use crate::plan;
+use crate::runtime::ModelOptions;
+use crate::target::Target;
+use crate::weights::rename::Renames;
+
+/// Compiles networks. See [`Self::compile_file`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let model = netc::Compiler::new().weights("resnet34.safetensors").batch(4).compile_file("resnet34.net")?;
+/// # let _ = model; Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    pub model: Option<String>,
+    pub set: Vec<(String, Value)>,
+    pub phase: Phase,
+    pub batch: usize,
+    /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    pub seed: u64,
+    pub weights: WeightsFrom,
+    /// Brings the names of the file's weights to the network's.
+    pub renames: Renames,
+    pub passes: Selection,
+    pub target: Target,
+    pub plan: plan::Options,
+    pub options: ModelOptions,
+    /// Measure kernels on this machine, and choose by the times. They are remembered in this file.
+    pub tuning: Option<PathBuf>,
+    /// Told what goes on.
+    pub observer: Option<Observer>,
+}
+
+impl Default for Compiler {
+    /// One image, for this machine, with all standard passes.
+    fn default() -> Self {
+        Self {
+            model: None,
+            set: vec![],
+            phase: Phase::Infer,
+            batch: 1,
+            shapes: BTreeMap::new(),
+            seed: 0,
+            weights: WeightsFrom::Beside,
+            renames: Renames::default(),
+            passes: Selection::default(),
+            target: Target::host(),
+            plan: plan::Options::default(),
+            options: ModelOptions::default(),
+            tuning: None,
+            observer: None,
+        }
+    }
+}
+
+impl Compiler {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The model of a file that holds several.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.model = Some(name.into());
+        self
+    }
+
+    /// The value of a parameter of the model.
+    pub fn set(mut self, name: impl Into<String>, value: Value) -> Self {
+        self.set.push((name.into(), value));
+        self
+    }
+
+    /// The shape of an ONNX model's input.
+    pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
+        self.shapes.insert(input.into(), dims.into());
+        self
+    }
+
+    /// Images that are computed at once. A model runs any number, in such batches, where the network treats
+    /// images one by one ([`Network::images`]).
+    pub fn batch(mut self, images: usize) -> Self {
+        self.batch = images;
+        self
+    }
+
+    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive.
+    pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
+        self.weights = WeightsFrom::File(path.into());
+        self
+    }
+
+    /// Initialises the weights by this seed, whatever files there are.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self.weights = WeightsFrom::Seed;
+        self
+    }
+
+    pub fn passes(mut self, passes: Selection) -> Self {
+        self.passes = passes;
+        self
+    }
+
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// Forces algorithms, or names a tuning file.
+    pub fn plan(mut self, options: plan::Options) -> Self {
+        self.plan = options;
+        self
+    }
+
+    /// How the model is to run: threads.
+    pub fn options(mut self, options: ModelOptions) -> Self {
+        self.options = options;
+        self
+    }
+}

@@ -1,0 +1,226 @@
+//! From an optimized graph to code: plan, functions, image, and the rounds of the probe.
+//!
+//! ```text
+//!              ┌──────── kernels that are out of tolerance ────────┐
+//!              ▼                                                   │
+//! Graph ─functions─▶ Plan, functions ─build─▶ Image ─probe─▶ all accurate? ─▶ Model | file
+//! ```
+//!
+//! What is tuned, and what was found inaccurate, goes to the plan as data (`plan::Findings`): the plan
+//! decides, the driver only goes round.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::error::codegen_error;
+use super::network::Settled;
+use super::{Compiler, Error, Event, Network, Stage};
+use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WriteError, Writer};
+use crate::codegen::{self, Generated};
+use crate::diagnostic::Location;
+use crate::ir::{Cost, Graph, Remark};
+use crate::output::keep;
+use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan};
+use crate::runtime::Model;
+use crate::trial::probe::{self, Probed};
+use crate::trial::store::{Times, Tuning};
+use crate::trial::tune::tune;
+
+/// What was written to a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    pub name: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// How it is computed; of a portable model, that is decided where it is opened.
+    pub code: Option<CompiledCode>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompiledCode {
+    pub steps: Vec<StepRecord>,
+    /// CPU features that the code needs.
+    pub features: Vec<String>,
+    /// Bytes of the activations of one run, and what no plan can do without.
+    pub arena_bytes: u64,
+    pub arena_lower_bound: u64,
+}
+
+impl Compiler {
+    /// Generates code for an optimized network, into memory.
+    ///
+    /// # Errors
+    /// Where code generation fails, or this machine is not the target.
+    pub fn compile(&self, network: &Network) -> Result<Model, Error> {
+        let (_, image) = self.generate(network, &Destination::Memory)?;
+        Model::from_image(image, self.about(network), network.texts(), self.options).map_err(Error::Run)
+    }
+
+    /// Generates code for an optimized network, into a file. Returns what was compiled.
+    ///
+    /// # Errors
+    /// Where code generation or writing fails, or `output` is a file that the network was read from; then nothing is
+    /// written.
+    pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Compiled, Error> {
+        let read = network.graph.weights.files.iter().chain(&self.tuning);
+        keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
+        let writer = Writer::create(output)?;
+        let made = self.generate(network, &writer.destination()?);
+        let (_, image) = made.map_err(|error| match error {
+            // The weights are packed in the file.
+            Error::Codegen(error) => unwritten(output, *error),
+            error => error,
+        })?;
+        self.begin(Stage::Write);
+        writer.finish(&image, &self.about(network), &network.texts())?;
+        Ok(image.manifest.into())
+    }
+
+    /// The plan and the functions that [`Self::compile`] would make code of. Kernels are tried as there,
+    /// but weights are packed only where a trial reads them.
+    ///
+    /// # Errors
+    /// Where code generation fails.
+    pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
+        let options = self.plan_options(network)?;
+        self.begin(Stage::Generate);
+        let generated = self.functions(&network.graph, &options)?;
+        if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
+            return Ok(generated);
+        }
+        drop(generated);
+        self.settle(network, options, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
+    }
+
+    fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
+        let options = self.plan_options(network)?;
+        self.begin(Stage::Generate);
+        let made = self.settle(network, options, destination, &|_, _, _| true)?;
+        network.made_of.files.check()?;
+        Ok(made)
+    }
+
+    /// The plan and its functions. An algorithm that is asked for all layers must fit one.
+    fn functions(&self, graph: &Graph, options: &plan::Options) -> Result<Generated, Error> {
+        let generated = codegen::generate(graph, &self.target, options).map_err(codegen_error)?;
+        plan::check_forced(&generated.plan, options).map_err(|e| codegen_error(e.into()))?;
+        Ok(generated)
+    }
+
+    /// The plan's options, with what is known before the model's own code runs.
+    fn plan_options(&self, network: &Network) -> Result<plan::Options, Error> {
+        let mut options = self.plan.clone();
+        if let Some(Settled { recipe: Some(recipe) }) = &network.settled {
+            options.strict |= recipe.strict;
+            if options.algorithms.is_empty() {
+                options.algorithms.clone_from(&recipe.algorithms);
+            }
+        }
+        options.findings.unproved = !self.target.runs_here();
+        options.memory = Some(self.options.memory_limit());
+        if let Some(path) = &self.tuning {
+            options.findings.measured = self.measured(network, &options, path)?;
+        }
+        Ok(options)
+    }
+
+    /// Times of kernels by layer: what the tuning file knows, and what is measured now.
+    fn measured(
+        &self,
+        network: &Network,
+        options: &plan::Options,
+        path: &Path,
+    ) -> Result<BTreeMap<String, Times>, Error> {
+        self.begin(Stage::Tune);
+        let mut tuning = Tuning::read(path)?;
+        let known = tuning.of(&self.target.processor());
+        let before = known.len();
+        let progress = |done, of| self.tell(Event::Progress { done, of });
+        tune(&network.graph, &self.target, options, known, &progress)?;
+        let measured = known.clone();
+        if measured.len() > before {
+            tuning.write(path)?;
+        }
+        Ok(measured)
+    }
+
+    /// Generates code and tries it; where kernels turn out inaccurate, again with others. Each round
+    /// excludes at least one kernel of the first plan, so that there is an end.
+    fn settle(
+        &self,
+        network: &Network,
+        mut options: plan::Options,
+        destination: &Destination,
+        wanted: &(dyn Fn(&Plan, usize, usize) -> bool + Sync),
+    ) -> Result<(Generated, Image), Error> {
+        let graph = &network.graph;
+        loop {
+            let generated = self.functions(graph, &options)?;
+            let out_of_range = self.out_of_range(network, &generated.plan);
+            if !out_of_range.is_empty() {
+                options.findings.inaccurate.extend(out_of_range);
+                continue;
+            }
+            let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
+            let built = codegen::build(graph, &self.target, &generated, destination, &wanted);
+            let mut image = built.map_err(codegen_error)?;
+            image.manifest.images = Some(network.images());
+            if options.findings.unproved {
+                return Ok((generated, image));
+            }
+            let inaccurate = self.inaccurate(network, &generated, &image)?;
+            if inaccurate.is_empty() {
+                return Ok((generated, image));
+            }
+            options.findings.inaccurate.extend(inaccurate);
+        }
+    }
+
+    /// The kernels that are out of tolerance, but for those that the user forces: these are only
+    /// remarked on.
+    fn inaccurate(&self, network: &Network, generated: &Generated, image: &Image) -> Result<Vec<Inaccurate>, Error> {
+        let probed = probe::probe(&network.graph, generated, image).map_err(Error::Run)?;
+        let (accurate, others): (Vec<Probed>, Vec<Probed>) = probed.into_iter().partition(Probed::is_accurate);
+        if let Some(worst) = accurate.iter().max_by(|a, b| a.error.total_cmp(&b.error)) {
+            let message = format!("{} layers are within {:.1e} of their largest value", accurate.len(), worst.error);
+            self.remark(message, &[]);
+        }
+        let judge = |p: Probed| self.judge(network, &generated.plan.steps[p.step], p.m, Flaw::Rounding(p.error));
+        Ok(others.into_iter().filter_map(judge).collect())
+    }
+
+    /// The layers whose weights Winograd's transforms have no room for, whatever the size of tiles.
+    fn out_of_range(&self, network: &Network, plan: &Plan) -> Vec<Inaccurate> {
+        let found = probe::out_of_range(&network.graph, plan).into_iter();
+        found.filter_map(|(step, largest)| self.judge(network, step, 0, Flaw::Range(largest))).collect()
+    }
+
+    /// Remarks on a kernel with a flaw, and gives it, unless the user forces the kernel.
+    fn judge(&self, network: &Network, step: &plan::Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
+        let inaccurate = Inaccurate { node: step.node, m, flaw };
+        let node = network.graph.node(step.node);
+        let name = node.name.as_deref().unwrap_or("conv2d");
+        let verdict = if step.forced { "kept, since it is forced" } else { "not used" };
+        self.remark(format!("{name}: {inaccurate}: {verdict}"), node.location.as_slice());
+        (!step.forced).then_some(inaccurate)
+    }
+
+    fn remark(&self, message: String, locations: &[Location]) {
+        let remark = Remark { pass: "probe", message, locations: locations.to_vec(), saved: Cost::default() };
+        self.tell(Event::Remark(&remark));
+    }
+}
+
+impl From<Manifest> for Compiled {
+    fn from(manifest: Manifest) -> Self {
+        let Manifest { name, features, inputs, outputs, steps, arena_bytes, arena_lower_bound, .. } = manifest;
+        Self { name, inputs, outputs, code: Some(CompiledCode { steps, features, arena_bytes, arena_lower_bound }) }
+    }
+}
+
+fn unwritten(path: &Path, error: codegen::Error) -> Error {
+    match error {
+        codegen::Error::Memory(cause) => WriteError { path: path.into(), cause }.into(),
+        error => codegen_error(error),
+    }
+}

@@ -1,0 +1,82 @@
+//! The road of a model from its text to something that runs: the stages in their order, once.
+//!
+//! ```text
+//! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file
+//!      network           weights                            generation
+//!      import                                               portable
+//! ```
+//!
+//! The driver knows every stage and decides nothing that a stage could: it reads files, hands
+//! values on, and keeps what the stages said for whoever shows it. It prints nothing.
+//!
+//! Each stretch is a file here, named below its arrows. Beside the road stand [`recipe`], which walks it
+//! again for a compiled model, and [`hash`], which says what a network was made of.
+
+mod compiler;
+mod error;
+mod generation;
+mod hash;
+mod import;
+mod network;
+mod observer;
+mod portable;
+mod recipe;
+mod weights;
+
+pub use compiler::Compiler;
+pub use error::Error;
+pub use generation::{Compiled, CompiledCode};
+pub use hash::{ContentHash, hash_file};
+pub use import::{Imported, is_onnx, model_names, stem};
+pub use network::{Network, preprocess, read_spec};
+pub use observer::{Event, Observer, Stage};
+pub use recipe::{recompile, remake};
+pub use weights::{WeightsFrom, WeightsReport};
+
+pub(crate) use recipe::recompile_container;
+
+use std::path::Path;
+
+use crate::passes;
+use crate::runtime::Model;
+
+impl Compiler {
+    /// Compiles the spec at `path` into memory.
+    ///
+    /// # Errors
+    /// The first stage's that fails.
+    pub fn compile_file(&self, path: impl AsRef<Path>) -> Result<Model, Error> {
+        let network = self.optimized(path.as_ref())?;
+        self.compile(&network)
+    }
+
+    /// Compiles the spec at `path` into the file `output`, which appears when it is complete. The
+    /// weights are packed in place, so that they are never in memory twice.
+    ///
+    /// # Errors
+    /// The first stage's that fails; then nothing is written.
+    pub fn compile_file_to(&self, path: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Compiled, Error> {
+        let network = self.optimized(path.as_ref())?;
+        self.compile_to(&network, output.as_ref())
+    }
+
+    /// Everything before code generation.
+    ///
+    /// # Errors
+    /// Those of [`Self::front`] and [`Self::load_weights`].
+    pub fn optimized(&self, path: &Path) -> Result<Network, Error> {
+        let mut network = self.front(path)?;
+        self.load_weights(&mut network)?;
+        self.optimize(&mut network);
+        Ok(network)
+    }
+
+    /// Runs the selected passes. On a portable model they have run.
+    pub fn optimize(&self, network: &mut Network) {
+        if network.settled.is_some() {
+            return;
+        }
+        self.begin(Stage::Optimize);
+        network.remarks.extend(passes::run(&mut network.graph, &self.passes));
+    }
+}

@@ -1,0 +1,197 @@
+//! From a path to a graph: which kind of file is there, and what the front says of it.
+//!
+//! ```text
+//! .net  ─read_spec─▶ text ─front_text─▶ Network
+//! .onnx ─────────import───────────────▶ Network     in `import`, by way of a text
+//! .netc ──────read_portable───────────▶ Network     in `portable`, if it is a portable model
+//! ```
+//!
+//! In goes a path, out comes the graph as written, with what was warned of. How its weights get
+//! values, and that there are passes, is not known here.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::hash::{self, MadeOf};
+use super::import::{Imported, is_onnx, stem};
+use super::{Compiler, Error, Stage, WeightsFrom, WeightsReport};
+use crate::artifact::{self, MAGIC, Recipe, Texts, is_portable};
+use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
+use crate::elaborate::{self, elaborate};
+use crate::interop::onnx;
+use crate::ir::stats::Stats;
+use crate::ir::{Graph, Images, Kind, Mixed, Phase, Remark};
+use crate::preprocess::Preprocess;
+use crate::syntax::MAX_SOURCE;
+
+/// A network on its way: its graph, and what the stages said about it.
+#[derive(Clone)]
+pub struct Network {
+    pub sources: Sources,
+    pub root: SourceId,
+    pub graph: Graph,
+    /// Of the graph before any pass.
+    pub stats: Stats,
+    /// How many images a run of it takes, as the graph before any pass says.
+    pub images: Images,
+    /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
+    pub open: Vec<usize>,
+    pub warnings: Vec<Diagnostic>,
+    pub weights: WeightsReport,
+    /// What the passes did.
+    pub remarks: Vec<Remark>,
+    /// Of an ONNX model.
+    pub imported: Option<Imported>,
+    pub(crate) made_of: MadeOf,
+    /// Of a portable model.
+    pub(crate) settled: Option<Settled>,
+}
+
+/// What has been done to a network before it became a portable model: its weights are loaded, its
+/// passes have run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    /// How it was made.
+    pub recipe: Option<Recipe>,
+}
+
+impl Compiler {
+    /// Parses and elaborates the spec at `path`, imports the ONNX model or reads the portable model that
+    /// is there.
+    ///
+    /// # Errors
+    /// Where files cannot be read, the spec has mistakes, or the model takes what netc does not have.
+    pub fn front(&self, path: &Path) -> Result<Network, Error> {
+        let unreadable = |cause| Error::Read { path: path.into(), cause };
+        if is_onnx(path).map_err(unreadable)? {
+            return self.import(path, &stem(path));
+        }
+        if is_portable(path) {
+            return self.read_portable(path);
+        }
+        if !self.shapes.is_empty() && !matches!(self.weights, WeightsFrom::File(_)) {
+            return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
+        }
+        let text = read_spec(path).map_err(unreadable)?;
+        let read = hash::Recorded::new(path, &text);
+        let mut network = self.front_text(path, text, &|path| read.read(path, read_spec))?;
+        network.made_of.texts = read.finish();
+        Ok(network)
+    }
+
+    /// Elaborates a text that was read from `path`. What it uses is read by `loader`.
+    pub(super) fn front_text(
+        &self,
+        path: &Path,
+        text: String,
+        loader: elaborate::FileReader,
+    ) -> Result<Network, Error> {
+        self.begin(Stage::Front);
+        let mut sources = Sources::default();
+        let root = sources.add(path.display().to_string(), text);
+        let files = RefCell::new(vec![path.to_path_buf()]);
+        let loader = |path: &Path| loader(path).inspect(|_| files.borrow_mut().push(path.into()));
+        match elaborate(&mut sources, root, &self.front_options(self.phase, &loader)) {
+            Ok(mut made) => {
+                made.graph.weights.files = files.into_inner();
+                Ok(Network {
+                    sources,
+                    root,
+                    open: made.open.iter().filter_map(|o| made.graph.inputs().iter().position(|i| i == o)).collect(),
+                    graph: made.graph,
+                    stats: made.stats,
+                    images: made.images,
+                    warnings: made.warnings,
+                    weights: WeightsReport::Seed(self.seed),
+                    remarks: vec![],
+                    imported: None,
+                    made_of: MadeOf::default(),
+                    settled: None,
+                })
+            }
+            Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
+        }
+    }
+
+    pub(super) fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
+        let (model, set) = (self.model.clone(), self.set.clone());
+        elaborate::Options { model, set, phase, batch: self.batch, seed: self.seed, loader }
+    }
+}
+
+impl Network {
+    /// Of the spec or the model.
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(&*self.sources.get(self.root).name)
+    }
+
+    /// How many images a run takes, for those who know no graphs.
+    pub fn images(&self) -> artifact::Images {
+        let at = |location: &Option<Location>| location.as_ref().map(|l| l.to_string());
+        match &self.images {
+            Images::Independent => {
+                let first = self.graph.inputs().first().map(|&id| self.graph.node(id).shape[0]);
+                artifact::Images::Independent { batch: first.unwrap_or(1) }
+            }
+            Images::Fixed { input, location } => {
+                artifact::Images::Fixed { input: input.clone(), location: at(location) }
+            }
+            Images::Mixed(Mixed { step, location, reason }) => {
+                artifact::Images::Mixed { step: step.clone(), location: at(location), reason: reason.clone() }
+            }
+        }
+    }
+
+    /// The files of the spec, the main one first; none, where an imported model has no text.
+    pub(super) fn spec_files(&self) -> impl Iterator<Item = &Source> {
+        let imported = self.imported.as_ref().is_none_or(|i| i.is_text);
+        let is_text =
+            imported && self.settled.as_ref().is_none_or(|s| s.recipe.as_ref().is_some_and(|r| !r.sources.is_empty()));
+        self.sources.iter().map(|(_, source)| source).filter(move |_| is_text)
+    }
+
+    /// The texts that a compiled model keeps.
+    pub(super) fn texts(&self) -> Texts {
+        Texts { sources: self.spec_files().map(|s| s.text.to_string()).collect(), ir: self.graph.to_string() }
+    }
+}
+
+/// The steps of a `preprocess`, as the language has them, for images of `[channels, height, width]`.
+///
+/// # Errors
+/// Where they are none, or do not end in images of that size.
+pub fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> Result<Preprocess, Error> {
+    let model =
+        format!("input image: f32[N, {channels}, {height}, {width}]  preprocess image {{\n{steps}\n}}  output image");
+    let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let text = format!("netc 1  model picture {{ {model} }}\n");
+    let network = Compiler::new().front_text(Path::new("--preprocess"), text, &no_files)?;
+    match network.graph.inputs().first().map(|&id| &network.graph.node(id).kind) {
+        Some(Kind::Input(Some(steps))) => Ok(steps.clone()),
+        _ => Ok(Preprocess::default()),
+    }
+}
+
+/// Reads a spec. Its size is limited before it is read.
+///
+/// # Errors
+/// Where the file cannot be read, is too large, or is no UTF-8.
+pub fn read_spec(path: &Path) -> io::Result<String> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = vec![];
+    file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_SOURCE {
+        return Err(io::Error::other(format!("the file is larger than {} MiB", MAX_SOURCE >> 20)));
+    }
+    if bytes.starts_with(&MAGIC) {
+        return Err(io::Error::other("this is a compiled model, not a spec"));
+    }
+    if onnx::is_onnx(&bytes) {
+        return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("this is no spec: it is no UTF-8 text"))
+}

@@ -1,0 +1,152 @@
+//! How a model was made, and making it again from that.
+//!
+//! ```text
+//! Network, Compiler ─about─▶ recipe in the file ─remake─▶ Compiler, Network
+//! ```
+//!
+//! A recipe names the texts, the weights and the settings of a compilation, and no target: by it a
+//! compiled model is compiled again, for another CPU.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Compiler, Error, Network, WeightsFrom, WeightsReport};
+use crate::artifact::{About, Container, Origin, Recipe, SourceHash};
+use crate::diagnostic::Source;
+use crate::elaborate;
+use crate::ir::Kind;
+use crate::ops::layer::Value;
+use crate::passes::{self, Selection};
+use crate::plan;
+use crate::runtime::{Model, ModelOptions};
+use crate::weights::file::split_key;
+use crate::weights::rename::Renames;
+
+impl Compiler {
+    pub(super) fn about(&self, network: &Network) -> About {
+        let graph = &network.graph;
+        let preprocess = |&id| match &graph.node(id).kind {
+            Kind::Input(preprocess) => preprocess.clone(),
+            Kind::Parameter(_) | Kind::Op(_) => None,
+        };
+        About {
+            netc: env!("CARGO_PKG_VERSION").into(),
+            preprocess: graph.inputs().iter().map(preprocess).collect(),
+            labels: graph.labels.clone(),
+            recipe: match &network.settled {
+                Some(settled) => settled.recipe.clone(),
+                None => Some(self.recipe(network)),
+            },
+        }
+    }
+
+    fn recipe(&self, network: &Network) -> Recipe {
+        let hash = |s: &Source| xxh3_64(s.text.as_bytes());
+        let setting = |(name, value): &(String, Value)| (name.clone(), literal(value));
+        let selected = passes::PIPELINE.iter().map(|p| p.name).filter(|n| self.passes.contains(n));
+        let (renames, weight_map) = self.renames.parts();
+        Recipe {
+            sources: network.spec_files().map(|s| SourceHash { name: s.name.to_string(), hash: hash(s) }).collect(),
+            model: network.graph.name.clone(),
+            settings: self.set.iter().map(setting).collect(),
+            batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
+            shapes: self.shapes.clone().into_iter().collect(),
+            weights: match &network.weights {
+                WeightsReport::Seed(seed) => Origin::Seed(*seed),
+                WeightsReport::File { path, hash, .. } => {
+                    Origin::File { path: path.display().to_string(), hash: *hash }
+                }
+            },
+            renames,
+            weight_map,
+            passes: selected.map(String::from).collect(),
+            algorithms: self.plan.algorithms.clone(),
+            strict: self.plan.strict,
+            caches: [self.target.caches.l1, self.target.caches.l2, self.target.caches.l3].map(|bytes| bytes as u64),
+        }
+    }
+}
+
+/// A value as the language writes it.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Str(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// Compiles a `.netc` file again, for this machine: from the texts within, with the weights that it
+/// was made with.
+///
+/// # Errors
+/// Where the file is damaged, or its weights are not to be had.
+pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
+    recompile_container(&Container::open(path)?, options)
+}
+
+pub(crate) fn recompile_container(container: &Container, options: ModelOptions) -> Result<Model, Error> {
+    let (compiler, mut network) = remake_container(container, options)?;
+    compiler.optimize(&mut network);
+    compiler.compile(&network)
+}
+
+/// The network that a `.netc` file was made of, as written, with its weights, and how it was compiled.
+///
+/// # Errors
+/// As [`recompile`].
+pub fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
+    remake_container(&Container::open(path)?, options)
+}
+
+fn remake_container(container: &Container, options: ModelOptions) -> Result<(Compiler, Network), Error> {
+    let path = container.path();
+    let (about, texts) = container.describe()?;
+    let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
+    let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
+    let names = recipe.sources.iter().map(|s| PathBuf::from(&s.name));
+    let files: Vec<(PathBuf, String)> = names.zip(texts.sources).collect();
+    let (root, text) = files.first().cloned().ok_or_else(|| fail("the file holds no spec"))?;
+    let loader = |wanted: &Path| {
+        let found = files.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    };
+    let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
+    let mut network = compiler.front_text(&root, text, &loader)?;
+    compiler.load_weights(&mut network)?;
+    Ok((compiler, network))
+}
+
+/// The compiler that a recipe describes.
+fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compiler, String> {
+    let shapes = recipe.shapes.iter().cloned().collect();
+    let opener = Compiler { batch: recipe.batch, shapes, ..Compiler::default() };
+    let (weights, seed) = match &recipe.weights {
+        Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
+        Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file, &opener)?), 0),
+    };
+    let set = recipe.settings.iter().map(|(name, value)| elaborate::parse_setting(&format!("{name}={value}")));
+    Ok(Compiler {
+        model: Some(recipe.model.clone()),
+        set: set.collect::<Result<_, _>>()?,
+        seed,
+        weights,
+        renames: Renames::from_parts(&recipe.renames, &recipe.weight_map).map_err(|e| e.to_string())?,
+        passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
+        plan: plan::Options { algorithms: recipe.algorithms.clone(), strict: recipe.strict, ..Default::default() },
+        options,
+        ..opener
+    })
+}
+
+/// The weights file of a recipe: where it was, or beside the compiled model.
+fn find_weights(path: &str, hash: u64, file: &Path, opener: &Compiler) -> Result<PathBuf, String> {
+    let named = PathBuf::from(path);
+    let beside = named.file_name().map(|name| file.with_file_name(name));
+    let candidates = [Some(named.clone()), beside];
+    let mut found = candidates.into_iter().flatten().filter(|p| split_key(p).0.is_file());
+    found
+        .find(|p| opener.has_weights(p, hash))
+        .ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))
+}

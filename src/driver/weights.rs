@@ -1,0 +1,172 @@
+//! Weights on the road: which file has them, and what of it fits the network.
+//!
+//! In go a network as written and the compiler's settings; the network leaves with values, or the
+//! answer is everything that does not fit. Formats and comparing are `crate::weights`'.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::network::read_spec;
+use super::{Compiler, Error, Network, Stage};
+use crate::diagnostic::Diagnostic;
+use crate::elaborate::elaborate;
+use crate::ir::{Graph, Phase};
+use crate::weights::entries::Entry;
+use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
+use crate::weights::rename::RenameError;
+use crate::weights::{Choice, WeightFile};
+
+/// Where the values of the weights are to come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WeightsFrom {
+    /// The file beside the spec that has its name and ends in `.safetensors`; without one, the seed.
+    /// An ONNX model's are its own.
+    #[default]
+    Beside,
+    File(PathBuf),
+    /// He or Xavier initialisation, by layer.
+    Seed,
+}
+
+/// Where the values of a network's weights came from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WeightsReport {
+    Seed(u64),
+    /// `choice` tells where the file holds several sets of weights.
+    File {
+        path: PathBuf,
+        hash: u64,
+        loaded: Loaded,
+        choice: Option<Choice>,
+    },
+}
+
+impl Compiler {
+    /// Gives the network's weights their values, where a file has them. A portable model has its own.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or does not fit the network.
+    pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
+        if network.settled.is_some() {
+            return Ok(());
+        }
+        self.begin(Stage::Weights);
+        let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
+        let given = file.entries.clone();
+        network.made_of.files.join(&file.files);
+        // An ONNX model's own weights have the right names.
+        let mut idle_renames = vec![];
+        if self.weights != WeightsFrom::Beside || network.imported.is_none() {
+            let renamed = self.renames.apply(&mut file.entries);
+            idle_renames = renamed.map_err(|cause| Error::Rename { path: path.clone(), cause })?;
+        }
+        let tolerance = self.tolerance(network);
+        match load(&mut network.graph.weights, &file.entries, &tolerance) {
+            Ok(mut loaded) => {
+                // Both read all that the file holds. The fingerprint is that of the names that the file has,
+                // since a recipe is followed by reading it again.
+                let weights = &network.graph.weights;
+                let (hash, odd) = rayon::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
+                loaded.not_finite = odd;
+                loaded.idle_renames = idle_renames;
+                network.graph.weights.files.append(&mut file.paths);
+                network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
+                network.weights = WeightsReport::File { path, hash, loaded, choice: file.choice };
+                Ok(())
+            }
+            Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
+        }
+    }
+
+    /// Looks at the file of weights that [`Self::load_weights`] would load, for the content's hash only.
+    #[cfg(feature = "cli")]
+    pub(crate) fn take_weights(&self, network: &mut Network) -> Result<(), Error> {
+        if let Some((_, file)) = self.weights_of(network)? {
+            network.made_of.files.join(&file.files);
+        }
+        Ok(())
+    }
+
+    /// The file whose values the network is to have.
+    fn weights_of(&self, network: &Network) -> Result<Option<(PathBuf, WeightFile)>, Error> {
+        let path = match (&self.weights, &network.imported) {
+            (WeightsFrom::Seed, _) => return Ok(None),
+            (WeightsFrom::File(path), _) => path.clone(),
+            (WeightsFrom::Beside, Some(imported)) => return Ok(Some((network.path(), imported.weights.clone()))),
+            (WeightsFrom::Beside, None) => network.path().with_extension("safetensors"),
+        };
+        if self.weights == WeightsFrom::Beside && !path.is_file() {
+            return Ok(None);
+        }
+        let file = self.open_weights(&path)?;
+        Ok(Some((path, file)))
+    }
+
+    /// What of a file's tensors fits the network, and what does not. Their names are those that
+    /// [`Self::renames`] give.
+    ///
+    /// # Errors
+    /// Where two tensors would have the same name.
+    pub fn compare_weights(&self, network: &Network, file: &mut WeightFile) -> Result<(Loaded, Misfit), RenameError> {
+        let idle_renames = self.renames.apply(&mut file.entries)?;
+        let (loaded, misfit) = compare(&network.graph.weights, &file.entries, &self.tolerance(network));
+        Ok((Loaded { idle_renames, ..loaded }, misfit))
+    }
+
+    /// In the infer phase, what only training needs may be missing on either side.
+    pub(super) fn tolerance(&self, network: &Network) -> Tolerance {
+        if self.phase == Phase::Train {
+            return Tolerance::default();
+        }
+        let graph = &network.graph;
+        let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
+        let optional = graph.weights.iter().map(|(id, _)| id).filter(|id| !needed.contains(id)).collect();
+        // The text of an imported model has no parts for training only: no name is missing here.
+        let elsewhere = if network.imported.is_some() { BTreeSet::new() } else { self.names_in_training(network) };
+        Tolerance { optional, elsewhere }
+    }
+
+    /// The weights of the network that is trained. `when train` may declare what the network at hand, whose phase
+    /// is another, never saw; so its text is elaborated once more.
+    fn names_in_training(&self, network: &Network) -> BTreeSet<String> {
+        let mut sources = network.sources.clone();
+        let training = elaborate(&mut sources, network.root, &self.front_options(Phase::Train, &read_spec));
+        let names = |graph: Graph| graph.weights.iter().map(|(_, w)| w.name.clone()).collect();
+        training.map(|made| names(made.graph)).unwrap_or_default()
+    }
+}
+
+/// A warning where weights are no finite numbers: nothing that is computed with them means anything.
+fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic> {
+    const LISTED: usize = 8;
+    let told: Vec<String> = loaded
+        .not_finite
+        .iter()
+        .map(|(id, odd)| {
+            let weight = graph.weights.get(*id);
+            let (count, first) = (weight.shape.elements(), weight.shape.position(odd.first));
+            format!("{} has {odd} of {count} values, the first at {first:?}", weight.name)
+        })
+        .collect();
+    let (first, rest) = told.split_first()?;
+    let message = format!("{}: {first}", path.display());
+    let warning = rest.iter().take(LISTED).fold(Diagnostic::warning("not-finite", message), Diagnostic::note);
+    let warning = match rest.len().saturating_sub(LISTED) {
+        0 => warning,
+        more => warning.note(format!("and so have {more} more")),
+    };
+    let layer = graph.order().into_iter().find(|&id| graph.weights_read(id).contains(&loaded.not_finite[0].0));
+    let location = layer.and_then(|id| graph.node(id).location.clone());
+    Some(location.into_iter().fold(warning, |w, place| w.primary(place.span, "computes with it")))
+}
+
+/// Tells files of weights apart by what they hold, whatever their format.
+pub(super) fn fingerprint(entries: &[Entry]) -> u64 {
+    let mix = |hash: u64, bytes: &[u8]| xxh3_64_with_seed(bytes, hash);
+    entries.iter().fold(0, |hash, entry| {
+        let (buffer, range) = &entry.bytes;
+        mix(mix(hash, entry.name.as_bytes()), &(**buffer).as_ref()[range.clone()])
+    })
+}

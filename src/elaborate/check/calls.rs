@@ -1,0 +1,140 @@
+//! Calls: whether there is such a layer or module, and whether it takes these arguments.
+
+use super::Checker;
+use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
+use crate::elaborate::call::assign;
+use crate::elaborate::program::Callee;
+use crate::ops::layer::{Layer, Preset};
+use crate::syntax::ast::*;
+
+impl Checker<'_> {
+    pub(super) fn call(&mut self, call: &Call) {
+        self.called.insert(call.name.name.clone());
+        let callee = self.program.callee(self.file, &call.name.name).or_else(|| {
+            let similar = self.unknown_callee(call)?;
+            self.called.insert(similar.clone());
+            self.program.callee(self.file, &similar)
+        });
+        match callee {
+            Some(Callee::Module(id)) => self.module_call(call, self.program.definition(id)),
+            Some(Callee::Layer(layer)) => self.layer_call(call, layer),
+            None => call.args.iter().for_each(|a| self.label_reference(&a.value)),
+        }
+    }
+
+    /// Reports an unknown layer; its likely name, where there is one.
+    fn unknown_callee(&mut self, call: &Call) -> Option<String> {
+        let name = &call.name.name;
+        if self.report.lost_words.contains(name) || self.report.is_full(Severity::Error) {
+            return None;
+        }
+        let mut models = self.program.definitions(self.file, DefinitionKind::Model);
+        if models.any(|(_, d)| d.name.name == *name) {
+            let message = format!("`{name}` is a model; only layers and modules can be called");
+            let diagnostic = Diagnostic::error("call-of-model", message).primary(call.name.span, "a model");
+            self.report.add(diagnostic.help("make what both need a `module`"));
+            return None;
+        }
+        let similar = self.program.similar_callee(self.file, name);
+        if similar.is_none() && self.program.file(self.file).lacks_imports {
+            return None;
+        }
+        let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
+        let diagnostic = diagnostic.primary(call.name.span, "unknown");
+        self.report.add(match &similar {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if call.args.is_empty() => diagnostic.help(format!("if it is a label, write `{name}:`")),
+            None => diagnostic.help("define it with `module`, or bring it in with `use`"),
+        });
+        similar
+    }
+
+    fn module_call(&mut self, call: &Call, module: &Definition) {
+        call.args.iter().for_each(|a| self.expr(&a.value));
+        let names: Vec<&str> = module.params.iter().map(|p| p.name.name.as_str()).collect();
+        let required: Vec<bool> = module.params.iter().map(|p| p.default.is_none()).collect();
+        self.arguments(call, &call.args.iter().collect::<Vec<_>>(), &names, &required, Some(module.name.span));
+    }
+
+    fn layer_call(&mut self, call: &Call, layer: &Layer) {
+        let joins = layer.arity.takes_labels();
+        let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
+        labels.iter().for_each(|a| self.label_reference(&a.value));
+        args.iter().for_each(|a| self.expr(&a.value));
+        if joins && labels.is_empty() {
+            let message = format!("`{}` joins the flow with other values; name them", layer.name);
+            let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "joins with what?");
+            self.report.add(diagnostic.help(format!("give labels: `{}(stem)`", layer.name)));
+        }
+        let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
+        let required: Vec<bool> = layer.params.iter().map(|p| matches!(p.preset, Preset::Required)).collect();
+        self.arguments(call, &args, &names, &required, None);
+    }
+
+    fn arguments(&mut self, call: &Call, args: &[&Arg], names: &[&str], required: &[bool], defined: Option<Span>) {
+        let callee = &call.name.name;
+        let with_definition = |d: Diagnostic| match defined {
+            Some(span) => d.secondary(span, "defined here"),
+            None => d,
+        };
+        if let Some(extra) = args.iter().enumerate().find(|(i, a)| a.name.is_none() && *i >= names.len()) {
+            let takes = match names.len() {
+                0 => "no arguments".to_string(),
+                1 => "one argument".to_string(),
+                n => format!("{n} arguments"),
+            };
+            let message = format!("`{callee}` takes {takes}");
+            let diagnostic = Diagnostic::error("too-many-arguments", message).primary(extra.1.span, "one too many");
+            let diagnostic = if names.is_empty() { diagnostic } else { diagnostic.note(parameters(names)) };
+            self.report.add(with_definition(diagnostic));
+        }
+        for arg in args {
+            if let Some(name) = arg.name.as_ref().filter(|n| !names.contains(&n.name.as_str())) {
+                self.unknown_parameter(callee, name, names, defined);
+            }
+        }
+        let owned: Vec<Arg> = args.iter().map(|a| (*a).clone()).collect();
+        let slots = assign(&owned, names);
+        self.given_twice(&owned, names, &slots);
+        let missing: Vec<String> = names
+            .iter()
+            .zip(slots.iter().zip(required))
+            .filter(|(_, (slot, required))| slot.is_none() && **required)
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("`{callee}` needs {}", missing.join(" and "));
+            let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "not given");
+            self.report.add(with_definition(diagnostic.note(parameters(names))));
+        }
+    }
+
+    pub(super) fn unknown_parameter(&mut self, callee: &str, name: &Ident, names: &[&str], defined: Option<Span>) {
+        let message = format!("`{callee}` has no parameter `{}`", name.name);
+        let mut diagnostic = Diagnostic::error("unknown-parameter", message).primary(name.span, "unknown");
+        if let Some(span) = defined {
+            diagnostic = diagnostic.secondary(span, "defined here");
+        }
+        self.report.add(match nearest(&name.name, names.iter().copied()) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None if names.is_empty() => diagnostic.help(format!("`{callee}` takes no arguments")),
+            None => diagnostic.help(parameters(names)),
+        });
+    }
+
+    fn given_twice(&mut self, args: &[Arg], names: &[&str], slots: &[Option<&Arg>]) {
+        for arg in args {
+            let Some(name) = &arg.name else { continue };
+            let Some(slot) = names.iter().position(|n| *n == name.name) else { continue };
+            if let Some(other) = slots[slot].filter(|other| other.span != arg.span) {
+                let message = format!("`{}` is given twice", name.name);
+                let diagnostic = Diagnostic::error("duplicate-argument", message);
+                self.report.add(diagnostic.primary(arg.span, "again").secondary(other.span, "first"));
+            }
+        }
+    }
+}
+
+fn parameters(names: &[&str]) -> String {
+    format!("its parameters: {}", names.join(", "))
+}

@@ -1,0 +1,190 @@
+//! Checks that need no values, on all text of a program, whether it is called or not: names,
+//! arguments, where statements may stand, recursion.
+//!
+//! In goes a program of which every file is parsed; out come diagnostics. Nothing is evaluated here: what
+//! depends on a value is reported where the elaborator meets it.
+
+mod calls;
+mod expressions;
+mod labels;
+mod statements;
+
+pub use statements::{inner_blocks, is_bare_label};
+
+use std::collections::{HashMap, HashSet};
+
+use super::bindings::Bindings;
+use super::program::{FileId, Program};
+use super::recursion::recursion;
+use super::report::Report;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::syntax::ast::*;
+use labels::LabelHeads;
+
+/// What `expect` can state.
+pub const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
+/// The joins of `branches`.
+const JOINS: &[&str] = &["concat", "add", "mul", "max"];
+const PHASES: &[&str] = &["train", "infer"];
+/// The steps of `preprocess`.
+pub const SETTINGS: &[&str] = &["resize", "center_crop", "scale", "mean", "std", "color", "invert"];
+/// The words after `color`.
+pub const COLORS: &[&str] = &["rgb", "bgr", "gray"];
+
+/// Checks all files of a program.
+pub fn check(program: &Program, report: &mut Report) {
+    for file in program.files() {
+        duplicate_definitions(program, file, report);
+        let mut checker = Checker {
+            program,
+            report,
+            file,
+            bindings: Bindings::default(),
+            scopes: vec![],
+            labels: LabelHeads::default(),
+            place: Place::File,
+            called: HashSet::new(),
+        };
+        checker.file();
+    }
+    recursion(program, report);
+}
+
+/// What surrounds a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    File,
+    Module,
+    Model,
+    Aux,
+}
+
+struct Binding {
+    span: Span,
+    /// What it is called in a warning; `None` for what may stay unused.
+    kind: Option<&'static str>,
+    used: bool,
+}
+
+struct Checker<'a> {
+    program: &'a Program,
+    report: &'a mut Report,
+    file: FileId,
+    bindings: Bindings<Binding>,
+    /// How many bindings there were when each block around began.
+    scopes: Vec<usize>,
+    /// The labels of the definition at hand.
+    labels: LabelHeads,
+    place: Place,
+    called: HashSet<String>,
+}
+
+impl Checker<'_> {
+    fn file(&mut self) {
+        self.enter();
+        let program = self.program;
+        for item in &program.file(self.file).tree.items {
+            match item {
+                Item::Let(l) => self.let_statement(l, None),
+                Item::Table(t) => self.table(t, None),
+                Item::Definition(d) => self.definition(d),
+                Item::Use(_) | Item::Error(_) => {}
+            }
+        }
+        // What a file binds at its top may be there for others.
+        self.scopes.clear();
+        self.unused_modules();
+    }
+
+    fn unused_modules(&mut self) {
+        let is_program = self.program.definitions(self.file, DefinitionKind::Model).next().is_some();
+        if !is_program || self.file != Program::ROOT {
+            return;
+        }
+        for (_, module) in self.program.definitions(self.file, DefinitionKind::Module) {
+            let name = &module.name.name;
+            if !self.called.contains(name) {
+                let diagnostic = Diagnostic::warning("unused-module", format!("nothing calls the module `{name}`"));
+                self.report.add(diagnostic.primary(module.name.span, "never called"));
+            }
+        }
+    }
+
+    /// Only a warning: a text stays right when a later netc has another layer.
+    fn hidden_layer(&mut self, module: &Ident) {
+        if self.program.layer(&module.name).is_none() {
+            return;
+        }
+        let message = format!("the module `{0}` hides the layer `{0}`", module.name);
+        let diagnostic = Diagnostic::warning("hidden-layer", message).primary(module.span, "the name of a layer");
+        let help = format!("where this module is seen, `{}` means it; give it a name of its own", module.name);
+        self.report.add(diagnostic.help(help));
+    }
+
+    fn definition(&mut self, definition: &Definition) {
+        self.place = if definition.kind == DefinitionKind::Model { Place::Model } else { Place::Module };
+        if definition.kind == DefinitionKind::Module {
+            self.hidden_layer(&definition.name);
+        }
+        self.labels = LabelHeads::default();
+        self.labels.gather(&definition.body);
+        self.enter();
+        for param in &definition.params {
+            if let Some(default) = &param.default {
+                self.expr(default);
+            }
+            let outer = self.scopes.last().copied().unwrap_or(0);
+            let known = self.bindings.find_inner(&param.name.name, outer).map(|b| b.span);
+            if let Some(first) = known {
+                let message = format!("two parameters are named `{}`", param.name.name);
+                self.report.add(
+                    Diagnostic::error("duplicate-parameter", message)
+                        .primary(param.name.span, "again")
+                        .secondary(first, "first"),
+                );
+            }
+            self.bind(&param.name, if known.is_none() { Some("parameter") } else { None });
+        }
+        self.block(&definition.body);
+        self.leave();
+        self.place = Place::File;
+    }
+
+    fn bind(&mut self, name: &Ident, kind: Option<&'static str>) {
+        let kind = kind.filter(|_| !name.name.starts_with('_'));
+        self.bindings.bind(&name.name, Binding { span: name.span, kind, used: false });
+    }
+
+    fn enter(&mut self) {
+        self.scopes.push(self.bindings.len());
+    }
+
+    /// Ends a scope, with a warning for what nothing has used.
+    fn leave(&mut self) {
+        let outer = self.scopes.pop().unwrap_or(0);
+        for (name, binding) in self.bindings.leave(outer) {
+            if let (Some(kind), false) = (binding.kind, binding.used) {
+                let message = format!("nothing uses the {kind} `{name}`");
+                let diagnostic = Diagnostic::warning("unused-name", message).primary(binding.span, "never used");
+                self.report.add(diagnostic);
+            }
+        }
+    }
+}
+
+fn duplicate_definitions(program: &Program, file: FileId, report: &mut Report) {
+    for kind in [DefinitionKind::Module, DefinitionKind::Model] {
+        let mut seen: HashMap<&str, Span> = HashMap::new();
+        for (_, definition) in program.definitions(file, kind) {
+            let Ident { name, span } = &definition.name;
+            match seen.get(name.as_str()) {
+                None => drop(seen.insert(name, *span)),
+                Some(first) => {
+                    let message = format!("two {}s are named `{name}`", kind.word());
+                    let diagnostic = Diagnostic::error("duplicate-definition", message);
+                    report.add(diagnostic.primary(*span, "again").secondary(*first, "first"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Statements: where each may stand, which words it takes, and what it binds.
+
+use std::collections::HashMap;
+
+use super::expressions::count_of;
+use super::{COLORS, Checker, JOINS, METRICS, PHASES, Place, SETTINGS};
+use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::elaborate::expression::some_of;
+use crate::elaborate::model::is_batch;
+use crate::elaborate::program::{Callee, FileId, Program};
+use crate::ops::layer::{Arity, Preset};
+use crate::syntax::ast::*;
+
+impl Checker<'_> {
+    pub(super) fn block(&mut self, block: &Block) {
+        self.enter();
+        for (i, statement) in block.statements.iter().enumerate() {
+            match &statement.kind {
+                StatementKind::Call(call) if is_bare_label(self.program, self.file, &block.statements, i) => {
+                    self.bare_label(call);
+                }
+                _ => self.statement(statement),
+            }
+        }
+        self.leave();
+    }
+
+    fn bare_label(&mut self, call: &Call) {
+        let name = &call.name.name;
+        let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
+        let diagnostic = diagnostic.primary(call.name.span, "unknown");
+        self.report.add(diagnostic.help(format!("if it is a label, write `{name}:`")));
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        if let Some(label) = &statement.label {
+            self.template(&label.parts);
+        }
+        match &statement.kind {
+            StatementKind::Call(call) => self.call(call),
+            StatementKind::Block(block) => self.block(block),
+            StatementKind::Branches(branches) => {
+                self.word(&branches.join, JOINS, "unknown-join", "join of branches");
+                self.block(&branches.body);
+            }
+            StatementKind::Residual { body, skip } => {
+                self.block(body);
+                skip.iter().for_each(|s| self.block(s));
+            }
+            StatementKind::Aux(aux) => self.aux(aux, statement.span),
+            StatementKind::For { pattern, items, body } => {
+                self.expr(items);
+                self.enter();
+                pattern.names().into_iter().for_each(|n| self.bind(n, None));
+                self.block(body);
+                self.leave();
+            }
+            StatementKind::If { arms, otherwise } => {
+                for (condition, body) in arms {
+                    self.expr(condition);
+                    self.block(body);
+                }
+                otherwise.iter().for_each(|b| self.block(b));
+            }
+            StatementKind::When { phase, body } => {
+                self.word(phase, PHASES, "unknown-phase", "phase");
+                self.block(body);
+            }
+            StatementKind::Let(l) => self.let_statement(l, Some("name")),
+            StatementKind::Table(table) => self.table(table, Some("table")),
+            StatementKind::Require { condition, message } => {
+                self.expr(condition);
+                message.iter().for_each(|m| self.expr(m));
+            }
+            StatementKind::Expect { metric, value, .. } => {
+                self.only_in(statement, "expect", &[Place::Model]);
+                self.word(metric, METRICS, "unknown-metric", "figure");
+                self.expr(value);
+            }
+            StatementKind::Input { dtype, dims, .. } => self.input(statement, dtype, dims),
+            StatementKind::Output { .. } => self.only_in(statement, "output", &[Place::Model, Place::Aux]),
+            StatementKind::Preprocess { settings, .. } => self.preprocess(statement, settings),
+            StatementKind::ClassLabels(names) => {
+                self.only_in(statement, "labels", &[Place::Model]);
+                self.expr(names);
+            }
+            StatementKind::From(value) => self.label_reference(value),
+            StatementKind::Error(block) => block.iter().for_each(|b| self.block(b)),
+        }
+    }
+
+    fn only_in(&mut self, statement: &Statement, word: &str, places: &[Place]) {
+        if places.contains(&self.place) {
+            return;
+        }
+        let message = match self.place {
+            Place::Aux => format!("`{word}` inside an auxiliary head"),
+            _ => format!("`{word}` inside a module"),
+        };
+        let span = Span { end: statement.span.start + word.len() as u32, ..statement.span };
+        let diagnostic = Diagnostic::error("misplaced-statement", message).primary(span, "belongs into a model");
+        self.report.add(match word {
+            "output" => diagnostic.help("the value of a module is that of its last statement"),
+            _ => diagnostic,
+        });
+    }
+
+    fn input(&mut self, statement: &Statement, dtype: &Ident, dims: &[Expr]) {
+        self.only_in(statement, "input", &[Place::Model]);
+        if dtype.name != "f32" {
+            let diagnostic = Diagnostic::error("unknown-type", format!("there is no element type `{}`", dtype.name));
+            self.report.add(diagnostic.primary(dtype.span, "unknown").help("values are of type `f32`"));
+        }
+        match dims.split_first() {
+            Some((first, rest)) => {
+                if !is_batch(first) {
+                    self.size(first);
+                }
+                rest.iter().for_each(|d| self.size(d));
+            }
+            None => self.report.unknown(statement.span),
+        }
+    }
+
+    /// A size of an input other than `N`.
+    fn size(&mut self, dim: &Expr) {
+        match &dim.kind {
+            ExprKind::Name(name) if !self.use_name(name) && !self.report.lost_words.contains(name) => {
+                let diagnostic = Diagnostic::error("free-size", format!("the size `{name}` has no value"));
+                let diagnostic = diagnostic.primary(dim.span, "unknown");
+                self.report.add(diagnostic.help("only the batch `N` is free: give a number, or make it a parameter"));
+            }
+            _ => self.expr(dim),
+        }
+    }
+
+    fn preprocess(&mut self, statement: &Statement, settings: &[Setting]) {
+        self.only_in(statement, "preprocess", &[Place::Model]);
+        let mut seen: HashMap<&str, Span> = HashMap::new();
+        for setting in settings {
+            let name = &setting.name;
+            self.word(name, SETTINGS, "unknown-step", "preprocessing step");
+            if let Some(first) = seen.insert(&name.name, name.span) {
+                let diagnostic = Diagnostic::error("duplicate-step", format!("`{}` is given twice", name.name));
+                self.report.add(diagnostic.primary(name.span, "again").secondary(first, "first"));
+            }
+            match &setting.value.kind {
+                ExprKind::Name(color) if name.name == "color" => {
+                    let color = Ident { name: color.clone(), span: setting.value.span };
+                    self.word(&color, COLORS, "unknown-color", "order of colours");
+                }
+                _ => self.expr(&setting.value),
+            }
+        }
+    }
+
+    fn aux(&mut self, aux: &Aux, span: Span) {
+        if self.place != Place::Model {
+            let span = Span { end: span.start + 3, ..span };
+            let diagnostic =
+                Diagnostic::error("misplaced-statement", "an auxiliary head outside of a model's own text");
+            self.report.add(diagnostic.primary(span, "belongs into a model"));
+        }
+        aux.label.iter().for_each(|l| self.template(&l.parts));
+        for arg in &aux.args {
+            if let Some(name) = arg.name.as_ref().filter(|n| n.name != "weight") {
+                self.unknown_parameter("aux", name, &["weight"], None);
+            }
+            self.expr(&arg.value);
+        }
+        let place = std::mem::replace(&mut self.place, Place::Aux);
+        self.block(&aux.body);
+        self.place = place;
+    }
+
+    /// Reports a word that is none of those that can stand here.
+    fn word(&mut self, word: &Ident, words: &[&str], code: &'static str, what: &str) {
+        if words.contains(&word.name.as_str()) {
+            return;
+        }
+        let diagnostic =
+            Diagnostic::error(code, format!("there is no {what} `{}`", word.name)).primary(word.span, "unknown");
+        self.report.add(match nearest(&word.name, words.iter().copied()) {
+            Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
+            None => diagnostic.help(format!("there is {}", alternatives(words))),
+        });
+    }
+
+    pub(super) fn let_statement(&mut self, l: &Let, kind: Option<&'static str>) {
+        self.expr(&l.value);
+        l.pattern.names().into_iter().for_each(|n| self.bind(n, kind));
+    }
+
+    pub(super) fn table(&mut self, table: &Table, kind: Option<&'static str>) {
+        for row in &table.rows {
+            row.iter().for_each(|cell| self.expr(cell));
+            if row.len() != table.columns.len() {
+                let span = row.iter().map(|c| c.span).reduce(Span::to).unwrap_or(table.span);
+                let message = format!("a row of {} in a table of {} columns", cells(row.len()), table.columns.len());
+                self.report.add(
+                    Diagnostic::error("row-length", message)
+                        .primary(span, cells(row.len()))
+                        .secondary(table.name.span, format!("{} columns", table.columns.len())),
+                );
+            }
+        }
+        self.bind(&table.name, kind);
+    }
+}
+
+/// Whether a statement is an unknown word before another statement on its line: a label whose colon
+/// was forgotten, unless the word is nearly that of something that is called without arguments.
+pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], index: usize) -> bool {
+    let StatementKind::Call(call) = &statements[index].kind else { return false };
+    let followed = statements.get(index + 1).is_some_and(|next| !next.new_line && next.label.is_none());
+    let bare = followed && call.args.is_empty() && statements[index].label.is_none();
+    if !bare || program.callee(file, &call.name.name).is_some() {
+        return false;
+    }
+    let similar = program.similar_callee(file, &call.name.name).and_then(|name| program.callee(file, &name));
+    !similar.is_some_and(|callee| match callee {
+        Callee::Layer(layer) => {
+            layer.arity == Arity::Unary && layer.params.iter().all(|p| !matches!(p.preset, Preset::Required))
+        }
+        Callee::Module(id) => program.definition(id).params.iter().all(|p| p.default.is_some()),
+    })
+}
+
+/// The blocks directly inside a statement.
+pub fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
+    match kind {
+        StatementKind::Block(b) => vec![b],
+        StatementKind::Branches(b) => vec![&b.body],
+        StatementKind::Residual { body, skip } => [body].into_iter().chain(skip).collect(),
+        StatementKind::Aux(a) => vec![&a.body],
+        StatementKind::For { body, .. } | StatementKind::When { body, .. } => vec![body],
+        StatementKind::If { arms, otherwise } => arms.iter().map(|(_, b)| b).chain(otherwise).collect(),
+        StatementKind::Error(b) => b.iter().collect(),
+        _ => vec![],
+    }
+}
+
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [one] => format!("`{one}`"),
+        _ => some_of(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>()),
+    }
+}
+
+fn cells(n: usize) -> String {
+    count_of(n, "cell")
+}

@@ -1,0 +1,14 @@
+//! Graphs for tests: built by hand with few words, or at random but valid by construction.
+//!
+//! Unit tests, integration tests, benches and fuzzers share it; nothing of the compiler uses it.
+
+mod builder;
+mod models;
+mod ops;
+mod random;
+pub mod tiny;
+
+pub use builder::Builder;
+pub use models::{compiled, write_foreign};
+pub use ops::{binary, conv, conv_transpose, counting, evaluate, relu, remade};
+pub use random::{graph_from, random_graph, random_inputs, randomize_weights};
