@@ -20,6 +20,7 @@ mod fold_input_normalization;
 mod fuse_epilogue;
 mod merge_sibling_pointwise;
 mod pattern;
+mod recognise_channel_scales;
 mod recognise_gate;
 mod recognise_gelu;
 mod recognise_hard_sigmoid;
@@ -68,6 +69,7 @@ pub const PIPELINE: &[Pass] = &[
     recogniser("recognise_hard_sigmoid", "hard_sigmoid, where it is written out", recognise_hard_sigmoid::run),
     recogniser("recognise_gate", "silu and hard_swish, where they are written out", recognise_gate::run),
     recogniser("compose_scales", "one constant factor and term for several", compose_scales::run),
+    recogniser("recognise_channel_scales", "scale, where its channels are cut apart", recognise_channel_scales::run),
     recogniser("recognise_layer_norm", "layer_norm, where it is written out", recognise_layer_norm::run),
     recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),

@@ -263,6 +263,40 @@ pass_test!(
 );
 
 pass_test!(
+    recognise_channel_scales,
+    "recognise_channel_scales",
+    "2,3,4,4",
+    "%r = slice %x { start=0 end=1 } : f32[2,1,4,4]   // g.net:3
+     %g = slice %x { start=1 end=2 } : f32[2,1,4,4]
+     %b = slice %x { start=2 end=3 } : f32[2,1,4,4]
+     %s = activation %r { kind=scale(0.5,-0.03) } : f32[2,1,4,4]   // g.net:6
+     %t = activation %g { kind=scale(0.4,0.0) } : f32[2,1,4,4]   // g.net:7
+     %u = activation %b { kind=scale(1.0,0.25) } : f32[2,1,4,4]
+     %y = concat %s, %t, %u : f32[2,3,4,4]   // g.net:9
+     output y = %y"
+);
+
+pass_test!(
+    channels_that_are_not_all_or_in_another_order_stay,
+    "recognise_channel_scales",
+    "2,3,4,4",
+    "%r = slice %x { start=0 end=1 } : f32[2,1,4,4]
+     %g = slice %x { start=1 end=2 } : f32[2,1,4,4]
+     %b = slice %x { start=2 end=3 } : f32[2,1,4,4]
+     %s = activation %r { kind=scale(0.5,-0.03) } : f32[2,1,4,4]
+     %t = activation %g { kind=scale(0.4,0.0) } : f32[2,1,4,4]
+     %u = activation %b { kind=scale(1.0,0.25) } : f32[2,1,4,4]
+     %v = activation %b { kind=scale(1.0,0.5) } : f32[2,1,4,4]
+     %two = concat %s, %t : f32[2,2,4,4]
+     %swapped = concat %t, %s, %u : f32[2,3,4,4]
+     %shown = concat %s, %t, %v : f32[2,3,4,4]
+     output two = %two
+     output swapped = %swapped
+     output shown = %shown
+     output v = %v"
+);
+
+pass_test!(
     recognise_layer_norm,
     "recognise_layer_norm",
     "1,4,3,3",

@@ -1,6 +1,6 @@
 //! What operators build with: nodes with the values of their weights, and views brought into form.
 
-use super::{HalfGelu, Importer};
+use super::Importer;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::file::ModelFile;
@@ -20,15 +20,6 @@ impl Importer<'_> {
 
     pub fn operands(&self, node: NodeId) -> Vec<NodeId> {
         self.draft.operands(node)
-    }
-
-    pub fn half_gelu(&self, node: NodeId) -> Option<HalfGelu> {
-        self.halves.get(&node).copied()
-    }
-
-    /// Remembers that a value is a part of GELU. It vanishes unread when the whole is there.
-    pub fn note_half_gelu(&mut self, view: &View, half: HalfGelu) {
-        self.halves.insert(view.node, half);
     }
 
     /// The values of a draft node's weights.

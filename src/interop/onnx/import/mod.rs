@@ -57,33 +57,12 @@ pub struct Importer<'m> {
     label: String,
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
     concats: concats::Concats,
-    /// Nodes that are a part of GELU.
-    halves: HashMap<NodeId, HalfGelu>,
     problems: Vec<Problem>,
     walked: usize,
     folded: usize,
     /// Elements of the model's weights.
     brought: usize,
     options: &'m Options,
-}
-
-/// A part of `x / 2 · (1 + erf(x / √2))`, which exporters write down term by term.
-#[derive(Clone, Copy, Debug)]
-pub struct HalfGelu {
-    pub x: NodeId,
-    /// The 1 has been added.
-    pub plus_one: bool,
-    /// Product of the numbers multiplied so far.
-    pub factor: f32,
-    /// It has been multiplied by x.
-    pub times_x: bool,
-}
-
-impl HalfGelu {
-    /// Nothing is missing.
-    pub fn is_whole(&self) -> bool {
-        self.plus_one && self.times_x && (self.factor - 0.5).abs() < 1e-6
-    }
 }
 
 /// Imports a model's main graph.
@@ -105,7 +84,6 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         label: String::new(),
         arranged: HashMap::new(),
         concats: concats::Concats::default(),
-        halves: HashMap::new(),
         problems: vec![],
         walked: 0,
         folded: 0,

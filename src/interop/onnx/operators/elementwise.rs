@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::super::array::Array;
 use super::super::call::{Call, Value};
 use super::super::fold::broadcast_dims;
-use super::super::import::{HalfGelu, Importer};
+use super::super::import::Importer;
 use super::super::view::View;
 use super::layer_norm;
 use crate::ops::activation::Activation;
@@ -36,6 +36,7 @@ pub fn activation(importer: &mut Importer, call: &Call) -> Results {
         "Softplus" => Activation::Softplus,
         "HardSwish" => Activation::HardSwish,
         "Exp" => Activation::Exp,
+        "Erf" => Activation::Erf,
         "Log" => Activation::Log,
         "Sqrt" => Activation::Sqrt,
         "Abs" => Activation::Abs,
@@ -189,20 +190,6 @@ pub fn prelu(importer: &mut Importer, call: &Call) -> Results {
     one(join(importer, BinaryKind::Add, &positive, &scaled)?)
 }
 
-/// The error function, which may become a part of GELU (see [`HalfGelu`]).
-pub fn erf(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let root = std::f32::consts::FRAC_1_SQRT_2;
-    let result = activate(importer, &view, Activation::Erf)?;
-    if let Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } })) = importer.op(view.node)
-        && (mul - root).abs() < 1e-5
-    {
-        let x = importer.operands(view.node)[0];
-        importer.note_half_gelu(&result, HalfGelu { x, plus_one: false, factor: 1.0, times_x: false });
-    }
-    one(result)
-}
-
 pub fn add(importer: &mut Importer, call: &Call) -> Results {
     two(importer, call, BinaryKind::Add)
 }
@@ -258,13 +245,7 @@ fn two(importer: &mut Importer, call: &Call, kind: BinaryKind) -> Results {
         call_inputs.1 = call_inputs.1.map(|b| aligned_by_attribute(call, b)).transpose()?;
     }
     one(match call_inputs {
-        (Some(Value::Data(a)), Some(Value::Data(b))) => match gated(importer, call, kind, &a, &b)? {
-            Some(view) => view,
-            None => match layer_norm::written_out(importer, kind, &a, &b)? {
-                Some(view) => view,
-                None => join(importer, kind, &a, &b)?,
-            },
-        },
+        (Some(Value::Data(a)), Some(Value::Data(b))) => join(importer, kind, &a, &b)?,
         (Some(Value::Data(a)), Some(Value::Known(b))) => {
             with_known(importer, kind, &a, &b, false, call.is_only_user(0))?
         }
@@ -297,55 +278,6 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
         Value::Data(view) => Value::Data(view.with_new(&(rank..rank + trailing).collect::<Vec<_>>())),
         Value::Missing => Value::Missing,
     })
-}
-
-/// x · sigmoid(x), x · hard_sigmoid(x) and the end of a GELU.
-fn gated(importer: &mut Importer, call: &Call, kind: BinaryKind, a: &View, b: &View) -> Result<Option<View>, String> {
-    if kind != BinaryKind::Mul {
-        return Ok(None);
-    }
-    for (index, gate, x) in [(0, a, b), (1, b, a)] {
-        if let Some(half) = half_times_x(importer, gate, x) {
-            if half.is_whole() {
-                return activate(importer, &gate.of(half.x), Activation::Gelu).map(Some);
-            }
-            let view = join(importer, kind, a, b)?;
-            importer.note_half_gelu(&view, half);
-            return Ok(Some(view));
-        }
-        let is_gate_of_x = call.is_only_user(index) && gate.axes == x.axes && importer.operands(gate.node) == [x.node];
-        let kind = match importer.op(gate.node) {
-            Some(Op::Activate(Activate { kind: Activation::Sigmoid })) => Activation::Silu,
-            Some(Op::Activate(Activate { kind: Activation::HardSigmoid { alpha, beta: 0.5 } }))
-                if (alpha - 1.0 / 6.0).abs() < 1e-5 =>
-            {
-                Activation::HardSwish
-            }
-            _ => continue,
-        };
-        if is_gate_of_x {
-            return activate(importer, x, kind).map(Some);
-        }
-    }
-    Ok(None)
-}
-
-/// (1 + erf(x / √2)) · x, or · (x / 2).
-fn half_times_x(importer: &Importer, half_view: &View, x: &View) -> Option<HalfGelu> {
-    let half = importer.half_gelu(half_view.node)?;
-    let factor = match importer.op(x.node) {
-        _ if x.node == half.x => 1.0,
-        Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } }))
-            if importer.operands(x.node) == [half.x] =>
-        {
-            *mul
-        }
-        _ => return None,
-    };
-    if half.times_x || !half.plus_one || half_view.axes != x.axes {
-        return None;
-    }
-    Some(HalfGelu { factor: half.factor * factor, times_x: true, ..half })
 }
 
 /// Two computed values.
@@ -426,7 +358,7 @@ pub fn with_known(
         _ => view.clone(),
     };
     if let Some(number) = array.scalar()
-        && let Some(view) = with_number(importer, kind, view, number, reversed, may_change)?
+        && let Some(view) = with_number(importer, kind, view, number, reversed)?
     {
         return Ok(view);
     }
@@ -453,26 +385,6 @@ fn with_number(
     view: &View,
     number: f32,
     reversed: bool,
-    may_change: bool,
-) -> Result<Option<View>, String> {
-    let half = half_with_number(importer, kind, view, number);
-    if let Some(half) = half.filter(HalfGelu::is_whole) {
-        return activate(importer, &view.of(half.x), Activation::Gelu).map(Some);
-    }
-    let result = scaled_by(importer, kind, view, number, reversed, may_change)?;
-    if let (Some(half), Some(view)) = (half, &result) {
-        importer.note_half_gelu(view, half);
-    }
-    Ok(result)
-}
-
-fn scaled_by(
-    importer: &mut Importer,
-    kind: BinaryKind,
-    view: &View,
-    number: f32,
-    reversed: bool,
-    may_change: bool,
 ) -> Result<Option<View>, String> {
     let (mul, add) = match (kind, reversed) {
         (BinaryKind::Add, _) => (1.0, number),
@@ -484,46 +396,7 @@ fn scaled_by(
         (BinaryKind::Max, _) => return activate(importer, view, bounds(Some(number), None)).map(Some),
         (BinaryKind::Min, _) => return activate(importer, view, bounds(None, Some(number))).map(Some),
     };
-    if may_change && let Some(view) = after_scale(importer, view, mul, add)? {
-        return Ok(Some(view));
-    }
     activate(importer, view, Activation::Scale { mul, add }).map(Some)
-}
-
-/// A scale of a scale is one; relu6(x + 3) / 6 is a hard sigmoid.
-fn after_scale(importer: &mut Importer, view: &View, mul: f32, add: f32) -> Result<Option<View>, String> {
-    let before = match importer.op(view.node) {
-        Some(Op::Activate(Activate { kind })) => *kind,
-        _ => return Ok(None),
-    };
-    let source = importer.operands(view.node)[0];
-    match before {
-        Activation::Scale { mul: m, add: a } if (m == 1.0 || a == 0.0) && (mul == 1.0 || add == 0.0) => {
-            let kind = Activation::Scale { mul: m * mul, add: a * mul + add };
-            activate(importer, &view.of(source), kind).map(Some)
-        }
-        Activation::Clip { min: 0.0, max: 6.0 } if (mul - 1.0 / 6.0).abs() < 1e-6 && add == 0.0 => {
-            match importer.op(source) {
-                Some(Op::Activate(Activate { kind: Activation::Scale { mul: 1.0, add: 3.0 } })) => {
-                    let x = importer.operands(source)[0];
-                    let kind = Activation::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
-                    activate(importer, &view.of(x), kind).map(Some)
-                }
-                _ => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
-}
-
-fn half_with_number(importer: &Importer, kind: BinaryKind, view: &View, number: f32) -> Option<HalfGelu> {
-    let half = importer.half_gelu(view.node)?;
-    match kind {
-        BinaryKind::Add if number == 1.0 && !half.plus_one => Some(HalfGelu { plus_one: true, ..half }),
-        BinaryKind::Mul if half.plus_one => Some(HalfGelu { factor: half.factor * number, ..half }),
-        BinaryKind::Div if half.plus_one => Some(HalfGelu { factor: half.factor / number, ..half }),
-        _ => None,
-    }
 }
 
 /// One number a channel: the bias of the layer before, where it has none, or a scale of its own.

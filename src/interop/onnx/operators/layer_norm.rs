@@ -16,7 +16,7 @@ use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::{Activate, Binary, LayerNorm, Op, Reduce};
+use crate::ops::{LayerNorm, Op};
 
 /// `(x − mean) / sqrt(var + eps) · scale + bias` over the axes from `axis` on.
 pub fn layer_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
@@ -83,72 +83,6 @@ pub fn arithmetic(
     let one = Array::floats([], vec![1.0]);
     let inverse = with_known(importer, BinaryKind::Div, &deviation, &one, true, false)?;
     Ok([result, mean, inverse].map(Value::Data).to_vec())
-}
-
-/// The end of a norm over channels that is written out: `a / b`, or `a · b` with an inverse.
-pub fn written_out(importer: &mut Importer, kind: BinaryKind, a: &View, b: &View) -> Result<Option<View>, String> {
-    let found = match kind {
-        BinaryKind::Div => norm_of(importer, a, b, Some(b.node)),
-        BinaryKind::Mul => [(a, b), (b, a)]
-            .iter()
-            .find_map(|(centred, factor)| norm_of(importer, centred, factor, inverted(importer, factor.node))),
-        _ => None,
-    };
-    found.map(|(x, eps)| importer.map(LayerNorm { eps, affine: false }, &x, vec![])).transpose()
-}
-
-/// What is normalised where `centred` is divided by `deviation`, which `divisor` shows or its inverse,
-/// and what is added to its variance.
-fn norm_of(importer: &Importer, centred: &View, divisor: &View, deviation: Option<NodeId>) -> Option<(View, f32)> {
-    let beside = |(a, b): (&Option<usize>, &Option<usize>)| a == b || (*a == Some(1) && b.is_none());
-    let is_aligned = centred.rank() == divisor.rank() && centred.axes.iter().zip(&divisor.axes).all(beside);
-    let (x, eps) = (centred_source(importer, centred.node)?, deviation_of(importer, deviation?)?);
-    (is_aligned && has_channels(importer, x) && eps.0 == x).then(|| (centred.of(x), eps.1))
-}
-
-/// The x of `sqrt(mean((x − mean(x))²) + eps)` over channels, and the eps.
-fn deviation_of(importer: &Importer, node: NodeId) -> Option<(NodeId, f32)> {
-    let Op::Activate(Activate { kind: Activation::Sqrt }) = importer.op(node)? else { return None };
-    let sum = importer.operands(node)[0];
-    let Op::Activate(Activate { kind: Activation::Scale { mul: 1.0, add: eps } }) = *importer.op(sum)? else {
-        return None;
-    };
-    let square = mean_source(importer, importer.operands(sum)[0])?;
-    let [a, b] = binary(importer, square, BinaryKind::Mul)?;
-    // The difference may have been written twice.
-    let (x, y) = (centred_source(importer, a)?, centred_source(importer, b)?);
-    (x == y).then_some((x, eps))
-}
-
-/// The x of `x − mean(x)`.
-fn centred_source(importer: &Importer, node: NodeId) -> Option<NodeId> {
-    let [x, mean] = binary(importer, node, BinaryKind::Sub)?;
-    (mean_source(importer, mean)? == x).then_some(x)
-}
-
-/// What a mean over channels is taken of.
-fn mean_source(importer: &Importer, node: NodeId) -> Option<NodeId> {
-    match importer.op(node)? {
-        Op::Reduce(Reduce { kind: ReduceKind::Mean, axes, keepdims: true }) if axes[..] == [1] => {
-            Some(importer.operands(node)[0])
-        }
-        _ => None,
-    }
-}
-
-/// The x of `1 / x`.
-fn inverted(importer: &Importer, node: NodeId) -> Option<NodeId> {
-    let [one, x] = binary(importer, node, BinaryKind::Div)?;
-    let values = importer.weights(one).first()?;
-    let is_one = matches!(importer.op(one), Some(Op::Constant(_))) && (**values).as_ref().iter().all(|&v| v == 1.0);
-    is_one.then_some(x)
-}
-
-fn binary(importer: &Importer, node: NodeId, kind: BinaryKind) -> Option<[NodeId; 2]> {
-    match importer.op(node)? {
-        Op::Binary(Binary { kind: of_node, .. }) if *of_node == kind => importer.operands(node).try_into().ok(),
-        _ => None,
-    }
 }
 
 /// A factor or a term per channel behind a norm that has none yet.

@@ -47,7 +47,7 @@ pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> 
         "Sum" => elementwise::sum,
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
-        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg"
+        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Erf" | "Log" | "Sqrt" | "Abs" | "Neg"
         | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
         "Selu" => elementwise::selu,
         "Celu" => elementwise::celu,
@@ -55,7 +55,6 @@ pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> 
         "Mish" => elementwise::mish,
         "Swish" => elementwise::swish,
         "Reciprocal" => elementwise::reciprocal,
-        "Erf" => elementwise::erf,
         "PRelu" => elementwise::prelu,
         "Softmax" | "LogSoftmax" => norm::softmax,
         "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => {

@@ -11,7 +11,7 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
-use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
+use crate::ops::{Activate, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -74,11 +74,6 @@ pub fn reshape(importer: &mut Importer, call: &Call) -> Results {
     let view = importer.view(call, 0)?;
     let to = call.ints_either("shape", 1)?.ok_or("it names no shape")?;
     let to = target_dims(&importer.dims(&view), &to, call.flag("allowzero", false)?)?;
-    if call.is_only_user(0)
-        && let Some(view) = shuffled(importer, &view, &to)?
-    {
-        return one(view);
-    }
     to_dims(importer, &view, &to)
 }
 
@@ -88,39 +83,6 @@ fn to_dims(importer: &mut Importer, view: &View, to: &[usize]) -> Results {
     }
     let node = importer.in_order(view)?;
     one(View::whole(importer.reshape(node, to)?, to.len()))
-}
-
-/// Channels or pixels that change places, which exporters write as two reshapes around a transposition.
-fn shuffled(importer: &mut Importer, view: &View, to: &[usize]) -> Result<Option<View>, String> {
-    let Some(Op::Reshape(_)) = importer.op(view.node) else { return Ok(None) };
-    let source = importer.operands(view.node)[0];
-    let (from, middle) = (importer.node_dims(source), importer.node_dims(view.node));
-    let Some(axes) = view.axes.iter().copied().collect::<Option<Vec<usize>>>() else { return Ok(None) };
-    let &[n, c, h, w] = from.as_slice() else { return Ok(None) };
-    let steps: Vec<Op> = match (axes.as_slice(), middle.as_slice()) {
-        ([0, 2, 1, 3, 4], &[_, groups, _, mh, mw]) if to == from && [mh, mw] == [h, w] => {
-            vec![ChannelShuffle { groups }.into()]
-        }
-        ([0, 1, 4, 2, 5, 3], &[_, mc, fh, fw, mh, mw])
-            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
-        {
-            vec![PixelShuffle { factor: fh }.into()]
-        }
-        ([0, 3, 4, 1, 5, 2], &[_, fh, fw, mc, mh, mw])
-            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
-        {
-            depth_first(fh)
-        }
-        ([0, 1, 3, 5, 2, 4], &[_, mc, mh, fh, mw, fw]) if fh == fw && mc == c && to == [n, c * fh * fw, mh, mw] => {
-            vec![PixelUnshuffle { factor: fh }.into()]
-        }
-        _ => return Ok(None),
-    };
-    let mut node = source;
-    for step in steps {
-        node = importer.add(step, &[node], vec![])?;
-    }
-    Ok(Some(View::whole(node, 4)))
 }
 
 /// Channels to pixels, where a pixel's place is the slowest part of the channel's number.
@@ -178,10 +140,8 @@ fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, St
         return Ok(first.clone());
     }
     let rank = importer.node_dims(first.node).len();
-    if axis == 1
-        && let Some(view) = affine_channels(importer, views)?
-    {
-        return Ok(view);
+    if axis == 1 && views.iter().all(|view| is_scaled_channel(importer, view)) {
+        importer.relabel(Some("normalize".into()));
     }
     let alike = views.iter().all(|v| v.axes == first.axes && importer.node_dims(v.node).len() == rank);
     if alike && let Some(of_node) = first.axes[axis] {
@@ -192,34 +152,10 @@ fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, St
     Ok(View::whole(importer.concat(nodes, axis)?, first.rank()))
 }
 
-/// The channels of one value, each with a factor and a term of its own, side by side again.
-fn affine_channels(importer: &mut Importer, views: &[View]) -> Result<Option<View>, String> {
-    let mut source = None;
-    let (mut weight, mut bias) = (vec![], vec![]);
-    for (channel, view) in views.iter().enumerate() {
-        let (mul, add, cut) = match importer.op(view.node) {
-            Some(&Op::Activate(Activate { kind: Activation::Scale { mul, add } })) => {
-                (mul, add, importer.operands(view.node)[0])
-            }
-            _ => return Ok(None),
-        };
-        match importer.op(cut) {
-            Some(Op::Slice(Slice { axis: 1, start, end, step: 1 })) if (*start, *end) == (channel, channel + 1) => {}
-            _ => return Ok(None),
-        }
-        // The axis may be the slice's, or have come back behind an index.
-        let is_whole = view.axes.iter().enumerate().all(|(i, a)| *a == Some(i) || (i == 1 && a.is_none()));
-        if !is_whole || *source.get_or_insert(importer.operands(cut)[0]) != importer.operands(cut)[0] {
-            return Ok(None);
-        }
-        weight.push(mul);
-        bias.push(add);
-    }
-    let Some(node) = source.filter(|&s| importer.node_dims(s).get(1) == Some(&views.len())) else { return Ok(None) };
-    importer.relabel(Some("normalize".into()));
-    let weights = [weight, bias].map(|values| Array::floats([values.len()], values).to_values()).to_vec();
-    let node = importer.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
-    Ok(Some(View::whole(node, views[0].rank())))
+/// Channels with a factor or a term each: what joining them is for is a better name than the operator's.
+fn is_scaled_channel(importer: &Importer, view: &View) -> bool {
+    let is_scaled = matches!(importer.op(view.node), Some(Op::Activate(Activate { kind: Activation::Scale { .. } })));
+    is_scaled && importer.dims(view)[1] == 1
 }
 
 /// Elements `start, start + step, …` of an axis of the value.
