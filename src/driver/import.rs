@@ -1,9 +1,9 @@
 //! ONNX models on the road: each is written as text, and from there on is a spec like others.
 //!
 //! ```text
-//! model.onnx ─import─▶ Graph ─write─▶ text ─front_text─▶ Network
-//!                        │                                  ▲
-//!                        └── weights, by the text's names ──┘
+//! model.onnx ─import─▶ Graph ─recognise─▶ Graph ─write─▶ text ─front_text─▶ Network
+//!                                           │                                  ▲
+//!                                           └── weights, by the text's names ──┘
 //! ```
 //!
 //! So line numbers, the names of weights, and what a compiled model needs to be compiled again for
@@ -23,6 +23,7 @@ use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
 use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
 use crate::mapped::Files;
+use crate::passes;
 use crate::weights::entries::Entry;
 use crate::weights::file::split_key;
 use crate::weights::{self, FileError, Format, WeightFile};
@@ -62,7 +63,7 @@ impl Compiler {
         self.begin(Stage::Front);
         let file = ModelFile::open(path).map_err(ImportError::from)?;
         let options = onnx::Options { batch: self.batch, shapes: self.shapes.clone() };
-        let graph = onnx::import_file(&file, &options)?;
+        let graph = import_file(&file, &options)?;
         let left_open = onnx::open_inputs(&file, &options);
         let Reading { mut graph, open, mixed } = read(&file, &options, graph, &left_open);
         graph.name = name.into();
@@ -191,6 +192,15 @@ struct ReadBack {
     batch: usize,
 }
 
+/// The model's graph with the functions of the language in it that the model spells out, so that its text says
+/// `gelu` where somebody who writes one would.
+fn import_file(file: &ModelFile, options: &onnx::Options) -> Result<Graph, ImportError> {
+    let mut graph = onnx::import_file(file, options)?;
+    // What the text does not show, its readers need no remarks on.
+    passes::recognise(&mut graph);
+    Ok(graph)
+}
+
 /// What a model at `path` is called.
 pub fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned())
@@ -231,7 +241,7 @@ fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[us
     }
     let own = mixed(&graph, &open);
     let other = images::unusual_count(&graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
-        let other = onnx::import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
+        let other = import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
         Some((batch, mixed(&other, &open_of(&other)), other))
     });
     match (own, other) {

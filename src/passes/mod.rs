@@ -10,6 +10,7 @@
 mod affine;
 mod collapse_pointwise_chain;
 mod commute_pointwise_pool;
+mod compose_scales;
 mod constant_folding;
 mod cse;
 mod dead_code;
@@ -18,6 +19,13 @@ mod fold_batch_norm;
 mod fold_input_normalization;
 mod fuse_epilogue;
 mod merge_sibling_pointwise;
+mod pattern;
+mod recognise_channel_scales;
+mod recognise_gate;
+mod recognise_gelu;
+mod recognise_hard_sigmoid;
+mod recognise_layer_norm;
+mod recognise_shuffle;
 mod remove_aux_heads;
 mod remove_dropout;
 mod selection;
@@ -37,11 +45,17 @@ pub struct Pass {
     pub description: &'static str,
     /// Runs unless it is deselected.
     pub default: bool,
+    /// Finds a function of the language in operations that spell it out; [`recognise`] runs it by itself, too.
+    pub recognises: bool,
     run: fn(&mut Editor),
 }
 
 const fn pass(name: &'static str, description: &'static str, run: fn(&mut Editor)) -> Pass {
-    Pass { name, description, default: true, run }
+    Pass { name, description, default: true, recognises: false, run }
+}
+
+const fn recogniser(name: &'static str, description: &'static str, run: fn(&mut Editor)) -> Pass {
+    Pass { recognises: true, ..pass(name, description, run) }
 }
 
 /// The passes in the order in which they run, each once.
@@ -51,12 +65,20 @@ pub const PIPELINE: &[Pass] = &[
     pass("dead_code", "drop what no output needs", dead_code::run),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
+    recogniser("recognise_gelu", "gelu, where it is written out", recognise_gelu::run),
+    recogniser("recognise_hard_sigmoid", "hard_sigmoid, where it is written out", recognise_hard_sigmoid::run),
+    recogniser("recognise_gate", "silu and hard_swish, where they are written out", recognise_gate::run),
+    recogniser("compose_scales", "one constant factor and term for several", compose_scales::run),
+    recogniser("recognise_channel_scales", "scale, where its channels are cut apart", recognise_channel_scales::run),
+    recogniser("recognise_layer_norm", "layer_norm, where it is written out", recognise_layer_norm::run),
+    recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
     Pass {
         name: "fold_input_normalization",
         description: "fold the input's normalization into the first convolution, where exact",
         default: false,
+        recognises: false,
         run: fold_input_normalization::run,
     },
     pass("fold_batch_norm", "fold batch norms and scales into the layer before", fold_batch_norm::run),
@@ -80,9 +102,19 @@ pub fn run(graph: &mut Graph, selection: &Selection) -> Vec<Remark> {
 ///
 /// # Panics
 /// In debug builds, when a pass leaves a graph that does not verify.
-pub fn run_observed(graph: &mut Graph, selection: &Selection, mut after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
+pub fn run_observed(graph: &mut Graph, selection: &Selection, after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
+    run_those(graph, |pass| selection.contains(pass.name), after)
+}
+
+/// Finds functions of the language in a graph that spells them out, as programs export theirs. The passes are
+/// those of the pipeline that do this; here they run before a graph is written as text.
+pub fn recognise(graph: &mut Graph) -> Vec<Remark> {
+    run_those(graph, |pass| pass.recognises, |_, _| {})
+}
+
+fn run_those(graph: &mut Graph, runs: impl Fn(&Pass) -> bool, mut after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
     let mut remarks = vec![];
-    for pass in PIPELINE.iter().filter(|p| selection.contains(p.name)) {
+    for pass in PIPELINE.iter().filter(|p| runs(p)) {
         let mut editor = Editor::new(graph, pass.name);
         (pass.run)(&mut editor);
         remarks.extend(editor.finish());

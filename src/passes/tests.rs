@@ -129,6 +129,299 @@ pass_test!(
 );
 
 pass_test!(
+    recognise_gelu,
+    "recognise_gelu",
+    "1,4,3,3",
+    "%a = activation %x { kind=scale(0.70710677,0.0) } : f32[1,4,3,3]   // g.net:3
+     %b = activation %a { kind=erf } : f32[1,4,3,3]
+     %c = activation %b { kind=scale(1.0,1.0) } : f32[1,4,3,3]
+     %d = binary %x, %c { kind=mul } : f32[1,4,3,3]
+     %first = activation %d { kind=scale(0.5,0.0) } : f32[1,4,3,3]   // g.net:7
+     %f = activation %first { kind=scale(0.70711,0.0) } : f32[1,4,3,3]
+     %g = activation %f { kind=erf } : f32[1,4,3,3]
+     %h = activation %g { kind=scale(0.5,0.5) } : f32[1,4,3,3]
+     %second = binary %h, %first { kind=mul } : f32[1,4,3,3]
+     %i = binary %second, %second { kind=mul } : f32[1,4,3,3]
+     %j = binary %i, %second { kind=mul } : f32[1,4,3,3]
+     %k = activation %j { kind=scale(0.044715,0.0) } : f32[1,4,3,3]
+     %l = binary %second, %k { kind=add } : f32[1,4,3,3]
+     %m = activation %l { kind=scale(0.7978846,0.0) } : f32[1,4,3,3]
+     %n = activation %m { kind=tanh } : f32[1,4,3,3]
+     %o = activation %second { kind=scale(0.5,0.0) } : f32[1,4,3,3]
+     %p = activation %n { kind=scale(1.0,1.0) } : f32[1,4,3,3]
+     %third = binary %o, %p { kind=mul } : f32[1,4,3,3]
+     output y = %third"
+);
+
+/// As programs spell it: `0.5 x + 0.5 x tanh(0.79788456 x (1 + 0.044715 x²))`.
+#[test]
+fn gelu_is_found_in_any_order_of_its_terms() {
+    let mut g = graph(
+        "1,4",
+        "%s = binary %x, %x { kind=mul } : f32[1,4]
+         %a = activation %s { kind=scale(0.044715,1.0) } : f32[1,4]
+         %b = activation %x { kind=scale(0.7978846,0.0) } : f32[1,4]
+         %c = binary %a, %b { kind=mul } : f32[1,4]
+         %t = activation %c { kind=tanh } : f32[1,4]
+         %h = activation %x { kind=scale(0.5,0.0) } : f32[1,4]
+         %p = binary %t, %h { kind=mul } : f32[1,4]
+         %y = binary %h, %p { kind=add } : f32[1,4]
+         output y = %y",
+    );
+    let remarks = run(&mut g, &Selection::only(["recognise_gelu"]).unwrap());
+    assert_eq!(remarks[0].to_string(), "wrote the 8 operations up to y as gelu");
+    assert_eq!(g.len(), 2, "{g}");
+    assert!(g.to_string().contains("gelu_tanh"), "{g}");
+}
+
+/// Another constant, another value, a part that is read elsewhere or is an output, one that broadcasts.
+#[test]
+fn near_misses_of_gelu_stay() {
+    let with = |root: &str, plus: &str, times: &str, half: &str, output: &str| {
+        let mut g = graph(
+            "1,4",
+            &format!(
+                "%z = activation %x {{ kind=relu }} : f32[1,4]
+                 %v = reduce %x {{ kind=mean axes=[1] }} : f32[1,1]
+                 %a = activation %x {{ kind=scale({root},0.0) }} : f32[1,4]
+                 %b = activation %a {{ kind=erf }} : f32[1,4]
+                 %c = activation %b {{ kind=scale(1.0,{plus}) }} : f32[1,4]
+                 %d = binary %{times}, %c {{ kind=mul }} : f32[1,4]
+                 %y = activation %d {{ kind=scale({half},0.0) }} : f32[1,4]
+                 output y = %y
+                 output other = %{output}"
+            ),
+        );
+        !run(&mut g, &Selection::only(["recognise_gelu"]).unwrap()).is_empty()
+    };
+    assert!(with("0.70710677", "1.0", "x", "0.5", "z"));
+    assert!(with("0.7071", "1.0", "x", "0.5", "z"), "five digits");
+    assert!(!with("0.707", "1.0", "x", "0.5", "z"));
+    assert!(!with("0.70710677", "0.999", "x", "0.5", "z"));
+    assert!(!with("0.70710677", "1.0", "z", "0.5", "z"));
+    assert!(!with("0.70710677", "1.0", "v", "0.5", "z"));
+    assert!(!with("0.70710677", "1.0", "x", "0.25", "z"));
+    for part in ["a", "b", "c", "d"] {
+        assert!(!with("0.70710677", "1.0", "x", "0.5", part), "{part}");
+    }
+}
+
+pass_test!(
+    recognise_hard_sigmoid,
+    "recognise_hard_sigmoid",
+    "1,4,3,3",
+    "%a = activation %x { kind=scale(1.0,3.0) } : f32[1,4,3,3]   // g.net:3
+     %b = activation %a { kind=clip(0.0,6.0) } : f32[1,4,3,3]   // g.net:4
+     %c = activation %b { kind=scale(0.16666667,0.0) } : f32[1,4,3,3]   // g.net:5
+     %d = activation %a { kind=clip(0.0,6.0) } : f32[1,4,3,3]
+     %shown = activation %d { kind=scale(0.16666667,0.0) } : f32[1,4,3,3]
+     %e = activation %x { kind=clip(0.0,6.0) } : f32[1,4,3,3]
+     %unshifted = activation %e { kind=scale(0.16666667,0.0) } : f32[1,4,3,3]
+     output y = %c
+     output clipped = %d
+     output shown = %shown
+     output unshifted = %unshifted"
+);
+
+pass_test!(
+    recognise_gate,
+    "recognise_gate",
+    "1,4,3,3",
+    "%s = activation %x { kind=sigmoid } : f32[1,4,3,3]   // g.net:3
+     %a = binary %x, %s { kind=mul } : f32[1,4,3,3]   // g.net:4
+     %h = activation %a { kind=hard_sigmoid(0.16666667,0.5) } : f32[1,4,3,3]
+     %b = binary %h, %a { kind=mul } : f32[1,4,3,3]
+     %onnx = activation %b { kind=hard_sigmoid(0.2,0.5) } : f32[1,4,3,3]
+     %other_slope = binary %onnx, %b { kind=mul } : f32[1,4,3,3]
+     %of_b = activation %b { kind=sigmoid } : f32[1,4,3,3]
+     %other_value = binary %of_b, %x { kind=mul } : f32[1,4,3,3]
+     %read = activation %x { kind=sigmoid } : f32[1,4,3,3]
+     %other_reader = binary %read, %x { kind=mul } : f32[1,4,3,3]
+     output b = %b
+     output other_slope = %other_slope
+     output other_value = %other_value
+     output other_reader = %other_reader
+     output read = %read"
+);
+
+pass_test!(
+    compose_scales,
+    "compose_scales",
+    "1,4",
+    "%a = activation %x { kind=scale(2.0,0.0) } : f32[1,4]   // g.net:3
+     %b = activation %a { kind=scale(3.0,0.0) } : f32[1,4]   // g.net:4
+     %c = activation %b { kind=scale(1.0,1.0) } : f32[1,4]   // g.net:5
+     %whole = activation %c { kind=scale(0.5,0.0) } : f32[1,4]
+     %read = activation %x { kind=scale(1.0,4.0) } : f32[1,4]
+     %d = activation %read { kind=scale(2.0,0.0) } : f32[1,4]
+     %e = activation %x { kind=scale(1e30,0.0) } : f32[1,4]
+     %endless = activation %e { kind=scale(1e30,0.0) } : f32[1,4]
+     output whole = %whole
+     output d = %d
+     output read = %read
+     output endless = %endless"
+);
+
+pass_test!(
+    recognise_channel_scales,
+    "recognise_channel_scales",
+    "2,3,4,4",
+    "%r = slice %x { start=0 end=1 } : f32[2,1,4,4]   // g.net:3
+     %g = slice %x { start=1 end=2 } : f32[2,1,4,4]
+     %b = slice %x { start=2 end=3 } : f32[2,1,4,4]
+     %s = activation %r { kind=scale(0.5,-0.03) } : f32[2,1,4,4]   // g.net:6
+     %t = activation %g { kind=scale(0.4,0.0) } : f32[2,1,4,4]   // g.net:7
+     %u = activation %b { kind=scale(1.0,0.25) } : f32[2,1,4,4]
+     %y = concat %s, %t, %u : f32[2,3,4,4]   // g.net:9
+     output y = %y"
+);
+
+pass_test!(
+    channels_that_are_not_all_or_in_another_order_stay,
+    "recognise_channel_scales",
+    "2,3,4,4",
+    "%r = slice %x { start=0 end=1 } : f32[2,1,4,4]
+     %g = slice %x { start=1 end=2 } : f32[2,1,4,4]
+     %b = slice %x { start=2 end=3 } : f32[2,1,4,4]
+     %s = activation %r { kind=scale(0.5,-0.03) } : f32[2,1,4,4]
+     %t = activation %g { kind=scale(0.4,0.0) } : f32[2,1,4,4]
+     %u = activation %b { kind=scale(1.0,0.25) } : f32[2,1,4,4]
+     %v = activation %b { kind=scale(1.0,0.5) } : f32[2,1,4,4]
+     %two = concat %s, %t : f32[2,2,4,4]
+     %swapped = concat %t, %s, %u : f32[2,3,4,4]
+     %shown = concat %s, %t, %v : f32[2,3,4,4]
+     output two = %two
+     output swapped = %swapped
+     output shown = %shown
+     output v = %v"
+);
+
+pass_test!(
+    recognise_layer_norm,
+    "recognise_layer_norm",
+    "1,4,3,3",
+    "%m = reduce %x { kind=mean axes=[1] } : f32[1,1,3,3]   // g.net:3
+     %c = binary %x, %m { kind=sub } : f32[1,4,3,3]   // g.net:4
+     %s = binary %c, %c { kind=mul } : f32[1,4,3,3]
+     %v = reduce %s { kind=mean axes=[1] } : f32[1,1,3,3]
+     %e = activation %v { kind=scale(1.0,0.25) } : f32[1,1,3,3]
+     %d = activation %e { kind=sqrt } : f32[1,1,3,3]
+     %n = binary %c, %d { kind=div } : f32[1,4,3,3]   // g.net:9
+     %first = channel_affine %n, @first.weight, @first.bias : f32[1,4,3,3]   // g.net:10
+     %m2 = reduce %first { kind=mean axes=[1] } : f32[1,1,3,3]
+     %c2 = binary %first, %m2 { kind=sub } : f32[1,4,3,3]
+     %again = binary %first, %m2 { kind=sub } : f32[1,4,3,3]
+     %s2 = binary %again, %again { kind=mul } : f32[1,4,3,3]
+     %v2 = reduce %s2 { kind=mean axes=[1] } : f32[1,1,3,3]
+     %e2 = activation %v2 { kind=scale(1.0,1e-5) } : f32[1,1,3,3]
+     %d2 = activation %e2 { kind=sqrt } : f32[1,1,3,3]
+     %n2 = binary %c2, %d2 { kind=div } : f32[1,4,3,3]
+     %second = channel_affine %n2, @second.weight { bias=false } : f32[1,4,3,3]
+     output y = %second"
+);
+
+/// An inverse that is multiplied, of which the constant must hold ones.
+#[test]
+fn layer_norms_by_the_inverse_of_the_deviation() {
+    let norm = |one: f32, output: &str, eps: &str| {
+        let mut g = graph(
+            "2,6",
+            &format!(
+                "%one = constant @one {{ shape=[1,1] }} : f32[1,1]
+                 %m = reduce %x {{ kind=mean axes=[1] }} : f32[2,1]
+                 %c = binary %x, %m {{ kind=sub }} : f32[2,6]
+                 %s = binary %c, %c {{ kind=mul }} : f32[2,6]
+                 %v = reduce %s {{ kind=mean axes=[1] }} : f32[2,1]
+                 %e = activation %v {{ kind=scale(1.0,{eps}) }} : f32[2,1]
+                 %d = activation %e {{ kind=sqrt }} : f32[2,1]
+                 %r = binary %one, %d {{ kind=div }} : f32[2,1]
+                 %y = binary %r, %c {{ kind=mul }} : f32[2,6]
+                 output y = %y
+                 output other = %{output}"
+            ),
+        );
+        let weight = g.weights.find("one").unwrap();
+        g.weights.set(weight, std::sync::Arc::new(vec![one]));
+        check("recognise_layer_norm", g).contains("layer_norm")
+    };
+    assert!(norm(1.0, "x", "0.25"));
+    assert!(!norm(2.0, "x", "0.25"));
+    assert!(!norm(1.0, "x", "-0.25"), "no epsilon of a norm");
+    for part in ["m", "c", "s", "v", "e", "d", "r"] {
+        assert!(!norm(1.0, part, "0.25"), "{part} is read elsewhere");
+    }
+}
+
+/// What looks like one is none: another value's mean, or a mean over other axes.
+#[test]
+fn near_misses_of_layer_norms_stay() {
+    let norm = |axes: usize, squared: &str| {
+        let line = if axes == 1 { "f32[1,1,4,4]" } else { "f32[1,4,1,4]" };
+        let g = graph(
+            "1,4,4,4",
+            &format!(
+                "%z = activation %x {{ kind=relu }} : f32[1,4,4,4]
+                 %m = reduce %x {{ kind=mean axes=[1] }} : f32[1,1,4,4]
+                 %c = binary %x, %m {{ kind=sub }} : f32[1,4,4,4]
+                 %s = binary %{squared}, %{squared} {{ kind=mul }} : f32[1,4,4,4]
+                 %v = reduce %s {{ kind=mean axes=[{axes}] }} : {line}
+                 %e = activation %v {{ kind=scale(1.0,0.25) }} : {line}
+                 %d = activation %e {{ kind=sqrt }} : {line}
+                 %y = binary %c, %d {{ kind=div }} : f32[1,4,4,4]
+                 output y = %y
+                 output z = %z"
+            ),
+        );
+        check("recognise_layer_norm", g).contains("layer_norm")
+    };
+    assert!(norm(1, "c"));
+    for (axes, squared) in [(2, "c"), (1, "x"), (1, "z")] {
+        assert!(!norm(axes, squared), "{axes} {squared}");
+    }
+}
+
+pass_test!(
+    recognise_shuffle,
+    "recognise_shuffle",
+    "2,8,3,5",
+    "%a = reshape %x { shape=[0,2,4,3,5] } : f32[2,2,4,3,5]   // g.net:3
+     %b = transpose %a { perm=[0,2,1,3,4] } : f32[2,4,2,3,5]   // g.net:4
+     %c = reshape %b { shape=[0,8,3,5] } : f32[2,8,3,5]   // g.net:5
+     %d = reshape %c { shape=[0,2,2,2,3,5] } : f32[2,2,2,2,3,5]
+     %e = transpose %d { perm=[0,1,4,2,5,3] } : f32[2,2,3,2,5,2]
+     %f = reshape %e { shape=[0,2,6,10] } : f32[2,2,6,10]
+     %g = reshape %f { shape=[0,2,3,2,5,2] } : f32[2,2,3,2,5,2]
+     %h = transpose %g { perm=[0,1,3,5,2,4] } : f32[2,2,2,2,3,5]
+     %i = reshape %h { shape=[0,8,3,5] } : f32[2,8,3,5]
+     %j = reshape %i { shape=[0,2,2,2,3,5] } : f32[2,2,2,2,3,5]
+     %k = transpose %j { perm=[0,3,4,1,5,2] } : f32[2,2,3,2,5,2]
+     %l = reshape %k { shape=[0,2,6,10] } : f32[2,2,6,10]
+     output y = %l"
+);
+
+/// Axes that are split across images, or across rows, are none of one image's.
+#[test]
+fn near_misses_of_shuffles_stay() {
+    let cases = [
+        ("2,8,3,3", "0,2,1,3,4", "4,2,2,3,3", "4,2,2,3,3", "2,8,3,3"),
+        ("1,2,2,18", "0,1,3,5,2,4", "1,2,3,2,3,2", "1,2,2,2,3,3", "1,8,3,3"),
+        ("1,12,3,3", "0,1,4,2,5,3", "1,2,2,3,3,3", "1,2,3,2,3,3", "1,2,6,9"),
+    ];
+    for (x, perm, split, moved, to) in cases {
+        let g = graph(
+            x,
+            &format!(
+                "%a = reshape %x {{ shape=[{split}] }} : f32[{split}]
+                 %b = transpose %a {{ perm=[{perm}] }} : f32[{moved}]
+                 %y = reshape %b {{ shape=[{to}] }} : f32[{to}]
+                 output y = %y"
+            ),
+        );
+        assert!(check("recognise_shuffle", g).contains("unchanged"), "{split}");
+    }
+}
+
+pass_test!(
     simplify_pool,
     "simplify_pool",
     "1,3,6,8",
@@ -325,6 +618,20 @@ fn preprocessing_folds_into_the_first_convolution() {
     assert!(difference(&expected, &found) < 1e-5);
     assert_eq!(g.node(x).kind, Kind::Input(Some(Preprocess::default())));
     assert_eq!(remarks[0].to_string(), "folded the normalization of x into the first convolution");
+}
+
+/// What recognises written-out functions runs by itself as in the pipeline, and nothing else then does.
+#[test]
+fn recognisers_are_passes_of_the_pipeline() {
+    let lines = "%d = dropout %x : f32[1,4]
+         %s = activation %d { kind=sigmoid } : f32[1,4]
+         %y = binary %d, %s { kind=mul } : f32[1,4]
+         output y = %y";
+    let mut g = graph("1,4", lines);
+    let remarks = recognise(&mut g);
+    assert_eq!(remarks.iter().map(|r| r.pass).collect::<Vec<_>>(), ["recognise_gate"]);
+    let text = g.to_string();
+    assert!(text.contains("dropout") && text.contains("silu"), "{text}");
 }
 
 #[test]

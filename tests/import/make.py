@@ -7,6 +7,7 @@
   values, so that they compress.
 - Small models for the command line: `small.onnx`, `external.onnx` with its data in `external.onnx.data`, `open.onnx`,
   which leaves its height and width open, and `unsupported.onnx`, which takes what netc does not have.
+- `written_out.onnx`: functions of the language, each spelled in primitives as programs do it.
 """
 
 import io
@@ -160,8 +161,68 @@ def small():
     return nodes, [("image", ["N", 3, 12, 12])], [("scores", ["N", 5])], weights
 
 
+class Spelling:
+    """Nodes one behind the other; a value is called after its number."""
+
+    def __init__(self):
+        self.nodes, self.weights = [], []
+
+    def __call__(self, operator, *inputs, **attributes):
+        names = [value if isinstance(value, str) else self.known(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, names, [f"v{len(self.nodes)}"], **attributes))
+        return self.nodes[-1].output[0]
+
+    def known(self, value):
+        array = np.array(value, np.int64 if isinstance(value, list) else np.float32)
+        self.weights.append(numpy_helper.from_array(array, f"known{len(self.weights)}"))
+        return self.weights[-1].name
+
+    def parameter(self, name, *shape):
+        self.weights.append(weight(name, *shape))
+        return name
+
+
+def written_out():
+    """The normalisation of an input, norms by a quotient and by an inverse, both forms of GELU, gates, shuffles."""
+    f = Spelling()
+    channels = []
+    for i, (factor, term) in enumerate([(0.5, -0.25), (0.25, 0.5), (2.0, 1.0)]):
+        channel = f("Gather", "image", [i], axis=1)
+        channels.append(f("Add", f("Mul", channel, factor), term))
+    x = f("Concat", *channels, axis=1)
+    x = f("Conv", x, f.parameter("stem.weight", 8, 3, 1, 1))
+
+    def norm(x, scope, inverse):
+        centred = f("Sub", x, f("ReduceMean", x, axes=[1]))
+        variance = f("ReduceMean", f("Pow", centred, 2.0), axes=[1])
+        deviation = f("Sqrt", f("Add", variance, 1e-6))
+        x = f("Mul", centred, f("Reciprocal", deviation)) if inverse else f("Div", centred, deviation)
+        x = f("Mul", x, f.parameter(f"{scope}.weight", 8, 1, 1))
+        return f("Add", x, f.parameter(f"{scope}.bias", 8, 1, 1))
+
+    x = norm(x, "norm1", False)
+    x = f("Mul", f("Mul", x, f("Add", f("Erf", f("Div", x, 2**0.5)), 1.0)), 0.5)
+    x = norm(x, "norm2", True)
+    cubic = f("Mul", f("Add", x, f("Mul", f("Pow", x, 3.0), 0.044715)), (2 / np.pi) ** 0.5)
+    x = f("Mul", f("Mul", x, 0.5), f("Add", f("Tanh", cubic), 1.0))
+    x = f("Mul", x, f("Sigmoid", x))
+    x = f("Mul", x, f("Div", f("Clip", f("Add", x, 3.0), 0.0, 6.0), 6.0))
+    x = f("Mul", f("Mul", x, 2.0), 3.0)
+
+    def moved(x, split, perm, to):
+        return f("Reshape", f("Transpose", f("Reshape", x, split), perm=perm), to)
+
+    x = moved(x, [0, 2, 4, 6, 6], [0, 2, 1, 3, 4], [0, 8, 6, 6])
+    x = moved(x, [0, 2, 2, 2, 6, 6], [0, 1, 4, 2, 5, 3], [0, 2, 12, 12])
+    x = moved(x, [0, 2, 6, 2, 6, 2], [0, 1, 3, 5, 2, 4], [0, 8, 6, 6])
+    x = moved(x, [0, 2, 2, 2, 6, 6], [0, 3, 4, 1, 5, 2], [0, 2, 12, 12])
+    f.nodes[-1].output[0] = "map"
+    return f.nodes, [("image", ["N", 3, 6, 6])], [("map", ["N", 2, 12, 12])], f.weights
+
+
 def command_line_models():
     save("small.onnx", *small())
+    save("written_out.onnx", *written_out())
     for data in HERE.glob("external.onnx*"):
         data.unlink()
     outside = dict(save_as_external_data=True, location="external.onnx.data", size_threshold=0)

@@ -144,6 +144,61 @@ fn who_may_know_whom() {
     assert!(trespasses.is_empty(), "docs/ARCHITECTURE.md does not allow it:\n{}", trespasses.join("\n"));
 }
 
+/// As [`who_may_know_whom`], within the reader of ONNX, whose table stands in its `mod.rs`; a module knows only
+/// those above it. Nor do its operators know each other in a circle.
+#[test]
+fn who_may_know_whom_in_the_reader_of_onnx() {
+    let row = Regex::new(r"(?m)^//! \| `(\w+)` \| ([^|]*)\|[^|]*\|$").unwrap();
+    let name = Regex::new(r"\w+").unwrap();
+    let text = read("src/interop/onnx/mod.rs");
+    let rows: Vec<(&str, BTreeSet<&str>)> = row
+        .captures_iter(&text)
+        .map(|row| {
+            let (_, [module, known]) = row.extract();
+            (module, name.find_iter(known).map(|m| m.as_str()).collect())
+        })
+        .collect();
+    let modules: Vec<&str> = rows.iter().map(|(module, _)| *module).collect();
+    for declared in Regex::new(r"(?m)^(?:pub )?mod (\w+);").unwrap().captures_iter(&text) {
+        assert!(
+            modules.contains(&&declared[1]) || &declared[1] == "tests",
+            "the table has no row for {}",
+            &declared[1]
+        );
+    }
+    let mut trespasses = vec![];
+    for (i, (module, known)) in rows.iter().enumerate() {
+        let below: Vec<_> = known.iter().filter(|k| !modules[..i].contains(k)).collect();
+        assert!(below.is_empty(), "{module} stands above {below:?}");
+        let mut named = BTreeSet::new();
+        for path in sources(&format!("interop/onnx/{module}")) {
+            let code = shipped_code(&std::fs::read_to_string(&path).unwrap());
+            named.extend(named_behind(&code, r"\binterop::onnx::"));
+            let is_root =
+                path.ends_with(format!("onnx/{module}.rs")) || path.ends_with(format!("onnx/{module}/mod.rs"));
+            named.extend(named_behind(&code, if is_root { r"\bsuper::" } else { r"\bsuper::super::" }));
+        }
+        let strangers =
+            named.iter().filter(|n| modules.contains(&n.as_str()) && n != module && !known.contains(n.as_str()));
+        trespasses.extend(strangers.map(|n| format!("{module} names {n}")));
+    }
+    assert!(trespasses.is_empty(), "src/interop/onnx/mod.rs does not allow it:\n{}", trespasses.join("\n"));
+
+    let mut operators: BTreeMap<String, BTreeSet<String>> = sources("interop/onnx/operators")
+        .into_iter()
+        .filter(|path| !path.ends_with("mod.rs"))
+        .map(|path| {
+            let code = shipped_code(&std::fs::read_to_string(&path).unwrap());
+            (path.file_stem().unwrap().to_string_lossy().into_owned(), named_behind(&code, r"\bsuper::"))
+        })
+        .collect();
+    while !operators.is_empty() {
+        let free = |known: &BTreeSet<String>| !known.iter().any(|k| operators.contains_key(k));
+        let next = operators.iter().find(|(_, known)| free(known)).map(|(file, _)| file.clone());
+        operators.remove(&next.unwrap_or_else(|| panic!("operators know each other in a circle: {operators:?}")));
+    }
+}
+
 /// The files of a module that are shipped.
 fn sources(module: &str) -> Vec<PathBuf> {
     let path = root().join("src").join(module);
@@ -166,18 +221,26 @@ fn sources(module: &str) -> Vec<PathBuf> {
 
 /// Modules of the crate that code names by `crate::…`, up to the file's tests.
 fn modules_named(text: &str) -> BTreeSet<String> {
+    named_behind(&shipped_code(text), r"\bcrate::")
+}
+
+/// Code without its comments, up to the file's tests.
+fn shipped_code(text: &str) -> String {
     let tests = Regex::new(r"(?m)^#\[cfg\((all\()?test\b.*\n(#\[.*\n)*(pub(\(crate\))? )?mod \w+ \{").unwrap();
     let shipped = tests.find(text).map_or(text, |m| &text[..m.start()]);
-    let code: String =
-        shipped.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
-    let single = Regex::new(r"\bcrate::(\w+)").unwrap();
-    let several = Regex::new(r"\bcrate::\{([^}]*)\}").unwrap();
-    let mut named: BTreeSet<String> = single.captures_iter(&code).map(|m| m[1].to_string()).collect();
-    for group in several.captures_iter(&code) {
+    shipped.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect()
+}
+
+/// Modules that code names right behind a prefix, one by one or in braces.
+fn named_behind(code: &str, prefix: &str) -> BTreeSet<String> {
+    let single = Regex::new(&format!(r"{prefix}(\w+)")).unwrap();
+    let several = Regex::new(&format!(r"{prefix}\{{([^}}]*)\}}")).unwrap();
+    let mut named: BTreeSet<String> = single.captures_iter(code).map(|m| m[1].to_string()).collect();
+    for group in several.captures_iter(code) {
         let first = |part: &str| part.trim().split("::").next().unwrap().to_string();
         named.extend(group[1].split(',').map(first).filter(|n| !n.is_empty()));
     }
-    // Items that the crate's root gives other names.
+    // Items that a root gives other names.
     named.retain(|n| n.chars().next().is_some_and(char::is_lowercase));
     named
 }

@@ -100,15 +100,16 @@ fn what_torchvision_exports_reads_as_one_would_write_it() {
     assert_eq!(shown, 16);
 }
 
+fn optimized(mut graph: Graph) -> Graph {
+    passes::run(&mut graph, &Selection::default());
+    graph
+}
+
 /// The graph as the model has it, the one that the text makes, and that of the written files.
 #[test]
 fn text_and_model_give_the_same_optimized_graph() {
     let folder = tempfile::tempdir().unwrap();
     for (name, path) in torchvision(folder.path()) {
-        let optimized = |mut graph: Graph| {
-            passes::run(&mut graph, &Selection::default());
-            graph
-        };
         let direct = optimized(onnx::import(&path, &Options::default()).unwrap());
         let compiler = Compiler::new();
         let mut read = compiler.front(&path).unwrap();
@@ -376,6 +377,23 @@ fn data_outside_of_the_model_are_found_beside_it() {
     std::fs::copy(fixture("external.onnx"), &alone).unwrap();
     let error = Compiler::new().front(&alone).map(drop).unwrap_err().to_string();
     assert!(error.contains("external.onnx.data"), "{error}");
+}
+
+/// A model that spells functions out says them in its text, computes the same, and keeps its weights.
+#[test]
+fn what_a_model_writes_out_is_called_what_it_is() {
+    let path = fixture("written_out.onnx");
+    let literal = onnx::import(&path, &Options::default()).unwrap();
+    let compiler = Compiler::new();
+    let network = compiler.front(&path).unwrap();
+    assert!(network.warnings.is_empty(), "{:?}", network.warnings);
+    insta::assert_snapshot!(text(&network));
+    let mut read = network;
+    compiler.load_weights(&mut read).unwrap();
+    assert_equal_results("written_out", &literal, &read.graph);
+    // The same passes are part of every compilation.
+    compiler.optimize(&mut read);
+    assert_same("written_out", &optimized(literal), &read.graph);
 }
 
 #[test]

@@ -6,14 +6,37 @@
 //!                                  fold: what is known is computed    operators: the rest, one by one
 //! ```
 //!
+//! Nodes are read as they stand, one by one: a GELU that a model spells in primitives is primitives in the graph.
+//! What recognises it are passes, which this folder does not know.
+//!
+//! Arrows point one way. A module may name those that its row lists, which stand above it; a test reads this.
+//!
+//! | module | may know | for |
+//! |---|---|---|
+//! | `proto` | | the file's messages, as prost decodes them |
+//! | `wire` | | limits of a file, before it is decoded |
+//! | `error` | | what stood in the way |
+//! | `view` | | a value as a node with its axes moved |
+//! | `array` | | numbers that are known |
+//! | `names` | `proto` | what layers and values are called |
+//! | `file` | `proto` `wire` `array` | the file, and the data beside it |
+//! | `call` | `proto` `array` `view` | a node with what its inputs are |
+//! | `geometry` | `call` | sizes, axes and cuts that a node asks for |
+//! | `draft` | `array` `view` `names` `file` `call` | the graph under import, and what may be computed for it |
+//! | `fold` | `proto` `array` `call` `geometry` `draft` | what is known is computed |
+//! | `operators` | `proto` `array` `view` `call` `geometry` `draft` | the rest becomes operations, a node each |
+//! | `import` | `proto` `error` `view` `names` `file` `call` `draft` `fold` `operators` | the walk over the nodes |
+//!
 //! The graph has the model's semantics for the chosen sizes; names come from the model. Everything
 //! that stands in the way is reported at once.
 
 mod array;
 mod call;
+mod draft;
 mod error;
 mod file;
 mod fold;
+mod geometry;
 mod import;
 mod names;
 mod operators;

@@ -1,15 +1,15 @@
 //! Arithmetic on known arrays: integers as i64, floats in f64, kept as f32.
 
-use super::super::array::{Array, broadcast_strides, positions, strides};
-use super::super::call::{Call, axis};
-use super::super::import::Importer;
-use super::geometry::{broadcast_dims, reduced_axes};
 use super::{Folded, one};
+use crate::interop::onnx::array::{Array, broadcast_strides, positions, strides};
+use crate::interop::onnx::call::{Call, axis};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::{broadcast_dims, reduced_axes};
 
-pub(super) fn select(importer: &mut Importer, arrays: &[&Array]) -> Folded {
+pub(super) fn select(draft: &mut Draft, arrays: &[&Array]) -> Folded {
     let [condition, yes, no] = arrays else { return Err("it takes three inputs".into()) };
     let dims = broadcast_dims(&broadcast_dims(&condition.dims, &yes.dims)?, &no.dims)?;
-    importer.reserve(dims.iter().fold(3usize, |p, &d| p.saturating_mul(d)))?;
+    draft.reserve(dims.iter().fold(3usize, |p, &d| p.saturating_mul(d)))?;
     let condition = condition.broadcast(&dims).to_f64();
     let (yes, no) = (yes.broadcast(&dims), no.broadcast(&dims));
     match (yes.as_ints(), no.as_ints(), yes.as_floats(), no.as_floats()) {
@@ -25,7 +25,7 @@ pub(super) fn select(importer: &mut Importer, arrays: &[&Array]) -> Folded {
     }
 }
 
-pub(super) fn range(importer: &mut Importer, arrays: &[&Array]) -> Folded {
+pub(super) fn range(draft: &mut Draft, arrays: &[&Array]) -> Folded {
     let [start, limit, step] = arrays else { return Err("it takes three inputs".into()) };
     let scalar = |a: &Array| a.to_f64().first().copied().ok_or("a bound is missing".to_string());
     let (first, limit, step) = (scalar(start)?, scalar(limit)?, scalar(step)?);
@@ -34,7 +34,7 @@ pub(super) fn range(importer: &mut Importer, arrays: &[&Array]) -> Folded {
         return Err("its step leads nowhere".into());
     }
     let count = count.max(0.0) as usize;
-    importer.reserve(count)?;
+    draft.reserve(count)?;
     let values = (0..count).map(|i| first + i as f64 * step);
     match start.as_ints() {
         Some(_) => one(Array::ints([count], values.map(|v| v as i64).collect())),
@@ -156,7 +156,7 @@ pub(super) fn map(array: &Array, function: fn(f64) -> f64) -> Result<Array, Stri
     })
 }
 
-pub(super) fn binary(importer: &mut Importer, name: &str, arrays: &[&Array]) -> Folded {
+pub(super) fn binary(draft: &mut Draft, name: &str, arrays: &[&Array]) -> Folded {
     let variadic = matches!(name, "Max" | "Min" | "Sum" | "Mean");
     let is_known = int_function(name).is_some() || float_function(name).is_some();
     if !is_known || (!variadic && arrays.len() != 2) {
@@ -165,7 +165,7 @@ pub(super) fn binary(importer: &mut Importer, name: &str, arrays: &[&Array]) -> 
     let mut result = arrays[0].clone();
     for other in &arrays[1..] {
         let dims = broadcast_dims(&result.dims, &other.dims)?;
-        importer.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
+        draft.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
         let Some(joined) = pairwise(name, &result, other, &dims)? else { return Ok(None) };
         result = joined;
     }

@@ -5,24 +5,20 @@
 //! is [`super::operators`]' business. Integers are computed as i64, floats in f64 and kept as f32.
 
 mod arithmetic;
-mod geometry;
 mod rearrange;
-
-pub use geometry::{
-    broadcast_dims, cuts, flatten_axis, new_axes, parts, permutation, picks, reduced_axes, squeezed, target_dims,
-};
 
 use super::array::{Array, Numbers};
 use super::call::{Call, Value};
-use super::import::Importer;
+use super::draft::Draft;
+use super::geometry::{flatten_axis, new_axes, permutation, squeezed, target_dims};
 use super::proto::data_type;
 
 /// Results of an operator; `None` where it is not to be computed here.
 type Folded = Result<Option<Vec<Array>>, String>;
 
 /// The results of a node whose inputs are known, or of which only shapes matter.
-pub fn fold(importer: &mut Importer, call: &Call) -> Folded {
-    if let Some(arrays) = of_shapes(importer, call)? {
+pub fn fold(draft: &mut Draft, call: &Call) -> Folded {
+    if let Some(arrays) = of_shapes(draft, call)? {
         return Ok(Some(arrays));
     }
     if let ("CastLike", Some(Value::Known(array)), Some(Value::Data(_))) =
@@ -39,11 +35,11 @@ pub fn fold(importer: &mut Importer, call: &Call) -> Folded {
             Some(_) => return Ok(None),
         }
     }
-    let Some(Some(first)) = inputs.first().copied() else { return source(importer, call) };
+    let Some(Some(first)) = inputs.first().copied() else { return source(draft, call) };
     if let Some(array) = moved(call, first)? {
         return one(array);
     }
-    importer.reserve(inputs.iter().flatten().map(|a| a.len()).sum())?;
+    draft.reserve(inputs.iter().flatten().map(|a| a.len()).sum())?;
     let all: Option<Vec<&Array>> = inputs.iter().copied().collect();
     match call.node.op_type.as_str() {
         "Cast" => one(cast(first, call.int("to", data_type::FLOAT.into())?)?),
@@ -56,17 +52,17 @@ pub fn fold(importer: &mut Importer, call: &Call) -> Folded {
         "Concat" => rearrange::concat(call, &all.ok_or("an input is missing")?),
         "Slice" => rearrange::slice(call, first),
         "Split" => rearrange::split(call, first),
-        "Gather" => rearrange::gather(importer, call, first),
-        "ConstantOfShape" => rearrange::filled(importer, call, first),
-        "Expand" | "Tile" => rearrange::repeat(importer, call, first),
-        "Where" => arithmetic::select(importer, &all.ok_or("an input is missing")?),
-        "Range" => arithmetic::range(importer, &all.ok_or("an input is missing")?),
+        "Gather" => rearrange::gather(draft, call, first),
+        "ConstantOfShape" => rearrange::filled(draft, call, first),
+        "Expand" | "Tile" => rearrange::repeat(draft, call, first),
+        "Where" => arithmetic::select(draft, &all.ok_or("an input is missing")?),
+        "Range" => arithmetic::range(draft, &all.ok_or("an input is missing")?),
         "DequantizeLinear" => arithmetic::dequantized(call, first, &inputs),
         "CumSum" => arithmetic::cumulative_sum(call, first),
         name if name.starts_with("Reduce") => arithmetic::reduce(call, first),
         name => match (arithmetic::unary(name), all) {
             (Some(function), _) => one(arithmetic::map(first, function)?),
-            (None, Some(all)) => arithmetic::binary(importer, name, &all),
+            (None, Some(all)) => arithmetic::binary(draft, name, &all),
             (None, None) => Ok(None),
         },
     }
@@ -77,12 +73,12 @@ fn one(array: Array) -> Folded {
 }
 
 /// Operators that look at their input's shape only.
-fn of_shapes(importer: &Importer, call: &Call) -> Folded {
+fn of_shapes(draft: &Draft, call: &Call) -> Folded {
     if !matches!(call.node.op_type.as_str(), "Shape" | "Size") {
         return Ok(None);
     }
     let dims = match call.input(0) {
-        Some(Value::Data(view)) => importer.dims(view),
+        Some(Value::Data(view)) => draft.dims(view),
         Some(Value::Known(array)) => array.dims.clone(),
         _ => return Err("input 0 is missing".into()),
     };
@@ -98,12 +94,12 @@ fn of_shapes(importer: &Importer, call: &Call) -> Folded {
 }
 
 /// Operators without inputs.
-fn source(importer: &Importer, call: &Call) -> Folded {
+fn source(draft: &Draft, call: &Call) -> Folded {
     if call.node.op_type != "Constant" {
         return Ok(None);
     }
     if let Some(tensor) = call.attribute("value").and_then(|a| a.t.as_deref()) {
-        return one(importer.file().array(tensor)?);
+        return one(draft.file().array(tensor)?);
     }
     if let Some(values) = call.floats("value_floats")? {
         return one(Array::floats([values.len()], values));

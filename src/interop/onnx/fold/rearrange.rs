@@ -1,10 +1,10 @@
 //! Known arrays cut, joined and repeated; no number changes.
 
-use super::super::array::Array;
-use super::super::call::{Call, axis};
-use super::super::import::Importer;
-use super::geometry::{broadcast_dims, cuts, parts, picks};
 use super::{Folded, one};
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, axis};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::{broadcast_dims, cuts, parts, picks};
 
 /// Number of elements before an axis and behind it.
 fn around(dims: &[usize], axis: usize) -> (usize, usize) {
@@ -69,11 +69,11 @@ pub(super) fn split(call: &Call, array: &Array) -> Folded {
     Ok(Some(results))
 }
 
-pub(super) fn gather(importer: &mut Importer, call: &Call, array: &Array) -> Folded {
+pub(super) fn gather(draft: &mut Draft, call: &Call, array: &Array) -> Folded {
     let axis = axis(call.int("axis", 0)?, array.rank())?;
     let picks = picks(call, array.dims[axis])?;
     let (outer, inner) = around(&array.dims, axis);
-    importer.reserve(outer.saturating_mul(inner).saturating_mul(picks.len()))?;
+    draft.reserve(outer.saturating_mul(inner).saturating_mul(picks.len()))?;
     let taken = take(array, axis, &picks);
     let indices = call.need_known(1)?;
     let dims = [&array.dims[..axis], &indices.dims, &array.dims[axis + 1..]].concat();
@@ -81,13 +81,13 @@ pub(super) fn gather(importer: &mut Importer, call: &Call, array: &Array) -> Fol
 }
 
 /// One number everywhere.
-pub(super) fn filled(importer: &mut Importer, call: &Call, shape: &Array) -> Folded {
+pub(super) fn filled(draft: &mut Draft, call: &Call, shape: &Array) -> Folded {
     let dims: Option<Vec<usize>> = shape.as_ints().unwrap_or_default().iter().map(|&d| d.try_into().ok()).collect();
     let dims = dims.ok_or("a size is negative")?;
     let count = dims.iter().fold(1usize, |p, &d| p.saturating_mul(d));
-    importer.reserve(count)?;
+    draft.reserve(count)?;
     let value = match call.attribute("value").and_then(|a| a.t.as_deref()) {
-        Some(tensor) => importer.file().array(tensor)?,
+        Some(tensor) => draft.file().array(tensor)?,
         None => Array::floats([1], vec![0.0]),
     };
     match (value.as_ints(), value.as_floats()) {
@@ -97,7 +97,7 @@ pub(super) fn filled(importer: &mut Importer, call: &Call, shape: &Array) -> Fol
     }
 }
 
-pub(super) fn repeat(importer: &mut Importer, call: &Call, array: &Array) -> Folded {
+pub(super) fn repeat(draft: &mut Draft, call: &Call, array: &Array) -> Folded {
     let given = call.known_ints(1)?.ok_or("input 1 is missing")?;
     let given: Option<Vec<usize>> = given.iter().map(|&d| d.try_into().ok()).collect();
     let given = given.ok_or("a size is negative")?;
@@ -109,7 +109,7 @@ pub(super) fn repeat(importer: &mut Importer, call: &Call, array: &Array) -> Fol
         }
         false => return Err("its repeats differ in number from the axes".into()),
     };
-    importer.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
+    draft.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
     if expand {
         return one(array.broadcast(&dims));
     }

@@ -1,21 +1,18 @@
-//! From a decoded model to a graph: the walk over the nodes, and what operators build with.
+//! From a decoded model to a graph: the walk over the nodes.
 //!
 //! Values are known, or views of nodes (see [`super::view`]). What depends on known values only is
 //! computed at once ([`super::fold`]): weights behind casts and transpositions, and the arithmetic
-//! on shapes that exporters write down. The rest goes operator by operator to [`super::operators`].
-//! Nodes are collected in a draft; [`Importer::finish`] keeps those that outputs need and declares
-//! their weights under labels.
+//! on shapes that exporters write down. Passes could not do that: a network has no integers, and its sizes
+//! are numbers. The rest goes operator by operator to [`super::operators`], which collect nodes in a
+//! [`Draft`]; it keeps those that outputs need and declares their weights under labels.
 
-mod build;
-mod concats;
-mod evaluate;
-mod finish;
 mod nested;
 mod ports;
 
 use std::collections::HashMap;
 
 use super::call::{Call, Value};
+use super::draft::Draft;
 pub use ports::open_inputs;
 
 use super::error::{ImportError, Problem};
@@ -23,8 +20,7 @@ use super::file::ModelFile;
 use super::proto;
 use super::{Options, fold, names, operators};
 use crate::interop::metadata;
-use crate::ir::{Graph, NodeId, Phase};
-use crate::weights::Values;
+use crate::ir::Graph;
 
 /// Operator sets whose operators netc knows.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
@@ -32,10 +28,6 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 const MAX_NODES: usize = 1 << 18;
 /// Functions within functions, branches within branches.
 const MAX_DEPTH: usize = 16;
-/// Elements of all arrays that importing computes together, beside [`FOLDS_OF_WEIGHT`] for each that the
-/// model brings.
-const MAX_FOLDED: usize = 1 << 28;
-const FOLDS_OF_WEIGHT: usize = 32;
 
 /// Names that nodes see, and how often each is read.
 #[derive(Default)]
@@ -44,46 +36,16 @@ struct Scope {
     uses: HashMap<String, usize>,
 }
 
-pub struct Importer<'m> {
+struct Importer<'m> {
     file: &'m ModelFile,
     functions: HashMap<(&'m str, &'m str), &'m proto::Function>,
     /// Innermost last.
     scopes: Vec<Scope>,
     opset: i64,
-    draft: Graph,
-    /// Values of the draft's weights, in the order in which the op declares them.
-    weights: HashMap<NodeId, Vec<Values>>,
-    /// What the layer under import is called.
-    label: String,
-    arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
-    concats: concats::Concats,
-    /// Nodes that are a part of GELU.
-    halves: HashMap<NodeId, HalfGelu>,
+    draft: Draft<'m>,
     problems: Vec<Problem>,
     walked: usize,
-    folded: usize,
-    /// Elements of the model's weights.
-    brought: usize,
     options: &'m Options,
-}
-
-/// A part of `x / 2 · (1 + erf(x / √2))`, which exporters write down term by term.
-#[derive(Clone, Copy, Debug)]
-pub struct HalfGelu {
-    pub x: NodeId,
-    /// The 1 has been added.
-    pub plus_one: bool,
-    /// Product of the numbers multiplied so far.
-    pub factor: f32,
-    /// It has been multiplied by x.
-    pub times_x: bool,
-}
-
-impl HalfGelu {
-    /// Nothing is missing.
-    pub fn is_whole(&self) -> bool {
-        self.plus_one && self.times_x && (self.factor - 0.5).abs() < 1e-6
-    }
 }
 
 /// Imports a model's main graph.
@@ -100,16 +62,9 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         functions,
         scopes: vec![Scope::default()],
         opset,
-        draft: Graph::new(names::graph(&graph.name), Phase::Infer),
-        weights: HashMap::new(),
-        label: String::new(),
-        arranged: HashMap::new(),
-        concats: concats::Concats::default(),
-        halves: HashMap::new(),
+        draft: Draft::new(file, names::graph(&graph.name)),
         problems: vec![],
         walked: 0,
-        folded: 0,
-        brought: 0,
         options,
     };
     importer.initializers(graph).map_err(refuse)?;
@@ -121,7 +76,7 @@ pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError>
         return Err(ImportError::Unsupported { path: file.path.clone(), problems: importer.problems });
     }
     let outputs = outputs.map_err(refuse)?;
-    let mut graph = importer.finish(&outputs);
+    let mut graph = importer.draft.finish(&outputs);
     metadata::read(&file.model.metadata_props, &mut graph);
     graph.weights.files = file.paths();
     Ok(graph)
@@ -209,16 +164,16 @@ impl<'m> Importer<'m> {
         }
         let weight = |name: &'n String| self.is_known(name).then(|| names::Weight { name, uses: self.uses(name) });
         let weights: Vec<Option<names::Weight>> = node.input.iter().map(weight).collect();
-        self.label = names::label(node, &weights);
+        self.draft.set_label(names::label(node, &weights));
         let call = Call::new(node, self.opset, inputs, |name| self.uses(name));
         if node.op_type == "If" {
             return self.branch(&call, depth);
         }
-        let results = match fold::fold(self, &call)? {
+        let results = match fold::fold(&mut self.draft, &call)? {
             Some(arrays) => arrays.into_iter().map(Value::Known).collect(),
             None => {
-                let results = convert(self, &call)?;
-                self.known_results(&call, results)?
+                let results = convert(&mut self.draft, &call)?;
+                self.draft.known_results(&call, results)?
             }
         };
         match call.unknown_attribute() {
@@ -242,33 +197,6 @@ impl<'m> Importer<'m> {
 
     fn uses(&self, name: &str) -> usize {
         self.scopes.iter().filter_map(|s| s.uses.get(name)).sum()
-    }
-
-    /// Which program wrote the model, as it says itself.
-    pub fn is_written_by(&self, producer: &str) -> bool {
-        self.file.model.producer_name.trim().eq_ignore_ascii_case(producer)
-    }
-
-    /// Counts elements against what importing may compute, before they are.
-    pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
-        match self.affords(elements) {
-            true => Ok(()),
-            false => Err(format!("computing constants would take more than {} numbers", self.most_folded())),
-        }
-    }
-
-    /// As [`Self::reserve`], for what may be left to the network instead.
-    fn affords(&mut self, elements: usize) -> bool {
-        let folded = self.folded.saturating_add(elements);
-        let fits = folded <= self.most_folded();
-        if fits {
-            self.folded = folded;
-        }
-        fits
-    }
-
-    fn most_folded(&self) -> usize {
-        MAX_FOLDED.saturating_add(self.brought.saturating_mul(FOLDS_OF_WEIGHT))
     }
 }
 

@@ -17,7 +17,7 @@ impl Importer<'_> {
     pub(super) fn initializers(&mut self, graph: &proto::Graph) -> Result<(), String> {
         for tensor in &graph.initializer {
             let array = self.file.array(tensor).map_err(|e| format!("initializer {}: {e}", tensor.name))?;
-            self.brought = self.brought.saturating_add(array.len());
+            self.draft.bring(array.len());
             if !self.define(&tensor.name, Value::Known(array)) {
                 return Err(format!("two initializers are named {}", tensor.name));
             }
@@ -35,7 +35,7 @@ impl Importer<'_> {
             if self.lookup(&input.name).is_none() {
                 let shape = self.input_shape(input)?;
                 let rank = shape.rank();
-                let node = self.draft.add_input(names::value(&input.name), shape, None, None);
+                let node = self.draft.add_input(names::value(&input.name), shape);
                 self.define(&input.name, Value::Data(View::whole(node, rank)));
             }
         }
@@ -106,7 +106,7 @@ impl Importer<'_> {
                     outputs.push((output.name.clone(), view));
                 }
                 Some(Value::Known(array)) => {
-                    let view = self.constant(&array)?;
+                    let view = self.draft.constant(&array)?;
                     outputs.push((output.name.clone(), view.node));
                 }
                 // Its reason is among the problems, where there is one.
@@ -122,9 +122,9 @@ impl Importer<'_> {
 
     /// The view in order, as a node that is no input: an output must be computed.
     fn distinct(&mut self, view: &View) -> Result<NodeId, String> {
-        let node = self.in_order(view)?;
-        match self.op(node) {
-            None => self.add(ops::Identity {}, &[node], vec![]),
+        let node = self.draft.in_order(view)?;
+        match self.draft.op(node) {
+            None => self.draft.add(ops::Identity {}, &[node], vec![]),
             Some(_) => Ok(node),
         }
     }

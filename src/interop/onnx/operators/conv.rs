@@ -1,9 +1,9 @@
 //! Convolutions, and the geometry of windows that pooling shares.
 
-use super::super::array::Array;
-use super::super::call::{Call, Value};
-use super::super::import::Importer;
-use super::super::view::View;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::pad::PadMode;
 use crate::ops::{Conv2d, ConvTranspose2d, Op};
@@ -113,18 +113,18 @@ fn groups_of(call: &Call) -> Result<usize, String> {
     usize::try_from(call.int("group", 1)?).ok().filter(|&g| g > 0).ok_or_else(|| "group is below 1".into())
 }
 
-pub fn conv(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
+pub fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
-    let (mut image, shown) = importer.image(&view)?;
+    let (mut image, shown) = draft.image(&view)?;
     let kernel = kernel_of(weight, view.rank(), call)?;
-    let dims = importer.node_dims(image);
+    let dims = draft.node_dims(image);
     let mut window = Window::of(call, &kernel, [dims[2], dims[3]], kernel.len())?;
     if call.is_only_user(0)
         && call.string("auto_pad", "NOTSET")? != "SAME_UPPER"
         && call.string("auto_pad", "")? != "SAME_LOWER"
     {
-        image = absorb_padding(importer, image, &mut window);
+        image = absorb_padding(draft, image, &mut window);
     }
     let groups = groups_of(call)?;
     check_channels(weight, weight.dims[1].saturating_mul(groups), dims[1])?;
@@ -138,18 +138,13 @@ pub fn conv(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> 
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    add(importer, op, &shown.of(image), [Some(weight), bias])
+    add(draft, op, &shown.of(image), [Some(weight), bias])
 }
 
 /// A convolution of the image that the view shows.
-fn add(
-    importer: &mut Importer,
-    op: impl Into<Op>,
-    image: &View,
-    weights: [Option<&Array>; 2],
-) -> Result<Vec<Value>, String> {
+fn add(draft: &mut Draft, op: impl Into<Op>, image: &View, weights: [Option<&Array>; 2]) -> Result<Vec<Value>, String> {
     let weights = weights.into_iter().flatten().map(Array::to_values).collect();
-    Ok(vec![Value::Data(importer.map(op, image, weights)?)])
+    Ok(vec![Value::Data(draft.map(op, image, weights)?)])
 }
 
 fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
@@ -160,22 +155,22 @@ fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String
 }
 
 /// A border of zeros that only this convolution reads is its own padding.
-fn absorb_padding(importer: &Importer, image: NodeId, window: &mut Window) -> NodeId {
-    match importer.op(image) {
-        Some(Op::Pad(pad)) if pad.mode == PadMode::Constant && pad.value == 0.0 && importer.is_unread(image) => {
+fn absorb_padding(draft: &Draft, image: NodeId, window: &mut Window) -> NodeId {
+    match draft.op(image) {
+        Some(Op::Pad(pad)) if pad.mode == PadMode::Constant && pad.value == 0.0 && draft.is_unread(image) => {
             window.pad = std::array::from_fn(|side| window.pad[side].saturating_add(pad.pads[side]));
-            importer.operands(image)[0]
+            draft.operands(image)[0]
         }
         _ => image,
     }
 }
 
-pub fn conv_transpose(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
+pub fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
-    let (image, shown) = importer.image(&view)?;
+    let (image, shown) = draft.image(&view)?;
     let kernel = kernel_of(weight, view.rank(), call)?;
-    let dims = importer.node_dims(image);
+    let dims = draft.node_dims(image);
     let groups = groups_of(call)?;
     check_channels(weight, weight.dims[0], dims[1])?;
     let (window, output_pad) = transposed_window(call, &kernel, [dims[2], dims[3]])?;
@@ -190,7 +185,7 @@ pub fn conv_transpose(importer: &mut Importer, call: &Call) -> Result<Vec<Value>
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    add(importer, op, &shown.of(image), [Some(weight), bias])
+    add(draft, op, &shown.of(image), [Some(weight), bias])
 }
 
 /// The window and the output padding, where the model states them or the output's size.

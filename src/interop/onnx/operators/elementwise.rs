@@ -1,21 +1,17 @@
 //! Elementwise operators: activations, and arithmetic with broadcasting.
 //!
-//! Exporters spell many layers as arithmetic. What netc has a word for is put together again here:
-//! a number times a value, a term per channel that is the bias of the convolution before it, silu,
-//! hard swish and GELU written out.
+//! One node becomes one operation where netc has it: a number times a value is a scale, an array with a number a
+//! channel is [`channels`]' business. What several nodes spell together, such as GELU, passes recognise.
 
-use std::sync::Arc;
-
-use super::super::array::Array;
-use super::super::call::{Call, Value};
-use super::super::fold::broadcast_dims;
-use super::super::import::{HalfGelu, Importer};
-use super::super::view::View;
-use super::layer_norm;
+use super::channels;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::broadcast_dims;
+use crate::interop::onnx::view::View;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-use crate::ops::{Activate, Binary, ChannelAffine, Op, PRelu};
-use crate::weights::Values;
+use crate::ops::{Activate, Binary, PRelu};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -23,12 +19,12 @@ fn one(view: View) -> Results {
     Ok(vec![Value::Data(view)])
 }
 
-pub fn activate(importer: &mut Importer, view: &View, kind: Activation) -> Result<View, String> {
-    importer.map(Activate { kind }, view, vec![])
+pub fn activate(draft: &mut Draft, view: &View, kind: Activation) -> Result<View, String> {
+    draft.map(Activate { kind }, view, vec![])
 }
 
-pub fn activation(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn activation(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let kind = match call.node.op_type.as_str() {
         "Relu" => Activation::Relu,
         "Sigmoid" => Activation::Sigmoid,
@@ -36,6 +32,7 @@ pub fn activation(importer: &mut Importer, call: &Call) -> Results {
         "Softplus" => Activation::Softplus,
         "HardSwish" => Activation::HardSwish,
         "Exp" => Activation::Exp,
+        "Erf" => Activation::Erf,
         "Log" => Activation::Log,
         "Sqrt" => Activation::Sqrt,
         "Abs" => Activation::Abs,
@@ -53,7 +50,7 @@ pub fn activation(importer: &mut Importer, call: &Call) -> Results {
             (min, max) => bounds(min, max),
         },
     };
-    one(activate(importer, &view, kind)?)
+    one(activate(draft, &view, kind)?)
 }
 
 fn clip_bounds(call: &Call) -> Result<(Option<f32>, Option<f32>), String> {
@@ -76,100 +73,100 @@ fn bounds(min: Option<f32>, max: Option<f32>) -> Activation {
 }
 
 /// gamma · elu(x, alpha)
-pub fn selu(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn selu(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let (alpha, gamma) = (call.float("alpha", 1.673_263_2)?, call.float("gamma", 1.050_701)?);
-    let elu = activate(importer, &view, Activation::Elu { alpha })?;
-    one(activate(importer, &elu, Activation::Scale { mul: gamma, add: 0.0 })?)
+    let elu = activate(draft, &view, Activation::Elu { alpha })?;
+    one(activate(draft, &elu, Activation::Scale { mul: gamma, add: 0.0 })?)
 }
 
 /// alpha · elu(x / alpha, 1)
-pub fn celu(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn celu(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let alpha = call.float("alpha", 1.0)?;
     if alpha == 1.0 {
-        return one(activate(importer, &view, Activation::Elu { alpha })?);
+        return one(activate(draft, &view, Activation::Elu { alpha })?);
     }
-    let scaled = activate(importer, &view, Activation::Scale { mul: 1.0 / alpha, add: 0.0 })?;
-    let elu = activate(importer, &scaled, Activation::Elu { alpha: 1.0 })?;
-    one(activate(importer, &elu, Activation::Scale { mul: alpha, add: 0.0 })?)
+    let scaled = activate(draft, &view, Activation::Scale { mul: 1.0 / alpha, add: 0.0 })?;
+    let elu = activate(draft, &scaled, Activation::Elu { alpha: 1.0 })?;
+    one(activate(draft, &elu, Activation::Scale { mul: alpha, add: 0.0 })?)
 }
 
 /// x / (1 + |x|)
-pub fn softsign(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let absolute = activate(importer, &view, Activation::Abs)?;
-    let divisor = activate(importer, &absolute, Activation::Scale { mul: 1.0, add: 1.0 })?;
-    one(join(importer, BinaryKind::Div, &view, &divisor)?)
+pub fn softsign(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let absolute = activate(draft, &view, Activation::Abs)?;
+    let divisor = activate(draft, &absolute, Activation::Scale { mul: 1.0, add: 1.0 })?;
+    one(join(draft, BinaryKind::Div, &view, &divisor)?)
 }
 
 /// x · tanh(softplus(x))
-pub fn mish(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let softplus = activate(importer, &view, Activation::Softplus)?;
-    let factor = activate(importer, &softplus, Activation::Tanh)?;
-    one(join(importer, BinaryKind::Mul, &view, &factor)?)
+pub fn mish(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let softplus = activate(draft, &view, Activation::Softplus)?;
+    let factor = activate(draft, &softplus, Activation::Tanh)?;
+    one(join(draft, BinaryKind::Mul, &view, &factor)?)
 }
 
 /// x · sigmoid(alpha · x)
-pub fn swish(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn swish(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let alpha = call.float("alpha", 1.0)?;
     if alpha == 1.0 {
-        return one(activate(importer, &view, Activation::Silu)?);
+        return one(activate(draft, &view, Activation::Silu)?);
     }
-    let scaled = activate(importer, &view, Activation::Scale { mul: alpha, add: 0.0 })?;
-    let gate = activate(importer, &scaled, Activation::Sigmoid)?;
-    one(join(importer, BinaryKind::Mul, &view, &gate)?)
+    let scaled = activate(draft, &view, Activation::Scale { mul: alpha, add: 0.0 })?;
+    let gate = activate(draft, &scaled, Activation::Sigmoid)?;
+    one(join(draft, BinaryKind::Mul, &view, &gate)?)
 }
 
-pub fn reciprocal(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    one(inverse(importer, &view)?)
+pub fn reciprocal(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    one(inverse(draft, &view)?)
 }
 
-fn inverse(importer: &mut Importer, view: &View) -> Result<View, String> {
-    with_known(importer, BinaryKind::Div, view, &Array::floats([], vec![1.0]), true, false)
+fn inverse(draft: &mut Draft, view: &View) -> Result<View, String> {
+    with_known(draft, BinaryKind::Div, view, &Array::floats([], vec![1.0]), true, false)
 }
 
 /// Whole powers up to this are products.
 const MAX_POWER: f32 = 64.0;
 
 /// x to a power that is one number: products where it is whole, exp(p · ln x) elsewhere.
-pub fn pow(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn pow(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let Some(Value::Known(exponents)) = call.input(1) else {
         return Err("a power that is computed while the model runs".into());
     };
     let power = exponents.uniform().ok_or("powers that differ from element to element")?;
-    let dims = importer.dims(&view);
+    let dims = draft.dims(&view);
     if broadcast_dims(&dims, &exponents.dims)? != dims {
         return Err("a power of more elements than its base".into());
     }
     let result = match power.abs() {
-        0.5 => activate(importer, &view, Activation::Sqrt)?,
-        size if size.fract() == 0.0 && (1.0..=MAX_POWER).contains(&size) => whole_power(importer, &view, size as u32)?,
+        0.5 => activate(draft, &view, Activation::Sqrt)?,
+        size if size.fract() == 0.0 && (1.0..=MAX_POWER).contains(&size) => whole_power(draft, &view, size as u32)?,
         size => {
-            let log = activate(importer, &view, Activation::Log)?;
-            let scaled = activate(importer, &log, Activation::Scale { mul: size, add: 0.0 })?;
-            activate(importer, &scaled, Activation::Exp)?
+            let log = activate(draft, &view, Activation::Log)?;
+            let scaled = activate(draft, &log, Activation::Scale { mul: size, add: 0.0 })?;
+            activate(draft, &scaled, Activation::Exp)?
         }
     };
-    one(if power < 0.0 { inverse(importer, &result)? } else { result })
+    one(if power < 0.0 { inverse(draft, &result)? } else { result })
 }
 
 /// By repeated squaring.
-fn whole_power(importer: &mut Importer, view: &View, power: u32) -> Result<View, String> {
+fn whole_power(draft: &mut Draft, view: &View, power: u32) -> Result<View, String> {
     if power == 1 {
         return Ok(view.clone());
     }
-    let root = whole_power(importer, view, power / 2)?;
-    let square = join(importer, BinaryKind::Mul, &root, &root)?;
-    if power % 2 == 1 { join(importer, BinaryKind::Mul, &square, view) } else { Ok(square) }
+    let root = whole_power(draft, view, power / 2)?;
+    let square = join(draft, BinaryKind::Mul, &root, &root)?;
+    if power % 2 == 1 { join(draft, BinaryKind::Mul, &square, view) } else { Ok(square) }
 }
 
-pub fn prelu(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn prelu(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let mut slope = call.need_known(1)?.clone();
     if call.opset < 7 && slope.rank() == 1 && slope.len() > 1 {
         // One slope a channel, aligned at axis 1 rather than at the end.
@@ -177,103 +174,79 @@ pub fn prelu(importer: &mut Importer, call: &Call) -> Results {
         slope = slope.reshaped([slope.dims.clone(), vec![1; trailing]].concat());
     }
     if slope.len() == 1 {
-        return one(importer.map(PRelu { per_channel: false }, &view, vec![slope.to_values()])?);
+        return one(draft.map(PRelu { per_channel: false }, &view, vec![slope.to_values()])?);
     }
-    if let Some(channels) = aligned(importer, &view, &slope).and_then(|a| per_channel(importer, &view, &a)) {
-        return one(importer.map(PRelu { per_channel: true }, &view, vec![channels.to_values()])?);
+    if let Some(channels) = aligned(draft, &view, &slope).and_then(|a| per_channel(draft, &view, &a)) {
+        return one(draft.map(PRelu { per_channel: true }, &view, vec![channels.to_values()])?);
     }
     // relu(x) + slope · (x − relu(x))
-    let positive = activate(importer, &view, Activation::Relu)?;
-    let negative = join(importer, BinaryKind::Sub, &view, &positive)?;
-    let scaled = with_known(importer, BinaryKind::Mul, &negative, &slope, false, false)?;
-    one(join(importer, BinaryKind::Add, &positive, &scaled)?)
+    let positive = activate(draft, &view, Activation::Relu)?;
+    let negative = join(draft, BinaryKind::Sub, &view, &positive)?;
+    let scaled = with_known(draft, BinaryKind::Mul, &negative, &slope, false, false)?;
+    one(join(draft, BinaryKind::Add, &positive, &scaled)?)
 }
 
-/// The error function, which may become a part of GELU (see [`HalfGelu`]).
-pub fn erf(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let root = std::f32::consts::FRAC_1_SQRT_2;
-    let result = activate(importer, &view, Activation::Erf)?;
-    if let Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } })) = importer.op(view.node)
-        && (mul - root).abs() < 1e-5
-    {
-        let x = importer.operands(view.node)[0];
-        importer.note_half_gelu(&result, HalfGelu { x, plus_one: false, factor: 1.0, times_x: false });
-    }
-    one(result)
+pub fn add(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, BinaryKind::Add)
 }
 
-pub fn add(importer: &mut Importer, call: &Call) -> Results {
-    two(importer, call, BinaryKind::Add)
+pub fn sub(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, BinaryKind::Sub)
 }
 
-pub fn sub(importer: &mut Importer, call: &Call) -> Results {
-    two(importer, call, BinaryKind::Sub)
+pub fn mul(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, BinaryKind::Mul)
 }
 
-pub fn mul(importer: &mut Importer, call: &Call) -> Results {
-    two(importer, call, BinaryKind::Mul)
+pub fn div(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, BinaryKind::Div)
 }
 
-pub fn div(importer: &mut Importer, call: &Call) -> Results {
-    two(importer, call, BinaryKind::Div)
+pub fn max(draft: &mut Draft, call: &Call) -> Results {
+    many(draft, call, BinaryKind::Max)
 }
 
-pub fn max(importer: &mut Importer, call: &Call) -> Results {
-    many(importer, call, BinaryKind::Max)
+pub fn min(draft: &mut Draft, call: &Call) -> Results {
+    many(draft, call, BinaryKind::Min)
 }
 
-pub fn min(importer: &mut Importer, call: &Call) -> Results {
-    many(importer, call, BinaryKind::Min)
+pub fn sum(draft: &mut Draft, call: &Call) -> Results {
+    many(draft, call, BinaryKind::Add)
 }
 
-pub fn sum(importer: &mut Importer, call: &Call) -> Results {
-    many(importer, call, BinaryKind::Add)
-}
-
-pub fn mean(importer: &mut Importer, call: &Call) -> Results {
-    let sum = many(importer, call, BinaryKind::Add)?;
+pub fn mean(draft: &mut Draft, call: &Call) -> Results {
+    let sum = many(draft, call, BinaryKind::Add)?;
     let [Value::Data(view)] = sum.as_slice() else { unreachable!("sums give one value") };
-    one(activate(importer, view, Activation::Scale { mul: 1.0 / call.inputs.len() as f32, add: 0.0 })?)
+    one(activate(draft, view, Activation::Scale { mul: 1.0 / call.inputs.len() as f32, add: 0.0 })?)
 }
 
-fn many(importer: &mut Importer, call: &Call, kind: BinaryKind) -> Results {
+fn many(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Results {
     let (data, known): (Vec<usize>, Vec<usize>) =
         (0..call.inputs.len()).partition(|&i| matches!(call.input(i), Some(Value::Data(_))));
-    let mut result = importer.view(call, *data.first().ok_or("it has no input")?)?;
+    let mut result = draft.view(call, *data.first().ok_or("it has no input")?)?;
     for &index in &data[1..] {
-        let other = importer.view(call, index)?;
-        result = join(importer, kind, &result, &other)?;
+        let other = draft.view(call, index)?;
+        result = join(draft, kind, &result, &other)?;
     }
     for index in known {
         let array = call.need_known(index)?;
-        result = with_known(importer, kind, &result, array, false, data.len() > 1 || call.is_only_user(data[0]))?;
+        result = with_known(draft, kind, &result, array, false, data.len() > 1 || call.is_only_user(data[0]))?;
     }
     one(result)
 }
 
-fn two(importer: &mut Importer, call: &Call, kind: BinaryKind) -> Results {
+fn two(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Results {
     let mut call_inputs = (call.input(0).cloned(), call.input(1).cloned());
     if call.opset < 7 {
         call_inputs.1 = call_inputs.1.map(|b| aligned_by_attribute(call, b)).transpose()?;
     }
     one(match call_inputs {
-        (Some(Value::Data(a)), Some(Value::Data(b))) => match gated(importer, call, kind, &a, &b)? {
-            Some(view) => view,
-            None => match layer_norm::written_out(importer, kind, &a, &b)? {
-                Some(view) => view,
-                None => join(importer, kind, &a, &b)?,
-            },
-        },
-        (Some(Value::Data(a)), Some(Value::Known(b))) => {
-            with_known(importer, kind, &a, &b, false, call.is_only_user(0))?
-        }
-        (Some(Value::Known(a)), Some(Value::Data(b))) => {
-            with_known(importer, kind, &b, &a, true, call.is_only_user(1))?
-        }
+        (Some(Value::Data(a)), Some(Value::Data(b))) => join(draft, kind, &a, &b)?,
+        (Some(Value::Data(a)), Some(Value::Known(b))) => with_known(draft, kind, &a, &b, false, call.is_only_user(0))?,
+        (Some(Value::Known(a)), Some(Value::Data(b))) => with_known(draft, kind, &b, &a, true, call.is_only_user(1))?,
         (Some(Value::Known(a)), Some(Value::Known(b))) => {
-            let a = importer.constant(&a)?;
-            with_known(importer, kind, &a, &b, false, true)?
+            let a = draft.constant(&a)?;
+            with_known(draft, kind, &a, &b, false, true)?
         }
         _ => return Err("an input is missing".into()),
     })
@@ -285,7 +258,7 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
     if call.attribute("axis").is_none() {
         return Ok(b);
     }
-    let start = super::super::call::axis(call.int("axis", 0)?, a.rank())?;
+    let start = crate::interop::onnx::call::axis(call.int("axis", 0)?, a.rank())?;
     let rank = match &b {
         Value::Data(view) => view.rank(),
         Value::Known(array) => array.rank(),
@@ -299,81 +272,32 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
     })
 }
 
-/// x · sigmoid(x), x · hard_sigmoid(x) and the end of a GELU.
-fn gated(importer: &mut Importer, call: &Call, kind: BinaryKind, a: &View, b: &View) -> Result<Option<View>, String> {
-    if kind != BinaryKind::Mul {
-        return Ok(None);
-    }
-    for (index, gate, x) in [(0, a, b), (1, b, a)] {
-        if let Some(half) = half_times_x(importer, gate, x) {
-            if half.is_whole() {
-                return activate(importer, &gate.of(half.x), Activation::Gelu).map(Some);
-            }
-            let view = join(importer, kind, a, b)?;
-            importer.note_half_gelu(&view, half);
-            return Ok(Some(view));
-        }
-        let is_gate_of_x = call.is_only_user(index) && gate.axes == x.axes && importer.operands(gate.node) == [x.node];
-        let kind = match importer.op(gate.node) {
-            Some(Op::Activate(Activate { kind: Activation::Sigmoid })) => Activation::Silu,
-            Some(Op::Activate(Activate { kind: Activation::HardSigmoid { alpha, beta: 0.5 } }))
-                if (alpha - 1.0 / 6.0).abs() < 1e-5 =>
-            {
-                Activation::HardSwish
-            }
-            _ => continue,
-        };
-        if is_gate_of_x {
-            return activate(importer, x, kind).map(Some);
-        }
-    }
-    Ok(None)
-}
-
-/// (1 + erf(x / √2)) · x, or · (x / 2).
-fn half_times_x(importer: &Importer, half_view: &View, x: &View) -> Option<HalfGelu> {
-    let half = importer.half_gelu(half_view.node)?;
-    let factor = match importer.op(x.node) {
-        _ if x.node == half.x => 1.0,
-        Some(Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } }))
-            if importer.operands(x.node) == [half.x] =>
-        {
-            *mul
-        }
-        _ => return None,
-    };
-    if half.times_x || !half.plus_one || half_view.axes != x.axes {
-        return None;
-    }
-    Some(HalfGelu { factor: half.factor * factor, times_x: true, ..half })
-}
-
 /// Two computed values.
-pub fn join(importer: &mut Importer, kind: BinaryKind, a: &View, b: &View) -> Result<View, String> {
+pub fn join(draft: &mut Draft, kind: BinaryKind, a: &View, b: &View) -> Result<View, String> {
     let op = Binary { kind, epilogue: vec![] };
-    let (a_dims, b_dims) = (importer.dims(a), importer.dims(b));
+    let (a_dims, b_dims) = (draft.dims(a), draft.dims(b));
     let dims = broadcast_dims(&a_dims, &b_dims)?;
     // Beneath the larger one's order of axes, where the other can be brought to it.
     let (anchor, other, anchor_is_a) = if a_dims == dims { (a, b, true) } else { (b, a, false) };
     let anchor_dims = if anchor_is_a { &a_dims } else { &b_dims };
     if *anchor_dims == dims
-        && let Some(beneath) = beneath(importer, anchor, other)
+        && let Some(beneath) = beneath(draft, anchor, other)
     {
-        let other = importer.in_order(&beneath)?;
+        let other = draft.in_order(&beneath)?;
         let operands = if anchor_is_a { [anchor.node, other] } else { [other, anchor.node] };
-        return Ok(anchor.of(importer.add(op, &operands, vec![])?));
+        return Ok(anchor.of(draft.add(op, &operands, vec![])?));
     }
-    let operands = [importer.in_order(a)?, importer.in_order(b)?];
-    let node = importer.add(op, &operands, vec![])?;
+    let operands = [draft.in_order(a)?, draft.in_order(b)?];
+    let node = draft.add(op, &operands, vec![])?;
     Ok(View::whole(node, dims.len()))
 }
 
 /// `other`, aligned at the end as broadcasting does, in the order of the axes of `anchor`'s node.
 /// `None` where the node lacks an axis for it.
-fn beneath(importer: &Importer, anchor: &View, other: &View) -> Option<View> {
+fn beneath(draft: &Draft, anchor: &View, other: &View) -> Option<View> {
     let skip = anchor.rank().checked_sub(other.rank())?;
-    let dims = importer.dims(other);
-    let mut axes = vec![None; importer.node_dims(anchor.node).len()];
+    let dims = draft.dims(other);
+    let mut axes = vec![None; draft.node_dims(anchor.node).len()];
     for (place, &size) in dims.iter().enumerate() {
         match anchor.axes[place + skip] {
             Some(axis) => axes[axis] = other.axes[place],
@@ -386,12 +310,12 @@ fn beneath(importer: &Importer, anchor: &View, other: &View) -> Option<View> {
 
 /// A known array, aligned at the end, in the order of the axes of the view's node; `None` where it
 /// does not fit within the view's shape.
-fn aligned(importer: &Importer, view: &View, array: &Array) -> Option<Array> {
+fn aligned(draft: &Draft, view: &View, array: &Array) -> Option<Array> {
     let skip = view.rank().checked_sub(array.rank())?;
-    let dims = importer.dims(view);
+    let dims = draft.dims(view);
     (broadcast_dims(&dims, &array.dims) == Ok(dims)).then_some(())?;
     let mut perm = vec![];
-    let mut sizes = vec![1; importer.node_dims(view.node).len()];
+    let mut sizes = vec![1; draft.node_dims(view.node).len()];
     for (axis, size) in sizes.iter_mut().enumerate() {
         let place = view.axes.iter().position(|&a| a == Some(axis)).and_then(|p| p.checked_sub(skip));
         if let Some(place) = place {
@@ -405,8 +329,8 @@ fn aligned(importer: &Importer, view: &View, array: &Array) -> Option<Array> {
 }
 
 /// The numbers of an array in the order of a node's axes, where there is one a channel.
-fn per_channel(importer: &Importer, view: &View, aligned: &Array) -> Option<Array> {
-    let channels = *importer.node_dims(view.node).get(1)?;
+fn per_channel(draft: &Draft, view: &View, aligned: &Array) -> Option<Array> {
+    let channels = *draft.node_dims(view.node).get(1)?;
     let others_are_one = aligned.dims.iter().enumerate().all(|(axis, &d)| axis == 1 || d == 1);
     others_are_one.then(|| aligned.reshaped([aligned.len()]).broadcast(&[channels]))
 }
@@ -414,7 +338,7 @@ fn per_channel(importer: &Importer, view: &View, aligned: &Array) -> Option<Arra
 /// A computed value and a known one; `reversed` has the known one first. `may_change` says that nobody
 /// else reads what made the value.
 pub fn with_known(
-    importer: &mut Importer,
+    draft: &mut Draft,
     kind: BinaryKind,
     view: &View,
     array: &Array,
@@ -426,53 +350,33 @@ pub fn with_known(
         _ => view.clone(),
     };
     if let Some(number) = array.scalar()
-        && let Some(view) = with_number(importer, kind, view, number, reversed, may_change)?
+        && let Some(view) = with_number(draft, kind, view, number, reversed)?
     {
         return Ok(view);
     }
-    let Some(aligned) = aligned(importer, view, array) else {
-        let other = importer.constant(array)?;
+    let Some(aligned) = aligned(draft, view, array) else {
+        let other = draft.constant(array)?;
         let (a, b) = if reversed { (&other, view) } else { (view, &other) };
-        return join(importer, kind, a, b);
+        return join(draft, kind, a, b);
     };
-    if let Some(channels) = per_channel(importer, view, &aligned)
-        && let Some(view) = with_channels(importer, kind, view, &channels, reversed, may_change)?
+    if let Some(channels) = per_channel(draft, view, &aligned)
+        && let Some(view) = channels::apply(draft, kind, view, &channels, reversed, may_change)?
     {
         return Ok(view);
     }
-    let constant = importer.constant(&aligned)?.node;
+    let constant = draft.constant(&aligned)?.node;
     let operands = if reversed { [constant, view.node] } else { [view.node, constant] };
     let op = Binary { kind, epilogue: vec![] };
-    Ok(view.of(importer.add(op, &operands, vec![])?))
+    Ok(view.of(draft.add(op, &operands, vec![])?))
 }
 
 /// One number for all elements; `None` where that is no function that netc has.
 fn with_number(
-    importer: &mut Importer,
+    draft: &mut Draft,
     kind: BinaryKind,
     view: &View,
     number: f32,
     reversed: bool,
-    may_change: bool,
-) -> Result<Option<View>, String> {
-    let half = half_with_number(importer, kind, view, number);
-    if let Some(half) = half.filter(HalfGelu::is_whole) {
-        return activate(importer, &view.of(half.x), Activation::Gelu).map(Some);
-    }
-    let result = scaled_by(importer, kind, view, number, reversed, may_change)?;
-    if let (Some(half), Some(view)) = (half, &result) {
-        importer.note_half_gelu(view, half);
-    }
-    Ok(result)
-}
-
-fn scaled_by(
-    importer: &mut Importer,
-    kind: BinaryKind,
-    view: &View,
-    number: f32,
-    reversed: bool,
-    may_change: bool,
 ) -> Result<Option<View>, String> {
     let (mul, add) = match (kind, reversed) {
         (BinaryKind::Add, _) => (1.0, number),
@@ -481,129 +385,8 @@ fn scaled_by(
         (BinaryKind::Mul, _) => (number, 0.0),
         (BinaryKind::Div, false) => (1.0 / number, 0.0),
         (BinaryKind::Div, true) => return Ok(None),
-        (BinaryKind::Max, _) => return activate(importer, view, bounds(Some(number), None)).map(Some),
-        (BinaryKind::Min, _) => return activate(importer, view, bounds(None, Some(number))).map(Some),
+        (BinaryKind::Max, _) => return activate(draft, view, bounds(Some(number), None)).map(Some),
+        (BinaryKind::Min, _) => return activate(draft, view, bounds(None, Some(number))).map(Some),
     };
-    if may_change && let Some(view) = after_scale(importer, view, mul, add)? {
-        return Ok(Some(view));
-    }
-    activate(importer, view, Activation::Scale { mul, add }).map(Some)
-}
-
-/// A scale of a scale is one; relu6(x + 3) / 6 is a hard sigmoid.
-fn after_scale(importer: &mut Importer, view: &View, mul: f32, add: f32) -> Result<Option<View>, String> {
-    let before = match importer.op(view.node) {
-        Some(Op::Activate(Activate { kind })) => *kind,
-        _ => return Ok(None),
-    };
-    let source = importer.operands(view.node)[0];
-    match before {
-        Activation::Scale { mul: m, add: a } if (m == 1.0 || a == 0.0) && (mul == 1.0 || add == 0.0) => {
-            let kind = Activation::Scale { mul: m * mul, add: a * mul + add };
-            activate(importer, &view.of(source), kind).map(Some)
-        }
-        Activation::Clip { min: 0.0, max: 6.0 } if (mul - 1.0 / 6.0).abs() < 1e-6 && add == 0.0 => {
-            match importer.op(source) {
-                Some(Op::Activate(Activate { kind: Activation::Scale { mul: 1.0, add: 3.0 } })) => {
-                    let x = importer.operands(source)[0];
-                    let kind = Activation::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
-                    activate(importer, &view.of(x), kind).map(Some)
-                }
-                _ => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
-}
-
-fn half_with_number(importer: &Importer, kind: BinaryKind, view: &View, number: f32) -> Option<HalfGelu> {
-    let half = importer.half_gelu(view.node)?;
-    match kind {
-        BinaryKind::Add if number == 1.0 && !half.plus_one => Some(HalfGelu { plus_one: true, ..half }),
-        BinaryKind::Mul if half.plus_one => Some(HalfGelu { factor: half.factor * number, ..half }),
-        BinaryKind::Div if half.plus_one => Some(HalfGelu { factor: half.factor / number, ..half }),
-        _ => None,
-    }
-}
-
-/// One number a channel: the bias of the layer before, where it has none, or a scale of its own.
-fn with_channels(
-    importer: &mut Importer,
-    kind: BinaryKind,
-    view: &View,
-    channels: &Array,
-    reversed: bool,
-    may_change: bool,
-) -> Result<Option<View>, String> {
-    let values = channels.as_floats().ok_or("integers where floats are due")?;
-    let mapped = |f: fn(f32) -> f32| Array::floats([values.len()], values.iter().map(|&v| f(v)).collect());
-    let constant = |v: f32| Array::floats([values.len()], vec![v; values.len()]);
-    let (weight, bias) = match (kind, reversed) {
-        (BinaryKind::Add, _) => (None, Some(channels.clone())),
-        (BinaryKind::Sub, false) => (None, Some(mapped(|v| -v))),
-        (BinaryKind::Sub, true) => (Some(constant(-1.0)), Some(channels.clone())),
-        (BinaryKind::Mul, _) => (Some(channels.clone()), None),
-        (BinaryKind::Div, false) => (Some(mapped(|v| 1.0 / v)), None),
-        _ => return Ok(None),
-    };
-    if let (None, Some(bias)) = (&weight, &bias)
-        && may_change
-        && let Some(view) = as_bias(importer, view, bias)?
-    {
-        return Ok(Some(view));
-    }
-    if may_change && let Some(view) = layer_norm::with_channels(importer, view, weight.as_ref(), bias.as_ref())? {
-        return Ok(Some(view));
-    }
-    if may_change && let Some(view) = into_affine(importer, view, weight.as_ref(), bias.as_ref())? {
-        return Ok(Some(view));
-    }
-    let weight = weight.unwrap_or_else(|| constant(1.0));
-    let op = ChannelAffine { bias: bias.is_some(), epilogue: vec![] };
-    let weights = [Some(weight), bias].into_iter().flatten().map(|a| a.to_values()).collect();
-    importer.map(op, view, weights).map(Some)
-}
-
-/// A factor and a term per channel behind others: `(w x + b) · weight + bias`.
-fn into_affine(
-    importer: &mut Importer,
-    view: &View,
-    weight: Option<&Array>,
-    bias: Option<&Array>,
-) -> Result<Option<View>, String> {
-    let (Some(Op::ChannelAffine(op)), Some(weight)) = (importer.op(view.node), weight) else { return Ok(None) };
-    let (had_bias, epilogue) = (op.bias, op.epilogue.clone());
-    let mut weights = importer.weights(view.node).to_vec();
-    weights.iter_mut().for_each(|values| *values = combined(values, weight, |a, b| a * b));
-    if let Some(bias) = bias {
-        let own = weights.pop_if(|_| had_bias);
-        weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
-    }
-    let operands = importer.operands(view.node);
-    importer.relabel(importer.label_of(view.node));
-    let op = ChannelAffine { bias: had_bias || bias.is_some(), epilogue };
-    Ok(Some(view.of(importer.add(op, &operands, weights)?)))
-}
-
-fn combined(values: &Values, other: &Array, function: fn(f32, f32) -> f32) -> Values {
-    let other = other.to_values();
-    let pairs = (**values).as_ref().iter().zip((*other).as_ref());
-    Arc::new(pairs.map(|(&a, &b)| function(a, b)).collect::<Vec<f32>>())
-}
-
-/// The layer that made the value, with a bias, or another one than it had.
-fn as_bias(importer: &mut Importer, view: &View, bias: &Array) -> Result<Option<View>, String> {
-    let (op, has_bias): (Op, bool) = match importer.op(view.node) {
-        Some(Op::Conv2d(op)) => (crate::ops::Conv2d { bias: true, ..op.clone() }.into(), op.bias),
-        Some(Op::ConvTranspose2d(op)) => (crate::ops::ConvTranspose2d { bias: true, ..op.clone() }.into(), op.bias),
-        Some(Op::Linear(op)) => (crate::ops::Linear { bias: true, ..op.clone() }.into(), op.bias),
-        Some(Op::ChannelAffine(op)) => (ChannelAffine { bias: true, ..op.clone() }.into(), op.bias),
-        _ => return Ok(None),
-    };
-    let mut weights = importer.weights(view.node).to_vec();
-    let own = weights.pop_if(|_| has_bias);
-    weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
-    let operands = importer.operands(view.node);
-    importer.relabel(importer.label_of(view.node));
-    Ok(Some(view.of(importer.add(op, &operands, weights)?)))
+    activate(draft, view, Activation::Scale { mul, add }).map(Some)
 }

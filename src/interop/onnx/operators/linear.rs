@@ -1,10 +1,10 @@
 //! Matrix products.
 
-use super::super::array::Array;
-use super::super::call::{Call, Value};
-use super::super::import::Importer;
-use super::super::view::View;
 use super::elementwise::{self, activate, with_known};
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
@@ -12,15 +12,15 @@ use crate::ops::{Conv2d, Linear, MatMul, Op, Transpose};
 use crate::weights::Values;
 
 /// `alpha · A · B + beta · C`
-pub fn gemm(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let a = importer.view(call, 0)?;
+pub fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let a = draft.view(call, 0)?;
     let a = if call.flag("transA", false)? { swapped(&a)? } else { a };
     if a.rank() != 2 {
         return Err(format!("its first input has {} axes, not two", a.rank()));
     }
     let (alpha, beta) = (call.float("alpha", 1.0)?, call.float("beta", 1.0)?);
     let transposed = call.flag("transB", false)?;
-    let Some(Value::Known(b)) = call.input(1) else { return computed_gemm(importer, call, &a, alpha, beta) };
+    let Some(Value::Known(b)) = call.input(1) else { return computed_gemm(draft, call, &a, alpha, beta) };
     if b.rank() != 2 {
         return Err(format!("its weights have {} axes, not two", b.rank()));
     }
@@ -31,59 +31,59 @@ pub fn gemm(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> 
         Some(Value::Known(c)) => row(c, features).map(|row| scaled(&row, beta).to_values()),
         _ => None,
     };
-    let node = importer.in_order(&a)?;
-    let (node, weight) = before_transposition(importer, node, weight)?;
+    let node = draft.in_order(&a)?;
+    let (node, weight) = before_transposition(draft, node, weight)?;
     let has_bias = bias.is_some();
     let weights: Vec<Values> = [Some(weight.to_values()), bias].into_iter().flatten().collect();
-    let node = importer.add(Linear { features, bias: has_bias, epilogue: vec![] }, &[node], weights)?;
+    let node = draft.add(Linear { features, bias: has_bias, epilogue: vec![] }, &[node], weights)?;
     let result = View::whole(node, 2);
-    let result = if has_bias { result } else { add_term(importer, call, result, beta)? };
+    let result = if has_bias { result } else { add_term(draft, call, result, beta)? };
     Ok(vec![Value::Data(result)])
 }
 
 /// An image that is flattened with its channels last: the image as it is, with the columns of the
 /// weights `[features, inputs]` in its order.
-fn before_transposition(importer: &mut Importer, node: NodeId, weight: Array) -> Result<(NodeId, Array), String> {
+fn before_transposition(draft: &mut Draft, node: NodeId, weight: Array) -> Result<(NodeId, Array), String> {
     let unchanged = Ok((node, weight.clone()));
-    if !matches!(importer.op(node), Some(Op::Flatten(_) | Op::Reshape(_))) {
+    if !matches!(draft.op(node), Some(Op::Flatten(_) | Op::Reshape(_))) {
         return unchanged;
     }
-    let flattened = importer.operands(node)[0];
-    let Some(Op::Transpose(Transpose { perm })) = importer.op(flattened).cloned() else { return unchanged };
-    let (dims, shown) = (importer.node_dims(node), importer.node_dims(flattened));
+    let flattened = draft.operands(node)[0];
+    let Some(Op::Transpose(Transpose { perm })) = draft.op(flattened).cloned() else { return unchanged };
+    let (dims, shown) = (draft.node_dims(node), draft.node_dims(flattened));
     if perm[0] != 0 || dims[0] != shown[0] || weight.dims[1] != shown[1..].iter().product::<usize>() {
         return unchanged;
     }
-    importer.reserve(weight.len())?;
-    let image = importer.operands(flattened)[0];
+    draft.reserve(weight.len())?;
+    let image = draft.operands(flattened)[0];
     let place = |axis: usize| perm.iter().position(|&p| p == axis).expect("a permutation has every axis");
     let back: Vec<usize> = (0..perm.len()).map(place).collect();
     let columns = weight.reshaped([&weight.dims[..1], &shown[1..]].concat()).transposed(&back);
-    Ok((importer.reshape(image, &dims)?, columns.reshaped(weight.dims)))
+    Ok((draft.reshape(image, &dims)?, columns.reshaped(weight.dims)))
 }
 
-fn computed_gemm(importer: &mut Importer, call: &Call, a: &View, alpha: f32, beta: f32) -> Result<Vec<Value>, String> {
-    let b = importer.view(call, 1)?;
+fn computed_gemm(draft: &mut Draft, call: &Call, a: &View, alpha: f32, beta: f32) -> Result<Vec<Value>, String> {
+    let b = draft.view(call, 1)?;
     let b = if call.flag("transB", false)? { swapped(&b)? } else { b };
-    let (a, b) = (importer.in_order(a)?, importer.in_order(&b)?);
-    let mut result = View::whole(importer.add(MatMul {}, &[a, b], vec![])?, 2);
+    let (a, b) = (draft.in_order(a)?, draft.in_order(&b)?);
+    let mut result = View::whole(draft.add(MatMul {}, &[a, b], vec![])?, 2);
     if alpha != 1.0 {
-        result = activate(importer, &result, Activation::Scale { mul: alpha, add: 0.0 })?;
+        result = activate(draft, &result, Activation::Scale { mul: alpha, add: 0.0 })?;
     }
-    Ok(vec![Value::Data(add_term(importer, call, result, beta)?)])
+    Ok(vec![Value::Data(add_term(draft, call, result, beta)?)])
 }
 
 /// Adds what is no bias: a matrix, or a value that is computed.
-fn add_term(importer: &mut Importer, call: &Call, result: View, beta: f32) -> Result<View, String> {
+fn add_term(draft: &mut Draft, call: &Call, result: View, beta: f32) -> Result<View, String> {
     match call.input(2) {
         _ if beta == 0.0 => Ok(result),
-        Some(Value::Known(c)) => with_known(importer, BinaryKind::Add, &result, &scaled(c, beta), false, false),
+        Some(Value::Known(c)) => with_known(draft, BinaryKind::Add, &result, &scaled(c, beta), false, false),
         Some(Value::Data(c)) => {
             let c = match beta {
                 1.0 => c.clone(),
-                _ => activate(importer, c, Activation::Scale { mul: beta, add: 0.0 })?,
+                _ => activate(draft, c, Activation::Scale { mul: beta, add: 0.0 })?,
             };
-            elementwise::join(importer, BinaryKind::Add, &result, &c)
+            elementwise::join(draft, BinaryKind::Add, &result, &c)
         }
         _ => Ok(result),
     }
@@ -107,29 +107,29 @@ fn scaled(array: &Array, factor: f32) -> Array {
     }
 }
 
-pub fn matmul(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let a = importer.view(call, 0)?;
+pub fn matmul(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let a = draft.view(call, 0)?;
     if let Some(Value::Known(b)) = call.input(1)
         && b.rank() == 2
     {
-        return Ok(vec![Value::Data(times_known(importer, &a, b)?)]);
+        return Ok(vec![Value::Data(times_known(draft, &a, b)?)]);
     }
-    let b = importer.view(call, 1)?;
+    let b = draft.view(call, 1)?;
     // A vector is a matrix of one row, or of one column.
     let (a_is_vector, b_is_vector) = (a.rank() == 1, b.rank() == 1);
     let a = if a_is_vector { a.with_new(&[0]) } else { a };
     let b = if b_is_vector { b.with_new(&[1]) } else { b };
     let rank = a.rank().max(b.rank());
-    let (a, b) = (importer.in_order(&a)?, importer.in_order(&b)?);
-    let result = View::whole(importer.add(MatMul {}, &[a, b], vec![])?, rank);
+    let (a, b) = (draft.in_order(&a)?, draft.in_order(&b)?);
+    let result = View::whole(draft.add(MatMul {}, &[a, b], vec![])?, rank);
     let result = if b_is_vector { result.without(&[rank - 1]) } else { result };
     let result = if a_is_vector { result.without(&[rank - 2]) } else { result };
     Ok(vec![Value::Data(result)])
 }
 
 /// The product with a known matrix `[K, L]` over the value's last axis.
-pub(super) fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> Result<View, String> {
-    let dims = importer.dims(a);
+pub(super) fn times_known(draft: &mut Draft, a: &View, matrix: &Array) -> Result<View, String> {
+    let dims = draft.dims(a);
     let (inputs, features) = (matrix.dims[0], matrix.dims[1]);
     if dims.last() != Some(&inputs) {
         return Err(format!("{dims:?} does not fit the weights' {:?}", matrix.dims));
@@ -137,22 +137,22 @@ pub(super) fn times_known(importer: &mut Importer, a: &View, matrix: &Array) -> 
     let weight = matrix.transposed(&[1, 0]);
     let linear = Linear { features, bias: false, epilogue: vec![] };
     if a.rank() == 2 {
-        let node = importer.in_order(a)?;
-        let (node, weight) = before_transposition(importer, node, weight)?;
-        return Ok(View::whole(importer.add(linear, &[node], vec![weight.to_values()])?, 2));
+        let node = draft.in_order(a)?;
+        let (node, weight) = before_transposition(draft, node, weight)?;
+        return Ok(View::whole(draft.add(linear, &[node], vec![weight.to_values()])?, 2));
     }
     let weights = vec![weight.to_values()];
     // Over the channels of an image that is shown with channels last: a 1x1 convolution.
-    let is_image = importer.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
+    let is_image = draft.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
     if is_image && a.axes.last() == Some(&Some(1)) {
-        return importer.map(pointwise(features), a, weights);
+        return draft.map(pointwise(features), a, weights);
     }
-    let node = importer.in_order(a)?;
-    let flat = importer.reshape(node, &[dims[..dims.len() - 1].iter().product(), inputs])?;
-    let flat = importer.add(linear, &[flat], weights)?;
+    let node = draft.in_order(a)?;
+    let flat = draft.reshape(node, &[dims[..dims.len() - 1].iter().product(), inputs])?;
+    let flat = draft.add(linear, &[flat], weights)?;
     let mut result = dims;
     *result.last_mut().expect("it has axes") = features;
-    let node = importer.reshape(flat, &result)?;
+    let node = draft.reshape(flat, &result)?;
     Ok(View::whole(node, result.len()))
 }
 

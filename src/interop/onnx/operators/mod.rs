@@ -1,9 +1,19 @@
 //! ONNX operators: how each becomes operations of netc.
 //!
 //! An operator is a row in [`find`] and a function in the file of its family. It gets its inputs as
-//! values of the model's shapes, builds through [`Importer`], and gives its results. What it cannot
+//! values of the model's shapes, builds through [`Draft`], and gives its results. What it cannot
 //! do it says in words that name what would be needed.
+//!
+//! A node is read as it stands: what several spell together (GELU, gates, norms, shuffles) passes recognise, which
+//! whoever imports runs next. Three things look beyond the node, since they are gone when there is a graph:
+//!
+//! - arrays become weights of the layer before ([`channels`], and columns of a linear layer behind an image with
+//!   channels last): as constants of a graph they would be weights already, of which passes may not ask what they
+//!   hold, and which have names;
+//! - moves of axes are views, most of which cancel ([`super::view`]);
+//! - padding before a convolution or pool is its own ([`conv`]), as the language writes it.
 
+mod channels;
 mod conv;
 mod elementwise;
 mod layer_norm;
@@ -14,10 +24,10 @@ mod resize;
 mod shape;
 
 use super::call::{Call, Value};
-use super::import::Importer;
+use super::draft::Draft;
 
 /// Builds a node's results.
-pub type Convert = fn(&mut Importer, &Call) -> Result<Vec<Value>, String>;
+pub type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;
 
 /// The function for an operator on such inputs.
 ///
@@ -47,7 +57,7 @@ pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> 
         "Sum" => elementwise::sum,
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
-        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg"
+        "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Erf" | "Log" | "Sqrt" | "Abs" | "Neg"
         | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
         "Selu" => elementwise::selu,
         "Celu" => elementwise::celu,
@@ -55,7 +65,6 @@ pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> 
         "Mish" => elementwise::mish,
         "Swish" => elementwise::swish,
         "Reciprocal" => elementwise::reciprocal,
-        "Erf" => elementwise::erf,
         "PRelu" => elementwise::prelu,
         "Softmax" | "LogSoftmax" => norm::softmax,
         "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => {
@@ -105,6 +114,6 @@ pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> 
 }
 
 /// Operators that are computed when a model is imported, or not at all.
-fn depends_on_data(_: &mut Importer, _: &Call) -> Result<Vec<Value>, String> {
+fn depends_on_data(_: &mut Draft, _: &Call) -> Result<Vec<Value>, String> {
     Err("it depends on data; netc computes it only where its inputs are constants".into())
 }

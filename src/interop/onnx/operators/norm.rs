@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::super::array::Array;
-use super::super::call::{Call, Value, axis};
-use super::super::import::Importer;
-use super::super::view::View;
 use super::layer_norm;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value, axis};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::view::View;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
-pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+pub fn batch_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     if trains(call)? {
         return match call.input(0) {
-            Some(Value::Known(_)) => standardised(importer, call),
+            Some(Value::Known(_)) => standardised(draft, call),
             _ => Err("it computes statistics of the batch: export the model for inference".into()),
         };
     }
@@ -22,10 +22,10 @@ pub fn batch_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<V
         return Err("it normalises each pixel by itself (spatial = 0)".into());
     }
     let weights = (1..5).map(|i| call.need_known(i).map(Array::to_values)).collect::<Result<Vec<_>, _>>()?;
-    let view = importer.view(call, 0)?;
-    let view = importer.with_channels(&view)?;
+    let view = draft.view(call, 0)?;
+    let view = draft.with_channels(&view)?;
     let op = BatchNorm { eps: call.float("epsilon", 1e-5)?, affine: true };
-    Ok(vec![Value::Data(importer.map(op, &view, weights)?)])
+    Ok(vec![Value::Data(draft.map(op, &view, weights)?)])
 }
 
 /// Whether a batch norm takes the statistics of what it normalises, as in training. An attribute says so; from
@@ -40,46 +40,45 @@ fn trains(call: &Call) -> Result<bool, String> {
 }
 
 /// Known values, such as weights, by their own statistics for each channel.
-fn standardised(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+fn standardised(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     call.only_first_output("statistics of weights are not kept")?;
-    let view = importer.view(call, 0)?;
+    let view = draft.view(call, 0)?;
     let axes: Vec<usize> = (0..view.rank()).filter(|&axis| axis != 1).collect();
     let trailing = view.rank().saturating_sub(2);
     let per_channel = |array: &Array| array.reshaped([array.dims.clone(), vec![1; trailing]].concat());
     let (scale, bias) = (per_channel(call.need_known(1)?), per_channel(call.need_known(2)?));
-    let mut results =
-        layer_norm::arithmetic(importer, &view, &axes, call.float("epsilon", 1e-5)?, &scale, Some(&bias))?;
+    let mut results = layer_norm::arithmetic(draft, &view, &axes, call.float("epsilon", 1e-5)?, &scale, Some(&bias))?;
     results.truncate(1);
     Ok(results)
 }
 
-pub fn instance_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let (image, shown) = importer.image(&view)?;
+pub fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let (image, shown) = draft.image(&view)?;
     let (scale, bias) = (call.need_known(1)?, call.need_known(2)?);
     let eps = call.float("epsilon", 1e-5)?;
     // Exporters write a group norm as one without effect between two reshapes.
     let is = |array: &Array, value: f32| array.as_floats().is_some_and(|v| v.iter().all(|&v| v == value));
     let affine = !(is(scale, 1.0) && is(bias, 0.0));
     let weights = if affine { vec![scale.to_values(), bias.to_values()] } else { vec![] };
-    let node = importer.add(InstanceNorm { eps, affine }, &[image], weights)?;
+    let node = draft.add(InstanceNorm { eps, affine }, &[image], weights)?;
     Ok(vec![Value::Data(shown.of(node))])
 }
 
 /// Instance normalisation of images that hold a group each, then a factor and a term per channel.
-pub fn group_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let (image, shown) = importer.image(&view)?;
-    let dims = importer.node_dims(image);
+pub fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let (image, shown) = draft.image(&view)?;
+    let dims = draft.node_dims(image);
     let [n, c, h, w] = dims[..] else { unreachable!("an image has four axes") };
     let groups = usize::try_from(call.int("num_groups", 0)?).unwrap_or(0);
     if groups == 0 || c % groups != 0 {
         return Err(format!("{groups} groups do not divide {c} channels"));
     }
-    let grouped = importer.reshape(image, &[n, groups, c / groups * h, w])?;
+    let grouped = draft.reshape(image, &[n, groups, c / groups * h, w])?;
     let op = InstanceNorm { eps: call.float("epsilon", 1e-5)?, affine: false };
-    let normalized = importer.add(op, &[grouped], vec![])?;
-    let node = importer.reshape(normalized, &dims)?;
+    let normalized = draft.add(op, &[grouped], vec![])?;
+    let node = draft.reshape(normalized, &dims)?;
     // Before operator set 21 a factor belongs to a group, since then to a channel.
     let per_channel = |index: usize| -> Result<Values, String> {
         let array = call.need_known(index)?;
@@ -91,13 +90,13 @@ pub fn group_normalization(importer: &mut Importer, call: &Call) -> Result<Vec<V
         }
     };
     let weights = vec![per_channel(1)?, per_channel(2)?];
-    let node = importer.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
+    let node = draft.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn lrn(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let view = importer.with_channels(&view)?;
+pub fn lrn(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let view = draft.with_channels(&view)?;
     let size = usize::try_from(call.int("size", 0)?).unwrap_or(0);
     let op = Lrn {
         size,
@@ -108,35 +107,35 @@ pub fn lrn(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
         // An odd window has no longer half: the language's default then.
         longer_half: if size % 2 == 0 { LongerHalf::After } else { LongerHalf::Before },
     };
-    Ok(vec![Value::Data(importer.map(op, &view, vec![])?)])
+    Ok(vec![Value::Data(draft.map(op, &view, vec![])?)])
 }
 
-pub fn softmax(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+pub fn softmax(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let log = call.node.op_type == "LogSoftmax";
-    let view = importer.view(call, 0)?;
-    let dims = importer.dims(&view);
+    let view = draft.view(call, 0)?;
+    let dims = draft.dims(&view);
     if call.opset >= 13 {
         let axis = axis(call.int("axis", -1)?, view.rank())?;
-        return Ok(vec![Value::Data(along(importer, &view, axis, log)?)]);
+        return Ok(vec![Value::Data(along(draft, &view, axis, log)?)]);
     }
     // Before operator set 13, the axes from `axis` on are one.
     let first = axis(call.int("axis", 1)?, view.rank())?;
     if dims[first + 1..].iter().all(|&d| d == 1) {
-        return Ok(vec![Value::Data(along(importer, &view, first, log)?)]);
+        return Ok(vec![Value::Data(along(draft, &view, first, log)?)]);
     }
-    let node = importer.in_order(&view)?;
-    let flat = importer.reshape(node, &[dims[..first].iter().product(), dims[first..].iter().product()])?;
-    let flat = importer.add(Softmax { axis: 1, log }, &[flat], vec![])?;
-    let node = importer.reshape(flat, &dims)?;
+    let node = draft.in_order(&view)?;
+    let flat = draft.reshape(node, &[dims[..first].iter().product(), dims[first..].iter().product()])?;
+    let flat = draft.add(Softmax { axis: 1, log }, &[flat], vec![])?;
+    let node = draft.reshape(flat, &dims)?;
     Ok(vec![Value::Data(View::whole(node, dims.len()))])
 }
 
-fn along(importer: &mut Importer, view: &View, axis: usize, log: bool) -> Result<View, String> {
+fn along(draft: &mut Draft, view: &View, axis: usize, log: bool) -> Result<View, String> {
     match view.axes[axis] {
-        Some(of_node) => importer.map(Softmax { axis: of_node, log }, view, vec![]),
+        Some(of_node) => draft.map(Softmax { axis: of_node, log }, view, vec![]),
         None => {
-            let node = importer.in_order(view)?;
-            importer.map(Softmax { axis, log }, &View::whole(node, view.rank()), vec![])
+            let node = draft.in_order(view)?;
+            draft.map(Softmax { axis, log }, &View::whole(node, view.rank()), vec![])
         }
     }
 }

@@ -1,28 +1,28 @@
 //! Pooling and reductions.
 
-use super::super::call::{Call, Value};
-use super::super::fold::reduced_axes;
-use super::super::import::Importer;
-use super::super::view::View;
 use super::conv::Window;
 use super::elementwise::{self, activate};
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::reduced_axes;
+use crate::interop::onnx::view::View;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{AvgPool, GlobalPool, MaxPool, Op, Reduce};
 
-pub fn max_pool(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+pub fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     call.only_first_output("the positions of the maxima are not computed")?;
-    pool(importer, call, |window, ceil| {
+    pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
         Ok(MaxPool { kernel, stride, pad, dilation, ceil }.into())
     })
 }
 
-pub fn average_pool(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
+pub fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let count_include_pad = call.flag("count_include_pad", false)?;
-    pool(importer, call, |window, ceil| {
+    pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
         // Without padding there is nothing to count: the common spelling is the language's default.
         let count_include_pad = count_include_pad || pad == [0; 4];
@@ -30,74 +30,70 @@ pub fn average_pool(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, 
     })
 }
 
-fn pool(
-    importer: &mut Importer,
-    call: &Call,
-    op: impl Fn(Window, bool) -> Result<Op, String>,
-) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let (image, shown) = importer.image(&view)?;
+fn pool(draft: &mut Draft, call: &Call, op: impl Fn(Window, bool) -> Result<Op, String>) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let (image, shown) = draft.image(&view)?;
     let kernel = call.ints("kernel_shape")?.ok_or("it has no kernel_shape")?;
     let axes = view.rank() - 2;
-    let dims = importer.node_dims(image);
+    let dims = draft.node_dims(image);
     let window = Window::of(call, &kernel, [dims[2], dims[3]], axes)?;
     let op = op(window, call.flag("ceil_mode", false)?)?;
     if window.is_point() {
         return Ok(vec![Value::Data(view)]);
     }
-    let node = importer.add(op, &[image], vec![])?;
+    let node = draft.add(op, &[image], vec![])?;
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn global_average_pool(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    global_pool(importer, call, PoolKind::Avg)
+pub fn global_average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    global_pool(draft, call, PoolKind::Avg)
 }
 
-pub fn global_max_pool(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    global_pool(importer, call, PoolKind::Max)
+pub fn global_max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    global_pool(draft, call, PoolKind::Max)
 }
 
-fn global_pool(importer: &mut Importer, call: &Call, kind: PoolKind) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let (image, shown) = importer.image(&view)?;
-    let node = importer.add(GlobalPool { kind }, &[image], vec![])?;
+fn global_pool(draft: &mut Draft, call: &Call, kind: PoolKind) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let (image, shown) = draft.image(&view)?;
+    let node = draft.add(GlobalPool { kind }, &[image], vec![])?;
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn reduce(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
+pub fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
     let axes = reduced_axes(call, view.rank())?;
     let reduced = match call.node.op_type.as_str() {
-        "ReduceMean" => reduce_axes(importer, &view, ReduceKind::Mean, &axes)?,
-        "ReduceMax" => reduce_axes(importer, &view, ReduceKind::Max, &axes)?,
-        "ReduceSum" => reduce_axes(importer, &view, ReduceKind::Sum, &axes)?,
+        "ReduceMean" => reduce_axes(draft, &view, ReduceKind::Mean, &axes)?,
+        "ReduceMax" => reduce_axes(draft, &view, ReduceKind::Max, &axes)?,
+        "ReduceSum" => reduce_axes(draft, &view, ReduceKind::Sum, &axes)?,
         "ReduceMin" => {
-            let negated = activate(importer, &view, Activation::Scale { mul: -1.0, add: 0.0 })?;
-            let largest = reduce_axes(importer, &negated, ReduceKind::Max, &axes)?;
-            activate(importer, &largest, Activation::Scale { mul: -1.0, add: 0.0 })?
+            let negated = activate(draft, &view, Activation::Scale { mul: -1.0, add: 0.0 })?;
+            let largest = reduce_axes(draft, &negated, ReduceKind::Max, &axes)?;
+            activate(draft, &largest, Activation::Scale { mul: -1.0, add: 0.0 })?
         }
         "ReduceL1" => {
-            let absolute = activate(importer, &view, Activation::Abs)?;
-            reduce_axes(importer, &absolute, ReduceKind::Sum, &axes)?
+            let absolute = activate(draft, &view, Activation::Abs)?;
+            reduce_axes(draft, &absolute, ReduceKind::Sum, &axes)?
         }
         name => {
-            let squared = elementwise::join(importer, BinaryKind::Mul, &view, &view)?;
-            let sum = reduce_axes(importer, &squared, ReduceKind::Sum, &axes)?;
-            if name == "ReduceL2" { activate(importer, &sum, Activation::Sqrt)? } else { sum }
+            let squared = elementwise::join(draft, BinaryKind::Mul, &view, &view)?;
+            let sum = reduce_axes(draft, &squared, ReduceKind::Sum, &axes)?;
+            if name == "ReduceL2" { activate(draft, &sum, Activation::Sqrt)? } else { sum }
         }
     };
     Ok(vec![Value::Data(if call.flag("keepdims", true)? { reduced } else { reduced.without(&axes) })])
 }
 
 /// The value reduced over its own axes, which stay with size 1.
-pub fn reduce_axes(importer: &mut Importer, view: &View, kind: ReduceKind, axes: &[usize]) -> Result<View, String> {
+pub fn reduce_axes(draft: &mut Draft, view: &View, kind: ReduceKind, axes: &[usize]) -> Result<View, String> {
     let mut of_node: Vec<usize> = axes.iter().filter_map(|&axis| view.axes[axis]).collect();
     of_node.sort_unstable();
-    let is_global = of_node == [2, 3] && importer.node_dims(view.node).len() == 4;
+    let is_global = of_node == [2, 3] && draft.node_dims(view.node).len() == 4;
     match (of_node.is_empty(), kind) {
         (true, _) => Ok(view.clone()),
-        (_, ReduceKind::Mean) if is_global => importer.map(GlobalPool { kind: PoolKind::Avg }, view, vec![]),
-        (_, ReduceKind::Max) if is_global => importer.map(GlobalPool { kind: PoolKind::Max }, view, vec![]),
-        _ => importer.map(Reduce { kind, axes: of_node, keepdims: true }, view, vec![]),
+        (_, ReduceKind::Mean) if is_global => draft.map(GlobalPool { kind: PoolKind::Avg }, view, vec![]),
+        (_, ReduceKind::Max) if is_global => draft.map(GlobalPool { kind: PoolKind::Max }, view, vec![]),
+        _ => draft.map(Reduce { kind, axes: of_node, keepdims: true }, view, vec![]),
     }
 }

@@ -8,23 +8,23 @@
 //! means what PyTorch computes, down to how it rounds: exporters write nearest down as `asymmetric`, and
 //! `pytorch_half_pixel` where nothing differs from `half_pixel`.
 
-use super::super::array::Array;
-use super::super::call::{Call, Value, axes_as_listed};
-use super::super::import::Importer;
-use super::super::view::View;
 use super::elementwise::with_known;
 use super::linear::times_known;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value, axes_as_listed};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::view::View;
 use crate::ops::binary::BinaryKind;
 use crate::ops::position::{Axis, Position, Ratio, Rounding};
 use crate::ops::upsample::{Coordinates, Interpolation, Target, cubic};
 use crate::ops::{MAX_ELEMENTS, Upsample};
 
-pub fn resize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String> {
-    let view = importer.view(call, 0)?;
-    let dims = importer.dims(&view);
-    let by_pytorch = importer.is_written_by("pytorch");
+pub fn resize(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let dims = draft.dims(&view);
+    let by_pytorch = draft.is_written_by("pytorch");
     // What netc exports has the sizes that PyTorch's rule gives.
-    let rule = if by_pytorch || importer.is_written_by("netc") { Length::Double } else { Length::Single };
+    let rule = if by_pytorch || draft.is_written_by("netc") { Length::Double } else { Length::Single };
     let factors = factors(call, &dims, rule)?;
     let sampling = Sampling::of(call, dims.len(), by_pytorch)?;
     let changed = |axis: usize| {
@@ -34,16 +34,16 @@ pub fn resize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>, String
     if changed.is_empty() {
         return Ok(vec![Value::Data(view)]);
     }
-    let result = match by_kernel(importer, &view, &factors, &sampling, &changed)? {
+    let result = match by_kernel(draft, &view, &factors, &sampling, &changed)? {
         Some(result) => result,
-        None => by_matrices(importer, view, &factors, &sampling, &changed)?,
+        None => by_matrices(draft, view, &factors, &sampling, &changed)?,
     };
     Ok(vec![Value::Data(result)])
 }
 
 /// As an `upsample` of images, where that is what it is.
 fn by_kernel(
-    importer: &mut Importer,
+    draft: &mut Draft,
     view: &View,
     factors: &Factors,
     sampling: &Sampling,
@@ -51,14 +51,14 @@ fn by_kernel(
 ) -> Result<Option<View>, String> {
     // The axes that change must be an image's height and width.
     let is_spatial = |&axis: &usize| matches!(view.axes[axis], Some(2 | 3));
-    let in_place = importer.node_dims(view.node).len() == 4 && changed.iter().all(is_spatial);
+    let in_place = draft.node_dims(view.node).len() == 4 && changed.iter().all(is_spatial);
     let is_image = (3..=4).contains(&view.rank()) && changed.iter().all(|&axis| axis >= 2);
     let (node, shown) = match (in_place, is_image) {
         (true, _) => (view.node, view.clone()),
-        (false, true) => importer.image(view)?,
+        (false, true) => draft.image(view)?,
         (false, false) => return Ok(None),
     };
-    let image = importer.node_dims(node);
+    let image = draft.node_dims(node);
     let mut sizes = [image[2], image[3]];
     let mut scales = [1.0; 2];
     for &axis in changed {
@@ -68,30 +68,30 @@ fn by_kernel(
     }
     let to = if factors.by_scale { Target::Scale(scales) } else { Target::Size(sizes) };
     let Some(op) = sampling.upsample([image[2], image[3]], sizes, to) else { return Ok(None) };
-    let result = importer.add(op, &[node], vec![])?;
+    let result = draft.add(op, &[node], vec![])?;
     Ok(Some(View { node: result, ..shown }))
 }
 
 /// As products with matrices, an axis at a time.
 fn by_matrices(
-    importer: &mut Importer,
+    draft: &mut Draft,
     mut view: View,
     factors: &Factors,
     sampling: &Sampling,
     changed: &[usize],
 ) -> Result<View, String> {
-    let dims = importer.dims(&view);
+    let dims = draft.dims(&view);
     let mut outside = Array::floats([], vec![0.0]);
     for &axis in changed {
         let (input, output) = (dims[axis], factors.outputs[axis]);
-        importer.reserve(input.saturating_mul(output))?;
+        draft.reserve(input.saturating_mul(output))?;
         let places = Axis { input, output, step: factors.steps[axis] };
         let (matrix, beyond) = sampling.matrix(&places, sampling.region[axis]);
         // The axis comes last, is multiplied, and goes back.
         let last = view.rank() - 1;
         let mut perm: Vec<usize> = (0..=last).collect();
         perm.swap(axis, last);
-        view = times_known(importer, &view.transposed(&perm), &matrix)?.transposed(&perm);
+        view = times_known(draft, &view.transposed(&perm), &matrix)?.transposed(&perm);
         if beyond.contains(&true) {
             outside = either(&outside, &beyond, dims.len() - axis);
         }
@@ -101,7 +101,7 @@ fn by_matrices(
         value if value == 0.0 || outside.rank() == 0 => Ok(view),
         value => {
             let filled = outside.as_floats().expect("made of floats").iter().map(|o| o * value).collect();
-            with_known(importer, BinaryKind::Add, &view, &Array::floats(outside.dims, filled), false, false)
+            with_known(draft, BinaryKind::Add, &view, &Array::floats(outside.dims, filled), false, false)
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Operators that move, cut, join and repeat values.
 
-use super::super::array::Array;
-use super::super::call::{Call, Value, axes_as_listed, axis};
-use super::super::fold::{self, flatten_axis, target_dims};
-use super::super::import::Importer;
-use super::super::view::View;
 use super::elementwise;
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value, axes_as_listed, axis};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::{self, flatten_axis, target_dims};
+use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
 use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
-use crate::ops::{Activate, ChannelAffine, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
+use crate::ops::{Activate, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -22,7 +22,7 @@ fn one(view: View) -> Results {
     Ok(vec![Value::Data(view)])
 }
 
-pub fn identity(importer: &mut Importer, call: &Call) -> Results {
+pub fn identity(draft: &mut Draft, call: &Call) -> Results {
     if call.node.op_type == "Dropout" {
         let trains = call.known(2).ok().flatten().and_then(Array::scalar).is_some_and(|t| t != 0.0);
         if trains && call.known_scalar(1)?.unwrap_or(0.5) != 0.0 {
@@ -30,97 +30,59 @@ pub fn identity(importer: &mut Importer, call: &Call) -> Results {
         }
         call.only_first_output("its mask is not given out")?;
     }
-    one(importer.view(call, 0)?)
+    one(draft.view(call, 0)?)
 }
 
-pub fn cast(importer: &mut Importer, call: &Call) -> Results {
-    use super::super::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
+pub fn cast(draft: &mut Draft, call: &Call) -> Results {
+    use crate::interop::onnx::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
     let to = match call.node.op_type.as_str() {
         "Cast" => call.int("to", FLOAT.into())? as i32,
         _ => FLOAT,
     };
     match to {
         // Everything is f32 here.
-        FLOAT | DOUBLE | FLOAT16 | BFLOAT16 => one(importer.view(call, 0)?),
+        FLOAT | DOUBLE | FLOAT16 | BFLOAT16 => one(draft.view(call, 0)?),
         other => Err(format!("it makes {} of data; netc computes with floating-point numbers", name(other))),
     }
 }
 
-pub fn transpose(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let perm = fold::permutation(call, view.rank())?;
+pub fn transpose(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let perm = geometry::permutation(call, view.rank())?;
     one(view.transposed(&perm))
 }
 
-pub fn squeeze(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let (dropped, _) = fold::squeezed(call, &importer.dims(&view))?;
+pub fn squeeze(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let (dropped, _) = geometry::squeezed(call, &draft.dims(&view))?;
     one(view.without(&dropped))
 }
 
-pub fn unsqueeze(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    one(view.with_new(&fold::new_axes(call, view.rank())?))
+pub fn unsqueeze(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    one(view.with_new(&geometry::new_axes(call, view.rank())?))
 }
 
-pub fn flatten(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
-    let dims = importer.dims(&view);
+pub fn flatten(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let dims = draft.dims(&view);
     let cut = flatten_axis(call, view.rank())?;
-    to_dims(importer, &view, &[dims[..cut].iter().product(), dims[cut..].iter().product()])
+    to_dims(draft, &view, &[dims[..cut].iter().product(), dims[cut..].iter().product()])
 }
 
-pub fn reshape(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn reshape(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let to = call.ints_either("shape", 1)?.ok_or("it names no shape")?;
-    let to = target_dims(&importer.dims(&view), &to, call.flag("allowzero", false)?)?;
-    if call.is_only_user(0)
-        && let Some(view) = shuffled(importer, &view, &to)?
-    {
-        return one(view);
-    }
-    to_dims(importer, &view, &to)
+    let to = target_dims(&draft.dims(&view), &to, call.flag("allowzero", false)?)?;
+    to_dims(draft, &view, &to)
 }
 
-fn to_dims(importer: &mut Importer, view: &View, to: &[usize]) -> Results {
-    if let Some(view) = view.resized(&importer.dims(view), to) {
+fn to_dims(draft: &mut Draft, view: &View, to: &[usize]) -> Results {
+    if let Some(view) = view.resized(&draft.dims(view), to) {
         return one(view);
     }
-    let node = importer.in_order(view)?;
-    one(View::whole(importer.reshape(node, to)?, to.len()))
-}
-
-/// Channels or pixels that change places, which exporters write as two reshapes around a transposition.
-fn shuffled(importer: &mut Importer, view: &View, to: &[usize]) -> Result<Option<View>, String> {
-    let Some(Op::Reshape(_)) = importer.op(view.node) else { return Ok(None) };
-    let source = importer.operands(view.node)[0];
-    let (from, middle) = (importer.node_dims(source), importer.node_dims(view.node));
-    let Some(axes) = view.axes.iter().copied().collect::<Option<Vec<usize>>>() else { return Ok(None) };
-    let &[n, c, h, w] = from.as_slice() else { return Ok(None) };
-    let steps: Vec<Op> = match (axes.as_slice(), middle.as_slice()) {
-        ([0, 2, 1, 3, 4], &[_, groups, _, mh, mw]) if to == from && [mh, mw] == [h, w] => {
-            vec![ChannelShuffle { groups }.into()]
-        }
-        ([0, 1, 4, 2, 5, 3], &[_, mc, fh, fw, mh, mw])
-            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
-        {
-            vec![PixelShuffle { factor: fh }.into()]
-        }
-        ([0, 3, 4, 1, 5, 2], &[_, fh, fw, mc, mh, mw])
-            if fh == fw && [mh, mw] == [h, w] && to == [n, mc, h * fh, w * fw] =>
-        {
-            depth_first(fh)
-        }
-        ([0, 1, 3, 5, 2, 4], &[_, mc, mh, fh, mw, fw]) if fh == fw && mc == c && to == [n, c * fh * fw, mh, mw] => {
-            vec![PixelUnshuffle { factor: fh }.into()]
-        }
-        _ => return Ok(None),
-    };
-    let mut node = source;
-    for step in steps {
-        node = importer.add(step, &[node], vec![])?;
-    }
-    Ok(Some(View::whole(node, 4)))
+    let node = draft.in_order(view)?;
+    one(View::whole(draft.reshape(node, to)?, to.len()))
 }
 
 /// Channels to pixels, where a pixel's place is the slowest part of the channel's number.
@@ -128,110 +90,77 @@ fn depth_first(factor: usize) -> Vec<Op> {
     vec![ChannelShuffle { groups: factor * factor }.into(), PixelShuffle { factor }.into()]
 }
 
-pub fn depth_to_space(importer: &mut Importer, call: &Call) -> Results {
-    let (mut node, factor) = block(importer, call)?;
+pub fn depth_to_space(draft: &mut Draft, call: &Call) -> Results {
+    let (mut node, factor) = block(draft, call)?;
     let steps = match call.string("mode", "DCR")?.as_str() {
         "DCR" => depth_first(factor),
         "CRD" => vec![PixelShuffle { factor }.into()],
         other => return Err(format!("mode {other} is none")),
     };
     for step in steps {
-        node = importer.add(step, &[node], vec![])?;
+        node = draft.add(step, &[node], vec![])?;
     }
     one(View::whole(node, 4))
 }
 
-pub fn space_to_depth(importer: &mut Importer, call: &Call) -> Results {
-    let (node, factor) = block(importer, call)?;
-    let channels = importer.node_dims(node)[1];
-    let mut result = importer.add(PixelUnshuffle { factor }, &[node], vec![])?;
+pub fn space_to_depth(draft: &mut Draft, call: &Call) -> Results {
+    let (node, factor) = block(draft, call)?;
+    let channels = draft.node_dims(node)[1];
+    let mut result = draft.add(PixelUnshuffle { factor }, &[node], vec![])?;
     match call.string("mode", "DCR")?.as_str() {
         // A pixel's place is the slowest part of the channel's number.
-        "DCR" => result = importer.add(ChannelShuffle { groups: channels }, &[result], vec![])?,
+        "DCR" => result = draft.add(ChannelShuffle { groups: channels }, &[result], vec![])?,
         "CRD" => {}
         other => return Err(format!("mode {other} is none")),
     }
     one(View::whole(result, 4))
 }
 
-fn block(importer: &mut Importer, call: &Call) -> Result<(NodeId, usize), String> {
-    let view = importer.view(call, 0)?;
+fn block(draft: &mut Draft, call: &Call) -> Result<(NodeId, usize), String> {
+    let view = draft.view(call, 0)?;
     let factor = usize::try_from(call.int("blocksize", 0)?).ok().filter(|&f| f > 0 && f < 1 << 16);
     let factor = factor.ok_or("its blocksize makes no sense")?;
     if view.rank() != 4 {
         return Err(format!("a value of {} axes, not four", view.rank()));
     }
-    Ok((importer.in_order(&view)?, factor))
+    Ok((draft.in_order(&view)?, factor))
 }
 
-pub fn concat(importer: &mut Importer, call: &Call) -> Results {
-    let views = (0..call.inputs.len()).map(|i| importer.view(call, i)).collect::<Result<Vec<_>, _>>()?;
+pub fn concat(draft: &mut Draft, call: &Call) -> Results {
+    let views = (0..call.inputs.len()).map(|i| draft.view(call, i)).collect::<Result<Vec<_>, _>>()?;
     let first = views.first().ok_or("it has no input")?;
     let axis = axis(call.int("axis", 1)?, first.rank())?;
-    one(join(importer, &views, axis)?)
+    one(join(draft, &views, axis)?)
 }
 
 /// The values one after the other along an axis of theirs.
-fn join(importer: &mut Importer, views: &[View], axis: usize) -> Result<View, String> {
+fn join(draft: &mut Draft, views: &[View], axis: usize) -> Result<View, String> {
     let first = &views[0];
     if views.len() == 1 {
         return Ok(first.clone());
     }
-    let rank = importer.node_dims(first.node).len();
-    if axis == 1
-        && let Some(view) = affine_channels(importer, views)?
-    {
-        return Ok(view);
+    let rank = draft.node_dims(first.node).len();
+    if axis == 1 && views.iter().all(|view| is_scaled_channel(draft, view)) {
+        draft.relabel(Some("normalize".into()));
     }
-    let alike = views.iter().all(|v| v.axes == first.axes && importer.node_dims(v.node).len() == rank);
+    let alike = views.iter().all(|v| v.axes == first.axes && draft.node_dims(v.node).len() == rank);
     if alike && let Some(of_node) = first.axes[axis] {
         let nodes = views.iter().map(|v| v.node).collect();
-        return Ok(first.of(importer.concat(nodes, of_node)?));
+        return Ok(first.of(draft.concat(nodes, of_node)?));
     }
-    let nodes = views.iter().map(|v| importer.in_order(v)).collect::<Result<Vec<_>, _>>()?;
-    Ok(View::whole(importer.concat(nodes, axis)?, first.rank()))
+    let nodes = views.iter().map(|v| draft.in_order(v)).collect::<Result<Vec<_>, _>>()?;
+    Ok(View::whole(draft.concat(nodes, axis)?, first.rank()))
 }
 
-/// The channels of one value, each with a factor and a term of its own, side by side again.
-fn affine_channels(importer: &mut Importer, views: &[View]) -> Result<Option<View>, String> {
-    let mut source = None;
-    let (mut weight, mut bias) = (vec![], vec![]);
-    for (channel, view) in views.iter().enumerate() {
-        let (mul, add, cut) = match importer.op(view.node) {
-            Some(&Op::Activate(Activate { kind: Activation::Scale { mul, add } })) => {
-                (mul, add, importer.operands(view.node)[0])
-            }
-            _ => return Ok(None),
-        };
-        match importer.op(cut) {
-            Some(Op::Slice(Slice { axis: 1, start, end, step: 1 })) if (*start, *end) == (channel, channel + 1) => {}
-            _ => return Ok(None),
-        }
-        // The axis may be the slice's, or have come back behind an index.
-        let is_whole = view.axes.iter().enumerate().all(|(i, a)| *a == Some(i) || (i == 1 && a.is_none()));
-        if !is_whole || *source.get_or_insert(importer.operands(cut)[0]) != importer.operands(cut)[0] {
-            return Ok(None);
-        }
-        weight.push(mul);
-        bias.push(add);
-    }
-    let Some(node) = source.filter(|&s| importer.node_dims(s).get(1) == Some(&views.len())) else { return Ok(None) };
-    importer.relabel(Some("normalize".into()));
-    let weights = [weight, bias].map(|values| Array::floats([values.len()], values).to_values()).to_vec();
-    let node = importer.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
-    Ok(Some(View::whole(node, views[0].rank())))
+/// Channels with a factor or a term each: what joining them is for is a better name than the operator's.
+fn is_scaled_channel(draft: &Draft, view: &View) -> bool {
+    let is_scaled = matches!(draft.op(view.node), Some(Op::Activate(Activate { kind: Activation::Scale { .. } })));
+    is_scaled && draft.dims(view)[1] == 1
 }
 
 /// Elements `start, start + step, …` of an axis of the value.
-fn cut(
-    importer: &mut Importer,
-    view: &View,
-    axis: usize,
-    start: usize,
-    count: usize,
-    step: usize,
-) -> Result<View, String> {
-    let size = importer.dims(view)[axis];
+fn cut(draft: &mut Draft, view: &View, axis: usize, start: usize, count: usize, step: usize) -> Result<View, String> {
+    let size = draft.dims(view)[axis];
     if count == 0 {
         return Err("a result without elements".into());
     }
@@ -241,30 +170,30 @@ fn cut(
     let end = start + (count - 1) * step + 1;
     let Some(of_node) = view.axes[axis] else { return Err("it cuts beyond an axis of size 1".into()) };
     let step = if count == 1 { 1 } else { step };
-    importer.map(Slice { axis: of_node, start, end, step }, view, vec![])
+    draft.map(Slice { axis: of_node, start, end, step }, view, vec![])
 }
 
-pub fn split(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn split(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let axis = axis(call.int("axis", 0)?, view.rank())?;
     let mut start = 0;
     let mut results = vec![];
-    for part in fold::parts(call, importer.dims(&view)[axis])? {
-        results.push(Value::Data(cut(importer, &view, axis, start, part, 1)?));
+    for part in geometry::parts(call, draft.dims(&view)[axis])? {
+        results.push(Value::Data(cut(draft, &view, axis, start, part, 1)?));
         start += part;
     }
     Ok(results)
 }
 
-pub fn slice(importer: &mut Importer, call: &Call) -> Results {
-    let mut view = importer.view(call, 0)?;
-    for c in fold::cuts(call, &importer.dims(&view))? {
+pub fn slice(draft: &mut Draft, call: &Call) -> Results {
+    let mut view = draft.view(call, 0)?;
+    for c in geometry::cuts(call, &draft.dims(&view))? {
         view = match usize::try_from(c.step) {
-            Ok(step) => cut(importer, &view, c.axis, c.start, c.count, step)?,
+            Ok(step) => cut(draft, &view, c.axis, c.start, c.count, step)?,
             Err(_) => {
                 let step = usize::try_from(c.step.unsigned_abs()).unwrap_or(usize::MAX);
                 let picks: Vec<usize> = (0..c.count).map(|i| c.start - i * step).collect();
-                picked(importer, &view, c.axis, &picks)?
+                picked(draft, &view, c.axis, &picks)?
             }
         };
     }
@@ -272,27 +201,27 @@ pub fn slice(importer: &mut Importer, call: &Call) -> Results {
 }
 
 /// The elements of an axis at the given places, in that order.
-fn picked(importer: &mut Importer, view: &View, axis: usize, picks: &[usize]) -> Result<View, String> {
+fn picked(draft: &mut Draft, view: &View, axis: usize, picks: &[usize]) -> Result<View, String> {
     let runs = runs(picks);
     if runs.is_empty() || runs.len() > MAX_COPIES {
         return Err(format!("elements in {} runs: netc joins up to {MAX_COPIES}", runs.len()));
     }
-    let parts = runs.into_iter().map(|(start, count)| cut(importer, view, axis, start, count, 1));
+    let parts = runs.into_iter().map(|(start, count)| cut(draft, view, axis, start, count, 1));
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    join(importer, &parts, axis)
+    join(draft, &parts, axis)
 }
 
-pub fn gather(importer: &mut Importer, call: &Call) -> Results {
+pub fn gather(draft: &mut Draft, call: &Call) -> Results {
     let Some(Value::Data(view)) = call.input(0).cloned() else {
         return Err("a look-up by indices that are computed while the model runs".into());
     };
     let axis = axis(call.int("axis", 0)?, view.rank())?;
-    let picks = fold::picks(call, importer.dims(&view)[axis])?;
-    let joined = picked(importer, &view, axis, &picks)?;
+    let picks = geometry::picks(call, draft.dims(&view)[axis])?;
+    let joined = picked(draft, &view, axis, &picks)?;
     // The axis becomes those of the indices; a single index has none.
     let indices = &call.need_known(1)?.dims;
-    let dims = importer.dims(&joined);
-    to_dims(importer, &joined, &[&dims[..axis], indices, &dims[axis + 1..]].concat())
+    let dims = draft.dims(&joined);
+    to_dims(draft, &joined, &[&dims[..axis], indices, &dims[axis + 1..]].concat())
 }
 
 /// Runs of indices that follow each other: start and length.
@@ -307,28 +236,28 @@ fn runs(picks: &[usize]) -> Vec<(usize, usize)> {
     runs
 }
 
-pub fn expand(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn expand(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let to: Option<Vec<usize>> =
         call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
-    let dims = fold::broadcast_dims(&importer.dims(&view), &to.ok_or("a size is negative")?)?;
+    let dims = geometry::broadcast_dims(&draft.dims(&view), &to.ok_or("a size is negative")?)?;
     let view = view.with_new(&(0..dims.len() - view.rank()).collect::<Vec<_>>());
     let counts: Vec<usize> =
-        importer.dims(&view).iter().zip(&dims).map(|(&from, &to)| if from == to { 1 } else { to }).collect();
-    if let Some(view) = spread(importer, &view, &counts)? {
+        draft.dims(&view).iter().zip(&dims).map(|(&from, &to)| if from == to { 1 } else { to }).collect();
+    if let Some(view) = spread(draft, &view, &counts)? {
         return one(view);
     }
     if counts.iter().all(|&count| count <= MAX_COPIES) {
-        return one(copies(importer, view, &counts)?);
+        return one(copies(draft, view, &counts)?);
     }
-    importer.reserve(counts.iter().fold(1usize, |p, &c| p.saturating_mul(c)))?;
-    let ones = importer.constant(&Array::floats(counts.clone(), vec![1.0; counts.iter().product()]))?;
-    one(elementwise::join(importer, BinaryKind::Mul, &view, &ones)?)
+    draft.reserve(counts.iter().fold(1usize, |p, &c| p.saturating_mul(c)))?;
+    let ones = draft.constant(&Array::floats(counts.clone(), vec![1.0; counts.iter().product()]))?;
+    one(elementwise::join(draft, BinaryKind::Mul, &view, &ones)?)
 }
 
 /// An image of one pixel, row or column, as large as wanted.
-fn spread(importer: &mut Importer, view: &View, counts: &[usize]) -> Result<Option<View>, String> {
-    let image = importer.node_dims(view.node);
+fn spread(draft: &mut Draft, view: &View, counts: &[usize]) -> Result<Option<View>, String> {
+    let image = draft.node_dims(view.node);
     let Some(mut size) = image.get(2..4).filter(|_| image.len() == 4).map(|s| [s[0], s[1]]) else { return Ok(None) };
     let changed: Vec<usize> = (0..counts.len()).filter(|&axis| counts[axis] > 1).collect();
     for &axis in &changed {
@@ -346,34 +275,34 @@ fn spread(importer: &mut Importer, view: &View, counts: &[usize]) -> Result<Opti
         coordinates: Coordinates::Usual,
         rounding: Rounding::Floor,
     };
-    importer.map(op, view, vec![]).map(Some)
+    draft.map(op, view, vec![]).map(Some)
 }
 
-pub fn tile(importer: &mut Importer, call: &Call) -> Results {
-    let view = importer.view(call, 0)?;
+pub fn tile(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
     let counts: Option<Vec<usize>> =
         call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
     let counts = counts.filter(|c| c.len() == view.rank()).ok_or("its repeats differ in number from the axes")?;
-    one(copies(importer, view, &counts)?)
+    one(copies(draft, view, &counts)?)
 }
 
-fn copies(importer: &mut Importer, mut view: View, counts: &[usize]) -> Result<View, String> {
+fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, String> {
     for (axis, &count) in counts.iter().enumerate() {
         if count == 0 || count > MAX_COPIES {
             return Err(format!("{count} copies along axis {axis}: netc joins up to {MAX_COPIES}"));
         }
         if count > 1 {
             if view.axes[axis].is_none() {
-                view = View::whole(importer.in_order(&view)?, view.rank());
+                view = View::whole(draft.in_order(&view)?, view.rank());
             }
-            view = join(importer, &vec![view.clone(); count], axis)?;
+            view = join(draft, &vec![view.clone(); count], axis)?;
         }
     }
     Ok(view)
 }
 
-pub fn pad(importer: &mut Importer, call: &Call) -> Results {
-    let mut view = importer.view(call, 0)?;
+pub fn pad(draft: &mut Draft, call: &Call) -> Results {
+    let mut view = draft.view(call, 0)?;
     let list = call.ints_either("pads", 1)?.ok_or("it names no pads")?;
     let listed = match call.known_ints(3)? {
         Some(list) => axes_as_listed(&list, view.rank())?,
@@ -387,10 +316,10 @@ pub fn pad(importer: &mut Importer, call: &Call) -> Results {
     let mut sides = vec![(0usize, 0usize); view.rank()];
     for (i, &axis) in listed.iter().enumerate() {
         let (before, after) = (list[i], list[i + listed.len()]);
-        let size = importer.dims(&view)[axis];
+        let size = draft.dims(&view)[axis];
         let cuts = [before, after].map(|p| p.min(0).unsigned_abs() as usize);
         let left = size.checked_sub(cuts[0]).and_then(|s| s.checked_sub(cuts[1]));
-        view = cut(importer, &view, axis, cuts[0], left.ok_or("it cuts away everything")?, 1)?;
+        view = cut(draft, &view, axis, cuts[0], left.ok_or("it cuts away everything")?, 1)?;
         sides[axis] = (before.max(0) as usize, after.max(0) as usize);
     }
     let mode = match mode.as_str() {
@@ -400,11 +329,11 @@ pub fn pad(importer: &mut Importer, call: &Call) -> Results {
         "wrap" => return Err("padding by wrapping around".into()),
         other => return Err(format!("mode {other} is none")),
     };
-    one(padded(importer, view, sides, mode, value)?)
+    one(padded(draft, view, sides, mode, value)?)
 }
 
 fn padded(
-    importer: &mut Importer,
+    draft: &mut Draft,
     mut view: View,
     mut sides: Vec<(usize, usize)>,
     mode: PadMode,
@@ -412,25 +341,25 @@ fn padded(
 ) -> Result<View, String> {
     // An image that enters with channels last, as TensorFlow has it.
     let of_last = |sides: &[(usize, usize)]| sides[1] != (0, 0) && sides[2] != (0, 0) && sides[3] == (0, 0);
-    if view.rank() == 4 && of_last(&sides) && view.is_whole(importer.node_dims(view.node).len()) {
-        let node = importer.in_order(&view.transposed(&[0, 3, 1, 2]))?;
+    if view.rank() == 4 && of_last(&sides) && view.is_whole(draft.node_dims(view.node).len()) {
+        let node = draft.in_order(&view.transposed(&[0, 3, 1, 2]))?;
         view = View { node, axes: [0, 2, 3, 1].map(Some).to_vec() };
     }
     // Channels and the like: a constant beside the value.
     for (axis, side) in sides.iter_mut().enumerate() {
-        let is_spatial = matches!(view.axes[axis], Some(2 | 3)) && importer.node_dims(view.node).len() == 4;
+        let is_spatial = matches!(view.axes[axis], Some(2 | 3)) && draft.node_dims(view.node).len() == 4;
         let is_last = axis + 2 >= view.rank() && (3..=4).contains(&view.rank()) && axis >= 2;
         if *side != (0, 0) && !is_spatial && !is_last {
-            view = constant_beside(importer, view, axis, std::mem::take(side), mode, value)?;
+            view = constant_beside(draft, view, axis, std::mem::take(side), mode, value)?;
         }
     }
     if sides.iter().all(|s| *s == (0, 0)) {
         return Ok(view);
     }
     let spatial = |view: &View| sides.iter().zip(&view.axes).all(|(s, a)| *s == (0, 0) || matches!(a, Some(2 | 3)));
-    let (node, shown) = match importer.node_dims(view.node).len() {
+    let (node, shown) = match draft.node_dims(view.node).len() {
         4 if spatial(&view) => (view.node, view),
-        _ => importer.image(&view)?,
+        _ => draft.image(&view)?,
     };
     let mut pads = [0; 4];
     for (side, axis) in sides.iter().zip(&shown.axes) {
@@ -438,12 +367,12 @@ fn padded(
             (pads[axis - 2], pads[*axis]) = *side;
         }
     }
-    let node = importer.add(Pad { pads, mode, value }, &[node], vec![])?;
+    let node = draft.add(Pad { pads, mode, value }, &[node], vec![])?;
     Ok(View { node, ..shown })
 }
 
 fn constant_beside(
-    importer: &mut Importer,
+    draft: &mut Draft,
     view: View,
     axis: usize,
     (before, after): (usize, usize),
@@ -453,22 +382,22 @@ fn constant_beside(
     if mode != PadMode::Constant {
         return Err(format!("it pads axis {axis} by {mode}; netc does that to height and width"));
     }
-    let node = importer.in_order(&view)?;
-    let dims = importer.node_dims(node);
-    let block = |importer: &mut Importer, size: usize| {
+    let node = draft.in_order(&view)?;
+    let dims = draft.node_dims(node);
+    let block = |draft: &mut Draft, size: usize| {
         let mut dims = dims.clone();
         dims[axis] = size;
         let count = dims.iter().fold(1usize, |p, &d| p.saturating_mul(d));
-        importer.reserve(count)?;
-        importer.constant(&Array::floats(dims, vec![value; count]))
+        draft.reserve(count)?;
+        draft.constant(&Array::floats(dims, vec![value; count]))
     };
     let mut parts = vec![];
     if before > 0 {
-        parts.push(block(importer, before)?);
+        parts.push(block(draft, before)?);
     }
     parts.push(View::whole(node, view.rank()));
     if after > 0 {
-        parts.push(block(importer, after)?);
+        parts.push(block(draft, after)?);
     }
-    join(importer, &parts, axis)
+    join(draft, &parts, axis)
 }

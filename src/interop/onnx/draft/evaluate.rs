@@ -6,15 +6,15 @@
 
 use std::collections::HashMap;
 
-use super::Importer;
+use super::Draft;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::ir::NodeId;
 use crate::tensor::Tensor;
 
-impl Importer<'_> {
+impl Draft<'_> {
     /// The results of a node as known values where all its inputs are known; else as they are.
-    pub(super) fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
+    pub fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
         let mut inputs = call.inputs.iter().flatten().peekable();
         if inputs.peek().is_none() || !inputs.all(|i| matches!(i, Value::Known(_))) {
             return Ok(results);
@@ -50,12 +50,12 @@ impl Importer<'_> {
             return false;
         }
         let (shape, op) =
-            (self.draft.node(node).shape.clone(), self.op(node).expect("inputs are no constants").clone());
-        let work = op.macs(&self.draft.operand_shapes(node), &shape).max(shape.elements() as u64);
+            (self.graph.node(node).shape.clone(), self.op(node).expect("inputs are no constants").clone());
+        let work = op.macs(&self.graph.operand_shapes(node), &shape).max(shape.elements() as u64);
         if !self.affords(usize::try_from(work).unwrap_or(usize::MAX)) {
             return false;
         }
-        let declared = op.weights(&self.draft.operand_shapes(node));
+        let declared = op.weights(&self.graph.operand_shapes(node));
         let weights: Vec<Tensor> = declared
             .into_iter()
             .zip(self.weights(node))

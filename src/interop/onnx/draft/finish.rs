@@ -2,27 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Importer;
+use super::Draft;
 use crate::interop::onnx::names;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::Op;
 
-impl Importer<'_> {
+impl Draft<'_> {
     /// The nodes that outputs need, with weights declared under unique labels.
-    pub(super) fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
+    pub fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
         let live = self.live(outputs);
         let labels = self.unique_labels(&live);
-        let mut graph = Graph::new(self.draft.name.clone(), Phase::Infer);
+        let mut graph = Graph::new(self.graph.name.clone(), Phase::Infer);
         let mut copies: HashMap<NodeId, NodeId> = HashMap::new();
-        for &input in self.draft.inputs() {
-            let node = self.draft.node(input);
+        for &input in self.graph.inputs() {
+            let node = self.graph.node(input);
             let name = labels[&input].clone();
             copies.insert(input, graph.add_input(name, node.shape.clone(), None, None));
         }
         for id in live.into_iter().filter(|&id| self.op(id).is_some()) {
             let op = self.op(id).expect("inputs were added").clone();
             let label = &labels[&id];
-            let declared = op.weights(&self.draft.operand_shapes(id));
+            let declared = op.weights(&self.graph.operand_shapes(id));
             let weights = declared.into_iter().zip(self.weights(id)).map(|(declared, values)| {
                 let name = format!("{label}.{}", declared.role);
                 let weight = graph.weights.declare(&name, declared.shape, declared.init, declared.learnable);
@@ -31,7 +31,7 @@ impl Importer<'_> {
                 weight
             });
             let weights = weights.collect();
-            let operands: Vec<NodeId> = self.draft.operands(id).iter().map(|o| copies[o]).collect();
+            let operands: Vec<NodeId> = self.graph.operands(id).iter().map(|o| copies[o]).collect();
             let copy = graph.add(op, &operands, weights, Some(label.clone()), None);
             copies.insert(id, copy.expect("it was inferred in the draft"));
         }
@@ -47,10 +47,10 @@ impl Importer<'_> {
         let mut stack: Vec<NodeId> = outputs.iter().map(|(_, node)| *node).collect();
         while let Some(node) = stack.pop() {
             if live.insert(node) {
-                stack.extend(self.draft.operands(node));
+                stack.extend(self.graph.operands(node));
             }
         }
-        self.draft.order().into_iter().filter(|n| live.contains(n)).collect()
+        self.graph.order().into_iter().filter(|n| live.contains(n)).collect()
     }
 
     /// Inputs keep their names; layers with weights come next, so that weights are called what the
@@ -64,9 +64,9 @@ impl Importer<'_> {
             _ => 2,
         };
         for wanted in 0..3 {
-            let nodes = self.draft.inputs().iter().chain(live).filter(|id| rank(id) == wanted);
+            let nodes = self.graph.inputs().iter().chain(live).filter(|id| rank(id) == wanted);
             for &id in nodes {
-                let node = self.draft.node(id);
+                let node = self.graph.node(id);
                 let name = || node.name.as_deref().or(node.op().map(Op::name)).unwrap_or_default();
                 labels.entry(id).or_insert_with(|| names::unique(name(), &mut taken));
             }

@@ -1,34 +1,119 @@
-//! What operators build with: nodes with the values of their weights, and views brought into form.
+//! The graph under import: what operators build with, nodes with the values of their weights, and views brought
+//! into form.
+//!
+//! A draft knows no operator of ONNX. It counts what importing computes, so that a small file cannot ask for
+//! much, and joins what models join again. [`Draft::finish`] keeps what outputs need.
 
-use super::{HalfGelu, Importer};
-use crate::interop::onnx::array::Array;
-use crate::interop::onnx::call::{Call, Value};
-use crate::interop::onnx::file::ModelFile;
-use crate::interop::onnx::view::View;
-use crate::ir::NodeId;
+mod concats;
+mod evaluate;
+mod finish;
+
+use std::collections::HashMap;
+
+use super::array::Array;
+use super::call::{Call, Value};
+use super::file::ModelFile;
+use super::view::View;
+use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::{self, Op, Reshape, Transpose};
+use crate::tensor::Shape;
 use crate::weights::Values;
 
-impl Importer<'_> {
-    pub fn file(&self) -> &ModelFile {
+/// Elements of all arrays that importing computes together, beside [`FOLDS_OF_WEIGHT`] for each that the
+/// model brings.
+const MAX_FOLDED: usize = 1 << 28;
+const FOLDS_OF_WEIGHT: usize = 32;
+
+pub struct Draft<'m> {
+    file: &'m ModelFile,
+    graph: Graph,
+    /// Values of the graph's weights, in the order in which the op declares them.
+    weights: HashMap<NodeId, Vec<Values>>,
+    /// What the layer under import is called.
+    label: String,
+    arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
+    concats: concats::Concats,
+    /// Elements that were computed.
+    folded: usize,
+    /// Elements of the model's weights.
+    brought: usize,
+}
+
+impl<'m> Draft<'m> {
+    pub fn new(file: &'m ModelFile, name: String) -> Self {
+        Self {
+            file,
+            graph: Graph::new(name, Phase::Infer),
+            weights: HashMap::new(),
+            label: String::new(),
+            arranged: HashMap::new(),
+            concats: concats::Concats::default(),
+            folded: 0,
+            brought: 0,
+        }
+    }
+
+    pub fn file(&self) -> &'m ModelFile {
         self.file
     }
 
+    /// Which program wrote the model, as it says itself.
+    pub fn is_written_by(&self, producer: &str) -> bool {
+        self.file.model.producer_name.trim().eq_ignore_ascii_case(producer)
+    }
+}
+
+/// What importing may compute.
+impl Draft<'_> {
+    /// Counts the elements of a weight that the model has.
+    pub fn bring(&mut self, elements: usize) {
+        self.brought = self.brought.saturating_add(elements);
+    }
+
+    /// Counts elements against what importing may compute, before they are.
+    pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
+        match self.affords(elements) {
+            true => Ok(()),
+            false => Err(format!("computing constants would take more than {} numbers", self.most_folded())),
+        }
+    }
+
+    /// As [`Self::reserve`], for what may be left to the network instead.
+    fn affords(&mut self, elements: usize) -> bool {
+        let folded = self.folded.saturating_add(elements);
+        let fits = folded <= self.most_folded();
+        if fits {
+            self.folded = folded;
+        }
+        fits
+    }
+
+    fn most_folded(&self) -> usize {
+        MAX_FOLDED.saturating_add(self.brought.saturating_mul(FOLDS_OF_WEIGHT))
+    }
+}
+
+/// Nodes, and views of them.
+impl Draft<'_> {
+    pub fn add_input(&mut self, name: String, shape: Shape) -> NodeId {
+        self.graph.add_input(name, shape, None, None)
+    }
+
+    pub fn inputs(&self) -> &[NodeId] {
+        self.graph.inputs()
+    }
+
+    /// Calls what is built from here on.
+    pub fn set_label(&mut self, label: String) {
+        self.label = label;
+    }
+
     pub fn op(&self, node: NodeId) -> Option<&Op> {
-        self.draft.node(node).op()
+        self.graph.node(node).op()
     }
 
     pub fn operands(&self, node: NodeId) -> Vec<NodeId> {
-        self.draft.operands(node)
-    }
-
-    pub fn half_gelu(&self, node: NodeId) -> Option<HalfGelu> {
-        self.halves.get(&node).copied()
-    }
-
-    /// Remembers that a value is a part of GELU. It vanishes unread when the whole is there.
-    pub fn note_half_gelu(&mut self, view: &View, half: HalfGelu) {
-        self.halves.insert(view.node, half);
+        self.graph.operands(node)
     }
 
     /// The values of a draft node's weights.
@@ -38,12 +123,12 @@ impl Importer<'_> {
 
     /// Nothing reads the node yet.
     pub fn is_unread(&self, node: NodeId) -> bool {
-        self.draft.is_unread(node)
+        self.graph.is_unread(node)
     }
 
     /// What the layer that made the node is called.
     pub fn label_of(&self, node: NodeId) -> Option<String> {
-        self.draft.node(node).name.clone()
+        self.graph.node(node).name.clone()
     }
 
     /// Calls what is built from here on by another name than the node's.
@@ -55,12 +140,12 @@ impl Importer<'_> {
 
     /// Sizes of a node's own axes.
     pub fn node_dims(&self, node: NodeId) -> Vec<usize> {
-        self.draft.node(node).shape.dims().to_vec()
+        self.graph.node(node).shape.dims().to_vec()
     }
 
     /// Sizes of the value as the model has it.
     pub fn dims(&self, view: &View) -> Vec<usize> {
-        view.dims(self.draft.node(view.node).shape.dims())
+        view.dims(self.graph.node(view.node).shape.dims())
     }
 
     /// Adds an operation with the values of its weights, in the order in which it declares them.
@@ -80,9 +165,9 @@ impl Importer<'_> {
         weights: Vec<Values>,
         label: Option<String>,
     ) -> Result<NodeId, String> {
-        let node = self.draft.add(op, operands, vec![], label, None).map_err(|e| e.to_string())?;
+        let node = self.graph.add(op, operands, vec![], label, None).map_err(|e| e.to_string())?;
         let op = self.op(node).expect("just added");
-        let declared = op.weights(&self.draft.operand_shapes(node));
+        let declared = op.weights(&self.graph.operand_shapes(node));
         for (declared, values) in declared.iter().zip(&weights) {
             let found = (**values).as_ref().len();
             if found != declared.shape.elements() {
@@ -122,7 +207,7 @@ impl Importer<'_> {
 
     /// A node whose axes are those of the value, in order.
     pub fn in_order(&mut self, view: &View) -> Result<NodeId, String> {
-        if view.is_whole(self.draft.node(view.node).shape.rank()) {
+        if view.is_whole(self.graph.node(view.node).shape.rank()) {
             return Ok(view.node);
         }
         let key = (view.node, view.axes.clone());
@@ -175,7 +260,7 @@ impl Importer<'_> {
             }
             3 => {
                 let flat = View { node: view.node, axes: vec![Some(0), Some(1), Some(3)] };
-                let is_image = self.draft.node(view.node).shape.rank() == 4 && *view == flat;
+                let is_image = self.graph.node(view.node).shape.rank() == 4 && *view == flat;
                 let node = if is_image { view.node } else { self.in_order(&view.with_new(&[2]))? };
                 Ok((node, View { node, ..flat }))
             }

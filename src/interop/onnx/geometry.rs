@@ -1,7 +1,7 @@
 //! What operators that move elements ask for: sizes, axes, cuts and picks as they are within the shapes
 //! at hand, whether the values are known or not.
 
-use super::super::call::{Call, axes, axis};
+use super::call::{Call, axes, axis};
 
 /// The sizes that `Reshape` asks for.
 pub fn target_dims(from: &[usize], to: &[i64], zero_is_zero: bool) -> Result<Vec<usize>, String> {

@@ -1,10 +1,13 @@
 //! Concatenations by what they join, so that one that goes on from an earlier one finds it without
 //! looking at every reader of its first operand.
+//!
+//! No pass does this: the pipeline flattens concatenations again, which plans lay out for nothing. It is for
+//! readers of the text, where a dense block repeats as it does in papers.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::Importer;
+use super::Draft;
 use crate::ir::NodeId;
 use crate::ops::Concat;
 
@@ -16,7 +19,7 @@ pub(super) struct Concats {
     longest: HashMap<(usize, NodeId), usize>,
 }
 
-impl Importer<'_> {
+impl Draft<'_> {
     /// Joins nodes along an axis of theirs. What begins like an earlier concatenation goes on from
     /// it: so a DenseNet's layers read what stands there already, beside the newest.
     ///
