@@ -88,7 +88,7 @@ impl Compiler {
     }
 
     /// Images that are computed at once. A model runs any number, in such batches, where the network treats
-    /// images one by one ([`Network::images`]).
+    /// images one by one ([`super::Network::images`]).
     pub fn batch(mut self, images: usize) -> Self {
         self.batch = images;
         self

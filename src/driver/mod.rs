@@ -33,6 +33,7 @@ pub use observer::{Event, Observer, Stage};
 pub use recipe::{recompile, remake};
 pub use weights::{WeightsFrom, WeightsReport};
 
+#[cfg(feature = "cli")]
 pub(crate) use recipe::recompile_container;
 
 use std::path::Path;
