@@ -120,14 +120,15 @@ impl Compiler {
             true => network,
             false => Self { batch, ..self.clone() }.front_text(path, written.text, &no_files)?,
         };
-        let entries = written.weights.iter().map(|w| {
+        let own = || written.weights.iter().filter(|w| !w.shared);
+        let entries = own().map(|w| {
             let shape = graph.weights.get(w.weight).shape.clone();
             Entry::of(w.name.clone(), shape, graph.weights.values(w.weight))
         });
         let paths = graph.weights.files.clone();
         let weights = WeightFile { paths, ..WeightFile::new(Format::Onnx, entries.collect(), Files::default()) };
         network.graph.weights.files = graph.weights.files.clone();
-        network.warnings.extend(shared(graph, written.weights.len()));
+        network.warnings.extend(shared(graph, own().count()));
         network.imported = Some(Imported { weights, batch, is_text: true });
         Ok(network)
     }

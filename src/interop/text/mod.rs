@@ -40,7 +40,7 @@ pub struct Written {
     pub weights: Vec<NamedWeight>,
 }
 
-/// A weight of the graph under the name that it has in the text. What layers share has several names.
+/// A weight of the graph under the name that it has in the text.
 #[derive(Clone, Debug)]
 pub struct NamedWeight {
     pub node: NodeId,
@@ -48,6 +48,8 @@ pub struct NamedWeight {
     pub index: usize,
     pub weight: WeightId,
     pub name: String,
+    /// The layer has it from another one, under whose name it stands here.
+    pub shared: bool,
 }
 
 impl Written {
@@ -85,11 +87,14 @@ pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoT
     let labels = scopes::Labels::of(graph);
     let blocks = scopes::group(structure::block(graph), &[], 0, &labels, graph);
     let entry = *graph.inputs().last().expect("networks have an input");
-    let lifted = modules::lift(parts::of_block(&blocks, entry, 0, &labels, graph)?, graph);
-    let budgets = budgets(graph, open);
+    let mut parts = parts::of_block(&blocks, entry, 0, &labels, graph)?;
+    parts::note_shared(&mut parts, graph);
+    let lifted = modules::lift(parts, graph);
+    let weights = weight_names(graph, &lifted.body);
+    let budgets = budgets(graph, &weights, open);
     let text = print::file(&lifted, graph, about, &budgets, open);
     let text = crate::syntax::format(&text).expect("what is printed parses");
-    Ok(Written { text, weights: weight_names(graph, &lifted.body) })
+    Ok(Written { text, weights })
 }
 
 /// Every input of the language has a first size.
@@ -102,8 +107,8 @@ fn check_inputs(graph: &Graph) -> Result<(), NoText> {
 }
 
 /// Figures of one image; where there is no open size, of everything.
-fn budgets(graph: &Graph, open: &[NodeId]) -> Vec<(&'static str, u64)> {
-    let params = ("params", params(graph));
+fn budgets(graph: &Graph, weights: &[NamedWeight], open: &[NodeId]) -> Vec<(&'static str, u64)> {
+    let params = ("params", params(graph, weights));
     let images = open.first().map_or(1, |&input| graph.node(input).shape[0] as u64);
     // What mixed images cost need not be in proportion to their number.
     match images::trace(graph, open).mixing.is_empty() || open.is_empty() {
@@ -112,22 +117,26 @@ fn budgets(graph: &Graph, open: &[NodeId]) -> Vec<(&'static str, u64)> {
     }
 }
 
-/// Learned values. The text gives every layer weights of its own, those that the graph shares too.
-fn params(graph: &Graph) -> u64 {
-    let used = graph.order().into_iter().flat_map(|id| graph.weights_read(id));
-    used.map(|w| graph.weights.get(w)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
+/// Learned values. A layer that has some of its weights in common with others, but not all, has its own in the text.
+fn params(graph: &Graph, weights: &[NamedWeight]) -> u64 {
+    let own = weights.iter().filter(|weight| !weight.shared);
+    own.map(|w| graph.weights.get(w.weight)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
 }
 
 fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
     let mut labels = HashMap::new();
     parts::weight_labels(body, "", &mut labels);
+    let mut shared = HashMap::new();
+    parts::shared(body, &mut shared);
     let mut names = vec![];
     for id in graph.order() {
         let node = graph.node(id);
         let Some(op) = node.op() else { continue };
         let declared = op.weights(&graph.operand_shapes(id));
         for (index, (weight, declared)) in graph.weights_read(id).into_iter().zip(declared).enumerate() {
-            names.push(NamedWeight { node: id, index, weight, name: format!("{}.{}", labels[&id], declared.role) });
+            let named = shared.get(&id).copied().unwrap_or(id);
+            let name = format!("{}.{}", labels[&named], declared.role);
+            names.push(NamedWeight { node: id, index, weight, name, shared: named != id });
         }
     }
     names

@@ -415,11 +415,15 @@ impl Key {
 
     fn part(&mut self, part: &Part) {
         match part {
-            Part::Layer { label, layer, args, operands, .. } => {
+            Part::Layer { label, layer, args, operands, shares, node } => {
                 self.text += &format!("{}:{layer}(", label.join("."));
                 args.iter().for_each(|(name, slot)| self.argument(name, slot));
                 operands.iter().for_each(|slot| self.reference(slot));
                 self.text.push(')');
+                // A module's body cannot name a layer outside of it.
+                if shares.is_some() {
+                    self.text += &format!("shares {}", node.index());
+                }
             }
             Part::Call { label, module, args, .. } => {
                 self.text += &format!("{}:#{module}(", label.join("."));

@@ -24,6 +24,8 @@ pub enum Part {
         layer: &'static str,
         args: Vec<(String, Slot)>,
         operands: Vec<Slot>,
+        /// The layer before it that has the same weights.
+        shares: Option<NodeId>,
         node: NodeId,
     },
     Call {
@@ -85,6 +87,34 @@ impl Part {
     }
 }
 
+/// Notes which layers have all their weights from one before them, in the order of the text.
+pub fn note_shared(parts: &mut [Part], graph: &Graph) {
+    note(parts, graph, &mut HashMap::new());
+}
+
+fn note(parts: &mut [Part], graph: &Graph, first: &mut HashMap<(&'static str, Vec<NodeId>), NodeId>) {
+    for part in parts {
+        if let Part::Layer { node, shares, .. } = part
+            && let (Some(op), parameters) = (graph.node(*node).op(), graph.parameters(*node))
+            && !parameters.is_empty()
+        {
+            let known = *first.entry((op.name(), parameters)).or_insert(*node);
+            *shares = (known != *node).then_some(known);
+        }
+        part.blocks_mut().into_iter().for_each(|block| note(block, graph, first));
+    }
+}
+
+/// The layers that have the weights of others, and these.
+pub fn shared(parts: &[Part], found: &mut HashMap<NodeId, NodeId>) {
+    for part in parts {
+        match part {
+            Part::Layer { node, shares: Some(other), .. } => drop(found.insert(*node, *other)),
+            _ => part.blocks().into_iter().for_each(|block| shared(block, found)),
+        }
+    }
+}
+
 /// What no text can say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoText {
@@ -122,7 +152,7 @@ fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Gr
             let label = if labels.is_weighted(*node) { labels.parts(*node)[depth..].to_vec() } else { vec![] };
             let args = args.into_iter().map(|(name, value)| (name.into(), Slot::Value(value))).collect();
             let operands = operands.iter().map(|&o| Slot::Node(o)).collect();
-            Part::Layer { label, layer: layer.name, args, operands, node: *node }
+            Part::Layer { label, layer: layer.name, args, operands, shares: None, node: *node }
         }
         Item::Join { node, kind, branches } => {
             let branches =

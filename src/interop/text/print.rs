@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::about;
 use super::modules::{Lifted, Module, strip};
 use super::naming;
-use super::parts::{Part, Slot, nodes, references};
+use super::parts::{self, Part, Slot, nodes, references};
 use super::structure::Join;
 use crate::ir::{Graph, Kind, NodeId};
 use crate::ops;
@@ -24,6 +24,8 @@ pub struct Printer<'p> {
     open: &'p [NodeId],
     modules: &'p [Module],
     text: String,
+    /// The full labels of layers with weights.
+    weights: HashMap<NodeId, String>,
     /// Labels by which the body at hand names values.
     labels: HashMap<NodeId, String>,
 }
@@ -31,7 +33,9 @@ pub struct Printer<'p> {
 /// The whole text: header, modules, model.
 pub fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)], open: &[NodeId]) -> String {
     let text = "netc 1\n\n".into();
-    let mut printer = Printer { graph, open, modules: &lifted.modules, text, labels: HashMap::new() };
+    let mut weights = HashMap::new();
+    parts::weight_labels(&lifted.body, "", &mut weights);
+    let mut printer = Printer { graph, open, modules: &lifted.modules, text, weights, labels: HashMap::new() };
     for module in &lifted.modules {
         printer.module(module);
     }
@@ -128,7 +132,10 @@ impl Printer<'_> {
                         // A label before a join would be a scope of the weights in it.
                         let name = fresh(taken);
                         let (label, args, operands) = (vec![name.clone()], vec![], vec![]);
-                        parts.insert(index + 1, Part::Layer { label, layer: "identity", args, operands, node });
+                        parts.insert(
+                            index + 1,
+                            Part::Layer { label, layer: "identity", args, operands, shares: None, node },
+                        );
                         index += 1;
                         name
                     }
@@ -210,8 +217,10 @@ impl Printer<'_> {
 
     fn statement(&self, part: &Part) -> String {
         match part {
-            Part::Layer { label, layer, args, operands, .. } => {
-                format!("{}{}", labelled(label), self.layer(row(layer), args, operands))
+            Part::Layer { label, layer, args, operands, shares, .. } => {
+                let shares =
+                    shares.map_or(String::new(), |other| format!(" shares {}", label_text(&self.weights[&other])));
+                format!("{}{}{shares}", labelled(label), self.layer(row(layer), args, operands))
             }
             Part::Call { label, module, args, .. } => {
                 let label = if self.is_needed(part) { labelled(label) } else { String::new() };
@@ -368,17 +377,17 @@ fn label_joins(parts: &mut [Part], read: &HashMap<NodeId, usize>, taken: &mut Ha
 }
 
 fn labelled(parts: &[String]) -> String {
-    if parts.is_empty() { String::new() } else { format!("{}: ", label(&parts.join("."))) }
+    if parts.is_empty() { String::new() } else { format!("{}: ", label_text(&parts.join("."))) }
 }
 
 /// A label as it is written: in quotes where it is not made of words and dots.
-fn label(text: &str) -> String {
+fn label_text(text: &str) -> String {
     quoted(text, text)
 }
 
 /// A label where an expression is due: what begins with a digit would be a number there.
 fn reference(text: &str) -> String {
-    if text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label(text) }
+    if text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label_text(text) }
 }
 
 fn quoted(text: &str, plain: &str) -> String {

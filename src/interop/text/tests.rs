@@ -245,3 +245,15 @@ fn what_nobody_would_read_is_not_written() {
     let graph = b.finish(&[last]);
     assert_eq!(write(&graph, "", &[]).unwrap_err(), NoText::Size(super::MAX_NODES + 1));
 }
+
+/// What layers share is said once in the text, and read back as shared.
+#[test]
+fn shared_weights_stay_shared() {
+    let text = std::fs::read_to_string(root().join("tests/fixtures/valid/shares.net")).unwrap();
+    let graph = elaborated("shares.net", &text, None, 1);
+    let written = round_trip(&graph);
+    insta::assert_snapshot!("shares", written);
+    let again = elaborated("text", &written, None, 1);
+    assert_eq!(again.all_parameters().count(), graph.all_parameters().count());
+    assert_eq!(again.total_params(), graph.total_params());
+}
