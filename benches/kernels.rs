@@ -14,15 +14,15 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use netc::artifact::StepRecord;
-use netc::ir::{Graph, NodeId, Phase};
-use netc::ops::global_pool::PoolKind;
-use netc::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
-use netc::plan::Options;
-use netc::runtime::{Model, ModelOptions, Timings};
-use netc::target::Target;
-use netc::testing::{Builder, conv, random_inputs};
-use netc::trial::roofline::Roofline;
+use netc::internals::artifact::StepRecord;
+use netc::internals::ir::{Graph, NodeId, Phase};
+use netc::internals::ops::global_pool::PoolKind;
+use netc::internals::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
+use netc::internals::plan::Options;
+use netc::internals::runtime::{Model, ModelOptions, Timings};
+use netc::internals::target::Target;
+use netc::internals::testing::{Builder, conv, random_inputs};
+use netc::internals::trial::roofline::Roofline;
 
 /// One layer and how it is computed.
 struct Case {
@@ -60,7 +60,7 @@ impl Case {
         let label = self.graph.node(self.layer).name.clone().expect("the builder names its nodes");
         let algorithms = self.algorithm.map(|a| (label, a.to_string())).into_iter().collect();
         let options = Options { algorithms, ..Options::default() };
-        netc::testing::compiled(&self.graph, target, &options, ModelOptions::default().threads(1)).expect("it compiles")
+        netc::internals::testing::compiled(&self.graph, target, &options, ModelOptions::default().threads(1)).expect("it compiles")
     }
 
     /// Index of the layer's own step.

@@ -13,8 +13,8 @@ use std::error::Error;
 use std::path::Path;
 
 use netc::Model;
-use netc::image;
-use netc::preprocess::Preprocess;
+use netc::internals::image;
+use netc::internals::preprocess::Preprocess;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

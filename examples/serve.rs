@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use netc::runtime::RunError;
+use netc::internals::runtime::RunError;
 use netc::{Compiler, Model, ModelOptions};
 
 /// Callers at the same time, and how many requests each has.

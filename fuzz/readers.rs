@@ -6,14 +6,14 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use netc::diagnostic::Sources;
-use netc::elaborate::{Options, elaborate};
-use netc::image::{self, Picture};
-use netc::interop::onnx::{self, ModelFile};
-use netc::interop::text;
-use netc::ir;
-use netc::preprocess::{Preprocess, Resize};
-use netc::weights::entries::Buffer;
+use netc::internals::diagnostic::Sources;
+use netc::internals::elaborate::{Options, elaborate};
+use netc::internals::image::{self, Picture};
+use netc::internals::interop::onnx::{self, ModelFile};
+use netc::internals::interop::text;
+use netc::internals::ir;
+use netc::internals::preprocess::{Preprocess, Resize};
+use netc::internals::weights::entries::Buffer;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Weights are looked at up to this number of elements: reading them costs memory by right.
@@ -37,7 +37,7 @@ pub fn onnx(data: &[u8]) {
 /// A file of weights of any format.
 pub fn weights(data: &[u8]) {
     let buffer: Buffer = Arc::new(data.to_vec());
-    let Ok(file) = netc::weights::file::parse(&buffer) else { return };
+    let Ok(file) = netc::internals::weights::file::parse(&buffer) else { return };
     for entry in file.entries.iter().filter(|e| e.shape.checked_elements().is_some_and(|n| n <= LOOKED_AT)) {
         let values = entry.values();
         assert!(values.is_none_or(|v| (*v).as_ref().len() == entry.shape.elements()));
@@ -46,8 +46,8 @@ pub fn weights(data: &[u8]) {
 
 /// An array.
 pub fn npy(data: &[u8]) {
-    let _ = netc::npy::read_from(Cursor::new(data), Some(data.len() as u64));
-    let _ = netc::npy::read_from(Cursor::new(data), None);
+    let _ = netc::internals::npy::read_from(Cursor::new(data), Some(data.len() as u64));
+    let _ = netc::internals::npy::read_from(Cursor::new(data), None);
 }
 
 /// Bytes that reading a fuzzed picture may take.
@@ -99,8 +99,8 @@ pub fn prepare(data: &[u8]) {
 /// A spec: its mistakes, or a graph that verifies; and its layout, which reads back.
 pub fn net(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(formatted) = netc::syntax::format(text) {
-        assert_eq!(netc::syntax::format(&formatted).as_deref().ok(), Some(formatted.as_str()), "formatting twice");
+    if let Ok(formatted) = netc::internals::syntax::format(text) {
+        assert_eq!(netc::internals::syntax::format(&formatted).as_deref().ok(), Some(formatted.as_str()), "formatting twice");
     }
     let mut sources = Sources::default();
     let root = sources.add("fuzzed.net", text);
@@ -123,8 +123,8 @@ pub fn netc(data: &[u8]) {
 fn open(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("there is room for a file");
     file.write_all(data).expect("there is room for a file");
-    let _ = netc::artifact::describe(file.path());
-    let eager = netc::ModelOptions::default().threads(1).verify(netc::runtime::Verify::Eager);
+    let _ = netc::internals::artifact::describe(file.path());
+    let eager = netc::ModelOptions::default().threads(1).verify(netc::internals::runtime::Verify::Eager);
     // SAFETY: it is opened only; none of its code is run.
     let _ = unsafe { netc::Model::open_with(file.path(), eager) };
 }
@@ -174,14 +174,14 @@ fn compile(graph: &ir::Graph) {
     let weights = graph.weights.iter().map(|(_, w)| w.shape.elements());
     if sizes.chain(weights).sum::<usize>() <= 1 << 16 && graph.total_macs() <= 1 << 22 {
         let one = netc::ModelOptions::default().threads(1);
-        let _ = netc::testing::compiled(graph, &netc::target::Target::host(), &Default::default(), one);
+        let _ = netc::internals::testing::compiled(graph, &netc::internals::target::Target::host(), &Default::default(), one);
     }
 }
 
 const PAGE: usize = 4096;
 const SECTION_TABLE: usize = 48;
 
-/// The file with places, lengths and checksums that agree with what it holds, as `netc::artifact`
+/// The file with places, lengths and checksums that agree with what it holds, as `netc::internals::artifact`
 /// documents them: what lies behind these checks is to be reached as well. Weights, code and texts
 /// have the length that the header says, where that can be; the metadata take what is left.
 fn sealed(data: &[u8]) -> Option<Vec<u8>> {

@@ -146,6 +146,7 @@ pub fn run_altered(
 ///
 /// # Errors
 /// As [`run`].
+#[cfg(test)]
 pub fn run_all(graph: &Graph, inputs: &[Tensor]) -> Result<HashMap<NodeId, Tensor>, RunError> {
     let mut values = HashMap::new();
     run_observed(graph, inputs, |id, value| drop(values.insert(id, value.clone())))?;

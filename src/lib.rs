@@ -24,57 +24,65 @@
 //! compiled models (`netc compile --portable`, `Compiler::open`) may come from anybody. `SECURITY.md`
 //! says what is promised.
 
-pub mod artifact;
+mod artifact;
 mod balance;
 mod cpu;
 #[cfg(feature = "images")]
-pub mod image;
+mod image;
 mod mapped;
 mod memory;
-pub mod npy;
-pub mod preprocess;
-pub mod runtime;
-pub mod tensor;
+mod npy;
+mod preprocess;
+mod runtime;
+mod tensor;
 
 #[cfg(feature = "cli")]
-pub mod cli;
+mod cli;
 #[cfg(feature = "compile")]
-pub mod codegen;
+mod codegen;
 #[cfg(feature = "compile")]
-pub mod diagnostic;
+mod diagnostic;
 #[cfg(feature = "compile")]
-pub mod driver;
+mod driver;
 #[cfg(feature = "compile")]
-pub mod elaborate;
+mod elaborate;
 #[cfg(feature = "compile")]
-pub mod interop;
+mod interop;
 #[cfg(feature = "compile")]
-pub mod interpreter;
+mod interpreter;
 #[cfg(feature = "compile")]
-pub mod ir;
+mod ir;
 #[cfg(feature = "compile")]
-pub mod ops;
+mod ops;
 #[cfg(feature = "compile")]
-pub mod output;
+mod output;
 #[cfg(feature = "compile")]
-pub mod passes;
+mod passes;
 #[cfg(feature = "compile")]
-pub mod plan;
+mod plan;
 #[cfg(feature = "compile")]
-pub mod syntax;
+mod syntax;
 #[cfg(feature = "compile")]
-pub mod target;
+mod target;
 #[cfg(feature = "compile")]
-#[doc(hidden)]
-pub mod testing;
+mod testing;
 #[cfg(feature = "compile")]
-pub mod trial;
+mod trial;
 #[cfg(feature = "compile")]
-pub mod verify;
+mod verify;
 #[cfg(feature = "compile")]
-pub mod weights;
+mod weights;
 
+#[doc(hidden)]
+pub mod internals;
+
+pub use artifact::{Images, OpenError, Port};
 #[cfg(feature = "compile")]
-pub use driver::Compiler;
-pub use runtime::{Model, ModelOptions};
-pub use tensor::{Shape, Tensor};
+pub use driver::{Compiler, Error, Network};
+#[cfg(feature = "images")]
+pub use image::{ImageError, Picture};
+pub use preprocess::Preprocess;
+pub use runtime::{Model, ModelOptions, RunError};
+#[cfg(feature = "compile")]
+pub use target::Target;
+pub use tensor::{Element, Shape, Tensor, TensorError};

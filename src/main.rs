@@ -1,3 +1,3 @@
 fn main() -> std::process::ExitCode {
-    netc::cli::main()
+    netc::internals::cli::main()
 }

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)]
 
-use netc::runtime::{Model, ModelOptions};
-use netc::testing::tiny;
+use netc::internals::runtime::{Model, ModelOptions};
+use netc::internals::testing::tiny;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -8,7 +8,7 @@
 #[allow(dead_code)]
 mod tiny;
 
-use netc::runtime::{Model, ModelOptions};
+use netc::internals::runtime::{Model, ModelOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};

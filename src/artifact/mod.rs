@@ -70,10 +70,10 @@ mod write;
 pub use about::{About, Origin, Recipe, SourceHash, Texts};
 pub use error::{Cause, OpenError, WriteError};
 pub(crate) use format::BLOCK;
-pub use format::{MAGIC, VERSION};
+pub use format::MAGIC;
 #[cfg(feature = "compile")]
 pub(crate) use image::Image;
-pub use image::{Algorithm, Images, Port, StepRecord};
+pub use image::{Images, Port, StepRecord};
 pub(crate) use image::{Manifest, Slot, WeightRange};
 #[cfg(feature = "compile")]
 pub(crate) use metadata::TensorRecord;

@@ -16,6 +16,7 @@ pub enum Style {
     Json,
 }
 
+#[cfg(test)]
 impl Style {
     pub const PLAIN: Style = Style::Text { color: false, width: 120 };
 }

@@ -25,9 +25,9 @@ mod weights;
 
 pub use compiler::Compiler;
 pub use error::Error;
-pub use generation::{Compiled, CompiledCode};
+pub use generation::Compiled;
 pub use hash::{ContentHash, hash_file};
-pub use import::{Imported, is_onnx, model_names, stem};
+pub use import::{is_onnx, model_names, stem};
 pub use network::{Network, preprocess, read_spec};
 pub use observer::{Event, Observer, Stage};
 pub use recipe::{recompile, remake};

@@ -21,11 +21,11 @@ pub mod stats;
 mod text;
 mod verify;
 
-pub use crate::preprocess::{self, Preprocess};
+pub(crate) use crate::preprocess::{self, Preprocess};
 pub use edit::{Cost, Editor, Remark};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase, Slot};
 pub use images::{Images, Mixed};
-pub use parse::{ParseError, parse};
+pub use parse::parse;
 pub use verify::{Verified, VerifyError, verify};
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod view;
 use crate::ir::NodeId;
 use crate::target::Unit;
 
-pub use choice::{Findings, Flaw, Inaccurate, Layer};
+pub use choice::{Flaw, Inaccurate, Layer};
 pub use planner::{Options, PlanError, check_forced, plan};
 pub use print::print;
 pub use view::{Layout, Place, View};

@@ -21,7 +21,7 @@ pub enum Item {
     Definition(Definition),
     Let(Let),
     Table(Table),
-    Error(Span),
+    Error,
 }
 
 /// `use "blocks.net"` or `use std.resnet`.
@@ -57,12 +57,9 @@ impl DefinitionKind {
 #[derive(Clone, Debug)]
 pub struct Definition {
     pub kind: DefinitionKind,
-    /// The `///` lines before it, without the slashes.
-    pub docs: Vec<String>,
     pub name: Ident,
     pub params: Vec<Param>,
     pub body: Block,
-    pub span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +184,6 @@ pub struct Aux {
 pub struct Let {
     pub pattern: Pattern,
     pub value: Expr,
-    pub span: Span,
 }
 
 #[derive(Clone, Debug)]
@@ -212,13 +208,6 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    pub fn span(&self) -> Span {
-        match self {
-            Pattern::Name(ident) => ident.span,
-            Pattern::Tuple(_, span) => *span,
-        }
-    }
-
     /// The names that it binds, in order.
     pub fn names(&self) -> Vec<&Ident> {
         match self {

@@ -35,7 +35,7 @@ impl Printer {
             Item::Use(Use { path: UsePath::Std(path), .. }) => self.line(format!("use std.{path}")),
             Item::Let(l) => self.line(let_text(l)),
             Item::Table(t) => self.table(t),
-            Item::Error(_) => self.line("error"),
+            Item::Error => self.line("error"),
             Item::Definition(d) => self.under(format!("{} {}", d.kind.word(), d.name.name), |p| {
                 for param in &d.params {
                     let default = param.default.as_ref().map_or(String::new(), |e| format!(" = {}", expr(e)));

@@ -10,5 +10,9 @@ pub mod tiny;
 
 pub use builder::Builder;
 pub use models::{compiled, write_foreign};
-pub use ops::{binary, conv, conv_transpose, counting, evaluate, relu, remade};
-pub use random::{graph_from, random_graph, random_inputs, randomize_weights};
+pub use ops::{binary, conv, relu};
+#[cfg(test)]
+pub use ops::{conv_transpose, counting, evaluate, remade};
+#[cfg(test)]
+pub use random::graph_from;
+pub use random::{random_graph, random_inputs, randomize_weights};

@@ -3,6 +3,7 @@
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::*;
+#[cfg(test)]
 use crate::tensor::{Shape, Tensor};
 
 /// A convolution with square window and equal padding, one group, with bias.
@@ -11,6 +12,7 @@ pub fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d
     Conv2d { channels, kernel, stride, pad, dilation: [1; 2], groups: 1, bias: true, epilogue: vec![] }
 }
 
+#[cfg(test)]
 pub fn conv_transpose(channels: usize, kernel: usize, stride: usize, pad: usize) -> ConvTranspose2d {
     let (kernel, stride, pad) = ([kernel; 2], [stride; 2], [pad; 4]);
     let (output_pad, dilation) = ([0; 2], [1; 2]);
@@ -26,6 +28,7 @@ pub fn binary(kind: BinaryKind) -> Binary {
 }
 
 /// A tensor of small integers 0, 1, 2, …, the last axis first: sums of them are exact.
+#[cfg(test)]
 pub fn counting(shape: impl Into<Shape>) -> Tensor {
     let shape = shape.into();
     let data = (0..shape.elements()).map(|i| i as f32).collect();
@@ -36,6 +39,7 @@ pub fn counting(shape: impl Into<Shape>) -> Tensor {
 ///
 /// # Errors
 /// Where the operands do not fit.
+#[cfg(test)]
 pub fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> Result<Tensor, ShapeError> {
     let op = op.into();
     let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
@@ -46,6 +50,7 @@ pub fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> R
 }
 
 /// The op that the call of `op` makes, and the layer that it calls. `None` where no layer makes it.
+#[cfg(test)]
 pub fn remade(op: &Op) -> Option<(&'static str, Op)> {
     let (layer, arguments) = op.call()?;
     let mut args = layer.defaults();

@@ -2,11 +2,11 @@
 //! ever yields a wrong result.
 
 use crate::tiny;
-use netc::artifact::Cause;
-use netc::driver::Compiler;
-use netc::interpreter;
-use netc::runtime::{Model, ModelOptions, RunError, Verify};
-use netc::tensor::Tensor;
+use netc::internals::artifact::Cause;
+use netc::internals::driver::Compiler;
+use netc::internals::interpreter;
+use netc::internals::runtime::{Model, ModelOptions, RunError, Verify};
+use netc::internals::tensor::Tensor;
 use std::path::{Path, PathBuf};
 
 struct Case {

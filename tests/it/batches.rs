@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use netc::artifact::Images;
-use netc::driver::{Compiler, Error, Network};
-use netc::interop::onnx::{self, Options, proto};
-use netc::runtime::RunError;
-use netc::tensor::{Shape, Tensor};
-use netc::{ModelOptions, interpreter};
+use netc::internals::artifact::Images;
+use netc::internals::driver::{Compiler, Error, Network};
+use netc::internals::interop::onnx::{self, Options, proto};
+use netc::internals::runtime::RunError;
+use netc::internals::tensor::{Shape, Tensor};
+use netc::internals::interpreter;
+use netc::ModelOptions;
 use prost::Message;
 
 fn values(shape: &[usize]) -> Tensor {
@@ -128,7 +129,7 @@ fn commands_on_arrays_hold_what_the_network_says() {
     let folder = Folder::new();
     let spec = folder.spec("input x: f32[N, 4]\nsoftmax(axis = 0)\noutput y");
     let save = |name: &str, tensor: &Tensor| {
-        netc::npy::write(std::fs::File::create(folder.path(name)).unwrap(), tensor).unwrap();
+        netc::internals::npy::write(std::fs::File::create(folder.path(name)).unwrap(), tensor).unwrap();
     };
     save("x.npy", &values(&[5, 4]));
     let netc = |args: &[&str]| {
@@ -142,7 +143,7 @@ fn commands_on_arrays_hold_what_the_network_says() {
         let run = ["run", "m.net", "--input", "x.npy", "--output", "y.npy"];
         let (ok, _, told) = netc(&[&run[..], more].concat());
         assert!(ok && told.contains("m.net:4"), "{told}");
-        assert_close(&netc::npy::read(&folder.path("y.npy")).unwrap(), &expected[0]);
+        assert_close(&netc::internals::npy::read(&folder.path("y.npy")).unwrap(), &expected[0]);
     }
     let (ok, _, told) = netc(&["run", "m.net", "--input", "x.npy", "--batch", "2"]);
     assert!(!ok && told.contains("the input x takes [2,4] and nothing else") && told.contains("m.net:4"), "{told}");

@@ -369,12 +369,12 @@ fn ignored_signals_stay_ignored() {
 #[cfg(target_os = "linux")]
 #[test]
 fn arrays_are_read_once() {
-    use netc::tensor::Tensor;
+    use netc::internals::tensor::Tensor;
     let folder = tempfile::tempdir().unwrap();
     let spec = "netc 1\nmodel brightest {\n    input x: f32[N, 2]\n    reduce_max([0])\n    output y\n}\n";
     std::fs::write(folder.path().join("brightest.net"), spec).unwrap();
     let mut array = vec![];
-    netc::npy::write(&mut array, &Tensor::new([3, 2], vec![1.0, 6.0, 5.0, 2.0, 3.0, 4.0])).unwrap();
+    netc::internals::npy::write(&mut array, &Tensor::new([3, 2], vec![1.0, 6.0, 5.0, 2.0, 3.0, 4.0])).unwrap();
     std::fs::write(folder.path().join("x.npy"), array).unwrap();
     for command in ["run", "run --interpret", "verify"] {
         let line = format!("cat x.npy | \"$0\" {command} brightest.net --input /dev/stdin");

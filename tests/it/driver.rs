@@ -1,12 +1,12 @@
 //! The whole road as a library: files in, models out, and what can be seen of them.
 
-use netc::artifact::{Origin, describe};
-use netc::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
-use netc::interpreter;
-use netc::runtime::{Model, ModelOptions};
-use netc::target::Target;
-use netc::tensor::{Shape, Tensor};
-use netc::testing::write_foreign;
+use netc::internals::artifact::{Origin, describe};
+use netc::internals::driver::{Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, recompile};
+use netc::internals::interpreter;
+use netc::internals::runtime::{Model, ModelOptions};
+use netc::internals::target::Target;
+use netc::internals::tensor::{Shape, Tensor};
+use netc::internals::testing::write_foreign;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -45,17 +45,17 @@ impl Folder {
 
     /// Writes the seeded weights of the training graph.
     fn write_weights(&self, name: &str, seed: u64) {
-        let compiler = Compiler { phase: netc::ir::Phase::Train, ..Compiler::new().seed(seed) };
+        let compiler = Compiler { phase: netc::internals::ir::Phase::Train, ..Compiler::new().seed(seed) };
         let network = compiler.front(&self.path("small.net")).unwrap();
-        netc::weights::safetensors::write(&self.path(name), &network.graph.weights).unwrap();
+        netc::internals::weights::safetensors::write(&self.path(name), &network.graph.weights).unwrap();
     }
 }
 
 /// Nothing is written over a file that the network was read from, whoever asks and whatever the file is called.
 #[test]
 fn files_that_are_read_are_kept() {
-    use netc::interop::export::{self, Options};
-    use netc::weights::safetensors;
+    use netc::internals::interop::export::{self, Options};
+    use netc::internals::weights::safetensors;
     let folder = Folder::new();
     folder.write_weights("small.safetensors", 1);
     let at = |name: &str| folder.path(name);
@@ -155,7 +155,7 @@ fn files_are_the_same_each_time_and_run_as_memory_does() {
 fn a_file_says_how_it_was_made() {
     let folder = Folder::new();
     folder.write_weights("w.safetensors", 3);
-    let width = netc::ops::layer::Value::Int(8);
+    let width = netc::internals::ops::layer::Value::Int(8);
     let compiler = Compiler::new().batch(2).set("width", width).weights(folder.path("w.safetensors"));
     compiler.compile_file_to(folder.path("small.net"), folder.path("a.netc")).unwrap();
     let (about, texts) = describe(&folder.path("a.netc")).unwrap();
@@ -165,7 +165,7 @@ fn a_file_says_how_it_was_made() {
     assert_eq!(recipe.settings, [("width".to_string(), "8".to_string())]);
     assert!(matches!(recipe.weights, Origin::File { path, .. } if path.ends_with("w.safetensors")));
     assert_eq!(texts.sources, [SPEC, BLOCKS]);
-    netc::ir::parse(&texts.ir).unwrap();
+    netc::internals::ir::parse(&texts.ir).unwrap();
 }
 
 #[test]
@@ -374,12 +374,12 @@ fn measured_times_decide_and_are_remembered() {
 fn a_graph_that_was_bent_is_not_compiled() {
     let folder = Folder::new();
     let compiler = Compiler::new();
-    let refused = |bend: &dyn Fn(&mut netc::ir::Graph)| {
+    let refused = |bend: &dyn Fn(&mut netc::internals::ir::Graph)| {
         let mut network = compiler.optimized(&folder.path("small.net")).unwrap();
         bend(&mut network.graph);
         compiler.compile(&network).map(drop).unwrap_err().to_string()
     };
-    let bends: [&dyn Fn(&mut netc::ir::Graph); 3] = [
+    let bends: [&dyn Fn(&mut netc::internals::ir::Graph); 3] = [
         &|graph| {
             let output = graph.outputs()[0].node;
             let parameters: Vec<_> = graph.parameters(output).into_iter().rev().collect();

@@ -5,22 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use netc::interop::export::{self, Options};
-use netc::interop::onnx::{self, ModelFile};
-use netc::interop::text;
-use netc::ir::{Graph, Kind, NodeId, Phase};
-use netc::ops::activation::Activation;
-use netc::ops::adaptive_avg_pool::AdaptiveAvgPool;
-use netc::ops::global_pool::PoolKind;
-use netc::ops::lrn::LongerHalf;
-use netc::ops::pad::PadMode;
-use netc::ops::reduce::ReduceKind;
-use netc::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
-use netc::ops::*;
-use netc::passes::{self, Selection};
-use netc::tensor::Tensor;
-use netc::testing::{self, Builder, conv, random_inputs, randomize_weights};
-use netc::{Compiler, interpreter, ir, npy};
+use netc::internals::interop::export::{self, Options};
+use netc::internals::interop::onnx::{self, ModelFile};
+use netc::internals::interop::text;
+use netc::internals::ir::{Graph, Kind, NodeId, Phase};
+use netc::internals::ops::activation::Activation;
+use netc::internals::ops::adaptive_avg_pool::AdaptiveAvgPool;
+use netc::internals::ops::global_pool::PoolKind;
+use netc::internals::ops::lrn::LongerHalf;
+use netc::internals::ops::pad::PadMode;
+use netc::internals::ops::reduce::ReduceKind;
+use netc::internals::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use netc::internals::ops::*;
+use netc::internals::passes::{self, Selection};
+use netc::internals::tensor::Tensor;
+use netc::internals::testing::{self, Builder, conv, random_inputs, randomize_weights};
+use netc::internals::{interpreter, ir, npy};
+use netc::Compiler;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -69,7 +70,7 @@ fn networks_of_the_zoo_come_back() {
     for entry in std::fs::read_dir(root().join("models")).unwrap() {
         let file = entry.unwrap().path();
         if file.extension().is_some_and(|e| e == "net") {
-            let models = netc::driver::model_names(&file).unwrap();
+            let models = netc::internals::driver::model_names(&file).unwrap();
             networks.extend(models.into_iter().map(|model| (file.clone(), model)));
         }
     }
@@ -95,7 +96,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let mut cases: Vec<(&'static str, Graph)> = vec![];
     let mut case = |name, shape: &[usize], op: Op| {
         let mut b = Builder::new("g", Phase::Infer);
-        let x = b.input(netc::tensor::Shape::new(shape));
+        let x = b.input(netc::internals::tensor::Shape::new(shape));
         let y = b.add(op, &[x]);
         let mut graph = b.finish(&[y]);
         randomize_weights(&mut graph, 3);

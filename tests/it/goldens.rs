@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use netc::ModelOptions;
-use netc::diagnostic::Sources;
-use netc::elaborate::{Options, elaborate};
-use netc::interpreter;
-use netc::ir::{Graph, Phase};
-use netc::passes::{self, PIPELINE, Selection};
-use netc::plan;
-use netc::target::Target;
-use netc::tensor::Tensor;
-use netc::testing::compiled;
-use netc::weights::load::{Tolerance, load};
-use netc::weights::{self, entries::Entry};
+use netc::internals::diagnostic::Sources;
+use netc::internals::elaborate::{Options, elaborate};
+use netc::internals::interpreter;
+use netc::internals::ir::{Graph, Phase};
+use netc::internals::passes::{self, PIPELINE, Selection};
+use netc::internals::plan;
+use netc::internals::target::Target;
+use netc::internals::tensor::Tensor;
+use netc::internals::testing::compiled;
+use netc::internals::weights::load::{Tolerance, load};
+use netc::internals::weights::{self, entries::Entry};
 
 /// A network with PyTorch's weights, an input, and what PyTorch makes of it.
 pub struct Golden {

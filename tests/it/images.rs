@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use netc::image;
-use netc::preprocess::{Color, Preprocess, Resize};
-use netc::weights;
+use netc::internals::image;
+use netc::internals::preprocess::{Color, Preprocess, Resize};
+use netc::internals::weights;
 
 /// `RGB s24 20`: see the script.
 fn steps(text: &str) -> (Preprocess, usize) {

@@ -4,18 +4,18 @@
 use std::path::{Path, PathBuf};
 
 use netc::Compiler;
-use netc::artifact::{Origin, describe};
-use netc::driver::{Error, Network, WeightsReport, recompile};
-use netc::interop::export;
-use netc::interop::onnx::{self, Options};
-use netc::interop::text::compare;
-use netc::interpreter;
-use netc::ir::{self, Graph, NodeId, Phase};
-use netc::ops::layer::Value;
-use netc::passes::{self, Selection};
-use netc::runtime::ModelOptions;
-use netc::tensor::Tensor;
-use netc::weights::{self, safetensors};
+use netc::internals::artifact::{Origin, describe};
+use netc::internals::driver::{Error, Network, WeightsReport, recompile};
+use netc::internals::interop::export;
+use netc::internals::interop::onnx::{self, Options};
+use netc::internals::interop::text::compare;
+use netc::internals::interpreter;
+use netc::internals::ir::{self, Graph, NodeId, Phase};
+use netc::internals::ops::layer::Value;
+use netc::internals::passes::{self, Selection};
+use netc::internals::runtime::ModelOptions;
+use netc::internals::tensor::Tensor;
+use netc::internals::weights::{self, safetensors};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
@@ -82,7 +82,7 @@ fn what_torchvision_exports_reads_as_one_would_write_it() {
         assert!(network.imported.as_ref().unwrap().is_text, "{name}");
         assert!(network.warnings.is_empty(), "{name}: {:?}", network.warnings);
         let text = text(&network);
-        assert_eq!(netc::syntax::format(text).unwrap(), text, "{name} is not formatted");
+        assert_eq!(netc::internals::syntax::format(text).unwrap(), text, "{name} is not formatted");
         let repeated = match path.file_stem().unwrap().to_str().unwrap() {
             "resnet34" => Some(("basic_block", 16)),
             "resnet50" => Some(("bottleneck", 16)),

@@ -1,6 +1,6 @@
 //! Integration tests, in one binary: linking the compiler takes longer than most of them.
 
-use netc::artifact::OpenError;
+use netc::internals::artifact::OpenError;
 use netc::{Model, ModelOptions};
 use std::path::Path;
 

@@ -10,13 +10,13 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use netc::interop::onnx::{self, ImportError, ModelFile, Options};
-use netc::ir::Graph;
-use netc::runtime::ModelOptions;
-use netc::target::Target;
-use netc::tensor::Tensor;
-use netc::weights::entries::Entry;
-use netc::{interpreter, ir, npy, passes, plan, weights};
+use netc::internals::interop::onnx::{self, ImportError, ModelFile, Options};
+use netc::internals::ir::Graph;
+use netc::internals::runtime::ModelOptions;
+use netc::internals::target::Target;
+use netc::internals::tensor::Tensor;
+use netc::internals::weights::entries::Entry;
+use netc::internals::{interpreter, ir, npy, passes, plan, weights};
 
 /// One case of the suite.
 #[derive(Default)]
@@ -119,7 +119,7 @@ fn outcome(case: Case) -> Outcome {
 
 fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let options = plan::Options::default();
-    let model = netc::testing::compiled(graph, &Target::host(), &options, ModelOptions::default())?;
+    let model = netc::internals::testing::compiled(graph, &Target::host(), &options, ModelOptions::default())?;
     model.run_tensors(inputs).map_err(|e| e.to_string())
 }
 

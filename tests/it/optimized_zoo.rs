@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use netc::diagnostic::Sources;
-use netc::elaborate::{Options, elaborate};
-use netc::ir::{self, Graph, Phase, Remark};
-use netc::ops::Op;
-use netc::ops::epilogue::PostOp;
-use netc::passes::{self, Selection};
+use netc::internals::diagnostic::Sources;
+use netc::internals::elaborate::{Options, elaborate};
+use netc::internals::ir::{self, Graph, Phase, Remark};
+use netc::internals::ops::Op;
+use netc::internals::ops::epilogue::PostOp;
+use netc::internals::passes::{self, Selection};
 
 fn load(file: &str, model: Option<&str>) -> Graph {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(file);

@@ -1,11 +1,11 @@
 //! Portable models: the same bits as the network that they were made of, and nothing believed.
 
-use netc::artifact::{Cause, describe};
-use netc::driver::{Compiler, Error};
-use netc::plan;
-use netc::runtime::{Model, ModelOptions};
-use netc::target::Target;
-use netc::tensor::{Shape, Tensor};
+use netc::internals::artifact::{Cause, describe};
+use netc::internals::driver::{Compiler, Error};
+use netc::internals::plan;
+use netc::internals::runtime::{Model, ModelOptions};
+use netc::internals::target::Target;
+use netc::internals::tensor::{Shape, Tensor};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,7 +15,7 @@ fn root() -> &'static Path {
 }
 
 fn outputs(model: &Model) -> Vec<Vec<u32>> {
-    let input = |port: &netc::artifact::Port| {
+    let input = |port: &netc::internals::artifact::Port| {
         let values = (0..port.elements()).map(|i| ((i * 2_654_435_761 % 1009) as f32 - 504.0) / 300.0).collect();
         Tensor::new(Shape::new(port.shape()), values)
     };

@@ -1,9 +1,9 @@
 //! Models that run: batches, threads, several at once.
 
 use crate::tiny;
-use netc::artifact::Images;
-use netc::runtime::{Model, ModelOptions, RunError, Timings};
-use netc::tensor::{Shape, Tensor};
+use netc::internals::artifact::Images;
+use netc::internals::runtime::{Model, ModelOptions, RunError, Timings};
+use netc::internals::tensor::{Shape, Tensor};
 use std::sync::Barrier;
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use netc::driver::Compiler;
-use netc::plan;
-use netc::runtime::ModelOptions;
-use netc::target::Target;
-use netc::tensor::{Shape, Tensor};
+use netc::internals::driver::Compiler;
+use netc::internals::plan;
+use netc::internals::runtime::ModelOptions;
+use netc::internals::target::Target;
+use netc::internals::tensor::{Shape, Tensor};
 
 /// Between them: groups, strides, lrn, pools, concats, residuals, transposed convolutions, softmax.
 const NETWORKS: &[&str] = &["alexnet", "googlenet", "resnet18", "dcgan_generator", "layers_norm", "layers_softmax"];
@@ -17,8 +17,8 @@ fn compiler(unit: &str) -> Option<Compiler> {
     target.runs_here().then(|| Compiler { target, plan, ..Compiler::default() })
 }
 
-fn images(ports: &[netc::artifact::Port], count: usize) -> Vec<Tensor> {
-    let tensor = |port: &netc::artifact::Port| {
+fn images(ports: &[netc::internals::artifact::Port], count: usize) -> Vec<Tensor> {
+    let tensor = |port: &netc::internals::artifact::Port| {
         let mut dims = port.shape().to_vec();
         dims[0] = count;
         let elements = dims.iter().product::<usize>();

@@ -1,3 +1,3 @@
 //! The model made by hand, which unit tests have as well.
 
-pub use netc::testing::tiny::*;
+pub use netc::internals::testing::tiny::*;

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use netc::ops::Init;
-use netc::tensor::Tensor;
-use netc::weights::{Weights, safetensors};
-use netc::{Compiler, interpreter, npy};
+use netc::internals::ops::Init;
+use netc::internals::tensor::Tensor;
+use netc::internals::weights::{Weights, safetensors};
+use netc::internals::{interpreter, npy};
+use netc::Compiler;
 use serde_json::Value;
 
 const SPEC: &str = "netc 1

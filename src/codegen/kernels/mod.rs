@@ -25,7 +25,7 @@ mod tests;
 mod upsample;
 mod winograd;
 
-pub use winograd::{Set, largest as winograd_largest, sets as winograd_sets};
+pub use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};

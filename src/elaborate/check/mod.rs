@@ -88,7 +88,7 @@ impl Checker<'_> {
                 Item::Let(l) => self.let_statement(l, None),
                 Item::Table(t) => self.table(t, None),
                 Item::Definition(d) => self.definition(d),
-                Item::Use(_) | Item::Error(_) => {}
+                Item::Use(_) | Item::Error => {}
             }
         }
         // What a file binds at its top may be there for others.

@@ -51,7 +51,6 @@ use std::path::Path;
 
 pub use error::{ImportError, Problem};
 pub use file::ModelFile;
-pub use import::OPSETS;
 
 use crate::ir::Graph;
 

@@ -75,15 +75,14 @@ impl Builder<'_> {
     }
 
     fn item(&mut self, pair: Pair<'_, Rule>) -> Item {
-        let docs = docs(&pair);
         let part = children(pair).next().expect("an item holds one thing");
         match part.as_rule() {
             Rule::use_item => Item::Use(self.use_item(part)),
-            Rule::module => Item::Definition(self.definition(DefinitionKind::Module, docs, part)),
-            Rule::model => Item::Definition(self.definition(DefinitionKind::Model, docs, part)),
+            Rule::module => Item::Definition(self.definition(DefinitionKind::Module, part)),
+            Rule::model => Item::Definition(self.definition(DefinitionKind::Model, part)),
             Rule::table => Item::Table(self.table(part)),
             Rule::let_stmt => Item::Let(self.let_statement(part)),
-            Rule::erased_item => Item::Error(self.span(&part)),
+            Rule::erased_item => Item::Error,
             Rule::stray_block => self.stray_block(part),
             rule => unreachable!("{rule:?} as an item"),
         }
@@ -97,7 +96,7 @@ impl Builder<'_> {
                 .primary(open, "what does this block belong to?")
                 .help("write `module name(parameters)` or `model name` before it"),
         );
-        Item::Error(span)
+        Item::Error
     }
 
     fn use_item(&mut self, pair: Pair<'_, Rule>) -> Use {
@@ -125,8 +124,7 @@ impl Builder<'_> {
         }
     }
 
-    fn definition(&mut self, kind: DefinitionKind, docs: Vec<String>, pair: Pair<'_, Rule>) -> Definition {
-        let span = self.span(&pair);
+    fn definition(&mut self, kind: DefinitionKind, pair: Pair<'_, Rule>) -> Definition {
         let mut parts = children(pair).peekable();
         let name = self.ident(parts.next().expect("a name"));
         let params = match parts.next_if(|p| p.as_rule() == Rule::params) {
@@ -134,7 +132,7 @@ impl Builder<'_> {
             None => vec![],
         };
         let body = self.block(parts.next().expect("a block"));
-        Definition { kind, docs, name, params, body, span }
+        Definition { kind, name, params, body }
     }
 
     fn param(&mut self, pair: Pair<'_, Rule>) -> Param {
@@ -315,10 +313,9 @@ impl Builder<'_> {
     }
 
     fn let_statement(&mut self, pair: Pair<'_, Rule>) -> Let {
-        let span = self.span(&pair);
         let mut parts = children(pair);
         let pattern = self.pattern(parts.next().expect("a pattern"));
-        Let { pattern, value: self.expr(parts.next().expect("a value")), span }
+        Let { pattern, value: self.expr(parts.next().expect("a value")) }
     }
 
     fn pattern(&mut self, pair: Pair<'_, Rule>) -> Pattern {
@@ -393,12 +390,6 @@ impl Builder<'_> {
         let end = last.map_or(end, |t| t.end.min(end)).max(start);
         Span::new(self.source, self.base + start, self.base + end)
     }
-}
-
-/// The text of the `///` lines in an item.
-fn docs(item: &Pair<'_, Rule>) -> Vec<String> {
-    let lines = item.clone().into_inner().filter(|p| p.as_rule() == Rule::doc);
-    lines.map(|p| p.as_str().trim_start_matches('/').trim().to_string()).collect()
 }
 
 /// The rows on one line: the line, or each of its tuples where it holds nothing else.
