@@ -60,7 +60,8 @@ impl Case {
         let label = self.graph.node(self.layer).name.clone().expect("the builder names its nodes");
         let algorithms = self.algorithm.map(|a| (label, a.to_string())).into_iter().collect();
         let options = Options { algorithms, ..Options::default() };
-        netc::internals::testing::compiled(&self.graph, target, &options, ModelOptions::default().threads(1)).expect("it compiles")
+        netc::internals::testing::compiled(&self.graph, target, &options, ModelOptions::default().threads(1))
+            .expect("it compiles")
     }
 
     /// Index of the layer's own step.

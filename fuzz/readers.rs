@@ -100,7 +100,11 @@ pub fn prepare(data: &[u8]) {
 pub fn net(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(formatted) = netc::internals::syntax::format(text) {
-        assert_eq!(netc::internals::syntax::format(&formatted).as_deref().ok(), Some(formatted.as_str()), "formatting twice");
+        assert_eq!(
+            netc::internals::syntax::format(&formatted).as_deref().ok(),
+            Some(formatted.as_str()),
+            "formatting twice"
+        );
     }
     let mut sources = Sources::default();
     let root = sources.add("fuzzed.net", text);
@@ -174,7 +178,12 @@ fn compile(graph: &ir::Graph) {
     let weights = graph.weights.iter().map(|(_, w)| w.shape.elements());
     if sizes.chain(weights).sum::<usize>() <= 1 << 16 && graph.total_macs() <= 1 << 22 {
         let one = netc::ModelOptions::default().threads(1);
-        let _ = netc::internals::testing::compiled(graph, &netc::internals::target::Target::host(), &Default::default(), one);
+        let _ = netc::internals::testing::compiled(
+            graph,
+            &netc::internals::target::Target::host(),
+            &Default::default(),
+            one,
+        );
     }
 }
 

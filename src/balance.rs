@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Consecutive tasks that cost the same.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TaskCost {
+pub(crate) struct TaskCost {
     pub tasks: u32,
     /// In a unit that is the same for all tasks of a step.
     pub cost: f32,
@@ -16,20 +16,20 @@ pub struct TaskCost {
 
 impl TaskCost {
     #[cfg(any(test, feature = "compile"))]
-    pub fn new(tasks: usize, cost: f64) -> Self {
+    pub(crate) fn new(tasks: usize, cost: f64) -> Self {
         Self { tasks: u32::try_from(tasks).unwrap_or(u32::MAX), cost: cost as f32 }
     }
 }
 
 /// The first task of each thread's part and, last, the number of tasks.
-pub fn divide(costs: &[TaskCost], threads: usize) -> Vec<u32> {
+pub(crate) fn divide(costs: &[TaskCost], threads: usize) -> Vec<u32> {
     let total: f64 = costs.iter().map(cost).sum();
     (0..=threads).map(|t| position(costs, total * t as f64 / threads as f64)).collect()
 }
 
 #[cfg_attr(not(feature = "compile"), allow(dead_code))] // The runtime alone asks nothing of the kind.
 /// How much longer the slowest of the threads takes than it would with an even division; 1 is even.
-pub fn imbalance(costs: &[TaskCost], threads: usize) -> f64 {
+pub(crate) fn imbalance(costs: &[TaskCost], threads: usize) -> f64 {
     let total: f64 = costs.iter().map(cost).sum();
     let bounds = divide(costs, threads);
     let most = bounds.windows(2).map(|w| cost_before(costs, w[1]) - cost_before(costs, w[0])).fold(0.0, f64::max);

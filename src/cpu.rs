@@ -6,7 +6,7 @@
 mod described;
 
 #[cfg(feature = "compile")]
-pub use described::{caches, name};
+pub(crate) use described::{caches, name};
 
 macro_rules! detected {
     ($detect:ident: $($name:tt)*) => { &[$(($name, std::arch::$detect!($name))),*] };
@@ -14,7 +14,7 @@ macro_rules! detected {
 
 /// Whether this CPU, and the operating system on it, offers a feature by Rust's name for it. What is
 /// unknown is missing.
-pub fn has(feature: &str) -> bool {
+pub(crate) fn has(feature: &str) -> bool {
     #[cfg(target_arch = "x86_64")]
     let known: &[(&str, bool)] = detected!(is_x86_feature_detected:
         "sse2" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "bmi1" "bmi2" "lzcnt" "f16c"
@@ -29,7 +29,7 @@ pub fn has(feature: &str) -> bool {
 }
 
 /// The features among `needed` that are missing here.
-pub fn missing(needed: &[String]) -> Vec<String> {
+pub(crate) fn missing(needed: &[String]) -> Vec<String> {
     needed.iter().filter(|feature| !has(feature)).cloned().collect()
 }
 

@@ -174,7 +174,7 @@ const MAX_CANDIDATES: usize = 1024;
 
 /// The candidate nearest to `name`, where one is near enough to be what was meant: a few letters
 /// changed, or one the beginning of the other.
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let compared = |text: &str| text.len() <= MAX_SIMILAR;
     let candidates: Vec<&str> = candidates.into_iter().take(MAX_CANDIDATES).filter(|c| compared(c)).collect();
     if !compared(name) {
@@ -189,7 +189,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 /// Whether a character shows nothing of itself and changes what is around it: control characters but
 /// for line ends and tabs, marks of the direction of writing, and others without a width.
-pub fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => true,

@@ -91,7 +91,9 @@ mod compiler {
     }
 
     pub mod testing {
-        pub use crate::testing::{Builder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign};
+        pub use crate::testing::{
+            Builder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign,
+        };
     }
 
     pub mod trial {

@@ -26,7 +26,7 @@ pub enum RunError {
 }
 
 /// Operations of a run beyond which nobody would wait: it does some hundred million a second.
-pub const MAX_WORK: u64 = 2_000_000_000_000;
+pub(crate) const MAX_WORK: u64 = 2_000_000_000_000;
 
 /// Evaluates a verified graph on inputs in the graph's order; gives the outputs in theirs.
 ///
@@ -37,7 +37,7 @@ pub fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
 }
 
 /// Bytes of the values that [`run`] holds at once, at most.
-pub fn memory(graph: &Graph) -> u64 {
+pub(crate) fn memory(graph: &Graph) -> u64 {
     let mut uses = count_uses(graph);
     let size = |id: NodeId| bytes(&graph.node(id).shape);
     let (mut held, mut most) = (0u64, 0u64);
@@ -55,7 +55,7 @@ pub fn memory(graph: &Graph) -> u64 {
 }
 
 /// Multiply-accumulates and elements of one run; of windows that only compare or add, their pixels.
-pub fn work(graph: &Graph) -> u64 {
+pub(crate) fn work(graph: &Graph) -> u64 {
     let each = graph.order().into_iter().map(|id| {
         let (node, operands) = (graph.node(id), graph.operand_shapes(id));
         let elements = node.shape.elements() as u64;
@@ -78,7 +78,7 @@ pub fn work(graph: &Graph) -> u64 {
 ///
 /// # Errors
 /// Where a run takes more than [`MAX_WORK`].
-pub fn check_work(graph: &Graph) -> Result<(), RunError> {
+pub(crate) fn check_work(graph: &Graph) -> Result<(), RunError> {
     match work(graph) {
         operations if operations > MAX_WORK => Err(RunError::Work { operations }),
         _ => Ok(()),
@@ -86,7 +86,7 @@ pub fn check_work(graph: &Graph) -> Result<(), RunError> {
 }
 
 /// Bytes of a tensor.
-pub fn bytes(shape: &Shape) -> u64 {
+pub(crate) fn bytes(shape: &Shape) -> u64 {
     shape.bytes() as u64
 }
 
@@ -107,7 +107,7 @@ pub fn run_observed(
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_altered(
+pub(crate) fn run_altered(
     graph: &Graph,
     inputs: &[Tensor],
     mut alter: impl FnMut(NodeId, &mut Tensor),
@@ -200,7 +200,7 @@ fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<N
 ///
 /// # Panics
 /// Where the node is an input, the operands have other shapes than the graph's, or a parameter is computed.
-pub fn evaluate(graph: &Graph, id: NodeId, operands: &[&Tensor]) -> Tensor {
+pub(crate) fn evaluate(graph: &Graph, id: NodeId, operands: &[&Tensor]) -> Tensor {
     let weights: Vec<Tensor> = graph.parameters(id).into_iter().map(|p| weight(graph, p)).collect();
     evaluate_with(graph, id, operands, &weights.iter().collect::<Vec<_>>())
 }

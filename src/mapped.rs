@@ -23,7 +23,7 @@ use memmap2::Mmap;
 /// What tells of an open file that its contents were changed. The file is the same as long as it is
 /// open, whatever is renamed or removed meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     bytes: u64,
     /// When it was last written to; `None` where the system does not tell.
     written: Option<SystemTime>,
@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(12);
 impl Stamp {
     /// # Errors
     /// Where the system tells nothing of the file.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         let status = file.metadata()?;
         Ok(Self { bytes: status.len(), written: status.modified().ok() })
     }
@@ -45,7 +45,7 @@ impl Stamp {
     ///
     /// # Errors
     /// Where it was changed, or the system no longer tells.
-    pub fn check(&self, file: &File) -> Result<(), Change> {
+    pub(crate) fn check(&self, file: &File) -> Result<(), Change> {
         let now = Self::of(file)?;
         match () {
             () if now.bytes < self.bytes => Err(Change::Cut { from: self.bytes, to: now.bytes }),
@@ -57,7 +57,7 @@ impl Stamp {
 
     /// Waits until any later writing would change the stamp: for a tick of the clock at most, where
     /// the file was written to just now, else not at all.
-    pub fn outlive_tick(&self) {
+    pub(crate) fn outlive_tick(&self) {
         let Some(written) = self.written else { return };
         let left = match written.elapsed() {
             Ok(age) => TICK.saturating_sub(age),
@@ -87,7 +87,7 @@ pub enum Change {
 /// A whole file in memory as it lies on disk.
 #[cfg(feature = "compile")]
 #[derive(Debug)]
-pub struct Mapped {
+pub(crate) struct Mapped {
     path: PathBuf,
     file: File,
     stamp: Stamp,
@@ -102,20 +102,20 @@ impl Mapped {
     /// # Safety
     /// While the bytes are read, nobody cuts the file or writes to it; or what comes of that has been
     /// said to whoever gives the file.
-    pub unsafe fn new(path: &Path, file: File) -> io::Result<Self> {
+    pub(crate) unsafe fn new(path: &Path, file: File) -> io::Result<Self> {
         let stamp = Stamp::of(&file)?;
         // SAFETY: by this function's own contract.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { path: path.into(), file, stamp, map })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// # Errors
     /// Where the file was changed since it was mapped: what was read of it may be anything.
-    pub fn check(&self) -> Result<(), Change> {
+    pub(crate) fn check(&self) -> Result<(), Change> {
         self.stamp.check(&self.file)
     }
 }
@@ -130,25 +130,25 @@ impl AsRef<[u8]> for Mapped {
 /// Mapped files that something was made of.
 #[cfg(feature = "compile")]
 #[derive(Clone, Debug, Default)]
-pub struct Files(Vec<Arc<Mapped>>);
+pub(crate) struct Files(Vec<Arc<Mapped>>);
 
 #[cfg(feature = "compile")]
 impl Files {
-    pub fn add(&mut self, file: Arc<Mapped>) {
+    pub(crate) fn add(&mut self, file: Arc<Mapped>) {
         self.0.push(file);
     }
 
-    pub fn join(&mut self, others: &Files) {
+    pub(crate) fn join(&mut self, others: &Files) {
         self.0.extend(others.0.iter().cloned());
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Mapped> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mapped> {
         self.0.iter().map(|file| &**file)
     }
 
     /// # Errors
     /// Names the first that was changed since it was mapped.
-    pub fn check(&self) -> Result<(), ChangedFile> {
+    pub(crate) fn check(&self) -> Result<(), ChangedFile> {
         self.iter().try_for_each(|file| file.check().map_err(|change| ChangedFile { path: file.path().into(), change }))
     }
 }

@@ -3,12 +3,12 @@
 /// Bytes that compiling, reading files and running may take unless they are allowed more: three
 /// quarters of the memory that this process can have. Where nobody tells how much that is, there is
 /// no limit.
-pub fn default_memory() -> u64 {
+pub(crate) fn default_memory() -> u64 {
     available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
 }
 
 /// Bytes in the unit that keeps the number short.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

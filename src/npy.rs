@@ -62,7 +62,7 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> {
+pub(crate) fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> {
     let read = || {
         let file = File::open(path)?;
         let status = file.metadata()?;
@@ -167,7 +167,7 @@ pub(crate) struct Header {
 impl Header {
     /// # Errors
     /// Where the stream does not begin with an undamaged header.
-    pub fn read(from: &mut impl Read) -> Result<Self, Cause> {
+    pub(crate) fn read(from: &mut impl Read) -> Result<Self, Cause> {
         let mut start = [0u8; 8];
         let got = read_up_to(from, &mut start)?;
         if start.starts_with(b"PK\x03\x04") {

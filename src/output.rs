@@ -178,7 +178,7 @@ fn hidden() -> tempfile::Builder<'static, 'static> {
 ///
 /// # Errors
 /// Where the output is one of the inputs.
-pub fn keep(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<()> {
+pub(crate) fn keep(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<()> {
     match Files::existing(inputs).has(output) {
         true => Err(io::Error::new(io::ErrorKind::InvalidInput, "it would replace an input")),
         false => Ok(()),
@@ -188,21 +188,21 @@ pub fn keep(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -
 /// Files by what their names lead to: links are followed, and a file of two names is one file. Pipes, devices and
 /// folders are none of them, since nothing replaces them.
 #[derive(Debug, Default)]
-pub struct Files(HashSet<Identity>);
+pub(crate) struct Files(HashSet<Identity>);
 
 impl Files {
     /// Those of the paths at which there are files.
-    pub fn existing(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+    pub(crate) fn existing(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
         let files = paths.into_iter().filter(|path| path.as_ref().is_file());
         Self(files.filter_map(|path| Identity::of(path.as_ref())).collect())
     }
 
-    pub fn has(&self, path: &Path) -> bool {
+    pub(crate) fn has(&self, path: &Path) -> bool {
         Identity::of(path).is_some_and(|file| self.0.contains(&file))
     }
 
     /// Adds a file that is there or is to be. Returns whether it was none of these.
-    pub fn add(&mut self, path: &Path) -> bool {
+    pub(crate) fn add(&mut self, path: &Path) -> bool {
         Identity::of(path).is_none_or(|file| self.0.insert(file))
     }
 }
@@ -235,7 +235,7 @@ impl Identity {
 }
 
 /// A folder for files that nobody is to keep. Dropped, it is gone.
-pub struct TemporaryFolder {
+pub(crate) struct TemporaryFolder {
     folder: TempDir,
     _listed: Listed,
 }
@@ -243,12 +243,12 @@ pub struct TemporaryFolder {
 impl TemporaryFolder {
     /// # Errors
     /// Where nothing can be written among the system's temporary files.
-    pub fn create() -> io::Result<Self> {
+    pub(crate) fn create() -> io::Result<Self> {
         let (folder, listed) = Listed::create(tempfile::tempdir, TempDir::path)?;
         Ok(Self { folder, _listed: listed })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 }
@@ -261,7 +261,7 @@ fn temporaries() -> MutexGuard<'static, Vec<PathBuf>> {
 }
 
 /// Removes all temporary files and folders of the process, which is about to end.
-pub fn remove_temporaries() {
+pub(crate) fn remove_temporaries() {
     for path in temporaries().drain(..) {
         // What has been renamed or removed meanwhile is not there.
         let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };

@@ -38,7 +38,7 @@ pub enum Color {
 }
 
 /// Pictures are resized and cropped to fewer pixels a side than this.
-pub const MAX_SIDE: usize = 1 << 16;
+pub(crate) const MAX_SIDE: usize = 1 << 16;
 
 /// A step that cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

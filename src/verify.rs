@@ -33,7 +33,7 @@ use crate::weights::SplitMix;
 
 /// How two values differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The largest difference, as a share of the reference's largest value; infinite where one side
     /// is no number, or another infinity.
     pub max: f64,
@@ -47,7 +47,7 @@ pub struct Difference {
 
 impl Difference {
     /// Of values of equally many elements; `None` where their numbers differ.
-    pub fn of(found: &Tensor, reference: &Tensor) -> Option<Self> {
+    pub(crate) fn of(found: &Tensor, reference: &Tensor) -> Option<Self> {
         if found.data().len() != reference.data().len() {
             return None;
         }
@@ -84,7 +84,7 @@ impl Difference {
 
 /// A value that was compared.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Its label, else its layer and line.
     pub name: String,
     pub location: Option<Location>,
@@ -96,7 +96,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub fn passes(&self, tolerance: f64) -> bool {
+    pub(crate) fn passes(&self, tolerance: f64) -> bool {
         self.difference.is_some() && self.unexplained <= tolerance
     }
 
@@ -117,14 +117,14 @@ impl Layer {
     }
 
     /// For ordering by error, the worst being what cannot be compared.
-    pub fn error(&self) -> f64 {
+    pub(crate) fn error(&self) -> f64 {
         self.difference.map_or(f64::INFINITY, |d| d.max)
     }
 }
 
 /// What was compared, each list in the network's order.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// The shipped code's outputs with the reference's, or without one with the interpreter's.
     pub outputs: Vec<Layer>,
     /// The graph as written with the reference, where layers have the same names.
@@ -139,7 +139,7 @@ pub struct Report {
 
 /// What a comparison shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Pass,
     Differs,
     /// What can be compared agrees, but outputs hold NaN on both sides.
@@ -148,7 +148,7 @@ pub enum Verdict {
 
 /// Which step of the road went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Culprit {
+pub(crate) enum Culprit {
     /// Text or weights are others than the reference's.
     Network,
     Passes,
@@ -156,7 +156,7 @@ pub enum Culprit {
 }
 
 impl Report {
-    pub fn verdict(&self, tolerance: f64) -> Verdict {
+    pub(crate) fn verdict(&self, tolerance: f64) -> Verdict {
         if self.differs(tolerance) {
             return Verdict::Differs;
         }
@@ -166,7 +166,7 @@ impl Report {
         }
     }
 
-    pub fn passes(&self, tolerance: f64) -> bool {
+    pub(crate) fn passes(&self, tolerance: f64) -> bool {
         self.verdict(tolerance) == Verdict::Pass
     }
 
@@ -176,17 +176,17 @@ impl Report {
     }
 
     /// The first output with values that are NaN on both sides, and those.
-    pub fn not_compared(&self) -> Option<(&Layer, NotFinite)> {
+    pub(crate) fn not_compared(&self) -> Option<(&Layer, NotFinite)> {
         self.outputs.iter().chain(&self.passes).find_map(|l| Some((l, l.both_nan()?)))
     }
 
     /// The first layer of the code with such values.
-    pub fn first_nan(&self) -> Option<&Layer> {
+    pub(crate) fn first_nan(&self) -> Option<&Layer> {
         self.code.iter().find(|l| l.both_nan().is_some())
     }
 
     /// The first layer that differs, and what that blames; `None` where all agree.
-    pub fn first_divergence(&self, tolerance: f64) -> Option<(&Layer, Culprit)> {
+    pub(crate) fn first_divergence(&self, tolerance: f64) -> Option<(&Layer, Culprit)> {
         let first = |layers: &'_ [Layer]| layers.iter().position(|l| !l.passes(tolerance));
         if !self.differs(tolerance) {
             return None;
@@ -221,7 +221,7 @@ impl Report {
 }
 
 /// What a network is compared with.
-pub enum Reference {
+pub(crate) enum Reference {
     /// Nothing but its own definition.
     Interpreter,
     /// Another graph, run by the interpreter. Inputs and outputs go by name, else by their order.
@@ -232,7 +232,7 @@ pub enum Reference {
 
 /// A reference that cannot be compared with.
 #[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
+pub(crate) enum VerifyError {
     #[error(transparent)]
     Compile(#[from] Error),
     #[error(transparent)]
@@ -252,7 +252,7 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// Where the network cannot be compiled, or inputs or reference do not fit.
-pub fn verify(
+pub(crate) fn verify(
     compiler: &Compiler,
     written: &Network,
     shipped: Option<Model>,
@@ -293,7 +293,7 @@ pub fn verify(
 }
 
 /// Multiply-accumulates that [`verify`] will have interpreted in all, where nothing differs.
-pub fn effort(written: &Network, reference: &Reference, parts: usize) -> u64 {
+pub(crate) fn effort(written: &Network, reference: &Reference, parts: usize) -> u64 {
     let other = if let Reference::Graph(graph) = reference { graph.total_macs() } else { 0 };
     (2 * written.graph.total_macs() + other) * parts as u64
 }

@@ -5,12 +5,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Eight bytes that no text and no other format begins with. As in PNG, the line endings reveal a
 /// transfer that took the file for text.
-pub const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
 pub const VERSION: u32 = 1;
 /// Sections begin at multiples of this; so does the operating system's unit of protection.
 pub const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.
-pub const BLOCK: usize = 1 << 20;
+pub(crate) const BLOCK: usize = 1 << 20;
 
 /// Stands for the architecture in a file without machine code.
 pub const PORTABLE: &str = "portable";

@@ -35,7 +35,7 @@ pub(crate) enum Slot {
 
 impl Slot {
     /// Position in the frame of a model with `inputs` inputs.
-    pub fn index(self, inputs: usize) -> usize {
+    pub(crate) fn index(self, inputs: usize) -> usize {
         match self {
             Slot::Arena => 0,
             Slot::Weights => 1,

@@ -6,7 +6,7 @@ use super::{About, Images, Manifest, Port};
 
 /// The metadata section of a file.
 #[derive(Serialize, Deserialize)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     pub manifest: Manifest,
     pub about: About,
     /// Checksums of the weights' blocks.
@@ -27,7 +27,7 @@ pub struct PortableMetadata {
 
 /// A tensor of a portable file.
 #[derive(Serialize, Deserialize)]
-pub struct TensorRecord {
+pub(crate) struct TensorRecord {
     pub name: String,
     pub shape: Vec<usize>,
 }
@@ -43,7 +43,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Says what cannot be.
-    pub fn check(&self, code_bytes: usize, weights_bytes: usize) -> Result<(), String> {
+    pub(crate) fn check(&self, code_bytes: usize, weights_bytes: usize) -> Result<(), String> {
         if self.outputs.is_empty() {
             return Err("the model has no outputs".into());
         }

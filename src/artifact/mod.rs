@@ -70,7 +70,7 @@ mod write;
 pub use about::{About, Origin, Recipe, SourceHash, Texts};
 pub use error::{Cause, OpenError, WriteError};
 pub(crate) use format::BLOCK;
-pub use format::MAGIC;
+pub(crate) use format::MAGIC;
 #[cfg(feature = "compile")]
 pub(crate) use image::Image;
 pub use image::{Images, Port, StepRecord};
@@ -79,8 +79,9 @@ pub(crate) use image::{Manifest, Slot, WeightRange};
 pub(crate) use metadata::TensorRecord;
 #[cfg(feature = "compile")]
 pub(crate) use portable::{Portable, StoredTensor};
+pub use read::describe;
+pub(crate) use read::is_portable;
 pub(crate) use read::{Artifact, Container, FileWeights};
-pub use read::{describe, is_portable};
 #[cfg(feature = "compile")]
 pub(crate) use weights::{Destination, Weights};
 #[cfg(feature = "compile")]

@@ -32,7 +32,7 @@ pub(crate) struct StoredTensor {
 impl Portable {
     /// Reads all of an open file. Weights of more than `limit` bytes are refused before memory is
     /// taken.
-    pub fn read(container: &Container, limit: u64) -> Result<Self, Cause> {
+    pub(crate) fn read(container: &Container, limit: u64) -> Result<Self, Cause> {
         let malformed = |message: &str| Cause::Malformed { message: message.into() };
         if container.section(SectionKind::Code).bytes > 0 {
             return Err(malformed("a portable model has no code"));

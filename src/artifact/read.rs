@@ -38,7 +38,7 @@ enum Bytes {
 }
 
 impl Container {
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         Self::read(path).map_err(|cause| OpenError { path: path.into(), cause })
     }
 
@@ -54,7 +54,7 @@ impl Container {
     /// As [`Self::open`], once all of the file is in memory of this process, which no file may take
     /// more of than `limit`. What is looked at is then what is used.
     #[cfg(feature = "cli")]
-    pub fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
+    pub(crate) fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
         let copied = || -> Result<Self, Cause> {
             let (file, bytes) = open(path)?;
             if bytes > limit {
@@ -68,13 +68,13 @@ impl Container {
         copied().map_err(|cause| OpenError { path: path.into(), cause })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// All bytes, where they are in memory.
     #[cfg(feature = "cli")]
-    pub fn in_memory(&self) -> Option<&[u8]> {
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match &self.bytes {
             Bytes::File { .. } => None,
             Bytes::Memory(map) => Some(&map[..self.header.file_bytes as usize]),
@@ -82,12 +82,12 @@ impl Container {
     }
 
     /// Whether others can change what is read.
-    pub fn can_change(&self) -> bool {
+    pub(crate) fn can_change(&self) -> bool {
         matches!(self.bytes, Bytes::File { .. })
     }
 
     /// As [`Stamp::outlive_tick`].
-    pub fn outlive_tick(&self) {
+    pub(crate) fn outlive_tick(&self) {
         match &self.bytes {
             Bytes::File { stamp, .. } => stamp.outlive_tick(),
             #[cfg(feature = "cli")]
@@ -96,13 +96,13 @@ impl Container {
     }
 
     /// Whether it holds a graph to compile rather than code to run.
-    pub fn is_portable(&self) -> bool {
+    pub(crate) fn is_portable(&self) -> bool {
         self.header.architecture == PORTABLE
     }
 
     /// # Errors
     /// Where the file was changed in place since it was opened.
-    pub fn check_unchanged(&self) -> Result<(), Change> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), Change> {
         match &self.bytes {
             Bytes::File { file, stamp } => stamp.check(file),
             #[cfg(feature = "cli")]
@@ -162,12 +162,12 @@ impl Container {
         Ok(())
     }
 
-    pub fn texts(&self) -> Result<Texts, Cause> {
+    pub(crate) fn texts(&self) -> Result<Texts, Cause> {
         parse(&self.copy(SectionKind::Texts)?, "texts")
     }
 
     /// As [`describe`].
-    pub fn describe(&self) -> Result<(About, Texts), OpenError> {
+    pub(crate) fn describe(&self) -> Result<(About, Texts), OpenError> {
         let described = self.about().and_then(|about| Ok((about, self.texts()?)));
         described.map_err(|cause| OpenError { path: self.path.clone(), cause })
     }
@@ -222,7 +222,7 @@ pub(crate) struct Artifact {
 }
 
 impl Artifact {
-    pub fn read(container: Container) -> Result<Self, Cause> {
+    pub(crate) fn read(container: Container) -> Result<Self, Cause> {
         if container.is_portable() {
             return Err(Cause::Portable);
         }
@@ -238,16 +238,16 @@ impl Artifact {
         Ok(Self { container, metadata, code })
     }
 
-    pub fn container(&self) -> &Container {
+    pub(crate) fn container(&self) -> &Container {
         &self.container
     }
 
-    pub fn manifest(&self) -> &Manifest {
+    pub(crate) fn manifest(&self) -> &Manifest {
         &self.metadata.manifest
     }
 
     /// Where the weights begin in the file.
-    pub fn weights_offset(&self) -> u64 {
+    pub(crate) fn weights_offset(&self) -> u64 {
         self.container.section(SectionKind::Weights).offset
     }
 
@@ -257,7 +257,7 @@ impl Artifact {
     /// # Safety
     /// While they are read, nobody cuts the file. Who reads them compares the file's stamp before and
     /// after, and believes nothing of what was computed while it changed.
-    pub unsafe fn map_weights(&self) -> Result<FileWeights, Cause> {
+    pub(crate) unsafe fn map_weights(&self) -> Result<FileWeights, Cause> {
         let section = self.container.section(SectionKind::Weights);
         let range = section.offset as usize..section.end() as usize;
         let file = match &self.container.bytes {
@@ -282,7 +282,7 @@ impl Artifact {
     }
 
     /// The weights in memory of this process.
-    pub fn copy_weights(&self) -> Result<FileWeights, Cause> {
+    pub(crate) fn copy_weights(&self) -> Result<FileWeights, Cause> {
         let section = self.container.section(SectionKind::Weights);
         let bytes = padded(section.bytes) as usize;
         let mut map = MmapMut::map_anon(bytes.max(1))?;
@@ -346,7 +346,7 @@ pub fn describe(path: &Path) -> Result<(About, Texts), OpenError> {
 }
 
 /// Whether the file is a portable model; any other file is none.
-pub fn is_portable(path: &Path) -> bool {
+pub(crate) fn is_portable(path: &Path) -> bool {
     Container::read(path).is_ok_and(|container| container.is_portable())
 }
 

@@ -25,7 +25,7 @@ impl Destination {
     ///
     /// # Errors
     /// Where the memory or the disk space is not to be had.
-    pub fn region(&self, bytes: usize) -> io::Result<Weights> {
+    pub(crate) fn region(&self, bytes: usize) -> io::Result<Weights> {
         // Mapping nothing is an error to the operating system, not to a model without weights.
         let mapped = bytes.max(1);
         let map = match self {
@@ -80,12 +80,12 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// Whether the bytes lie in the file to be.
-    pub fn in_file(&self) -> bool {
+    pub(crate) fn in_file(&self) -> bool {
         self.in_file
     }
 
     /// Ends the writing.
-    pub fn freeze(self) -> io::Result<memmap2::Mmap> {
+    pub(crate) fn freeze(self) -> io::Result<memmap2::Mmap> {
         self.map.make_read_only()
     }
 }

@@ -24,7 +24,7 @@ impl Writer {
     ///
     /// # Errors
     /// Where nothing can be written beside `path`, or `path` is a directory.
-    pub fn create(path: &Path) -> Result<Self, WriteError> {
+    pub(crate) fn create(path: &Path) -> Result<Self, WriteError> {
         let output = OutputFile::create(path).map_err(|cause| WriteError { path: path.into(), cause })?;
         Ok(Self { path: path.into(), output })
     }
@@ -33,7 +33,7 @@ impl Writer {
     ///
     /// # Errors
     /// Where the process has too many open files.
-    pub fn destination(&self) -> Result<Destination, WriteError> {
+    pub(crate) fn destination(&self) -> Result<Destination, WriteError> {
         let file = self.output.file().try_clone();
         let file = file.map_err(|cause| WriteError { path: self.path.clone(), cause })?;
         Ok(Destination::File { file, offset: PAGE })
@@ -44,7 +44,7 @@ impl Writer {
     ///
     /// # Errors
     /// As for any writing of a file.
-    pub fn finish(self, image: &Image, about: &About, texts: &Texts) -> Result<(), WriteError> {
+    pub(crate) fn finish(self, image: &Image, about: &About, texts: &Texts) -> Result<(), WriteError> {
         let blocks = checksums(&image.weights);
         let metadata = Metadata { manifest: image.manifest.clone(), about: about.clone(), blocks: blocks.clone() };
         self.write(std::env::consts::ARCH, &image.weights, &blocks, &image.code, &metadata, texts)
@@ -54,7 +54,7 @@ impl Writer {
     ///
     /// # Errors
     /// As for any writing of a file.
-    pub fn finish_portable(
+    pub(crate) fn finish_portable(
         self,
         weights: &Weights,
         tensors: Vec<TensorRecord>,

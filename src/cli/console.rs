@@ -13,7 +13,7 @@ use super::failure::{Failure, Result};
 use super::render::{self, Style};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
-pub use crate::memory::size as bytes;
+pub(crate) use crate::memory::size as bytes;
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";

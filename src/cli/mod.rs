@@ -21,7 +21,7 @@ mod ir;
 mod measure;
 mod network;
 mod profile;
-pub mod render;
+pub(crate) mod render;
 mod results;
 mod run;
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// How diagnostics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// Source excerpts with labels. `width` is the terminal's, in columns.
     Text { color: bool, width: usize },
     /// One JSON object a line, with the plain text under `rendered`.
@@ -22,7 +22,7 @@ impl Style {
 }
 
 /// All diagnostics, each ending in a line end.
-pub fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
+pub(crate) fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
     diagnostics.iter().map(|d| render_one(d, sources, style)).collect()
 }
 

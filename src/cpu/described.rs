@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// What the processor is called, or its architecture where the system does not tell.
-pub fn name() -> String {
+pub(crate) fn name() -> String {
     let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = described.lines().find_map(|l| l.strip_prefix("model name")?.trim_start().strip_prefix(':'));
     name.map_or(std::env::consts::ARCH, str::trim).to_string()
@@ -11,7 +11,7 @@ pub fn name() -> String {
 
 /// One core's share of the cache of data at each level, in bytes, where the system tells a plausible
 /// size.
-pub fn caches() -> [Option<usize>; 3] {
+pub(crate) fn caches() -> [Option<usize>; 3] {
     read_caches(Path::new("/sys/devices/system/cpu/cpu0/cache"))
 }
 

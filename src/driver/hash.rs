@@ -66,7 +66,7 @@ impl std::str::FromStr for ContentHash {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn hash_file(mut file: &File) -> io::Result<ContentHash> {
+pub(crate) fn hash_file(mut file: &File) -> io::Result<ContentHash> {
     use std::io::Seek;
     file.rewind()?;
     let mut hasher = Sha256::new();

@@ -43,7 +43,7 @@ pub struct Imported {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn is_onnx(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_onnx(path: &Path) -> io::Result<bool> {
     let mut start = vec![];
     let file = std::fs::File::open(path)?;
     if file.metadata()?.is_dir() {
@@ -203,7 +203,7 @@ fn import_file(file: &ModelFile, options: &onnx::Options) -> Result<Graph, Impor
 }
 
 /// What a model at `path` is called.
-pub fn stem(path: &Path) -> String {
+pub(crate) fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "network".into(), |s| s.to_string_lossy().into_owned())
 }
 

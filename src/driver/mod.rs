@@ -26,11 +26,15 @@ mod weights;
 pub use compiler::Compiler;
 pub use error::Error;
 pub use generation::Compiled;
-pub use hash::{ContentHash, hash_file};
-pub use import::{is_onnx, model_names, stem};
-pub use network::{Network, preprocess, read_spec};
+pub use hash::ContentHash;
+pub(crate) use hash::hash_file;
+pub use import::model_names;
+pub(crate) use import::{is_onnx, stem};
+pub use network::Network;
+pub(crate) use network::{preprocess, read_spec};
 pub use observer::{Event, Observer, Stage};
-pub use recipe::{recompile, remake};
+pub use recipe::recompile;
+pub(crate) use recipe::remake;
 pub use weights::{WeightsFrom, WeightsReport};
 
 #[cfg(feature = "cli")]

@@ -161,7 +161,7 @@ impl Network {
 ///
 /// # Errors
 /// Where they are none, or do not end in images of that size.
-pub fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> Result<Preprocess, Error> {
+pub(crate) fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> Result<Preprocess, Error> {
     let model =
         format!("input image: f32[N, {channels}, {height}, {width}]  preprocess image {{\n{steps}\n}}  output image");
     let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
@@ -177,7 +177,7 @@ pub fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> Result<
 ///
 /// # Errors
 /// Where the file cannot be read, is too large, or is no UTF-8.
-pub fn read_spec(path: &Path) -> io::Result<String> {
+pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
     let file = std::fs::File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

@@ -96,7 +96,7 @@ pub(crate) fn recompile_container(container: &Container, options: ModelOptions) 
 ///
 /// # Errors
 /// As [`recompile`].
-pub fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
+pub(crate) fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
     remake_container(&Container::open(path)?, options)
 }
 

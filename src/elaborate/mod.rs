@@ -51,18 +51,18 @@ use std::rc::Rc;
 use value::Val;
 
 /// A network may have no more nodes than this.
-pub const MAX_NODES: usize = 100_000;
+pub(crate) const MAX_NODES: usize = 100_000;
 /// Evaluating a model may take no more steps than this: statements, operations, loop passes.
-pub const MAX_STEPS: usize = 1_000_000;
+pub(crate) const MAX_STEPS: usize = 1_000_000;
 /// Of a model with mistakes, no more is evaluated than this: more of them may be found.
 const MAX_STEPS_AFTER_ERRORS: usize = 100_000;
 /// Blocks may be evaluated inside one another no deeper than this, calls included.
-pub const MAX_BLOCKS: usize = 200;
+pub(crate) const MAX_BLOCKS: usize = 200;
 /// A program may consist of no more files than this.
-pub const MAX_FILES: usize = 256;
+pub(crate) const MAX_FILES: usize = 256;
 
 /// Reads a file that a `use` names.
-pub type FileReader<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
+pub(crate) type FileReader<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
 
 /// What to elaborate, and how.
 pub struct Options<'a> {
@@ -127,7 +127,7 @@ pub fn elaborate(sources: &mut Sources, root: SourceId, options: &Options) -> Re
 }
 
 /// The names of the models in a file, in text order. Files that it uses are not read.
-pub fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
+pub(crate) fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
     crate::syntax::model_names(&sources.get(root).text)
 }
 
@@ -136,7 +136,7 @@ pub fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
 ///
 /// # Errors
 /// Where there is no `name=`.
-pub fn parse_setting(text: &str) -> Result<(String, Value), String> {
+pub(crate) fn parse_setting(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form name=value"))?;
     let (name, value) = (name.trim(), value.trim());
     if name.is_empty() {

@@ -25,12 +25,12 @@ use crate::memory::size;
 use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
 
 /// Largest width or height that is read.
-pub const MAX_SIDE: u32 = 1 << 15;
+pub(crate) const MAX_SIDE: u32 = 1 << 15;
 /// Most pixels that resizing may make: a narrow strip, resized by its shorter side, has no other bound.
 const MAX_PIXELS: usize = 1 << 26;
 /// Bytes that reading one picture may take, where nobody says otherwise: some 80 million pixels of
 /// three channels.
-pub const DEFAULT_MEMORY: u64 = 1 << 30;
+pub(crate) const DEFAULT_MEMORY: u64 = 1 << 30;
 
 /// A picture of 8-bit levels; channels (1 or 3) are innermost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub enum Exif {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
+pub(crate) fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
     let file = File::open(path).map_err(|cause| ImageError::Io { path: path.into(), cause })?;
     decode(BufReader::new(file), path, exif, memory)
 }
@@ -191,7 +191,12 @@ pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -
 
 /// A picture of `[channels, height, width]` numbers, of which `low` becomes level 0 and `high` level
 /// 255. Three channels are in the order of `color`.
-pub fn picture(values: &[f32], [channels, height, width]: [usize; 3], [low, high]: [f32; 2], color: Color) -> Picture {
+pub(crate) fn picture(
+    values: &[f32],
+    [channels, height, width]: [usize; 3],
+    [low, high]: [f32; 2],
+    color: Color,
+) -> Picture {
     let plane = width * height;
     let level = |v: f32| ((v - low) / (high - low) * 255.0).round().clamp(0.0, 255.0) as u8;
     let source = |channel| if color == Color::Bgr { channels - 1 - channel } else { channel };
@@ -203,7 +208,7 @@ pub fn picture(values: &[f32], [channels, height, width]: [usize; 3], [low, high
 ///
 /// # Errors
 /// Where it says no format that netc writes.
-pub fn check_name(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn check_name(path: &Path) -> Result<(), ImageError> {
     format_of(path).map(drop)
 }
 
@@ -216,7 +221,7 @@ fn format_of(path: &Path) -> Result<::image::ImageFormat, ImageError> {
 ///
 /// # Errors
 /// Where the name says no format that netc writes, or the picture is larger than the format allows.
-pub fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageError> {
     use ::image::ExtendedColorType;
     let format = format_of(path)?;
     let color = if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };

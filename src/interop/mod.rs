@@ -4,10 +4,10 @@
 //! compiled model) is not this folder's business. It knows graphs, ops and weights, never passes,
 //! plans or targets.
 
-pub mod export;
+pub(crate) mod export;
 mod metadata;
-pub mod onnx;
-pub mod text;
+pub(crate) mod onnx;
+pub(crate) mod text;
 
 /// A number from 2 on that is free, found in few steps where numbers were taken one after another.
 fn free_number(is_taken: impl Fn(usize) -> bool) -> usize {

@@ -53,7 +53,7 @@ fn grouped(n: i64) -> String {
 }
 
 /// Edits a graph in the name of one pass.
-pub struct Editor<'g> {
+pub(crate) struct Editor<'g> {
     graph: &'g mut Graph,
     pass: &'static str,
     remarks: Vec<Remark>,
@@ -69,7 +69,7 @@ impl Deref for Editor<'_> {
 }
 
 impl<'g> Editor<'g> {
-    pub fn new(graph: &'g mut Graph, pass: &'static str) -> Self {
+    pub(crate) fn new(graph: &'g mut Graph, pass: &'static str) -> Self {
         Self { graph, pass, remarks: vec![], saved: Cost::default() }
     }
 
@@ -77,14 +77,14 @@ impl<'g> Editor<'g> {
     ///
     /// # Panics
     /// In debug builds, when edits that changed costs were not remarked on.
-    pub fn finish(self) -> Vec<Remark> {
+    pub(crate) fn finish(self) -> Vec<Remark> {
         debug_assert_eq!(self.saved, Cost::default(), "pass {} does not tell what it saved", self.pass);
         self.remarks
     }
 
     /// Visits every node, operands before their users, and skips what earlier visits removed. Nodes
     /// that visits add may be met or not.
-    pub fn for_each(&mut self, mut visit: impl FnMut(&mut Self, NodeId)) {
+    pub(crate) fn for_each(&mut self, mut visit: impl FnMut(&mut Self, NodeId)) {
         for id in self.order() {
             if self.contains(id) {
                 visit(self, id);
@@ -94,18 +94,18 @@ impl<'g> Editor<'g> {
 
     /// Whether `user` is the only reader of `value`, reads it once, and no output shows it: then
     /// `value` may change or vanish as long as `user` stays right. Every fusion asks this.
-    pub fn feeds_only(&self, value: NodeId, user: NodeId) -> bool {
+    pub(crate) fn feeds_only(&self, value: NodeId, user: NodeId) -> bool {
         self.sole_user(value) == Some(user)
     }
 
     /// The only reader of a value that no output shows and that is read once, as an operand.
-    pub fn sole_user(&self, value: NodeId) -> Option<NodeId> {
+    pub(crate) fn sole_user(&self, value: NodeId) -> Option<NodeId> {
         let (user, slot) = self.only_user(value)?;
         (matches!(slot, Slot::Operand(_)) && !self.is_output(value)).then_some(user)
     }
 
     /// A node as remarks call it: its label, else its layer and line.
-    pub fn describe(&self, id: NodeId) -> String {
+    pub(crate) fn describe(&self, id: NodeId) -> String {
         let node = self.node(id);
         match (&node.name, node.op(), &node.location) {
             (Some(name), ..) => name.clone(),
@@ -119,13 +119,13 @@ impl<'g> Editor<'g> {
     }
 
     /// Where nodes come from.
-    pub fn locations(&self, ids: &[NodeId]) -> Vec<Location> {
+    pub(crate) fn locations(&self, ids: &[NodeId]) -> Vec<Location> {
         ids.iter().filter_map(|&id| self.node(id).location.clone()).collect()
     }
 
     /// Tells what was done since the last remark. Locations may have been asked for before the
     /// nodes vanished.
-    pub fn remark(&mut self, message: impl Into<String>, locations: Vec<Location>) {
+    pub(crate) fn remark(&mut self, message: impl Into<String>, locations: Vec<Location>) {
         let mut distinct: Vec<Location> = vec![];
         locations.into_iter().for_each(|l| {
             if !distinct.contains(&l) {
@@ -137,13 +137,19 @@ impl<'g> Editor<'g> {
     }
 
     /// The values of a weight, in f64, as all arithmetic on weights is.
-    pub fn weight_values(&self, id: WeightId) -> Vec<f64> {
+    pub(crate) fn weight_values(&self, id: WeightId) -> Vec<f64> {
         (*self.weights.values(id)).as_ref().iter().map(|&v| f64::from(v)).collect()
     }
 
     /// A weight that is computed, named after `origin` with a prime, rounded once. What was made of `origin` before and
     /// is the same is taken again: layers that share a weight share what becomes of it.
-    pub fn derive(&mut self, origin: &str, shape: impl Into<Shape>, values: &[f64], learnable: bool) -> WeightId {
+    pub(crate) fn derive(
+        &mut self,
+        origin: &str,
+        shape: impl Into<Shape>,
+        values: &[f64],
+        learnable: bool,
+    ) -> WeightId {
         self.graph.weights.derive(origin, shape, values.iter().map(|&v| v as f32).collect(), learnable)
     }
 
@@ -151,13 +157,19 @@ impl<'g> Editor<'g> {
     ///
     /// # Panics
     /// Where the operands do not fit: passes check before.
-    pub fn insert(&mut self, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>, like: NodeId) -> NodeId {
+    pub(crate) fn insert(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        weights: Vec<WeightId>,
+        like: NodeId,
+    ) -> NodeId {
         let location = self.node(like).location.clone();
         self.insert_at(op, operands, weights, location)
     }
 
     /// As [`Self::insert`], for what comes from another line, or from none.
-    pub fn insert_at(
+    pub(crate) fn insert_at(
         &mut self,
         op: impl Into<Op>,
         operands: &[NodeId],
@@ -174,13 +186,19 @@ impl<'g> Editor<'g> {
     ///
     /// # Panics
     /// Where the operands do not fit or the shape differs: passes check before.
-    pub fn rewrite(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>) {
+    pub(crate) fn rewrite(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>) {
         let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.graph.parameter(weight)).collect();
         self.rewrite_reading(id, op, operands, &parameters);
     }
 
     /// As [`Self::rewrite`], with parameters that are nodes already.
-    pub fn rewrite_reading(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], parameters: &[NodeId]) {
+    pub(crate) fn rewrite_reading(
+        &mut self,
+        id: NodeId,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        parameters: &[NodeId],
+    ) {
         let op = op.into();
         let shape = op.infer(&self.shapes(operands)).expect("a pass rewrites to what fits");
         assert_eq!(shape, self.node(id).shape, "pass {} changed a shape", self.pass);
@@ -194,7 +212,7 @@ impl<'g> Editor<'g> {
 
     /// Makes a node that has an epilogue take in its reader: the reader's readers read the node,
     /// which gets `extra` operands.
-    pub fn absorb(&mut self, producer: NodeId, op: Op, extra: &[NodeId], reader: NodeId) {
+    pub(crate) fn absorb(&mut self, producer: NodeId, op: Op, extra: &[NodeId], reader: NodeId) {
         let operands = [&self.operands(producer)[..], extra].concat();
         let parameters = self.parameters(producer);
         self.rewrite_reading(producer, op, &operands, &parameters);
@@ -203,7 +221,7 @@ impl<'g> Editor<'g> {
 
     /// Makes everything that reads `id` read `to` instead; `id` and what only it needed vanish.
     /// Its label passes to `to`, where that has none.
-    pub fn forward(&mut self, id: NodeId, to: NodeId) {
+    pub(crate) fn forward(&mut self, id: NodeId, to: NodeId) {
         let name = self.graph.node_mut(id).name.take();
         self.bypass(id, to);
         // Where nothing read `id`, nothing may need `to` either.
@@ -214,29 +232,29 @@ impl<'g> Editor<'g> {
     }
 
     /// As [`Self::forward`], but the label vanishes.
-    pub fn bypass(&mut self, id: NodeId, to: NodeId) {
+    pub(crate) fn bypass(&mut self, id: NodeId, to: NodeId) {
         self.graph.replace_uses(id, to);
         self.remove_unread(id);
     }
 
     /// Gives a node a label that the pass takes from another one.
-    pub fn rename(&mut self, id: NodeId, name: Option<String>) {
+    pub(crate) fn rename(&mut self, id: NodeId, name: Option<String>) {
         self.graph.node_mut(id).name = name;
     }
 
     /// Removes the outputs for which `leaves` holds, and what only they needed.
-    pub fn remove_outputs(&mut self, leaves: impl Fn(&super::Output) -> bool) {
+    pub(crate) fn remove_outputs(&mut self, leaves: impl Fn(&super::Output) -> bool) {
         let (gone, kept) = std::mem::take(self.graph.outputs_mut()).into_iter().partition(|o| leaves(o));
         *self.graph.outputs_mut() = kept;
         gone.into_iter().for_each(|output: super::Output| self.remove_unread(output.node));
     }
 
-    pub fn set_preprocess(&mut self, input: NodeId, preprocess: Preprocess) {
+    pub(crate) fn set_preprocess(&mut self, input: NodeId, preprocess: Preprocess) {
         self.graph.set_preprocess(input, Some(preprocess));
     }
 
     /// Removes a node that nothing reads, then operands that so became unread. Inputs stay.
-    pub fn remove_unread(&mut self, id: NodeId) {
+    pub(crate) fn remove_unread(&mut self, id: NodeId) {
         let mut pending = vec![id];
         while let Some(id) = pending.pop() {
             if !self.contains(id) || self.node(id).op().is_none() || !self.is_unread(id) {

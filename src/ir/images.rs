@@ -52,14 +52,14 @@ impl std::fmt::Display for Mixed {
 
 /// A node that keeps images from being independent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mixing {
+pub(crate) struct Mixing {
     pub node: NodeId,
     /// Of a subject "it".
     pub reason: String,
 }
 
 impl Mixing {
-    pub fn named(&self, graph: &Graph) -> Mixed {
+    pub(crate) fn named(&self, graph: &Graph) -> Mixed {
         let node = graph.node(self.node);
         let step = node.name.clone().or(node.op().map(|op| op.layer_name().to_string()));
         Mixed { step: step.unwrap_or_default(), location: node.location.clone(), reason: self.reason.clone() }
@@ -68,7 +68,7 @@ impl Mixing {
 
 /// Where images are in a graph's values.
 #[derive(Clone, Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// By value, of those that outputs need. What comes after a mixing is not known and not listed.
     pub places: HashMap<NodeId, Place>,
     /// What mixes images, in topological order; without what comes after.
@@ -85,7 +85,7 @@ impl Graph {
 
 impl Trace {
     /// What [`Graph::images`] says of the graph that was traced.
-    pub fn images(&self, graph: &Graph, open: &[NodeId]) -> Images {
+    pub(crate) fn images(&self, graph: &Graph, open: &[NodeId]) -> Images {
         let fixed = graph.inputs().iter().find(|input| !open.contains(input));
         match (self.mixing.first(), fixed) {
             (_, Some(&input)) => {
@@ -99,7 +99,7 @@ impl Trace {
 }
 
 /// Follows the images from the inputs `open` to the outputs.
-pub fn trace(graph: &Graph, open: &[NodeId]) -> Trace {
+pub(crate) fn trace(graph: &Graph, open: &[NodeId]) -> Trace {
     let mut trace = Trace::default();
     let live = live(graph);
     let Some(count) = unusual_count(graph) else {
@@ -134,7 +134,7 @@ pub fn trace(graph: &Graph, open: &[NodeId]) -> Trace {
 
 /// What outputs need of the graph, for another number of images of the inputs `open`; `None` where that fits no
 /// other.
-pub fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Graph> {
+pub(crate) fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Graph> {
     let mut resized = graph.clone();
     let needed = needed(graph);
     let (live, dead): (Vec<NodeId>, Vec<NodeId>) = graph.order().into_iter().partition(|id| needed.contains(id));
@@ -151,7 +151,7 @@ pub fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Graph> {
 }
 
 /// The smallest prime that divides no size of the graph's values.
-pub fn unusual_count(graph: &Graph) -> Option<usize> {
+pub(crate) fn unusual_count(graph: &Graph) -> Option<usize> {
     let sizes = graph.order().into_iter().flat_map(|id| graph.node(id).shape.dims());
     let sizes: BTreeSet<usize> = sizes.copied().collect();
     let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);

@@ -12,9 +12,9 @@
 //! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
 //! knows neither syntax nor passes nor targets.
 
-pub mod edit;
+pub(crate) mod edit;
 mod graph;
-pub mod images;
+pub(crate) mod images;
 mod parse;
 mod print;
 pub mod stats;
@@ -22,7 +22,8 @@ mod text;
 mod verify;
 
 pub(crate) use crate::preprocess::{self, Preprocess};
-pub use edit::{Cost, Editor, Remark};
+pub(crate) use edit::Editor;
+pub use edit::{Cost, Remark};
 pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase, Slot};
 pub use images::{Images, Mixed};
 pub use parse::parse;

@@ -102,13 +102,13 @@ pub fn run(graph: &mut Graph, selection: &Selection) -> Vec<Remark> {
 ///
 /// # Panics
 /// In debug builds, when a pass leaves a graph that does not verify.
-pub fn run_observed(graph: &mut Graph, selection: &Selection, after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
+pub(crate) fn run_observed(graph: &mut Graph, selection: &Selection, after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
     run_those(graph, |pass| selection.contains(pass.name), after)
 }
 
 /// Finds functions of the language in a graph that spells them out, as programs export theirs. The passes are
 /// those of the pipeline that do this; here they run before a graph is written as text.
-pub fn recognise(graph: &mut Graph) -> Vec<Remark> {
+pub(crate) fn recognise(graph: &mut Graph) -> Vec<Remark> {
     run_those(graph, |pass| pass.recognises, |_, _| {})
 }
 

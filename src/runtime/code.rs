@@ -25,7 +25,7 @@ impl Code {
     ///
     /// # Errors
     /// Where the system gives no executable memory.
-    pub fn new(code: &[u8]) -> io::Result<Self> {
+    pub(crate) fn new(code: &[u8]) -> io::Result<Self> {
         let mut map = MmapMut::map_anon(code.len().max(1))?;
         map[..code.len()].copy_from_slice(code);
         let map = map.make_exec()?;
@@ -34,7 +34,7 @@ impl Code {
     }
 
     /// The bytes, for disassembly.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.map[..self.bytes]
     }
 
@@ -42,7 +42,7 @@ impl Code {
     ///
     /// Calling it is safe only where the code really has a function of that signature there and
     /// the frame holds the memory that it expects.
-    pub fn function(&self, entry: u64) -> Option<StepFunction> {
+    pub(crate) fn function(&self, entry: u64) -> Option<StepFunction> {
         let entry = usize::try_from(entry).ok().filter(|&e| e < self.bytes)?;
         // SAFETY: a function pointer is not null; what it points at concerns its caller.
         Some(unsafe { std::mem::transmute::<*const u8, StepFunction>(self.map.as_ptr().add(entry)) })

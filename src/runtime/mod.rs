@@ -80,7 +80,7 @@ mod tests;
 #[cfg(feature = "compile")]
 mod workbench;
 
-pub use crate::memory::default_memory;
+pub(crate) use crate::memory::default_memory;
 pub use execute::Timings;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;

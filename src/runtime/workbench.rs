@@ -22,7 +22,7 @@ impl<'i> Workbench<'i> {
     /// # Errors
     /// Where the image contradicts itself, needs features that this CPU lacks, or there is no
     /// executable memory.
-    pub fn new(image: &'i Image) -> Result<Self, Cause> {
+    pub(crate) fn new(image: &'i Image) -> Result<Self, Cause> {
         let missing = cpu::missing(&image.manifest.features);
         if !missing.is_empty() {
             return Err(Cause::MissingFeatures { missing });
@@ -36,7 +36,7 @@ impl<'i> Workbench<'i> {
     ///
     /// # Errors
     /// Where the memory is not to be had.
-    pub fn activations(&self) -> io::Result<Activations> {
+    pub(crate) fn activations(&self) -> io::Result<Activations> {
         let floats = (self.image.manifest.arena_bytes as usize).div_ceil(4);
         Ok(Activations { memory: Memory::new(4 * floats)?, floats })
     }
@@ -48,7 +48,7 @@ impl<'i> Workbench<'i> {
     ///
     /// # Panics
     /// Where there is no such step or task, or the activations are of another image.
-    pub fn run(&self, step: usize, tasks: Range<u32>, activations: &mut Activations) -> io::Result<()> {
+    pub(crate) fn run(&self, step: usize, tasks: Range<u32>, activations: &mut Activations) -> io::Result<()> {
         let manifest = &self.image.manifest;
         let record = &manifest.steps[step];
         assert!(tasks.end <= record.grid, "{} has {} tasks", record.name, record.grid);

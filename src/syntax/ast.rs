@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// One file. Parts that could not be parsed stand as `Error` items and statements.
 #[derive(Clone, Debug, Default)]
-pub struct File {
+pub(crate) struct File {
     pub version: Option<(u64, Span)>,
     pub items: Vec<Item>,
     /// Words in text that could not be parsed. Each may be the name of something that the text
@@ -16,7 +16,7 @@ pub struct File {
 }
 
 #[derive(Clone, Debug)]
-pub enum Item {
+pub(crate) enum Item {
     Use(Use),
     Definition(Definition),
     Let(Let),
@@ -26,26 +26,26 @@ pub enum Item {
 
 /// `use "blocks.net"` or `use std.resnet`.
 #[derive(Clone, Debug)]
-pub struct Use {
+pub(crate) struct Use {
     pub path: UsePath,
     pub span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsePath {
+pub(crate) enum UsePath {
     File(String),
     /// Without the leading `std.`.
     Std(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefinitionKind {
+pub(crate) enum DefinitionKind {
     Module,
     Model,
 }
 
 impl DefinitionKind {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             DefinitionKind::Module => "module",
             DefinitionKind::Model => "model",
@@ -55,7 +55,7 @@ impl DefinitionKind {
 
 /// A module or a model.
 #[derive(Clone, Debug)]
-pub struct Definition {
+pub(crate) struct Definition {
     pub kind: DefinitionKind,
     pub name: Ident,
     pub params: Vec<Param>,
@@ -63,25 +63,25 @@ pub struct Definition {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ident {
+pub(crate) struct Ident {
     pub name: String,
     pub span: Span,
 }
 
 #[derive(Clone, Debug)]
-pub struct Param {
+pub(crate) struct Param {
     pub name: Ident,
     pub default: Option<Expr>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Block {
+pub(crate) struct Block {
     pub statements: Vec<Statement>,
     pub span: Span,
 }
 
 #[derive(Clone, Debug)]
-pub struct Statement {
+pub(crate) struct Statement {
     pub label: Option<Label>,
     pub kind: StatementKind,
     pub span: Span,
@@ -90,12 +90,12 @@ pub struct Statement {
 }
 
 /// The statements of each line: what `branches` takes for one branch.
-pub fn lines(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
+pub(crate) fn lines(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
     statements.chunk_by(|_, next| !next.new_line)
 }
 
 #[derive(Clone, Debug)]
-pub enum StatementKind {
+pub(crate) enum StatementKind {
     Call(Call),
     Block(Block),
     Branches(Branches),
@@ -150,7 +150,7 @@ pub enum StatementKind {
 
 /// `name(args) shares label`: a layer or a module.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     pub name: Ident,
     pub args: Vec<Arg>,
     /// The layer or call whose weights it has.
@@ -159,7 +159,7 @@ pub struct Call {
 }
 
 #[derive(Clone, Debug)]
-pub struct Arg {
+pub(crate) struct Arg {
     pub name: Option<Ident>,
     pub value: Expr,
     pub span: Span,
@@ -167,27 +167,27 @@ pub struct Arg {
 
 /// The branches are the [`lines`] of the body.
 #[derive(Clone, Debug)]
-pub struct Branches {
+pub(crate) struct Branches {
     pub join: Ident,
     pub body: Block,
     pub span: Span,
 }
 
 #[derive(Clone, Debug)]
-pub struct Aux {
+pub(crate) struct Aux {
     pub label: Option<Label>,
     pub args: Vec<Arg>,
     pub body: Block,
 }
 
 #[derive(Clone, Debug)]
-pub struct Let {
+pub(crate) struct Let {
     pub pattern: Pattern,
     pub value: Expr,
 }
 
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     pub name: Ident,
     pub columns: Vec<Ident>,
     /// The cells of each line.
@@ -196,20 +196,20 @@ pub struct Table {
 }
 
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub(crate) struct Setting {
     pub name: Ident,
     pub value: Expr,
 }
 
 #[derive(Clone, Debug)]
-pub enum Pattern {
+pub(crate) enum Pattern {
     Name(Ident),
     Tuple(Vec<Pattern>, Span),
 }
 
 impl Pattern {
     /// The names that it binds, in order.
-    pub fn names(&self) -> Vec<&Ident> {
+    pub(crate) fn names(&self) -> Vec<&Ident> {
         match self {
             Pattern::Name(ident) => vec![ident],
             Pattern::Tuple(parts, _) => parts.iter().flat_map(Pattern::names).collect(),
@@ -219,25 +219,25 @@ impl Pattern {
 
 /// A label or a string: text with expressions in between.
 #[derive(Clone, Debug)]
-pub struct Label {
+pub(crate) struct Label {
     pub parts: Vec<TemplatePart>,
     pub span: Span,
 }
 
 #[derive(Clone, Debug)]
-pub enum TemplatePart {
+pub(crate) enum TemplatePart {
     Text(String),
     Expr(Expr),
 }
 
 #[derive(Clone, Debug)]
-pub struct Expr {
+pub(crate) struct Expr {
     pub kind: ExprKind,
     pub span: Span,
 }
 
 #[derive(Clone, Debug)]
-pub enum ExprKind {
+pub(crate) enum ExprKind {
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -271,13 +271,13 @@ pub enum ExprKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnaryOp {
+pub(crate) enum UnaryOp {
     Neg,
     Not,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BinaryOp {
+pub(crate) enum BinaryOp {
     Or,
     And,
     Eq,
@@ -295,7 +295,7 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
-    pub fn symbol(self) -> &'static str {
+    pub(crate) fn symbol(self) -> &'static str {
         match self {
             BinaryOp::Or => "or",
             BinaryOp::And => "and",

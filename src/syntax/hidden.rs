@@ -8,7 +8,7 @@ const LINES: usize = 20;
 const SHOWN: usize = 8;
 
 /// A warning for each line with hidden characters, the first ones of many.
-pub fn find(text: &str, source: SourceId) -> impl Iterator<Item = Diagnostic> + '_ {
+pub(crate) fn find(text: &str, source: SourceId) -> impl Iterator<Item = Diagnostic> + '_ {
     let ends = text.split_inclusive('\n').scan(0, |end, line| {
         *end += line.len();
         Some((*end - line.len(), line))

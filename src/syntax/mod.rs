@@ -9,11 +9,11 @@
 //!                           └▶ recovery (pest, again and again) ─────┘ └──format─▶ text
 //! ```
 
-pub mod ast;
+pub(crate) mod ast;
 mod build;
 mod format;
 mod grammar;
-pub mod hidden;
+pub(crate) mod hidden;
 mod recovery;
 mod remark;
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod tokens;
 mod tree;
 
 pub use format::format;
-pub use tree::print_tree;
+pub(crate) use tree::print_tree;
 
 use crate::diagnostic::{Diagnostic, SourceId, Sources, Span};
 use grammar::{NetcParser, Rule};
@@ -31,28 +31,28 @@ use pest::iterators::Pair;
 use tokens::{Token, TokenKind};
 
 /// The version of the language that this crate reads: `netc 1`.
-pub const LANGUAGE_VERSION: u64 = 1;
+pub(crate) const LANGUAGE_VERSION: u64 = 1;
 /// A source may hold no more bytes than this.
-pub const MAX_SOURCE: usize = 4 << 20;
+pub(crate) const MAX_SOURCE: usize = 4 << 20;
 /// Words, numbers, strings, signs and remarks of one source.
-pub const MAX_TOKENS: usize = 1 << 20;
+pub(crate) const MAX_TOKENS: usize = 1 << 20;
 /// Brackets and conditional expressions may nest no deeper than this.
-pub const MAX_NESTING: usize = 48;
+pub(crate) const MAX_NESTING: usize = 48;
 /// Operators on the longest way through one expression.
-pub const MAX_OPERATORS: usize = 128;
+pub(crate) const MAX_OPERATORS: usize = 128;
 /// Models of one source.
-pub const MAX_MODELS: usize = 64;
+pub(crate) const MAX_MODELS: usize = 64;
 /// Parameters of a module, and arguments of a call.
-pub const MAX_ARGUMENTS: usize = 1024;
+pub(crate) const MAX_ARGUMENTS: usize = 1024;
 /// Parsing gives up after this many syntax errors.
-pub const MAX_SYNTAX_ERRORS: usize = 50;
+pub(crate) const MAX_SYNTAX_ERRORS: usize = 50;
 /// Repairs are tried in sources up to this size: each costs another parse.
 const MAX_REPAIRED: usize = 64 << 10;
 /// Bytes that are parsed again after mistakes; then no more of them are looked for.
 const MAX_REPARSED: usize = 8 << 20;
 
 /// Parses one source. The tree is as complete as the mistakes allow.
-pub fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
+pub(crate) fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
     let mut text = sources.get(id).text.to_string();
     let mut tokens = match tokens_within_limits(id, &text) {
         Ok(tokens) => tokens,
@@ -116,7 +116,7 @@ fn tokens_within_limits(id: SourceId, text: &str) -> Result<Vec<Token>, Box<Diag
 
 /// The names of the models in a text, in its order, by its words alone: `model` outside of all
 /// brackets, and the name behind it.
-pub fn model_names(text: &str) -> Vec<String> {
+pub(crate) fn model_names(text: &str) -> Vec<String> {
     let tokens: Vec<Token> = tokens::scan(text).into_iter().filter(|t| !t.is_comment()).collect();
     let (mut depth, mut names) = (0usize, vec![]);
     for pair in tokens.windows(2) {
@@ -133,7 +133,7 @@ pub fn model_names(text: &str) -> Vec<String> {
 }
 
 /// Parses one expression that stands alone; `None` where the text is none.
-pub fn parse_expr(text: &str) -> Option<ast::Expr> {
+pub(crate) fn parse_expr(text: &str) -> Option<ast::Expr> {
     let tokens = tokens::scan(text);
     if tokens::too_deep(text, &tokens, MAX_NESTING).is_some() {
         return None;

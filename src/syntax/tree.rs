@@ -4,7 +4,7 @@ use super::ast::*;
 use std::fmt::Write;
 
 /// Prints the tree of a file: nodes indented under their parents, expressions as in the source.
-pub fn print_tree(file: &File) -> String {
+pub(crate) fn print_tree(file: &File) -> String {
     let mut printer = Printer { out: String::new(), depth: 0 };
     for item in &file.items {
         printer.item(item);

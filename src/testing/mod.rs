@@ -10,7 +10,8 @@ pub mod tiny;
 
 pub use builder::Builder;
 pub use models::{compiled, write_foreign};
-pub use ops::{binary, conv, relu};
+pub use ops::conv;
+pub(crate) use ops::{binary, relu};
 #[cfg(test)]
 pub use ops::{conv_transpose, counting, evaluate, remade};
 #[cfg(test)]

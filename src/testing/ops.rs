@@ -19,11 +19,11 @@ pub fn conv_transpose(channels: usize, kernel: usize, stride: usize, pad: usize)
     ConvTranspose2d { channels, kernel, stride, pad, output_pad, dilation, groups: 1, bias: true, epilogue: vec![] }
 }
 
-pub fn relu() -> Activate {
+pub(crate) fn relu() -> Activate {
     Activate { kind: Activation::Relu }
 }
 
-pub fn binary(kind: BinaryKind) -> Binary {
+pub(crate) fn binary(kind: BinaryKind) -> Binary {
     Binary { kind, epilogue: vec![] }
 }
 

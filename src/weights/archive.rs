@@ -16,8 +16,8 @@ use crate::memory::{default_memory, size as bytes_text};
 const MOST_INFLATION: u64 = 1032;
 /// What an archive may unpack to, where nobody says otherwise: this, and so many times its own size.
 /// Trained weights hardly shrink; what shrinks a thousandfold is small, or made to do harm.
-pub const DEFAULT_UNPACKED: u64 = 1 << 30;
-pub const DEFAULT_INFLATION: u64 = 8;
+pub(crate) const DEFAULT_UNPACKED: u64 = 1 << 30;
+pub(crate) const DEFAULT_INFLATION: u64 = 8;
 
 /// What `torch.save` writes where it is told to compute none (`set_crc32_options(False)`).
 const NO_CRC: u32 = 0;

@@ -14,7 +14,7 @@ use crate::tensor::Shape;
 
 /// A tensor of the file, and the weight that it could be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub from: String,
     pub to: String,
     pub shape: Shape,
@@ -84,7 +84,7 @@ impl<'m> Item<'m> {
 }
 
 /// Pairs of what a file has too many and a network lacks. Each tensor is in one pair at most.
-pub fn propose(misfit: &Misfit) -> Vec<Pair> {
+pub(crate) fn propose(misfit: &Misfit) -> Vec<Pair> {
     let places: HashMap<&str, usize> = misfit.missing.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let wanted = || misfit.missing.iter().map(|m| Item::new(&m.name, &m.shape)).collect();
     let given = || misfit.unexpected.iter().map(|u| Item::new(&u.name, &u.shape)).collect();
@@ -160,7 +160,7 @@ fn by_kind(mut items: Vec<Item>) -> Vec<Item> {
 }
 
 /// The pairs as a table for `--weight-map`. Names that the table's notation cannot hold are left out.
-pub fn table(pairs: &[Pair]) -> String {
+pub(crate) fn table(pairs: &[Pair]) -> String {
     let writable = |name: &str| !name.contains(['=', '#', '\n']) && name.trim() == name;
     let line = |p: &Pair| format!("{} = {}\n", p.from, p.to);
     let lines: String = pairs.iter().filter(|p| writable(&p.from) && writable(&p.to)).map(line).collect();

@@ -9,11 +9,11 @@ mod archive;
 pub mod entries;
 pub mod file;
 pub mod load;
-pub mod matching;
+pub(crate) mod matching;
 mod npz;
 mod pickle;
 mod pth;
-pub mod rename;
+pub(crate) mod rename;
 pub mod safetensors;
 mod seeded;
 mod sharded;
@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub(crate) use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
 pub use file::{Choice, FileError, Format, WeightFile, open, open_within};
 pub(crate) use seeded::SplitMix;
 
@@ -43,7 +43,7 @@ impl WeightId {
 }
 
 /// Values that somebody holds: a vector, or a part of a mapped file.
-pub type Values = Arc<dyn AsRef<[f32]> + Send + Sync>;
+pub(crate) type Values = Arc<dyn AsRef<[f32]> + Send + Sync>;
 
 #[derive(Clone)]
 enum Data {

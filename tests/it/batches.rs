@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use netc::ModelOptions;
 use netc::internals::artifact::Images;
 use netc::internals::driver::{Compiler, Error, Network};
 use netc::internals::interop::onnx::{self, Options, proto};
+use netc::internals::interpreter;
 use netc::internals::runtime::RunError;
 use netc::internals::tensor::{Shape, Tensor};
-use netc::internals::interpreter;
-use netc::ModelOptions;
 use prost::Message;
 
 fn values(shape: &[usize]) -> Tensor {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use netc::Compiler;
 use netc::internals::interop::export::{self, Options};
 use netc::internals::interop::onnx::{self, ModelFile};
 use netc::internals::interop::text;
@@ -21,7 +22,6 @@ use netc::internals::passes::{self, Selection};
 use netc::internals::tensor::Tensor;
 use netc::internals::testing::{self, Builder, conv, random_inputs, randomize_weights};
 use netc::internals::{interpreter, ir, npy};
-use netc::Compiler;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use netc::Compiler;
+use netc::internals::npy;
 use netc::internals::tensor::Tensor;
 use netc::internals::weights::safetensors;
-use netc::internals::npy;
-use netc::Compiler;
 use serde_json::Value;
 
 const SPEC: &str = "netc 1

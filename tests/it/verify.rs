@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use netc::Compiler;
 use netc::internals::ops::Init;
 use netc::internals::tensor::Tensor;
 use netc::internals::weights::{Weights, safetensors};
 use netc::internals::{interpreter, npy};
-use netc::Compiler;
 use serde_json::Value;
 
 const SPEC: &str = "netc 1

@@ -9,7 +9,7 @@ mod expressions;
 mod labels;
 mod statements;
 
-pub use statements::{inner_blocks, is_bare_label};
+pub(crate) use statements::{inner_blocks, is_bare_label};
 
 use std::collections::{HashMap, HashSet};
 

@@ -210,7 +210,7 @@ impl Checker<'_> {
 
 /// Whether a statement is an unknown word before another statement on its line: a label whose colon
 /// was forgotten, unless the word is nearly that of something that is called without arguments.
-pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], index: usize) -> bool {
+pub(crate) fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], index: usize) -> bool {
     let StatementKind::Call(call) = &statements[index].kind else { return false };
     let followed = statements.get(index + 1).is_some_and(|next| !next.new_line && next.label.is_none());
     let bare = followed && call.args.is_empty() && statements[index].label.is_none();
@@ -227,7 +227,7 @@ pub fn is_bare_label(program: &Program, file: FileId, statements: &[Statement], 
 }
 
 /// The blocks directly inside a statement.
-pub fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
+pub(crate) fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
     match kind {
         StatementKind::Block(b) => vec![b],
         StatementKind::Branches(b) => vec![&b.body],

@@ -87,12 +87,12 @@ pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportE
 
 /// The inputs of an imported graph, by their place, whose first size the model leaves open: those that
 /// [`Options::batch`] gives.
-pub fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
+pub(crate) fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
     import::open_inputs(file, options)
 }
 
 /// Whether bytes begin as ONNX models do: with the field of the IR version, then another of a model's.
-pub fn is_onnx(bytes: &[u8]) -> bool {
+pub(crate) fn is_onnx(bytes: &[u8]) -> bool {
     // A safetensors file begins with the length of its header, which can be any number.
     let is_safetensors = matches!(bytes, [_, _, _, _, _, _, 0, 0, b'{', ..]);
     let fields = [2, 3, 4, 6, 7, 8, 14].map(|field| field << 3 | 2).into_iter().chain([5 << 3, 0xa2, 0xca]);

@@ -68,7 +68,7 @@ impl Written {
 
 /// Nodes of the largest graph that is written. Nobody reads longer texts, and finding what repeats takes
 /// time that grows with the square.
-pub const MAX_NODES: usize = 1 << 13;
+pub(crate) const MAX_NODES: usize = 1 << 13;
 
 /// Writes a graph as text. `about` becomes the model's documentation. The first size of the inputs `open` is
 /// written as `N`, that of others as the number that it is.

@@ -111,7 +111,7 @@ impl Builder<'_> {
         expr
     }
 
-    pub fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
+    pub(crate) fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
         if operators(&pair) > MAX_OPERATORS {
             let span = self.span(&pair);
             let message = format!("an expression of more than {MAX_OPERATORS} operators");

@@ -25,7 +25,7 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// Where the nodes do not fit each other.
-    pub fn concat(&mut self, mut nodes: Vec<NodeId>, axis: usize) -> Result<NodeId, String> {
+    pub(crate) fn concat(&mut self, mut nodes: Vec<NodeId>, axis: usize) -> Result<NodeId, String> {
         // What goes on from another one may begin further ahead.
         while let Some((concat, taken)) = self.longest_beginning(&nodes, axis) {
             nodes.splice(..taken, [concat]);

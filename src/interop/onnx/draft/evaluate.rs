@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 
 impl Draft<'_> {
     /// The results of a node as known values where all its inputs are known; else as they are.
-    pub fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
+    pub(crate) fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
         let mut inputs = call.inputs.iter().flatten().peekable();
         if inputs.peek().is_none() || !inputs.all(|i| matches!(i, Value::Known(_))) {
             return Ok(results);

@@ -9,7 +9,7 @@ use crate::ops::Op;
 
 impl Draft<'_> {
     /// The nodes that outputs need, with weights declared under unique labels.
-    pub fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
+    pub(crate) fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
         let live = self.live(outputs);
         let labels = self.unique_labels(&live);
         let mut graph = Graph::new(self.graph.name.clone(), Phase::Infer);

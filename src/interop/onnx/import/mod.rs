@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::call::{Call, Value};
 use super::draft::Draft;
-pub use ports::open_inputs;
+pub(crate) use ports::open_inputs;
 
 use super::error::{ImportError, Problem};
 use super::file::ModelFile;

@@ -137,7 +137,7 @@ fn twice(graph: &proto::Graph, name: &str) -> String {
 }
 
 /// The inputs that are no weights, by their place among these, whose first size is left open.
-pub fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
+pub(crate) fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
     let graph = file.model.graph.as_ref().expect("checked when the file was opened");
     let is_open = |input: &proto::ValueInfo| {
         let first = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref()?.dim.first());
