@@ -33,7 +33,7 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::{Activate, Binary, Op};
 
 /// Nodes of the longest formula that is looked at.
-const MAX_NODES: usize = 24;
+const MAX_NODES: usize = 12;
 
 pub fn run(e: &mut Editor) {
     e.for_each(|e, t| {

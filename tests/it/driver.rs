@@ -430,3 +430,46 @@ fn a_weights_file_that_is_changed_meanwhile_is_told() {
         compiled(network, file, &renamed).unwrap();
     }
 }
+
+/// Who writes functions out in a spec gets them as one kernel each, and reads at which lines.
+#[test]
+fn functions_that_a_spec_writes_out_are_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("written.net");
+    let text = "netc 1
+model written {
+    input x: f32[N, 8, 5, 5]
+    mean: reduce_mean([1])
+    from(x)
+    centred: sub(mean)
+    mul(centred)
+    reduce_mean([1])
+    affine(add = 0.001)
+    deviation: sqrt
+    from(centred)
+    div(deviation)
+    norm: scale
+    affine(mul = 0.70710677)
+    erf
+    affine(mul = 0.5, add = 0.5)
+    gelu: mul(norm)
+    sigmoid
+    mul(gelu)
+    output y
+}
+";
+    std::fs::write(&spec, text).unwrap();
+    let compiler = Compiler::new();
+    let plain = compiler.front(&spec).unwrap().graph;
+    let optimized = compiler.optimized(&spec).unwrap();
+    let graph = &optimized.graph;
+    let layers: Vec<_> = graph.order().iter().filter_map(|&id| graph.node(id).op()).map(|op| op.layer_name()).collect();
+    assert_eq!(layers, ["layer_norm", "gelu", "silu"]);
+    let image = [Tensor::new([1, 8, 5, 5], (0..200).map(|i| (i * 37 % 101) as f32 / 25.0 - 2.0).collect())];
+    let [as_written, recognised] = [&plain, graph].map(|graph| interpreter::run(graph, &image).unwrap().remove(0));
+    let (worst, scale) = recognised.difference(&as_written);
+    assert!(worst < 1e-5 * scale, "{worst} of {scale}");
+    let norm = optimized.remarks.iter().find(|r| r.pass == "recognise_layer_norm").unwrap();
+    let lines: Vec<_> = norm.locations.iter().map(|at| at.line).collect();
+    assert_eq!(lines, [4, 6, 7, 8, 9, 10, 12]);
+}
