@@ -13,7 +13,7 @@ use crate::ops::{Activate, BatchNorm, Conv2d, Flatten, Linear};
 use crate::passes::{self, Selection};
 use crate::plan::{Layout, Options, View, plan};
 use crate::target::Target;
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Shape, Tensor};
 use crate::testing::{Builder, conv, conv_transpose, graph_from, random_graph, random_inputs, randomize_weights};
 use proptest::prelude::*;
 
@@ -141,6 +141,19 @@ fn many_random_graphs() {
         })
         .collect();
     assert!(wrong.is_empty(), "{} of {range} fail:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A tensor of other elements than the port's is refused by its shape, and not taken for numbers of the port's.
+#[test]
+fn tensors_of_other_elements_are_refused() {
+    let mut b = Builder::new("two", Phase::Infer);
+    let x = b.input([1, 3, 4, 4]);
+    let y = b.add(conv(4, 1, 1, 0), &[x]);
+    let model = model(&b.finish(&[y]), &Target::host(), &Options::default(), 1);
+    let bytes = Tensor::from_values(Shape::of(Element::U8, [1, 3, 4, 4]), vec![1.0; 48]);
+    let refused = model.run_tensors(&[bytes]).unwrap_err().to_string();
+    assert!(refused.contains("f32[N,3,4,4]") || refused.contains("f32[1,3,4,4]"), "{refused}");
+    assert!(refused.contains("u8[1,3,4,4]"), "{refused}");
 }
 
 /// How many channels a block has is the plan's choice: loop nests, which copy and compute single elements, take
