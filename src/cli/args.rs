@@ -354,6 +354,8 @@ pub enum StageName {
     Optimized,
     /// Layouts, algorithms and memory
     Plan,
+    /// The weights as kernels read them: order, transform, size
+    Packing,
     /// The kernels as vector functions
     Kernels,
     /// What Cranelift is given
@@ -368,6 +370,7 @@ pub enum StageName {
   netc ir resnet34.net
   netc ir googlenet.net --stage optimized --no-pass merge_sibling_pointwise
   netc ir resnet34.net --stage plan
+  netc ir resnet34.net --stage packing
   netc ir resnet34.netc --stage asm")]
 pub struct Ir {
     /// A spec (.net), an ONNX model (.onnx) or a portable model; for `optimized` and `asm` also a compiled model (.netc)

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::network::{self, Given};
 use crate::artifact::{self, is_portable};
+use crate::codegen::packing;
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
 use crate::codegen::vector::{Function, Program, clif, x86};
 use crate::diagnostic::{Severity, SourceId, Sources};
@@ -114,6 +115,7 @@ fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result
         StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
         StageName::Optimized => Ok(graph.to_string()),
         StageName::Plan => Ok(plan::print(&compiler.generated(network)?.plan, graph)),
+        StageName::Packing => Ok(packing::print(&compiler.generated(network)?, graph)),
         StageName::Kernels => Ok(compiler.generated(network)?.program.to_string()),
         StageName::Clif => {
             let made = compiler.generated(network)?;
