@@ -10,6 +10,7 @@ use super::format::{BLOCK, SectionKind, padded};
 use super::metadata::PortableMetadata;
 use super::read::{Container, parse};
 use super::{About, Texts};
+use crate::tensor::Element;
 
 /// A whole portable file, in memory. Names, shapes and texts are anybody's.
 pub(crate) struct Portable {
@@ -65,7 +66,7 @@ impl Portable {
 fn read_weights(container: &Container, blocks: &[u64]) -> Result<Vec<f32>, Cause> {
     let section = *container.section(SectionKind::Weights);
     // With the padding, which is checked as well.
-    let mut values = vec![0f32; padded(section.bytes) as usize / 4];
+    let mut values = vec![0f32; padded(section.bytes) as usize / Element::F32.bytes()];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
     for (index, (block, checksum)) in bytes.chunks_mut(BLOCK).zip(blocks).enumerate() {
         let offset = section.offset + (index * BLOCK) as u64;
@@ -74,6 +75,6 @@ fn read_weights(container: &Container, blocks: &[u64]) -> Result<Vec<f32>, Cause
             return Err(Cause::Damaged { section: "weights", offset });
         }
     }
-    values.truncate(section.bytes as usize / 4);
+    values.truncate(section.bytes as usize / Element::F32.bytes());
     Ok(values)
 }

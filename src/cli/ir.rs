@@ -12,6 +12,7 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network::{self, Given};
 use crate::artifact::{self, is_portable};
+use crate::codegen::packing;
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
 use crate::codegen::vector::{Function, Program, clif, x86};
 use crate::diagnostic::{Severity, SourceId, Sources};
@@ -31,6 +32,8 @@ pub enum StageName {
     Optimized,
     /// Layouts, algorithms and memory
     Plan,
+    /// The weights as kernels read them: order, transform, size
+    Packing,
     /// The kernels as vector functions
     Kernels,
     /// What Cranelift is given
@@ -45,6 +48,7 @@ pub enum StageName {
   netc ir resnet34.net
   netc ir googlenet.net --stage optimized --no-pass merge_sibling_pointwise
   netc ir resnet34.net --stage plan
+  netc ir resnet34.net --stage packing
   netc ir resnet34.netc --stage asm")]
 pub struct IrArgs {
     /// A spec (.net), an ONNX model (.onnx) or a portable model; for `optimized` and `asm` also a compiled model (.netc)
@@ -153,6 +157,7 @@ fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result
         StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
         StageName::Optimized => Ok(graph.to_string()),
         StageName::Plan => Ok(plan::print(&compiler.generated(network)?.plan, graph)),
+        StageName::Packing => Ok(packing::print(&compiler.generated(network)?, graph)),
         StageName::Kernels => Ok(compiler.generated(network)?.program.to_string()),
         StageName::Clif => {
             let made = compiler.generated(network)?;

@@ -14,9 +14,6 @@ use crate::plan::{Place, Plan, Step, View};
 use crate::target::{Target, Unit};
 use crate::weights::WeightId;
 
-/// Packed weights are read by vector loads and prefetched by line.
-pub const WEIGHT_ALIGNMENT: usize = 64;
-
 /// What a kernel family returns for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Emitted {
@@ -78,26 +75,18 @@ impl<'a> Emitter<'a> {
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
     /// the weights section and that of each part relative to it.
     pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
-        let floats_per_line = WEIGHT_ALIGNMENT / 4;
-        let align = |part: Part| Part { floats: part.floats.next_multiple_of(floats_per_line), ..part };
-        let parts: Vec<Part> = parts.into_iter().map(align).collect();
-        let mut offsets = vec![];
-        let mut at = 0;
-        for part in &parts {
-            offsets.push(at);
-            at += part.floats * 4;
-        }
+        let packing = Packing::new(weights, self.weight_bytes, parts);
+        let offsets = packing.offsets();
         // Layers that share weights and are computed alike share what is packed.
-        let is_same = |p: &Packing| !weights.is_empty() && p.weights == weights && p.parts == parts;
+        let is_same = |p: &Packing| !packing.weights.is_empty() && p.is_same(&packing);
         if let Some(same) = self.packings.iter().position(is_same) {
             self.packed = Some(same);
             return (self.packings[same].offset, offsets);
         }
         self.packed = Some(self.packings.len());
-        let offset = self.weight_bytes;
-        self.weight_bytes += at;
-        self.packings.push(Packing { weights, offset, parts });
-        (offset, offsets)
+        self.weight_bytes += packing.bytes();
+        self.packings.push(packing);
+        (self.packings[self.packings.len() - 1].offset, offsets)
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.

@@ -67,6 +67,11 @@ pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Resu
     }
     let plan = plan::plan(verified, target, options)?;
     affordable(format!("code for {} steps", plan.steps.len()), plan.code_memory(), options.memory)?;
+    emit(graph, target, plan, options.memory)
+}
+
+/// Writes the functions of a plan's steps.
+fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Result<Generated, Error> {
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     for step in &plan.steps {
@@ -76,7 +81,7 @@ pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Resu
     }
     let weight_bytes = emitter.weight_bytes();
     let Emitter { program, packings, .. } = emitter;
-    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes, memory: options.memory })
+    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes, memory })
 }
 
 /// # Errors
@@ -158,7 +163,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
     let op = node.op().map_or("input", |op| op.name());
     let computes = !matches!(step.kernel, plan::Kernel::Convert | plan::Kernel::Gather(_));
     let packing = generated.packing_of[index].map(|p| &generated.packings[p]);
-    let moved: usize = step.inputs.iter().chain(&step.outputs).map(|v| v.shape.elements() * 4).sum();
+    let moved: usize = step.inputs.iter().chain(&step.outputs).map(|v| v.shape.bytes()).sum();
     StepRecord {
         name: node.name.clone().unwrap_or_else(|| op.to_string()),
         op: if computes { op.to_string() } else { step.kernel.name() },
@@ -178,7 +183,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
 /// Fills the weights section, step by step, the parts of a step in parallel.
 fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted: Wanted) -> Result<Weights, Error> {
     let mut weights = destination.region(generated.weight_bytes)?;
-    let mut rest: &mut [f32] = bytemuck::cast_slice_mut(&mut weights);
+    let mut rest: &mut [u8] = &mut weights;
     let mut readers: Vec<Vec<usize>> = vec![vec![]; generated.packings.len()];
     for (step, packing) in generated.packing_of.iter().enumerate() {
         packing.iter().for_each(|&packing| readers[packing].push(step));
@@ -187,7 +192,7 @@ fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted:
         let readers = &readers[index];
         let mut parts = vec![];
         for (index, part) in packing.parts.iter().enumerate() {
-            let (out, after) = rest.split_at_mut(part.floats);
+            let (out, after) = rest.split_at_mut(part.bytes());
             rest = after;
             if readers.iter().any(|&step| wanted(step, index)) {
                 parts.push((part, out));

@@ -1,7 +1,7 @@
 //! Compiling and running graphs in tests, beside the interpreter.
 
 use super::vector::simulate::{self, Memory};
-use super::{build, compile, generate};
+use super::{Generated, build, generate};
 use crate::artifact::{About, Destination, Texts};
 use crate::interpreter;
 use crate::ir::Graph;
@@ -27,7 +27,13 @@ pub fn targets() -> Vec<Target> {
 
 /// Compiles the graph and opens it as a model.
 pub fn model(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Model {
-    let image = compile(graph, target, options, &Destination::Memory).expect("the graph compiles");
+    let generated = generate(graph, target, options).expect("the graph compiles");
+    opened(graph, target, &generated, threads)
+}
+
+/// What was generated, as a model.
+pub fn opened(graph: &Graph, target: &Target, generated: &Generated, threads: usize) -> Model {
+    let image = build(graph, target, generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
     Model::from_image(image, About::default(), Texts::default(), ModelOptions::default().threads(threads))
         .expect("the image is sound")
 }

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::generate;
-use super::testing::{check, check_with, model, simulated, targets};
+use super::testing::{check, check_with, model, opened, simulated, targets};
 use super::vector::Function;
 use super::vector::backend::BackEnds;
+use super::{emit, generate, verified};
 use crate::interpreter;
 use crate::ir::{Graph, Phase};
-use crate::ops::{Conv2d, Flatten, Linear};
+use crate::ops::activation::Activation;
+use crate::ops::{Activate, BatchNorm, Conv2d, Flatten, Linear};
 use crate::passes::{self, Selection};
-use crate::plan::Options;
+use crate::plan::{Layout, Options, View, plan};
 use crate::target::Target;
-use crate::tensor::Tensor;
-use crate::testing::{Builder, conv, conv_transpose, graph_from, random_graph, random_inputs};
+use crate::tensor::{Element, Shape, Tensor};
+use crate::testing::{Builder, conv, conv_transpose, graph_from, random_graph, random_inputs, randomize_weights};
 use proptest::prelude::*;
 
 /// Relative to an output's largest value. Algorithms are chosen by cost, Winograd's among them.
@@ -140,6 +141,56 @@ fn many_random_graphs() {
         })
         .collect();
     assert!(wrong.is_empty(), "{} of {range} fail:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A tensor of other elements than the port's is refused by its shape, and not taken for numbers of the port's.
+#[test]
+fn tensors_of_other_elements_are_refused() {
+    let mut b = Builder::new("two", Phase::Infer);
+    let x = b.input([1, 3, 4, 4]);
+    let y = b.add(conv(4, 1, 1, 0), &[x]);
+    let model = model(&b.finish(&[y]), &Target::host(), &Options::default(), 1);
+    let bytes = Tensor::from_values(Shape::of(Element::U8, [1, 3, 4, 4]), vec![1.0; 48]);
+    let refused = model.run_tensors(&[bytes]).unwrap_err().to_string();
+    assert!(refused.contains("f32[N,3,4,4]") || refused.contains("f32[1,3,4,4]"), "{refused}");
+    assert!(refused.contains("u8[1,3,4,4]"), "{refused}");
+}
+
+/// How many channels a block has is the plan's choice: loop nests, which copy and compute single elements, take
+/// blocks that are no vector.
+#[test]
+fn loop_nests_take_blocks_of_any_size() {
+    let mut b = Builder::new("blocks", Phase::Infer);
+    // Images of so few pixels are brought into blocks by nests, too.
+    let x = b.input([2, 10, 1, 3]);
+    let y = b.add(BatchNorm { eps: 1e-3, affine: true }, &[x]);
+    let y = b.add(crate::testing::relu(), &[y]);
+    let y = b.add(Activate { kind: Activation::Sqrt }, &[y]);
+    let mut graph = b.finish(&[y]);
+    randomize_weights(&mut graph, 7);
+    let inputs = random_inputs(&graph, 11);
+    let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+    for (target, block) in targets().iter().flat_map(|target| [2, 4, 16].map(|block| (target, block))) {
+        let mut plan = plan(verified(&graph).expect("a sound graph"), target, &Options::default()).expect("it fits");
+        for view in plan.steps.iter_mut().flat_map(|step| step.inputs.iter_mut().chain(&mut step.outputs)) {
+            if view.layout.is_blocked() {
+                *view = View::whole(view.place, Layout::Blocked { block }, &view.shape);
+            }
+        }
+        let blocks = plan.steps.iter().filter(|step| step.outputs[0].block() == block).count();
+        assert_eq!(blocks, 4, "a conversion and three ops");
+        // Blocks of another size may take more memory: each buffer has its own.
+        let mut end = 0;
+        for buffer in &mut plan.buffers {
+            (buffer.bytes, buffer.offset) = (4096, end);
+            end += buffer.bytes;
+        }
+        plan.arena_bytes = end;
+        let generated = emit(&graph, target, plan, None).expect("nests are made");
+        let got = opened(&graph, target, &generated, 1).run_tensors(&inputs).expect("the model runs");
+        let (worst, scale) = got[0].difference(&expected[0]);
+        assert!(worst <= 1e-5 * scale, "blocks of {block}: differs by {worst} of {scale}");
+    }
 }
 
 /// Outputs as bits.

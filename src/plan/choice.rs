@@ -61,6 +61,8 @@ pub struct Layer {
     pub problem: Problem,
     /// The input's layout as the layer finds it.
     pub input: Layout,
+    /// Channels of a block of what it writes, and of what it reads where that is in blocks.
+    pub block: usize,
     /// It is no convolution but a linear layer.
     pub is_linear: bool,
     /// All that a kernel's time depends on beside the machine: op, epilogue, sizes and layout of the
@@ -69,12 +71,12 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(op: &Op, problem: Problem, input: &View) -> Layer {
+    pub(super) fn new(op: &Op, problem: Problem, input: &View, block: usize) -> Layer {
         let attributes = op.print_attributes().into_iter().map(|(name, value)| format!(" {name}={value}"));
         let [n, c, h, w] = input.image();
         let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
         let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
-        Layer { problem, input: input.layout, is_linear: matches!(op, Op::Linear(_)), key }
+        Layer { problem, input: input.layout, block, is_linear: matches!(op, Op::Linear(_)), key }
     }
 
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
@@ -92,8 +94,8 @@ impl Layer {
 
     fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Kernel) -> Vec<(Kernel, f64)> {
         let converts = self.input == Layout::Plain && !F::READS_PLAIN;
-        let convert = if converts { conv::convert_cost(&self.problem, target) } else { 0.0 };
-        let candidates = F::candidates(&self.problem, target);
+        let convert = if converts { conv::convert_cost(&self.problem, self.block, target) } else { 0.0 };
+        let candidates = F::candidates(&self.problem, self.block, target);
         candidates.into_iter().map(|(choices, ns)| (kernel(choices), ns + convert)).collect()
     }
 }

@@ -6,7 +6,19 @@
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
+use crate::target::Unit;
 use crate::tensor::Shape;
+
+/// Channels of a block, of all values of a plan for that unit: one vector of f32, so that kernels compute
+/// channels side by side.
+pub fn block(unit: Unit) -> usize {
+    unit.lanes
+}
+
+/// The layout that most kernels want for a value of this shape.
+pub fn natural(shape: &Shape, block: usize) -> Layout {
+    if image(shape).is_some() { Layout::Blocked { block } } else { Layout::Plain }
+}
 
 /// What an op asks of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +35,26 @@ pub struct Signature {
     pub output: Layout,
 }
 
-/// The layouts that the kernels of a node's op are written for.
-pub fn signature(graph: &Graph, id: NodeId) -> Signature {
+/// The layouts that the kernels of a node's op are written for, with blocks of so many channels.
+pub fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
+    let output = if works_on_blocks(graph, id) { Layout::Blocked { block } } else { Layout::Plain };
+    let mut operands = vec![Want::Only(output); graph.operands(id).len()];
+    // The first operand of a convolution may be a plain image; its epilogue's are blocked.
+    if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
+        operands[0] = Want::Any;
+    }
+    Signature { operands, output }
+}
+
+/// Whether the kernels of a node's op write blocks of channels, and read them.
+pub fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let operands = graph.operand_shapes(id);
-    let Some(op) = node.op() else {
-        return Signature { operands: vec![], output: Layout::Plain };
-    };
-    let all = |layout| Signature { operands: vec![Want::Only(layout); operands.len()], output: layout };
+    let Some(op) = node.op() else { return false };
     let images = operands.iter().all(|s| image(s).is_some()) && image(&node.shape).is_some();
     let in_blocks = match op {
-        // The first operand of a convolution may be a plain image; its epilogue's are blocked.
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => {
-            let mut s = all(Layout::Blocked);
-            s.operands[0] = Want::Any;
-            return s;
-        }
+        // Whatever their input is: a linear layer's is a vector, or the image behind it.
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
         | Op::AdaptiveAvgPool(_)
@@ -63,7 +79,7 @@ pub fn signature(graph: &Graph, id: NodeId) -> Signature {
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };
-    all(if images && in_blocks { Layout::Blocked } else { Layout::Plain })
+    images && in_blocks
 }
 
 /// Whether an operand of a blocked elementwise op spreads over the output by whole blocks: equal

@@ -11,11 +11,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layout::signature;
-use super::view::{Layout, image};
+use super::layout::works_on_blocks;
+use super::view::image;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
-use crate::target::Unit;
 
 /// Where values of a graph live, other than in buffers of their own.
 #[derive(Debug, Default)]
@@ -56,11 +55,12 @@ impl Placements {
     }
 }
 
-pub fn placements(graph: &Graph, unit: Unit) -> Placements {
+/// Finds them, where blocks have so many channels.
+pub fn placements(graph: &Graph, block: usize) -> Placements {
     let mut found = Placements::default();
     let order = graph.order();
     for &id in &order {
-        if let Some(parts) = split_parts(graph, id, unit) {
+        if let Some(parts) = split_parts(graph, id, block) {
             found.split.insert(id, parts);
         }
     }
@@ -68,20 +68,20 @@ pub fn placements(graph: &Graph, unit: Unit) -> Placements {
     // Outer concats first, so that an inner one finds its own place before it offers places.
     for &id in order.iter().rev() {
         let is_concat = matches!(graph.node(id).op(), Some(Op::Concat(_)));
-        if is_concat && signature(graph, id).output == Layout::Blocked && !found.unstored.contains(&id) {
-            place_operands(graph, id, unit, &mut found);
+        if is_concat && works_on_blocks(graph, id) && !found.unstored.contains(&id) {
+            place_operands(graph, id, block, &mut found);
         }
     }
     found
 }
 
-fn place_operands(graph: &Graph, concat: NodeId, unit: Unit, found: &mut Placements) {
+fn place_operands(graph: &Graph, concat: NodeId, block: usize, found: &mut Placements) {
     let operands = graph.operands(concat);
     let mut first = 0;
     let mut seen = HashSet::new();
     for (i, &operand) in operands.iter().enumerate() {
         let channels = graph.node(operand).shape[1];
-        let aligned = first % unit.lanes == 0 && (channels % unit.lanes == 0 || i + 1 == operands.len());
+        let aligned = first % block == 0 && (channels % block == 0 || i + 1 == operands.len());
         if aligned
             && seen.insert(operand)
             && computes_blocks(graph, operand, found)
@@ -100,17 +100,17 @@ fn computes_blocks(graph: &Graph, id: NodeId, found: &Placements) -> bool {
         Some(Op::Slice(_)) => found.is_split_part(graph, id) || found.unstored.contains(&graph.operands(id)[0]),
         _ if found.unstored.contains(&id) => false,
         // A split convolution has no value of its own.
-        Some(_) => !found.split.contains_key(&id) && signature(graph, id).output == Layout::Blocked,
+        Some(_) => !found.split.contains_key(&id) && works_on_blocks(graph, id),
     }
 }
 
 /// A concat that only shuffles read, or a shuffle that only slices read, all by channels.
 fn is_only_gathered(graph: &Graph, id: NodeId) -> bool {
-    let moves_blocks = |id: NodeId| signature(graph, id).output == Layout::Blocked;
     let users = graph.users(id);
     let only = |is_kind: fn(&Op) -> bool| {
-        let mut ops = users.iter().map(|&(user, _)| moves_blocks(user) && graph.node(user).op().is_some_and(is_kind));
-        !users.is_empty() && !graph.is_output(id) && moves_blocks(id) && ops.all(|is| is)
+        let mut ops =
+            users.iter().map(|&(user, _)| works_on_blocks(graph, user) && graph.node(user).op().is_some_and(is_kind));
+        !users.is_empty() && !graph.is_output(id) && works_on_blocks(graph, id) && ops.all(|is| is)
     };
     match graph.node(id).op() {
         Some(Op::Concat(_)) => {
@@ -121,7 +121,7 @@ fn is_only_gathered(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-fn split_parts(graph: &Graph, id: NodeId, unit: Unit) -> Option<Vec<NodeId>> {
+fn split_parts(graph: &Graph, id: NodeId, block: usize) -> Option<Vec<NodeId>> {
     let Some(Op::Conv2d(op)) = graph.node(id).op() else { return None };
     // An epilogue's operands would have to be split alike.
     if graph.is_output(id) || op.groups > 1 || graph.operands(id).len() > 1 {
@@ -130,7 +130,7 @@ fn split_parts(graph: &Graph, id: NodeId, unit: Unit) -> Option<Vec<NodeId>> {
     let mut parts = vec![];
     for (user, _) in graph.users(id) {
         match graph.node(user).op() {
-            Some(Op::Slice(s)) if s.axis == 1 && s.step == 1 && s.start % unit.lanes == 0 => {
+            Some(Op::Slice(s)) if s.axis == 1 && s.step == 1 && s.start % block == 0 => {
                 parts.push((s.start, s.end, user))
             }
             _ => return None,

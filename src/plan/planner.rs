@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::Problem;
-use super::layout::{Want, signature};
+use super::layout::{self, Want, signature, works_on_blocks};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
 use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
@@ -119,12 +119,14 @@ fn has_choice(graph: &Graph, label: &str) -> bool {
 
 /// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
 fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+    let block = layout::block(target.unit);
     let mut planner = Planner {
         graph,
         target,
         options,
         tile,
-        placements: placements(graph, target.unit),
+        block,
+        placements: placements(graph, block),
         views: HashMap::new(),
         buffers: vec![],
         steps: vec![],
@@ -135,7 +137,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
     for (i, output) in graph.outputs().iter().enumerate() {
         let value = planner.any(output.node);
         let shape = &graph.node(output.node).shape;
-        let to = View::whole(Place::Output(i), Layout::Plain, shape, target.unit);
+        let to = View::whole(Place::Output(i), Layout::Plain, shape);
         planner.push(output.node, vec![value], vec![to], Kernel::Convert, 0.0);
     }
     Ok(planner.finish())
@@ -147,6 +149,8 @@ struct Planner<'a> {
     options: &'a Options,
     /// Largest Winograd tile that is chosen.
     tile: usize,
+    /// Channels of a block.
+    block: usize,
     placements: Placements,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -155,13 +159,18 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// The layout of all values in blocks.
+    fn blocked(&self) -> Layout {
+        Layout::Blocked { block: self.block }
+    }
+
     fn node(&mut self, id: NodeId) -> Result<(), PlanError> {
         let graph = self.graph;
         let node = graph.node(id);
         let op = match &node.kind {
             Kind::Input(_) => {
                 let index = graph.inputs().iter().position(|&i| i == id).expect("inputs are listed");
-                let view = View::whole(Place::Input(index), Layout::Plain, &node.shape, self.target.unit);
+                let view = View::whole(Place::Input(index), Layout::Plain, &node.shape);
                 self.views.insert((id, Layout::Plain), view);
                 return Ok(());
             }
@@ -174,24 +183,24 @@ impl Planner<'_> {
             Op::Slice(_) if self.placements.is_split_part(graph, id) => Ok(()),
             _ if self.placements.unstored.contains(&id) => Ok(()),
             Op::Slice(s) if self.is_aligned_slice(id) => {
-                let whole = self.get(graph.operands(id)[0], Layout::Blocked);
-                let view = whole.channels(s.start, &node.shape, self.target.unit);
-                self.views.insert((id, Layout::Blocked), view);
+                let whole = self.get(graph.operands(id)[0], self.blocked());
+                let view = whole.channels(s.start, &node.shape);
+                self.views.insert((id, self.blocked()), view);
                 Ok(())
             }
-            Op::Concat(_) if signature(graph, id).output == Layout::Blocked => {
+            Op::Concat(_) if works_on_blocks(graph, id) => {
                 self.concat(id);
                 Ok(())
             }
-            Op::Slice(_) | Op::ChannelShuffle(_) if signature(graph, id).output == Layout::Blocked => {
+            Op::Slice(_) | Op::ChannelShuffle(_) if works_on_blocks(graph, id) => {
                 self.gather(id);
                 Ok(())
             }
             _ if op.is_convolution_or_linear() => self.convolution(id, op),
             _ => {
                 let inputs = self.operands(id);
-                let output = self.allocate(id, signature(graph, id).output);
-                let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.elements() * 4).sum();
+                let output = self.allocate(id, signature(graph, id, self.block).output);
+                let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.bytes()).sum();
                 self.push(id, inputs, vec![output], Kernel::Plain, self.target.core.nanoseconds(bytes as f64 / 16.0));
                 Ok(())
             }
@@ -200,8 +209,8 @@ impl Planner<'_> {
 
     fn is_aligned_slice(&self, id: NodeId) -> bool {
         let Some(Op::Slice(s)) = self.graph.node(id).op() else { return false };
-        let is_whole_blocks = s.step == 1 && s.start % self.target.unit.lanes == 0;
-        is_whole_blocks && signature(self.graph, id).output == Layout::Blocked && self.is_stored(id)
+        let is_whole_blocks = s.step == 1 && s.start % self.block == 0;
+        is_whole_blocks && works_on_blocks(self.graph, id) && self.is_stored(id)
     }
 
     /// Whether what a slice is of lies in memory.
@@ -211,11 +220,11 @@ impl Planner<'_> {
 
     /// Operands that were not computed in place are copied into their slices.
     fn concat(&mut self, id: NodeId) {
-        let whole = self.allocate(id, Layout::Blocked);
+        let whole = self.allocate(id, self.blocked());
         let mut first = 0;
         for operand in self.graph.operands(id) {
             if self.placements.in_concat.get(&operand) != Some(&(id, first)) {
-                let from = self.get(operand, Layout::Blocked);
+                let from = self.get(operand, self.blocked());
                 let channels = (0..from.image()[1]).map(|channel| Channel { input: 0, channel }).collect();
                 self.move_channels(id, vec![from], &whole, Gather { first, from: channels });
             }
@@ -235,8 +244,8 @@ impl Planner<'_> {
             }
             from.push(Channel { input, channel });
         }
-        let inputs = sources.into_iter().map(|source| self.get(source, Layout::Blocked)).collect();
-        let output = self.allocate(id, Layout::Blocked);
+        let inputs = sources.into_iter().map(|source| self.get(source, self.blocked())).collect();
+        let output = self.allocate(id, self.blocked());
         self.move_channels(id, inputs, &output, Gather { first: 0, from });
     }
 
@@ -251,25 +260,25 @@ impl Planner<'_> {
         let operands = graph.operands(id);
         let source = self.linear_source(op, operands[0]);
         let input = self.any(source);
-        let output_image = view::image(&graph.node(id).shape).expect("checked by the shape rule");
+        let output = &graph.node(id).shape;
         let problem = match op {
-            Op::Conv2d(c) => Problem::conv(c, input.image(), output_image),
-            Op::Linear(l) => Problem::linear(l, input.image()),
-            Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input.image(), output_image),
+            Op::Conv2d(c) => Problem::conv(c, &input.shape, output),
+            Op::Linear(l) => Problem::linear(l, &input.shape),
+            Op::ConvTranspose2d(c) => Problem::conv_transpose(c, &input.shape, output),
             _ => unreachable!("called for convolutions"),
         };
-        let layer = Layer::new(op, problem, &input);
+        let layer = Layer::new(op, problem, &input, self.block);
         let mut inputs = vec![input];
-        inputs.extend(operands[1..].iter().map(|&o| self.get(o, Layout::Blocked)));
+        inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));
         let outputs = match self.placements.split.get(&id).cloned() {
-            Some(parts) => parts.into_iter().map(|part| self.allocate(part, Layout::Blocked)).collect(),
-            None => vec![self.allocate(id, Layout::Blocked)],
+            Some(parts) => parts.into_iter().map(|part| self.allocate(part, self.blocked())).collect(),
+            None => vec![self.allocate(id, self.blocked())],
         };
         let label = graph.node(id).name.as_deref().unwrap_or_default();
         let Choice { kernel, ns, alternatives, forced, notes } =
             choose(id, label, &layer, self.tile, self.target, self.options)?;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
-            inputs[0] = self.get(source, Layout::Blocked);
+            inputs[0] = self.get(source, self.blocked());
         }
         let step = self.push(id, inputs, outputs, kernel, ns);
         *step = Step { alternatives, forced, notes, layer: Some(layer), ..step.clone() };
@@ -288,7 +297,7 @@ impl Planner<'_> {
     }
 
     fn operands(&mut self, id: NodeId) -> Vec<View> {
-        let wants = signature(self.graph, id).operands;
+        let wants = signature(self.graph, id, self.block).operands;
         let operands = self.graph.operands(id);
         operands
             .into_iter()
@@ -302,11 +311,11 @@ impl Planner<'_> {
 
     /// The value in whichever layout it has; blocked where it has both.
     fn any(&mut self, id: NodeId) -> View {
-        match self.existing(id, Layout::Blocked) {
+        match self.existing(id, self.blocked()) {
             Some(view) => view,
             None => match self.existing(id, Layout::Plain) {
                 Some(view) => view,
-                None => self.get(id, Layout::natural(&self.graph.node(id).shape)),
+                None => self.get(id, layout::natural(&self.graph.node(id).shape, self.block)),
             },
         }
     }
@@ -317,8 +326,8 @@ impl Planner<'_> {
             return view;
         }
         let other = match layout {
-            Layout::Plain => Layout::Blocked,
-            Layout::Blocked => Layout::Plain,
+            Layout::Plain => self.blocked(),
+            Layout::Blocked { .. } => Layout::Plain,
         };
         let from = match self.existing(id, other) {
             Some(view) => view,
@@ -347,7 +356,7 @@ impl Planner<'_> {
             let is_name = match self.graph.node(value).op()? {
                 Op::Identity(_) | Op::Dropout(_) => true,
                 // Blocks of one pixel are the same as an image's channels or as a vector.
-                Op::Flatten(_) if layout == Layout::Blocked => {
+                Op::Flatten(_) if layout.is_blocked() => {
                     let [.., h, w] = view::image(&self.graph.node(source).shape)?;
                     h * w == 1
                 }
@@ -362,7 +371,7 @@ impl Planner<'_> {
         };
         Some(names.into_iter().rev().fold(found, |view, name| match self.graph.node(name).op() {
             Some(Op::Identity(_) | Op::Dropout(_)) => view,
-            _ if layout == Layout::Blocked => View { shape: self.graph.node(name).shape.clone(), ..view },
+            _ if layout.is_blocked() => View { shape: self.graph.node(name).shape.clone(), ..view },
             _ => self.reshaped(view, name),
         }))
     }
@@ -371,7 +380,7 @@ impl Planner<'_> {
     fn renamed(&mut self, id: NodeId) -> View {
         let (mut names, mut source) = (vec![id], self.graph.operands(id)[0]);
         // None of them is in plain memory, or this one would be.
-        while self.existing(source, Layout::Blocked).is_none()
+        while self.existing(source, self.blocked()).is_none()
             && matches!(
                 self.graph.node(source).op(),
                 Some(Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_))
@@ -390,7 +399,7 @@ impl Planner<'_> {
 
     fn reshaped(&self, from: View, id: NodeId) -> View {
         let shape = &self.graph.node(id).shape;
-        let whole = View::whole(from.place, Layout::Plain, shape, self.target.unit);
+        let whole = View::whole(from.place, Layout::Plain, shape);
         View { offset: from.offset, ..whole }
     }
 
@@ -401,7 +410,7 @@ impl Planner<'_> {
         }
         let shape = &self.graph.node(id).shape;
         let view = match self.placements.in_concat.get(&id).copied() {
-            Some((concat, first)) => self.allocate(concat, Layout::Blocked).channels(first, shape, self.target.unit),
+            Some((concat, first)) => self.allocate(concat, self.blocked()).channels(first, shape),
             None => self.buffer(layout, shape),
         };
         self.views.insert((id, layout), view.clone());
@@ -409,10 +418,10 @@ impl Planner<'_> {
     }
 
     fn buffer(&mut self, layout: Layout, shape: &crate::tensor::Shape) -> View {
-        let bytes = view::bytes(layout, shape, self.target.unit);
+        let bytes = view::bytes(layout, shape);
         let id = BufferId(self.buffers.len());
         self.buffers.push(Buffer { bytes, first: usize::MAX, last: 0, offset: 0 });
-        View::whole(Place::Buffer(id), layout, shape, self.target.unit)
+        View::whole(Place::Buffer(id), layout, shape)
     }
 
     fn push(

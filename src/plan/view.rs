@@ -1,7 +1,6 @@
 //! Where a value lies and how its elements are arranged.
 
 use super::BufferId;
-use crate::target::Unit;
 use crate::tensor::Shape;
 
 /// Arrangement of a value's elements.
@@ -9,9 +8,10 @@ use crate::tensor::Shape;
 pub enum Layout {
     /// Row-major, nothing added.
     Plain,
-    /// `[N][C / lanes][H][W][lanes]`. A rank-2 value `[N, F]` is an image of 1×1 with F channels.
+    /// `[N][C / block][H][W][block]`: the channels of a block lie side by side, pixel after pixel. A rank-2
+    /// value `[N, F]` is an image of 1×1 with F channels.
     ///
-    /// Where `lanes` does not divide C, the last block has *padding lanes*, which are no channels:
+    /// Where `block` does not divide C, the last block has *padding lanes*, which are no channels:
     ///
     /// - Kernels write blocks whole. Memory need not be zero before a run; tests fill it with NaN.
     /// - What they write there means nothing, but is a finite number, as long as the value's channels
@@ -21,13 +21,23 @@ pub enum Layout {
     /// - No result depends on it. Kernels that look across lanes leave padding lanes out, but for one: a
     ///   direct convolution whose groups straddle blocks may read whole blocks, and multiplies all lanes
     ///   that are not of its group by 0 (`codegen::kernels::direct`). That is why they must be finite.
-    Blocked,
+    Blocked {
+        /// Channels of a block.
+        block: usize,
+    },
 }
 
 impl Layout {
-    /// The layout that most kernels want for a value of this shape.
-    pub fn natural(shape: &Shape) -> Layout {
-        if matches!(shape.rank(), 2 | 4) { Layout::Blocked } else { Layout::Plain }
+    pub fn is_blocked(self) -> bool {
+        matches!(self, Layout::Blocked { .. })
+    }
+
+    /// Channels that lie side by side: those of a block; one in plain memory, where a channel's pixels do.
+    pub fn block(self) -> usize {
+        match self {
+            Layout::Plain => 1,
+            Layout::Blocked { block } => block,
+        }
     }
 }
 
@@ -61,8 +71,8 @@ pub fn image(shape: &Shape) -> Option<[usize; 4]> {
 
 impl View {
     /// A view of a whole value at the start of a place.
-    pub fn whole(place: Place, layout: Layout, shape: &Shape, unit: Unit) -> View {
-        let bytes = bytes(layout, shape, unit);
+    pub fn whole(place: Place, layout: Layout, shape: &Shape) -> View {
+        let bytes = bytes(layout, shape);
         let batch = shape.dims().first().copied().unwrap_or(1);
         View { place, offset: 0, layout, shape: shape.clone(), batch_stride: bytes / batch }
     }
@@ -71,10 +81,9 @@ impl View {
     ///
     /// # Panics
     /// When `first` does not begin a block.
-    pub fn channels(&self, first: usize, shape: &Shape, unit: Unit) -> View {
-        assert!(self.layout == Layout::Blocked && first % unit.lanes == 0, "a slice begins a block");
-        let [.., h, w] = self.image();
-        let offset = self.offset + first / unit.lanes * h * w * unit.bytes();
+    pub fn channels(&self, first: usize, shape: &Shape) -> View {
+        assert!(self.layout.is_blocked() && first.is_multiple_of(self.block()), "a slice begins a block");
+        let offset = self.offset + first / self.block() * self.block_stride();
         View { offset, shape: shape.clone(), ..self.clone() }
     }
 
@@ -86,25 +95,70 @@ impl View {
         image(&self.shape).expect("an image or a vector")
     }
 
+    /// Channels of a block; 1 in the plain layout.
+    pub fn block(&self) -> usize {
+        self.layout.block()
+    }
+
+    /// Blocks that the channels are in; in the plain layout, the channels.
+    pub fn blocks(&self) -> usize {
+        let [_, channels, ..] = self.image();
+        channels.div_ceil(self.block())
+    }
+
+    /// Bytes of an element, and thus from one channel of a block to the next.
+    pub fn element_bytes(&self) -> usize {
+        self.shape.element().bytes()
+    }
+
     /// Bytes from one pixel to the next in a row.
-    pub fn pixel_stride(&self, unit: Unit) -> usize {
-        match self.layout {
-            Layout::Plain => 4,
-            Layout::Blocked => unit.bytes(),
-        }
+    pub fn pixel_stride(&self) -> usize {
+        self.block() * self.element_bytes()
+    }
+
+    /// Bytes from one row of pixels to the next.
+    pub fn row_stride(&self) -> usize {
+        let [.., width] = self.image();
+        width * self.pixel_stride()
     }
 
     /// Bytes from one channel block to the next; in the plain layout, from one channel to the next.
-    pub fn block_stride(&self, unit: Unit) -> usize {
-        let [.., h, w] = self.image();
-        h * w * self.pixel_stride(unit)
+    pub fn block_stride(&self) -> usize {
+        let [.., height, _] = self.image();
+        height * self.row_stride()
     }
 }
 
 /// Memory that a value takes.
-pub fn bytes(layout: Layout, shape: &Shape, unit: Unit) -> usize {
+pub fn bytes(layout: Layout, shape: &Shape) -> usize {
     match (layout, image(shape)) {
-        (Layout::Blocked, Some([n, c, h, w])) => n * c.div_ceil(unit.lanes) * h * w * unit.bytes(),
-        _ => shape.elements() * 4,
+        (Layout::Blocked { block }, Some([n, c, h, w])) => {
+            n * c.next_multiple_of(block) * h * w * shape.element().bytes()
+        }
+        _ => shape.bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Element;
+
+    #[test]
+    fn strides_follow_from_block_and_element() {
+        let strides =
+            |v: &View| [v.element_bytes(), v.pixel_stride(), v.row_stride(), v.block_stride(), v.batch_stride];
+        let place = Place::Buffer(BufferId(0));
+        let bytes_of_images = Shape::of(Element::U8, [2, 10, 3, 5]);
+        let blocked = View::whole(place, Layout::Blocked { block: 4 }, &bytes_of_images);
+        assert_eq!((blocked.block(), blocked.blocks()), (4, 3));
+        assert_eq!(strides(&blocked), [1, 4, 20, 60, 180]);
+        assert_eq!(blocked.channels(8, &Shape::of(Element::U8, [2, 2, 3, 5])).offset, 120);
+        assert_eq!(bytes(Layout::Blocked { block: 4 }, &bytes_of_images), 360);
+        let plain = View::whole(place, Layout::Plain, &Shape::new([2, 10, 3, 5]));
+        assert_eq!((plain.block(), plain.blocks()), (1, 10));
+        assert_eq!(strides(&plain), [4, 4, 20, 60, 600]);
+        let vector = View::whole(place, Layout::Blocked { block: 8 }, &Shape::new([3, 10]));
+        assert_eq!(strides(&vector), [4, 32, 32, 32, 64]);
     }
 }

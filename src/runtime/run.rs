@@ -121,14 +121,15 @@ impl Model {
     /// Whether a tensor is of a port's shape, with any number of images.
     fn check_shape(&self, port: &Port, given: &Shape) -> Result<(), RunError> {
         // Along the first axis there may be another number of images; counting them tells more.
-        if given.rank() == port.shape.len() && given.dims().get(1..) == port.shape.get(1..) {
+        let same_rest = given.rank() == port.shape.len() && given.dims().get(1..) == port.shape.get(1..);
+        if same_rest && given.element() == port.element {
             return Ok(());
         }
         let mut sizes: Vec<String> = port.shape.iter().map(usize::to_string).collect();
         if let (Some(_), Some(first)) = (self.batched(), sizes.first_mut()) {
             *first = "N".into();
         }
-        let expected = format!("f32[{}]", sizes.join(","));
+        let expected = format!("{}[{}]", port.element, sizes.join(","));
         Err(RunError::Shape { name: port.name.clone(), expected, given: given.clone() })
     }
 

@@ -11,6 +11,7 @@ use super::code::Code;
 use super::denormals::FlushDenormals;
 use crate::artifact::{Cause, Image, Port};
 use crate::cpu;
+use crate::tensor::Element;
 
 /// An image whose steps can be run one at a time.
 pub(crate) struct Workbench<'i> {
@@ -37,8 +38,8 @@ impl<'i> Workbench<'i> {
     /// # Errors
     /// Where the memory is not to be had.
     pub(crate) fn activations(&self) -> io::Result<Activations> {
-        let floats = (self.image.manifest.arena_bytes as usize).div_ceil(4);
-        Ok(Activations { memory: Memory::new(4 * floats)?, floats })
+        let floats = (self.image.manifest.arena_bytes as usize).div_ceil(Element::F32.bytes());
+        Ok(Activations { memory: Memory::new(Element::F32.bytes() * floats)?, floats })
     }
 
     /// Runs some tasks of a step on this thread. The model's inputs are zeros.
@@ -53,7 +54,8 @@ impl<'i> Workbench<'i> {
         let record = &manifest.steps[step];
         assert!(tasks.end <= record.grid, "{} has {} tasks", record.name, record.grid);
         // What code reads and writes is this image's size.
-        assert!(4 * activations.floats as u64 >= manifest.arena_bytes, "activations of another image");
+        let bytes = (Element::F32.bytes() * activations.floats) as u64;
+        assert!(bytes >= manifest.arena_bytes, "activations of another image");
         let function = self.code.function(record.entry).expect("the manifest was checked");
         let mut scratch = Memory::new(manifest.scratch_bytes as usize)?;
         let sized = |port: &Port| vec![0f32; port.shape.iter().product()];

@@ -186,10 +186,9 @@ impl Probe<'_> {
 
     /// Fills the first image of a view as a ReLU would: with values that are not negative.
     fn fill(&self, view: &View, memory: &mut Activations, random: &mut SplitMix) {
-        let [_, channels, ..] = view.image();
         let first = self.position(view, 0, 0, 0);
-        let floats = channels.div_ceil(self.unit().lanes) * view.block_stride(self.unit()) / 4;
-        memory[first..first + floats].iter_mut().for_each(|v| *v = random.uniform());
+        let elements = view.blocks() * view.block_stride() / view.element_bytes();
+        memory[first..first + elements].iter_mut().for_each(|v| *v = random.uniform());
     }
 
     /// The tile's pixels that lie in the image, and as many channels as the definition has time for.
@@ -206,9 +205,10 @@ impl Probe<'_> {
     /// Index of a value of the first image in the arena.
     fn position(&self, view: &View, channel: usize, y: usize, x: usize) -> usize {
         let Place::Buffer(buffer) = view.place else { unreachable!("winograd works on blocked values") };
-        let (unit, [.., width]) = (self.unit(), view.image());
-        let bytes = self.plan.buffers[buffer.0].offset + view.offset + channel / unit.lanes * view.block_stride(unit);
-        bytes / 4 + (y * width + x) * unit.lanes + channel % unit.lanes
+        let (block, lane) = (channel / view.block(), channel % view.block());
+        let first = self.plan.buffers[buffer.0].offset + view.offset;
+        let pixel = block * view.block_stride() + y * view.row_stride() + x * view.pixel_stride();
+        (first + pixel) / view.element_bytes() + lane
     }
 
     /// The sample of a view with the output's sizes; its channels begin at the layer's channel `shift`.

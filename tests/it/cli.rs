@@ -53,6 +53,7 @@ transcripts!(
     ir,
     limits,
     overwrite,
+    packing,
     run,
     stats,
     trust,

@@ -15,6 +15,7 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand};
+use super::LANE;
 use crate::plan::{Channel, Gather, Step, View};
 use crate::target::Unit;
 
@@ -23,10 +24,10 @@ const UNROLL: usize = 4;
 
 /// One task is one output block of an image, or the part of it that is written.
 pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let output = &step.outputs[0];
     let [images, _, h, w] = output.image();
-    let runs = runs(gather, step, unit);
+    let runs = runs(gather, step);
     let kernels: Vec<Callee> =
         runs.iter().map(|run| e.kernel(&Kernel { pattern: run.block.pattern.clone(), pixels: h * w })).collect();
     let grid = runs.iter().map(|r| r.count * images).sum();
@@ -38,8 +39,8 @@ pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
                 let mut pointer = |view: &View, block: usize, advance: usize| {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    d.step(base, index, advance * view.block_stride(unit));
-                    d.b.advance(base, block * view.block_stride(unit));
+                    d.step(base, index, advance * view.block_stride());
+                    d.b.advance(base, block * view.block_stride());
                     Operand::from(base)
                 };
                 let sources = run.block.sources.iter().zip(&run.advance);
@@ -102,12 +103,12 @@ struct Run {
     advance: Vec<usize>,
 }
 
-fn runs(gather: &Gather, step: &Step, unit: Unit) -> Vec<Run> {
-    let strides: Vec<usize> = step.inputs.iter().map(|v| v.block_stride(unit)).collect();
-    let [_, channels, ..] = step.outputs[0].image();
+fn runs(gather: &Gather, step: &Step) -> Vec<Run> {
+    let strides: Vec<usize> = step.inputs.iter().map(View::block_stride).collect();
+    let (output, lanes) = (&step.outputs[0], step.outputs[0].block());
     let mut runs: Vec<Run> = vec![];
-    for index in gather.first / unit.lanes..(gather.first + gather.from.len()).div_ceil(unit.lanes) {
-        let block = block(index, gather, channels, &strides, unit);
+    for index in gather.first / lanes..(gather.first + gather.from.len()).div_ceil(lanes) {
+        let block = block(index, gather, output.shape[1], &strides, lanes);
         if !runs.iter_mut().any(|run| run.takes(&block)) {
             runs.push(Run { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
         }
@@ -140,14 +141,14 @@ impl Run {
     }
 }
 
-/// The output's block of that index; `channels` are those of the output.
-fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], unit: Unit) -> Block {
-    let start = index * unit.lanes;
+/// The output's block of that index; `channels` are those of the output, `lanes` those of a block.
+fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], lanes: usize) -> Block {
+    let start = index * lanes;
     let from = gather.first.saturating_sub(start);
-    let to = (gather.first + gather.from.len() - start).min(unit.lanes);
+    let to = (gather.first + gather.from.len() - start).min(lanes);
     let wanted: Vec<(usize, Channel)> =
         (from..to).map(|lane| (lane, gather.from[start + lane - gather.first])).collect();
-    let (pieces, order) = arranged(&wanted, unit);
+    let (pieces, order) = arranged(&wanted, lanes);
     let mut sources: Vec<Source> = vec![];
     for piece in &pieces {
         match sources.iter_mut().find(|s| s.input == piece.input) {
@@ -158,11 +159,11 @@ fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], unit
     let load = |piece: &Piece| {
         let source = sources.iter().position(|s| s.input == piece.input).expect("gathered above");
         let blocks = (piece.block - sources[source].block) * strides[piece.input];
-        let distance = blocks as i64 + 4 * (piece.lane as i64 - piece.to as i64);
+        let distance = blocks as i64 + LANE as i64 * (piece.lane as i64 - piece.to as i64);
         Load { source, distance, from: piece.to, to: piece.to + piece.lanes }
     };
     let loads = pieces.iter().map(load).collect();
-    let to = if start + to == channels { unit.lanes } else { to };
+    let to = if start + to == channels { lanes } else { to };
     Block { index, pattern: Pattern { loads, order, from, to }, sources }
 }
 
@@ -177,24 +178,24 @@ struct Piece {
 }
 
 /// Lanes and their channels as pieces, and the order that these are brought into.
-fn arranged(wanted: &[(usize, Channel)], unit: Unit) -> (Vec<Piece>, Option<Vec<usize>>) {
-    let in_place = pieces(wanted.iter().copied(), unit);
+fn arranged(wanted: &[(usize, Channel)], lanes: usize) -> (Vec<Piece>, Option<Vec<usize>>) {
+    let in_place = pieces(wanted.iter().copied(), lanes);
     let mut sorted = wanted.to_vec();
     sorted.sort_by_key(|&(_, channel)| channel);
-    let gathered = pieces(sorted.iter().enumerate().map(|(place, &(_, channel))| (place, channel)), unit);
+    let gathered = pieces(sorted.iter().enumerate().map(|(place, &(_, channel))| (place, channel)), lanes);
     if in_place.len() <= gathered.len() + 1 {
         return (in_place, None);
     }
     // Where lanes are padding, the one behind those that were loaded is zero.
-    let mut order = vec![sorted.len().min(unit.lanes - 1); unit.lanes];
+    let mut order = vec![sorted.len().min(lanes - 1); lanes];
     sorted.iter().enumerate().for_each(|(place, &(lane, _))| order[lane] = place);
     (gathered, Some(order))
 }
 
-fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, unit: Unit) -> Vec<Piece> {
+fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, lanes: usize) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = vec![];
     for (to, Channel { input, channel }) in wanted {
-        let (block, lane) = (channel / unit.lanes, channel % unit.lanes);
+        let (block, lane) = (channel / lanes, channel % lanes);
         match pieces.last_mut() {
             Some(p) if (p.input, p.block, p.lane + p.lanes, p.to + p.lanes) == (input, block, lane, to) => p.lanes += 1,
             _ => pieces.push(Piece { input, block, lane, to, lanes: 1 }),
@@ -283,7 +284,7 @@ mod tests {
     fn copies_are_loaded_in_place() {
         // Channels 3.. of a value whose blocks are 100 lanes apart become channels 5..35 of 40.
         let copy = gather(5, (3..33).map(|c| (0, c)));
-        let block = |index| block(index, &copy, 40, &[400], Unit::V256);
+        let block = |index| block(index, &copy, 40, &[400], 8);
         assert_eq!(loads(&block(0)), [[0, -2, 5, 8]]);
         assert_eq!(loads(&block(1)), [[0, 6, 0, 2], [0, 98, 2, 8]]);
         let last = block(4);
@@ -295,7 +296,7 @@ mod tests {
     fn shuffles_are_loaded_side_by_side_and_permuted() {
         // Two groups of 6, one a value: 0 6 1 7 …
         let shuffle = gather(0, (0..12).map(|c| (c % 2, c / 2)));
-        let block = |index| block(index, &shuffle, 12, &[400, 400], Unit::V256);
+        let block = |index| block(index, &shuffle, 12, &[400, 400], 8);
         assert_eq!(loads(&block(0)), [[0, 0, 0, 4], [1, -4, 4, 8]]);
         assert_eq!(block(0).pattern.order.unwrap(), [0, 4, 1, 5, 2, 6, 3, 7]);
         let last = block(1);
@@ -316,7 +317,7 @@ mod tests {
         let plan = crate::plan::plan(crate::ir::verify(&graph).unwrap(), &target, &Default::default()).unwrap();
         let step = plan.steps.iter().find(|s| s.node == y).unwrap();
         let crate::plan::Kernel::Gather(gather) = &step.kernel else { panic!("{:?}", step.kernel) };
-        let runs = runs(gather, step, Unit::V256);
+        let runs = runs(gather, step);
         let shapes: Vec<_> = runs.iter().map(|r| (r.block.index, r.count, r.every, r.advance.clone())).collect();
         assert_eq!(shapes, [(0, 8, 2, vec![1]), (1, 8, 2, vec![1])]);
     }

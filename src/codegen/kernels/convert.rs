@@ -9,6 +9,7 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Vector};
+use super::LANE;
 use super::body::Body;
 use super::nest::{self, Array, Nest};
 use crate::plan::{Layout, Step, View};
@@ -20,41 +21,45 @@ const CHUNK: usize = 512;
 const FEW_PIXELS: usize = 4;
 
 pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
-    let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
     if from.layout == Layout::Plain && to.layout == Layout::Plain {
         let copy = Body::Copy;
-        let arrays = [to, from].map(|v| Array::new(v, vec![4])).to_vec();
+        let arrays = [to, from].map(|v| Array::new(v, vec![v.element_bytes() as i64])).to_vec();
         let whole = Nest { dims: vec![from.shape.elements()], arrays, body: &copy };
         return nest::emit(e, "step copy", vec![whole]);
     }
     let [.., h, w] = from.image();
-    let plane = [from, to].map(|v| v.block_stride(unit)).into_iter().max().unwrap_or(0);
-    match h * w >= FEW_PIXELS && i32::try_from(plane.saturating_mul(unit.lanes)).is_ok() {
+    let plane = [from, to].map(View::block_stride).into_iter().max().unwrap_or(0);
+    match h * w >= FEW_PIXELS && i32::try_from(plane.saturating_mul(block(from, to))).is_ok() {
         true => transpose(e, step),
         false => gather(e, step),
     }
 }
 
+/// Channels of a block: of the one of the two that is blocked.
+fn block(from: &View, to: &View) -> usize {
+    from.block().max(to.block())
+}
+
 /// Lanes from or to their planes one by one.
 fn gather(e: &mut Emitter, step: &Step) -> Emitted {
-    let unit = e.unit();
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
+    let block = block(from, to);
     let copy = Body::Copy;
     let zero = Body::Fill(Bits::of(0.0));
     let [images, channels, h, w] = from.image();
-    let (blocks, rest) = (channels / unit.lanes, channels % unit.lanes);
+    let (blocks, rest) = (channels / block, channels % block);
     let nest = |arrays: &[&Array], body, blocks: usize, lanes: usize| Nest {
         dims: vec![images, blocks, h * w, lanes],
         arrays: arrays.iter().map(|a| (*a).clone()).collect(),
         body,
     };
-    let [target, source] = [to, from].map(|v| Array::new(v, strides(v, unit).to_vec()));
-    let mut nests = vec![nest(&[&target, &source], &copy, blocks, unit.lanes)];
+    let [target, source] = [to, from].map(|v| Array::new(v, strides(v, block).to_vec()));
+    let mut nests = vec![nest(&[&target, &source], &copy, blocks, block)];
     let [target, source] = [target, source].map(|a| after(a, 1, blocks));
     nests.push(nest(&[&target, &source], &copy, 1, rest));
-    if to.layout == Layout::Blocked && rest > 0 {
-        nests.push(nest(&[&after(target, 3, rest)], &zero, 1, unit.lanes - rest));
+    if to.layout.is_blocked() && rest > 0 {
+        nests.push(nest(&[&after(target, 3, rest)], &zero, 1, block - rest));
     }
     nests.retain(|n| !n.dims.contains(&0));
     nest::emit(e, "step convert", nests)
@@ -62,21 +67,22 @@ fn gather(e: &mut Emitter, step: &Step) -> Emitted {
 
 /// Squares of pixels and lanes. One task is a chunk of a block's pixels.
 fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let views = [&step.inputs[0], &step.outputs[0]];
+    let block_channels = block(views[0], views[1]);
     let [images, channels, h, w] = views[0].image();
     let pixels = h * w;
-    let whole = channels / unit.lanes;
+    let whole = channels / block_channels;
     // Blocks from the first on, of that many channels; and chunks likewise.
-    let blocks = [(0, whole, unit.lanes), (whole, 1, channels % unit.lanes)];
+    let blocks = [(0, whole, block_channels), (whole, 1, channels % block_channels)];
     let chunks = [(0, pixels / CHUNK, CHUNK), (pixels / CHUNK, 1, pixels % CHUNK)];
     let mut regions = vec![];
     for (first_block, blocks, channels) in blocks.into_iter().filter(|b| b.1 * b.2 > 0) {
         for (first_chunk, chunks, pixels) in chunks.into_iter().filter(|c| c.1 * c.2 > 0) {
-            let to_blocks = views[1].layout == Layout::Blocked;
+            let to_blocks = views[1].layout.is_blocked();
             let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
-            let plane = plain.block_stride(unit);
-            let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride(unit) };
+            let plane = plain.block_stride();
+            let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride() };
             let kernel = e.kernel(&square);
             regions.push(([first_block, blocks], [first_chunk, chunks], kernel));
         }
@@ -91,7 +97,7 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
                 let rest = d.int(rest);
                 let (image, block) = d.split(rest, blocks);
                 let arguments = views.map(|view| {
-                    let [batch, block_stride, pixel, _] = strides(view, unit).map(|s| s as usize);
+                    let [batch, block_stride, pixel, _] = strides(view, block_channels).map(|s| s as usize);
                     let base = d.view(e, view);
                     d.step(base, image, batch);
                     d.step(base, block, block_stride);
@@ -123,7 +129,7 @@ impl KernelKey for Square {
     /// Parameters: the first pixel's place in the input and in the output.
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("transpose {self:?}"), unit, 2);
-        let steps = if self.to_blocks { [4, self.pixel] } else { [self.pixel, 4] };
+        let steps = if self.to_blocks { [LANE, self.pixel] } else { [self.pixel, LANE] };
         b.repeat(self.pixels / unit.lanes, |b| {
             self.square(b, unit.lanes);
             (0..2).for_each(|i| b.advance(b.parameter(i), steps[i] * unit.lanes));
@@ -184,14 +190,13 @@ fn transposed(b: &mut Builder, mut rows: Vec<Vector>, wanted: usize) -> Vec<Vect
     rows
 }
 
-/// Strides along image, block, pixel and lane.
-fn strides(view: &View, unit: Unit) -> [i64; 4] {
-    let block = view.block_stride(unit);
+/// Strides along image, block of so many channels, pixel and lane.
+fn strides(view: &View, block: usize) -> [i64; 4] {
     let (block, lane) = match view.layout {
-        Layout::Blocked => (block, 4),
-        Layout::Plain => (block * unit.lanes, block),
+        Layout::Blocked { .. } => (view.block_stride(), view.element_bytes()),
+        Layout::Plain => (view.block_stride() * block, view.block_stride()),
     };
-    [view.batch_stride, block, view.pixel_stride(unit), lane].map(|s| s as i64)
+    [view.batch_stride, block, view.pixel_stride(), lane].map(|s| s as i64)
 }
 
 /// The array from element `count` of an axis on.

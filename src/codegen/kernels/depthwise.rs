@@ -24,7 +24,7 @@ use super::epilogue;
 use super::table::{self, Entry};
 use crate::ops::epilogue::extra_operands;
 use crate::ops::{Conv2d, Op};
-use crate::plan::{Step, conv};
+use crate::plan::{Step, View, conv};
 use crate::target::Unit;
 
 /// Accumulators of a depthwise tile at most: enough multiply-adds in flight, whatever the number of
@@ -32,12 +32,13 @@ use crate::target::Unit;
 const MOST_PIXELS: usize = 12;
 
 pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
+    super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);
     let Some(Op::Conv2d(op)) = node.op() else { unreachable!("planned for convolutions only") };
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
-    let blocks = channels.div_ceil(unit.lanes);
+    let blocks = output.blocks();
     let group = channels / op.groups;
     let kernel = Kernel {
         group,
@@ -45,16 +46,16 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         stride: op.stride[1],
         dilation: op.dilation[1],
         pad: op.pad[1],
-        row: op.dilation[0] * w * unit.bytes(),
+        row: op.dilation[0] * input.row_stride(),
         input: w,
         width,
         epilogue: Epilogue::of(&op.epilogue),
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
     let parts = vec![
-        weights(op, channels, group, unit),
-        Part::bias(op.bias, channels, unit),
-        rows(op, h, height, w, kernel.row_bytes(unit), unit),
+        weights(op, output, group),
+        Part::bias(op.bias, channels, output),
+        rows(op, [h, height], input.row_stride(), kernel.row_bytes(unit)),
     ];
     let (base, offsets) = e.pack(e.weights(step), parts);
     let callee = e.kernel(&kernel);
@@ -66,16 +67,17 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
             let (image, block) = d.split(rest, blocks);
             let [weights, bias, row] = [0, 1, 2].map(|i| d.weights(base + offsets[i]));
             d.step(weights, block, block_bytes);
-            d.step(bias, block, unit.bytes());
+            d.step(bias, block, output.pixel_stride());
             d.step(row, y, table::ENTRY);
             let mut arguments = vec![row.into(), weights.into(), bias.into()];
-            for (view, row) in
-                [(input, 0), (output, width)].into_iter().chain(step.inputs[1..].iter().map(|v| (v, width)))
+            for (view, row) in [(input, 0), (output, output.row_stride())]
+                .into_iter()
+                .chain(step.inputs[1..].iter().map(|v| (v, v.row_stride())))
             {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
-                d.step(base, y, row * unit.bytes());
+                d.step(base, block, view.block_stride());
+                d.step(base, y, row);
                 arguments.push(Operand::from(base));
             }
             d.b.call(callee, arguments);
@@ -85,9 +87,9 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
 }
 
 /// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`.
-fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> Part {
+fn weights(op: &Conv2d, output: &View, group: usize) -> Part {
     let taps = op.kernel[0] * op.kernel[1];
-    let lanes = unit.lanes;
+    let (channels, lanes) = (output.shape[1], output.block());
     let filter = group * taps;
     let (blocks, rest) = (channels / lanes, channels % lanes / group);
     let mut walks = vec![];
@@ -109,16 +111,18 @@ fn weights(op: &Conv2d, channels: usize, group: usize, unit: Unit) -> Part {
             ));
         }
     }
-    Part { floats: channels.next_multiple_of(lanes) * taps * group, fill: Fill::Filters { weight: 0, walks } }
+    let elements = output.blocks() * lanes * taps * group;
+    Part { element: output.shape.element(), elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
-/// number and the byte offset of the first one's weights.
-fn rows(op: &Conv2d, h: usize, height: usize, w: usize, row_bytes: usize, unit: Unit) -> Part {
+/// number and the byte offset of the first one's weights. Rows lie `input_row` bytes apart, those of weights
+/// `row_bytes`.
+fn rows(op: &Conv2d, [h, height]: [usize; 2], input_row: usize, row_bytes: usize) -> Part {
     let taps = conv::Taps::window(op.kernel[0], op.stride[0], op.pad[0], op.dilation[0]);
     let entry = |y: usize| {
         let (inside, first) = (taps.inside(y, h), taps.first_inside(y, h));
-        Entry { numbers: [first * w * unit.bytes(), inside.len(), inside.start * row_bytes], factor: 0.0 }
+        Entry { numbers: [first * input_row, inside.len(), inside.start * row_bytes], factor: 0.0 }
     };
     table::part(&(0..height).map(entry).collect::<Vec<_>>())
 }

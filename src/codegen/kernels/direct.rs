@@ -23,14 +23,14 @@ use std::ops::Range;
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::{Epilogue, KernelKey};
-use super::super::packing::{Fill, Loop, Part, Walk};
+use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
-use super::epilogue;
+use super::{LANE, epilogue};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands};
 use crate::plan::conv::{self, Axis, BlockSets, Direct, Fold, Geometry, Problem};
-use crate::plan::{Layout, Step, View};
+use crate::plan::{Step, View};
 use crate::target::Unit;
 
 /// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
@@ -46,13 +46,12 @@ struct Strides {
 }
 
 impl Strides {
-    fn of(view: &View, fold: Fold, unit: Unit) -> Strides {
-        let [.., w] = view.image();
-        let (pixel, block) = (view.pixel_stride(unit), view.block_stride(unit));
+    fn of(view: &View, fold: Fold) -> Strides {
+        let (pixel, block) = (view.pixel_stride(), view.block_stride());
         match fold {
-            Fold::Rows => Strides { batch: view.batch_stride, block, row: w * pixel, pixel },
+            Fold::Rows => Strides { batch: view.batch_stride, block, row: view.row_stride(), pixel },
             Fold::Image { width, .. } => Strides { batch: view.batch_stride, block, row: width * pixel, pixel },
-            Fold::Batch => Strides { batch: 0, block, row: w * pixel, pixel },
+            Fold::Batch => Strides { batch: 0, block, row: view.row_stride(), pixel },
         }
     }
 }
@@ -72,6 +71,7 @@ pub(super) struct Row {
     in_tap: usize,
     in_row_tap: usize,
     in_block: usize,
+    /// Channels of an input block: lanes, or one where the input is plain.
     in_lanes: usize,
     /// Input blocks, lanes of the first that are passed over, and one past those of the last.
     in_blocks: usize,
@@ -92,7 +92,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A matrix product over `width` pixels that lie one vector apart.
+    /// A matrix product over `width` pixels that lie one vector apart, a block of channels each.
     pub(super) fn product(
         width: usize,
         [tile, blocks]: [usize; 2],
@@ -173,6 +173,7 @@ impl Run {
 
 /// The step's driver and kernels.
 pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
+    super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);
     let (has_bias, steps) = match node.op() {
@@ -183,24 +184,27 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
     };
     assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = e.weights(step);
-    let in_lanes = if step.inputs[0].layout == Layout::Plain { 1 } else { unit.lanes };
-    let runs = match direct.problem.period(unit) {
-        Some(period) if in_lanes > 1 && step.outputs.len() == 1 => periodic_runs(&direct.problem, period, unit),
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let block = [output.block(), input.block()];
+    let runs = match direct.problem.period(output.block()) {
+        Some(period) if input.layout.is_blocked() && step.outputs.len() == 1 => {
+            periodic_runs(&direct.problem, period, output.block())
+        }
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
-    let mut parts = vec![Part::bias(has_bias, direct.problem.out_channels, unit)];
+    let mut parts = vec![Part::bias(has_bias, direct.problem.out_channels, output)];
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
         for run in &runs {
             let count = match run.reads {
                 Some(reads) => reads.blocks,
-                None => direct.problem.in_blocks(run.blocks, unit, in_lanes),
+                None => direct.problem.in_blocks(run.blocks, block),
             };
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
-                parts.push(panel(&direct.problem, *g, *run, tile, count, in_lanes, unit));
+                parts.push(panel(&direct.problem, *g, *run, tile, count, block));
             }
         }
     }
@@ -208,7 +212,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
 
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
-        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, in_lanes, &steps, unit);
+        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &steps, unit);
         let callee = e.kernel(&row);
         calls.push(Region { phase, run, count, panels: base + offsets[part], row, callee });
     }
@@ -230,7 +234,7 @@ pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Er
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, base, [tile, image, y], in_lanes);
+                region.call(e, d, step, direct, base, [tile, image, y]);
             });
             first += count;
         }
@@ -243,31 +247,30 @@ pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
     let mut runs = vec![];
     let mut origin = 0;
     for (output, view) in outputs.iter().enumerate() {
-        let [_, channels, ..] = view.image();
-        let blocks = channels.div_ceil(unit.lanes);
-        let half = conv::half_filled(channels, unit);
+        let half = conv::half_filled(view.shape[1], view.block(), unit);
         let mut first = origin;
-        for BlockSets { blocks, sets, half } in BlockSets::of(blocks, tile, half) {
+        for BlockSets { blocks, sets, half } in BlockSets::of(view.blocks(), tile, half) {
             runs.push(Run { first, blocks, tiles: sets, step: blocks, reads: None, output, origin, half });
             first += blocks * sets;
         }
-        origin += blocks;
+        origin += view.blocks();
     }
     runs
 }
 
 /// The output's blocks where several groups share one: a run for each that meets its groups otherwise
-/// than the others, so that each reads the channels of its own groups only.
-fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], unit: Unit) -> Vec<Run> {
-    let blocks = problem.out_channels.div_ceil(unit.lanes);
+/// than the others, so that each reads the channels of its own groups only. Input and output have blocks of
+/// so many channels.
+fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) -> Vec<Run> {
+    let blocks = problem.out_channels.div_ceil(block);
     let run = |first: usize, tiles: usize| {
-        let span = problem.input_span(first, unit);
-        let first_block = span.start / unit.lanes;
+        let span = problem.input_span(first, block);
+        let first_block = span.start / block;
         let reads = Reads {
             first_block,
-            blocks: span.end.div_ceil(unit.lanes) - first_block,
-            first_lane: span.start % unit.lanes,
-            last_lanes: (span.end - 1) % unit.lanes + 1,
+            blocks: span.end.div_ceil(block) - first_block,
+            first_lane: span.start % block,
+            last_lanes: (span.end - 1) % block + 1,
             step,
         };
         Run { first, blocks: 1, tiles, step: period, reads: Some(reads), output: 0, origin: 0, half: false }
@@ -277,7 +280,7 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], unit: Unit) -> V
         let tiles = (blocks - first).div_ceil(period);
         let last = first + (tiles - 1) * period;
         // The output's last block may meet fewer groups than those that lie periods before it.
-        match problem.input_span(last, unit).len() == problem.input_span(first, unit).len() {
+        match problem.input_span(last, block).len() == problem.input_span(first, block).len() {
             true => runs.push(run(first, tiles)),
             false if tiles > 1 => runs.extend([run(first, tiles - 1), run(last, 1)]),
             false => runs.push(run(last, 1)),
@@ -286,16 +289,18 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], unit: Unit) -> V
     runs
 }
 
-/// The weights of one tile of channels, in the order in which the row kernel reads them.
-fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, in_lanes: usize, unit: Unit) -> Part {
-    let channels = run.blocks * unit.lanes;
+/// The weights of one tile of channels, in the order in which the row kernel reads them. Blocks have so many
+/// channels in the output and in the input.
+fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, block: [usize; 2]) -> Part {
+    let [out_lanes, in_lanes] = block;
+    let channels = run.blocks * out_lanes;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
     let out_block = run.first + tile * run.step;
     let first_block = match run.reads {
         Some(reads) => reads.first_block + tile * reads.step,
-        None => problem.first_in_block(out_block, unit, in_lanes, count),
+        None => problem.first_in_block(out_block, block, count),
     };
-    let outputs = out_block * unit.lanes..(out_block * unit.lanes + channels).min(problem.out_channels);
+    let outputs = out_block * out_lanes..(out_block * out_lanes + channels).min(problem.out_channels);
     let first_channel = first_block * in_lanes;
     // The last block may hold fewer channels, but its kernel rows lie as far apart as the others'.
     let end = first_channel + (count - 1) * in_lanes + last_lanes(problem, &run, in_lanes);
@@ -316,7 +321,7 @@ fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, in
         let Some(filter) = problem.weight_index(outputs.start, inputs.start, 0, 0) else { continue };
         let (from, to) = (
             filter + first_tap,
-            (inputs.start - first_channel) * kx * channels + outputs.start - out_block * unit.lanes,
+            (inputs.start - first_channel) * kx * channels + outputs.start - out_block * out_lanes,
         );
         let output = Loop { count: outputs.len(), from: out_step as isize, to: 1 };
         let input = |count: usize| Loop { count, from: in_step as isize, to: kx * channels };
@@ -332,7 +337,8 @@ fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, in
             walks.push(Walk::new(from + done * in_step, to + done * kx * channels, [output, input(rest), y, x]));
         }
     }
-    Part { floats: count * in_lanes * ky * kx * channels, fill: Fill::Filters { weight: 0, walks } }
+    let elements = count * in_lanes * ky * kx * channels;
+    Part { element: problem.element, elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
@@ -341,7 +347,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
 
 /// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
 /// blocks are read and the products with other groups' channels are zero, and those with padding lanes:
-/// it is for this that [`Layout::Blocked`] has them finite.
+/// it is for this that [`Layout::Blocked`](crate::plan::Layout::Blocked) has them finite.
 fn last_lanes(problem: &Problem, run: &Run, in_lanes: usize) -> usize {
     if let Some(reads) = run.reads {
         return reads.last_lanes;
@@ -359,19 +365,19 @@ fn row_spec(
     g: Geometry,
     run: Run,
     in_blocks: usize,
-    in_lanes: usize,
     steps: &[PostOp],
     unit: Unit,
 ) -> Row {
-    let input = Strides::of(&step.inputs[0], direct.fold, unit);
-    let output = Strides::of(&step.outputs[run.output], direct.fold, unit);
+    let in_lanes = step.inputs[0].block();
+    let input = Strides::of(&step.inputs[0], direct.fold);
+    let output = Strides::of(&step.outputs[run.output], direct.fold);
     let (width, in_pixel, out_pixel) = match direct.fold {
         Fold::Rows => (g.x.output, g.x.taps.step * input.pixel, g.x.output_step * output.pixel),
         Fold::Image { width, .. } => (width, input.pixel, output.pixel),
         Fold::Batch => (direct.problem.batch, step.inputs[0].batch_stride, step.outputs[run.output].batch_stride),
     };
     let extra = step.inputs[1..].iter().map(|v| {
-        let s = Strides::of(v, direct.fold, unit);
+        let s = Strides::of(v, direct.fold);
         let pixel = match direct.fold {
             Fold::Rows => g.x.output_step * s.pixel,
             Fold::Image { .. } => s.pixel,
@@ -435,25 +441,16 @@ impl Region {
 
     fn panel_bytes(&self, unit: Unit) -> usize {
         let bytes = self.row.ky * self.ky_bytes(unit);
-        bytes.next_multiple_of(super::super::emit::WEIGHT_ALIGNMENT)
+        bytes.next_multiple_of(packing::ALIGNMENT)
     }
 
     /// One call: `at` is the tile of channels, the image and the row.
     #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(
-        &self,
-        e: &Emitter,
-        d: &mut Driver,
-        step: &Step,
-        direct: &Direct,
-        bias: usize,
-        at: [Operand; 3],
-        in_lanes: usize,
-    ) {
+    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, bias: usize, at: [Operand; 3]) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];
-        let input = Strides::of(&step.inputs[0], direct.fold, unit);
+        let input = Strides::of(&step.inputs[0], direct.fold);
 
         let source = d.view(e, &step.inputs[0]);
         d.step(source, image, input.batch);
@@ -461,13 +458,14 @@ impl Region {
             d.step(source, tile, reads.step * input.block);
             d.b.advance(source, reads.first_block * input.block);
         } else if direct.problem.groups > 1 {
-            let first = self.first_in_block(d, &direct.problem, tile, in_lanes, unit);
+            let first = self.first_in_block(d, &direct.problem, tile, step);
             d.step(source, first, input.block);
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let bias = d.weights(bias + self.run.first * unit.bytes());
-        d.step(bias, tile, self.run.step * unit.bytes());
+        let bias_block = step.outputs[0].pixel_stride();
+        let bias = d.weights(bias + self.run.first * bias_block);
+        d.step(bias, tile, self.run.step * bias_block);
 
         let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, input.row, unit);
         if direct.fold == Fold::Rows && g.x.taps.first != 0 {
@@ -477,7 +475,7 @@ impl Region {
         let mut arguments: Vec<Operand> = vec![source.into(), weights.into(), bias.into(), rows];
         let outputs = std::iter::once((&step.outputs[self.run.output], self.run.first - self.run.origin));
         for (view, first_block) in outputs.chain(step.inputs[1..].iter().map(|v| (v, self.run.first))) {
-            let s = Strides::of(view, direct.fold, unit);
+            let s = Strides::of(view, direct.fold);
             let base = d.view(e, view);
             d.step(base, image, s.batch);
             d.step(base, tile, self.run.step * s.block);
@@ -496,10 +494,11 @@ impl Region {
     }
 
     /// [`Problem::first_in_block`] at run time.
-    fn first_in_block(&self, d: &mut Driver, p: &Problem, tile: Operand, in_lanes: usize, unit: Unit) -> Operand {
+    fn first_in_block(&self, d: &mut Driver, p: &Problem, tile: Operand, step: &Step) -> Operand {
+        let [out_lanes, in_lanes] = [step.outputs[0].block(), step.inputs[0].block()];
         let block = d.b.int(self.run.first);
         d.step(block, tile, self.run.blocks);
-        let channel = d.b.mul(block, unit.lanes);
+        let channel = d.b.mul(block, out_lanes);
         let group = d.b.int_op(IntOp::Div, channel, p.out_per_group());
         let channel = d.b.mul(group, p.in_per_group());
         let first = d.b.int_op(IntOp::Div, channel, in_lanes);
@@ -626,11 +625,11 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let line = b.int(input);
     let lanes = |b: &mut Builder, x: Int, lanes: usize| {
         let unroll = unroll(row, lanes, pixels);
-        b.loop_range(0i64, lanes * 4, (unroll * 4) as i64, |b, lane| {
+        b.loop_range(0i64, lanes * LANE, (unroll * LANE) as i64, |b, lane| {
             for u in 0..unroll {
                 for kx in 0..row.x.taps.count {
                     let at = (u * row.x.taps.count + kx) * row.blocks * unit.bytes();
-                    let source = Address { index: Some((lane, 1)), ..x.at(u * 4 + kx * row.in_tap) };
+                    let source = Address { index: Some((lane, 1)), ..x.at(u * LANE + kx * row.in_tap) };
                     tap(b, row, unit, &acc, w.at(at), source, (first, kx));
                 }
             }
@@ -652,7 +651,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     b.repeat(rows, |b| {
         if begin > 0 {
             b.advance(w, row.first_lane * tap_bytes);
-            let x = b.add(line, 4 * row.first_lane);
+            let x = b.add(line, LANE * row.first_lane);
             let end = if row.in_blocks == 1 { row.last_lanes } else { row.in_lanes };
             lanes(b, x, end - row.first_lane);
         }

@@ -16,7 +16,6 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
 use crate::plan::{Layout, Step, View};
-use crate::target::Unit;
 
 pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
@@ -36,26 +35,28 @@ pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[PostOp], 
 
 /// Operands: the value, then the epilogue's.
 pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
-    let (channels, unit) = (step.outputs[0].shape[1], e.unit());
-    let parts = [Part::per_channel(0, channels, unit), Part::bias(op.bias, channels, unit)];
+    let output = &step.outputs[0];
+    let channels = output.shape[1];
+    let parts = [Part::per_channel(0, channels, output), Part::bias(op.bias, channels, output)];
     affine(e, step, &op.epilogue, parts)
 }
 
 pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
-    let channels = step.outputs[0].shape[1];
-    let floats = channels.next_multiple_of(e.unit().lanes);
+    let output = &step.outputs[0];
+    let channels = output.shape[1];
     let parts = [Affine::Factor, Affine::Term].map(|which| {
         let norm = packing::BatchNorm { which, channels, affine: op.affine, eps: op.eps };
-        Part { floats, fill: Fill::BatchNorm(norm) }
+        Part::of_channels(channels, output, Fill::BatchNorm(norm))
     });
     affine(e, step, &[], parts)
 }
 
 pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
-    let channels = step.outputs[0].shape[1];
+    let output = &step.outputs[0];
+    let channels = output.shape[1];
     let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
     let fill = Fill::Copy { weight: 0, walk: Walk::new(0, 0, [slope]) };
-    let slopes = channel_weights(e, step, [Part { floats: channels.next_multiple_of(e.unit().lanes), fill }]);
+    let slopes = channel_weights(e, step, [Part::of_channels(channels, output, fill)]);
     emit(e, step, &Body::PRelu, slopes.to_vec(), true)
 }
 
@@ -84,37 +85,37 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
 fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
     let output = &step.outputs[0];
+    let element = output.element_bytes() as i64;
     let (base, offsets) = e.pack(e.weights(step), parts.into());
     let strides = match output.layout {
-        Layout::Blocked => vec![0, e.unit().bytes() as i64, 0, 0, 4],
-        Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { 4 } else { 0 }).collect(),
+        Layout::Blocked { .. } => vec![0, output.pixel_stride() as i64, 0, 0, element],
+        Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect(),
     };
     std::array::from_fn(|i| Array::weights(base + offsets[i], strides.clone()))
 }
 
 /// `output = body(inputs…, more…)` in the output's layout.
 fn emit(e: &mut Emitter, step: &Step, body: &Body, more: Vec<Array>, total: bool) -> Emitted {
-    let unit = e.unit();
     let output = &step.outputs[0];
-    let mut arrays = vec![Array::new(output, strides(output, output, unit))];
-    arrays.extend(step.inputs.iter().map(|v| Array::new(v, strides(v, output, unit))));
+    let mut arrays = vec![Array::new(output, strides(output, output))];
+    arrays.extend(step.inputs.iter().map(|v| Array::new(v, strides(v, output))));
     arrays.extend(more);
     let dims = match output.layout {
-        Layout::Blocked => blocked_dims(output, unit),
+        Layout::Blocked { .. } => blocked_dims(output),
         Layout::Plain => output.shape.dims().to_vec(),
     };
     let zero = Body::Fill(Bits::of(0.0));
     let whole = Nest { dims, arrays, body };
-    let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero, unit) };
+    let nests = if output.layout == Layout::Plain || total { vec![whole] } else { apart(whole, output, &zero) };
     nest::emit(e, &super::step_name(e, step), nests)
 }
 
 /// Strides of an operand along the output's axes; 0 where it repeats.
-fn strides(view: &View, output: &View, unit: Unit) -> Vec<i64> {
+fn strides(view: &View, output: &View) -> Vec<i64> {
     match output.layout {
-        Layout::Blocked => {
+        Layout::Blocked { .. } => {
             let (own, all) = (view.image(), output.image());
-            let mut strides = blocked_strides(view, unit);
+            let mut strides = blocked_strides(view);
             let axes = [(0, 0), (2, 2), (3, 3)];
             axes.iter().filter(|(axis, _)| own[*axis] < all[*axis]).for_each(|(_, i)| strides[*i] = 0);
             strides
@@ -132,9 +133,9 @@ fn strides(view: &View, output: &View, unit: Unit) -> Vec<i64> {
 }
 
 /// The nest without the padding lanes of the last block, which become zeros.
-fn apart<'a>(whole: Nest<'a>, output: &View, zero: &'a Body, unit: Unit) -> Vec<Nest<'a>> {
+fn apart<'a>(whole: Nest<'a>, output: &View, zero: &'a Body) -> Vec<Nest<'a>> {
     let [_, channels, ..] = output.image();
-    let (blocks, used) = (channels / unit.lanes, channels % unit.lanes);
+    let (blocks, used) = (channels / output.block(), channels % output.block());
     if used == 0 {
         return vec![whole];
     }
@@ -145,8 +146,8 @@ fn apart<'a>(whole: Nest<'a>, output: &View, zero: &'a Body, unit: Unit) -> Vec<
     (last.dims[1], last.dims[4]) = (1, used);
     last.arrays = whole.arrays.iter().map(from_block).collect();
     let mut padding = last.clone();
-    padding.dims[4] = unit.lanes - used;
-    padding.arrays = vec![last.arrays[0].clone().shifted(4 * used)];
+    padding.dims[4] = output.block() - used;
+    padding.arrays = vec![last.arrays[0].clone().shifted(output.element_bytes() * used)];
     padding.body = zero;
     [full, last, padding].into_iter().filter(|n| n.dims[1] > 0).collect()
 }

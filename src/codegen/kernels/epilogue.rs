@@ -149,7 +149,7 @@ mod tests {
             let unit = target.unit;
             let mut b = Builder::new("map", unit, 2);
             let (from, to) = (b.parameter(0), b.parameter(1));
-            b.loop_range(0i64, 4 * samples.len(), unit.bytes() as i64, |b, i| {
+            b.loop_range(0i64, super::super::LANE * samples.len(), unit.bytes() as i64, |b, i| {
                 let x = b.load(from.plus(i, 0));
                 let y = function(b, x);
                 b.store(to.plus(i, 0), y);

@@ -15,18 +15,18 @@ const ACCUMULATORS: usize = 4;
 /// One task is one block of an image. Without `eps`, padding lanes would be divided by their variance, 0:
 /// the last block then has a kernel of its own, which leaves zeros there ([`crate::plan::Layout::Blocked`]).
 pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
-    let (blocks, pixels) = (channels.div_ceil(unit.lanes), h * w);
+    let (block, blocks, pixels) = (output.block(), output.blocks(), h * w);
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, output)).collect();
     let (base, offsets) = e.pack(e.weights(step), parts);
-    let (eps, affine, used) = (op.eps, op.affine, channels % unit.lanes);
+    let (eps, affine, used) = (op.eps, op.affine, channels % block);
     // First block, blocks and how many of a block's lanes count.
     let runs = match eps == 0.0 && used > 0 {
-        false => vec![(0, blocks, unit.lanes)],
-        true => vec![(0, blocks - 1, unit.lanes), (blocks - 1, 1, used)],
+        false => vec![(0, blocks, block)],
+        true => vec![(0, blocks - 1, block), (blocks - 1, 1, used)],
     };
     let runs: Vec<_> = runs.into_iter().filter(|&(_, count, _)| count > 0).collect();
     let kernel = |lanes: usize| e.kernel(&Kernel { pixels, eps: Bits::of(eps), affine, lanes });
@@ -47,11 +47,11 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
                 for view in [input, output] {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    at(d, base, view.block_stride(unit));
+                    at(d, base, view.block_stride());
                 }
                 for offset in &offsets {
                     let weights = d.weights(base + offset);
-                    at(d, weights, unit.bytes());
+                    at(d, weights, output.pixel_stride());
                 }
                 d.b.call(kernel, arguments);
             });

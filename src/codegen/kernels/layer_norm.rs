@@ -15,7 +15,7 @@ use super::super::packing::Part;
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::partial::{self, Partial};
 use crate::ops::LayerNorm;
-use crate::plan::Step;
+use crate::plan::{Step, View};
 use crate::target::Unit;
 
 /// Partial sums of all pixels of a tile together: additions overlap, and registers remain.
@@ -23,17 +23,17 @@ const SUMS: usize = 8;
 
 /// One task is one tile of an image's pixels.
 pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
     let weights = if op.affine { 2 } else { 0 };
-    let parts = (0..weights).map(|i| Part::per_channel(i, channels, unit)).collect();
+    let parts = (0..weights).map(|i| Part::per_channel(i, channels, output)).collect();
     let (base, offsets) = e.pack(e.weights(step), parts);
-    let (pixels, tile) = (h * w, SUMS / partial::vectors(unit));
+    let (pixels, tile) = (h * w, SUMS / partial::vectors(e.unit()));
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
     let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];
     let runs: Vec<_> = runs.into_iter().filter(|&(_, tiles, size)| tiles * size > 0).collect();
-    let strides = [input, output].map(|v| v.block_stride(unit));
+    let strides = [input, output].map(View::block_stride);
     let kernel = |pixels| Kernel { channels, pixels, strides, eps: Bits::of(op.eps), affine: op.affine };
     let kernels: Vec<Callee> = runs.iter().map(|&(_, _, size)| e.kernel(&kernel(size))).collect();
     let grid = runs.iter().map(|&(_, tiles, _)| images * tiles).sum();
@@ -46,8 +46,8 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
                 for view in [input, output] {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    d.step(base, tile, size * unit.bytes());
-                    d.b.advance(base, first * unit.bytes());
+                    d.step(base, tile, size * view.pixel_stride());
+                    d.b.advance(base, first * view.pixel_stride());
                     arguments.push(base.into());
                 }
                 arguments.extend(offsets.iter().map(|offset| Operand::from(d.weights(base + offset))));

@@ -14,10 +14,11 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
+use super::LANE;
 use super::math;
 use crate::ops::Lrn;
 use crate::ops::lrn::LongerHalf;
-use crate::plan::{Layout, Step};
+use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
 /// Pixels whose squares are in scratch memory at a time; loads of the first no longer wait for
@@ -28,7 +29,7 @@ const MOST_UNROLLED: usize = 8;
 
 pub fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     match step.outputs[0].layout {
-        Layout::Blocked => blocked(e, step, op),
+        Layout::Blocked { .. } => blocked(e, step, op),
         Layout::Plain => plain(e, step, op),
     }
 }
@@ -103,12 +104,12 @@ struct Blocked {
 
 /// One task is up to [`PIXELS`] pixels of an image.
 fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
     let pixels = h * w;
     let (before, after) = reach(op, channels);
-    let blocks = [input, output].map(|v| v.block_stride(unit));
+    let blocks = [input, output].map(View::block_stride);
     let kernel_of = |pixels| Blocked { pixels, channels, blocks, before, after, scale: Scale::of(op) };
     let mut regions = vec![];
     for (first, count, size) in [(0, pixels / PIXELS, PIXELS), (pixels / PIXELS, 1, pixels % PIXELS)] {
@@ -126,8 +127,8 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
                 for view in [input, output] {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    d.step(base, piece, PIXELS * unit.bytes());
-                    d.b.advance(base, first * PIXELS * unit.bytes());
+                    d.step(base, piece, PIXELS * view.pixel_stride());
+                    d.b.advance(base, first * PIXELS * view.pixel_stride());
                     arguments.push(base.into());
                 }
                 arguments.push(d.scratch.into());
@@ -136,7 +137,7 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
             start += images * count;
         }
     });
-    let scratch = PIXELS.min(pixels) * kernel_of(PIXELS).line(unit);
+    let scratch = PIXELS.min(pixels) * kernel_of(PIXELS).line(e.unit());
     Emitted { entry, grid, scratch }
 }
 
@@ -157,7 +158,7 @@ impl Blocked {
 
     /// Bytes of zeros before a pixel's first channel, and after its last block.
     fn margins(&self, unit: Unit) -> (usize, usize) {
-        (4 * self.before.next_multiple_of(unit.lanes), 4 * self.after.next_multiple_of(unit.lanes))
+        (LANE * self.before.next_multiple_of(unit.lanes), LANE * self.after.next_multiple_of(unit.lanes))
     }
 
     /// Bytes of a pixel's line of squares.
@@ -203,7 +204,7 @@ impl Blocked {
     fn normalise(&self, b: &mut Builder, unit: Unit) {
         let (front, _) = self.margins(unit);
         let (from, to) = (b.int(b.parameter(0)), b.int(b.parameter(1)));
-        let window = b.add(b.parameter(2), front - 4 * self.before);
+        let window = b.add(b.parameter(2), front - LANE * self.before);
         let block = |b: &mut Builder, lanes: usize| {
             for p in 0..self.pixels {
                 let squares = self.window(b, window, p * self.line(unit));
@@ -235,14 +236,14 @@ impl Blocked {
         let sum = b.load(first.at(offset));
         if terms <= MOST_UNROLLED {
             for i in 1..terms {
-                let v = b.load(first.at(offset + 4 * i));
+                let v = b.load(first.at(offset + LANE * i));
                 b.op_into(sum, VectorOp::Add, sum, v);
             }
             return sum;
         }
         let at = b.add(first, offset);
         b.repeat(terms - 1, |b| {
-            b.advance(at, 4usize);
+            b.advance(at, LANE);
             let v = b.load(at.at(0));
             b.op_into(sum, VectorOp::Add, sum, v);
         });
@@ -270,8 +271,8 @@ fn plain(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
             d.b.advance(count, 1i64);
             let [from, first, to] = [(input, channel), (input, low), (output, channel)].map(|(view, channel)| {
                 let base = d.view(e, view);
-                d.step(base, image, channels * size * 4);
-                d.step(base, channel.into(), size * 4);
+                d.step(base, image, channels * size * view.element_bytes());
+                d.step(base, channel.into(), size * view.element_bytes());
                 base
             });
             d.b.call(kernel, [from, to, first, count].map(Operand::from).to_vec());
@@ -300,7 +301,7 @@ impl KernelKey for Plain {
             b.repeat(count, |b| {
                 let v = b.load_first(at.at(0), lanes);
                 b.fma(sum, v, v);
-                b.advance(at, 4 * size);
+                b.advance(at, LANE * size);
             });
             let x = b.load_first(from.at(0), lanes);
             let y = scale.apply(b, x, sum);

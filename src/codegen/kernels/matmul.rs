@@ -3,6 +3,7 @@
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Builder, Function, Int, Operand, Vector};
+use super::LANE;
 use super::nest::row_major;
 use crate::plan::{Step, View};
 use crate::target::Unit;
@@ -39,8 +40,8 @@ pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
                 let pointers = [(a, k), (b, 0), (output, l)].map(|(view, row)| {
                     let base = d.view(e, view);
                     lead(d, base, product, view, output);
-                    d.b.advance(base, first * row * 4);
-                    d.step(base, tile, rows * row * 4);
+                    d.b.advance(base, first * row * view.element_bytes());
+                    d.step(base, tile, rows * row * view.element_bytes());
                     base
                 });
                 d.b.call(kernel, pointers.map(Operand::from).to_vec());
@@ -82,7 +83,7 @@ impl KernelKey for Kernel {
         let tile = COLUMNS * unit.lanes;
         b.repeat(self.l / tile, |b| {
             self.tile(b, &[unit.lanes; COLUMNS]);
-            [1, 2].iter().for_each(|&i| b.advance(b.parameter(i), 4 * tile));
+            [1, 2].iter().for_each(|&i| b.advance(b.parameter(i), LANE * tile));
         });
         let rest = self.l % tile;
         let widths: Vec<usize> =
@@ -109,18 +110,18 @@ impl Kernel {
                 let x = b.broadcast(row.at(0));
                 acc.iter().zip(&columns).for_each(|(&acc, &column)| b.fma(acc, x, column));
                 if i + 1 < self.rows {
-                    b.advance(row, 4 * self.k);
+                    b.advance(row, LANE * self.k);
                 }
             }
-            b.advance(left, 4usize);
-            b.advance(right, 4 * self.l);
+            b.advance(left, LANE);
+            b.advance(right, LANE * self.l);
         });
         let to = b.int(b.parameter(2));
         for acc in &acc {
             for (i, (&acc, &width)) in acc.iter().zip(widths).enumerate() {
                 b.store_first(to.at(i * vector), acc, width);
             }
-            b.advance(to, 4 * self.l);
+            b.advance(to, LANE * self.l);
         }
     }
 }

@@ -31,6 +31,10 @@ use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
 use crate::plan::{Kernel, Step};
+use crate::tensor::Element;
+
+/// Bytes of a lane: kernels compute f32.
+const LANE: usize = Element::F32.bytes();
 
 /// Generates the code of one step.
 ///
@@ -77,6 +81,13 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
     }
+}
+
+/// What kernels rely on that take a pixel's channels of a block as one vector: a lane is a channel, and
+/// vectors lie as far apart as pixels. To loop nests a block's channels are an axis, of any size.
+fn check_blocks_are_vectors(e: &Emitter, step: &Step) {
+    let mut blocked = step.inputs.iter().chain(&step.outputs).filter(|v| v.layout.is_blocked());
+    debug_assert!(blocked.all(|v| v.pixel_stride() == e.unit().bytes()), "a block is one vector of f32");
 }
 
 /// Name of a step's driver.

@@ -44,7 +44,7 @@ pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
 /// The output's axes are `[n, c, h, f, w, f]`, which the input has as `[n, c, f, f, h, w]`.
 pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.outputs[0].image(), step.inputs[0].image(), op.factor);
-    let own = row_major(&[n, c, f, f, h, w].into());
+    let own = row_major_as(&step.inputs[0], [n, c, f, f, h, w]);
     let strides = [0, 1, 4, 2, 5, 3].map(|axis: usize| own[axis]).to_vec();
     permute(e, step, vec![n, c, h, f, w, f], strides, 0)
 }
@@ -52,7 +52,7 @@ pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted
 /// The output's axes are `[n, c, f, f, h, w]`, which the input has as `[n, c, h, f, w, f]`.
 pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.inputs[0].image(), step.outputs[0].image(), op.factor);
-    let own = row_major(&[n, c, h, f, w, f].into());
+    let own = row_major_as(&step.inputs[0], [n, c, h, f, w, f]);
     let strides = [0, 1, 3, 5, 2, 4].map(|axis: usize| own[axis]).to_vec();
     permute(e, step, vec![n, c, f, f, h, w], strides, 0)
 }
@@ -62,15 +62,20 @@ pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emi
 pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Emitted {
     let (dims, groups) = (step.inputs[0].shape.dims(), op.groups);
     let (n, each, rest) = (dims[0], dims[1] / groups, dims[2..].iter().product());
-    let own = row_major(&[n, groups, each, rest].into());
+    let own = row_major_as(&step.inputs[0], [n, groups, each, rest]);
     let strides = [0, 2, 1, 3].map(|axis: usize| own[axis]).to_vec();
     permute(e, step, vec![n, each, groups, rest], strides, 0)
+}
+
+/// Strides of a plain value whose elements are seen along other axes than its own.
+fn row_major_as(view: &View, dims: impl Into<Vec<usize>>) -> Vec<i64> {
+    row_major(&Shape::of(view.shape.element(), dims))
 }
 
 /// Copies the output's elements from the input, which is walked with the given strides.
 fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, offset: usize) -> Emitted {
     let body = Body::Copy;
-    let target = Array::new(&step.outputs[0], row_major(&Shape::new(dims.clone())));
+    let target = Array::new(&step.outputs[0], row_major_as(&step.outputs[0], dims.clone()));
     let source = Array::new(&step.inputs[0], strides).shifted(offset);
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
 }
@@ -78,10 +83,12 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
 pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
     let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
-    let part = Part { floats: elements, fill: Fill::Copy { weight: 0, walk } };
+    let output = &step.outputs[0];
+    let part = Part { element: output.shape.element(), elements, fill: Fill::Copy { weight: 0, walk } };
     let (base, _) = e.pack(e.weights(step), vec![part]);
     let body = Body::Copy;
-    let arrays = vec![Array::new(&step.outputs[0], vec![4]), Array::weights(base, vec![4])];
+    let stride = output.element_bytes() as i64;
+    let arrays = vec![Array::new(output, vec![stride]), Array::weights(base, vec![stride])];
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])
 }
 
@@ -104,7 +111,6 @@ enum Source {
 }
 
 pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
-    let unit = e.unit();
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [_, _, h, w] = input.image();
     let rows = segments(op.mode, op.pads[0], h, op.pads[2]);
@@ -113,12 +119,12 @@ pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
     let mut nests = vec![];
     for row in &rows {
         for column in &columns {
-            let mut dims = blocked_dims(output, unit);
+            let mut dims = blocked_dims(output);
             (dims[2], dims[3]) = (row.count, column.count);
-            let target = at(output, blocked_strides(output, unit), [row.first, column.first]);
+            let target = at(output, blocked_strides(output), [row.first, column.first]);
             nests.push(match (row.source, column.source) {
                 (Source::Input { first: y, step: dy }, Source::Input { first: x, step: dx }) => {
-                    let mut source = at(input, blocked_strides(input, unit), [y, x]);
+                    let mut source = at(input, blocked_strides(input), [y, x]);
                     source.strides[2] *= dy;
                     source.strides[3] *= dx;
                     Nest { dims, arrays: vec![target, source], body: &copy }

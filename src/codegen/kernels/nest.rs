@@ -3,7 +3,7 @@
 //!
 //! A [`Nest`] is a box of indices and, for each array, the distance of its elements along each
 //! axis. Elementwise functions, broadcasts and every copy that permutes, cuts or repeats axes are
-//! nests; so are both layouts, the lanes of a block being one more axis. Adjacent axes that walk
+//! nests; so are both layouts, the channels of a block being one more axis. Adjacent axes that walk
 //! alike in every array are joined, so that the innermost axis is as long as it can be; along it,
 //! elements are loaded as vectors, broadcast (stride 0) or gathered. The outer axes become tasks.
 //!
@@ -13,7 +13,7 @@ use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
 use super::body::Body;
-use crate::plan::{Layout, View};
+use crate::plan::View;
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -25,6 +25,8 @@ const MOST_AXES: usize = 4;
 const UNROLL: usize = 4;
 /// Bytes from one lane to the next at most, so that 32 bits hold the last lane's displacement.
 const FARTHEST_LANE: i64 = i32::MAX as i64 / 32;
+/// Bytes from one lane to the next where elements are neighbours.
+const NEIGHBOUR: i32 = super::LANE as i32;
 
 /// The memory that an array lies in.
 #[derive(Clone, Debug)]
@@ -122,25 +124,25 @@ pub fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
 
 /// Strides of a plain value of that shape.
 pub fn row_major(shape: &Shape) -> Vec<i64> {
-    let mut strides = vec![4i64; shape.rank()];
+    let mut strides = vec![shape.element().bytes() as i64; shape.rank()];
     for axis in (1..shape.rank()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis] as i64;
     }
     strides
 }
 
-/// The axes of a blocked value, `[n, blocks, h, w, lanes]`.
-pub fn blocked_dims(view: &View, unit: Unit) -> Vec<usize> {
-    let [n, c, h, w] = view.image();
-    vec![n, c.div_ceil(unit.lanes), h, w, unit.lanes]
+/// The axes of a blocked value, `[n, blocks, h, w, block]`.
+pub fn blocked_dims(view: &View) -> Vec<usize> {
+    let [n, _, h, w] = view.image();
+    vec![n, view.blocks(), h, w, view.block()]
 }
 
 /// Strides along [`blocked_dims`].
-pub fn blocked_strides(view: &View, unit: Unit) -> Vec<i64> {
-    debug_assert_eq!(view.layout, Layout::Blocked);
-    let [.., w] = view.image();
-    let pixel = unit.bytes();
-    [view.batch_stride, view.block_stride(unit), w * pixel, pixel, 4].map(|s| s as i64).to_vec()
+pub fn blocked_strides(view: &View) -> Vec<i64> {
+    debug_assert!(view.layout.is_blocked(), "a plain value has no blocks");
+    let strides =
+        [view.batch_stride, view.block_stride(), view.row_stride(), view.pixel_stride(), view.element_bytes()];
+    strides.map(|s| s as i64).to_vec()
 }
 
 impl<'a> Nest<'a> {
@@ -167,7 +169,7 @@ impl<'a> Nest<'a> {
         let far = strides.iter().any(|s| s.last().is_some_and(|s| s.abs() > FARTHEST_LANE));
         if dims.is_empty() || far {
             dims.push(1);
-            strides.iter_mut().for_each(|s| s.push(4));
+            strides.iter_mut().for_each(|s| s.push(NEIGHBOUR.into()));
         }
         let arrays = self.arrays.into_iter().zip(strides).map(|(a, strides)| Array { base: a.base, strides }).collect();
         Nest { dims, arrays, body: self.body }
@@ -347,7 +349,7 @@ impl Kernel<'_> {
         let result = self.body.apply(b, &Operands { kernel: self, hoisted, offsets, lanes });
         let address = self.address(b, 0, offsets[0]);
         match self.vector_stride(0) {
-            4 => b.store_first(address, result, lanes),
+            NEIGHBOUR => b.store_first(address, result, lanes),
             _ if lanes == 1 => b.store_first(address, result, 1),
             stride => b.push(Inst::Scatter { address, src: result, stride, count: lanes as u8 }),
         }
@@ -357,7 +359,7 @@ impl Kernel<'_> {
         let address = self.address(b, array, offset);
         match self.vector_stride(array) {
             0 => b.broadcast(address),
-            4 => b.load_first(address, lanes),
+            NEIGHBOUR => b.load_first(address, lanes),
             _ if lanes == 1 => b.load_first(address, 1),
             stride => {
                 let dst = b.new_vector();

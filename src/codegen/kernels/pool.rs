@@ -102,7 +102,7 @@ pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
-    let pixel = e.unit().bytes();
+    let pixel = step.inputs[0].pixel_stride();
     let row = Row {
         kind,
         input: x.input,
@@ -331,10 +331,10 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 
 /// One task is one block of an image.
 pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, channels, h, w] = input.image();
-    let (blocks, kind, pixels) = (channels.div_ceil(unit.lanes), op.kind, h * w);
+    let [images, _, h, w] = input.image();
+    let (blocks, kind, pixels) = (input.blocks(), op.kind, h * w);
     let kernel = e.kernel(&Global { kind, pixels });
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * blocks, |d, task| {
@@ -342,7 +342,7 @@ pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
             let arguments = [input, output].map(|view| {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
+                d.step(base, block, view.block_stride());
                 Operand::from(base)
             });
             d.b.call(kernel, arguments.to_vec());

@@ -7,6 +7,7 @@
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::LANE;
 use super::nest::row_major;
 use super::partial::{self, Partial};
 use crate::ops::Reduce;
@@ -35,7 +36,7 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
             let (from, to) = (d.view(e, input), d.view(e, output));
-            d.step(to, task.into(), 4 * row);
+            d.step(to, task.into(), output.element_bytes() * row);
             walk(d, from, task, &kept);
             d.b.call(callee, vec![from.into(), to.into()]);
         });
@@ -141,7 +142,7 @@ impl Kernel {
             partial::walk(b, inner, |b, lanes, index| {
                 let v = if lanes == b.lanes() { b.load(at.at(0)) } else { self.first(b, at, lanes) };
                 body(b, v, index);
-                b.advance(at, 4 * lanes);
+                b.advance(at, LANE * lanes);
             });
         });
     }

@@ -8,14 +8,14 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
-use super::{math, partial};
+use super::{LANE, math, partial};
 use crate::ops::Softmax;
-use crate::plan::{Layout, Step};
+use crate::plan::{Step, View};
 use crate::target::Unit;
 
 pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
     let output = &step.outputs[0];
-    if output.layout == Layout::Blocked {
+    if output.layout.is_blocked() {
         return blocked(e, step, op);
     }
     let dims = output.shape.dims();
@@ -25,15 +25,11 @@ pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
 
 /// Channels of a blocked value. One task is one pixel.
 fn blocked(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();
-    let kernel = Along {
-        length: channels,
-        strides: [input, output].map(|v| v.block_stride(unit)),
-        whole_blocks: true,
-        log: op.log,
-    };
+    let kernel =
+        Along { length: channels, strides: [input, output].map(View::block_stride), whole_blocks: true, log: op.log };
     let callee = e.kernel(&kernel);
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * h * w, |d, task| {
@@ -41,7 +37,7 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
             let pointers = [input, output].map(|view| {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
-                d.step(base, pixel, unit.bytes());
+                d.step(base, pixel, view.pixel_stride());
                 Operand::from(base)
             });
             d.b.call(callee, pointers.to_vec());
@@ -72,7 +68,7 @@ fn tasks(e: &mut Emitter, step: &Step, callee: Callee, size: usize) -> Emitted {
         d.tasks(0, grid, |d, task| {
             let pointers = [input, output].map(|view| {
                 let base = d.view(e, view);
-                d.step(base, task.into(), 4 * size);
+                d.step(base, task.into(), view.element_bytes() * size);
                 Operand::from(base)
             });
             d.b.call(callee, pointers.to_vec());
@@ -232,7 +228,7 @@ impl Across {
         let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
         b.repeat(self.length, |b| {
             body(b, pointers);
-            pointers.iter().for_each(|&p| b.advance(p, 4 * self.inner));
+            pointers.iter().for_each(|&p| b.advance(p, LANE * self.inner));
         });
     }
 }

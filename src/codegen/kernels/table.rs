@@ -7,10 +7,11 @@ use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Int};
 use crate::plan::Step;
+use crate::tensor::Element;
 
 /// Bytes of an entry.
 pub const ENTRY: usize = 32;
-const WORDS: usize = ENTRY / 4;
+const WORDS: usize = ENTRY / Element::I32.bytes();
 
 /// One row or column: numbers (byte offsets, counts) and a factor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,10 +57,10 @@ pub fn emit_rows(
     scratch: usize,
     call: impl Fn(&mut Driver, [Int; 3]),
 ) -> Emitted {
-    let unit = e.unit();
+    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, channels, height, width] = output.image();
-    let blocks = channels.div_ceil(unit.lanes);
+    let [images, _, height, _] = output.image();
+    let blocks = output.blocks();
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -69,10 +70,10 @@ pub fn emit_rows(
             let [from, to] = [input, output].map(|view| {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride(unit));
+                d.step(base, block, view.block_stride());
                 base
             });
-            d.step(to, y, width * unit.bytes());
+            d.step(to, y, output.row_stride());
             let row = d.weights(rows);
             d.step(row, y, size);
             call(d, [from, row, to]);

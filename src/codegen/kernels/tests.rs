@@ -183,9 +183,9 @@ fn phases_of_transposed_convolutions() {
 #[test]
 fn a_large_stride_is_many_convolutions() {
     check(behind(1, 3, [2, 3], conv_transpose(8, 1, 20, 0)));
-    let (x, y) = ([1, 3, 4, 4], [1, 8, 193, 193]);
+    let (x, y) = ([1, 3, 4, 4].into(), [1, 8, 193, 193].into());
     let op = ConvTranspose2d { stride: [64, 64], ..conv_transpose(8, 1, 64, 0) };
-    let problem = crate::plan::conv::Problem::conv_transpose(&op, x, y);
+    let problem = crate::plan::conv::Problem::conv_transpose(&op, &x, &y);
     assert_eq!(problem.phases.len(), 4096);
     assert!(std::sync::Arc::ptr_eq(&problem.phases, &problem.clone().phases), "its kernels share it");
 }

@@ -12,15 +12,16 @@ use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Function, Int, Operand, Vector, VectorOp};
-use super::table;
+use super::{LANE, table};
 use crate::ops::Upsample;
 use crate::plan::Step;
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// One task is one row of output pixels of a block.
 pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
-    let pixel = e.unit().bytes();
+    let pixel = step.inputs[0].pixel_stride();
     let mix = Mix { taps: op.mode.taps(), input: w, output: width };
     let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
     let (base, offsets) = e.pack(vec![], parts);
@@ -84,12 +85,12 @@ impl Mix {
     }
 
     fn share(self, entry: Int, tap: usize) -> Address {
-        entry.at(8 * self.taps + 4 * tap)
+        entry.at(8 * self.taps + LANE * tap)
     }
 
     /// The taps of each output position of an axis; `stride` is the distance of input positions.
     fn table(self, op: &Upsample, axis: usize, [input, output]: [usize; 2], stride: usize) -> Part {
-        let words = self.entry() / 4;
+        let words = self.entry() / Element::I32.bytes();
         let mut all = vec![0; output * words];
         for (taps, out) in op.taps(axis, input, output).iter().zip(all.chunks_exact_mut(words)) {
             let (offsets, shares) = out.split_at_mut(2 * taps.len());

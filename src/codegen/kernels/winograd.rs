@@ -21,7 +21,7 @@ use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
 use super::direct::{Row, Run, runs};
-use super::epilogue;
+use super::{LANE, epilogue};
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::PostOp;
@@ -52,9 +52,10 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(w: &Winograd, unit: Unit) -> Sizes {
-        let in_blocks = w.problem.in_channels.div_ceil(unit.lanes);
-        let vector = unit.bytes();
+    /// Of a step with such an input: a pixel's channels of a block are a vector.
+    fn new(w: &Winograd, input: &View) -> Sizes {
+        let in_blocks = input.blocks();
+        let vector = input.pixel_stride();
         let block = w.tiles * vector;
         Sizes {
             m: w.m,
@@ -63,7 +64,7 @@ impl Sizes {
             alpha: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
-            group_blocks: w.problem.in_per_group().div_ceil(unit.lanes),
+            group_blocks: w.problem.in_per_group().div_ceil(input.block()),
             v_block: block,
             v_element: in_blocks * block,
             m_block: block,
@@ -101,8 +102,9 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
         Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
         _ => unreachable!("winograd is planned for convolutions only"),
     };
+    super::check_blocks_are_vectors(e, step);
     let runs = runs(&step.outputs, w.blocks, e.unit());
-    let sizes = Sizes::new(w, e.unit());
+    let sizes = Sizes::new(w, &step.inputs[0]);
     let (bias, panels) = pack(e, step, w, &sizes, &runs, has_bias);
     let mut panels = panels.into_iter();
     let passes: Vec<Pass> =
@@ -155,13 +157,14 @@ pub struct Set {
 /// The sets of a step. Task t is set t mod n of block t / n of tiles; the nth set's weights are the
 /// step's packed part n + 1, after the bias.
 pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
+    let block = step.outputs[0].block();
     let of_run = |run: Run| {
         (0..run.tiles).map(move |tile| {
-            let first = (run.first + tile * run.blocks) * unit.lanes;
+            let first = (run.first + tile * run.blocks) * block;
             Set {
                 output: run.output,
-                first_in_output: first - run.origin * unit.lanes,
-                channels: first..(first + run.blocks * unit.lanes).min(w.problem.out_channels),
+                first_in_output: first - run.origin * block,
+                channels: first..(first + run.blocks * block).min(w.problem.out_channels),
             }
         })
     };
@@ -241,15 +244,14 @@ impl<'a> Pass<'a> {
 /// Reserves the bias and, for each phase and run, the transformed weights of its sets. Returns their
 /// offsets.
 fn pack(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, runs: &[Run], has_bias: bool) -> (usize, Vec<usize>) {
-    let unit = e.unit();
-    let weights = e.weights(step);
-    let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, unit)];
+    let (weights, output) = (e.weights(step), &step.outputs[0]);
+    let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, output)];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {
         for run in runs {
             first_part.push(packed.len());
             for set in 0..run.tiles {
-                packed.push(panel(w, s, geometry, run.first + set * run.blocks, run.blocks, unit));
+                packed.push(panel(w, s, geometry, run.first + set * run.blocks, run.blocks, output.block()));
             }
         }
     }
@@ -257,11 +259,11 @@ fn pack(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, runs: &[Run], has
     (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
 }
 
-/// The transformed weights of one set.
-fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks: usize, unit: Unit) -> Part {
+/// The transformed weights of one set, of blocks of `block` channels.
+fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks: usize, block: usize) -> Part {
     let (problem, r) = (&w.problem, w.taps());
-    let channels = blocks * unit.lanes;
-    let first_channel = out_block * unit.lanes;
+    let channels = blocks * block;
+    let first_channel = out_block * block;
     // A set's channels are of one group.
     let group = problem.outputs_of(problem.groups_of(&(first_channel..first_channel + 1)).start);
     let outputs = group.end.min(first_channel + channels) - first_channel;
@@ -280,7 +282,7 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
             Loop { count: r, from: x.kernel_step, to: channels },
         ],
     );
-    let element_step = s.group_blocks * unit.lanes * channels;
+    let element_step = s.group_blocks * block * channels;
     let packed = packing::Winograd {
         m: w.m,
         taps: r,
@@ -292,7 +294,8 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
         channels,
         element_step,
     };
-    Part { floats: w.distinct() * w.distinct() * element_step, fill: Fill::Winograd(packed) }
+    let elements = w.distinct() * w.distinct() * element_step;
+    Part { element: problem.element, elements, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.
@@ -353,9 +356,9 @@ fn for_tiles(
 // Input transform.
 
 fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geometry) -> Vec<Border> {
-    let ([height, width], unit) = (w.grid(g), e.unit());
+    let [height, width] = w.grid(g);
     let view = &step.inputs[0];
-    let strides = [view.image()[3] * unit.bytes(), unit.bytes(), view.block_stride(unit)];
+    let strides = [view.row_stride(), view.pixel_stride(), view.block_stride()];
     let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
     let mut borders = vec![];
     for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
@@ -424,7 +427,7 @@ fn transform_inputs(
     count: Int,
 ) {
     let (g, view) = (pass.geometry, &step.inputs[0]);
-    let row = view.image()[3] * s.vector;
+    let row = view.row_stride();
     for_tiles(d, pass.grid, &pass.inputs, first, count, |d, [image, y, x], index| {
         let source = d.view(e, view);
         d.step(source, image.into(), view.batch_stride);
@@ -458,7 +461,8 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: Run, total: us
 }
 
 fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
-    let rows = s.group_blocks * (s.vector / 4);
+    let lanes = s.vector / LANE;
+    let rows = s.group_blocks * lanes;
     let element = rows * part.run.blocks * s.vector;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
@@ -466,7 +470,6 @@ fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, c
     if w.problem.groups > 1 {
         let block = d.b.int(part.run.first);
         d.step(block, set.into(), part.run.blocks);
-        let lanes = s.vector / 4;
         let group = d.b.int_op(IntOp::Div, block, w.problem.out_per_group() / lanes);
         d.step(input, group.into(), s.group_blocks * s.v_block);
     }
@@ -510,13 +513,10 @@ fn output_kernels(
     run: Run,
     steps: &[PostOp],
 ) -> Vec<Border> {
-    let ([height, width], unit) = (w.grid(g), e.unit());
+    let [height, width] = w.grid(g);
     let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
         .chain(&step.inputs[1..])
-        .map(|v| {
-            let (row, pixel) = (v.image()[3] * unit.bytes(), unit.bytes());
-            [g.y.output_step * row, g.x.output_step * pixel, v.block_stride(unit)]
-        })
+        .map(|v| [g.y.output_step * v.row_stride(), g.x.output_step * v.pixel_stride(), v.block_stride()])
         .collect();
     let inside = |size: usize| move |tile: usize| 0..w.m.min(size - tile * w.m);
     let columns = classes(width, inside(g.x.output));
@@ -614,7 +614,6 @@ fn transform_outputs(
     count: Int,
 ) {
     let (g, run) = (pass.geometry, part.run);
-    let unit = e.unit();
     let views: Vec<(&View, usize)> = std::iter::once((&step.outputs[run.output], run.first - run.origin))
         .chain(step.inputs[1..].iter().map(|v| (v, run.first)))
         .collect();
@@ -627,10 +626,10 @@ fn transform_outputs(
         let mut arguments: Vec<Operand> = vec![m.into(), bias.into(), half.into()];
         for &(view, block) in &views {
             let base = d.view(e, view);
-            let stride = view.block_stride(unit);
+            let stride = view.block_stride();
             d.step(base, image.into(), view.batch_stride);
             d.step(base, set.into(), run.blocks * stride);
-            let (row, pixel) = (view.image()[3] * s.vector, s.vector);
+            let (row, pixel) = (view.row_stride(), view.pixel_stride());
             d.step(base, y.into(), w.m * g.y.output_step * row);
             d.step(base, x.into(), w.m * g.x.output_step * pixel);
             d.b.advance(base, block * stride + g.y.output_first * row + g.x.output_first * pixel);

@@ -11,11 +11,11 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
     multiply.max(load).max(core.tap)
 }
 
-/// Of bringing a plain input into blocks, in nanoseconds.
-pub fn convert_cost(problem: &Problem, target: &Target) -> f64 {
-    let (g, unit) = (&problem.phases[0], target.unit);
-    let blocks = problem.in_channels.div_ceil(unit.lanes);
-    target.core.nanoseconds(1.5 * (problem.batch * blocks * unit.lanes * g.y.input * g.x.input) as f64)
+/// Of bringing a plain input into blocks of so many channels, in nanoseconds.
+pub fn convert_cost(problem: &Problem, block: usize, target: &Target) -> f64 {
+    let g = &problem.phases[0];
+    let channels = problem.in_channels.next_multiple_of(block);
+    target.core.nanoseconds(1.5 * (problem.batch * channels * g.y.input * g.x.input) as f64)
 }
 
 /// A model runs on any number of threads. Of kernels that take nearly the same time on one, those are

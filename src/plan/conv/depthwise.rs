@@ -15,7 +15,7 @@ impl Depthwise {
 }
 
 impl Family for Depthwise {
-    fn candidates(problem: &Problem, target: &Target) -> Vec<(Depthwise, f64)> {
+    fn candidates(problem: &Problem, _block: usize, target: &Target) -> Vec<(Depthwise, f64)> {
         if !Depthwise::fits(problem) {
             return vec![];
         }

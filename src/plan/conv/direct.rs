@@ -34,14 +34,14 @@ impl Family for Direct {
     const READS_PLAIN: bool = true;
 
     /// Every tile that fits; at least one.
-    fn candidates(problem: &Problem, target: &Target) -> Vec<(Direct, f64)> {
+    fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Direct, f64)> {
         let unit = target.unit;
-        let out_blocks = problem.blocks_together(unit);
+        let out_blocks = problem.blocks_together(block);
         // Tiles of a grouped convolution stay within a group; where a block holds several groups, one
         // block at a time keeps the products with other groups' channels few.
         let allowed = |blocks: usize| match problem.groups {
             1 => true,
-            _ if problem.out_per_group() % unit.lanes == 0 => out_blocks % blocks == 0,
+            _ if problem.out_per_group() % block == 0 => out_blocks % blocks == 0,
             _ => blocks == 1,
         };
         let mut candidates = vec![];
@@ -53,7 +53,7 @@ impl Family for Direct {
                     continue;
                 }
                 let direct = Direct { problem: problem.clone(), pixels, blocks, fold };
-                let cycles = direct.cycles(out_blocks, target) * uneven(&direct.tasks(out_blocks, unit));
+                let cycles = direct.cycles(out_blocks, block, target) * uneven(&direct.tasks(out_blocks, block, unit));
                 candidates.push((direct, target.core.nanoseconds(cycles)));
             }
         }
@@ -76,11 +76,11 @@ impl Family for Direct {
 
 impl Direct {
     /// The tasks of full sets of channel blocks and of the rest, as the kernels will number them.
-    fn tasks(&self, out_blocks: usize, unit: Unit) -> Vec<TaskCost> {
+    fn tasks(&self, out_blocks: usize, block: usize, unit: Unit) -> Vec<TaskCost> {
         let p = &self.problem;
-        let half = p.groups == 1 && half_filled(p.out_channels, unit);
+        let half = p.groups == 1 && half_filled(p.out_channels, block, unit);
         let sets = BlockSets::of(out_blocks, self.blocks, half);
-        let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * unit.lanes { p.groups } else { 1 };
+        let group_sets = if p.groups > 1 && p.out_per_group() == out_blocks * block { p.groups } else { 1 };
         let mut tasks = vec![];
         for g in p.phases.iter() {
             let rows = match self.fold {
@@ -98,17 +98,17 @@ impl Direct {
             .collect()
     }
 
-    fn cycles(&self, out_blocks: usize, target: &Target) -> f64 {
-        let (p, unit, core) = (&self.problem, target.unit, &target.core);
-        let group_sets = p.out_channels.div_ceil(unit.lanes) / out_blocks;
+    fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
+        let (p, core, element) = (&self.problem, &target.core, self.problem.element.bytes());
+        let group_sets = p.out_channels.div_ceil(block) / out_blocks;
         let in_channels = match p.groups {
             1 => p.in_channels,
-            _ if p.period(unit).is_some() => {
+            _ if p.period(block).is_some() => {
                 // On average.
-                let blocks = p.out_channels.div_ceil(unit.lanes);
-                (0..blocks).map(|b| p.input_span(b, unit).len()).sum::<usize>() / blocks
+                let blocks = p.out_channels.div_ceil(block);
+                (0..blocks).map(|b| p.input_span(b, block).len()).sum::<usize>() / blocks
             }
-            _ => p.in_blocks(self.blocks, unit, unit.lanes) * unit.lanes,
+            _ => p.in_blocks(self.blocks, [block; 2]) * block,
         };
         let mut cycles = 0.0;
         for g in p.phases.iter() {
@@ -119,14 +119,14 @@ impl Direct {
             };
             let inside = if self.fold == Fold::Rows { g.y.inside() * g.x.inside() } else { 1.0 };
             let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
-            let half = group_sets == 1 && half_filled(p.out_channels, unit);
+            let half = group_sets == 1 && half_filled(p.out_channels, block, target.unit);
             for set in BlockSets::of(out_blocks, self.blocks, half) {
                 let BlockSets { blocks, sets, .. } = set;
                 let row: f64 = split(width, self.pixels)
                     .into_iter()
                     .map(|t| {
                         let start = 25.0 + 1.5 * (t * blocks) as f64;
-                        let panel = taps * (blocks * unit.bytes()) as f64;
+                        let panel = taps * (blocks * block * element) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
                         (taps * inside * tap_cycles(t, set.work(), core) + start).max(stream)
                     })
@@ -134,13 +134,13 @@ impl Direct {
                 let rows = (images * height * sets * group_sets) as f64;
                 cycles += rows * (row + 20.0);
                 // Every set of blocks reads the input again; beyond the second-level cache that shows.
-                let input = (p.batch * p.in_per_group() * g.y.input * g.x.input * 4) as f64;
+                let input = (p.batch * p.in_per_group() * g.y.input * g.x.input * element) as f64;
                 if input > target.caches.l2 as f64 * 0.5 {
                     cycles += (sets * group_sets) as f64 * input / core.l3 * 0.3;
                 }
             }
         }
-        let weights = (p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * 4) as f64;
+        let weights = (p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * element) as f64;
         // Where memory is the limit, the cheaper arithmetic still wins.
         cycles.max(weights / core.memory + 0.1 * cycles)
     }

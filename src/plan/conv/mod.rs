@@ -30,8 +30,9 @@ pub trait Family: Sized {
     /// Whether it reads a plain image as it is; the others' inputs are brought into blocks first.
     const READS_PLAIN: bool = false;
 
-    /// The kernels that fit the problem, each with an estimate in nanoseconds.
-    fn candidates(problem: &Problem, target: &Target) -> Vec<(Self, f64)>;
+    /// The kernels that fit the problem with blocks of `block` channels, each with an estimate in
+    /// nanoseconds. They keep a block's channels of a pixel in one vector.
+    fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Self, f64)>;
 
     /// The algorithm's name, as `--algo` takes it.
     fn name(&self) -> String;

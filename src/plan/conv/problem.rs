@@ -3,13 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::super::view::image;
 use super::geometry::{Axis, Geometry};
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
-use crate::target::Unit;
+use crate::tensor::{Element, Shape};
 
 /// A convolution, whatever op it comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
+    /// Of the input, the weights and the output.
+    pub element: Element,
     pub batch: usize,
     pub in_channels: usize,
     pub out_channels: usize,
@@ -23,11 +26,15 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// `input` and `output` are `[n, c, h, w]`.
-    pub fn conv(op: &Conv2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+    /// # Panics
+    /// When a shape is no image, which the op's shape rule excludes; so of the other ops.
+    pub fn conv(op: &Conv2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
+        let [input, output] = [input, output].map(sizes);
         let axis =
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
+            element,
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -39,9 +46,12 @@ impl Problem {
     }
 
     /// `input` is the image before it was flattened.
-    pub fn linear(op: &Linear, input: [usize; 4]) -> Problem {
+    pub fn linear(op: &Linear, input: &Shape) -> Problem {
+        let element = input.element();
+        let input = sizes(input);
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
+            element,
             batch: input[0],
             in_channels: input[1],
             out_channels: op.features,
@@ -52,7 +62,9 @@ impl Problem {
         }
     }
 
-    pub fn conv_transpose(op: &ConvTranspose2d, input: [usize; 4], output: [usize; 4]) -> Problem {
+    pub fn conv_transpose(op: &ConvTranspose2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
+        let [input, output] = [input, output].map(sizes);
         let axis = |a: usize, r: usize| {
             let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
             Axis::transposed(input[2 + a], output[2 + a], k, s, p, d, r)
@@ -64,6 +76,7 @@ impl Problem {
             .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
             .collect();
         Problem {
+            element,
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -120,55 +133,57 @@ impl Problem {
         Some((channels * self.kernel[0] + ky) * self.kernel[1] + kx)
     }
 
-    /// Channel blocks that read the same input channels: those of a group, where groups are made
-    /// of whole blocks; else all.
-    pub fn blocks_together(&self, unit: Unit) -> usize {
-        if self.groups > 1 && self.out_per_group() % unit.lanes == 0 {
-            self.out_per_group() / unit.lanes
+    /// Blocks of so many output channels that read the same input channels: those of a group, where groups
+    /// are made of whole blocks; else all.
+    pub fn blocks_together(&self, block: usize) -> usize {
+        if self.groups > 1 && self.out_per_group().is_multiple_of(block) {
+            self.out_per_group() / block
         } else {
-            self.out_channels.div_ceil(unit.lanes)
+            self.out_channels.div_ceil(block)
         }
     }
 
-    /// First input block that a tile of output blocks reads, where the input comes in blocks of
-    /// `in_lanes` channels and every tile reads `count` of them.
-    pub fn first_in_block(&self, out_block: usize, unit: Unit, in_lanes: usize, count: usize) -> usize {
-        let channel = out_block * unit.lanes / self.out_per_group() * self.in_per_group();
-        (channel / in_lanes).min(self.in_channels.div_ceil(in_lanes) - count)
+    /// First input block that a tile of output blocks reads, where the output has blocks of `block` channels,
+    /// the input blocks of `in_block` channels, and every tile reads `count` of those.
+    pub fn first_in_block(&self, out_block: usize, [block, in_block]: [usize; 2], count: usize) -> usize {
+        let channel = out_block * block / self.out_per_group() * self.in_per_group();
+        (channel / in_block).min(self.in_channels.div_ceil(in_block) - count)
     }
 
-    /// The input channels that a block of output channels reads: those of all groups that it meets.
-    pub fn input_span(&self, out_block: usize, unit: Unit) -> Range<usize> {
-        let (first, end) = (out_block * unit.lanes, ((out_block + 1) * unit.lanes).min(self.out_channels));
+    /// The input channels that a block of so many output channels reads: those of all groups that it meets.
+    pub fn input_span(&self, out_block: usize, block: usize) -> Range<usize> {
+        let (first, end) = (out_block * block, ((out_block + 1) * block).min(self.out_channels));
         self.first_input(first)..self.first_input(end - 1) + self.in_per_group()
     }
 
     /// Where groups are not made of whole blocks: how many output blocks, and how many input blocks, lie
-    /// between two that meet their groups alike. `None` where the blocks are many or not so made.
-    pub fn period(&self, unit: Unit) -> Option<[usize; 2]> {
+    /// between two that meet their groups alike, both of `block` channels. `None` where the blocks are many or
+    /// not so made.
+    pub fn period(&self, block: usize) -> Option<[usize; 2]> {
         const MOST: usize = 32;
-        if self.groups == 1 || self.out_per_group() % unit.lanes == 0 {
+        if self.groups == 1 || self.out_per_group().is_multiple_of(block) {
             return None;
         }
-        let inputs = |blocks: usize| blocks * unit.lanes / self.out_per_group() * self.in_per_group();
+        let inputs = |blocks: usize| blocks * block / self.out_per_group() * self.in_per_group();
         let alike = |&blocks: &usize| {
-            (blocks * unit.lanes).is_multiple_of(self.out_per_group()) && inputs(blocks).is_multiple_of(unit.lanes)
+            (blocks * block).is_multiple_of(self.out_per_group()) && inputs(blocks).is_multiple_of(block)
         };
-        (1..=MOST).find(alike).map(|blocks| [blocks, inputs(blocks) / unit.lanes])
+        (1..=MOST).find(alike).map(|blocks| [blocks, inputs(blocks) / block])
     }
 
-    /// Input blocks that a tile of `blocks` output blocks reads at most.
-    pub fn in_blocks(&self, blocks: usize, unit: Unit, in_lanes: usize) -> usize {
+    /// Input blocks, of `in_block` channels, that a tile of `blocks` output blocks, of `block` channels, reads
+    /// at most.
+    pub fn in_blocks(&self, blocks: usize, [block, in_block]: [usize; 2]) -> usize {
         if self.groups == 1 {
-            return self.in_channels.div_ceil(in_lanes);
+            return self.in_channels.div_ceil(in_block);
         }
         let (ipg, opg) = (self.in_per_group(), self.out_per_group());
-        let tile = blocks * unit.lanes;
+        let tile = blocks * block;
         (0..self.out_channels.div_ceil(tile))
             .map(|t| {
                 let first_group = t * tile / opg;
                 let last_group = (((t + 1) * tile).min(self.out_channels) - 1) / opg;
-                ((last_group + 1) * ipg).div_ceil(in_lanes) - first_group * ipg / in_lanes
+                ((last_group + 1) * ipg).div_ceil(in_block) - first_group * ipg / in_block
             })
             .max()
             .unwrap_or(1)
@@ -188,4 +203,8 @@ impl Problem {
             self.phases.iter().map(|g| g.y.output * g.x.output * g.y.taps.count * g.x.taps.count).sum();
         (self.batch * self.out_channels * self.in_per_group() * per_channel) as f64
     }
+}
+
+fn sizes(shape: &Shape) -> [usize; 4] {
+    image(shape).expect("checked by the shape rule")
 }

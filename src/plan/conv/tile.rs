@@ -9,13 +9,13 @@ pub fn split(width: usize, most: usize) -> Vec<usize> {
     (0..tiles).map(|i| width / tiles + usize::from(i < width % tiles)).collect()
 }
 
-/// Whether the last block's channels lie in the lower half of a vector, where leaving out the upper
-/// half saves time.
-pub fn half_filled(channels: usize, unit: Unit) -> bool {
-    unit.halves && (1..=unit.lanes / 2).contains(&(channels % unit.lanes))
+/// Whether the last block's channels lie in the lower half of it, and thus of a vector, where leaving out
+/// the upper half saves time.
+pub fn half_filled(channels: usize, block: usize, unit: Unit) -> bool {
+    unit.halves && (1..=block / 2).contains(&(channels % block))
 }
 
-/// Most pixels of a tile with that many channel blocks: accumulators and weights, and one broadcast or,
+/// Most pixels of a tile with that many channel blocks, a vector each: accumulators and weights, and one broadcast or,
 /// where a lane is a factor, each pixel's channels.
 pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
     match unit.multiply_by_lane {

@@ -6,7 +6,7 @@ use super::geometry::{Axis, Geometry};
 use super::problem::Problem;
 use super::tile::{half_filled, most_pixels, split, work};
 use crate::balance::TaskCost;
-use crate::target::{Target, Unit};
+use crate::target::Target;
 
 /// A Winograd convolution F(m×m, r×r) of stride 1 or 2, or of each phase of a transposed one: tiles of
 /// m×m outputs, transformed and multiplied in blocks.
@@ -66,16 +66,17 @@ impl Winograd {
         }
     }
 
-    fn cycles(&self, out_blocks: usize, target: &Target) -> f64 {
-        let (p, unit, core) = (&self.problem, target.unit, &target.core);
+    fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
+        let (p, core) = (&self.problem, &target.core);
+        let element = p.element.bytes() as f64;
         let products = (self.alpha() * self.alpha()) as f64;
         let total = (self.most_tiles() * p.phases.len()) as f64;
         let tile_blocks = total / self.tiles as f64;
-        let in_blocks = p.in_channels.div_ceil(unit.lanes) as f64;
+        let in_blocks = p.in_channels.div_ceil(block) as f64;
         // Loads, sums and stores of the transforms, by element.
         let input = total * in_blocks * products * core.transform;
         let output = total * out_blocks as f64 * products * core.transform;
-        let sets = work(out_blocks, half_filled(p.out_channels, unit)) / self.blocks as f64;
+        let sets = work(out_blocks, half_filled(p.out_channels, block, target.unit)) / self.blocks as f64;
         let taps = p.in_per_group() as f64;
         let product_tile: f64 = split(self.tiles, self.pixels)
             .into_iter()
@@ -86,11 +87,11 @@ impl Winograd {
         let mut multiply = tile_blocks * sets * products * (product_tile + start);
         // Transformed inputs of a block of tiles are read once a set, a few lines at a time, which shows even
         // while they fit the second-level cache.
-        let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * 4.0;
+        let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * element;
         let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
         multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
         let weights =
-            (p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels) as f64 * 4.0;
+            (p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels) as f64 * element;
         let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
         input + output + (multiply + stream).max(weights / core.memory + 0.1 * multiply)
     }
@@ -98,8 +99,8 @@ impl Winograd {
 
 impl Family for Winograd {
     /// The blocks of tiles of each F(m×m, r×r) that fits.
-    fn candidates(problem: &Problem, target: &Target) -> Vec<(Winograd, f64)> {
-        sizes(problem, target.unit).iter().flat_map(|&m| tile_blocks(problem, m, target)).collect()
+    fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
+        sizes(problem, block).iter().flat_map(|&m| tile_blocks(problem, m, block, target)).collect()
     }
 
     fn name(&self) -> String {
@@ -112,12 +113,12 @@ impl Family for Winograd {
 }
 
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
-/// whole blocks.
-fn sizes(p: &Problem, unit: Unit) -> &'static [usize] {
+/// whole blocks of so many channels.
+fn sizes(p: &Problem, block: usize) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
-    let whole = |channels: usize| channels.is_multiple_of(unit.lanes);
+    let whole = |channels: usize| channels.is_multiple_of(block);
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
     if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
@@ -130,11 +131,11 @@ fn sizes(p: &Problem, unit: Unit) -> &'static [usize] {
     }
 }
 
-fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f64)> {
+fn tile_blocks(problem: &Problem, m: usize, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
     let unit = target.unit;
-    let out_blocks = problem.out_channels.div_ceil(unit.lanes);
+    let out_blocks = problem.out_channels.div_ceil(block);
     let mut candidates: Vec<(Winograd, f64)> = vec![];
-    let together = problem.blocks_together(unit);
+    let together = problem.blocks_together(block);
     for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
@@ -144,7 +145,7 @@ fn tile_blocks(problem: &Problem, m: usize, target: &Target) -> Vec<(Winograd, f
             let count = total.div_ceil(rows * pixels);
             w.tiles = total.div_ceil(count);
             if candidates.iter().all(|(other, _)| *other != w) {
-                let cycles = w.cycles(out_blocks, target) * uneven(&w.tasks(out_blocks));
+                let cycles = w.cycles(out_blocks, block, target) * uneven(&w.tasks(out_blocks));
                 candidates.push((w, target.core.nanoseconds(cycles)));
             }
         }

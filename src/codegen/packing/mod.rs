@@ -1,8 +1,17 @@
 //! Packed weights as data: from which weights of a step a part is made, in which order, with what done
 //! to them.
 //!
-//! A kernel family describes what its kernels will read; the descriptions are followed here, once, when
-//! a model is compiled. They hold no code, so that they can be printed, and followed by others too.
+//! A kernel family describes what its kernels will read. The descriptions hold no code, so that they can be
+//! printed ([`print`](print()), `netc ir --stage packing`), compared (what is equal is packed once), and followed
+//! by more than one:
+//!
+//! - [`Part::fill`] follows them when a model is compiled, whose weights then stay what they are.
+//! - Where weights change at run time (training), a kernel can be generated that packs them: from the same
+//!   data, which say all that it needs. The loops of a [`Walk`] are its loops, [`Fill`] names what it does to a
+//!   number, and the matrices of [`Winograd`] follow from three numbers. Zeros and tables need no second
+//!   packing: no weight reaches them.
+//!
+//! What they do not say is which numbers the weights are: a packing is the same for all.
 //!
 //! ```text
 //! packed[to + Σ index · loop.to] = weight[from + Σ index · loop.from]     for all indices of the loops
@@ -10,24 +19,51 @@
 //!
 //! What no loop reaches (channels that fill up a block, inputs of other groups) is zero.
 
-use std::fmt;
+mod print;
+#[cfg(test)]
+mod tests;
 
 use super::kernels::cook_toom;
-use crate::target::Unit;
+use crate::plan::View;
+use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
+
+pub use print::print;
+
+/// Bytes that parts begin at multiples of: packed weights are read by vector loads and prefetched by line.
+pub const ALIGNMENT: usize = 64;
 
 /// Weights of one step, packed in the order in which its kernel reads them.
 pub struct Packing {
     pub weights: Vec<WeightId>,
     /// Byte offset of the first part in the weights section.
     pub offset: usize,
-    /// One after the other.
+    /// One after the other, without gaps.
     pub parts: Vec<Part>,
 }
 
 impl Packing {
+    /// Parts one after the other from `offset` on, each made so long that the next begins aligned.
+    pub fn new(weights: Vec<WeightId>, offset: usize, parts: Vec<Part>) -> Packing {
+        Packing { weights, offset, parts: parts.into_iter().map(Part::aligned).collect() }
+    }
+
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.floats * 4).sum()
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// Byte offset of each part from the first.
+    pub fn offsets(&self) -> Vec<usize> {
+        let begin = |at: &mut usize, part: &Part| {
+            *at += part.bytes();
+            Some(*at - part.bytes())
+        };
+        self.parts.iter().scan(0, begin).collect()
+    }
+
+    /// Whether the two hold the same bytes, whatever the weights' values are.
+    pub fn is_same(&self, other: &Packing) -> bool {
+        self.weights == other.weights && self.parts == other.parts
     }
 
     /// Code adds some of the numbers to addresses: of a file that others may write to, the runtime keeps these in
@@ -40,8 +76,10 @@ impl Packing {
 /// A piece of packed weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
+    /// What its kernel reads.
+    pub element: Element,
     /// Its length.
-    pub floats: usize,
+    pub elements: usize,
     pub fill: Fill,
 }
 
@@ -63,16 +101,17 @@ pub enum Fill {
     Winograd(Winograd),
     /// What a batch normalization in inference comes to.
     BatchNorm(BatchNorm),
-    /// Numbers that depend on no weight: tables of geometry.
+    /// 32 bits each that depend on no weight: tables of geometry.
     Words(Vec<u32>),
 }
 
 /// Nested loops, the outermost first, over values of a weight and places in a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
-    from: usize,
-    to: usize,
-    loops: Vec<Loop>,
+    /// The weight's value and the place in the part at which the loops begin.
+    pub from: usize,
+    pub to: usize,
+    pub loops: Vec<Loop>,
 }
 
 /// A loop of a walk: how often it runs, and how far each turn moves in the weight and in the part.
@@ -83,7 +122,7 @@ pub struct Loop {
     pub to: usize,
 }
 
-/// `U = G g Gᵀ` of the filters of a set of output channels, in f64:
+/// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
 /// `[element][input channel][the set's channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Winograd {
@@ -121,32 +160,57 @@ pub enum Affine {
 }
 
 impl Part {
-    /// The step's weight `weight`, a number for each of `channels` channels, filled up to whole blocks with
-    /// zeros.
-    pub fn per_channel(weight: usize, channels: usize, unit: Unit) -> Part {
+    /// A number for each of `channels` channels of blocks such as the output's, the last filled up with zeros.
+    pub fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
+        Part { element: output.shape.element(), elements: channels.next_multiple_of(output.block()), fill }
+    }
+
+    /// The step's weight `weight`, which has a number for each channel.
+    pub fn per_channel(weight: usize, channels: usize, output: &View) -> Part {
         let walk = Walk::new(0, 0, [Loop { count: channels, from: 1, to: 1 }]);
-        Part { floats: channels.next_multiple_of(unit.lanes), fill: Fill::Copy { weight, walk } }
+        Part::of_channels(channels, output, Fill::Copy { weight, walk })
     }
 
     /// The bias, which is the step's second weight; all zeros where the step has none.
-    pub fn bias(has_bias: bool, channels: usize, unit: Unit) -> Part {
+    pub fn bias(has_bias: bool, channels: usize, output: &View) -> Part {
         match has_bias {
-            true => Part::per_channel(1, channels, unit),
-            false => Part { floats: channels.next_multiple_of(unit.lanes), fill: Fill::Zeros },
+            true => Part::per_channel(1, channels, output),
+            false => Part::of_channels(channels, output, Fill::Zeros),
         }
     }
 
     pub fn words(words: Vec<u32>) -> Part {
-        Part { floats: words.len(), fill: Fill::Words(words) }
+        Part { element: Element::I32, elements: words.len(), fill: Fill::Words(words) }
     }
 
-    /// Fills the part from the values of the step's weights. `out` may be longer than the part, by what aligns
-    /// the next.
-    pub fn fill(&self, values: &[Values], out: &mut [f32]) {
+    pub fn bytes(&self) -> usize {
+        self.elements * self.element.bytes()
+    }
+
+    fn aligned(self) -> Part {
+        Part { elements: self.elements.next_multiple_of(ALIGNMENT / self.element.bytes()), ..self }
+    }
+
+    /// Fills the part from the values of the step's weights. `out` are its bytes, aligned as its elements are.
+    ///
+    /// # Panics
+    /// When `out` is shorter or not aligned.
+    pub fn fill(&self, values: &[Values], out: &mut [u8]) {
+        out.fill(0);
+        match (&self.fill, self.element) {
+            (Fill::Words(words), _) => {
+                bytemuck::cast_slice_mut::<u8, u32>(out)[..words.len()].copy_from_slice(words);
+            }
+            (_, Element::F32) => self.fill_f32(values, bytemuck::cast_slice_mut(out)),
+            (_, element) => unreachable!("kernels read weights as f32, not as {element}"),
+        }
+    }
+
+    /// [`Self::fill`] from weights, over zeros.
+    fn fill_f32(&self, values: &[Values], out: &mut [f32]) {
         let source = |weight: usize| (*values[weight]).as_ref();
-        out.fill(0.0);
         match &self.fill {
-            Fill::Zeros => {}
+            Fill::Zeros | Fill::Words(_) => {}
             Fill::Copy { weight, walk } => walk.follow(source(*weight), out, |v| v),
             Fill::Filters { weight, walks } => {
                 walks.iter().for_each(|walk| walk.follow(source(*weight), out, flushed));
@@ -155,7 +219,6 @@ impl Part {
             Fill::BatchNorm(norm) => {
                 out.iter_mut().take(norm.channels).enumerate().for_each(|(c, v)| *v = norm.of(values, c));
             }
-            Fill::Words(words) => out.iter_mut().zip(words).for_each(|(v, &word)| *v = f32::from_bits(word)),
         }
     }
 }
@@ -264,116 +327,5 @@ impl BatchNorm {
             Affine::Factor => factor as f32,
             Affine::Term => (bias - at(statistics) * factor) as f32,
         }
-    }
-}
-
-/// A line for each part.
-impl fmt::Display for Packing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in &self.parts {
-            writeln!(f, "{part}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "f32[{}] = ", self.floats)?;
-        match &self.fill {
-            Fill::Zeros => write!(f, "zeros"),
-            Fill::Copy { weight, walk } => write!(f, "weight {weight}: {walk}"),
-            Fill::Filters { weight, walks } => {
-                write!(f, "filters of weight {weight}")?;
-                for (i, walk) in walks.iter().enumerate() {
-                    write!(f, "{} {walk}", if i == 0 { ":" } else { ";" })?;
-                }
-                Ok(())
-            }
-            Fill::Winograd(w) => {
-                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, element_step } = w;
-                write!(f, "winograd{m} of {taps}x{taps} stride {stride} of weight {weight}: ")?;
-                write!(f, "{inputs} inputs ({input_step} -> {channels}), elements -> {element_step}, filters {filters}")
-            }
-            Fill::BatchNorm(BatchNorm { which, channels, affine, eps }) => {
-                let which = if *which == Affine::Factor { "factor" } else { "term" };
-                let weights = if *affine { "weights 0 to 3" } else { "weights 0 and 1" };
-                write!(f, "{which} of the normalization of {channels} channels by {weights}, eps {eps:e}")
-            }
-            Fill::Words(_) => write!(f, "words"),
-        }
-    }
-}
-
-/// `from -> to`, then each loop as `count (step in the weight -> step in the part)`.
-impl fmt::Display for Walk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.from, self.to)?;
-        self.loops.iter().try_for_each(|l| write!(f, ", {} ({} -> {})", l.count, l.from, l.to))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codegen::generate;
-    use crate::ir::Phase;
-    use crate::ops::Conv2d;
-    use crate::plan::Options;
-    use crate::target::Target;
-    use crate::testing::{Builder, conv, conv_transpose};
-
-    fn packings(input: [usize; 4], op: impl Into<crate::ops::Op>, algorithm: &str) -> String {
-        let mut b = Builder::new("packed", Phase::Infer);
-        let x = b.input(input);
-        let y = b.add(op, &[x]);
-        let target = Target::parse("avx2").expect("a known name");
-        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
-        let generated = generate(&b.finish(&[y]), &target, &options).expect("it fits");
-        generated.packings.iter().map(Packing::to_string).collect()
-    }
-
-    #[test]
-    fn packings_as_text() {
-        insta::assert_snapshot!(packings([1, 20, 6, 6], conv(12, 3, 1, 1), "direct"), @r"
-        f32[16] = weight 1: 0 -> 0, 12 (1 -> 1)
-        f32[2880] = filters of weight 0: 0 -> 0, 20 (9 -> 48), 12 (180 -> 1), 3 (3 -> 960), 3 (1 -> 16)
-        ");
-        insta::assert_snapshot!(packings([1, 8, 6, 6], conv_transpose(8, 4, 2, 1), "direct"), @r"
-        f32[16] = weight 1: 0 -> 0, 8 (1 -> 1)
-        f32[256] = filters of weight 0: 15 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
-        f32[256] = filters of weight 0: 14 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
-        f32[256] = filters of weight 0: 11 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
-        f32[256] = filters of weight 0: 10 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
-        ");
-        insta::assert_snapshot!(packings([1, 8, 6, 6], conv(16, 3, 1, 1), "winograd2"), @r"
-        f32[16] = weight 1: 0 -> 0, 16 (1 -> 1)
-        f32[2048] = winograd2 of 3x3 stride 1 of weight 0: 8 inputs (9 -> 16), elements -> 128, filters 0 -> 0, 16 (72 -> 1), 3 (3 -> 48), 3 (1 -> 16)
-        ");
-        insta::assert_snapshot!(packings([1, 12, 6, 6], Conv2d { groups: 12, ..conv(12, 3, 1, 1) }, "depthwise"), @r"
-        f32[144] = filters of weight 0: 0 -> 0, 8 (9 -> 1), 9 (1 -> 8); 72 -> 72, 4 (9 -> 1), 9 (1 -> 8)
-        f32[16] = weight 1: 0 -> 0, 12 (1 -> 1)
-        f32[48] = words
-        ");
-        insta::assert_snapshot!(packings([1, 8, 6, 6], Conv2d { groups: 4, ..conv(8, 3, 1, 1) }, "grouped"), @r"
-        f32[144] = filters of weight 0: 0 -> 0, 4 (36 -> 2), 9 (1 -> 16); 27 -> 1, 4 (36 -> 2), 9 (1 -> 16); 18 -> 8, 4 (36 -> 2), 9 (1 -> 16); 9 -> 9, 4 (36 -> 2), 9 (1 -> 16)
-        f32[16] = weight 1: 0 -> 0, 8 (1 -> 1)
-        f32[48] = words
-        ");
-    }
-
-    /// Loops that go backwards, and what they do not reach.
-    #[test]
-    fn walks() {
-        let source: Vec<f32> = (0..6).map(|i| i as f32).collect();
-        let mut out = [9.0; 8];
-        let rows = Loop { count: 2, from: 3, to: 1 };
-        let walk = Walk::new(2, 1, [rows, Loop { count: 1, from: 7, to: 7 }, Loop { count: 3, from: -1, to: 2 }]);
-        assert_eq!(walk.to_string(), "2 -> 1, 2 (3 -> 1), 3 (-1 -> 2)");
-        walk.follow(&source, &mut out, |v| v);
-        assert_eq!(out, [9.0, 2.0, 5.0, 1.0, 4.0, 0.0, 3.0, 9.0]);
-        let mut untouched = [9.0];
-        Walk::new(0, 0, [Loop { count: 0, from: 1, to: 1 }]).follow(&[], &mut untouched, |v| v);
-        assert_eq!(untouched, [9.0]);
     }
 }

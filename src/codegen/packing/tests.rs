@@ -1,0 +1,163 @@
+//! Descriptions as text, and followed by another reader than the one that is shipped.
+
+use super::*;
+use crate::codegen::generate;
+use crate::ir::Phase;
+use crate::ops::Conv2d;
+use crate::plan::Options;
+use crate::target::Target;
+use crate::testing::{Builder, conv, conv_transpose, randomize_weights};
+
+fn packings(input: [usize; 4], op: impl Into<crate::ops::Op>, algorithm: &str) -> String {
+    let mut b = Builder::new("packed", Phase::Infer);
+    let x = b.input(input);
+    let y = b.add(op, &[x]);
+    let target = Target::parse("avx2").expect("a known name");
+    let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+    let generated = generate(&b.finish(&[y]), &target, &options).expect("it fits");
+    generated.packings.iter().map(Packing::to_string).collect()
+}
+
+#[test]
+fn packings_as_text() {
+    insta::assert_snapshot!(packings([1, 20, 6, 6], conv(12, 3, 1, 1), "direct"), @r"
+    f32[16] = weight 1: 0 -> 0, 12 (1 -> 1)
+    f32[2880] = filters of weight 0: 0 -> 0, 20 (9 -> 48), 12 (180 -> 1), 3 (3 -> 960), 3 (1 -> 16)
+    ");
+    insta::assert_snapshot!(packings([1, 8, 6, 6], conv_transpose(8, 4, 2, 1), "direct"), @r"
+    f32[16] = weight 1: 0 -> 0, 8 (1 -> 1)
+    f32[256] = filters of weight 0: 15 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
+    f32[256] = filters of weight 0: 14 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
+    f32[256] = filters of weight 0: 11 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
+    f32[256] = filters of weight 0: 10 -> 0, 8 (128 -> 16), 8 (16 -> 1), 2 (-8 -> 128), 2 (-2 -> 8)
+    ");
+    insta::assert_snapshot!(packings([1, 8, 6, 6], conv(16, 3, 1, 1), "winograd2"), @r"
+    f32[16] = weight 1: 0 -> 0, 16 (1 -> 1)
+    f32[2048] = winograd2 of 3x3 stride 1 of weight 0: 8 inputs (9 -> 16), elements -> 128, filters 0 -> 0, 16 (72 -> 1), 3 (3 -> 48), 3 (1 -> 16)
+    ");
+    insta::assert_snapshot!(packings([1, 12, 6, 6], Conv2d { groups: 12, ..conv(12, 3, 1, 1) }, "depthwise"), @r"
+    f32[144] = filters of weight 0: 0 -> 0, 8 (9 -> 1), 9 (1 -> 8); 72 -> 72, 4 (9 -> 1), 9 (1 -> 8)
+    f32[16] = weight 1: 0 -> 0, 12 (1 -> 1)
+    i32[48] = words
+    ");
+    insta::assert_snapshot!(packings([1, 8, 6, 6], Conv2d { groups: 4, ..conv(8, 3, 1, 1) }, "grouped"), @r"
+    f32[144] = filters of weight 0: 0 -> 0, 4 (36 -> 2), 9 (1 -> 16); 27 -> 1, 4 (36 -> 2), 9 (1 -> 16); 18 -> 8, 4 (36 -> 2), 9 (1 -> 16); 9 -> 9, 4 (36 -> 2), 9 (1 -> 16)
+    f32[16] = weight 1: 0 -> 0, 8 (1 -> 1)
+    i32[48] = words
+    ");
+}
+
+/// The values that a walk moves, as `[from, to]`, told by its numbers alone.
+fn moves(walk: &Walk) -> Vec<[usize; 2]> {
+    let turns: usize = walk.loops.iter().map(|l| l.count).product();
+    let of_turn = |mut turn: usize| {
+        let (mut from, mut to) = (walk.from as isize, walk.to);
+        for l in walk.loops.iter().rev() {
+            let index = turn % l.count;
+            turn /= l.count;
+            (from, to) = (from + l.from * index as isize, to + l.to * index);
+        }
+        [from as usize, to]
+    };
+    (0..turns).map(of_turn).collect()
+}
+
+/// What a part holds, in f64, by what its data say.
+fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
+    let source = |weight: usize, from: usize| f64::from((*values[weight]).as_ref()[from]);
+    let mut out = vec![0.0; part.elements];
+    match &part.fill {
+        Fill::Zeros => {}
+        Fill::Copy { weight, walk } => {
+            moves(walk).into_iter().for_each(|[from, to]| out[to] = source(*weight, from));
+        }
+        Fill::Filters { weight, walks } => {
+            walks.iter().flat_map(moves).for_each(|[from, to]| out[to] = source(*weight, from));
+        }
+        Fill::Winograd(w) => {
+            let matrices = cook_toom::transforms(w.m, w.taps, w.stride);
+            let (kernel, distinct) = (matrices.kernel, matrices.distinct);
+            for (input, [from, to]) in (0..w.inputs).flat_map(|i| moves(&w.filters).into_iter().map(move |m| (i, m))) {
+                let (tap, channel) = (to / w.channels, to % w.channels);
+                for (i, j) in (0..distinct).flat_map(|i| (0..distinct).map(move |j| (i, j))) {
+                    let factor = kernel[i][tap / w.taps] * kernel[j][tap % w.taps];
+                    out[(i * distinct + j) * w.element_step + input * w.channels + channel] +=
+                        factor * source(w.weight, from + input * w.input_step);
+                }
+            }
+        }
+        Fill::BatchNorm(norm) => {
+            let first = if norm.affine { 2 } else { 0 };
+            for (channel, out) in out.iter_mut().enumerate().take(norm.channels) {
+                let deviation = (source(first + 1, channel) + f64::from(norm.eps)).sqrt();
+                let factor = if norm.affine { source(0, channel) } else { 1.0 } / deviation;
+                let bias = if norm.affine { source(1, channel) } else { 0.0 };
+                *out = match norm.which {
+                    Affine::Factor => factor,
+                    Affine::Term => bias - source(first, channel) * factor,
+                };
+            }
+        }
+        Fill::Words(words) => out.iter_mut().zip(words).for_each(|(out, &word)| *out = f64::from(word as i32)),
+    }
+    out
+}
+
+/// Another reader of the data, which shares no code with [`Part::fill`], packs the same.
+#[test]
+fn the_data_say_all() {
+    let grouped = |groups| Conv2d { groups, ..conv(24, 3, 1, 1) };
+    let norm = |affine| crate::ops::BatchNorm { eps: 1e-3, affine };
+    for (channels, op, algorithm) in [
+        (20, crate::ops::Op::from(conv(12, 3, 1, 1)), "direct"),
+        (24, grouped(3).into(), "direct"),
+        (24, grouped(24).into(), "depthwise"),
+        (24, grouped(6).into(), "grouped"),
+        (20, conv_transpose(9, 4, 2, 1).into(), "direct"),
+        (20, conv_transpose(9, 4, 2, 1).into(), "winograd2"),
+        (20, conv(33, 3, 1, 1).into(), "winograd4"),
+        (20, conv(33, 3, 2, 1).into(), "winograd3"),
+        (20, norm(true).into(), "direct"),
+        (20, norm(false).into(), "direct"),
+    ] {
+        let mut b = Builder::new("packed", Phase::Infer);
+        let x = b.input([1, channels, 6, 7]);
+        let y = b.add(op, &[x]);
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 3);
+        let target = Target::parse("avx2").expect("a known name");
+        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+        let options = if graph.node(y).op().is_some_and(crate::ops::Op::is_convolution_or_linear) {
+            options
+        } else {
+            Options::default()
+        };
+        for packing in &generate(&graph, &target, &options).expect("it fits").packings {
+            let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
+            for part in &packing.parts {
+                let mut words = vec![u32::MAX; part.elements];
+                part.fill(&values, bytemuck::cast_slice_mut(&mut words));
+                let bytes: &[u8] = bytemuck::cast_slice(&words);
+                let filled = bytes.chunks(part.element.bytes()).map(|bytes| part.element.read(bytes));
+                for (at, (got, said)) in filled.zip(read_from_data(part, &values)).enumerate() {
+                    assert!((got - said).abs() <= 1e-6 * said.abs().max(1.0), "{at}: {got}, not {said}, of {part}");
+                }
+            }
+        }
+    }
+}
+
+/// Loops that go backwards, and what they do not reach.
+#[test]
+fn walks() {
+    let source: Vec<f32> = (0..6).map(|i| i as f32).collect();
+    let mut out = [9.0; 8];
+    let rows = Loop { count: 2, from: 3, to: 1 };
+    let walk = Walk::new(2, 1, [rows, Loop { count: 1, from: 7, to: 7 }, Loop { count: 3, from: -1, to: 2 }]);
+    assert_eq!(walk.to_string(), "2 -> 1, 2 (3 -> 1), 3 (-1 -> 2)");
+    walk.follow(&source, &mut out, |v| v);
+    assert_eq!(out, [9.0, 2.0, 5.0, 1.0, 4.0, 0.0, 3.0, 9.0]);
+    let mut untouched = [9.0];
+    Walk::new(0, 0, [Loop { count: 0, from: 1, to: 1 }]).follow(&[], &mut untouched, |v| v);
+    assert_eq!(untouched, [9.0]);
+}
