@@ -18,7 +18,7 @@ use cranelift_module::{
     ModuleResult,
 };
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// Functions begin at cache lines.
@@ -55,6 +55,9 @@ pub struct Linked {
     pub code: Vec<u8>,
     /// Where each function of the program is; equal functions share a place.
     pub functions: Vec<Range<usize>>,
+    /// What the code needs of a CPU: the target's features, and those of its extensions that are used.
+    /// Sorted.
+    pub features: Vec<&'static str>,
 }
 
 /// Compiles and links a program for a target.
@@ -85,7 +88,9 @@ pub fn build(program: &Program, target: &Target) -> Result<Linked, Error> {
     }
     let (code, places) = module.finish()?;
     let functions = (0..program.functions.len()).map(|i| places[id(i).as_u32() as usize].clone()).collect();
-    Ok(Linked { code, functions })
+    let used: BTreeSet<&str> =
+        target.features.iter().chain(compiled.iter().flat_map(|c| &c.features)).copied().collect();
+    Ok(Linked { code, functions, features: used.into_iter().collect() })
 }
 
 /// For each function the first one that is the same but for its name. Callees stand before their

@@ -132,11 +132,11 @@ pub(crate) fn build(
     let link = || link::build(&generated.program, target);
     let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
-    let manifest = manifest(graph, target, generated, &linked);
+    let manifest = manifest(graph, generated, &linked);
     Ok(Image { manifest, code: linked.code, weights })
 }
 
-fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link::Linked) -> Manifest {
+fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Manifest {
     let port = |name: String, id: NodeId| {
         let shape = &graph.node(id).shape;
         Port { name, shape: shape.dims().to_vec(), element: shape.element() }
@@ -144,7 +144,7 @@ fn manifest(graph: &Graph, target: &Target, generated: &Generated, linked: &link
     let plan = &generated.plan;
     Manifest {
         name: graph.name.clone(),
-        features: target.features.iter().map(|f| f.to_string()).collect(),
+        features: linked.features.iter().map(|f| f.to_string()).collect(),
         inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
         outputs: graph.outputs().iter().map(|o| port(o.name.clone(), o.node)).collect(),
         // Whoever knows the network as it was written says it.

@@ -1,5 +1,7 @@
 //! Writes a [`Function`] statement by statement.
 
+mod typed;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -16,8 +18,15 @@ impl Builder {
     pub fn new(name: impl Into<String>, unit: Unit, parameters: usize) -> Self {
         let parameters: Vec<Int> = (0..parameters as u32).map(Int).collect();
         let ints = parameters.len() as u32;
-        let function =
-            Function { name: name.into(), unit, parameters, body: vec![], ints, vectors: 0, halves: BTreeSet::new() };
+        let function = Function {
+            name: name.into(),
+            unit,
+            parameters,
+            body: vec![],
+            ints,
+            elements: vec![],
+            halves: BTreeSet::new(),
+        };
         Self { function, blocks: vec![vec![]] }
     }
 
@@ -43,6 +52,7 @@ impl Builder {
         self.function.unit
     }
 
+    /// Lanes of 32 bits.
     pub fn lanes(&self) -> usize {
         self.function.unit.lanes
     }
@@ -61,10 +71,15 @@ impl Builder {
         Int(self.function.ints - 1)
     }
 
-    /// A new vector variable, to be set before it is read.
+    /// A new vector variable of f32, to be set before it is read.
     pub fn new_vector(&mut self) -> Vector {
-        self.function.vectors += 1;
-        Vector(self.function.vectors - 1)
+        self.new_vector_of(Element::F32)
+    }
+
+    /// A new vector variable, to be set before it is read.
+    pub fn new_vector_of(&mut self, element: Element) -> Vector {
+        self.function.elements.push(element);
+        Vector(self.function.elements.len() as u32 - 1)
     }
 
     /// Leaves the upper half of the vector's lanes out of all that is computed into it: they are 0.
@@ -76,9 +91,15 @@ impl Builder {
         }
     }
 
-    /// A new variable for what is computed from others: half a vector where one of them is.
+    /// A new variable for what is computed from others, of the first one's element: half a vector where
+    /// one of them is.
     pub fn from_vectors(&mut self, sources: &[Vector]) -> Vector {
-        let v = self.new_vector();
+        let element = sources.first().map_or(Element::F32, |&v| self.function.element(v));
+        self.computed(element, sources)
+    }
+
+    fn computed(&mut self, element: Element, sources: &[Vector]) -> Vector {
+        let v = self.new_vector_of(element);
         if sources.iter().any(|&s| self.function.is_half(s)) {
             self.halve(v);
         }
@@ -194,6 +215,7 @@ impl Builder {
         self.push(Inst::Binary { op, dst, a, b });
     }
 
+    /// Of f32 the result is of f32 too: of [`UnaryOp::ToInt`] the bits ([`Self::to_int`] gives i32).
     pub fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {
         let dst = self.from_vectors(&[a]);
         self.push(Inst::Unary { op, dst, a });
@@ -210,14 +232,15 @@ impl Builder {
     }
 
     pub fn select(&mut self, compare: Compare, a: Vector, b: Vector, x: Vector, y: Vector) -> Vector {
-        let dst = self.new_vector();
+        let dst = self.new_vector_of(self.function.element(x));
         self.push(Inst::Select { dst, compare, a, b, x, y });
         dst
     }
 
     /// All lanes the sum (Add), least (Min) or greatest (Max) of `src`'s lanes.
     pub fn reduce(&mut self, op: VectorOp, src: Vector) -> Vector {
-        let (dst, temp) = (self.new_vector(), self.new_vector());
+        let element = self.function.element(src);
+        let (dst, temp) = (self.new_vector_of(element), self.new_vector_of(element));
         self.push(Inst::Reduce { op, dst, src, temp });
         dst
     }
@@ -229,7 +252,7 @@ impl Builder {
 
     /// Lane i is lane `of(i)` of the two sources, one after the other.
     pub fn shuffle(&mut self, sources: [Vector; 2], of: impl Fn(usize) -> usize) -> Vector {
-        let dst = self.new_vector();
+        let dst = self.new_vector_of(self.function.element(sources[0]));
         let mut lanes = Lanes::default();
         (0..self.lanes()).for_each(|i| lanes[i] = of(i) as u8);
         self.push(Inst::Permute { dst, sources, lanes });

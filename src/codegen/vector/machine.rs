@@ -10,6 +10,10 @@ pub struct Compiled {
     /// Of the first byte; a power of two.
     pub alignment: u64,
     pub relocations: Vec<Relocation>,
+    /// Features beyond the target's own that the code uses: some of [`Target::extensions`], sorted.
+    ///
+    /// [`Target::extensions`]: crate::target::Target::extensions
+    pub features: Vec<&'static str>,
 }
 
 /// A place in the code that refers to another function of the program.

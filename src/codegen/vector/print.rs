@@ -1,7 +1,8 @@
 //! The text form of a function, for people and for tests: `netc ir --stage kernels`.
 //!
 //! One instruction a line; integers are `i0, i1, …`, vectors `v0, v1, …`, memory stands in square
-//! brackets, and `f3` is the program's function 3.
+//! brackets, and `f3` is the program's function 3. Vectors are of f32 where the function's head does not
+//! declare another element.
 //!
 //! ```text
 //! function scale(i0, i1) lanes=4 {
@@ -11,6 +12,17 @@
 //!     v2 = mul v1, v0
 //!     store [i1 + i2], v2
 //!   }
+//! }
+//!
+//! function products(i0, i1, i2) lanes=16 {
+//!   u8 v0
+//!   i8 v1
+//!   i32 v2
+//!   v0 = load [i0]
+//!   v1 = load [i1]
+//!   v2 = splat 0
+//!   v2 += dot_u8i8 v0, v1
+//!   store [i2], v2
 //! }
 //! ```
 
@@ -94,6 +106,16 @@ impl Display for VectorOp {
     }
 }
 
+impl Display for Dot {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dot::U8I8 => "dot_u8i8",
+            Dot::I16 => "dot_i16",
+            Dot::Bf16 => "dot_bf16",
+        })
+    }
+}
+
 impl Display for Compare {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -115,7 +137,7 @@ impl Display for Condition {
     }
 }
 
-/// The instruction's line. A structured statement shows its head only.
+/// The instruction's line, a constant as if it were of f32. A structured statement shows its head only.
 impl Display for Inst {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,6 +146,9 @@ impl Display for Inst {
             Inst::LoadInt { dst, address } => write!(f, "{dst} = load_int {address}"),
             Inst::Splat { dst, bits } => write_splat(f, *dst, *bits),
             Inst::Move { dst, src } => write!(f, "{dst} = {src}"),
+            Inst::Reinterpret { dst, src } => write!(f, "{dst} = reinterpret {src}"),
+            Inst::LoadAs { dst, address, from } => write!(f, "{dst} = load {from} {address}"),
+            Inst::StoreAs { address, src, to } => write!(f, "store {to} {address}, {src}"),
             Inst::Load { dst, address } => write!(f, "{dst} = load {address}"),
             Inst::Store { address, src } => write!(f, "store {address}, {src}"),
             Inst::LoadLanes { dst, address, from, to } => write!(f, "{dst}.{from}..{to} = load {address}"),
@@ -135,6 +160,11 @@ impl Display for Inst {
                 write!(f, "scatter {address}, {src} stride={stride} count={count}")
             }
             Inst::Broadcast { dst, address } => write!(f, "{dst} = broadcast {address}"),
+            Inst::BroadcastGroup { dst, address } => write!(f, "{dst} = broadcast_group {address}"),
+            Inst::MaddI16 { dst, a, b } => write!(f, "{dst} = madd_i16 {a}, {b}"),
+            Inst::Dot { dot, acc, a, b } => write!(f, "{acc} += {dot} {a}, {b}"),
+            Inst::DotLoad { dot, acc, a, address } => write!(f, "{acc} += {dot} {a}, load {address}"),
+            Inst::DotBroadcast { dot, acc, a, address } => write!(f, "{acc} += {dot} {a}, broadcast {address}"),
             Inst::Binary { op, dst, a, b } => write!(f, "{dst} = {op} {a}, {b}"),
             Inst::Unary { op, dst, a } => write_unary(f, *op, *dst, *a),
             Inst::Fma { acc, a, b } => write!(f, "{acc} += {a} * {b}"),
@@ -150,6 +180,29 @@ impl Display for Inst {
             Inst::Call { callee, arguments } => write!(f, "call {callee}({})", list(arguments)),
         }
     }
+}
+
+/// The line of an instruction whose vectors are the function's.
+fn write_line(f: &mut Formatter<'_>, function: &Function, inst: &Inst) -> fmt::Result {
+    match *inst {
+        Inst::Splat { dst, bits } if function.element(dst) != Element::F32 => {
+            let element = function.element(dst);
+            match element.integer_range().and_then(|_| whole_number(element, bits)) {
+                Some(value) => write!(f, "{dst} = splat {value}"),
+                None => write!(f, "{dst} = splat bits {bits:#010x}"),
+            }
+        }
+        _ => write!(f, "{inst}"),
+    }
+}
+
+/// The number that all elements within 32 bits are.
+fn whole_number(element: Element, bits: u32) -> Option<i32> {
+    let width = 8 * element.bytes() as u32;
+    let repeats = bits == bits.rotate_left(width);
+    let value =
+        if element == Element::U8 { (bits & 0xff) as i32 } else { (bits << (32 - width)) as i32 >> (32 - width) };
+    repeats.then_some(value)
 }
 
 fn write_splat(f: &mut Formatter<'_>, dst: Vector, bits: u32) -> fmt::Result {
@@ -169,6 +222,7 @@ fn write_unary(f: &mut Formatter<'_>, op: UnaryOp, dst: Vector, a: Vector) -> fm
         UnaryOp::FromInt => write!(f, "{dst} = from_int {a}"),
         UnaryOp::ShiftLeft(n) => write!(f, "{dst} = shift_left {a}, {n}"),
         UnaryOp::ShiftRight(n) => write!(f, "{dst} = shift_right {a}, {n}"),
+        UnaryOp::ShiftRightSigned(n) => write!(f, "{dst} = shift_right_signed {a}, {n}"),
     }
 }
 
@@ -178,32 +232,40 @@ fn list<T: Display>(items: &[T]) -> String {
 
 impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Function { name, unit, parameters, body, halves, .. } = self;
+        let Function { name, unit, parameters, body, halves, elements, .. } = self;
         writeln!(f, "function {name}({}) lanes={} {{", list(parameters), unit.lanes)?;
         if !halves.is_empty() {
             writeln!(f, "  halves {}", list(&halves.iter().collect::<Vec<_>>()))?;
         }
-        write_block(f, body, 1)?;
+        let vectors = elements.iter().zip((0..).map(Vector));
+        for element in Element::ALL.into_iter().filter(|&e| e != Element::F32) {
+            let declared: Vec<Vector> = vectors.clone().filter(|(e, _)| **e == element).map(|(_, v)| v).collect();
+            if !declared.is_empty() {
+                writeln!(f, "  {element} {}", list(&declared))?;
+            }
+        }
+        write_block(f, self, body, 1)?;
         writeln!(f, "}}")
     }
 }
 
-fn write_block(f: &mut Formatter<'_>, block: &[Inst], depth: usize) -> fmt::Result {
+fn write_block(f: &mut Formatter<'_>, function: &Function, block: &[Inst], depth: usize) -> fmt::Result {
     let indent = "  ".repeat(depth);
     for inst in block {
-        write!(f, "{indent}{inst}")?;
+        f.write_str(&indent)?;
+        write_line(f, function, inst)?;
         match inst {
             Inst::Loop { body, .. } => {
                 writeln!(f, " {{")?;
-                write_block(f, body, depth + 1)?;
+                write_block(f, function, body, depth + 1)?;
                 writeln!(f, "{indent}}}")?;
             }
             Inst::If { then, otherwise, .. } => {
                 writeln!(f, " {{")?;
-                write_block(f, then, depth + 1)?;
+                write_block(f, function, then, depth + 1)?;
                 if !otherwise.is_empty() {
                     writeln!(f, "{indent}}} else {{")?;
-                    write_block(f, otherwise, depth + 1)?;
+                    write_block(f, function, otherwise, depth + 1)?;
                 }
                 writeln!(f, "{indent}}}")?;
             }
@@ -269,6 +331,30 @@ mod tests {
         b.shuffle([s, t], |i| 2 * i);
         let q = b.int_op(IntOp::Div, p, 7i64);
         b.repeat(q, |b| b.advance(p, -64i64));
+        insta::assert_snapshot!(b.finish().to_string());
+    }
+
+    #[test]
+    fn other_elements() {
+        let unit = Unit { narrow: true, dot_u8i8: true, dot_i16: true, dot_bf16: true, ..Unit::V512 };
+        let mut b = Builder::new("sample", unit, 2);
+        let (p, out) = (b.parameter(0), b.parameter(1));
+        let (x, w) = (b.broadcast_group(Element::U8, p.at(0)), b.load_of(Element::I8, p.at(64)));
+        let sums = b.splat_int(Element::I32, -3);
+        let [_, _, pattern] =
+            [(Element::U8, 200), (Element::I16, -2), (Element::Bf16, 0x3f80)].map(|(e, n)| b.splat_int(e, n));
+        b.dot(Dot::U8I8, sums, x, w);
+        b.push(Inst::DotLoad { dot: Dot::U8I8, acc: sums, a: x, address: p.at(64) });
+        let a = b.load_as(Element::I16, p.at(0), Element::U8);
+        let shifted = b.unary(UnaryOp::ShiftRightSigned(3), a);
+        let products = b.madd_i16(a, shifted);
+        b.push(Inst::DotBroadcast { dot: Dot::I16, acc: products, a, address: p.at(8) });
+        let float = b.from_int(products);
+        let pairs = b.reinterpret(Element::Bf16, products);
+        b.dot(Dot::Bf16, float, pairs, pattern);
+        b.store_bf16(out.at(0), float);
+        let int = b.to_int(float);
+        b.store_as(out.at(64), int, Element::U8);
         insta::assert_snapshot!(b.finish().to_string());
     }
 }

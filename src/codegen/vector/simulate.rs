@@ -3,6 +3,11 @@
 //! Memory is a set of regions far apart from one another, and every access is checked against
 //! them, so a kernel that runs here without a fault touches nothing but its buffers.
 
+mod lanes;
+mod memory;
+
+pub use memory::{Memory, NativeMemory};
+
 use super::*;
 
 /// An access outside of all regions, with the instruction that made it.
@@ -16,136 +21,6 @@ pub struct Fault {
     pub size: usize,
 }
 
-/// Byte-addressed regions. Region n begins at address `(n + 1) << 40`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
-    regions: Vec<Vec<u8>>,
-    /// Which regions hold addresses.
-    ints: Vec<bool>,
-}
-
-const REGION_BITS: u32 = 40;
-
-impl Memory {
-    /// A region that holds the values; returns its address.
-    pub fn add(&mut self, values: &[f32]) -> i64 {
-        self.add_bytes(values.iter().flat_map(|v| v.to_le_bytes()).collect(), false)
-    }
-
-    /// A region of 64-bit integers, such as a frame of addresses.
-    pub fn add_ints(&mut self, values: &[i64]) -> i64 {
-        self.add_bytes(values.iter().flat_map(|v| v.to_le_bytes()).collect(), true)
-    }
-
-    fn add_bytes(&mut self, bytes: Vec<u8>, ints: bool) -> i64 {
-        self.regions.push(bytes);
-        self.ints.push(ints);
-        (self.regions.len() as i64) << REGION_BITS
-    }
-
-    /// The values of the region that begins at `address`.
-    pub fn values(&self, address: i64) -> Vec<f32> {
-        let bytes = &self.regions[(address >> REGION_BITS) as usize - 1];
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect()
-    }
-
-    /// The first place at which two memories of the same layout differ, in words.
-    pub fn difference(&self, other: &Memory) -> Option<String> {
-        for (region, (a, b)) in self.regions.iter().zip(&other.regions).enumerate() {
-            if let Some(byte) = a.iter().zip(b).position(|(a, b)| a != b) {
-                let word = |r: &[u8]| f32::from_le_bytes(r[byte / 4 * 4..][..4].try_into().expect("four bytes"));
-                let (a, b) = (word(a), word(b));
-                let bits = format!("{:#010x}, not {:#010x}", b.to_bits(), a.to_bits());
-                return Some(format!("element {} of region {region} is {b}, not {a} ({bits})", byte / 4));
-            }
-        }
-        None
-    }
-
-    /// The same regions as real memory.
-    pub fn to_native(&self) -> NativeMemory {
-        let buffers = self.regions.iter().map(|r| Buffer::new(r)).collect();
-        let mut native = NativeMemory { memory: self.clone(), buffers };
-        for region in (0..self.regions.len()).filter(|&r| self.ints[r]) {
-            for word in 0..self.regions[region].len() / 8 {
-                let address = i64::from_le_bytes(self.regions[region][8 * word..][..8].try_into().expect("8 bytes"));
-                let translated = native.translate(address).to_le_bytes();
-                native.buffers[region].bytes_mut()[8 * word..][..8].copy_from_slice(&translated);
-            }
-        }
-        native
-    }
-
-    fn slice(&mut self, inst: &Inst, address: i64, bytes: usize) -> Result<&mut [u8], Fault> {
-        // Rounded, so that addresses shortly before a region count as that region's.
-        let region = (((address + (1 << (REGION_BITS - 1))) >> REGION_BITS) - 1) as usize;
-        let offset = address - ((region as i64 + 1) << REGION_BITS);
-        let size = self.regions.get(region).map_or(0, Vec::len);
-        if offset < 0 || offset as usize + bytes > size {
-            return Err(Fault { instruction: inst.to_string(), bytes, region, offset, size });
-        }
-        Ok(&mut self.regions[region][offset as usize..offset as usize + bytes])
-    }
-}
-
-/// Regions in this process's memory, each within a margin that shows writes beyond its ends.
-pub struct NativeMemory {
-    memory: Memory,
-    buffers: Vec<Buffer>,
-}
-
-impl NativeMemory {
-    /// The real address for an address of a region; any other number is itself.
-    pub fn translate(&self, address: i64) -> i64 {
-        match self.buffers.get(((address >> REGION_BITS) - 1) as usize) {
-            Some(buffer) => buffer.address + (address & ((1 << REGION_BITS) - 1)),
-            None => address,
-        }
-    }
-
-    /// # Panics
-    /// When a margin was written to.
-    pub fn into_memory(mut self) -> Memory {
-        for (region, buffer) in self.buffers.iter_mut().enumerate() {
-            assert!(buffer.margins_are_intact(), "code wrote around region {region}");
-            if !self.memory.ints[region] {
-                self.memory.regions[region] = buffer.bytes_mut().to_vec();
-            }
-        }
-        self.memory
-    }
-}
-
-const MARGIN: usize = 256;
-const MARGIN_BYTE: u8 = 0xa5;
-
-/// Bytes at a 64-byte boundary with a margin before and after.
-struct Buffer {
-    storage: Vec<u8>,
-    start: usize,
-    size: usize,
-    address: i64,
-}
-
-impl Buffer {
-    fn new(bytes: &[u8]) -> Self {
-        let mut storage = vec![MARGIN_BYTE; bytes.len() + 2 * MARGIN + 64];
-        let start = MARGIN + storage[MARGIN..].as_ptr().align_offset(64);
-        storage[start..start + bytes.len()].copy_from_slice(bytes);
-        let address = storage[start..].as_mut_ptr().expose_provenance() as i64;
-        Self { storage, start, size: bytes.len(), address }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start..self.start + self.size]
-    }
-
-    fn margins_are_intact(&self) -> bool {
-        let end = self.start + self.size;
-        self.storage[..self.start].iter().chain(&self.storage[end..]).all(|b| *b == MARGIN_BYTE)
-    }
-}
-
 /// Runs a function of the program.
 ///
 /// # Errors
@@ -157,7 +32,7 @@ pub fn run(program: &Program, callee: Callee, arguments: &[i64], memory: &mut Me
         function,
         lanes: function.unit.lanes,
         ints: vec![0; function.ints as usize],
-        vectors: vec![[0; 16]; function.vectors as usize],
+        vectors: vec![[0; 16]; function.elements.len()],
         memory,
     };
     function.parameters.iter().zip(arguments).for_each(|(p, a)| state.ints[p.0 as usize] = *a);
@@ -173,13 +48,16 @@ pub fn run_leaf(function: &Function, arguments: &[i64], memory: &mut Memory) -> 
     run(&program, Callee(0), arguments, memory)
 }
 
+/// The bits of a vector of any element, lane 0 in the lowest.
+type Words = [u32; 16];
+
 struct State<'a> {
     program: &'a Program,
     function: &'a Function,
     lanes: usize,
     ints: Vec<i64>,
-    /// Bits of the lanes; those beyond the unit's are unused.
-    vectors: Vec<[u32; 16]>,
+    /// Bits of the vectors; those beyond the unit's are unused.
+    vectors: Vec<Words>,
     memory: &'a mut Memory,
 }
 
@@ -237,20 +115,73 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Sets each lane by a function of the lanes of other vectors.
-    fn map<const N: usize>(&mut self, dst: Vector, sources: [Vector; N], f: impl Fn([u32; N]) -> u32) {
-        let sources = sources.map(|v| self.vectors[v.0 as usize]);
-        for lane in 0..self.lanes {
-            self.vectors[dst.0 as usize][lane] = f(sources.map(|s| s[lane]));
-        }
+    fn words(&self, v: Vector) -> Words {
+        self.vectors[v.0 as usize]
     }
 
-    fn multiply_add(&mut self, acc: Vector, a: Vector, b: [u32; 16]) {
-        let a = self.vectors[a.0 as usize];
-        for lane in 0..self.lanes {
-            let sum = &mut self.vectors[acc.0 as usize][lane];
-            *sum = float(a[lane]).mul_add(float(b[lane]), float(*sum)).to_bits();
+    fn set(&mut self, v: Vector, words: Words) {
+        self.vectors[v.0 as usize] = words;
+    }
+
+    fn element(&self, v: Vector) -> Element {
+        self.function.element(v)
+    }
+
+    /// A vector of memory.
+    fn whole_vector(&mut self, inst: &Inst, address: &Address) -> Result<Words, Fault> {
+        let base = self.address(address);
+        let mut words = [0; 16];
+        for (lane, bits) in words.iter_mut().take(self.lanes).enumerate() {
+            *bits = self.load(inst, base + 4 * lane as i64)?;
         }
+        Ok(words)
+    }
+
+    /// One element of memory.
+    fn load_element(&mut self, inst: &Inst, address: i64, element: Element) -> Result<i64, Fault> {
+        let bytes = self.memory.slice(inst, address, element.bytes())?;
+        Ok(lanes::read(element, bytes))
+    }
+
+    fn load_as(&mut self, inst: &Inst, dst: Vector, address: &Address, from: Element) -> Result<Words, Fault> {
+        let (base, to) = (self.address(address), self.element(dst));
+        let lane = |i: usize| base + (i * from.bytes()) as i64;
+        let count = self.function.unit.lanes(to);
+        let loaded = (0..count).map(|i| self.load_element(inst, lane(i), from)).collect::<Result<Vec<i64>, Fault>>()?;
+        Ok(lanes::words(to, loaded.into_iter().map(|value| lanes::widen(from, to, value))))
+    }
+
+    fn store_as(&mut self, inst: &Inst, address: &Address, src: Vector, to: Element) -> Result<(), Fault> {
+        let (base, from) = (self.address(address), self.element(src));
+        let narrowed = lanes::of(from, self.words(src)).map(|value| lanes::narrow(from, to, value));
+        let count = self.function.unit.lanes(from);
+        for (i, value) in narrowed.take(count).collect::<Vec<i64>>().into_iter().enumerate() {
+            let bytes = self.memory.slice(inst, base + (i * to.bytes()) as i64, to.bytes())?;
+            bytes.copy_from_slice(&value.to_le_bytes()[..to.bytes()]);
+        }
+        Ok(())
+    }
+
+    fn broadcast(&mut self, inst: &Inst, address: &Address, element: Element) -> Result<Words, Fault> {
+        let value = self.load_element(inst, self.address(address), element)?;
+        Ok(lanes::words(element, std::iter::repeat_n(value, 64 / element.bytes())))
+    }
+
+    /// Sets each lane of 32 bits by a function of the lanes of other vectors.
+    fn map<const N: usize>(&mut self, dst: Vector, sources: [Vector; N], f: impl Fn([u32; N]) -> u32) {
+        let sources = sources.map(|v| self.words(v));
+        self.set(dst, std::array::from_fn(|lane| f(sources.map(|s| s[lane]))));
+    }
+
+    fn multiply_add(&mut self, acc: Vector, a: Vector, b: Words) {
+        let (sums, a) = (self.words(acc), self.words(a));
+        let sum = |lane: usize| float(a[lane]).mul_add(float(b[lane]), float(sums[lane])).to_bits();
+        self.set(acc, std::array::from_fn(sum));
+    }
+
+    fn dot(&mut self, dot: Dot, acc: Vector, a: Vector, b: Words) {
+        let (sums, a) = (self.words(acc), self.words(a));
+        self.set(acc, std::array::from_fn(|lane| lanes::dot(dot, sums[lane], a[lane], b[lane])));
     }
 
     fn block(&mut self, block: &[Inst]) -> Result<(), Fault> {
@@ -281,10 +212,18 @@ impl State<'_> {
                 let bytes = self.memory.slice(inst, address, 8)?;
                 self.ints[dst.0 as usize] = i64::from_le_bytes((&*bytes).try_into().expect("eight bytes"));
             }
-            Inst::Splat { dst, bits } => self.vectors[dst.0 as usize] = [*bits; 16],
-            Inst::Move { dst, src } => self.vectors[dst.0 as usize] = self.vectors[src.0 as usize],
-            Inst::Load { dst, address } => self.load_lanes(inst, *dst, address, 4, 0..lanes)?,
+            Inst::Splat { dst, bits } => self.set(*dst, [*bits; 16]),
+            Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => self.set(*dst, self.words(*src)),
+            Inst::Load { dst, address } => {
+                let words = self.whole_vector(inst, address)?;
+                self.set(*dst, words);
+            }
             Inst::Store { address, src } => self.store_lanes(inst, *src, address, 4, 0..lanes)?,
+            Inst::LoadAs { dst, address, from } => {
+                let words = self.load_as(inst, *dst, address, *from)?;
+                self.set(*dst, words);
+            }
+            Inst::StoreAs { address, src, to } => self.store_as(inst, address, *src, *to)?,
             Inst::LoadLanes { dst, address, from, to } => {
                 self.load_lanes(inst, *dst, address, 4, usize::from(*from)..usize::from(*to))?;
             }
@@ -292,49 +231,76 @@ impl State<'_> {
                 self.store_lanes(inst, *src, address, 4, usize::from(*from)..usize::from(*to))?;
             }
             Inst::Gather { dst, address, stride, count } => {
-                self.vectors[dst.0 as usize] = [0; 16];
+                self.set(*dst, [0; 16]);
                 self.load_lanes(inst, *dst, address, *stride, 0..usize::from(*count))?;
             }
             Inst::Scatter { address, src, stride, count } => {
                 self.store_lanes(inst, *src, address, *stride, 0..usize::from(*count))?;
             }
             Inst::Broadcast { dst, address } => {
-                self.vectors[dst.0 as usize] = [self.load(inst, self.address(address))?; 16];
+                let words = self.broadcast(inst, address, self.element(*dst))?;
+                self.set(*dst, words);
             }
-            Inst::Binary { op, dst, a, b } => self.map(*dst, [*a, *b], |[a, b]| binary(*op, a, b)),
-            Inst::Unary { op, dst, a } => self.map(*dst, [*a], |[a]| unary(*op, a)),
-            Inst::Fma { acc, a, b } => self.multiply_add(*acc, *a, self.vectors[b.0 as usize]),
+            Inst::BroadcastGroup { dst, address } => {
+                let words = self.broadcast(inst, address, Element::I32)?;
+                self.set(*dst, words);
+            }
+            Inst::Binary { op, dst, a, b } => match self.element(*a) {
+                Element::F32 => self.map(*dst, [*a, *b], |[a, b]| binary(*op, a, b)),
+                element => self.set(*dst, lanes::binary(element, *op, self.words(*a), self.words(*b))),
+            },
+            Inst::Unary { op, dst, a } => match self.element(*a) {
+                Element::F32 => self.map(*dst, [*a], |[a]| unary(*op, a)),
+                _ if *op == UnaryOp::FromInt => self.map(*dst, [*a], |[a]| unary(*op, a)),
+                element => self.set(*dst, lanes::shift(element, *op, self.words(*a))),
+            },
+            Inst::Fma { acc, a, b } => self.multiply_add(*acc, *a, self.words(*b)),
             Inst::FmaLane { acc, a, b, lane } => {
-                self.multiply_add(*acc, *a, [self.vectors[b.0 as usize][usize::from(*lane)]; 16]);
+                self.multiply_add(*acc, *a, [self.words(*b)[usize::from(*lane)]; 16]);
             }
             Inst::FmaLoad { acc, a, address } => {
-                let base = self.address(address);
-                let mut b = [0; 16];
-                for (lane, bits) in b.iter_mut().take(lanes).enumerate() {
-                    *bits = self.load(inst, base + 4 * lane as i64)?;
-                }
+                let b = self.whole_vector(inst, address)?;
                 self.multiply_add(*acc, *a, b);
             }
             Inst::FmaBroadcast { acc, a, address } => {
-                let b = [self.load(inst, self.address(address))?; 16];
+                let b = self.broadcast(inst, address, Element::F32)?;
                 self.multiply_add(*acc, *a, b);
             }
+            // A sum of products that has nothing to be added to.
+            Inst::MaddI16 { dst, a, b } => {
+                self.map(*dst, [*a, *b], |[a, b]| lanes::dot(Dot::I16, 0, a, b));
+            }
+            Inst::Dot { dot, acc, a, b } => self.dot(*dot, *acc, *a, self.words(*b)),
+            Inst::DotLoad { dot, acc, a, address } => {
+                let b = self.whole_vector(inst, address)?;
+                self.dot(*dot, *acc, *a, b);
+            }
+            Inst::DotBroadcast { dot, acc, a, address } => {
+                let b = self.broadcast(inst, address, Element::I32)?;
+                self.dot(*dot, *acc, *a, b);
+            }
             Inst::Select { dst, compare, a, b, x, y } => {
-                self.map(*dst, [*a, *b, *x, *y], |[a, b, x, y]| if holds(*compare, a, b) { x } else { y });
+                let is_float = self.element(*a).is_float();
+                let holds = |a, b| if is_float { holds(*compare, a, b) } else { lanes::holds(*compare, a, b) };
+                self.map(*dst, [*a, *b, *x, *y], |[a, b, x, y]| if holds(a, b) { x } else { y });
             }
             Inst::Reduce { op, dst, src, .. } => {
-                let mut value = self.vectors[src.0 as usize];
+                let (element, mut value) = (self.element(*src), self.words(*src));
                 let mut apart = lanes / 2;
                 while apart > 0 {
-                    value = std::array::from_fn(|lane| binary(*op, value[lane], value[lane ^ apart]));
+                    let other: Words = std::array::from_fn(|lane| value[lane ^ apart]);
+                    value = match element {
+                        Element::F32 => std::array::from_fn(|lane| binary(*op, value[lane], other[lane])),
+                        element => lanes::binary(element, *op, value, other),
+                    };
                     apart /= 2;
                 }
-                self.vectors[dst.0 as usize] = value;
+                self.set(*dst, value);
             }
             Inst::Permute { dst, sources, lanes: from } => {
-                let sources = sources.map(|v| self.vectors[v.0 as usize]);
+                let sources = sources.map(|v| self.words(v));
                 let lane = |l: u8| sources[usize::from(l) / lanes][usize::from(l) % lanes];
-                self.vectors[dst.0 as usize] = from.map(lane);
+                self.set(*dst, from.map(lane));
             }
             Inst::Loop { counter, start, end, step, body } => {
                 let (mut value, end) = (self.operand(*start), self.operand(*end));
@@ -423,6 +389,7 @@ fn unary(op: UnaryOp, a: u32) -> u32 {
         UnaryOp::FromInt => (a as i32 as f32).to_bits(),
         UnaryOp::ShiftLeft(n) => a << n,
         UnaryOp::ShiftRight(n) => a >> n,
+        UnaryOp::ShiftRightSigned(_) => unreachable!("not of f32"),
     }
 }
 

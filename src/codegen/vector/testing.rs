@@ -6,11 +6,26 @@ use crate::codegen::link;
 use crate::runtime::code::Code;
 use crate::target::Target;
 
-/// The units that run here, the widest first.
+/// The targets that run here, with all that this CPU offers beyond them, the widest first.
+fn targets() -> Vec<Target> {
+    crate::codegen::testing::targets().into_iter().map(Target::with_extensions_of_host).collect()
+}
+
+/// The units that run here, the widest first, with the dot products that this CPU has.
 pub fn units() -> Vec<Unit> {
-    let mut units: Vec<Unit> = crate::codegen::testing::targets().iter().map(|t| t.unit).collect();
+    let mut units: Vec<Unit> = targets().iter().map(|t| t.unit).collect();
     units.dedup();
     units
+}
+
+/// The targets of the program's unit that run here and mean by it what the simulator does: a
+/// multiply-add rounds once. This CPU where there is none.
+fn targets_of(program: &Program) -> Vec<Target> {
+    let is_fma = |inst: &Inst| matches!(inst, Inst::Fma { .. } | Inst::FmaLoad { .. } | Inst::FmaBroadcast { .. });
+    let fuses = program.functions.iter().any(|f| uses::any(&f.body, &is_fma));
+    let unit = program.functions.last().map(|f| f.unit);
+    let found: Vec<Target> = targets().into_iter().filter(|t| Some(t.unit) == unit && (t.fuses() || !fuses)).collect();
+    if found.is_empty() { vec![Target::host()] } else { found }
 }
 
 /// A program in executable memory.
@@ -20,8 +35,9 @@ pub struct Native {
 }
 
 impl Native {
+    /// For the first of the program's [`targets_of`].
     pub fn new(program: &Program) -> Self {
-        Self::for_target(program, &Target::host())
+        Self::for_target(program, &targets_of(program)[0])
     }
 
     pub fn for_target(program: &Program, target: &Target) -> Self {
@@ -53,8 +69,8 @@ impl Native {
     }
 }
 
-/// Runs a function in the simulator and as machine code and requires the same bits in memory.
-/// Returns the memory.
+/// Runs a function in the simulator and as machine code, for each target of its unit, and requires the
+/// same bits in memory. Returns the memory.
 ///
 /// # Panics
 /// On a difference, or an access outside of memory.
@@ -63,9 +79,11 @@ pub fn agree(program: &Program, callee: Callee, arguments: &[i64], memory: &Memo
     if let Err(fault) = simulate::run(program, callee, arguments, &mut expected) {
         panic!("{fault}\n{program}");
     }
-    let actual = Native::new(program).run(callee, arguments, memory);
-    if let Some(difference) = expected.difference(&actual) {
-        panic!("{difference}\n{program}");
+    for target in targets_of(program) {
+        let actual = Native::for_target(program, &target).run(callee, arguments, memory);
+        if let Some(difference) = expected.difference(&actual) {
+            panic!("{difference} with {:?}\n{program}", target.features);
+        }
     }
     expected
 }

@@ -7,13 +7,18 @@
 //!    the counter nor the variables that bound the loop. The step is positive.
 //! 3. A lane range is within the unit, and each memory operand's displacement fits 32 bits. An
 //!    index is scaled by 1, 2, 4 or 8.
-//! 4. Division and remainder are by a constant ≥ 1; shifts are by less than 32.
+//! 4. Division and remainder are by a constant ≥ 1; shifts are by less than the element has bits.
 //! 5. Reductions are by add, min or max, and their temporary is a third variable. A permutation
 //!    names lanes that exist, and its result is another variable than its source.
-//! 6. Broadcast memory operands and multiply-adds by lane occur only where the unit has them.
+//! 6. Broadcast memory operands, multiply-adds by lane, dot products, narrowing to bf16 and vectors of
+//!    narrow elements occur only where the unit has them.
 //! 7. A call passes as many arguments as the callee has parameters, and the callee stands earlier
 //!    in the program: there is no recursion.
 //! 8. A half vector is written by arithmetic, moves and whole loads only.
+//! 9. Vectors are of f32, bf16, u8, i8, i16 or i32, and an instruction takes those that it is stated for
+//!    ([`types`] has the table).
+
+mod types;
 
 use super::*;
 use std::fmt;
@@ -49,8 +54,8 @@ pub enum Problem {
     Displacement,
     #[error("division by something other than a constant >= 1")]
     Divisor,
-    #[error("a shift by {0} of 32 bits")]
-    Shift(u8),
+    #[error("a shift by {by} of {bits} bits")]
+    Shift { by: u8, bits: usize },
     #[error("reduction by {0}")]
     Reduction(VectorOp),
     #[error("the temporary {0} is an operand as well")]
@@ -63,7 +68,21 @@ pub enum Problem {
     EmbeddedBroadcast,
     #[error("the unit has no multiply-add by lane")]
     MultiplyByLane,
-    #[error("vectors of {0} lanes: no such unit")]
+    #[error("the unit has no such dot product")]
+    Dot,
+    #[error("the unit does not round to bf16")]
+    RoundToBf16,
+    #[error("the unit has no vectors of {0}")]
+    Narrow(Element),
+    #[error("no vector is of {0}")]
+    Element(Element),
+    #[error("{vector} is of {element}, and must be of {expected}")]
+    Type { vector: Vector, element: Element, expected: Element },
+    #[error("is not for vectors of {0}")]
+    Operation(Element),
+    #[error("{from} does not become {to} on the way")]
+    Conversion { from: Element, to: Element },
+    #[error("vectors of {0} bytes: no such unit")]
     Unit(usize),
     #[error("calls {0}, which does not stand before it")]
     Callee(Callee),
@@ -124,18 +143,6 @@ impl Program {
     }
 }
 
-impl Inst {
-    /// The nested blocks of a structured statement.
-    pub fn blocks(&self) -> impl Iterator<Item = &[Inst]> {
-        let blocks = match self {
-            Inst::Loop { body, .. } => [Some(body.as_slice()), None],
-            Inst::If { then, otherwise, .. } => [Some(then.as_slice()), Some(otherwise.as_slice())],
-            _ => [None, None],
-        };
-        blocks.into_iter().flatten()
-    }
-}
-
 /// Where a variable stands at the present point of the text.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
@@ -160,7 +167,7 @@ impl<'a> Checker<'a> {
     fn new(function: &'a Function) -> Self {
         let mut ints = vec![State::Fresh; function.ints as usize];
         function.parameters.iter().for_each(|p| ints[p.0 as usize] = State::InScope);
-        let vectors = vec![State::Fresh; function.vectors as usize];
+        let vectors = vec![State::Fresh; function.elements.len()];
         let (defined_ints, defined_vectors, frozen, problems) = (vec![], vec![], vec![], vec![]);
         Self { function, ints, vectors, defined_ints, defined_vectors, frozen, problems }
     }
@@ -186,6 +193,9 @@ impl<'a> Checker<'a> {
         uses.reads.iter().for_each(|v| self.read_vector(inst, *v));
         uses.writes.iter().for_each(|v| self.write_vector(inst, *v));
         self.operands(inst);
+        if let Some(problem) = types::problem(self.function, inst, &uses) {
+            self.report(inst, problem);
+        }
         match inst {
             Inst::Loop { counter, start, end, step, body } => {
                 if *step <= 0 {
@@ -243,9 +253,9 @@ impl<'a> Checker<'a> {
             Ok(false) => {}
             Err(problem) => self.report(inst, problem),
         }
-        let lanes = self.function.unit.lanes;
-        if !matches!(lanes, 4 | 8 | 16) {
-            self.report(inst, Problem::Unit(lanes));
+        let Unit { bytes, lanes, .. } = self.function.unit;
+        if !matches!(bytes, 16 | 32 | 64) || lanes * 4 != bytes {
+            self.report(inst, Problem::Unit(bytes));
         }
     }
 
@@ -253,16 +263,27 @@ impl<'a> Checker<'a> {
     fn operands(&mut self, inst: &Inst) {
         let problem = match inst {
             Inst::IntBinary { op: IntOp::Div | IntOp::Rem, b, .. } => divisor(*b),
-            Inst::Unary { op: UnaryOp::ShiftLeft(n) | UnaryOp::ShiftRight(n), .. } if *n >= 32 => {
-                Some(Problem::Shift(*n))
+            Inst::Unary {
+                op: UnaryOp::ShiftLeft(n) | UnaryOp::ShiftRight(n) | UnaryOp::ShiftRightSigned(n),
+                a,
+                ..
+            } => {
+                let bits = 8 * self.function.element(*a).bytes();
+                (usize::from(*n) >= bits).then_some(Problem::Shift { by: *n, bits })
             }
             Inst::LoadInt { address, .. }
             | Inst::Load { address, .. }
             | Inst::Store { address, .. }
+            | Inst::LoadAs { address, .. }
+            | Inst::StoreAs { address, .. }
             | Inst::Broadcast { address, .. }
+            | Inst::BroadcastGroup { address, .. }
+            | Inst::DotLoad { address, .. }
             | Inst::FmaLoad { address, .. } => self.memory(address, 4, 0, 1),
-            Inst::FmaBroadcast { .. } if !self.function.unit.embedded_broadcast => Some(Problem::EmbeddedBroadcast),
-            Inst::FmaBroadcast { address, .. } => self.memory(address, 4, 0, 1),
+            Inst::FmaBroadcast { .. } | Inst::DotBroadcast { .. } if !self.function.unit.embedded_broadcast => {
+                Some(Problem::EmbeddedBroadcast)
+            }
+            Inst::FmaBroadcast { address, .. } | Inst::DotBroadcast { address, .. } => self.memory(address, 4, 0, 1),
             Inst::FmaLane { .. } if !self.function.unit.multiply_by_lane => Some(Problem::MultiplyByLane),
             Inst::FmaLane { lane, .. } if usize::from(*lane) >= self.function.unit.lanes => {
                 Some(Problem::Lanes { from: *lane, to: *lane + 1, lanes: self.function.unit.lanes })
@@ -344,157 +365,4 @@ fn permutation(dst: Vector, sources: [Vector; 2], lanes: &Lanes, count: usize) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn function(lines: impl FnOnce(&mut Builder)) -> Function {
-        let unit = Unit { embedded_broadcast: false, ..Unit::V128 };
-        let mut b = Builder::new("f", unit, 2);
-        lines(&mut b);
-        b.finish_unverified()
-    }
-
-    fn problems(lines: impl FnOnce(&mut Builder)) -> Vec<Problem> {
-        match function(lines).verify() {
-            Ok(()) => vec![],
-            Err(error) => error.problems.into_iter().map(|(_, p)| p).collect(),
-        }
-    }
-
-    #[test]
-    fn definitions_come_first() {
-        let found = problems(|b| {
-            let (v, i) = (b.new_vector(), b.new_int());
-            b.store(b.parameter(0).at(0), v);
-            b.advance(i, 1i64);
-        });
-        assert_eq!(found, [Problem::Undefined("v0".into()), Problem::Undefined("i2".into())]);
-    }
-
-    #[test]
-    fn accumulators_outlive_a_loop_and_temporaries_do_not() {
-        let found = problems(|b| {
-            let p = b.parameter(0);
-            let acc = b.splat(0.0);
-            let mut inner = acc;
-            b.loop_range(0i64, 4i64, 1, |b, _| {
-                inner = b.load(p.at(0));
-                b.fma(acc, inner, inner);
-            });
-            b.store(p.at(0), acc);
-            b.store(p.at(0), inner);
-        });
-        assert_eq!(found, [Problem::OutOfScope("v1".into())]);
-    }
-
-    #[test]
-    fn branches_do_not_share_definitions() {
-        let found = problems(|b| {
-            let p = b.parameter(0);
-            let v = b.new_vector();
-            b.if_else(Condition::Less, p, 3i64, |b| b.set_splat(v, 0.0), |b| b.set_splat(v, 1.0));
-        });
-        assert_eq!(found, [Problem::OutOfScope("v0".into())]);
-    }
-
-    #[test]
-    fn loops_own_their_counter_and_bounds() {
-        let found = problems(|b| {
-            let (p, end) = (b.parameter(0), b.parameter(1));
-            b.loop_range(0i64, end, 0, |b, i| {
-                b.advance(i, 1i64);
-                b.advance(end, 1i64);
-                b.advance(p, 1i64);
-            });
-            b.push(Inst::Loop { counter: p, start: 0i64.into(), end: 3i64.into(), step: 1, body: vec![] });
-        });
-        let (p, end, i) = (Int(0), Int(1), Int(2));
-        let expected = [
-            Problem::Step(0),
-            Problem::WritesLoopVariable(i),
-            Problem::WritesLoopVariable(end),
-            Problem::CounterInUse(p),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn constants_in_range() {
-        let found = problems(|b| {
-            let p = b.parameter(0);
-            let v = b.splat(1.0);
-            b.push(Inst::LoadLanes { dst: v, address: p.at(0), from: 3, to: 5 });
-            b.push(Inst::StoreLanes { address: p.at(0), src: v, from: 3, to: 2 });
-            b.push(Inst::Gather { dst: v, address: p.at(0), stride: i32::MAX, count: 4 });
-            b.push(Inst::Load { dst: v, address: Address { base: p, index: Some((p, 3)), offset: 0 } });
-            b.push(Inst::FmaBroadcast { acc: v, a: v, address: p.at(0) });
-            b.unary(UnaryOp::ShiftLeft(32), v);
-            b.int_op(IntOp::Div, p, 0i64);
-            b.int_op(IntOp::Rem, p, p);
-            b.reduce(VectorOp::Mul, v);
-            b.push(Inst::Reduce { op: VectorOp::Add, dst: v, src: v, temp: v });
-        });
-        let expected = [
-            Problem::Lanes { from: 3, to: 5, lanes: 4 },
-            Problem::Lanes { from: 3, to: 2, lanes: 4 },
-            Problem::Displacement,
-            Problem::Scale(3),
-            Problem::EmbeddedBroadcast,
-            Problem::Shift(32),
-            Problem::Divisor,
-            Problem::Divisor,
-            Problem::Reduction(VectorOp::Mul),
-            Problem::Temporary(Vector(0)),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn permutations_and_halves() {
-        let unit = Unit::V512;
-        let mut b = Builder::new("f", unit, 1);
-        let p = b.parameter(0);
-        let v = b.load(p.at(0));
-        b.halve(v);
-        b.push(Inst::Permute { dst: v, sources: [v, v], lanes: [32; 16] });
-        b.push(Inst::LoadLanes { dst: v, address: p.at(0), from: 0, to: 3 });
-        let w = b.permute(v, |i| i);
-        b.push(Inst::Permute { dst: w, sources: [v, w], lanes: [15; 16] });
-        let found: Vec<Problem> =
-            b.finish_unverified().verify().unwrap_err().problems.into_iter().map(|(_, p)| p).collect();
-        let expected = [
-            Problem::Lanes { from: 32, to: 33, lanes: 16 },
-            Problem::Half(v),
-            Problem::Half(v),
-            Problem::PermutesInto(w),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn calls_go_backwards_with_matching_arguments() {
-        let mut program = Program::default();
-        let callee = program.add(function(|_| {}));
-        let calls = |callee: Callee, count: usize| {
-            let mut program = program.clone();
-            program.add(function(|b| b.call(callee, vec![Operand::Const(0); count])));
-            program.verify().map_err(|e| e.problems[0].1.clone())
-        };
-        assert_eq!(calls(callee, 2), Ok(()));
-        assert_eq!(calls(callee, 1), Err(Problem::Arity { callee, given: 1, expected: 2 }));
-        assert_eq!(calls(Callee(1), 2), Err(Problem::Callee(Callee(1))));
-    }
-
-    #[test]
-    fn the_message_shows_the_line() {
-        let error = function(|b| {
-            let v = b.new_vector();
-            b.store(b.parameter(0).at(4), v);
-        });
-        let message = error.verify().unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "f breaks rules of vector functions\n  store [i0 + 4], v0: v0 is read before it is defined"
-        );
-    }
-}
+mod tests;

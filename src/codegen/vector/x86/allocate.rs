@@ -4,7 +4,7 @@
 //! it lives to the loop's end, because the next iteration may read it; one that is first set inside
 //! a loop dies at its last occurrence (the verifier has it set before it is read).
 
-use super::super::{Function, Inst, Operand};
+use super::super::{Element, Function, Inst, Operand, any};
 use super::Error;
 
 /// Integer registers in the order in which they are given out: parameters' own first.
@@ -102,29 +102,23 @@ fn becomes_several(inst: &Inst) -> bool {
 
 /// Whether the function needs a scratch vector register of the back end.
 pub fn needs_scratch(function: &Function) -> bool {
-    function.unit.lanes == 8 || any(&function.body, &|i| matches!(i, Inst::Gather { .. } | Inst::Scatter { .. }))
-}
-
-fn any(body: &[Inst], test: &impl Fn(&Inst) -> bool) -> bool {
-    body.iter().any(|inst| {
-        test(inst)
-            || match inst {
-                Inst::Loop { body, .. } => any(body, test),
-                Inst::If { then, otherwise, .. } => any(then, test) || any(otherwise, test),
-                _ => false,
-            }
-    })
+    let needs = |inst: &Inst| match inst {
+        Inst::Gather { .. } | Inst::Scatter { .. } => true,
+        Inst::StoreAs { to, .. } => matches!(to, Element::U8 | Element::Bf16),
+        _ => false,
+    };
+    function.unit.bytes == 32 || any(&function.body, &needs)
 }
 
 pub fn allocate(function: &Function) -> Result<Registers, Error> {
     let mut scan =
-        Scan { position: 0, ints: vec![None; function.ints as usize], vectors: vec![None; function.vectors as usize] };
+        Scan { position: 0, ints: vec![None; function.ints as usize], vectors: vec![None; function.elements.len()] };
     for p in &function.parameters {
         Scan::touch(&mut scan.ints[p.0 as usize], 0);
     }
     scan.block(&function.body);
 
-    let machine = if function.unit.lanes == 16 { 32 } else { 16 };
+    let machine = if function.unit.bytes == 64 { 32 } else { 16 };
     let available = machine - usize::from(needs_scratch(function));
     let spill =
         |class, available| move |needed| Error::Spill { function: function.name.clone(), class, needed, available };

@@ -6,9 +6,7 @@ use iced_x86::code_asm::registers as r;
 use iced_x86::code_asm::*;
 use std::collections::BTreeMap;
 
-use super::super::{
-    Address, Compare, Condition, Function, Inst, Int, IntOp, Lanes, Operand, UnaryOp, Vector, VectorOp,
-};
+use super::super::{Address, Condition, Dot, Element, Function, Inst, Int, IntOp, Operand, Vector};
 use super::Error;
 use super::allocate::{REGISTER_PARAMETERS, Registers};
 
@@ -55,10 +53,13 @@ macro_rules! vector {
     };
 }
 
+mod elements;
+mod vectors;
+
 pub fn emit(function: &Function, registers: &Registers) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Assembler { function: function.name.clone(), source };
     let mut asm = CodeAssembler::new(64).map_err(failed)?;
-    let wide = function.unit.lanes == 16;
+    let wide = function.unit.bytes == 64;
     // Half vectors live in any of the 32 registers, of which VEX reaches sixteen.
     asm.set_prefer_vex(!wide);
     let mut e = Emitter { function, registers, asm, pool: BTreeMap::new(), wide };
@@ -73,6 +74,9 @@ impl Emitter<'_> {
             match inst {
                 Inst::Call { .. } => return refuse("a call"),
                 Inst::FmaLane { .. } => return refuse("a multiply-add by lane"),
+                // AVX2 has no such extension.
+                _ if !self.wide && inst.rounds_to_bf16() => return refuse("rounding to bf16"),
+                _ if !self.wide && inst.dot() == Some(Dot::Bf16) => return refuse("a dot product of bf16"),
                 Inst::IntBinary { op: IntOp::Div | IntOp::Rem, .. } => return refuse("a division"),
                 Inst::Loop { body, .. } => self.check_leaf(body)?,
                 Inst::If { then, otherwise, .. } => {
@@ -181,13 +185,7 @@ impl Emitter<'_> {
                 let label = self.constant(vec![bits]);
                 vector!(self, vbroadcastss, [dst], dword_ptr(label))
             }
-            // A half vector's upper lanes must become 0.
-            Inst::Move { dst, src }
-                if self.number(dst) == self.number(src) && self.is_full(dst) == self.is_full(src) =>
-            {
-                Ok(())
-            }
-            Inst::Move { dst, src } => vector!(self, vmovaps, [dst, src]),
+            Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => self.copy(dst, src),
             Inst::Load { dst, ref address } => {
                 let memory = self.memory(address);
                 vector!(self, vmovups, [dst], memory)
@@ -200,14 +198,14 @@ impl Emitter<'_> {
                     self.asm.vmovups(ymmword_ptr(memory), self.ymm(src))
                 }
             }
+            Inst::LoadAs { dst, ref address, from } => self.load_as(dst, address, from),
+            Inst::StoreAs { ref address, src, to } => self.store_as(address, src, to),
             Inst::LoadLanes { dst, ref address, from, to } => self.load_lanes(dst, address, from, to),
             Inst::StoreLanes { ref address, src, from, to } => self.store_lanes(address, src, from, to),
             Inst::Gather { dst, ref address, stride, count } => self.gather(dst, address, stride, count),
             Inst::Scatter { ref address, src, stride, count } => self.scatter(address, src, stride, count),
-            Inst::Broadcast { dst, ref address } => {
-                let memory = dword_ptr(self.memory(address));
-                vector!(self, vbroadcastss, [dst], memory)
-            }
+            Inst::Broadcast { dst, ref address } => self.broadcast(dst, address, self.function.element(dst)),
+            Inst::BroadcastGroup { dst, ref address } => self.broadcast(dst, address, Element::I32),
             Inst::Binary { op, dst, a, b } => self.binary(op, dst, a, b),
             Inst::Unary { op, dst, a } => self.unary(op, dst, a),
             Inst::Fma { acc, a, b } => vector!(self, vfmadd231ps, [acc, a, b]),
@@ -219,6 +217,16 @@ impl Emitter<'_> {
                 let memory = dword_bcst(self.memory(address));
                 vector!(self, vfmadd231ps, [acc, a], memory)
             }
+            Inst::MaddI16 { dst, a, b } => vector!(self, vpmaddwd, [dst, a, b]),
+            Inst::Dot { dot, acc, a, b } => self.dot(dot, acc, a, b),
+            Inst::DotLoad { dot, acc, a, ref address } => {
+                let memory = self.memory(address);
+                self.dot_memory(dot, acc, a, memory)
+            }
+            Inst::DotBroadcast { dot, acc, a, ref address } => {
+                let memory = dword_bcst(self.memory(address));
+                self.dot_memory(dot, acc, a, memory)
+            }
             Inst::Select { dst, compare, a, b, x, y } => self.select(dst, compare, [a, b], [x, y]),
             Inst::Reduce { op, dst, src, temp } => self.reduce(op, dst, src, temp),
             Inst::Permute { dst, sources, ref lanes } => self.permute(dst, sources, lanes),
@@ -226,6 +234,14 @@ impl Emitter<'_> {
             Inst::If { condition, a, b, ref then, ref otherwise } => self.condition(condition, a, b, then, otherwise),
             Inst::Call { .. } | Inst::FmaLane { .. } => unreachable!("refused by check_leaf"),
         }
+    }
+
+    fn copy(&mut self, dst: Vector, src: Vector) -> Result<(), IcedError> {
+        // A half vector's upper lanes must become 0.
+        if self.number(dst) == self.number(src) && self.is_full(dst) == self.is_full(src) {
+            return Ok(());
+        }
+        vector!(self, vmovaps, [dst, src])
     }
 
     fn set_int(&mut self, dst: Int, src: Operand) -> Result<(), IcedError> {
@@ -282,207 +298,6 @@ impl Emitter<'_> {
             }
             IntOp::Div | IntOp::Rem => unreachable!("refused by check_leaf"),
         }
-    }
-
-    fn load_mask(&mut self, from: u8, to: u8) -> Result<(), IcedError> {
-        let bits = (1u32 << to) - (1u32 << from);
-        self.asm.mov(eax, bits)?;
-        self.asm.kmovw(k1, eax)
-    }
-
-    /// All-ones words at the lanes `from..to`, as a constant for 256-bit masked moves.
-    fn mask_constant(&mut self, from: u8, to: u8) -> CodeLabel {
-        self.constant((0..8).map(|i| if (from..to).contains(&i) { u32::MAX } else { 0 }).collect())
-    }
-
-    fn load_lanes(&mut self, dst: Vector, address: &Address, from: u8, to: u8) -> Result<(), IcedError> {
-        let memory = self.memory(address);
-        if self.wide {
-            self.load_mask(from, to)?;
-            return self.asm.vmovups(self.zmm(dst).k1(), zmmword_ptr(memory));
-        }
-        let (s, label) = (ymm(self.scratch()), self.mask_constant(from, to));
-        self.asm.vmovups(s, ymmword_ptr(label))?;
-        self.asm.vmaskmovps(s, s, ymmword_ptr(memory))?;
-        let lanes = (1i32 << to) - (1i32 << from);
-        self.asm.vblendps(self.ymm(dst), self.ymm(dst), s, lanes)
-    }
-
-    fn store_lanes(&mut self, address: &Address, src: Vector, from: u8, to: u8) -> Result<(), IcedError> {
-        let memory = self.memory(address);
-        if self.wide {
-            self.load_mask(from, to)?;
-            return self.asm.vmovups(zmmword_ptr(memory).k1(), self.zmm(src));
-        }
-        let (s, label) = (ymm(self.scratch()), self.mask_constant(from, to));
-        self.asm.vmovups(s, ymmword_ptr(label))?;
-        self.asm.vmaskmovps(ymmword_ptr(memory), s, self.ymm(src))
-    }
-
-    /// Loads the indices `0, stride, 2 stride, …` into the scratch vector, the lane mask into k1
-    /// and the address into rax.
-    fn strided_operands(&mut self, address: &Address, stride: i32, count: u8) -> Result<(), IcedError> {
-        let label = self.constant((0..16).map(|i| i32::wrapping_mul(i, stride) as u32).collect());
-        self.asm.vmovups(zmm(self.scratch()), zmmword_ptr(label))?;
-        self.load_mask(0, count)?;
-        let memory = self.memory(address);
-        self.asm.lea(rax, memory)
-    }
-
-    fn gather(&mut self, dst: Vector, address: &Address, stride: i32, count: u8) -> Result<(), IcedError> {
-        if self.wide {
-            self.strided_operands(address, stride, count)?;
-            let (d, indices) = (self.zmm(dst), zmm(self.scratch()));
-            self.asm.vpxord(d, d, d)?;
-            return self.asm.vgatherdps(d.k1(), dword_ptr(rax + indices));
-        }
-        let memory = self.memory(address);
-        self.asm.lea(rax, memory)?;
-        let (low, high) = (xmm(self.scratch()), self.xmm(dst));
-        for (half, reg) in [(0u8, low), (4, high)] {
-            self.asm.vxorps(reg, reg, reg)?;
-            for lane in half..count.min(half + 4) {
-                self.asm.vinsertps(reg, reg, dword_ptr(rax + i32::from(lane) * stride), i32::from(lane - half) << 4)?;
-            }
-        }
-        self.asm.vinsertf128(self.ymm(dst), ymm(self.scratch()), high, 1)
-    }
-
-    fn scatter(&mut self, address: &Address, src: Vector, stride: i32, count: u8) -> Result<(), IcedError> {
-        if self.wide {
-            self.strided_operands(address, stride, count)?;
-            let indices = zmm(self.scratch());
-            return self.asm.vscatterdps(dword_ptr(rax + indices).k1(), self.zmm(src));
-        }
-        let memory = self.memory(address);
-        self.asm.lea(rax, memory)?;
-        let high = xmm(self.scratch());
-        self.asm.vextractf128(high, self.ymm(src), 1)?;
-        for (half, reg) in [(0u8, self.xmm(src)), (4, high)] {
-            for lane in half..count.min(half + 4) {
-                self.asm.vextractps(dword_ptr(rax + i32::from(lane) * stride), reg, i32::from(lane - half))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn binary(&mut self, op: VectorOp, dst: Vector, a: Vector, b: Vector) -> Result<(), IcedError> {
-        match op {
-            VectorOp::Add => vector!(self, vaddps, [dst, a, b]),
-            VectorOp::Sub => vector!(self, vsubps, [dst, a, b]),
-            VectorOp::Mul => vector!(self, vmulps, [dst, a, b]),
-            VectorOp::Div => vector!(self, vdivps, [dst, a, b]),
-            VectorOp::Min => vector!(self, vminps, [dst, a, b]),
-            VectorOp::Max => vector!(self, vmaxps, [dst, a, b]),
-            VectorOp::AddBits => vector!(self, vpaddd, [dst, a, b]),
-            VectorOp::SubBits => vector!(self, vpsubd, [dst, a, b]),
-            VectorOp::And if self.wide => vector!(self, vpandd, [dst, a, b]),
-            VectorOp::Or if self.wide => vector!(self, vpord, [dst, a, b]),
-            VectorOp::Xor if self.wide => vector!(self, vpxord, [dst, a, b]),
-            VectorOp::And => self.asm.vandps(self.ymm(dst), self.ymm(a), self.ymm(b)),
-            VectorOp::Or => self.asm.vorps(self.ymm(dst), self.ymm(a), self.ymm(b)),
-            VectorOp::Xor => self.asm.vxorps(self.ymm(dst), self.ymm(a), self.ymm(b)),
-            VectorOp::Scale if self.wide => vector!(self, vscalefps, [dst, a, b]),
-            VectorOp::Scale => self.scale(dst, a, b),
-        }
-    }
-
-    /// `dst = a · 2ᵇ`, the power made from the bits of its exponent.
-    fn scale(&mut self, dst: Vector, a: Vector, b: Vector) -> Result<(), IcedError> {
-        let (power, bias) = (ymm(self.scratch()), self.constant(vec![127; 8]));
-        self.asm.vcvtps2dq(power, self.ymm(b))?;
-        self.asm.vpaddd(power, power, ymmword_ptr(bias))?;
-        self.asm.vpslld(power, power, 23)?;
-        self.asm.vmulps(self.ymm(dst), self.ymm(a), power)
-    }
-
-    /// Of one source within quarters that are all permuted alike by one instruction, else by a vector
-    /// of the lanes' numbers, which passes through dst.
-    fn permute(&mut self, dst: Vector, [a, b]: [Vector; 2], lanes: &Lanes) -> Result<(), IcedError> {
-        let count = self.function.unit.lanes;
-        let lanes: Vec<usize> = lanes[..count].iter().map(|&lane| lane.into()).collect();
-        if a != b && lanes.iter().any(|&lane| lane >= count) {
-            return self.shuffle(dst, [a, b], &lanes);
-        }
-        let quarter = |i: usize| (lanes[i] % count).wrapping_sub(i & !3);
-        if (0..count).all(|i| quarter(i) < 4 && quarter(i) == quarter(i % 4)) {
-            let order = (0..4).map(|i| (quarter(i) as i32) << (2 * i)).sum::<i32>();
-            return vector!(self, vpermilps, [dst, a], order);
-        }
-        let label = self.constant(lanes.iter().map(|&lane| (lane % count) as u32).collect());
-        vector!(self, vmovups, [dst], ptr(label))?;
-        vector!(self, vpermps, [dst, dst, a])
-    }
-
-    /// Of two sources: by one instruction where vectors have 512 bits, else by one each and a blend.
-    fn shuffle(&mut self, dst: Vector, [a, b]: [Vector; 2], lanes: &[usize]) -> Result<(), IcedError> {
-        let count = lanes.len();
-        let numbers = |of: &dyn Fn(usize) -> usize| lanes.iter().map(|&lane| of(lane) as u32).collect::<Vec<u32>>();
-        if self.wide {
-            let label = self.constant(numbers(&|lane| lane));
-            vector!(self, vmovups, [dst], ptr(label))?;
-            return vector!(self, vpermi2ps, [dst, a, b]);
-        }
-        let (label, s) = (self.constant(numbers(&|lane| lane % count)), ymm(self.scratch()));
-        self.asm.vmovups(s, ymmword_ptr(label))?;
-        self.asm.vpermps(self.ymm(dst), s, self.ymm(a))?;
-        self.asm.vpermps(s, s, self.ymm(b))?;
-        let second = lanes.iter().enumerate().map(|(i, &lane)| i32::from(lane >= count) << i).sum::<i32>();
-        self.asm.vblendps(self.ymm(dst), self.ymm(dst), s, second)
-    }
-
-    fn unary(&mut self, op: UnaryOp, dst: Vector, a: Vector) -> Result<(), IcedError> {
-        // Rounding modes of SSE4.1 roundps: nearest even, toward minus infinity; bit 3 silences.
-        const NEAREST: i32 = 8;
-        const FLOOR: i32 = 9;
-        match op {
-            UnaryOp::Sqrt => vector!(self, vsqrtps, [dst, a]),
-            UnaryOp::Round if self.wide => vector!(self, vrndscaleps, [dst, a], NEAREST),
-            UnaryOp::Floor if self.wide => vector!(self, vrndscaleps, [dst, a], FLOOR),
-            UnaryOp::Round => self.asm.vroundps(self.ymm(dst), self.ymm(a), NEAREST),
-            UnaryOp::Floor => self.asm.vroundps(self.ymm(dst), self.ymm(a), FLOOR),
-            UnaryOp::ToInt => vector!(self, vcvtps2dq, [dst, a]),
-            UnaryOp::FromInt => vector!(self, vcvtdq2ps, [dst, a]),
-            UnaryOp::ShiftLeft(n) => vector!(self, vpslld, [dst, a], i32::from(n)),
-            UnaryOp::ShiftRight(n) => vector!(self, vpsrld, [dst, a], i32::from(n)),
-        }
-    }
-
-    fn select(&mut self, dst: Vector, compare: Compare, ab: [Vector; 2], xy: [Vector; 2]) -> Result<(), IcedError> {
-        // Ordered, quiet predicates of vcmpps.
-        let predicate = match compare {
-            Compare::Less => 0x11,
-            Compare::LessEqual => 0x12,
-            Compare::Equal => 0x00,
-        };
-        let ([a, b], [x, y]) = (ab, xy);
-        if self.wide {
-            self.asm.vcmpps(k1, self.zmm(a), self.zmm(b), predicate)?;
-            return self.asm.vblendmps(self.zmm(dst).k1(), self.zmm(y), self.zmm(x));
-        }
-        let s = ymm(self.scratch());
-        self.asm.vcmpps(s, self.ymm(a), self.ymm(b), predicate)?;
-        self.asm.vblendvps(self.ymm(dst), self.ymm(y), self.ymm(x), s)
-    }
-
-    fn reduce(&mut self, op: VectorOp, dst: Vector, src: Vector, temp: Vector) -> Result<(), IcedError> {
-        let mut value = src;
-        if self.wide {
-            for swap in [0x4e, 0xb1] {
-                self.asm.vshuff32x4(self.zmm(temp), self.zmm(value), self.zmm(value), swap)?;
-                self.binary(op, dst, value, temp)?;
-                value = dst;
-            }
-        } else {
-            self.asm.vperm2f128(self.ymm(temp), self.ymm(value), self.ymm(value), 1)?;
-            self.binary(op, dst, value, temp)?;
-            value = dst;
-        }
-        for swap in [0x4e, 0xb1] {
-            vector!(self, vpermilps, [temp, value], swap)?;
-            self.binary(op, dst, value, temp)?;
-        }
-        Ok(())
     }
 
     fn compare(&mut self, a: AsmRegister64, b: Operand) -> Result<(), IcedError> {
