@@ -24,6 +24,10 @@
 //! compiled models (`netc compile --portable`, `Compiler::open`) may come from anybody. `SECURITY.md`
 //! says what is promised.
 
+#![warn(unreachable_pub)]
+// What only the command line asks of a stage is unused without it.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports, unreachable_pub))]
+
 mod artifact;
 mod balance;
 mod cpu;

@@ -6,14 +6,14 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Eight bytes that no text and no other format begins with. As in PNG, the line endings reveal a
 /// transfer that took the file for text.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Sections begin at multiples of this; so does the operating system's unit of protection.
-pub const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.
 pub(crate) const BLOCK: usize = 1 << 20;
 
 /// Stands for the architecture in a file without machine code.
-pub const PORTABLE: &str = "portable";
+pub(crate) const PORTABLE: &str = "portable";
 
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const SECTION_TABLE: usize = 48;
@@ -24,7 +24,7 @@ const ARCHITECTURE: std::ops::Range<usize> = 16..32;
 /// What a section holds. The number is what the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum SectionKind {
+pub(crate) enum SectionKind {
     Weights = 1,
     Code = 2,
     Metadata = 3,
@@ -33,9 +33,9 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// All kinds, each exactly once in every file, in the order in which they lie there.
-    pub const ALL: [SectionKind; 4] = [Self::Weights, Self::Code, Self::Metadata, Self::Texts];
+    pub(crate) const ALL: [SectionKind; 4] = [Self::Weights, Self::Code, Self::Metadata, Self::Texts];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Weights => "weights",
             Self::Code => "code",
@@ -45,7 +45,7 @@ impl SectionKind {
     }
 
     /// Sections that are copied into memory have no more bytes than this.
-    pub fn most_bytes(self) -> u64 {
+    pub(crate) fn most_bytes(self) -> u64 {
         match self {
             Self::Weights => u64::MAX,
             Self::Code => 256 << 20,
@@ -57,7 +57,7 @@ impl SectionKind {
 /// Where a section lies, in whole pages, and its checksum. The weights' is that of the list of
 /// their blocks' checksums, little-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Section {
+pub(crate) struct Section {
     pub offset: u64,
     /// Used bytes; the rest of the last page is zero and counts in the checksum.
     pub bytes: u64,
@@ -66,17 +66,17 @@ pub struct Section {
 
 impl Section {
     /// The end of the section's last page.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.offset + padded(self.bytes)
     }
 }
 
-pub fn padded(bytes: u64) -> u64 {
+pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(PAGE)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// `x86_64`, `aarch64`: as Rust names them; or [`PORTABLE`].
     pub architecture: String,
     pub file_bytes: u64,
@@ -85,12 +85,12 @@ pub struct Header {
 }
 
 impl Header {
-    pub fn section(&self, kind: SectionKind) -> &Section {
+    pub(crate) fn section(&self, kind: SectionKind) -> &Section {
         &self.sections[kind as usize - 1]
     }
 
     #[cfg(any(test, feature = "compile"))]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE as usize];
         page[..8].copy_from_slice(&MAGIC);
         page[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -112,7 +112,7 @@ impl Header {
 
     /// Reads the header from the file's first bytes (up to a page of them). The order of the
     /// checks decides which error somebody sees who hands in another kind of file.
-    pub fn decode(start: &[u8], file_bytes: u64) -> Result<Self, Cause> {
+    pub(crate) fn decode(start: &[u8], file_bytes: u64) -> Result<Self, Cause> {
         if start.is_empty() {
             return Err(Cause::Empty);
         }

@@ -75,7 +75,7 @@ impl Port {
 }
 
 /// How a step computes, by name: `direct`, `winograd4`, … with its tile, for people.
-pub type Algorithm = String;
+pub(crate) type Algorithm = String;
 
 /// Bytes of the weights section that a step reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

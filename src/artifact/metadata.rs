@@ -15,7 +15,7 @@ pub(crate) struct Metadata {
 
 /// The metadata section of a portable file.
 #[derive(Serialize, Deserialize)]
-pub struct PortableMetadata {
+pub(crate) struct PortableMetadata {
     pub about: About,
     /// In the order in which their numbers follow one another in the weights section.
     pub tensors: Vec<TensorRecord>,

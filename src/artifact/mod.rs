@@ -67,8 +67,10 @@ mod weights;
 #[cfg(feature = "compile")]
 mod write;
 
-pub use about::{About, Origin, Recipe, SourceHash, Texts};
-pub use error::{Cause, OpenError, WriteError};
+pub use about::Origin;
+pub(crate) use about::{About, Recipe, SourceHash, Texts};
+pub(crate) use error::WriteError;
+pub use error::{Cause, OpenError};
 pub(crate) use format::BLOCK;
 pub(crate) use format::MAGIC;
 #[cfg(feature = "compile")]

@@ -35,7 +35,7 @@ const EXAMPLES: &str = "\x1b[1mExamples:\x1b[0m
 #[derive(Debug, Parser)]
 #[command(name = "netc", version, about = ABOUT, disable_help_subcommand = true, after_help = EXAMPLES)]
 #[command(after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{}", super::topics::limits()))]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
     #[command(subcommand)]
@@ -44,7 +44,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorWhen,
@@ -64,7 +64,7 @@ pub struct GlobalArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum ColorWhen {
+pub(crate) enum ColorWhen {
     #[default]
     Auto,
     Always,
@@ -72,14 +72,14 @@ pub enum ColorWhen {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum MessageFormat {
+pub(crate) enum MessageFormat {
     #[default]
     Text,
     Json,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     Compile(CompileArgs),
     Run(RunArgs),
     Check(CheckArgs),
@@ -98,7 +98,7 @@ pub enum Command {
 
 /// Which network, with which weights.
 #[derive(Clone, Debug, Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// Which model of a file that holds several
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -119,7 +119,7 @@ pub struct SourceArgs {
 
 /// What other names the weights have in their file.
 #[derive(Clone, Debug, Args)]
-pub struct RenamingArgs {
+pub(crate) struct RenamingArgs {
     /// Rename weights of the file, in order; `$1` is the first group; may be repeated
     #[arg(long, value_name = "REGEX=REPL")]
     pub rename: Vec<String>,
@@ -130,7 +130,7 @@ pub struct RenamingArgs {
 
 /// Which network, with which weights, for how many images.
 #[derive(Clone, Debug, Args)]
-pub struct NetworkArgs {
+pub(crate) struct NetworkArgs {
     #[command(flatten)]
     pub source: SourceArgs,
     /// Images that are computed at once; any number of images runs in such batches, unless the network mixes them
@@ -142,7 +142,7 @@ pub struct NetworkArgs {
 
 /// Sizes that an ONNX model leaves open.
 #[derive(Clone, Debug, Args)]
-pub struct ShapeArgs {
+pub(crate) struct ShapeArgs {
     /// The whole shape of an ONNX model's input, such as `input=1,3,224,224`; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
@@ -151,7 +151,7 @@ pub struct ShapeArgs {
 /// Which passes run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Compilation")]
-pub struct PassArgs {
+pub(crate) struct PassArgs {
     /// Run only these passes: names separated by commas, `all`, `none` or `default`
     #[arg(long, value_name = "LIST")]
     pub passes: Option<String>,
@@ -163,7 +163,7 @@ pub struct PassArgs {
 /// How it is compiled.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Compilation")]
-pub struct CompilationArgs {
+pub(crate) struct CompilationArgs {
     #[command(flatten)]
     pub passes: PassArgs,
     /// The CPU to compile for: host, avx512, avx2, fma, baseline or aarch64
@@ -202,7 +202,7 @@ impl From<PhaseName> for crate::ir::Phase {
 
 /// The threads of a run.
 #[derive(Debug, Args)]
-pub struct ThreadArgs {
+pub(crate) struct ThreadArgs {
     /// Threads of a run; 0 stands for one for each CPU, which is the default
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=256))]
     pub threads: Option<u16>,
@@ -216,7 +216,7 @@ pub struct ThreadArgs {
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemorySize(pub u64);
+pub(crate) struct MemorySize(pub u64);
 
 impl std::str::FromStr for MemorySize {
     type Err = String;

@@ -25,7 +25,7 @@ use crate::runtime::Model;
   netc bench resnet34.netc --threads 1
   netc bench resnet34.net --batch 8 --seconds 10 --json
   netc bench resnet34.netc --streams 2 --threads 1")]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct BenchArgs {
 /// Runs that are measured at least, however long they take.
 const MIN_RUNS: usize = 5;
 
-pub fn run(args: &BenchArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds < 86400.0) {
         return Err(Failure::Usage("--seconds must be positive, and at most a day".into()));
     }

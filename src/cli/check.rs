@@ -26,7 +26,7 @@ use crate::syntax::MAX_MODELS;
   netc check my_network.net --message-format json
   netc check resnet34.netc
   netc check resnet34.netc --hash")]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Specs (.net), of which every model is checked, ONNX models (.onnx) and compiled models (.netc)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
@@ -50,7 +50,7 @@ pub struct CheckArgs {
     pub shapes: ShapeArgs,
 }
 
-pub fn run(args: &CheckArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &CheckArgs, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
         if args.hash {

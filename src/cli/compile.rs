@@ -29,7 +29,7 @@ use crate::output::Files;
   netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v
   netc compile resnet34.onnx
   netc compile resnet34.net --weights resnet34.pth --portable -o resnet34.portable.netc")]
-pub struct CompileArgs {
+pub(crate) struct CompileArgs {
     /// The spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Where the compiled model goes [default: the spec's name with .netc]
@@ -48,7 +48,7 @@ pub struct CompileArgs {
     pub compilation: CompilationArgs,
 }
 
-pub fn run(args: &CompileArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
     let begin = Instant::now();
     let output = output(args)?;
     let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?;

@@ -13,12 +13,12 @@ use super::failure::Result;
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc completions bash > ~/.local/share/bash-completion/completions/netc
   netc completions zsh > ~/.zfunc/_netc")]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
 
-pub fn run(args: &CompletionsArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &CompletionsArgs, console: Console) -> Result<()> {
     // Into memory first: the generator panics where its writer fails, as a closed pipe does.
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut Cli::command(), "netc", &mut script);

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to talk to the user, and how much memory a command may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Console {
+pub(crate) struct Console {
     color: ColorWhen,
     format: MessageFormat,
     pub verbose: bool,
@@ -36,23 +36,23 @@ pub struct Console {
 }
 
 impl Console {
-    pub fn new(global: &GlobalArgs) -> Self {
+    pub(crate) fn new(global: &GlobalArgs) -> Self {
         let GlobalArgs { color, message_format: format, verbose, quiet, max_memory } = *global;
         Self { color, format, verbose, quiet, max_memory: max_memory.map(|size| size.0) }
     }
 
     /// Whether a program reads the findings.
-    pub fn json_messages(&self) -> bool {
+    pub(crate) fn json_messages(&self) -> bool {
         self.format == MessageFormat::Json
     }
 
     /// Standard output; hidden characters of names are shown as such.
-    pub fn out(&self) -> Escaping<AutoStream<std::io::StdoutLock<'static>>> {
+    pub(crate) fn out(&self) -> Escaping<AutoStream<std::io::StdoutLock<'static>>> {
         Escaping(self.raw())
     }
 
     /// Standard output for texts without names from files. Colours vanish where it is no terminal.
-    pub fn raw(&self) -> AutoStream<std::io::StdoutLock<'static>> {
+    pub(crate) fn raw(&self) -> AutoStream<std::io::StdoutLock<'static>> {
         AutoStream::new(std::io::stdout().lock(), self.choice())
     }
 
@@ -69,19 +69,19 @@ impl Console {
     }
 
     /// Something that the user should know though all is well.
-    pub fn note(&self, text: impl std::fmt::Display) {
+    pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             self.say(CYAN, "note", text);
         }
     }
 
     /// Something that is likely wrong though the command goes on.
-    pub fn warning(&self, text: impl std::fmt::Display) {
+    pub(crate) fn warning(&self, text: impl std::fmt::Display) {
         self.say(YELLOW, "warning", text);
     }
 
     /// Something that only those want to know who asked by `-v`.
-    pub fn detail(&self, text: impl std::fmt::Display) {
+    pub(crate) fn detail(&self, text: impl std::fmt::Display) {
         if self.verbose {
             // Where standard error is gone, there is nobody to tell.
             let _ = writeln!(Escaping(self.err()), "{text}");
@@ -94,7 +94,7 @@ impl Console {
     }
 
     /// Findings in a spec: as text on standard error, as JSON (for programs) on standard output.
-    pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) -> Result<()> {
+    pub(crate) fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) -> Result<()> {
         match self.format {
             MessageFormat::Json => {
                 Ok(self.out().write_all(render::render(diagnostics, sources, Style::Json).as_bytes())?)
@@ -110,7 +110,7 @@ impl Console {
     }
 
     /// Tells why the command failed. Mistakes of a spec come with their source.
-    pub fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Silent | Failure::BrokenPipe => {}
             Failure::Compiler(driver::Error::Spec { sources, diagnostics }) => {
@@ -126,7 +126,7 @@ impl Console {
     }
 
     /// A bar of `length` units, or a spinner without. It appears after a second, on a terminal.
-    pub fn progress(&self, length: Option<u64>, message: impl Into<String>) -> ProgressBar {
+    pub(crate) fn progress(&self, length: Option<u64>, message: impl Into<String>) -> ProgressBar {
         if self.quiet || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
@@ -148,7 +148,7 @@ impl Console {
 }
 
 /// A bar where it is known how much there is to do, else a spinner.
-pub fn progress_style(length_known: bool) -> ProgressStyle {
+pub(crate) fn progress_style(length_known: bool) -> ProgressStyle {
     let template = if length_known { "{msg} {wide_bar} {pos}/{len} {eta}" } else { "{spinner} {msg} {elapsed}" };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -159,7 +159,7 @@ fn width() -> usize {
 }
 
 /// `21797672` as `21,797,672`.
-pub fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
     groups.join(",")
@@ -170,7 +170,7 @@ const MAX_COLUMN: usize = 160;
 
 /// Rows of cells in aligned columns; the first row is the head. Columns named in `right` are
 /// aligned to the right.
-pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| escape::name(cell).into_owned()).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

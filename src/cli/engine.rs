@@ -19,7 +19,7 @@ use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
 use crate::tensor::{Shape, Tensor};
 
-pub struct Engine {
+pub(crate) struct Engine {
     pub name: String,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -42,7 +42,7 @@ enum Runner {
 
 impl Engine {
     /// Opens a compiled model, or compiles a spec; `fitted` as [`optimized`] has it.
-    pub fn open(
+    pub(crate) fn open(
         file: &Path,
         network: &NetworkArgs,
         compilation: &CompilationArgs,
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Prepares a spec for the interpreter.
-    pub fn interpret(
+    pub(crate) fn interpret(
         file: &Path,
         network: &NetworkArgs,
         compilation: &CompilationArgs,
@@ -134,28 +134,28 @@ impl Engine {
     }
 
     /// Images at once, where the network treats them one by one and so runs any number.
-    pub fn batch(&self) -> Option<usize> {
+    pub(crate) fn batch(&self) -> Option<usize> {
         self.batch
     }
 
     /// Why no other number of images can be run, with the line.
-    pub fn one_batch(&self) -> &str {
+    pub(crate) fn one_batch(&self) -> &str {
         &self.one_batch
     }
 
     /// Whether a value of the output is that of one result.
-    pub fn is_result(&self, output: &Port) -> bool {
+    pub(crate) fn is_result(&self, output: &Port) -> bool {
         self.batch.is_some() || output.shape.first() == Some(&1)
     }
 
     /// Whether the first output is one value for each of several classes.
-    pub fn ranks(&self) -> bool {
+    pub(crate) fn ranks(&self) -> bool {
         let first = &self.outputs[0];
         self.is_result(first) && first.shape[1..].iter().filter(|&&d| d > 1).count() == 1
     }
 
     /// Runs any number of images, where the network treats them one by one.
-    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match &self.runner {
             Runner::Compiled(model) => model.run_tensors(inputs).map_err(Failure::message),
             Runner::Interpreted(graph) => match self.batch() {
@@ -201,7 +201,7 @@ fn slice(tensor: &Tensor, first: usize, count: usize) -> Tensor {
 
 /// Whether a file is to be opened as a compiled model, by its contents or its name. A portable model
 /// is none: it is compiled like a spec.
-pub fn is_compiled(file: &Path) -> bool {
+pub(crate) fn is_compiled(file: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut start));
     ((read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")) && !is_portable(file)
@@ -221,7 +221,7 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 }
 
 /// What a compiled model has settled cannot be asked for.
-pub fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
+pub(crate) fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
     let more = [("--batch", network.batch.is_some()), ("--shape", !network.shapes.shape.is_empty())];
     let flags = [network.source.given(), more.to_vec(), compilation.passes.given(), compilation.given()].concat();
     refuse(flags, "takes a spec (.net); a compiled model has settled it")
@@ -262,7 +262,7 @@ fn compile(
 }
 
 /// Opens a compiled model; one for a CPU that this machine does not have is compiled again.
-pub fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
+pub(crate) fn open_model(file: &Path, options: ModelOptions, console: Console) -> Result<Model> {
     open_container(Container::open(file), options, console)
 }
 

@@ -11,12 +11,12 @@ use std::io::{self, Write};
 use crate::diagnostic::is_hidden;
 
 /// A text of any number of lines.
-pub fn text(text: &str) -> Cow<'_, str> {
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden)
 }
 
 /// A name: what is one line stays one.
-pub fn name(name: &str) -> Cow<'_, str> {
+pub(crate) fn name(name: &str) -> Cow<'_, str> {
     escaped(name, |c| is_hidden(c) || c == '\n' || c == '\t')
 }
 
@@ -37,7 +37,7 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// A rendered text: colours, which netc gave it, stay.
-pub fn rendered(rendered: &str) -> String {
+pub(crate) fn rendered(rendered: &str) -> String {
     let mut parts = rendered.split("\x1b[");
     let mut out = text(parts.next().unwrap_or_default()).into_owned();
     for part in parts {
@@ -49,7 +49,7 @@ pub fn rendered(rendered: &str) -> String {
 }
 
 /// Escapes what is written through it. Each call is given whole characters.
-pub struct Escaping<W>(pub W);
+pub(crate) struct Escaping<W>(pub W);
 
 impl<W: Write> Write for Escaping<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -20,7 +20,7 @@ use crate::ir::Images;
   netc export resnet34.net --onnx resnet34.onnx
   netc export resnet34.net --onnx folded.onnx --stage optimized --batch N
   netc export dcgan.net --model generator --weights dcgan.pth --onnx generator.onnx")]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// A spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Where the ONNX model (operator set 17) goes
@@ -41,7 +41,7 @@ pub struct ExportArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ExportStage {
+pub(crate) enum ExportStage {
     #[default]
     Graph,
     Optimized,
@@ -49,7 +49,7 @@ pub enum ExportStage {
 
 /// A batch size that may stay open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BatchSize {
+pub(crate) enum BatchSize {
     Images(usize),
     Open(String),
 }
@@ -67,7 +67,7 @@ impl std::str::FromStr for BatchSize {
     }
 }
 
-pub fn run(args: &ExportArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &ExportArgs, console: Console) -> Result<()> {
     keep_inputs(&args.onnx, args.source.files(&args.file))?;
     if args.stage == ExportStage::Graph {
         refuse(args.passes.given(), "changes nothing of the network as written: add --stage optimized")?;

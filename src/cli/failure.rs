@@ -5,22 +5,22 @@ use std::io;
 use crate::driver;
 
 /// Everything went well.
-pub const SUCCESS: u8 = 0;
+pub(crate) const SUCCESS: u8 = 0;
 /// The input is wrong, or something could not be done.
-pub const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 /// The command line itself is wrong.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// A mistake in netc.
-pub const INTERNAL: u8 = 70;
+pub(crate) const INTERNAL: u8 = 70;
 
-pub const EXIT_CODES: &str = "Exit codes:
+pub(crate) const EXIT_CODES: &str = "Exit codes:
   0   everything went well
   1   the input is wrong, a file cannot be read or written, or a check failed
   2   the command line is wrong
   70  a mistake in netc itself; please report it";
 
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// What the user is told, without the leading `error:`.
     Message(String),
     /// The command line asks for what cannot be.
@@ -33,14 +33,14 @@ pub enum Failure {
     BrokenPipe,
 }
 
-pub type Result<T> = std::result::Result<T, Failure>;
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    pub fn message(text: impl std::fmt::Display) -> Self {
+    pub(crate) fn message(text: impl std::fmt::Display) -> Self {
         Failure::Message(text.to_string())
     }
 
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Message(_) | Failure::Compiler(_) | Failure::Silent => FAILURE,
             Failure::Usage(_) => USAGE,

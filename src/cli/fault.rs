@@ -20,7 +20,7 @@ const MESSAGE: &str = "error: a file was cut while netc was reading it: a compil
     Replace files by renaming others over them; a compiled model that is opened with --copy-weights may be changed.\n";
 
 /// From now on, the process ends with a message where a mapped file ends sooner than it did.
-pub fn explain() {
+pub(crate) fn explain() {
     // Without the handler, the signal ends the process all the same.
     let Ok((mut woken, wake)) = std::io::pipe() else { return };
     let wait = move || {

@@ -18,7 +18,7 @@ use crate::syntax;
   netc fmt my_network.net
   netc fmt --check models/*.net
   cat my_network.net | netc fmt -")]
-pub struct FmtArgs {
+pub(crate) struct FmtArgs {
     /// Specs to format in place; `-` formats standard input to standard output
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
@@ -27,7 +27,7 @@ pub struct FmtArgs {
     pub check: bool,
 }
 
-pub fn run(args: &FmtArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &FmtArgs, console: Console) -> Result<()> {
     let mut failed = false;
     for file in &args.files {
         failed |= !(if file == Path::new("-") { pipe(args, console) } else { format(args, file, console) })?;

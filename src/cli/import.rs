@@ -24,7 +24,7 @@ use crate::weights::safetensors;
   netc import resnet34.onnx
   netc import downloads/model.onnx -o models --name detector
   netc import segmenter.onnx --shape image=1,3,512,512")]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// The ONNX model
     pub file: PathBuf,
     /// The folder that the files go to [default: the model's]
@@ -43,7 +43,7 @@ pub struct ImportArgs {
     pub json: bool,
 }
 
-pub fn run(args: &ImportArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &ImportArgs, console: Console) -> Result<()> {
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
     let unreadable = |e: io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if !is_onnx(&args.file).map_err(unreadable)? {

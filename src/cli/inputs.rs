@@ -19,19 +19,19 @@ use crate::tensor::{Shape, Tensor};
 
 /// The arrays that `--input` names. Each file is read once, since it may be a pipe, though more than one place
 /// asks for it.
-pub struct Arrays {
+pub(crate) struct Arrays {
     /// Bytes that one may take.
     memory: u64,
     read: RefCell<HashMap<PathBuf, Tensor>>,
 }
 
 impl Arrays {
-    pub fn new(console: Console) -> Self {
+    pub(crate) fn new(console: Console) -> Self {
         Self { memory: memory_limit(console), read: RefCell::default() }
     }
 
     /// The shape of an array, which is kept for [`Self::take`].
-    pub fn shape(&self, file: &Path) -> Result<Shape> {
+    pub(crate) fn shape(&self, file: &Path) -> Result<Shape> {
         let tensor = self.take(file)?;
         let shape = tensor.shape().clone();
         self.read.borrow_mut().insert(file.into(), tensor);
@@ -39,14 +39,14 @@ impl Arrays {
     }
 
     /// An array, for whoever computes on it.
-    pub fn take(&self, file: &Path) -> Result<Tensor> {
+    pub(crate) fn take(&self, file: &Path) -> Result<Tensor> {
         let kept = self.read.borrow_mut().remove(file);
         kept.map_or_else(|| npy::read_within(file, self.memory).map_err(Failure::message), Ok)
     }
 }
 
 /// Everything that a run computes on, to be had in parts.
-pub enum Feed {
+pub(crate) enum Feed {
     Pictures {
         paths: Vec<PathBuf>,
         preprocess: Preprocess,
@@ -67,12 +67,12 @@ pub enum Feed {
 }
 
 impl Feed {
-    pub fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
+    pub(crate) fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
         if args.image.is_empty() { Self::arrays(args, engine, arrays) } else { Self::pictures(args, engine, console) }
     }
 
     /// Number of results.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Feed::Pictures { paths, .. } => paths.len(),
             Feed::Arrays { images, .. } => *images,
@@ -81,7 +81,7 @@ impl Feed {
     }
 
     /// What to call the nth result.
-    pub fn name(&self, index: usize) -> String {
+    pub(crate) fn name(&self, index: usize) -> String {
         match self {
             Feed::Pictures { paths, .. } => paths[index].display().to_string(),
             Feed::Arrays { images: 1, name, .. } | Feed::Whole { name, .. } => name.clone(),
@@ -90,12 +90,12 @@ impl Feed {
     }
 
     /// Input rows for each result.
-    pub fn crops(&self) -> usize {
+    pub(crate) fn crops(&self) -> usize {
         if matches!(self, Feed::Pictures { ten_crop: true, .. }) { 10 } else { 1 }
     }
 
     /// The inputs for the results from `first` to `end`.
-    pub fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
+    pub(crate) fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
             Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory } => {
                 let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
@@ -204,7 +204,7 @@ fn no_image(engine: &Engine, port: &Port) -> Failure {
 }
 
 /// What `--preprocess` says, for the first input of a network.
-pub fn stated(steps: &str, engine: &Engine) -> Result<Preprocess> {
+pub(crate) fn stated(steps: &str, engine: &Engine) -> Result<Preprocess> {
     let port = engine.inputs.first().expect("networks have an input");
     let (shape, _) = image_layout(port).ok_or_else(|| no_image(engine, port))?;
     match steps {
@@ -255,7 +255,7 @@ fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tens
 }
 
 /// The file of each port, from arguments of the form `FILE` or `NAME=FILE`.
-pub fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result<Vec<Option<PathBuf>>> {
+pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result<Vec<Option<PathBuf>>> {
     let mut files = vec![None; ports.len()];
     let names = || ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
     for argument in arguments {
@@ -293,6 +293,6 @@ fn rows(tensor: &Tensor, first: usize, end: usize) -> Tensor {
     Tensor::new(Shape::new(dims), tensor.data()[first * row..end * row].to_vec())
 }
 
-pub fn shape_text(dims: &[usize]) -> String {
+pub(crate) fn shape_text(dims: &[usize]) -> String {
     format!("[{}]", dims.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
 }

@@ -23,7 +23,7 @@ use crate::syntax;
 use crate::target::{Architecture, Target};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum StageName {
+pub(crate) enum StageName {
     /// The syntax tree
     Ast,
     /// The graph as written
@@ -50,7 +50,7 @@ pub enum StageName {
   netc ir resnet34.net --stage plan
   netc ir resnet34.net --stage packing
   netc ir resnet34.netc --stage asm")]
-pub struct IrArgs {
+pub(crate) struct IrArgs {
     /// A spec (.net), an ONNX model (.onnx) or a portable model; for `optimized` and `asm` also a compiled model (.netc)
     pub file: PathBuf,
     #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
@@ -64,7 +64,7 @@ pub struct IrArgs {
     pub compilation: CompilationArgs,
 }
 
-pub fn run(args: &IrArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &IrArgs, console: Console) -> Result<()> {
     refuse_early(args)?;
     let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
     Ok(console.out().write_all(text.as_bytes())?)

@@ -6,52 +6,52 @@ use crate::artifact::Port;
 use crate::weights::SplitMix;
 
 /// Sorted times of runs.
-pub struct Times(Vec<Duration>);
+pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
     /// # Panics
     /// Where there are none.
-    pub fn new(mut times: Vec<Duration>) -> Self {
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
         assert!(!times.is_empty(), "no run was measured");
         times.sort();
         Self(times)
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// Milliseconds that a share of the runs did not exceed.
-    pub fn percentile(&self, share: f64) -> f64 {
+    pub(crate) fn percentile(&self, share: f64) -> f64 {
         let rank = (share * self.0.len() as f64).ceil() as usize;
         millis(self.0[rank.clamp(1, self.0.len()) - 1])
     }
 
-    pub fn min(&self) -> f64 {
+    pub(crate) fn min(&self) -> f64 {
         millis(self.0[0])
     }
 }
 
-pub fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// Seeded values between −1 and 1 for an input of `images` images.
-pub fn random_input(port: &Port, batch: usize, images: usize) -> Vec<f32> {
+pub(crate) fn random_input(port: &Port, batch: usize, images: usize) -> Vec<f32> {
     let elements = port.shape.iter().product::<usize>() / batch * images;
     let mut random = SplitMix(7);
     (0..elements).map(|_| 2.0 * random.uniform() - 1.0).collect()
 }
 
 /// The most memory that this process has had resident, in bytes, where the system tells.
-pub fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Forgets the peak so far, so that the next reading tells of what came after.
-pub fn reset_peak_memory() {
+pub(crate) fn reset_peak_memory() {
     // Where the system does not offer it, the peak includes what came before.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -29,25 +29,25 @@ use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
 impl ThreadArgs {
-    pub fn options(&self, console: Console) -> ModelOptions {
+    pub(crate) fn options(&self, console: Console) -> ModelOptions {
         let options = options(console).threads(self.threads.unwrap_or(0).into()).affinity(!self.no_affinity);
         options.copy_weights(self.copy_weights)
     }
 }
 
 /// Options with the memory that the user allows.
-pub fn options(console: Console) -> ModelOptions {
+pub(crate) fn options(console: Console) -> ModelOptions {
     let options = ModelOptions::default();
     console.max_memory.map_or(options, |bytes| options.memory(bytes))
 }
 
 /// Bytes that the user allows, or else what is usual.
-pub fn memory_limit(console: Console) -> u64 {
+pub(crate) fn memory_limit(console: Console) -> u64 {
     options(console).memory_limit()
 }
 
 /// Refuses what takes more memory than it may, before anything is allocated.
-pub fn check_memory(what: impl std::fmt::Display, needed: u64, console: Console) -> Result<()> {
+pub(crate) fn check_memory(what: impl std::fmt::Display, needed: u64, console: Console) -> Result<()> {
     let limit = memory_limit(console);
     if needed <= limit {
         return Ok(());
@@ -61,14 +61,14 @@ pub fn check_memory(what: impl std::fmt::Display, needed: u64, console: Console)
 }
 
 /// As [`check_memory`], for so many runs at once of a model.
-pub fn check_runs(model: &Model, runs: u64, console: Console) -> Result<()> {
+pub(crate) fn check_runs(model: &Model, runs: u64, console: Console) -> Result<()> {
     let what = if runs == 1 { "a run".to_string() } else { format!("each of {runs} runs at once") };
     let needed = model.run_memory().saturating_mul(runs);
     check_memory(format_args!("{what} of {}", model.name()), needed, console)
 }
 
 /// The compiler that the flags ask for, for this file.
-pub fn compiler(
+pub(crate) fn compiler(
     file: &Path,
     network: &NetworkArgs,
     compilation: &CompilationArgs,
@@ -96,7 +96,7 @@ fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) ->
     refuse(flags, "takes a spec (.net); a portable model has settled it")
 }
 
-pub fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> Result<Compiler> {
+pub(crate) fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> Result<Compiler> {
     let weights = match (&source.weights, source.seed) {
         (Some(path), _) => WeightsFrom::File(path.clone()),
         (None, Some(_)) => WeightsFrom::Seed,
@@ -115,7 +115,7 @@ pub fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> R
 }
 
 /// What `--rename` and `--weight-map` say.
-pub fn renames(args: &RenamingArgs) -> Result<Renames> {
+pub(crate) fn renames(args: &RenamingArgs) -> Result<Renames> {
     let mut renames = Renames::default();
     for rule in &args.rename {
         renames.rule(rule).map_err(|e| Failure::Usage(format!("--rename: {e}")))?;
@@ -130,7 +130,7 @@ pub fn renames(args: &RenamingArgs) -> Result<Renames> {
 impl SourceArgs {
     /// The files that a command reads: the network's, those that these flags name, and the weights
     /// that belong to a spec.
-    pub fn files(&self, network: &Path) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, network: &Path) -> Vec<PathBuf> {
         let beside = network.with_extension("safetensors");
         let weights = self.weights.clone().unwrap_or(beside);
         [network.to_path_buf(), weights].into_iter().chain(self.renaming.weight_map.clone()).collect()
@@ -138,10 +138,10 @@ impl SourceArgs {
 }
 
 /// A flag, and whether it is given.
-pub type Given = (&'static str, bool);
+pub(crate) type Given = (&'static str, bool);
 
 impl SourceArgs {
-    pub fn given(&self) -> Vec<Given> {
+    pub(crate) fn given(&self) -> Vec<Given> {
         vec![
             ("--model", self.model.is_some()),
             ("--set", !self.set.is_empty()),
@@ -154,14 +154,14 @@ impl SourceArgs {
 }
 
 impl PassArgs {
-    pub fn given(&self) -> Vec<Given> {
+    pub(crate) fn given(&self) -> Vec<Given> {
         vec![("--passes", self.passes.is_some()), ("--no-pass", !self.no_pass.is_empty())]
     }
 }
 
 impl CompilationArgs {
     /// What only code generation heeds.
-    pub fn given(&self) -> Vec<Given> {
+    pub(crate) fn given(&self) -> Vec<Given> {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
@@ -172,7 +172,7 @@ impl CompilationArgs {
 }
 
 /// Refuses flags that would change nothing.
-pub fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Display) -> Result<()> {
+pub(crate) fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Display) -> Result<()> {
     match flags.into_iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::Usage(format!("{flag} {why}"))),
         None => Ok(()),
@@ -180,7 +180,7 @@ pub fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Displa
 }
 
 /// Refuses flags that turned out to change nothing of the network.
-pub fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
+pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
     let (name, imported) = (&network.graph.name, network.imported.as_ref());
     let own =
         !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_none());
@@ -198,7 +198,7 @@ pub fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -
 }
 
 /// Refuses a name for a file that says another of the kinds which netc reads and writes than `kind`.
-pub fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
+pub(crate) fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
     let kinds = ["net", "netc", "onnx", "safetensors", "npy", "npz", "pth", "pt", "png", "jpg", "jpeg", "webp"];
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match extension != kind && kinds.contains(&extension.as_str()) {
@@ -211,7 +211,7 @@ pub fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
 }
 
 /// Refuses to write a file over one that is read.
-pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+pub(crate) fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     // A file of weights may be given with the name of a part.
     let files: Vec<PathBuf> = inputs.into_iter().map(|input| split_key(input.as_ref()).0).collect();
     keep(output, &files).map_err(|_| Failure::Usage(format!("the output {} would replace an input", output.display())))
@@ -221,7 +221,7 @@ pub fn keep_inputs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Pa
 const MAX_TEXT: u64 = 16 << 20;
 
 /// The text of a file that lists something, a line each.
-pub fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
     match read {
@@ -234,12 +234,12 @@ pub fn read_text(path: &Path) -> Result<String> {
 }
 
 /// The values of `--set`.
-pub fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
+pub(crate) fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
     set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
 }
 
 /// The shapes of `--shape`.
-pub fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
+pub(crate) fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
     let pair = |text: &String| {
         let (input, sizes) = text.rsplit_once('=')?;
         let sizes: Option<Vec<usize>> = sizes.split(',').map(|s| s.trim().parse().ok().filter(|&d| d > 0)).collect();
@@ -291,14 +291,19 @@ fn unknown_pass(error: crate::passes::UnknownPass) -> Failure {
 }
 
 /// The number of images that a network is to be compiled for, where that follows from what it will run on.
-pub type Fitted<'a> = &'a dyn Fn(&Network) -> Result<Option<usize>>;
+pub(crate) type Fitted<'a> = &'a dyn Fn(&Network) -> Result<Option<usize>>;
 
 /// For commands that run nothing, or no files.
-pub const AS_ASKED: Fitted<'static> = &|_| Ok(None);
+pub(crate) const AS_ASKED: Fitted<'static> = &|_| Ok(None);
 
 /// Of a network that mixes images and leaves their number open: that of the arrays in `--input`, if they hold
 /// another than one. So it computes what it says, of all of them.
-pub fn fitting(input: &[String], arrays: &Arrays, batch: Option<u32>, network: &Network) -> Result<Option<usize>> {
+pub(crate) fn fitting(
+    input: &[String],
+    arrays: &Arrays,
+    batch: Option<u32>,
+    network: &Network,
+) -> Result<Option<usize>> {
     let graph = &network.graph;
     let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
         return Ok(None);
@@ -316,7 +321,7 @@ pub fn fitting(input: &[String], arrays: &Arrays, batch: Option<u32>, network: &
 const MAX_BATCH: usize = 65536;
 
 /// An input as a compiled model would have it.
-pub fn input_port(graph: &Graph, id: NodeId) -> Port {
+pub(crate) fn input_port(graph: &Graph, id: NodeId) -> Port {
     let node = graph.node(id);
     Port {
         name: node.name.clone().unwrap_or_default(),
@@ -327,7 +332,7 @@ pub fn input_port(graph: &Graph, id: NodeId) -> Port {
 
 /// The optimized network of a spec, with everything said that the stages have to say. Where `fitted` gives a
 /// number of images for the network, it is read for that.
-pub fn optimized(
+pub(crate) fn optimized(
     args: &NetworkArgs,
     compiler: &mut Compiler,
     path: &Path,
@@ -342,7 +347,7 @@ pub fn optimized(
 }
 
 /// What `make` makes, with everything said that the stages have to say.
-pub fn observed(
+pub(crate) fn observed(
     compiler: &mut Compiler,
     path: &Path,
     console: Console,
@@ -388,7 +393,7 @@ fn read(compiler: &mut Compiler, path: &Path, fitted: Fitted, console: Console) 
 }
 
 /// Says that a network is compiled for another number of images than was asked for.
-pub fn note_fitted(network: &Network, images: usize, console: Console) {
+pub(crate) fn note_fitted(network: &Network, images: usize, console: Console) {
     console.note(format_args!(
         "{} is compiled for the {images} of the input: {}",
         network.graph.name,
@@ -407,7 +412,7 @@ fn explain(error: Error, compiler: &Compiler) -> Failure {
 }
 
 /// Warnings, where the weights came from, and (if asked) what the passes did.
-pub fn report(network: &Network, console: Console) -> Result<()> {
+pub(crate) fn report(network: &Network, console: Console) -> Result<()> {
     console.diagnostics(&network.warnings, &network.sources)?;
     weights_note(network, console);
     network.remarks.iter().for_each(|remark| detail(remark, console));
@@ -449,7 +454,7 @@ fn weights_note(network: &Network, console: Console) {
 }
 
 /// Tells of renamings that did nothing: one list may serve several files, but a slip is likelier.
-pub fn idle_renames(path: &Path, idle: &[String], console: Console) {
+pub(crate) fn idle_renames(path: &Path, idle: &[String], console: Console) {
     if !idle.is_empty() {
         let (path, list) = (path.display(), shortened(idle));
         console.note(format_args!("{path}: no name is matched by {list}, which --rename or --weight-map changes"));
@@ -457,7 +462,7 @@ pub fn idle_renames(path: &Path, idle: &[String], console: Console) {
 }
 
 /// Which of a checkpoint's sets of weights was taken, and how to have another.
-pub fn choice_note(path: &Path, choice: &Choice, console: Console) {
+pub(crate) fn choice_note(path: &Path, choice: &Choice, console: Console) {
     let (path, others) = (path.display(), shortened(&choice.others));
     console.note(format_args!(
         "{path}: {} is taken, not {others}; {path}:{} names the other",

@@ -23,7 +23,7 @@ use crate::trial::roofline::Roofline;
   netc profile resnet34.netc --threads 1
   netc profile resnet34.net --sort --runs 50
   netc profile resnet34.netc --json")]
-pub struct ProfileArgs {
+pub(crate) struct ProfileArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct ProfileArgs {
     pub compilation: CompilationArgs,
 }
 
-pub fn run(args: &ProfileArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads.options(console), console)?

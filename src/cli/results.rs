@@ -17,14 +17,14 @@ const PRINTED: usize = 4096;
 
 /// One class of a ranking.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Class {
+pub(crate) struct Class {
     pub index: usize,
     pub label: Option<String>,
     pub probability: f32,
 }
 
 /// The outputs for one image.
-pub struct ResultRow {
+pub(crate) struct ResultRow {
     pub name: String,
     /// By output: its values.
     pub values: Vec<Vec<f32>>,
@@ -33,7 +33,7 @@ pub struct ResultRow {
 }
 
 /// The `k` likeliest classes. Values that are no distribution yet become one by softmax.
-pub fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
+pub(crate) fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
     let probabilities = probabilities(values);
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
@@ -42,7 +42,7 @@ pub fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
 }
 
 /// The values themselves where they are a distribution, else their softmax.
-pub fn probabilities(values: &[f32]) -> Vec<f32> {
+pub(crate) fn probabilities(values: &[f32]) -> Vec<f32> {
     let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
     if values.iter().all(|v| (0.0..=1.0).contains(v)) && (sum - 1.0).abs() < 1e-3 {
         return values.to_vec();
@@ -57,7 +57,7 @@ pub fn probabilities(values: &[f32]) -> Vec<f32> {
 const IMAGENET: &str = include_str!("imagenet.txt");
 
 /// Class names, one a line: of a file, or those that netc has under the name `imagenet`.
-pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn read_labels(path: &Path) -> Result<Vec<String>> {
     if path == Path::new("imagenet") && !path.exists() {
         return Ok(IMAGENET.lines().filter(|l| !l.starts_with('#')).map(String::from).collect());
     }
@@ -66,7 +66,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
 
 impl ResultRow {
     /// The row for people: classes one a line, other outputs described.
-    pub fn text(&self, outputs: &[Port]) -> String {
+    pub(crate) fn text(&self, outputs: &[Port]) -> String {
         let mut text = format!("{}\n", escape::name(&self.name));
         for class in self.classes.iter().flatten() {
             let label = class.label.clone().unwrap_or_else(|| format!("class {}", class.index));
@@ -80,7 +80,7 @@ impl ResultRow {
         text
     }
 
-    pub fn json(&self, outputs: &[Port]) -> Value {
+    pub(crate) fn json(&self, outputs: &[Port]) -> Value {
         let mut values = Map::new();
         for (port, v) in outputs.iter().zip(&self.values) {
             values.insert(port.name.clone(), output_json(port, v));
@@ -122,7 +122,7 @@ fn output_json(port: &Port, values: &[f32]) -> Value {
 
 /// Where an element of a row's `count` values stands in the output: in one image's, where the output
 /// has images.
-pub fn position(port: &Port, count: usize, element: usize) -> Vec<usize> {
+pub(crate) fn position(port: &Port, count: usize, element: usize) -> Vec<usize> {
     let of_image = port.shape.get(1..).map(Shape::new).filter(|image| image.elements() == count);
     of_image.unwrap_or_else(|| Shape::new(port.shape.as_slice())).position(element)
 }

@@ -42,7 +42,7 @@ use crate::tensor::{NotFinite, Shape, Tensor};
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
   netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
   netc run two_inputs.net --input left=l.npy --input right=r.npy")]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
     /// Pictures to run on: PNG, JPEG, WebP
@@ -96,7 +96,7 @@ pub struct RunArgs {
 
 /// Two different numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ImageRange(pub [f32; 2]);
+pub(crate) struct ImageRange(pub [f32; 2]);
 
 impl std::str::FromStr for ImageRange {
     type Err = String;
@@ -113,7 +113,7 @@ impl std::str::FromStr for ImageRange {
 /// Images that are prepared and run together; more would only take more memory.
 const PART: usize = 16;
 
-pub fn run(args: &RunArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     if args.image.is_empty() && args.input.is_empty() {
         let what = "there is nothing to run on: give images (--image) or arrays (--input)";
         return Err(Failure::Usage(what.into()));

@@ -19,7 +19,7 @@ const ENDS: [i32; 5] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU];
 
 /// From now on, a signal that ends the process leaves no temporary file behind, and a file that grows beyond what the
 /// user may write (`ulimit -f`) is an error like others.
-pub fn clean_up() {
+pub(crate) fn clean_up() {
     // Whoever writes is told of it by an error; the flag is only there since a handler must do something.
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     // What `nohup` or a shell had ignored for this process stays so.

@@ -20,7 +20,7 @@ use crate::ir::stats::Row;
   netc stats resnet34.net
   netc stats googlenet.net --phase train
   netc stats dcgan.net --model generator --json")]
-pub struct StatsArgs {
+pub(crate) struct StatsArgs {
     /// A spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Which model of a file that holds several
@@ -42,7 +42,7 @@ pub struct StatsArgs {
     pub json: bool,
 }
 
-pub fn run(args: &StatsArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &StatsArgs, console: Console) -> Result<()> {
     let compiler = Compiler {
         model: args.model.clone(),
         set: settings(&args.set)?,

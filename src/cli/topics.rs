@@ -19,12 +19,12 @@ use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
   netc help run
   netc help layers
   netc help layers conv")]
-pub struct HelpArgs {
+pub(crate) struct HelpArgs {
     /// A command, `layers`, `layers NAME`, `passes`, `limits`, `numbers` or `exit-codes`
     pub topic: Vec<String>,
 }
 
-pub fn run(args: &HelpArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
     let words: Vec<&str> = args.topic.iter().map(String::as_str).collect();
     let text = match words[..] {
         [] => Cli::command().render_long_help().ansi().to_string(),
@@ -40,7 +40,7 @@ pub fn run(args: &HelpArgs, console: Console) -> Result<()> {
 }
 
 /// What bounds specs, files and runs, so that none can make netc take memory or time without end.
-pub fn limits() -> String {
+pub(crate) fn limits() -> String {
     format!(
         "Limits of a spec:
   {} MiB a source, {} words and signs, {} models; {} sources

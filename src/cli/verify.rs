@@ -37,7 +37,7 @@ use crate::weights::{self, SplitMix};
   netc verify resnet34.net --weights resnet34.pth --against resnet34.onnx --random 3
   netc verify resnet34.netc --input x.npy --against y.npy --tolerance 1e-3
   netc verify dcgan.net --model generator --input z.npy --against layers.npz --json")]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// A spec (.net), an ONNX model (.onnx), or a compiled model (.netc) whose weights are still there
     pub file: PathBuf,
     /// What is right: an ONNX model, or arrays (.npz by the names of outputs and labels, .npy of the only output)
@@ -72,7 +72,7 @@ fn share(text: &str) -> std::result::Result<f64, String> {
     number.ok_or_else(|| "write a number that is not negative, such as 1e-4".into())
 }
 
-pub fn run(args: &VerifyArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
     let arrays = Arrays::new(console);
     let (compiler, network, shipped) = subject(args, &arrays, console)?;
     // Every value is kept, once by the interpreter and once by the code.

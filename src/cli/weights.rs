@@ -35,7 +35,7 @@ use crate::weights::{WeightFile, safetensors};
   netc compile resnet34.net --weights theirs.npz --weight-map names.txt
   netc weights init resnet34.net --seed 7 -o resnet34.safetensors"
 )]
-pub struct WeightsArgs {
+pub(crate) struct WeightsArgs {
     #[command(subcommand)]
     pub command: Option<WeightsCommand>,
     /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
@@ -61,7 +61,7 @@ pub struct WeightsArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum WeightsCommand {
+pub(crate) enum WeightsCommand {
     /// List a file's tensors: name, shape, type, smallest, mean and largest value
     List {
         /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
@@ -88,7 +88,7 @@ pub enum WeightsCommand {
     },
 }
 
-pub fn run(args: &WeightsArgs, console: Console) -> Result<()> {
+pub(crate) fn run(args: &WeightsArgs, console: Console) -> Result<()> {
     match &args.command {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {

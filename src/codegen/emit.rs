@@ -25,7 +25,7 @@ pub struct Emitted {
 }
 
 /// The state of code generation for one model.
-pub struct Emitter<'a> {
+pub(crate) struct Emitter<'a> {
     pub graph: &'a Graph,
     pub plan: &'a Plan,
     pub target: &'a Target,
@@ -40,7 +40,7 @@ pub struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    pub fn new(graph: &'a Graph, plan: &'a Plan, target: &'a Target) -> Self {
+    pub(crate) fn new(graph: &'a Graph, plan: &'a Plan, target: &'a Target) -> Self {
         Self {
             graph,
             plan,
@@ -54,27 +54,27 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    pub fn unit(&self) -> Unit {
+    pub(crate) fn unit(&self) -> Unit {
         self.target.unit
     }
 
-    pub fn weight_bytes(&self) -> usize {
+    pub(crate) fn weight_bytes(&self) -> usize {
         self.weight_bytes
     }
 
     /// Adds a kernel; one with an equal key is built once and shared.
-    pub fn kernel(&mut self, key: &impl KernelKey) -> Callee {
+    pub(crate) fn kernel(&mut self, key: &impl KernelKey) -> Callee {
         self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
     /// The weights of a step's node, as its op declares them.
-    pub fn weights(&self, step: &Step) -> Vec<WeightId> {
+    pub(crate) fn weights(&self, step: &Step) -> Vec<WeightId> {
         self.graph.weights_of(step.node).expect("a plan has no parameters that are computed")
     }
 
     /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
     /// the weights section and that of each part relative to it.
-    pub fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
+    pub(crate) fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
         let packing = Packing::new(weights, self.weight_bytes, parts);
         let offsets = packing.offsets();
         // Layers that share weights and are computed alike share what is packed.
@@ -90,7 +90,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.
-    pub fn driver(&mut self, name: &str, body: impl FnOnce(&Self, &mut Driver)) -> Callee {
+    pub(crate) fn driver(&mut self, name: &str, body: impl FnOnce(&Self, &mut Driver)) -> Callee {
         let builder = Builder::new(name, self.target.unit, 4);
         let [frame, scratch, begin, end] = [0, 1, 2, 3].map(|i| builder.parameter(i));
         let mut driver = Driver { b: builder, frame, scratch, begin, end, inputs: self.graph.inputs().len() };
@@ -109,7 +109,7 @@ impl<'a> Emitter<'a> {
 }
 
 /// A driver under construction.
-pub struct Driver {
+pub(crate) struct Driver {
     pub b: Builder,
     frame: Int,
     pub scratch: Int,
@@ -126,19 +126,19 @@ impl Driver {
     }
 
     /// The address of a view's first element.
-    pub fn view(&mut self, emitter: &Emitter, view: &View) -> Int {
+    pub(crate) fn view(&mut self, emitter: &Emitter, view: &View) -> Int {
         let (slot, offset) = emitter.locate(view);
         self.slot(slot, offset)
     }
 
     /// The address of packed weights.
-    pub fn weights(&mut self, offset: usize) -> Int {
+    pub(crate) fn weights(&mut self, offset: usize) -> Int {
         self.slot(Slot::Weights, offset)
     }
 
     /// Runs `body` for every task of `begin..end` that lies in `first..first + count`, with the
     /// task's index relative to `first`.
-    pub fn tasks(&mut self, first: usize, count: usize, body: impl FnOnce(&mut Driver, Int)) {
+    pub(crate) fn tasks(&mut self, first: usize, count: usize, body: impl FnOnce(&mut Driver, Int)) {
         let start = self.b.int_op(IntOp::Max, self.begin, first);
         let stop = self.b.int_op(IntOp::Min, self.end, first + count);
         self.range(start, stop, |d, task| {
@@ -148,7 +148,12 @@ impl Driver {
     }
 
     /// `for index in start..end`.
-    pub fn range(&mut self, start: impl Into<Operand>, end: impl Into<Operand>, body: impl FnOnce(&mut Driver, Int)) {
+    pub(crate) fn range(
+        &mut self,
+        start: impl Into<Operand>,
+        end: impl Into<Operand>,
+        body: impl FnOnce(&mut Driver, Int),
+    ) {
         let outer = self.take();
         let mut b = outer.b;
         let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };
@@ -156,7 +161,13 @@ impl Driver {
         self.b = b;
     }
 
-    pub fn if_then(&mut self, condition: Condition, a: Int, other: impl Into<Operand>, then: impl FnOnce(&mut Driver)) {
+    pub(crate) fn if_then(
+        &mut self,
+        condition: Condition,
+        a: Int,
+        other: impl Into<Operand>,
+        then: impl FnOnce(&mut Driver),
+    ) {
         let outer = self.take();
         let mut b = outer.b;
         let mut inner = Driver { b: Builder::new("", b.unit(), 0), ..outer };
@@ -165,7 +176,7 @@ impl Driver {
     }
 
     /// Runs `then` where `first <= index < first + count`, with the index relative to `first`.
-    pub fn if_within(&mut self, index: Int, first: usize, count: usize, then: impl FnOnce(&mut Driver, Int)) {
+    pub(crate) fn if_within(&mut self, index: Int, first: usize, count: usize, then: impl FnOnce(&mut Driver, Int)) {
         let before = self.b.int(first as i64 - 1);
         self.if_then(Condition::Less, before, index, |d| {
             d.if_then(Condition::Less, index, first + count, |d| {
@@ -190,7 +201,7 @@ impl Driver {
     }
 
     /// The operand as a variable.
-    pub fn int(&mut self, operand: Operand) -> Int {
+    pub(crate) fn int(&mut self, operand: Operand) -> Int {
         match operand {
             Operand::Var(v) => v,
             Operand::Const(_) => self.b.int(operand),
@@ -198,7 +209,7 @@ impl Driver {
     }
 
     /// `(task / inner, task % inner)`; no arithmetic where one of them is constant.
-    pub fn split(&mut self, task: Int, inner: usize) -> (Operand, Operand) {
+    pub(crate) fn split(&mut self, task: Int, inner: usize) -> (Operand, Operand) {
         if inner == 1 {
             return (task.into(), 0i64.into());
         }
@@ -206,7 +217,7 @@ impl Driver {
     }
 
     /// `base += index * stride`.
-    pub fn step(&mut self, base: Int, index: Operand, stride: usize) {
+    pub(crate) fn step(&mut self, base: Int, index: Operand, stride: usize) {
         match index {
             Operand::Const(c) => {
                 if c != 0 && stride != 0 {

@@ -15,20 +15,20 @@ use crate::ops::epilogue::PostOp;
 use crate::target::Unit;
 
 /// All that a kernel's code depends on beside the vector unit.
-pub trait KernelKey: Clone + Eq + Hash + 'static {
+pub(crate) trait KernelKey: Clone + Eq + Hash + 'static {
     fn build(&self, unit: Unit) -> Function;
 }
 
 /// The kernels that were built, by key.
 #[derive(Default)]
-pub struct Kernels {
+pub(crate) struct Kernels {
     /// By the type of the keys, a `HashMap` from those to callees.
     by_type: HashMap<TypeId, Box<dyn Any>>,
 }
 
 impl Kernels {
     /// The kernel of that key, which `build` makes where there is none.
-    pub fn get_or_insert<K: KernelKey>(&mut self, key: &K, build: impl FnOnce() -> Callee) -> Callee {
+    pub(crate) fn get_or_insert<K: KernelKey>(&mut self, key: &K, build: impl FnOnce() -> Callee) -> Callee {
         let of_type = self.by_type.entry(TypeId::of::<K>()).or_insert_with(|| Box::new(HashMap::<K, Callee>::new()));
         let of_type: &mut HashMap<K, Callee> = of_type.downcast_mut().expect("it was made for this type of keys");
         if let Some(&callee) = of_type.get(key) {
@@ -42,14 +42,14 @@ impl Kernels {
 
 /// A number in a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bits(u32);
+pub(crate) struct Bits(u32);
 
 impl Bits {
-    pub fn of(value: f32) -> Bits {
+    pub(crate) fn of(value: f32) -> Bits {
         Bits(value.to_bits())
     }
 
-    pub fn value(self) -> f32 {
+    pub(crate) fn value(self) -> f32 {
         f32::from_bits(self.0)
     }
 }
@@ -62,7 +62,7 @@ impl fmt::Debug for Bits {
 
 /// An activation in a key.
 #[derive(Clone, Copy)]
-pub struct Exact(pub Activation);
+pub(crate) struct Exact(pub Activation);
 
 impl Exact {
     fn parts(self) -> (&'static str, Vec<Bits>) {
@@ -87,10 +87,10 @@ impl Hash for Exact {
 
 /// An epilogue in a key.
 #[derive(Clone, Default)]
-pub struct Epilogue(Vec<PostOp>);
+pub(crate) struct Epilogue(Vec<PostOp>);
 
 impl Epilogue {
-    pub fn of(steps: &[PostOp]) -> Epilogue {
+    pub(crate) fn of(steps: &[PostOp]) -> Epilogue {
         Epilogue(steps.to_vec())
     }
 

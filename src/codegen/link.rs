@@ -51,7 +51,7 @@ impl From<ModuleError> for Error {
 
 /// Position-independent code that refers to nothing outside itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Linked {
+pub(crate) struct Linked {
     pub code: Vec<u8>,
     /// Where each function of the program is; equal functions share a place.
     pub functions: Vec<Range<usize>>,
@@ -65,7 +65,7 @@ pub struct Linked {
 /// # Errors
 /// Where a function breaks a rule of vector functions, needs a unit that the features do not
 /// include, or exceeds its back end.
-pub fn build(program: &Program, target: &Target) -> Result<Linked, Error> {
+pub(crate) fn build(program: &Program, target: &Target) -> Result<Linked, Error> {
     program.verify()?;
     let back_ends = BackEnds::new(target)?;
     let representatives = representatives(program);
@@ -127,7 +127,7 @@ fn module_relocation(r: &super::vector::Relocation, callee: FuncId) -> ModuleRel
 
 /// A Cranelift module that becomes one blob of code. It holds functions only: constants stand with
 /// the functions that read them, and weights are no business of the code.
-pub struct ImageModule<'a> {
+pub(crate) struct ImageModule<'a> {
     isa: &'a dyn TargetIsa,
     declarations: ModuleDeclarations,
     definitions: HashMap<FuncId, Definition>,
@@ -140,7 +140,7 @@ struct Definition {
 }
 
 impl<'a> ImageModule<'a> {
-    pub fn new(isa: &'a dyn TargetIsa) -> Self {
+    pub(crate) fn new(isa: &'a dyn TargetIsa) -> Self {
         Self { isa, declarations: ModuleDeclarations::default(), definitions: HashMap::new() }
     }
 
@@ -149,7 +149,7 @@ impl<'a> ImageModule<'a> {
     ///
     /// # Errors
     /// Where a declared function has no definition, or a reference cannot be resolved.
-    pub fn finish(self) -> Result<(Vec<u8>, Vec<Range<usize>>), Error> {
+    pub(crate) fn finish(self) -> Result<(Vec<u8>, Vec<Range<usize>>), Error> {
         let mut code = vec![];
         let mut places: Vec<Range<usize>> = vec![];
         let mut definitions = vec![];

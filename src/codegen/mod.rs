@@ -4,12 +4,12 @@
 //! ([`kernels`]) as vector functions ([`vector`]), turn those into code ([`link`]), pack the
 //! weights, and put all of it into an [`Image`].
 
-pub mod emit;
-pub mod kernels;
-pub mod key;
-pub mod link;
-pub mod packing;
-pub mod vector;
+pub(crate) mod emit;
+pub(crate) mod kernels;
+pub(crate) mod key;
+pub(crate) mod link;
+pub(crate) mod packing;
+pub(crate) mod vector;
 
 use rayon::prelude::*;
 
@@ -22,7 +22,7 @@ use crate::weights::Values;
 use emit::{Emitted, Emitter};
 use packing::Packing;
 
-pub use kernels::{winograd_largest, winograd_sets};
+pub(crate) use kernels::{winograd_largest, winograd_sets};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,7 +59,7 @@ pub struct Generated {
 /// # Errors
 /// Where an algorithm is forced that does not fit, the graph breaks the rules of [`crate::ir`], or
 /// generating the code would take more memory than it may.
-pub fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
+pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
     let verified = verified(graph)?;
     if !target.has_known_unit() {
         let Unit { lanes, registers, .. } = target.unit;

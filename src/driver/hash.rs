@@ -107,11 +107,11 @@ impl Network {
 pub(super) struct Recorded(RefCell<Vec<(PathBuf, ContentHash)>>);
 
 impl Recorded {
-    pub fn new(path: &Path, text: &str) -> Self {
+    pub(crate) fn new(path: &Path, text: &str) -> Self {
         Self(RefCell::new(vec![(path.into(), ContentHash::of(text.as_bytes()))]))
     }
 
-    pub fn read(&self, path: &Path, read: impl Fn(&Path) -> io::Result<String>) -> io::Result<String> {
+    pub(crate) fn read(&self, path: &Path, read: impl Fn(&Path) -> io::Result<String>) -> io::Result<String> {
         let text = read(path)?;
         let mut known = self.0.borrow_mut();
         if !known.iter().any(|(other, _)| other == path) {
@@ -120,7 +120,7 @@ impl Recorded {
         Ok(text)
     }
 
-    pub fn finish(self) -> Vec<(PathBuf, ContentHash)> {
+    pub(crate) fn finish(self) -> Vec<(PathBuf, ContentHash)> {
         self.0.into_inner()
     }
 }

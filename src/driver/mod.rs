@@ -25,14 +25,15 @@ mod weights;
 
 pub use compiler::Compiler;
 pub use error::Error;
-pub use generation::Compiled;
-pub use hash::ContentHash;
+pub(crate) use generation::Compiled;
+pub(crate) use hash::ContentHash;
 pub(crate) use hash::hash_file;
 pub use import::model_names;
 pub(crate) use import::{is_onnx, stem};
 pub use network::Network;
 pub(crate) use network::{preprocess, read_spec};
-pub use observer::{Event, Observer, Stage};
+pub(crate) use observer::Stage;
+pub use observer::{Event, Observer};
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
 pub use weights::{WeightsFrom, WeightsReport};

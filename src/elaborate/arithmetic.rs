@@ -4,7 +4,7 @@ use super::value::{Items, MAX_ITEMS, MAX_STRING, Val};
 use crate::syntax::ast::BinaryOp;
 
 /// The functions of expressions, with the smallest and largest number of arguments.
-pub const FUNCTIONS: &[(&str, usize, usize)] = &[
+pub(crate) const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("min", 1, usize::MAX),
     ("max", 1, usize::MAX),
     ("sum", 1, 1),
@@ -19,14 +19,14 @@ pub const FUNCTIONS: &[(&str, usize, usize)] = &[
 ];
 
 /// What is wrong with an operation: the message, and a help.
-pub type Fault = (String, Option<&'static str>);
+pub(crate) type Fault = (String, Option<&'static str>);
 
-pub fn fault<T>(message: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn fault<T>(message: impl Into<String>) -> Result<T, Fault> {
     Err((message.into(), None))
 }
 
 /// The value of a binary operation; `and` and `or` are not among them.
-pub fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
+pub(crate) fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
     match op {
         BinaryOp::Eq => return Ok(Val::Bool(a.equals(b))),
         BinaryOp::Ne => return Ok(Val::Bool(!a.equals(b))),
@@ -104,7 +104,7 @@ fn floats(op: BinaryOp, a: f64, b: f64) -> Result<Val, Fault> {
 }
 
 /// The value of a function other than `enumerate` and `zip`, whose arguments' number is right.
-pub fn call_function(name: &str, values: &[Val]) -> Result<Val, Fault> {
+pub(crate) fn call_function(name: &str, values: &[Val]) -> Result<Val, Fault> {
     let first = &values[0];
     let number =
         |v: &Val| v.number().ok_or_else(|| (format!("`{name}` takes numbers, this is {}", v.type_name()), None));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-pub struct Bindings<T> {
+pub(crate) struct Bindings<T> {
     /// In the order in which they were bound: the innermost last.
     entries: Vec<(String, T)>,
     /// The entries of each name.
@@ -17,22 +17,22 @@ impl<T> Default for Bindings<T> {
 }
 
 impl<T> Bindings<T> {
-    pub fn bind(&mut self, name: &str, value: T) {
+    pub(crate) fn bind(&mut self, name: &str, value: T) {
         self.by_name.entry(name.to_string()).or_default().push(self.entries.len());
         self.entries.push((name.to_string(), value));
     }
 
     /// The innermost binding of a name.
-    pub fn find(&self, name: &str) -> Option<&T> {
+    pub(crate) fn find(&self, name: &str) -> Option<&T> {
         self.index(name).map(|i| &self.entries[i].1)
     }
 
-    pub fn find_mut(&mut self, name: &str) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, name: &str) -> Option<&mut T> {
         self.index(name).map(|i| &mut self.entries[i].1)
     }
 
     /// The innermost binding of a name, if it is none of the first `outer`.
-    pub fn find_inner(&self, name: &str, outer: usize) -> Option<&T> {
+    pub(crate) fn find_inner(&self, name: &str, outer: usize) -> Option<&T> {
         self.index(name).filter(|i| *i >= outer).map(|i| &self.entries[i].1)
     }
 
@@ -40,16 +40,16 @@ impl<T> Bindings<T> {
         self.by_name.get(name)?.last().copied()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
     /// Unbinds all but the first `length`, and gives what they were, the outermost first.
-    pub fn leave(&mut self, length: usize) -> Vec<(String, T)> {
+    pub(crate) fn leave(&mut self, length: usize) -> Vec<(String, T)> {
         let left = self.entries.split_off(length);
         for (name, _) in &left {
             let entries = self.by_name.get_mut(name).expect("each entry is among those of its name");

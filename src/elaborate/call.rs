@@ -440,7 +440,7 @@ impl Elaborator<'_> {
 }
 
 /// The argument of each parameter: by position, by name, or by a name that is nearly right.
-pub fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg>> {
+pub(crate) fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg>> {
     let mut slots: Vec<Option<&Arg>> = vec![None; params.len()];
     for (position, arg) in args.iter().enumerate() {
         let slot = match &arg.name {

@@ -388,7 +388,7 @@ fn pair(a: Val, b: Val) -> Val {
 }
 
 /// `a`, `a.b`, `a.b.c`: the text of an expression that a label could be.
-pub fn dotted_name(e: &Expr) -> Option<String> {
+pub(crate) fn dotted_name(e: &Expr) -> Option<String> {
     match &e.kind {
         ExprKind::Name(name) => Some(name.clone()),
         ExprKind::Field(operand, field) => Some(format!("{}.{}", dotted_name(operand)?, field.name)),
@@ -397,13 +397,13 @@ pub fn dotted_name(e: &Expr) -> Option<String> {
 }
 
 /// The first few of some names.
-pub fn some_of(names: &[String]) -> String {
+pub(crate) fn some_of(names: &[String]) -> String {
     let shown = names.iter().take(8).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     if names.len() > 8 { format!("{shown}, …") } else { shown }
 }
 
 /// The value of an expression that needs no names.
-pub fn constant(e: &Expr) -> Option<Value> {
+pub(crate) fn constant(e: &Expr) -> Option<Value> {
     let list = |items: &[Expr]| items.iter().map(constant).collect::<Option<Vec<_>>>();
     match &e.kind {
         ExprKind::Int(v) => Some(Value::Int(*v)),

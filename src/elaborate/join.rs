@@ -10,7 +10,7 @@ use crate::syntax::ast::{self, Block, Branches, Expr, ExprKind, Statement, State
 
 /// A value that enters a join, and the text to show for it.
 #[derive(Clone, Copy)]
-pub struct Operand {
+pub(crate) struct Operand {
     pub flow: Flow,
     pub span: Option<Span>,
 }

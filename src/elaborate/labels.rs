@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 
 /// Numbers the evaluations of bodies: one a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameId(usize);
+pub(crate) struct FrameId(usize);
 
 #[derive(Clone, Copy, Debug)]
-pub struct LabelId(usize);
+pub(crate) struct LabelId(usize);
 
 struct Entry {
     name: String,
@@ -25,7 +25,7 @@ struct Entry {
 }
 
 #[derive(Default)]
-pub struct Labels {
+pub(crate) struct Labels {
     entries: Vec<Entry>,
     by_name: HashMap<String, Vec<usize>>,
     by_frame: HashMap<(FrameId, String), usize>,
@@ -34,7 +34,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    pub fn new_frame(&mut self, caller: Option<FrameId>) -> FrameId {
+    pub(crate) fn new_frame(&mut self, caller: Option<FrameId>) -> FrameId {
         self.frames.push(caller);
         FrameId(self.frames.len() - 1)
     }
@@ -43,7 +43,7 @@ impl Labels {
     ///
     /// # Errors
     /// Where the body has the label already: that one's span.
-    pub fn define(&mut self, name: &str, span: Span, frame: FrameId) -> Result<LabelId, Span> {
+    pub(crate) fn define(&mut self, name: &str, span: Span, frame: FrameId) -> Result<LabelId, Span> {
         let index = self.entries.len();
         let first = *self.by_frame.entry((frame, name.to_string())).or_insert(index);
         if first != index {
@@ -54,7 +54,7 @@ impl Labels {
         Ok(LabelId(self.entries.len() - 1))
     }
 
-    pub fn set(&mut self, id: LabelId, value: Flow, useful: bool) {
+    pub(crate) fn set(&mut self, id: LabelId, value: Flow, useful: bool) {
         let entry = &mut self.entries[id.0];
         entry.value = value;
         entry.useful |= useful;
@@ -62,14 +62,14 @@ impl Labels {
 
     /// The value that `name` has in a body with the given scopes, of which the first `base` are its
     /// caller's. Marks the label as read.
-    pub fn find(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<Flow> {
+    pub(crate) fn find(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<Flow> {
         let index = self.index(name, scopes, base, frame)?;
         self.entries[index].useful = true;
         Some(self.entries[index].value)
     }
 
     /// The full name of what [`Self::find`] finds.
-    pub fn full_name(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<String> {
+    pub(crate) fn full_name(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<String> {
         let index = self.index(name, scopes, base, frame)?;
         self.entries[index].useful = true;
         Some(self.entries[index].name.clone())
@@ -84,7 +84,7 @@ impl Labels {
     }
 
     /// Whether any body has the label.
-    pub fn exists(&self, name: &str) -> bool {
+    pub(crate) fn exists(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }
 
@@ -93,14 +93,14 @@ impl Labels {
     }
 
     /// The labels that a body has defined itself, as it would write them.
-    pub fn names(&self, scopes: &[String], base: usize, frame: FrameId) -> Vec<String> {
+    pub(crate) fn names(&self, scopes: &[String], base: usize, frame: FrameId) -> Vec<String> {
         let prefix = if base == 0 { String::new() } else { scopes[..base].join(".") + "." };
         let own = self.entries.iter().filter(|e| e.frame == frame);
         own.map(|e| e.name.strip_prefix(&prefix).unwrap_or(&e.name).to_string()).collect()
     }
 
     /// The labels that nothing reads and that name no weights, wherever their text was evaluated.
-    pub fn useless(&self) -> Vec<(String, Span)> {
+    pub(crate) fn useless(&self) -> Vec<(String, Span)> {
         let mut useful: HashMap<Span, bool> = HashMap::new();
         for entry in &self.entries {
             *useful.entry(entry.span).or_default() |= entry.useful;
@@ -112,6 +112,6 @@ impl Labels {
 }
 
 /// A full name: scopes and a label, with dots.
-pub fn join(scopes: &[String], name: &str) -> String {
+pub(crate) fn join(scopes: &[String], name: &str) -> String {
     if scopes.is_empty() { name.to_string() } else { scopes.join(".") + "." + name }
 }

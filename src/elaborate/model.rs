@@ -14,7 +14,7 @@ use crate::syntax::ast::{
 use crate::tensor::Shape;
 
 /// An `expect`, to be checked when the graph is complete.
-pub struct Budget {
+pub(crate) struct Budget {
     metric: String,
     comparison: BinaryOp,
     value: Val,
@@ -22,7 +22,7 @@ pub struct Budget {
 }
 
 /// The model that the options name, or the only one.
-pub fn choose(
+pub(crate) fn choose(
     program: &Program,
     options: &Options,
     root: SourceId,
@@ -408,7 +408,7 @@ impl Elaborator<'_> {
 }
 
 /// `N`, the free size.
-pub fn is_batch(dim: &Expr) -> bool {
+pub(crate) fn is_batch(dim: &Expr) -> bool {
     matches!(&dim.kind, ExprKind::Name(name) if name == "N")
 }
 

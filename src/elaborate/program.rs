@@ -25,16 +25,16 @@ const STD: &[(&str, &str)] = &[
 const MAX_SIMILAR: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileId(usize);
+pub(crate) struct FileId(usize);
 
 /// Names a module or model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DefinitionId {
+pub(crate) struct DefinitionId {
     pub file: FileId,
     item: usize,
 }
 
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub source: SourceId,
     pub tree: ast::File,
     imports: Vec<FileId>,
@@ -44,12 +44,12 @@ pub struct Loaded {
 
 /// What a name in a call stands for.
 #[derive(Clone, Copy)]
-pub enum Callee {
+pub(crate) enum Callee {
     Module(DefinitionId),
     Layer(&'static Layer),
 }
 
-pub struct Program {
+pub(crate) struct Program {
     files: Vec<Loaded>,
     /// The modules that each file sees, by name.
     modules: Vec<HashMap<String, DefinitionId>>,
@@ -60,10 +60,10 @@ pub struct Program {
 
 impl Program {
     /// The file that was asked for; the others are those that it uses.
-    pub const ROOT: FileId = FileId(0);
+    pub(crate) const ROOT: FileId = FileId(0);
 
     /// Parses `root` and all files that it uses, directly and indirectly.
-    pub fn load(sources: &mut Sources, root: SourceId, options: &Options, report: &mut Report) -> Program {
+    pub(crate) fn load(sources: &mut Sources, root: SourceId, options: &Options, report: &mut Report) -> Program {
         let mut loader = Loader { sources, options, report, known: HashMap::new(), files: vec![] };
         let path = PathBuf::from(&*loader.sources.get(root).name);
         loader.known.insert(Key::File(normal(&path)), FileId(0));
@@ -87,15 +87,15 @@ impl Program {
         visible
     }
 
-    pub fn file(&self, id: FileId) -> &Loaded {
+    pub(crate) fn file(&self, id: FileId) -> &Loaded {
         &self.files[id.0]
     }
 
-    pub fn files(&self) -> impl Iterator<Item = FileId> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileId> {
         (0..self.files.len()).map(FileId)
     }
 
-    pub fn definition(&self, id: DefinitionId) -> &Definition {
+    pub(crate) fn definition(&self, id: DefinitionId) -> &Definition {
         match &self.file(id.file).tree.items[id.item] {
             Item::Definition(definition) => definition,
             other => unreachable!("a definition's id names {other:?}"),
@@ -103,7 +103,11 @@ impl Program {
     }
 
     /// The definitions of one kind in a file, in text order.
-    pub fn definitions(&self, file: FileId, kind: DefinitionKind) -> impl Iterator<Item = (DefinitionId, &Definition)> {
+    pub(crate) fn definitions(
+        &self,
+        file: FileId,
+        kind: DefinitionKind,
+    ) -> impl Iterator<Item = (DefinitionId, &Definition)> {
         let items = self.file(file).tree.items.iter().enumerate();
         items.filter_map(move |(item, i)| match i {
             Item::Definition(d) if d.kind == kind => Some((DefinitionId { file, item }, d)),
@@ -117,17 +121,17 @@ impl Program {
         seen.flat_map(|f| self.definitions(f, DefinitionKind::Module))
     }
 
-    pub fn callee(&self, file: FileId, name: &str) -> Option<Callee> {
+    pub(crate) fn callee(&self, file: FileId, name: &str) -> Option<Callee> {
         let module = self.modules[file.0].get(name).copied();
         module.map(Callee::Module).or_else(|| self.layer(name).map(Callee::Layer))
     }
 
-    pub fn layer(&self, name: &str) -> Option<&'static Layer> {
+    pub(crate) fn layer(&self, name: &str) -> Option<&'static Layer> {
         self.layers.get(name).copied()
     }
 
     /// The module or layer that a wrong name most likely means.
-    pub fn similar_callee(&self, file: FileId, name: &str) -> Option<String> {
+    pub(crate) fn similar_callee(&self, file: FileId, name: &str) -> Option<String> {
         let key = (file, name.to_string());
         if let Some(known) = self.similar.borrow().get(&key) {
             return known.clone();

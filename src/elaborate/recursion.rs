@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 type Edge = (DefinitionId, Span);
 
 /// Reports each circle of modules that call one another, whatever conditions guard the calls.
-pub fn recursion(program: &Program, report: &mut Report) {
+pub(crate) fn recursion(program: &Program, report: &mut Report) {
     let mut edges: HashMap<DefinitionId, Vec<Edge>> = HashMap::new();
     for file in program.files() {
         for (id, definition) in program.definitions(file, DefinitionKind::Module) {

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 const MAX_DIAGNOSTICS: usize = 200;
 
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     seen: HashSet<(&'static str, Option<Span>)>,
@@ -19,7 +19,7 @@ pub struct Report {
 
 impl Report {
     /// Adds a diagnostic unless one of its kind points at the same cause.
-    pub fn add(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn add(&mut self, diagnostic: Diagnostic) {
         let cause = diagnostic.labels.iter().find(|l| l.primary).map(|l| l.span);
         if !self.is_full(diagnostic.severity) && self.seen.insert((diagnostic.code, cause)) {
             self.errors += usize::from(diagnostic.severity == Severity::Error);
@@ -28,25 +28,25 @@ impl Report {
     }
 
     /// Whether nothing of this kind is kept any more.
-    pub fn is_full(&self, severity: Severity) -> bool {
+    pub(crate) fn is_full(&self, severity: Severity) -> bool {
         let others = self.diagnostics.len() - self.errors;
         (if severity == Severity::Error { self.errors } else { others }) >= MAX_DIAGNOSTICS
     }
 
-    pub fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
     /// A value turned out unknown. Somebody has said why; where nobody has, this does, so that no
     /// unknown value ever ends in a graph without an error.
-    pub fn unknown(&mut self, span: Span) {
+    pub(crate) fn unknown(&mut self, span: Span) {
         if !self.has_errors() {
             self.add(Diagnostic::error("unknown-value", "this cannot be evaluated").primary(span, "no value"));
         }
     }
 
     /// All diagnostics: errors in the order of the text, then warnings.
-    pub fn finish(mut self) -> Vec<Diagnostic> {
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         let place = |d: &Diagnostic| d.labels.iter().find(|l| l.primary).map(|l| (l.span.source, l.span.start));
         self.diagnostics.sort_by_key(|d| (d.severity, place(d)));
         self.diagnostics

@@ -5,14 +5,14 @@ use crate::ops::layer::Value;
 use std::rc::Rc;
 
 /// A string may hold no more bytes than this.
-pub const MAX_STRING: usize = 1 << 16;
+pub(crate) const MAX_STRING: usize = 1 << 16;
 /// A list may hold no more values than this, those of inner lists counted in.
-pub const MAX_ITEMS: usize = 1 << 16;
+pub(crate) const MAX_ITEMS: usize = 1 << 16;
 /// Lists may nest no deeper than this.
-pub const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 #[derive(Clone, Debug)]
-pub enum Val {
+pub(crate) enum Val {
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -31,7 +31,7 @@ pub enum Val {
 
 /// The values of a list or tuple, within the limits of this module.
 #[derive(Debug)]
-pub struct Items {
+pub(crate) struct Items {
     values: Vec<Val>,
     size: usize,
     depth: usize,
@@ -39,7 +39,7 @@ pub struct Items {
 
 impl Items {
     /// `None` where the limits are exceeded.
-    pub fn new(values: Vec<Val>) -> Option<Rc<Items>> {
+    pub(crate) fn new(values: Vec<Val>) -> Option<Rc<Items>> {
         let inner = |v: &Val| match v {
             Val::List(i) | Val::Tuple(i) => (i.size, i.depth),
             _ => (1, 0),
@@ -49,20 +49,20 @@ impl Items {
         (size <= MAX_ITEMS && depth <= MAX_DEPTH).then(|| Rc::new(Items { values, size, depth }))
     }
 
-    pub fn values(&self) -> &[Val] {
+    pub(crate) fn values(&self) -> &[Val] {
         &self.values
     }
 }
 
 /// A table of the language. Each row has a cell for each column.
 #[derive(Debug)]
-pub struct TableValue {
+pub(crate) struct TableValue {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Val>>,
 }
 
 impl Val {
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Val::Int(_) => "an integer",
             Val::Float(_) => "a float",
@@ -79,7 +79,7 @@ impl Val {
     }
 
     /// As the language writes it, for a message: strings in quotes, long values cut short.
-    pub fn quoted(&self) -> String {
+    pub(crate) fn quoted(&self) -> String {
         const SHOWN: usize = 60;
         let whole = match self {
             Val::Str(s) => format!("{s:?}"),
@@ -91,11 +91,11 @@ impl Val {
         }
     }
 
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         matches!(self, Val::Unknown)
     }
 
-    pub fn number(&self) -> Option<f64> {
+    pub(crate) fn number(&self) -> Option<f64> {
         match self {
             Val::Int(v) => Some(*v as f64),
             Val::Float(v) => Some(*v),
@@ -104,7 +104,7 @@ impl Val {
     }
 
     /// The integer that this is, a whole float included.
-    pub fn integer(&self) -> Option<i64> {
+    pub(crate) fn integer(&self) -> Option<i64> {
         match self {
             Val::Int(v) => Some(*v),
             Val::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => Some(*v as i64),
@@ -113,7 +113,7 @@ impl Val {
     }
 
     /// The parts of a list, tuple or row.
-    pub fn parts(&self) -> Option<&[Val]> {
+    pub(crate) fn parts(&self) -> Option<&[Val]> {
         match self {
             Val::List(items) | Val::Tuple(items) => Some(items.values()),
             Val::Row(table, row) => Some(&table.rows[*row]),
@@ -122,7 +122,7 @@ impl Val {
     }
 
     /// Equality as `==` has it: numbers by value, whatever their types.
-    pub fn equals(&self, other: &Val) -> bool {
+    pub(crate) fn equals(&self, other: &Val) -> bool {
         match (self, other) {
             (Val::Int(a), Val::Int(b)) => a == b,
             (Val::Bool(a), Val::Bool(b)) => a == b,

@@ -15,7 +15,7 @@ struct Taps {
 }
 
 /// Resizes to exactly `width` × `height`.
-pub fn bilinear(picture: &Picture, width: usize, height: usize) -> Picture {
+pub(crate) fn bilinear(picture: &Picture, width: usize, height: usize) -> Picture {
     let columns = resize_columns(picture, width);
     // Rows of the transposed picture are columns: one routine serves both directions.
     resize_columns(&columns.transposed(), height).transposed()

@@ -15,7 +15,7 @@ const END: u8 = 0xd9;
 ///
 /// # Errors
 /// As for reading.
-pub fn is_whole(mut file: impl BufRead + Seek, format: ::image::ImageFormat) -> io::Result<bool> {
+pub(crate) fn is_whole(mut file: impl BufRead + Seek, format: ::image::ImageFormat) -> io::Result<bool> {
     let whole = match format {
         ::image::ImageFormat::Jpeg => has_end(&mut file)?,
         ::image::ImageFormat::WebP => is_as_long_as_it_says(&mut file)?,

@@ -17,7 +17,7 @@ const PREPROCESS: &str = "netc.preprocess";
 const LABELS: &str = "netc.labels";
 
 /// What a graph says.
-pub fn write(graph: &Graph) -> Vec<StringPair> {
+pub(crate) fn write(graph: &Graph) -> Vec<StringPair> {
     let pair = |key: &str, value: serde_json::Value| StringPair { key: key.into(), value: value.to_string() };
     let steps = |&id: &NodeId| match &graph.node(id).kind {
         Kind::Input(Some(steps)) => Some((graph.node(id).name.clone()?, steps)),
@@ -30,7 +30,7 @@ pub fn write(graph: &Graph) -> Vec<StringPair> {
 }
 
 /// Gives a graph, whose inputs have the model's names, what the metadata say of it.
-pub fn read(pairs: &[StringPair], graph: &mut Graph) {
+pub(crate) fn read(pairs: &[StringPair], graph: &mut Graph) {
     let value = |key: &str| pairs.iter().find(|p| p.key == key).map(|p| p.value.as_str());
     let preprocess = value(PREPROCESS).and_then(|text| serde_json::from_str(text).ok());
     let mut preprocess: BTreeMap<String, Preprocess> = preprocess.unwrap_or_default();

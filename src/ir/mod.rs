@@ -22,12 +22,15 @@ mod text;
 mod verify;
 
 pub(crate) use crate::preprocess::{self, Preprocess};
+pub(crate) use edit::Cost;
 pub(crate) use edit::Editor;
-pub use edit::{Cost, Remark};
-pub use graph::{AuxHead, Graph, Kind, Node, NodeId, Output, Phase, Slot};
-pub use images::{Images, Mixed};
+pub use edit::Remark;
+pub(crate) use graph::{AuxHead, Node, Output, Slot};
+pub use graph::{Graph, Kind, NodeId, Phase};
+pub(crate) use images::{Images, Mixed};
 pub use parse::parse;
-pub use verify::{Verified, VerifyError, verify};
+pub use verify::verify;
+pub(crate) use verify::{Verified, VerifyError};
 
 #[cfg(test)]
 mod tests;

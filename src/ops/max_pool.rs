@@ -36,7 +36,7 @@ pub(super) struct Pooling {
 
 impl Pooling {
     /// Output shape; every window holds at least one input pixel.
-    pub fn infer(&self, inputs: &[&Shape], what: &str) -> Result<Shape, ShapeError> {
+    pub(crate) fn infer(&self, inputs: &[&Shape], what: &str) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, what)?;
         positive("kernel", &self.kernel)?;
         positive("stride", &self.stride)?;
@@ -70,7 +70,7 @@ impl Pooling {
         Ok(if self.ceil && (output - 1) * stride >= input + before { output - 1 } else { output })
     }
 
-    pub fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> Window {
         let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
         Window { extent, stride: self.stride, upscale: [1.0, 1.0] }
     }

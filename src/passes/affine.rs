@@ -9,7 +9,7 @@ use crate::weights::WeightId;
 
 /// `x · mul[c] + add[c]` for each channel c (axis 1), in f64.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Affine {
+pub(crate) struct Affine {
     pub mul: Vec<f64>,
     pub add: Vec<f64>,
     /// All channels alike by what the nodes are, not by what their weights happen to hold: a
@@ -18,25 +18,25 @@ pub struct Affine {
 }
 
 impl Affine {
-    pub fn uniform(mul: f64, add: f64, channels: usize) -> Self {
+    pub(crate) fn uniform(mul: f64, add: f64, channels: usize) -> Self {
         Self { mul: vec![mul; channels], add: vec![add; channels], uniform: true }
     }
 
     /// First `self`, then `next`.
-    pub fn then(&self, next: &Affine) -> Affine {
+    pub(crate) fn then(&self, next: &Affine) -> Affine {
         let mul = self.mul.iter().zip(&next.mul).map(|(a, b)| a * b).collect();
         let add = self.add.iter().zip(next.mul.iter().zip(&next.add)).map(|(a, (m, b))| a * m + b).collect();
         Affine { mul, add, uniform: self.uniform && next.uniform }
     }
 
     /// Whether it is a constant 1 and a constant 0.
-    pub fn is_identity(&self) -> bool {
+    pub(crate) fn is_identity(&self) -> bool {
         self.uniform && self.mul.iter().all(|&m| m == 1.0) && self.add.iter().all(|&a| a == 0.0)
     }
 }
 
 /// The operand that a node maps affinely, and how. `None` where it does something else.
-pub fn of(e: &Editor, id: NodeId) -> Option<(NodeId, Affine)> {
+pub(crate) fn of(e: &Editor, id: NodeId) -> Option<(NodeId, Affine)> {
     let node = e.node(id);
     let operands = e.operands(id);
     let channels = *node.shape.dims().get(1)?;

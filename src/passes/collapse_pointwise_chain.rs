@@ -16,7 +16,7 @@ use super::fold_batch_norm::bias_name;
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Conv2d, Op};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| while collapse(e, id) {});
 }
 

@@ -16,7 +16,7 @@ use crate::ops::Op;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         commute(e, id);
     });

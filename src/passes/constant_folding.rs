@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 /// A result up to this size may be larger than its operands.
 const SMALL: usize = 1 << 16;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let (mut folded, mut locations) = (0, vec![]);
     e.for_each(|e, id| {
         if let Some(value) = evaluate(e, id) {

@@ -18,7 +18,7 @@ use crate::ops::Op;
 /// What of a node can be hashed: name of the op, operands, weights. Ops hold floats and are compared.
 type Key = (&'static str, Vec<NodeId>, Vec<NodeId>);
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let mut seen: HashMap<Key, Vec<NodeId>> = HashMap::new();
     e.for_each(|e, id| {
         let Some(op) = e.node(id).op().cloned() else { return };

@@ -11,7 +11,7 @@
 
 use crate::ir::Editor;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let mut dead = vec![];
     // Readers come before what they read, so one sweep sees every node unread in its turn.
     for id in e.order().into_iter().rev() {

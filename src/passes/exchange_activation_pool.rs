@@ -16,7 +16,7 @@ use crate::ir::{Editor, NodeId};
 use crate::ops::global_pool::PoolKind;
 use crate::ops::{Activate, Op};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         if is_max(e, id) {
             move_down(e, id)

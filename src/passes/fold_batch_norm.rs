@@ -20,7 +20,7 @@ use crate::ops::activation::Activation;
 use crate::ops::{Activate, ChannelAffine, Conv2d, ConvTranspose2d, Linear, Op};
 use crate::tensor::Shape;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         fold(e, id);
     });

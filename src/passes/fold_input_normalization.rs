@@ -20,7 +20,7 @@ use super::fold_batch_norm::bias_name;
 use crate::ir::{Editor, Kind, NodeId, Preprocess, Slot};
 use crate::ops::{Conv2d, Op};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     for input in e.inputs().to_vec() {
         fold_layers(e, input);
         fold_preprocess(e, input);

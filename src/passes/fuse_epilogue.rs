@@ -25,7 +25,7 @@ use crate::ops::Op;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let depths = depths(e);
     e.for_each(|e, id| {
         let Some((producer, step, extra)) = candidate(e, id, &depths) else { return };

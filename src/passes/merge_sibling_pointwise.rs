@@ -19,7 +19,7 @@ use super::simplify_concat;
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Conv2d, Op, Slice, epilogue};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let mut by_value: BTreeMap<usize, Vec<Vec<NodeId>>> = BTreeMap::new();
     let mut values = vec![];
     for id in e.order() {

@@ -35,7 +35,8 @@ mod simplify_pool;
 mod tests;
 
 use crate::ir::{self, Editor, Graph, Remark};
-pub use selection::{Selection, UnknownPass};
+pub use selection::Selection;
+pub(crate) use selection::UnknownPass;
 
 /// One row of the pipeline.
 #[derive(Clone, Copy)]

@@ -19,7 +19,7 @@ use super::pattern::scale;
 use crate::ir::{Editor, NodeId};
 use crate::ops::{ChannelAffine, Concat, Op, Slice};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         recognise(e, id);
     });

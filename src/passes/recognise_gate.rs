@@ -17,7 +17,7 @@ use crate::ops::Activate;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         recognise(e, id);
     });

@@ -35,7 +35,7 @@ use crate::ops::{Activate, Binary, Op};
 /// Nodes of the longest formula that is looked at.
 const MAX_NODES: usize = 12;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, t| {
         recognise(e, t);
     });

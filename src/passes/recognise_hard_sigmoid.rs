@@ -15,7 +15,7 @@ use crate::ir::{Editor, NodeId};
 use crate::ops::Activate;
 use crate::ops::activation::Activation;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         recognise(e, id);
     });

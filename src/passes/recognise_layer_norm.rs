@@ -28,7 +28,7 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{LayerNorm, Op, Reduce};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         if recognise(e, id).is_none() {
             take_affine(e, id);

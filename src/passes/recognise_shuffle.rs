@@ -16,7 +16,7 @@ use super::pattern::is_closed;
 use crate::ir::{Editor, NodeId};
 use crate::ops::{ChannelShuffle, Op, PixelShuffle, PixelUnshuffle};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
         recognise(e, id);
     });

@@ -13,7 +13,7 @@
 
 use crate::ir::{Editor, Phase};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let heads: Vec<(String, _)> =
         e.outputs().iter().filter_map(|o| Some((o.aux.as_ref()?.label.clone(), o.node))).collect();
     if e.phase != Phase::Infer || heads.is_empty() || heads.len() == e.outputs().len() {

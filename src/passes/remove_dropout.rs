@@ -12,7 +12,7 @@
 use crate::ir::{Editor, Phase};
 use crate::ops::Op;
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let (mut removed, mut locations) = (vec![], vec![]);
     e.for_each(|e, id| {
         match e.node(id).op() {

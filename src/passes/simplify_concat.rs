@@ -17,7 +17,7 @@
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Concat, Op, Slice};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let (mut simplified, mut locations) = (0, vec![]);
     e.for_each(|e, id| {
         let place = e.locations(&[id]);

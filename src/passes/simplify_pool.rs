@@ -13,7 +13,7 @@ use crate::ir::{Editor, NodeId};
 use crate::ops::global_pool::PoolKind;
 use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, Op};
 
-pub fn run(e: &mut Editor) {
+pub(crate) fn run(e: &mut Editor) {
     let (mut names, mut locations) = (vec![], vec![]);
     e.for_each(|e, id| {
         let Some(Op::AdaptiveAvgPool(op)) = e.node(id).op().cloned() else { return };

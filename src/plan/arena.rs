@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use super::Buffer;
 
 /// Offsets are multiples of this: a cache line and the widest vector.
-pub const ALIGNMENT: usize = 64;
+pub(crate) const ALIGNMENT: usize = 64;
 
 fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
@@ -21,7 +21,7 @@ fn aligned(bytes: usize) -> usize {
 const MAX_LOOKS: usize = 1 << 25;
 
 /// Gives every buffer its offset; returns the arena's size in bytes.
-pub fn pack(buffers: &mut [Buffer]) -> usize {
+pub(crate) fn pack(buffers: &mut [Buffer]) -> usize {
     by_size(buffers, MAX_LOOKS).unwrap_or_else(|| by_time(buffers))
 }
 
@@ -166,7 +166,7 @@ impl Gaps {
 }
 
 /// The most bytes that live during any one step.
-pub fn lower_bound(buffers: &[Buffer]) -> usize {
+pub(crate) fn lower_bound(buffers: &[Buffer]) -> usize {
     // What begins and what ends, by step.
     let mut changes: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     for b in buffers.iter().filter(|b| b.first <= b.last) {

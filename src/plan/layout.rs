@@ -11,18 +11,18 @@ use crate::tensor::Shape;
 
 /// Channels of a block, of all values of a plan for that unit: one vector of f32, so that kernels compute
 /// channels side by side.
-pub fn block(unit: Unit) -> usize {
+pub(crate) fn block(unit: Unit) -> usize {
     unit.lanes
 }
 
 /// The layout that most kernels want for a value of this shape.
-pub fn natural(shape: &Shape, block: usize) -> Layout {
+pub(crate) fn natural(shape: &Shape, block: usize) -> Layout {
     if image(shape).is_some() { Layout::Blocked { block } } else { Layout::Plain }
 }
 
 /// What an op asks of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub(crate) enum Want {
     Only(Layout),
     /// Either layout; whichever the value has.
     Any,
@@ -30,13 +30,13 @@ pub enum Want {
 
 /// Layouts of a node: one want an operand, and what it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
+pub(crate) struct Signature {
     pub operands: Vec<Want>,
     pub output: Layout,
 }
 
 /// The layouts that the kernels of a node's op are written for, with blocks of so many channels.
-pub fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
+pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     let output = if works_on_blocks(graph, id) { Layout::Blocked { block } } else { Layout::Plain };
     let mut operands = vec![Want::Only(output); graph.operands(id).len()];
     // The first operand of a convolution may be a plain image; its epilogue's are blocked.
@@ -47,7 +47,7 @@ pub fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
 }
 
 /// Whether the kernels of a node's op write blocks of channels, and read them.
-pub fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
+pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let operands = graph.operand_shapes(id);
     let Some(op) = node.op() else { return false };

@@ -10,22 +10,22 @@ use crate::ops::Op;
 use crate::tensor::{Element, Shape};
 
 /// Pixels along one axis of an image.
-pub const MAX_AXIS: usize = 1 << 24;
+pub(crate) const MAX_AXIS: usize = 1 << 24;
 /// Pixels from the first to the last tap of a window.
-pub const MAX_EXTENT: usize = 1 << 20;
+pub(crate) const MAX_EXTENT: usize = 1 << 20;
 /// Pixels from one window to the next.
-pub const MAX_STRIDE: usize = 1 << 18;
+pub(crate) const MAX_STRIDE: usize = 1 << 18;
 /// Ordinary convolutions of which a transposed one is made: each has code and weights of its own.
 /// Upsampling by 32 at once, which is much, takes 1024.
-pub const MAX_PHASES: usize = 1 << 14;
+pub(crate) const MAX_PHASES: usize = 1 << 14;
 /// Elements of a value.
-pub const MAX_ELEMENTS: usize = u32::MAX as usize;
+pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 
 /// Checks every value and window of a graph.
 ///
 /// # Errors
 /// Names the first that is too large.
-pub fn check(graph: &Graph) -> Result<(), PlanError> {
+pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
     graph.order().into_iter().try_for_each(|id| check_node(graph, id))
 }
 

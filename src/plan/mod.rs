@@ -9,11 +9,11 @@
 //! found out by running code ([`Findings`]) reaches it as data, so that equal graphs, targets, options
 //! and findings give equal plans.
 
-pub mod arena;
+pub(crate) mod arena;
 mod choice;
-pub mod conv;
+pub(crate) mod conv;
 mod layout;
-pub mod limits;
+pub(crate) mod limits;
 mod place;
 mod planner;
 mod print;
@@ -22,10 +22,12 @@ mod view;
 use crate::ir::NodeId;
 use crate::target::Unit;
 
-pub use choice::{Flaw, Inaccurate, Layer};
-pub use planner::{Options, PlanError, check_forced, plan};
-pub use print::print;
-pub use view::{Layout, Place, View};
+pub(crate) use choice::{Flaw, Inaccurate, Layer};
+pub use planner::Options;
+pub(crate) use planner::PlanError;
+pub(crate) use planner::{check_forced, plan};
+pub(crate) use print::print;
+pub(crate) use view::{Layout, Place, View};
 
 /// Names a buffer of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

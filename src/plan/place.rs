@@ -18,7 +18,7 @@ use crate::ops::Op;
 
 /// Where values of a graph live, other than in buffers of their own.
 #[derive(Debug, Default)]
-pub struct Placements {
+pub(crate) struct Placements {
     /// The value is channels `first..` of a concat's value.
     pub in_concat: HashMap<NodeId, (NodeId, usize)>,
     /// A convolution's slices in channel order; together they hold all of its channels.
@@ -32,12 +32,12 @@ const MAX_SOURCES: usize = 8;
 
 impl Placements {
     /// A slice that its convolution writes itself.
-    pub fn is_split_part(&self, graph: &Graph, id: NodeId) -> bool {
+    pub(crate) fn is_split_part(&self, graph: &Graph, id: NodeId) -> bool {
         matches!(graph.node(id).op(), Some(Op::Slice(_))) && self.split.contains_key(&graph.operands(id)[0])
     }
 
     /// The values in memory that a slice's or a shuffle's channels are, and their channels there.
-    pub fn channels(&self, graph: &Graph, id: NodeId) -> Vec<(NodeId, usize)> {
+    pub(crate) fn channels(&self, graph: &Graph, id: NodeId) -> Vec<(NodeId, usize)> {
         let of = |operand: NodeId| match self.unstored.contains(&operand) {
             true => self.channels(graph, operand),
             false => (0..graph.node(operand).shape[1]).map(|channel| (operand, channel)).collect(),
@@ -56,7 +56,7 @@ impl Placements {
 }
 
 /// Finds them, where blocks have so many channels.
-pub fn placements(graph: &Graph, block: usize) -> Placements {
+pub(crate) fn placements(graph: &Graph, block: usize) -> Placements {
     let mut found = Placements::default();
     let order = graph.order();
     for &id in &order {

@@ -66,7 +66,7 @@ const WORTH_ITS_ERROR: f64 = 0.04;
 /// # Errors
 /// Where a forced algorithm does not exist, has no layer or does not fit it, the target rounds otherwise than
 /// [`Options::strict`] promises, or a value or window is too large to be addressed.
-pub fn plan(graph: Verified, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Result<Plan, PlanError> {
     let graph = graph.graph();
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
@@ -102,7 +102,7 @@ pub fn plan(graph: Verified, target: &Target, options: &Options) -> Result<Plan,
 ///
 /// # Errors
 /// Names the algorithm that fits none.
-pub fn check_forced(plan: &Plan, options: &Options) -> Result<(), PlanError> {
+pub(crate) fn check_forced(plan: &Plan, options: &Options) -> Result<(), PlanError> {
     let is_used = |name: &str| plan.steps.iter().any(|s| s.forced && s.kernel.name() == name);
     match options.algorithms.iter().find(|(label, algorithm)| label == "*" && !is_used(algorithm)) {
         Some((_, algorithm)) => Err(PlanError::Unused { algorithm: algorithm.clone() }),

@@ -51,7 +51,7 @@ impl fmt::Display for View {
 }
 
 /// The whole plan: one line a step, then the buffers.
-pub fn print(plan: &Plan, graph: &Graph) -> String {
+pub(crate) fn print(plan: &Plan, graph: &Graph) -> String {
     let mut text = String::new();
     let mut line = |args: fmt::Arguments<'_>| {
         let _ = text.write_fmt(args);

@@ -61,7 +61,7 @@ pub struct View {
 }
 
 /// `[n, c, h, w]` of a shape of rank 2 or 4.
-pub fn image(shape: &Shape) -> Option<[usize; 4]> {
+pub(crate) fn image(shape: &Shape) -> Option<[usize; 4]> {
     match *shape.dims() {
         [n, f] => Some([n, f, 1, 1]),
         [n, c, h, w] => Some([n, c, h, w]),
@@ -130,7 +130,7 @@ impl View {
 }
 
 /// Memory that a value takes.
-pub fn bytes(layout: Layout, shape: &Shape) -> usize {
+pub(crate) fn bytes(layout: Layout, shape: &Shape) -> usize {
     match (layout, image(shape)) {
         (Layout::Blocked { block }, Some([n, c, h, w])) => {
             n * c.next_multiple_of(block) * h * w * shape.element().bytes()

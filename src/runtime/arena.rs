@@ -13,7 +13,7 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// Zeroed memory that the operating system hands out as it is touched, in huge pages where that
 /// is worth it.
-pub struct Memory {
+pub(crate) struct Memory {
     map: MmapMut,
     offset: usize,
 }
@@ -21,7 +21,7 @@ pub struct Memory {
 impl Memory {
     /// Tests get NaN for the zeros: a kernel that reads what no step wrote, such as padding lanes that
     /// their producer left out, then shows.
-    pub fn new(bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(bytes: usize) -> io::Result<Self> {
         let memory = Self::zeroed(bytes)?;
         #[cfg(test)]
         let memory = memory.poisoned(bytes);
@@ -50,20 +50,20 @@ impl Memory {
 
     /// The first byte, to read from.
     #[cfg(feature = "compile")]
-    pub fn first(&self) -> *const u8 {
+    pub(crate) fn first(&self) -> *const u8 {
         // SAFETY: the offset lies within the mapping.
         unsafe { self.map.as_ptr().add(self.offset) }
     }
 
     /// The first byte, page-aligned.
-    pub fn base(&mut self) -> *mut u8 {
+    pub(crate) fn base(&mut self) -> *mut u8 {
         // SAFETY: the offset lies within the mapping.
         unsafe { self.map.as_mut_ptr().add(self.offset) }
     }
 }
 
 /// What one run at a time needs for itself.
-pub struct Arena {
+pub(crate) struct Arena {
     pub activations: Memory,
     pub scratch: Memory,
     /// The base pointers that steps are given.
@@ -76,17 +76,17 @@ pub struct Arena {
 /// model at once have two; there are never more than ran at once.
 ///
 /// `SLOTS` are kept; more would be surprising, and are freed instead.
-pub struct Arenas<T = Arena, const SLOTS: usize = 64> {
+pub(crate) struct Arenas<T = Arena, const SLOTS: usize = 64> {
     free: [AtomicPtr<T>; SLOTS],
 }
 
 impl<T, const SLOTS: usize> Arenas<T, SLOTS> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { free: std::array::from_fn(|_| AtomicPtr::new(null_mut())) }
     }
 
     /// An arena that no other run has: one left by an earlier run, or else a new one.
-    pub fn take<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+    pub(crate) fn take<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
         match self.left() {
             Some(arena) => Ok(arena),
             None => make().map(Box::new),
@@ -100,7 +100,7 @@ impl<T, const SLOTS: usize> Arenas<T, SLOTS> {
         taken.map(|arena| unsafe { Box::from_raw(arena) })
     }
 
-    pub fn give(&self, arena: Box<T>) {
+    pub(crate) fn give(&self, arena: Box<T>) {
         let arena = Box::into_raw(arena);
         for slot in &self.free {
             if slot.compare_exchange(null_mut(), arena, Ordering::Release, Ordering::Relaxed).is_ok() {

@@ -4,13 +4,13 @@
 #![allow(unsafe_code)] // The control register of the floating-point unit.
 
 /// Flushes denormals on this thread until dropped, then restores what was.
-pub struct FlushDenormals {
+pub(crate) struct FlushDenormals {
     #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
     before: u64,
 }
 
 impl FlushDenormals {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let before = read();
         write(before | FLUSH);
         Self { before }
@@ -26,16 +26,16 @@ impl Drop for FlushDenormals {
 #[cfg(target_arch = "x86_64")]
 mod register {
     /// Flush-to-zero and denormals-are-zero of MXCSR.
-    pub const FLUSH: u64 = 0x8040;
+    pub(crate) const FLUSH: u64 = 0x8040;
 
-    pub fn read() -> u64 {
+    pub(crate) fn read() -> u64 {
         let mut value = 0u32;
         // SAFETY: stores four bytes to `value`.
         unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &mut value, options(nostack, preserves_flags)) };
         value.into()
     }
 
-    pub fn write(value: u64) {
+    pub(crate) fn write(value: u64) {
         let value = value as u32;
         // SAFETY: only how denormals are treated differs from the default state that Rust assumes,
         // and no Rust arithmetic runs whose result could depend on it.

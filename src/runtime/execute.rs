@@ -24,7 +24,7 @@ use super::sync::atomic::{AtomicUsize, Ordering};
 pub struct Timings(pub Vec<Duration>);
 
 /// What the threads of a run are to do. The thread that calls the model is number 0.
-pub trait Work: Sync {
+pub(crate) trait Work: Sync {
     /// Number of steps; fixed.
     fn steps(&self) -> usize;
 
@@ -45,7 +45,7 @@ pub trait Work: Sync {
 }
 
 /// A run that is ready to be joined by its threads.
-pub struct Execution<W> {
+pub(crate) struct Execution<W> {
     work: W,
     threads: usize,
     /// Whether weights are compared before the steps that read them.
@@ -59,7 +59,7 @@ const NONE: usize = usize::MAX;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Done,
     /// The weights of this step are damaged.
     Damaged(usize),
@@ -68,13 +68,13 @@ pub enum Outcome {
 }
 
 impl<W: Work> Execution<W> {
-    pub fn new(work: W, threads: usize) -> Self {
+    pub(crate) fn new(work: W, threads: usize) -> Self {
         let verify = !work.settled();
         Self { work, threads, verify, barrier: Barrier::new(threads), damaged: AtomicUsize::new(NONE) }
     }
 
     /// Takes part as `thread`; all threads of the execution must, once.
-    pub fn join(&self, thread: usize, timings: Option<&mut Timings>) {
+    pub(crate) fn join(&self, thread: usize, timings: Option<&mut Timings>) {
         let steps = AssertUnwindSafe(|| self.go_through(thread, timings));
         if let Err(panic) = catch_unwind(steps) {
             self.barrier.abandon();
@@ -110,7 +110,7 @@ impl<W: Work> Execution<W> {
     }
 
     /// What came of it, once all threads have left.
-    pub fn finish(&self) -> Outcome {
+    pub(crate) fn finish(&self) -> Outcome {
         if self.barrier.abandoned() {
             return Outcome::Abandoned;
         }

@@ -12,13 +12,13 @@ static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// A number that differs from that of every process that this one is a copy of, from [`watch`] on.
 /// Costs a load.
-pub fn generation() -> usize {
+pub(crate) fn generation() -> usize {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// Has forks counted from now on: those by the C library's `fork`, as all languages call it. A copy
 /// made by the bare system call goes unnoticed.
-pub fn watch() {
+pub(crate) fn watch() {
     // Two threads that both find nothing registered register twice, and a fork counts for two; a
     // lock here might be held by a thread that a fork leaves behind.
     if !WATCHED.load(Ordering::Acquire) && register() {

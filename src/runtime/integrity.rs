@@ -10,7 +10,7 @@ const GOOD: u8 = 1;
 const BAD: u8 = 2;
 
 /// The checksums of a model's weights and what is known of each block.
-pub struct Integrity {
+pub(crate) struct Integrity {
     checksums: Vec<u64>,
     states: Box<[AtomicU8]>,
     /// All that steps read is known to be good; nothing is left to ask.
@@ -18,13 +18,13 @@ pub struct Integrity {
 }
 
 impl Integrity {
-    pub fn new(checksums: Vec<u64>) -> Self {
+    pub(crate) fn new(checksums: Vec<u64>) -> Self {
         let states = checksums.iter().map(|_| AtomicU8::new(UNKNOWN)).collect();
         Self { checksums, states, settled: AtomicBool::new(false) }
     }
 
     /// Nothing to check: the weights never left this process, or the user does not want it.
-    pub fn trusted() -> Self {
+    pub(crate) fn trusted() -> Self {
         let integrity = Self::new(vec![]);
         integrity.settle();
         integrity
@@ -32,12 +32,12 @@ impl Integrity {
 
     /// Whether all is known to be good. Other runs may change the answer at any time, so a run asks
     /// once (see [`super::execute`]).
-    pub fn settled(&self) -> bool {
+    pub(crate) fn settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }
 
     /// A run has been through all steps.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
     }
 
@@ -46,7 +46,7 @@ impl Integrity {
     ///
     /// Returns false where a block is damaged. Two runs may compare a block at the same time: both
     /// find the same, and each acts on its own answer.
-    pub fn check(&self, weights: &[u8], range: WeightRange, thread: usize, threads: usize) -> bool {
+    pub(crate) fn check(&self, weights: &[u8], range: WeightRange, thread: usize, threads: usize) -> bool {
         if range.bytes == 0 {
             return true;
         }
@@ -73,7 +73,7 @@ impl Integrity {
     }
 
     /// The first block, among those looked at so far, that is damaged: its offset in the weights.
-    pub fn damaged(&self) -> Option<u64> {
+    pub(crate) fn damaged(&self) -> Option<u64> {
         self.states.iter().position(|s| s.load(Ordering::Relaxed) == BAD).map(|b| (b * BLOCK) as u64)
     }
 }

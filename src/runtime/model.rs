@@ -400,7 +400,7 @@ impl Model {
 
 impl Source {
     /// The packed weights, padded to whole pages where they are a file's.
-    pub fn weights(&self) -> &[u8] {
+    pub(crate) fn weights(&self) -> &[u8] {
         match self {
             #[cfg(feature = "compile")]
             Source::Memory { weights, .. } => weights,
@@ -409,7 +409,7 @@ impl Source {
     }
 
     /// Where the weights begin in the file.
-    pub fn weights_offset(&self) -> u64 {
+    pub(crate) fn weights_offset(&self) -> u64 {
         match self {
             #[cfg(feature = "compile")]
             Source::Memory { .. } => 0,
@@ -417,7 +417,7 @@ impl Source {
         }
     }
 
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             #[cfg(feature = "compile")]
             Source::Memory { .. } => None,
@@ -426,7 +426,7 @@ impl Source {
     }
 
     /// Before and after each run: whether the weights are still those that were opened.
-    pub fn check_unchanged(&self) -> Result<(), RunError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), RunError> {
         match self {
             Source::File { artifact, watch: Watch::Each { shows }, .. } => {
                 let container = artifact.container();

@@ -9,30 +9,30 @@
 #![allow(unsafe_code)] // The system calls about affinity.
 
 /// Tells the CPUs of a pool's workers.
-pub struct Placement {
+pub(crate) struct Placement {
     /// CPUs that the process could use when the pool was made, ascending.
     allowed: Vec<usize>,
     workers: usize,
 }
 
 impl Placement {
-    pub fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self { allowed: system::allowed(), workers }
     }
 
     /// A placement that lets every thread be.
-    pub fn free() -> Self {
+    pub(crate) fn free() -> Self {
         Self { allowed: vec![], workers: 0 }
     }
 
     /// The CPU of the calling thread, as [`Self::settle`] wants it.
-    pub fn home(&self) -> usize {
+    pub(crate) fn home(&self) -> usize {
         if self.allowed.is_empty() { 0 } else { system::current() }
     }
 
     /// Keeps the calling thread, which is worker `index` (from 0), away from the others where the
     /// caller of runs is on CPU `home`.
-    pub fn settle(&self, index: usize, home: usize) {
+    pub(crate) fn settle(&self, index: usize, home: usize) {
         if let Some(part) = self.part(index, home) {
             system::restrict(&part);
         }
@@ -50,7 +50,7 @@ mod system {
     use std::mem::{size_of, zeroed};
 
     /// None where the system does not say, or has more CPUs than a `cpu_set_t` counts.
-    pub fn allowed() -> Vec<usize> {
+    pub(crate) fn allowed() -> Vec<usize> {
         // SAFETY: a set of bits, for which zeros are a value; the call fills at most its size.
         unsafe {
             let mut set: libc::cpu_set_t = zeroed();
@@ -61,13 +61,13 @@ mod system {
         }
     }
 
-    pub fn current() -> usize {
+    pub(crate) fn current() -> usize {
         // SAFETY: takes nothing and answers a number, or −1, which is no CPU's.
         unsafe { libc::sched_getcpu() as usize }
     }
 
     /// A refusal changes nothing but speed.
-    pub fn restrict(cpus: &[usize]) {
+    pub(crate) fn restrict(cpus: &[usize]) {
         // SAFETY: as in `allowed`; every number is below `CPU_SETSIZE`, since `allowed` gave it.
         unsafe {
             let mut set: libc::cpu_set_t = zeroed();

@@ -37,7 +37,7 @@ unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is followed only while its owner waits in `Pool::run`.
 unsafe impl Send for Shared {}
 
-pub struct Pool {
+pub(crate) struct Pool {
     name: String,
     threads: usize,
     shared: Arc<Shared>,
@@ -61,7 +61,7 @@ struct Workers {
 impl Pool {
     /// A pool for runs on `threads` threads, the caller's included. Where the system refuses to
     /// start so many, there are fewer.
-    pub fn new(name: &str, threads: usize, placement: Placement) -> Self {
+    pub(crate) fn new(name: &str, threads: usize, placement: Placement) -> Self {
         fork::watch();
         let shared = Arc::new(Shared {
             generation: Padded(AtomicUsize::new(0)),
@@ -80,7 +80,7 @@ impl Pool {
     }
 
     /// Number of threads of a run that has the pool, the caller's included.
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads
     }
 
@@ -90,7 +90,7 @@ impl Pool {
     ///
     /// A panic of `own` goes on once the workers have returned. One of `job` ends there; whether
     /// all went well is the job's to tell.
-    pub fn run(&self, job: &(dyn Fn(usize) + Sync), own: impl FnOnce()) -> bool {
+    pub(crate) fn run(&self, job: &(dyn Fn(usize) + Sync), own: impl FnOnce()) -> bool {
         let process = fork::generation();
         let Some(_hold) = Hold::take(&self.holder.0, process) else { return false };
         // SAFETY: we are the holder.

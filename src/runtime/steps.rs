@@ -9,7 +9,7 @@ use crate::artifact::StepRecord;
 use crate::balance::{self, TaskCost};
 
 /// A model's steps, and the memory on which one run computes them.
-pub struct Steps<'a> {
+pub(crate) struct Steps<'a> {
     pub steps: &'a [StepRecord],
     pub division: &'a Division,
     pub functions: &'a [StepFunction],
@@ -20,7 +20,7 @@ pub struct Steps<'a> {
 
 /// The memory of one run.
 #[derive(Clone, Copy)]
-pub struct RunMemory<'a> {
+pub(crate) struct RunMemory<'a> {
     frame: &'a [*mut u8],
     /// The calling thread's scratch.
     own: *mut u8,
@@ -38,7 +38,7 @@ impl<'a> RunMemory<'a> {
     /// # Safety
     /// As long as it is used, `frame` holds the base pointers that the steps' functions expect, to
     /// memory that nothing else reads or writes (weights and inputs: writes); the same for scratch.
-    pub unsafe fn new(frame: &'a [*mut u8], own: *mut u8, workers: &'a [*mut u8]) -> Self {
+    pub(crate) unsafe fn new(frame: &'a [*mut u8], own: *mut u8, workers: &'a [*mut u8]) -> Self {
         Self { frame, own, workers }
     }
 }
@@ -76,14 +76,14 @@ impl Work for Steps<'_> {
 }
 
 /// Which tasks of each step a thread has, for the number of threads that a model's pool has.
-pub struct Division {
+pub(crate) struct Division {
     threads: usize,
     /// Of each step, the first tasks of the threads and the number of tasks.
     bounds: Vec<Vec<u32>>,
 }
 
 impl Division {
-    pub fn new(steps: &[StepRecord], threads: usize) -> Self {
+    pub(crate) fn new(steps: &[StepRecord], threads: usize) -> Self {
         let bounds = |step: &StepRecord| match step.task_costs.as_slice() {
             [] => balance::divide(&[TaskCost { tasks: step.grid, cost: 1.0 }], threads),
             costs => balance::divide(costs, threads),

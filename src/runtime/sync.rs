@@ -4,38 +4,38 @@
 //! They name it through this module only, so that a model checker's can stand in its place:
 //! `tests/schedules` includes those files as they are, with a `sync` of its own.
 
-pub use std::hint::spin_loop;
-pub use std::sync::Arc;
+pub(crate) use std::hint::spin_loop;
+pub(crate) use std::sync::Arc;
 #[cfg(not(netc_thread_checker))]
-pub use std::sync::atomic;
-pub use std::thread;
+pub(crate) use std::sync::atomic;
+pub(crate) use std::thread;
 
 #[cfg(netc_thread_checker)]
 #[path = "sync/locked.rs"]
 pub mod atomic;
 
 /// Spins before a thread that waits within a run lets others have its CPU.
-pub const SPINS: u32 = 1 << 11;
+pub(crate) const SPINS: u32 = 1 << 11;
 
 /// Spins of an idle worker before it sleeps: a few hundred microseconds, which is less than a run
 /// takes and more than a caller needs between two.
-pub const IDLE_SPINS: u32 = 1 << 14;
+pub(crate) const IDLE_SPINS: u32 = 1 << 14;
 
 /// A cell whose uses have a beginning and an end, which a model checker can compare.
-pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
-    pub fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self(std::cell::UnsafeCell::new(value))
     }
 
     /// Lends the value to be read. Who follows the pointer vouches that nobody writes meanwhile.
-    pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         read(self.0.get())
     }
 
     /// Lends the value to be written. Who follows the pointer vouches that nobody else has it.
-    pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         write(self.0.get())
     }
 }

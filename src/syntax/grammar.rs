@@ -4,11 +4,11 @@ use pest_derive::Parser;
 
 #[derive(Parser)]
 #[grammar = "grammar/netc.pest"]
-pub struct NetcParser;
+pub(crate) struct NetcParser;
 
 impl Rule {
     /// Pairs that only mark a word or a sign; the tree builder skips them.
-    pub fn is_mark(self) -> bool {
+    pub(crate) fn is_mark(self) -> bool {
         use Rule::*;
         matches!(
             self,
@@ -50,7 +50,7 @@ impl Rule {
     }
 
     /// `in` is a mark in `for x in …` and a value elsewhere, so that the builder looks at it itself.
-    pub fn is_operator(self) -> bool {
+    pub(crate) fn is_operator(self) -> bool {
         use Rule::*;
         matches!(
             self,
@@ -76,7 +76,7 @@ impl Rule {
     }
 
     /// What a reader calls the rule, in "expected …". `None` hides it.
-    pub fn description(self) -> Option<&'static str> {
+    pub(crate) fn description(self) -> Option<&'static str> {
         use Rule::*;
         Some(match self {
             open_brace | block => "`{`",

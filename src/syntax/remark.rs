@@ -20,7 +20,7 @@ const OPERANDS: [&str; 3] = ["in", "true", "false"];
 
 /// The text with those remarks read as divisions, as long as before, and what to say of each; `None` where
 /// there is none.
-pub fn divisions(id: SourceId, text: &str, tokens: &[Token]) -> Option<(String, Vec<Diagnostic>)> {
+pub(crate) fn divisions(id: SourceId, text: &str, tokens: &[Token]) -> Option<(String, Vec<Diagnostic>)> {
     let mut names = None;
     let is_suspect = |i: &usize| {
         let remark = &tokens[*i];

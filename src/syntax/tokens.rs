@@ -11,7 +11,7 @@ use std::collections::HashMap;
 const PIECE: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
+pub(crate) enum TokenKind {
     Doc,
     Comment,
     String,
@@ -28,25 +28,25 @@ pub enum TokenKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     pub kind: TokenKind,
     pub start: usize,
     pub end: usize,
 }
 
 impl Token {
-    pub fn text<'a>(&self, source: &'a str) -> &'a str {
+    pub(crate) fn text<'a>(&self, source: &'a str) -> &'a str {
         &source[self.start..self.end]
     }
 
-    pub fn is_comment(&self) -> bool {
+    pub(crate) fn is_comment(&self) -> bool {
         matches!(self.kind, TokenKind::Doc | TokenKind::Comment)
     }
 }
 
 /// The tokens of a text, in order, comments included. Where there are more than [`MAX_TOKENS`], the
 /// first of the others is the last one here.
-pub fn scan(text: &str) -> Vec<Token> {
+pub(crate) fn scan(text: &str) -> Vec<Token> {
     let mut tokens = vec![];
     for (start, end) in pieces(text) {
         scan_piece(&text[start..end], start, &mut tokens);
@@ -93,7 +93,7 @@ fn scan_piece(text: &str, start: usize, tokens: &mut Vec<Token>) {
 }
 
 /// For each token the index of the bracket that it opens or closes with, where it has one.
-pub fn partners(source: &str, tokens: &[Token]) -> Vec<Option<usize>> {
+pub(crate) fn partners(source: &str, tokens: &[Token]) -> Vec<Option<usize>> {
     let mut partners = vec![None; tokens.len()];
     let mut open: Vec<usize> = vec![];
     // Open brackets by kind: without a look at these, each of many that close nothing would be
@@ -133,7 +133,7 @@ fn opening(close: &str) -> &'static str {
 
 /// The first token at which more than `limit` brackets and `if … then` are open, where there is one.
 /// pest's parser recurses once for each of these and for nothing else.
-pub fn too_deep(source: &str, tokens: &[Token], limit: usize) -> Option<Token> {
+pub(crate) fn too_deep(source: &str, tokens: &[Token], limit: usize) -> Option<Token> {
     // One entry an open bracket: the `then`s and unary signs since the last comma in it.
     let mut chains: Vec<usize> = vec![0];
     let mut total = 0usize;

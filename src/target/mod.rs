@@ -15,8 +15,8 @@
 mod core;
 mod unit;
 
-pub use self::core::{Caches, Core};
-pub use unit::Unit;
+pub(crate) use self::core::{Caches, Core};
+pub(crate) use unit::Unit;
 
 use crate::cpu;
 

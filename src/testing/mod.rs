@@ -15,5 +15,5 @@ pub(crate) use ops::{binary, relu};
 #[cfg(test)]
 pub use ops::{conv_transpose, counting, evaluate, remade};
 #[cfg(test)]
-pub use random::graph_from;
+pub(crate) use random::graph_from;
 pub use random::{random_graph, random_inputs, randomize_weights};

@@ -5,10 +5,10 @@
 //! What is learnt becomes [`Findings`](crate::plan::Findings), by which a plan is made again. Trials run
 //! before there is a model; a model's own runs know nothing of them.
 
-pub mod probe;
+pub(crate) mod probe;
 pub mod roofline;
-pub mod store;
-pub mod tune;
+pub(crate) mod store;
+pub(crate) mod tune;
 
 use crate::artifact::Cause;
 use crate::codegen;

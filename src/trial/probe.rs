@@ -40,7 +40,7 @@ use crate::weights::SplitMix;
 /// Errors of different layers are independent and add up as squares: over a hundred layers, ten times
 /// this is the 1e-3 that whole networks are held to. F(6×6, 3×3) on ordinary weights stays several
 /// times below it.
-pub const TOLERANCE: f64 = 1e-4;
+pub(crate) const TOLERANCE: f64 = 1e-4;
 
 /// Multiply-adds that the definition may spend on a layer.
 const MACS: usize = 400_000;
@@ -48,7 +48,7 @@ const MOST_CHANNELS: usize = 8;
 
 /// What was found of one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probed {
+pub(crate) struct Probed {
     /// Of the plan.
     pub step: usize,
     pub node: NodeId,
@@ -60,7 +60,7 @@ pub struct Probed {
 }
 
 impl Probed {
-    pub fn is_accurate(&self) -> bool {
+    pub(crate) fn is_accurate(&self) -> bool {
         self.error <= TOLERANCE
     }
 }
@@ -71,7 +71,7 @@ fn probed_set(sets: usize) -> usize {
 }
 
 /// Whether a probe reads that part of a step's packed weights.
-pub fn reads(plan: &Plan, step: usize, part: usize) -> bool {
+pub(crate) fn reads(plan: &Plan, step: usize, part: usize) -> bool {
     match &plan.steps[step].kernel {
         Kernel::Winograd(w) => {
             let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
@@ -105,11 +105,11 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
 }
 
 /// Inputs up to this size are to be convolved without a sum that leaves the range of f32.
-pub const MOST_INPUT: f64 = 1e20;
+pub(crate) const MOST_INPUT: f64 = 1e20;
 
 /// The layers for which the plan chose Winograd although transforms could overflow with their weights, or
 /// would spread weights that are no finite numbers: each step with its largest weight. No code is run.
-pub fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
+pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
     let check = |step: &'p Step| {
         let Kernel::Winograd(w) = &step.kernel else { return None };
         let weight = graph.weights_read(step.node)[0];

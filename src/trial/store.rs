@@ -27,11 +27,11 @@ const FORMAT: u32 = 1;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Times in nanoseconds, by kernel.
-pub type Times = BTreeMap<String, f64>;
+pub(crate) type Times = BTreeMap<String, f64>;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tuning {
+pub(crate) struct Tuning {
     format: u32,
     /// By CPU, then by layer.
     measured: BTreeMap<String, BTreeMap<String, Times>>,
@@ -55,7 +55,7 @@ impl Tuning {
     ///
     /// # Errors
     /// Where it cannot be read, or is not what a netc writes.
-    pub fn read(path: &Path) -> Result<Tuning, StoreError> {
+    pub(crate) fn read(path: &Path) -> Result<Tuning, StoreError> {
         let read = |cause| StoreError::Read { path: path.into(), cause };
         let file = match std::fs::File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Tuning::empty()),
@@ -93,7 +93,7 @@ impl Tuning {
     ///
     /// # Errors
     /// As for any writing of a file.
-    pub fn write(&self, path: &Path) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
         self.try_write(path).map_err(|cause| StoreError::Write { path: path.into(), cause })
     }
 
@@ -109,14 +109,14 @@ impl Tuning {
     }
 
     /// What is known of a CPU, by layer.
-    pub fn of(&mut self, cpu: &str) -> &mut BTreeMap<String, Times> {
+    pub(crate) fn of(&mut self, cpu: &str) -> &mut BTreeMap<String, Times> {
         self.measured.entry(cpu.into()).or_default()
     }
 }
 
 /// Where the tuning file lies if nobody says otherwise: among the user's caches, where the system has
 /// such a place.
-pub fn default_path() -> Option<PathBuf> {
+pub(crate) fn default_path() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let caches = match std::env::consts::OS {
         "windows" => folder("LOCALAPPDATA"),

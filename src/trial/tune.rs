@@ -30,7 +30,7 @@ const RUNS: std::ops::RangeInclusive<usize> = 3..=30;
 ///
 /// # Errors
 /// Where the target's code cannot be made or run here.
-pub fn tune(
+pub(crate) fn tune(
     graph: &Graph,
     target: &Target,
     options: &Options,

@@ -22,7 +22,7 @@ pub(crate) const DEFAULT_INFLATION: u64 = 8;
 /// What `torch.save` writes where it is told to compute none (`set_crc32_options(False)`).
 const NO_CRC: u32 = 0;
 
-pub struct Archive {
+pub(crate) struct Archive {
     file: Buffer,
     zip: ZipArchive<Cursor<Shared>>,
     names: Vec<String>,
@@ -45,7 +45,7 @@ impl AsRef<[u8]> for Shared {
 impl Archive {
     /// `memory` bytes may be unpacked; without a number, what the constants above say, and no more
     /// than three quarters of the memory that there is.
-    pub fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
+    pub(crate) fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
         let usual = || ((**file).as_ref().len() as u64).saturating_mul(DEFAULT_INFLATION) + DEFAULT_UNPACKED;
         let limit = memory.unwrap_or_else(|| usual().min(default_memory()));
         let zip = ZipArchive::new(Cursor::new(Shared(file.clone())));
@@ -55,13 +55,13 @@ impl Archive {
         Ok(Self { file: file.clone(), zip, names, unpacked: 0, stored: 0, limit })
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
     /// A member's bytes: in place where they are stored, else unpacked. Either way they match the CRC-32 that the
     /// archive has for them.
-    pub fn member(&mut self, name: &str) -> Result<(Buffer, Range<usize>), String> {
+    pub(crate) fn member(&mut self, name: &str) -> Result<(Buffer, Range<usize>), String> {
         let damaged = |e: &dyn std::fmt::Display| format!("member {name} of the archive cannot be read: {e}");
         let mut member = self.zip.by_name(name).map_err(|e| damaged(&e))?;
         let (size, packed) = (member.size(), member.compressed_size());

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
-pub use file::{Choice, FileError, Format, WeightFile, open, open_within};
+pub use file::open;
+pub(crate) use file::{Choice, FileError, Format, WeightFile, open_within};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;

@@ -13,11 +13,11 @@ const MAX_OBJECTS: usize = 1 << 22;
 
 /// Index of an object in its [`Pickle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Id(u32);
+pub(crate) struct Id(u32);
 
 /// What the pickle's program has made.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Object<'a> {
+pub(crate) enum Object<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -39,13 +39,13 @@ pub enum Object<'a> {
 
 /// A permitted name, as `module.name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Global<'a> {
+pub(crate) struct Global<'a> {
     pub module: &'a str,
     pub name: &'a str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PickleError {
+pub(crate) enum PickleError {
     #[error("the pickle ends early, at byte {0}")]
     Truncated(usize),
     #[error(
@@ -119,14 +119,14 @@ impl Global<'_> {
     }
 
     /// The name as Python writes it.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("{}.{}", self.module, self.name)
     }
 }
 
 /// The objects of one pickle and where it ended.
 #[derive(Debug)]
-pub struct Pickle<'a> {
+pub(crate) struct Pickle<'a> {
     objects: Vec<Object<'a>>,
     pub root: Id,
     /// Bytes read; what follows is not the pickle's.
@@ -134,16 +134,16 @@ pub struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    pub fn get(&self, id: Id) -> &Object<'a> {
+    pub(crate) fn get(&self, id: Id) -> &Object<'a> {
         &self.objects[id.0 as usize]
     }
 
-    pub fn root(&self) -> &Object<'a> {
+    pub(crate) fn root(&self) -> &Object<'a> {
         self.get(self.root)
     }
 
     /// What references to outside refer to.
-    pub fn persistent_ids(&self) -> impl Iterator<Item = Id> {
+    pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = Id> {
         self.objects.iter().filter_map(|o| if let Object::Persistent(id) = o { Some(*id) } else { None })
     }
 
@@ -151,7 +151,7 @@ impl<'a> Pickle<'a> {
     ///
     /// # Errors
     /// Where it is damaged, makes too much, or mentions a name or instruction that is not permitted.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let mut machine = Machine { bytes, ..Machine::default() };
         loop {
             if let Some(root) = machine.step()? {

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Elements that one independent stream of random numbers fills.
 const CHUNK: usize = 1 << 14;
 
-pub fn generate(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f32> {
+pub(crate) fn generate(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f32> {
     let mut values = vec![0.0f32; shape.elements()];
     let stream = xxh3_64_with_seed(name.as_bytes(), seed);
     match init {

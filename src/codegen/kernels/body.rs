@@ -11,7 +11,7 @@ use crate::ops::epilogue::PostOp;
 
 /// What is computed from the operands' elements.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Body {
+pub(crate) enum Body {
     /// The operand as it is.
     Copy,
     /// A constant; no operands.
@@ -27,7 +27,7 @@ pub enum Body {
 
 impl Body {
     /// Registers that [`Body::apply`] needs beside those that hold operands between its calls.
-    pub fn registers(&self) -> usize {
+    pub(crate) fn registers(&self) -> usize {
         match self {
             Body::Copy | Body::Fill(_) => 1,
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
@@ -36,7 +36,7 @@ impl Body {
         }
     }
 
-    pub fn apply(&self, b: &mut Builder, x: &Operands) -> Vector {
+    pub(crate) fn apply(&self, b: &mut Builder, x: &Operands) -> Vector {
         match self {
             Body::Copy => x.get(b, 0),
             Body::Fill(value) => b.splat(value.value()),

@@ -23,7 +23,7 @@ use crate::target::Unit;
 const UNROLL: usize = 4;
 
 /// One task is one output block of an image, or the part of it that is written.
-pub fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let output = &step.outputs[0];
     let [images, _, h, w] = output.image();

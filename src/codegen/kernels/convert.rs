@@ -20,7 +20,7 @@ const CHUNK: usize = 512;
 /// Images of fewer pixels are gathered and scattered.
 const FEW_PIXELS: usize = 4;
 
-pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let (from, to) = (&step.inputs[0], &step.outputs[0]);
     if from.layout == Layout::Plain && to.layout == Layout::Plain {
         let copy = Body::Copy;

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// The transforms of F(m, r) at some stride; rows first.
 #[derive(Clone, Debug)]
-pub struct Transforms {
+pub(crate) struct Transforms {
     /// m × α: products to outputs.
     pub output: Vec<Vec<f64>>,
     /// α × r: kernel to products.
@@ -45,7 +45,7 @@ fn points(count: usize) -> &'static [f64] {
 ///
 /// # Panics
 /// When a phase has more products than points are known.
-pub fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
+pub(crate) fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
     let alpha = stride * (m - 1) + r;
     let mut whole = Transforms {
         output: vec![vec![0.0; alpha]; m],
@@ -70,7 +70,7 @@ pub fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
 impl Transforms {
     /// How many times the products of weights and inputs, of size 1, an intermediate sum can be along one
     /// axis: how much rounding errors, and the range that is needed, can grow.
-    pub fn growth(&self) -> f64 {
+    pub(crate) fn growth(&self) -> f64 {
         let sums = |m: &[Vec<f64>]| m.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).collect::<Vec<_>>();
         let inner: Vec<f64> = sums(&self.kernel).iter().zip(sums(&self.input)).map(|(g, b)| g * b).collect();
         self.output.iter().map(|row| row.iter().zip(&inner).map(|(a, i)| a.abs() * i).sum()).fold(0.0, f64::max)

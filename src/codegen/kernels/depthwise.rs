@@ -31,7 +31,7 @@ use crate::target::Unit;
 /// registers.
 const MOST_PIXELS: usize = 12;
 
-pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);

@@ -166,13 +166,13 @@ pub(super) struct Reads {
 
 impl Run {
     /// Blocks' worth of arithmetic in a tile.
-    pub fn work(&self) -> f64 {
+    pub(crate) fn work(&self) -> f64 {
         conv::work(self.blocks, self.half)
     }
 }
 
 /// The step's driver and kernels.
-pub fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);

@@ -17,12 +17,12 @@ use crate::ops::epilogue::PostOp;
 use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
 use crate::plan::{Layout, Step, View};
 
-pub fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
+pub(crate) fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
 }
 
 /// Operands: both values, then the epilogue's.
-pub fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
+pub(crate) fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
     let total = op.kind != BinaryKind::Div && are_total(&op.epilogue);
     emit(e, step, &Body::Binary(op.kind, Epilogue::of(&op.epilogue)), vec![], total)
 }
@@ -34,14 +34,14 @@ pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[PostOp], 
 }
 
 /// Operands: the value, then the epilogue's.
-pub fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
+pub(crate) fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
     let output = &step.outputs[0];
     let channels = output.shape[1];
     let parts = [Part::per_channel(0, channels, output), Part::bias(op.bias, channels, output)];
     affine(e, step, &op.epilogue, parts)
 }
 
-pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
+pub(crate) fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
     let output = &step.outputs[0];
     let channels = output.shape[1];
     let parts = [Affine::Factor, Affine::Term].map(|which| {
@@ -51,7 +51,7 @@ pub fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
     affine(e, step, &[], parts)
 }
 
-pub fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
+pub(crate) fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
     let output = &step.outputs[0];
     let channels = output.shape[1];
     let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
@@ -164,7 +164,7 @@ fn combine(b: &mut Builder, kind: BinaryKind, x: Vector, y: Vector) -> Vector {
 }
 
 /// The smaller or greater; a NaN of either side stays.
-pub fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> Vector {
+pub(crate) fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> Vector {
     // The machine's choice is y where one is NaN; right but for a NaN in x.
     let chosen = b.op(op, x, y);
     b.select(Compare::Equal, x, x, chosen, x)

@@ -6,7 +6,12 @@ use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 
 /// Applies all steps to a result. `operand` tells where the nth extra operand of the result lies.
-pub fn apply_all(b: &mut Builder, steps: &[PostOp], result: Vector, operand: impl Fn(usize) -> Address) -> Vector {
+pub(crate) fn apply_all(
+    b: &mut Builder,
+    steps: &[PostOp],
+    result: Vector,
+    operand: impl Fn(usize) -> Address,
+) -> Vector {
     let mut v = result;
     let mut extra = 0;
     for step in steps {
@@ -27,7 +32,7 @@ pub fn apply_all(b: &mut Builder, steps: &[PostOp], result: Vector, operand: imp
 /// Applies all steps to results and stores each at its address. Where the results leave too few
 /// registers for the steps, they are stored first and taken up again one by one. `operand` tells
 /// where the nth extra operand of a result lies.
-pub fn store_all(
+pub(crate) fn store_all(
     b: &mut Builder,
     steps: &[PostOp],
     results: &[(Vector, Address)],
@@ -47,7 +52,7 @@ pub fn store_all(
 /// The activation of a vector, in a new variable.
 ///
 /// Min and max have their constant first, since they give the second operand where one is NaN.
-pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
+pub(crate) fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
     match activation {
         Activation::Relu => {
             let zero = b.splat(0.0);
@@ -89,7 +94,7 @@ pub fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vector {
 
 /// Registers that the steps need beside the value that they are applied to. A kernel whose
 /// accumulators leave fewer stores its results first and finishes them one by one.
-pub fn temporaries(steps: &[PostOp]) -> usize {
+pub(crate) fn temporaries(steps: &[PostOp]) -> usize {
     let of = |step: &PostOp| match step {
         PostOp::Add | PostOp::Mul => 2,
         PostOp::Activate(a) => match a {

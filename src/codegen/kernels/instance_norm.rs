@@ -14,7 +14,7 @@ const ACCUMULATORS: usize = 4;
 
 /// One task is one block of an image. Without `eps`, padding lanes would be divided by their variance, 0:
 /// the last block then has a kernel of its own, which leaves zeros there ([`crate::plan::Layout::Blocked`]).
-pub fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();

@@ -22,7 +22,7 @@ use crate::target::Unit;
 const SUMS: usize = 8;
 
 /// One task is one tile of an image's pixels.
-pub fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, channels, h, w] = output.image();

@@ -27,7 +27,7 @@ const PIXELS: usize = 8;
 /// Terms of a window that are added without a loop.
 const MOST_UNROLLED: usize = 8;
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     match step.outputs[0].layout {
         Layout::Blocked { .. } => blocked(e, step, op),
         Layout::Plain => plain(e, step, op),

@@ -74,7 +74,7 @@ fn exp_of_negative(b: &mut Builder, x: Vector) -> Vector {
 }
 
 /// eˣ; infinity from 88.73 on.
-pub fn exp(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn exp(b: &mut Builder, x: Vector) -> Vector {
     let x = constant_op(b, VectorOp::Max, -87.33, x);
     let x = constant_op(b, VectorOp::Min, 89.0, x);
     // Half the result first: 2^128 is not a number that fits. At the lower end the half is 0.
@@ -84,7 +84,7 @@ pub fn exp(b: &mut Builder, x: Vector) -> Vector {
 }
 
 /// eˣ − 1 for x ≤ 88.
-pub fn exp_minus_one(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn exp_minus_one(b: &mut Builder, x: Vector) -> Vector {
     let x = constant_op(b, VectorOp::Max, -18.0, x);
     let (power, r) = reduce(b, x, 0);
     let sum = constant_op(b, VectorOp::Add, -1.0, power);
@@ -103,7 +103,7 @@ fn twice_artanh(b: &mut Builder, s: Vector, p: &[f32]) -> Vector {
 }
 
 /// ln x; −infinity at 0, NaN below.
-pub fn log(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn log(b: &mut Builder, x: Vector) -> Vector {
     // x = 2ⁿ m with m in [√½, √2): the subtraction carries into the exponent where m would be too large.
     let sqrt_half = std::f32::consts::FRAC_1_SQRT_2.to_bits();
     let moved = mask(b, VectorOp::SubBits, sqrt_half, x);
@@ -145,14 +145,14 @@ fn logistic_denominator(b: &mut Builder, x: Vector) -> (Vector, Vector) {
 }
 
 /// 1 / (1 + e⁻ˣ).
-pub fn sigmoid(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn sigmoid(b: &mut Builder, x: Vector) -> Vector {
     let (_, denominator) = logistic_denominator(b, x);
     let one = b.splat(1.0);
     b.op(VectorOp::Div, one, denominator)
 }
 
 /// tanh x = ±e / (2 + e), where e = exp(−2 |x|) − 1.
-pub fn tanh(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn tanh(b: &mut Builder, x: Vector) -> Vector {
     let negative = mask(b, VectorOp::Or, SIGN, x);
     let doubled = b.op(VectorOp::Add, negative, negative);
     let e = exp_minus_one(b, doubled);
@@ -164,13 +164,13 @@ pub fn tanh(b: &mut Builder, x: Vector) -> Vector {
 }
 
 /// x · sigmoid(x). Below −87, where the product is 0 in f32, it is that of −87.
-pub fn silu(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn silu(b: &mut Builder, x: Vector) -> Vector {
     let (x, denominator) = logistic_denominator(b, x);
     b.op(VectorOp::Div, x, denominator)
 }
 
 /// ln(1 + eˣ) = max(x, 0) + ln(1 + e), where e = exp(−|x|).
-pub fn softplus(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn softplus(b: &mut Builder, x: Vector) -> Vector {
     let size = mask(b, VectorOp::And, !SIGN, x);
     let e = exp_of_negative(b, size);
     // ln(1 + e) = 2 artanh(e / (2 + e)); error 5e-9 for arguments to 1/3.
@@ -182,7 +182,7 @@ pub fn softplus(b: &mut Builder, x: Vector) -> Vector {
 }
 
 /// x where x ≥ 0, else alpha · (eˣ − 1).
-pub fn elu(b: &mut Builder, x: Vector, alpha: f32) -> Vector {
+pub(crate) fn elu(b: &mut Builder, x: Vector, alpha: f32) -> Vector {
     let negative = constant_op(b, VectorOp::Min, 0.0, x);
     let e = exp_minus_one(b, negative);
     let scaled = constant_op(b, VectorOp::Mul, alpha, e);
@@ -191,7 +191,7 @@ pub fn elu(b: &mut Builder, x: Vector, alpha: f32) -> Vector {
 }
 
 /// The error function: near 0 its Taylor series, beyond ±(1 − 2 Φ(−√2 |x|)).
-pub fn erf(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn erf(b: &mut Builder, x: Vector) -> Vector {
     let scaled = constant_op(b, VectorOp::Mul, std::f32::consts::SQRT_2, x);
     let tail = normal_tail(b, scaled);
     let size = b.splat(1.0);
@@ -213,7 +213,7 @@ pub fn erf(b: &mut Builder, x: Vector) -> Vector {
 /// x Φ(x), where Φ is the normal distribution function: Φ(x) = 1/2 + x g(x²). The polynomial's error
 /// in Φ is 7.7e-8 for |x| ≤ 5.25, so that results are exact to some 1e-7 of x; smaller ones near 0
 /// far below are not exact by themselves.
-pub fn gelu(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn gelu(b: &mut Builder, x: Vector) -> Vector {
     const END: f32 = 5.25;
     let x = constant_op(b, VectorOp::Max, -END, x);
     let inner = constant_op(b, VectorOp::Min, END, x);
@@ -291,7 +291,7 @@ fn exp_of_negative_half_square(b: &mut Builder, x: Vector) -> Vector {
 }
 
 /// The tanh form of gelu: 0.5 x (1 + tanh u) = x · sigmoid(2 u). Below −10 the product is 0 in f32.
-pub fn gelu_tanh(b: &mut Builder, x: Vector) -> Vector {
+pub(crate) fn gelu_tanh(b: &mut Builder, x: Vector) -> Vector {
     let x = constant_op(b, VectorOp::Max, -10.0, x);
     let square = b.op(VectorOp::Mul, x, x);
     let k = (2.0 * (2.0 / std::f64::consts::PI).sqrt()) as f32;

@@ -12,7 +12,7 @@ use crate::target::Unit;
 const COLUMNS: usize = 2;
 
 /// One task is a tile of rows of one product, all columns of it.
-pub fn emit(e: &mut Emitter, step: &Step) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let unit = e.unit();
     let (a, b, output) = (&step.inputs[0], &step.inputs[1], &step.outputs[0]);
     let rank = output.shape.rank();

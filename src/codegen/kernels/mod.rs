@@ -7,7 +7,7 @@ pub(super) mod cook_toom;
 mod depthwise;
 mod direct;
 mod elementwise;
-pub mod epilogue;
+pub(crate) mod epilogue;
 mod instance_norm;
 mod layer_norm;
 mod lrn;
@@ -25,7 +25,7 @@ mod tests;
 mod upsample;
 mod winograd;
 
-pub use winograd::{largest as winograd_largest, sets as winograd_sets};
+pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};
@@ -40,7 +40,7 @@ const LANE: usize = Element::F32.bytes();
 ///
 /// # Errors
 /// As the convolutions'.
-pub fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
+pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     Ok(match &step.kernel {
         Kernel::Direct(d) => direct::emit(e, step, d)?,
         Kernel::Winograd(w) => winograd::emit(e, step, w)?,

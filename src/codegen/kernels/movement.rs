@@ -11,7 +11,7 @@ use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slic
 use crate::plan::{Step, View};
 use crate::tensor::Shape;
 
-pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Emitted {
+pub(crate) fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Emitted {
     let body = Body::Copy;
     let output = &step.outputs[0];
     let strides = row_major(&output.shape);
@@ -26,7 +26,7 @@ pub fn concat(e: &mut Emitter, step: &Step, op: &Concat) -> Emitted {
     nest::emit(e, &super::step_name(e, step), nests)
 }
 
-pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
+pub(crate) fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
     let mut strides = row_major(&step.inputs[0].shape);
     let offset = op.start * strides[op.axis] as usize;
     strides[op.axis] *= op.step as i64;
@@ -34,7 +34,7 @@ pub fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
     permute(e, step, dims, strides, offset)
 }
 
-pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
+pub(crate) fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
     let own = row_major(&step.inputs[0].shape);
     let strides = op.perm.iter().map(|&axis| own[axis]).collect();
     let dims = step.outputs[0].shape.dims().to_vec();
@@ -42,7 +42,7 @@ pub fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
 }
 
 /// The output's axes are `[n, c, h, f, w, f]`, which the input has as `[n, c, f, f, h, w]`.
-pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted {
+pub(crate) fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.outputs[0].image(), step.inputs[0].image(), op.factor);
     let own = row_major_as(&step.inputs[0], [n, c, f, f, h, w]);
     let strides = [0, 1, 4, 2, 5, 3].map(|axis: usize| own[axis]).to_vec();
@@ -50,7 +50,7 @@ pub fn pixel_shuffle(e: &mut Emitter, step: &Step, op: &PixelShuffle) -> Emitted
 }
 
 /// The output's axes are `[n, c, f, f, h, w]`, which the input has as `[n, c, h, f, w, f]`.
-pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emitted {
+pub(crate) fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emitted {
     let ([n, c, ..], [_, _, h, w], f) = (step.inputs[0].image(), step.outputs[0].image(), op.factor);
     let own = row_major_as(&step.inputs[0], [n, c, h, f, w, f]);
     let strides = [0, 1, 3, 5, 2, 4].map(|axis: usize| own[axis]).to_vec();
@@ -59,7 +59,7 @@ pub fn pixel_unshuffle(e: &mut Emitter, step: &Step, op: &PixelUnshuffle) -> Emi
 
 /// The output's axes are `[n, c / groups, groups, rest]`, which the input has as
 /// `[n, groups, c / groups, rest]`.
-pub fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Emitted {
+pub(crate) fn channel_shuffle(e: &mut Emitter, step: &Step, op: &ChannelShuffle) -> Emitted {
     let (dims, groups) = (step.inputs[0].shape.dims(), op.groups);
     let (n, each, rest) = (dims[0], dims[1] / groups, dims[2..].iter().product());
     let own = row_major_as(&step.inputs[0], [n, groups, each, rest]);
@@ -80,7 +80,7 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
 }
 
-pub fn constant(e: &mut Emitter, step: &Step) -> Emitted {
+pub(crate) fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let elements = step.outputs[0].shape.elements();
     let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
     let output = &step.outputs[0];
@@ -110,7 +110,7 @@ enum Source {
     Constant,
 }
 
-pub fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
+pub(crate) fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [_, _, h, w] = input.image();
     let rows = segments(op.mode, op.pads[0], h, op.pads[2]);

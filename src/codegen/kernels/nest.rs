@@ -30,7 +30,7 @@ const NEIGHBOUR: i32 = super::LANE as i32;
 
 /// The memory that an array lies in.
 #[derive(Clone, Debug)]
-pub enum Base {
+pub(crate) enum Base {
     View(View),
     /// Byte offset in the packed weights.
     Weights(usize),
@@ -38,22 +38,22 @@ pub enum Base {
 
 /// An array as a nest walks it. Strides are in bytes, one an axis.
 #[derive(Clone, Debug)]
-pub struct Array {
+pub(crate) struct Array {
     pub base: Base,
     pub strides: Vec<i64>,
 }
 
 impl Array {
-    pub fn new(view: &View, strides: Vec<i64>) -> Array {
+    pub(crate) fn new(view: &View, strides: Vec<i64>) -> Array {
         Array { base: Base::View(view.clone()), strides }
     }
 
-    pub fn weights(offset: usize, strides: Vec<i64>) -> Array {
+    pub(crate) fn weights(offset: usize, strides: Vec<i64>) -> Array {
         Array { base: Base::Weights(offset), strides }
     }
 
     /// The array that begins `bytes` later.
-    pub fn shifted(mut self, bytes: usize) -> Array {
+    pub(crate) fn shifted(mut self, bytes: usize) -> Array {
         match &mut self.base {
             Base::View(view) => view.offset += bytes,
             Base::Weights(offset) => *offset += bytes,
@@ -70,7 +70,7 @@ impl Array {
 }
 
 /// The operands' elements for one vector of results.
-pub struct Operands<'a> {
+pub(crate) struct Operands<'a> {
     kernel: &'a Kernel<'a>,
     /// Those that a loop does not change, by array.
     hoisted: &'a [Option<Vector>],
@@ -81,19 +81,19 @@ pub struct Operands<'a> {
 impl Operands<'_> {
     /// Operand `index`, loaded where this stands. It may be shared with other results and must not
     /// be written.
-    pub fn get(&self, b: &mut Builder, index: usize) -> Vector {
+    pub(crate) fn get(&self, b: &mut Builder, index: usize) -> Vector {
         let array = index + 1;
         self.hoisted[array].unwrap_or_else(|| self.kernel.load(b, array, self.offsets[array], self.lanes))
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.hoisted.len() - 1
     }
 }
 
 /// `arrays[0][i] = body(arrays[1][i], …)` for every index i of the box `dims`.
 #[derive(Clone)]
-pub struct Nest<'a> {
+pub(crate) struct Nest<'a> {
     pub dims: Vec<usize>,
     /// The output, then the operands.
     pub arrays: Vec<Array>,
@@ -107,7 +107,7 @@ struct Region<'a> {
 }
 
 /// One driver for all nests, which may run in any order.
-pub fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
     let lanes = e.unit().lanes;
     let regions: Vec<Region> = nests.into_iter().flat_map(|n| n.merged().regions(lanes)).collect();
     let kernels: Vec<Callee> = regions.iter().map(|r| r.kernel(e)).collect();
@@ -123,7 +123,7 @@ pub fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
 }
 
 /// Strides of a plain value of that shape.
-pub fn row_major(shape: &Shape) -> Vec<i64> {
+pub(crate) fn row_major(shape: &Shape) -> Vec<i64> {
     let mut strides = vec![shape.element().bytes() as i64; shape.rank()];
     for axis in (1..shape.rank()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis] as i64;
@@ -132,13 +132,13 @@ pub fn row_major(shape: &Shape) -> Vec<i64> {
 }
 
 /// The axes of a blocked value, `[n, blocks, h, w, block]`.
-pub fn blocked_dims(view: &View) -> Vec<usize> {
+pub(crate) fn blocked_dims(view: &View) -> Vec<usize> {
     let [n, _, h, w] = view.image();
     vec![n, view.blocks(), h, w, view.block()]
 }
 
 /// Strides along [`blocked_dims`].
-pub fn blocked_strides(view: &View) -> Vec<i64> {
+pub(crate) fn blocked_strides(view: &View) -> Vec<i64> {
     debug_assert!(view.layout.is_blocked(), "a plain value has no blocks");
     let strides =
         [view.batch_stride, view.block_stride(), view.row_stride(), view.pixel_stride(), view.element_bytes()];

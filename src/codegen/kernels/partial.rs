@@ -10,21 +10,21 @@ use crate::target::Unit;
 const SUMS: usize = 16;
 
 /// The partial sums, in one vector or several.
-pub struct Partial(Vec<Vector>);
+pub(crate) struct Partial(Vec<Vector>);
 
 impl Partial {
-    pub fn new(b: &mut Builder) -> Partial {
+    pub(crate) fn new(b: &mut Builder) -> Partial {
         Partial((0..vectors(b.unit())).map(|_| b.splat(0.0)).collect())
     }
 
     /// Adds the axis's vector of that index, counted from the axis's beginning.
-    pub fn add(&self, b: &mut Builder, index: usize, v: Vector) {
+    pub(crate) fn add(&self, b: &mut Builder, index: usize, v: Vector) {
         let sum = self.0[index % self.0.len()];
         b.op_into(sum, VectorOp::Add, sum, v);
     }
 
     /// The sum in all lanes.
-    pub fn total(self, b: &mut Builder) -> Vector {
+    pub(crate) fn total(self, b: &mut Builder) -> Vector {
         let mut apart = self.0.len() / 2;
         while apart > 0 {
             (0..apart).for_each(|i| b.op_into(self.0[i], VectorOp::Add, self.0[i], self.0[i + apart]));
@@ -35,13 +35,13 @@ impl Partial {
 }
 
 /// Vectors of the unit that the partial sums take.
-pub fn vectors(unit: Unit) -> usize {
+pub(crate) fn vectors(unit: Unit) -> usize {
     SUMS.div_ceil(unit.lanes)
 }
 
 /// Walks an axis of `length` elements a vector at a time: `body` gets the number of lanes that are of
 /// the axis and the vector's index (counted anew after as many as there are partial sums).
-pub fn walk(b: &mut Builder, length: usize, body: impl Fn(&mut Builder, usize, usize)) {
+pub(crate) fn walk(b: &mut Builder, length: usize, body: impl Fn(&mut Builder, usize, usize)) {
     let (lanes, round) = (b.lanes(), vectors(b.unit()));
     let whole = length / lanes;
     b.repeat(whole / round, |b| (0..round).for_each(|i| body(b, lanes, i)));

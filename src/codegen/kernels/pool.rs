@@ -76,7 +76,7 @@ impl Axis {
     }
 }
 
-pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Emitted {
+pub(crate) fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Emitted {
     let axes = [0, 1].map(|a| {
         let window = [op.kernel[a], op.stride[a], op.dilation[a]];
         let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
@@ -85,7 +85,7 @@ pub fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Emitted {
     emit(e, step, PoolKind::Max, axes)
 }
 
-pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Emitted {
+pub(crate) fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Emitted {
     let axes = [0, 1].map(|a| {
         let window = [op.kernel[a], op.stride[a], op.dilation[a]];
         let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
@@ -94,7 +94,7 @@ pub fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Emitted {
     emit(e, step, PoolKind::Avg, axes)
 }
 
-pub fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
+pub(crate) fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
     let axes = [0, 1].map(|a| Axis::adaptive(step.inputs[0].image()[2 + a], op.output[a]));
     emit(e, step, PoolKind::Avg, axes)
 }
@@ -330,7 +330,7 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 }
 
 /// One task is one block of an image.
-pub fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
+pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, _, h, w] = input.image();

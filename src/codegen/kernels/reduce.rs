@@ -23,7 +23,7 @@ struct Axis {
     reduced: bool,
 }
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let axes = axes(input.shape.dims(), &row_major(&input.shape), &op.axes);
     let mut kept: Vec<Axis> = axes.iter().copied().filter(|a| !a.reduced).collect();

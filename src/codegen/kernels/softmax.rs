@@ -13,7 +13,7 @@ use crate::ops::Softmax;
 use crate::plan::{Step, View};
 use crate::target::Unit;
 
-pub fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Softmax) -> Emitted {
     let output = &step.outputs[0];
     if output.layout.is_blocked() {
         return blocked(e, step, op);

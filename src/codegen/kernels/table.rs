@@ -10,18 +10,18 @@ use crate::plan::Step;
 use crate::tensor::Element;
 
 /// Bytes of an entry.
-pub const ENTRY: usize = 32;
+pub(crate) const ENTRY: usize = 32;
 const WORDS: usize = ENTRY / Element::I32.bytes();
 
 /// One row or column: numbers (byte offsets, counts) and a factor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub numbers: [usize; 3],
     pub factor: f32,
 }
 
 /// The part of the packed weights that holds the entries. Numbers are stored as two words each.
-pub fn part(entries: &[Entry]) -> Part {
+pub(crate) fn part(entries: &[Entry]) -> Part {
     let mut all = vec![0; entries.len() * WORDS];
     for (entry, out) in entries.iter().zip(all.chunks_exact_mut(WORDS)) {
         for (&number, out) in entry.numbers.iter().zip(out.chunks_exact_mut(2)) {
@@ -33,24 +33,24 @@ pub fn part(entries: &[Entry]) -> Part {
 }
 
 /// A number as it lies among weights.
-pub fn words(number: usize) -> [u32; 2] {
+pub(crate) fn words(number: usize) -> [u32; 2] {
     [number as u32, (number as u64 >> 32) as u32]
 }
 
 /// Loads one of the numbers of the entry at `entry`.
-pub fn number(b: &mut Builder, entry: Int, index: usize) -> Int {
+pub(crate) fn number(b: &mut Builder, entry: Int, index: usize) -> Int {
     b.load_int(entry.at(8 * index))
 }
 
 /// Address of the entry's factor.
-pub fn factor(entry: Int) -> Address {
+pub(crate) fn factor(entry: Int) -> Address {
     entry.at(24)
 }
 
 /// The driver of a step whose tasks are the output rows of the channel blocks, one entry of `size`
 /// bytes a row in the table at byte `rows` of the weights. `call` gets the addresses of the input's
 /// block, of the row's entry and of the output's row.
-pub fn emit_rows(
+pub(crate) fn emit_rows(
     e: &mut Emitter,
     step: &Step,
     (rows, size): (usize, usize),

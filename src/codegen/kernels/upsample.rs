@@ -19,7 +19,7 @@ use crate::target::Unit;
 use crate::tensor::Element;
 
 /// One task is one row of output pixels of a block.
-pub fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
     let pixel = step.inputs[0].pixel_stride();
     let mix = Mix { taps: op.mode.taps(), input: w, output: width };

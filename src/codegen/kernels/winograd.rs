@@ -96,7 +96,7 @@ impl Sizes {
     }
 }
 
-pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
+pub(crate) fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
     let (has_bias, steps) = match e.graph.node(step.node).op() {
         Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
         Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
@@ -146,7 +146,7 @@ pub fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error
 
 /// The output channels of one task.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Set {
+pub(crate) struct Set {
     /// Of the step's outputs, which has them, and as which of its channels the first.
     pub output: usize,
     pub first_in_output: usize,
@@ -156,7 +156,7 @@ pub struct Set {
 
 /// The sets of a step. Task t is set t mod n of block t / n of tiles; the nth set's weights are the
 /// step's packed part n + 1, after the bias.
-pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
+pub(crate) fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
     let block = step.outputs[0].block();
     let of_run = |run: Run| {
         (0..run.tiles).map(move |tile| {
@@ -173,7 +173,7 @@ pub fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
 
 /// The largest number that the step computes on its way, where neither weights nor inputs are larger
 /// than 1. Each product has a factor of 1 in some output of its tile, so that no product is larger either.
-pub fn largest(w: &Winograd) -> f64 {
+pub(crate) fn largest(w: &Winograd) -> f64 {
     cook_toom::transforms(w.m, w.taps(), w.stride()).growth().powi(2) * w.problem.in_per_group() as f64
 }
 

@@ -28,13 +28,13 @@ use crate::plan::View;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
 
-pub use print::print;
+pub(crate) use print::print;
 
 /// Bytes that parts begin at multiples of: packed weights are read by vector loads and prefetched by line.
-pub const ALIGNMENT: usize = 64;
+pub(crate) const ALIGNMENT: usize = 64;
 
 /// Weights of one step, packed in the order in which its kernel reads them.
-pub struct Packing {
+pub(crate) struct Packing {
     pub weights: Vec<WeightId>,
     /// Byte offset of the first part in the weights section.
     pub offset: usize,
@@ -44,16 +44,16 @@ pub struct Packing {
 
 impl Packing {
     /// Parts one after the other from `offset` on, each made so long that the next begins aligned.
-    pub fn new(weights: Vec<WeightId>, offset: usize, parts: Vec<Part>) -> Packing {
+    pub(crate) fn new(weights: Vec<WeightId>, offset: usize, parts: Vec<Part>) -> Packing {
         Packing { weights, offset, parts: parts.into_iter().map(Part::aligned).collect() }
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.parts.iter().map(Part::bytes).sum()
     }
 
     /// Byte offset of each part from the first.
-    pub fn offsets(&self) -> Vec<usize> {
+    pub(crate) fn offsets(&self) -> Vec<usize> {
         let begin = |at: &mut usize, part: &Part| {
             *at += part.bytes();
             Some(*at - part.bytes())
@@ -62,20 +62,20 @@ impl Packing {
     }
 
     /// Whether the two hold the same bytes, whatever the weights' values are.
-    pub fn is_same(&self, other: &Packing) -> bool {
+    pub(crate) fn is_same(&self, other: &Packing) -> bool {
         self.weights == other.weights && self.parts == other.parts
     }
 
     /// Code adds some of the numbers to addresses: of a file that others may write to, the runtime keeps these in
     /// memory of its own.
-    pub fn has_tables(&self) -> bool {
+    pub(crate) fn has_tables(&self) -> bool {
         self.parts.iter().any(|part| matches!(part.fill, Fill::Words(_)))
     }
 }
 
 /// A piece of packed weights.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub(crate) struct Part {
     /// What its kernel reads.
     pub element: Element,
     /// Its length.
@@ -85,7 +85,7 @@ pub struct Part {
 
 /// What a part holds. Weights are named by their place among the step's.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fill {
+pub(crate) enum Fill {
     Zeros,
     /// The weight's values as they are.
     Copy {
@@ -107,7 +107,7 @@ pub enum Fill {
 
 /// Nested loops, the outermost first, over values of a weight and places in a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// The weight's value and the place in the part at which the loops begin.
     pub from: usize,
     pub to: usize,
@@ -116,7 +116,7 @@ pub struct Walk {
 
 /// A loop of a walk: how often it runs, and how far each turn moves in the weight and in the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loop {
+pub(crate) struct Loop {
     pub count: usize,
     pub from: isize,
     pub to: usize,
@@ -125,7 +125,7 @@ pub struct Loop {
 /// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
 /// `[element][input channel][the set's channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Winograd {
+pub(crate) struct Winograd {
     /// Outputs along each axis of a tile, taps along each axis, and stride: what [`cook_toom::transforms`]
     /// makes G of.
     pub m: usize,
@@ -146,7 +146,7 @@ pub struct Winograd {
 /// One of the two numbers a channel by which `(x − mean) / √(variance + ε) · weight + bias` is
 /// `x · factor + term`. The step's weights are weight and bias, where it is affine, then mean and variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BatchNorm {
+pub(crate) struct BatchNorm {
     pub which: Affine,
     pub channels: usize,
     pub affine: bool,
@@ -154,36 +154,36 @@ pub struct BatchNorm {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affine {
+pub(crate) enum Affine {
     Factor,
     Term,
 }
 
 impl Part {
     /// A number for each of `channels` channels of blocks such as the output's, the last filled up with zeros.
-    pub fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
+    pub(crate) fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
         Part { element: output.shape.element(), elements: channels.next_multiple_of(output.block()), fill }
     }
 
     /// The step's weight `weight`, which has a number for each channel.
-    pub fn per_channel(weight: usize, channels: usize, output: &View) -> Part {
+    pub(crate) fn per_channel(weight: usize, channels: usize, output: &View) -> Part {
         let walk = Walk::new(0, 0, [Loop { count: channels, from: 1, to: 1 }]);
         Part::of_channels(channels, output, Fill::Copy { weight, walk })
     }
 
     /// The bias, which is the step's second weight; all zeros where the step has none.
-    pub fn bias(has_bias: bool, channels: usize, output: &View) -> Part {
+    pub(crate) fn bias(has_bias: bool, channels: usize, output: &View) -> Part {
         match has_bias {
             true => Part::per_channel(1, channels, output),
             false => Part::of_channels(channels, output, Fill::Zeros),
         }
     }
 
-    pub fn words(words: Vec<u32>) -> Part {
+    pub(crate) fn words(words: Vec<u32>) -> Part {
         Part { element: Element::I32, elements: words.len(), fill: Fill::Words(words) }
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.elements * self.element.bytes()
     }
 
@@ -195,7 +195,7 @@ impl Part {
     ///
     /// # Panics
     /// When `out` is shorter or not aligned.
-    pub fn fill(&self, values: &[Values], out: &mut [u8]) {
+    pub(crate) fn fill(&self, values: &[Values], out: &mut [u8]) {
         out.fill(0);
         match (&self.fill, self.element) {
             (Fill::Words(words), _) => {
@@ -229,7 +229,7 @@ fn flushed(v: f32) -> f32 {
 }
 
 impl Walk {
-    pub fn new(from: usize, to: usize, loops: impl IntoIterator<Item = Loop>) -> Walk {
+    pub(crate) fn new(from: usize, to: usize, loops: impl IntoIterator<Item = Loop>) -> Walk {
         Walk { from, to, loops: loops.into_iter().filter(|l| l.count != 1).collect() }
     }
 

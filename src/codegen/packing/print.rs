@@ -10,7 +10,7 @@ use crate::weights::WeightId;
 
 /// For each step that reads packed weights: what they take, the weights that they are made of, a line for each
 /// part. A step that reads another's is said to.
-pub fn print(generated: &Generated, graph: &Graph) -> String {
+pub(crate) fn print(generated: &Generated, graph: &Graph) -> String {
     let mut text = format!("packing @{} {{\n", graph.name);
     for (step, packing) in generated.packing_of.iter().enumerate() {
         let Some(packing) = *packing else { continue };

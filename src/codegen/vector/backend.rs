@@ -18,7 +18,7 @@ pub enum Error {
 }
 
 /// Makes machine code of vector functions, for one target.
-pub trait BackEnd: Send + Sync {
+pub(crate) trait BackEnd: Send + Sync {
     /// Whether it compiles functions of this one's width.
     fn takes(&self, function: &Function) -> bool;
 
@@ -49,12 +49,12 @@ fn cranelift(target: &Target) -> Result<Box<dyn BackEnd>, Error> {
 }
 
 /// All back ends of a target.
-pub struct BackEnds(Vec<Box<dyn BackEnd>>);
+pub(crate) struct BackEnds(Vec<Box<dyn BackEnd>>);
 
 impl BackEnds {
     /// # Errors
     /// Where the target's features are below what its back ends need.
-    pub fn new(target: &Target) -> Result<Self, Error> {
+    pub(crate) fn new(target: &Target) -> Result<Self, Error> {
         let of_architecture = BACK_ENDS.iter().find(|(architecture, _)| *architecture == target.architecture);
         let (_, list) = of_architecture.expect("every architecture is listed");
         list.iter().map(|new| new(target)).collect::<Result<_, _>>().map(Self)
@@ -64,7 +64,7 @@ impl BackEnds {
     ///
     /// # Errors
     /// Where the target's features do not include vectors of the function's width.
-    pub fn of(&self, function: &Function) -> Result<&dyn BackEnd, Error> {
+    pub(crate) fn of(&self, function: &Function) -> Result<&dyn BackEnd, Error> {
         let unit = || Error::Unit { function: function.name.clone(), lanes: function.unit.lanes };
         self.0.iter().find(|b| b.takes(function)).map(|b| &**b).ok_or_else(unit)
     }

@@ -36,7 +36,7 @@ pub enum Error {
 }
 
 /// Cranelift, set up for one target.
-pub struct Compiler {
+pub(crate) struct Compiler {
     optimizing: OwnedTargetIsa,
     literal: OwnedTargetIsa,
     fused: bool,
@@ -68,7 +68,7 @@ const VECTOR_BYTES: usize = 16;
 impl Compiler {
     /// # Errors
     /// Where Cranelift has no back end for the architecture, or the features are below its needs.
-    pub fn new(target: &Target) -> Result<Self, Error> {
+    pub(crate) fn new(target: &Target) -> Result<Self, Error> {
         let x86 = target.architecture == Architecture::X86_64;
         if x86 && !target.has("sse4.1") {
             return Err(Error::Baseline);
@@ -79,7 +79,7 @@ impl Compiler {
     }
 
     /// The target, for whoever places the code.
-    pub fn isa(&self) -> &dyn TargetIsa {
+    pub(crate) fn isa(&self) -> &dyn TargetIsa {
         &*self.optimizing
     }
 
@@ -96,7 +96,7 @@ impl Compiler {
     }
 
     /// A function that it takes, in Cranelift's own text form.
-    pub fn text(&self, function: &Function) -> String {
+    pub(crate) fn text(&self, function: &Function) -> String {
         format!("; {}\n{}", function.name, self.lower(function).display())
     }
 
@@ -111,7 +111,7 @@ impl Compiler {
 
 /// The signature of every function with that many parameters: integers, no result. System V on all
 /// systems: the code of an image does not depend on who runs it.
-pub fn signature(parameters: usize) -> ir::Signature {
+pub(crate) fn signature(parameters: usize) -> ir::Signature {
     let mut signature = ir::Signature::new(CallConv::SystemV);
     signature.params = vec![AbiParam::new(types::I64); parameters];
     signature

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Inst;
-pub use crate::target::Unit;
-pub use crate::tensor::Element;
+pub(crate) use crate::target::Unit;
+pub(crate) use crate::tensor::Element;
 
 /// A 64-bit integer variable: an address, a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,7 +67,7 @@ impl Int {
 }
 
 /// A lane's number for each lane of a vector; those beyond the unit's lanes are 0.
-pub type Lanes = [u8; 16];
+pub(crate) type Lanes = [u8; 16];
 
 /// A function: integer parameters, no result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

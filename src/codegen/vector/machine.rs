@@ -5,7 +5,7 @@ use cranelift_codegen::binemit::Reloc;
 
 /// The machine code of one function: position independent, and complete but for its calls.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Compiled {
+pub(crate) struct Compiled {
     pub code: Vec<u8>,
     /// Of the first byte; a power of two.
     pub alignment: u64,
@@ -18,7 +18,7 @@ pub struct Compiled {
 
 /// A place in the code that refers to another function of the program.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Relocation {
+pub(crate) struct Relocation {
     /// Of the bytes to patch.
     pub offset: u32,
     pub kind: Reloc,

@@ -20,9 +20,9 @@
 //!
 //! This folder knows nothing of networks, layouts or plans.
 
-pub mod backend;
+pub(crate) mod backend;
 mod builder;
-pub mod clif;
+pub(crate) mod clif;
 mod function;
 mod inst;
 mod machine;
@@ -35,12 +35,12 @@ pub mod testing;
 mod tests;
 mod uses;
 mod verify;
-pub mod x86;
+pub(crate) mod x86;
 
-pub use builder::Builder;
-pub use function::*;
-pub use inst::*;
-pub use machine::{Compiled, Relocation};
-pub use uses::Uses;
+pub(crate) use builder::Builder;
+pub(crate) use function::*;
+pub(crate) use inst::*;
+pub(crate) use machine::{Compiled, Relocation};
+pub(crate) use uses::Uses;
 use uses::any;
-pub use verify::{Problem, VerifyError};
+pub(crate) use verify::VerifyError;

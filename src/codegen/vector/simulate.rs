@@ -6,7 +6,7 @@
 mod lanes;
 mod memory;
 
-pub use memory::{Memory, NativeMemory};
+pub use memory::Memory;
 
 use super::*;
 
@@ -37,15 +37,6 @@ pub fn run(program: &Program, callee: Callee, arguments: &[i64], memory: &mut Me
     };
     function.parameters.iter().zip(arguments).for_each(|(p, a)| state.ints[p.0 as usize] = *a);
     state.block(&function.body)
-}
-
-/// Runs a function that calls no other.
-///
-/// # Errors
-/// At the first access outside of memory.
-pub fn run_leaf(function: &Function, arguments: &[i64], memory: &mut Memory) -> Result<(), Fault> {
-    let program = Program { functions: vec![function.clone()] };
-    run(&program, Callee(0), arguments, memory)
 }
 
 /// The bits of a vector of any element, lane 0 in the lowest.

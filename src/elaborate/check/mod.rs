@@ -22,17 +22,17 @@ use crate::syntax::ast::*;
 use labels::LabelHeads;
 
 /// What `expect` can state.
-pub const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
+pub(crate) const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
 /// The joins of `branches`.
 const JOINS: &[&str] = &["concat", "add", "mul", "max"];
 const PHASES: &[&str] = &["train", "infer"];
 /// The steps of `preprocess`.
-pub const SETTINGS: &[&str] = &["resize", "center_crop", "scale", "mean", "std", "color", "invert"];
+pub(crate) const SETTINGS: &[&str] = &["resize", "center_crop", "scale", "mean", "std", "color", "invert"];
 /// The words after `color`.
-pub const COLORS: &[&str] = &["rgb", "bgr", "gray"];
+pub(crate) const COLORS: &[&str] = &["rgb", "bgr", "gray"];
 
 /// Checks all files of a program.
-pub fn check(program: &Program, report: &mut Report) {
+pub(crate) fn check(program: &Program, report: &mut Report) {
     for file in program.files() {
         duplicate_definitions(program, file, report);
         let mut checker = Checker {

@@ -11,13 +11,13 @@ use crate::tensor::Shape;
 use crate::weights::WeightId;
 
 /// A tensor of the model, whose numbers are there when they are written.
-pub struct Initializer {
+pub(crate) struct Initializer {
     pub name: String,
     pub dims: Vec<usize>,
     pub data: Data,
 }
 
-pub enum Data {
+pub(crate) enum Data {
     Weight(WeightId),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
@@ -25,33 +25,33 @@ pub enum Data {
 
 impl Initializer {
     /// Bytes of its numbers.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let size = if matches!(self.data, Data::Ints(_)) { 8 } else { 4 };
         size * self.dims.iter().product::<usize>() as u64
     }
 
-    pub fn is_weight(&self) -> bool {
+    pub(crate) fn is_weight(&self) -> bool {
         matches!(self.data, Data::Weight(_))
     }
 }
 
 /// A model whose initializers are not part of the message yet.
-pub struct Made {
+pub(crate) struct Made {
     pub model: proto::Model,
     pub initializers: Vec<Initializer>,
 }
 
 impl Made {
-    pub fn weight_bytes(&self) -> u64 {
+    pub(crate) fn weight_bytes(&self) -> u64 {
         self.initializers.iter().map(Initializer::bytes).sum()
     }
 
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.model.graph.as_ref().map_or(0, |g| g.node.len())
     }
 }
 
-pub struct OnnxBuilder<'g> {
+pub(crate) struct OnnxBuilder<'g> {
     pub graph: &'g Graph,
     /// The name of the batch size, where that is open, and where the images are in each value.
     pub batch: Option<String>,
@@ -74,7 +74,12 @@ pub struct OnnxBuilder<'g> {
 }
 
 impl<'g> OnnxBuilder<'g> {
-    pub fn new(graph: &'g Graph, live: &[NodeId], batch: Option<String>, places: HashMap<NodeId, Images>) -> Self {
+    pub(crate) fn new(
+        graph: &'g Graph,
+        live: &[NodeId],
+        batch: Option<String>,
+        places: HashMap<NodeId, Images>,
+    ) -> Self {
         let mut builder = Self {
             graph,
             batch,
@@ -125,13 +130,13 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// Begins the nodes that stand for one of the graph.
-    pub fn begin(&mut self, id: NodeId) {
+    pub(crate) fn begin(&mut self, id: NodeId) {
         let label = self.graph.node(id).name.clone();
         self.label = label.unwrap_or_else(|| self.planned[&id].clone());
     }
 
     /// Ends them: `value` is what the graph's node gives.
-    pub fn end(&mut self, id: NodeId, value: String) {
+    pub(crate) fn end(&mut self, id: NodeId, value: String) {
         // A constant has no node: its initializer is the value.
         let is_own = self.nodes.last().is_some_and(|n| n.output[0] == value);
         let name = match is_own {
@@ -149,16 +154,16 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// The values that a node reads.
-    pub fn operands(&self, id: NodeId) -> Vec<String> {
+    pub(crate) fn operands(&self, id: NodeId) -> Vec<String> {
         self.graph.operands(id).iter().map(|o| self.values.get(o).cloned().unwrap_or_default()).collect()
     }
 
-    pub fn shape(&self, id: NodeId) -> &'g Shape {
+    pub(crate) fn shape(&self, id: NodeId) -> &'g Shape {
         &self.graph.node(id).shape
     }
 
     /// The axis whose size is not known, where the batch is open.
-    pub fn open_axis(&self, id: NodeId) -> Option<usize> {
+    pub(crate) fn open_axis(&self, id: NodeId) -> Option<usize> {
         match self.places.get(&id) {
             Some(Images::Along { axis, .. }) => Some(*axis),
             _ => None,
@@ -166,13 +171,13 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// The shape of a node's first operand.
-    pub fn input_shape(&self, id: NodeId) -> &'g Shape {
+    pub(crate) fn input_shape(&self, id: NodeId) -> &'g Shape {
         let graph = self.graph;
         &graph.node(graph.operands(id)[0]).shape
     }
 
     /// Adds a node of one result, and gives that a name.
-    pub fn node(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
+    pub(crate) fn node(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
         let base = self.label.clone();
         let name = match self.taken_by_nodes.contains(&base) {
             false => base,
@@ -192,7 +197,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// Weight `index` of a node, under sizes of the same number of elements.
-    pub fn weight(&mut self, id: NodeId, index: usize, dims: Option<Vec<usize>>) -> String {
+    pub(crate) fn weight(&mut self, id: NodeId, index: usize, dims: Option<Vec<usize>>) -> String {
         let weight = self.graph.weights_read(id)[index];
         let known = self.graph.weights.get(weight);
         let dims = dims.unwrap_or_else(|| known.shape.dims().to_vec());
@@ -206,7 +211,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// A list of integers: sizes, axes.
-    pub fn ints(&mut self, values: &[i64]) -> String {
+    pub(crate) fn ints(&mut self, values: &[i64]) -> String {
         if let Some(name) = self.ints.get(values) {
             return name.clone();
         }
@@ -218,7 +223,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// A single number.
-    pub fn number(&mut self, value: f32) -> String {
+    pub(crate) fn number(&mut self, value: f32) -> String {
         if let Some(name) = self.numbers.get(&value.to_bits()) {
             return name.clone();
         }
@@ -229,7 +234,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// A tensor that is no weight of the network.
-    pub fn floats(&mut self, role: &str, dims: &[usize], values: Vec<f32>) -> String {
+    pub(crate) fn floats(&mut self, role: &str, dims: &[usize], values: Vec<f32>) -> String {
         let name = self.unique(&format!("{}/{role}", self.label));
         self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data: Data::Floats(values) });
         name
@@ -250,7 +255,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// The model. Outputs that are called otherwise than their values are copies.
-    pub fn finish(mut self) -> Made {
+    pub(crate) fn finish(mut self) -> Made {
         let graph = self.graph;
         let mut output_infos = vec![];
         for output in outputs(graph) {

@@ -25,7 +25,7 @@ type Result = std::result::Result<String, String>;
 ///
 /// # Errors
 /// Says what ONNX lacks.
-pub fn convert(b: &mut OnnxBuilder, id: NodeId, op: &Op) -> std::result::Result<(), String> {
+pub(crate) fn convert(b: &mut OnnxBuilder, id: NodeId, op: &Op) -> std::result::Result<(), String> {
     b.begin(id);
     let operands = b.operands(id);
     let mut value = own(b, id, op, &operands)?;

@@ -87,13 +87,19 @@ fn numbers(out: &mut impl Write, initializer: &Initializer, weights: &Weights) -
 }
 
 /// The whole model in one file.
-pub fn inline(out: impl Write, made: &Made, weights: &Weights) -> io::Result<()> {
+pub(crate) fn inline(out: impl Write, made: &Made, weights: &Weights) -> io::Result<()> {
     let parts: Vec<Part> = made.initializers.iter().map(|i| Part::new(i, None)).collect();
     model(out, made, &parts, weights)
 }
 
 /// The model with its larger weights in a file called `name` beside it.
-pub fn external(out: impl Write, data: impl Write, name: &str, made: &Made, weights: &Weights) -> io::Result<()> {
+pub(crate) fn external(
+    out: impl Write,
+    data: impl Write,
+    name: &str,
+    made: &Made,
+    weights: &Weights,
+) -> io::Result<()> {
     let mut data = BufWriter::new(data);
     let mut at = 0u64;
     let mut parts = vec![];

@@ -141,7 +141,7 @@ impl Array {
 }
 
 /// Distance of neighbours along each axis.
-pub fn strides(dims: &[usize]) -> Vec<usize> {
+pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];
     for axis in (1..dims.len()).rev() {
         strides[axis - 1] = strides[axis] * dims[axis];
@@ -150,14 +150,14 @@ pub fn strides(dims: &[usize]) -> Vec<usize> {
 }
 
 /// Strides that repeat an array of sizes `from` to sizes `to`, aligned at the end.
-pub fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<usize> {
+pub(crate) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<usize> {
     let own = strides(from);
     let skip = to.len() - from.len();
     (0..to.len()).map(|axis| if axis < skip || from[axis - skip] == 1 { 0 } else { own[axis - skip] }).collect()
 }
 
 /// The position of each element of an array of sizes `dims`, in order.
-pub fn positions<'a>(dims: &'a [usize], steps: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+pub(crate) fn positions<'a>(dims: &'a [usize], steps: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
     let count = dims.iter().product();
     let mut index = vec![0; dims.len()];
     let mut position = 0;

@@ -9,7 +9,7 @@ use super::view::View;
 
 /// What is known of a value of the model.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     /// Computed when the network runs.
     Data(View),
     /// Known now.
@@ -19,7 +19,7 @@ pub enum Value {
 }
 
 /// A node with what its inputs are.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     pub node: &'a proto::Node,
     /// Version of the operator set.
     pub opset: i64,
@@ -49,30 +49,35 @@ const WITHOUT_EFFECT: [&str; 10] = [
 
 impl<'a> Call<'a> {
     /// `uses` tells how often a value of the model is read.
-    pub fn new(node: &'a proto::Node, opset: i64, inputs: Vec<Option<Value>>, uses: impl Fn(&str) -> usize) -> Self {
+    pub(crate) fn new(
+        node: &'a proto::Node,
+        opset: i64,
+        inputs: Vec<Option<Value>>,
+        uses: impl Fn(&str) -> usize,
+    ) -> Self {
         let further_is_read = node.output.iter().skip(1).any(|name| uses(name) > 0);
         let uses = node.input.iter().map(|name| uses(name)).collect();
         Self { node, opset, inputs, uses, further_is_read, asked: RefCell::default() }
     }
 
     /// An attribute that the node has and nobody asked for: it may mean anything.
-    pub fn unknown_attribute(&self) -> Option<&str> {
+    pub(crate) fn unknown_attribute(&self) -> Option<&str> {
         let asked = self.asked.borrow();
         let known = |name: &str| asked.contains(name) || WITHOUT_EFFECT.contains(&name);
         self.node.attribute.iter().map(|a| a.name.as_str()).find(|name| !known(name))
     }
 
-    pub fn input(&self, index: usize) -> Option<&Value> {
+    pub(crate) fn input(&self, index: usize) -> Option<&Value> {
         self.inputs.get(index).and_then(Option::as_ref)
     }
 
     /// The input's value is read here and nowhere else.
-    pub fn is_only_user(&self, index: usize) -> bool {
+    pub(crate) fn is_only_user(&self, index: usize) -> bool {
         self.uses.get(index) == Some(&1)
     }
 
     /// An input that must be known; `None` where it is left out.
-    pub fn known(&self, index: usize) -> Result<Option<&Array>, String> {
+    pub(crate) fn known(&self, index: usize) -> Result<Option<&Array>, String> {
         match self.input(index) {
             None => Ok(None),
             Some(Value::Known(array)) => Ok(Some(array)),
@@ -83,12 +88,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub fn need_known(&self, index: usize) -> Result<&Array, String> {
+    pub(crate) fn need_known(&self, index: usize) -> Result<&Array, String> {
         self.known(index)?.ok_or_else(|| format!("input {index} is missing"))
     }
 
     /// A known input of integers.
-    pub fn known_ints(&self, index: usize) -> Result<Option<Vec<i64>>, String> {
+    pub(crate) fn known_ints(&self, index: usize) -> Result<Option<Vec<i64>>, String> {
         let Some(array) = self.known(index)? else { return Ok(None) };
         match array.as_ints() {
             Some(ints) => Ok(Some(ints.to_vec())),
@@ -99,12 +104,12 @@ impl<'a> Call<'a> {
     }
 
     /// A known input of one number.
-    pub fn known_scalar(&self, index: usize) -> Result<Option<f32>, String> {
+    pub(crate) fn known_scalar(&self, index: usize) -> Result<Option<f32>, String> {
         let Some(array) = self.known(index)? else { return Ok(None) };
         array.scalar().map(Some).ok_or_else(|| format!("input {index} holds {} numbers where one is due", array.len()))
     }
 
-    pub fn attribute(&self, name: &str) -> Option<&proto::Attribute> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&proto::Attribute> {
         self.asked.borrow_mut().insert(name.into());
         self.node.attribute.iter().find(|a| a.name == name)
     }
@@ -117,27 +122,27 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub fn int(&self, name: &str, default: i64) -> Result<i64, String> {
+    pub(crate) fn int(&self, name: &str, default: i64) -> Result<i64, String> {
         Ok(self.typed(name, attribute_type::INT)?.map_or(default, |a| a.i()))
     }
 
-    pub fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
         Ok(self.int(name, default.into())? != 0)
     }
 
-    pub fn float(&self, name: &str, default: f32) -> Result<f32, String> {
+    pub(crate) fn float(&self, name: &str, default: f32) -> Result<f32, String> {
         Ok(self.typed(name, attribute_type::FLOAT)?.map_or(default, |a| a.f()))
     }
 
-    pub fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
+    pub(crate) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
         Ok(self.typed(name, attribute_type::INTS)?.map(|a| a.ints.clone()))
     }
 
-    pub fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+    pub(crate) fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
         Ok(self.typed(name, attribute_type::FLOATS)?.map(|a| a.floats.clone()))
     }
 
-    pub fn string(&self, name: &str, default: &str) -> Result<String, String> {
+    pub(crate) fn string(&self, name: &str, default: &str) -> Result<String, String> {
         match self.typed(name, attribute_type::STRING)? {
             None => Ok(default.into()),
             Some(a) => String::from_utf8(a.s().to_vec()).map_err(|_| format!("attribute {name} is no text")),
@@ -145,7 +150,7 @@ impl<'a> Call<'a> {
     }
 
     /// What older operator sets have as an attribute and newer ones as an input.
-    pub fn ints_either(&self, attribute: &str, input: usize) -> Result<Option<Vec<i64>>, String> {
+    pub(crate) fn ints_either(&self, attribute: &str, input: usize) -> Result<Option<Vec<i64>>, String> {
         match self.ints(attribute)? {
             Some(ints) => Ok(Some(ints)),
             None => self.known_ints(input),
@@ -153,13 +158,13 @@ impl<'a> Call<'a> {
     }
 
     /// Refuses a node of which an optional result is read that netc does not compute.
-    pub fn only_first_output(&self, why: &str) -> Result<(), String> {
+    pub(crate) fn only_first_output(&self, why: &str) -> Result<(), String> {
         if self.further_is_read { Err(why.into()) } else { Ok(()) }
     }
 }
 
 /// An axis counted from either end.
-pub fn axis(axis: i64, rank: usize) -> Result<usize, String> {
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
     let rank_signed = rank as i64;
     let from_start = if axis < 0 { axis + rank_signed } else { axis };
     match (0..rank_signed).contains(&from_start) {
@@ -169,7 +174,7 @@ pub fn axis(axis: i64, rank: usize) -> Result<usize, String> {
 }
 
 /// Axes counted from either end, as listed, each once.
-pub fn axes_as_listed(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn axes_as_listed(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     let axes = list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
     match (1..axes.len()).any(|i| axes[..i].contains(&axes[i])) {
         true => Err(format!("the axes {list:?} name one twice")),
@@ -178,7 +183,7 @@ pub fn axes_as_listed(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
 }
 
 /// Axes counted from either end, in ascending order.
-pub fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     let mut axes = axes_as_listed(list, rank)?;
     axes.sort_unstable();
     Ok(axes)

@@ -4,7 +4,7 @@
 use super::call::{Call, axes, axis};
 
 /// The sizes that `Reshape` asks for.
-pub fn target_dims(from: &[usize], to: &[i64], zero_is_zero: bool) -> Result<Vec<usize>, String> {
+pub(crate) fn target_dims(from: &[usize], to: &[i64], zero_is_zero: bool) -> Result<Vec<usize>, String> {
     let known = to.iter().enumerate().map(|(i, &d)| match d {
         0 if !zero_is_zero => {
             from.get(i).map(|&d| d as i64).ok_or_else(|| format!("size {i} of {to:?} is to be kept, but there is none"))
@@ -30,7 +30,7 @@ pub fn target_dims(from: &[usize], to: &[i64], zero_is_zero: bool) -> Result<Vec
 }
 
 /// The axis before which `Flatten` cuts; it may be the end.
-pub fn flatten_axis(call: &Call, rank: usize) -> Result<usize, String> {
+pub(crate) fn flatten_axis(call: &Call, rank: usize) -> Result<usize, String> {
     match call.int("axis", 1)? {
         end if end == rank as i64 => Ok(rank),
         other => axis(other, rank),
@@ -38,7 +38,7 @@ pub fn flatten_axis(call: &Call, rank: usize) -> Result<usize, String> {
 }
 
 /// The axes that `Squeeze` drops, and the sizes that stay.
-pub fn squeezed(call: &Call, dims: &[usize]) -> Result<(Vec<usize>, Vec<usize>), String> {
+pub(crate) fn squeezed(call: &Call, dims: &[usize]) -> Result<(Vec<usize>, Vec<usize>), String> {
     let dropped = match call.ints_either("axes", 1)? {
         Some(list) => axes(&list, dims.len())?,
         None => (0..dims.len()).filter(|&axis| dims[axis] == 1).collect(),
@@ -51,7 +51,7 @@ pub fn squeezed(call: &Call, dims: &[usize]) -> Result<(Vec<usize>, Vec<usize>),
 }
 
 /// The places of `Unsqueeze`'s new axes in the result.
-pub fn new_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn new_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
     let list = call.ints_either("axes", 1)?.ok_or("it names no axes")?;
     if list.len() > 16 {
         return Err("it adds more than 16 axes".into());
@@ -59,7 +59,7 @@ pub fn new_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
     axes(&list, rank + list.len())
 }
 
-pub fn permutation(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn permutation(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
     let Some(list) = call.ints("perm")? else { return Ok((0..rank).rev().collect()) };
     let perm: Vec<usize> = list.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?;
     let mut sorted = perm.clone();
@@ -72,7 +72,7 @@ pub fn permutation(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
 
 /// One axis of a `Slice`: first element, step and number of elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cut {
+pub(crate) struct Cut {
     pub axis: usize,
     pub start: usize,
     pub step: i64,
@@ -80,7 +80,7 @@ pub struct Cut {
 }
 
 /// The axes that `Slice` cuts, with bounds as they are within the sizes.
-pub fn cuts(call: &Call, dims: &[usize]) -> Result<Vec<Cut>, String> {
+pub(crate) fn cuts(call: &Call, dims: &[usize]) -> Result<Vec<Cut>, String> {
     let starts = call.ints_either("starts", 1)?.ok_or("it names no starts")?;
     let ends = call.ints_either("ends", 2)?.ok_or("it names no ends")?;
     let list = call.ints_either("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -111,7 +111,7 @@ pub fn cuts(call: &Call, dims: &[usize]) -> Result<Vec<Cut>, String> {
 }
 
 /// Sizes of the parts of a `Split`.
-pub fn parts(call: &Call, size: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn parts(call: &Call, size: usize) -> Result<Vec<usize>, String> {
     if let Some(given) = call.ints_either("split", 1)? {
         let parts: Option<Vec<usize>> = given.iter().map(|&p| p.try_into().ok()).collect();
         let fits = |parts: &Vec<usize>| parts.iter().try_fold(0usize, |sum, &p| sum.checked_add(p)) == Some(size);
@@ -127,7 +127,7 @@ pub fn parts(call: &Call, size: usize) -> Result<Vec<usize>, String> {
 }
 
 /// Indices of a `Gather`, counted from the start.
-pub fn picks(call: &Call, size: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn picks(call: &Call, size: usize) -> Result<Vec<usize>, String> {
     let indices = call.known_ints(1)?.ok_or("input 1 is missing")?;
     let pick = |&i: &i64| {
         let from_start = if i < 0 { i.saturating_add(size as i64) } else { i };
@@ -140,7 +140,7 @@ pub fn picks(call: &Call, size: usize) -> Result<Vec<usize>, String> {
 }
 
 /// The axes that a reduction removes: all, where it names none.
-pub fn reduced_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn reduced_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
     let keeps_all = call.flag("noop_with_empty_axes", false)?;
     match call.ints_either("axes", 1)? {
         Some(list) if !list.is_empty() => axes(&list, rank),
@@ -150,7 +150,7 @@ pub fn reduced_axes(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
 }
 
 /// Numpy's broadcast shape.
-pub fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+pub(crate) fn broadcast_dims(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let rank = a.len().max(b.len());
     let size = |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
     (0..rank)

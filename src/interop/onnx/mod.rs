@@ -49,7 +49,8 @@ mod wire;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use error::{ImportError, Problem};
+pub use error::ImportError;
+pub(crate) use error::Problem;
 pub use file::ModelFile;
 
 use crate::ir::Graph;

@@ -49,13 +49,13 @@ const MAX_LENGTH: usize = 128;
 
 /// An input of a node that is a weight: its name, and how many inputs of nodes it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Weight<'n> {
+pub(crate) struct Weight<'n> {
     pub name: &'n str,
     pub uses: usize,
 }
 
 /// A name for what a node makes. `weights` are the inputs that are known.
-pub fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
+pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
     let weights = || weights.iter().skip(1).flatten().filter(|_| has_weights(&node.op_type));
     let owned = |w: &Weight| whole(w.name, &node.op_type).or_else(|| owner(w.name));
     // What several nodes read was one weight of each before the exporter found them equal.
@@ -153,13 +153,13 @@ fn from_path(name: &str, op_type: &str) -> Option<String> {
 }
 
 /// A graph's name as an identifier.
-pub fn graph(name: &str) -> String {
+pub(crate) fn graph(name: &str) -> String {
     let name = value(name).to_lowercase();
     if name.is_empty() || name == "main_graph" { "network".into() } else { name }
 }
 
 /// The name of an input or output as an identifier: `input:0` → `input`, `495` → `v495`.
-pub fn value(name: &str) -> String {
+pub(crate) fn value(name: &str) -> String {
     let name = name.strip_suffix(":0").unwrap_or(name);
     let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     out = out.trim_matches('_').to_string();
@@ -177,7 +177,7 @@ fn cut(name: &str) -> String {
 }
 
 /// The name, with a number behind it where it is taken.
-pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+pub(crate) fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     let base = if name.is_empty() { "value" } else { name };
     let numbered = |number: usize| format!("{base}_{number}");
     let unique = match taken.contains(base) {

@@ -10,50 +10,50 @@ use crate::ir::NodeId;
 /// A value whose axis `i` is the node's axis `axes[i]`, or one of size 1 that the node does not have.
 /// Axes of the node that no entry names have size 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     pub node: NodeId,
     pub axes: Vec<Option<usize>>,
 }
 
 impl View {
     /// The node itself.
-    pub fn whole(node: NodeId, rank: usize) -> Self {
+    pub(crate) fn whole(node: NodeId, rank: usize) -> Self {
         Self { node, axes: (0..rank).map(Some).collect() }
     }
 
-    pub fn rank(&self) -> usize {
+    pub(crate) fn rank(&self) -> usize {
         self.axes.len()
     }
 
     /// The same view of another node with the same axes.
-    pub fn of(&self, node: NodeId) -> Self {
+    pub(crate) fn of(&self, node: NodeId) -> Self {
         Self { node, axes: self.axes.clone() }
     }
 
-    pub fn is_whole(&self, rank: usize) -> bool {
+    pub(crate) fn is_whole(&self, rank: usize) -> bool {
         self.axes.iter().copied().eq((0..rank).map(Some))
     }
 
-    pub fn dims(&self, node_dims: &[usize]) -> Vec<usize> {
+    pub(crate) fn dims(&self, node_dims: &[usize]) -> Vec<usize> {
         self.axes.iter().map(|a| a.map_or(1, |axis| node_dims[axis])).collect()
     }
 
     /// The axes of the node that are not shown.
-    pub fn hidden(&self, rank: usize) -> Vec<usize> {
+    pub(crate) fn hidden(&self, rank: usize) -> Vec<usize> {
         (0..rank).filter(|&axis| !self.axes.contains(&Some(axis))).collect()
     }
 
-    pub fn transposed(&self, perm: &[usize]) -> Self {
+    pub(crate) fn transposed(&self, perm: &[usize]) -> Self {
         Self { node: self.node, axes: perm.iter().map(|&axis| self.axes[axis]).collect() }
     }
 
-    pub fn without(&self, axes: &[usize]) -> Self {
+    pub(crate) fn without(&self, axes: &[usize]) -> Self {
         let kept = self.axes.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &a)| a);
         Self { node: self.node, axes: kept.collect() }
     }
 
     /// With new axes of size 1 at the given places of the result, which are in order.
-    pub fn with_new(&self, axes: &[usize]) -> Self {
+    pub(crate) fn with_new(&self, axes: &[usize]) -> Self {
         let mut all = self.axes.clone();
         axes.iter().for_each(|&axis| all.insert(axis, None));
         Self { node: self.node, axes: all }
@@ -61,7 +61,7 @@ impl View {
 
     /// As sizes `to`, where that only adds and drops axes of size 1; `None` where elements move
     /// between axes.
-    pub fn resized(&self, from: &[usize], to: &[usize]) -> Option<Self> {
+    pub(crate) fn resized(&self, from: &[usize], to: &[usize]) -> Option<Self> {
         let mut axes = vec![];
         let mut next = 0;
         for (place, &size) in to.iter().enumerate() {

@@ -5,13 +5,13 @@
 //! the depth of nesting itself. Tensors' data are counted by their own bytes.
 
 /// Messages and strings of one file. Large networks have some ten thousand.
-pub const MAX_PARTS: usize = 1 << 20;
+pub(crate) const MAX_PARTS: usize = 1 << 20;
 /// Bytes of integers in variable length, each of which becomes eight.
-pub const MAX_INTEGER_BYTES: usize = 1 << 26;
+pub(crate) const MAX_INTEGER_BYTES: usize = 1 << 26;
 const MAX_DEPTH: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
+pub(crate) enum WireError {
     #[error("the file is damaged or no ONNX model: no protobuf at byte {0}")]
     Malformed(usize),
     #[error("the model has more than {MAX_PARTS} nodes, attributes and names")]
@@ -77,7 +77,7 @@ fn content(of: Kind, field: u64) -> Content {
 ///
 /// # Errors
 /// Where they are no protobuf, or would make too much.
-pub fn check(bytes: &[u8]) -> Result<(), WireError> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), WireError> {
     let mut walk = Walk { bytes, parts: 0, integers: 0 };
     walk.message(Kind::Model, 0, bytes.len(), 0)
 }

@@ -6,7 +6,7 @@ use crate::preprocess::{Color, Preprocess, Resize};
 const LINE: usize = 100;
 
 /// The statement for an input called `name`.
-pub fn preprocess(name: &str, steps: &Preprocess) -> String {
+pub(crate) fn preprocess(name: &str, steps: &Preprocess) -> String {
     let sizes = |[h, w]: [usize; 2]| if h == w { h.to_string() } else { format!("({h}, {w})") };
     let numbers = |v: &[f32]| format!("[{}]", v.iter().map(f32::to_string).collect::<Vec<_>>().join(", "));
     let resize = steps.resize.map(|resize| match resize {
@@ -40,7 +40,7 @@ fn fraction(value: f32) -> String {
 }
 
 /// The statement that names the classes.
-pub fn labels(names: &[String]) -> String {
+pub(crate) fn labels(names: &[String]) -> String {
     let mut lines = vec![String::new()];
     for name in names {
         let text = quoted(name);

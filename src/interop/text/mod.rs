@@ -25,8 +25,9 @@ mod tests;
 
 use std::collections::HashMap;
 
-pub use compare::{Difference, compare};
-pub use parts::NoText;
+pub(crate) use compare::Difference;
+pub use compare::compare;
+pub(crate) use parts::NoText;
 
 use crate::ir::{Graph, NodeId, images};
 use crate::weights::WeightId;

@@ -16,7 +16,7 @@ use crate::ops::layer::Value;
 
 /// A part of the network that is used more than once.
 #[derive(Clone, Debug)]
-pub struct Module {
+pub(crate) struct Module {
     pub name: String,
     /// What it is, in a sentence.
     pub doc: String,
@@ -26,7 +26,7 @@ pub struct Module {
 
 /// A network's modules, those used by others first, and its own statements.
 #[derive(Clone, Debug)]
-pub struct Lifted {
+pub(crate) struct Lifted {
     pub modules: Vec<Module>,
     pub body: Vec<Part>,
 }
@@ -35,7 +35,7 @@ pub struct Lifted {
 const MAX_ROUNDS: usize = 6;
 
 /// Lifts what repeats. `outside` are values that something beyond the statements reads.
-pub fn lift(parts: Vec<Part>, graph: &Graph) -> Lifted {
+pub(crate) fn lift(parts: Vec<Part>, graph: &Graph) -> Lifted {
     let mut lifted = Lifted { modules: vec![], body: parts };
     lift_scopes(&mut lifted, graph);
     for _ in 0..MAX_ROUNDS {
@@ -180,7 +180,7 @@ fn raise(parts: &mut [Part], counts: &mut impl Iterator<Item = usize>) {
 }
 
 /// Takes the first parts off all labels.
-pub fn strip(parts: &mut [Part], count: usize) {
+pub(crate) fn strip(parts: &mut [Part], count: usize) {
     for part in parts {
         match part {
             Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => drop(label.drain(..count)),
@@ -384,7 +384,7 @@ fn by_skip(members: Vec<usize>, scopes: &[Scope]) -> Vec<Vec<usize>> {
 }
 
 /// Equal for statements that are the same but for sizes and for residuals' skips.
-pub fn key(parts: &[Part]) -> String {
+pub(crate) fn key(parts: &[Part]) -> String {
     let mut writer = Key { places: places(parts), text: String::new(), skips: String::new() };
     writer.block(parts);
     writer.text

@@ -10,7 +10,7 @@ use crate::interop::free_number;
 use crate::ops::layer::Value;
 
 /// The name, with a number behind it where it is taken.
-pub fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+pub(crate) fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     // Behind a digit, a number would be read as part of it.
     let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
     let letters = ('b'..='z').filter(|_| ends_in_digit).map(|letter| format!("{name}{letter}"));
@@ -41,7 +41,7 @@ impl Trait {
 }
 
 /// A module's name and what it is, from its statements.
-pub fn describe(parts: &[Part], modules: &[Module]) -> (String, String) {
+pub(crate) fn describe(parts: &[Part], modules: &[Module]) -> (String, String) {
     let (name, doc) = kind(parts, modules);
     let mut taken: HashSet<String> = modules.iter().map(|m| m.name.clone()).collect();
     taken.extend(crate::ops::layers().map(|l| l.name.to_string()));
@@ -162,7 +162,7 @@ fn traits(parts: &[Part], modules: &[Module]) -> Vec<Trait> {
 /// What a parameter for an argument would be called. Of several widths in one module, that of an
 /// inception's branch is called as in the paper: `c3`, `r3` where it narrows before a 3x3, `proj`
 /// behind a pool.
-pub fn parameter(arg: &str, block: &[Part], index: usize, branch: Option<usize>, modules: &[Module]) -> String {
+pub(crate) fn parameter(arg: &str, block: &[Part], index: usize, branch: Option<usize>, modules: &[Module]) -> String {
     let is_width = matches!(arg, "channels" | "features");
     if let Part::Call { module, .. } = &block[index]
         && is_width
@@ -200,7 +200,7 @@ fn kernel_of(part: &Part, modules: &[Module]) -> Option<i64> {
 
 /// Sets joins that repeat apart as scopes, where no names do; their layers get names of their own.
 /// Returns whether there were any.
-pub fn wrap_repeated_joins(body: &mut Vec<Part>, modules: &[Module]) -> bool {
+pub(crate) fn wrap_repeated_joins(body: &mut Vec<Part>, modules: &[Module]) -> bool {
     let mut counts: HashMap<String, usize> = HashMap::new();
     count_joins(body, &mut counts);
     let mut names = Names { number: 0, taken: HashSet::new(), modules };
@@ -303,7 +303,7 @@ impl Names<'_> {
 }
 
 /// What all labels begin with; something of each is left.
-pub fn shared_beginning(labels: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn shared_beginning(labels: &[Vec<String>]) -> Vec<String> {
     let Some((first, rest)) = labels.split_first() else { return vec![] };
     let shared = |other: &Vec<String>| first.iter().zip(other).take_while(|(a, b)| a == b).count();
     let most = labels.iter().map(|l| l.len() - 1).min().unwrap_or(0);
@@ -311,7 +311,7 @@ pub fn shared_beginning(labels: &[Vec<String>]) -> Vec<String> {
 }
 
 /// The labels of layers and calls.
-pub fn labels_of(parts: &[Part], found: &mut Vec<Vec<String>>) {
+pub(crate) fn labels_of(parts: &[Part], found: &mut Vec<Vec<String>>) {
     for part in parts {
         match part {
             Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => found.push(label.clone()),

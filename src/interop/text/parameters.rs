@@ -14,21 +14,21 @@ use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
 
 /// One use.
-pub struct Instance<'p> {
+pub(crate) struct Instance<'p> {
     pub parts: &'p [Part],
     pub entry: NodeId,
 }
 
 /// A parameter of the module.
 #[derive(Clone, Debug)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     pub name: String,
     pub default: Option<Value>,
     /// Of each use; any will do where it is none.
     pub arguments: Vec<Option<Value>>,
 }
 
-pub struct Found {
+pub(crate) struct Found {
     pub params: Vec<Parameter>,
     pub body: Vec<Part>,
 }
@@ -57,7 +57,7 @@ struct Sight {
 const SKIP: &str = "skip";
 
 /// Finds the parameters of a module from its uses.
-pub fn find(template: &[Part], instances: &[Instance], modules: &[Module], graph: &Graph) -> Found {
+pub(crate) fn find(template: &[Part], instances: &[Instance], modules: &[Module], graph: &Graph) -> Found {
     let mut rows = vec![];
     let mut places = vec![];
     for instance in instances {

@@ -9,7 +9,7 @@ use crate::ops::layer::Value;
 
 /// An argument: a value, or in a module's body an expression of its parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Slot {
+pub(crate) enum Slot {
     Value(Value),
     Text(String),
     /// A value of the network, by the label that it has where the statement stands.
@@ -17,7 +17,7 @@ pub enum Slot {
 }
 
 #[derive(Clone, Debug)]
-pub enum Part {
+pub(crate) enum Part {
     Layer {
         /// Parts of the label below the scope; empty where it has none.
         label: Vec<String>,
@@ -60,7 +60,7 @@ pub enum Part {
 
 impl Part {
     /// The node whose value the flow is afterwards.
-    pub fn node(&self) -> Option<NodeId> {
+    pub(crate) fn node(&self) -> Option<NodeId> {
         match self {
             Part::Layer { node, .. } | Part::Call { node, .. } | Part::Join { node, .. } => Some(*node),
             Part::Scope { parts, .. } => parts.iter().rev().find_map(Part::node),
@@ -70,7 +70,7 @@ impl Part {
     }
 
     /// Blocks within.
-    pub fn blocks(&self) -> Vec<&Vec<Part>> {
+    pub(crate) fn blocks(&self) -> Vec<&Vec<Part>> {
         match self {
             Part::Join { branches, .. } => branches.iter().collect(),
             Part::Scope { parts, .. } => vec![parts],
@@ -78,7 +78,7 @@ impl Part {
         }
     }
 
-    pub fn blocks_mut(&mut self) -> Vec<&mut Vec<Part>> {
+    pub(crate) fn blocks_mut(&mut self) -> Vec<&mut Vec<Part>> {
         match self {
             Part::Join { branches, .. } => branches.iter_mut().collect(),
             Part::Scope { parts, .. } => vec![parts],
@@ -88,7 +88,7 @@ impl Part {
 }
 
 /// Notes which layers have all their weights from one before them, in the order of the text.
-pub fn note_shared(parts: &mut [Part], graph: &Graph) {
+pub(crate) fn note_shared(parts: &mut [Part], graph: &Graph) {
     note(parts, graph, &mut HashMap::new());
 }
 
@@ -106,7 +106,7 @@ fn note(parts: &mut [Part], graph: &Graph, first: &mut HashMap<(&'static str, Ve
 }
 
 /// The layers that have the weights of others, and these.
-pub fn shared(parts: &[Part], found: &mut HashMap<NodeId, NodeId>) {
+pub(crate) fn shared(parts: &[Part], found: &mut HashMap<NodeId, NodeId>) {
     for part in parts {
         match part {
             Part::Layer { node, shares: Some(other), .. } => drop(found.insert(*node, *other)),
@@ -127,7 +127,7 @@ pub enum NoText {
 }
 
 /// The parts of a block. `depth` parts of every label are said by the scopes around.
-pub fn of_block(
+pub(crate) fn of_block(
     block: &Block,
     entry: NodeId,
     depth: usize,
@@ -169,7 +169,7 @@ fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Gr
 }
 
 /// The nodes of some parts, in order.
-pub fn nodes(parts: &[Part]) -> Vec<NodeId> {
+pub(crate) fn nodes(parts: &[Part]) -> Vec<NodeId> {
     let mut all = vec![];
     for part in parts {
         part.blocks().into_iter().for_each(|b| all.extend(nodes(b)));
@@ -186,7 +186,7 @@ pub fn nodes(parts: &[Part]) -> Vec<NodeId> {
 }
 
 /// The values that parts name by label, and how often.
-pub fn references(parts: &[Part], found: &mut HashMap<NodeId, usize>) {
+pub(crate) fn references(parts: &[Part], found: &mut HashMap<NodeId, usize>) {
     for part in parts {
         part.blocks().into_iter().for_each(|b| references(b, found));
         let slots: Vec<&Slot> = match part {
@@ -205,7 +205,7 @@ pub fn references(parts: &[Part], found: &mut HashMap<NodeId, usize>) {
 }
 
 /// Labels of the nodes with weights, as the text gives them.
-pub fn weight_labels(parts: &[Part], around: &str, found: &mut HashMap<NodeId, String>) {
+pub(crate) fn weight_labels(parts: &[Part], around: &str, found: &mut HashMap<NodeId, String>) {
     let join = |label: &str| if around.is_empty() { label.to_string() } else { format!("{around}.{label}") };
     for part in parts {
         match part {

@@ -13,7 +13,7 @@ use crate::ir::{Editor, Graph, NodeId};
 use crate::ops::{Concat, Identity, Op};
 
 /// Rewrites `graph` in place.
-pub fn prepare(graph: &mut Graph) {
+pub(crate) fn prepare(graph: &mut Graph) {
     let e = &mut Editor::new(graph, "prepare");
     e.remove_outputs(|o| o.aux.is_some());
     remove_identities(e);

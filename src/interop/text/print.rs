@@ -18,7 +18,7 @@ const LOOP_LENGTH: usize = 6;
 /// A branch longer than this gets lines of its own.
 const LINE: usize = 96;
 
-pub struct Printer<'p> {
+pub(crate) struct Printer<'p> {
     graph: &'p Graph,
     /// Inputs whose first size is open.
     open: &'p [NodeId],
@@ -31,7 +31,7 @@ pub struct Printer<'p> {
 }
 
 /// The whole text: header, modules, model.
-pub fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)], open: &[NodeId]) -> String {
+pub(crate) fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)], open: &[NodeId]) -> String {
     let text = "netc 1\n\n".into();
     let mut weights = HashMap::new();
     parts::weight_labels(&lifted.body, "", &mut weights);

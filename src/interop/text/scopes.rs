@@ -14,14 +14,14 @@ use crate::ops::Op;
 const MAX_SCOPES: usize = 12;
 
 /// Labels of nodes, cut into parts.
-pub struct Labels {
+pub(crate) struct Labels {
     parts: HashMap<NodeId, Vec<String>>,
     weighted: HashMap<NodeId, bool>,
 }
 
 impl Labels {
     /// Names with dots have parts between them; of others, slashes and underscores are tried.
-    pub fn of(graph: &Graph) -> Self {
+    pub(crate) fn of(graph: &Graph) -> Self {
         let nodes: Vec<NodeId> = graph.order();
         let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
         let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.parameters(n).is_empty())).collect();
@@ -38,11 +38,11 @@ impl Labels {
         Self { parts, weighted }
     }
 
-    pub fn parts(&self, node: NodeId) -> &[String] {
+    pub(crate) fn parts(&self, node: NodeId) -> &[String] {
         &self.parts[&node]
     }
 
-    pub fn is_weighted(&self, node: NodeId) -> bool {
+    pub(crate) fn is_weighted(&self, node: NodeId) -> bool {
         self.weighted[&node]
     }
 }
@@ -80,7 +80,7 @@ enum Place {
 
 /// Groups a block's statements, and those of blocks within. `around` is the scope that they are in, of
 /// which `said` parts are scopes already.
-pub fn group(block: Block, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Block {
+pub(crate) fn group(block: Block, around: &[String], said: usize, labels: &Labels, graph: &Graph) -> Block {
     let places: Vec<Place> = block.items.iter().map(|item| place(item, around, labels)).collect();
     if let Some(only) = only_scope(&block, &places, labels) {
         // What all of the block is in says nothing, where there is more to say within.
@@ -182,7 +182,7 @@ fn hinted(nodes: &[NodeId], around: &[String], labels: &Labels) -> Place {
 }
 
 /// The nodes of an item.
-pub fn gather(item: &Item, nodes: &mut Vec<NodeId>) {
+pub(crate) fn gather(item: &Item, nodes: &mut Vec<NodeId>) {
     match item {
         Item::Layer { node, .. } => nodes.push(*node),
         Item::Join { node, branches, .. } => {

@@ -16,12 +16,12 @@ use crate::ops::{Binary, Op};
 
 /// Statements, each on the value of the one before.
 #[derive(Clone, Debug, Default)]
-pub struct Block {
+pub(crate) struct Block {
     pub items: Vec<Item>,
 }
 
 #[derive(Clone, Debug)]
-pub enum Item {
+pub(crate) enum Item {
     /// A layer on the flow, and the other values that it takes.
     Layer {
         node: NodeId,
@@ -47,7 +47,7 @@ pub enum Item {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Join {
+pub(crate) enum Join {
     /// Body and skip; a skip without statements is the input itself.
     Residual,
     Branches(&'static str),
@@ -55,7 +55,7 @@ pub enum Join {
 
 impl Item {
     /// The node whose value the flow is after the item.
-    pub fn node(&self) -> Option<NodeId> {
+    pub(crate) fn node(&self) -> Option<NodeId> {
         match self {
             Item::Layer { node, .. } | Item::Join { node, .. } | Item::From(node) => Some(*node),
             Item::Scope { block, .. } => block.items.iter().rev().find_map(Item::node),
@@ -73,7 +73,7 @@ const MAX_DEPTH: usize = 8;
 /// Nodes visited while looking for the ways into a join: a bound for graphs made to be slow.
 const MAX_VISITS: usize = 1 << 19;
 
-pub struct Structure<'g> {
+pub(crate) struct Structure<'g> {
     graph: &'g Graph,
     /// Place of each node in topological order.
     place: HashMap<NodeId, usize>,
@@ -96,7 +96,7 @@ struct Composite {
 }
 
 /// The graph as one block, from its inputs to its outputs.
-pub fn block(graph: &Graph) -> Block {
+pub(crate) fn block(graph: &Graph) -> Block {
     let order = graph.order();
     let place = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let mut structure = Structure { graph, place, order, joins: HashMap::new(), visits: 0 };
@@ -124,7 +124,7 @@ fn is_constant(graph: &Graph, id: NodeId) -> bool {
 
 /// The nearest value that every way to a node leads through; none where ways begin at several inputs.
 /// Constants are no ways.
-pub fn dominators(graph: &Graph) -> HashMap<NodeId, Option<NodeId>> {
+pub(crate) fn dominators(graph: &Graph) -> HashMap<NodeId, Option<NodeId>> {
     let mut dominators: HashMap<NodeId, Option<NodeId>> = HashMap::new();
     let mut depths: HashMap<NodeId, usize> = HashMap::new();
     for id in graph.order() {
@@ -139,7 +139,7 @@ pub fn dominators(graph: &Graph) -> HashMap<NodeId, Option<NodeId>> {
 }
 
 /// The nearest value that every way to either node leads through, which may be one of them.
-pub fn common(
+pub(crate) fn common(
     mut a: NodeId,
     mut b: NodeId,
     dominators: &HashMap<NodeId, Option<NodeId>>,

@@ -12,7 +12,7 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
 }
 
 /// Of bringing a plain input into blocks of so many channels, in nanoseconds.
-pub fn convert_cost(problem: &Problem, block: usize, target: &Target) -> f64 {
+pub(crate) fn convert_cost(problem: &Problem, block: usize, target: &Target) -> f64 {
     let g = &problem.phases[0];
     let channels = problem.in_channels.next_multiple_of(block);
     target.core.nanoseconds(1.5 * (problem.batch * channels * g.y.input * g.x.input) as f64)

@@ -16,17 +16,17 @@ mod winograd;
 
 use crate::target::Target;
 
-pub use cost::convert_cost;
-pub use depthwise::Depthwise;
-pub use direct::{Direct, Fold};
-pub use geometry::{Axis, Geometry, Taps};
-pub use grouped::Grouped;
-pub use problem::Problem;
-pub use tile::{BlockSets, half_filled, most_pixels, split, work};
-pub use winograd::Winograd;
+pub(crate) use cost::convert_cost;
+pub(crate) use depthwise::Depthwise;
+pub(crate) use direct::{Direct, Fold};
+pub(crate) use geometry::{Axis, Geometry, Taps};
+pub(crate) use grouped::Grouped;
+pub(crate) use problem::Problem;
+pub(crate) use tile::{BlockSets, half_filled, most_pixels, split, work};
+pub(crate) use winograd::Winograd;
 
 /// A family of kernels: its type holds the choices that one of them makes.
-pub trait Family: Sized {
+pub(crate) trait Family: Sized {
     /// Whether it reads a plain image as it is; the others' inputs are brought into blocks first.
     const READS_PLAIN: bool = false;
 

@@ -4,20 +4,20 @@ use crate::target::Unit;
 
 /// Splits `width` positions into the fewest tiles of at most `most`, of nearly equal size, the
 /// larger ones first.
-pub fn split(width: usize, most: usize) -> Vec<usize> {
+pub(crate) fn split(width: usize, most: usize) -> Vec<usize> {
     let tiles = width.div_ceil(most.max(1)).max(1);
     (0..tiles).map(|i| width / tiles + usize::from(i < width % tiles)).collect()
 }
 
 /// Whether the last block's channels lie in the lower half of it, and thus of a vector, where leaving out
 /// the upper half saves time.
-pub fn half_filled(channels: usize, block: usize, unit: Unit) -> bool {
+pub(crate) fn half_filled(channels: usize, block: usize, unit: Unit) -> bool {
     unit.halves && (1..=block / 2).contains(&(channels % block))
 }
 
 /// Most pixels of a tile with that many channel blocks, a vector each: accumulators and weights, and one broadcast or,
 /// where a lane is a factor, each pixel's channels.
-pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
+pub(crate) fn most_pixels(blocks: usize, unit: Unit) -> usize {
     match unit.multiply_by_lane {
         true => (unit.registers - blocks) / (blocks + 1),
         false => (unit.registers - blocks - 1) / blocks,
@@ -26,7 +26,7 @@ pub fn most_pixels(blocks: usize, unit: Unit) -> usize {
 
 /// Sets of output blocks that are computed alike.
 #[derive(Clone, Copy, Debug)]
-pub struct BlockSets {
+pub(crate) struct BlockSets {
     /// Blocks of a set.
     pub blocks: usize,
     pub sets: usize,
@@ -37,7 +37,7 @@ pub struct BlockSets {
 impl BlockSets {
     /// The output's blocks in sets of `set` and one of what is left, which has the last block where
     /// that is half filled.
-    pub fn of(out_blocks: usize, set: usize, half: bool) -> Vec<BlockSets> {
+    pub(crate) fn of(out_blocks: usize, set: usize, half: bool) -> Vec<BlockSets> {
         let (sets, rest) = match out_blocks % set {
             0 if half => (out_blocks / set - 1, set),
             rest => (out_blocks / set, rest),
@@ -53,7 +53,7 @@ impl BlockSets {
 }
 
 /// Blocks' worth of arithmetic in so many blocks.
-pub fn work(blocks: usize, half: bool) -> f64 {
+pub(crate) fn work(blocks: usize, half: bool) -> f64 {
     blocks as f64 - if half { 0.5 } else { 0.0 }
 }
 

@@ -16,7 +16,7 @@ mod expression;
 use expression::binary_op;
 
 /// Builds trees of one source and gathers what is wrong with them.
-pub struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     pub source: SourceId,
     /// Where `text` begins in the source: 0, or where the inside of a string's braces begins.
     pub base: usize,
@@ -32,7 +32,7 @@ fn children(pair: Pair<'_, Rule>) -> impl Iterator<Item = Pair<'_, Rule>> {
 }
 
 impl Builder<'_> {
-    pub fn file(&mut self, pair: Pair<'_, Rule>) -> File {
+    pub(crate) fn file(&mut self, pair: Pair<'_, Rule>) -> File {
         let mut file = File::default();
         for part in children(pair) {
             match part.as_rule() {

@@ -27,7 +27,7 @@ use message::LABEL_SIGN;
 pub(super) const MARK: u8 = 1;
 
 /// A text that parses, unless too much is wrong, and what was wrong with the one that it was made of.
-pub struct Recovered {
+pub(crate) struct Recovered {
     /// As long as the source.
     pub text: String,
     pub diagnostics: Vec<Diagnostic>,
@@ -36,7 +36,7 @@ pub struct Recovered {
 }
 
 /// Makes `source` parse under [`Rule::file`].
-pub fn recover(id: SourceId, source: &str, tokens: &[Token]) -> Recovered {
+pub(crate) fn recover(id: SourceId, source: &str, tokens: &[Token]) -> Recovered {
     let mut state = State {
         id,
         source,

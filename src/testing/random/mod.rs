@@ -47,7 +47,7 @@ pub fn random_graph(seed: u64) -> Graph {
 }
 
 /// The graph that a list of steps gives. Any list gives a valid graph.
-pub fn graph_from(steps: &[u64]) -> Graph {
+pub(crate) fn graph_from(steps: &[u64]) -> Graph {
     let mut random = SplitMix(steps.first().copied().unwrap_or_default());
     let phase = if random.below(4) == 0 { Phase::Train } else { Phase::Infer };
     let mut walk = Walk::start(phase, random);

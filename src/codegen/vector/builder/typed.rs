@@ -5,14 +5,18 @@
 
 use super::*;
 
+#[allow(
+    dead_code,
+    reason = "kernels of 8 bits and bfloat16 are to be written in these; tests hold them to the simulator"
+)]
 impl Builder {
     /// What a vector consists of.
-    pub fn element(&self, v: Vector) -> Element {
+    pub(crate) fn element(&self, v: Vector) -> Element {
         self.function.element(v)
     }
 
     /// All lanes the same whole number, of which as many bits as fit count.
-    pub fn splat_int(&mut self, element: Element, value: i32) -> Vector {
+    pub(crate) fn splat_int(&mut self, element: Element, value: i32) -> Vector {
         let dst = self.new_vector_of(element);
         let mut bits = value as u32;
         for width in [8, 16].into_iter().skip_while(|width| *width < 8 * element.bytes() as u32) {
@@ -24,73 +28,73 @@ impl Builder {
     }
 
     /// A vector of elements in memory.
-    pub fn load_of(&mut self, element: Element, address: Address) -> Vector {
+    pub(crate) fn load_of(&mut self, element: Element, address: Address) -> Vector {
         let dst = self.new_vector_of(element);
         self.load_into(dst, address);
         dst
     }
 
     /// Elements `from` in memory, widened to `element`.
-    pub fn load_as(&mut self, element: Element, address: Address, from: Element) -> Vector {
+    pub(crate) fn load_as(&mut self, element: Element, address: Address, from: Element) -> Vector {
         let dst = self.new_vector_of(element);
         self.push(Inst::LoadAs { dst, address, from });
         dst
     }
 
     /// Narrows to the nearest numbers that there are, and stores.
-    pub fn store_as(&mut self, address: Address, src: Vector, to: Element) {
+    pub(crate) fn store_as(&mut self, address: Address, src: Vector, to: Element) {
         self.push(Inst::StoreAs { address, src, to });
     }
 
     /// All lanes the element at the address.
-    pub fn broadcast_of(&mut self, element: Element, address: Address) -> Vector {
+    pub(crate) fn broadcast_of(&mut self, element: Element, address: Address) -> Vector {
         let dst = self.new_vector_of(element);
         self.broadcast_into(dst, address);
         dst
     }
 
     /// The group of elements that the 32 bits at the address hold, for all lanes of 32 bits.
-    pub fn broadcast_group(&mut self, element: Element, address: Address) -> Vector {
+    pub(crate) fn broadcast_group(&mut self, element: Element, address: Address) -> Vector {
         let dst = self.new_vector_of(element);
         self.push(Inst::BroadcastGroup { dst, address });
         dst
     }
 
     /// The same bits as another element.
-    pub fn reinterpret(&mut self, element: Element, src: Vector) -> Vector {
+    pub(crate) fn reinterpret(&mut self, element: Element, src: Vector) -> Vector {
         let dst = self.computed(element, &[src]);
         self.push(Inst::Reinterpret { dst, src });
         dst
     }
 
     /// f32 → i32, to the nearest, ties to even. Undefined beyond the range of i32.
-    pub fn to_int(&mut self, a: Vector) -> Vector {
+    pub(crate) fn to_int(&mut self, a: Vector) -> Vector {
         let dst = self.computed(Element::I32, &[a]);
         self.push(Inst::Unary { op: UnaryOp::ToInt, dst, a });
         dst
     }
 
     /// i32 → f32, to the nearest, ties to even.
-    pub fn from_int(&mut self, a: Vector) -> Vector {
+    pub(crate) fn from_int(&mut self, a: Vector) -> Vector {
         let dst = self.computed(Element::F32, &[a]);
         self.push(Inst::Unary { op: UnaryOp::FromInt, dst, a });
         dst
     }
 
     /// Each i32 the sum of the products of two neighbouring i16.
-    pub fn madd_i16(&mut self, a: Vector, b: Vector) -> Vector {
+    pub(crate) fn madd_i16(&mut self, a: Vector, b: Vector) -> Vector {
         let dst = self.computed(Element::I32, &[a, b]);
         self.push(Inst::MaddI16 { dst, a, b });
         dst
     }
 
     /// `acc += a · b`; only where the unit has it.
-    pub fn dot(&mut self, dot: Dot, acc: Vector, a: Vector, b: Vector) {
+    pub(crate) fn dot(&mut self, dot: Dot, acc: Vector, a: Vector, b: Vector) {
         self.push(Inst::Dot { dot, acc, a, b });
     }
 
     /// `acc += a · b` of i16, by one instruction or by two, to the same bits.
-    pub fn add_products_of_i16(&mut self, acc: Vector, a: Vector, b: Vector) {
+    pub(crate) fn add_products_of_i16(&mut self, acc: Vector, a: Vector, b: Vector) {
         if Dot::I16.is_of(self.unit()) {
             return self.dot(Dot::I16, acc, a, b);
         }
@@ -100,7 +104,7 @@ impl Builder {
 
     /// Rounds f32 to bf16 as [`round_to_bf16`] says, and stores: by the unit's instruction or by several
     /// others, to the same bits.
-    pub fn store_bf16(&mut self, address: Address, src: Vector) {
+    pub(crate) fn store_bf16(&mut self, address: Address, src: Vector) {
         if self.unit().dot_bf16 {
             return self.store_as(address, src, Element::Bf16);
         }

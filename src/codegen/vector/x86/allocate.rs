@@ -8,13 +8,13 @@ use super::super::{Element, Function, Inst, Operand, any};
 use super::Error;
 
 /// Integer registers in the order in which they are given out: parameters' own first.
-pub const INT_REGISTERS: usize = 14;
+pub(crate) const INT_REGISTERS: usize = 14;
 /// Parameters that arrive in registers.
-pub const REGISTER_PARAMETERS: usize = 6;
+pub(crate) const REGISTER_PARAMETERS: usize = 6;
 
 /// Register numbers by variable: integers index `emit::INTS`, vectors are machine numbers.
 #[derive(Debug)]
-pub struct Registers {
+pub(crate) struct Registers {
     pub ints: Vec<u8>,
     pub vectors: Vec<u8>,
     /// Which integer registers are in use, and so which to save.
@@ -101,7 +101,7 @@ fn becomes_several(inst: &Inst) -> bool {
 }
 
 /// Whether the function needs a scratch vector register of the back end.
-pub fn needs_scratch(function: &Function) -> bool {
+pub(crate) fn needs_scratch(function: &Function) -> bool {
     let needs = |inst: &Inst| match inst {
         Inst::Gather { .. } | Inst::Scatter { .. } => true,
         Inst::StoreAs { to, .. } => matches!(to, Element::U8 | Element::Bf16),
@@ -110,7 +110,7 @@ pub fn needs_scratch(function: &Function) -> bool {
     function.unit.bytes == 32 || any(&function.body, &needs)
 }
 
-pub fn allocate(function: &Function) -> Result<Registers, Error> {
+pub(crate) fn allocate(function: &Function) -> Result<Registers, Error> {
     let mut scan =
         Scan { position: 0, ints: vec![None; function.ints as usize], vectors: vec![None; function.elements.len()] };
     for p in &function.parameters {

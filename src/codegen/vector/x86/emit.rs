@@ -56,7 +56,7 @@ macro_rules! vector {
 mod elements;
 mod vectors;
 
-pub fn emit(function: &Function, registers: &Registers) -> Result<Vec<u8>, Error> {
+pub(crate) fn emit(function: &Function, registers: &Registers) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Assembler { function: function.name.clone(), source };
     let mut asm = CodeAssembler::new(64).map_err(failed)?;
     let wide = function.unit.bytes == 64;

@@ -33,12 +33,12 @@ pub enum Error {
 }
 
 /// The back end for the wide units that a target has.
-pub struct Assembler {
+pub(crate) struct Assembler {
     target: Target,
 }
 
 impl Assembler {
-    pub fn new(target: &Target) -> Self {
+    pub(crate) fn new(target: &Target) -> Self {
         Self { target: target.clone() }
     }
 
@@ -102,7 +102,7 @@ fn compile(function: &Function) -> Result<Vec<u8>, Error> {
 }
 
 /// The instructions in x86-64 code, with the offset of each.
-pub fn disassemble(code: &[u8]) -> Vec<(u64, String)> {
+pub(crate) fn disassemble(code: &[u8]) -> Vec<(u64, String)> {
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
     let mut formatter = IntelFormatter::new();
     let line = |instruction: iced_x86::Instruction| {

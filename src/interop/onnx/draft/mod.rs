@@ -24,7 +24,7 @@ use crate::weights::Values;
 const MAX_FOLDED: usize = 1 << 28;
 const FOLDS_OF_WEIGHT: usize = 32;
 
-pub struct Draft<'m> {
+pub(crate) struct Draft<'m> {
     file: &'m ModelFile,
     graph: Graph,
     /// Values of the graph's weights, in the order in which the op declares them.
@@ -40,7 +40,7 @@ pub struct Draft<'m> {
 }
 
 impl<'m> Draft<'m> {
-    pub fn new(file: &'m ModelFile, name: String) -> Self {
+    pub(crate) fn new(file: &'m ModelFile, name: String) -> Self {
         Self {
             file,
             graph: Graph::new(name, Phase::Infer),
@@ -53,12 +53,12 @@ impl<'m> Draft<'m> {
         }
     }
 
-    pub fn file(&self) -> &'m ModelFile {
+    pub(crate) fn file(&self) -> &'m ModelFile {
         self.file
     }
 
     /// Which program wrote the model, as it says itself.
-    pub fn is_written_by(&self, producer: &str) -> bool {
+    pub(crate) fn is_written_by(&self, producer: &str) -> bool {
         self.file.model.producer_name.trim().eq_ignore_ascii_case(producer)
     }
 }
@@ -66,12 +66,12 @@ impl<'m> Draft<'m> {
 /// What importing may compute.
 impl Draft<'_> {
     /// Counts the elements of a weight that the model has.
-    pub fn bring(&mut self, elements: usize) {
+    pub(crate) fn bring(&mut self, elements: usize) {
         self.brought = self.brought.saturating_add(elements);
     }
 
     /// Counts elements against what importing may compute, before they are.
-    pub fn reserve(&mut self, elements: usize) -> Result<(), String> {
+    pub(crate) fn reserve(&mut self, elements: usize) -> Result<(), String> {
         match self.affords(elements) {
             true => Ok(()),
             false => Err(format!("computing constants would take more than {} numbers", self.most_folded())),
@@ -95,61 +95,66 @@ impl Draft<'_> {
 
 /// Nodes, and views of them.
 impl Draft<'_> {
-    pub fn add_input(&mut self, name: String, shape: Shape) -> NodeId {
+    pub(crate) fn add_input(&mut self, name: String, shape: Shape) -> NodeId {
         self.graph.add_input(name, shape, None, None)
     }
 
-    pub fn inputs(&self) -> &[NodeId] {
+    pub(crate) fn inputs(&self) -> &[NodeId] {
         self.graph.inputs()
     }
 
     /// Calls what is built from here on.
-    pub fn set_label(&mut self, label: String) {
+    pub(crate) fn set_label(&mut self, label: String) {
         self.label = label;
     }
 
-    pub fn op(&self, node: NodeId) -> Option<&Op> {
+    pub(crate) fn op(&self, node: NodeId) -> Option<&Op> {
         self.graph.node(node).op()
     }
 
-    pub fn operands(&self, node: NodeId) -> Vec<NodeId> {
+    pub(crate) fn operands(&self, node: NodeId) -> Vec<NodeId> {
         self.graph.operands(node)
     }
 
     /// The values of a draft node's weights.
-    pub fn weights(&self, node: NodeId) -> &[Values] {
+    pub(crate) fn weights(&self, node: NodeId) -> &[Values] {
         self.weights.get(&node).map_or(&[], Vec::as_slice)
     }
 
     /// Nothing reads the node yet.
-    pub fn is_unread(&self, node: NodeId) -> bool {
+    pub(crate) fn is_unread(&self, node: NodeId) -> bool {
         self.graph.is_unread(node)
     }
 
     /// What the layer that made the node is called.
-    pub fn label_of(&self, node: NodeId) -> Option<String> {
+    pub(crate) fn label_of(&self, node: NodeId) -> Option<String> {
         self.graph.node(node).name.clone()
     }
 
     /// Calls what is built from here on by another name than the node's.
-    pub fn relabel(&mut self, label: Option<String>) {
+    pub(crate) fn relabel(&mut self, label: Option<String>) {
         if let Some(label) = label {
             self.label = label;
         }
     }
 
     /// Sizes of a node's own axes.
-    pub fn node_dims(&self, node: NodeId) -> Vec<usize> {
+    pub(crate) fn node_dims(&self, node: NodeId) -> Vec<usize> {
         self.graph.node(node).shape.dims().to_vec()
     }
 
     /// Sizes of the value as the model has it.
-    pub fn dims(&self, view: &View) -> Vec<usize> {
+    pub(crate) fn dims(&self, view: &View) -> Vec<usize> {
         view.dims(self.graph.node(view.node).shape.dims())
     }
 
     /// Adds an operation with the values of its weights, in the order in which it declares them.
-    pub fn add(&mut self, op: impl Into<Op>, operands: &[NodeId], weights: Vec<Values>) -> Result<NodeId, String> {
+    pub(crate) fn add(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        weights: Vec<Values>,
+    ) -> Result<NodeId, String> {
         self.add_labelled(op.into(), operands, weights, Some(self.label.clone()))
     }
 
@@ -186,18 +191,18 @@ impl Draft<'_> {
     }
 
     /// An operation on one value that keeps the order of its axes.
-    pub fn map(&mut self, op: impl Into<Op>, view: &View, weights: Vec<Values>) -> Result<View, String> {
+    pub(crate) fn map(&mut self, op: impl Into<Op>, view: &View, weights: Vec<Values>) -> Result<View, String> {
         Ok(view.of(self.add(op, &[view.node], weights)?))
     }
 
     /// A known array as a value.
-    pub fn constant(&mut self, array: &Array) -> Result<View, String> {
+    pub(crate) fn constant(&mut self, array: &Array) -> Result<View, String> {
         let op = ops::Constant { shape: array.dims.clone() };
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
     }
 
     /// An input as a view, whether it is known or computed.
-    pub fn view(&mut self, call: &Call, index: usize) -> Result<View, String> {
+    pub(crate) fn view(&mut self, call: &Call, index: usize) -> Result<View, String> {
         match call.input(index) {
             Some(Value::Data(view)) => Ok(view.clone()),
             Some(Value::Known(array)) => self.constant(array),
@@ -206,7 +211,7 @@ impl Draft<'_> {
     }
 
     /// A node whose axes are those of the value, in order.
-    pub fn in_order(&mut self, view: &View) -> Result<NodeId, String> {
+    pub(crate) fn in_order(&mut self, view: &View) -> Result<NodeId, String> {
         if view.is_whole(self.graph.node(view.node).shape.rank()) {
             return Ok(view.node);
         }
@@ -233,7 +238,7 @@ impl Draft<'_> {
     }
 
     /// The node's elements under other sizes, in such a way that the batch stays free where it can.
-    pub fn reshape(&mut self, node: NodeId, to: &[usize]) -> Result<NodeId, String> {
+    pub(crate) fn reshape(&mut self, node: NodeId, to: &[usize]) -> Result<NodeId, String> {
         let from = self.node_dims(node);
         if from == to {
             return Ok(node);
@@ -252,7 +257,7 @@ impl Draft<'_> {
 
     /// The value as an image: a node of axes `[N, C, H, W]`, and the view that shows results of its
     /// kind as the model expects them. One-dimensional values are images one pixel high.
-    pub fn image(&mut self, view: &View) -> Result<(NodeId, View), String> {
+    pub(crate) fn image(&mut self, view: &View) -> Result<(NodeId, View), String> {
         match view.rank() {
             4 => {
                 let node = self.in_order(view)?;
@@ -269,7 +274,7 @@ impl Draft<'_> {
     }
 
     /// The value with its channels, axis 1, as axis 1 of the node.
-    pub fn with_channels(&mut self, view: &View) -> Result<View, String> {
+    pub(crate) fn with_channels(&mut self, view: &View) -> Result<View, String> {
         match view.axes.get(1) {
             Some(Some(1)) => Ok(view.clone()),
             Some(_) => Ok(View::whole(self.in_order(view)?, view.rank())),

@@ -17,7 +17,7 @@ use super::proto::data_type;
 type Folded = Result<Option<Vec<Array>>, String>;
 
 /// The results of a node whose inputs are known, or of which only shapes matter.
-pub fn fold(draft: &mut Draft, call: &Call) -> Folded {
+pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
     if let Some(arrays) = of_shapes(draft, call)? {
         return Ok(Some(arrays));
     }

@@ -23,7 +23,7 @@ use crate::interop::metadata;
 use crate::ir::Graph;
 
 /// Operator sets whose operators netc knows.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 /// Nodes walked, those of functions and branches included.
 const MAX_NODES: usize = 1 << 18;
 /// Functions within functions, branches within branches.
@@ -49,7 +49,7 @@ struct Importer<'m> {
 }
 
 /// Imports a model's main graph.
-pub fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError> {
+pub(crate) fn import(file: &ModelFile, options: &Options) -> Result<Graph, ImportError> {
     let refuse = |message: String| ImportError::Model { path: file.path.clone(), message };
     let opset = opset_of(&file.model.opset_import).map_err(refuse)?;
     let graph = file.model.graph.as_ref().expect("checked when the file was opened");

@@ -15,7 +15,7 @@ use crate::ops::{ChannelAffine, LayerNorm, Op};
 use crate::weights::Values;
 
 /// One number a channel: the bias of the layer before, where it has none, or a scale of its own.
-pub fn apply(
+pub(crate) fn apply(
     draft: &mut Draft,
     kind: BinaryKind,
     view: &View,

@@ -10,7 +10,7 @@ use crate::ops::{Conv2d, ConvTranspose2d, Op};
 
 /// A window over images; a one-dimensional one is one pixel high.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
     pub dilation: [usize; 2],
@@ -41,7 +41,7 @@ fn sides(list: &[i64], axes: usize) -> Result<[usize; 4], String> {
 
 impl Window {
     /// The window of a node over images of the given size, of `axes` spatial axes in the model.
-    pub fn of(call: &Call, kernel: &[i64], size: [usize; 2], axes: usize) -> Result<Self, String> {
+    pub(crate) fn of(call: &Call, kernel: &[i64], size: [usize; 2], axes: usize) -> Result<Self, String> {
         let kernel = pair(kernel, axes, "kernel")?;
         let optional = |name: &str| match call.ints(name)? {
             None => Ok([1, 1]),
@@ -63,7 +63,7 @@ impl Window {
     }
 
     /// Shows every pixel alone, where it is: an adaptive pool to the image's own size is exported so.
-    pub fn is_point(&self) -> bool {
+    pub(crate) fn is_point(&self) -> bool {
         (self.kernel, self.stride, self.pad) == ([1, 1], [1, 1], [0; 4])
     }
 
@@ -113,7 +113,7 @@ fn groups_of(call: &Call) -> Result<usize, String> {
     usize::try_from(call.int("group", 1)?).ok().filter(|&g| g > 0).ok_or_else(|| "group is below 1".into())
 }
 
-pub fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
     let (mut image, shown) = draft.image(&view)?;
@@ -165,7 +165,7 @@ fn absorb_padding(draft: &Draft, image: NodeId, window: &mut Window) -> NodeId {
     }
 }
 
-pub fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let (weight, bias) = weights_of(call)?;
     let (image, shown) = draft.image(&view)?;

@@ -19,11 +19,11 @@ fn one(view: View) -> Results {
     Ok(vec![Value::Data(view)])
 }
 
-pub fn activate(draft: &mut Draft, view: &View, kind: Activation) -> Result<View, String> {
+pub(crate) fn activate(draft: &mut Draft, view: &View, kind: Activation) -> Result<View, String> {
     draft.map(Activate { kind }, view, vec![])
 }
 
-pub fn activation(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn activation(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let kind = match call.node.op_type.as_str() {
         "Relu" => Activation::Relu,
@@ -73,7 +73,7 @@ fn bounds(min: Option<f32>, max: Option<f32>) -> Activation {
 }
 
 /// gamma · elu(x, alpha)
-pub fn selu(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn selu(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let (alpha, gamma) = (call.float("alpha", 1.673_263_2)?, call.float("gamma", 1.050_701)?);
     let elu = activate(draft, &view, Activation::Elu { alpha })?;
@@ -81,7 +81,7 @@ pub fn selu(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// alpha · elu(x / alpha, 1)
-pub fn celu(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn celu(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let alpha = call.float("alpha", 1.0)?;
     if alpha == 1.0 {
@@ -93,7 +93,7 @@ pub fn celu(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// x / (1 + |x|)
-pub fn softsign(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn softsign(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let absolute = activate(draft, &view, Activation::Abs)?;
     let divisor = activate(draft, &absolute, Activation::Scale { mul: 1.0, add: 1.0 })?;
@@ -101,7 +101,7 @@ pub fn softsign(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// x · tanh(softplus(x))
-pub fn mish(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn mish(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let softplus = activate(draft, &view, Activation::Softplus)?;
     let factor = activate(draft, &softplus, Activation::Tanh)?;
@@ -109,7 +109,7 @@ pub fn mish(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// x · sigmoid(alpha · x)
-pub fn swish(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn swish(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let alpha = call.float("alpha", 1.0)?;
     if alpha == 1.0 {
@@ -120,7 +120,7 @@ pub fn swish(draft: &mut Draft, call: &Call) -> Results {
     one(join(draft, BinaryKind::Mul, &view, &gate)?)
 }
 
-pub fn reciprocal(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn reciprocal(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     one(inverse(draft, &view)?)
 }
@@ -133,7 +133,7 @@ fn inverse(draft: &mut Draft, view: &View) -> Result<View, String> {
 const MAX_POWER: f32 = 64.0;
 
 /// x to a power that is one number: products where it is whole, exp(p · ln x) elsewhere.
-pub fn pow(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn pow(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let Some(Value::Known(exponents)) = call.input(1) else {
         return Err("a power that is computed while the model runs".into());
@@ -165,7 +165,7 @@ fn whole_power(draft: &mut Draft, view: &View, power: u32) -> Result<View, Strin
     if power % 2 == 1 { join(draft, BinaryKind::Mul, &square, view) } else { Ok(square) }
 }
 
-pub fn prelu(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn prelu(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let mut slope = call.need_known(1)?.clone();
     if call.opset < 7 && slope.rank() == 1 && slope.len() > 1 {
@@ -186,35 +186,35 @@ pub fn prelu(draft: &mut Draft, call: &Call) -> Results {
     one(join(draft, BinaryKind::Add, &positive, &scaled)?)
 }
 
-pub fn add(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn add(draft: &mut Draft, call: &Call) -> Results {
     two(draft, call, BinaryKind::Add)
 }
 
-pub fn sub(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn sub(draft: &mut Draft, call: &Call) -> Results {
     two(draft, call, BinaryKind::Sub)
 }
 
-pub fn mul(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn mul(draft: &mut Draft, call: &Call) -> Results {
     two(draft, call, BinaryKind::Mul)
 }
 
-pub fn div(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn div(draft: &mut Draft, call: &Call) -> Results {
     two(draft, call, BinaryKind::Div)
 }
 
-pub fn max(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn max(draft: &mut Draft, call: &Call) -> Results {
     many(draft, call, BinaryKind::Max)
 }
 
-pub fn min(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn min(draft: &mut Draft, call: &Call) -> Results {
     many(draft, call, BinaryKind::Min)
 }
 
-pub fn sum(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn sum(draft: &mut Draft, call: &Call) -> Results {
     many(draft, call, BinaryKind::Add)
 }
 
-pub fn mean(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn mean(draft: &mut Draft, call: &Call) -> Results {
     let sum = many(draft, call, BinaryKind::Add)?;
     let [Value::Data(view)] = sum.as_slice() else { unreachable!("sums give one value") };
     one(activate(draft, view, Activation::Scale { mul: 1.0 / call.inputs.len() as f32, add: 0.0 })?)
@@ -273,7 +273,7 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
 }
 
 /// Two computed values.
-pub fn join(draft: &mut Draft, kind: BinaryKind, a: &View, b: &View) -> Result<View, String> {
+pub(crate) fn join(draft: &mut Draft, kind: BinaryKind, a: &View, b: &View) -> Result<View, String> {
     let op = Binary { kind, epilogue: vec![] };
     let (a_dims, b_dims) = (draft.dims(a), draft.dims(b));
     let dims = broadcast_dims(&a_dims, &b_dims)?;
@@ -337,7 +337,7 @@ fn per_channel(draft: &Draft, view: &View, aligned: &Array) -> Option<Array> {
 
 /// A computed value and a known one; `reversed` has the known one first. `may_change` says that nobody
 /// else reads what made the value.
-pub fn with_known(
+pub(crate) fn with_known(
     draft: &mut Draft,
     kind: BinaryKind,
     view: &View,

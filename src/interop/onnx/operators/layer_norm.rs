@@ -13,7 +13,7 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::reduce::ReduceKind;
 
 /// `(x − mean) / sqrt(var + eps) · scale + bias` over the axes from `axis` on.
-pub fn layer_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn layer_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let axes: Vec<usize> = (axis(call.int("axis", -1)?, view.rank())?..view.rank()).collect();
     let eps = call.float("epsilon", 1e-5)?;
@@ -54,7 +54,7 @@ fn over_channels(
 }
 
 /// The norm over any axes, operator by operator; also its mean, and the inverse of its deviation.
-pub fn arithmetic(
+pub(crate) fn arithmetic(
     draft: &mut Draft,
     view: &View,
     axes: &[usize],

@@ -12,7 +12,7 @@ use crate::ops::{Conv2d, Linear, MatMul, Op, Transpose};
 use crate::weights::Values;
 
 /// `alpha · A · B + beta · C`
-pub fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let a = draft.view(call, 0)?;
     let a = if call.flag("transA", false)? { swapped(&a)? } else { a };
     if a.rank() != 2 {
@@ -107,7 +107,7 @@ fn scaled(array: &Array, factor: f32) -> Array {
     }
 }
 
-pub fn matmul(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn matmul(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let a = draft.view(call, 0)?;
     if let Some(Value::Known(b)) = call.input(1)
         && b.rank() == 2

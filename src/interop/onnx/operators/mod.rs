@@ -27,13 +27,13 @@ use super::call::{Call, Value};
 use super::draft::Draft;
 
 /// Builds a node's results.
-pub type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;
+pub(crate) type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;
 
 /// The function for an operator on such inputs.
 ///
 /// # Errors
 /// Says what netc would need to have.
-pub fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> {
+pub(crate) fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> {
     Ok(match op_type {
         "Conv" => conv::conv,
         "ConvTranspose" => conv::conv_transpose,

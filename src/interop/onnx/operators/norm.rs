@@ -11,7 +11,7 @@ use crate::ops::lrn::LongerHalf;
 use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
-pub fn batch_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn batch_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     if trains(call)? {
         return match call.input(0) {
             Some(Value::Known(_)) => standardised(draft, call),
@@ -52,7 +52,7 @@ fn standardised(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     Ok(results)
 }
 
-pub fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let (image, shown) = draft.image(&view)?;
     let (scale, bias) = (call.need_known(1)?, call.need_known(2)?);
@@ -66,7 +66,7 @@ pub fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Valu
 }
 
 /// Instance normalisation of images that hold a group each, then a factor and a term per channel.
-pub fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let (image, shown) = draft.image(&view)?;
     let dims = draft.node_dims(image);
@@ -94,7 +94,7 @@ pub fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>,
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn lrn(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn lrn(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let view = draft.with_channels(&view)?;
     let size = usize::try_from(call.int("size", 0)?).unwrap_or(0);
@@ -110,7 +110,7 @@ pub fn lrn(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     Ok(vec![Value::Data(draft.map(op, &view, vec![])?)])
 }
 
-pub fn softmax(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn softmax(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let log = call.node.op_type == "LogSoftmax";
     let view = draft.view(call, 0)?;
     let dims = draft.dims(&view);

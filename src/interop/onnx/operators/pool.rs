@@ -12,7 +12,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{AvgPool, GlobalPool, MaxPool, Op, Reduce};
 
-pub fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     call.only_first_output("the positions of the maxima are not computed")?;
     pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
@@ -20,7 +20,7 @@ pub fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     })
 }
 
-pub fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let count_include_pad = call.flag("count_include_pad", false)?;
     pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
@@ -45,11 +45,11 @@ fn pool(draft: &mut Draft, call: &Call, op: impl Fn(Window, bool) -> Result<Op, 
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn global_average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn global_average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     global_pool(draft, call, PoolKind::Avg)
 }
 
-pub fn global_max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn global_max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     global_pool(draft, call, PoolKind::Max)
 }
 
@@ -60,7 +60,7 @@ fn global_pool(draft: &mut Draft, call: &Call, kind: PoolKind) -> Result<Vec<Val
     Ok(vec![Value::Data(shown.of(node))])
 }
 
-pub fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let axes = reduced_axes(call, view.rank())?;
     let reduced = match call.node.op_type.as_str() {
@@ -86,7 +86,7 @@ pub fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
 }
 
 /// The value reduced over its own axes, which stay with size 1.
-pub fn reduce_axes(draft: &mut Draft, view: &View, kind: ReduceKind, axes: &[usize]) -> Result<View, String> {
+pub(crate) fn reduce_axes(draft: &mut Draft, view: &View, kind: ReduceKind, axes: &[usize]) -> Result<View, String> {
     let mut of_node: Vec<usize> = axes.iter().filter_map(|&axis| view.axes[axis]).collect();
     of_node.sort_unstable();
     let is_global = of_node == [2, 3] && draft.node_dims(view.node).len() == 4;

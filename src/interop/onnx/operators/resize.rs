@@ -19,7 +19,7 @@ use crate::ops::position::{Axis, Position, Ratio, Rounding};
 use crate::ops::upsample::{Coordinates, Interpolation, Target, cubic};
 use crate::ops::{MAX_ELEMENTS, Upsample};
 
-pub fn resize(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+pub(crate) fn resize(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let dims = draft.dims(&view);
     let by_pytorch = draft.is_written_by("pytorch");

@@ -22,7 +22,7 @@ fn one(view: View) -> Results {
     Ok(vec![Value::Data(view)])
 }
 
-pub fn identity(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn identity(draft: &mut Draft, call: &Call) -> Results {
     if call.node.op_type == "Dropout" {
         let trains = call.known(2).ok().flatten().and_then(Array::scalar).is_some_and(|t| t != 0.0);
         if trains && call.known_scalar(1)?.unwrap_or(0.5) != 0.0 {
@@ -33,7 +33,7 @@ pub fn identity(draft: &mut Draft, call: &Call) -> Results {
     one(draft.view(call, 0)?)
 }
 
-pub fn cast(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn cast(draft: &mut Draft, call: &Call) -> Results {
     use crate::interop::onnx::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
     let to = match call.node.op_type.as_str() {
         "Cast" => call.int("to", FLOAT.into())? as i32,
@@ -46,31 +46,31 @@ pub fn cast(draft: &mut Draft, call: &Call) -> Results {
     }
 }
 
-pub fn transpose(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn transpose(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let perm = geometry::permutation(call, view.rank())?;
     one(view.transposed(&perm))
 }
 
-pub fn squeeze(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn squeeze(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let (dropped, _) = geometry::squeezed(call, &draft.dims(&view))?;
     one(view.without(&dropped))
 }
 
-pub fn unsqueeze(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn unsqueeze(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     one(view.with_new(&geometry::new_axes(call, view.rank())?))
 }
 
-pub fn flatten(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn flatten(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let dims = draft.dims(&view);
     let cut = flatten_axis(call, view.rank())?;
     to_dims(draft, &view, &[dims[..cut].iter().product(), dims[cut..].iter().product()])
 }
 
-pub fn reshape(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn reshape(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let to = call.ints_either("shape", 1)?.ok_or("it names no shape")?;
     let to = target_dims(&draft.dims(&view), &to, call.flag("allowzero", false)?)?;
@@ -90,7 +90,7 @@ fn depth_first(factor: usize) -> Vec<Op> {
     vec![ChannelShuffle { groups: factor * factor }.into(), PixelShuffle { factor }.into()]
 }
 
-pub fn depth_to_space(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn depth_to_space(draft: &mut Draft, call: &Call) -> Results {
     let (mut node, factor) = block(draft, call)?;
     let steps = match call.string("mode", "DCR")?.as_str() {
         "DCR" => depth_first(factor),
@@ -103,7 +103,7 @@ pub fn depth_to_space(draft: &mut Draft, call: &Call) -> Results {
     one(View::whole(node, 4))
 }
 
-pub fn space_to_depth(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn space_to_depth(draft: &mut Draft, call: &Call) -> Results {
     let (node, factor) = block(draft, call)?;
     let channels = draft.node_dims(node)[1];
     let mut result = draft.add(PixelUnshuffle { factor }, &[node], vec![])?;
@@ -126,7 +126,7 @@ fn block(draft: &mut Draft, call: &Call) -> Result<(NodeId, usize), String> {
     Ok((draft.in_order(&view)?, factor))
 }
 
-pub fn concat(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn concat(draft: &mut Draft, call: &Call) -> Results {
     let views = (0..call.inputs.len()).map(|i| draft.view(call, i)).collect::<Result<Vec<_>, _>>()?;
     let first = views.first().ok_or("it has no input")?;
     let axis = axis(call.int("axis", 1)?, first.rank())?;
@@ -173,7 +173,7 @@ fn cut(draft: &mut Draft, view: &View, axis: usize, start: usize, count: usize, 
     draft.map(Slice { axis: of_node, start, end, step }, view, vec![])
 }
 
-pub fn split(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn split(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let axis = axis(call.int("axis", 0)?, view.rank())?;
     let mut start = 0;
@@ -185,7 +185,7 @@ pub fn split(draft: &mut Draft, call: &Call) -> Results {
     Ok(results)
 }
 
-pub fn slice(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn slice(draft: &mut Draft, call: &Call) -> Results {
     let mut view = draft.view(call, 0)?;
     for c in geometry::cuts(call, &draft.dims(&view))? {
         view = match usize::try_from(c.step) {
@@ -211,7 +211,7 @@ fn picked(draft: &mut Draft, view: &View, axis: usize, picks: &[usize]) -> Resul
     join(draft, &parts, axis)
 }
 
-pub fn gather(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn gather(draft: &mut Draft, call: &Call) -> Results {
     let Some(Value::Data(view)) = call.input(0).cloned() else {
         return Err("a look-up by indices that are computed while the model runs".into());
     };
@@ -236,7 +236,7 @@ fn runs(picks: &[usize]) -> Vec<(usize, usize)> {
     runs
 }
 
-pub fn expand(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn expand(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let to: Option<Vec<usize>> =
         call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
@@ -278,7 +278,7 @@ fn spread(draft: &mut Draft, view: &View, counts: &[usize]) -> Result<Option<Vie
     draft.map(op, view, vec![]).map(Some)
 }
 
-pub fn tile(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn tile(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     let counts: Option<Vec<usize>> =
         call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
@@ -301,7 +301,7 @@ fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, S
     Ok(view)
 }
 
-pub fn pad(draft: &mut Draft, call: &Call) -> Results {
+pub(crate) fn pad(draft: &mut Draft, call: &Call) -> Results {
     let mut view = draft.view(call, 0)?;
     let list = call.ints_either("pads", 1)?.ok_or("it names no pads")?;
     let listed = match call.known_ints(3)? {
