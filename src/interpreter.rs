@@ -147,7 +147,7 @@ pub(crate) fn run_altered(
 /// # Errors
 /// As [`run`].
 #[cfg(test)]
-pub fn run_all(graph: &Graph, inputs: &[Tensor]) -> Result<HashMap<NodeId, Tensor>, RunError> {
+pub(crate) fn run_all(graph: &Graph, inputs: &[Tensor]) -> Result<HashMap<NodeId, Tensor>, RunError> {
     let mut values = HashMap::new();
     run_observed(graph, inputs, |id, value| drop(values.insert(id, value.clone())))?;
     Ok(values)

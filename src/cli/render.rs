@@ -18,7 +18,7 @@ pub(crate) enum Style {
 
 #[cfg(test)]
 impl Style {
-    pub const PLAIN: Style = Style::Text { color: false, width: 120 };
+    pub(crate) const PLAIN: Style = Style::Text { color: false, width: 120 };
 }
 
 /// All diagnostics, each ending in a line end.

@@ -13,7 +13,7 @@ use crate::testing::{random_inputs, randomize_weights};
 
 /// The targets that run here, widest first. A missing one is reported, and an error where
 /// `NETC_TEST_ALL_UNITS` is set.
-pub fn targets() -> Vec<Target> {
+pub(crate) fn targets() -> Vec<Target> {
     let (here, missing): (Vec<Target>, Vec<Target>) = ["avx512", "avx2", "fma", "baseline"]
         .iter()
         .map(|name| Target::parse(name).expect("a known name"))
@@ -26,13 +26,13 @@ pub fn targets() -> Vec<Target> {
 }
 
 /// Compiles the graph and opens it as a model.
-pub fn model(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Model {
+pub(crate) fn model(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Model {
     let generated = generate(graph, target, options).expect("the graph compiles");
     opened(graph, target, &generated, threads)
 }
 
 /// What was generated, as a model.
-pub fn opened(graph: &Graph, target: &Target, generated: &Generated, threads: usize) -> Model {
+pub(crate) fn opened(graph: &Graph, target: &Target, generated: &Generated, threads: usize) -> Model {
     let image = build(graph, target, generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
     Model::from_image(image, About::default(), Texts::default(), ModelOptions::default().threads(threads))
         .expect("the image is sound")
@@ -40,7 +40,7 @@ pub fn opened(graph: &Graph, target: &Target, generated: &Generated, threads: us
 
 /// What the graph's program computes on the inputs, step by step in the simulator: for targets that this
 /// machine is not. Their code is made as well, and every access to memory is checked.
-pub fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs: &[Tensor]) -> Vec<Tensor> {
+pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs: &[Tensor]) -> Vec<Tensor> {
     let generated = generate(graph, target, options).expect("the graph compiles");
     let image = build(graph, target, &generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
     let mut memory = Memory::default();
@@ -63,7 +63,7 @@ pub fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs
 }
 
 /// Compiled code must agree with the interpreter within `tolerance` of the largest value.
-pub fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
+pub(crate) fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
     randomize_weights(&mut graph, 7);
     let inputs = random_inputs(&graph, 11);
     let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
@@ -87,6 +87,6 @@ pub fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
     }
 }
 
-pub fn check(graph: Graph) {
+pub(crate) fn check(graph: Graph) {
     check_with(graph, &plan::Options::default(), 1e-5);
 }

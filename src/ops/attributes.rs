@@ -141,7 +141,7 @@ macro_rules! attribute_enum {
             /// The words of all, in their order.
             #[cfg(test)]
             #[allow(dead_code, reason = "not all are asked for")]
-            pub const NAMES: [&'static str; [$($text),*].len()] = [$($text),*];
+            pub(crate) const NAMES: [&'static str; [$($text),*].len()] = [$($text),*];
 
             /// The word that stands for it.
             #[allow(unreachable_pub, reason = "the tests' door reaches some of these enums")]

@@ -13,7 +13,7 @@ pub use models::{compiled, write_foreign};
 pub use ops::conv;
 pub(crate) use ops::{binary, relu};
 #[cfg(test)]
-pub use ops::{conv_transpose, counting, evaluate, remade};
+pub(crate) use ops::{conv_transpose, counting, evaluate, remade};
 #[cfg(test)]
 pub(crate) use random::graph_from;
 pub use random::{random_graph, random_inputs, randomize_weights};

@@ -13,7 +13,7 @@ pub fn conv(channels: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d
 }
 
 #[cfg(test)]
-pub fn conv_transpose(channels: usize, kernel: usize, stride: usize, pad: usize) -> ConvTranspose2d {
+pub(crate) fn conv_transpose(channels: usize, kernel: usize, stride: usize, pad: usize) -> ConvTranspose2d {
     let (kernel, stride, pad) = ([kernel; 2], [stride; 2], [pad; 4]);
     let (output_pad, dilation) = ([0; 2], [1; 2]);
     ConvTranspose2d { channels, kernel, stride, pad, output_pad, dilation, groups: 1, bias: true, epilogue: vec![] }
@@ -29,7 +29,7 @@ pub(crate) fn binary(kind: BinaryKind) -> Binary {
 
 /// A tensor of small integers 0, 1, 2, …, the last axis first: sums of them are exact.
 #[cfg(test)]
-pub fn counting(shape: impl Into<Shape>) -> Tensor {
+pub(crate) fn counting(shape: impl Into<Shape>) -> Tensor {
     let shape = shape.into();
     let data = (0..shape.elements()).map(|i| i as f32).collect();
     Tensor::new(shape, data)
@@ -40,7 +40,7 @@ pub fn counting(shape: impl Into<Shape>) -> Tensor {
 /// # Errors
 /// Where the operands do not fit.
 #[cfg(test)]
-pub fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> Result<Tensor, ShapeError> {
+pub(crate) fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> Result<Tensor, ShapeError> {
     let op = op.into();
     let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
     let output = op.infer(&shapes)?;
@@ -51,7 +51,7 @@ pub fn evaluate(op: impl Into<Op>, inputs: &[&Tensor], weights: &[&Tensor]) -> R
 
 /// The op that the call of `op` makes, and the layer that it calls. `None` where no layer makes it.
 #[cfg(test)]
-pub fn remade(op: &Op) -> Option<(&'static str, Op)> {
+pub(crate) fn remade(op: &Op) -> Option<(&'static str, Op)> {
     let (layer, arguments) = op.call()?;
     let mut args = layer.defaults();
     arguments.into_iter().for_each(|(name, value)| args.set(name, value));

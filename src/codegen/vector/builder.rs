@@ -157,7 +157,7 @@ impl Builder {
     }
 
     #[cfg(test)]
-    pub fn set_splat(&mut self, dst: Vector, value: f32) {
+    pub(crate) fn set_splat(&mut self, dst: Vector, value: f32) {
         self.push(Inst::Splat { dst, bits: value.to_bits() });
     }
 
@@ -316,13 +316,13 @@ impl Builder {
     /// Begins a block whose instructions [`Self::close_block`] hands back, for authors whose state
     /// does not fit a closure.
     #[cfg(test)]
-    pub fn open_block(&mut self) {
+    pub(crate) fn open_block(&mut self) {
         self.blocks.push(vec![]);
     }
 
     /// Ends the innermost block.
     #[cfg(test)]
-    pub fn close_block(&mut self) -> Vec<Inst> {
+    pub(crate) fn close_block(&mut self) -> Vec<Inst> {
         self.blocks.pop().expect("an open block")
     }
 

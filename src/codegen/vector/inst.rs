@@ -129,7 +129,7 @@ impl Dot {
 ///
 /// As `VCVTNEPS2BF16` of Intel's Software Developer's Manual. It is public for whoever packs weights as bf16.
 #[cfg(test)]
-pub fn round_to_bf16(bits: u32) -> u16 {
+pub(crate) fn round_to_bf16(bits: u32) -> u16 {
     let upper = (bits >> 16) as u16;
     if f32::from_bits(bits).is_nan() {
         return upper | 0x40;

@@ -28,9 +28,9 @@ mod inst;
 mod machine;
 mod print;
 #[cfg(test)]
-pub mod simulate;
+pub(crate) mod simulate;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod uses;

@@ -6,14 +6,14 @@
 mod lanes;
 mod memory;
 
-pub use memory::Memory;
+pub(crate) use memory::Memory;
 
 use super::*;
 
 /// An access outside of all regions, with the instruction that made it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{instruction}: {bytes} bytes at region {region}, offset {offset} of {size}")]
-pub struct Fault {
+pub(crate) struct Fault {
     pub instruction: String,
     pub bytes: usize,
     pub region: usize,
@@ -25,7 +25,7 @@ pub struct Fault {
 ///
 /// # Errors
 /// At the first access outside of memory.
-pub fn run(program: &Program, callee: Callee, arguments: &[i64], memory: &mut Memory) -> Result<(), Fault> {
+pub(crate) fn run(program: &Program, callee: Callee, arguments: &[i64], memory: &mut Memory) -> Result<(), Fault> {
     let function = &program.functions[callee.0];
     let mut state = State {
         program,
@@ -324,7 +324,7 @@ fn float(bits: u32) -> f32 {
     f32::from_bits(bits)
 }
 
-pub fn int_binary(op: IntOp, a: i64, b: i64) -> i64 {
+pub(crate) fn int_binary(op: IntOp, a: i64, b: i64) -> i64 {
     match op {
         IntOp::Add => a.wrapping_add(b),
         IntOp::Sub => a.wrapping_sub(b),

@@ -12,7 +12,7 @@ fn targets() -> Vec<Target> {
 }
 
 /// The units that run here, the widest first, with the dot products that this CPU has.
-pub fn units() -> Vec<Unit> {
+pub(crate) fn units() -> Vec<Unit> {
     let mut units: Vec<Unit> = targets().iter().map(|t| t.unit).collect();
     units.dedup();
     units
@@ -29,24 +29,24 @@ fn targets_of(program: &Program) -> Vec<Target> {
 }
 
 /// A program in executable memory.
-pub struct Native {
+pub(crate) struct Native {
     code: Code,
     linked: link::Linked,
 }
 
 impl Native {
     /// For the first of the program's [`targets_of`].
-    pub fn new(program: &Program) -> Self {
+    pub(crate) fn new(program: &Program) -> Self {
         Self::for_target(program, &targets_of(program)[0])
     }
 
-    pub fn for_target(program: &Program, target: &Target) -> Self {
+    pub(crate) fn for_target(program: &Program, target: &Target) -> Self {
         let linked = link::build(program, target).expect("the program compiles");
         let code = Code::new(&linked.code).expect("executable memory");
         Self { code, linked }
     }
 
-    pub fn bytes(&self, callee: Callee) -> &[u8] {
+    pub(crate) fn bytes(&self, callee: Callee) -> &[u8] {
         &self.linked.code[self.linked.functions[callee.0].clone()]
     }
 
@@ -56,7 +56,7 @@ impl Native {
     /// # Panics
     /// When the function writes around a region.
     #[allow(unsafe_code)]
-    pub fn run(&self, callee: Callee, arguments: &[i64], memory: &Memory) -> Memory {
+    pub(crate) fn run(&self, callee: Callee, arguments: &[i64], memory: &Memory) -> Memory {
         let entry = self.linked.functions[callee.0].start as u64;
         let function = self.code.function(entry).expect("a place in the code");
         let native = memory.to_native();
@@ -74,7 +74,7 @@ impl Native {
 ///
 /// # Panics
 /// On a difference, or an access outside of memory.
-pub fn agree(program: &Program, callee: Callee, arguments: &[i64], memory: &Memory) -> Memory {
+pub(crate) fn agree(program: &Program, callee: Callee, arguments: &[i64], memory: &Memory) -> Memory {
     let mut expected = memory.clone();
     if let Err(fault) = simulate::run(program, callee, arguments, &mut expected) {
         panic!("{fault}\n{program}");
@@ -89,13 +89,13 @@ pub fn agree(program: &Program, callee: Callee, arguments: &[i64], memory: &Memo
 }
 
 /// [`agree`] for a function that calls no other.
-pub fn agree_leaf(function: Function, arguments: &[i64], memory: &Memory) -> Memory {
+pub(crate) fn agree_leaf(function: Function, arguments: &[i64], memory: &Memory) -> Memory {
     let mut program = Program::default();
     let callee = program.add(function);
     agree(&program, callee, arguments, memory)
 }
 
 /// The text of the instructions, one a line.
-pub fn disassemble(code: &[u8]) -> String {
+pub(crate) fn disassemble(code: &[u8]) -> String {
     x86::disassemble(code).into_iter().map(|(_, line)| line + "\n").collect()
 }

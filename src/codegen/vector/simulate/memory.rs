@@ -5,7 +5,7 @@ use crate::codegen::vector::Inst;
 
 /// Byte-addressed regions. Region n begins at address `(n + 1) << 40`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
+pub(crate) struct Memory {
     regions: Vec<Vec<u8>>,
     /// Which regions hold addresses.
     ints: Vec<bool>,
@@ -15,17 +15,17 @@ const REGION_BITS: u32 = 40;
 
 impl Memory {
     /// A region that holds the values; returns its address.
-    pub fn add(&mut self, values: &[f32]) -> i64 {
+    pub(crate) fn add(&mut self, values: &[f32]) -> i64 {
         self.add_region(values.iter().flat_map(|v| v.to_le_bytes()).collect(), false)
     }
 
     /// A region of 64-bit integers, such as a frame of addresses.
-    pub fn add_ints(&mut self, values: &[i64]) -> i64 {
+    pub(crate) fn add_ints(&mut self, values: &[i64]) -> i64 {
         self.add_region(values.iter().flat_map(|v| v.to_le_bytes()).collect(), true)
     }
 
     /// A region of any elements.
-    pub fn add_bytes(&mut self, bytes: &[u8]) -> i64 {
+    pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> i64 {
         self.add_region(bytes.to_vec(), false)
     }
 
@@ -36,17 +36,17 @@ impl Memory {
     }
 
     /// The values of the region that begins at `address`.
-    pub fn values(&self, address: i64) -> Vec<f32> {
+    pub(crate) fn values(&self, address: i64) -> Vec<f32> {
         self.bytes(address).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect()
     }
 
     /// The bytes of the region that begins at `address`.
-    pub fn bytes(&self, address: i64) -> &[u8] {
+    pub(crate) fn bytes(&self, address: i64) -> &[u8] {
         &self.regions[(address >> REGION_BITS) as usize - 1]
     }
 
     /// The first place at which two memories of the same layout differ, in words.
-    pub fn difference(&self, other: &Memory) -> Option<String> {
+    pub(crate) fn difference(&self, other: &Memory) -> Option<String> {
         for (region, (a, b)) in self.regions.iter().zip(&other.regions).enumerate() {
             if let Some(byte) = a.iter().zip(b).position(|(a, b)| a != b) {
                 let word = |r: &[u8]| {
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// The same regions as real memory.
-    pub fn to_native(&self) -> NativeMemory {
+    pub(crate) fn to_native(&self) -> NativeMemory {
         let buffers = self.regions.iter().map(|r| Buffer::new(r)).collect();
         let mut native = NativeMemory { memory: self.clone(), buffers };
         for region in (0..self.regions.len()).filter(|&r| self.ints[r]) {
@@ -88,14 +88,14 @@ impl Memory {
 }
 
 /// Regions in this process's memory, each within a margin that shows writes beyond its ends.
-pub struct NativeMemory {
+pub(crate) struct NativeMemory {
     memory: Memory,
     buffers: Vec<Buffer>,
 }
 
 impl NativeMemory {
     /// The real address for an address of a region; any other number is itself.
-    pub fn translate(&self, address: i64) -> i64 {
+    pub(crate) fn translate(&self, address: i64) -> i64 {
         match self.buffers.get(((address >> REGION_BITS) - 1) as usize) {
             Some(buffer) => buffer.address + (address & ((1 << REGION_BITS) - 1)),
             None => address,
@@ -104,7 +104,7 @@ impl NativeMemory {
 
     /// # Panics
     /// When a margin was written to.
-    pub fn into_memory(mut self) -> Memory {
+    pub(crate) fn into_memory(mut self) -> Memory {
         for (region, buffer) in self.buffers.iter_mut().enumerate() {
             assert!(buffer.margins_are_intact(), "code wrote around region {region}");
             if !self.memory.ints[region] {
