@@ -69,15 +69,21 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Adds a file. Messages call it by `name`, usually a path.
     pub fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> SourceId {
         self.files.push(Source::new(name.into(), text.into()));
         SourceId(self.files.len() as u32 - 1)
     }
 
+    /// A file by its number.
+    ///
+    /// # Panics
+    /// Where the number is of other `Sources`.
     pub fn get(&self, id: SourceId) -> &Source {
         &self.files[id.0 as usize]
     }
 
+    /// All files in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
         self.files.iter().enumerate().map(|(i, s)| (SourceId(i as u32), s))
     }

@@ -19,7 +19,9 @@ const MAX_RANK: usize = 32;
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 pub struct NpyError {
+    /// The file.
     pub path: PathBuf,
+    /// What is wrong with it.
     pub cause: Cause,
 }
 

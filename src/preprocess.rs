@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Steps in the order in which they apply: resize, center crop, scale, mean and std.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Preprocess {
+    /// The size that a picture is brought to first.
     pub resize: Option<Resize>,
     /// Height and width of the central part that is kept.
     pub center_crop: Option<[usize; 2]>,
@@ -14,6 +15,7 @@ pub struct Preprocess {
     pub mean: Vec<f32>,
     /// Divides, one a channel, after `mean`.
     pub std: Vec<f32>,
+    /// How the network's channels relate to a picture's colours.
     pub color: Color,
     /// 255 − pixel before anything else: for dark-on-light pictures of light-on-dark classes.
     pub invert: bool,
@@ -31,9 +33,12 @@ pub enum Resize {
 /// Order of the colour channels that the network expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Color {
+    /// Red, green, blue. Also what is taken where nothing is said of colours.
     #[default]
     Rgb,
+    /// Blue, green, red.
     Bgr,
+    /// One channel of luminance.
     Gray,
 }
 
@@ -46,6 +51,7 @@ pub(crate) const MAX_SIDE: usize = 1 << 16;
 pub struct WrongStep {
     /// Its word in a spec: `resize`, `mean`, ….
     pub step: &'static str,
+    /// What is wrong, as a sentence without its full stop.
     pub message: String,
 }
 

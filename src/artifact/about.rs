@@ -80,7 +80,9 @@ pub struct SourceHash {
 /// Where the values of the weights came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Origin {
+    /// They were made from this seed: no file gave any.
     Seed(u64),
+    /// They were read from a file.
     File {
         /// As it was given.
         path: String,

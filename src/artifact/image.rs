@@ -55,10 +55,12 @@ pub struct Port {
 }
 
 impl Port {
+    /// As the spec names it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// Sizes, outermost first: `[N, C, H, W]` for images. `N` is the number of images that the code computes at once.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -113,10 +115,12 @@ impl StepRecord {
         &self.name
     }
 
+    /// The op that the step ends with, by its name in the IR text: `conv2d`.
     pub fn op(&self) -> &str {
         &self.op
     }
 
+    /// How the step computes, by name and tile, for people: `direct`, `winograd4`.
     pub fn algorithm(&self) -> &str {
         &self.algorithm
     }
@@ -147,12 +151,27 @@ impl StepRecord {
 #[serde(rename_all = "snake_case")]
 pub enum Images {
     /// Any number: each image's results depend on that image only. All inputs and outputs have the images
-    /// side by side, so many at once.
-    Independent { batch: usize },
+    /// side by side.
+    Independent {
+        /// Images that are computed at once. Runs take other numbers in such batches.
+        batch: usize,
+    },
     /// One batch, whole: the first size of this input is part of the network.
-    Fixed { input: String, location: Option<String> },
-    /// One batch, whole: a step mixes images. `reason` has the step as "it".
-    Mixed { step: String, location: Option<String>, reason: String },
+    Fixed {
+        /// The input's name.
+        input: String,
+        /// Where the spec declares it: `resnet34.net:25`.
+        location: Option<String>,
+    },
+    /// One batch, whole: a step mixes images.
+    Mixed {
+        /// The label of what mixes them, or its op's name.
+        step: String,
+        /// Where the spec has it: `resnet34.net:25`.
+        location: Option<String>,
+        /// Why it does, as a sentence about "it".
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for Images {

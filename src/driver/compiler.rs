@@ -22,19 +22,30 @@ use crate::weights::rename::Renames;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Compiler {
+    /// The model of a file that holds several; without a name, the file's only one.
     pub model: Option<String>,
+    /// Values of the model's parameters, by name.
     pub set: Vec<(String, Value)>,
+    /// Whether auxiliary heads, dropout and `when train` are part of the graph before the passes.
     pub phase: Phase,
+    /// Images that are computed at once, see [`Self::batch`].
     pub batch: usize,
     /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// What weights without values of their own are initialised by.
     pub seed: u64,
+    /// Where the weights' values come from.
     pub weights: WeightsFrom,
     /// Brings the names of the file's weights to the network's.
     pub renames: Renames,
+    /// The passes that run, in the order of the pipeline.
     pub passes: Selection,
+    /// The CPU that code is made for. A model in memory runs on this machine only where that has the target's
+    /// features.
     pub target: Target,
+    /// Algorithms that are forced, strictness, and the memory that compiling may take.
     pub plan: plan::Options,
+    /// How the compiled model runs: threads, memory.
     pub options: ModelOptions,
     /// Measure kernels on this machine, and choose by the times. They are remembered in this file.
     pub tuning: Option<PathBuf>,
@@ -65,6 +76,7 @@ impl Default for Compiler {
 }
 
 impl Compiler {
+    /// The default settings: one image, this machine, all standard passes, weights from the file beside the spec.
     pub fn new() -> Self {
         Self::default()
     }
@@ -107,11 +119,13 @@ impl Compiler {
         self
     }
 
+    /// Which passes run; all standard ones otherwise.
     pub fn passes(mut self, passes: Selection) -> Self {
         self.passes = passes;
         self
     }
 
+    /// The CPU that code is made for; this machine's otherwise.
     pub fn target(mut self, target: Target) -> Self {
         self.target = target;
         self

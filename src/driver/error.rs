@@ -16,37 +16,51 @@ use crate::weights::rename::RenameError;
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum Error {
+    /// The file cannot be read.
     #[error("{}: {cause}", path.display())]
     Read { path: PathBuf, cause: io::Error },
     /// The diagnostics tell more; their sources are beside them.
     #[error("{}", spec_summary(diagnostics))]
     Spec { sources: Box<Sources>, diagnostics: Vec<Diagnostic> },
+    /// An ONNX model that is damaged, or takes what netc does not have.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A file of weights that cannot be read.
     #[error(transparent)]
     Weights(#[from] FileError),
+    /// Rules that rename weights are malformed or contradict one another.
     #[error("{}: {cause}", path.display())]
     Rename { path: PathBuf, cause: RenameError },
+    /// The file's names and shapes are not the network's; [`Misfit`] lists all differences.
     #[error("{}: {misfit}", path.display())]
     Misfit { path: PathBuf, misfit: Box<Misfit> },
+    /// The plan or the code cannot be made for this target.
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
+    /// The compiled model cannot be written. Nothing is left at its path.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A compiled model that cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What was just compiled does not run on this machine, or there is no executable memory.
     #[error("the compiled model cannot be run here: {0}")]
     Run(Cause),
     /// A file of weights that is no longer what it was; what was compiled is thrown away.
     #[error(transparent)]
     Changed(#[from] ChangedFile),
+    /// A portable model whose contents no netc wrote, though its checksums hold.
     #[error("cannot open {}: the portable model is malformed: {message}", path.display())]
     Portable { path: PathBuf, message: String },
+    /// The file of measured times cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kernels could not be run to be measured or probed.
     #[error(transparent)]
     Trial(#[from] trial::Error),
+    /// A compiled model that cannot be made again: its texts or weights are gone or are others now.
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },
 }

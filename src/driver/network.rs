@@ -28,8 +28,11 @@ use crate::syntax::MAX_SOURCE;
 /// A network on its way: its graph, and what the stages said about it.
 #[derive(Clone)]
 pub struct Network {
+    /// All texts that took part, for locations and diagnostics.
     pub sources: Sources,
+    /// The file that was given, among [`Self::sources`].
     pub root: SourceId,
+    /// The graph: as written, or as the passes that have run left it.
     pub graph: Graph,
     /// Of the graph before any pass.
     pub stats: Stats,
@@ -37,7 +40,9 @@ pub struct Network {
     pub images: Images,
     /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
     pub open: Vec<usize>,
+    /// What the front end warned of; none of it keeps the network from being compiled.
     pub warnings: Vec<Diagnostic>,
+    /// Where the values of the weights came from.
     pub weights: WeightsReport,
     /// What the passes did.
     pub remarks: Vec<Remark>,

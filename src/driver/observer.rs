@@ -23,7 +23,12 @@ pub enum Event<'a> {
     /// A stage begins.
     Begin(Stage),
     /// Part of the stage is done.
-    Progress { done: usize, of: usize },
+    Progress {
+        /// Rounds of measurements that are done.
+        done: usize,
+        /// Rounds in all.
+        of: usize,
+    },
     /// What code generation found out.
     Remark(&'a Remark),
 }

@@ -25,6 +25,7 @@ pub enum WeightsFrom {
     /// An ONNX model's are its own.
     #[default]
     Beside,
+    /// This file: safetensors, a PyTorch checkpoint or a NumPy archive, and maybe `FILE:KEY` for a part of it.
     File(PathBuf),
     /// He or Xavier initialisation, by layer.
     Seed,
@@ -33,12 +34,17 @@ pub enum WeightsFrom {
 /// Where the values of a network's weights came from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WeightsReport {
+    /// Initialisation by this seed.
     Seed(u64),
     /// `choice` tells where the file holds several sets of weights.
     File {
+        /// The file, as it was given.
         path: PathBuf,
+        /// Of the names and values in the file.
         hash: u64,
+        /// What was taken from the file, and what was left.
         loaded: Loaded,
+        /// Which of the file's sets of weights was taken, where it holds several.
         choice: Option<Choice>,
     },
 }

@@ -70,6 +70,7 @@ pub struct Options<'a> {
     pub model: Option<String>,
     /// Values of the model's parameters.
     pub set: Vec<(String, Value)>,
+    /// Whether the graph is to be the one for training or the one for inference.
     pub phase: Phase,
     /// The size of `N`. A model without `N` has no other than its own; 1 is taken for that.
     pub batch: usize,

@@ -35,33 +35,48 @@ pub(crate) const DEFAULT_MEMORY: u64 = 1 << 30;
 /// A picture of 8-bit levels; channels (1 or 3) are innermost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
+    /// Pixels in a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// 1 for luminance, 3 for red, green and blue.
     pub channels: usize,
+    /// `height · width · channels` levels from 0 to 255, row by row, a pixel's channels side by side.
     pub levels: Vec<u8>,
 }
 
 /// A picture that cannot become an input.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum ImageError {
+    /// The file cannot be read.
     #[error("{}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
+    /// The contents are of no format that netc reads.
     #[error("{}: this is no PNG, JPEG or WebP image", path.display())]
     Format { path: PathBuf },
+    /// The file ends before the picture does.
     #[error("{}: the image is cut short: the file ends before it does", path.display())]
     Cut { path: PathBuf },
+    /// The picture is damaged, or of a kind that the format's decoder does not know.
     #[error("{}: the image cannot be decoded: {message}", path.display())]
     Decode { path: PathBuf, message: String },
+    /// After all steps the picture has another size than the input, or another number of channels.
     #[error("preprocessing gives {found} images, the network takes {expected} (channels, height, width)")]
     Size { expected: String, found: String },
+    /// A step would make a picture of more pixels than netc makes.
     #[error("preprocessing would make an image of {width}×{height} pixels")]
     TooLarge { width: usize, height: usize },
+    /// The format that the name says cannot hold the picture.
     #[error("{}: the picture cannot be encoded: {message}", path.display())]
     Encode { path: PathBuf, message: String },
+    /// The name says no format that netc writes.
     #[error("{}: pictures are written as .png, .jpg or .webp", path.display())]
     Extension { path: PathBuf },
+    /// A step of the preprocessing cannot be carried out.
     #[error(transparent)]
     Steps(#[from] WrongStep),
+    /// Reading the picture would take `needed` bytes, of which `limit` are allowed. Nothing was decoded.
     #[error(
         "{}: a picture of {width}×{height} pixels takes {} of memory, more than the {} that it may take",
         path.display(),
@@ -85,7 +100,9 @@ pub fn read(path: &Path) -> Result<Picture, ImageError> {
 /// and columns stay as the file has them, as Pillow's `Image.open` and torchvision read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exif {
+    /// The picture is turned.
     Heeded,
+    /// Rows and columns stay.
     Ignored,
 }
 

@@ -17,14 +17,18 @@ use crate::weights::WeightId;
 /// Learnable parameters and multiply-accumulates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
+    /// Learnable parameters.
     pub params: i64,
+    /// Multiply-accumulates, for the whole batch.
     pub macs: i64,
 }
 
 /// What a pass did, or why it did not.
 #[derive(Clone, Debug)]
 pub struct Remark {
+    /// The pass, by its name in the pipeline.
     pub pass: &'static str,
+    /// What was done to which layers and why, as a sentence without its full stop.
     pub message: String,
     /// The spec lines concerned, without repetition.
     pub locations: Vec<Location>,
@@ -244,9 +248,8 @@ impl<'g> Editor<'g> {
 
     /// Removes the outputs for which `leaves` holds, and what only they needed.
     pub(crate) fn remove_outputs(&mut self, leaves: impl Fn(&super::Output) -> bool) {
-        let (gone, kept) = std::mem::take(self.graph.outputs_mut()).into_iter().partition(|o| leaves(o));
-        *self.graph.outputs_mut() = kept;
-        gone.into_iter().for_each(|output: super::Output| self.remove_unread(output.node));
+        let gone = self.graph.take_outputs(leaves);
+        gone.into_iter().for_each(|output| self.remove_unread(output.node));
     }
 
     pub(crate) fn set_preprocess(&mut self, input: NodeId, preprocess: Preprocess) {

@@ -3,6 +3,7 @@
 use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use super::Preprocess;
@@ -39,7 +40,9 @@ impl NodeId {
 /// ([`Op::weights`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Slot {
+    /// The operand of that number, from 0.
     Operand(usize),
+    /// The parameter of that number, from 0, in the order of [`Op::weights`].
     Parameter(usize),
 }
 
@@ -59,12 +62,16 @@ pub enum Kind {
     Input(Option<Preprocess>),
     /// A weight of the graph's store. There is one such node for each weight that something reads.
     Parameter(WeightId),
+    /// What an op computes of its operands and parameters.
     Op(Op),
 }
 
+/// An input, a parameter or an op, and the value that it gives.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Where the value comes from.
     pub kind: Kind,
+    /// What the value is: its element and its sizes, batch included.
     pub shape: Shape,
     /// The full label (`layer1.0.conv1`), or an input's name.
     pub name: Option<String>,
@@ -73,6 +80,7 @@ pub struct Node {
 }
 
 impl Node {
+    /// The op; `None` for inputs and parameters.
     pub fn op(&self) -> Option<&Op> {
         match &self.kind {
             Kind::Op(op) => Some(op),
@@ -92,25 +100,36 @@ impl Node {
 /// The auxiliary classifier that an output belongs to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuxHead {
+    /// The name of the head. All outputs of one head have the same.
     pub label: String,
     /// Weight of its loss in training.
     pub weight: f64,
 }
 
+/// A value that the network gives, under a name.
 #[derive(Clone, Debug)]
 pub struct Output {
+    /// As the spec names it.
     pub name: String,
+    /// The node whose value it is. Several outputs may have the same.
     pub node: NodeId,
+    /// The auxiliary head that the output belongs to, if any.
     pub aux: Option<AuxHead>,
 }
 
 /// A network. See the module's rules.
 #[derive(Clone, Debug)]
 pub struct Graph {
+    /// The model's name.
     pub name: String,
+    /// Whether this is the graph for training or the one for inference.
     pub phase: Phase,
+    /// The store of the weights' values. It may hold weights that no op reads.
     pub weights: Weights,
     outputs: Vec<Output>,
+    /// How many of `outputs` are a node's value, for each node that is one at all: [`Self::is_output`] is asked for
+    /// every node, and must not look through all outputs each time.
+    output_counts: HashMap<NodeId, usize>,
     /// Names of the classes, where the spec gives them.
     pub labels: Vec<String>,
     inputs: Vec<NodeId>,
@@ -124,12 +143,14 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// A graph without nodes.
     pub fn new(name: impl Into<String>, phase: Phase) -> Self {
         Self {
             name: name.into(),
             phase,
             weights: Weights::default(),
             outputs: vec![],
+            output_counts: HashMap::new(),
             labels: vec![],
             inputs: vec![],
             nodes: StableDiGraph::new(),
@@ -161,6 +182,8 @@ impl Graph {
         self.nodes[at].0
     }
 
+    /// Adds an input, after those that are there. `preprocess` is how pictures become it, `location` its line in the
+    /// spec.
     pub fn add_input(
         &mut self,
         name: impl Into<String>,
@@ -230,13 +253,17 @@ impl Graph {
         self.node_mut(input).kind = Kind::Input(preprocess);
     }
 
+    /// Names a value as an output, after those that are there. `aux` is the auxiliary head that it belongs to, if
+    /// any.
     pub fn output(&mut self, name: impl Into<String>, node: NodeId, aux: Option<AuxHead>) {
         self.outputs.push(Output { name: name.into(), node, aux });
+        *self.output_counts.entry(node).or_default() += 1;
     }
 
     /// Drops all outputs, to name others.
     pub fn clear_outputs(&mut self) {
         self.outputs.clear();
+        self.output_counts.clear();
     }
 
     /// Names the auxiliary heads without a label, of the outputs from number `from` on, after their outputs.
@@ -248,18 +275,37 @@ impl Graph {
         }
     }
 
-    pub(super) fn outputs_mut(&mut self) -> &mut Vec<Output> {
-        &mut self.outputs
+    /// Takes away the outputs for which `leaves` holds, and gives them.
+    pub(super) fn take_outputs(&mut self, leaves: impl Fn(&Output) -> bool) -> Vec<Output> {
+        let gone: Vec<Output> = self.outputs.extract_if(.., |output| leaves(output)).collect();
+        gone.iter().for_each(|output| self.forget_output_of(output.node));
+        gone
     }
 
+    /// One output less is the node's value.
+    fn forget_output_of(&mut self, node: NodeId) {
+        if let Entry::Occupied(mut count) = self.output_counts.entry(node) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// In the order of their declarations, in which a run takes them.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
     }
 
+    /// In the order of their declarations, in which a run gives them.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
 
+    /// A node by its number.
+    ///
+    /// # Panics
+    /// Where there is no such node, since it was removed.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[self.at(id)].1
     }
@@ -269,6 +315,7 @@ impl Graph {
         &mut self.nodes[at].1
     }
 
+    /// Whether there is a node of that number. The number of an op that was removed may be that of another by now.
     pub fn contains(&self, id: NodeId) -> bool {
         self.find(id).is_some()
     }
@@ -278,6 +325,7 @@ impl Graph {
         self.computed.len() - self.free.len()
     }
 
+    /// Whether there is neither an input nor an op.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -361,14 +409,17 @@ impl Graph {
         self.nodes.edges_directed(self.at(id), Outgoing).next().is_none() && !self.is_output(id)
     }
 
+    /// Whether the value is one of the graph's outputs. Takes the same time however many there are.
     pub fn is_output(&self, id: NodeId) -> bool {
-        self.outputs.iter().any(|o| o.node == id)
+        self.output_counts.contains_key(&id)
     }
 
+    /// The shapes of these nodes' values, in this order.
     pub fn shapes(&self, ids: &[NodeId]) -> Vec<&Shape> {
         ids.iter().map(|&id| &self.node(id).shape).collect()
     }
 
+    /// The shapes of what a node reads, its parameters not among them.
     pub fn operand_shapes(&self, id: NodeId) -> Vec<&Shape> {
         self.shapes(&self.operands(id))
     }
@@ -411,10 +462,9 @@ impl Graph {
                 self.set_read(user, slot, new);
             }
         }
-        for output in &mut self.outputs {
-            if output.node == old {
-                output.node = new;
-            }
+        if let Some(count) = self.output_counts.remove(&old) {
+            *self.output_counts.entry(new).or_default() += count;
+            self.outputs.iter_mut().filter(|output| output.node == old).for_each(|output| output.node = new);
         }
     }
 
@@ -482,6 +532,7 @@ impl Graph {
         node.op().map_or(0, |op| op.macs(&self.operand_shapes(id), &node.shape))
     }
 
+    /// Multiply-accumulates of all ops, for the whole batch.
     pub fn total_macs(&self) -> u64 {
         self.order().into_iter().map(|id| self.macs(id)).sum()
     }

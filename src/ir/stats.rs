@@ -13,10 +13,13 @@ use crate::weights::WeightId;
 /// One operation's figures, for the whole batch.
 #[derive(Clone, Debug)]
 pub struct Row {
+    /// The node, in the graph that the figures are of.
     pub node: NodeId,
     /// The layer's name in the language, such as `conv`, or the op's where it has none.
     pub layer: &'static str,
+    /// The full label (`layer1.0.conv1`), where the spec gives one.
     pub label: Option<String>,
+    /// The result's shape.
     pub shape: Shape,
     /// Learnable parameters.
     pub params: u64,
@@ -43,10 +46,12 @@ pub struct Totals {
     pub layers: u64,
 }
 
+/// The figures of a graph: a row for each op that counts, and sums.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// In topological order.
     pub rows: Vec<Row>,
+    /// Sums over [`Self::rows`].
     pub totals: Totals,
     /// Divides MACs and activations to those of one image: the size of the first input's first axis, or 1
     /// for a network that takes no other number of images than its own.

@@ -230,3 +230,34 @@ fn parameters_are_nodes_while_something_reads_them() {
     assert_eq!(saved, [0, 4]);
     assert_eq!(graph.all_parameters().map(|(_, weight)| weight).collect::<Vec<_>>(), [weights[0]]);
 }
+
+/// `is_output` says what a look at all outputs says, whatever becomes of them; a node may be several outputs.
+#[test]
+fn nodes_know_whether_they_are_outputs() {
+    let mut b = Builder::new("g", Phase::Infer);
+    let x = b.input([1, 2]);
+    let [first, second] = [(); 2].map(|()| b.add(relu(), &[x]));
+    let mut graph = b.finish(&[first, first, second]);
+    let known = |graph: &Graph| {
+        let nodes = [x, first, second];
+        for id in nodes {
+            assert_eq!(graph.is_output(id), graph.outputs().iter().any(|o| o.node == id));
+        }
+        nodes.map(|id| graph.is_output(id))
+    };
+    assert_eq!(known(&graph), [false, true, true]);
+    graph.take_outputs(|o| o.name == "y0");
+    assert_eq!(known(&graph), [false, true, true], "it is another output still");
+    graph.replace_uses(first, second);
+    assert_eq!(known(&graph), [false, false, true]);
+    assert_eq!(graph.take_outputs(|o| o.name == "y2").len(), 1);
+    assert_eq!(known(&graph), [false, false, true], "it became an output twice");
+    graph.replace_uses(second, second);
+    assert_eq!(known(&graph), [false, false, true]);
+    graph.remove(first);
+    graph.take_outputs(|_| true);
+    assert!(graph.is_unread(second));
+    graph.output("x", x, None);
+    graph.clear_outputs();
+    assert!(!graph.is_output(x));
+}

@@ -25,7 +25,11 @@ macro_rules! activations {
         /// An elementwise function f: R → R. Of NaN it is NaN, of an infinity the limit or what the formula
         /// says; see there.
         #[derive(Clone, Copy, Debug, PartialEq)]
-        pub enum Activation { $($(#[$meta])* $variant $({ $($p: f32),* })?),* }
+        pub enum Activation {$(
+            $(#[$meta])*
+            #[allow(missing_docs, reason = "the formula says what its parameters are")]
+            $variant $({ $($p: f32),* })?
+        ),*}
 
         #[allow(unused_variables, reason = "few formulas have all parameters in them")]
         impl Activation {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 /// A type that can stand as an attribute in the IR text. `parse(print(x)) == x`.
 pub trait AttributeValue: Sized + PartialEq {
+    /// The text of a value, without spaces outside of brackets.
     fn print(&self) -> String;
+    /// The value of a text; `None` where the text is none of this type.
     fn parse(text: &str) -> Option<Self>;
 }
 
@@ -97,6 +99,7 @@ pub struct AttributeReader {
 }
 
 impl AttributeReader {
+    /// Fields of one line, by name; of two with one name the last counts.
     pub fn new(fields: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { fields: fields.into_iter().collect() }
     }
@@ -174,7 +177,11 @@ macro_rules! attributes {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty $(= $default:expr)?),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
-        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        pub struct $name {$(
+            $(#[$fmeta])*
+            #[allow(missing_docs, reason = "the op's text says what its attributes mean")]
+            pub $field: $ty
+        ),*}
 
         impl $crate::ops::Attributes for $name {
             #[allow(unused_mut, unused_variables)]

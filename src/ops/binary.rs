@@ -10,7 +10,20 @@ use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
     /// The function of [`Binary`].
-    pub enum BinaryKind { Add = "add", Sub = "sub", Mul = "mul", Div = "div", Max = "max", Min = "min" }
+    pub enum BinaryKind {
+        /// a + b
+        Add = "add",
+        /// a − b
+        Sub = "sub",
+        /// a · b
+        Mul = "mul",
+        /// a / b
+        Div = "div",
+        /// The larger one; NaN where either is.
+        Max = "max",
+        /// The smaller one; NaN where either is.
+        Min = "min",
+    }
 }
 
 attributes! {
@@ -23,6 +36,7 @@ attributes! {
 }
 
 impl BinaryKind {
+    /// The function itself, in f64.
     pub fn evaluate(self, a: f64, b: f64) -> f64 {
         match self {
             BinaryKind::Add => a + b,

@@ -15,6 +15,7 @@ pub enum PostOp {
     Add,
     /// Multiplies by the next extra operand, which has the output's shape.
     Mul,
+    /// Applies a function to every element.
     Activate(Activation),
 }
 

@@ -9,7 +9,12 @@ use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
     /// What a global pooling computes.
-    pub enum PoolKind { Avg = "avg", Max = "max" }
+    pub enum PoolKind {
+        /// The mean of each channel.
+        Avg = "avg",
+        /// The largest element of each channel.
+        Max = "max",
+    }
 }
 
 attributes! {

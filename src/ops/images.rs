@@ -17,7 +17,14 @@ pub enum Images {
     Nowhere,
     /// Along one axis, which may hold more than images. Of `count` images, entry
     /// `(i · count + n) · after + j` belongs to image `n`, for each `i < before` and `j < after`.
-    Along { axis: usize, before: usize, after: usize },
+    Along {
+        /// The axis, from 0.
+        axis: usize,
+        /// Entries of the axis outside of the images.
+        before: usize,
+        /// Entries of the axis inside of each image.
+        after: usize,
+    },
 }
 
 impl Images {

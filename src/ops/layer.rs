@@ -9,15 +9,22 @@ use super::Op;
 /// A compile-time value of the language.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// An integer.
     Int(i64),
+    /// A floating-point number.
     Float(f64),
+    /// `true` or `false`.
     Bool(bool),
+    /// A word: a mode, a name.
     Str(String),
+    /// `[1, 2, 3]`
     List(Vec<Value>),
+    /// `(1, 2)`
     Tuple(Vec<Value>),
 }
 
 impl Value {
+    /// What messages call the value's type.
     pub fn type_name(&self) -> &'static str {
         match self {
             Value::Int(_) => "int",
@@ -111,7 +118,9 @@ pub enum ParamType {
     Float,
     /// One float for both axes, or `(vertical, horizontal)`.
     Float2,
+    /// `true` or `false`.
     Bool,
+    /// A word. [`Layer::build`] checks which words it takes.
     Str,
     /// One size for both axes, or `(height, width)`; each ≥ 1.
     Size2,
@@ -128,11 +137,17 @@ pub enum ParamType {
 /// A parameter's default. `Required` has none; `Absent` lets [`Args::has`] tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Preset {
+    /// A call has to give it.
     Required,
+    /// A call may leave it out; then it has no value.
     Absent,
+    /// This integer.
     Int(i64),
+    /// This number.
     Float(f64),
+    /// This truth value.
     Bool(bool),
+    /// This word.
     Str(&'static str),
 }
 
@@ -149,14 +164,20 @@ impl Preset {
     }
 }
 
+/// One parameter of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Param {
+    /// Its keyword in a call.
     pub name: &'static str,
+    /// What it accepts.
     pub ty: ParamType,
+    /// Its value where a call does not give it.
     pub preset: Preset,
+    /// A few words for `netc help layers`.
     pub doc: &'static str,
 }
 
+/// Makes a [`Param`], for the tables in the files of the ops.
 pub const fn param(name: &'static str, ty: ParamType, preset: Preset, doc: &'static str) -> Param {
     Param { name, ty, preset, doc }
 }
@@ -186,9 +207,11 @@ impl Arity {
 /// One layer of the language.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
+    /// Its name in a call: `conv`.
     pub name: &'static str,
     /// One sentence for `netc help layers`.
     pub doc: &'static str,
+    /// Which values it takes besides the flow.
     pub arity: Arity,
     /// Positional order is this order.
     pub params: &'static [Param],
@@ -201,7 +224,12 @@ pub struct Layer {
     pub arguments: Inverse,
 }
 
+/// See [`Layer::build`].
+///
+/// # Errors
+/// Names the argument that makes no such op.
 pub type Build = fn(&Args) -> Result<Op, LayerError>;
+/// See [`Layer::arguments`].
 pub type Inverse = fn(&Op) -> Option<Arguments>;
 
 /// Parameters and their values, in the order in which they are written. What is absent is left out, what
@@ -266,7 +294,9 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
 /// A wrong argument, to be shown at that argument.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerError {
+    /// The argument's parameter.
     pub param: &'static str,
+    /// What is wrong with it, for the label under the argument.
     pub message: String,
 }
 
@@ -277,15 +307,18 @@ pub struct Args {
 }
 
 impl Args {
+    /// Gives a parameter a value, in place of the one that it may have.
     pub fn set(&mut self, name: &'static str, value: Value) {
         self.values.retain(|(n, _)| *n != name);
         self.values.push((name, value));
     }
 
+    /// Makes a parameter absent.
     pub fn remove(&mut self, name: &str) {
         self.values.retain(|(n, _)| *n != name);
     }
 
+    /// Whether a parameter has a value, its own or its default.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
@@ -298,6 +331,11 @@ impl Args {
         self.get(name).unwrap_or_else(|| panic!("layer table: parameter {name} has neither value nor default"))
     }
 
+    /// The value of a [`ParamType::Int`], [`ParamType::Size`] or [`ParamType::Count`].
+    ///
+    /// # Panics
+    /// As all readers here, where the layer's table does not declare such a parameter: the front end has checked what
+    /// a user wrote.
     pub fn int(&self, name: &str) -> i64 {
         match self.need(name) {
             Value::Int(v) => *v,
@@ -305,18 +343,22 @@ impl Args {
         }
     }
 
+    /// The value of a [`ParamType::Size`] or [`ParamType::Count`].
     pub fn size(&self, name: &str) -> usize {
         self.int(name) as usize
     }
 
+    /// The value of a [`ParamType::Float`], rounded to f32.
     pub fn float(&self, name: &str) -> f32 {
         double(name, self.need(name)) as f32
     }
 
+    /// The value of a [`ParamType::Bool`].
     pub fn bool(&self, name: &str) -> bool {
         matches!(self.need(name), Value::Bool(true))
     }
 
+    /// The value of a [`ParamType::Str`].
     pub fn str(&self, name: &str) -> &str {
         match self.need(name) {
             Value::Str(v) => v,
@@ -355,10 +397,12 @@ impl Args {
         }
     }
 
+    /// The values of a [`ParamType::Ints`].
     pub fn ints(&self, name: &str) -> Vec<i64> {
         ints_of(self.need(name))
     }
 
+    /// The values of a [`ParamType::Floats`], each rounded to f32.
     pub fn floats(&self, name: &str) -> Vec<f32> {
         match self.need(name) {
             Value::List(v) | Value::Tuple(v) => v.iter().map(|v| double(name, v) as f32).collect(),

@@ -26,6 +26,7 @@ use layer::{Arguments, Layer, Value};
 
 /// Printing and parsing of an op's attributes; implemented by `attributes!`.
 pub trait Attributes: Sized {
+    /// Names and texts of the attributes in the order of their declaration, without those that have their default.
     fn print_attributes(&self) -> Vec<(&'static str, String)>;
     /// # Errors
     /// Names the attribute that is missing or malformed.
@@ -37,13 +38,17 @@ pub trait Attributes: Sized {
 pub enum Init {
     /// Normal with variance 2 / fan_in (He et al. 2015, arXiv:1502.01852, eq. 10).
     He {
+        /// Inputs that one output element is a sum over.
         fan_in: usize,
     },
     /// Uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16).
     Xavier {
+        /// Inputs that one output element is a sum over.
         fan_in: usize,
+        /// Outputs that one input element has a part in.
         fan_out: usize,
     },
+    /// All elements are this.
     Constant(f32),
 }
 
@@ -52,7 +57,9 @@ pub enum Init {
 pub struct WeightDecl {
     /// `weight`, `bias`, `running_mean`, …: the last part of the weight's name.
     pub role: &'static str,
+    /// The shape that the op computes with.
     pub shape: Shape,
+    /// What the values are where no file gives them.
     pub init: Init,
     /// Counts as a parameter. Running statistics do not.
     pub learnable: bool,
@@ -74,6 +81,7 @@ impl WeightDecl {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct ShapeError {
+    /// What is wrong, as a sentence without its full stop.
     pub message: String,
     /// Index of the operand at fault, where it is one.
     pub operand: Option<usize>,
@@ -81,25 +89,31 @@ pub struct ShapeError {
     pub param: Option<&'static str>,
     /// The operands do not fit each other: each is to be shown with its own shape.
     pub between_operands: bool,
+    /// What the user could do about it.
     pub help: Option<String>,
 }
 
 impl ShapeError {
+    /// An error that blames nothing in particular yet.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), operand: None, param: None, between_operands: false, help: None }
     }
+    /// Blames an operand.
     pub fn operand(mut self, index: usize) -> Self {
         self.operand = Some(index);
         self
     }
+    /// Blames a parameter of the layer, by its name in the language.
     pub fn param(mut self, name: &'static str) -> Self {
         self.param = Some(name);
         self
     }
+    /// Blames the operands together.
     pub fn between_operands(mut self) -> Self {
         self.between_operands = true;
         self
     }
+    /// Adds what the user could do.
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
         self
@@ -111,6 +125,7 @@ impl ShapeError {
 pub struct Window {
     /// Kernel extent with dilation, per axis.
     pub extent: [usize; 2],
+    /// Distance of neighbouring windows in input pixels, vertical and horizontal.
     pub stride: [usize; 2],
     /// Output pixels per input pixel where the op enlarges (transposed convolution, resize).
     pub upscale: [f64; 2],
@@ -196,7 +211,10 @@ macro_rules! operations {
 
         /// Any operation. One variant a file in this folder.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Op { $($ty($ty)),* }
+        pub enum Op {$(
+            #[doc = concat!("See [`", stringify!($ty), "`].")]
+            $ty($ty)
+        ),*}
 
         $(impl From<$ty> for Op { fn from(op: $ty) -> Op { Op::$ty(op) } })*
 
@@ -207,6 +225,7 @@ macro_rules! operations {
         }
 
         impl Op {
+            /// See [`Operation::NAME`].
             pub fn name(&self) -> &'static str { match self { $(Op::$ty(_) => $ty::NAME),* } }
             /// See [`Operation::layer_name`].
             pub fn layer_name(&self) -> &'static str { match self { $(Op::$ty(o) => o.layer_name()),* } }
@@ -218,6 +237,7 @@ macro_rules! operations {
                 let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
                 call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
             }
+            /// See [`Operation::operands`].
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
             /// See [`Operation::caution`].
             pub fn caution(&self) -> Option<(&'static str, String)> { match self { $(Op::$ty(o) => o.caution()),* } }
@@ -251,20 +271,25 @@ macro_rules! operations {
             pub fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
                 match self { $(Op::$ty(o) => o.images(images, inputs, output)),* }
             }
+            /// See [`Operation::weights`].
             pub fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> { match self { $(Op::$ty(o) => o.weights(inputs)),* } }
+            /// See [`Operation::evaluate`].
             pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
             /// The op's epilogue; `None` where the op's kind has none.
             pub fn epilogue(&self) -> Option<&[PostOp]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
             fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
+            /// See [`Operation::macs`].
             pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 { match self { $(Op::$ty(o) => o.macs(inputs, output)),* } }
+            /// See [`Operation::window`].
             pub fn window(&self, inputs: &[&Shape], output: &Shape) -> Option<Window> { match self { $(Op::$ty(o) => o.window(inputs, output)),* } }
             /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and
             /// what a plan has a choice of algorithms for.
             pub fn is_convolution_or_linear(&self) -> bool {
                 matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
             }
+            /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
             /// Makes the op that IR text names. `None` where no op has that name.
             pub fn parse(name: &str, reader: &mut AttributeReader) -> Option<Result<Op, String>> {

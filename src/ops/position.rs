@@ -10,7 +10,9 @@ use super::attributes::attribute_enum;
 attribute_enum! {
     /// Which pixel is nearest to a position.
     pub enum Rounding {
+        /// The lower one.
         Floor = "floor",
+        /// The upper one.
         Ceil = "ceil",
         /// The nearer of the two; in the middle the lower one.
         HalfDown = "half_down",
@@ -27,6 +29,7 @@ pub struct Ratio {
 }
 
 impl Ratio {
+    /// Sizes stay as they are.
     pub const ONE: Self = Self { numerator: 1, denominator: 1 };
 
     /// Neither may be 0.
@@ -48,10 +51,12 @@ impl Ratio {
         simplest(value.into(), |ratio| ratio as f32 == value)
     }
 
+    /// The ratio as a number, rounded.
     pub fn value(self) -> f64 {
         self.numerator as f64 / self.denominator as f64
     }
 
+    /// The ratio of the sizes the other way round.
     pub fn inverse(self) -> Self {
         Self { numerator: self.denominator, denominator: self.numerator }
     }
@@ -83,7 +88,9 @@ fn simplest(value: f64, is_taken: impl Fn(f64) -> bool) -> Ratio {
 /// A place along an axis, in pixels from the first one's centre: `whole + part`, `0 ≤ part < 1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Position {
+    /// The pixel at or before the place; negative before the first one's centre.
     pub whole: i64,
+    /// How far behind that pixel's centre.
     pub part: f64,
 }
 
@@ -104,6 +111,7 @@ impl Position {
         self.whole + i64::from(up)
     }
 
+    /// The place as one number, rounded.
     pub fn value(self) -> f64 {
         self.whole as f64 + self.part
     }
@@ -120,6 +128,7 @@ impl From<f64> for Position {
 pub struct Axis {
     /// Pixels; neither is 0.
     pub input: usize,
+    /// Pixels of the result.
     pub output: usize,
     /// Input pixels per output pixel.
     pub step: Ratio,

@@ -9,7 +9,14 @@ use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
     /// What a [`Reduce`] computes.
-    pub enum ReduceKind { Mean = "mean", Max = "max", Sum = "sum" }
+    pub enum ReduceKind {
+        /// The sum over the axes, divided by the number of elements.
+        Mean = "mean",
+        /// The largest element.
+        Max = "max",
+        /// The sum.
+        Sum = "sum",
+    }
 }
 
 attributes! {

@@ -12,7 +12,9 @@ use crate::tensor::{Shape, Tensor};
 attribute_enum! {
     /// How a pixel between pixels gets its value.
     pub enum Interpolation {
+        /// The pixel that is nearest, see [`Rounding`].
         Nearest = "nearest",
+        /// Between the two neighbours along each axis, by their distances.
         Bilinear = "bilinear",
         /// Keys' cubic kernel (1981) with a = −3/4, as PyTorch's and OpenCV's `bicubic`.
         Bicubic = "bicubic",
@@ -78,6 +80,7 @@ attribute_enum! {
 pub enum Target {
     /// ⌊size · factor⌋, height and width; the product is rounded to double precision before, as PyTorch's.
     Scale([f64; 2]),
+    /// Height and width.
     Size([usize; 2]),
 }
 

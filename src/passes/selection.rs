@@ -15,7 +15,9 @@ pub struct Selection {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no pass is named `{name}`{}", suggestion.map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
 pub struct UnknownPass {
+    /// As it was given.
     pub name: String,
+    /// The most similar name of a pass, where one is similar.
     pub suggestion: Option<&'static str>,
 }
 
@@ -26,6 +28,7 @@ impl Default for Selection {
 }
 
 impl Selection {
+    /// No pass at all: the graph stays as it is written.
     pub fn none() -> Self {
         Self { names: BTreeSet::new() }
     }
@@ -55,6 +58,7 @@ impl Selection {
         Ok(self)
     }
 
+    /// Whether the pass of that name runs.
     pub fn contains(&self, name: &str) -> bool {
         self.names.contains(name)
     }

@@ -39,6 +39,7 @@ pub enum Verify {
 pub struct ModelOptions {
     /// Threads of a run, the caller's included; 0 stands for as many as there are CPUs.
     pub threads: usize,
+    /// When weights are compared with their checksums.
     pub verify: Verify,
     /// Bytes of memory that one run may take, see [`Model::run_memory`], and compiling and reading
     /// weights before it; more is refused before anything is allocated. Without a number, three
@@ -59,26 +60,31 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
+    /// Sets [`Self::threads`]: the caller's included, 0 for as many as there are CPUs.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
+    /// Sets [`Self::verify`].
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
         self
     }
 
+    /// Sets [`Self::memory`]: bytes that a run may take.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
         self
     }
 
+    /// Sets [`Self::affinity`]: whether the model's own threads keep to CPUs of their own.
     pub fn affinity(mut self, affinity: bool) -> Self {
         self.affinity = affinity;
         self
     }
 
+    /// Sets [`Self::copy_weights`]: whether a file's weights are read into memory when it is opened.
     pub fn copy_weights(mut self, copy: bool) -> Self {
         self.copy_weights = copy;
         self
@@ -289,6 +295,7 @@ impl Model {
         })
     }
 
+    /// The network's name, as its spec has it.
     pub fn name(&self) -> &str {
         &self.manifest.name
     }

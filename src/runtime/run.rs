@@ -16,15 +16,21 @@ use crate::tensor::{Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum RunError {
+    /// More or fewer inputs or outputs than the model has; `what` is `inputs` or `outputs`.
     #[error("number of {what}: the model has {expected}, {given} were given")]
     Count { what: &'static str, expected: usize, given: usize },
+    /// The values are no whole number of images, each of which takes `expected` of them; `shape` is the port's.
     #[error("{name} takes {expected} values an image ({shape}), {given} were given")]
     Size { name: String, shape: String, expected: usize, given: usize },
+    /// A tensor whose sizes, but for the number of images, are not the port's.
     #[error("{name} takes tensors of {expected}, one of {given} was given")]
     Shape { name: String, expected: String, given: Shape },
+    /// An input or output with another number of images than those before it.
     #[error("{name} has {given} images, the inputs before have {expected}")]
     Batch { name: String, expected: usize, given: usize },
+    /// Another number of images than the one that the network takes.
     #[error("{name} takes {expected} along its first axis and no other number, {given} were given: {why}")]
     OneBatch {
         name: String,
@@ -33,6 +39,7 @@ pub enum RunError {
         /// What mixes images, and where.
         why: String,
     },
+    /// Bytes that are not those that the model was compiled to. All later runs that reach the step fail alike.
     #[error("{}the weights from byte {offset} on do not match their checksum, where step {step} reads them",
             path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
     Damaged {
@@ -41,6 +48,7 @@ pub enum RunError {
         /// In the file.
         offset: u64,
     },
+    /// The run's memory is more than the model may take. Nothing was allocated.
     #[error(
         "a run takes {:.2} GB of memory, more than the {:.2} GB that it may take; a smaller batch takes less",
         *needed as f64 / 1e9,
@@ -52,12 +60,14 @@ pub enum RunError {
         /// As [`Model::memory_limit`] has it.
         limit: u64,
     },
+    /// The model's file is no longer what was opened. Results of the run mean nothing.
     #[error(
         "{}: the file was changed in place while the model was open: {change}; replace a model by renaming \
          (write a new file and rename it over the old one), or open it with a copy of its weights",
         path.display()
     )]
     Changed { path: PathBuf, change: Change },
+    /// The operating system gives no memory for a run's activations.
     #[error("no memory for the activations: {0}")]
     Memory(#[from] io::Error),
 }

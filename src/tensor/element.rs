@@ -16,16 +16,22 @@ pub enum Element {
     F16,
     /// The upper 16 bits of a binary32.
     Bf16,
+    /// Whole numbers from 0 to 255.
     U8,
+    /// Whole numbers from −128 to 127.
     I8,
+    /// Whole numbers of 16 bits, two's complement.
     I16,
+    /// Whole numbers of 32 bits, two's complement.
     I32,
+    /// Whole numbers of 64 bits, two's complement. Arithmetic is exact up to 2⁵³.
     I64,
     /// One byte, 0 or 1.
     Bool,
 }
 
 impl Element {
+    /// All of them.
     pub const ALL: [Element; 9] = [
         Element::F32,
         Element::F16,

@@ -13,7 +13,9 @@ use std::fmt;
 /// NaN and infinities among values, of which there are some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotFinite {
+    /// How many are NaN.
     pub nan: usize,
+    /// How many are infinite, of either sign.
     pub infinite: usize,
     /// Where the first of either stands.
     pub first: usize,
@@ -54,12 +56,16 @@ impl fmt::Display for NotFinite {
 
 /// Data that do not make a tensor of a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum TensorError {
+    /// `given` elements for a shape that has more or fewer, or elements of another type than the shape's.
     #[error("a tensor {shape} has {} elements, {given} were given",
             shape.checked_elements().map_or("too many".into(), |n| n.to_string()))]
     Elements { shape: Shape, given: usize },
+    /// A tensor of that shape is larger than what the allocator gives.
     #[error("there is no memory for a tensor {shape}")]
     Memory { shape: Shape },
+    /// Two tensors that were to be compared element by element differ in their shapes.
     #[error("a tensor {shape} cannot be compared with one of {reference}")]
     Shapes { shape: Shape, reference: Shape },
 }
@@ -160,6 +166,7 @@ impl Tensor {
         }
     }
 
+    /// Sizes and element.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -169,6 +176,7 @@ impl Tensor {
         self.shape.elements()
     }
 
+    /// Whether it has no elements, since one of its sizes is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -18,6 +18,7 @@ impl Shape {
         Self::of(Element::F32, dims)
     }
 
+    /// Of any element.
     pub fn of(element: Element, dims: impl Into<Vec<usize>>) -> Self {
         Self { element, dims: dims.into() }
     }
@@ -27,6 +28,7 @@ impl Shape {
         Self { element, ..self }
     }
 
+    /// What each of the values is.
     pub fn element(&self) -> Element {
         self.element
     }
@@ -44,10 +46,12 @@ impl Shape {
         self.checked_bytes().expect("shape was checked when it was made")
     }
 
+    /// The sizes, outermost first.
     pub fn dims(&self) -> &[usize] {
         &self.dims
     }
 
+    /// Number of axes; 0 for a single value.
     pub fn rank(&self) -> usize {
         self.dims.len()
     }

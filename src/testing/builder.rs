@@ -6,14 +6,17 @@ use crate::tensor::Shape;
 
 /// A graph under construction: declares the weights of each op under labels `n0`, `n1`, ….
 pub struct Builder {
+    /// What was built so far, to be read or changed by the test.
     pub graph: Graph,
 }
 
 impl Builder {
+    /// A graph without nodes.
     pub fn new(name: &str, phase: Phase) -> Self {
         Self { graph: Graph::new(name, phase) }
     }
 
+    /// Adds an input; they are named `x0`, `x1`, ….
     pub fn input(&mut self, shape: impl Into<Shape>) -> NodeId {
         let name = format!("x{}", self.graph.inputs().len());
         self.graph.add_input(name, shape.into(), None, None)
@@ -43,6 +46,7 @@ impl Builder {
         self.try_add(op, operands).expect("a test's graph fits")
     }
 
+    /// The graph, whose outputs are these values, named `y0`, `y1`, ….
     pub fn finish(mut self, outputs: &[NodeId]) -> Graph {
         for (i, &node) in outputs.iter().enumerate() {
             self.graph.output(format!("y{i}"), node, None);

@@ -16,6 +16,7 @@ pub const WIDTH: usize = 96;
 /// Where the second step's weights begin, in the third block.
 pub const SECOND: usize = 2 << 20;
 
+/// What the model's definition gives for whole images of [`WIDTH`] values.
 pub fn expected(input: &[f32]) -> Vec<f32> {
     let weight = |i: usize| (i % WIDTH) as f32;
     input.iter().enumerate().map(|(i, x)| 2.0 * x + weight(i) - 3.0 * weight(i)).collect()
@@ -53,11 +54,13 @@ pub(crate) fn image(batch: usize, destination: &Destination) -> Image {
     }
 }
 
+/// Facts about the model, as a file of it states them.
 pub fn about() -> About {
     let labels = ["zero", "one"].map(String::from).to_vec();
     About { netc: "0.0.0".into(), preprocess: vec![None], labels, recipe: None }
 }
 
+/// The texts that a file of it holds.
 pub fn texts() -> Texts {
     Texts { sources: vec!["netc 1\n".into()], ir: "graph @tiny {}\n".into() }
 }

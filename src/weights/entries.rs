@@ -14,9 +14,13 @@ pub type Buffer = Arc<dyn AsRef<[u8]> + Send + Sync>;
 /// How a file encodes numbers, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
+    /// IEEE 754 binary32.
     F32,
+    /// IEEE 754 binary64; values are rounded to f32 when they are read.
     F64,
+    /// IEEE 754 binary16.
     F16,
+    /// The upper 16 bits of a binary32.
     Bf16,
     /// A type that no network computes with here, by the file's name for it.
     Other(&'static str),
@@ -49,8 +53,11 @@ impl std::fmt::Display for Encoding {
 /// One tensor of a file.
 #[derive(Clone)]
 pub struct Entry {
+    /// As the file has it.
     pub name: String,
+    /// Sizes, outermost first.
     pub shape: Shape,
+    /// How the file encodes each number.
     pub encoding: Encoding,
     /// Where the numbers are. Of a type that netc does not read, nobody looks.
     pub bytes: (Buffer, Range<usize>),

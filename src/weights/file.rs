@@ -15,7 +15,9 @@ use crate::mapped::{Files, Mapped};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", path.display())]
 pub struct FileError {
+    /// The file.
     pub path: PathBuf,
+    /// What is wrong with it, as a sentence without its full stop.
     pub message: String,
 }
 
@@ -25,8 +27,10 @@ impl FileError {
     }
 }
 
+/// The formats of weights that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// A header in JSON, then the tensors' bytes: Hugging Face's format.
     Safetensors,
     /// A JSON index of several files, as large models are shipped.
     Sharded,
@@ -53,6 +57,7 @@ impl std::fmt::Display for Format {
 /// The tensors of a file.
 #[derive(Clone, Debug)]
 pub struct WeightFile {
+    /// What the file was recognised as.
     pub format: Format,
     /// By name in the file's order; safetensors, which have none, in that of the alphabet.
     pub entries: Vec<Entry>,
@@ -73,6 +78,7 @@ impl WeightFile {
 /// One of several sets of tensors: training programs write down the weights and their running average.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
+    /// The set that was taken, by its key in the file.
     pub taken: String,
     /// At least one.
     pub others: Vec<String>,

@@ -39,8 +39,11 @@ pub struct Tolerance {
 /// A file that does not fit a network: everything that is wrong, at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 pub struct Misfit {
+    /// Weights that the file does not have.
     pub missing: Vec<Missing>,
+    /// Tensors that the network does not have.
     pub unexpected: Vec<Unexpected>,
+    /// Names that both have, under different shapes.
     pub wrong_shape: Vec<WrongShape>,
     /// Tensors that are no floating-point numbers.
     pub wrong_type: Vec<(String, String)>,
@@ -49,7 +52,9 @@ pub struct Misfit {
 /// A weight that the file does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
+    /// The weight's name in the network.
     pub name: String,
+    /// The shape that the network gives it.
     pub shape: Shape,
     /// The most similar name among the file's unexpected tensors.
     pub nearest: Option<String>,
@@ -58,16 +63,22 @@ pub struct Missing {
 /// A tensor that the network does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unexpected {
+    /// The tensor's name in the file, after renaming.
     pub name: String,
+    /// The shape that the file gives it.
     pub shape: Shape,
     /// The most similar name among the network's missing weights.
     pub nearest: Option<String>,
 }
 
+/// A name that both sides have, under different shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongShape {
+    /// The name.
     pub name: String,
+    /// The network's.
     pub expected: Shape,
+    /// The file's.
     pub found: Shape,
 }
 

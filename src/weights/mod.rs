@@ -78,6 +78,7 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 pub struct Weights {
     items: Vec<Weight>,
     by_name: HashMap<String, WeightId>,
+    /// What values are generated from, for weights that have none.
     pub seed: u64,
     /// What the network and the values were read from. Whoever writes a file of them keeps these.
     pub files: Vec<PathBuf>,
@@ -87,7 +88,9 @@ pub struct Weights {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("two weights are named {name}")]
 pub struct DuplicateName {
+    /// The name.
     pub name: String,
+    /// The weight that has it.
     pub first: WeightId,
 }
 
@@ -134,14 +137,20 @@ impl Weights {
         id
     }
 
+    /// A weight by its number.
+    ///
+    /// # Panics
+    /// Where the number is of another store.
     pub fn get(&self, id: WeightId) -> &Weight {
         &self.items[id.0 as usize]
     }
 
+    /// The weight of that name.
     pub fn find(&self, name: &str) -> Option<WeightId> {
         self.by_name.get(name).copied()
     }
 
+    /// All weights in the order of their declarations.
     pub fn iter(&self) -> impl Iterator<Item = (WeightId, &Weight)> {
         self.items.iter().enumerate().map(|(i, w)| (WeightId(i as u32), w))
     }

@@ -30,6 +30,7 @@ const IR_VERSION: i64 = 8;
 /// A protobuf message ends at 2 GB; some room is left for the nodes.
 const INLINE_LIMIT: u64 = 1_900_000_000;
 
+/// How a graph is written as ONNX.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What the batch size is called, where it is to stay open.
@@ -56,9 +57,12 @@ pub struct Exported {
 
 /// Why a network cannot be written as ONNX.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum ExportError {
+    /// Some ops have no form in ONNX's operator set; all of them are listed.
     #[error("{}", listing(.0))]
     Unsupported(Vec<Problem>),
+    /// The model's file, or that of its weights, cannot be written. Nothing is left at the path.
     #[error("cannot write {}: {cause}", path.display())]
     Write { path: PathBuf, cause: std::io::Error },
 }

@@ -11,12 +11,17 @@ const LISTED: usize = 6;
 /// Kinds of problems that a message tells.
 const KINDS: usize = 100;
 
+/// An ONNX model that cannot be imported.
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
+    /// The file, or one beside it that holds tensors, cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The model as a whole cannot be taken: its structure is damaged, or it has no graph that netc could read.
     #[error("{}: {message}", path.display())]
     Model { path: PathBuf, message: String },
+    /// Nodes that netc cannot take: all of them.
     #[error("{}", Listing(path, problems))]
     Unsupported { path: PathBuf, problems: Vec<Problem> },
 }

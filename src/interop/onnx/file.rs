@@ -21,7 +21,9 @@ use crate::weights::file::{map, map_file};
 
 /// A decoded model and the files beside it that hold tensors.
 pub struct ModelFile {
+    /// Where the model's file is; files beside it are found from there.
     pub path: PathBuf,
+    /// The messages, in which large tensors are parts of the mapped file.
     pub model: proto::Model,
     external: RefCell<HashMap<PathBuf, Buffer>>,
     files: RefCell<Files>,

@@ -4,6 +4,8 @@
 //! data, quantization annotations, device placement, documentation of parts) is skipped when read.
 //! Tensors' bytes are parts of the file, not copies: [`Bytes`] shares the mapping.
 
+#![allow(missing_docs, reason = "messages and fields have the names of onnx.proto, which documents them")]
+
 use prost::bytes::Bytes;
 
 #[derive(Clone, PartialEq, prost::Message)]
