@@ -92,7 +92,7 @@ mod compiler {
 
     pub mod testing {
         pub use crate::testing::{
-            Builder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign,
+            GraphBuilder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign,
         };
     }
 

@@ -28,7 +28,7 @@ pub(crate) use kernels::{winograd_largest, winograd_sets};
 pub enum Error {
     /// The graph breaks a rule that code relies on; no stage of the compiler makes such a graph.
     #[error("the graph cannot be compiled: {0}")]
-    Graph(VerifyError),
+    Graph(Box<VerifyError>),
     #[error("no code is made for vectors of {lanes} lanes and {registers} registers")]
     Unit { lanes: usize, registers: usize },
     #[error(transparent)]
@@ -87,7 +87,7 @@ fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Resu
 /// # Errors
 /// The first rule that the graph breaks.
 pub(crate) fn verified(graph: &Graph) -> Result<Verified<'_>, Error> {
-    verify(graph).map_err(|mut errors| Error::Graph(errors.swap_remove(0)))
+    verify(graph).map_err(|mut errors| Error::Graph(Box::new(errors.swap_remove(0))))
 }
 
 fn affordable(what: String, needed: u64, memory: Option<u64>) -> Result<(), PlanError> {
@@ -161,7 +161,7 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
     let emitted = &generated.steps[index];
     let node = graph.node(step.node);
     let op = node.op().map_or("input", |op| op.name());
-    let computes = !matches!(step.kernel, plan::Kernel::Convert | plan::Kernel::Gather(_));
+    let computes = !matches!(step.kernel, plan::Algorithm::Convert | plan::Algorithm::Gather(_));
     let packing = generated.packing_of[index].map(|p| &generated.packings[p]);
     let moved: usize = step.inputs.iter().chain(&step.outputs).map(|v| v.shape.bytes()).sum();
     StepRecord {

@@ -14,7 +14,7 @@ use crate::passes::{self, Selection};
 use crate::plan::{Layout, Options, View, plan};
 use crate::target::Target;
 use crate::tensor::{Element, Shape, Tensor};
-use crate::testing::{Builder, conv, conv_transpose, graph_from, random_graph, random_inputs, randomize_weights};
+use crate::testing::{GraphBuilder, conv, conv_transpose, graph_from, random_graph, random_inputs, randomize_weights};
 use proptest::prelude::*;
 
 /// Relative to an output's largest value. Algorithms are chosen by cost, Winograd's among them.
@@ -68,7 +68,7 @@ fn agrees_in_the_simulator(graph: &Graph, target: &Target) {
 fn programs_for_other_architectures_compute_the_same() {
     let target = Target::parse("aarch64").unwrap();
     for op in [conv(24, 3, 1, 1), conv(20, 1, 1, 0), conv(9, 5, 2, 2), Conv2d { groups: 4, ..conv(16, 3, 1, 1) }] {
-        let mut b = Builder::new("convolutions", Phase::Infer);
+        let mut b = GraphBuilder::new("convolutions", Phase::Infer);
         let x = b.input([1, 3, 9, 7]);
         let y = b.add(conv(16, 3, 1, 1), &[x]);
         let y = b.add(op, &[y]);
@@ -82,7 +82,7 @@ fn programs_for_other_architectures_compute_the_same() {
 /// In the loop over a tile's products, a unit that multiplies by a lane loads each pixel's channels once.
 #[test]
 fn a_lane_is_a_factor_where_the_unit_has_that() {
-    let mut b = Builder::new("pointwise", Phase::Infer);
+    let mut b = GraphBuilder::new("pointwise", Phase::Infer);
     let x = b.input([1, 64, 14, 14]);
     let y = b.add(conv(64, 1, 1, 0), &[x]);
     let y = b.add(conv(64, 1, 1, 0), &[y]);
@@ -103,7 +103,7 @@ fn a_lane_is_a_factor_where_the_unit_has_that() {
 /// A linear layer over a small image looks like a convolution with one output, for which no tile is made.
 #[test]
 fn linear_layers_have_no_tiles_whatever_is_forced() {
-    let mut b = Builder::new("classifier", Phase::Infer);
+    let mut b = GraphBuilder::new("classifier", Phase::Infer);
     let x = b.input([1, 3, 3, 3]);
     let y = b.add(conv(16, 3, 1, 1), &[x]);
     let y = b.add(Flatten {}, &[y]);
@@ -146,7 +146,7 @@ fn many_random_graphs() {
 /// A tensor of other elements than the port's is refused by its shape, and not taken for numbers of the port's.
 #[test]
 fn tensors_of_other_elements_are_refused() {
-    let mut b = Builder::new("two", Phase::Infer);
+    let mut b = GraphBuilder::new("two", Phase::Infer);
     let x = b.input([1, 3, 4, 4]);
     let y = b.add(conv(4, 1, 1, 0), &[x]);
     let model = model(&b.finish(&[y]), &Target::host(), &Options::default(), 1);
@@ -160,7 +160,7 @@ fn tensors_of_other_elements_are_refused() {
 /// blocks that are no vector.
 #[test]
 fn loop_nests_take_blocks_of_any_size() {
-    let mut b = Builder::new("blocks", Phase::Infer);
+    let mut b = GraphBuilder::new("blocks", Phase::Infer);
     // Images of so few pixels are brought into blocks by nests, too.
     let x = b.input([2, 10, 1, 3]);
     let y = b.add(BatchNorm { eps: 1e-3, affine: true }, &[x]);
@@ -221,7 +221,7 @@ fn strict_bits_do_not_depend_on_the_unit() {
 /// A forced Winograd kernel keeps the promise too: it adds channels up in their order.
 #[test]
 fn strict_bits_of_forced_winograd() {
-    let mut b = Builder::new("forced", Phase::Infer);
+    let mut b = GraphBuilder::new("forced", Phase::Infer);
     let x = b.input([2, 3, 13, 9]);
     let x = b.add(conv(40, 1, 1, 0), &[x]);
     let y = b.add(conv(35, 3, 1, 1), &[x]);
@@ -247,7 +247,7 @@ fn strict_needs_fused_multiply_adds() {
 /// A transposed convolution whose padding leaves the image's middle: one pixel, and not the first.
 #[test]
 fn one_pixel_that_lies_within_the_image() {
-    let mut b = Builder::new("middle", Phase::Infer);
+    let mut b = GraphBuilder::new("middle", Phase::Infer);
     let x = b.input([2, 5, 3, 3]);
     let y = b.add(conv_transpose(5, 1, 1, 1), &[x]);
     check(b.finish(&[y]));
@@ -270,7 +270,7 @@ fn sums_of_many_values_compile() {
     let linear = Linear { features: 32, bias: true, epilogue: vec![] };
     let of_images = images.map(|op| (op, vec![1, 32, 8, 8]));
     for (op, shape) in of_images.into_iter().chain([(linear.into(), vec![3, 32])]) {
-        let mut b = Builder::new("sum", Phase::Infer);
+        let mut b = GraphBuilder::new("sum", Phase::Infer);
         let x = b.input(crate::tensor::Shape::new(shape));
         let mut sum = b.add(op, &[x]);
         for i in 1..20 {

@@ -20,7 +20,7 @@ use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
 use crate::output::keep;
-use crate::plan::{self, Flaw, Inaccurate, Kernel, Plan};
+use crate::plan::{self, Algorithm, Flaw, Inaccurate, Plan};
 use crate::runtime::Model;
 use crate::trial::probe::{self, Probed};
 use crate::trial::store::{Times, Tuning};
@@ -85,7 +85,7 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         let generated = self.functions(&network.graph, &options)?;
-        if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Kernel::Winograd(_))) {
+        if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Algorithm::Winograd(_))) {
             return Ok(generated);
         }
         drop(generated);

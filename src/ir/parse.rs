@@ -41,7 +41,7 @@ pub struct ParseError {
 pub fn parse(text: &str) -> Result<Graph, ParseError> {
     let mut file = IrParser::parse(Rule::graph, text).map_err(syntax_error)?;
     let lines = file.next().expect("the start rule matched").into_inner();
-    let mut builder = Builder { graph: Graph::new("", Phase::Infer), values: HashMap::new() };
+    let mut builder = GraphReader { graph: Graph::new("", Phase::Infer), values: HashMap::new() };
     for line in lines {
         match line.as_rule() {
             Rule::header => builder.header(line)?,
@@ -67,13 +67,13 @@ fn at(pair: &Pair<'_, Rule>, message: impl Into<String>) -> ParseError {
     ParseError { line, column, message: message.into() }
 }
 
-struct Builder {
+struct GraphReader {
     graph: Graph,
     /// By the text's word, `%` included.
     values: HashMap<String, NodeId>,
 }
 
-impl Builder {
+impl GraphReader {
     fn header(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
         let mut parts = line.clone().into_inner();
         self.graph.name = name_in(parts.next().expect("grammar"))?;

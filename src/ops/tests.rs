@@ -10,7 +10,7 @@ use super::layer::{ParamType, Preset, Value};
 use super::lrn::LongerHalf;
 use super::pad::PadMode;
 use super::reduce::ReduceKind;
-use super::upsample::{Coordinates, Interpolation, Rounding, Target};
+use super::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use super::*;
 use crate::testing::{binary, conv, counting, evaluate, remade};
 use proptest::prelude::*;
@@ -333,21 +333,21 @@ fn upsampling_modes() {
     let up = |to, mode, align_corners| Upsample::new(to, mode, align_corners);
     let (near, linear) = (Interpolation::Nearest, Interpolation::Bilinear);
     let x = row(&[0.0, 4.0]);
-    assert_eq!(run(up(Target::Scale([1.0, 2.0]), near, false), &x), [0.0, 0.0, 4.0, 4.0]);
-    assert_eq!(run(up(Target::Scale([1.0, 2.0]), linear, false), &x), [0.0, 1.0, 3.0, 4.0]);
-    close(&run(up(Target::Size([1, 5]), linear, true), &x), &[0.0, 1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(run(up(Target::Size([1, 1]), linear, true), &x), [0.0]);
-    assert_eq!(run(up(Target::Size([2, 3]), near, false), &x), [0.0, 0.0, 4.0, 0.0, 0.0, 4.0]);
+    assert_eq!(run(up(ResizeTo::Scale([1.0, 2.0]), near, false), &x), [0.0, 0.0, 4.0, 4.0]);
+    assert_eq!(run(up(ResizeTo::Scale([1.0, 2.0]), linear, false), &x), [0.0, 1.0, 3.0, 4.0]);
+    close(&run(up(ResizeTo::Size([1, 5]), linear, true), &x), &[0.0, 1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(run(up(ResizeTo::Size([1, 1]), linear, true), &x), [0.0]);
+    assert_eq!(run(up(ResizeTo::Size([2, 3]), near, false), &x), [0.0, 0.0, 4.0, 0.0, 0.0, 4.0]);
     // A factor counts as it is given, not as the rounded size would have it: 3 · 1.5 = 4.5, cut to 4.
     let x = row(&[0.0, 1.0, 2.0]);
-    assert_eq!(run(up(Target::Scale([1.0, 1.5]), near, false), &x), [0.0, 0.0, 1.0, 2.0]);
+    assert_eq!(run(up(ResizeTo::Scale([1.0, 1.5]), near, false), &x), [0.0, 0.0, 1.0, 2.0]);
 }
 
 /// Values of PyTorch's `interpolate`.
 #[test]
 fn cubic_upsampling_is_pytorchs() {
     let x = Tensor::new([1, 1, 3, 4], (0..12).map(|i| (i * i) as f32 / 10.0).collect());
-    let up = |size, align_corners| run(Upsample::new(Target::Size(size), Interpolation::Bicubic, align_corners), &x);
+    let up = |size, align_corners| run(Upsample::new(ResizeTo::Size(size), Interpolation::Bicubic, align_corners), &x);
     close(&up([2, 3], false), &[0.2222114, 0.6359375, 1.4672562, 5.5604276, 7.7515626, 10.36029]);
     let corners = [
         [0.0, 0.0457031, 0.2125, 0.5449219, 0.9],
@@ -358,7 +358,7 @@ fn cubic_upsampling_is_pytorchs() {
     close(&up([4, 5], true), &corners.concat());
     // A parabola is kept by the kernel of Catmull and Rom: 25 · (i + 1/4)² between 5² · i².
     let parabola = row(&[0.0, 25.0, 100.0, 225.0, 400.0, 625.0]);
-    let finer = run(Upsample::new(Target::Scale([1.0, 2.0]), Interpolation::CatmullRom, false), &parabola);
+    let finer = run(Upsample::new(ResizeTo::Scale([1.0, 2.0]), Interpolation::CatmullRom, false), &parabola);
     close(&finer[3..9], &[1.25f32, 1.75, 2.25, 2.75, 3.25, 3.75].map(|i| 25.0 * i * i));
 }
 
@@ -369,8 +369,8 @@ fn nearest_pixels_are_pytorchs() {
         let x = row(&(0..n).map(|i| i as f32).collect::<Vec<_>>());
         run(Upsample::new(to, Interpolation::Nearest, false), &x).into_iter().map(|v| v as usize).collect::<Vec<_>>()
     };
-    let to_size = |n, size| taken(n, Target::Size([1, size]));
-    let by_factor = |n, factor| taken(n, Target::Scale([1.0, factor]));
+    let to_size = |n, size| taken(n, ResizeTo::Size([1, size]));
+    let by_factor = |n, factor| taken(n, ResizeTo::Scale([1.0, factor]));
     assert_eq!(to_size(48, 94)[46..49], [23, 24, 24]);
     assert_eq!(to_size(14, 2), [0, 7]);
     // Single precision has 41 · (2 / 82) a little below 1.
@@ -389,7 +389,7 @@ fn nearest_pixels_are_pytorchs() {
 fn fractional_factors_are_pytorchs() {
     let up = |n: usize, factor, mode, align_corners| {
         let x = row(&(0..n).map(|i| (i * i) as f32).collect::<Vec<_>>());
-        run(Upsample::new(Target::Scale([1.0, factor]), mode, align_corners), &x)
+        run(Upsample::new(ResizeTo::Scale([1.0, factor]), mode, align_corners), &x)
     };
     let (linear, cubic) = (Interpolation::Bilinear, Interpolation::Bicubic);
     // Seven pixels, whose corners coincide with those of fifteen: steps of 14/6, not of 14/6.5.
@@ -406,7 +406,7 @@ fn fractional_factors_are_pytorchs() {
 #[test]
 fn stated_coordinates_are_exact() {
     let column = |n: usize, to, i: usize, coordinates, rounding| {
-        let op = Upsample { to: Target::Size([1, to]), mode: Interpolation::Nearest, coordinates, rounding };
+        let op = Upsample { to: ResizeTo::Size([1, to]), mode: Interpolation::Nearest, coordinates, rounding };
         op.taps(1, n, to)[i][0].0
     };
     for (n, to) in [(2, 82), (48, 94), (56, 110), (78, 154), (108, 214), (124, 246), (18, 66), (14, 2), (41, 64)] {
@@ -425,7 +425,7 @@ fn upsampling_coordinates_of_other_frameworks() {
     let x = row(&[0.0, 1.0, 2.0, 3.0]);
     let up = |to, mode, coordinates, rounding| run(Upsample { to, mode, coordinates, rounding }, &x);
     let (near, linear) = (Interpolation::Nearest, Interpolation::Bilinear);
-    let (half, whole) = (Target::Size([1, 2]), Target::Size([1, 8]));
+    let (half, whole) = (ResizeTo::Size([1, 2]), ResizeTo::Size([1, 8]));
     // Positions 0.5 and 2.5.
     let middles = [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp]
         .map(|rounding| up(half, near, Coordinates::HalfPixel, rounding));
@@ -692,8 +692,8 @@ fn shape_errors() {
         (ChannelShuffle { groups: 4 }.into(), vec![&image]),
         (Dropout { p: 1.5 }.into(), vec![&image]),
         (Reduce { kind: ReduceKind::Sum, axes: vec![1, 1], keepdims: true }.into(), vec![&image]),
-        (Upsample::new(Target::Scale([0.01; 2]), Interpolation::Nearest, false).into(), vec![&image]),
-        (Upsample::new(Target::Scale([f64::INFINITY; 2]), Interpolation::Nearest, false).into(), vec![&image]),
+        (Upsample::new(ResizeTo::Scale([0.01; 2]), Interpolation::Nearest, false).into(), vec![&image]),
+        (Upsample::new(ResizeTo::Scale([f64::INFINITY; 2]), Interpolation::Nearest, false).into(), vec![&image]),
         (Constant { shape: vec![1 << 20, 1 << 20] }.into(), vec![]),
         (MatMul {}.into(), vec![&image, &vector]),
     ];
@@ -757,13 +757,13 @@ fn calls_make_the_ops_that_they_are_of() {
             written.insert(layer);
         }
     }
-    let scale = |v, h| Upsample::new(Target::Scale([v, h]), Interpolation::Nearest, false);
+    let scale = |v, h| Upsample::new(ResizeTo::Scale([v, h]), Interpolation::Nearest, false);
     let rare: Vec<Op> = vec![
         Activate { kind: Activation::Clip { min: 0.0, max: 6.0 } }.into(),
         Activate { kind: Activation::Clip { min: f32::NEG_INFINITY, max: 6.0 } }.into(),
         Upsample { coordinates: Coordinates::AlignCorners, ..scale(2.0, 3.5) }.into(),
         Upsample { coordinates: Coordinates::Asymmetric, rounding: Rounding::HalfDown, ..scale(0.1, 0.1) }.into(),
-        Upsample::new(Target::Size([3, 4]), Interpolation::CatmullRom, true).into(),
+        Upsample::new(ResizeTo::Size([3, 4]), Interpolation::CatmullRom, true).into(),
         Reshape { shape: vec![2, -1] }.into(),
         Reshape { shape: vec![0, 0, -1] }.into(),
         Reshape { shape: vec![] }.into(),

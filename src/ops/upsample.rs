@@ -77,26 +77,26 @@ attribute_enum! {
 
 /// The size that images are brought to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
+pub enum ResizeTo {
     /// ⌊size · factor⌋, height and width; the product is rounded to double precision before, as PyTorch's.
     Scale([f64; 2]),
     /// Height and width.
     Size([usize; 2]),
 }
 
-impl AttributeValue for Target {
+impl AttributeValue for ResizeTo {
     fn print(&self) -> String {
         match self {
-            Target::Scale([h, w]) => format!("scale({h:?},{w:?})"),
-            Target::Size([h, w]) => format!("size({h},{w})"),
+            ResizeTo::Scale([h, w]) => format!("scale({h:?},{w:?})"),
+            ResizeTo::Size([h, w]) => format!("size({h},{w})"),
         }
     }
     fn parse(text: &str) -> Option<Self> {
         let (name, arguments) = text.strip_suffix(')')?.split_once('(')?;
         let (h, w) = arguments.split_once(',')?;
         match name {
-            "scale" => Some(Target::Scale([h.parse().ok()?, w.parse().ok()?])),
-            "size" => Some(Target::Size([h.parse().ok()?, w.parse().ok()?])),
+            "scale" => Some(ResizeTo::Scale([h.parse().ok()?, w.parse().ok()?])),
+            "size" => Some(ResizeTo::Size([h.parse().ok()?, w.parse().ok()?])),
             _ => None,
         }
     }
@@ -107,7 +107,7 @@ attributes! {
     /// pixel `⌊i / factor⌋`, the others place pixel centres at half-integers. Pixels beyond the border
     /// have the values of those at the border.
     pub struct Upsample {
-        to: Target,
+        to: ResizeTo,
         mode: Interpolation = Interpolation::Nearest,
         coordinates: Coordinates = Coordinates::Usual,
         /// Of the nearest mode.
@@ -119,8 +119,8 @@ impl Upsample {
     /// An axis of so many pixels.
     fn axis(&self, axis: usize, input: usize, output: usize) -> Axis {
         let step = match self.to {
-            Target::Scale(factor) => Ratio::of(factor[axis]).inverse(),
-            Target::Size(_) => Ratio::new(input, output),
+            ResizeTo::Scale(factor) => Ratio::of(factor[axis]).inverse(),
+            ResizeTo::Size(_) => Ratio::new(input, output),
         };
         Axis { input, output, step }
     }
@@ -134,8 +134,8 @@ impl Upsample {
             (Coordinates::Usual, Interpolation::Nearest) => {
                 // In single precision, as PyTorch has it: pixel 41 of 2 → 82 is there the first of the two.
                 let step = match self.to {
-                    Target::Scale(factor) => (1.0 / factor[index]) as f32,
-                    Target::Size(_) => axis.input as f32 / axis.output as f32,
+                    ResizeTo::Scale(factor) => (1.0 / factor[index]) as f32,
+                    ResizeTo::Size(_) => axis.input as f32 / axis.output as f32,
                 };
                 Position::from(f64::from(i as f32 * step))
             }
@@ -178,7 +178,7 @@ impl Upsample {
 
 impl Upsample {
     /// As PyTorch does it.
-    pub fn new(to: Target, mode: Interpolation, align_corners: bool) -> Self {
+    pub fn new(to: ResizeTo, mode: Interpolation, align_corners: bool) -> Self {
         let coordinates = if align_corners { Coordinates::AlignCorners } else { Coordinates::Usual };
         Self { to, mode, coordinates, rounding: Rounding::Floor }
     }
@@ -211,8 +211,8 @@ impl Operation for Upsample {
         build: |a| {
             let error = |param, message: String| LayerError { param, message };
             let to = match (a.has("scale"), a.has("size")) {
-                (true, false) => Target::Scale(a.float2("scale")),
-                (false, true) => Target::Size(a.size2("size")),
+                (true, false) => ResizeTo::Scale(a.float2("scale")),
+                (false, true) => ResizeTo::Size(a.size2("size")),
                 (true, true) => return Err(error("size", "give either `scale` or `size`, not both".into())),
                 (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
             };
@@ -238,9 +238,9 @@ impl Operation for Upsample {
         arguments: |op| {
             let Op::Upsample(op) = op else { return None };
             let to = match op.to {
-                Target::Size(size) => ("size", size.into()),
-                Target::Scale([v, h]) if v == h => ("scale", Value::Float(v)),
-                Target::Scale([v, h]) => ("scale", Value::Tuple(vec![Value::Float(v), Value::Float(h)])),
+                ResizeTo::Size(size) => ("size", size.into()),
+                ResizeTo::Scale([v, h]) if v == h => ("scale", Value::Float(v)),
+                ResizeTo::Scale([v, h]) => ("scale", Value::Tuple(vec![Value::Float(v), Value::Float(h)])),
             };
             let mut arguments = vec![to, ("mode", op.mode.name().into())];
             match op.coordinates {
@@ -258,8 +258,8 @@ impl Operation for Upsample {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, "upsample")?;
         let [oh, ow] = match self.to {
-            Target::Size(size) => size,
-            Target::Scale(factor) => {
+            ResizeTo::Size(size) => size,
+            ResizeTo::Scale(factor) => {
                 if factor.iter().any(|f| !f.is_finite() || *f <= 0.0) {
                     return Err(ShapeError::new("the factor must be positive and finite").param("scale"));
                 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Kernel;
+use super::Algorithm;
 use super::conv::{self, Depthwise, Family, Problem, Winograd};
 use super::planner::{Options, PlanError};
 use super::view::{Layout, View};
@@ -15,7 +15,7 @@ use crate::target::Target;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     pub inaccurate: Vec<Inaccurate>,
-    /// By [`Layer::key`], kernels as [`Kernel::describe`] names them, with their times in nanoseconds.
+    /// By [`Layer::key`], kernels as [`Algorithm::describe`] names them, with their times in nanoseconds.
     pub measured: BTreeMap<String, BTreeMap<String, f64>>,
     /// The target's code could not be run, so that nothing is known of accuracy: tiles of more than
     /// 6×6 products are chosen only where they are forced.
@@ -81,18 +81,18 @@ impl Layer {
 
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
     /// their tiles differ.
-    pub fn kernels(&self, target: &Target) -> Vec<(Kernel, f64)> {
-        let mut kernels = self.of_family(target, Kernel::Direct);
+    pub fn kernels(&self, target: &Target) -> Vec<(Algorithm, f64)> {
+        let mut kernels = self.of_family(target, Algorithm::Direct);
         // A linear layer over a small image has its taps and one output, of which no tile can be made.
         if !self.is_linear {
-            kernels.extend(self.of_family(target, Kernel::Winograd));
+            kernels.extend(self.of_family(target, Algorithm::Winograd));
         }
-        kernels.extend(self.of_family(target, Kernel::Depthwise));
-        kernels.extend(self.of_family(target, Kernel::Grouped));
+        kernels.extend(self.of_family(target, Algorithm::Depthwise));
+        kernels.extend(self.of_family(target, Algorithm::Grouped));
         kernels
     }
 
-    fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Kernel) -> Vec<(Kernel, f64)> {
+    fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Algorithm) -> Vec<(Algorithm, f64)> {
         let converts = self.input == Layout::Plain && !F::READS_PLAIN;
         let convert = if converts { conv::convert_cost(&self.problem, self.block, target) } else { 0.0 };
         let candidates = F::candidates(&self.problem, self.block, target);
@@ -102,7 +102,7 @@ impl Layer {
 
 /// A kernel that was chosen.
 pub(super) struct Choice {
-    pub kernel: Kernel,
+    pub kernel: Algorithm,
     pub ns: f64,
     /// The other algorithms, with estimates.
     pub alternatives: Vec<(String, f64)>,
@@ -112,7 +112,7 @@ pub(super) struct Choice {
 
 /// The best kernel of one algorithm.
 struct Candidate {
-    kernel: Kernel,
+    kernel: Algorithm,
     ns: f64,
     measured: bool,
 }
@@ -181,12 +181,12 @@ fn rank(candidate: &Candidate) -> (bool, f64) {
 }
 
 /// Whether the kernel may be chosen for its cost.
-fn allowed(kernel: &Kernel, node: NodeId, layer: &Layer, options: &Options) -> bool {
+fn allowed(kernel: &Algorithm, node: NodeId, layer: &Layer, options: &Options) -> bool {
     match kernel {
         // By the op alone: estimates depend on the unit and the batch.
-        Kernel::Direct(_) => !options.strict || !Depthwise::fits(&layer.problem),
-        Kernel::Grouped(_) => !options.strict,
-        Kernel::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
+        Algorithm::Direct(_) => !options.strict || !Depthwise::fits(&layer.problem),
+        Algorithm::Grouped(_) => !options.strict,
+        Algorithm::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
         _ => true,
     }
 }

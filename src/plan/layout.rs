@@ -1,4 +1,4 @@
-//! Which layout each op reads and writes.
+//! Which layout each op reads and writes, and how many channels a block has.
 //!
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.

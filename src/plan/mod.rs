@@ -46,7 +46,7 @@ pub struct Buffer {
 
 /// How a step computes its node.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kernel {
+pub enum Algorithm {
     /// Copies a value into another layout.
     Convert,
     /// Moves channels, for concats, slices and shuffles.
@@ -85,7 +85,7 @@ pub struct Step {
     pub inputs: Vec<View>,
     /// One, or several where the output's channels go to different places.
     pub outputs: Vec<View>,
-    pub kernel: Kernel,
+    pub kernel: Algorithm,
     /// Estimated time on one thread, in nanoseconds.
     pub estimate_ns: f64,
     /// What else could have computed it, with estimates.
@@ -107,8 +107,8 @@ impl Step {
     /// Kernels that are generated for the step: those of a transposed convolution are many.
     fn kernels(&self) -> u64 {
         match &self.kernel {
-            Kernel::Direct(direct) => direct.problem.phases.len() as u64,
-            Kernel::Winograd(winograd) => winograd.problem.phases.len() as u64,
+            Algorithm::Direct(direct) => direct.problem.phases.len() as u64,
+            Algorithm::Winograd(winograd) => winograd.problem.phases.len() as u64,
             _ => 1,
         }
     }

@@ -7,7 +7,7 @@ use super::conv::Problem;
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::place::{Placements, placements};
 use super::view::{self, Layout, Place, View};
-use super::{Buffer, BufferId, Channel, Gather, Kernel, Plan, Step, arena, limits};
+use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, arena, limits};
 use crate::ir::{self, Graph, Kind, NodeId, Verified};
 use crate::memory::size;
 use crate::ops::Op;
@@ -21,6 +21,7 @@ pub struct Options {
     pub algorithms: Vec<(String, String)>,
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
+    /// What running kernels on the target has shown.
     pub findings: Findings,
     /// Bytes that generating code and packing weights may take; without a number there is no bound.
     pub memory: Option<u64>,
@@ -138,7 +139,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         let value = planner.any(output.node);
         let shape = &graph.node(output.node).shape;
         let to = View::whole(Place::Output(i), Layout::Plain, shape);
-        planner.push(output.node, vec![value], vec![to], Kernel::Convert, 0.0);
+        planner.push(output.node, vec![value], vec![to], Algorithm::Convert, 0.0);
     }
     Ok(planner.finish())
 }
@@ -201,7 +202,13 @@ impl Planner<'_> {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
                 let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.bytes()).sum();
-                self.push(id, inputs, vec![output], Kernel::Plain, self.target.core.nanoseconds(bytes as f64 / 16.0));
+                self.push(
+                    id,
+                    inputs,
+                    vec![output],
+                    Algorithm::Plain,
+                    self.target.core.nanoseconds(bytes as f64 / 16.0),
+                );
                 Ok(())
             }
         }
@@ -252,7 +259,7 @@ impl Planner<'_> {
     fn move_channels(&mut self, id: NodeId, inputs: Vec<View>, output: &View, gather: Gather) {
         let [images, _, h, w] = output.image();
         let ns = self.target.core.nanoseconds((images * gather.from.len() * h * w) as f64 / 4.0);
-        self.push(id, inputs, vec![output.clone()], Kernel::Gather(gather), ns);
+        self.push(id, inputs, vec![output.clone()], Algorithm::Gather(gather), ns);
     }
 
     fn convolution(&mut self, id: NodeId, op: &Op) -> Result<(), PlanError> {
@@ -277,7 +284,7 @@ impl Planner<'_> {
         let label = graph.node(id).name.as_deref().unwrap_or_default();
         let Choice { kernel, ns, alternatives, forced, notes } =
             choose(id, label, &layer, self.tile, self.target, self.options)?;
-        if inputs[0].layout == Layout::Plain && !matches!(kernel, Kernel::Direct(_)) {
+        if inputs[0].layout == Layout::Plain && !matches!(kernel, Algorithm::Direct(_)) {
             inputs[0] = self.get(source, self.blocked());
         }
         let step = self.push(id, inputs, outputs, kernel, ns);
@@ -339,7 +346,7 @@ impl Planner<'_> {
         let shape = &self.graph.node(id).shape;
         let to = self.buffer(layout, shape);
         let ns = self.target.core.nanoseconds(shape.elements() as f64);
-        self.push(id, vec![from], vec![to.clone()], Kernel::Convert, ns);
+        self.push(id, vec![from], vec![to.clone()], Algorithm::Convert, ns);
         self.views.insert((id, layout), to.clone());
         to
     }
@@ -429,7 +436,7 @@ impl Planner<'_> {
         node: NodeId,
         inputs: Vec<View>,
         outputs: Vec<View>,
-        kernel: Kernel,
+        kernel: Algorithm,
         estimate_ns: f64,
     ) -> &mut Step {
         let index = self.steps.len();
@@ -473,11 +480,11 @@ mod tests {
     use crate::ir::Phase;
     use crate::ops::{ChannelShuffle, Concat, Slice};
     use crate::target::Unit;
-    use crate::testing::{Builder, conv};
+    use crate::testing::{GraphBuilder, conv};
 
     /// Winograd kernels of a 3×3 convolution after `others` 1×1 ones.
     fn kernels(others: usize, options: &Options) -> Vec<String> {
-        let mut b = Builder::new("net", Phase::Infer);
+        let mut b = GraphBuilder::new("net", Phase::Infer);
         let mut x = b.input([1, 64, 120, 120]);
         for _ in 0..others {
             x = b.add(conv(64, 1, 1, 0), &[x]);
@@ -491,7 +498,7 @@ mod tests {
     /// ShuffleNet's unit: one step a half, and nothing is converted but the output.
     #[test]
     fn halves_of_shuffled_concats_are_gathered_at_once() {
-        let mut b = Builder::new("unit", Phase::Infer);
+        let mut b = GraphBuilder::new("unit", Phase::Infer);
         let x = b.input([1, 64, 4, 4]);
         let [left, right] = [(); 2].map(|()| b.add(conv(29, 1, 1, 0), &[x]));
         let whole = b.add(Concat { axis: 1 }, &[left, right]);
@@ -508,7 +515,7 @@ mod tests {
             .steps
             .iter()
             .filter_map(|s| match &s.kernel {
-                Kernel::Gather(g) => Some((s.inputs.len(), g.from[..3].to_vec())),
+                Algorithm::Gather(g) => Some((s.inputs.len(), g.from[..3].to_vec())),
                 _ => None,
             })
             .collect();
@@ -522,7 +529,7 @@ mod tests {
     /// As many names of one value as there may be nodes: each was a call within a call.
     #[test]
     fn names_of_names_do_not_fill_the_stack() {
-        let mut b = Builder::new("names", Phase::Infer);
+        let mut b = GraphBuilder::new("names", Phase::Infer);
         let x = b.input([1, 16, 4, 4]);
         let mut y = b.add(conv(16, 1, 1, 0), &[x]);
         for i in 0..50_000 {
@@ -548,7 +555,7 @@ mod tests {
             algorithms: pairs.iter().map(|(label, name)| (label.to_string(), name.to_string())).collect(),
             ..Options::default()
         };
-        let mut b = Builder::new("two", Phase::Infer);
+        let mut b = GraphBuilder::new("two", Phase::Infer);
         let x = b.input([1, 16, 8, 8]);
         let x = b.add(conv(16, 3, 1, 1), &[x]);
         let y = b.add(conv(16, 3, 1, 1), &[x]);

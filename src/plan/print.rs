@@ -3,33 +3,33 @@
 use std::fmt::{self, Write};
 
 use super::conv::Family;
-use super::{BufferId, Kernel, Layout, Place, Plan, Step, View};
+use super::{Algorithm, BufferId, Layout, Place, Plan, Step, View};
 use crate::ir::Graph;
 
-impl Kernel {
+impl Algorithm {
     /// The algorithm's name, as `--algo` takes it.
     pub fn name(&self) -> String {
         match self {
-            Kernel::Convert => "convert".into(),
-            Kernel::Gather(_) => "gather".into(),
-            Kernel::Direct(d) => d.name(),
-            Kernel::Winograd(w) => w.name(),
-            Kernel::Depthwise(d) => d.name(),
-            Kernel::Grouped(g) => g.name(),
-            Kernel::Plain => "plain".into(),
+            Algorithm::Convert => "convert".into(),
+            Algorithm::Gather(_) => "gather".into(),
+            Algorithm::Direct(d) => d.name(),
+            Algorithm::Winograd(w) => w.name(),
+            Algorithm::Depthwise(d) => d.name(),
+            Algorithm::Grouped(g) => g.name(),
+            Algorithm::Plain => "plain".into(),
         }
     }
 
     /// Outputs along each axis of a Winograd tile; 0 of other kernels.
     pub fn tile(&self) -> usize {
-        if let Kernel::Winograd(w) = self { w.m } else { 0 }
+        if let Algorithm::Winograd(w) = self { w.m } else { 0 }
     }
 
     /// The algorithm with its choices: `direct 14x2`.
     pub fn describe(&self) -> String {
         match self {
-            Kernel::Direct(d) => d.describe(),
-            Kernel::Winograd(w) => w.describe(),
+            Algorithm::Direct(d) => d.describe(),
+            Algorithm::Winograd(w) => w.describe(),
             other => other.name(),
         }
     }

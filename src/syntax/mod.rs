@@ -62,7 +62,7 @@ pub(crate) fn parse(sources: &Sources, id: SourceId) -> (ast::File, Vec<Diagnost
     if let Some((divided, found)) = remark::divisions(id, &text, &tokens) {
         (tokens, text, divisions) = (tokens::scan(&divided), divided, found);
     }
-    let mut builder = build::Builder { source: id, base: 0, text: &text, tokens: &tokens, diagnostics: divisions };
+    let mut builder = build::AstBuilder { source: id, base: 0, text: &text, tokens: &tokens, diagnostics: divisions };
     // Recovery has a mark of its own, which a source may not bring along.
     let marked = text.contains(recovery::MARK as char);
     if let Some(pair) = whole(&text).filter(|_| !marked) {
@@ -139,7 +139,7 @@ pub(crate) fn parse_expr(text: &str) -> Option<ast::Expr> {
         return None;
     }
     let pair = NetcParser::parse(Rule::template, text).ok()?.next()?.into_inner().next()?;
-    let mut builder = build::Builder { source: SourceId(0), base: 0, text, tokens: &tokens, diagnostics: vec![] };
+    let mut builder = build::AstBuilder { source: SourceId(0), base: 0, text, tokens: &tokens, diagnostics: vec![] };
     let expr = builder.expr(pair);
     builder.diagnostics.is_empty().then_some(expr)
 }

@@ -45,14 +45,18 @@ impl Architecture {
 /// What a model is compiled for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
+    /// The instruction set.
     pub architecture: Architecture,
+    /// What its vectors are and can do.
     pub unit: Unit,
     /// CPU features that all code uses, by Rust's names, sorted.
     pub features: Vec<&'static str>,
     /// CPU features that code may use besides, sorted, and what they give is part of the unit. Code that
     /// does not use them does not demand them.
     pub extensions: Vec<&'static str>,
+    /// What a core does in a cycle, by which the plan estimates.
     pub core: Core,
+    /// Sizes of the caches, by which the plan estimates.
     pub caches: Caches,
 }
 

@@ -8,7 +8,7 @@ use crate::tensor::Element;
 pub struct Unit {
     /// Bytes of a vector: 16, 32 or 64.
     pub bytes: usize,
-    /// f32 elements in a vector, as [`Unit::lanes`] says. Also the channel block of layouts.
+    /// f32 elements in a vector, as [`Unit::lanes`] says.
     pub lanes: usize,
     /// Vector registers that a kernel may use at once without spilling.
     pub registers: usize,

@@ -8,7 +8,7 @@ mod ops;
 mod random;
 pub mod tiny;
 
-pub use builder::Builder;
+pub use builder::GraphBuilder;
 pub use models::{compiled, write_foreign};
 pub use ops::conv;
 pub(crate) use ops::{binary, relu};

@@ -29,7 +29,7 @@ use crate::codegen::{Generated, winograd_largest, winograd_sets};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{Conv2d, Op};
 use crate::plan::conv::{Axis, Geometry, Winograd};
-use crate::plan::{Kernel, Place, Plan, Step, View};
+use crate::plan::{Algorithm, Place, Plan, Step, View};
 use crate::runtime::{Activations, Workbench};
 use crate::target::Unit;
 use crate::tensor::{Shape, Tensor};
@@ -73,7 +73,7 @@ fn probed_set(sets: usize) -> usize {
 /// Whether a probe reads that part of a step's packed weights.
 pub(crate) fn reads(plan: &Plan, step: usize, part: usize) -> bool {
     match &plan.steps[step].kernel {
-        Kernel::Winograd(w) => {
+        Algorithm::Winograd(w) => {
             let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
             part == 0 || part == 1 + probed_set(sets)
         }
@@ -90,7 +90,7 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
     let mut known = HashSet::new();
     let mut layers = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
-        let Kernel::Winograd(w) = &step.kernel else { continue };
+        let Algorithm::Winograd(w) = &step.kernel else { continue };
         let seeded = graph.weights_read(step.node).into_iter().all(|w| graph.weights.is_seeded(w));
         let key = step.layer.as_ref().map(|l| (l.key.as_str(), w.m));
         if !seeded || known.insert(key) {
@@ -111,7 +111,7 @@ pub(crate) const MOST_INPUT: f64 = 1e20;
 /// would spread weights that are no finite numbers: each step with its largest weight. No code is run.
 pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
     let check = |step: &'p Step| {
-        let Kernel::Winograd(w) = &step.kernel else { return None };
+        let Algorithm::Winograd(w) = &step.kernel else { return None };
         let weight = graph.weights_read(step.node)[0];
         if graph.weights.is_seeded(weight) {
             return None;
@@ -297,11 +297,11 @@ mod tests {
     use crate::ops::epilogue::PostOp;
     use crate::plan::Options;
     use crate::target::Target;
-    use crate::testing::{Builder, conv, conv_transpose, randomize_weights};
+    use crate::testing::{GraphBuilder, conv, conv_transpose, randomize_weights};
 
     /// Two 3×3 layers, the second with a residual operand and a ReLU.
     fn layers(channels: usize, size: usize) -> Graph {
-        let mut b = Builder::new("layers", Phase::Infer);
+        let mut b = GraphBuilder::new("layers", Phase::Infer);
         let x = b.input([1, 3, size, size]);
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
         let y = b.add(conv(channels, 3, 1, 1), &[x]);
@@ -314,7 +314,7 @@ mod tests {
 
     /// A convolution of stride 2 and its transposed counterpart.
     fn strided() -> Graph {
-        let mut b = Builder::new("strided", Phase::Infer);
+        let mut b = GraphBuilder::new("strided", Phase::Infer);
         let x = b.input([1, 3, 14, 18]);
         let x = b.add(conv(20, 1, 1, 0), &[x]);
         let y = b.add(conv(24, 4, 2, 1), &[x]);

@@ -15,7 +15,9 @@ use crate::target::Target;
 /// Peak figures of a number of threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Roofline {
+    /// Multiply-adds between registers, in 10⁹ operations a second; a multiply-add is two.
     pub gflops: f64,
+    /// Bytes that are streamed from memory, in 10⁹ a second.
     pub gb_per_s: f64,
 }
 

@@ -15,7 +15,7 @@ use super::store::Times;
 use crate::artifact::{About, Destination, Image, Texts};
 use crate::codegen::{self, Generated};
 use crate::ir::Graph;
-use crate::plan::{self, Kernel, Layout, Options, Step};
+use crate::plan::{self, Algorithm, Layout, Options, Step};
 use crate::runtime::{Model, ModelOptions, RunError, Timings};
 use crate::target::Target;
 
@@ -78,8 +78,8 @@ fn contests(
 }
 
 /// The best tiles of each algorithm by their estimates, the best of all first.
-fn competitors(mut kernels: Vec<(Kernel, f64)>, options: &Options) -> Vec<String> {
-    kernels.retain(|(kernel, _)| !options.strict || !matches!(kernel, Kernel::Winograd(_)));
+fn competitors(mut kernels: Vec<(Algorithm, f64)>, options: &Options) -> Vec<String> {
+    kernels.retain(|(kernel, _)| !options.strict || !matches!(kernel, Algorithm::Winograd(_)));
     kernels.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
     kernels.retain(|(kernel, _)| {
@@ -111,7 +111,7 @@ fn times(graph: &Graph, target: &Target, generated: &Generated) -> Result<Vec<(S
 
 /// Whether the step's packed weights are nothing but weights: tables lie among those of others.
 fn multiplies(step: &Step) -> bool {
-    matches!(step.kernel, Kernel::Direct(_) | Kernel::Winograd(_))
+    matches!(step.kernel, Algorithm::Direct(_) | Algorithm::Winograd(_))
 }
 
 /// Writes to the weights that were not packed: pages that nobody has written are all one page of
@@ -131,7 +131,7 @@ fn conversion(steps: &[Step], index: usize) -> Option<usize> {
     if !reads_plain || step.inputs[0].layout == Layout::Plain {
         return None;
     }
-    steps[..index].iter().position(|s| s.kernel == Kernel::Convert && s.outputs[0] == step.inputs[0])
+    steps[..index].iter().position(|s| s.kernel == Algorithm::Convert && s.outputs[0] == step.inputs[0])
 }
 
 /// The shortest time of each step in several runs.

@@ -16,11 +16,11 @@ use netc::internals::ops::global_pool::PoolKind;
 use netc::internals::ops::lrn::LongerHalf;
 use netc::internals::ops::pad::PadMode;
 use netc::internals::ops::reduce::ReduceKind;
-use netc::internals::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use netc::internals::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use netc::internals::ops::*;
 use netc::internals::passes::{self, Selection};
 use netc::internals::tensor::Tensor;
-use netc::internals::testing::{self, Builder, conv, random_inputs, randomize_weights};
+use netc::internals::testing::{self, GraphBuilder, conv, random_inputs, randomize_weights};
 use netc::internals::{interpreter, ir, npy};
 
 fn root() -> &'static Path {
@@ -95,7 +95,7 @@ fn networks_of_the_zoo_come_back() {
 fn cases() -> Vec<(&'static str, Graph)> {
     let mut cases: Vec<(&'static str, Graph)> = vec![];
     let mut case = |name, shape: &[usize], op: Op| {
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let x = b.input(netc::internals::tensor::Shape::new(shape));
         let y = b.add(op, &[x]);
         let mut graph = b.finish(&[y]);
@@ -202,13 +202,13 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("log softmax", &[2, 5], Softmax { axis: 1, log: true }.into());
     case("transpose", image, Transpose { perm: vec![0, 2, 3, 1] }.into());
     let nearest = |to, coordinates, rounding| Upsample { to, mode: Interpolation::Nearest, coordinates, rounding };
-    case("nearest", image, nearest(Target::Scale([2.0, 3.0]), Coordinates::Usual, Rounding::Floor).into());
+    case("nearest", image, nearest(ResizeTo::Scale([2.0, 3.0]), Coordinates::Usual, Rounding::Floor).into());
     for rounding in [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp] {
-        case("nearest, sized", image, nearest(Target::Size([5, 13]), Coordinates::HalfPixel, rounding).into());
+        case("nearest, sized", image, nearest(ResizeTo::Size([5, 13]), Coordinates::HalfPixel, rounding).into());
     }
     for coordinates in [Coordinates::Usual, Coordinates::Asymmetric, Coordinates::AlignCorners] {
         for mode in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::CatmullRom] {
-            let op = Upsample { mode, ..nearest(Target::Size([11, 5]), coordinates, Rounding::Floor) };
+            let op = Upsample { mode, ..nearest(ResizeTo::Size([11, 5]), coordinates, Rounding::Floor) };
             case(mode.name(), image, op.into());
         }
     }
@@ -258,7 +258,7 @@ fn what_comes_back_computes_the_same() {
 
 #[test]
 fn what_onnx_lacks_is_refused_by_name() {
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([2, 4, 8, 8]);
     let window =
         AvgPool { kernel: [2; 2], stride: [1; 2], pad: [0; 4], dilation: [2; 2], ceil: false, count_include_pad: true };
@@ -275,7 +275,7 @@ fn what_onnx_lacks_is_refused_by_name() {
 fn large_weights_have_a_file_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([1, 4, 8, 8]);
     let y = b.add(conv(40, 3, 1, 1), &[x]);
     let y = b.add(conv(5, 1, 1, 0), &[y]);

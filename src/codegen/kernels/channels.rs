@@ -28,8 +28,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
     let output = &step.outputs[0];
     let [images, _, h, w] = output.image();
     let runs = runs(gather, step);
-    let kernels: Vec<Callee> =
-        runs.iter().map(|run| e.kernel(&Kernel { pattern: run.block.pattern.clone(), pixels: h * w })).collect();
+    let kernels: Vec<Callee> = runs
+        .iter()
+        .map(|run| e.kernel(&ChannelsKernel { pattern: run.block.pattern.clone(), pixels: h * w }))
+        .collect();
     let grid = runs.iter().map(|r| r.count * images).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
@@ -96,27 +98,27 @@ struct Source {
 
 /// Every so many of the output's blocks, which have one pattern, and whose sources advance evenly.
 #[derive(Clone, Debug, PartialEq)]
-struct Run {
+struct ChannelRun {
     block: Block,
     count: usize,
     every: usize,
     advance: Vec<usize>,
 }
 
-fn runs(gather: &Gather, step: &Step) -> Vec<Run> {
+fn runs(gather: &Gather, step: &Step) -> Vec<ChannelRun> {
     let strides: Vec<usize> = step.inputs.iter().map(View::block_stride).collect();
     let (output, lanes) = (&step.outputs[0], step.outputs[0].block());
-    let mut runs: Vec<Run> = vec![];
+    let mut runs: Vec<ChannelRun> = vec![];
     for index in gather.first / lanes..(gather.first + gather.from.len()).div_ceil(lanes) {
         let block = block(index, gather, output.shape[1], &strides, lanes);
         if !runs.iter_mut().any(|run| run.takes(&block)) {
-            runs.push(Run { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
+            runs.push(ChannelRun { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
         }
     }
     runs
 }
 
-impl Run {
+impl ChannelRun {
     /// Adds a block that goes on as the run does; whether it does.
     fn takes(&mut self, next: &Block) -> bool {
         let sources = self.block.sources.iter().zip(&next.sources);
@@ -208,15 +210,15 @@ fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, lanes: usize) -> Vec<P
 
 /// A block's kernel: how it is put together, for so many pixels.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Kernel {
+struct ChannelsKernel {
     pattern: Pattern,
     pixels: usize,
 }
 
-impl KernelKey for Kernel {
+impl KernelKey for ChannelsKernel {
     /// Parameters: the sources' blocks, the output block.
     fn build(&self, unit: Unit) -> Function {
-        let Kernel { ref pattern, pixels } = *self;
+        let ChannelsKernel { ref pattern, pixels } = *self;
         let sources = pattern.loads.iter().map(|load| load.source + 1).max().unwrap_or(0);
         let mut b = Builder::new(format!("channels {pixels} {pattern:?}"), unit, sources + 1);
         let pointers: Vec<Int> = (0..=sources).map(|i| b.parameter(i)).collect();
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn equal_blocks_share_a_kernel() {
-        let mut b = testing::Builder::new("shuffle", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("shuffle", Phase::Infer);
         let x = b.input([1, 3, 2, 2]);
         let x = b.add(conv(128, 1, 1, 0), &[x]);
         let y = b.add(ChannelShuffle { groups: 2 }, &[x]);
@@ -316,7 +318,7 @@ mod tests {
         let target = crate::target::Target { unit: Unit::V256, ..crate::target::Target::host() };
         let plan = crate::plan::plan(crate::ir::verify(&graph).unwrap(), &target, &Default::default()).unwrap();
         let step = plan.steps.iter().find(|s| s.node == y).unwrap();
-        let crate::plan::Kernel::Gather(gather) = &step.kernel else { panic!("{:?}", step.kernel) };
+        let crate::plan::Algorithm::Gather(gather) = &step.kernel else { panic!("{:?}", step.kernel) };
         let runs = runs(gather, step);
         let shapes: Vec<_> = runs.iter().map(|r| (r.block.index, r.count, r.every, r.advance.clone())).collect();
         assert_eq!(shapes, [(0, 8, 2, vec![1]), (1, 8, 2, vec![1])]);
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn unaligned_concat() {
         for channels in [[5, 11, 20], [16, 3, 40], [33, 35, 1], [1, 1, 1]] {
-            let mut b = testing::Builder::new("concat", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("concat", Phase::Infer);
             let x = b.input([2, 3, 5, 3]);
             let branches: Vec<_> = channels.iter().map(|&c| b.add(conv(c, 1, 1, 0), &[x])).collect();
             let y = b.add(Concat { axis: 1 }, &branches);
@@ -336,7 +338,7 @@ mod tests {
 
     #[test]
     fn inputs_and_repeated_values_are_copied() {
-        let mut b = testing::Builder::new("concat", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("concat", Phase::Infer);
         let x = b.input([2, 16, 5, 3]);
         let y = b.add(conv(32, 1, 1, 0), &[x]);
         let z = b.add(Concat { axis: 1 }, &[y, x, y]);
@@ -346,7 +348,7 @@ mod tests {
     #[test]
     fn unaligned_slices() {
         for (start, end, step) in [(1, 40, 1), (5, 6, 1), (15, 33, 1), (8, 19, 1), (0, 3, 1), (0, 40, 2), (3, 37, 5)] {
-            let mut b = testing::Builder::new("slice", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("slice", Phase::Infer);
             let x = b.input([2, 3, 3, 3]);
             let y = b.add(conv(40, 1, 1, 0), &[x]);
             let y = b.add(relu(), &[y]);
@@ -361,7 +363,7 @@ mod tests {
         for (channels, groups, size) in
             [(12, 3, [5, 6]), (64, 2, [3, 3]), (36, 2, [1, 1]), (48, 16, [2, 2]), (34, 17, [1, 3]), (7, 1, [2, 2])]
         {
-            let mut b = testing::Builder::new("shuffle", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("shuffle", Phase::Infer);
             let x = b.input([2, 3, size[0], size[1]]);
             let x = b.add(conv(channels, 1, 1, 0), &[x]);
             let y = b.add(ChannelShuffle { groups }, &[x]);
@@ -374,7 +376,7 @@ mod tests {
     #[test]
     fn halves_of_shuffled_concats() {
         for [left, right] in [[29, 29], [16, 16], [58, 58], [3, 13]] {
-            let mut b = testing::Builder::new("unit", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("unit", Phase::Infer);
             let x = b.input([2, 3, 4, 3]);
             let [l, r] = [left, right].map(|channels| b.add(conv(channels, 1, 1, 0), &[x]));
             let mut halves = [l, r];
@@ -393,7 +395,7 @@ mod tests {
     /// A value of one vector a pixel, and vectors.
     #[test]
     fn shuffled_vectors() {
-        let mut b = testing::Builder::new("vectors", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("vectors", Phase::Infer);
         let x = b.input([3, 24]);
         let y = b.add(ChannelShuffle { groups: 4 }, &[x]);
         check(b.finish(&[y]));

@@ -210,13 +210,13 @@ mod tests {
     use crate::codegen::testing::check;
     use crate::ir::Phase;
     use crate::ops::{Concat, Slice};
-    use crate::testing::{Builder, conv};
+    use crate::testing::{GraphBuilder, conv};
 
     /// To blocks and back, in chunks, rests of chunks, and images of few pixels.
     #[test]
     fn there_and_back() {
         for (channels, size) in [(19, [5, 7]), (16, [8, 8]), (3, [1, 2]), (21, [23, 41]), (1, [4, 9]), (40, [1, 1])] {
-            let mut b = Builder::new("convert", Phase::Infer);
+            let mut b = GraphBuilder::new("convert", Phase::Infer);
             let x = b.input([2, channels, size[0], size[1]]);
             let y = b.add(conv(channels, 1, 1, 0), &[x]);
             // Rows are taken from plain memory, which is blocked again.

@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn groups_on(channels: usize, group: usize, size: [usize; 2], op: Conv2d) {
-        let mut b = testing::Builder::new("depthwise", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("depthwise", Phase::Infer);
         let x = b.input([2, 3, size[0], size[1]]);
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
         let op = Conv2d { channels, groups: channels / group, ..op };

@@ -138,7 +138,7 @@ impl Row {
 /// Output blocks that one kernel serves: `tiles` tiles of `blocks` blocks from `first` on, written
 /// to output `output`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub(super) struct BlockRun {
     pub first: usize,
     pub blocks: usize,
     pub tiles: usize,
@@ -164,7 +164,7 @@ pub(super) struct Reads {
     step: usize,
 }
 
-impl Run {
+impl BlockRun {
     /// Blocks' worth of arithmetic in a tile.
     pub(crate) fn work(&self) -> f64 {
         conv::work(self.blocks, self.half)
@@ -243,14 +243,14 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
 }
 
 /// Splits the output's blocks into runs of equal tiles that do not cross from one output to the next.
-pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
+pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<BlockRun> {
     let mut runs = vec![];
     let mut origin = 0;
     for (output, view) in outputs.iter().enumerate() {
         let half = conv::half_filled(view.shape[1], view.block(), unit);
         let mut first = origin;
         for BlockSets { blocks, sets, half } in BlockSets::of(view.blocks(), tile, half) {
-            runs.push(Run { first, blocks, tiles: sets, step: blocks, reads: None, output, origin, half });
+            runs.push(BlockRun { first, blocks, tiles: sets, step: blocks, reads: None, output, origin, half });
             first += blocks * sets;
         }
         origin += view.blocks();
@@ -261,7 +261,7 @@ pub(super) fn runs(outputs: &[View], tile: usize, unit: Unit) -> Vec<Run> {
 /// The output's blocks where several groups share one: a run for each that meets its groups otherwise
 /// than the others, so that each reads the channels of its own groups only. Input and output have blocks of
 /// so many channels.
-fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) -> Vec<Run> {
+fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) -> Vec<BlockRun> {
     let blocks = problem.out_channels.div_ceil(block);
     let run = |first: usize, tiles: usize| {
         let span = problem.input_span(first, block);
@@ -273,7 +273,7 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) ->
             last_lanes: (span.end - 1) % block + 1,
             step,
         };
-        Run { first, blocks: 1, tiles, step: period, reads: Some(reads), output: 0, origin: 0, half: false }
+        BlockRun { first, blocks: 1, tiles, step: period, reads: Some(reads), output: 0, origin: 0, half: false }
     };
     let mut runs = vec![];
     for first in 0..period.min(blocks) {
@@ -291,7 +291,7 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) ->
 
 /// The weights of one tile of channels, in the order in which the row kernel reads them. Blocks have so many
 /// channels in the output and in the input.
-fn panel(problem: &Problem, g: Geometry, run: Run, tile: usize, count: usize, block: [usize; 2]) -> Part {
+fn panel(problem: &Problem, g: Geometry, run: BlockRun, tile: usize, count: usize, block: [usize; 2]) -> Part {
     let [out_lanes, in_lanes] = block;
     let channels = run.blocks * out_lanes;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
@@ -348,7 +348,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
 /// One past the lanes of the last input block that a tile reads. With groups and no [`Reads`], whole
 /// blocks are read and the products with other groups' channels are zero, and those with padding lanes:
 /// it is for this that [`Layout::Blocked`](crate::plan::Layout::Blocked) has them finite.
-fn last_lanes(problem: &Problem, run: &Run, in_lanes: usize) -> usize {
+fn last_lanes(problem: &Problem, run: &BlockRun, in_lanes: usize) -> usize {
     if let Some(reads) = run.reads {
         return reads.last_lanes;
     }
@@ -363,7 +363,7 @@ fn row_spec(
     step: &Step,
     direct: &Direct,
     g: Geometry,
-    run: Run,
+    run: BlockRun,
     in_blocks: usize,
     steps: &[PostOp],
     unit: Unit,
@@ -417,7 +417,7 @@ fn trims_rows(y: &Axis) -> bool {
 /// Calls of one row kernel: a phase and a run of tiles.
 struct Region {
     phase: usize,
-    run: Run,
+    run: BlockRun,
     /// Input blocks that a tile reads.
     count: usize,
     /// Byte offset of the first tile's panel in the weights section.
@@ -788,10 +788,10 @@ mod tests {
     use crate::ops::attributes::AttributeValue;
     use crate::ops::epilogue::PostOp;
     use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
-    use crate::testing::{Builder, conv, conv_transpose};
+    use crate::testing::{GraphBuilder, conv, conv_transpose};
 
     fn one(input: [usize; 4], op: impl Into<Op>) -> Graph {
-        let mut b = Builder::new("one", Phase::Infer);
+        let mut b = GraphBuilder::new("one", Phase::Infer);
         let x = b.input(input);
         let y = b.add(op, &[x]);
         b.finish(&[y])
@@ -814,7 +814,7 @@ mod tests {
             (5, 7, 4, conv(7, 4, 1, 0)),
             (5, 7, 2, conv(7, 5, 3, 4)),
         ] {
-            let mut b = Builder::new("two", Phase::Infer);
+            let mut b = GraphBuilder::new("two", Phase::Infer);
             let x = b.input([2, 3, size, size]);
             let y = b.add(conv(c, 1, 1, 0), &[x]);
             let y = b.add(op, &[y]);
@@ -827,7 +827,7 @@ mod tests {
     fn groups() {
         let shapes = [(32, 64, 2), (48, 96, 2), (24, 40, 4), (12, 12, 3), (16, 32, 16), (72, 72, 3), (120, 120, 5)];
         for (c, oc, groups) in shapes.into_iter().chain([(20, 20, 4), (10, 120, 5), (56, 56, 1), (168, 168, 3)]) {
-            let mut b = Builder::new("groups", Phase::Infer);
+            let mut b = GraphBuilder::new("groups", Phase::Infer);
             let x = b.input([2, 3, 7, 6]);
             let y = b.add(conv(c, 1, 1, 0), &[x]);
             let y = b.add(Conv2d { groups, ..conv(oc, 3, 1, 1) }, &[y]);
@@ -838,7 +838,7 @@ mod tests {
     #[test]
     fn linear_layers() {
         for batch in [1, 3, 20] {
-            let mut b = Builder::new("linear", Phase::Infer);
+            let mut b = GraphBuilder::new("linear", Phase::Infer);
             let x = b.input([batch, 3, 6, 5]);
             let y = b.add(conv(18, 3, 1, 0), &[x]);
             let y = b.add(Flatten {}, &[y]);
@@ -854,7 +854,7 @@ mod tests {
         {
             let activation = Activation::parse(activation).unwrap();
             for op in [conv(32, 1, 1, 0), conv(33, 3, 1, 1), conv(8, 3, 2, 1)] {
-                let mut b = Builder::new("epilogue", Phase::Infer);
+                let mut b = GraphBuilder::new("epilogue", Phase::Infer);
                 let x = b.input([1, 3, 14, 15]);
                 let y = b.add(conv(20, 1, 1, 0), &[x]);
                 let other = b.add(op.clone(), &[y]);

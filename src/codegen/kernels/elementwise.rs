@@ -203,7 +203,7 @@ mod tests {
 
     /// The op on values that a convolution wrote in blocks.
     fn on_blocks(op: impl Into<Op>, channels: usize, operands: usize) -> Graph {
-        let mut b = testing::Builder::new("blocks", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("blocks", Phase::Infer);
         let x = b.input([2, 3, 7, 5]);
         let values: Vec<_> = (0..operands).map(|_| b.add(conv(channels, 1, 1, 0), &[x])).collect();
         let y = b.add(op, &values);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn on_plain(op: impl Into<Op>, shapes: &[&[usize]]) -> Graph {
-        let mut b = testing::Builder::new("plain", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("plain", Phase::Infer);
         let values: Vec<_> = shapes.iter().map(|&s| b.input(Shape::new(s))).collect();
         let y = b.add(op, &values);
         b.finish(&[y])
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn padding_lanes_stay_finite() {
         // Groups narrower than a block multiply the padding of the last one by zero weights.
-        let mut b = testing::Builder::new("padding", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("padding", Phase::Infer);
         let x = b.input([1, 3, 4, 4]);
         let y = b.add(conv(6, 1, 1, 0), &[x]);
         // About the bias, which is 0 in the padding lanes.
@@ -256,7 +256,7 @@ mod tests {
             lrn.into(),
         ];
         for op in ops {
-            let mut b = testing::Builder::new("padding", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("padding", Phase::Infer);
             let x = b.input([1, 3, 4, 4]);
             let y = b.add(conv(6, 1, 1, 0), &[x]);
             let y = b.add(op, &[y]);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn logarithms_of_padding_lanes_reach_nobody() {
-        let mut b = testing::Builder::new("logarithm", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("logarithm", Phase::Infer);
         let x = b.input([1, 3, 6, 6]);
         let y = b.add(conv(6, 1, 1, 0), &[x]);
         let y = b.add(Activate { kind: Activation::Abs }, &[y]);
@@ -297,7 +297,7 @@ mod tests {
     /// One value a channel, of each image or of all.
     #[test]
     fn gates() {
-        let mut b = testing::Builder::new("gates", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("gates", Phase::Infer);
         let x = b.input([2, 3, 7, 5]);
         let y = b.add(conv(19, 1, 1, 0), &[x]);
         let (each, all) = (b.input([2, 19, 1, 1]), b.input([1, 19, 1, 1]));

@@ -29,7 +29,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
         true => vec![(0, blocks - 1, block), (blocks - 1, 1, used)],
     };
     let runs: Vec<_> = runs.into_iter().filter(|&(_, count, _)| count > 0).collect();
-    let kernel = |lanes: usize| e.kernel(&Kernel { pixels, eps: Bits::of(eps), affine, lanes });
+    let kernel = |lanes: usize| e.kernel(&InstanceNormKernel { pixels, eps: Bits::of(eps), affine, lanes });
     let kernels: Vec<Callee> = runs.iter().map(|&(_, _, lanes)| lanes).map(kernel).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut start = 0;
@@ -62,7 +62,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kernel {
+struct InstanceNormKernel {
     pixels: usize,
     eps: Bits,
     affine: bool,
@@ -70,7 +70,7 @@ struct Kernel {
     lanes: usize,
 }
 
-impl KernelKey for Kernel {
+impl KernelKey for InstanceNormKernel {
     /// Parameters: input, output, and where affine, weight and bias.
     fn build(&self, unit: Unit) -> Function {
         let part = if self.lanes < unit.lanes { format!("_{}", self.lanes) } else { String::new() };
@@ -106,7 +106,7 @@ impl KernelKey for Kernel {
     }
 }
 
-impl Kernel {
+impl InstanceNormKernel {
     /// The mean over all pixels of what `add` adds to an accumulator.
     fn mean(&self, b: &mut Builder, add: impl Fn(&mut Builder, Vector, Vector)) -> Vector {
         let acc: Vec<Vector> = (0..ACCUMULATORS).map(|_| b.splat(0.0)).collect();
@@ -146,7 +146,7 @@ mod tests {
     fn statistics_of_each_image() {
         for (channels, size, affine) in [(19, [5, 7], true), (16, [8, 8], false), (3, [1, 2], true), (5, [1, 1], true)]
         {
-            let mut b = testing::Builder::new("norm", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
             let x = b.input([2, 3, size[0], size[1]]);
             let x = b.add(conv(channels, 1, 1, 0), &[x]);
             let y = b.add(InstanceNorm { eps: 1e-2, affine }, &[x]);

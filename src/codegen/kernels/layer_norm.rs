@@ -178,7 +178,7 @@ mod tests {
         // Below, at and above a tile and a block; images and vectors.
         for (channels, [h, w]) in [(19, [5, 7]), (16, [8, 8]), (3, [1, 2]), (1, [2, 3]), (96, [3, 3]), (33, [1, 1])] {
             for affine in [true, false] {
-                let mut b = testing::Builder::new("norm", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
                 let x = b.input([2, 3, h, w]);
                 let x = b.add(conv(channels, 1, 1, 0), &[x]);
                 let y = b.add(LayerNorm { eps: 1e-2, affine }, &[x]);
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn vectors() {
         for features in [5, 16, 40] {
-            let mut b = testing::Builder::new("norm", Phase::Infer);
+            let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
             let x = b.input([3, features]);
             let y = b.add(LayerNorm { eps: 1e-5, affine: true }, &[x]);
             check(b.finish(&[y]));
@@ -202,7 +202,7 @@ mod tests {
     /// The blocks that are read and written need not be whole values.
     #[test]
     fn into_a_concat() {
-        let mut b = testing::Builder::new("norm", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
         let x = b.input([2, 3, 4, 5]);
         let x = b.add(conv(32, 1, 1, 0), &[x]);
         let y = b.add(LayerNorm { eps: 1e-3, affine: true }, &[x]);

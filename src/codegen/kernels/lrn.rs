@@ -333,7 +333,7 @@ mod tests {
     fn windows_cross_blocks() {
         for (channels, size) in [(32, 5), (19, 3), (40, 4), (3, 7), (64, 40), (5, 1)] {
             for longer_half in [LongerHalf::Before, LongerHalf::After] {
-                let mut b = testing::Builder::new("lrn", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("lrn", Phase::Infer);
                 let x = b.input([2, 3, 5, 4]);
                 let x = b.add(conv(channels, 1, 1, 0), &[x]);
                 let y = b.add(Lrn { longer_half, alpha_over_size: false, ..lrn(size, 0.75) }, &[x]);
@@ -346,7 +346,7 @@ mod tests {
     fn exponents_and_ranks() {
         for beta in [0.75, 0.5, 1.0, 0.3, 2.0, 0.0] {
             for shape in [&[2, 9][..], &[2, 9, 5], &[2, 9, 2, 3, 4], &[2, 9, 5, 4]] {
-                let mut b = testing::Builder::new("lrn", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("lrn", Phase::Infer);
                 let x = b.input(crate::tensor::Shape::new(shape));
                 let y = b.add(lrn(5, beta), &[x]);
                 check(b.finish(&[y]));

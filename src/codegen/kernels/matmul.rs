@@ -26,7 +26,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let mut regions = vec![];
     for (first, rows, tiles) in [(0, tile, m / tile), (m / tile * tile, m % tile, 1)] {
         if rows > 0 && tiles > 0 {
-            let kernel = e.kernel(&Kernel { rows, k, l });
+            let kernel = e.kernel(&MatMulKernel { rows, k, l });
             regions.push((first, rows, tiles, kernel));
         }
     }
@@ -70,13 +70,13 @@ fn lead(d: &mut Driver, base: Int, product: Int, view: &View, output: &View) {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kernel {
+struct MatMulKernel {
     rows: usize,
     k: usize,
     l: usize,
 }
 
-impl KernelKey for Kernel {
+impl KernelKey for MatMulKernel {
     /// Parameters: rows of a, the matrix b, rows of the output.
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("matmul_{}x{}x{}", self.rows, self.k, self.l), unit, 3);
@@ -95,7 +95,7 @@ impl KernelKey for Kernel {
     }
 }
 
-impl Kernel {
+impl MatMulKernel {
     /// The tile of all rows and of columns in vectors of the given widths.
     fn tile(&self, b: &mut Builder, widths: &[usize]) {
         let acc: Vec<Vec<Vector>> = (0..self.rows).map(|_| widths.iter().map(|_| b.splat(0.0)).collect()).collect();
@@ -143,7 +143,7 @@ mod tests {
             (&[2, 1, 4, 5], &[3, 5, 6]),
             (&[4, 5], &[2, 3, 5, 33]),
         ] {
-            let mut builder = testing::Builder::new("matmul", Phase::Infer);
+            let mut builder = testing::GraphBuilder::new("matmul", Phase::Infer);
             let [x, y] = [a, b].map(|s| builder.input(crate::tensor::Shape::new(s)));
             let z = builder.add(MatMul {}, &[x, y]);
             check(builder.finish(&[z]));

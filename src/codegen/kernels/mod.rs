@@ -30,7 +30,7 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
-use crate::plan::{Kernel, Step};
+use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
 /// Bytes of a lane: kernels compute f32.
@@ -42,12 +42,12 @@ const LANE: usize = Element::F32.bytes();
 /// As the convolutions'.
 pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
     Ok(match &step.kernel {
-        Kernel::Direct(d) => direct::emit(e, step, d)?,
-        Kernel::Winograd(w) => winograd::emit(e, step, w)?,
-        Kernel::Depthwise(_) | Kernel::Grouped(_) => depthwise::emit(e, step),
-        Kernel::Convert => convert::emit(e, step),
-        Kernel::Gather(gather) => channels::emit(e, step, gather),
-        Kernel::Plain => plain(e, step),
+        Algorithm::Direct(d) => direct::emit(e, step, d)?,
+        Algorithm::Winograd(w) => winograd::emit(e, step, w)?,
+        Algorithm::Depthwise(_) | Algorithm::Grouped(_) => depthwise::emit(e, step),
+        Algorithm::Convert => convert::emit(e, step),
+        Algorithm::Gather(gather) => channels::emit(e, step, gather),
+        Algorithm::Plain => plain(e, step),
     })
 }
 

@@ -169,7 +169,7 @@ mod tests {
     use crate::testing::{self, conv};
 
     fn on_plain(op: impl Into<Op>, shapes: &[&[usize]]) {
-        let mut b = testing::Builder::new("plain", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("plain", Phase::Infer);
         let values: Vec<_> = shapes.iter().map(|&s| b.input(Shape::new(s))).collect();
         let y = b.add(op, &values);
         check(b.finish(&[y]));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn constants() {
-        let mut b = testing::Builder::new("constant", Phase::Infer);
+        let mut b = testing::GraphBuilder::new("constant", Phase::Infer);
         let x = b.input([2, 3, 4, 5]);
         let c = b.add(Constant { shape: vec![3, 1, 5] }, &[]);
         let y = b.add(testing::binary(binary::BinaryKind::Add), &[x, c]);
@@ -224,7 +224,7 @@ mod tests {
     fn borders() {
         for mode in [PadMode::Constant, PadMode::Reflect, PadMode::Edge] {
             for pads in [[1, 2, 3, 0], [0, 0, 0, 4], [4, 4, 4, 4]] {
-                let mut b = testing::Builder::new("pad", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("pad", Phase::Infer);
                 let x = b.input([2, 3, 5, 6]);
                 let x = b.add(conv(19, 1, 1, 0), &[x]);
                 let y = b.add(Pad { pads, mode, value: -0.5 }, &[x]);

@@ -71,7 +71,7 @@ impl Array {
 
 /// The operands' elements for one vector of results.
 pub(crate) struct Operands<'a> {
-    kernel: &'a Kernel<'a>,
+    kernel: &'a NestKernel<'a>,
     /// Those that a loop does not change, by array.
     hoisted: &'a [Option<Vector>],
     offsets: &'a [i64],
@@ -276,19 +276,19 @@ impl KernelKey for Loops {
     fn build(&self, unit: Unit) -> Function {
         let Loops { dims, strides, body } = self;
         let mut b = Builder::new(format!("{body} {dims:?} {strides:?}"), unit, strides.len());
-        Kernel { unit, dims, strides, body }.axis(&mut b, 0);
+        NestKernel { unit, dims, strides, body }.axis(&mut b, 0);
         b.finish()
     }
 }
 
-struct Kernel<'a> {
+struct NestKernel<'a> {
     unit: Unit,
     dims: &'a [usize],
     strides: &'a [Vec<i64>],
     body: &'a Body,
 }
 
-impl Kernel<'_> {
+impl NestKernel<'_> {
     /// The loops from `axis` inwards. Returns by how many bytes each pointer has moved.
     fn axis(&self, b: &mut Builder, axis: usize) -> Vec<i64> {
         let lanes = self.unit.lanes;

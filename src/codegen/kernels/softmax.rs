@@ -250,7 +250,7 @@ mod tests {
     fn channels() {
         for (channels, size) in [(10, [1, 1]), (32, [3, 5]), (19, [5, 1]), (1, [2, 2])] {
             for log in [false, true] {
-                let mut b = testing::Builder::new("softmax", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("softmax", Phase::Infer);
                 let x = b.input([2, 3, size[0], size[1]]);
                 let x = b.add(conv(channels, 1, 1, 0), &[x]);
                 let x = b.add(large(), &[x]);
@@ -264,7 +264,7 @@ mod tests {
     fn other_axes() {
         for (shape, axis) in [(&[2, 3, 37][..], 2), (&[2, 37, 19], 1), (&[2, 5, 3, 4], 2), (&[3, 7], 0), (&[40], 0)] {
             for log in [false, true] {
-                let mut b = testing::Builder::new("softmax", Phase::Infer);
+                let mut b = testing::GraphBuilder::new("softmax", Phase::Infer);
                 let x = b.input(crate::tensor::Shape::new(shape));
                 let x = b.add(large(), &[x]);
                 let y = b.add(Softmax { axis, log }, &[x]);

@@ -10,19 +10,19 @@ use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
-use crate::plan::{Kernel, Layer, Options, plan};
+use crate::plan::{Algorithm, Layer, Options, plan};
 use crate::target::Target;
 use crate::tensor::Tensor;
-use crate::testing::{Builder, conv, conv_transpose, random_inputs, randomize_weights};
+use crate::testing::{GraphBuilder, conv, conv_transpose, random_inputs, randomize_weights};
 
 /// Relative to the largest value. Winograd's errors are larger than those of plain sums.
-fn tolerance(kernel: &Kernel) -> f32 {
-    if matches!(kernel, Kernel::Winograd(_)) { 1e-4 } else { 1e-5 }
+fn tolerance(kernel: &Algorithm) -> f32 {
+    if matches!(kernel, Algorithm::Winograd(_)) { 1e-4 } else { 1e-5 }
 }
 
 /// A layer behind a 1×1 convolution, so that it reads blocks of channels.
 fn behind(batch: usize, channels: usize, size: [usize; 2], op: impl Into<Op>) -> Graph {
-    let mut b = Builder::new("behind", Phase::Infer);
+    let mut b = GraphBuilder::new("behind", Phase::Infer);
     let x = b.input([batch, 3, size[0], size[1]]);
     let x = b.add(conv(channels, 1, 1, 0), &[x]);
     let y = b.add(op, &[x]);
@@ -31,7 +31,7 @@ fn behind(batch: usize, channels: usize, size: [usize; 2], op: impl Into<Op>) ->
 
 /// The same with a residual operand and activations.
 fn fused(batch: usize, channels: usize, size: [usize; 2], op: Conv2d) -> Graph {
-    let mut b = Builder::new("fused", Phase::Infer);
+    let mut b = GraphBuilder::new("fused", Phase::Infer);
     let x = b.input([batch, 3, size[0], size[1]]);
     let x = b.add(conv(channels, 1, 1, 0), &[x]);
     let other = b.add(op.clone(), &[x]);
@@ -41,7 +41,7 @@ fn fused(batch: usize, channels: usize, size: [usize; 2], op: Conv2d) -> Graph {
 }
 
 fn linear(batch: usize, channels: usize, size: [usize; 2], features: usize) -> Graph {
-    let mut b = Builder::new("linear", Phase::Infer);
+    let mut b = GraphBuilder::new("linear", Phase::Infer);
     let x = b.input([batch, 3, size[0], size[1]]);
     let x = b.add(conv(channels, 1, 1, 0), &[x]);
     let x = b.add(Flatten {}, &[x]);
@@ -61,14 +61,14 @@ struct Contest<'a> {
 
 impl Contest<'_> {
     /// All kernels that fit: by `one_each`, the best tile of each algorithm only.
-    fn kernels(&self, one_each: bool) -> Vec<Kernel> {
+    fn kernels(&self, one_each: bool) -> Vec<Algorithm> {
         let mut kernels = self.layer.kernels(self.target);
         kernels.sort_by(|a, b| a.1.total_cmp(&b.1));
         let mut seen = std::collections::HashSet::new();
         kernels.into_iter().map(|(k, _)| k).filter(|k| !one_each || seen.insert(k.name())).collect()
     }
 
-    fn holds(&self, kernel: &Kernel, threads: usize) {
+    fn holds(&self, kernel: &Algorithm, threads: usize) {
         let mut options = Options::default();
         let times = BTreeMap::from([(kernel.describe(), 0.0)]);
         options.findings.measured = BTreeMap::from([(self.layer.key.clone(), times)]);

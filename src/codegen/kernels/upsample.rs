@@ -134,18 +134,19 @@ mod tests {
     use super::*;
     use crate::codegen::testing::check;
     use crate::ir::Phase;
-    use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+    use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
     use crate::testing::{self, conv};
 
     #[test]
     fn modes_and_coordinates() {
-        let targets = [Target::Scale([2.0; 2]), Target::Scale([1.5, 0.7]), Target::Size([9, 4]), Target::Size([1, 1])];
+        let targets =
+            [ResizeTo::Scale([2.0; 2]), ResizeTo::Scale([1.5, 0.7]), ResizeTo::Size([9, 4]), ResizeTo::Size([1, 1])];
         for (i, to) in targets.into_iter().enumerate() {
             use Interpolation::{Bicubic, Bilinear, CatmullRom, Nearest};
             for mode in [Nearest, Bilinear, Bicubic, CatmullRom] {
                 for coordinates in [Coordinates::Usual, Coordinates::AlignCorners, Coordinates::HalfPixel] {
                     let rounding = [Rounding::Floor, Rounding::Ceil, Rounding::HalfDown, Rounding::HalfUp][i];
-                    let mut b = testing::Builder::new("upsample", Phase::Infer);
+                    let mut b = testing::GraphBuilder::new("upsample", Phase::Infer);
                     let x = b.input([2, 3, 5, 6]);
                     let x = b.add(conv(19, 1, 1, 0), &[x]);
                     let y = b.add(Upsample { to, mode, coordinates, rounding }, &[x]);

@@ -20,7 +20,7 @@ use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
-use super::direct::{Row, Run, runs};
+use super::direct::{BlockRun, Row, runs};
 use super::{LANE, epilogue};
 use crate::balance::TaskCost;
 use crate::ops::Op;
@@ -158,7 +158,7 @@ pub(crate) struct Set {
 /// step's packed part n + 1, after the bias.
 pub(crate) fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
     let block = step.outputs[0].block();
-    let of_run = |run: Run| {
+    let of_run = |run: BlockRun| {
         (0..run.tiles).map(move |tile| {
             let first = (run.first + tile * run.blocks) * block;
             Set {
@@ -189,7 +189,7 @@ struct Pass<'a> {
 
 /// The sets of one run in a pass.
 struct PassRun {
-    run: Run,
+    run: BlockRun,
     /// Byte offset of the first set's panel in the weights section.
     panels: usize,
     products: Vec<(usize, Callee)>,
@@ -204,7 +204,7 @@ impl<'a> Pass<'a> {
         w: &Winograd,
         s: &Sizes,
         geometry: &'a Geometry,
-        runs: &[Run],
+        runs: &[BlockRun],
         steps: &[PostOp],
         panels: &mut impl Iterator<Item = usize>,
     ) -> Pass<'a> {
@@ -243,7 +243,14 @@ impl<'a> Pass<'a> {
 
 /// Reserves the bias and, for each phase and run, the transformed weights of its sets. Returns their
 /// offsets.
-fn pack(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, runs: &[Run], has_bias: bool) -> (usize, Vec<usize>) {
+fn pack(
+    e: &mut Emitter,
+    step: &Step,
+    w: &Winograd,
+    s: &Sizes,
+    runs: &[BlockRun],
+    has_bias: bool,
+) -> (usize, Vec<usize>) {
     let (weights, output) = (e.weights(step), &step.outputs[0]);
     let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, output)];
     let mut first_part = vec![];
@@ -444,7 +451,7 @@ fn transform_inputs(
 // Products.
 
 /// A kernel for a full block of tiles and one for the last, with the tiles that they take.
-fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: Run, total: usize) -> Vec<(usize, Callee)> {
+fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, total: usize) -> Vec<(usize, Callee)> {
     let last = total % w.tiles;
     let counts = [w.tiles.min(total), last].into_iter().filter(|&c| c > 0 && (c == last || total >= w.tiles));
     let mut kernels: Vec<(usize, Callee)> = vec![];
@@ -510,7 +517,7 @@ fn output_kernels(
     w: &Winograd,
     s: &Sizes,
     g: &Geometry,
-    run: Run,
+    run: BlockRun,
     steps: &[PostOp],
 ) -> Vec<Border> {
     let [height, width] = w.grid(g);
@@ -795,10 +802,10 @@ mod tests {
     use crate::ops::epilogue::PostOp;
     use crate::ops::{Conv2d, ConvTranspose2d, Op};
     use crate::plan;
-    use crate::testing::{Builder, conv, conv_transpose};
+    use crate::testing::{GraphBuilder, conv, conv_transpose};
 
     fn forced(name: &str, op: impl Into<Op>, channels: usize, size: [usize; 2]) {
-        let mut b = Builder::new("winograd", Phase::Infer);
+        let mut b = GraphBuilder::new("winograd", Phase::Infer);
         let x = b.input([2, 3, size[0], size[1]]);
         let y = b.add(conv(channels, 1, 1, 0), &[x]);
         let y = b.add(op, &[y]);

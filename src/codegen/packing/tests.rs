@@ -6,10 +6,10 @@ use crate::ir::Phase;
 use crate::ops::Conv2d;
 use crate::plan::Options;
 use crate::target::Target;
-use crate::testing::{Builder, conv, conv_transpose, randomize_weights};
+use crate::testing::{GraphBuilder, conv, conv_transpose, randomize_weights};
 
 fn packings(input: [usize; 4], op: impl Into<crate::ops::Op>, algorithm: &str) -> String {
-    let mut b = Builder::new("packed", Phase::Infer);
+    let mut b = GraphBuilder::new("packed", Phase::Infer);
     let x = b.input(input);
     let y = b.add(op, &[x]);
     let target = Target::parse("avx2").expect("a known name");
@@ -120,7 +120,7 @@ fn the_data_say_all() {
         (20, norm(true).into(), "direct"),
         (20, norm(false).into(), "direct"),
     ] {
-        let mut b = Builder::new("packed", Phase::Infer);
+        let mut b = GraphBuilder::new("packed", Phase::Infer);
         let x = b.input([1, channels, 6, 7]);
         let y = b.add(op, &[x]);
         let mut graph = b.finish(&[y]);

@@ -11,7 +11,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm,
     LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
@@ -500,17 +500,17 @@ fn upsample(b: &mut OnnxBuilder, id: NodeId, op: &Upsample, x: &str) -> Result {
         attributes.push(float("cubic_coeff_a", a as f32));
     }
     let factors = match op.to {
-        Target::Scale(factors) => factors.map(|f| f as f32),
-        Target::Size(size) => [0, 1].map(|i| size[i] as f32 / from[i + 2] as f32),
+        ResizeTo::Scale(factors) => factors.map(|f| f as f32),
+        ResizeTo::Size(size) => [0, 1].map(|i| size[i] as f32 / from[i + 2] as f32),
     };
     let is_exact = (0..2).all(|i| f64::from(factors[i]) * from[i + 2] as f64 == to[i + 2] as f64);
     let by_factor = match op.to {
         // Engines disagree on where the corners of a size that was rounded lie.
-        Target::Scale(_) => op.coordinates != Coordinates::AlignCorners || is_exact,
-        Target::Size(_) => b.batch.is_some(),
+        ResizeTo::Scale(_) => op.coordinates != Coordinates::AlignCorners || is_exact,
+        ResizeTo::Size(_) => b.batch.is_some(),
     };
     if by_factor {
-        if matches!(op.to, Target::Size(_)) && !is_exact {
+        if matches!(op.to, ResizeTo::Size(_)) && !is_exact {
             return Err("a size that is no multiple needs the batch as a number".into());
         }
         let scales = b.floats("scales", &[4], vec![1.0, 1.0, factors[0], factors[1]]);

@@ -1,6 +1,6 @@
 //! Labels, strings and expressions: pairs → tree.
 
-use super::{Builder, children};
+use super::{AstBuilder, children};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::syntax::ast::*;
 use crate::syntax::grammar::{NetcParser, Rule};
@@ -11,7 +11,7 @@ use pest::iterators::Pair;
 use pest::pratt_parser::{Assoc, Op, PrattParser};
 use std::sync::LazyLock;
 
-impl Builder<'_> {
+impl AstBuilder<'_> {
     pub(super) fn label(&mut self, pair: Pair<'_, Rule>) -> Label {
         let span = self.span(&pair);
         let mut parts = vec![];
@@ -105,7 +105,7 @@ impl Builder<'_> {
         };
         let expr = children(pairs.next().expect("template")).next().expect("an expression");
         let tokens = tokens::scan(text);
-        let mut inner = Builder { base: start, text, tokens: &tokens, diagnostics: vec![], ..*self };
+        let mut inner = AstBuilder { base: start, text, tokens: &tokens, diagnostics: vec![], ..*self };
         let expr = inner.expr(expr);
         self.diagnostics.append(&mut inner.diagnostics);
         expr

@@ -16,7 +16,7 @@ mod expression;
 use expression::binary_op;
 
 /// Builds trees of one source and gathers what is wrong with them.
-pub(crate) struct Builder<'a> {
+pub(crate) struct AstBuilder<'a> {
     pub source: SourceId,
     /// Where `text` begins in the source: 0, or where the inside of a string's braces begins.
     pub base: usize,
@@ -31,7 +31,7 @@ fn children(pair: Pair<'_, Rule>) -> impl Iterator<Item = Pair<'_, Rule>> {
     pair.into_inner().filter(|p| !p.as_rule().is_mark())
 }
 
-impl Builder<'_> {
+impl AstBuilder<'_> {
     pub(crate) fn file(&mut self, pair: Pair<'_, Rule>) -> File {
         let mut file = File::default();
         for part in children(pair) {

@@ -11,7 +11,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::*;
 use crate::testing::{binary, conv, relu};
 
@@ -269,9 +269,9 @@ impl Walk {
             return self.add(Pad { pads, mode, value: -0.5 }, &[x]);
         }
         let to = match self.random.below(3) {
-            0 => Target::Scale([2.0; 2]),
-            1 => Target::Scale([1.5, 0.7]),
-            _ => Target::Size(self.pair(1, 12)),
+            0 => ResizeTo::Scale([2.0; 2]),
+            1 => ResizeTo::Scale([1.5, 0.7]),
+            _ => ResizeTo::Size(self.pair(1, 12)),
         };
         use Interpolation::{Bicubic, Bilinear, CatmullRom, Nearest};
         let mode = [Nearest, Nearest, Bilinear, Bilinear, Bicubic, CatmullRom][self.random.below(6)];

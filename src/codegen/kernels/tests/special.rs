@@ -10,11 +10,11 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::upsample::{Interpolation, Target as To};
+use crate::ops::upsample::{Interpolation, ResizeTo as To};
 use crate::ops::*;
 use crate::plan::{Flaw, Inaccurate, Options};
 use crate::tensor::{Shape, Tensor};
-use crate::testing::{Builder, binary, conv, conv_transpose, random_inputs, randomize_weights};
+use crate::testing::{GraphBuilder, binary, conv, conv_transpose, random_inputs, randomize_weights};
 
 /// What a number is, beside its size.
 fn class(v: f32) -> &'static str {
@@ -66,7 +66,7 @@ fn check(mut graph: Graph, every: usize) {
 /// The op on blocks of channels, and what follows it there: a 1×1 convolution, which would show what
 /// the blocks' padding holds.
 fn blocked(op: impl Into<Op>, channels: usize, operands: usize) {
-    let mut b = Builder::new("blocked", Phase::Infer);
+    let mut b = GraphBuilder::new("blocked", Phase::Infer);
     let same = Conv2d { groups: channels, ..conv(channels, 1, 1, 0) };
     let values: Vec<NodeId> = (0..operands).map(|_| b.input([2, channels, 6, 7])).collect();
     let values: Vec<NodeId> = values.into_iter().map(|x| b.add(same.clone(), &[x])).collect();
@@ -76,7 +76,7 @@ fn blocked(op: impl Into<Op>, channels: usize, operands: usize) {
 }
 
 fn plain(op: impl Into<Op>, shapes: &[&[usize]]) {
-    let mut b = Builder::new("plain", Phase::Infer);
+    let mut b = GraphBuilder::new("plain", Phase::Infer);
     let values: Vec<NodeId> = shapes.iter().map(|&s| b.input(Shape::new(s))).collect();
     let y = b.add(op, &values);
     check(b.finish(&[y]), 23);
@@ -147,7 +147,7 @@ fn the_ends_of_functions() {
         (Activation::Elu { alpha: 1.0 }, -1000.0, -1.0, 1e-7),
     ];
     for (kind, x, expected, off) in cases {
-        let mut b = Builder::new("end", Phase::Infer);
+        let mut b = GraphBuilder::new("end", Phase::Infer);
         let input = b.input([1, 20]);
         let y = b.add(Activate { kind }, &[input]);
         let graph = b.finish(&[y]);
@@ -211,7 +211,7 @@ fn reductions_and_softmax() {
 fn rows_of_infinities() {
     const I: f32 = f32::INFINITY;
     for log in [false, true] {
-        let mut b = Builder::new("rows", Phase::Infer);
+        let mut b = GraphBuilder::new("rows", Phase::Infer);
         let x = b.input([6, 3]);
         let y = b.add(Softmax { axis: 1, log }, &[x]);
         let graph = b.finish(&[y]);

@@ -16,7 +16,7 @@ use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::binary::BinaryKind;
 use crate::ops::position::{Axis, Position, Ratio, Rounding};
-use crate::ops::upsample::{Coordinates, Interpolation, Target, cubic};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, cubic};
 use crate::ops::{MAX_ELEMENTS, Upsample};
 
 pub(crate) fn resize(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
@@ -66,7 +66,7 @@ fn by_kernel(
         sizes[of_image - 2] = factors.outputs[axis];
         scales[of_image - 2] = factors.steps[axis].inverse().value();
     }
-    let to = if factors.by_scale { Target::Scale(scales) } else { Target::Size(sizes) };
+    let to = if factors.by_scale { ResizeTo::Scale(scales) } else { ResizeTo::Size(sizes) };
     let Some(op) = sampling.upsample([image[2], image[3]], sizes, to) else { return Ok(None) };
     let result = draft.add(op, &[node], vec![])?;
     Ok(Some(View { node: result, ..shown }))
@@ -284,7 +284,7 @@ impl Sampling {
     }
 
     /// The language's layer that does this; `None` where there is none.
-    fn upsample(&self, from: [usize; 2], to_sizes: [usize; 2], to: Target) -> Option<Upsample> {
+    fn upsample(&self, from: [usize; 2], to_sizes: [usize; 2], to: ResizeTo) -> Option<Upsample> {
         let mode = match self.mode {
             Mode::Nearest => Interpolation::Nearest,
             Mode::Linear => Interpolation::Bilinear,
@@ -295,15 +295,15 @@ impl Sampling {
         let axis = |axis: usize| {
             let (input, output) = (from[axis], to_sizes[axis]);
             let step = match to {
-                Target::Scale(scale) => Ratio::of(scale[axis]).inverse(),
-                Target::Size(_) => Ratio::new(input, output),
+                ResizeTo::Scale(scale) => Ratio::of(scale[axis]).inverse(),
+                ResizeTo::Size(_) => Ratio::new(input, output),
             };
             Axis { input, output, step }
         };
         let is_exact = (0..2).all(|i| axis(i).is_exact());
         let reached = |axis: usize| match to {
-            Target::Scale(scale) => (from[axis] as f64 * scale[axis]) as usize == to_sizes[axis],
-            Target::Size(_) => true,
+            ResizeTo::Scale(scale) => (from[axis] as f64 * scale[axis]) as usize == to_sizes[axis],
+            ResizeTo::Size(_) => true,
         };
         if (self.antialias && shrinks) || !(0..2).all(reached) {
             return None;

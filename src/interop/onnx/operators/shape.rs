@@ -10,7 +10,7 @@ use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pad::PadMode;
-use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{Activate, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
 type Results = Result<Vec<Value>, String>;
@@ -270,7 +270,7 @@ fn spread(draft: &mut Draft, view: &View, counts: &[usize]) -> Result<Option<Vie
         return Ok(None);
     }
     let op = Upsample {
-        to: Target::Size(size),
+        to: ResizeTo::Size(size),
         mode: Interpolation::Nearest,
         coordinates: Coordinates::Usual,
         rounding: Rounding::Floor,
