@@ -530,7 +530,9 @@ impl Region {
         if !self.row.trimmed {
             return taps.count.into();
         }
-        // The first tap at or after row 0, and one past the last before the image's end.
+        // Tap k of output row y reads input row p + k · distance, with p = first + y · step. Of all k those count
+        // with 0 ≤ p + k · distance < input: from low = ⌈−p / distance⌉ to before high = ⌈(input − p) / distance⌉,
+        // both clipped to 0 ≤ k < taps. Numerators are clipped to 0 first, since division is of unsigned numbers.
         let zero = d.b.int(0i64);
         let above = d.b.int_op(IntOp::Sub, zero, position);
         let above = d.b.add(above, taps.distance - 1);

@@ -606,6 +606,10 @@ impl KernelKey for OutputTransform {
     }
 }
 
+/// Transforms the products of `count` tiles back and stores them. Tile (y, x) of a phase holds its outputs m·y … m·y + m − 1
+/// by m·x … m·x + m − 1, and output q of a phase is output `output_first + q · output_step` of the whole: so tiles write to
+/// disjoint memory, and border tiles leave out what lies beyond (`Border`). The products of tile `index` lie `index` vectors
+/// behind the first one's, for each element and channel block apart ([`Sizes`]).
 #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
 fn transform_outputs(
     e: &Emitter,

@@ -47,6 +47,9 @@ pub(crate) fn lift(parts: Vec<Part>, graph: &Graph) -> Lifted {
     lifted
 }
 
+/// Turns scopes into calls of modules, from the inside out. Each round replaces all scopes that hold no scope, by calls
+/// where several are alike, else by their statements: there is one level less then, and so the rounds end. Nodes and
+/// their order never change, only what stands around them.
 fn lift_scopes(lifted: &mut Lifted, graph: &Graph) {
     loop {
         while dissolve_small(&mut lifted.body) {}
