@@ -612,7 +612,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
             }
             let mut of_block = vec![start];
             for _ in 1..pixels {
-                let v = b.from_vectors(&[start]);
+                let v = b.new_vector_like(&[start]);
                 b.copy(v, start);
                 of_block.push(v);
             }

@@ -93,7 +93,7 @@ impl Builder {
 
     /// A new variable for what is computed from others, of the first one's element: half a vector where
     /// one of them is.
-    pub(crate) fn from_vectors(&mut self, sources: &[Vector]) -> Vector {
+    pub(crate) fn new_vector_like(&mut self, sources: &[Vector]) -> Vector {
         let element = sources.first().map_or(Element::F32, |&v| self.function.element(v));
         self.computed(element, sources)
     }
@@ -207,7 +207,7 @@ impl Builder {
     }
 
     pub(crate) fn op(&mut self, op: VectorOp, a: Vector, b: Vector) -> Vector {
-        let dst = self.from_vectors(&[a, b]);
+        let dst = self.new_vector_like(&[a, b]);
         self.op_into(dst, op, a, b);
         dst
     }
@@ -218,7 +218,7 @@ impl Builder {
 
     /// Of f32 the result is of f32 too: of [`UnaryOp::ToInt`] the bits ([`Self::to_int`] gives i32).
     pub(crate) fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {
-        let dst = self.from_vectors(&[a]);
+        let dst = self.new_vector_like(&[a]);
         self.push(Inst::Unary { op, dst, a });
         dst
     }

@@ -349,11 +349,11 @@ mod tests {
         let shifted = b.unary(UnaryOp::ShiftRightSigned(3), a);
         let products = b.madd_i16(a, shifted);
         b.push(Inst::DotBroadcast { dot: Dot::I16, acc: products, a, address: p.at(8) });
-        let float = b.from_int(products);
+        let float = b.convert_from_int(products);
         let pairs = b.reinterpret(Element::Bf16, products);
         b.dot(Dot::Bf16, float, pairs, pattern);
         b.store_bf16(out.at(0), float);
-        let int = b.to_int(float);
+        let int = b.convert_to_int(float);
         b.store_as(out.at(64), int, Element::U8);
         insta::assert_snapshot!(b.finish().to_string());
     }

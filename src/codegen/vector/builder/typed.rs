@@ -68,14 +68,14 @@ impl Builder {
     }
 
     /// f32 → i32, to the nearest, ties to even. Undefined beyond the range of i32.
-    pub(crate) fn to_int(&mut self, a: Vector) -> Vector {
+    pub(crate) fn convert_to_int(&mut self, a: Vector) -> Vector {
         let dst = self.computed(Element::I32, &[a]);
         self.push(Inst::Unary { op: UnaryOp::ToInt, dst, a });
         dst
     }
 
     /// i32 → f32, to the nearest, ties to even.
-    pub(crate) fn from_int(&mut self, a: Vector) -> Vector {
+    pub(crate) fn convert_from_int(&mut self, a: Vector) -> Vector {
         let dst = self.computed(Element::F32, &[a]);
         self.push(Inst::Unary { op: UnaryOp::FromInt, dst, a });
         dst

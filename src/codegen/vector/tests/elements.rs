@@ -159,13 +159,13 @@ fn conversions_between_f32_and_i32() {
     let bits: Vec<i64> = floats.iter().map(|f| f.to_bits().into()).collect();
     check(&[bytes_of(F32, &bits), bytes_of(I32, &extremes(I32)[..bits.len()])], 2, anywhere, |b, [x, y], target| {
         let (x, y) = (b.load(x.at(0)), b.load_of(I32, y.at(0)));
-        let results = [b.to_int(x), b.from_int(y)];
+        let results = [b.convert_to_int(x), b.convert_from_int(y)];
         store_all(b, target, &results);
     });
     let array = bytes_of(I32, &extremes(I32));
     check(&[array.clone(), array], 1, anywhere, |b, [x, _], target| {
         let x = b.load_of(I32, x.at(0));
-        let float = b.from_int(x);
+        let float = b.convert_from_int(x);
         store_all(b, target, &[float]);
     });
 }
@@ -361,9 +361,9 @@ fn other_elements_on_another_architecture() {
     let chosen = b.select(Compare::LessEqual, sums, sums, sums, sums);
     let reduced = b.reduce(VectorOp::Max, chosen);
     [I16, I8, U8].into_iter().for_each(|to| b.store_as(out.at(0), reduced, to));
-    let float = b.from_int(reduced);
+    let float = b.convert_from_int(reduced);
     b.store_bf16(out.at(0), float);
-    let int = b.to_int(float);
+    let int = b.convert_to_int(float);
     b.store(out.at(0), int);
     assert!(!super::dots::linked(b.finish(), &target).unwrap().code.is_empty());
 }
