@@ -21,7 +21,7 @@ use netc::internals::ops::{Conv2d, GlobalPool, Linear, MaxPool, Op};
 use netc::internals::plan::Options;
 use netc::internals::runtime::{Model, ModelOptions, Timings};
 use netc::internals::target::Target;
-use netc::internals::testing::{Builder, conv, random_inputs};
+use netc::internals::testing::{GraphBuilder, conv, random_inputs};
 use netc::internals::trial::roofline::Roofline;
 
 /// One layer and how it is computed.
@@ -36,7 +36,7 @@ struct Case {
 impl Case {
     /// A layer on an image that other layers made.
     fn inside(name: &str, [channels, size]: [usize; 2], op: impl Into<Op>, algorithm: Option<&'static str>) -> Case {
-        let mut b = Builder::new("inside", Phase::Infer);
+        let mut b = GraphBuilder::new("inside", Phase::Infer);
         let x = b.input([1, 16, size, size]);
         let x = b.add(conv(channels, 1, 1, 0), &[x]);
         let layer = b.add(op, &[x]);
@@ -45,13 +45,13 @@ impl Case {
 
     /// A layer on the network's input.
     fn first(name: &str, input: &[usize], op: impl Into<Op>) -> Case {
-        let mut b = Builder::new("first", Phase::Infer);
+        let mut b = GraphBuilder::new("first", Phase::Infer);
         let x = b.input(netc::Shape::new(input));
         let layer = b.add(op, &[x]);
         Case::finish(name, b, layer, Some("direct"))
     }
 
-    fn finish(name: &str, b: Builder, layer: NodeId, algorithm: Option<&'static str>) -> Case {
+    fn finish(name: &str, b: GraphBuilder, layer: NodeId, algorithm: Option<&'static str>) -> Case {
         let name = format!("{name} {}", algorithm.unwrap_or("")).trim_end().to_string();
         Case { name, graph: b.finish(&[layer]), layer, algorithm }
     }

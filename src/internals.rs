@@ -117,7 +117,7 @@ mod compiler {
     /// Graphs made by hand or at random, and a model without a compiler.
     pub mod testing {
         pub use crate::testing::{
-            Builder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign,
+            GraphBuilder, compiled, conv, random_graph, random_inputs, randomize_weights, tiny, write_foreign,
         };
     }
 

@@ -223,11 +223,11 @@ mod tests {
     use super::*;
     use crate::ir::Phase;
     use crate::ops::binary::BinaryKind;
-    use crate::testing::{Builder, binary, counting, relu};
+    use crate::testing::{GraphBuilder, binary, counting, relu};
 
     #[test]
     fn values_reach_every_reader_and_output() {
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let (x, y) = (b.input([2, 2]), b.input([2, 2]));
         let difference = b.add(binary(BinaryKind::Sub), &[x, y]);
         let positive = b.add(relu(), &[difference]);
@@ -255,7 +255,7 @@ mod tests {
             ceil: false,
         };
         let graph = |kernel: usize| {
-            let mut b = Builder::new("g", Phase::Infer);
+            let mut b = GraphBuilder::new("g", Phase::Infer);
             let x = b.input([1, 1, side, side]);
             let y = b.add(window(kernel), &[x]);
             b.finish(&[y])
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn wrong_inputs_are_refused() {
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let x = b.input([2, 2]);
         let graph = b.finish(&[x]);
         assert_eq!(run(&graph, &[]), Err(RunError::InputCount { expected: 1, found: 0 }));

@@ -645,12 +645,12 @@ mod tests {
     use crate::ops::Activate;
     use crate::ops::activation::Activation;
     use crate::ops::binary::BinaryKind;
-    use crate::testing::{Builder, binary, conv, random_inputs, randomize_weights};
+    use crate::testing::{GraphBuilder, binary, conv, random_inputs, randomize_weights};
 
     /// ln(|y − 3 (y / 3)| + 1e-10) of a convolution y, and a convolution of that: what is rounding alone
     /// becomes most of the result.
     fn amplifier() -> Graph {
-        let mut b = Builder::new("amplifier", Phase::Infer);
+        let mut b = GraphBuilder::new("amplifier", Phase::Infer);
         let x = b.input([1, 3, 8, 8]);
         let y = b.add(conv(6, 3, 1, 1), &[x]);
         let scale = |mul, add| Activate { kind: Activation::Scale { mul, add } };

@@ -238,11 +238,13 @@ mod tests {
     use crate::ops::upsample::{Interpolation, Target};
     use crate::ops::*;
     use crate::tensor::Tensor;
-    use crate::testing::{Builder, binary, conv, conv_transpose, random_graph, random_inputs, randomize_weights, relu};
+    use crate::testing::{
+        GraphBuilder, binary, conv, conv_transpose, random_graph, random_inputs, randomize_weights, relu,
+    };
 
     /// A graph of one image of `[4, 6, 8]`.
-    fn graph(build: impl FnOnce(&mut Builder, NodeId) -> NodeId) -> Graph {
-        let mut b = Builder::new("g", Phase::Infer);
+    fn graph(build: impl FnOnce(&mut GraphBuilder, NodeId) -> NodeId) -> Graph {
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let x = b.input([1, 4, 6, 8]);
         let y = build(&mut b, x);
         let mut graph = b.finish(&[y]);
@@ -285,7 +287,7 @@ mod tests {
         let mut there: Vec<usize> = vec![1, 2, 3];
         there.insert(axis, 0);
         let back = (0..4).map(|a| there.iter().position(|&t| t == a).unwrap()).collect();
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let x = b.input([1, 4, 4, 4]);
         let moved = b.add(Transpose { perm: there }, &[x]);
         let y = b.try_add(op, &[moved]).ok()?;
@@ -379,8 +381,8 @@ mod tests {
     /// Reshapes that put more than images into an axis and take it out again.
     #[test]
     fn harmless_reshapes_pass() {
-        let reshape = |b: &mut Builder, x, shape: &[i64]| b.add(Reshape { shape: shape.to_vec() }, &[x]);
-        let turn = |b: &mut Builder, x, perm: &[usize]| b.add(Transpose { perm: perm.to_vec() }, &[x]);
+        let reshape = |b: &mut GraphBuilder, x, shape: &[i64]| b.add(Reshape { shape: shape.to_vec() }, &[x]);
+        let turn = |b: &mut GraphBuilder, x, perm: &[usize]| b.add(Transpose { perm: perm.to_vec() }, &[x]);
         let shuffle = graph(|b, x| {
             let apart = reshape(b, x, &[0, 2, 2, 6, 8]);
             let turned = turn(b, apart, &[0, 2, 1, 3, 4]);
@@ -511,7 +513,7 @@ mod tests {
 
     #[test]
     fn inputs_of_fixed_first_sizes_are_the_same_for_all() {
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let (x, table) = (b.input([1, 8]), b.input([8, 5]));
         let y = b.add(MatMul {}, &[x, table]);
         let graph = b.finish(&[y]);

@@ -153,12 +153,12 @@ mod tests {
     use super::*;
     use crate::ir::AuxHead;
     use crate::ops::{Flatten, Linear, MaxPool, Upsample, upsample};
-    use crate::testing::{Builder, conv, relu};
+    use crate::testing::{GraphBuilder, conv, relu};
 
     /// The stem of ResNet and its first block's convolutions: 7/2, pool 3/2, 3, 3.
     #[test]
     fn receptive_field_and_costs_of_a_chain() {
-        let mut b = Builder::new("stem", Phase::Infer);
+        let mut b = GraphBuilder::new("stem", Phase::Infer);
         let image = b.input([2, 3, 64, 64]);
         let c1 = b.add(conv(8, 7, 2, 3), &[image]);
         let relu = b.add(relu(), &[c1]);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn upsampling_shrinks_the_step() {
-        let mut b = Builder::new("up", Phase::Infer);
+        let mut b = GraphBuilder::new("up", Phase::Infer);
         let image = b.input([1, 1, 16, 16]);
         let down = b.add(conv(1, 2, 2, 0), &[image]);
         let to = upsample::Target::Scale([2.0; 2]);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn auxiliary_heads_count_in_training_only() {
         for (phase, layers) in [(Phase::Train, 2), (Phase::Infer, 1)] {
-            let mut b = Builder::new("heads", phase);
+            let mut b = GraphBuilder::new("heads", phase);
             let image = b.input([1, 3, 8, 8]);
             let main = b.add(conv(4, 1, 1, 0), &[image]);
             let aux = b.add(conv(4, 1, 1, 0), &[main]);

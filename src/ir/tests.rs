@@ -7,7 +7,7 @@ use crate::ops::epilogue::PostOp;
 use crate::ops::{Conv2d, Op};
 use crate::preprocess::{Color, Resize};
 use crate::tensor::Tensor;
-use crate::testing::{Builder, conv, graph_from, relu};
+use crate::testing::{GraphBuilder, conv, graph_from, relu};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ proptest! {
 
 /// Every kind of line: labels, preprocessing, quoted names, fused steps, locations, auxiliary heads.
 fn example() -> Graph {
-    let mut b = Builder::new("stem", Phase::Train);
+    let mut b = GraphBuilder::new("stem", Phase::Train);
     b.graph.labels = vec!["tabby, cat".into(), "\"dog\"".into()];
     b.graph.weights.seed = 7;
     let preprocess = Preprocess {
@@ -133,7 +133,7 @@ fn parse_errors() {
 
 #[test]
 fn verify_finds_every_broken_rule() {
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([1, 3, 4, 4]);
     let a = b.add(conv(4, 1, 1, 0), &[x]);
     let r = b.add(relu(), &[a]);
@@ -213,7 +213,7 @@ graph @g phase=infer {
 /// Weights that nothing reads any more are no nodes of the graph, and numbers of nodes do not depend on them.
 #[test]
 fn parameters_are_nodes_while_something_reads_them() {
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([1, 3, 4, 4]);
     let first = b.add(conv(4, 1, 1, 0), &[x]);
     let weights = b.graph.weights_of(first).unwrap();
@@ -234,7 +234,7 @@ fn parameters_are_nodes_while_something_reads_them() {
 /// `is_output` says what a look at all outputs says, whatever becomes of them; a node may be several outputs.
 #[test]
 fn nodes_know_whether_they_are_outputs() {
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([1, 2]);
     let [first, second] = [(); 2].map(|()| b.add(relu(), &[x]));
     let mut graph = b.finish(&[first, first, second]);

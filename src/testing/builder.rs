@@ -5,12 +5,12 @@ use crate::ops::*;
 use crate::tensor::Shape;
 
 /// A graph under construction: declares the weights of each op under labels `n0`, `n1`, ….
-pub struct Builder {
+pub struct GraphBuilder {
     /// What was built so far, to be read or changed by the test.
     pub graph: Graph,
 }
 
-impl Builder {
+impl GraphBuilder {
     /// A graph without nodes.
     pub fn new(name: &str, phase: Phase) -> Self {
         Self { graph: Graph::new(name, phase) }

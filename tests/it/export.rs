@@ -20,7 +20,7 @@ use netc::internals::ops::upsample::{Coordinates, Interpolation, Rounding, Targe
 use netc::internals::ops::*;
 use netc::internals::passes::{self, Selection};
 use netc::internals::tensor::Tensor;
-use netc::internals::testing::{self, Builder, conv, random_inputs, randomize_weights};
+use netc::internals::testing::{self, GraphBuilder, conv, random_inputs, randomize_weights};
 use netc::internals::{interpreter, ir, npy};
 
 fn root() -> &'static Path {
@@ -95,7 +95,7 @@ fn networks_of_the_zoo_come_back() {
 fn cases() -> Vec<(&'static str, Graph)> {
     let mut cases: Vec<(&'static str, Graph)> = vec![];
     let mut case = |name, shape: &[usize], op: Op| {
-        let mut b = Builder::new("g", Phase::Infer);
+        let mut b = GraphBuilder::new("g", Phase::Infer);
         let x = b.input(netc::internals::tensor::Shape::new(shape));
         let y = b.add(op, &[x]);
         let mut graph = b.finish(&[y]);
@@ -258,7 +258,7 @@ fn what_comes_back_computes_the_same() {
 
 #[test]
 fn what_onnx_lacks_is_refused_by_name() {
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([2, 4, 8, 8]);
     let window =
         AvgPool { kernel: [2; 2], stride: [1; 2], pad: [0; 4], dilation: [2; 2], ceil: false, count_include_pad: true };
@@ -275,7 +275,7 @@ fn what_onnx_lacks_is_refused_by_name() {
 fn large_weights_have_a_file_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");
-    let mut b = Builder::new("g", Phase::Infer);
+    let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([1, 4, 8, 8]);
     let y = b.add(conv(40, 3, 1, 1), &[x]);
     let y = b.add(conv(5, 1, 1, 0), &[y]);

@@ -66,7 +66,7 @@ fn texts_of_the_zoo() {
 fn open_bounds_are_left_out() {
     use crate::ops::Activate;
     use crate::ops::activation::Activation;
-    let mut b = crate::testing::Builder::new("bounds", crate::ir::Phase::Infer);
+    let mut b = crate::testing::GraphBuilder::new("bounds", crate::ir::Phase::Infer);
     let mut x = b.input([1, 4]);
     for (min, max) in [(1.0, f32::INFINITY), (f32::NEG_INFINITY, 2.0), (1.0, 2.0), (1.0, f32::MAX)] {
         x = b.add(Activate { kind: Activation::Clip { min, max } }, &[x]);
@@ -107,8 +107,8 @@ fn random_graphs_are_written_and_read_back() {
 fn depth_is_limited() {
     use crate::ir::Phase;
     use crate::ops::binary::BinaryKind;
-    use crate::testing::{Builder, binary, conv, relu};
-    let mut b = Builder::new("deep", Phase::Infer);
+    use crate::testing::{GraphBuilder, binary, conv, relu};
+    let mut b = GraphBuilder::new("deep", Phase::Infer);
     let x = b.input([1, 2, 4, 4]);
     let mut values = vec![x];
     for i in 0..60 {
@@ -130,8 +130,8 @@ fn depth_is_limited() {
 fn modules_without_weights_have_no_labels() {
     use crate::ir::Phase;
     use crate::ops::binary::BinaryKind;
-    use crate::testing::{Builder, binary, relu};
-    let mut b = Builder::new("plain", Phase::Infer);
+    use crate::testing::{GraphBuilder, binary, relu};
+    let mut b = GraphBuilder::new("plain", Phase::Infer);
     let mut value = b.input([1, 2, 4, 4]);
     for _ in 0..8 {
         let body = (0..3).fold(value, |v, _| b.add(relu(), &[v]));
@@ -147,9 +147,9 @@ fn layers_called_as_the_scope_beside_them() {
     use crate::ir::{NodeId, Phase};
     use crate::ops::binary::BinaryKind;
     use crate::ops::{ChannelAffine, LayerNorm, Op};
-    use crate::testing::{Builder, binary, conv, relu};
+    use crate::testing::{GraphBuilder, binary, conv, relu};
     let network = |labels: [&str; 4]| {
-        let mut b = Builder::new("next", Phase::Infer);
+        let mut b = GraphBuilder::new("next", Phase::Infer);
         let mut x = b.input([1, 8, 4, 4]);
         for block in 0..3 {
             let mut layer = |label: &str, op: Op, x: NodeId| {
@@ -179,10 +179,10 @@ fn labels_that_are_numbers_or_scopes() {
     use crate::ir::{NodeId, Phase};
     use crate::ops::binary::BinaryKind;
     use crate::ops::{ChannelAffine, Concat, Slice};
-    use crate::testing::{Builder, binary, conv, relu};
-    let mut b = Builder::new("numbers", Phase::Infer);
+    use crate::testing::{GraphBuilder, binary, conv, relu};
+    let mut b = GraphBuilder::new("numbers", Phase::Infer);
     let x = b.input([1, 8, 4, 4]);
-    let named = |b: &mut Builder, name: String, node: NodeId| {
+    let named = |b: &mut GraphBuilder, name: String, node: NodeId| {
         b.graph.set_name(node, Some(name));
         node
     };
@@ -220,8 +220,8 @@ fn labels_that_are_numbers_or_scopes() {
 fn values_of_a_chain_side_by_side() {
     use crate::ir::Phase;
     use crate::ops::{Concat, MaxPool};
-    use crate::testing::{Builder, conv};
-    let mut b = Builder::new("chain", Phase::Infer);
+    use crate::testing::{GraphBuilder, conv};
+    let mut b = GraphBuilder::new("chain", Phase::Infer);
     let x = b.input([1, 4, 8, 8]);
     let mut values = vec![b.add(conv(4, 1, 1, 0), &[x])];
     for _ in 0..3 {
@@ -238,8 +238,8 @@ fn values_of_a_chain_side_by_side() {
 #[test]
 fn what_nobody_would_read_is_not_written() {
     use crate::ir::Phase;
-    use crate::testing::{Builder, relu};
-    let mut b = Builder::new("long", Phase::Infer);
+    use crate::testing::{GraphBuilder, relu};
+    let mut b = GraphBuilder::new("long", Phase::Infer);
     let x = b.input([1, 1, 1, 1]);
     let last = (0..super::MAX_NODES).fold(x, |v, _| b.add(relu(), &[v]));
     let graph = b.finish(&[last]);

@@ -4,14 +4,14 @@ use super::randomize_weights;
 use crate::ir::{AuxHead, Graph, NodeId, Phase};
 use crate::ops::*;
 use crate::tensor::Shape;
-use crate::testing::Builder;
+use crate::testing::GraphBuilder;
 use crate::weights::SplitMix;
 
 /// Values larger than this are not built: random graphs are to be evaluated many times.
 const LARGEST: usize = 20_000;
 
 pub(super) struct Walk {
-    pub(super) builder: Builder,
+    pub(super) builder: GraphBuilder,
     /// The last one is where the flow stands.
     pub(super) values: Vec<NodeId>,
     pub(super) random: SplitMix,
@@ -73,7 +73,7 @@ const OTHER_STEPS: &[Extend] = &[
 impl Walk {
     /// A graph of inputs only.
     pub(super) fn start(phase: Phase, random: SplitMix) -> Self {
-        let mut walk = Self { builder: Builder::new("random", phase), values: vec![], random };
+        let mut walk = Self { builder: GraphBuilder::new("random", phase), values: vec![], random };
         for _ in 0..1 + usize::from(walk.chance(8)) {
             let shape = [walk.size(1, 3), walk.size(1, 20), walk.size(1, 14), walk.size(1, 14)];
             let input = walk.builder.input(shape);
