@@ -12,9 +12,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use netc::Model;
-use netc::internals::image;
-use netc::internals::preprocess::Preprocess;
+use netc::{Model, Picture, Preprocess};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -35,8 +33,8 @@ fn classify(model: &Model, path: &Path) -> Result<String, Box<dyn Error>> {
     };
     let shape = [channels, height, width];
     let preprocess: Option<Preprocess> = model.about().preprocess.first().cloned().flatten();
-    let preprocess = preprocess.unwrap_or_else(|| image::default_preprocess(shape));
-    let input = image::prepare(&image::read(path)?, &preprocess, shape)?;
+    let preprocess = preprocess.unwrap_or_else(|| Preprocess::usual(shape));
+    let input = Picture::read(path)?.prepare(&preprocess, shape)?;
 
     let classes: usize = model.outputs()[0].shape()[1..].iter().product();
     let mut scores = vec![0.0; classes];

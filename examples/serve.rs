@@ -9,8 +9,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use netc::internals::runtime::RunError;
-use netc::{Compiler, Model, ModelOptions};
+use netc::{Compiler, Model, ModelOptions, RunError};
 
 /// Callers at the same time, and how many requests each has.
 const CALLERS: usize = 2;

@@ -62,14 +62,14 @@ pub fn picture(data: &[u8]) {
     let steps = [
         Preprocess { resize: Some(Resize::ShorterSide(20)), center_crop: Some([16; 2]), ..Preprocess::default() },
         Preprocess { center_crop: Some([16; 2]), invert: true, ..Preprocess::default() },
-        image::default_preprocess([3, 16, 16]),
+        Preprocess::usual([3, 16, 16]),
     ];
     for steps in &steps {
         for shape in [[1, 16, 16], [3, 16, 16]] {
-            if let Ok(values) = image::prepare(&picture, steps, shape) {
+            if let Ok(values) = picture.prepare(steps, shape) {
                 assert_eq!(values.len(), shape.iter().product::<usize>());
             }
-            let _ = image::ten_crop(&picture, steps, shape);
+            let _ = picture.ten_crop(steps, shape);
         }
     }
 }
@@ -86,7 +86,7 @@ pub fn prepare(data: &[u8]) {
         for side in [1, 8, 224] {
             for channels in [1, 3, 4] {
                 let shape = [channels, side, side];
-                let made = [image::prepare(&picture, &steps, shape), image::ten_crop(&picture, &steps, shape)];
+                let made = [picture.prepare(&steps, shape), picture.ten_crop(&steps, shape)];
                 for (values, images) in made.into_iter().zip([1, 10]) {
                     assert!(values.is_ok() <= steps.check(shape).is_ok(), "what is not right is not carried out");
                     assert!(values.map_or(true, |v| v.len() == images * shape.iter().product::<usize>()));

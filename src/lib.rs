@@ -12,10 +12,74 @@
 //! ```
 //!
 //! Each arrow is one folder; dependencies point from right to left in that picture and never back.
-//! `docs/ARCHITECTURE.md` tells what each folder may know of the others.
+//! `docs/ARCHITECTURE.md` tells what each folder may know of the others, `docs/LANGUAGE.md` how networks are written.
 //!
-//! Features: `compile` is the compiler, `images` reads picture files, `cli` is the command line and
-//! implies both. Without any, the crate opens and runs compiled models and depends on little.
+//! # Compiling
+//!
+//! [`Compiler`](struct.Compiler.html) holds the settings of a compilation: weights, batch, passes, the
+//! [`Target`](struct.Target.html). It makes a [`Model`] of a file, or of a [`Network`](struct.Network.html), which is what
+//! lies between its stages: the graph, its weights, and what the stages remarked. [`Error`](enum.Error.html) is why there is
+//! no model.
+//!
+//! ```
+//! # #[cfg(not(feature = "compile"))] fn main() {}
+//! # #[cfg(feature = "compile")] fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use netc::{Compiler, Tensor};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("small.net");
+//! let text = "netc 1
+//! model small(classes = 10) {
+//!     input image: f32[N, 3, 32, 32]
+//!     conv(16, 3, pad = 1)
+//!     relu
+//!     global_avg_pool
+//!     flatten
+//!     linear(classes)
+//!     output logits
+//! }
+//! ";
+//! std::fs::write(&path, text)?;
+//! // No file of weights is beside the text: they are initialised by the seed.
+//! let model = Compiler::new().seed(1).set("classes", 4i64.into()).compile_file(&path)?;
+//! // Any number of images, since this network treats them one by one.
+//! let images = Tensor::new([5, 3, 32, 32], vec![0.5; 5 * 3 * 32 * 32]);
+//! let logits = model.run_tensors(&[images])?;
+//! assert_eq!(logits[0].shape().dims(), [5, 4]);
+//! # Ok(()) }
+//! ```
+//!
+//! # Running
+//!
+//! A [`Model`] is compiled code with its weights, in memory or in a `.netc` file. Its [`Port`]s tell what it takes and
+//! gives, [`Images`] how many images a run takes, and [`ModelOptions`] with how many threads and how much memory it runs.
+//! [`OpenError`] and [`RunError`] are why it cannot be opened or run. [`Model::run`] works on slices and allocates nothing
+//! after the first run; [`Model::run_tensors`] takes [`Tensor`]s, which are dense, row-major and have a [`Shape`] of sizes
+//! and an [`Element`] type ([`TensorError`] where these do not fit).
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use netc::{Model, ModelOptions};
+//!
+//! // SAFETY: `netc compile` wrote this file for us, and it is replaced by renaming only.
+//! let model = unsafe { Model::open_with("resnet34.netc", ModelOptions::default().threads(4))? };
+//! for port in model.inputs() {
+//!     println!("{}: {}{:?}", port.name(), port.element(), port.shape());
+//! }
+//! let inputs: Vec<Vec<f32>> = model.inputs().iter().map(|port| vec![0.0; port.elements()]).collect();
+//! let mut logits = vec![0.0; model.outputs()[0].elements()];
+//! model.run(&[&inputs[0]], &mut [&mut logits])?;
+//! # Ok(()) }
+//! ```
+//!
+//! [`Picture`](struct.Picture.html) reads picture files and makes inputs of them, as the [`Preprocess`] says that the
+//! network's text or the compiled model states; its steps are [`Resize`], cropping, and the order of [`Color`]s.
+//! [`ImageError`](enum.ImageError.html) is why there is no input.
+//!
+//! # Features
+//!
+//! `compile` is the compiler, `images` reads picture files, `cli` is the command line and implies both. Without any, the
+//! crate opens and runs compiled models and depends on little.
 //!
 //! # Trust
 //!
@@ -25,8 +89,10 @@
 //! says what is promised.
 
 #![warn(unreachable_pub)]
-// What only the command line asks of a stage is unused without it.
-#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports, unreachable_pub))]
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, unused_imports, unreachable_pub, reason = "builds for a library lack who uses them")
+)]
 
 mod artifact;
 mod balance;
@@ -63,20 +129,24 @@ mod output;
 #[cfg(feature = "compile")]
 mod passes;
 #[cfg(feature = "compile")]
+#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod plan;
 #[cfg(feature = "compile")]
 mod syntax;
 #[cfg(feature = "compile")]
+#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod target;
 #[cfg(feature = "compile")]
 mod testing;
 #[cfg(feature = "compile")]
+#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod trial;
 #[cfg(feature = "compile")]
 mod verify;
 #[cfg(feature = "compile")]
 mod weights;
 
+// For this crate's own program, tests, benchmarks and fuzzers; see its text.
 #[doc(hidden)]
 pub mod internals;
 
@@ -85,7 +155,7 @@ pub use artifact::{Images, OpenError, Port};
 pub use driver::{Compiler, Error, Network};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
-pub use preprocess::Preprocess;
+pub use preprocess::{Color, Preprocess, Resize};
 pub use runtime::{Model, ModelOptions, RunError};
 #[cfg(feature = "compile")]
 pub use target::Target;

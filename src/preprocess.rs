@@ -1,4 +1,4 @@
-//! How an image file becomes the input of a network. Data only: `netc::image` carries it out.
+//! How an image file becomes the input of a network. Data only: `image` carries it out.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,17 @@ pub struct WrongStep {
 }
 
 impl Preprocess {
+    /// Whole pictures to images of `[channels, height, width]` with values from 0 to 1: what is done where nobody
+    /// says it.
+    pub fn usual([channels, height, width]: [usize; 3]) -> Self {
+        Self {
+            resize: Some(Resize::Exact([height, width])),
+            scale: Some(1.0 / 255.0),
+            color: if channels == 1 { Color::Gray } else { Color::Rgb },
+            ..Self::default()
+        }
+    }
+
     /// Whether the steps make images of `[channels, height, width]`: everything that carrying them out
     /// relies on. Specs, metadata of ONNX models and of compiled ones, and callers are all held to it.
     ///

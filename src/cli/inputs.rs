@@ -11,7 +11,7 @@ use super::network::memory_limit;
 use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
-use crate::image;
+use crate::image::{self, Picture};
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::runtime::default_memory;
@@ -99,7 +99,7 @@ impl Feed {
         match self {
             Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory } => {
                 let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
-                let make = if *ten_crop { image::ten_crop } else { image::prepare };
+                let make = if *ten_crop { Picture::ten_crop } else { Picture::prepare };
                 let mut data = vec![];
                 for path in &paths[first..end] {
                     let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
@@ -151,7 +151,7 @@ impl Feed {
                 "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1; --preprocess says it otherwise",
                 port.name
             ));
-            image::default_preprocess(shape)
+            Preprocess::usual(shape)
         });
         let memory = console.max_memory.unwrap_or_else(|| image::DEFAULT_MEMORY.min(default_memory()));
         let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);

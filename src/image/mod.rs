@@ -86,14 +86,60 @@ pub enum ImageError {
     Memory { path: PathBuf, width: u32, height: u32, needed: u64, limit: u64 },
 }
 
-/// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents. The picture is turned as its EXIF
-/// orientation says.
-///
-/// # Errors
-/// Where the file is none of these, is damaged or cut, is larger than 32768 pixels on a side, or takes
-/// more than [`DEFAULT_MEMORY`].
-pub fn read(path: &Path) -> Result<Picture, ImageError> {
-    read_within(path, Exif::Heeded, DEFAULT_MEMORY)
+impl Picture {
+    /// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents. The picture is turned as its EXIF
+    /// orientation says.
+    ///
+    /// # Errors
+    /// Where the file is none of these, is damaged or cut, is larger than 32768 pixels on a side, or takes
+    /// more than 1 GiB of memory to decode.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        read_within(path.as_ref(), Exif::Heeded, DEFAULT_MEMORY)
+    }
+
+    /// The input of a network, of `shape` `[channels, height, width]`, row-major: the picture after all steps.
+    ///
+    /// # Errors
+    /// Where the steps do not end in that size.
+    pub fn prepare(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+        preprocess.check(shape)?;
+        let [_, height, width] = shape;
+        let mut picture = resized(self, preprocess, shape)?;
+        if let Some([crop_height, crop_width]) = preprocess.center_crop {
+            // Where the picture is smaller, it gets a border first.
+            let (wide, high) = (crop_width.max(picture.width), crop_height.max(picture.height));
+            if wide.saturating_mul(high) > MAX_PIXELS.max(picture.width * picture.height) {
+                return Err(ImageError::TooLarge { width: wide, height: high });
+            }
+            picture = picture.center_crop(crop_width, crop_height);
+        }
+        if (picture.width, picture.height) != (width, height) {
+            return Err(wrong_size(&picture, shape));
+        }
+        numbers(&picture, preprocess, shape)
+    }
+
+    /// Ten inputs of one picture, for averaging (Krizhevsky et al. 2012, section 4.1): the four
+    /// corners and the centre, then the mirror images of these.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn ten_crop(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+        preprocess.check(shape)?;
+        let [_, height, width] = shape;
+        let picture = resized(self, preprocess, shape)?;
+        let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
+            return Err(wrong_size(&picture, shape));
+        };
+        let mut inputs = vec![];
+        for picture in [picture.clone(), picture.mirrored()] {
+            for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom)] {
+                inputs.extend(numbers(&picture.crop(x, y, width, height), preprocess, shape)?);
+            }
+            inputs.extend(numbers(&picture.center_crop(width, height), preprocess, shape)?);
+        }
+        Ok(inputs)
+    }
 }
 
 /// Whether a picture is turned as its EXIF orientation says, as viewers and OpenCV show it, or its rows
@@ -106,11 +152,11 @@ pub enum Exif {
     Ignored,
 }
 
-/// As [`read`], with another bound for the memory that it takes. The picture's size decides, before
+/// As [`Picture::read`], with another bound for the memory that it takes. The picture's size decides, before
 /// anything is decoded.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`Picture::read`].
 pub(crate) fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
     let file = File::open(path).map_err(|cause| ImageError::Io { path: path.into(), cause })?;
     decode(BufReader::new(file), path, exif, memory)
@@ -162,50 +208,6 @@ fn decoding_memory(width: u32, height: u32, color: ::image::ColorType) -> u64 {
     u64::from(width) * u64::from(height) * per_pixel
 }
 
-/// The network's input `[channels, height, width]` made of one picture.
-///
-/// # Errors
-/// Where the steps do not end in that size.
-pub fn prepare(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
-    preprocess.check(shape)?;
-    let [_, height, width] = shape;
-    let mut picture = resized(picture, preprocess, shape)?;
-    if let Some([crop_height, crop_width]) = preprocess.center_crop {
-        // Where the picture is smaller, it gets a border first.
-        let (wide, high) = (crop_width.max(picture.width), crop_height.max(picture.height));
-        if wide.saturating_mul(high) > MAX_PIXELS.max(picture.width * picture.height) {
-            return Err(ImageError::TooLarge { width: wide, height: high });
-        }
-        picture = picture.center_crop(crop_width, crop_height);
-    }
-    if (picture.width, picture.height) != (width, height) {
-        return Err(wrong_size(&picture, shape));
-    }
-    numbers(&picture, preprocess, shape)
-}
-
-/// Ten inputs of one picture, for averaging (Krizhevsky et al. 2012, section 4.1): the four
-/// corners and the centre, then the mirror images of these.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn ten_crop(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
-    preprocess.check(shape)?;
-    let [_, height, width] = shape;
-    let picture = resized(picture, preprocess, shape)?;
-    let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
-        return Err(wrong_size(&picture, shape));
-    };
-    let mut inputs = vec![];
-    for picture in [picture.clone(), picture.mirrored()] {
-        for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom)] {
-            inputs.extend(numbers(&picture.crop(x, y, width, height), preprocess, shape)?);
-        }
-        inputs.extend(numbers(&picture.center_crop(width, height), preprocess, shape)?);
-    }
-    Ok(inputs)
-}
-
 /// A picture of `[channels, height, width]` numbers, of which `low` becomes level 0 and `high` level
 /// 255. Three channels are in the order of `color`.
 pub(crate) fn picture(
@@ -247,16 +249,6 @@ pub(crate) fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageErr
     ::image::write_buffer_with_format(&mut bytes, &picture.levels, width, height, color, format)
         .map_err(|e| ImageError::Encode { path: path.into(), message: e.to_string() })?;
     Ok(bytes.into_inner())
-}
-
-/// What is done to a picture where the spec does not say it: the input's size, values from 0 to 1.
-pub fn default_preprocess([channels, height, width]: [usize; 3]) -> Preprocess {
-    Preprocess {
-        resize: Some(Resize::Exact([height, width])),
-        scale: Some(1.0 / 255.0),
-        color: if channels == 1 { Color::Gray } else { Color::Rgb },
-        ..Preprocess::default()
-    }
 }
 
 /// In the network's number of channels, and resized. A spec that neither resizes nor crops

@@ -11,7 +11,7 @@ fn ramp(width: usize, height: usize, channels: usize) -> Picture {
 fn numbers_are_planar_scaled_and_normalised() {
     let preprocess =
         Preprocess { scale: Some(0.5), mean: vec![1.0, 2.0, 3.0], std: vec![1.0, 1.0, 4.0], ..Preprocess::default() };
-    let values = prepare(&ramp(2, 2, 3), &preprocess, [3, 2, 2]).unwrap();
+    let values = Picture::prepare(&ramp(2, 2, 3), &preprocess, [3, 2, 2]).unwrap();
     let expected = [
         [0.0, 1.0, 10.0, 11.0].map(|l| l * 0.5 - 1.0),
         [100.0, 101.0, 110.0, 111.0].map(|l| l * 0.5 - 2.0),
@@ -24,12 +24,12 @@ fn numbers_are_planar_scaled_and_normalised() {
 fn colours_in_other_orders() {
     let with = |color, invert| Preprocess { color, invert, ..Preprocess::default() };
     let pixel = Picture { width: 1, height: 1, channels: 3, levels: vec![10, 20, 30] };
-    assert_eq!(prepare(&pixel, &with(Color::Bgr, false), [3, 1, 1]).unwrap(), [30.0, 20.0, 10.0]);
-    assert_eq!(prepare(&pixel, &with(Color::Rgb, true), [3, 1, 1]).unwrap(), [245.0, 235.0, 225.0]);
+    assert_eq!(Picture::prepare(&pixel, &with(Color::Bgr, false), [3, 1, 1]).unwrap(), [30.0, 20.0, 10.0]);
+    assert_eq!(Picture::prepare(&pixel, &with(Color::Rgb, true), [3, 1, 1]).unwrap(), [245.0, 235.0, 225.0]);
     // 0.299 · 10 + 0.587 · 20 + 0.114 · 30 = 18.15
-    assert_eq!(prepare(&pixel, &with(Color::Gray, false), [1, 1, 1]).unwrap(), [18.0]);
+    assert_eq!(Picture::prepare(&pixel, &with(Color::Gray, false), [1, 1, 1]).unwrap(), [18.0]);
     let gray = Picture { width: 1, height: 1, channels: 1, levels: vec![7] };
-    assert_eq!(prepare(&gray, &with(Color::Rgb, false), [3, 1, 1]).unwrap(), [7.0; 3]);
+    assert_eq!(Picture::prepare(&gray, &with(Color::Rgb, false), [3, 1, 1]).unwrap(), [7.0; 3]);
 }
 
 #[test]
@@ -60,7 +60,11 @@ fn the_centre_rounds_half_to_even() {
 
 #[test]
 fn ten_crops_are_corners_centre_and_mirrors() {
-    let crops = ten_crop(&ramp(4, 4, 1), &Preprocess { center_crop: Some([2, 2]), ..Preprocess::default() }, [1, 2, 2]);
+    let crops = Picture::ten_crop(
+        &ramp(4, 4, 1),
+        &Preprocess { center_crop: Some([2, 2]), ..Preprocess::default() },
+        [1, 2, 2],
+    );
     let first: Vec<f32> = crops.unwrap().chunks(4).map(|c| c[0]).collect();
     assert_eq!(first, [0.0, 2.0, 20.0, 22.0, 11.0, 3.0, 1.0, 23.0, 21.0, 12.0]);
 }
@@ -69,10 +73,10 @@ fn ten_crops_are_corners_centre_and_mirrors() {
 fn sizes_that_do_not_fit_are_told() {
     let crop = |side| Preprocess { center_crop: Some([side; 2]), ..Preprocess::default() };
     let errors = [
-        prepare(&ramp(4, 4, 3), &crop(3), [3, 2, 2]).unwrap_err(),
-        prepare(&ramp(4, 4, 3), &crop(2), [4, 2, 2]).unwrap_err(),
-        ten_crop(&ramp(4, 4, 3), &crop(2), [3, 5, 5]).unwrap_err(),
-        prepare(&ramp(2, 2, 3), &Preprocess { mean: vec![1.0; 2], ..crop(2) }, [3, 2, 2]).unwrap_err(),
+        Picture::prepare(&ramp(4, 4, 3), &crop(3), [3, 2, 2]).unwrap_err(),
+        Picture::prepare(&ramp(4, 4, 3), &crop(2), [4, 2, 2]).unwrap_err(),
+        Picture::ten_crop(&ramp(4, 4, 3), &crop(2), [3, 5, 5]).unwrap_err(),
+        Picture::prepare(&ramp(2, 2, 3), &Preprocess { mean: vec![1.0; 2], ..crop(2) }, [3, 2, 2]).unwrap_err(),
     ];
     insta::assert_snapshot!(errors.map(|e| e.to_string()).join("\n"));
 }
@@ -82,12 +86,12 @@ fn a_strip_does_not_take_all_memory() {
     let strip = Picture { width: 1, height: 1 << 15, channels: 1, levels: vec![0; 1 << 15] };
     let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
     for side in [3000, 60_000] {
-        let error = prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
+        let error = Picture::prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
     }
     let crop = |side: usize| Preprocess { center_crop: Some([side, side]), ..Preprocess::default() };
-    assert!(matches!(prepare(&strip, &crop(60_000), [1, 60_000, 60_000]), Err(ImageError::TooLarge { .. })));
-    let border = prepare(&Picture { width: 1 << 15, height: 1, ..strip }, &crop(9000), [1, 9000, 9000]);
+    assert!(matches!(Picture::prepare(&strip, &crop(60_000), [1, 60_000, 60_000]), Err(ImageError::TooLarge { .. })));
+    let border = Picture::prepare(&Picture { width: 1 << 15, height: 1, ..strip }, &crop(9000), [1, 9000, 9000]);
     assert!(matches!(border, Err(ImageError::TooLarge { .. })));
 }
 
@@ -104,7 +108,7 @@ fn steps_that_cannot_be_carried_out_are_refused() {
         Preprocess { std: vec![f32::NAN; 3], ..Preprocess::default() },
     ];
     for steps in steps {
-        for make in [prepare, ten_crop] {
+        for make in [Picture::prepare, Picture::ten_crop] {
             let made = make(&ramp(2, 2, 3), &steps, [3, 2, 2]);
             assert!(matches!(made, Err(ImageError::Steps(_))), "{steps:?}: {made:?}");
         }
@@ -148,7 +152,7 @@ fn a_header_does_not_take_all_memory() {
 
 #[test]
 fn without_size_in_the_spec_pictures_are_resized_to_the_input() {
-    assert_eq!(prepare(&ramp(9, 5, 3), &Preprocess::default(), [3, 4, 4]).unwrap().len(), 48);
+    assert_eq!(Picture::prepare(&ramp(9, 5, 3), &Preprocess::default(), [3, 4, 4]).unwrap().len(), 48);
 }
 
 #[test]
@@ -157,16 +161,16 @@ fn files_are_recognised_by_their_contents() {
     let path = folder.path().join("picture.jpg");
     let picture = ::image::RgbaImage::from_fn(3, 2, |x, y| ::image::Rgba([x as u8, y as u8, 7, 0]));
     picture.save_with_format(&path, ::image::ImageFormat::Png).unwrap();
-    let read_back = read(&path).unwrap();
+    let read_back = Picture::read(&path).unwrap();
     assert_eq!((read_back.width, read_back.height, read_back.channels), (3, 2, 3));
     assert_eq!(read_back.levels[..6], [0, 0, 7, 1, 0, 7]);
 
     let png = std::fs::read(&path).unwrap();
     std::fs::write(&path, &png[..png.len() / 2]).unwrap();
-    assert!(matches!(read(&path), Err(ImageError::Cut { .. })));
+    assert!(matches!(Picture::read(&path), Err(ImageError::Cut { .. })));
     std::fs::write(&path, "hello").unwrap();
-    assert!(matches!(read(&path), Err(ImageError::Format { .. })));
-    assert!(matches!(read(&folder.path().join("none.png")), Err(ImageError::Io { .. })));
+    assert!(matches!(Picture::read(&path), Err(ImageError::Format { .. })));
+    assert!(matches!(Picture::read(&folder.path().join("none.png")), Err(ImageError::Io { .. })));
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn numbers_become_pictures() {
     for (name, made, most) in [("a.png", &made, 0), ("a.webp", &made, 0), ("a.jpg", &flat, 4)] {
         let path = folder.path().join(name);
         std::fs::write(&path, encode(made, &path).unwrap()).unwrap();
-        let back = read(&path).unwrap();
+        let back = Picture::read(&path).unwrap();
         assert_eq!((back.width, back.height), (2, 2));
         assert!(back.levels.iter().zip(&made.levels).all(|(a, b)| a.abs_diff(*b) <= most), "{name}: {back:?}");
     }
@@ -249,7 +253,7 @@ fn pictures_are_turned_as_exif_says() {
                 _ => write(codecs::webp::WebPEncoder::new_lossless(&mut file), &exif, &levels, size),
             }
             std::fs::write(&path, file).unwrap();
-            let upright = read(&path).unwrap();
+            let upright = Picture::read(&path).unwrap();
             assert_eq!((upright.height, upright.width), (high, wide), "{format} {orientation}");
             let channels = upright.channels;
             for (row, column) in (0..high).flat_map(|r| (0..wide).map(move |c| (r, c))) {

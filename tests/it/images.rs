@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use netc::internals::image;
+use netc::internals::image::{ImageError, Picture};
 use netc::internals::preprocess::{Color, Preprocess, Resize};
 use netc::internals::weights;
 
@@ -40,12 +40,12 @@ fn pictures_become_what_pillow_makes_of_them() {
             // What a file is, is seen from its contents.
             let path = folder.path().join("picture");
             std::fs::write(&path, bytes).unwrap();
-            read.insert(name, image::read(&path).unwrap_or_else(|e| panic!("{name}: {e}")));
+            read.insert(name, Picture::read(&path).unwrap_or_else(|e| panic!("{name}: {e}")));
             continue;
         }
         let (preprocess, channels) = steps(what);
         let [height, width] = [entry.shape[0], entry.shape[1]];
-        let values = image::prepare(&read[name], &preprocess, [channels, height, width]).unwrap();
+        let values = read[name].prepare(&preprocess, [channels, height, width]).unwrap();
         let level = |i: usize| bytes[i % (height * width) * channels + i / (height * width)];
         let difference = |(i, &v): (usize, &f32)| (v - f32::from(level(i))).abs();
         let worst = values.iter().enumerate().map(difference).fold(0.0, f32::max);
@@ -66,8 +66,8 @@ fn pictures_that_were_cut_are_refused() {
         let file = &(**buffer).as_ref()[range.clone()];
         for tenth in 1..10 {
             std::fs::write(&path, &file[..file.len() * tenth / 10]).unwrap();
-            let error = image::read(&path).map(drop).unwrap_err();
-            assert!(matches!(error, image::ImageError::Cut { .. }), "{} {tenth}: {error}", entry.name);
+            let error = Picture::read(&path).map(drop).unwrap_err();
+            assert!(matches!(error, ImageError::Cut { .. }), "{} {tenth}: {error}", entry.name);
         }
     }
 }

@@ -78,10 +78,10 @@ pub fn import(path: &Path, options: &Options) -> Result<Graph, ImportError> {
     import_file(&ModelFile::open(path)?, options)
 }
 
-/// As [`import`], of a file that is open.
+/// As `import`, of a file that is open.
 ///
 /// # Errors
-/// As [`import`].
+/// Where the model is damaged or takes what netc does not have; all such nodes are listed.
 pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportError> {
     import::import(file, options)
 }
