@@ -16,10 +16,10 @@
 //!
 //! # Compiling
 //!
-//! [`Compiler`](struct.Compiler.html) holds the settings of a compilation: weights, batch, passes, the
-//! [`Target`](struct.Target.html). It makes a [`Model`] of a file, or of a [`Network`](struct.Network.html), which is what
-//! lies between its stages: the graph, its weights, and what the stages remarked. [`Error`](enum.Error.html) is why there is
-//! no model.
+//! [`Compiler`](struct.Compiler.html) holds the settings of a compilation, such as weights, batch and
+//! [`Target`](struct.Target.html), and makes a [`Model`] of a file in one call. Its stages can also be called one by one:
+//! each takes a [`Network`](struct.Network.html), which holds the graph, its weights and what the stages said of them. All
+//! fail with an [`Error`](enum.Error.html).
 //!
 //! ```
 //! # #[cfg(not(feature = "compile"))] fn main() {}
@@ -52,10 +52,10 @@
 //! # Running
 //!
 //! A [`Model`] is compiled code with its weights, in memory or in a `.netc` file. Its [`Port`]s tell what it takes and
-//! gives, [`Images`] how many images a run takes, and [`ModelOptions`] with how many threads and how much memory it runs.
-//! [`OpenError`] and [`RunError`] are why it cannot be opened or run. [`Model::run`] works on slices and allocates nothing
-//! after the first run; [`Model::run_tensors`] takes [`Tensor`]s, which are dense, row-major and have a [`Shape`] of sizes
-//! and an [`Element`] type ([`TensorError`] where these do not fit).
+//! gives, [`Images`] how many images a run takes; [`ModelOptions`] limits threads and memory. Opening fails with an
+//! [`OpenError`], running with a [`RunError`]. [`Model::run`] works on slices and allocates nothing after the first run.
+//! [`Model::run_tensors`] takes and gives [`Tensor`]s: dense values, row-major, whose [`Shape`] is their sizes and their
+//! [`Element`] type. Data that do not fill a shape are a [`TensorError`].
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,9 +72,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`Picture`](struct.Picture.html) reads picture files and makes inputs of them, as the [`Preprocess`] says that the
-//! network's text or the compiled model states; its steps are [`Resize`], cropping, and the order of [`Color`]s.
-//! [`ImageError`](enum.ImageError.html) is why there is no input.
+//! A [`Picture`](struct.Picture.html) is read from a file and becomes an input by the steps of a [`Preprocess`], which the
+//! network's text states and a compiled model keeps ([`Model::about`]): [`Resize`], a crop, the order of [`Color`]s. Both
+//! fail with an [`ImageError`](enum.ImageError.html).
 //!
 //! # Features
 //!

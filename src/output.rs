@@ -37,6 +37,8 @@ enum Place {
 }
 
 impl OutputFile {
+    /// Begins a file that is to appear at `path`. What is there stays until the file is complete.
+    ///
     /// # Errors
     /// Where `path` is a directory, or nothing can be written beside it.
     pub fn create(path: &Path) -> io::Result<Self> {

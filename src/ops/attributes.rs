@@ -104,6 +104,8 @@ impl AttributeReader {
         Self { fields: fields.into_iter().collect() }
     }
 
+    /// The attribute of that name, which is then consumed; `default` where there is none.
+    ///
     /// # Errors
     /// Where it is malformed, or missing and without default.
     pub fn take<T: AttributeValue>(&mut self, name: &str, default: Option<T>) -> Result<T, String> {

@@ -55,8 +55,10 @@ pub fn extra_operands(steps: &[PostOp]) -> usize {
     steps.iter().filter(|s| matches!(s, PostOp::Add | PostOp::Mul)).count()
 }
 
+/// Whether the operands behind an op's `own` are those that the steps consume.
+///
 /// # Errors
-/// Where an extra operand has another shape than the output.
+/// Where there are more or fewer, or one has another shape than the output.
 pub fn check(steps: &[PostOp], inputs: &[&Shape], own: usize, output: &Shape) -> Result<(), ShapeError> {
     let extra = &inputs[own.min(inputs.len())..];
     if extra.len() != extra_operands(steps) {

@@ -28,6 +28,8 @@ use layer::{Arguments, Layer, Value};
 pub trait Attributes: Sized {
     /// Names and texts of the attributes in the order of their declaration, without those that have their default.
     fn print_attributes(&self) -> Vec<(&'static str, String)>;
+    /// The op that has these attributes.
+    ///
     /// # Errors
     /// Names the attribute that is missing or malformed.
     fn parse_attributes(reader: &mut AttributeReader) -> Result<Self, String>;

@@ -38,12 +38,16 @@ impl Selection {
         Self { names: PIPELINE.iter().map(|p| p.name).collect() }
     }
 
+    /// The passes of these names and no others.
+    ///
     /// # Errors
     /// On the first name that no pass has.
     pub fn only<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownPass> {
         names.into_iter().try_fold(Self::none(), Self::with)
     }
 
+    /// This selection and the pass of that name.
+    ///
     /// # Errors
     /// Where no pass has the name.
     pub fn with(mut self, name: &str) -> Result<Self, UnknownPass> {
@@ -51,6 +55,8 @@ impl Selection {
         Ok(self)
     }
 
+    /// This selection but for the pass of that name.
+    ///
     /// # Errors
     /// Where no pass has the name.
     pub fn without(mut self, name: &str) -> Result<Self, UnknownPass> {

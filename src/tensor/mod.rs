@@ -88,12 +88,16 @@ enum Data {
 }
 
 impl Tensor {
+    /// A tensor of f32, whose elements are row-major.
+    ///
     /// # Panics
     /// When `data` does not hold exactly the elements of `shape`, or these are no f32; [`Self::try_new`] does not.
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
         Self::try_new(shape, data).unwrap_or_else(|e| panic!("{e}"))
     }
 
+    /// As [`Self::new`], for data that come from elsewhere.
+    ///
     /// # Errors
     /// When `data` does not hold exactly the elements of `shape`, or these are no f32.
     pub fn try_new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self, TensorError> {
@@ -141,6 +145,8 @@ impl Tensor {
         tensor
     }
 
+    /// A tensor of any element, all of them 0.
+    ///
     /// # Panics
     /// When the number of elements overflows; [`Self::try_zeros`] does not.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
@@ -152,6 +158,8 @@ impl Tensor {
         Self { shape, data }
     }
 
+    /// As [`Self::zeros`], for shapes that come from elsewhere.
+    ///
     /// # Errors
     /// When there is no memory for so many elements.
     pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self, TensorError> {

@@ -40,6 +40,8 @@ impl GraphBuilder {
         self.graph.add(op, operands, weights, Some(label), None)
     }
 
+    /// As [`Self::try_add`], for ops that fit.
+    ///
     /// # Panics
     /// Where the operands do not fit.
     pub fn add(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> NodeId {

@@ -30,6 +30,8 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
+    /// Maps the file and decodes its messages; files beside it are mapped when a tensor is asked for.
+    ///
     /// # Errors
     /// Where the file cannot be read, is none, or would take too much memory.
     pub fn open(path: &Path) -> Result<Self, FileError> {
