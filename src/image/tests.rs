@@ -170,7 +170,7 @@ fn files_are_recognised_by_their_contents() {
     assert!(matches!(Picture::read(&path), Err(ImageError::Cut { .. })));
     std::fs::write(&path, "hello").unwrap();
     assert!(matches!(Picture::read(&path), Err(ImageError::Format { .. })));
-    assert!(matches!(Picture::read(&folder.path().join("none.png")), Err(ImageError::Io { .. })));
+    assert!(matches!(Picture::read(folder.path().join("none.png")), Err(ImageError::Io { .. })));
 }
 
 #[test]
