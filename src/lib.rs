@@ -129,17 +129,14 @@ mod output;
 #[cfg(feature = "compile")]
 mod passes;
 #[cfg(feature = "compile")]
-#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod plan;
 #[cfg(feature = "compile")]
 mod syntax;
 #[cfg(feature = "compile")]
-#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod target;
 #[cfg(feature = "compile")]
 mod testing;
 #[cfg(feature = "compile")]
-#[allow(missing_docs, reason = "a few fields are still to be documented")]
 mod trial;
 #[cfg(feature = "compile")]
 mod verify;
