@@ -17,8 +17,10 @@
 //! # Compiling
 //!
 //! [`Compiler`](struct.Compiler.html) holds the settings of a compilation, such as weights, batch and
-//! [`Target`](struct.Target.html), and makes a [`Model`] of a file in one call. Its stages can also be called one by one:
-//! each takes a [`Network`](struct.Network.html), which holds the graph, its weights and what the stages said of them. All
+//! [`Target`](struct.Target.html), and makes a [`Model`] of a file in one call; a model's parameters are set to a
+//! [`Value`](enum.Value.html), its [`Phase`](enum.Phase.html) is training or inference, passes are a
+//! [`Selection`](struct.Selection.html), and what the plan may do are [`PlanOptions`](struct.PlanOptions.html). Its stages can
+//! also be called one by one: each takes a [`Network`](struct.Network.html), which holds the graph, its weights and what the stages said of them. All
 //! fail with an [`Error`](enum.Error.html).
 //!
 //! ```
@@ -152,6 +154,14 @@ pub use artifact::{Images, OpenError, Port};
 pub use driver::{Compiler, Error, Network};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
+#[cfg(feature = "compile")]
+pub use ir::Phase;
+#[cfg(feature = "compile")]
+pub use ops::layer::Value;
+#[cfg(feature = "compile")]
+pub use passes::Selection;
+#[cfg(feature = "compile")]
+pub use plan::Options as PlanOptions;
 pub use preprocess::{Color, Preprocess, Resize};
 pub use runtime::{Model, ModelOptions, RunError};
 #[cfg(feature = "compile")]
