@@ -96,6 +96,10 @@ mod compiler {
         };
     }
 
+    pub mod train {
+        pub use crate::train::{Loss, Options, Step, add_losses, differentiate};
+    }
+
     pub mod trial {
         pub use crate::trial::roofline;
     }
