@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::interpreter;
-use crate::ir::{self, Graph, NodeId, Phase};
+use crate::ir::{self, Editor, Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::global_pool::PoolKind;
@@ -26,6 +26,8 @@ use crate::weights::{SplitMix, WeightId};
 /// A step, and what it is to be run on.
 struct Trial {
     step: Step,
+    /// What the step computes of the network alone.
+    forward: Graph,
     inputs: Vec<Tensor>,
     /// How many of the step's outputs are the network's, and which inputs they are multiplied by in the loss.
     factors: Vec<usize>,
@@ -51,8 +53,9 @@ impl Trial {
         let outputs: Vec<(String, NodeId)> = graph.outputs().iter().map(|o| (o.name.clone(), o.node)).collect();
         graph.clear_outputs();
         let (mut losses, mut factors) = (vec![], vec![]);
-        for (i, (name, node)) in outputs.into_iter().enumerate() {
-            graph.output(name, node, None);
+        for (i, (name, node)) in outputs.iter().enumerate() {
+            let node = *node;
+            graph.output(name.clone(), node, None);
             let shape = graph.node(node).shape.clone();
             factors.push(graph.inputs().len());
             let axes = (0..shape.rank()).collect();
@@ -65,6 +68,9 @@ impl Trial {
         let options = Options { inputs: wanted, training_forms, ..Options::default() };
         let step = differentiate(graph, &losses, &options).map_err(|e| format!("{e:?}"))?;
         ir::verify(&step.graph).unwrap_or_else(|e| panic!("{e:?}\n{}", step.graph));
+        let mut forward = step.graph.clone();
+        let is_own = |name: &str| outputs.iter().any(|(own, _)| own == name);
+        Editor::new(&mut forward, "test").remove_outputs(|output| !is_own(&output.name));
         let mut inputs = random_inputs(&step.graph, seed);
         for (tensor, &input) in inputs.iter_mut().zip(step.graph.inputs()) {
             let shape = step.graph.node(input).shape.clone();
@@ -72,23 +78,21 @@ impl Trial {
                 *tensor = Tensor::from_values(shape.clone(), (0..shape.elements()).map(|i| (i % 3) as f64));
             }
         }
-        Ok(Self { step, inputs, factors })
-    }
-
-    fn run(&self) -> Vec<Tensor> {
-        interpreter::run(&self.step.graph, &self.inputs).unwrap()
+        Ok(Self { step, forward, inputs, factors })
     }
 
     fn loss(&self) -> f64 {
-        let terms = self.run().into_iter().zip(&self.factors).map(|(y, &factor)| {
+        let outputs = interpreter::run(&self.forward, &self.inputs).unwrap();
+        let terms = outputs.into_iter().zip(&self.factors).map(|(y, &factor)| {
             y.values().zip(self.inputs[factor].values()).map(|(y, factor)| y * factor).sum::<f64>()
         });
         terms.sum()
     }
 
     fn output(&self, name: &str) -> Tensor {
+        let outputs = interpreter::run(&self.step.graph, &self.inputs).unwrap();
         let at = self.step.graph.outputs().iter().position(|o| o.name == name);
-        self.run().swap_remove(at.unwrap_or_else(|| panic!("no output {name} in\n{}", self.step.graph)))
+        outputs[at.unwrap_or_else(|| panic!("no output {name} in\n{}", self.step.graph))].clone()
     }
 
     /// What is differentiated: inputs, then weights, by name.
@@ -111,7 +115,11 @@ impl Trial {
     fn set(&mut self, variable: Variable, values: Vec<f32>) {
         match variable {
             Variable::Input(index) => self.inputs[index].data_mut().copy_from_slice(&values),
-            Variable::Weight(id) => self.step.graph.weights.set(id, Arc::new(values)),
+            Variable::Weight(id) => {
+                let values = Arc::new(values);
+                self.forward.weights.set(id, values.clone());
+                self.step.graph.weights.set(id, values);
+            }
         }
     }
 
@@ -173,7 +181,8 @@ fn check_moved(
         let scale = slopes.iter().fold(0.1, |a: f64, v| a.max(v.abs()));
         for (i, (found, expected)) in gradient.values().zip(&slopes).enumerate() {
             assert!(
-                (found - expected).abs() <= 2e-4 * scale,
+                // What changes is rounded to f32 before and after.
+                (found - expected).abs() <= 2e-4 * scale + 1e-6 / f64::from(by),
                 "{what}: gradient of {name} at {i} is {found}, the slope {expected}\n{}",
                 trial.step.graph
             );
@@ -409,18 +418,18 @@ fn agreement(graph: Graph, training_forms: bool, seed: u64) -> Option<(usize, us
         let direction: Vec<f32> = (0..gradient.len()).map(|_| random.normal()).collect();
         let expected: f64 = gradient.values().zip(&direction).map(|(g, &d)| g * f64::from(d)).sum();
         let size = gradient.values().map(|g| g * g).sum::<f64>().sqrt();
-        let slopes = [9, 11, 13].map(|bits| trial.slope(variable, &direction, 2f32.powi(-bits)));
-        let differ = |a: f64, b: f64| (a - b).abs() > 0.02 * size.max(1e-3);
-        // Knees, and what rounding magnifies, show as slopes that differ.
-        if slopes.windows(2).any(|pair| differ(pair[0], pair[1])) {
+        let slopes = [10, 12, 14].map(|bits| trial.slope(variable, &direction, 2f32.powi(-bits)));
+        let differ = |a: f64, b: f64, share: f64| (a - b).abs() > share * size.max(1e-3);
+        if slopes.iter().all(|&slope| differ(slope, expected, 0.01)) {
+            // Knees, and what rounding magnifies, show as slopes that differ from one another.
+            assert!(
+                slopes.windows(2).any(|pair| differ(pair[0], pair[1], 0.0025)),
+                "seed {seed}: along {name} the slope is {slopes:?}, not {expected}\n{}",
+                trial.step.graph
+            );
             unclear += 1;
             continue;
         }
-        assert!(
-            !differ(slopes[1], expected),
-            "seed {seed}: along {name} the slope is {slopes:?}, not {expected}\n{}",
-            trial.step.graph
-        );
         agree += 1;
     }
     Some((agree, unclear))
@@ -429,11 +438,11 @@ fn agreement(graph: Graph, training_forms: bool, seed: u64) -> Option<(usize, us
 #[test]
 fn random_graphs() {
     let (mut agree, mut unclear) = (0, 0);
-    for seed in 0..40 {
+    for seed in 0..20 {
         let (a, u) = agreement(random_graph(seed), seed % 2 == 0, seed).unwrap_or_default();
         (agree, unclear) = (agree + a, unclear + u);
     }
-    assert!(agree > 100 && agree > unclear, "{agree} agree, {unclear} are unclear");
+    assert!(agree > 60 && agree > 8 * unclear, "{agree} agree, {unclear} are unclear");
 }
 
 proptest! {
