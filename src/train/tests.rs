@@ -81,12 +81,17 @@ impl Trial {
         Ok(Self { step, forward, inputs, factors })
     }
 
-    fn loss(&self) -> f64 {
+    /// What the loss is the sum of.
+    fn terms(&self) -> impl Iterator<Item = f64> {
         let outputs = interpreter::run(&self.forward, &self.inputs).unwrap();
-        let terms = outputs.into_iter().zip(&self.factors).map(|(y, &factor)| {
-            y.values().zip(self.inputs[factor].values()).map(|(y, factor)| y * factor).sum::<f64>()
-        });
-        terms.sum()
+        let term = |(y, &factor): (Tensor, &usize)| {
+            y.values().zip(self.inputs[factor].values()).map(|(y, factor)| y * factor).collect::<Vec<f64>>()
+        };
+        outputs.into_iter().zip(&self.factors).flat_map(term).collect::<Vec<f64>>().into_iter()
+    }
+
+    fn loss(&self) -> f64 {
+        self.terms().sum()
     }
 
     fn output(&self, name: &str) -> Tensor {
@@ -408,41 +413,42 @@ proptest! {
     }
 }
 
-/// How many gradients of a random graph agree with the slope along a random direction, and how many cannot be told.
-fn agreement(graph: Graph, training_forms: bool, seed: u64) -> Option<(usize, usize)> {
-    let mut trial = Trial::new(graph, training_forms, seed).ok()?;
-    let (mut agree, mut unclear) = (0, 0);
-    for (name, variable) in trial.variables() {
-        let gradient = trial.output(&format!("gradient.{name}"));
-        let mut random = SplitMix(seed ^ 1);
+impl Trial {
+    /// Whether a gradient agrees with the slope along a random direction.
+    fn agrees(&mut self, name: &str, variable: Variable, seed: u64) -> bool {
+        let gradient = self.output(&format!("gradient.{name}"));
+        let mut random = SplitMix(seed);
         let direction: Vec<f32> = (0..gradient.len()).map(|_| random.normal()).collect();
         let expected: f64 = gradient.values().zip(&direction).map(|(g, &d)| g * f64::from(d)).sum();
         let size = gradient.values().map(|g| g * g).sum::<f64>().sqrt();
-        let slopes = [10, 12, 14].map(|bits| trial.slope(variable, &direction, 2f32.powi(-bits)));
-        let differ = |a: f64, b: f64, share: f64| (a - b).abs() > share * size.max(1e-3);
-        if slopes.iter().all(|&slope| differ(slope, expected, 0.01)) {
-            // Knees, and what rounding magnifies, show as slopes that differ from one another.
-            assert!(
-                slopes.windows(2).any(|pair| differ(pair[0], pair[1], 0.0025)),
-                "seed {seed}: along {name} the slope is {slopes:?}, not {expected}\n{}",
-                trial.step.graph
-            );
-            unclear += 1;
-            continue;
-        }
-        agree += 1;
+        // The loss is rounded by about this, as its terms are.
+        let rounding = 2e-7 * self.terms().map(|term| term * term).sum::<f64>().sqrt();
+        [10, 12, 13].into_iter().any(|bits| {
+            let by = 2f32.powi(-bits);
+            (self.slope(variable, &direction, by) - expected).abs() <= 0.01 * size + rounding / f64::from(by)
+        })
     }
-    Some((agree, unclear))
+}
+
+/// Compares all gradients of a random graph, and tells how many they are. `None` where it cannot be differentiated.
+///
+/// A knee that is nearer than any step makes the slope another one, so that each gradient may be tried with other inputs.
+fn check_graph(graph: &Graph, training_forms: bool, seed: u64) -> Option<usize> {
+    let trial = |attempt: u64| Trial::new(graph.clone(), training_forms, seed ^ attempt << 32);
+    let mut first = trial(0).ok()?;
+    let variables = first.variables();
+    for (name, variable) in &variables {
+        let agrees = first.agrees(name, *variable, seed)
+            || (1..4).any(|attempt| trial(attempt).is_ok_and(|mut trial| trial.agrees(name, *variable, attempt)));
+        assert!(agrees, "seed {seed}: the gradient of {name} is no slope\n{}", first.step.graph);
+    }
+    Some(variables.len())
 }
 
 #[test]
 fn random_graphs() {
-    let (mut agree, mut unclear) = (0, 0);
-    for seed in 0..20 {
-        let (a, u) = agreement(random_graph(seed), seed % 2 == 0, seed).unwrap_or_default();
-        (agree, unclear) = (agree + a, unclear + u);
-    }
-    assert!(agree > 60 && agree > 8 * unclear, "{agree} agree, {unclear} are unclear");
+    let counts: Vec<usize> = (0..20).filter_map(|seed| check_graph(&random_graph(seed), seed % 2 == 0, seed)).collect();
+    assert!(counts.len() > 15 && counts.iter().sum::<usize>() > 100, "{counts:?}");
 }
 
 proptest! {
@@ -450,6 +456,6 @@ proptest! {
 
     #[test]
     fn graphs_of_any_steps(steps in prop::collection::vec(any::<u64>(), 2..8)) {
-        agreement(graph_from(&steps), false, steps[0]);
+        check_graph(&graph_from(&steps), false, steps[0]);
     }
 }
