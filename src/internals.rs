@@ -121,6 +121,11 @@ mod compiler {
         };
     }
 
+    /// Gradients as graphs.
+    pub mod train {
+        pub use crate::train::{Loss, Options, Step, add_losses, differentiate};
+    }
+
     /// What this machine reaches at most: multiply-adds and bytes from memory.
     pub mod trial {
         pub use crate::trial::roofline;

@@ -139,6 +139,8 @@ mod target;
 #[cfg(feature = "compile")]
 mod testing;
 #[cfg(feature = "compile")]
+mod train;
+#[cfg(feature = "compile")]
 mod trial;
 #[cfg(feature = "compile")]
 mod verify;

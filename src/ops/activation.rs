@@ -1,9 +1,10 @@
 //! Elementwise functions of one value: relu and its kin, clip, scale.
 
 use super::attributes::{AttributeValue, attributes, split_top_level};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
-use super::{Op, Operation, ShapeError};
+use super::{ActivationGradient, Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 /// Declares [`Activation`]: a row is all that there is to know about a function but its code, which
@@ -536,5 +537,14 @@ impl Operation for Activate {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let data = inputs[0].data().iter().map(|&v| self.kind.evaluate(f64::from(v)) as f32).collect();
         Tensor::new(output.clone(), data)
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        if let Activation::Scale { mul, .. } = self.kind {
+            return Ok(vec![Some(g.scaled(g.of_result, mul)?)]);
+        }
+        let of_output = ActivationGradient::is_told_by_output(self.kind);
+        let value = if of_output { g.result } else { g.operands[0] };
+        Ok(vec![Some(g.add(ActivationGradient { kind: self.kind, of_output }, &[value, g.of_result])?)])
     }
 }

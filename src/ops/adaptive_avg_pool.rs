@@ -1,10 +1,11 @@
 //! Average pooling to a given output size.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, Window, image_shape, positive};
+use super::{AdaptiveAvgPoolGradient, Op, Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -72,5 +73,10 @@ impl Operation for AdaptiveAvgPool {
             stride: [0, 1].map(|i| (input[i] / self.output[i]).max(1)),
             upscale: [0, 1].map(|i| (self.output[i] as f64 / input[i] as f64).max(1.0)),
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let shape = g.operand_shape(0);
+        Ok(vec![Some(g.add(AdaptiveAvgPoolGradient { input: [shape[2], shape[3]] }, &[g.of_result])?)])
     }
 }

@@ -1,11 +1,12 @@
 //! Average over a sliding window.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::max_pool::{Pooling, stride_or_kernel};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, Window};
+use super::{AvgPoolGradient, Op, Operation, ShapeError, Window};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -25,6 +26,28 @@ attributes! {
 }
 
 impl AvgPool {
+    /// The pixels of an image of height and width whose mean output pixel `[oy, ox]` is, and what their sum is divided by.
+    pub fn pixels(&self, [oy, ox]: [usize; 2], [h, w]: [usize; 2]) -> (Vec<usize>, usize) {
+        let [top, left, bottom, right] = self.pad;
+        let (mut pixels, mut count) = (vec![], 0);
+        for ky in 0..self.kernel[0] {
+            for kx in 0..self.kernel[1] {
+                // Coordinates in the padded image.
+                let y = oy * self.stride[0] + ky * self.dilation[0];
+                let x = ox * self.stride[1] + kx * self.dilation[1];
+                let inside = (top..top + h).contains(&y) && (left..left + w).contains(&x);
+                let padded = y < top + h + bottom && x < left + w + right;
+                if inside {
+                    pixels.push((y - top) * w + x - left);
+                }
+                if inside || (self.count_include_pad && padded) {
+                    count += 1;
+                }
+            }
+        }
+        (pixels, count)
+    }
+
     fn geometry(&self) -> Pooling {
         let &AvgPool { kernel, stride, pad, dilation, ceil, .. } = self;
         Pooling { kernel, stride, pad, dilation, ceil }
@@ -80,27 +103,11 @@ impl Operation for AvgPool {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, _, ow] = output.nchw().expect("checked by the shape rule");
         let [_, _, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
-        let [top, left, bottom, right] = self.pad;
         fill_planes(output, |n, c, plane| {
             let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {
-                let (oy, ox) = (i / ow, i % ow);
-                let (mut sum, mut count) = (0.0f64, 0usize);
-                for ky in 0..self.kernel[0] {
-                    for kx in 0..self.kernel[1] {
-                        // Coordinates in the padded image.
-                        let y = oy * self.stride[0] + ky * self.dilation[0];
-                        let x_at = ox * self.stride[1] + kx * self.dilation[1];
-                        let inside = (top..top + h).contains(&y) && (left..left + w).contains(&x_at);
-                        let padded = y < top + h + bottom && x_at < left + w + right;
-                        if inside {
-                            sum += f64::from(x[(y - top) * w + x_at - left]);
-                        }
-                        if inside || (self.count_include_pad && padded) {
-                            count += 1;
-                        }
-                    }
-                }
+                let (pixels, count) = self.pixels([i / ow, i % ow], [h, w]);
+                let sum = pixels.into_iter().fold(0.0, |sum, pixel| sum + f64::from(x[pixel]));
                 *result = (sum / count as f64) as f32;
             }
         })
@@ -108,5 +115,10 @@ impl Operation for AvgPool {
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         Some(self.geometry().window())
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let shape = g.operand_shape(0);
+        Ok(vec![Some(g.add(AvgPoolGradient::of(self, [shape[2], shape[3]]), &[g.of_result])?)])
     }
 }

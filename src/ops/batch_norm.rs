@@ -1,6 +1,7 @@
 //! Batch normalisation as it is at inference: with running statistics, an affine map per channel.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients, Value};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -9,8 +10,8 @@ use crate::tensor::{Shape, Tensor};
 
 attributes! {
     /// `(x − running_mean) / sqrt(running_var + eps) · weight + bias` for each channel (axis 1);
-    /// without `affine` neither weight nor bias. Shape unchanged. The training graph evaluates the
-    /// same way: netc does not compute statistics of a batch.
+    /// without `affine` neither weight nor bias. Shape unchanged. A step of training has
+    /// [`BatchNormTrain`](super::BatchNormTrain) in its place, which takes the statistics of the batch.
     pub struct BatchNorm {
         eps: f32 = 1e-5,
         affine: bool = true,
@@ -69,5 +70,23 @@ impl Operation for BatchNorm {
                 *y = ((f64::from(x) - at(mean)) / deviation * weight + bias) as f32;
             }
         })
+    }
+
+    /// With running statistics that are constants: an affine map.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (affine, running) = g.parameters.split_at(g.parameters.len() - 2);
+        let zeros = g.fill(&g.shape(running[0]), 0.0)?;
+        let slope: Vec<Value> = match affine {
+            [weight, _] => vec![*weight, zeros, zeros, running[1]],
+            _ => vec![zeros, running[1]],
+        };
+        let mut gradients = vec![Some(g.add_reading(self.clone(), &[g.of_result], &slope)?)];
+        if self.affine {
+            let normal = g.add_reading(BatchNorm { eps: self.eps, affine: false }, &g.operands[..1], running)?;
+            let products = g.product(g.of_result, normal)?;
+            gradients.extend([Some(g.channel_sums(products)?), Some(g.channel_sums(g.of_result)?)]);
+        }
+        gradients.extend([None, None]);
+        Ok(gradients)
     }
 }

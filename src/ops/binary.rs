@@ -2,10 +2,11 @@
 
 use super::attributes::{attribute_enum, attributes};
 use super::epilogue::{self, PostOp};
+use super::gradient::{Gradient, Gradients};
 use super::images::{self, Images};
 use super::layer::{Arguments, Arity, Build, Inverse, Layer, LayerError};
 use super::planes::{element_at, fill_elements};
-use super::{Op, Operation, ShapeError};
+use super::{ExtremeGradient, Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -81,7 +82,7 @@ pub fn broadcast(a: &Shape, b: &Shape) -> Option<Shape> {
 }
 
 /// The element that stands for `index` of the broadcast result.
-fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f64 {
+pub(super) fn broadcast_element(tensor: &Tensor, index: &[usize]) -> f64 {
     let dims = tensor.shape().dims();
     let own: Vec<usize> =
         index[index.len() - dims.len()..].iter().zip(dims).map(|(&i, &d)| if d == 1 { 0 } else { i }).collect();
@@ -167,5 +168,23 @@ impl Operation for Binary {
         };
         epilogue::apply(&self.epilogue, &mut out, &inputs[2..]);
         out
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (a, b, dy) = (g.operands[0], g.operands[1], g.of_result);
+        let [of_a, of_b] = match self.kind {
+            BinaryKind::Add => [dy, dy],
+            BinaryKind::Sub => [dy, g.scaled(dy, -1.0)?],
+            BinaryKind::Mul => [g.product(dy, b)?, g.product(dy, a)?],
+            BinaryKind::Div => {
+                let of_a = g.binary(BinaryKind::Div, dy, b)?;
+                let opposite = g.product(of_a, g.result)?;
+                [of_a, g.scaled(opposite, -1.0)?]
+            }
+            kind @ (BinaryKind::Max | BinaryKind::Min) => {
+                [g.add(ExtremeGradient { kind }, &[a, b, dy])?, g.add(ExtremeGradient { kind }, &[b, a, dy])?]
+            }
+        };
+        Ok(vec![Some(g.summed_to(of_a, &g.shape(a))?), Some(g.summed_to(of_b, &g.shape(b))?)])
     }
 }

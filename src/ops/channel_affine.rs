@@ -3,6 +3,7 @@
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
@@ -73,5 +74,16 @@ impl Operation for ChannelAffine {
         });
         epilogue::apply(&self.epilogue, &mut out, &inputs[1..]);
         out
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let scale = ChannelAffine { bias: false, epilogue: vec![] };
+        let of_x = g.add_reading(scale, &[g.of_result], &g.parameters[..1])?;
+        let products = g.product(g.of_result, g.operands[0])?;
+        let mut gradients = vec![Some(of_x), Some(g.channel_sums(products)?)];
+        if self.bias {
+            gradients.push(Some(g.channel_sums(g.of_result)?));
+        }
+        Ok(gradients)
     }
 }

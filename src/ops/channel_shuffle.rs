@@ -2,6 +2,7 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError, channels_of, positive};
@@ -59,5 +60,11 @@ impl Operation for ChannelShuffle {
             (n * channels + self.source(c, channels)) * pixels + i % pixels
         };
         Tensor::from_values(output.clone(), (0..output.elements()).map(|i| inputs[0].get(source(i))))
+    }
+
+    /// The shuffle that undoes it.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let groups = g.operand_shape(0)[1] / self.groups;
+        Ok(vec![Some(g.add(ChannelShuffle { groups }, &[g.of_result])?)])
     }
 }

@@ -2,9 +2,10 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients, Value};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::{Op, Operation, ShapeError, check_axis};
+use super::{Op, Operation, ShapeError, Slice, check_axis};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -67,5 +68,17 @@ impl Operation for Concat {
             })
         });
         Tensor::from_values(output.clone(), values)
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (axis, operands) = (self.axis, g.operands);
+        let mut start = 0;
+        let mut part = |&operand: &Value| {
+            let end = start + g.shape(operand)[axis];
+            let part = g.add(Slice { axis, start, end, step: 1 }, &[g.of_result])?;
+            start = end;
+            Ok(Some(part))
+        };
+        operands.iter().map(&mut part).collect()
     }
 }

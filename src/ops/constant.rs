@@ -1,6 +1,7 @@
 //! A weight as a value.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::{Init, Op, Operation, ShapeError, WeightDecl};
@@ -48,5 +49,9 @@ impl Operation for Constant {
 
     fn evaluate(&self, _: &[&Tensor], weights: &[&Tensor], _: &Shape) -> Tensor {
         weights[0].clone()
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.of_result)])
     }
 }

@@ -2,10 +2,11 @@
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
+use super::{Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -178,5 +179,26 @@ impl Operation for Conv2d {
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
         Some(Window { extent, stride: self.stride, upscale: [1.0, 1.0] })
+    }
+
+    /// With respect to the image a transposed convolution that reads the same weight.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let &Conv2d { kernel, stride, pad, dilation, groups, .. } = self;
+        let (x, dy) = (g.shape(g.operands[0]), g.shape(g.of_result));
+        // Rows and columns that no window reaches, since the stride does not divide what is left.
+        let output_pad = [0, 1].map(|axis| {
+            let reached = (dy[2 + axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1;
+            x[2 + axis] + pad[axis] + pad[axis + 2] - reached
+        });
+        let (channels, bias, epilogue) = (x[1], false, vec![]);
+        let transposed =
+            ConvTranspose2d { channels, kernel, stride, pad, output_pad, dilation, groups, bias, epilogue };
+        let of_x = g.add_reading(transposed, &[g.of_result], &g.parameters[..1])?;
+        let of_weight = Conv2dWeightGradient { kernel, stride, pad, dilation, groups };
+        let mut gradients = vec![Some(of_x), Some(g.add(of_weight, &[g.operands[0], g.of_result])?)];
+        if self.bias {
+            gradients.push(Some(g.channel_sums(g.of_result)?));
+        }
+        Ok(gradients)
     }
 }

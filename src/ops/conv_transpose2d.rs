@@ -2,10 +2,14 @@
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive};
+use super::{
+    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups, image_shape,
+    positive,
+};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -189,5 +193,25 @@ impl Operation for ConvTranspose2d {
         // Every `stride`-th tap meets one output pixel.
         let extent = [0, 1].map(|i| ((self.kernel[i] - 1) * self.dilation[i] + 1).div_ceil(self.stride[i]));
         Some(Window { extent, stride: [1, 1], upscale: self.stride.map(|s| s as f64) })
+    }
+
+    /// With respect to the image a convolution that reads the same weight.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let &ConvTranspose2d { kernel, stride, pad, dilation, groups, .. } = self;
+        let x = g.shape(g.operands[0]);
+        let conv = Conv2d { channels: x[1], kernel, stride, pad, dilation, groups, bias: false, epilogue: vec![] };
+        let mut of_x = g.add_reading(conv, &[g.of_result], &g.parameters[..1])?;
+        // An `output_pad` beyond the stride has room for windows that no pixel of x stands for.
+        for axis in [2, 3] {
+            if g.shape(of_x)[axis] > x[axis] {
+                of_x = g.add(Slice { axis, start: 0, end: x[axis], step: 1 }, &[of_x])?;
+            }
+        }
+        let of_weight = Conv2dWeightGradient { kernel, stride, pad, dilation, groups };
+        let mut gradients = vec![Some(of_x), Some(g.add(of_weight, &[g.of_result, g.operands[0]])?)];
+        if self.bias {
+            gradients.push(Some(g.channel_sums(g.of_result)?));
+        }
+        Ok(gradients)
     }
 }

@@ -1,15 +1,16 @@
-//! Dropout: something to the trainer, nothing to us.
+//! Dropout as it is written, and at inference: nothing.
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// Zeroes elements with probability `p` while training (the rest scaled by 1 / (1 − p)). Here
-    /// it evaluates to its operand: netc does not train.
+    /// Zeroes elements with probability `p` while training (the rest scaled by 1 / (1 − p)). It evaluates
+    /// to its operand; a step of training has a product with a [`DropoutMask`](super::DropoutMask) in its place.
     pub struct Dropout { p: f32 = 0.5 }
 }
 
@@ -44,5 +45,9 @@ impl Operation for Dropout {
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {
         inputs[0].clone()
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.of_result)])
     }
 }

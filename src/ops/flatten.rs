@@ -2,6 +2,7 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, reshaped};
 use super::layer::{Arity, Layer};
 use super::{Op, Operation, ShapeError};
@@ -40,5 +41,9 @@ impl Operation for Flatten {
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         inputs[0].clone().reshaped(output.clone())
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.reshaped(g.of_result, &g.operand_shape(0))?)])
     }
 }

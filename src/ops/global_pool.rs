@@ -1,10 +1,11 @@
 //! Average or maximum over a whole image.
 
 use super::attributes::{attribute_enum, attributes};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, image_shape};
+use super::{MaxPoolGradient, Op, Operation, ShapeError, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -74,5 +75,21 @@ impl Operation for GlobalPool {
                 PoolKind::Max => x.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a }),
             };
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let shape = g.operand_shape(0);
+        let size = [shape[2], shape[3]];
+        Ok(vec![Some(match self.kind {
+            PoolKind::Avg => {
+                let share = g.scaled(g.of_result, (1.0 / (size[0] * size[1]) as f64) as f32)?;
+                g.expanded(share, &shape)?
+            }
+            // One window over the whole image.
+            PoolKind::Max => {
+                let pool = MaxPoolGradient { kernel: size, stride: [1; 2], pad: [0; 4], dilation: [1; 2], ceil: false };
+                g.add(pool, &[g.operands[0], g.of_result])?
+            }
+        })])
     }
 }

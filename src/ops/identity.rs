@@ -2,6 +2,7 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
 use super::{Op, Operation, ShapeError};
@@ -37,5 +38,9 @@ impl Operation for Identity {
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], _: &Shape) -> Tensor {
         inputs[0].clone()
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.of_result)])
     }
 }

@@ -1,10 +1,11 @@
 //! Instance normalisation: each channel of each image by its own statistics (Ulyanov et al. 2016, arXiv:1607.08022).
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, WeightDecl, check_eps, image_shape};
+use super::{ChannelAffine, InstanceNormGradient, Op, Operation, ShapeError, WeightDecl, check_eps, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -60,6 +61,20 @@ impl Operation for InstanceNorm {
                 *y = ((f64::from(v) - mean) / deviation * weight + bias) as f32;
             }
         })
+    }
+
+    /// That of normalising alone, between those of the factors and terms.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (x, eps) = (g.operands[0], self.eps);
+        if !self.affine {
+            return Ok(vec![Some(g.add(InstanceNormGradient { eps }, &[x, g.of_result])?)]);
+        }
+        let scale = ChannelAffine { bias: false, epilogue: vec![] };
+        let of_normal = g.add_reading(scale, &[g.of_result], &g.parameters[..1])?;
+        let of_x = g.add(InstanceNormGradient { eps }, &[x, of_normal])?;
+        let normal = g.add(InstanceNorm { eps, affine: false }, &[x])?;
+        let products = g.product(g.of_result, normal)?;
+        Ok(vec![Some(of_x), Some(g.channel_sums(products)?), Some(g.channel_sums(g.of_result)?)])
     }
 }
 

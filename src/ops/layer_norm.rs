@@ -2,11 +2,12 @@
 //! ConvNeXt has it (Liu et al. 2022, arXiv:2201.03545).
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::instance_norm::moments;
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Op, Operation, ShapeError, WeightDecl, check_eps};
+use super::{ChannelAffine, LayerNormGradient, Op, Operation, ShapeError, WeightDecl, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -73,5 +74,19 @@ impl Operation for LayerNorm {
                 }
             }
         })
+    }
+
+    /// That of normalising alone, between those of the factors and terms.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (x, eps) = (g.operands[0], self.eps);
+        if !self.affine {
+            return Ok(vec![Some(g.add(LayerNormGradient { eps }, &[x, g.of_result])?)]);
+        }
+        let scale = ChannelAffine { bias: false, epilogue: vec![] };
+        let of_normal = g.add_reading(scale, &[g.of_result], &g.parameters[..1])?;
+        let of_x = g.add(LayerNormGradient { eps }, &[x, of_normal])?;
+        let normal = g.add(LayerNorm { eps, affine: false }, &[x])?;
+        let products = g.product(g.of_result, normal)?;
+        Ok(vec![Some(of_x), Some(g.channel_sums(products)?), Some(g.channel_sums(g.of_result)?)])
     }
 }

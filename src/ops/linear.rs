@@ -2,10 +2,11 @@
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Init, Op, Operation, ShapeError, WeightDecl};
+use super::{Init, MatMul, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -99,5 +100,16 @@ impl Operation for Linear {
 
     fn macs(&self, inputs: &[&Shape], _: &Shape) -> u64 {
         (inputs[0].elements() as u64).saturating_mul(self.features as u64)
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let weight = g.read(g.parameters[0])?;
+        let of_x = g.add(MatMul {}, &[g.of_result, weight])?;
+        let columns = g.transposed(g.of_result)?;
+        let mut gradients = vec![Some(of_x), Some(g.add(MatMul {}, &[columns, g.operands[0]])?)];
+        if self.bias {
+            gradients.push(Some(g.channel_sums(g.of_result)?));
+        }
+        Ok(gradients)
     }
 }

@@ -1,10 +1,11 @@
 //! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, channels_of, positive};
+use super::{LrnGradient, Op, Operation, ShapeError, channels_of, positive};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -130,5 +131,9 @@ impl Operation for Lrn {
                 *y = (at(c, i) / (f64::from(self.k) + alpha * sum).powf(f64::from(self.beta))) as f32;
             }
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.add(LrnGradient::of(self), &[g.operands[0], g.of_result])?)])
     }
 }

@@ -2,6 +2,7 @@
 
 use super::attributes::attributes;
 use super::binary::broadcast;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, broadcast as aligned};
 use super::layer::{Arity, Layer};
 use super::planes::{element_at, fill_elements};
@@ -70,5 +71,12 @@ impl Operation for MatMul {
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
         (output.elements() as u64).saturating_mul(inputs[0][inputs[0].rank() - 1] as u64)
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (a, b) = (g.operands[0], g.operands[1]);
+        let (rows, columns) = (g.transposed(b)?, g.transposed(a)?);
+        let (of_a, of_b) = (g.add(MatMul {}, &[g.of_result, rows])?, g.add(MatMul {}, &[columns, g.of_result])?);
+        Ok(vec![Some(g.summed_to(of_a, &g.shape(a))?), Some(g.summed_to(of_b, &g.shape(b))?)])
     }
 }

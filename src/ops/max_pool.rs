@@ -1,10 +1,11 @@
 //! Maximum over a sliding window.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Args, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, Window, image_shape, positive, window_output};
+use super::{MaxPoolGradient, Op, Operation, ShapeError, Window, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -77,6 +78,26 @@ impl Pooling {
 }
 
 impl MaxPool {
+    /// Where in an image of height and width the maximum of output pixel `[oy, ox]` is, the first of equal ones, and that
+    /// maximum.
+    pub fn largest(&self, image: &[f32], [oy, ox]: [usize; 2], [h, w]: [usize; 2]) -> (usize, f32) {
+        let mut largest: Option<(usize, f32)> = None;
+        for ky in 0..self.kernel[0] {
+            for kx in 0..self.kernel[1] {
+                let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.pad[0]);
+                let x = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.pad[1]);
+                if y < h && x < w {
+                    let v = image[y * w + x];
+                    // A NaN stays, as in PyTorch.
+                    if v.is_nan() || largest.is_none_or(|(_, most)| v > most) {
+                        largest = Some((y * w + x, v));
+                    }
+                }
+            }
+        }
+        largest.expect("every window holds a pixel")
+    }
+
     fn geometry(&self) -> Pooling {
         let &MaxPool { kernel, stride, pad, dilation, ceil } = self;
         Pooling { kernel, stride, pad, dilation, ceil }
@@ -132,27 +153,16 @@ impl Operation for MaxPool {
         fill_planes(output, |n, c, plane| {
             let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {
-                let (oy, ox) = (i / ow, i % ow);
-                let mut largest = f32::NEG_INFINITY;
-                for ky in 0..self.kernel[0] {
-                    for kx in 0..self.kernel[1] {
-                        let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.pad[0]);
-                        let x_at = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.pad[1]);
-                        if y < h && x_at < w {
-                            let v = x[y * w + x_at];
-                            // A NaN stays, as in PyTorch.
-                            if v > largest || v.is_nan() {
-                                largest = v;
-                            }
-                        }
-                    }
-                }
-                *result = largest;
+                *result = self.largest(x, [i / ow, i % ow], [h, w]).1;
             }
         })
     }
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         Some(self.geometry().window())
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.add(MaxPoolGradient::of(self), &[g.operands[0], g.of_result])?)])
     }
 }

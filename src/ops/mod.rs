@@ -6,21 +6,27 @@
 //! is adding a file and one line in `operations!` below; the exhaustive matches in plan, codegen and
 //! export then say what is missing.
 //!
+//! What an op's derivative is stands in its file, too, as ops ([`gradient`]). Those that only training
+//! needs are in the folder `training`.
+//!
 //! This folder knows shapes and tensors. It does not know graphs, passes, layouts or targets.
 
 pub mod attributes;
 pub mod element;
 pub mod epilogue;
+pub mod gradient;
 pub mod images;
 pub mod layer;
 mod planes;
 pub mod position;
 #[cfg(test)]
 mod tests;
+pub mod training;
 
 use crate::tensor::{Element, Shape, Tensor};
 use attributes::AttributeReader;
 use epilogue::PostOp;
+use gradient::{Gradient, Gradients};
 use images::Images;
 use layer::{Arguments, Layer, Value};
 
@@ -186,6 +192,14 @@ pub trait Operation: Attributes {
     /// The definition: naive loops, f64 accumulation.
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor;
 
+    /// How a loss changes with what the op reads, as ops that are added to `g`.
+    ///
+    /// # Errors
+    /// Says why there is no such thing, of a subject that is the op.
+    fn gradient(&self, _g: &mut Gradient) -> Gradients {
+        Err("is not differentiable".into())
+    }
+
     /// What is done to results before they are stored; `None` where the op's kernels take no epilogue.
     fn epilogue(&self) -> Option<&Vec<PostOp>> {
         None
@@ -208,9 +222,25 @@ pub trait Operation: Attributes {
 }
 
 macro_rules! operations {
-    ($($module:ident :: $ty:ident),* $(,)?) => {
-        $(pub mod $module; pub use $module::$ty;)*
+    (
+        layers { $($module:ident :: $layer:ident),* $(,)? }
+        training { $($training_module:ident :: $training:ident),* $(,)? }
+    ) => {
+        $(pub mod $module; pub use $module::$layer;)*
+        $(pub use training::$training_module::$training;)*
 
+        operations! { @all $($layer,)* $($training,)* }
+
+        /// The pattern of all ops that only training needs, for stages that know inference only.
+        macro_rules! any_training_op { () => { $($crate::ops::Op::$training(_))|* }; }
+        pub(crate) use any_training_op;
+
+        impl Op {
+            /// The names of the ops that only training needs.
+            pub const TRAINING_NAMES: &'static [&'static str] = &[$($training::NAME),*];
+        }
+    };
+    (@all $($ty:ident,)*) => {
         /// Any operation. One variant a file in this folder.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Op {$(
@@ -279,6 +309,15 @@ macro_rules! operations {
             pub fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {
                 match self { $(Op::$ty(o) => o.evaluate(inputs, weights, output)),* }
             }
+            /// See [`Operation::gradient`].
+            pub fn gradient(&self, g: &mut Gradient) -> Gradients {
+                match self.epilogue() {
+                    Some([_, ..]) => Err("has an epilogue, which is for inference".into()),
+                    _ => match self { $(Op::$ty(o) => o.gradient(g)),* },
+                }
+            }
+            /// Only training needs it: no layer makes it, and no code is made for it.
+            pub fn is_training(&self) -> bool { Self::TRAINING_NAMES.contains(&self.name()) }
             /// The op's epilogue; `None` where the op's kind has none.
             pub fn epilogue(&self) -> Option<&[PostOp]> { match self { $(Op::$ty(o) => o.epilogue().map(Vec::as_slice)),* } }
             fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> { match self { $(Op::$ty(o) => o.epilogue_mut()),* } }
@@ -304,37 +343,67 @@ macro_rules! operations {
 }
 
 operations! {
-    activation::Activate,
-    adaptive_avg_pool::AdaptiveAvgPool,
-    avg_pool::AvgPool,
-    batch_norm::BatchNorm,
-    binary::Binary,
-    channel_affine::ChannelAffine,
-    channel_shuffle::ChannelShuffle,
-    concat::Concat,
-    constant::Constant,
-    conv2d::Conv2d,
-    conv_transpose2d::ConvTranspose2d,
-    dropout::Dropout,
-    flatten::Flatten,
-    global_pool::GlobalPool,
-    identity::Identity,
-    instance_norm::InstanceNorm,
-    layer_norm::LayerNorm,
-    linear::Linear,
-    lrn::Lrn,
-    matmul::MatMul,
-    max_pool::MaxPool,
-    pad::Pad,
-    pixel_shuffle::PixelShuffle,
-    pixel_unshuffle::PixelUnshuffle,
-    prelu::PRelu,
-    reduce::Reduce,
-    reshape::Reshape,
-    slice::Slice,
-    softmax::Softmax,
-    transpose::Transpose,
-    upsample::Upsample,
+    layers {
+        activation::Activate,
+        adaptive_avg_pool::AdaptiveAvgPool,
+        avg_pool::AvgPool,
+        batch_norm::BatchNorm,
+        binary::Binary,
+        channel_affine::ChannelAffine,
+        channel_shuffle::ChannelShuffle,
+        concat::Concat,
+        constant::Constant,
+        conv2d::Conv2d,
+        conv_transpose2d::ConvTranspose2d,
+        dropout::Dropout,
+        flatten::Flatten,
+        global_pool::GlobalPool,
+        identity::Identity,
+        instance_norm::InstanceNorm,
+        layer_norm::LayerNorm,
+        linear::Linear,
+        lrn::Lrn,
+        matmul::MatMul,
+        max_pool::MaxPool,
+        pad::Pad,
+        pixel_shuffle::PixelShuffle,
+        pixel_unshuffle::PixelUnshuffle,
+        prelu::PRelu,
+        reduce::Reduce,
+        reshape::Reshape,
+        slice::Slice,
+        softmax::Softmax,
+        transpose::Transpose,
+        upsample::Upsample,
+    }
+    training {
+        activation_gradient::ActivationGradient,
+        adaptive_avg_pool_gradient::AdaptiveAvgPoolGradient,
+        avg_pool_gradient::AvgPoolGradient,
+        batch_norm_input_gradient::BatchNormInputGradient,
+        batch_norm_sums::BatchNormSums,
+        batch_norm_train::BatchNormTrain,
+        channel_moments::ChannelMoments,
+        conv2d_weight_gradient::Conv2dWeightGradient,
+        cross_entropy::CrossEntropy,
+        cross_entropy_gradient::CrossEntropyGradient,
+        dropout_mask::DropoutMask,
+        expand::Expand,
+        extreme_gradient::ExtremeGradient,
+        fill::Fill,
+        instance_norm_gradient::InstanceNormGradient,
+        layer_norm_gradient::LayerNormGradient,
+        lrn_gradient::LrnGradient,
+        max_pool_gradient::MaxPoolGradient,
+        pad_gradient::PadGradient,
+        pointwise_loss::PointwiseLoss,
+        pointwise_loss_gradient::PointwiseLossGradient,
+        prelu_gradient::PReluGradient,
+        reduce_max_gradient::ReduceMaxGradient,
+        slice_gradient::SliceGradient,
+        softmax_gradient::SoftmaxGradient,
+        upsample_gradient::UpsampleGradient,
+    }
 }
 
 /// No value may hold more elements than this (16 GiB of f32): a limit against runaway specs.
@@ -348,6 +417,24 @@ pub(crate) fn check_size(what: &str, shape: &Shape) -> Result<(), ShapeError> {
     match shape.checked_elements() {
         Some(n) if n <= MAX_ELEMENTS => Ok(()),
         _ => Err(ShapeError::new(format!("{what} {shape} is larger than netc's limit of {MAX_ELEMENTS} elements"))),
+    }
+}
+
+/// Requires that all operands have the same shape, and gives it.
+pub(crate) fn same_shapes(inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+    match inputs.iter().position(|shape| *shape != inputs[0]) {
+        None => Ok(inputs[0].clone()),
+        Some(i) => {
+            Err(ShapeError::new(format!("{} and {} differ", inputs[0], inputs[i])).operand(i).between_operands())
+        }
+    }
+}
+
+/// Requires an operand that is one number.
+pub(crate) fn check_number(inputs: &[&Shape], index: usize) -> Result<(), ShapeError> {
+    match inputs[index].rank() {
+        0 => Ok(()),
+        _ => Err(ShapeError::new(format!("{} is not one number", inputs[index])).operand(index)),
     }
 }
 

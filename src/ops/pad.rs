@@ -2,10 +2,11 @@
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_elements;
-use super::{Op, Operation, ShapeError, image_shape};
+use super::{Op, Operation, PadGradient, ShapeError, Slice, image_shape};
 use crate::tensor::{Element, Shape, Tensor};
 
 attribute_enum! {
@@ -108,5 +109,18 @@ impl Operation for Pad {
                 _ => f64::from(self.value),
             }
         })
+    }
+
+    /// Of a constant border the part within it; other borders are added to the pixels that they show.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        if self.mode != PadMode::Constant {
+            return Ok(vec![Some(g.add(PadGradient { pads: self.pads, mode: self.mode }, &[g.of_result])?)]);
+        }
+        let shape = g.operand_shape(0);
+        let mut part = g.of_result;
+        for (axis, start) in [(2, self.pads[0]), (3, self.pads[1])] {
+            part = g.add(Slice { axis, start, end: start + shape[axis], step: 1 }, &[part])?;
+        }
+        Ok(vec![Some(part)])
     }
 }

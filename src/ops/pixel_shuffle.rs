@@ -2,10 +2,11 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
-use super::{Op, Operation, ShapeError, Window, image_shape, positive};
+use super::{Op, Operation, PixelUnshuffle, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -56,5 +57,9 @@ impl Operation for PixelShuffle {
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         Some(Window { extent: [1, 1], stride: [1, 1], upscale: [self.factor as f64; 2] })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.add(PixelUnshuffle { factor: self.factor }, &[g.of_result])?)])
     }
 }

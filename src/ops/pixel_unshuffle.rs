@@ -2,10 +2,11 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
-use super::{Op, Operation, ShapeError, Window, image_shape, positive};
+use super::{Op, Operation, PixelShuffle, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -56,5 +57,9 @@ impl Operation for PixelUnshuffle {
 
     fn window(&self, _: &[&Shape], _: &Shape) -> Option<Window> {
         Some(Window { extent: [self.factor; 2], stride: [self.factor; 2], upscale: [1.0, 1.0] })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        Ok(vec![Some(g.add(PixelShuffle { factor: self.factor }, &[g.of_result])?)])
     }
 }

@@ -1,10 +1,13 @@
 //! Parametric relu: a learned slope for negative values (He et al. 2015, arXiv:1502.01852).
 
 use super::attributes::attributes;
+use super::activation::Activation;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Init, Op, Operation, ShapeError, WeightDecl, channels_of};
+use super::reduce::ReduceKind;
+use super::{Init, Op, Operation, PReluGradient, Reduce, ShapeError, WeightDecl, channels_of};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -52,5 +55,17 @@ impl Operation for PRelu {
                 *y = if x < 0.0 { (f64::from(x) * slope) as f32 } else { x };
             }
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let reads = [g.operands[0], g.of_result];
+        let of_x = g.add_reading(PReluGradient { per_channel: self.per_channel }, &reads, g.parameters)?;
+        let negative = g.activate(Activation::Clip { min: f32::NEG_INFINITY, max: 0.0 }, g.operands[0])?;
+        let products = g.product(g.of_result, negative)?;
+        let mut of_weight = g.channel_sums(products)?;
+        if !self.per_channel {
+            of_weight = g.add(Reduce { kind: ReduceKind::Sum, axes: vec![0], keepdims: true }, &[of_weight])?;
+        }
+        Ok(vec![Some(of_x), Some(of_weight)])
     }
 }

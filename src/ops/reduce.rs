@@ -1,10 +1,11 @@
 //! Mean, maximum or sum over axes.
 
 use super::attributes::{attribute_enum, attributes};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Args, Arguments, Arity, Build, Inverse, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
-use super::{Op, Operation, ShapeError, check_axis};
+use super::{Op, Operation, ReduceMaxGradient, ShapeError, check_axis};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -104,5 +105,21 @@ impl Operation for Reduce {
                 ReduceKind::Max => values.values().fold(f64::NEG_INFINITY, |a, v| if v > a || v.is_nan() { v } else { a }),
             }
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let shape = g.operand_shape(0);
+        let mut kept = shape.dims().to_vec();
+        self.axes.iter().for_each(|&axis| kept[axis] = 1);
+        let dy = g.reshaped(g.of_result, &Shape::new(kept))?;
+        Ok(vec![Some(match self.kind {
+            ReduceKind::Max => g.add(ReduceMaxGradient { axes: self.axes.clone() }, &[g.operands[0], dy])?,
+            ReduceKind::Sum => g.expanded(dy, &shape)?,
+            ReduceKind::Mean => {
+                let count: usize = self.axes.iter().map(|&axis| shape[axis]).product();
+                let share = g.scaled(dy, (1.0 / count as f64) as f32)?;
+                g.expanded(share, &shape)?
+            }
+        })])
     }
 }

@@ -2,10 +2,11 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
-use super::{Op, Operation, ShapeError, check_axis, positive};
+use super::{Op, Operation, ShapeError, SliceGradient, check_axis, positive};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -78,5 +79,11 @@ impl Operation for Slice {
             from[self.axis] = self.start + index[self.axis] * self.step;
             element_at(inputs[0], &from)
         })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let &Slice { axis, start, step, .. } = self;
+        let size = g.operand_shape(0)[axis];
+        Ok(vec![Some(g.add(SliceGradient { axis, start, step, size }, &[g.of_result])?)])
     }
 }

@@ -1,9 +1,10 @@
 //! Softmax and its logarithm along one axis.
 
 use super::attributes::attributes;
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Build, Inverse, Layer, ParamType, Preset, param};
-use super::{Op, Operation, ShapeError, check_axis};
+use super::{Op, Operation, ShapeError, SoftmaxGradient, check_axis};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -69,5 +70,10 @@ impl Operation for Softmax {
             }
         }
         out
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let &Softmax { axis, log } = self;
+        Ok(vec![Some(g.add(SoftmaxGradient { axis, log }, &[g.result, g.of_result])?)])
     }
 }

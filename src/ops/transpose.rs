@@ -2,6 +2,7 @@
 
 use super::attributes::attributes;
 use super::element;
+use super::gradient::{Gradient, Gradients};
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
@@ -62,5 +63,12 @@ impl Operation for Transpose {
             self.perm.iter().zip(index).for_each(|(&axis, &i)| from[axis] = i);
             element_at(inputs[0], &from)
         })
+    }
+
+    /// The permutation that undoes it.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let mut perm = vec![0; self.perm.len()];
+        self.perm.iter().enumerate().for_each(|(i, &axis)| perm[axis] = i);
+        Ok(vec![Some(g.add(Transpose { perm }, &[g.of_result])?)])
     }
 }

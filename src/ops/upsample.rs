@@ -1,12 +1,13 @@
 //! Resizing of images: nearest neighbour, bilinear or cubic.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, Value, param};
 use super::planes::fill_planes;
 pub use super::position::Rounding;
 use super::position::{Axis, Position, Ratio};
-use super::{Op, Operation, ShapeError, Window, image_shape};
+use super::{Op, Operation, ShapeError, UpsampleGradient, Window, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -293,5 +294,10 @@ impl Operation for Upsample {
         let taps = self.mode.taps();
         let upscale = [2, 3].map(|axis| output[axis] as f64 / inputs[0][axis] as f64);
         Some(Window { extent: [taps; 2], stride: [1, 1], upscale })
+    }
+
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let shape = g.operand_shape(0);
+        Ok(vec![Some(g.add(UpsampleGradient::of(self, [shape[2], shape[3]]), &[g.of_result])?)])
     }
 }

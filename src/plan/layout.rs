@@ -5,7 +5,7 @@
 
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::Op;
+use crate::ops::{Op, any_training_op};
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -76,6 +76,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
+        any_training_op!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -52,6 +52,9 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
+    if node.op().is_some_and(Op::is_training) {
+        return Err(PlanError::TrainingOp { node: name() });
+    }
     if node.shape.element() != Element::F32 {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }

@@ -19,6 +19,7 @@ mod docs;
 mod driver;
 mod export;
 mod goldens;
+mod gradients;
 mod hostile;
 mod images;
 mod import;

@@ -29,7 +29,7 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};
-use crate::ops::Op;
+use crate::ops::{Op, any_training_op};
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -80,6 +80,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
+        any_training_op!() => unreachable!("the plan has none"),
     }
 }
 

@@ -1,0 +1,16 @@
+//! Training: a network's graph becomes that of one whole step.
+//!
+//! ```text
+//! Graph, as written ─forms─▶ with batch statistics and random masks ─differentiate─▶ step: losses, gradients, updates
+//! ```
+//!
+//! A step is a graph like any other: the interpreter runs it as it is, and its text is read back. What an op's gradient
+//! is stands in the op's file ([`crate::ops::gradient`]); this folder follows them backward through a graph. It knows no
+//! optimizer, no data and no target.
+
+mod differentiate;
+mod forms;
+#[cfg(test)]
+mod tests;
+
+pub use differentiate::{Loss, Options, Step, add_losses, differentiate};
