@@ -45,7 +45,7 @@ pub(crate) fn memory(graph: &Graph) -> u64 {
         let weights = graph.parameters(id).into_iter().map(|p| bytes(&graph.node(p).shape));
         held = held.saturating_add(size(id));
         most = most.max(weights.fold(held, u64::saturating_add));
-        for operand in graph.operands(id) {
+        for operand in graph.computed_reads(id) {
             let left = uses.get_mut(&operand).expect("counted before");
             *left -= 1;
             held = held.saturating_sub(if *left == 0 { size(operand) } else { 0 });
@@ -132,7 +132,7 @@ pub(crate) fn run_altered(
             }
         };
         alter(id, &mut value);
-        for read in computed(graph, id) {
+        for read in graph.computed_reads(id) {
             release(read, &mut uses, &mut values);
         }
         if uses.contains_key(&id) {
@@ -175,17 +175,11 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
 /// reads have no entry.
 fn count_uses(graph: &Graph) -> HashMap<NodeId, usize> {
     let mut uses = HashMap::new();
-    let reads = graph.order().into_iter().flat_map(|id| computed(graph, id));
+    let reads = graph.order().into_iter().flat_map(|id| graph.computed_reads(id));
     for id in reads.chain(graph.outputs().iter().map(|o| o.node)) {
         *uses.entry(id).or_default() += 1;
     }
     uses
-}
-
-/// What a node reads that is computed: its operands, and parameters that are no weights.
-fn computed(graph: &Graph, id: NodeId) -> Vec<NodeId> {
-    let parameters = graph.parameters(id).into_iter().filter(|&p| graph.node(p).parameter().is_none());
-    graph.operands(id).into_iter().chain(parameters).collect()
 }
 
 fn release(id: NodeId, uses: &mut HashMap<NodeId, usize>, values: &mut HashMap<NodeId, Tensor>) {

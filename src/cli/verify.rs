@@ -156,7 +156,7 @@ fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<
         let set = |seed: usize| {
             let tensor = |(i, shape): (usize, &Shape)| {
                 let mut random = SplitMix((seed * nodes.len() + i) as u64 + 1);
-                Tensor::new(shape.clone(), (0..shape.elements()).map(|_| random.normal()).collect())
+                Tensor::from_values(shape.clone(), (0..shape.elements()).map(|_| f64::from(random.normal())))
             };
             nodes.iter().map(|n| &n.shape).enumerate().map(tensor).collect()
         };

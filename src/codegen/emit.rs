@@ -4,6 +4,8 @@
 //! A step becomes one *driver*, the function that the runtime calls with a range of tasks, and the
 //! kernels that it calls for each. Drivers hold integer arithmetic only; kernels hold the vectors.
 
+use std::collections::HashMap;
+
 use super::key::{KernelKey, Kernels};
 use super::packing::{Packing, Part};
 use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
@@ -36,6 +38,8 @@ pub(crate) struct Emitter<'a> {
     /// Which packing the step at hand reads.
     pub packed: Option<usize>,
     weight_bytes: usize,
+    /// The packings of the same weights, by these.
+    packings_of: HashMap<Vec<WeightId>, Vec<usize>>,
     kernels: Kernels,
 }
 
@@ -50,6 +54,7 @@ impl<'a> Emitter<'a> {
             task_costs: vec![],
             packed: None,
             weight_bytes: 0,
+            packings_of: HashMap::new(),
             kernels: Kernels::default(),
         }
     }
@@ -78,11 +83,13 @@ impl<'a> Emitter<'a> {
         let packing = Packing::new(weights, self.weight_bytes, parts);
         let offsets = packing.offsets();
         // Layers that share weights and are computed alike share what is packed.
-        let is_same = |p: &Packing| !packing.weights.is_empty() && p.is_same(&packing);
-        if let Some(same) = self.packings.iter().position(is_same) {
+        let of_these = self.packings_of.entry(packing.weights.clone()).or_default();
+        let is_same = |&p: &usize| !packing.weights.is_empty() && self.packings[p].is_same(&packing);
+        if let Some(same) = of_these.iter().copied().find(is_same) {
             self.packed = Some(same);
             return (self.packings[same].offset, offsets);
         }
+        of_these.push(self.packings.len());
         self.packed = Some(self.packings.len());
         self.weight_bytes += packing.bytes();
         self.packings.push(packing);

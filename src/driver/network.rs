@@ -136,7 +136,8 @@ impl Network {
         let at = |location: &Option<Location>| location.as_ref().map(|l| l.to_string());
         match &self.images {
             Images::Independent => {
-                let first = self.graph.inputs().first().map(|&id| self.graph.node(id).shape[0]);
+                let first =
+                    self.graph.inputs().first().and_then(|&id| self.graph.node(id).shape.dims().first().copied());
                 artifact::Images::Independent { batch: first.unwrap_or(1) }
             }
             Images::Fixed { input, location } => {

@@ -143,7 +143,10 @@ fn network(path: &Path, graph: Graph, open_inputs: Vec<usize>, about: About, tex
     let added: Vec<_> = named.map(|(source, text)| sources.add(source.name.clone(), text)).collect();
     let root = added.first().copied().unwrap_or_else(|| sources.add(path.display().to_string(), ""));
     // An index that there is not counts for nothing; what the rest says is proved of the graph.
-    let open: Vec<usize> = open_inputs.into_iter().filter(|&i| i < graph.inputs().len()).collect();
+    let open: Vec<usize> = open_inputs
+        .into_iter()
+        .filter(|&i| graph.inputs().get(i).is_some_and(|&id| graph.node(id).shape.rank() > 0))
+        .collect();
     let open_ids: Vec<NodeId> = open.iter().map(|&i| graph.inputs()[i]).collect();
     let weights = Loaded { weights: graph.weights.iter().count(), ..Loaded::default() };
     Network {

@@ -38,13 +38,20 @@ impl Elaborator<'_> {
         match callee {
             Some(callee) => {
                 let outer = frame.shares.clone();
-                if let Some(label) = &call.shares {
-                    frame.shares = self.shares(frame, label, labelled).or(outer.clone());
-                }
+                let named = call.shares.as_ref().and_then(|label| self.shares(frame, label, labelled));
+                let names_others = named.is_some();
+                frame.shares = named.or(outer.clone());
+                let holders = self.sharing.len() + self.unnamed.len();
                 let result = match callee {
                     Callee::Module(id) => self.call_module(frame, id, call, flow),
                     Callee::Layer(layer) => self.call_layer(frame, layer, call, labelled, flow),
                 };
+                let shares_nothing = self.sharing.len() + self.unnamed.len() == holders && result != Flow::Unknown;
+                if let Some(label) = call.shares.as_ref().filter(|_| names_others && shares_nothing) {
+                    let message = format!("`{}` has no weights that it could share", call.name.name);
+                    let diagnostic = Diagnostic::error("shared-weights", message);
+                    self.error(frame, diagnostic.primary(label.span, "shares these").help("leave `shares` out"));
+                }
                 frame.shares = outer;
                 result
             }
@@ -384,21 +391,32 @@ impl Elaborator<'_> {
 
     /// Gives layers that share weights those of the others, which have names by now.
     pub(super) fn share_weights(&mut self) {
-        // What a layer has that shares others' is found under its own name too.
-        let mut shared: HashMap<String, WeightId> = HashMap::new();
-        for sharing in std::mem::take(&mut self.sharing) {
+        let sharing = std::mem::take(&mut self.sharing);
+        let own_name = |sharing: &Sharing, decl: &WeightDecl| format!("{}.{}", sharing.path, decl.role);
+        // A layer may share what another one shares: names lead to a name that holds a weight. Each leads to a label
+        // before its own, so that none leads back.
+        let named = sharing.iter().flat_map(|s| s.decls.iter().map(move |decl| (s, own_name(s, decl))));
+        let leads: HashMap<String, String> = named.map(|(s, own)| (own.clone(), s.shares.other_name(&own))).collect();
+        let followed = |mut name: String| {
+            for _ in 0..leads.len() {
+                let Some(next) = leads.get(&name) else { break };
+                name.clone_from(next);
+            }
+            name
+        };
+        for sharing in &sharing {
             let mut weights = vec![];
             for decl in &sharing.decls {
-                let own = format!("{}.{}", sharing.path, decl.role);
+                let own = own_name(sharing, decl);
                 let other = sharing.shares.other_name(&own);
-                let found = shared.get(&other).copied().or_else(|| self.graph.weights.find(&other));
+                let found = self.graph.weights.find(&followed(other.clone()));
                 match found.filter(|&id| self.graph.weights.get(id).shape == decl.shape) {
                     Some(id) => {
-                        shared.insert(own, id);
+                        self.graph.weights.add_alias(&own, id);
                         weights.push(id);
                     }
                     None => {
-                        self.cannot_share(&sharing, decl, &other, found);
+                        self.cannot_share(sharing, decl, &other, found);
                         break;
                     }
                 }

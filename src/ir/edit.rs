@@ -275,7 +275,7 @@ impl<'g> Editor<'g> {
         // What other nodes read too stays whatever becomes of this one.
         let parameters: BTreeSet<NodeId> = self.parameters(id).into_iter().collect();
         for parameter in parameters {
-            let is_own = self.users(parameter).iter().all(|&(user, _)| user == id);
+            let is_own = self.is_read_only_by(parameter, id);
             let weight = self.node(parameter).parameter().map(|weight| self.weights.get(weight));
             if let Some(weight) = weight.filter(|weight| weight.learnable && is_own) {
                 self.saved.params += sign * weight.shape.elements() as i64;

@@ -239,8 +239,7 @@ impl Graph {
     /// Makes an op read these as its parameters: nodes of weights, or values that are computed.
     pub fn set_parameters(&mut self, id: NodeId, parameters: &[NodeId]) {
         let operands = self.operands(id);
-        self.disconnect(id);
-        self.connect(id, &operands, parameters);
+        self.set_reads(id, &operands, parameters);
     }
 
     /// Labels a node.
@@ -344,6 +343,16 @@ impl Graph {
     /// The weights that an op's parameters are; `None` where one of them is computed.
     pub fn weights_of(&self, id: NodeId) -> Option<Vec<WeightId>> {
         self.parameters(id).into_iter().map(|parameter| self.node(parameter).parameter()).collect()
+    }
+
+    /// What a node reads that is computed in a run: its operands, and parameters that are no weights.
+    pub fn computed_reads(&self, id: NodeId) -> Vec<NodeId> {
+        self.reads(id).map(|(_, value)| value).filter(|&value| self.node(value).parameter().is_none()).collect()
+    }
+
+    /// Whether no other node reads a value than this one.
+    pub(super) fn is_read_only_by(&self, value: NodeId, user: NodeId) -> bool {
+        self.nodes.edges_directed(self.at(value), Outgoing).all(|edge| self.id(edge.target()) == user)
     }
 
     /// The weights among an op's parameters.

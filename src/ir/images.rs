@@ -174,6 +174,12 @@ fn step(
         return Some(Ok((sized(&node.shape, is_open.then_some(count)), place)));
     };
     let operands = graph.operands(id);
+    // Nothing is known of a computed parameter's images but where there are none: weights serve all alike.
+    let parameters = graph.parameters(id).into_iter().filter(|&p| graph.node(p).parameter().is_none());
+    let parameter_places: Vec<Place> = parameters.map(|p| places.get(&p).copied()).collect::<Option<_>>()?;
+    if parameter_places.iter().any(|&place| place != Place::Nowhere) {
+        return Some(Err("reads weights that are computed of images".into()));
+    }
     let operand_places: Vec<Place> = operands.iter().map(|o| places.get(o).copied()).collect::<Option<_>>()?;
     if operand_places.iter().all(|&place| place == Place::Nowhere) {
         return Some(Ok((node.shape.clone(), Place::Nowhere)));
@@ -202,7 +208,7 @@ fn sized(shape: &Shape, first: Option<usize>) -> Shape {
     if let (Some(size), Some(count)) = (dims.first_mut(), first) {
         *size = count;
     }
-    Shape::new(dims)
+    Shape::of(shape.element(), dims)
 }
 
 /// All inputs, and what the outputs need; operands before their users.
@@ -216,7 +222,7 @@ fn needed(graph: &Graph) -> HashSet<NodeId> {
     let mut pending: Vec<NodeId> = graph.outputs().iter().map(|o| o.node).collect();
     while let Some(id) = pending.pop() {
         if needed.insert(id) {
-            pending.extend(graph.operands(id));
+            pending.extend(graph.computed_reads(id));
         }
     }
     needed

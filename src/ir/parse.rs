@@ -119,8 +119,8 @@ impl GraphReader {
         let id = if op.as_str() == "input" {
             let preprocess = parse_preprocess(&mut reader).map_err(|e| at(&line, e))?;
             let name = name.ok_or_else(|| at(&value, "an input needs a name"))?;
-            if let Some(operand) = parameters.first() {
-                return Err(at(operand, "an input has no operands"));
+            if !(operands.is_empty() && parameters.is_empty()) {
+                return Err(at(&op, "an input has no operands"));
             }
             self.graph.add_input(name, shape_of(&shape)?, preprocess, location)
         } else {

@@ -84,7 +84,7 @@ fn counted_nodes(graph: &Graph) -> BTreeSet<NodeId> {
     let mut found = BTreeSet::new();
     while let Some(id) = pending.pop() {
         if found.insert(id) {
-            pending.extend(graph.operands(id));
+            pending.extend(graph.computed_reads(id));
         }
     }
     found

@@ -126,6 +126,7 @@ fn parse_errors() {
         "%a = activation %x { kind=relu : f32[1,3,8,8]",
         "%\"a\\q\" = activation %x { kind=relu } : f32[1,3,8,8]",
         "%0 = input : f32[1]",
+        "%z = input %x : f32[1]",
     ];
     let errors: Vec<String> = lines.iter().map(|l| format!("{l}\n    {}", parse(&line(l)).unwrap_err())).collect();
     insta::assert_snapshot!(errors.join("\n"));
@@ -146,7 +147,9 @@ fn verify_finds_every_broken_rule() {
     g.node_mut(r).shape = [1, 4, 4, 5].into();
     g.node_mut(r).name = Some("n1".into());
     let [weight, bias] = g.parameters(a)[..] else { panic!("a weight and a bias") };
+    let id = g.node(weight).parameter().unwrap();
     g.set_parameters(a, &[bias]);
+    let weight = g.parameter(id);
     g.set_read(s, Slot::Operand(2), x);
     let t = g.add(relu(), &[x], vec![], None, None).unwrap();
     g.set_reads(t, &[weight], &[]);
@@ -260,4 +263,50 @@ fn nodes_know_whether_they_are_outputs() {
     graph.output("x", x, None);
     graph.clear_outputs();
     assert!(!graph.is_output(x));
+}
+
+/// What only a computed parameter needs is needed, and where the images are in one, they are mixed.
+#[test]
+fn computed_parameters_are_followed() {
+    let text = "\
+graph @g phase=infer {
+  %x = input : f32[2,2,1,1]
+  %double = activation %x { kind=scale(2.0,0.0) } : f32[2,2,1,1]
+  %y = conv2d %x; %double { channels=2 kernel=1x1 bias=false } : f32[2,2,1,1]
+  output y = %y
+}
+";
+    let graph = parse(text).unwrap();
+    verify(&graph).unwrap();
+    let input = graph.inputs()[0];
+    let trace = images::trace(&graph, &[input]);
+    assert_eq!(trace.mixing.first().map(|m| m.reason.as_str()), Some("reads weights that are computed of images"));
+    assert_eq!(stats::stats(&graph).rows.len(), 2);
+    assert!(
+        crate::plan::limits::check(&graph).unwrap_err().to_string().starts_with("y reads weights that are computed")
+    );
+}
+
+/// Thousands of readers of one weight are no reason to look at all of them for each.
+#[test]
+fn many_readers_of_a_weight_take_no_time_by_their_square() {
+    let mut b = GraphBuilder::new("g", Phase::Infer);
+    let x = b.input([1, 2, 1, 1]);
+    let first = b.add(conv(2, 1, 1, 0), &[x]);
+    let weights = b.graph.weights_of(first).unwrap();
+    let mut value = first;
+    for _ in 0..20_000 {
+        value = b.graph.add(conv(2, 1, 1, 0), &[value], weights.clone(), None, None).unwrap();
+    }
+    let mut graph = b.finish(&[value]);
+    let mut e = Editor::new(&mut graph, "test");
+    e.for_each(|e, id| {
+        if e.node(id).op().is_some() && !e.is_output(id) {
+            let operand = e.operands(id)[0];
+            e.forward(id, operand);
+        }
+    });
+    e.remark("dropped all but the last", vec![]);
+    assert_eq!(e.finish()[0].saved.params, 0);
+    assert_eq!(graph.len(), 2);
 }

@@ -107,9 +107,16 @@ fn fold_into_layer(e: &mut Editor, layer: NodeId, id: NodeId, map: &Affine) -> O
     Some(())
 }
 
+/// The weight that one was computed of, by their names: what `Weights::derive` appends goes.
+fn origin_of(name: &str) -> &str {
+    let numbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let name = if numbered.ends_with('\'') { numbered } else { name };
+    name.trim_end_matches('\'')
+}
+
 /// `conv1.weight` has `conv1.bias` beside it.
 pub(super) fn bias_name(weight: &str) -> String {
-    let stem = weight.trim_end_matches('\'');
+    let stem = origin_of(weight);
     format!("{}.bias", stem.strip_suffix(".weight").unwrap_or(stem))
 }
 

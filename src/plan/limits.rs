@@ -31,6 +31,11 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     let node = graph.node(id);
+    if graph.weights_of(id).is_none() {
+        return Err(PlanError::ComputedWeights {
+            node: node.name.clone().unwrap_or_else(|| node.op().map_or("", Op::layer_name).to_string()),
+        });
+    }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
     let window = node.op().and_then(|op| op.window(&inputs, &node.shape));

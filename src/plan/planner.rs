@@ -80,15 +80,6 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !has_choice(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
     }
-    if let Some(id) = graph.order().into_iter().find(|&id| graph.weights_of(id).is_none()) {
-        return Err(PlanError::ComputedWeights {
-            node: graph
-                .node(id)
-                .name
-                .clone()
-                .unwrap_or_else(|| graph.node(id).op().map_or("", Op::layer_name).to_string()),
-        });
-    }
     limits::check(graph)?;
     let fast = plan_up_to(6, graph, target, options)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {

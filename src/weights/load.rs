@@ -1,6 +1,6 @@
 //! Giving a network's weights the values of a file: all of them, and nothing that does not fit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use rayon::prelude::*;
@@ -45,6 +45,8 @@ pub struct Misfit {
     pub unexpected: Vec<Unexpected>,
     /// Names that both have, under different shapes.
     pub wrong_shape: Vec<WrongShape>,
+    /// Names under which the file has a shared weight once more, with other values, and the weight's own.
+    pub unequal: Vec<(String, String)>,
     /// Tensors that are no floating-point numbers.
     pub wrong_type: Vec<(String, String)>,
 }
@@ -158,7 +160,22 @@ fn compare_all<'e>(weights: &Weights, entries: &'e [Entry], tolerance: &Toleranc
             }
         }
     }
-    let stray = entries.iter().filter(|e| weights.find(&e.name).is_none());
+    // What layers share may stand in a file under the name of each, with the same values.
+    let mut is_alias = HashSet::new();
+    for (alias, id) in weights.aliases() {
+        let Some(entry) = by_name.get(alias) else { continue };
+        let of_weight = by_name.get(weights.get(id).name.as_str());
+        if let Some(own) = of_weight
+            && entry.shape == own.shape
+            && same_values(entry, own)
+        {
+            is_alias.insert(alias);
+        } else if let Some(own) = of_weight {
+            misfit.unequal.push((alias.into(), own.name.clone()));
+            is_alias.insert(alias);
+        }
+    }
+    let stray = entries.iter().filter(|e| weights.find(&e.name).is_none() && !is_alias.contains(e.name.as_str()));
     let (unused, stray): (Vec<&Entry>, Vec<&Entry>) = stray.partition(|e| tolerance.allows(&e.name));
     loaded.unused = unused.iter().map(|e| e.name.clone()).collect();
     let stray = stray.iter().map(|e| Unexpected { name: e.name.clone(), shape: e.shape.clone(), nearest: None });
@@ -172,6 +189,13 @@ impl Tolerance {
     /// their customary names too, since many networks are written down without them.
     fn allows(&self, name: &str) -> bool {
         self.elsewhere.contains(name) || name.split('.').any(|part| part.to_ascii_lowercase().starts_with("aux"))
+    }
+}
+
+fn same_values(a: &Entry, b: &Entry) -> bool {
+    match (a.values(), b.values()) {
+        (Some(a), Some(b)) => super::same_bits((*a).as_ref(), (*b).as_ref()),
+        _ => false,
     }
 }
 
@@ -210,6 +234,9 @@ impl fmt::Display for Misfit {
         })?;
         list(f, "of another shape", &self.wrong_shape, |w| {
             format!("{}: the network has {}, the file {}", w.name, w.expected, w.found)
+        })?;
+        list(f, "shared in the network, with other values in the file", &self.unequal, |(alias, name)| {
+            format!("{alias} is not {name}")
         })?;
         list(f, "not of floating-point numbers", &self.wrong_type, |(name, ty)| format!("{name}: {ty}"))
     }

@@ -20,7 +20,8 @@ mod sharded;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,6 +70,13 @@ impl std::fmt::Debug for Weight {
     }
 }
 
+fn fingerprint(shape: &Shape, values: &[f32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    shape.hash(&mut hasher);
+    bytemuck::cast_slice::<f32, u8>(values).hash(&mut hasher);
+    hasher.finish()
+}
+
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
@@ -78,6 +86,11 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 pub struct Weights {
     items: Vec<Weight>,
     by_name: HashMap<String, WeightId>,
+    /// Names that layers would have given to weights which they share.
+    aliases: BTreeMap<String, WeightId>,
+    /// How many weights were computed of one, by its name, and which, by name and contents.
+    derivations: HashMap<String, usize>,
+    derived: HashMap<(String, u64), Vec<WeightId>>,
     /// What values are generated from, for weights that have none.
     pub seed: u64,
     /// What the network and the values were read from. Whoever writes a file of them keeps these.
@@ -115,25 +128,44 @@ impl Weights {
         Ok(id)
     }
 
-    /// Adds a weight that a pass computed, named after `origin` with primes: `conv1.weight'`. One of such a name that
-    /// has the same shape and values is taken again.
+    /// Says that a weight goes by another name too: files may have it under both.
+    pub fn add_alias(&mut self, name: &str, id: WeightId) {
+        self.aliases.insert(name.into(), id);
+    }
+
+    /// The other names of weights.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, WeightId)> {
+        self.aliases.iter().map(|(name, &id)| (name.as_str(), id))
+    }
+
+    /// Adds a weight that a pass computed, named after `origin` with primes: `conv1.weight'`, from the fourth on with a
+    /// number, `conv1.weight'4`. One of the same origin, shape and values is taken again.
     pub fn derive(&mut self, origin: &str, shape: impl Into<Shape>, values: Vec<f32>, learnable: bool) -> WeightId {
         let shape = shape.into();
         assert_eq!(shape.elements(), values.len(), "derived weight {origin} does not fill {shape}");
-        let mut name = format!("{origin}'");
-        while let Some(&taken) = self.by_name.get(&name) {
-            let weight = self.get(taken);
-            let same = |known: &Values| same_bits((**known).as_ref(), &values);
-            if weight.shape == shape
-                && weight.learnable == learnable
-                && matches!(&weight.data, Data::Values(v) if same(v))
-            {
-                return taken;
-            }
-            name.push('\'');
+        let contents = (origin.to_string(), fingerprint(&shape, &values));
+        let same = |&id: &WeightId| {
+            let weight = self.get(id);
+            let holds = |data: &Data| matches!(data, Data::Values(v) if same_bits((**v).as_ref(), &values));
+            weight.shape == shape && weight.learnable == learnable && holds(&weight.data)
+        };
+        if let Some(id) = self.derived.get(&contents).and_then(|known| known.iter().copied().find(same)) {
+            return id;
         }
+        let name = loop {
+            let count = self.derivations.entry(origin.to_string()).or_default();
+            *count += 1;
+            let name = match *count {
+                1..=3 => format!("{origin}{}", "'".repeat(*count)),
+                count => format!("{origin}'{count}"),
+            };
+            if !self.by_name.contains_key(&name) {
+                break name;
+            }
+        };
         let id = self.declare(&name, shape, Init::Constant(0.0), learnable).expect("the name is new");
         self.set(id, Arc::new(values));
+        self.derived.entry(contents).or_default().push(id);
         id
     }
 

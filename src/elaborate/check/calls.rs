@@ -10,6 +10,7 @@ use crate::syntax::ast::*;
 impl Checker<'_> {
     pub(super) fn call(&mut self, call: &Call) {
         self.called.insert(call.name.name.clone());
+        call.shares.iter().for_each(|label| self.template(&label.parts));
         let callee = self.program.callee(self.file, &call.name.name).or_else(|| {
             let similar = self.unknown_callee(call)?;
             self.called.insert(similar.clone());

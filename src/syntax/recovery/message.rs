@@ -191,7 +191,7 @@ const FORMS: &[(&str, &str)] = &[
 ];
 
 fn is_reserved(word: &str) -> bool {
-    LEADING_WORDS.contains(&word) || matches!(word, "and" | "or" | "not" | "true" | "false" | "in" | "then")
+    LEADING_WORDS.contains(&word) || matches!(word, "and" | "or" | "not" | "true" | "false" | "in" | "then" | "shares")
 }
 
 /// "`,` or `)`": what would have been right, in a reader's words.
