@@ -32,13 +32,15 @@ pub struct Options {
     pub frozen: BTreeSet<WeightId>,
     /// Inputs whose gradients are wanted, too.
     pub inputs: Vec<NodeId>,
-    /// Batch normalisation takes the statistics of the batch, and dropout drops. Otherwise both are as at inference.
-    pub training_forms: bool,
+    /// Batch normalisation takes the statistics of the batch, and moves the running ones. Otherwise these are constants.
+    pub batch_statistics: bool,
+    /// Dropout drops. Otherwise it lets everything through.
+    pub dropout: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { frozen: BTreeSet::new(), inputs: vec![], training_forms: true }
+        Self { frozen: BTreeSet::new(), inputs: vec![], batch_statistics: true, dropout: true }
     }
 }
 
@@ -102,7 +104,7 @@ pub fn differentiate(mut graph: Graph, losses: &[Loss], options: &Options) -> Re
         return Err(if losses.is_empty() { none() } else { errors });
     }
     graph.phase = Phase::Train;
-    let updates = if options.training_forms { forms::put_in_place(&mut graph)? } else { BTreeMap::new() };
+    let updates = forms::put_in_place(&mut graph, options)?;
     let mut backward = Backward::new(graph, options);
     backward.seed(losses);
     backward.run()?;

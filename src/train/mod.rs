@@ -11,8 +11,6 @@
 mod differentiate;
 mod forms;
 #[cfg(test)]
-mod slopes;
-#[cfg(test)]
 mod tests;
 
 pub use differentiate::{Loss, Options, Step, add_losses, differentiate};

@@ -1,6 +1,8 @@
 //! What a step is made of: which losses, weights, statistics and random numbers take part, and what is said where it
 //! cannot be made.
 
+mod slopes;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -169,8 +171,8 @@ fn what_cannot_be_trained_is_named_with_its_line() {
     let slope = ActivationGradient { kind: Activation::Relu, of_output: true };
     let slope = graph.add(slope, &[odd, odd], vec![], Some("slope".into()), line(5)).unwrap();
     let second = graph.add(mse(), &[slope, target], vec![], None, None).unwrap();
-    let made = |losses: &[Loss], training_forms| {
-        differentiate(graph.clone(), losses, &Options { training_forms, ..Options::default() }).unwrap_err()
+    let made = |losses: &[Loss], batch_statistics| {
+        differentiate(graph.clone(), losses, &Options { batch_statistics, ..Options::default() }).unwrap_err()
     };
     let of = |node| [Loss { node, weight: 1.0 }];
     assert_eq!(messages(&made(&[], true)), [("no-loss", "there is no loss, so that nothing can be trained", 0)]);

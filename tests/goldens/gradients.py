@@ -2,7 +2,7 @@
 
     python gradients.py [NAME ...] [--seed 1] [--check]
 
-Needs the Python packages torch and numpy. A case is a list of lines of netc's IR and a function that computes the same in
+Needs the Python packages torch and numpy; `zoo` also torchvision and safetensors. A case is a list of lines of netc's IR and a function that computes the same in
 PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.npz:
 
     input.X      values of the inputs
@@ -11,6 +11,8 @@ PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.n
     output.Y     the outputs
     gradient.X   gradients of the loss with respect to inputs and learned weights
     update.X     running statistics after the step
+
+`zoo` is the networks of this folder; see `make_zoo`.
 
 All is computed in float64 from float32 values and rounded once.
 """
@@ -339,6 +341,32 @@ def make(name, seed):
     return made.finish()
 
 
+def make_zoo():
+    """For each network of `networks.py`, with its weights and input and as at inference: of each learned weight's gradient,
+    in the order of their names, and last of the input's, the product with a fixed direction, and its length. The loss is
+    the sum over the outputs of their mean squares, of auxiliary ones times 0.3."""
+    from networks import NETWORKS
+    from safetensors.torch import load_file
+
+    def figures(gradient):
+        gradient = gradient.flatten()
+        direction = (torch.arange(len(gradient)) * 7919 % 17 - 8).double()
+        return [(gradient * direction).sum().item(), gradient.norm().item()]
+
+    arrays = {}
+    for name, (build, _) in NETWORKS.items():
+        model = build().eval()
+        model.load_state_dict(load_file(FOLDER.parent / f"{name}.safetensors"), strict=False)
+        model.double()
+        x = load_file(FOLDER.parent / f"{name}.io.safetensors")["input"].double().requires_grad_()
+        outputs = model.all_outputs(x) if hasattr(model, "all_outputs") else {"logits": model(x)}
+        weights = {key: 1.0 if key == "logits" else 0.3 for key in outputs}
+        sum(weights[key] * (value**2).mean() for key, value in outputs.items()).backward()
+        gradients = [p.grad for _, p in sorted(model.named_parameters()) if p.grad is not None]
+        arrays[name] = np.array([figures(gradient) for gradient in [*gradients, x.grad]], np.float32)
+    return arrays
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -346,16 +374,17 @@ def main():
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for name in arguments.names or CASES:
-        text, arrays = make(name, arguments.seed)
+    for name in arguments.names or [*CASES, "zoo"]:
+        text, arrays = (None, make_zoo()) if name == "zoo" else make(name, arguments.seed)
         paths = FOLDER / f"{name}.ir", FOLDER / f"{name}.npz"
         if arguments.check:
-            assert paths[0].read_text() == text, f"{name}: another graph"
+            assert text is None or paths[0].read_text() == text, f"{name}: another graph"
             known = np.load(paths[1])
             assert set(known) == set(arrays), f"{name}: other arrays"
             assert all(np.array_equal(known[key], arrays[key]) for key in arrays), f"{name}: other values"
         else:
-            paths[0].write_text(text)
+            if text is not None:
+                paths[0].write_text(text)
             np.savez_compressed(paths[1], **arrays)
         print(f"{name}: {len(arrays)} arrays, {paths[1].stat().st_size} bytes")
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::*;
 use crate::interpreter;
 use crate::ir::{self, Editor, Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
@@ -21,6 +20,7 @@ use crate::ops::upsample::{Coordinates, Interpolation, Rounding, Target};
 use crate::ops::*;
 use crate::tensor::{Element, Shape, Tensor};
 use crate::testing::{Builder, binary, conv, graph_from, random_graph, random_inputs, randomize_weights};
+use crate::train::*;
 use crate::weights::{SplitMix, WeightId};
 
 /// A step, and what it is to be run on.
@@ -65,7 +65,8 @@ impl Trial {
             let sum = add(Reduce { kind: ReduceKind::Sum, axes, keepdims: false }.into(), &[product]);
             losses.push(Loss { node: sum, weight: 1.0 });
         }
-        let options = Options { inputs: wanted, training_forms, ..Options::default() };
+        let dropout = training_forms;
+        let options = Options { inputs: wanted, batch_statistics: training_forms, dropout, ..Options::default() };
         let step = differentiate(graph, &losses, &options).map_err(|e| format!("{e:?}"))?;
         ir::verify(&step.graph).unwrap_or_else(|e| panic!("{e:?}\n{}", step.graph));
         let mut forward = step.graph.clone();
@@ -160,12 +161,23 @@ fn check_moved(
     offset: f32,
     build: impl FnOnce(&mut Builder, &[NodeId]) -> NodeId,
 ) -> usize {
+    check_forms(what, shapes, offset, true, build)
+}
+
+/// As [`check_moved`], with batch statistics and dropout, or without.
+fn check_forms(
+    what: &str,
+    shapes: &[&[usize]],
+    offset: f32,
+    training_forms: bool,
+    build: impl FnOnce(&mut Builder, &[NodeId]) -> NodeId,
+) -> usize {
     let mut b = Builder::new("g", Phase::Train);
     let inputs: Vec<NodeId> = shapes.iter().map(|&dims| b.input(Shape::new(dims))).collect();
     let y = build(&mut b, &inputs);
     let mut graph = b.finish(&[y]);
     randomize_weights(&mut graph, 5);
-    let mut trial = Trial::new(graph, true, 7).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut trial = Trial::new(graph, training_forms, 7).unwrap_or_else(|e| panic!("{what}: {e}"));
     // Numbers of several inputs are apart, too.
     let mut all = scattered(shapes.iter().map(|dims| dims.iter().product::<usize>()).sum(), 11);
     all.0.iter_mut().for_each(|v| *v += offset);
@@ -283,6 +295,8 @@ fn normalisations() {
     for affine in [true, false] {
         check_op(BatchNorm { eps: 0.1, affine }, &[&[2, 2, 2, 3]]);
         check_op(BatchNorm { eps: 0.1, affine }, &[&[4, 3]]);
+        let constant = |b: &mut Builder, x: &[NodeId]| b.add(BatchNorm { eps: 0.1, affine }, x);
+        check_forms("batch norm at inference", &[&[1, 2, 2, 3]], 0.0, false, constant);
         check_op(LayerNorm { eps: 0.1, affine }, &[&[2, 4, 2, 1]]);
         check_op(LayerNorm { eps: 0.1, affine }, &[&[2, 5]]);
         check_op(InstanceNorm { eps: 0.1, affine }, &[&[2, 2, 3, 2]]);
