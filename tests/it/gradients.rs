@@ -144,11 +144,7 @@ fn gradients_of_the_zoo_are_pytorchs() {
             Options { inputs: graph.inputs().to_vec(), batch_statistics: false, dropout: false, ..Options::default() };
         let step = differentiate(graph, &losses, &options).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         let mut unreached = step.unreached.iter().map(|&weight| &step.graph.weights.get(weight).name);
-        assert!(
-            unreached.clone().all(|weight| !has_heads && weight.starts_with("aux")),
-            "{name}: {:?}",
-            step.unreached
-        );
+        assert!(unreached.all(|weight| !has_heads && weight.starts_with("aux")), "{name}: {:?}", step.unreached);
         let found = interpreter::run(&step.graph, &[golden.input]).unwrap();
         let gradients =
             step.graph.outputs().iter().zip(&found).filter_map(|(o, v)| Some((o.name.strip_prefix("gradient.")?, v)));

@@ -104,6 +104,10 @@ fn cross_entropy_counts_what_has_a_class() {
     // Half of the certainty is spread over both classes.
     close(&[loss(0.5, [1.0, -100.0])], &[0.75 * ln(4.0 / 3.0) + 0.25 * ln(4.0)]);
     assert!(loss(0.0, [1.0, 2.0]).is_nan() && loss(0.0, [-100.0, -100.0]).is_nan());
+    // The first label, of class 1, weighs three times as much.
+    let weights = Tensor::new([2], vec![1.0, 3.0]);
+    let weighted = CrossEntropy { smoothing: 0.0, ignored: -100 };
+    close(&run(weighted, &[&logits, &labels([1.0, 0.0]), &weights]), &[(3.0 * ln(4.0 / 3.0) + ln(2.0)) / 4.0]);
     let gradient = CrossEntropyGradient { smoothing: 0.0, ignored: -100 };
     let d = Tensor::new(Shape::new([]), vec![2.0]);
     close(&run(gradient.clone(), &[&logits, &labels([1.0, 0.0]), &d]), &[0.25, -0.25, -0.5, 0.5]);
@@ -122,6 +126,7 @@ fn losses_are_means() {
     assert_eq!(loss(LossKind::L1), [1.25]);
     assert_eq!(loss(LossKind::SmoothL1), [(1.5 + 0.125) / 2.0]);
     assert_eq!(loss(LossKind::Hinge), [0.25]);
+    assert_eq!(loss(LossKind::Wasserstein), [-1.75]);
     // A logit that exp cannot take.
     assert_eq!(run(PointwiseLoss { kind: LossKind::Bce, beta: 1.0 }, &[&row(&[-1e4]), &row(&[1.0])]), [1e4]);
 }
@@ -146,6 +151,7 @@ fn what_does_not_fit_is_refused() {
         (CrossEntropy { smoothing: 0.0, ignored: 0 }.into(), vec![&image, &labels]),
         (CrossEntropy { smoothing: 0.0, ignored: 0 }.into(), vec![&labels, &labels]),
         (CrossEntropyGradient { smoothing: 0.0, ignored: 0 }.into(), vec![&vector, &labels, &vector]),
+        (CrossEntropyGradient { smoothing: 0.0, ignored: 0 }.into(), vec![&vector, &labels, &number, &vector]),
         (PointwiseLoss { kind: LossKind::SmoothL1, beta: 0.0 }.into(), vec![&vector, &vector]),
         (PointwiseLoss { kind: LossKind::Mse, beta: 1.0 }.into(), vec![&vector, &number]),
         (DropoutMask { shape: vec![2], p: 0.5, stream: 0 }.into(), vec![&vector]),

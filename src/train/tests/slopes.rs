@@ -350,7 +350,7 @@ fn resizing() {
 
 #[test]
 fn losses() {
-    for kind in [LossKind::Bce, LossKind::Mse, LossKind::L1, LossKind::SmoothL1] {
+    for kind in [LossKind::Bce, LossKind::Mse, LossKind::L1, LossKind::SmoothL1, LossKind::Wasserstein] {
         check_op(PointwiseLoss { kind, beta: 0.5 }, &[&[2, 3], &[2, 3]]);
     }
     // Margins that are nowhere near the knee.
