@@ -7,8 +7,8 @@ use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
-    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups, image_shape,
-    positive,
+    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups,
+    image_shape, positive,
 };
 use crate::tensor::{Shape, Tensor};
 

@@ -1,9 +1,9 @@
 //! Reverse-mode differentiation of a graph, op by op, from the losses back.
 //!
-//! From the last node to the first, each op whose result a loss depends on, and that depends on something to be trained,
-//! is asked for its gradient. What several readers of a value give is added, in the order of the readers. The rest of
-//! the graph is not touched: backward ops read the very values of forward ones, so that what is kept for them is what
-//! they read.
+//! From the last node to the first, each op whose result a loss depends on, and that depends on something to be
+//! trained, is asked for its gradient. What several readers of a value give is added, in the order of the readers.
+//! The rest of the graph is not touched: backward ops read the very values of forward ones, so that what is kept for
+//! them is what they read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -32,7 +32,8 @@ pub struct Options {
     pub frozen: BTreeSet<WeightId>,
     /// Inputs whose gradients are wanted, too.
     pub inputs: Vec<NodeId>,
-    /// Batch normalisation takes the statistics of the batch, and moves the running ones. Otherwise these are constants.
+    /// Batch normalisation takes the statistics of the batch, and moves the running ones. Otherwise these are
+    /// constants.
     pub batch_statistics: bool,
     /// Dropout drops. Otherwise it lets everything through.
     pub dropout: bool,

@@ -2,8 +2,8 @@
 
     python gradients.py [NAME ...] [--seed 1] [--check]
 
-Needs the Python packages torch and numpy; `zoo` also torchvision and safetensors. A case is a list of lines of netc's IR and a function that computes the same in
-PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.npz:
+Needs the Python packages torch and numpy; `zoo` also torchvision and safetensors. A case is a list of lines of netc's
+IR and a function that computes the same in PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.npz:
 
     input.X      values of the inputs
     weight.X     values of the weights
@@ -63,7 +63,8 @@ class Case:
 
     def finish(self):
         """The graph's text, and arrays by their keys."""
-        text = "\n".join([f"graph @{self.name} phase=train {{", *self.lines, *[f"  output {y} = %{y}" for y in self.outputs], "}"])
+        outputs = [f"  output {y} = %{y}" for y in self.outputs]
+        text = "\n".join([f"graph @{self.name} phase=train {{", *self.lines, *outputs, "}"])
         arrays = {key: value.detach() for key, value in self.tensors.items()}
         loss = 0
         for name, value in self.outputs.items():
@@ -100,7 +101,8 @@ def conv(c):
         y = F.conv2d(F.pad(x, torch_pad), w, b, stride, 0, dilation, groups)
         reads = f"%x, @{name}.weight" + (f", @{name}.bias" if bias else "")
         sizes = [f"{k}={v[0]}x{v[1]}" for k, v in [("kernel", kernel), ("stride", stride), ("dilation", dilation)]]
-        c.op(name, f"conv2d {reads} {{ channels={channels} {' '.join(sizes)} {text} groups={groups} bias={str(bias).lower()} }}", y)
+        sizes = " ".join([*sizes, text, f"groups={groups} bias={str(bias).lower()}"])
+        c.op(name, f"conv2d {reads} {{ channels={channels} {sizes} }}", y)
 
     layer("plain", 3, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1)
     layer("asymmetric", 2, (3, 2), (2, 3), (0, 2, 1, 0), (1, 2), 1)
@@ -299,13 +301,14 @@ def network(c):
     x, labels = c.input("x", 4, 3, 10, 10), c.input("labels", like=torch.tensor([0, 4, 2, 1]))
 
     def conv(name, x, reads, channels, kernel, stride=1, bias=False):
-        w = c.weight(f"{name}.weight", channels, x.shape[1], kernel, kernel, scale=(2 / (x.shape[1] * kernel**2)) ** 0.5)
+        scale = (2 / (x.shape[1] * kernel**2)) ** 0.5
+        w = c.weight(f"{name}.weight", channels, x.shape[1], kernel, kernel, scale=scale)
         b = c.weight(f"{name}.bias", channels) if bias else None
         p = kernel // 2
         y = F.conv2d(x, w, b, stride, p)
         weights = f"@{name}.weight" + (f", @{name}.bias" if bias else "")
-        size = f"kernel={kernel}x{kernel} stride={stride}x{stride} pad={p},{p},{p},{p}"
-        return c.op(name, f"conv2d {reads}, {weights} {{ channels={channels} {size} bias={str(bias).lower()} }}", y, False)
+        size = f"kernel={kernel}x{kernel} stride={stride}x{stride} pad={p},{p},{p},{p} bias={str(bias).lower()}"
+        return c.op(name, f"conv2d {reads}, {weights} {{ channels={channels} {size} }}", y, False)
 
     def relu(name, x, reads):
         return c.op(name, f"activation {reads} {{ kind=relu }}", F.relu(x), False)
@@ -335,7 +338,11 @@ def network(c):
 def rounded(case):
     """PyTorch computes with the very numbers that are stored."""
     keep = case.keep
-    case.keep = lambda key, values, wants_gradient=True: keep(key, values if values.dtype == torch.int64 else values.detach().float(), wants_gradient)
+
+    def keep_rounded(key, values, wants_gradient=True):
+        return keep(key, values if values.dtype == torch.int64 else values.detach().float(), wants_gradient)
+
+    case.keep = keep_rounded
     return case
 
 
@@ -347,9 +354,9 @@ def make(name, seed):
 
 
 def make_zoo():
-    """For each network of `networks.py`, with its weights and input and as at inference: of each learned weight's gradient,
-    in the order of their names, and last of the input's, the product with a fixed direction, and its length. The loss is
-    the sum over the outputs of their mean squares, of auxiliary ones times 0.3."""
+    """For each network of `networks.py`, with its weights and input and as at inference: of each learned weight's
+    gradient, in the order of their names, and last of the input's, the product with a fixed direction, and its length.
+    The loss is the sum over the outputs of their mean squares, of auxiliary ones times 0.3."""
     from networks import NETWORKS
     from safetensors.torch import load_file
 

@@ -9,11 +9,11 @@ use crate::ops::{Operation, ShapeError, channels_of};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `(logits [N, C, …], labels [N, …], weights [C]) → []`: over images, or pixels, the sum of
-    /// `−Σ w · q · log softmax(logits)` divided by the sum of the labels' w, as in PyTorch. q is
-    /// `1 − smoothing + smoothing / C` for the label and `smoothing / C` for other classes, w the weight of a class, which
-    /// is 1 where no weights are given. What has the label `ignored` does not count; where nothing else is left the
-    /// result is NaN, and so it is with labels that no class has.
+    /// `(logits [N, C, …], labels [N, …], weights [C]) → []`: over images, or pixels, the sum of `−Σ w · q · log
+    /// softmax(logits)` divided by the sum of the labels' w, as in PyTorch. q is `1 − smoothing + smoothing / C` for
+    /// the label and `smoothing / C` for other classes, w the weight of a class, which is 1 where no weights are
+    /// given. What has the label `ignored` does not count; where nothing else is left the result is NaN, and so it is
+    /// with labels that no class has.
     pub struct CrossEntropy {
         smoothing: f32 = 0.0,
         ignored: i64 = -100,

@@ -8,9 +8,9 @@ use crate::ops::{Operation, ShapeError, check_number};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `(softmax(logits) · Σ w · q − w · q) · d` for each image or pixel that counts, divided by the sum of the labels' w; 0
-    /// for others. See [`CrossEntropy`]. Operands: logits, labels, the loss's own gradient d, a number, and weights of
-    /// classes where there are some.
+    /// `(softmax(logits) · Σ w · q − w · q) · d` for each image or pixel that counts, divided by the sum of the
+    /// labels' w; 0 for others. See [`CrossEntropy`]. Operands: logits, labels, the loss's own gradient d, a number,
+    /// and weights of classes where there are some.
     pub struct CrossEntropyGradient {
         smoothing: f32 = 0.0,
         ignored: i64 = -100,

@@ -1,5 +1,5 @@
-//! What the ops of training compute, in numbers small enough to follow by hand, and what they refuse. That gradients are
-//! slopes is shown in `train`, and PyTorch's are compared in `tests/it/gradients.rs`.
+//! What the ops of training compute, in numbers small enough to follow by hand, and what they refuse. That gradients
+//! are slopes is shown in `train`, and PyTorch's are compared in `tests/it/gradients.rs`.
 
 use super::pointwise_loss::LossKind;
 use crate::ops::activation::Activation;

@@ -1,7 +1,7 @@
 //! Gradients beside central differences of what the forward graph computes: they share no code.
 //!
-//! A loss is the sum of the outputs times random numbers. It is summed in f64 of what the interpreter stores in f32, so that
-//! only the rounding of what changes shows.
+//! A loss is the sum of the outputs times random numbers. It is summed in f64 of what the interpreter stores in f32,
+//! so that only the rounding of what changes shows.
 
 use std::sync::Arc;
 
@@ -397,7 +397,8 @@ proptest! {
     fn convolutions_of_any_geometry(
         kernel in prop::array::uniform2(1usize..4), stride in prop::array::uniform2(1usize..4),
         dilation in prop::array::uniform2(1usize..3), pad in prop::array::uniform4(0usize..3),
-        size in prop::array::uniform2(1usize..6), groups in 1usize..3, bias: bool, output_pad in prop::array::uniform2(0usize..3),
+        size in prop::array::uniform2(1usize..6), output_pad in prop::array::uniform2(0usize..3),
+        groups in 1usize..3, bias: bool,
     ) {
         let x: &[usize] = &[1, 2 * groups, size[0], size[1]];
         let channels = groups;
@@ -446,7 +447,8 @@ impl Trial {
 
 /// Compares all gradients of a random graph, and tells how many they are. `None` where it cannot be differentiated.
 ///
-/// A knee that is nearer than any step makes the slope another one, so that each gradient may be tried with other inputs.
+/// A knee that is nearer than any step makes the slope another one, so that each gradient may be tried with other
+/// inputs.
 fn check_graph(graph: &Graph, training_forms: bool, seed: u64) -> Option<usize> {
     let trial = |attempt: u64| Trial::new(graph.clone(), training_forms, seed ^ attempt << 32);
     let mut first = trial(0).ok()?;
