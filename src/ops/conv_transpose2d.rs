@@ -1,4 +1,4 @@
-//! Transposed two-dimensional convolution: the gradient of [`Conv2d`](super::Conv2d) with respect to its input.
+//! Transposed two-dimensional convolution: the gradient of [`Conv2d`] with respect to its input.
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
