@@ -26,7 +26,8 @@ attributes! {
 }
 
 impl AvgPool {
-    /// The pixels of an image of height and width whose mean output pixel `[oy, ox]` is, and what their sum is divided by.
+    /// The pixels of an image of height and width whose mean output pixel `[oy, ox]` is, and what their sum is
+    /// divided by.
     pub fn pixels(&self, [oy, ox]: [usize; 2], [h, w]: [usize; 2]) -> (Vec<usize>, usize) {
         let [top, left, bottom, right] = self.pad;
         let (mut pixels, mut count) = (vec![], 0);

@@ -6,7 +6,10 @@ use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups, image_shape, positive, window_output};
+use super::{
+    Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups,
+    image_shape, positive, window_output,
+};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {

@@ -1,4 +1,4 @@
-//! Transposed two-dimensional convolution: the gradient of [`Conv2d`](super::Conv2d) with respect to its input.
+//! Transposed two-dimensional convolution: the gradient of [`Conv2d`] with respect to its input.
 
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
@@ -7,8 +7,8 @@ use super::images::{Images, apart, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
-    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups, image_shape,
-    positive,
+    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups,
+    image_shape, positive,
 };
 use crate::tensor::{Shape, Tensor};
 

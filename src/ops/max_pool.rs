@@ -78,8 +78,8 @@ impl Pooling {
 }
 
 impl MaxPool {
-    /// Where in an image of height and width the maximum of output pixel `[oy, ox]` is, the first of equal ones, and that
-    /// maximum.
+    /// Where in an image of height and width the maximum of output pixel `[oy, ox]` is, the first of equal ones, and
+    /// that maximum.
     pub fn largest(&self, image: &[f32], [oy, ox]: [usize; 2], [h, w]: [usize; 2]) -> (usize, f32) {
         let mut largest: Option<(usize, f32)> = None;
         for ky in 0..self.kernel[0] {

@@ -1,4 +1,4 @@
-//! Pixels to channels, the inverse of [`PixelShuffle`](super::PixelShuffle).
+//! Pixels to channels, the inverse of [`PixelShuffle`].
 
 use super::attributes::attributes;
 use super::element;

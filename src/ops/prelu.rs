@@ -1,7 +1,7 @@
 //! Parametric relu: a learned slope for negative values (He et al. 2015, arXiv:1502.01852).
 
-use super::attributes::attributes;
 use super::activation::Activation;
+use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};

@@ -102,7 +102,9 @@ impl Operation for Reduce {
             match self.kind {
                 ReduceKind::Sum => values.values().sum(),
                 ReduceKind::Mean => values.values().sum::<f64>() / values.len() as f64,
-                ReduceKind::Max => values.values().fold(f64::NEG_INFINITY, |a, v| if v > a || v.is_nan() { v } else { a }),
+                ReduceKind::Max => {
+                    values.values().fold(f64::NEG_INFINITY, |a, v| if v > a || v.is_nan() { v } else { a })
+                }
             }
         })
     }

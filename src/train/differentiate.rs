@@ -1,9 +1,9 @@
 //! Reverse-mode differentiation of a graph, op by op, from the losses back.
 //!
-//! From the last node to the first, each op whose result a loss depends on, and that depends on something to be trained,
-//! is asked for its gradient. What several readers of a value give is added, in the order of the readers. The rest of
-//! the graph is not touched: backward ops read the very values of forward ones, so that what is kept for them is what
-//! they read.
+//! From the last node to the first, each op whose result a loss depends on, and that depends on something to be
+//! trained, is asked for its gradient. What several readers of a value give is added, in the order of the readers.
+//! The rest of the graph is not touched: backward ops read the very values of forward ones, so that what is kept for
+//! them is what they read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -34,13 +34,16 @@ pub struct Options {
     pub frozen: BTreeSet<WeightId>,
     /// Inputs whose gradients are wanted, too.
     pub inputs: Vec<NodeId>,
-    /// Batch normalisation takes the statistics of the batch, and dropout drops. Otherwise both are as at inference.
-    pub training_forms: bool,
+    /// Batch normalisation takes the statistics of the batch, and moves the running ones. Otherwise these are
+    /// constants.
+    pub batch_statistics: bool,
+    /// Dropout drops. Otherwise it lets everything through.
+    pub dropout: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { frozen: BTreeSet::new(), inputs: vec![], training_forms: true }
+        Self { frozen: BTreeSet::new(), inputs: vec![], batch_statistics: true, dropout: true }
     }
 }
 
@@ -105,7 +108,7 @@ pub fn differentiate(mut graph: Graph, losses: &[Loss], options: &Options) -> Re
         return Err(if losses.is_empty() { none() } else { errors });
     }
     graph.phase = Phase::Train;
-    let updates = if options.training_forms { forms::put_in_place(&mut graph)? } else { BTreeMap::new() };
+    let updates = forms::put_in_place(&mut graph, options)?;
     let mut backward = Backward::new(graph, options);
     backward.seed(losses);
     backward.run()?;

@@ -16,7 +16,7 @@ use crate::ops::*;
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
-use super::differentiate::{at_node, unused_input_name};
+use super::differentiate::{Options, at_node, unused_input_name};
 
 /// Share of the batch's statistics in the new running ones (PyTorch's `momentum`; Caffe states the complement).
 const MOMENTUM: f64 = 0.1;
@@ -24,21 +24,21 @@ const MOMENTUM: f64 = 0.1;
 /// New values of weights that no optimizer makes, by weight: running statistics.
 pub(super) type Updates = BTreeMap<WeightId, NodeId>;
 
-/// Puts the forms of training in place, and tells what becomes of running statistics.
+/// Puts the forms of training that are asked for in place, and tells what becomes of running statistics.
 ///
 /// # Errors
 /// Where a batch has no statistics.
-pub(super) fn put_in_place(graph: &mut Graph) -> Result<Updates, Vec<Diagnostic>> {
+pub(super) fn put_in_place(graph: &mut Graph, options: &Options) -> Result<Updates, Vec<Diagnostic>> {
     let (mut updates, mut errors) = (Updates::new(), vec![]);
     let mut random = None;
     let mut stream = 0;
     for id in graph.order() {
         match graph.node(id).op() {
-            Some(Op::BatchNorm(op)) => {
+            Some(Op::BatchNorm(op)) if options.batch_statistics => {
                 let op = op.clone();
                 batch_norm(graph, id, &op, &mut updates).unwrap_or_else(|error| errors.push(error));
             }
-            Some(&Op::Dropout(Dropout { p })) if p > 0.0 && graph.node(id).shape.element() == Element::F32 => {
+            Some(&Op::Dropout(Dropout { p })) if options.dropout && drops(graph, id, p) => {
                 let random = *random.get_or_insert_with(|| random_input(graph));
                 dropout(graph, id, p, stream, random);
                 stream += 1;
@@ -47,6 +47,11 @@ pub(super) fn put_in_place(graph: &mut Graph) -> Result<Updates, Vec<Diagnostic>
         }
     }
     if errors.is_empty() { Ok(updates) } else { Err(errors) }
+}
+
+/// Elements that are moved only cannot be scaled.
+fn drops(graph: &Graph, id: NodeId, p: f32) -> bool {
+    p > 0.0 && graph.node(id).shape.element() == Element::F32
 }
 
 /// Seed and step, of which all random numbers are made.

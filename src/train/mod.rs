@@ -1,12 +1,12 @@
 //! Training: a network's graph becomes that of one whole step.
 //!
 //! ```text
-//! Graph, as written ─forms─▶ with batch statistics and random masks ─differentiate─▶ step: losses, gradients, updates
+//! Graph, as written ─forms─▶ batch statistics, random masks ─differentiate─▶ Step: loss, gradients, updates
 //! ```
 //!
-//! A step is a graph like any other: the interpreter runs it as it is, and its text is read back. What an op's gradient
-//! is stands in the op's file ([`crate::ops::gradient`]); this folder follows them backward through a graph. It knows no
-//! optimizer, no data and no target.
+//! A step is a graph like any other: the interpreter runs it as it is, and its text is read back. What an op's
+//! gradient is stands in the op's file ([`crate::ops::gradient`]); this folder follows them backward through a graph.
+//! It knows no optimizer, no data and no target.
 
 mod differentiate;
 mod forms;

@@ -2,8 +2,8 @@
 
     python gradients.py [NAME ...] [--seed 1] [--check]
 
-Needs the Python packages torch and numpy. A case is a list of lines of netc's IR and a function that computes the same in
-PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.npz:
+Needs the Python packages torch and numpy; `zoo` also torchvision and safetensors. A case is a list of lines of netc's
+IR and a function that computes the same in PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.npz:
 
     input.X      values of the inputs
     weight.X     values of the weights
@@ -11,6 +11,8 @@ PyTorch; the script writes NAME.ir, with the shapes that PyTorch has, and NAME.n
     output.Y     the outputs
     gradient.X   gradients of the loss with respect to inputs and learned weights
     update.X     running statistics after the step
+
+`zoo` is the networks of this folder; see `make_zoo`.
 
 All is computed in float64 from float32 values and rounded once.
 """
@@ -61,7 +63,8 @@ class Case:
 
     def finish(self):
         """The graph's text, and arrays by their keys."""
-        text = "\n".join([f"graph @{self.name} phase=train {{", *self.lines, *[f"  output {y} = %{y}" for y in self.outputs], "}"])
+        outputs = [f"  output {y} = %{y}" for y in self.outputs]
+        text = "\n".join([f"graph @{self.name} phase=train {{", *self.lines, *outputs, "}"])
         arrays = {key: value.detach() for key, value in self.tensors.items()}
         loss = 0
         for name, value in self.outputs.items():
@@ -98,7 +101,8 @@ def conv(c):
         y = F.conv2d(F.pad(x, torch_pad), w, b, stride, 0, dilation, groups)
         reads = f"%x, @{name}.weight" + (f", @{name}.bias" if bias else "")
         sizes = [f"{k}={v[0]}x{v[1]}" for k, v in [("kernel", kernel), ("stride", stride), ("dilation", dilation)]]
-        c.op(name, f"conv2d {reads} {{ channels={channels} {' '.join(sizes)} {text} groups={groups} bias={str(bias).lower()} }}", y)
+        sizes = " ".join([*sizes, text, f"groups={groups} bias={str(bias).lower()}"])
+        c.op(name, f"conv2d {reads} {{ channels={channels} {sizes} }}", y)
 
     layer("plain", 3, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1)
     layer("asymmetric", 2, (3, 2), (2, 3), (0, 2, 1, 0), (1, 2), 1)
@@ -277,9 +281,14 @@ def losses(c):
     c.op("smooth", "cross_entropy %logits, %labels { smoothing=0.1 }", smooth)
     marked = F.cross_entropy(pixels, marks, ignore_index=7, label_smoothing=0.2)
     c.op("marked", "cross_entropy %pixels, %marks { smoothing=0.2 ignored=7 }", marked)
+    # The weights of classes are a weight that nobody learns, as an operand.
+    shares = c.weight("classes", 4, scale=0.3, shift=1.0, learned=False)
+    c.op("shares", "constant @classes { shape=[4] }", shares.view(4), output=False)
+    weighted = F.cross_entropy(logits, labels, shares, label_smoothing=0.3)
+    c.op("weighted", "cross_entropy %logits, %labels, %shares { smoothing=0.3 }", weighted)
     x, t = c.input("x", 3, 4), c.input("t", 3, 4)
-    shares = c.op("shares", "activation %t { kind=sigmoid }", torch.sigmoid(t), output=False)
-    c.op("bce", "pointwise_loss %x, %shares { kind=bce }", F.binary_cross_entropy_with_logits(x, shares))
+    targets = c.op("targets", "activation %t { kind=sigmoid }", torch.sigmoid(t), output=False)
+    c.op("bce", "pointwise_loss %x, %targets { kind=bce }", F.binary_cross_entropy_with_logits(x, targets))
     c.op("mse", "pointwise_loss %x, %t { kind=mse }", F.mse_loss(x, t))
     c.op("l1", "pointwise_loss %x, %t { kind=l1 }", F.l1_loss(x, t))
     c.op("smooth_l1", "pointwise_loss %x, %t { kind=smooth_l1 beta=0.5 }", F.smooth_l1_loss(x, t, beta=0.5))
@@ -292,13 +301,14 @@ def network(c):
     x, labels = c.input("x", 4, 3, 10, 10), c.input("labels", like=torch.tensor([0, 4, 2, 1]))
 
     def conv(name, x, reads, channels, kernel, stride=1, bias=False):
-        w = c.weight(f"{name}.weight", channels, x.shape[1], kernel, kernel, scale=(2 / (x.shape[1] * kernel**2)) ** 0.5)
+        scale = (2 / (x.shape[1] * kernel**2)) ** 0.5
+        w = c.weight(f"{name}.weight", channels, x.shape[1], kernel, kernel, scale=scale)
         b = c.weight(f"{name}.bias", channels) if bias else None
         p = kernel // 2
         y = F.conv2d(x, w, b, stride, p)
         weights = f"@{name}.weight" + (f", @{name}.bias" if bias else "")
-        size = f"kernel={kernel}x{kernel} stride={stride}x{stride} pad={p},{p},{p},{p}"
-        return c.op(name, f"conv2d {reads}, {weights} {{ channels={channels} {size} bias={str(bias).lower()} }}", y, False)
+        size = f"kernel={kernel}x{kernel} stride={stride}x{stride} pad={p},{p},{p},{p} bias={str(bias).lower()}"
+        return c.op(name, f"conv2d {reads}, {weights} {{ channels={channels} {size} }}", y, False)
 
     def relu(name, x, reads):
         return c.op(name, f"activation {reads} {{ kind=relu }}", F.relu(x), False)
@@ -328,7 +338,11 @@ def network(c):
 def rounded(case):
     """PyTorch computes with the very numbers that are stored."""
     keep = case.keep
-    case.keep = lambda key, values, wants_gradient=True: keep(key, values if values.dtype == torch.int64 else values.detach().float(), wants_gradient)
+
+    def keep_rounded(key, values, wants_gradient=True):
+        return keep(key, values if values.dtype == torch.int64 else values.detach().float(), wants_gradient)
+
+    case.keep = keep_rounded
     return case
 
 
@@ -339,6 +353,32 @@ def make(name, seed):
     return made.finish()
 
 
+def make_zoo():
+    """For each network of `networks.py`, with its weights and input and as at inference: of each learned weight's
+    gradient, in the order of their names, and last of the input's, the product with a fixed direction, and its length.
+    The loss is the sum over the outputs of their mean squares, of auxiliary ones times 0.3."""
+    from networks import NETWORKS
+    from safetensors.torch import load_file
+
+    def figures(gradient):
+        gradient = gradient.flatten()
+        direction = (torch.arange(len(gradient)) * 7919 % 17 - 8).double()
+        return [(gradient * direction).sum().item(), gradient.norm().item()]
+
+    arrays = {}
+    for name, (build, _) in NETWORKS.items():
+        model = build().eval()
+        model.load_state_dict(load_file(FOLDER.parent / f"{name}.safetensors"), strict=False)
+        model.double()
+        x = load_file(FOLDER.parent / f"{name}.io.safetensors")["input"].double().requires_grad_()
+        outputs = model.all_outputs(x) if hasattr(model, "all_outputs") else {"logits": model(x)}
+        weights = {key: 1.0 if key == "logits" else 0.3 for key in outputs}
+        sum(weights[key] * (value**2).mean() for key, value in outputs.items()).backward()
+        gradients = [p.grad for _, p in sorted(model.named_parameters()) if p.grad is not None]
+        arrays[name] = np.array([figures(gradient) for gradient in [*gradients, x.grad]], np.float32)
+    return arrays
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -346,16 +386,17 @@ def main():
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for name in arguments.names or CASES:
-        text, arrays = make(name, arguments.seed)
+    for name in arguments.names or [*CASES, "zoo"]:
+        text, arrays = (None, make_zoo()) if name == "zoo" else make(name, arguments.seed)
         paths = FOLDER / f"{name}.ir", FOLDER / f"{name}.npz"
         if arguments.check:
-            assert paths[0].read_text() == text, f"{name}: another graph"
+            assert text is None or paths[0].read_text() == text, f"{name}: another graph"
             known = np.load(paths[1])
             assert set(known) == set(arrays), f"{name}: other arrays"
             assert all(np.array_equal(known[key], arrays[key]) for key in arrays), f"{name}: other values"
         else:
-            paths[0].write_text(text)
+            if text is not None:
+                paths[0].write_text(text)
             np.savez_compressed(paths[1], **arrays)
         print(f"{name}: {len(arrays)} arrays, {paths[1].stat().st_size} bytes")
 

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use netc::internals::interpreter;
-use netc::internals::ir::{self, Graph, NodeId};
+use netc::internals::ir::{self, Graph, NodeId, Phase};
 use netc::internals::ops::binary::{Binary, BinaryKind};
 use netc::internals::ops::reduce::{Reduce, ReduceKind};
+use netc::internals::ops::training::fill::Fill;
+use netc::internals::ops::training::pointwise_loss::{LossKind, PointwiseLoss};
 use netc::internals::tensor::{Element, Tensor};
 use netc::internals::train::{Loss, Options, Step, differentiate};
 use netc::internals::weights;
+
+use super::goldens;
 
 type Arrays = BTreeMap<String, Tensor>;
 
@@ -105,4 +109,59 @@ fn a_step_is_printed_and_read_back() {
     ir::verify(&read).unwrap();
     assert_eq!(read.to_string(), text);
     insta::assert_snapshot!(text);
+}
+
+/// What `gradients.py` makes of a gradient: the product with a fixed direction, and the length.
+fn figures(gradient: &Tensor) -> [f64; 2] {
+    let direction = (0..gradient.len()).map(|i| (i * 7919 % 17) as f64 - 8.0);
+    let product: f64 = gradient.values().zip(direction).map(|(g, d)| g * d).sum();
+    [product, gradient.values().map(|g| g * g).sum::<f64>().sqrt()]
+}
+
+/// All weights of the zoo's networks, auxiliary heads among them: mean squares of the outputs, as at inference.
+#[test]
+fn gradients_of_the_zoo_are_pytorchs() {
+    let expected = weights::open(&folder().join("zoo.npz")).unwrap().entries;
+    assert!(expected.len() > 12);
+    for entry in expected {
+        let name = &entry.name;
+        // Of heads only where PyTorch's network runs them.
+        let trained = goldens::golden(name, Phase::Train);
+        let has_heads = trained.is_some();
+        let golden = trained.or_else(|| goldens::golden(name, Phase::Infer)).unwrap();
+        let mut graph = golden.graph;
+        let outputs = graph.outputs().iter().filter(|o| has_heads || o.aux.is_none());
+        let outputs: Vec<_> = outputs.map(|o| (o.node, o.aux.as_ref().map_or(1.0, |aux| aux.weight))).collect();
+        let mut losses = vec![];
+        for (node, weight) in outputs {
+            let zeros = Fill { shape: graph.node(node).shape.dims().to_vec(), value: 0.0 };
+            let zeros = graph.add(zeros, &[], vec![], None, None).unwrap();
+            let loss = PointwiseLoss { kind: LossKind::Mse, beta: 1.0 };
+            let node = graph.add(loss, &[node, zeros], vec![], None, None).unwrap();
+            losses.push(Loss { node, weight: weight as f32 });
+        }
+        let options =
+            Options { inputs: graph.inputs().to_vec(), batch_statistics: false, dropout: false, ..Options::default() };
+        let step = differentiate(graph, &losses, &options).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let mut unreached = step.unreached.iter().map(|&weight| &step.graph.weights.get(weight).name);
+        assert!(unreached.all(|weight| !has_heads && weight.starts_with("aux")), "{name}: {:?}", step.unreached);
+        let found = interpreter::run(&step.graph, &[golden.input]).unwrap();
+        let gradients =
+            step.graph.outputs().iter().zip(&found).filter_map(|(o, v)| Some((o.name.strip_prefix("gradient.")?, v)));
+        let (of_input, mut of_weights): (Vec<_>, Vec<_>) =
+            gradients.partition(|(weight, _)| step.graph.weights.find(weight).is_none());
+        of_weights.sort_by_key(|(weight, _)| *weight);
+        let values = entry.values().unwrap();
+        let rows = (*values).as_ref().as_chunks::<2>().0;
+        assert_eq!(rows.len(), of_weights.len() + 1, "{name}");
+        for ((weight, gradient), row) in of_weights.into_iter().chain(of_input).zip(rows) {
+            let [product, length] = row.map(f64::from);
+            let found = figures(gradient);
+            // A direction has about five times the length of the square root of the number of elements.
+            let rounding = 1e-4 * length.max(1e-12);
+            assert!((found[1] - length).abs() <= rounding, "{name}: {weight} is {} long, not {length}", found[1]);
+            let rounding = rounding * 5.0 * (gradient.len() as f64).sqrt();
+            assert!((found[0] - product).abs() <= rounding, "{name}: {weight} gives {}, not {product}", found[0]);
+        }
+    }
 }

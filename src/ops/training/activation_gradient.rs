@@ -1,10 +1,10 @@
 //! The gradient of an elementwise function: its slope at each element.
 
 use crate::ops::activation::Activation;
-use crate::ops::attributes::attributes;
+use crate::ops::attributes::{AttributeValue, attributes};
 use crate::ops::images::{Images, apart, joined};
 use crate::ops::layer::Layer;
-use crate::ops::{Operation, ShapeError, same_shapes};
+use crate::ops::{Activate, Operation, ShapeError, same_shapes};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -31,8 +31,9 @@ impl Operation for ActivationGradient {
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        Activate { kind: self.kind }.infer(&inputs[..1])?;
         if self.of_output && !Self::is_told_by_output(self.kind) {
-            return Err(ShapeError::new(format!("the result of {:?} does not tell its slope", self.kind)));
+            return Err(ShapeError::new(format!("the result of {} does not tell its slope", self.kind.print())));
         }
         same_shapes(inputs)
     }

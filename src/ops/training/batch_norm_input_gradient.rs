@@ -10,7 +10,8 @@ use crate::tensor::{Shape, Tensor};
 
 attributes! {
     /// `(dy − (Σ dy + x̂ · Σ dy · x̂) / m) / sqrt(variance + eps) · weight` for each channel, of m elements; without
-    /// `affine` no weight. Operands: x, its moments, dy, and their [`BatchNormSums`](super::batch_norm_sums::BatchNormSums).
+    /// `affine` no weight. Operands: x, its moments, dy, and their
+    /// [`BatchNormSums`](super::batch_norm_sums::BatchNormSums).
     pub struct BatchNormInputGradient {
         eps: f32 = 1e-5,
         affine: bool = true,

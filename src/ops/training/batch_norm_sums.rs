@@ -9,8 +9,8 @@ use crate::ops::{Operation, ShapeError, check_eps};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// `(x, moments, dy) → [2, C]`: of each channel Σ dy and Σ dy · x̂, where x̂ = (x − mean) / sqrt(variance + eps). They
-    /// are the gradients of bias and weight, and two means of what x's own gradient is corrected by.
+    /// `(x, moments, dy) → [2, C]`: of each channel Σ dy and Σ dy · x̂, where x̂ = (x − mean) / sqrt(variance + eps).
+    /// They are the gradients of bias and weight, and two means of what x's own gradient is corrected by.
     pub struct BatchNormSums { eps: f32 = 1e-5 }
 }
 

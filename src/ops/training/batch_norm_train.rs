@@ -11,8 +11,8 @@ use crate::ops::{Operation, ShapeError, Slice, WeightDecl, channels_of, check_ep
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// `(x − mean) / sqrt(variance + eps) · weight + bias` for each channel (axis 1); without `affine` neither weight nor
-    /// bias. Operands: x, and its [`ChannelMoments`](super::channel_moments::ChannelMoments). Shape of x.
+    /// `(x − mean) / sqrt(variance + eps) · weight + bias` for each channel (axis 1); without `affine` neither weight
+    /// nor bias. Operands: x, and its [`ChannelMoments`](super::channel_moments::ChannelMoments). Shape of x.
     pub struct BatchNormTrain {
         eps: f32 = 1e-5,
         affine: bool = true,

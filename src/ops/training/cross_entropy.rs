@@ -9,64 +9,62 @@ use crate::ops::{Operation, ShapeError, channels_of};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `(logits [N, C, …], labels [N, …]) → []`: the mean of `−Σ q · log softmax(logits)` over images, or pixels, where q is
-    /// `1 − smoothing + smoothing / C` for the label and `smoothing / C` for other classes, as in PyTorch. Those whose
-    /// label is `ignored` do not count; where no other is left the mean is NaN, and so it is with labels that no class has.
+    /// `(logits [N, C, …], labels [N, …], weights [C]) → []`: over images, or pixels, the sum of `−Σ w · q · log
+    /// softmax(logits)` divided by the sum of the labels' w, as in PyTorch. q is `1 − smoothing + smoothing / C` for
+    /// the label and `smoothing / C` for other classes, w the weight of a class, which is 1 where no weights are
+    /// given. What has the label `ignored` does not count; where nothing else is left the result is NaN, and so it is
+    /// with labels that no class has.
     pub struct CrossEntropy {
         smoothing: f32 = 0.0,
         ignored: i64 = -100,
     }
 }
 
-/// The scores of one image or pixel, and its label.
+/// An image or pixel that counts.
 pub(super) struct Sample {
     /// Places of its scores among all.
-    pub scores: Vec<usize>,
-    /// `None` where it does not count; `Some(None)` where no class has the label.
-    pub class: Option<Option<usize>>,
+    pub places: Vec<usize>,
+    /// w · q of each class.
+    pub shares: Vec<f64>,
+    /// w of its label.
+    pub weight: f64,
 }
 
 impl CrossEntropy {
-    /// All images, or pixels, in the labels' order.
-    pub(super) fn samples(&self, logits: &Shape, labels: &Tensor) -> Vec<Sample> {
+    /// All that count, in the labels' order.
+    pub(super) fn samples(&self, logits: &Shape, labels: &Tensor, weights: Option<&Tensor>) -> Vec<Sample> {
         let (classes, pixels) = (logits[1], logits.dims()[2..].iter().product::<usize>());
+        let weight = |class: usize| weights.map_or(1.0, |weights| weights.get(class));
+        let spread = f64::from(self.smoothing) / classes as f64;
         let sample = |i: usize| {
             let first = i / pixels * classes * pixels + i % pixels;
             let label = labels.get(i);
-            let class = (0..classes).find(|&c| c as f64 == label);
-            let counts = label != self.ignored as f64;
-            Sample { scores: (0..classes).map(|c| first + c * pixels).collect(), class: counts.then_some(class) }
+            let is_label = |class: usize| class as f64 == label;
+            let certain = |class| if is_label(class) { 1.0 - f64::from(self.smoothing) } else { 0.0 };
+            Sample {
+                places: (0..classes).map(|class| first + class * pixels).collect(),
+                shares: (0..classes).map(|class| weight(class) * (certain(class) + spread)).collect(),
+                weight: (0..classes).find(|&class| is_label(class)).map_or(f64::NAN, weight),
+            }
         };
-        (0..labels.len()).map(sample).collect()
+        (0..labels.len()).filter(|&i| labels.get(i) != self.ignored as f64).map(sample).collect()
     }
 
-    /// How probable each class is to be.
-    pub(super) fn target(&self, class: Option<usize>, classes: usize) -> impl Fn(usize) -> f64 {
-        let share = f64::from(self.smoothing) / classes as f64;
-        let certain = 1.0 - f64::from(self.smoothing);
-        move |c| match class {
-            Some(class) => share + if c == class { certain } else { 0.0 },
-            None => f64::NAN,
-        }
-    }
-
-    /// Requires scores, and a label for each image or pixel.
-    pub(super) fn check(&self, inputs: &[&Shape]) -> Result<(), ShapeError> {
-        channels_of(inputs, Self::NAME)?;
+    /// Requires scores, a label for each image or pixel and, where there are some, a weight for each class.
+    pub(super) fn check(&self, logits: &Shape, labels: &Shape, weights: Option<&&Shape>) -> Result<(), ShapeError> {
+        let classes = channels_of(&[logits], Self::NAME)?;
         if !(0.0..=1.0).contains(&self.smoothing) {
             return Err(ShapeError::new(format!("smoothing is a share, not {}", self.smoothing)).param("smoothing"));
         }
-        let [n, _, rest @ ..] = inputs[0].dims() else { unreachable!("there are channels") };
-        let labels = [&[*n], rest].concat();
-        match inputs[1].dims() == labels {
-            true => Ok(()),
-            false => Err(ShapeError::new(format!(
-                "labels of {} are {}, not {}",
-                inputs[0],
-                Shape::of(inputs[1].element(), labels),
-                inputs[1]
-            ))
-            .operand(1)),
+        let expected = Shape::of(labels.element(), [&logits.dims()[..1], &logits.dims()[2..]].concat());
+        if *labels != expected {
+            return Err(ShapeError::new(format!("labels of {logits} are {expected}, not {labels}")).operand(1));
+        }
+        match weights {
+            Some(weights) if weights.dims() != [classes] => {
+                Err(ShapeError::new(format!("weights of {classes} classes are f32[{classes}], not {weights}")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -91,11 +89,11 @@ impl Operation for CrossEntropy {
     const LAYERS: &'static [Layer] = &[];
 
     fn operands(&self) -> (usize, usize) {
-        (2, 2)
+        (2, 3)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
-        self.check(inputs)?;
+        self.check(inputs[0], inputs[1], inputs.get(2))?;
         Ok(Shape::new([]))
     }
 
@@ -108,22 +106,23 @@ impl Operation for CrossEntropy {
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        let (mut sum, mut count) = (0.0f64, 0usize);
-        for Sample { scores, class } in self.samples(inputs[0].shape(), inputs[1]) {
-            let Some(class) = class else { continue };
-            let scores: Vec<f64> = scores.into_iter().map(|at| inputs[0].get(at)).collect();
-            let target = self.target(class, scores.len());
+        let (mut sum, mut weights) = (0.0f64, 0.0f64);
+        for Sample { places, shares, weight } in self.samples(inputs[0].shape(), inputs[1], inputs.get(2).copied()) {
+            let scores: Vec<f64> = places.into_iter().map(|at| inputs[0].get(at)).collect();
             // 0 · −∞ is 0: a class that cannot be is no loss where none is asked for.
-            let terms = log_softmax(&scores).into_iter().enumerate().map(|(c, log)| (target(c), log));
-            sum -= terms.filter(|(share, _)| *share != 0.0).map(|(share, log)| share * log).sum::<f64>();
-            count += 1;
+            let terms = log_softmax(&scores).into_iter().zip(shares).filter(|(_, share)| *share != 0.0);
+            sum -= terms.map(|(log, share)| share * log).sum::<f64>();
+            weights += weight;
         }
-        Tensor::from_values(output.clone(), [sum / count as f64])
+        Tensor::from_values(output.clone(), [sum / weights])
     }
 
+    /// With respect to the scores: labels and weights of classes are given.
     fn gradient(&self, g: &mut Gradient) -> Gradients {
         let op = CrossEntropyGradient { smoothing: self.smoothing, ignored: self.ignored };
-        let of_logits = g.add(op, &[g.operands[0], g.operands[1], g.of_result])?;
-        Ok(vec![Some(of_logits), None])
+        let reads = [&[g.operands[0], g.operands[1], g.of_result], &g.operands[2..]].concat();
+        let mut gradients = vec![None; g.operands.len()];
+        gradients[0] = Some(g.add(op, &reads)?);
+        Ok(gradients)
     }
 }

@@ -8,8 +8,9 @@ use crate::ops::{Operation, ShapeError, check_number};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `(softmax(logits) − q) · d / count` for each image or pixel that counts, 0 for others; see
-    /// [`CrossEntropy`]. Operands: logits, labels, and the loss's own gradient d, a number.
+    /// `(softmax(logits) · Σ w · q − w · q) · d` for each image or pixel that counts, divided by the sum of the
+    /// labels' w; 0 for others. See [`CrossEntropy`]. Operands: logits, labels, the loss's own gradient d, a number,
+    /// and weights of classes where there are some.
     pub struct CrossEntropyGradient {
         smoothing: f32 = 0.0,
         ignored: i64 = -100,
@@ -27,11 +28,11 @@ impl Operation for CrossEntropyGradient {
     const LAYERS: &'static [Layer] = &[];
 
     fn operands(&self) -> (usize, usize) {
-        (3, 3)
+        (3, 4)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
-        self.loss().check(inputs)?;
+        self.loss().check(inputs[0], inputs[1], inputs.get(3))?;
         check_number(inputs, 2)?;
         Ok(inputs[0].clone())
     }
@@ -45,17 +46,14 @@ impl Operation for CrossEntropyGradient {
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        let loss = self.loss();
-        let samples = loss.samples(output, inputs[1]);
-        let count = samples.iter().filter(|sample| sample.class.is_some()).count();
-        let factor = inputs[2].get(0) / count as f64;
+        let samples = self.loss().samples(output, inputs[1], inputs.get(3).copied());
+        let factor = inputs[2].get(0) / samples.iter().map(|sample| sample.weight).sum::<f64>();
         let mut out = Tensor::zeros(output.clone());
-        for Sample { scores: places, class } in samples {
-            let Some(class) = class else { continue };
+        for Sample { places, shares, .. } in samples {
             let scores: Vec<f64> = places.iter().map(|&at| inputs[0].get(at)).collect();
-            let target = loss.target(class, scores.len());
-            for (c, log) in log_softmax(&scores).into_iter().enumerate() {
-                out.data_mut()[places[c]] = ((log.exp() - target(c)) * factor) as f32;
+            let sum: f64 = shares.iter().sum();
+            for ((place, share), log) in places.into_iter().zip(shares).zip(log_softmax(&scores)) {
+                out.data_mut()[place] = ((log.exp() * sum - share) * factor) as f32;
             }
         }
         out

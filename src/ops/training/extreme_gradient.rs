@@ -9,8 +9,8 @@ use crate::ops::{Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// dy where a is the one that `kind(a, b)` takes, half of it where both are equal, as in PyTorch, else 0. Operands: a,
-    /// b, dy, of which a and b may repeat; the result has dy's shape.
+    /// dy where a is the one that `kind(a, b)` takes, half of it where both are equal, as in PyTorch, else 0.
+    /// Operands: a, b, dy, of which a and b may repeat; the result has dy's shape.
     pub struct ExtremeGradient { kind: BinaryKind }
 }
 

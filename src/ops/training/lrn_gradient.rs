@@ -9,8 +9,8 @@ use crate::ops::{Lrn, Operation, ShapeError, same_shapes};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// With s = k + a · Σ x² of each channel's neighbours: `dy · s^−beta − 2 · a · beta · x · Σ dy · x · s^(−beta − 1)`, the last
-    /// sum over the channels that sum over the own one. Operands: x, dy.
+    /// With s = k + a · Σ x² of each channel's neighbours: `dy · s^−beta − 2 · a · beta · x · Σ dy · x · s^(−beta −
+    /// 1)`, the last sum over the channels that sum over the own one. Operands: x, dy.
     pub struct LrnGradient {
         size: usize,
         alpha: f32,

@@ -32,3 +32,6 @@ pub mod reduce_max_gradient;
 pub mod slice_gradient;
 pub mod softmax_gradient;
 pub mod upsample_gradient;
+
+#[cfg(test)]
+mod tests;

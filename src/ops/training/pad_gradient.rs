@@ -9,7 +9,8 @@ use crate::ops::{Operation, Pad, ShapeError, image_shape};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// `[N, C, top + H + bottom, left + W + right] → [N, C, H, W]`: for each pixel the sum over all places that show it.
+    /// `[N, C, top + H + bottom, left + W + right] → [N, C, H, W]`: for each pixel the sum over all places that show
+    /// it.
     pub struct PadGradient {
         /// Top, left, bottom, right.
         pads: [usize; 4],

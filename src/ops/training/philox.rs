@@ -1,8 +1,8 @@
 //! Random numbers by counting: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 //!
 //! A number is a function of a key and a counter, so that it is the same whichever thread computes it, in whichever
-//! order, and after a stop and resume. The key is the seed; the counter is made of the step, of which layer asks, and of
-//! the element's place.
+//! order, and after a stop and resume. The key is the seed; the counter is made of the step, of which layer asks, and
+//! of the element's place.
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 /// What is added to the key after each round: the golden ratio and √3 − 1.

@@ -21,6 +21,8 @@ attribute_enum! {
         SmoothL1 = "smooth_l1",
         /// max(0, 1 − t · x), t being 1 or −1.
         Hinge = "hinge",
+        /// −t · x, t being 1 or −1 (Arjovsky et al. 2017, arXiv:1701.07875).
+        Wasserstein = "wasserstein",
     }
 }
 
@@ -35,6 +37,7 @@ impl LossKind {
             LossKind::SmoothL1 if distance < beta => distance * distance / (2.0 * beta),
             LossKind::SmoothL1 => distance - beta / 2.0,
             LossKind::Hinge => (1.0 - t * x).max(0.0),
+            LossKind::Wasserstein => -t * x,
         }
     }
 
@@ -50,6 +53,7 @@ impl LossKind {
             LossKind::SmoothL1 => opposite(sign),
             LossKind::Hinge if t * x < 1.0 => [-t, -x],
             LossKind::Hinge => [0.0, 0.0],
+            LossKind::Wasserstein => [-t, -x],
         }
     }
 }

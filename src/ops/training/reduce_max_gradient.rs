@@ -10,8 +10,8 @@ use crate::ops::{Operation, Reduce, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
-    /// dy where x is the maximum over `axes`, shared alike among equal ones (PyTorch's `amax`), else 0. Operands: x, and dy
-    /// with size 1 along the axes.
+    /// dy where x is the maximum over `axes`, shared alike among equal ones (PyTorch's `amax`), else 0. Operands: x,
+    /// and dy with size 1 along the axes.
     pub struct ReduceMaxGradient { axes: Vec<usize> }
 }
 
