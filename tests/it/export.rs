@@ -19,7 +19,7 @@ use netc::internals::ops::reduce::ReduceKind;
 use netc::internals::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use netc::internals::ops::*;
 use netc::internals::passes::{self, Selection};
-use netc::internals::tensor::Tensor;
+use netc::internals::tensor::{Element, Shape, Tensor};
 use netc::internals::testing::{self, GraphBuilder, conv, random_inputs, randomize_weights};
 use netc::internals::{interpreter, ir, npy};
 
@@ -288,6 +288,19 @@ fn large_weights_have_a_file_of_their_own() {
     assert_eq!(values(&imported, &inputs), values(&graph, &inputs));
     // The data begin at pages, the small bias among the nodes.
     assert!(std::fs::metadata(folder.path().join("m.onnx.data")).unwrap().len() < 2 * 4096 + 4000);
+}
+
+/// Parameters that the network computes, and values that are not of f32, each by name.
+#[test]
+fn what_would_be_written_as_something_else_is_refused() {
+    let mut b = GraphBuilder::new("g", Phase::Infer);
+    let (x, weight) = (b.input([1, 3, 4, 4]), b.input([2, 3, 1, 1]));
+    let y = b.add(conv(2, 1, 1, 0), &[x]);
+    let bias = b.graph.parameters(y)[1];
+    b.graph.set_parameters(y, &[weight, bias]);
+    let integers = b.input(Shape::of(Element::I64, [1, 4]));
+    let graph = b.finish(&[y, integers]);
+    insta::assert_snapshot!(export::to_bytes(&graph, &Options::default()).unwrap_err().to_string());
 }
 
 fn save(path: PathBuf, tensor: &Tensor) {

@@ -67,8 +67,8 @@ pub(crate) struct OnnxBuilder<'g> {
     ints: HashMap<Vec<i64>, String>,
     numbers: HashMap<u32, String>,
     /// Names of values and of initializers, which must differ.
-    taken: HashSet<String>,
-    taken_by_nodes: HashSet<String>,
+    taken: Names,
+    taken_by_nodes: Names,
     /// The value under conversion, and the node that its first ONNX node will be.
     label: String,
 }
@@ -92,8 +92,8 @@ impl<'g> OnnxBuilder<'g> {
             weights: HashMap::new(),
             ints: HashMap::new(),
             numbers: HashMap::new(),
-            taken: HashSet::new(),
-            taken_by_nodes: HashSet::new(),
+            taken: Names::default(),
+            taken_by_nodes: Names::default(),
             label: String::new(),
         };
         builder.plan_names(live);
@@ -126,7 +126,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     fn unique(&mut self, name: &str) -> String {
-        unique(name, &mut self.taken)
+        self.taken.unique(name)
     }
 
     /// Begins the nodes that stand for one of the graph.
@@ -183,7 +183,7 @@ impl<'g> OnnxBuilder<'g> {
             false => base,
             true => format!("{base}/{}", op_type.to_lowercase()),
         };
-        let name = unique(&name, &mut self.taken_by_nodes);
+        let name = self.taken_by_nodes.unique(&name);
         let output = self.unique(&format!("{}/{}", self.label, op_type.to_lowercase()));
         self.nodes.push(proto::Node {
             input: inputs.iter().map(|s| s.to_string()).collect(),
@@ -198,7 +198,7 @@ impl<'g> OnnxBuilder<'g> {
 
     /// Weight `index` of a node, under sizes of the same number of elements.
     pub(crate) fn weight(&mut self, id: NodeId, index: usize, dims: Option<Vec<usize>>) -> String {
-        let weight = self.graph.weights_read(id)[index];
+        let weight = self.graph.weights_of(id).expect("nodes whose parameters are computed are refused")[index];
         let known = self.graph.weights.get(weight);
         let dims = dims.unwrap_or_else(|| known.shape.dims().to_vec());
         if let Some(name) = self.weights.get(&(weight, dims.clone())) {
@@ -288,13 +288,55 @@ impl<'g> OnnxBuilder<'g> {
     }
 }
 
-/// The name, with a number behind it where it is taken.
-fn unique(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut unique = name.to_string();
-    let mut number = 2;
-    while unique.is_empty() || !taken.insert(unique.clone()) {
-        unique = format!("{name}_{number}");
-        number += 1;
+/// Names that must differ from each other.
+#[derive(Default)]
+struct Names {
+    taken: HashSet<String>,
+    /// The first number that may be free behind a name. Names stay taken, so none before it ever is.
+    next: HashMap<String, usize>,
+}
+
+impl Names {
+    fn contains(&self, name: &str) -> bool {
+        self.taken.contains(name)
     }
-    unique
+
+    fn insert(&mut self, name: String) {
+        self.taken.insert(name);
+    }
+
+    /// The name, with a number behind it where it is taken.
+    fn unique(&mut self, name: &str) -> String {
+        let mut unique = name.to_string();
+        if unique.is_empty() || self.taken.contains(&unique) {
+            let next = self.next.entry(unique).or_insert(2);
+            unique = loop {
+                let numbered = format!("{name}_{next}");
+                *next += 1;
+                if !self.taken.contains(&numbered) {
+                    break numbered;
+                }
+            };
+        }
+        self.taken.insert(unique.clone());
+        unique
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each name as counting from 2 on gives it, without counting from there each time.
+    #[test]
+    fn names_are_numbered_in_order() {
+        let mut names = Names::default();
+        names.insert("relu_3".into());
+        let given: Vec<String> = ["relu", "relu", "relu", "relu_2", "", ""].map(|name| names.unique(name)).into();
+        assert_eq!(given, ["relu", "relu_2", "relu_4", "relu_2_2", "_2", "_3"]);
+        for _ in 0..20_000 {
+            names.unique("relu");
+        }
+        assert_eq!(names.next["relu"], 20_005);
+    }
 }

@@ -22,6 +22,7 @@ use super::onnx::Problem;
 use crate::ir::images::{self, Mixing};
 use crate::ir::{Graph, Kind, NodeId, Phase};
 use crate::output::{OutputFile, keep};
+use crate::tensor::Element;
 
 /// The operator set that is written: the newest that all engines in use read.
 const OPSET: i64 = 17;
@@ -127,13 +128,24 @@ fn make(graph: &Graph, options: &Options) -> Result<builder::Made, ExportError> 
     }
     let mut builder = OnnxBuilder::new(graph, &live, options.batch.clone(), places);
     for &id in &live {
-        if let Kind::Op(op) = &graph.node(id).kind
-            && let Err(message) = operators::convert(&mut builder, id, op)
-        {
-            problems.push(problem(graph, id, message));
-        }
+        let converted = check_parts(graph, id).and_then(|()| match &graph.node(id).kind {
+            Kind::Op(op) => operators::convert(&mut builder, id, op),
+            _ => Ok(()),
+        });
+        problems.extend(converted.err().map(|message| problem(graph, id, message)));
     }
     if problems.is_empty() { Ok(builder.finish()) } else { Err(ExportError::Unsupported(problems)) }
+}
+
+/// What a node gives and reads is written as f32, and its parameters as numbers.
+fn check_parts(graph: &Graph, id: NodeId) -> Result<(), String> {
+    let weights = graph.weights_of(id).ok_or("its parameters are computed by the network, not numbers of a file")?;
+    let of_weights = weights.into_iter().map(|weight| graph.weights.get(weight)).map(|w| (w.name.as_str(), &w.shape));
+    let value = ("its value", &graph.node(id).shape);
+    match std::iter::once(value).chain(of_weights).find(|(_, shape)| shape.element() != Element::F32) {
+        Some((what, shape)) => Err(format!("{what} is of {}; only f32 is written", shape.element())),
+        None => Ok(()),
+    }
 }
 
 fn problem(graph: &Graph, id: NodeId, message: String) -> Problem {

@@ -125,16 +125,24 @@ impl Array {
         }
     }
 
-    /// Axis `i` of the result is axis `perm[i]` of this.
+    /// Axis `i` of the result is axis `perm[i]` of this. Where only axes of one element move, it holds the
+    /// same numbers, not a copy: layers that read them go on sharing them.
     pub fn transposed(&self, perm: &[usize]) -> Self {
         let strides = strides(&self.dims);
         let dims: Vec<usize> = perm.iter().map(|&axis| self.dims[axis]).collect();
+        if perm.iter().filter(|&&axis| self.dims[axis] != 1).is_sorted() {
+            return self.reshaped(dims);
+        }
         let steps: Vec<usize> = perm.iter().map(|&axis| strides[axis]).collect();
         self.select(dims.clone(), positions(&dims, &steps))
     }
 
-    /// Repeated along axes of size 1 and new leading ones, to `dims`.
+    /// Repeated along axes of size 1 and new leading ones, to `dims`. Where nothing repeats, it holds the
+    /// same numbers, not a copy.
     pub fn broadcast(&self, dims: &[usize]) -> Self {
+        if dims.iter().product::<usize>() == self.len() {
+            return self.reshaped(dims);
+        }
         let steps = broadcast_strides(&self.dims, dims);
         self.select(dims, positions(dims, &steps))
     }

@@ -909,3 +909,24 @@ fn many_nodes_of_one_kind() {
     wide.graph.as_mut().unwrap().input = names.iter().map(|name| value(name, &[1, 4])).collect();
     assert_eq!(import(&wide).unwrap().inputs().len(), NODES);
 }
+
+/// Layers that read one initializer have one weight, also where it is transposed for them first; what is read for
+/// something else is another.
+#[test]
+fn layers_that_read_one_initializer_share_it() {
+    let nodes = vec![
+        node("MatMul x w -> a : a", vec![]),
+        node("Add a b -> a1 : a1", vec![]),
+        node("Gemm a1 w b -> c : c", vec![]),
+        node("Gemm c w b -> d : d", vec![int("transB", 1)]),
+        node("Gemm d w b -> y : y", vec![int("transB", 1)]),
+    ];
+    let known = vec![floats("w", &[3, 3]), floats("b", &[3])];
+    let graph = import(&model(&[2, 3], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    let layers: Vec<_> = graph.order().into_iter().filter(|&n| !graph.parameters(n).is_empty()).collect();
+    let [a, c, d, y] = layers[..] else { panic!("four layers: {graph}") };
+    assert_eq!(graph.weights_of(a), graph.weights_of(c), "{graph}");
+    assert_eq!(graph.weights_of(d), graph.weights_of(y), "{graph}");
+    assert_eq!(graph.parameters(a)[1], graph.parameters(y)[1], "{graph}");
+    assert_eq!((graph.all_parameters().count(), graph.total_params()), (3, 9 + 9 + 3), "{graph}");
+}

@@ -22,6 +22,7 @@ mod scopes;
 mod structure;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::HashMap;
 
@@ -29,7 +30,9 @@ pub(crate) use compare::Difference;
 pub use compare::compare;
 pub(crate) use parts::NoText;
 
+use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, NodeId, images};
+use crate::tensor::Element;
 use crate::weights::WeightId;
 
 /// A network as text.
@@ -75,9 +78,10 @@ pub(crate) const MAX_NODES: usize = 1 << 13;
 /// written as `N`, that of others as the number that it is.
 ///
 /// # Errors
-/// Where the graph holds what only passes make, or an input has no size.
+/// Where the graph holds what only passes make or parameters that are computed, or an input has no size or is not of f32.
 pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoText> {
     check_inputs(graph)?;
+    check_parameters(graph)?;
     let nodes = graph.order().len();
     if nodes > MAX_NODES {
         return Err(NoText::Size(nodes));
@@ -94,17 +98,35 @@ pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoT
     let weights = weight_names(graph, &lifted.body);
     let budgets = budgets(graph, &weights, open);
     let text = print::file(&lifted, graph, about, &budgets, open);
-    let text = crate::syntax::format(&text).expect("what is printed parses");
+    let text = crate::syntax::format(&text).map_err(|errors| malformed(&errors))?;
     Ok(Written { text, weights })
 }
 
-/// Every input of the language has a first size.
+/// Every input of the language has a first size, and is of f32.
 fn check_inputs(graph: &Graph) -> Result<(), NoText> {
-    let inputs = graph.inputs().iter().map(|&id| graph.node(id));
-    match inputs.into_iter().find(|input| input.shape.rank() == 0) {
-        Some(input) => Err(NoText::Scalar(input.name.clone().unwrap_or_default())),
+    for input in graph.inputs().iter().map(|&id| graph.node(id)) {
+        let name = || input.name.clone().unwrap_or_default();
+        match input.shape.element() {
+            _ if input.shape.rank() == 0 => return Err(NoText::Scalar(name())),
+            Element::F32 => {}
+            element => return Err(NoText::Element { input: name(), element }),
+        }
+    }
+    Ok(())
+}
+
+/// A layer of the language has its parameters; no other layer computes them.
+fn check_parameters(graph: &Graph) -> Result<(), NoText> {
+    let computed = graph.order().into_iter().find(|&id| graph.weights_of(id).is_none());
+    match computed.map(|id| graph.node(id)) {
+        Some(node) => Err(NoText::ComputedParameters(node.name.clone().unwrap_or_default())),
         None => Ok(()),
     }
+}
+
+/// A text that the language does not take is a mistake of the printer, but none that should end the program.
+fn malformed(errors: &[Diagnostic]) -> NoText {
+    NoText::Malformed(errors.first().map(|error| error.message.clone()).unwrap_or_default())
 }
 
 /// Figures of one image; where there is no open size, of everything.
@@ -134,7 +156,8 @@ fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
         let node = graph.node(id);
         let Some(op) = node.op() else { continue };
         let declared = op.weights(&graph.operand_shapes(id));
-        for (index, (weight, declared)) in graph.weights_read(id).into_iter().zip(declared).enumerate() {
+        let weights = graph.weights_of(id).expect("checked before");
+        for (index, (weight, declared)) in weights.into_iter().zip(declared).enumerate() {
             let named = shared.get(&id).copied().unwrap_or(id);
             let name = format!("{}.{}", labels[&named], declared.role);
             names.push(NamedWeight { node: id, index, weight, name, shared: named != id });

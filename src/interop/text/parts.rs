@@ -6,6 +6,7 @@ use super::scopes::Labels;
 use super::structure::{Block, Item, Join};
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
+use crate::tensor::Element;
 
 /// An argument: a value, or in a module's body an expression of its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +123,12 @@ pub enum NoText {
     Op { node: String, op: &'static str },
     #[error("its input {0} has no size")]
     Scalar(String),
+    #[error("its input {input} is of {element}; inputs of a text are of f32")]
+    Element { input: String, element: Element },
+    #[error("{0} has parameters that are computed, which no layer of the language has")]
+    ComputedParameters(String),
+    #[error("what is written does not parse: {0}")]
+    Malformed(String),
     #[error("it has {0} nodes, more than the {max} that are written", max = super::MAX_NODES)]
     Size(usize),
 }

@@ -9,6 +9,7 @@ use super::modules::{Lifted, Module, strip};
 use super::naming;
 use super::parts::{self, Part, Slot, nodes, references};
 use super::structure::Join;
+use super::words;
 use crate::ir::{Graph, Kind, NodeId};
 use crate::ops;
 use crate::ops::layer::{Arity, Layer, Preset, Value};
@@ -65,11 +66,11 @@ impl Printer<'_> {
 
     fn model(&mut self, body: &[Part], about: &str, budgets: &[(&str, u64)]) {
         about.lines().for_each(|l| self.line(format!("/// {l}").trim_end()));
-        self.line(format!("model {} {{", identifier(&self.graph.name)));
+        self.line(format!("model {} {{", words::identifier(&self.graph.name)));
         let mut inputs = HashMap::new();
         for &id in self.graph.inputs() {
             let node = self.graph.node(id);
-            let name = identifier(node.name.as_deref().unwrap_or("x"));
+            let name = words::identifier(node.name.as_deref().unwrap_or("x"));
             let mut sizes: Vec<String> = node.shape.dims().iter().map(usize::to_string).collect();
             if self.open.contains(&id) {
                 sizes[0] = "N".into();
@@ -219,7 +220,7 @@ impl Printer<'_> {
         match part {
             Part::Layer { label, layer, args, operands, shares, .. } => {
                 let shares =
-                    shares.map_or(String::new(), |other| format!(" shares {}", label_text(&self.weights[&other])));
+                    shares.map_or(String::new(), |other| format!(" shares {}", words::shared(&self.weights[&other])));
                 format!("{}{}{shares}", labelled(label), self.layer(row(layer), args, operands))
             }
             Part::Call { label, module, args, .. } => {
@@ -227,8 +228,10 @@ impl Printer<'_> {
                 format!("{label}{}", self.call(*module, args))
             }
             Part::From(slot) => format!("from({})", self.slot(slot)),
-            Part::Output { name, from: None } => format!("output {}", output_name(name)),
-            Part::Output { name, from: Some(from) } => format!("output {} from {}", output_name(name), self.slot(from)),
+            Part::Output { name, from: None } => format!("output {}", words::output(name)),
+            Part::Output { name, from: Some(from) } => {
+                format!("output {} from {}", words::output(name), self.slot(from))
+            }
             Part::Join { .. } | Part::Scope { .. } => unreachable!("blocks are no single statements"),
         }
     }
@@ -277,7 +280,7 @@ impl Printer<'_> {
         match slot {
             Slot::Value(v) => value(v),
             Slot::Text(text) => text.clone(),
-            Slot::Node(node) => reference(self.labels.get(node).map_or("", String::as_str)),
+            Slot::Node(node) => words::reference(self.labels.get(node).map_or("", String::as_str)),
         }
     }
 
@@ -307,7 +310,7 @@ impl Printer<'_> {
         let pattern = format!("{scope}{{i}}");
         self.line(format!("for i in {first}..{} {{", first + parts.len() as u64));
         match has_labels {
-            true => self.line(format!("{}: {call}", quoted(&pattern, &pattern.replace("{i}", "0")))),
+            true => self.line(format!("{}: {call}", words::quoted(&pattern, &pattern.replace("{i}", "0")))),
             false => self.line(call),
         }
         self.line("}");
@@ -377,78 +380,7 @@ fn label_joins(parts: &mut [Part], read: &HashMap<NodeId, usize>, taken: &mut Ha
 }
 
 fn labelled(parts: &[String]) -> String {
-    if parts.is_empty() { String::new() } else { format!("{}: ", label_text(&parts.join("."))) }
-}
-
-/// A label as it is written: in quotes where it is not made of words and dots.
-fn label_text(text: &str) -> String {
-    quoted(text, text)
-}
-
-/// A label where an expression is due: what begins with a digit would be a number there.
-fn reference(text: &str) -> String {
-    if text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label_text(text) }
-}
-
-fn quoted(text: &str, plain: &str) -> String {
-    let is_word = |p: &str| !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if plain.split('.').all(is_word) { text.into() } else { format!("{text:?}") }
-}
-
-fn output_name(name: &str) -> String {
-    if RESERVED.contains(&name) { format!("{name:?}") } else { name.into() }
-}
-
-/// Words that the language keeps for itself.
-const RESERVED: [&str; 29] = [
-    "and",
-    "aux",
-    "branches",
-    "else",
-    "expect",
-    "false",
-    "for",
-    "from",
-    "if",
-    "in",
-    "input",
-    "labels",
-    "let",
-    "model",
-    "module",
-    "not",
-    "or",
-    "output",
-    "preprocess",
-    "require",
-    "residual",
-    "skip",
-    "table",
-    "then",
-    "true",
-    "use",
-    "when",
-    "netc",
-    "N",
-];
-
-/// A name that may stand where the language wants one.
-fn identifier(name: &str) -> String {
-    match name {
-        // What most models call it, and the language's word for saying so.
-        "input" => "image".into(),
-        _ => word(name),
-    }
-}
-
-fn word(name: &str) -> String {
-    let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    match word.chars().next() {
-        None => "value".into(),
-        Some(c) if c.is_ascii_digit() => format!("v{word}"),
-        _ if RESERVED.contains(&word.as_str()) => format!("{word}_"),
-        _ => word,
-    }
+    if parts.is_empty() { String::new() } else { format!("{}: ", words::label(&parts.join("."))) }
 }
 
 fn value(value: &Value) -> String {

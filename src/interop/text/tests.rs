@@ -257,3 +257,44 @@ fn shared_weights_stay_shared() {
     assert_eq!(again.all_parameters().count(), graph.all_parameters().count());
     assert_eq!(again.total_params(), graph.total_params());
 }
+
+/// What a model calls its values may be any word of the language, in any place.
+#[test]
+fn values_called_like_words_of_the_language() {
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{GraphBuilder, binary, conv};
+    let names = ["shares", "import", "def", "return", "while", "fn", "elif", "elseif", "input", "N", "netc", "in"];
+    for name in names.into_iter().chain(["true", "false", "not", "if", "model", "from", "for", "output"]) {
+        let mut b = GraphBuilder::new(name, Phase::Infer);
+        let x = b.graph.add_input(name, [1, 3, 4, 4].into(), None, None);
+        let a = b.add(conv(3, 1, 1, 0), &[x]);
+        b.graph.set_name(a, Some(format!("{name}.a")));
+        let shared = b.graph.weights_read(a);
+        let c = b.graph.add(conv(3, 1, 1, 0), &[a], shared, Some(format!("{name}.c")), None).unwrap();
+        let difference = b.add(binary(BinaryKind::Sub), &[c, a]);
+        b.graph.output(name, difference, None);
+        let text = round_trip(&b.graph);
+        let quoted = if matches!(name, "N" | "netc") { format!("{name}.a") } else { format!("\"{name}.a\"") };
+        assert!(text.contains(&format!("shares {quoted}\n")), "{text}");
+    }
+}
+
+/// They would be written as something else.
+#[test]
+fn what_the_language_lacks_is_not_written() {
+    use crate::ir::Phase;
+    use crate::tensor::{Element, Shape};
+    use crate::testing::{GraphBuilder, conv};
+    let mut b = GraphBuilder::new("integers", Phase::Infer);
+    let x = b.input(Shape::of(Element::I64, [1, 4]));
+    let refused = write(&b.finish(&[x]), "", &[]).unwrap_err();
+    assert_eq!(refused, NoText::Element { input: "x0".into(), element: Element::I64 });
+    let mut b = GraphBuilder::new("computed", Phase::Infer);
+    let (x, weight) = (b.input([1, 3, 4, 4]), b.input([2, 3, 1, 1]));
+    let y = b.add(conv(2, 1, 1, 0), &[x]);
+    let bias = b.graph.parameters(y)[1];
+    b.graph.set_parameters(y, &[weight, bias]);
+    let name = b.graph.node(y).name.clone().unwrap();
+    assert_eq!(write(&b.finish(&[y]), "", &[]).unwrap_err(), NoText::ComputedParameters(name));
+}

@@ -5,14 +5,46 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Draft;
 use crate::interop::onnx::names;
 use crate::ir::{Graph, NodeId, Phase};
-use crate::ops::Op;
+use crate::ops::{Op, WeightDecl};
+use crate::tensor::Shape;
+use crate::weights::{Values, WeightId};
+
+/// Weights by the numbers that they hold: nodes that read the same initializer for the same thing share one.
+#[derive(Default)]
+struct SharedWeights {
+    /// By the address of the numbers, which the draft holds, what they are for and their sizes. Few differ in
+    /// what they would be where no file gave them.
+    known: HashMap<(usize, &'static str, Shape), Vec<WeightId>>,
+}
+
+impl SharedWeights {
+    /// The weight of these numbers, declared under the label of the first layer that reads them.
+    fn declare(&mut self, graph: &mut Graph, label: &str, decl: WeightDecl, values: &Values) -> WeightId {
+        let address = (**values).as_ref().as_ptr().addr();
+        let known = self.known.entry((address, decl.role, decl.shape.clone())).or_default();
+        let is_declared_so = |weight: &&WeightId| {
+            let weight = graph.weights.get(**weight);
+            weight.init == decl.init && weight.learnable == decl.learnable
+        };
+        if let Some(weight) = known.iter().find(is_declared_so) {
+            return *weight;
+        }
+        let name = format!("{label}.{}", decl.role);
+        let weight = graph.weights.declare(&name, decl.shape, decl.init, decl.learnable);
+        let weight = weight.expect("labels are unique");
+        graph.weights.set(weight, values.clone());
+        known.push(weight);
+        weight
+    }
+}
 
 impl Draft<'_> {
-    /// The nodes that outputs need, with weights declared under unique labels.
+    /// The nodes that outputs need, with weights declared under unique labels, those of shared numbers once.
     pub(crate) fn finish(self, outputs: &[(String, NodeId)]) -> Graph {
         let live = self.live(outputs);
         let labels = self.unique_labels(&live);
         let mut graph = Graph::new(self.graph.name.clone(), Phase::Infer);
+        let mut shared = SharedWeights::default();
         let mut copies: HashMap<NodeId, NodeId> = HashMap::new();
         for &input in self.graph.inputs() {
             let node = self.graph.node(input);
@@ -23,14 +55,8 @@ impl Draft<'_> {
             let op = self.op(id).expect("inputs were added").clone();
             let label = &labels[&id];
             let declared = op.weights(&self.graph.operand_shapes(id));
-            let weights = declared.into_iter().zip(self.weights(id)).map(|(declared, values)| {
-                let name = format!("{label}.{}", declared.role);
-                let weight = graph.weights.declare(&name, declared.shape, declared.init, declared.learnable);
-                let weight = weight.expect("labels are unique");
-                graph.weights.set(weight, values.clone());
-                weight
-            });
-            let weights = weights.collect();
+            let weights = declared.into_iter().zip(self.weights(id));
+            let weights = weights.map(|(decl, values)| shared.declare(&mut graph, label, decl, values)).collect();
             let operands: Vec<NodeId> = self.graph.operands(id).iter().map(|o| copies[o]).collect();
             let copy = graph.add(op, &operands, weights, Some(label.clone()), None);
             copies.insert(id, copy.expect("it was inferred in the draft"));

@@ -7,6 +7,7 @@
 mod concats;
 mod evaluate;
 mod finish;
+mod transposed;
 
 use std::collections::HashMap;
 
@@ -33,6 +34,7 @@ pub(crate) struct Draft<'m> {
     label: String,
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
     concats: concats::Concats,
+    transposed: transposed::Transposed,
     /// Elements that were computed.
     folded: usize,
     /// Elements of the model's weights.
@@ -48,6 +50,7 @@ impl<'m> Draft<'m> {
             label: String::new(),
             arranged: HashMap::new(),
             concats: concats::Concats::default(),
+            transposed: transposed::Transposed::default(),
             folded: 0,
             brought: 0,
         }

@@ -24,7 +24,7 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
     if b.rank() != 2 {
         return Err(format!("its weights have {} axes, not two", b.rank()));
     }
-    let weight = if transposed { b.clone() } else { b.transposed(&[1, 0]) };
+    let weight = if transposed { b.clone() } else { draft.transposed(b, &[1, 0]) };
     let weight = scaled(&weight, alpha);
     let features = weight.dims[0];
     let bias = match call.input(2) {
@@ -134,7 +134,7 @@ pub(super) fn times_known(draft: &mut Draft, a: &View, matrix: &Array) -> Result
     if dims.last() != Some(&inputs) {
         return Err(format!("{dims:?} does not fit the weights' {:?}", matrix.dims));
     }
-    let weight = matrix.transposed(&[1, 0]);
+    let weight = draft.transposed(matrix, &[1, 0]);
     let linear = Linear { features, bias: false, epilogue: vec![] };
     if a.rank() == 2 {
         let node = draft.in_order(a)?;

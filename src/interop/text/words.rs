@@ -1,0 +1,114 @@
+//! Names as the language can spell them: labels, references to them, and words that are free.
+//!
+//! What models call their values goes in, any text at all; what the grammar takes for one name comes out.
+
+/// A label as it is written: in quotes where it is not made of words and dots.
+pub(super) fn label(text: &str) -> String {
+    quoted(text, text)
+}
+
+/// A label where an expression is due: what begins with a digit would be a number there, and what begins with
+/// these words a field of their values.
+pub(super) fn reference(text: &str) -> String {
+    let is_value = matches!(first_word(text), "in" | "true" | "false");
+    if is_value || text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label(text) }
+}
+
+/// A label behind `shares`: what begins with a reserved word would be the next statement there.
+pub(super) fn shared(text: &str) -> String {
+    if RESERVED.contains(&first_word(text)) { format!("{text:?}") } else { label(text) }
+}
+
+fn first_word(label: &str) -> &str {
+    label.split('.').next().unwrap_or_default()
+}
+
+/// `text` as a label that reads like `plain` once what is in braces is filled in.
+pub(super) fn quoted(text: &str, plain: &str) -> String {
+    let is_word = |p: &str| !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain.split('.').all(is_word) { text.into() } else { format!("{text:?}") }
+}
+
+/// The name of an output, which callers use: it stays what it is.
+pub(super) fn output(name: &str) -> String {
+    if is_reserved(name) { format!("{name:?}") } else { name.into() }
+}
+
+/// A name that may stand where the language wants one.
+pub(super) fn identifier(name: &str) -> String {
+    match name {
+        // What most models call it, and the language's word for saying so.
+        "input" => "image".into(),
+        _ => word(name),
+    }
+}
+
+fn word(name: &str) -> String {
+    let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    match word.chars().next() {
+        None => "value".into(),
+        Some(c) if c.is_ascii_digit() => format!("v{word}"),
+        _ if is_reserved(&word) => format!("{word}_"),
+        _ => word,
+    }
+}
+
+/// Whether a name would mean something else: the first word of a file and the number of images have no
+/// reserved word, but a meaning.
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || matches!(name, "netc" | "N")
+}
+
+/// Words that the language keeps for itself: those of `reserved` in the grammar.
+const RESERVED: [&str; 35] = [
+    "def",
+    "elif",
+    "elseif",
+    "fn",
+    "import",
+    "return",
+    "while",
+    "and",
+    "aux",
+    "branches",
+    "else",
+    "expect",
+    "false",
+    "for",
+    "from",
+    "if",
+    "input",
+    "in",
+    "labels",
+    "let",
+    "model",
+    "module",
+    "not",
+    "or",
+    "output",
+    "preprocess",
+    "require",
+    "residual",
+    "shares",
+    "skip",
+    "table",
+    "then",
+    "true",
+    "use",
+    "when",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_words_are_those_of_the_grammar() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/grammar/netc.pest");
+        let grammar = std::fs::read_to_string(path).unwrap();
+        let rule = grammar.split("\nreserved = _{").nth(1).expect("the grammar has such a rule");
+        let rule = rule.split('}').next().unwrap();
+        let words: Vec<&str> = rule.split('"').skip(1).step_by(2).collect();
+        assert_eq!(words, RESERVED);
+    }
+}
