@@ -10,12 +10,13 @@ use crate::weights::Values;
 
 /// By the address of the numbers, their sizes and the order of axes.
 type Key = (usize, Vec<usize>, Vec<usize>);
+type WeakValues = Weak<dyn AsRef<[f32]> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Transposed {
     /// The numbers that were transposed, held so that their address stays theirs, and what came out, as long as
     /// somebody has it: importing holds no array that no layer reads.
-    known: HashMap<Key, (Values, Weak<dyn AsRef<[f32]> + Send + Sync>)>,
+    known: HashMap<Key, (Values, WeakValues)>,
 }
 
 impl Draft<'_> {
