@@ -98,27 +98,27 @@ struct Source {
 
 /// Every so many of the output's blocks, which have one pattern, and whose sources advance evenly.
 #[derive(Clone, Debug, PartialEq)]
-struct ChannelRun {
+struct Run {
     block: Block,
     count: usize,
     every: usize,
     advance: Vec<usize>,
 }
 
-fn runs(gather: &Gather, step: &Step) -> Vec<ChannelRun> {
+fn runs(gather: &Gather, step: &Step) -> Vec<Run> {
     let strides: Vec<usize> = step.inputs.iter().map(View::block_stride).collect();
     let (output, lanes) = (&step.outputs[0], step.outputs[0].block());
-    let mut runs: Vec<ChannelRun> = vec![];
+    let mut runs: Vec<Run> = vec![];
     for index in gather.first / lanes..(gather.first + gather.from.len()).div_ceil(lanes) {
         let block = block(index, gather, output.shape[1], &strides, lanes);
         if !runs.iter_mut().any(|run| run.takes(&block)) {
-            runs.push(ChannelRun { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
+            runs.push(Run { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
         }
     }
     runs
 }
 
-impl ChannelRun {
+impl Run {
     /// Adds a block that goes on as the run does; whether it does.
     fn takes(&mut self, next: &Block) -> bool {
         let sources = self.block.sources.iter().zip(&next.sources);

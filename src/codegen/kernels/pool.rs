@@ -135,13 +135,13 @@ fn entries(axis: &Axis, stride: usize) -> Part {
 /// How the columns of a row are found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Columns {
-    Runs(Vec<WindowRun>),
+    Runs(Vec<Run>),
     Table,
 }
 
 /// Output columns whose windows are alike but for a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct WindowRun {
+struct Run {
     outputs: usize,
     span: Span,
     /// Input columns from one window to the next.
@@ -150,7 +150,7 @@ struct WindowRun {
 
 impl Columns {
     fn of(axis: &Axis) -> Columns {
-        let mut runs: Vec<WindowRun> = vec![];
+        let mut runs: Vec<Run> = vec![];
         for (o, span) in axis.spans.iter().enumerate() {
             let joins = runs.last_mut().filter(|run| {
                 let shift = span.first.wrapping_sub(axis.spans[o - 1].first);
@@ -163,7 +163,7 @@ impl Columns {
                     run.stride = span.first - axis.spans[o - 1].first;
                     run.outputs += 1;
                 }
-                None => runs.push(WindowRun { outputs: 1, span: *span, stride: 0 }),
+                None => runs.push(Run { outputs: 1, span: *span, stride: 0 }),
             }
         }
         if runs.len() > MOST_RUNS { Columns::Table } else { Columns::Runs(runs) }
@@ -235,7 +235,7 @@ impl Row {
         }
     }
 
-    fn run(&self, b: &mut Builder, run: &WindowRun, source: Int, output: Int, factor: Option<Vector>) {
+    fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
         let pixel = b.unit().bytes();
         let factor = factor.map(|f| {
             let by_column = b.splat(1.0 / run.span.divisor as f32);
@@ -259,7 +259,7 @@ impl Row {
     }
 
     /// The combined columns of `pixels` windows. A column that several windows share is loaded once.
-    fn windows(&self, b: &mut Builder, run: &WindowRun, from: Int, pixels: usize) -> Vec<Vector> {
+    fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize) -> Vec<Vector> {
         let pixel = b.unit().bytes();
         if run.span.count > MOST_UNROLLED {
             return vec![self.window(b, from, run.span.count.into())];

@@ -17,7 +17,7 @@ use crate::target::Unit;
 
 /// An axis or several that walk as one: its size and its stride in bytes in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ReducedAxis {
+struct Axis {
     size: usize,
     stride: usize,
     reduced: bool,
@@ -26,10 +26,10 @@ struct ReducedAxis {
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let axes = axes(input.shape.dims(), &row_major(&input.shape), &op.axes);
-    let mut kept: Vec<ReducedAxis> = axes.iter().copied().filter(|a| !a.reduced).collect();
+    let mut kept: Vec<Axis> = axes.iter().copied().filter(|a| !a.reduced).collect();
     let lanes_kept = axes.last().is_some_and(|a| !a.reduced);
     let row = if lanes_kept { kept.pop().map_or(1, |a| a.size) } else { 1 };
-    let sums: Vec<ReducedAxis> = axes.iter().copied().filter(|a| a.reduced).collect();
+    let sums: Vec<Axis> = axes.iter().copied().filter(|a| a.reduced).collect();
     let kernel = Kernel { kind: op.kind, row: lanes_kept.then_some(row), axes: sums };
     let callee = e.kernel(&kernel);
     let grid = kept.iter().map(|a| a.size).product();
@@ -45,7 +45,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
 }
 
 /// Moves the pointer to the element that the task's index names, the last axis fastest.
-fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[ReducedAxis]) {
+fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[Axis]) {
     let mut rest = Operand::from(task);
     for axis in axes.iter().rev() {
         let at = d.int(rest);
@@ -57,13 +57,13 @@ fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[ReducedAxis]) {
 }
 
 /// The input's axes without those of size 1, neighbours joined that are both reduced or both kept.
-fn axes(dims: &[usize], strides: &[i64], reduced: &[usize]) -> Vec<ReducedAxis> {
-    let mut axes: Vec<ReducedAxis> = vec![];
+fn axes(dims: &[usize], strides: &[i64], reduced: &[usize]) -> Vec<Axis> {
+    let mut axes: Vec<Axis> = vec![];
     for (i, (&size, &stride)) in dims.iter().zip(strides).enumerate().filter(|(_, (size, _))| **size > 1) {
-        let axis = ReducedAxis { size, stride: stride as usize, reduced: reduced.contains(&i) };
+        let axis = Axis { size, stride: stride as usize, reduced: reduced.contains(&i) };
         match axes.last_mut() {
             Some(last) if last.reduced == axis.reduced => {
-                *last = ReducedAxis { size: last.size * size, ..axis };
+                *last = Axis { size: last.size * size, ..axis };
             }
             _ => axes.push(axis),
         }
@@ -77,7 +77,7 @@ struct Kernel {
     /// Results side by side that one call computes; `None` where the lanes share one result.
     row: Option<usize>,
     /// The reduced axes, the innermost last.
-    axes: Vec<ReducedAxis>,
+    axes: Vec<Axis>,
 }
 
 impl KernelKey for Kernel {
@@ -164,7 +164,7 @@ impl Kernel {
     }
 
     /// Nested loops over the axes; `body` gets the pointer to an element.
-    fn loops(&self, b: &mut Builder, from: Int, axes: &[ReducedAxis], body: &dyn Fn(&mut Builder, Int)) {
+    fn loops(&self, b: &mut Builder, from: Int, axes: &[Axis], body: &dyn Fn(&mut Builder, Int)) {
         let Some((axis, inner)) = axes.split_first() else { return body(b, from) };
         let at = b.int(from);
         b.repeat(axis.size, |b| {
