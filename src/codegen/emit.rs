@@ -83,13 +83,14 @@ impl<'a> Emitter<'a> {
         let packing = Packing::new(weights, self.weight_bytes, parts);
         let offsets = packing.offsets();
         // Layers that share weights and are computed alike share what is packed.
-        let of_these = self.packings_of.entry(packing.weights.clone()).or_default();
-        let is_same = |&p: &usize| !packing.weights.is_empty() && self.packings[p].is_same(&packing);
-        if let Some(same) = of_these.iter().copied().find(is_same) {
-            self.packed = Some(same);
-            return (self.packings[same].offset, offsets);
+        if !packing.weights.is_empty() {
+            let of_these = self.packings_of.entry(packing.weights.clone()).or_default();
+            if let Some(same) = of_these.iter().copied().find(|&p| self.packings[p].is_same(&packing)) {
+                self.packed = Some(same);
+                return (self.packings[same].offset, offsets);
+            }
+            of_these.push(self.packings.len());
         }
-        of_these.push(self.packings.len());
         self.packed = Some(self.packings.len());
         self.weight_bytes += packing.bytes();
         self.packings.push(packing);

@@ -396,20 +396,14 @@ impl Elaborator<'_> {
         // A layer may share what another one shares: names lead to a name that holds a weight. Each leads to a label
         // before its own, so that none leads back.
         let named = sharing.iter().flat_map(|s| s.decls.iter().map(move |decl| (s, own_name(s, decl))));
-        let leads: HashMap<String, String> = named.map(|(s, own)| (own.clone(), s.shares.other_name(&own))).collect();
-        let followed = |mut name: String| {
-            for _ in 0..leads.len() {
-                let Some(next) = leads.get(&name) else { break };
-                name.clone_from(next);
-            }
-            name
-        };
+        let mut leads: HashMap<String, String> =
+            named.map(|(s, own)| (own.clone(), s.shares.other_name(&own))).collect();
         for sharing in &sharing {
             let mut weights = vec![];
             for decl in &sharing.decls {
                 let own = own_name(sharing, decl);
                 let other = sharing.shares.other_name(&own);
-                let found = self.graph.weights.find(&followed(other.clone()));
+                let found = self.graph.weights.find(&follow(&mut leads, &other));
                 match found.filter(|&id| self.graph.weights.get(id).shape == decl.shape) {
                     Some(id) => {
                         self.graph.weights.add_alias(&own, id);
@@ -455,6 +449,20 @@ impl Elaborator<'_> {
             }
         }
     }
+}
+
+/// Where a name leads at last. What was passed on the way leads there at once from then on, so that long chains take no
+/// time by the square of their length.
+fn follow(leads: &mut HashMap<String, String>, name: &str) -> String {
+    let mut passed: Vec<String> = vec![];
+    let mut end = name.to_string();
+    while let Some(next) = leads.get(&end).filter(|_| passed.len() < leads.len()) {
+        passed.push(std::mem::replace(&mut end, next.clone()));
+    }
+    for name in passed {
+        leads.insert(name, end.clone());
+    }
+    end
 }
 
 /// The argument of each parameter: by position, by name, or by a name that is nearly right.

@@ -387,3 +387,13 @@ fn the_language_document_lists_all_layers() {
     }
     assert_eq!(language_document(), expected);
 }
+
+/// Each layer shares what the one before it shares: none goes through all names again.
+#[test]
+fn long_chains_of_shared_weights_take_no_time_by_their_square() {
+    let mut sources = Sources::default();
+    let layers = "c0: conv(4, 1)\n for i in 1..20000 { c{i}: conv(4, 1) shares c{i - 1} }";
+    let id = sources.add("m.net", format!("netc 1\nmodel m {{\n input x: f32[N, 4, 2, 2]\n {layers}\n output y\n}}\n"));
+    let made = elaborate(&mut sources, id, &Options::default()).unwrap();
+    assert_eq!((made.graph.len(), made.stats.totals.params), (20_001, 20));
+}

@@ -191,7 +191,7 @@ impl<'g> Editor<'g> {
     /// # Panics
     /// Where the operands do not fit or the shape differs: passes check before.
     pub(crate) fn rewrite(&mut self, id: NodeId, op: impl Into<Op>, operands: &[NodeId], weights: Vec<WeightId>) {
-        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.graph.parameter(weight)).collect();
+        let parameters = self.graph.parameter_nodes(weights);
         self.rewrite_reading(id, op, operands, &parameters);
     }
 

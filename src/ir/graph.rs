@@ -225,14 +225,18 @@ impl Graph {
         let op = op.into();
         let shape = op.infer(&self.shapes(operands))?;
         let id = self.insert(Node { kind: Kind::Op(op), shape, name, location });
-        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.parameter(weight)).collect();
+        let parameters = self.parameter_nodes(weights);
         self.connect(id, operands, &parameters);
         Ok(id)
     }
 
+    pub(super) fn parameter_nodes(&mut self, weights: Vec<WeightId>) -> Vec<NodeId> {
+        weights.into_iter().map(|weight| self.parameter(weight)).collect()
+    }
+
     /// Gives an op that was added without weights those that it declares.
     pub fn set_weights(&mut self, id: NodeId, weights: Vec<WeightId>) {
-        let parameters: Vec<NodeId> = weights.into_iter().map(|weight| self.parameter(weight)).collect();
+        let parameters = self.parameter_nodes(weights);
         self.set_parameters(id, &parameters);
     }
 
