@@ -121,6 +121,13 @@ mod compiler {
         };
     }
 
+    /// What a `train` block says.
+    pub mod recipe {
+        pub use crate::recipe::{
+            Augmentation, Loss, Metric, Optimizer, Schedule, ScheduleKind, Source, TrainedModel, Training, TrainingStep,
+        };
+    }
+
     /// Gradients as graphs.
     pub mod train {
         pub use crate::train::{Loss, Options, Step, add_losses, differentiate};

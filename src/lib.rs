@@ -133,6 +133,8 @@ mod passes;
 #[cfg(feature = "compile")]
 mod plan;
 #[cfg(feature = "compile")]
+mod recipe;
+#[cfg(feature = "compile")]
 mod syntax;
 #[cfg(feature = "compile")]
 mod target;

@@ -13,19 +13,11 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::gradient::{Building, Gradient, Value};
 use crate::ops::{Activate, Binary, Fill, Op};
+use crate::recipe::Loss;
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 
 use super::forms;
-
-/// A term of what is made small: a number of the graph, and its share in the sum.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loss {
-    /// A single number of the graph.
-    pub node: NodeId,
-    /// Its factor in the sum that is made smaller.
-    pub weight: f32,
-}
 
 /// What is trained, and how.
 #[derive(Clone, Debug)]

@@ -13,4 +13,5 @@ mod forms;
 #[cfg(test)]
 mod tests;
 
-pub use differentiate::{Loss, Options, Step, add_losses, differentiate};
+pub use crate::recipe::Loss;
+pub use differentiate::{Options, Step, add_losses, differentiate};
