@@ -81,7 +81,7 @@ mod compiler {
 
     /// The definition of right: graphs evaluated op by op.
     pub mod interpreter {
-        pub use crate::interpreter::{run, run_observed};
+        pub use crate::interpreter::{run, run_observed, run_step};
     }
 
     /// Graphs: made, read from IR text, verified and counted.
@@ -130,7 +130,7 @@ mod compiler {
 
     /// Gradients as graphs.
     pub mod train {
-        pub use crate::train::{Loss, Options, Step, add_losses, differentiate};
+        pub use crate::train::{Loss, Options, Step, StepGraph, StepInput, add_losses, differentiate, rates, step};
     }
 
     /// What this machine reaches at most: multiply-adds and bytes from memory.

@@ -36,6 +36,21 @@ pub fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
     run_observed(graph, inputs, |_, _| {})
 }
 
+/// As [`run`], and gives what the graph's updated weights become, in the order of [`Graph::updates`].
+///
+/// # Errors
+/// As [`run`].
+pub fn run_step(graph: &Graph, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<Tensor>), RunError> {
+    let updated: Vec<NodeId> = graph.updates().iter().map(|update| update.node).collect();
+    let mut values = HashMap::new();
+    let outputs = run_observed(graph, inputs, |id, value| {
+        if updated.contains(&id) {
+            values.insert(id, value.clone());
+        }
+    })?;
+    Ok((outputs, updated.into_iter().map(|id| values[&id].clone()).collect()))
+}
+
 /// Bytes of the values that [`run`] holds at once, at most.
 pub(crate) fn memory(graph: &Graph) -> u64 {
     let mut uses = count_uses(graph);

@@ -117,6 +117,15 @@ pub struct Output {
     pub aux: Option<AuxHead>,
 }
 
+/// A weight that a run changes: after it, the weight is this value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The weight. Everything that reads it as a parameter reads what it was before the run.
+    pub weight: WeightId,
+    /// The node whose value it becomes.
+    pub node: NodeId,
+}
+
 /// A network. See the module's rules.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -127,8 +136,9 @@ pub struct Graph {
     /// The store of the weights' values. It may hold weights that no op reads.
     pub weights: Weights,
     outputs: Vec<Output>,
-    /// How many of `outputs` are a node's value, for each node that is one at all: [`Self::is_output`] is asked for
-    /// every node, and must not look through all outputs each time.
+    updates: Vec<Update>,
+    /// How many of `outputs` and `updates` are a node's value, for each node that is one at all: [`Self::is_output`] is
+    /// asked for every node, and must not look through all of them each time.
     output_counts: HashMap<NodeId, usize>,
     /// Names of the classes, where the spec gives them.
     pub labels: Vec<String>,
@@ -150,6 +160,7 @@ impl Graph {
             phase,
             weights: Weights::default(),
             outputs: vec![],
+            updates: vec![],
             output_counts: HashMap::new(),
             labels: vec![],
             inputs: vec![],
@@ -265,8 +276,19 @@ impl Graph {
 
     /// Drops all outputs, to name others.
     pub fn clear_outputs(&mut self) {
-        self.outputs.clear();
-        self.output_counts.clear();
+        let gone = std::mem::take(&mut self.outputs);
+        gone.into_iter().for_each(|output| self.forget_output_of(output.node));
+    }
+
+    /// Makes a weight become a value after each run.
+    pub fn update(&mut self, weight: WeightId, node: NodeId) {
+        self.updates.push(Update { weight, node });
+        *self.output_counts.entry(node).or_default() += 1;
+    }
+
+    /// The weights that a run changes, in the order in which that was said.
+    pub fn updates(&self) -> &[Update] {
+        &self.updates
     }
 
     /// Names the auxiliary heads without a label, of the outputs from number `from` on, after their outputs.
@@ -417,12 +439,13 @@ impl Graph {
         edges.next().is_none().then(|| (self.id(first.target()), *first.weight()))
     }
 
-    /// Whether neither a node nor an output reads a value.
+    /// Whether neither a node, an output nor an update reads a value.
     pub fn is_unread(&self, id: NodeId) -> bool {
         self.nodes.edges_directed(self.at(id), Outgoing).next().is_none() && !self.is_output(id)
     }
 
-    /// Whether the value is one of the graph's outputs. Takes the same time however many there are.
+    /// Whether the value is one of the graph's outputs, or what a weight becomes. Takes the same time however many
+    /// there are.
     pub fn is_output(&self, id: NodeId) -> bool {
         self.output_counts.contains_key(&id)
     }
@@ -478,7 +501,19 @@ impl Graph {
         if let Some(count) = self.output_counts.remove(&old) {
             *self.output_counts.entry(new).or_default() += count;
             self.outputs.iter_mut().filter(|output| output.node == old).for_each(|output| output.node = new);
+            self.updates.iter_mut().filter(|update| update.node == old).for_each(|update| update.node = new);
         }
+    }
+
+    /// Makes an op read another value in a slot, of the same shape.
+    ///
+    /// # Panics
+    /// Where the shapes differ.
+    pub fn read_instead(&mut self, user: NodeId, slot: Slot, value: NodeId) {
+        let former = self.reads(user).find(|(s, _)| *s == slot).map(|(_, value)| value);
+        let same = former.is_some_and(|former| self.node(former).shape == self.node(value).shape);
+        assert!(same, "a read value keeps its shape");
+        self.set_read(user, slot, value);
     }
 
     /// Makes `user` read `value` in a slot. The caller keeps the shapes right.

@@ -7,7 +7,8 @@
 //!
 //! Values are of three kinds: inputs, what ops compute, and *parameters*, the weights of the graph's store.
 //! An op reads operands and, apart from these, the parameters that it declares ([`Op::weights`]); several ops may
-//! read one weight, and a parameter may be a value that is computed.
+//! read one weight, and a parameter may be a value that is computed. A graph of training also says what weights
+//! become after a run ([`Graph::updates`]); until then everything reads what they were.
 //!
 //! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
 //! knows neither syntax nor passes nor targets.
@@ -25,7 +26,7 @@ pub(crate) use crate::preprocess::{self, Preprocess};
 pub(crate) use edit::Cost;
 pub(crate) use edit::Editor;
 pub use edit::Remark;
-pub(crate) use graph::{AuxHead, Node, Output, Slot};
+pub(crate) use graph::{AuxHead, Node, Output, Slot, Update};
 pub use graph::{Graph, Kind, NodeId, Phase};
 pub(crate) use images::{Images, Mixed};
 pub use parse::parse;

@@ -12,7 +12,7 @@ use super::print::phase_word;
 use super::text::{parse_preprocess, unquoted};
 use super::{AuxHead, Graph, NodeId, Phase};
 use crate::diagnostic::{Location, SourceId, Span};
-use crate::ops::Op;
+use crate::ops::{Init, Op};
 use crate::ops::attributes::AttributeReader;
 use crate::tensor::{Element, Shape};
 
@@ -48,6 +48,7 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
             Rule::labels => builder.labels(line)?,
             Rule::definition => builder.definition(line)?,
             Rule::output => builder.output(line)?,
+            Rule::update => builder.update(line)?,
             _ => {}
         }
     }
@@ -187,6 +188,28 @@ impl GraphReader {
         let node = self.value(&parts.next().expect("grammar"))?;
         let aux = parts.next().map(aux_head).transpose()?;
         self.graph.output(name, node, aux);
+        Ok(())
+    }
+
+    /// A weight that nothing reads, such as an average that is only kept, is declared by its update.
+    fn update(&mut self, line: Pair<'_, Rule>) -> Result<(), ParseError> {
+        let mut parts = line.into_inner();
+        let weight = parts.next().expect("grammar");
+        let name = name_in(weight.clone())?;
+        let node = self.value(&parts.next().expect("grammar"))?;
+        let shape = self.graph.node(node).shape.clone();
+        let id = match self.graph.weights.find(&name) {
+            Some(id) if self.graph.weights.get(id).shape == shape => id,
+            Some(id) => {
+                let found = &self.graph.weights.get(id).shape;
+                return Err(at(&weight, format!("@{name} is {found} and cannot become {shape}")));
+            }
+            None => {
+                let declared = self.graph.weights.declare(&name, shape, Init::Constant(0.0), false);
+                declared.expect("the name is new")
+            }
+        };
+        self.graph.update(id, node);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::text::{name, preprocess_attributes, quoted};
-use super::{Graph, Kind, Node, NodeId, Output, Phase};
+use super::{Graph, Kind, Node, NodeId, Output, Phase, Update};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +38,10 @@ impl fmt::Display for Graph {
         }
         for output in self.outputs() {
             write_output(f, output, &values)?;
+        }
+        for Update { weight, node } in self.updates() {
+            let value = values.get(node).map_or("%missing", String::as_str);
+            writeln!(f, "  update @{} = {value}", name(&self.weights.get(*weight).name))?;
         }
         writeln!(f, "}}")
     }

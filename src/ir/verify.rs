@@ -11,6 +11,7 @@
 //! 5. The graph's inputs are exactly its input nodes, and each has a name.
 //! 6. Names of nodes are unique; so are those of outputs.
 //! 7. There is an output, and every output names a node.
+//! 8. A weight has one update at most, which is a value of the weight's shape that an op computes.
 //!
 //! Passes run it after every step in debug builds; the parser's result needs it too, since text
 //! can say anything about names and outputs.
@@ -49,6 +50,12 @@ pub enum VerifyError {
     DuplicateOutput { name: String },
     #[error("output {name} names a node that is not there")]
     MissingOutput { name: String },
+    #[error("@{weight} is updated twice")]
+    DuplicateUpdate { weight: String },
+    #[error("the update of @{weight} is {found}, not {declared}")]
+    UpdateShape { weight: String, found: Shape, declared: Shape },
+    #[error("the update of @{weight} names a node that computes nothing")]
+    MissingUpdate { weight: String },
     #[error("the graph has no output")]
     NoOutput,
 }
@@ -86,6 +93,7 @@ pub fn verify(graph: &Graph) -> Result<Verified<'_>, Vec<VerifyError>> {
     check_inputs(graph, &mut errors);
     check_names(graph, &mut errors);
     check_outputs(graph, &mut errors);
+    check_updates(graph, &mut errors);
     if errors.is_empty() { Ok(Verified(graph)) } else { Err(errors) }
 }
 
@@ -192,6 +200,25 @@ fn check_outputs(graph: &Graph, errors: &mut Vec<VerifyError>) {
         }
         if !graph.contains(output.node) || graph.node(output.node).parameter().is_some() {
             errors.push(VerifyError::MissingOutput { name: output.name.clone() });
+        }
+    }
+}
+
+fn check_updates(graph: &Graph, errors: &mut Vec<VerifyError>) {
+    let mut seen = HashSet::new();
+    for update in graph.updates() {
+        let weight = graph.weights.get(update.weight);
+        if !seen.insert(update.weight) {
+            errors.push(VerifyError::DuplicateUpdate { weight: weight.name.clone() });
+        }
+        match graph.contains(update.node).then(|| graph.node(update.node)) {
+            Some(node) if node.op().is_some() => {
+                let (found, declared) = (node.shape.clone(), weight.shape.clone());
+                if found != declared {
+                    errors.push(VerifyError::UpdateShape { weight: weight.name.clone(), found, declared });
+                }
+            }
+            _ => errors.push(VerifyError::MissingUpdate { weight: weight.name.clone() }),
         }
     }
 }

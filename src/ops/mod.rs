@@ -384,6 +384,7 @@ operations! {
         batch_norm_sums::BatchNormSums,
         batch_norm_train::BatchNormTrain,
         channel_moments::ChannelMoments,
+        clip_factor::ClipFactor,
         conv2d_weight_gradient::Conv2dWeightGradient,
         cross_entropy::CrossEntropy,
         cross_entropy_gradient::CrossEntropyGradient,
@@ -395,6 +396,7 @@ operations! {
         layer_norm_gradient::LayerNormGradient,
         lrn_gradient::LrnGradient,
         max_pool_gradient::MaxPoolGradient,
+        optimizer_update::OptimizerUpdate,
         pad_gradient::PadGradient,
         pointwise_loss::PointwiseLoss,
         pointwise_loss_gradient::PointwiseLossGradient,
@@ -402,6 +404,7 @@ operations! {
         reduce_max_gradient::ReduceMaxGradient,
         slice_gradient::SliceGradient,
         softmax_gradient::SoftmaxGradient,
+        squared_norm::SquaredNorm,
         upsample_gradient::UpsampleGradient,
     }
 }

@@ -101,13 +101,17 @@ pub fn differentiate(mut graph: Graph, losses: &[Loss], options: &Options) -> Re
     }
     graph.phase = Phase::Train;
     let updates = forms::put_in_place(&mut graph, options)?;
-    let mut backward = Backward::new(graph, options);
+    let is_trained =
+        |&(_, weight): &(NodeId, WeightId)| graph.weights.get(weight).learnable && !options.frozen.contains(&weight);
+    let trained = graph.all_parameters().filter(is_trained).map(|(id, weight)| (weight, id)).collect();
+    let forward = graph.order();
+    let mut backward = Backward::new(graph, forward, trained, &options.inputs);
     backward.seed(losses);
     backward.run()?;
     Ok(backward.finish(losses, updates, options))
 }
 
-fn check_loss(graph: &Graph, id: NodeId) -> Option<Diagnostic> {
+pub(super) fn check_loss(graph: &Graph, id: NodeId) -> Option<Diagnostic> {
     let node = graph.node(id);
     let error = || {
         let message = format!("a loss is one number, f32[], not {}", node.shape);
@@ -147,29 +151,30 @@ fn primed(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
 }
 
 /// A graph that is differentiated, from its last node on.
-struct Backward {
-    graph: Graph,
+pub(super) struct Backward {
+    pub graph: Graph,
     /// The nodes of the forward graph, in order.
     forward: Vec<NodeId>,
-    /// The weights that are trained and that the graph reads.
+    /// The weights that are trained and that the graph reads, and as which value.
     trained: BTreeMap<WeightId, NodeId>,
     /// What depends on something whose gradient is wanted, and that itself.
     needs: HashSet<NodeId>,
     /// What readers of a value gave.
     terms: HashMap<NodeId, Vec<NodeId>>,
     /// Gradients that nobody asked for.
-    unwanted: Vec<NodeId>,
+    pub unwanted: Vec<NodeId>,
 }
 
 impl Backward {
-    fn new(graph: Graph, options: &Options) -> Self {
-        let is_trained = |&(_, weight): &(NodeId, WeightId)| {
-            graph.weights.get(weight).learnable && !options.frozen.contains(&weight)
-        };
-        let trained: BTreeMap<_, _> =
-            graph.all_parameters().filter(is_trained).map(|(id, weight)| (weight, id)).collect();
-        let mut needs: HashSet<NodeId> = trained.values().chain(&options.inputs).copied().collect();
-        let forward = graph.order();
+    /// `forward` are the nodes through which gradients flow, in order; `inputs` those whose gradients are wanted beside
+    /// the trained weights'.
+    pub(super) fn new(
+        graph: Graph,
+        forward: Vec<NodeId>,
+        trained: BTreeMap<WeightId, NodeId>,
+        inputs: &[NodeId],
+    ) -> Self {
+        let mut needs: HashSet<NodeId> = trained.values().chain(inputs).copied().collect();
         for &id in &forward {
             if graph.operands(id).iter().chain(&graph.parameters(id)).any(|read| needs.contains(read)) {
                 needs.insert(id);
@@ -178,7 +183,7 @@ impl Backward {
         Self { graph, forward, trained, needs, terms: HashMap::new(), unwanted: vec![] }
     }
 
-    fn seed(&mut self, losses: &[Loss]) {
+    pub(super) fn seed(&mut self, losses: &[Loss]) {
         for &Loss { node, weight } in losses {
             let one = self.add(Fill { shape: vec![], value: weight }, &[], None);
             self.terms.entry(node).or_default().push(one);
@@ -190,7 +195,7 @@ impl Backward {
         self.graph.add(op, operands, vec![], None, location).expect("its operands have the shapes that it wants")
     }
 
-    fn run(&mut self) -> Result<(), Vec<Diagnostic>> {
+    pub(super) fn run(&mut self) -> Result<(), Vec<Diagnostic>> {
         let mut errors = vec![];
         for id in self.forward.clone().into_iter().rev() {
             let Some(op) = self.graph.node(id).op().filter(|_| self.needs.contains(&id)).cloned() else { continue };
@@ -243,13 +248,7 @@ impl Backward {
 
     fn finish(mut self, losses: &[Loss], updates: forms::Updates, options: &Options) -> Step {
         let loss = self.total(losses);
-        let (mut gradients, mut unreached) = (vec![], vec![]);
-        for (weight, node) in self.trained.clone() {
-            match self.gradient_of(node) {
-                Some(gradient) => gradients.push((weight, gradient)),
-                None => unreached.push(weight),
-            }
-        }
+        let (gradients, unreached) = self.gradients();
         let of_input = |&input: &NodeId| Some((input, self.gradient_of(input)?));
         let input_gradients: Vec<_> = options.inputs.iter().filter_map(of_input).collect();
         let updates: Vec<_> = updates.into_iter().collect();
@@ -268,8 +267,20 @@ impl Backward {
         Step { graph, loss, gradients, input_gradients, updates, unreached }
     }
 
+    /// The gradients of the trained weights, in the store's order, and the weights that no loss depends on.
+    pub(super) fn gradients(&mut self) -> (Vec<(WeightId, NodeId)>, Vec<WeightId>) {
+        let (mut gradients, mut unreached) = (vec![], vec![]);
+        for (weight, node) in self.trained.clone() {
+            match self.gradient_of(node) {
+                Some(gradient) => gradients.push((weight, gradient)),
+                None => unreached.push(weight),
+            }
+        }
+        (gradients, unreached)
+    }
+
     /// The weighted sum of the losses.
-    fn total(&mut self, losses: &[Loss]) -> NodeId {
+    pub(super) fn total(&mut self, losses: &[Loss]) -> NodeId {
         let mut terms = vec![];
         for &Loss { node, weight } in losses {
             let scale = Activate { kind: Activation::Scale { mul: weight, add: 0.0 } };

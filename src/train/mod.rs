@@ -6,12 +6,17 @@
 //!
 //! A step is a graph like any other: the interpreter runs it as it is, and its text is read back. What an op's
 //! gradient is stands in the op's file ([`crate::ops::gradient`]); this folder follows them backward through a graph.
-//! It knows no optimizer, no data and no target.
+//! [`step`] makes a whole training of it, optimizers included.
+//! It knows no data and no target.
 
 mod differentiate;
 mod forms;
+mod step;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
+pub use step::{StepGraph, StepInput, step};
+pub use update::rates;

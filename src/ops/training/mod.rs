@@ -12,6 +12,7 @@ pub mod batch_norm_input_gradient;
 pub mod batch_norm_sums;
 pub mod batch_norm_train;
 pub mod channel_moments;
+pub mod clip_factor;
 pub mod conv2d_weight_gradient;
 pub mod cross_entropy;
 pub mod cross_entropy_gradient;
@@ -23,6 +24,7 @@ pub mod instance_norm_gradient;
 pub mod layer_norm_gradient;
 pub mod lrn_gradient;
 pub mod max_pool_gradient;
+pub mod optimizer_update;
 pub mod pad_gradient;
 pub mod philox;
 pub mod pointwise_loss;
@@ -31,6 +33,7 @@ pub mod prelu_gradient;
 pub mod reduce_max_gradient;
 pub mod slice_gradient;
 pub mod softmax_gradient;
+pub mod squared_norm;
 pub mod upsample_gradient;
 
 #[cfg(test)]
