@@ -12,8 +12,8 @@ use super::print::phase_word;
 use super::text::{parse_preprocess, unquoted};
 use super::{AuxHead, Graph, NodeId, Phase};
 use crate::diagnostic::{Location, SourceId, Span};
-use crate::ops::{Init, Op};
 use crate::ops::attributes::AttributeReader;
+use crate::ops::{Init, Op};
 use crate::tensor::{Element, Shape};
 
 #[derive(pest_derive::Parser)]

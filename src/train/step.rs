@@ -60,7 +60,8 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
     graph.phase = Phase::Train;
     let running = forms::put_in_place(&mut graph, &Options::default())?;
     let rates = add_rates(&mut graph, training.steps.len());
-    let mut maker = Maker { forward: graph.order(), graph, rates, changed: BTreeMap::new(), unwanted: vec![], unreached: vec![] };
+    let mut maker =
+        Maker { forward: graph.order(), graph, rates, changed: BTreeMap::new(), unwanted: vec![], unreached: vec![] };
     let mut shown = vec![];
     for (index, step) in training.steps.iter().enumerate() {
         shown.push((loss_name(training, step), maker.step(step, index)?));
@@ -155,7 +156,8 @@ impl Maker {
     ) {
         let graph = &mut self.graph;
         let factor = step.clip.map(|norm| {
-            let square = |graph: &mut Graph, of| graph.add(SquaredNorm {}, &[of], vec![], None, None).expect("of any value");
+            let square =
+                |graph: &mut Graph, of| graph.add(SquaredNorm {}, &[of], vec![], None, None).expect("of any value");
             let squares: Vec<NodeId> = gradients.iter().map(|&(_, gradient)| square(graph, gradient)).collect();
             graph.add(ClipFactor { norm: norm as f32 }, &squares, vec![], None, None).expect("they are numbers")
         });

@@ -114,7 +114,8 @@ pub(super) fn add(
     let mut operands = vec![before, gradient];
     for &state in &remembered {
         let constant = Constant { shape: shape.dims().to_vec() };
-        operands.push(graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape"));
+        operands
+            .push(graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape"));
     }
     operands.extend([Some(shared.rates), shared.factor].into_iter().flatten());
     let mut results = vec![];

@@ -279,7 +279,9 @@ impl Operation for OptimizerUpdate {
             return Err(ShapeError::new(message).operand(like_weight.end));
         }
         if let Some(factor) = inputs.get(like_weight.end + 1).filter(|factor| factor.rank() != 0) {
-            return Err(ShapeError::new(format!("a factor is one number, f32[], not {factor}")).operand(inputs.len() - 1));
+            return Err(
+                ShapeError::new(format!("a factor is one number, f32[], not {factor}")).operand(inputs.len() - 1)
+            );
         }
         Ok(inputs[0].clone())
     }
