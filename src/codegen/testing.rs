@@ -55,7 +55,8 @@ pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options,
     let outputs: Vec<(i64, Shape)> = shapes.map(|s| (memory.add(&vec![0.0; s.elements()]), s)).collect();
     frame.extend(outputs.iter().map(|(address, _)| address));
     let frame = memory.add_ints(&frame);
-    for step in &generated.steps {
+    let steps = generated.repackings.iter().zip(&generated.steps).flat_map(|(pack, step)| pack.iter().chain([step]));
+    for step in steps {
         let arguments = [frame, scratch, 0, step.grid as i64];
         simulate::run(&generated.program, step.entry, &arguments, &mut memory).expect("memory that there is");
     }

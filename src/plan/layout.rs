@@ -3,9 +3,10 @@
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
 
+use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::{Op, any_training_op};
+use crate::ops::Op;
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -76,7 +77,9 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
-        any_training_op!() => unreachable!("refused before, by `limits`"),
+        // Weights lie row-major.
+        Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

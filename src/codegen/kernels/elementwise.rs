@@ -86,12 +86,12 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
     let output = &step.outputs[0];
     let element = output.element_bytes() as i64;
-    let (base, offsets) = e.pack(e.weights(step), parts.into());
+    let packed = e.pack(e.weights(step), parts.into());
     let strides = match output.layout {
         Layout::Blocked { .. } => vec![0, output.pixel_stride() as i64, 0, 0, element],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect(),
     };
-    std::array::from_fn(|i| Array::weights(base + offsets[i], strides.clone()))
+    std::array::from_fn(|i| Array::weights(packed[i], strides.clone()))
 }
 
 /// `output = body(inputs…, more…)` in the output's layout.

@@ -15,9 +15,11 @@ mod math;
 mod matmul;
 mod movement;
 mod nest;
+mod optimizer;
 mod partial;
 mod pool;
 mod reduce;
+pub(super) mod repack;
 mod softmax;
 mod table;
 #[cfg(test)]
@@ -29,7 +31,8 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};
-use crate::ops::{Op, any_training_op};
+use crate::ops::Op;
+use crate::plan::limits::without_kernel;
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -80,7 +83,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
-        any_training_op!() => unreachable!("the plan has none"),
+        Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
+        Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
+        Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
+        without_kernel!() => unreachable!("the plan has none"),
     }
 }
 

@@ -52,7 +52,7 @@ impl UpdateRule {
     }
 
     /// Numbers that differ from step to step.
-    fn rates(self) -> usize {
+    pub fn rates(self) -> usize {
         if self == UpdateRule::Average { 0 } else { RATES }
     }
 }
