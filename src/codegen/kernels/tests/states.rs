@@ -8,15 +8,7 @@ use crate::tensor::Shape;
 
 /// The graph, whose weights all move towards a value of theirs in each step.
 fn moving(mut graph: Graph) -> Graph {
-    let op = OptimizerUpdate {
-        rule: UpdateRule::Average,
-        result: 0,
-        rates_from: 0,
-        momentum: 0.75,
-        beta2: 0.25,
-        eps: 0.0,
-        decay: 0.0,
-    };
+    let op = OptimizerUpdate::average(0.75, 0.25);
     let weights: Vec<_> =
         graph.weights.iter().map(|(id, weight)| (id, weight.name.clone(), weight.shape.clone())).collect();
     for (id, name, shape) in weights {
