@@ -1,6 +1,7 @@
 //! Every kernel that the planner may choose, on every vector unit, against the interpreter.
 
 mod special;
+mod training;
 
 use std::collections::BTreeMap;
 
