@@ -44,7 +44,15 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
-    Signature { operands, output }
+    // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
+    let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
+    let pairs: &[usize] = match graph.node(id).op() {
+        Some(Op::ChannelMoments(_) | Op::BatchNormTrain(_) | Op::BatchNormSums(_)) => &[1],
+        Some(Op::BatchNormInputGradient(_)) => &[1, 3],
+        _ => return Signature { operands, output },
+    };
+    let want = |operand: usize| if pairs.contains(&operand) { Layout::Plain } else { first(graph) };
+    Signature { operands: (0..operands.len()).map(|operand| Want::Only(want(operand))).collect(), output }
 }
 
 /// Whether the kernels of a node's op write blocks of channels, and read them.
@@ -61,6 +69,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::AdaptiveAvgPool(_)
         | Op::AvgPool(_)
         | Op::BatchNorm(_)
+        | Op::BatchNormInputGradient(_)
+        | Op::BatchNormTrain(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
@@ -77,6 +87,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
+        // What is written are two numbers a channel; see `signature`.
+        Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.
         Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),

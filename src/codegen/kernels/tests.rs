@@ -2,6 +2,7 @@
 
 mod special;
 mod states;
+mod training;
 
 use std::collections::BTreeMap;
 
