@@ -44,7 +44,8 @@ pub struct Generated {
     pub plan: Plan,
     pub program: vector::Program,
     pub steps: Vec<Emitted>,
-    /// For each step, what packs its parameters in a run, before it; nothing where they are known.
+    /// For each step, what runs before it: packs its parameters where they are values of a run, or adds up parts of
+    /// its operands.
     pub repackings: Vec<Vec<Emitted>>,
     /// For each step, what its tasks cost; empty where they are alike.
     task_costs: Vec<Vec<TaskCost>>,
@@ -185,13 +186,17 @@ fn state_record(graph: &Graph, state: &plan::State) -> StateRecord {
     StateRecord { name: weight.name.clone(), shape: weight.shape.dims().to_vec(), offset: state.offset as u64 }
 }
 
-/// What packs the step's parameters, if they are computed, and the step.
+/// What packs the step's parameters, if they are computed, or adds up parts of its operands, and the step.
 fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> Vec<StepRecord> {
     let step = step_record(graph, generated, linked, index);
-    let moved: usize = generated.plan.steps[index].parameters.iter().map(|view| 2 * view.shape.bytes()).sum();
+    let bytes = |views: &[plan::View]| views.iter().map(|view| view.shape.bytes()).sum::<usize>();
+    let (what, moved) = match &generated.plan.steps[index] {
+        step if step.parameters.is_empty() => ("parts", bytes(&step.inputs)),
+        step => ("pack", 2 * bytes(&step.parameters)),
+    };
     let pack = |emitted: &Emitted| StepRecord {
-        op: "pack".into(),
-        algorithm: "pack".into(),
+        op: what.into(),
+        algorithm: what.into(),
         entry: linked.functions[emitted.entry.0].start as u64,
         grid: u32::try_from(emitted.grid).expect("grids are small"),
         task_costs: vec![],

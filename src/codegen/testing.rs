@@ -67,12 +67,21 @@ pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options,
 pub(crate) fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
     randomize_weights(&mut graph, 7);
     let inputs = random_inputs(&graph, 11);
-    let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+    check_inputs(&graph, &inputs, options, tolerance);
+}
+
+/// The same for a graph and inputs as they are.
+pub(crate) fn check_on(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
+    check_inputs(graph, inputs, &plan::Options::default(), tolerance);
+}
+
+fn check_inputs(graph: &Graph, inputs: &[Tensor], options: &plan::Options, tolerance: f32) {
+    let expected = interpreter::run(graph, inputs).expect("the inputs fit");
     for target in targets() {
         let mut first: Option<Vec<Tensor>> = None;
         for threads in [1, 2] {
-            let model = model(&graph, &target, options, threads);
-            let got = model.run_tensors(&inputs).expect("the model runs");
+            let model = model(graph, &target, options, threads);
+            let got = model.run_tensors(inputs).expect("the model runs");
             for (got, expected) in got.iter().zip(&expected) {
                 let (worst, scale) = got.difference(expected);
                 assert!(

@@ -91,6 +91,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.
         Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        // Labels are no images; sums over all elements.
+        Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

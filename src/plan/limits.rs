@@ -83,8 +83,6 @@ macro_rules! without_kernel {
             | $crate::ops::Op::AdaptiveAvgPoolGradient(_)
             | $crate::ops::Op::AvgPoolGradient(_)
             | $crate::ops::Op::Conv2dWeightGradient(_)
-            | $crate::ops::Op::CrossEntropy(_)
-            | $crate::ops::Op::CrossEntropyGradient(_)
             | $crate::ops::Op::DropoutMask(_)
             | $crate::ops::Op::Expand(_)
             | $crate::ops::Op::ExtremeGradient(_)

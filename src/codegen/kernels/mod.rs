@@ -5,6 +5,7 @@ mod body;
 mod channels;
 mod convert;
 pub(super) mod cook_toom;
+mod cross_entropy;
 mod depthwise;
 mod direct;
 mod elementwise;
@@ -18,6 +19,7 @@ mod movement;
 mod nest;
 mod optimizer;
 mod partial;
+mod parts;
 mod pool;
 mod reduce;
 pub(super) mod repack;
@@ -92,6 +94,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
         Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
+        Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),
+        Op::CrossEntropyGradient(op) => cross_entropy::gradient(e, step, op),
         without_kernel!() => unreachable!("the plan has none"),
     }
 }
