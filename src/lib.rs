@@ -108,6 +108,8 @@ mod preprocess;
 mod runtime;
 mod tensor;
 
+#[cfg(feature = "compile")]
+mod archive;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "compile")]
@@ -132,6 +134,8 @@ mod output;
 mod passes;
 #[cfg(feature = "compile")]
 mod plan;
+#[cfg(feature = "compile")]
+mod random;
 #[cfg(feature = "compile")]
 mod recipe;
 #[cfg(feature = "compile")]
