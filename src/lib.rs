@@ -80,7 +80,8 @@
 //!
 //! # Features
 //!
-//! `compile` is the compiler, `images` reads picture files, `cli` is the command line and implies both. Without any, the
+//! `compile` is the compiler, `images` reads picture files, `train` trains networks and implies both, `cli` is the command
+//! line and implies all. Without any, the
 //! crate opens and runs compiled models and depends on little.
 //!
 //! # Trust
@@ -114,6 +115,8 @@ mod archive;
 mod cli;
 #[cfg(feature = "compile")]
 mod codegen;
+#[cfg(feature = "train")]
+pub mod data;
 #[cfg(feature = "compile")]
 mod diagnostic;
 #[cfg(feature = "compile")]
