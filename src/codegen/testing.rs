@@ -102,7 +102,7 @@ pub(crate) fn check(graph: Graph) {
 }
 
 /// Compiled steps must leave weights and outputs as the interpreter's do, several in a row.
-pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
+pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], options: &plan::Options, tolerance: f32) {
     let mut expected = vec![];
     let mut after = graph.clone();
     for _ in 0..STEPS {
@@ -115,7 +115,7 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
     for target in targets() {
         let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
         for threads in [1, 2] {
-            let mut model = stateful(graph, &target, threads);
+            let mut model = stateful(graph, &target, options, threads);
             let mut got = vec![];
             for expected in &expected {
                 let mut outputs: Vec<Vec<f32>> = expected.iter().map(|t| vec![0.0; t.data().len()]).collect();
@@ -146,8 +146,8 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
 const STEPS: usize = 3;
 
 /// The graph as a model whose states have the values of its weights.
-pub(crate) fn stateful(graph: &Graph, target: &Target, threads: usize) -> Stateful {
-    let mut model = Stateful::new(model(graph, target, &plan::Options::default(), threads)).expect("there is memory");
+pub(crate) fn stateful(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Stateful {
+    let mut model = Stateful::new(model(graph, target, options, threads)).expect("there is memory");
     for i in 0..model.states().len() {
         let weight = graph.weights.find(&model.states()[i].name).expect("states are weights");
         model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());

@@ -379,9 +379,18 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The largest Winograd tile that a layer may have. What packs parameters in a run knows no transforms.
+    /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
+    /// output channels at once.
     fn tile_of(&self, id: NodeId) -> usize {
-        if self.has_known_parameters(id) { self.tile } else { 0 }
+        const SET: usize = 64;
+        let filters = self.graph.parameters(id).first().map_or(0, |&weight| {
+            let shape = &self.graph.node(weight).shape;
+            shape.bytes() / shape.dims().iter().copied().take(2).min().unwrap_or(1).max(1)
+        });
+        match self.has_known_parameters(id) || filters.saturating_mul(SET) < i32::MAX as usize {
+            true => self.tile,
+            false => 0,
+        }
     }
 
     fn has_known_parameters(&self, id: NodeId) -> bool {
