@@ -3,9 +3,10 @@
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
 
+use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::{Op, any_training_op};
+use crate::ops::Op;
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -43,7 +44,15 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
-    Signature { operands, output }
+    // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
+    let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
+    let pairs: &[usize] = match graph.node(id).op() {
+        Some(Op::ChannelMoments(_) | Op::BatchNormTrain(_) | Op::BatchNormSums(_)) => &[1],
+        Some(Op::BatchNormInputGradient(_)) => &[1, 3],
+        _ => return Signature { operands, output },
+    };
+    let want = |operand: usize| if pairs.contains(&operand) { Layout::Plain } else { first(graph) };
+    Signature { operands: (0..operands.len()).map(|operand| Want::Only(want(operand))).collect(), output }
 }
 
 /// Whether the kernels of a node's op write blocks of channels, and read them.
@@ -60,6 +69,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::AdaptiveAvgPool(_)
         | Op::AvgPool(_)
         | Op::BatchNorm(_)
+        | Op::BatchNormInputGradient(_)
+        | Op::BatchNormTrain(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
@@ -76,7 +87,13 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
-        any_training_op!() => unreachable!("refused before, by `limits`"),
+        // What is written are two numbers a channel; see `signature`.
+        Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
+        // Weights lie row-major.
+        Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        // Labels are no images; sums over all elements.
+        Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
+        without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

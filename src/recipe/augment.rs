@@ -1,13 +1,10 @@
 //! What is done to samples before a step takes them.
 
-/// A change of a picture that leaves its class what it is. Sizes are in pixels of what comes before. Pictures come as
-/// the input's preprocessing gives them, but for its mean and deviation, which follow: values are 0 to 1. Where the
-/// first change is one [of whole pictures](Augmentation::is_of_whole_pictures), the preprocessing's resize and central
-/// crop are left out.
+/// A change of a picture that leaves its class what it is. Sizes are in pixels of what comes before, after the
+/// input's preprocessing but for its mean and deviation: values are 0 to 1. Where a change takes a random part, the
+/// preprocessing's central crop is left out, and its resize where that part is resized.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Augmentation {
-    /// The shorter side gets this length; the other keeps the aspect.
-    Resize(usize),
     /// So many pixels of zeros (black) at each side.
     Pad(usize),
     /// A part of this height and width, anywhere.
@@ -40,11 +37,4 @@ pub enum Augmentation {
     /// Samples and labels of a batch are mixed with others by a share of Beta(α, α) (Zhang et al. 2017,
     /// arXiv:1710.09412).
     Mixup(f64),
-}
-
-impl Augmentation {
-    /// Whether it works on pictures as they are in the data set.
-    pub fn is_of_whole_pictures(&self) -> bool {
-        matches!(self, Augmentation::Resize(_) | Augmentation::RandomResizedCrop { .. })
-    }
 }

@@ -90,6 +90,8 @@ pub struct Loss {
     pub node: NodeId,
     /// Its factor in the sum that is made smaller.
     pub weight: f32,
+    /// Of an auxiliary head, which is there for training only.
+    pub auxiliary: bool,
 }
 
 /// One change of weights.

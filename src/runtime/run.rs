@@ -149,6 +149,7 @@ impl Model {
         outputs: &mut [&mut [f32]],
         mut timings: Option<&mut Timings>,
     ) -> Result<(), RunError> {
+        assert!(self.manifest.states.is_empty(), "models with states are run with these");
         let images = self.check_sizes(inputs, outputs)?;
         self.source.check_unchanged()?;
         let mut arena = self.arenas.take(|| self.new_arena())?;
@@ -213,7 +214,7 @@ impl Model {
         images.map_or("its inputs and outputs have different first sizes".into(), |images| images.to_string())
     }
 
-    fn new_arena(&self) -> Result<Arena, RunError> {
+    pub(super) fn new_arena(&self) -> Result<Arena, RunError> {
         let (needed, limit) = (self.run_memory(), self.memory_limit());
         if needed > limit {
             return Err(RunError::TooLarge { needed, limit });
@@ -222,22 +223,23 @@ impl Model {
         Ok(Arena {
             activations: Memory::new(self.manifest.arena_bytes as usize)?,
             scratch: Memory::new(self.manifest.scratch_bytes as usize)?,
-            frame: vec![std::ptr::null_mut(); 2 + ports],
+            // Arena, weights, ports, states.
+            frame: vec![std::ptr::null_mut(); 2 + ports + 1],
             batch: vec![],
         })
     }
 
     /// Makes the arena's frame lead to the images from `first` on.
     fn point_at(&self, arena: &mut Arena, inputs: &[&[f32]], outputs: &mut [&mut [f32]], first: usize) {
-        let count = inputs.len();
+        let counts = [inputs.len(), outputs.len()];
         let batch = self.batch();
         for (i, input) in inputs.iter().enumerate() {
             let image = self.manifest.inputs[i].shape.iter().product::<usize>() / batch;
-            arena.frame[Slot::Input(i as u32).index(count)] = input[first * image..].as_ptr().cast_mut().cast();
+            arena.frame[Slot::Input(i as u32).index(counts)] = input[first * image..].as_ptr().cast_mut().cast();
         }
         for (i, output) in outputs.iter_mut().enumerate() {
             let image = self.manifest.outputs[i].shape.iter().product::<usize>() / batch;
-            arena.frame[Slot::Output(i as u32).index(count)] = output[first * image..].as_mut_ptr().cast();
+            arena.frame[Slot::Output(i as u32).index(counts)] = output[first * image..].as_mut_ptr().cast();
         }
     }
 
@@ -272,7 +274,7 @@ impl Model {
     }
 
     /// One pass over the steps.
-    fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
+    pub(super) fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
         arena.frame[0] = arena.activations.base();
         arena.frame[1] = self.source.weights().as_ptr().cast_mut();
         let own = arena.scratch.base();
@@ -324,6 +326,6 @@ impl Model {
     }
 }
 
-fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), RunError> {
+pub(super) fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), RunError> {
     if expected == given { Ok(()) } else { Err(RunError::Count { what, expected, given }) }
 }

@@ -262,7 +262,7 @@ pub(crate) enum TrainStatementKind {
         input: Option<Ident>,
         changes: Vec<Change>,
     },
-    /// `data name: f32[…]`, `labels name: i32[…]`, `noise name: normal[…]`
+    /// `data name: f32[…]`, `labels name: class[…]`, `noise name: normal[…]`
     Source {
         kind: SourceKind,
         name: Ident,

@@ -17,7 +17,7 @@ use super::{forms, update};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId, Phase, Slot};
 use crate::ops::activation::Activation;
-use crate::ops::training::optimizer_update::{RATES, UpdateRule};
+use crate::ops::training::optimizer_update::RATES;
 use crate::ops::{Activate, ClipFactor, Constant, OptimizerUpdate, SquaredNorm};
 use crate::recipe::{Metric, Source, Training, TrainingStep};
 use crate::tensor::Shape;
@@ -178,15 +178,7 @@ impl Maker {
     /// Adds averages of all weights that change.
     fn averages(&mut self, decay: Option<f64>) -> Vec<(WeightId, WeightId)> {
         let Some(decay) = decay else { return vec![] };
-        let op = OptimizerUpdate {
-            rule: UpdateRule::Average,
-            result: 0,
-            rates_from: 0,
-            momentum: decay as f32,
-            beta2: (1.0 - decay) as f32,
-            eps: 0.0,
-            decay: 0.0,
-        };
+        let op = OptimizerUpdate::average(decay as f32, (1.0 - decay) as f32);
         let mut averages = vec![];
         for (&weight, &value) in &self.changed {
             let name = format!("average.{}", self.graph.weights.get(weight).name);

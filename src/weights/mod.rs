@@ -5,7 +5,6 @@
 //! memory until its weights are packed. This folder knows no graph, and of ops only how they ask for
 //! initial values.
 
-mod archive;
 pub mod entries;
 pub mod file;
 pub mod load;
@@ -25,7 +24,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub(crate) use crate::archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
 pub use file::open;
 pub(crate) use file::{Choice, FileError, Format, WeightFile, open_within};
 pub(crate) use seeded::SplitMix;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::super::key::{Bits, Epilogue, Exact};
 use super::super::vector::{Builder, Vector};
 use super::nest::Operands;
-use super::{elementwise, epilogue};
+use super::{batch_norm, elementwise, epilogue};
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
 
@@ -23,6 +23,15 @@ pub(crate) enum Body {
     PRelu,
     /// Operands: the value, those of the epilogue, factor and term.
     Affine(Epilogue),
+    /// Operands: see [`batch_norm::apply_train`].
+    BatchNormTrain {
+        eps: Bits,
+    },
+    /// Operands: see [`batch_norm::apply_input_gradient`].
+    BatchNormInputGradient {
+        eps: Bits,
+        count: usize,
+    },
 }
 
 impl Body {
@@ -33,6 +42,8 @@ impl Body {
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu => 5,
+            Body::BatchNormTrain { .. } => 6,
+            Body::BatchNormInputGradient { .. } => 10,
         }
     }
 
@@ -47,6 +58,8 @@ impl Body {
             Body::Binary(kind, steps) => elementwise::apply_binary(b, *kind, steps, x),
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
+            Body::BatchNormTrain { eps } => batch_norm::apply_train(b, *eps, x),
+            Body::BatchNormInputGradient { eps, count } => batch_norm::apply_input_gradient(b, *eps, *count, x),
         }
     }
 }
@@ -61,6 +74,8 @@ impl fmt::Display for Body {
             Body::Binary(kind, steps) => write!(f, "{kind:?} {steps:?}"),
             Body::PRelu => f.write_str("prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),
+            Body::BatchNormTrain { eps } => write!(f, "batch_norm_train {eps:?}"),
+            Body::BatchNormInputGradient { eps, count } => write!(f, "batch_norm_input_gradient {eps:?} {count}"),
         }
     }
 }

@@ -56,8 +56,8 @@ pub(crate) fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
     let channels = output.shape[1];
     let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
     let fill = Fill::Copy { weight: 0, walk: Walk::new(0, 0, [slope]) };
-    let slopes = channel_weights(e, step, [Part::of_channels(channels, output, fill)]);
-    emit(e, step, &Body::PRelu, slopes.to_vec(), true)
+    let slopes = channel_weights(e, step, vec![Part::of_channels(channels, output, fill)]);
+    emit(e, step, &Body::PRelu, slopes, true)
 }
 
 pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
@@ -68,8 +68,8 @@ pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
 
 /// `x · factor + term`, both per channel, then the epilogue.
 fn affine(e: &mut Emitter, step: &Step, steps: &[PostOp], parts: [Part; 2]) -> Emitted {
-    let weights = channel_weights(e, step, parts);
-    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights.to_vec(), are_total(steps))
+    let weights = channel_weights(e, step, parts.into());
+    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights, are_total(steps))
 }
 
 pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> Vector {
@@ -83,15 +83,15 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 }
 
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
-fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
+pub(super) fn channel_weights(e: &mut Emitter, step: &Step, parts: Vec<Part>) -> Vec<Array> {
     let output = &step.outputs[0];
     let element = output.element_bytes() as i64;
-    let (base, offsets) = e.pack(e.weights(step), parts.into());
+    let packed = e.pack(e.weights(step), parts);
     let strides = match output.layout {
         Layout::Blocked { .. } => vec![0, output.pixel_stride() as i64, 0, 0, element],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect(),
     };
-    std::array::from_fn(|i| Array::weights(base + offsets[i], strides.clone()))
+    packed.into_iter().map(|at| Array::weights(at, strides.clone())).collect()
 }
 
 /// `output = body(inputs…, more…)` in the output's layout.

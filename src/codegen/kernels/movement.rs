@@ -85,10 +85,10 @@ pub(crate) fn constant(e: &mut Emitter, step: &Step) -> Emitted {
     let walk = Walk::new(0, 0, [Loop { count: elements, from: 1, to: 1 }]);
     let output = &step.outputs[0];
     let part = Part { element: output.shape.element(), elements, fill: Fill::Copy { weight: 0, walk } };
-    let (base, _) = e.pack(e.weights(step), vec![part]);
+    let packed = e.pack(e.weights(step), vec![part]);
     let body = Body::Copy;
     let stride = output.element_bytes() as i64;
-    let arrays = vec![Array::new(output, vec![stride]), Array::weights(base, vec![stride])];
+    let arrays = vec![Array::new(output, vec![stride]), Array::weights(packed[0], vec![stride])];
     nest::emit(e, &super::step_name(e, step), vec![Nest { dims: vec![elements], arrays, body: &body }])
 }
 

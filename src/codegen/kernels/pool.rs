@@ -116,10 +116,10 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     if let Columns::Table = row.columns {
         parts.push(entries(&x, pixel));
     }
-    let (base, offsets) = e.pack(vec![], parts);
+    let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&row);
-    table::emit_rows(e, step, (base, table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
-        let columns = offsets.get(1).map(|offset| d.weights(base + offset));
+    table::emit_rows(e, step, (packed[0], table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
+        let columns = packed.get(1).map(|&columns| d.weights(columns));
         let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
         let arguments = arguments.map(Operand::from).collect();
         d.b.call(kernel, arguments);

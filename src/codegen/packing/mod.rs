@@ -187,7 +187,7 @@ impl Part {
         self.elements * self.element.bytes()
     }
 
-    fn aligned(self) -> Part {
+    pub(crate) fn aligned(self) -> Part {
         Part { elements: self.elements.next_multiple_of(ALIGNMENT / self.element.bytes()), ..self }
     }
 

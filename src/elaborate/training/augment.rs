@@ -2,26 +2,41 @@
 
 use super::{Elaborator, Frame, words};
 use crate::diagnostic::{Diagnostic, Span, nearest};
-use crate::ir::NodeId;
+use crate::ir::preprocess::{Preprocess, Resize};
+use crate::ir::{Kind, NodeId};
 use crate::recipe::{Augmentation, Source};
 use crate::syntax::ast::*;
 
 /// Pictures may be no larger than this.
 const MAX_SIDE: usize = 1 << 16;
 
-/// What is known of the size of pictures on their way.
+/// What is known of the size of pictures on their way: both sides, or that both have so many pixels or more.
 #[derive(Clone, Copy)]
 enum Size {
     Exact([usize; 2]),
-    /// Both sides have so many pixels or more.
     AtLeast(usize),
 }
 
 impl Size {
+    /// Before the first change: after the steps of the preprocessing that are not left out.
+    fn before(changes: &[Augmentation], steps: Option<&Preprocess>, input: [usize; 2]) -> Size {
+        let is_part =
+            |c: &&Augmentation| matches!(c, Augmentation::RandomCrop(_) | Augmentation::RandomResizedCrop { .. });
+        let (resize, crop) = steps.map_or((None, None), |steps| (steps.resize, steps.center_crop));
+        match (changes.iter().find(is_part), resize, crop) {
+            (Some(Augmentation::RandomResizedCrop { .. }), ..) | (Some(_), None, Some(_)) => Size::AtLeast(1),
+            (Some(_), Some(Resize::ShorterSide(side)), _) => Size::AtLeast(side),
+            (Some(_), Some(Resize::Exact(size)), _) => Size::Exact(size),
+            _ => Size::Exact(input),
+        }
+    }
+
+    /// Whether every picture has such a part. Of pictures that nothing resizes, the data say it.
     fn holds(self, part: [usize; 2]) -> bool {
         match self {
             Size::Exact(size) => part[0] <= size[0] && part[1] <= size[1],
-            Size::AtLeast(side) => part[0].max(part[1]) <= side,
+            Size::AtLeast(1) => true,
+            Size::AtLeast(side) => part[0].min(part[1]) <= side,
         }
     }
 }
@@ -83,17 +98,18 @@ impl<'a> Elaborator<'a> {
     fn changes(&mut self, frame: &Frame, input: NodeId, changes: &'a [Change], word: Span) -> Vec<Augmentation> {
         let shape = self.graph.node(input).shape.clone();
         let (channels, wanted) = (shape[1], [shape[2], shape[3]]);
-        let mut size = Size::Exact(wanted);
-        let mut made = vec![];
-        let mut is_right = true;
-        for (i, Change { name, args }) in changes.iter().enumerate() {
-            let before = self.report.count();
-            if let Some((change, span)) = self.change(frame, name, args) {
-                self.check_change(&change, &mut size, i, span, channels);
-                made.push(change);
-            }
-            is_right &= self.report.count() == before;
+        let before = self.report.count();
+        let (made, spans): (Vec<Augmentation>, Vec<Span>) =
+            changes.iter().filter_map(|Change { name, args }| self.change(frame, name, args)).unzip();
+        let steps = match &self.graph.node(input).kind {
+            Kind::Input(steps) => steps.as_ref(),
+            _ => None,
+        };
+        let mut size = Size::before(&made, steps, wanted);
+        for (change, span) in made.iter().zip(spans) {
+            self.check_change(change, &mut size, span, channels);
         }
+        let is_right = self.report.count() == before;
         let ends = match size {
             Size::Exact(size) if size == wanted => return made,
             Size::Exact([height, width]) => format!("{height} × {width}"),
@@ -123,16 +139,12 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Follows the size of pictures, and reports a change that they do not take.
-    fn check_change(&mut self, change: &Augmentation, size: &mut Size, place: usize, span: Span, channels: usize) {
+    fn check_change(&mut self, change: &Augmentation, size: &mut Size, span: Span, channels: usize) {
         let mut wrong = |message: String, help: &str| {
             let diagnostic = Diagnostic::error("wrong-augmentation", message).primary(span, "");
             self.report.add(diagnostic.help(help));
         };
-        if change.is_of_whole_pictures() && place > 0 {
-            return wrong("this works on whole pictures".into(), "make it the first change");
-        }
         match *change {
-            Augmentation::Resize(side) if side < MAX_SIDE => *size = Size::AtLeast(side),
             Augmentation::RandomResizedCrop { size: part, .. } if part[0].max(part[1]) < MAX_SIDE => {
                 *size = Size::Exact(part);
             }
@@ -156,7 +168,7 @@ impl<'a> Elaborator<'a> {
             Augmentation::Cutout(side) if !size.holds([side; 2]) => {
                 wrong(format!("a square of {side} pixels a side covers the whole picture"), "make it smaller");
             }
-            Augmentation::Resize(_) | Augmentation::RandomResizedCrop { .. } | Augmentation::Pad(_) => {
+            Augmentation::RandomResizedCrop { .. } | Augmentation::Pad(_) => {
                 wrong(format!("pictures have fewer than {MAX_SIDE} pixels a side"), "make them smaller");
             }
             Augmentation::Saturation(_) | Augmentation::Lighting(_) if channels != 3 => {

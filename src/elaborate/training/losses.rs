@@ -10,7 +10,7 @@ use crate::ops::activation::Activation;
 use crate::ops::{Activate, CrossEntropy, Fill, Flatten, Op, PointwiseLoss, Reshape, Softmax};
 use crate::recipe::{Loss, Metric, Source};
 use crate::syntax::ast::*;
-use crate::tensor::{Element, Shape};
+use crate::tensor::Shape;
 
 /// A loss ignores this class where nothing else is said; PyTorch's number, which no class has.
 const NO_CLASS: i64 = -100;
@@ -44,10 +44,11 @@ impl<'a> Elaborator<'a> {
         self.terms(frame, value, 1.0, &mut terms)?;
         let mut all = vec![];
         for (node, weight, span) in terms {
-            all.push((Loss { node, weight: weight as f32 }, span));
+            all.push((Loss { node, weight: weight as f32, auxiliary: false }, span));
             let of_heads = self.state().of_heads.get(&node).cloned().unwrap_or_default();
             for head in of_heads {
-                all.push((Loss { node: head.node, weight: (f64::from(head.weight) * weight) as f32 }, span));
+                let weight = (f64::from(head.weight) * weight) as f32;
+                all.push((Loss { weight, ..head }, span));
             }
         }
         if let Some((_, span)) = all.iter().find(|(loss, _)| !loss.weight.is_finite()) {
@@ -205,7 +206,11 @@ impl<'a> Elaborator<'a> {
             let of_head = add(self, value)?;
             self.state().joined.insert(node);
             self.state().spans.insert(of_head, span);
-            self.state().of_heads.entry(loss).or_default().push(Loss { node: of_head, weight: weight as f32 });
+            self.state().of_heads.entry(loss).or_default().push(Loss {
+                node: of_head,
+                weight: weight as f32,
+                auxiliary: true,
+            });
         }
         Some(loss)
     }
@@ -305,7 +310,7 @@ impl<'a> Elaborator<'a> {
             None => self.implied_labels(scores),
         };
         let found = self.graph.node(node).shape.clone();
-        let wanted = self.labels_of(scores, found.element());
+        let wanted = self.labels_of(scores);
         if found == wanted && self.state().sources.get(&node).is_some_and(|(source, _)| *source == Source::Labels) {
             return Some(node);
         }
@@ -318,7 +323,7 @@ impl<'a> Elaborator<'a> {
         let diagnostic = Diagnostic::error("wrong-labels", message).primary(span, "these do not fit");
         let diagnostic = declared.into_iter().fold(diagnostic, |d, (_, span)| d.secondary(span, "declared here"));
         let sizes: Vec<String> = wanted.dims()[1..].iter().map(|size| format!(", {size}")).collect();
-        self.report.add(diagnostic.help(format!("declare `labels name: i32[N{}]`", sizes.concat())));
+        self.report.add(diagnostic.help(format!("declare `labels name: class[N{}]`", sizes.concat())));
         None
     }
 
@@ -327,7 +332,7 @@ impl<'a> Elaborator<'a> {
         if let [only, ..] = self.state().labels.as_slice() {
             return *only;
         }
-        let shape = self.labels_of(scores, Element::I32);
+        let shape = self.labels_of(scores);
         let location = self.graph.node(scores).location.clone();
         let node = self.graph.add_input("labels", shape, None, location);
         let span = self.span_of(scores).unwrap_or_else(|| self.state().models[0].span);

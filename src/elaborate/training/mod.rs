@@ -33,7 +33,7 @@ use crate::ir::{NodeId, Phase};
 use crate::ops::layer::Value;
 use crate::recipe::{Loss, Metric, Source, TrainedModel, Training, TrainingStep};
 use crate::syntax::ast::*;
-use crate::tensor::{Element, Shape};
+use crate::tensor::Shape;
 use clauses::Clauses;
 
 /// What to elaborate, and how.
@@ -337,7 +337,7 @@ impl<'a> Elaborator<'a> {
     fn declare_sources(&mut self, frame: &mut Frame, body: &TrainBlock) {
         for statement in &body.statements {
             let TrainStatementKind::Source { kind, name, of, dims } = &statement.kind else { continue };
-            let Some((source, element)) = self.source_type(*kind, of) else { continue };
+            let Some(source) = self.source_type(*kind, of) else { continue };
             if let Some(first) = dims.first().filter(|first| !is_batch(first)) {
                 let message = format!("the first size of `{}` is the batch, `N`", name.name);
                 let diagnostic = Diagnostic::error("no-batch", message).primary(first.span, "a number");
@@ -358,7 +358,7 @@ impl<'a> Elaborator<'a> {
                 }
             };
             let location = Some(self.location(statement.span));
-            let node = self.graph.add_input(&*name.name, shape.with_element(element), None, location);
+            let node = self.graph.add_input(&*name.name, shape, None, location);
             self.labels.set(id, Flow::Node(node), true);
             if *kind == SourceKind::Labels {
                 self.state().labels.push(node);
@@ -368,24 +368,24 @@ impl<'a> Elaborator<'a> {
     }
 
     /// What stands before the sizes: an element, or a distribution.
-    fn source_type(&mut self, kind: SourceKind, of: &Ident) -> Option<(Source, Element)> {
-        let (known, help): (&[(&str, Source, Element)], _) = match kind {
-            SourceKind::Data => (&[("f32", Source::Data, Element::F32)], "data is of type `f32`"),
+    fn source_type(&mut self, kind: SourceKind, of: &Ident) -> Option<Source> {
+        let (known, help): (&[(&str, Source)], _) = match kind {
+            SourceKind::Data => (&[("f32", Source::Data)], "data is of type `f32`"),
             SourceKind::Labels => (
-                &[("i32", Source::Labels, Element::I32), ("i64", Source::Labels, Element::I64)],
-                "labels are numbers of classes, of type `i32`",
+                &[("class", Source::Labels)],
+                "labels are numbers of classes: `class[N]`, or `class[N, height, width]`",
             ),
             SourceKind::Noise => (
-                &[("normal", Source::Normal, Element::F32), ("uniform", Source::Uniform, Element::F32)],
+                &[("normal", Source::Normal), ("uniform", Source::Uniform)],
                 "noise is `normal[N, …]` or `uniform[N, …]`",
             ),
         };
-        let found = known.iter().find(|(name, ..)| *name == of.name);
+        let found = known.iter().find(|(name, _)| *name == of.name);
         if found.is_none() {
             let message = format!("`{}` is of no type `{}`", kind.word(), of.name);
             self.report.add(Diagnostic::error("unknown-type", message).primary(of.span, "unknown").help(help));
         }
-        found.map(|(_, source, element)| (source.clone(), *element))
+        found.map(|(_, source)| source.clone())
     }
 
     fn unread_sources(&mut self) {
@@ -595,8 +595,8 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The shape of labels for scores: one a sample, or one a pixel.
-    fn labels_of(&self, scores: NodeId, element: Element) -> Shape {
+    fn labels_of(&self, scores: NodeId) -> Shape {
         let dims = self.graph.node(scores).shape.dims();
-        Shape::of(element, [&dims[..1], &dims[2..]].concat())
+        Shape::new([&dims[..1], &dims[2..]].concat())
     }
 }

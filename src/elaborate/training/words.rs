@@ -261,13 +261,6 @@ pub(crate) static AUGMENTATIONS: Table = Table {
     what: "augmentation",
     words: &[
         Word {
-            name: "resize",
-            values: NO_VALUES,
-            params: &[param("size", ParamType::Size, Preset::Required, "length of the shorter side")],
-            doc: "The whole picture to this size; it stands first, and in place of the preprocessing's resize and crop.",
-            example: "augment image { resize 256  random_crop 224  flip }",
-        },
-        Word {
             name: "pad",
             values: NO_VALUES,
             params: &[param("pixels", ParamType::Size, Preset::Required, "pixels at each side")],
@@ -278,7 +271,7 @@ pub(crate) static AUGMENTATIONS: Table = Table {
             name: "random_crop",
             values: NO_VALUES,
             params: &[param("size", ParamType::Size2, Preset::Required, "height and width")],
-            doc: "A part of this size, anywhere.",
+            doc: "A part of this size, anywhere, in place of the preprocessing's central crop.",
             example: "augment image { pad 4  random_crop 32  flip }",
         },
         Word {
@@ -289,7 +282,7 @@ pub(crate) static AUGMENTATIONS: Table = Table {
                 param("scale", ParamType::Float2, Preset::Absent, "least and largest share of the area: (0.08, 1)"),
                 param("ratio", ParamType::Float2, Preset::Absent, "least and largest width by height: (3/4, 4/3)"),
             ],
-            doc: "A part of random size and shape of the whole picture, resized; it stands first (Szegedy et al. 2014, arXiv:1409.4842).",
+            doc: "A part of random size and shape of the whole picture, resized, in place of the preprocessing's resize and crop (Szegedy et al. 2014, arXiv:1409.4842).",
             example: "augment image { random_resized_crop 224  flip }",
         },
         Word {
@@ -397,7 +390,7 @@ pub(crate) static CLAUSES: &[(&str, &str, &str)] = &[
     ("batch", "batch 128", "samples of a step"),
     ("epochs", "epochs 20", "passes over the data"),
     ("data", "data image: f32[N, 3, 32, 32]", "an input that the data set gives"),
-    ("labels", "labels class: i32[N]", "numbers of classes that the data set gives"),
+    ("labels", "labels kind: class[N]", "numbers of classes that the data set gives"),
     ("noise", "noise z: normal[N, 64, 1, 1]", "random numbers, new in each step; or uniform[…], from -1 to 1"),
     ("augment", "augment image { pad 2  random_crop 28 }", "what is done to the samples of an input"),
     ("let", "let fake = generator(z)", "a name for a value"),
@@ -534,7 +527,6 @@ pub(crate) fn augmentation(name: &str, args: &Args) -> Result<Augmentation, Wron
         }
     };
     Ok(match name {
-        "resize" => Augmentation::Resize(args.size("size")),
         "pad" => Augmentation::Pad(args.size("pixels")),
         "random_crop" => Augmentation::RandomCrop(args.size2("size")),
         "random_resized_crop" => Augmentation::RandomResizedCrop {
