@@ -58,6 +58,20 @@ pub enum Init {
     },
     /// All elements are this.
     Constant(f32),
+    /// Normal with this mean and deviation.
+    Normal {
+        /// Its middle.
+        mean: f32,
+        /// The deviation from it.
+        std: f32,
+    },
+    /// Uniform between two numbers.
+    Uniform {
+        /// The least.
+        low: f32,
+        /// What all are below.
+        high: f32,
+    },
 }
 
 /// A weight that an op needs; the graph names it `<label>.<role>`.

@@ -31,11 +31,19 @@ pub struct Options {
     pub batch_statistics: bool,
     /// Dropout drops. Otherwise it lets everything through.
     pub dropout: bool,
+    /// Batch normalisations and dropouts that neither holds for.
+    pub inference: BTreeSet<NodeId>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { frozen: BTreeSet::new(), inputs: vec![], batch_statistics: true, dropout: true }
+        Self {
+            frozen: BTreeSet::new(),
+            inputs: vec![],
+            batch_statistics: true,
+            dropout: true,
+            inference: BTreeSet::new(),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn put_in_place(graph: &mut Graph, options: &Options) -> Result<Updat
     let (mut updates, mut errors) = (Updates::new(), vec![]);
     let mut random = None;
     let mut stream = 0;
-    for id in graph.order() {
+    for id in graph.order().into_iter().filter(|id| !options.inference.contains(id)) {
         match graph.node(id).op() {
             Some(Op::BatchNorm(op)) if options.batch_statistics => {
                 let op = op.clone();
