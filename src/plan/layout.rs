@@ -66,6 +66,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
+        | Op::ActivationGradient(_)
         | Op::AdaptiveAvgPool(_)
         | Op::AvgPool(_)
         | Op::BatchNorm(_)
@@ -79,12 +80,17 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::Lrn(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
+        | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
-        Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
+            operands.iter().all(|s| blocked_broadcast(s, &node.shape))
+        }
+        // Numbers of losses, and what weights begin with.
+        Op::Fill(_) => false,
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
         // What is written are two numbers a channel; see `signature`.

@@ -23,6 +23,7 @@ mod parts;
 mod pool;
 mod reduce;
 pub(super) mod repack;
+mod slope;
 mod softmax;
 mod table;
 #[cfg(test)]
@@ -63,6 +64,11 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
     match e.graph.node(step.node).op().expect("inputs are not computed") {
         Op::Activate(op) => elementwise::activate(e, step, op.kind),
         Op::Binary(op) => elementwise::binary(e, step, op),
+        Op::ActivationGradient(op) => elementwise::activation_gradient(e, step, op),
+        Op::PReluGradient(op) => elementwise::prelu_gradient(e, step, op),
+        Op::ExtremeGradient(op) => elementwise::extreme_gradient(e, step, op.kind),
+        Op::Expand(_) => elementwise::expand(e, step),
+        Op::Fill(op) => elementwise::fill(e, step, op.value),
         Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
         Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
         Op::ChannelMoments(_) => batch_norm::moments(e, step),
