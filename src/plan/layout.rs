@@ -44,6 +44,11 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
+    if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
+        let blocks = Want::Only(Layout::Blocked { block });
+        operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
+    }
     Signature { operands, output }
 }
 
@@ -78,7 +83,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
         // Weights lie row-major.
-        Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

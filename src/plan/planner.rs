@@ -209,13 +209,12 @@ impl Planner<'_> {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
                 let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.bytes()).sum();
-                self.push(
-                    id,
-                    inputs,
-                    vec![output],
-                    Algorithm::Plain,
-                    self.target.core.nanoseconds(bytes as f64 / 16.0),
-                );
+                let (unit, core) = (self.target.unit, self.target.core);
+                let cycles = match op {
+                    Op::Conv2dWeightGradient(_) => graph.macs(id) as f64 / (core.vectors * unit.lanes as f64),
+                    _ => bytes as f64 / 16.0,
+                };
+                self.push(id, inputs, vec![output], Algorithm::Plain, core.nanoseconds(cycles));
                 Ok(())
             }
         }
