@@ -44,6 +44,11 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
+    if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
+        let blocks = Want::Only(Layout::Blocked { block });
+        operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
+    }
     // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
     let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
     let pairs: &[usize] = match graph.node(id).op() {
@@ -96,7 +101,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // What is written are two numbers a channel; see `signature`.
         Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.
-        Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),

@@ -39,7 +39,12 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
-    let window = node.op().and_then(|op| op.window(&inputs, &node.shape));
+    let window = match node.op() {
+        // It reads its layer's windows, but makes no image of them.
+        Some(Op::Conv2dWeightGradient(op)) => Some(op.layer_window()),
+        Some(op) => op.window(&inputs, &node.shape),
+        None => None,
+    };
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
@@ -81,7 +86,6 @@ macro_rules! without_kernel {
     () => {
         $crate::ops::Op::AdaptiveAvgPoolGradient(_)
             | $crate::ops::Op::AvgPoolGradient(_)
-            | $crate::ops::Op::Conv2dWeightGradient(_)
             | $crate::ops::Op::DropoutMask(_)
             | $crate::ops::Op::InstanceNormGradient(_)
             | $crate::ops::Op::LayerNormGradient(_)

@@ -213,7 +213,13 @@ impl Planner<'_> {
             _ => {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
-                let ns = self.of_bytes(inputs.iter().chain([&output]));
+                let ns = match op {
+                    Op::Conv2dWeightGradient(_) => {
+                        let (unit, core) = (self.target.unit, self.target.core);
+                        core.nanoseconds(graph.macs(id) as f64 / (core.vectors * unit.lanes as f64))
+                    }
+                    _ => self.of_bytes(inputs.iter().chain([&output])),
+                };
                 self.push(id, inputs, vec![output], Algorithm::Plain, ns);
                 Ok(())
             }

@@ -30,6 +30,7 @@ mod table;
 mod tests;
 mod upsample;
 mod walk;
+mod weight_gradient;
 mod winograd;
 
 pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
@@ -97,6 +98,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
+        Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
         Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
