@@ -94,7 +94,9 @@ fn header(path: &Path, bytes: &[u8], axes: usize, what: &str) -> Result<(Vec<usi
     match bytes {
         [0, 0, BYTES, n, ..] if usize::from(*n) == axes => {}
         [0, 0, BYTES, n, ..] => return kind(format!("{what} have {axes} axes, this idx file has {n}")),
-        [0, 0, of, _, ..] => return kind(format!("{what} are bytes (8), the elements of this idx file are of type {of}")),
+        [0, 0, of, _, ..] => {
+            return kind(format!("{what} are bytes (8), the elements of this idx file are of type {of}"));
+        }
         [a, b, c, d, ..] => {
             return kind(format!(
                 "this is no idx file of {what}: it begins with {a:02x}{b:02x}{c:02x}{d:02x}, not 000008{axes:02x}"
