@@ -81,14 +81,18 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
+        | Op::InstanceNormGradient(_)
         | Op::LayerNorm(_)
+        | Op::LayerNormGradient(_)
         | Op::Lrn(_)
+        | Op::LrnGradient(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
+        Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {

@@ -87,16 +87,12 @@ macro_rules! without_kernel {
         $crate::ops::Op::AdaptiveAvgPoolGradient(_)
             | $crate::ops::Op::AvgPoolGradient(_)
             | $crate::ops::Op::DropoutMask(_)
-            | $crate::ops::Op::InstanceNormGradient(_)
-            | $crate::ops::Op::LayerNormGradient(_)
-            | $crate::ops::Op::LrnGradient(_)
             | $crate::ops::Op::MaxPoolGradient(_)
             | $crate::ops::Op::PadGradient(_)
             | $crate::ops::Op::PointwiseLoss(_)
             | $crate::ops::Op::PointwiseLossGradient(_)
             | $crate::ops::Op::ReduceMaxGradient(_)
             | $crate::ops::Op::SliceGradient(_)
-            | $crate::ops::Op::SoftmaxGradient(_)
             | $crate::ops::Op::UpsampleGradient(_)
     };
 }

@@ -17,6 +17,7 @@ mod math;
 mod matmul;
 mod movement;
 mod nest;
+mod norm_gradient;
 mod optimizer;
 mod partial;
 mod parts;
@@ -25,6 +26,7 @@ mod reduce;
 pub(super) mod repack;
 mod slope;
 mod softmax;
+mod softmax_gradient;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -85,6 +87,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::LrnGradient(op) => lrn::gradient(e, step, op),
+        Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
+        Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),
+        Op::LayerNormGradient(op) => norm_gradient::layer(e, step, op),
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),
