@@ -7,6 +7,7 @@ use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
+use crate::ops::training::philox;
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -44,6 +45,10 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // Seed and step.
+    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Plain);
+    }
     Signature { operands, output }
 }
 
@@ -56,6 +61,16 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        // A counter's numbers are those of neighbouring pixels.
+        Op::DropoutMask(_) => {
+            return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(philox::NUMBERS));
+        }
+        // Channel by channel.
+        Op::AdaptiveAvgPoolGradient(_)
+        | Op::AvgPoolGradient(_)
+        | Op::MaxPoolGradient(_)
+        | Op::PadGradient(_)
+        | Op::UpsampleGradient(_) => true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
         | Op::AdaptiveAvgPool(_)
@@ -81,6 +96,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
+        Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

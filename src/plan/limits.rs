@@ -61,13 +61,21 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     if matches!(node.op(), Some(without_kernel!())) {
         return Err(PlanError::TrainingOp { node: name() });
     }
-    if node.shape.element() != Element::F32 {
+    if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
         Some((found, most, what)) => Err(PlanError::TooLarge { node: name(), found, most, what }),
     }
+}
+
+/// Whether a node is the input of random masks, seed and step, and of nothing else.
+fn is_random(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let reads = |&(user, _): &(NodeId, _)| matches!(graph.node(user).op(), Some(Op::DropoutMask(_)));
+    let is_input = node.op().is_none() && node.shape.element() == Element::I64;
+    is_input && !graph.is_output(id) && graph.users(id).iter().all(reads)
 }
 
 /// Whether a node reads parameters that are values of a run.
@@ -80,29 +88,21 @@ fn reads_computed(graph: &Graph, id: NodeId) -> bool {
 macro_rules! without_kernel {
     () => {
         $crate::ops::Op::ActivationGradient(_)
-            | $crate::ops::Op::AdaptiveAvgPoolGradient(_)
-            | $crate::ops::Op::AvgPoolGradient(_)
             | $crate::ops::Op::BatchNormInputGradient(_)
             | $crate::ops::Op::BatchNormSums(_)
             | $crate::ops::Op::BatchNormTrain(_)
             | $crate::ops::Op::ChannelMoments(_)
             | $crate::ops::Op::Conv2dWeightGradient(_)
-            | $crate::ops::Op::DropoutMask(_)
             | $crate::ops::Op::Expand(_)
             | $crate::ops::Op::ExtremeGradient(_)
             | $crate::ops::Op::Fill(_)
             | $crate::ops::Op::InstanceNormGradient(_)
             | $crate::ops::Op::LayerNormGradient(_)
             | $crate::ops::Op::LrnGradient(_)
-            | $crate::ops::Op::MaxPoolGradient(_)
-            | $crate::ops::Op::PadGradient(_)
-            | $crate::ops::Op::PointwiseLoss(_)
-            | $crate::ops::Op::PointwiseLossGradient(_)
             | $crate::ops::Op::PReluGradient(_)
             | $crate::ops::Op::ReduceMaxGradient(_)
             | $crate::ops::Op::SliceGradient(_)
             | $crate::ops::Op::SoftmaxGradient(_)
-            | $crate::ops::Op::UpsampleGradient(_)
     };
 }
 pub(crate) use without_kernel;
