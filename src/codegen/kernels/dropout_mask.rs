@@ -1,4 +1,4 @@
-//! Random masks: Philox4x32-10 ([`crate::ops::training::philox`]) on vectors of counters.
+//! Random masks: Philox4x32-10 ([`crate::random`]) on vectors of counters.
 //!
 //! A lane is a counter, which gives the numbers of four neighbouring elements. In plain memory these are four lanes of
 //! a result; in blocks of channels, whose lanes are channels, they are four pixels, so that nothing moves between
@@ -11,8 +11,8 @@ use super::super::vector::{Builder, Callee, Compare, Element, Function, Int, Ope
 use super::LANE;
 use super::parts::{self, Run};
 use crate::ops::DropoutMask;
-use crate::ops::training::philox::{MULTIPLIERS, NUMBERS, ROUNDS, WEYL};
 use crate::plan::Step;
+use crate::random::{MULTIPLIERS, ROUNDS, WEYL, WORDS};
 use crate::target::Unit;
 
 /// Elements of a task in plain memory.
@@ -29,7 +29,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &DropoutMask) -> Emitted {
 fn plain(e: &mut Emitter, step: &Step, mask: Mask) -> Emitted {
     let elements = step.outputs[0].shape.elements();
     let grid = elements.div_ceil(TASK);
-    let firsts = (0..grid).map(|task| (task * (TASK / NUMBERS)) as u32).collect();
+    let firsts = (0..grid).map(|task| (task * (TASK / WORDS)) as u32).collect();
     let packed = e.pack(vec![], vec![Part::words(firsts), Part::words((0..LANES as u32).collect())]);
     let runs: Vec<(Run, Callee)> = parts::cut(elements, TASK)
         .into_iter()
@@ -49,12 +49,12 @@ fn plain(e: &mut Emitter, step: &Step, mask: Mask) -> Emitted {
     Emitted { entry, grid, scratch: 0 }
 }
 
-/// One task is a block of an image, whose pixels are a multiple of [`NUMBERS`].
+/// One task is a block of an image, whose pixels are a multiple of [`WORDS`].
 fn blocked(e: &mut Emitter, step: &Step, mask: Mask) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let output = &step.outputs[0];
     let [images, channels, h, w] = output.image();
-    let (blocks, counters) = (output.blocks(), h * w / NUMBERS);
+    let (blocks, counters) = (output.blocks(), h * w / WORDS);
     let grid = images * blocks;
     let first = |task: usize| ((task / blocks * channels + task % blocks * output.block()) * counters) as u32;
     let lanes = (0..LANES).map(|lane| (lane * counters) as u32).collect();
@@ -116,22 +116,22 @@ impl KernelKey for Kernel {
         let lanes = b.load_of(Element::I32, lanes.at(0));
         let counter = b.op(VectorOp::Add, first, lanes);
         let step = if let Shape::Elements(_) = self.shape { unit.lanes } else { 1 };
-        let item = |b: &mut Builder, vectors: &dyn Fn(&mut Builder, [Vector; NUMBERS])| {
+        let item = |b: &mut Builder, vectors: &dyn Fn(&mut Builder, [Vector; WORDS])| {
             let numbers = self.numbers(b, random, counter);
             vectors(b, numbers);
             let step = b.splat_int(Element::I32, step as i32);
             b.op_into(counter, VectorOp::Add, counter, step);
-            b.advance(to, NUMBERS * unit.bytes());
+            b.advance(to, WORDS * unit.bytes());
         };
         match self.shape {
-            Shape::Pixels(pixels) => b.repeat(pixels / NUMBERS, |b| {
+            Shape::Pixels(pixels) => b.repeat(pixels / WORDS, |b| {
                 item(b, &|b, numbers| {
                     numbers.iter().enumerate().for_each(|(i, &v)| b.store(to.at(i * unit.bytes()), v));
                 });
             }),
             Shape::Elements(elements) => {
-                let round = NUMBERS * unit.lanes;
-                let store = |b: &mut Builder, numbers: [Vector; NUMBERS], elements: usize| {
+                let round = WORDS * unit.lanes;
+                let store = |b: &mut Builder, numbers: [Vector; WORDS], elements: usize| {
                     for (i, v) in neighbours(b, numbers).into_iter().enumerate() {
                         let left = elements.saturating_sub(i * unit.lanes).min(unit.lanes);
                         if left > 0 {
@@ -150,7 +150,7 @@ impl KernelKey for Kernel {
 }
 
 /// Of four vectors of each lane's first, second, third and fourth: lane after lane.
-fn neighbours(b: &mut Builder, [first, second, third, fourth]: [Vector; NUMBERS]) -> [Vector; NUMBERS] {
+fn neighbours(b: &mut Builder, [first, second, third, fourth]: [Vector; WORDS]) -> [Vector; WORDS] {
     let lanes = b.lanes();
     // Pairs of neighbours of the lower lanes, and of the upper ones.
     let pairs = [[first, second], [third, fourth]].map(|pair| {
@@ -166,7 +166,7 @@ fn neighbours(b: &mut Builder, [first, second, third, fourth]: [Vector; NUMBERS]
 
 impl Kernel {
     /// The factors of each counter's four elements.
-    fn numbers(&self, b: &mut Builder, random: Int, counter: Vector) -> [Vector; NUMBERS] {
+    fn numbers(&self, b: &mut Builder, random: Int, counter: Vector) -> [Vector; WORDS] {
         // Seed and step are two words each, the lower first.
         let [low, high, step, of_steps] = [0, 4, 8, 12].map(|at| b.broadcast_of(Element::I32, random.at(at)));
         let stream = b.splat_int(Element::I32, self.mask.stream as i32);

@@ -3,8 +3,8 @@
 use crate::ops::attributes::attributes;
 use crate::ops::images::{Images, ONE_NUMBER};
 use crate::ops::layer::Layer;
-use crate::ops::training::philox::uniform;
 use crate::ops::{Operation, ShapeError};
+use crate::random::{self, uniform};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -16,6 +16,11 @@ attributes! {
         /// Sets one layer's numbers apart from another's.
         stream: usize,
     }
+}
+
+impl DropoutMask {
+    /// Neighbouring elements whose numbers are made at once.
+    pub const AT_ONCE: usize = random::WORDS;
 }
 
 impl Operation for DropoutMask {
