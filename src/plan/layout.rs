@@ -100,6 +100,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Softmax(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
+        Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
         Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
@@ -114,6 +115,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
+        Op::ReduceMaxGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

@@ -91,8 +91,6 @@ macro_rules! without_kernel {
             | $crate::ops::Op::InstanceNormGradient(_)
             | $crate::ops::Op::LayerNormGradient(_)
             | $crate::ops::Op::LrnGradient(_)
-            | $crate::ops::Op::ReduceMaxGradient(_)
-            | $crate::ops::Op::SliceGradient(_)
             | $crate::ops::Op::SoftmaxGradient(_)
     };
 }

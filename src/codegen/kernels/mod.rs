@@ -26,6 +26,7 @@ mod parts;
 mod pointwise_loss;
 mod pool;
 mod reduce;
+mod reduce_gradient;
 pub(super) mod repack;
 mod slope;
 mod softmax;
@@ -114,6 +115,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
         Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
         Op::PadGradient(op) => adjoint::pad(e, step, op),
+        Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
+        Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
         without_kernel!() => unreachable!("the plan has none"),
     }
 }
