@@ -63,9 +63,6 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if matches!(node.op(), Some(without_kernel!())) {
-        return Err(PlanError::TrainingOp { node: name() });
-    }
     if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
@@ -88,14 +85,6 @@ fn reads_computed(graph: &Graph, id: NodeId) -> bool {
     let changes = |weight: WeightId| graph.updates().iter().any(|update| update.weight == weight);
     graph.weights_of(id).is_none_or(|weights| weights.into_iter().any(changes))
 }
-
-/// The pattern of the ops that have no kernel yet: the plan refuses them by name.
-macro_rules! without_kernel {
-    () => {
-        $crate::ops::Op::ReduceMaxGradient(_) | $crate::ops::Op::SliceGradient(_)
-    };
-}
-pub(crate) use without_kernel;
 
 #[cfg(test)]
 mod tests {
