@@ -312,7 +312,7 @@ impl Trainer {
             Metric::Accuracy { scores, .. } => Some(self.training.graph.node(*scores).shape[1]),
             Metric::Value { .. } => None,
         });
-        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes))?)
+        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(IGNORED)))?)
     }
 
     /// The validation set and how its samples become inputs.
