@@ -462,20 +462,25 @@ impl Trainer {
         let Some(folder) = run.folder else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
         let path = folder.join(CHECKPOINT);
-        let position = Position {
-            version: checkpoint::VERSION,
-            step: self.done,
-            seed: self.options.seed,
-            facts: run.facts.clone(),
-            best: self.best,
-            checksum: String::new(),
-        };
-        checkpoint::write(&path, self.engine.model(), &position)?;
+        self.write_checkpoint(&path, &run.facts)?;
         told(Progress::Saved(&path));
         Ok(())
     }
 
-    fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    /// Writes all that the training goes on from.
+    pub(super) fn write_checkpoint(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+        let position = Position {
+            version: checkpoint::VERSION,
+            step: self.done,
+            seed: self.options.seed,
+            facts: facts.clone(),
+            best: self.best,
+            checksum: String::new(),
+        };
+        Ok(checkpoint::write(path, self.engine.model(), &position)?)
+    }
+
+    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
         let position = checkpoint::read(path, self.engine.model_mut(), facts)?;
         self.done = position.step;
         self.best = position.best;
