@@ -6,7 +6,7 @@
 use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::Op;
+use crate::ops::{DropoutMask, Op};
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -49,6 +49,10 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         let blocks = Want::Only(Layout::Blocked { block });
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
     }
+    // Seed and step.
+    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Plain);
+    }
     // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
     let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
     let pairs: &[usize] = match graph.node(id).op() {
@@ -69,6 +73,16 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        // A counter's numbers are those of neighbouring pixels.
+        Op::DropoutMask(_) => {
+            return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
+        }
+        // Channel by channel.
+        Op::AdaptiveAvgPoolGradient(_)
+        | Op::AvgPoolGradient(_)
+        | Op::MaxPoolGradient(_)
+        | Op::PadGradient(_)
+        | Op::UpsampleGradient(_) => true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
         | Op::ActivationGradient(_)
@@ -108,6 +122,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
+        Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

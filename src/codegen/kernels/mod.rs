@@ -1,5 +1,6 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod adjoint;
 mod batch_norm;
 mod body;
 mod channels;
@@ -8,6 +9,7 @@ pub(super) mod cook_toom;
 mod cross_entropy;
 mod depthwise;
 mod direct;
+mod dropout_mask;
 mod elementwise;
 pub(crate) mod epilogue;
 mod instance_norm;
@@ -15,12 +17,14 @@ mod layer_norm;
 mod lrn;
 mod math;
 mod matmul;
+mod max_pool_gradient;
 mod movement;
 mod nest;
 mod norm_gradient;
 mod optimizer;
 mod partial;
 mod parts;
+mod pointwise_loss;
 mod pool;
 mod reduce;
 pub(super) mod repack;
@@ -110,6 +114,14 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
         Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),
         Op::CrossEntropyGradient(op) => cross_entropy::gradient(e, step, op),
+        Op::MaxPoolGradient(op) => max_pool_gradient::emit(e, step, op),
+        Op::DropoutMask(op) => dropout_mask::emit(e, step, op),
+        Op::PointwiseLoss(op) => pointwise_loss::loss(e, step, op),
+        Op::PointwiseLossGradient(op) => pointwise_loss::gradient(e, step, op),
+        Op::AvgPoolGradient(op) => adjoint::average(e, step, op),
+        Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
+        Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
+        Op::PadGradient(op) => adjoint::pad(e, step, op),
         without_kernel!() => unreachable!("the plan has none"),
     }
 }
