@@ -54,7 +54,11 @@ impl Engine {
     /// # Errors
     /// Where the training is none, no code can be made of it, or there is no memory for it.
     pub(crate) fn new(training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
-        let step = optimized(training)?;
+        Engine::of(optimized(training)?, training, options)
+    }
+
+    /// Compiles a training's step, whose outputs may be others.
+    pub(super) fn of(step: StepGraph, training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
         let image = codegen::compile(&step.graph, &options.target, &untried(&options.plan), &Destination::Memory)
             .map_err(|error| TrainError::Codegen(Box::new(error)))?;
         let model =
@@ -76,6 +80,13 @@ impl Engine {
         };
         engine.set_all(&step.graph);
         Ok(engine)
+    }
+
+    /// Gives all states the values that the training begins with.
+    pub(super) fn begin_again(&mut self, training: &Training) -> Result<(), TrainError> {
+        let step = optimized(training)?;
+        self.set_all(&step.graph);
+        Ok(())
     }
 
     fn set_all(&mut self, graph: &Graph) {
@@ -119,6 +130,11 @@ impl Engine {
         let mut outputs: Vec<&mut [f32]> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
         self.model.run(&inputs, &mut outputs, timings)?;
         Ok(&self.outputs)
+    }
+
+    /// What was drawn for an input, by its place, in the last step.
+    pub(super) fn noise(&self, input: usize) -> &[f32] {
+        &self.noise[input]
     }
 
     pub(crate) fn model(&self) -> &Stateful {

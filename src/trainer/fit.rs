@@ -12,6 +12,7 @@ use super::TrainError;
 use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
+use super::inspect::Observed;
 use super::metrics::top_k;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
 use crate::ir::{Kind, NodeId};
@@ -78,6 +79,13 @@ pub enum Progress<'a> {
     Step(&'a StepReport),
     /// A sample could not be read, and was skipped.
     Broken(&'a DataError),
+    /// The loss is no number any more: the steps after number `from` are run again up to number `to`, to find out why.
+    Searching {
+        /// Steps that need not be run again.
+        from: u64,
+        /// Steps that went well.
+        to: u64,
+    },
     /// So many samples of the validation set are evaluated.
     Evaluated(usize),
     /// An epoch is done.
@@ -239,7 +247,14 @@ impl Trainer {
         while let Some(batch) = loader.next() {
             let batch = batch?;
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
-            let mut report = self.step(&self.inputs_of(&batch), length)?;
+            let mut report = match self.step(&self.inputs_of(&batch), length) {
+                Err(TrainError::Diverged { step, loss, .. }) => {
+                    drop(loader);
+                    let cause = self.find_cause(data, options, &run.facts, length, told)?;
+                    return Err(TrainError::Diverged { step, loss, cause });
+                }
+                report => report?,
+            };
             loader.recycle(batch);
             report.time = before.elapsed();
             before = Instant::now();
@@ -261,6 +276,48 @@ impl Trainer {
             }
         }
         Ok(Ending::Done)
+    }
+
+    /// What was no number first, in the step that is done: the run is repeated up to it, from the last checkpoint or from
+    /// the beginning, to the same bits.
+    fn find_cause(
+        &mut self,
+        data: Data<'_>,
+        options: &FitOptions,
+        facts: &BTreeMap<String, String>,
+        length: RunLength,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<String>, TrainError> {
+        let failed = self.done - 1;
+        self.engine.begin_again(&self.training)?;
+        self.done = 0;
+        if let Some(path) = options.folder.as_ref().map(|folder| folder.join(CHECKPOINT)).filter(|path| path.is_file())
+        {
+            // Of another run, or broken: from the beginning.
+            if self.resume(&path, facts).is_err() || self.done > failed {
+                self.engine.begin_again(&self.training)?;
+                self.done = 0;
+            }
+        }
+        told(Progress::Searching { from: self.done, to: failed });
+        let per_epoch = length.per_epoch.max(1);
+        let first = (self.done / per_epoch, self.done % per_epoch);
+        let feeds = self.feeds(data.training)?;
+        let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
+        for batch in loader {
+            let batch = batch?;
+            if self.done < failed {
+                self.step(&self.inputs_of(&batch), length)?;
+                continue;
+            }
+            let mut observed = Observed::new(&self.training, &self.options)?;
+            let model = self.engine.model();
+            for (index, state) in model.states().iter().enumerate() {
+                observed.set(&state.name, model.state(index));
+            }
+            return observed.first_not_finite(failed, length, &self.inputs_of(&batch));
+        }
+        Ok(None)
     }
 
     fn settings(&self, mode: Mode, options: &FitOptions, first: (u64, u64), length: RunLength) -> Settings {
