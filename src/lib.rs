@@ -129,6 +129,8 @@ mod interop;
 mod interpreter;
 #[cfg(feature = "compile")]
 mod ir;
+#[cfg(feature = "train")]
+pub mod journal;
 #[cfg(feature = "compile")]
 mod ops;
 #[cfg(feature = "compile")]
@@ -149,6 +151,8 @@ mod target;
 mod testing;
 #[cfg(feature = "compile")]
 mod train;
+#[cfg(feature = "train")]
+mod trainer;
 #[cfg(feature = "compile")]
 mod trial;
 #[cfg(feature = "compile")]

@@ -55,7 +55,8 @@ pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options,
     let outputs: Vec<(i64, Shape)> = shapes.map(|s| (memory.add(&vec![0.0; s.elements()]), s)).collect();
     frame.extend(outputs.iter().map(|(address, _)| address));
     let frame = memory.add_ints(&frame);
-    let steps = generated.repackings.iter().zip(&generated.steps).flat_map(|(pack, step)| pack.iter().chain([step]));
+    let steps = generated.repackings.iter().zip(&generated.steps).zip(&generated.finishings);
+    let steps = steps.flat_map(|((pack, step), finish)| pack.iter().chain([step]).chain(finish));
     for step in steps {
         let arguments = [frame, scratch, 0, step.grid as i64];
         simulate::run(&generated.program, step.entry, &arguments, &mut memory).expect("memory that there is");
@@ -102,7 +103,7 @@ pub(crate) fn check(graph: Graph) {
 }
 
 /// Compiled steps must leave weights and outputs as the interpreter's do, several in a row.
-pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
+pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], options: &plan::Options, tolerance: f32) {
     let mut expected = vec![];
     let mut after = graph.clone();
     for _ in 0..STEPS {
@@ -115,7 +116,7 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
     for target in targets() {
         let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
         for threads in [1, 2] {
-            let mut model = stateful(graph, &target, threads);
+            let mut model = stateful(graph, &target, options, threads);
             let mut got = vec![];
             for expected in &expected {
                 let mut outputs: Vec<Vec<f32>> = expected.iter().map(|t| vec![0.0; t.data().len()]).collect();
@@ -146,8 +147,8 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
 const STEPS: usize = 3;
 
 /// The graph as a model whose states have the values of its weights.
-pub(crate) fn stateful(graph: &Graph, target: &Target, threads: usize) -> Stateful {
-    let mut model = Stateful::new(model(graph, target, &plan::Options::default(), threads)).expect("there is memory");
+pub(crate) fn stateful(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Stateful {
+    let mut model = Stateful::new(model(graph, target, options, threads)).expect("there is memory");
     for i in 0..model.states().len() {
         let weight = graph.weights.find(&model.states()[i].name).expect("states are weights");
         model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());

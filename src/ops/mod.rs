@@ -17,6 +17,7 @@ pub mod epilogue;
 pub mod gradient;
 pub mod images;
 pub mod layer;
+pub mod number;
 mod planes;
 pub mod position;
 #[cfg(test)]

@@ -21,10 +21,14 @@ fn moving(mut graph: Graph) -> Graph {
 }
 
 fn check_moving(graph: Graph) {
+    check_moving_by(graph, &Options::default(), 1e-5);
+}
+
+fn check_moving_by(graph: Graph, options: &Options, tolerance: f32) {
     let mut graph = moving(graph);
     randomize_weights(&mut graph, 7);
     let inputs = random_inputs(&graph, 11);
-    check_steps(&graph, &inputs, 1e-5);
+    check_steps(&graph, &inputs, options, tolerance);
 }
 
 #[test]
@@ -37,6 +41,25 @@ fn layers_read_weights_as_they_are_by_now() {
     check_moving(behind(2, 24, [9, 9], grouped(24)));
     check_moving(behind(2, 19, [5, 6], conv_transpose(21, 4, 2, 1)));
     check_moving(linear(3, 7, [4, 5], 29));
+}
+
+#[test]
+fn winograd_kernels_read_weights_as_they_are_by_now() {
+    let by = |algorithm: &str, graph: Graph| {
+        let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
+        let (infer, target) = (moving(graph.clone()), Target::host());
+        let verified = crate::ir::verify(&infer).unwrap();
+        let planned = plan(verified, &target, &options).unwrap();
+        assert!(planned.steps.iter().any(|s| s.kernel.name() == algorithm), "no step is {algorithm}");
+        check_moving_by(graph, &options, 1e-3);
+    };
+    by("winograd4", behind(2, 20, [9, 11], conv(37, 3, 1, 1)));
+    by("winograd2", behind(1, 33, [8, 8], conv(80, 3, 1, 0)));
+    by("winograd6", behind(1, 16, [14, 14], conv(16, 3, 1, 1)));
+    by("winograd4", behind(2, 64, [9, 9], Conv2d { groups: 2, ..conv(64, 3, 1, 1) }));
+    by("winograd4", behind(1, 16, [17, 16], conv(33, 3, 2, 1)));
+    by("winograd4", behind(2, 19, [9, 8], conv_transpose(21, 3, 1, 1)));
+    by("winograd2", behind(1, 16, [8, 8], conv_transpose(33, 4, 2, 1)));
 }
 
 /// One update of each rule, with and without a factor that clips.
@@ -103,5 +126,5 @@ fn check_optimizer(rule: UpdateRule, clip: bool, sizes: [usize; 2]) {
     graph.output("gradient", gradient, None);
     let mut inputs = random_inputs(&graph, 5);
     inputs[1] = Tensor::new([2 * RATES], vec![f32::NAN, f32::NAN, f32::NAN, 0.1, 0.2, 1.5]);
-    check_steps(&graph, &inputs, 1e-5);
+    check_steps(&graph, &inputs, &Options::default(), 1e-5);
 }
