@@ -16,7 +16,6 @@ use super::failure::{Failure, Result};
 use super::network;
 use crate::data::{Dataset, OnBroken, Options, Part};
 use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
-use crate::journal::{Journal, Row};
 use crate::plan;
 use crate::target::Target;
 use crate::trainer::{
@@ -326,7 +325,6 @@ struct Show<'a> {
     console: Console,
     places: &'a Places,
     bar: ProgressBar,
-    journal: Option<Journal>,
     stop: Arc<AtomicBool>,
     per_epoch: u64,
     samples: f64,
@@ -335,8 +333,8 @@ struct Show<'a> {
 
 impl<'a> Show<'a> {
     fn new(args: &'a TrainArgs, places: &'a Places, stop: Arc<AtomicBool>, console: Console) -> Show<'a> {
-        let (bar, journal, error) = (ProgressBar::hidden(), None, None);
-        Show { args, console, places, bar, journal, stop, per_epoch: 1, samples: 0.0, error }
+        let (bar, error) = (ProgressBar::hidden(), None);
+        Show { args, console, places, bar, stop, per_epoch: 1, samples: 0.0, error }
     }
 
     fn told(&mut self, progress: Progress<'_>) {
@@ -361,13 +359,11 @@ impl<'a> Show<'a> {
                 self.bar = self.console.progress(Some(length.steps), "training");
                 self.bar.set_position(done);
                 self.bar.reset_eta();
-                let journal = Journal::open(&self.places.folder, done).map_err(Failure::message)?;
-                self.journal = Some(journal);
             }
             Progress::Step(report) => {
                 self.bar.set_position(report.step);
-                self.bar.set_message(self.line(report));
-                self.log(&Row::step(report))?;
+                let line = self.line(report);
+                self.bar.set_message(line);
             }
             Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
             Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),
@@ -376,17 +372,9 @@ impl<'a> Show<'a> {
                 let text = if self.args.json { format!("{}\n", epoch_json(report)) } else { epoch_text(report) };
                 let console = self.console;
                 self.bar.suspend(|| console.out().write_all(text.as_bytes()))?;
-                self.log(&Row::epoch(report))?;
             }
         }
         Ok(())
-    }
-
-    fn log(&mut self, row: &Row) -> Result<()> {
-        match &mut self.journal {
-            Some(journal) => journal.write(row).map_err(Failure::message),
-            None => Ok(()),
-        }
     }
 
     fn line(&mut self, report: &StepReport) -> String {
@@ -408,11 +396,6 @@ impl<'a> Show<'a> {
 
     fn finish(&mut self) {
         self.bar.finish_and_clear();
-        if let Some(journal) = self.journal.take()
-            && let Err(error) = journal.finish()
-        {
-            self.error.get_or_insert(Failure::message(error));
-        }
     }
 }
 

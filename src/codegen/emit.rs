@@ -77,9 +77,11 @@ pub(crate) struct Emitter<'a> {
     pub packed: Option<usize>,
     /// What runs before the step at hand: packs its parameters, or adds up parts of its operands.
     pub repackings: Vec<Emitted>,
+    /// What ends the step at hand, after all of its tasks.
+    pub finishings: Vec<Emitted>,
     weight_bytes: usize,
-    /// Of the memory behind the plan's arena in which steps find what was packed for them in a run, one after the
-    /// other.
+    /// Of the memory behind the plan's arena in which steps find what was packed for them in a run, or leave partial
+    /// sums, one after the other.
     computed_bytes: usize,
     /// The packings of the same weights, by these.
     packings_of: HashMap<Vec<WeightId>, Vec<usize>>,
@@ -97,6 +99,7 @@ impl<'a> Emitter<'a> {
             task_costs: vec![],
             packed: None,
             repackings: vec![],
+            finishings: vec![],
             weight_bytes: 0,
             computed_bytes: 0,
             packings_of: HashMap::new(),
@@ -117,7 +120,7 @@ impl<'a> Emitter<'a> {
         self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
-    /// Bytes of the arena: the plan's, and those of what is packed in a run.
+    /// Bytes of the arena: the plan's, and those of what is packed in a run, or of partial sums.
     pub(crate) fn arena_bytes(&self) -> usize {
         match self.computed_bytes {
             0 => self.plan.arena_bytes,
@@ -171,6 +174,20 @@ impl<'a> Emitter<'a> {
         self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
         repack::emit(self, views, &computed);
         packed
+    }
+
+    /// Memory for what the tasks of a step leave for what ends it, in pieces of so many bytes. It lies where parameters
+    /// are packed in a run: a step has one or the other.
+    pub(crate) fn temporary(&mut self, sizes: Vec<usize>) -> Vec<Packed> {
+        let mut end = self.computed_from();
+        let place = |bytes: usize| {
+            let at = Packed { slot: Slot::Arena, offset: end };
+            end += bytes.next_multiple_of(packing::ALIGNMENT);
+            at
+        };
+        let pieces = sizes.into_iter().map(place).collect();
+        self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
+        pieces
     }
 
     fn pack_known(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> Vec<Packed> {

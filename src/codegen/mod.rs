@@ -47,6 +47,8 @@ pub struct Generated {
     /// For each step, what runs before it: packs its parameters where they are values of a run, or adds up parts of
     /// its operands.
     pub repackings: Vec<Vec<Emitted>>,
+    /// For each step, what ends it after all of its tasks, such as adding up partial sums.
+    pub finishings: Vec<Vec<Emitted>>,
     /// For each step, what its tasks cost; empty where they are alike.
     task_costs: Vec<Vec<TaskCost>>,
     /// For each step, which of `packings` is its own.
@@ -78,12 +80,14 @@ pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) 
 /// Writes the functions of a plan's steps.
 fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Result<Generated, Error> {
     let mut emitter = Emitter::new(graph, &plan, target);
-    let (mut steps, mut packing_of, mut task_costs, mut repackings) = (vec![], vec![], vec![], vec![]);
+    let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
+    let (mut repackings, mut finishings) = (vec![], vec![]);
     for step in &plan.steps {
         steps.push(kernels::emit(&mut emitter, step)?);
         task_costs.push(std::mem::take(&mut emitter.task_costs));
         packing_of.push(emitter.packed.take());
         repackings.push(std::mem::take(&mut emitter.repackings));
+        finishings.push(std::mem::take(&mut emitter.finishings));
     }
     let (weight_bytes, arena_bytes) = (emitter.weight_bytes(), emitter.arena_bytes());
     let Emitter { program, packings, .. } = emitter;
@@ -92,6 +96,7 @@ fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Resu
         program,
         steps,
         repackings,
+        finishings,
         task_costs,
         packing_of,
         packings,
@@ -174,7 +179,7 @@ fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Mani
         scratch_bytes: generated
             .steps
             .iter()
-            .chain(generated.repackings.iter().flatten())
+            .chain(generated.repackings.iter().chain(&generated.finishings).flatten())
             .map(|s| s.scratch)
             .max()
             .unwrap_or(0) as u64,
@@ -186,15 +191,15 @@ fn state_record(graph: &Graph, state: &plan::State) -> StateRecord {
     StateRecord { name: weight.name.clone(), shape: weight.shape.dims().to_vec(), offset: state.offset as u64 }
 }
 
-/// What packs the step's parameters, if they are computed, or adds up parts of its operands, and the step.
+/// What packs the step's parameters, if they are computed, or adds up parts of its operands; the step; and what ends it.
 fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> Vec<StepRecord> {
     let step = step_record(graph, generated, linked, index);
     let bytes = |views: &[plan::View]| views.iter().map(|view| view.shape.bytes()).sum::<usize>();
-    let (what, moved) = match &generated.plan.steps[index] {
+    let (before, moved) = match &generated.plan.steps[index] {
         step if step.parameters.is_empty() => ("parts", bytes(&step.inputs)),
         step => ("pack", 2 * bytes(&step.parameters)),
     };
-    let pack = |emitted: &Emitted| StepRecord {
+    let part = |what: &str, moved: usize, emitted: &Emitted| StepRecord {
         op: what.into(),
         algorithm: what.into(),
         entry: linked.functions[emitted.entry.0].start as u64,
@@ -207,7 +212,9 @@ fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, ind
         weights: None,
         ..step.clone()
     };
-    generated.repackings[index].iter().map(pack).chain([step.clone()]).collect()
+    let pack = generated.repackings[index].iter().map(|emitted| part(before, moved, emitted));
+    let finish = generated.finishings[index].iter().map(|emitted| part("add parts", 0, emitted));
+    pack.chain([step.clone()]).chain(finish).collect()
 }
 
 fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> StepRecord {

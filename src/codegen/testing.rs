@@ -55,7 +55,8 @@ pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options,
     let outputs: Vec<(i64, Shape)> = shapes.map(|s| (memory.add(&vec![0.0; s.elements()]), s)).collect();
     frame.extend(outputs.iter().map(|(address, _)| address));
     let frame = memory.add_ints(&frame);
-    let steps = generated.repackings.iter().zip(&generated.steps).flat_map(|(pack, step)| pack.iter().chain([step]));
+    let steps = generated.repackings.iter().zip(&generated.steps).zip(&generated.finishings);
+    let steps = steps.flat_map(|((pack, step), finish)| pack.iter().chain([step]).chain(finish));
     for step in steps {
         let arguments = [frame, scratch, 0, step.grid as i64];
         simulate::run(&generated.program, step.entry, &arguments, &mut memory).expect("memory that there is");

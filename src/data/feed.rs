@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Where a picture is cropped at random, the crop at the centre is left out, since the other comes in its place; where
-//! a random part is resized, it is a part of the whole picture, and the resizing before it is left out, too.
+//! a random part is resized, it is a part of the whole picture, and the resizing before it is left out, too. Where
+//! nothing is said of resizing or cropping, pictures get the input's size first, as they do in an evaluation.
 
 use super::augment::{Pixels, Planes, draw};
 use super::dataset::{Dataset, Field, FieldKind, Value};

@@ -13,6 +13,7 @@
 //! ([`Samples`]).
 
 mod augment;
+mod cifar;
 mod dataset;
 mod error;
 mod feed;

@@ -3,7 +3,6 @@
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
 
-use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{DropoutMask, Op};
@@ -48,6 +47,11 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
         operands[0] = Want::Only(Layout::Plain);
     }
+    // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
+    if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
+        let blocks = Want::Only(Layout::Blocked { block });
+        operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
+    }
     // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
     let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
     let pairs: &[usize] = match graph.node(id).op() {
@@ -90,14 +94,18 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
+        | Op::InstanceNormGradient(_)
         | Op::LayerNorm(_)
+        | Op::LayerNormGradient(_)
         | Op::Lrn(_)
+        | Op::LrnGradient(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
+        Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
@@ -111,12 +119,11 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // What is written are two numbers a channel; see `signature`.
         Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.
-        Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
-        without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -46,8 +46,6 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
-    #[error("{node} is a training op; code is made for inference")]
-    TrainingOp { node: String },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
@@ -213,7 +211,13 @@ impl Planner<'_> {
             _ => {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
-                let ns = self.of_bytes(inputs.iter().chain([&output]));
+                let ns = match op {
+                    Op::Conv2dWeightGradient(_) => {
+                        let (unit, core) = (self.target.unit, self.target.core);
+                        core.nanoseconds(graph.macs(id) as f64 / (core.vectors * unit.lanes as f64))
+                    }
+                    _ => self.of_bytes(inputs.iter().chain([&output])),
+                };
                 self.push(id, inputs, vec![output], Algorithm::Plain, ns);
                 Ok(())
             }

@@ -20,6 +20,7 @@ mod matmul;
 mod max_pool_gradient;
 mod movement;
 mod nest;
+mod norm_gradient;
 mod optimizer;
 mod partial;
 mod parts;
@@ -30,11 +31,13 @@ mod reduce_gradient;
 pub(super) mod repack;
 mod slope;
 mod softmax;
+mod softmax_gradient;
 mod table;
 #[cfg(test)]
 mod tests;
 mod upsample;
 mod walk;
+mod weight_gradient;
 mod winograd;
 
 pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
@@ -42,7 +45,6 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
-use crate::plan::limits::without_kernel;
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -89,6 +91,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::LrnGradient(op) => lrn::gradient(e, step, op),
+        Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
+        Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),
+        Op::LayerNormGradient(op) => norm_gradient::layer(e, step, op),
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),
@@ -102,6 +108,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
+        Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
         Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
@@ -117,7 +124,6 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PadGradient(op) => adjoint::pad(e, step, op),
         Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
         Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
-        without_kernel!() => unreachable!("the plan has none"),
     }
 }
 
