@@ -145,7 +145,7 @@ impl Feed {
                 (None, Some(_)) => pictures,
                 (None, None) => Some(input),
                 (Some(Resize::ShorterSide(side)), _) => pictures.map(|[height, width]| {
-                    let longer = |long: usize, short: usize| (side * long / short).max(1);
+                    let longer = |long: usize, short: usize| (side.saturating_mul(long) / short).max(1);
                     if width <= height { [longer(height, width), side] } else { [side, longer(width, height)] }
                 }),
             },

@@ -43,14 +43,14 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
-    // Seed and step.
-    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
-        operands[0] = Want::Only(Layout::Plain);
-    }
     // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
     if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
         let blocks = Want::Only(Layout::Blocked { block });
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
+    }
+    // Seed and step.
+    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Plain);
     }
     // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
     let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));

@@ -145,7 +145,7 @@ CASES = {
     "step": (
         "sgd(lr = 0.1)", SGD, dict(lr=0.1), "step(every = 2, gamma = 0.3)", by_epoch(L.StepLR, step_size=2, gamma=0.3)),
     "multistep": (
-        "sgd(lr = 0.1)", SGD, dict(lr=0.1), "multistep(at = [1, 3], gamma = 0.2)",
+        "sgd(lr = 0.1)", SGD, dict(lr=0.1), "multistep(milestones = [1, 3], gamma = 0.2)",
         by_epoch(L.MultiStepLR, milestones=[1, 3], gamma=0.2)),
     "exponential": (
         "sgd(lr = 0.1)", SGD, dict(lr=0.1), "exponential(gamma = 0.7)", by_epoch(L.ExponentialLR, gamma=0.7)),
