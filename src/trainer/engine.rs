@@ -1,7 +1,7 @@
 //! One step of a training as compiled code: its inputs are filled here, its states live here.
 
 use crate::artifact::{About, Destination, Texts};
-use crate::codegen;
+use crate::codegen::{self, Generated};
 use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
@@ -55,7 +55,7 @@ impl Engine {
     /// Where the training is none, no code can be made of it, or there is no memory for it.
     pub(crate) fn new(training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
         let step = optimized(training)?;
-        let image = codegen::compile(&step.graph, &options.target, &options.plan, &Destination::Memory)
+        let image = codegen::compile(&step.graph, &options.target, &untried(&options.plan), &Destination::Memory)
             .map_err(|error| TrainError::Codegen(Box::new(error)))?;
         let model =
             Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)?;
@@ -133,6 +133,52 @@ impl Engine {
     pub(crate) fn learning_rates(&self) -> Vec<f32> {
         self.rates.chunks(RATES).map(|rates| rates[0]).collect()
     }
+}
+
+/// What a step takes, as its plan says; nothing is compiled for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepMemory {
+    /// Bytes of values between the steps, and of weights as kernels read them.
+    pub activations: u64,
+    /// Bytes of weights, of what optimizers remember of them, of running statistics and averages.
+    pub states: u64,
+    /// Bytes of samples, labels and outputs.
+    pub inputs: u64,
+    /// Bytes of a thread's own memory.
+    pub scratch: u64,
+}
+
+impl StepMemory {
+    /// All of it, with one thread.
+    pub fn total(&self) -> u64 {
+        self.activations + self.states + self.inputs + self.scratch
+    }
+}
+
+/// Plans a step, for its graph, what code generation makes of it, and its memory.
+///
+/// # Errors
+/// Where the training is none, or no code can be made of it.
+pub(crate) fn planned(
+    training: &Training,
+    target: &Target,
+    plan: &plan::Options,
+) -> Result<(StepGraph, Generated, StepMemory), TrainError> {
+    let step = optimized(training)?;
+    let generated = codegen::generate(&step.graph, target, &untried(plan));
+    let generated = generated.map_err(|error| TrainError::Codegen(Box::new(error)))?;
+    let graph = &step.graph;
+    let ports = graph.inputs().iter().copied().chain(graph.outputs().iter().map(|output| output.node));
+    let inputs = ports.map(|id| graph.node(id).shape.bytes() as u64).sum();
+    let [activations, states, scratch] = generated.memory();
+    Ok((step, generated, StepMemory { activations, states, inputs, scratch }))
+}
+
+/// Nobody tries the kernels of a step before they are used: those of the smallest errors are taken.
+fn untried(plan: &plan::Options) -> plan::Options {
+    let mut plan = plan.clone();
+    plan.findings.unproved = true;
+    plan
 }
 
 /// The graph of a training's step, behind the passes.

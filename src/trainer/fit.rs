@@ -14,9 +14,10 @@ use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
 use super::metrics::top_k;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
-use crate::ir::Kind;
+use crate::ir::{Kind, NodeId};
+use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
-use crate::runtime::Stateful;
+use crate::runtime::{Stateful, Timings};
 use crate::weights::{Weights, safetensors};
 
 /// The samples of a run.
@@ -462,20 +463,25 @@ impl Trainer {
         let Some(folder) = run.folder else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
         let path = folder.join(CHECKPOINT);
-        let position = Position {
-            version: checkpoint::VERSION,
-            step: self.done,
-            seed: self.options.seed,
-            facts: run.facts.clone(),
-            best: self.best,
-            checksum: String::new(),
-        };
-        checkpoint::write(&path, self.engine.model(), &position)?;
+        self.write_checkpoint(&path, &run.facts)?;
         told(Progress::Saved(&path));
         Ok(())
     }
 
-    fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    /// Writes all that the training goes on from.
+    pub(super) fn write_checkpoint(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+        let position = Position {
+            version: checkpoint::VERSION,
+            step: self.done,
+            seed: self.options.seed,
+            facts: facts.clone(),
+            best: self.best,
+            checksum: String::new(),
+        };
+        Ok(checkpoint::write(path, self.engine.model(), &position)?)
+    }
+
+    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
         let position = checkpoint::read(path, self.engine.model_mut(), facts)?;
         self.done = position.step;
         self.best = position.best;
@@ -503,6 +509,35 @@ impl Trainer {
             facts.insert(format!("trained weights of {}", step.name), graph_hash(trained.join(" ")));
         }
         facts
+    }
+
+    /// Samples that nobody took, for those who measure: numbers between −1 and 1, and labels of the first class.
+    pub(crate) fn made_up(&self) -> Vec<Vec<f32>> {
+        let graph = &self.training.graph;
+        let inputs = graph.inputs().iter().zip(&self.training.sources).filter(|(_, source)| reads_data(source));
+        let values = |(&id, source): (&NodeId, &Source)| {
+            let elements = graph.node(id).shape.elements();
+            match source {
+                Source::Labels => vec![0.0; elements],
+                _ => (0..elements as u64).map(|e| (2.0 * uniform(7, 0, 0, e) - 1.0) as f32).collect(),
+            }
+        };
+        inputs.map(values).collect()
+    }
+
+    /// A step whose losses nobody looks at, for those who measure. Weights mean nothing afterwards.
+    ///
+    /// # Errors
+    /// Where the inputs are not the text's.
+    pub(crate) fn rehearse(
+        &mut self,
+        inputs: &[&[f32]],
+        timings: Option<&mut Timings>,
+    ) -> Result<Duration, TrainError> {
+        let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
+        let begin = Instant::now();
+        self.engine.step(0, length, inputs, timings)?;
+        Ok(begin.elapsed())
     }
 
     /// The compiled step, for those who measure it.

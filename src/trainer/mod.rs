@@ -23,8 +23,8 @@ use crate::diagnostic::Diagnostic;
 use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
-pub use engine::RunLength;
-pub(crate) use engine::{Engine, EngineOptions, optimized};
+pub(crate) use engine::{Engine, EngineOptions, optimized, planned};
+pub use engine::{RunLength, StepMemory};
 pub use evaluate::Evaluation;
 pub(crate) use evaluate::{Evaluator, metric_name};
 pub(crate) use fit::CHECKPOINT;

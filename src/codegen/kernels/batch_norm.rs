@@ -13,7 +13,7 @@
 //!
 //! Images and vectors lie in blocks ([`walk`]). Values of other ranks are rare: the lanes are their pixels.
 
-use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
 use super::super::vector::{Builder, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
@@ -230,7 +230,15 @@ impl KernelKey for Moments {
 fn store_pair(b: &mut Builder, parameter: usize, pair: [Vector; 2], second: usize, lanes: usize) {
     let to = b.parameter(parameter);
     b.store_first(to.at(0), pair[0], lanes);
-    b.store_first(to.at(second), pair[1], lanes);
+    // Rows may lie farther apart than an address reaches.
+    let to = b.add(to, second);
+    b.store_first(to.at(0), pair[1], lanes);
+}
+
+/// The first lanes of a row, so many bytes behind what a parameter points to.
+fn load_row(b: &mut Builder, parameter: usize, row: usize, lanes: usize) -> Vector {
+    let from = b.add(b.parameter(parameter), row);
+    b.load_first(from.at(0), lanes)
 }
 
 /// Parameters: the first part's moments, the moments of all.
@@ -315,7 +323,7 @@ fn by_deviation(
     lanes: usize,
     eps: Bits,
 ) -> [Vector; 2] {
-    let variance = b.load_first(b.parameter(moments).at(row), lanes);
+    let variance = load_row(b, moments, row, lanes);
     let deviation = deviation(b, variance, eps);
     [sums[0], b.op(VectorOp::Div, sums[1], deviation)]
 }
@@ -401,13 +409,13 @@ fn tasks(output: &View) -> Parts {
     Parts::of_size(images, h * w, TASK)
 }
 
-fn pack(e: &mut Emitter, step: &Step, weights: usize) -> Vec<super::super::emit::Packed> {
+fn pack(e: &mut Emitter, step: &Step, weights: usize) -> Vec<Packed> {
     let output = &step.outputs[0];
     let parts = (0..weights).map(|i| Part::per_channel(i, output.shape[1], output)).collect();
     e.pack(e.weights(step), parts)
 }
 
-fn weights_of_block(e: &Emitter, d: &mut Driver, at: super::super::emit::Packed, block: Int) -> Operand {
+fn weights_of_block(e: &Emitter, d: &mut Driver, at: Packed, block: Int) -> Operand {
     let base = d.weights(at);
     d.step(base, block.into(), e.unit().bytes());
     base.into()
@@ -433,8 +441,7 @@ struct Train {
 impl KernelKey for Train {
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("batch_norm_train {self:?}"), unit, if self.affine { 5 } else { 3 });
-        let moments = b.parameter(2);
-        let [mean, variance] = [0, self.row].map(|row| b.load_first(moments.at(row), self.walk.lanes));
+        let [mean, variance] = [0, self.row].map(|row| load_row(&mut b, 2, row, self.walk.lanes));
         let mut factor = inverse_deviation(&mut b, &self.walk, variance, self.eps);
         let mut bias = None;
         if self.affine {
@@ -476,9 +483,8 @@ impl KernelKey for InputGradient {
     fn build(&self, unit: Unit) -> Function {
         let name = format!("batch_norm_input_gradient {self:?}");
         let mut b = Builder::new(name, unit, if self.affine { 6 } else { 5 });
-        let pair = |b: &mut Builder, parameter: usize| {
-            [0, self.row].map(|row| b.load_first(b.parameter(parameter).at(row), self.walk.lanes))
-        };
+        let pair =
+            |b: &mut Builder, parameter: usize| [0, self.row].map(|row| load_row(b, parameter, row, self.walk.lanes));
         let [mean, variance] = pair(&mut b, 3);
         let inverse = inverse_deviation(&mut b, &self.walk, variance, self.eps);
         let means = pair(&mut b, 4);
