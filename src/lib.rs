@@ -151,6 +151,8 @@ mod target;
 mod testing;
 #[cfg(feature = "compile")]
 mod train;
+#[cfg(feature = "train")]
+mod trainer;
 #[cfg(feature = "compile")]
 mod trial;
 #[cfg(feature = "compile")]

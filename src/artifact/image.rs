@@ -31,16 +31,19 @@ pub(crate) enum Slot {
     Input(u32),
     /// The nth graph output, plain row-major f32.
     Output(u32),
+    /// What runs leave for the next: weights that are trained, plain row-major f32.
+    States,
 }
 
 impl Slot {
-    /// Position in the frame of a model with `inputs` inputs.
-    pub(crate) fn index(self, inputs: usize) -> usize {
+    /// Position in the frame of a model with so many inputs and outputs.
+    pub(crate) fn index(self, [inputs, outputs]: [usize; 2]) -> usize {
         match self {
             Slot::Arena => 0,
             Slot::Weights => 1,
             Slot::Input(i) => 2 + i as usize,
             Slot::Output(i) => 2 + inputs + i as usize,
+            Slot::States => 2 + inputs + outputs,
         }
     }
 }
@@ -188,6 +191,16 @@ impl std::fmt::Display for Images {
     }
 }
 
+/// A weight that runs change, in the memory of the states.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StateRecord {
+    /// The weight's name.
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// Of its first byte.
+    pub offset: u64,
+}
+
 /// What the runtime must know of a compiled model besides its code and weights. What it says is
 /// acted on by machine code, so nobody outside the crate can make one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,11 +215,21 @@ pub(crate) struct Manifest {
     #[serde(default)]
     pub images: Option<Images>,
     pub steps: Vec<StepRecord>,
+    /// What runs leave for the next; empty of models for inference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateRecord>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub state_bytes: u64,
     pub arena_bytes: u64,
     /// Sum over time's worst moment of live buffers: no plan can do with less.
     pub arena_lower_bound: u64,
     /// Per thread.
     pub scratch_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A compiled model. `code` and `weights` are separate sections so that a file can map them with

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Images, Manifest, Port};
+use super::{About, Images, Manifest, Port, StateRecord};
 
 /// The metadata section of a file.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +57,10 @@ impl Manifest {
         if self.arena_bytes > MAX_MEMORY || self.scratch_bytes > MAX_MEMORY {
             return Err(format!("the model asks for {} bytes of memory", self.arena_bytes.max(self.scratch_bytes)));
         }
+        if self.state_bytes > MAX_MEMORY {
+            return Err(format!("the model asks for {} bytes of states", self.state_bytes));
+        }
+        self.states.iter().try_for_each(|state| check_state(state, self.state_bytes))?;
         for step in &self.steps {
             if step.entry >= code_bytes as u64 {
                 return Err(format!("step {} begins at {}, behind the end of the code", step.name, step.entry));
@@ -80,6 +84,16 @@ fn check_port(port: &Port) -> Result<(), String> {
     match elements {
         Some(n) if (1..=MAX_ELEMENTS).contains(&n) => Ok(()),
         _ => Err(format!("{} has the impossible shape {:?}", port.name, port.shape)),
+    }
+}
+
+/// A state lies within the memory of states, at whole numbers.
+fn check_state(state: &StateRecord, bytes: u64) -> Result<(), String> {
+    let size = state.shape.iter().try_fold(4u64, |n, &d| n.checked_mul(d as u64));
+    let end = size.and_then(|size| state.offset.checked_add(size));
+    match end {
+        Some(end) if end <= bytes && state.offset.is_multiple_of(4) => Ok(()),
+        _ => Err(format!("the state {} of shape {:?} lies outside its memory", state.name, state.shape)),
     }
 }
 

@@ -233,6 +233,10 @@ impl Artifact {
         container.check_blocks(&metadata.blocks)?;
         let weights = container.section(SectionKind::Weights).bytes;
         let fits = metadata.manifest.check(code.len(), weights as usize);
+        let fits = fits.and_then(|()| match metadata.manifest.states.first() {
+            Some(state) => Err(format!("the model changes its weight {}: files are for inference", state.name)),
+            None => Ok(()),
+        });
         let fits = fits.and_then(|()| metadata.about.check(&metadata.manifest.inputs));
         fits.map_err(|message| Cause::Malformed { message })?;
         Ok(Self { container, metadata, code })
@@ -385,6 +389,8 @@ mod tests {
             outputs: vec![Port { name: "y".into(), shape: vec![1, 2], element: Default::default() }],
             images: Some(Images::Independent { batch: 1 }),
             steps: vec![step.clone(), step],
+            states: vec![],
+            state_bytes: 0,
             arena_bytes: 64,
             arena_lower_bound: 64,
             scratch_bytes: 0,

@@ -5,9 +5,11 @@
 //! kernels that it calls for each. Drivers hold integer arithmetic only; kernels hold the vectors.
 
 use std::collections::HashMap;
+use std::ops::Add;
 
+use super::kernels::repack;
 use super::key::{KernelKey, Kernels};
-use super::packing::{Packing, Part};
+use super::packing::{self, Fill, Packing, Part};
 use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
@@ -26,6 +28,42 @@ pub struct Emitted {
     pub scratch: usize,
 }
 
+/// What a step's node reads as its parameters.
+pub(crate) enum Parameters {
+    /// Weights whose values are known before a run: they are packed when the model is compiled.
+    Known(Vec<WeightId>),
+    /// Values of a run: they are packed before the step, each time.
+    Computed(Vec<View>),
+}
+
+impl From<Vec<WeightId>> for Parameters {
+    fn from(weights: Vec<WeightId>) -> Parameters {
+        Parameters::Known(weights)
+    }
+}
+
+/// Where a part of what a step's parameters are packed to lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    slot: Slot,
+    /// In bytes.
+    pub offset: usize,
+}
+
+impl Packed {
+    /// In the section of packed weights.
+    pub(crate) fn known(offset: usize) -> Packed {
+        Packed { slot: Slot::Weights, offset }
+    }
+}
+
+impl Add<usize> for Packed {
+    type Output = Packed;
+    fn add(self, bytes: usize) -> Packed {
+        Packed { offset: self.offset + bytes, ..self }
+    }
+}
+
 /// The state of code generation for one model.
 pub(crate) struct Emitter<'a> {
     pub graph: &'a Graph,
@@ -37,7 +75,14 @@ pub(crate) struct Emitter<'a> {
     pub task_costs: Vec<TaskCost>,
     /// Which packing the step at hand reads.
     pub packed: Option<usize>,
+    /// What runs before the step at hand: packs its parameters, or adds up parts of its operands.
+    pub repackings: Vec<Emitted>,
+    /// What ends the step at hand, after all of its tasks.
+    pub finishings: Vec<Emitted>,
     weight_bytes: usize,
+    /// Of the memory behind the plan's arena in which steps find what was packed for them in a run, or leave partial
+    /// sums, one after the other.
+    computed_bytes: usize,
     /// The packings of the same weights, by these.
     packings_of: HashMap<Vec<WeightId>, Vec<usize>>,
     kernels: Kernels,
@@ -53,7 +98,10 @@ impl<'a> Emitter<'a> {
             packings: vec![],
             task_costs: vec![],
             packed: None,
+            repackings: vec![],
+            finishings: vec![],
             weight_bytes: 0,
+            computed_bytes: 0,
             packings_of: HashMap::new(),
             kernels: Kernels::default(),
         }
@@ -72,36 +120,107 @@ impl<'a> Emitter<'a> {
         self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
-    /// The weights of a step's node, as its op declares them.
-    pub(crate) fn weights(&self, step: &Step) -> Vec<WeightId> {
-        self.graph.weights_of(step.node).expect("a plan has no parameters that are computed")
+    /// Bytes of the arena: the plan's, and those of what is packed in a run, or of partial sums.
+    pub(crate) fn arena_bytes(&self) -> usize {
+        match self.computed_bytes {
+            0 => self.plan.arena_bytes,
+            bytes => self.computed_from() + bytes,
+        }
     }
 
-    /// Reserves packed weights, each part rounded up to the alignment; returns their byte offset in
-    /// the weights section and that of each part relative to it.
-    pub(crate) fn pack(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> (usize, Vec<usize>) {
+    /// Memory behind the plan's arena for what is computed before the step at hand; for steps whose parameters are
+    /// known, and once a step.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Packed {
+        self.computed_bytes = self.computed_bytes.max(bytes);
+        Packed { slot: Slot::Arena, offset: self.computed_from() }
+    }
+
+    fn computed_from(&self) -> usize {
+        self.plan.arena_bytes.next_multiple_of(packing::ALIGNMENT)
+    }
+
+    /// The parameters of a step's node, as its op declares them.
+    pub(crate) fn weights(&self, step: &Step) -> Parameters {
+        match step.parameters.is_empty() {
+            true => Parameters::Known(self.graph.weights_of(step.node).expect("the plan gives views of the others")),
+            false => Parameters::Computed(step.parameters.clone()),
+        }
+    }
+
+    /// Reserves packed parameters, each part rounded up to the alignment; tells where each part lies.
+    pub(crate) fn pack(&mut self, parameters: impl Into<Parameters>, parts: Vec<Part>) -> Vec<Packed> {
+        match parameters.into() {
+            Parameters::Known(weights) => self.pack_known(weights, parts),
+            Parameters::Computed(views) => self.pack_computed(&views, parts),
+        }
+    }
+
+    /// Parts that depend on no parameter are packed with the model; the others before the step, behind the plan's
+    /// arena, where each step finds its own: nothing of it is needed after the step.
+    fn pack_computed(&mut self, views: &[View], parts: Vec<Part>) -> Vec<Packed> {
+        let mut end = self.computed_from();
+        let mut packed = vec![];
+        let mut computed = vec![];
+        for part in parts.into_iter().map(Part::aligned) {
+            if let Fill::Words(_) = part.fill {
+                packed.extend(self.pack_known(vec![], vec![part]));
+                continue;
+            }
+            let at = Packed { slot: Slot::Arena, offset: end };
+            end += part.bytes();
+            packed.push(at);
+            computed.push((at, part));
+        }
+        self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
+        repack::emit(self, views, &computed);
+        packed
+    }
+
+    /// Memory for what the tasks of a step leave for what ends it, in pieces of so many bytes. It lies where parameters
+    /// are packed in a run: a step has one or the other.
+    pub(crate) fn temporary(&mut self, sizes: Vec<usize>) -> Vec<Packed> {
+        let mut end = self.computed_from();
+        let place = |bytes: usize| {
+            let at = Packed { slot: Slot::Arena, offset: end };
+            end += bytes.next_multiple_of(packing::ALIGNMENT);
+            at
+        };
+        let pieces = sizes.into_iter().map(place).collect();
+        self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
+        pieces
+    }
+
+    fn pack_known(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> Vec<Packed> {
         let packing = Packing::new(weights, self.weight_bytes, parts);
-        let offsets = packing.offsets();
+        let at = |base: usize| packing.offsets().into_iter().map(|offset| Packed::known(base + offset)).collect();
         // Layers that share weights and are computed alike share what is packed.
         if !packing.weights.is_empty() {
             let of_these = self.packings_of.entry(packing.weights.clone()).or_default();
             if let Some(same) = of_these.iter().copied().find(|&p| self.packings[p].is_same(&packing)) {
                 self.packed = Some(same);
-                return (self.packings[same].offset, offsets);
+                return at(self.packings[same].offset);
             }
             of_these.push(self.packings.len());
         }
         self.packed = Some(self.packings.len());
         self.weight_bytes += packing.bytes();
+        let packed = at(packing.offset);
         self.packings.push(packing);
-        (self.packings[self.packings.len() - 1].offset, offsets)
+        packed
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.
     pub(crate) fn driver(&mut self, name: &str, body: impl FnOnce(&Self, &mut Driver)) -> Callee {
         let builder = Builder::new(name, self.target.unit, 4);
         let [frame, scratch, begin, end] = [0, 1, 2, 3].map(|i| builder.parameter(i));
-        let mut driver = Driver { b: builder, frame, scratch, begin, end, inputs: self.graph.inputs().len() };
+        let mut driver = Driver {
+            b: builder,
+            frame,
+            scratch,
+            begin,
+            end,
+            ports: [self.graph.inputs().len(), self.graph.outputs().len()],
+        };
         body(self, &mut driver);
         self.program.add(driver.b.finish())
     }
@@ -112,6 +231,7 @@ impl<'a> Emitter<'a> {
             Place::Input(i) => (Slot::Input(i as u32), view.offset),
             Place::Output(i) => (Slot::Output(i as u32), view.offset),
             Place::Buffer(b) => (Slot::Arena, self.plan.buffers[b.0].offset + view.offset),
+            Place::State(s) => (Slot::States, self.plan.states[s].offset + view.offset),
         }
     }
 }
@@ -123,12 +243,13 @@ pub(crate) struct Driver {
     pub scratch: Int,
     pub begin: Int,
     pub end: Int,
-    inputs: usize,
+    /// Numbers of inputs and outputs.
+    ports: [usize; 2],
 }
 
 impl Driver {
     fn slot(&mut self, slot: Slot, offset: usize) -> Int {
-        let base = self.b.load_int(self.frame.at(8 * slot.index(self.inputs)));
+        let base = self.b.load_int(self.frame.at(8 * slot.index(self.ports)));
         self.b.advance(base, offset);
         base
     }
@@ -139,9 +260,9 @@ impl Driver {
         self.slot(slot, offset)
     }
 
-    /// The address of packed weights.
-    pub(crate) fn weights(&mut self, offset: usize) -> Int {
-        self.slot(Slot::Weights, offset)
+    /// The address of packed parameters.
+    pub(crate) fn weights(&mut self, at: Packed) -> Int {
+        self.slot(at.slot, at.offset)
     }
 
     /// Runs `body` for every task of `begin..end` that lies in `first..first + count`, with the

@@ -13,7 +13,7 @@ pub(crate) mod vector;
 
 use rayon::prelude::*;
 
-use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WeightRange, Weights};
+use crate::artifact::{Destination, Image, Manifest, Port, StateRecord, StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId, Verified, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
@@ -44,12 +44,19 @@ pub struct Generated {
     pub plan: Plan,
     pub program: vector::Program,
     pub steps: Vec<Emitted>,
+    /// For each step, what runs before it: packs its parameters where they are values of a run, or adds up parts of
+    /// its operands.
+    pub repackings: Vec<Vec<Emitted>>,
+    /// For each step, what ends it after all of its tasks, such as adding up partial sums.
+    pub finishings: Vec<Vec<Emitted>>,
     /// For each step, what its tasks cost; empty where they are alike.
     task_costs: Vec<Vec<TaskCost>>,
     /// For each step, which of `packings` is its own.
     packing_of: Vec<Option<usize>>,
     packings: Vec<Packing>,
     weight_bytes: usize,
+    /// The plan's, and those of what is packed in a run.
+    arena_bytes: usize,
     /// As [`plan::Options::memory`].
     memory: Option<u64>,
 }
@@ -74,14 +81,29 @@ pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) 
 fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Result<Generated, Error> {
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
+    let (mut repackings, mut finishings) = (vec![], vec![]);
     for step in &plan.steps {
         steps.push(kernels::emit(&mut emitter, step)?);
         task_costs.push(std::mem::take(&mut emitter.task_costs));
         packing_of.push(emitter.packed.take());
+        repackings.push(std::mem::take(&mut emitter.repackings));
+        finishings.push(std::mem::take(&mut emitter.finishings));
     }
-    let weight_bytes = emitter.weight_bytes();
+    let (weight_bytes, arena_bytes) = (emitter.weight_bytes(), emitter.arena_bytes());
     let Emitter { program, packings, .. } = emitter;
-    Ok(Generated { plan, program, steps, task_costs, packing_of, packings, weight_bytes, memory })
+    Ok(Generated {
+        plan,
+        program,
+        steps,
+        repackings,
+        finishings,
+        task_costs,
+        packing_of,
+        packings,
+        weight_bytes,
+        arena_bytes,
+        memory,
+    })
 }
 
 /// # Errors
@@ -149,11 +171,50 @@ fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Mani
         outputs: graph.outputs().iter().map(|o| port(o.name.clone(), o.node)).collect(),
         // Whoever knows the network as it was written says it.
         images: None,
-        steps: (0..plan.steps.len()).map(|i| step_record(graph, generated, linked, i)).collect(),
-        arena_bytes: plan.arena_bytes as u64,
+        steps: (0..plan.steps.len()).flat_map(|i| step_records(graph, generated, linked, i)).collect(),
+        states: plan.states.iter().map(|state| state_record(graph, state)).collect(),
+        state_bytes: plan.state_bytes as u64,
+        arena_bytes: generated.arena_bytes as u64,
         arena_lower_bound: plan.arena_lower_bound as u64,
-        scratch_bytes: generated.steps.iter().map(|s| s.scratch).max().unwrap_or(0) as u64,
+        scratch_bytes: generated
+            .steps
+            .iter()
+            .chain(generated.repackings.iter().chain(&generated.finishings).flatten())
+            .map(|s| s.scratch)
+            .max()
+            .unwrap_or(0) as u64,
     }
+}
+
+fn state_record(graph: &Graph, state: &plan::State) -> StateRecord {
+    let weight = graph.weights.get(state.weight);
+    StateRecord { name: weight.name.clone(), shape: weight.shape.dims().to_vec(), offset: state.offset as u64 }
+}
+
+/// What packs the step's parameters, if they are computed, or adds up parts of its operands; the step; and what ends it.
+fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> Vec<StepRecord> {
+    let step = step_record(graph, generated, linked, index);
+    let bytes = |views: &[plan::View]| views.iter().map(|view| view.shape.bytes()).sum::<usize>();
+    let (before, moved) = match &generated.plan.steps[index] {
+        step if step.parameters.is_empty() => ("parts", bytes(&step.inputs)),
+        step => ("pack", 2 * bytes(&step.parameters)),
+    };
+    let part = |what: &str, moved: usize, emitted: &Emitted| StepRecord {
+        op: what.into(),
+        algorithm: what.into(),
+        entry: linked.functions[emitted.entry.0].start as u64,
+        grid: u32::try_from(emitted.grid).expect("grids are small"),
+        task_costs: vec![],
+        flops: 0,
+        bytes: moved as u64,
+        estimate_ns: 0.0,
+        addresses: false,
+        weights: None,
+        ..step.clone()
+    };
+    let pack = generated.repackings[index].iter().map(|emitted| part(before, moved, emitted));
+    let finish = generated.finishings[index].iter().map(|emitted| part("add parts", 0, emitted));
+    pack.chain([step.clone()]).chain(finish).collect()
 }
 
 fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> StepRecord {

@@ -5,7 +5,7 @@
 
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::{Op, any_training_op};
+use crate::ops::{DropoutMask, Op};
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -43,7 +43,24 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
-    Signature { operands, output }
+    // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
+    if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
+        let blocks = Want::Only(Layout::Blocked { block });
+        operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
+    }
+    // Seed and step.
+    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Plain);
+    }
+    // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
+    let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
+    let pairs: &[usize] = match graph.node(id).op() {
+        Some(Op::ChannelMoments(_) | Op::BatchNormTrain(_) | Op::BatchNormSums(_)) => &[1],
+        Some(Op::BatchNormInputGradient(_)) => &[1, 3],
+        _ => return Signature { operands, output },
+    };
+    let want = |operand: usize| if pairs.contains(&operand) { Layout::Plain } else { first(graph) };
+    Signature { operands: (0..operands.len()).map(|operand| Want::Only(want(operand))).collect(), output }
 }
 
 /// Whether the kernels of a node's op write blocks of channels, and read them.
@@ -55,28 +72,58 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        // A counter's numbers are those of neighbouring pixels.
+        Op::DropoutMask(_) => {
+            return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
+        }
+        // Channel by channel.
+        Op::AdaptiveAvgPoolGradient(_)
+        | Op::AvgPoolGradient(_)
+        | Op::MaxPoolGradient(_)
+        | Op::PadGradient(_)
+        | Op::UpsampleGradient(_) => true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
+        | Op::ActivationGradient(_)
         | Op::AdaptiveAvgPool(_)
         | Op::AvgPool(_)
         | Op::BatchNorm(_)
+        | Op::BatchNormInputGradient(_)
+        | Op::BatchNormTrain(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
+        | Op::InstanceNormGradient(_)
         | Op::LayerNorm(_)
+        | Op::LayerNormGradient(_)
         | Op::Lrn(_)
+        | Op::LrnGradient(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
+        | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
+        Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
-        Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
+        Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
+            operands.iter().all(|s| blocked_broadcast(s, &node.shape))
+        }
+        // Numbers of losses, and what weights begin with.
+        Op::Fill(_) => false,
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
-        any_training_op!() => unreachable!("refused before, by `limits`"),
+        // What is written are two numbers a channel; see `signature`.
+        Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
+        // Weights lie row-major.
+        Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        // Labels are no images; sums over all elements.
+        Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
+        Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
+        Op::ReduceMaxGradient(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

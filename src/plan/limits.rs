@@ -8,6 +8,7 @@ use super::PlanError;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
 use crate::tensor::{Element, Shape};
+use crate::weights::WeightId;
 
 /// Pixels along one axis of an image.
 pub(crate) const MAX_AXIS: usize = 1 << 24;
@@ -31,14 +32,19 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     let node = graph.node(id);
-    if graph.weights_of(id).is_none() {
+    if reads_computed(graph, id) && matches!(node.op(), Some(Op::BatchNorm(_))) {
         return Err(PlanError::ComputedWeights {
             node: node.name.clone().unwrap_or_else(|| node.op().map_or("", Op::layer_name).to_string()),
         });
     }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
-    let window = node.op().and_then(|op| op.window(&inputs, &node.shape));
+    let window = match node.op() {
+        // It reads its layer's windows, but makes no image of them.
+        Some(Op::Conv2dWeightGradient(op)) => Some(op.layer_window()),
+        Some(op) => op.window(&inputs, &node.shape),
+        None => None,
+    };
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
@@ -57,16 +63,27 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if node.op().is_some_and(Op::is_training) {
-        return Err(PlanError::TrainingOp { node: name() });
-    }
-    if node.shape.element() != Element::F32 {
+    if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
         Some((found, most, what)) => Err(PlanError::TooLarge { node: name(), found, most, what }),
     }
+}
+
+/// Whether a node is the input of random masks, seed and step, and of nothing else.
+fn is_random(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let reads = |&(user, _): &(NodeId, _)| matches!(graph.node(user).op(), Some(Op::DropoutMask(_)));
+    let is_input = node.op().is_none() && node.shape.element() == Element::I64;
+    is_input && !graph.is_output(id) && graph.users(id).iter().all(reads)
+}
+
+/// Whether a node reads parameters that are values of a run.
+fn reads_computed(graph: &Graph, id: NodeId) -> bool {
+    let changes = |weight: WeightId| graph.updates().iter().any(|update| update.weight == weight);
+    graph.weights_of(id).is_none_or(|weights| weights.into_iter().any(changes))
 }
 
 #[cfg(test)]

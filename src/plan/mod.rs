@@ -14,13 +14,16 @@ mod choice;
 pub(crate) mod conv;
 mod layout;
 pub(crate) mod limits;
+pub(crate) mod parts;
 mod place;
 mod planner;
 mod print;
+mod state;
 mod view;
 
 use crate::ir::NodeId;
 use crate::target::Unit;
+use crate::weights::WeightId;
 
 pub(crate) use choice::{Flaw, Inaccurate, Layer};
 pub use planner::Options;
@@ -44,6 +47,14 @@ pub struct Buffer {
     pub offset: usize,
 }
 
+/// A weight that runs change. It lies in memory that stays from run to run, row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pub weight: WeightId,
+    /// Byte offset in the memory of the states.
+    pub offset: usize,
+}
+
 /// How a step computes its node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Algorithm {
@@ -59,6 +70,10 @@ pub enum Algorithm {
     Depthwise(conv::Depthwise),
     /// Groups of several channels, several groups a block.
     Grouped(conv::Grouped),
+    /// Sums over parts of the batch, which [`Self::JoinParts`] makes the node's value of.
+    PartialSums(parts::Parts),
+    /// Adds up what [`Self::PartialSums`] has written.
+    JoinParts(parts::Parts),
     /// The op's only kernel.
     Plain,
 }
@@ -83,6 +98,8 @@ pub struct Step {
     /// The node that is computed; for a conversion, the node whose value is converted.
     pub node: NodeId,
     pub inputs: Vec<View>,
+    /// What the node's parameters are, where they are values of a run; empty where they are known before it.
+    pub parameters: Vec<View>,
     /// One, or several where the output's channels go to different places.
     pub outputs: Vec<View>,
     pub kernel: Algorithm,
@@ -129,6 +146,9 @@ pub struct Plan {
     pub strict: bool,
     pub steps: Vec<Step>,
     pub buffers: Vec<Buffer>,
+    /// Weights that runs change.
+    pub states: Vec<State>,
+    pub state_bytes: usize,
     pub arena_bytes: usize,
     /// Most bytes live at any one step: no arena can be smaller.
     pub arena_lower_bound: usize,

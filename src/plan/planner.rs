@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::Problem;
 use super::layout::{self, Want, signature, works_on_blocks};
+use super::parts::Parts;
 use super::place::{Placements, placements};
+use super::state::{self, States};
 use super::view::{self, Layout, Place, View};
 use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, arena, limits};
 use crate::ir::{self, Graph, Kind, NodeId, Verified};
@@ -13,6 +15,7 @@ use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
 use crate::tensor::Shape;
+use crate::weights::WeightId;
 
 /// What the user may ask of the plan.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +46,6 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
-    #[error("{node} is a training op; code is made for inference")]
-    TrainingOp { node: String },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
@@ -121,6 +122,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         tile,
         block,
         placements: placements(graph, block),
+        states: States::of(graph),
         views: HashMap::new(),
         buffers: vec![],
         steps: vec![],
@@ -134,6 +136,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         let to = View::whole(Place::Output(i), Layout::Plain, shape);
         planner.push(output.node, vec![value], vec![to], Algorithm::Convert, 0.0);
     }
+    planner.store_updates();
     Ok(planner.finish())
 }
 
@@ -146,6 +149,7 @@ struct Planner<'a> {
     /// Channels of a block.
     block: usize,
     placements: Placements,
+    states: States,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
     buffers: Vec<Buffer>,
@@ -171,6 +175,11 @@ impl Planner<'_> {
             Kind::Parameter(_) => return Ok(()),
             Kind::Op(op) => op,
         };
+        if let Some(state) = self.states.of_constant(graph, id) {
+            let view = View::whole(Place::State(state), Layout::Plain, &node.shape);
+            self.views.insert((id, Layout::Plain), view);
+            return Ok(());
+        }
         match op {
             // Other names or shapes of a value: views are derived when somebody asks.
             Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => Ok(()),
@@ -191,19 +200,108 @@ impl Planner<'_> {
                 Ok(())
             }
             _ if op.is_convolution_or_linear() => self.convolution(id, op),
+            Op::OptimizerUpdate(_) => {
+                self.optimizer(id);
+                Ok(())
+            }
+            Op::ChannelMoments(_) | Op::BatchNormSums(_) => {
+                self.channel_sums(id);
+                Ok(())
+            }
             _ => {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
-                let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.bytes()).sum();
-                self.push(
-                    id,
-                    inputs,
-                    vec![output],
-                    Algorithm::Plain,
-                    self.target.core.nanoseconds(bytes as f64 / 16.0),
-                );
+                let ns = match op {
+                    Op::Conv2dWeightGradient(_) => {
+                        let (unit, core) = (self.target.unit, self.target.core);
+                        core.nanoseconds(graph.macs(id) as f64 / (core.vectors * unit.lanes as f64))
+                    }
+                    _ => self.of_bytes(inputs.iter().chain([&output])),
+                };
+                self.push(id, inputs, vec![output], Algorithm::Plain, ns);
                 Ok(())
             }
+        }
+    }
+
+    /// The time that kernels take which do little but read and write.
+    fn of_bytes<'v>(&self, views: impl Iterator<Item = &'v View>) -> f64 {
+        let bytes: usize = views.map(|view| view.shape.bytes()).sum();
+        self.target.core.nanoseconds(bytes as f64 / 16.0)
+    }
+
+    /// Two numbers for each channel, sums over images and pixels: part by part, where that is worth a second step.
+    fn channel_sums(&mut self, id: NodeId) {
+        let inputs = self.operands(id);
+        let ns = self.of_bytes(inputs.iter());
+        let output = self.allocate(id, Layout::Plain);
+        let parts = match inputs[0].layout {
+            Layout::Plain => None,
+            Layout::Blocked { .. } => {
+                let [images, _, h, w] = inputs[0].image();
+                Some(Parts::of_sum(images, h * w)).filter(|parts| parts.count() > 1)
+            }
+        };
+        let Some(parts) = parts else {
+            self.push(id, inputs, vec![output], Algorithm::Plain, ns);
+            return;
+        };
+        let sums = Shape::new([parts.count(), inputs[0].blocks(), 2, self.block]);
+        let sums = self.buffer(Layout::Plain, &sums);
+        let joined = [sums.clone()].into_iter().chain(inputs[1..].iter().filter(|v| !v.layout.is_blocked()).cloned());
+        let joined = joined.collect();
+        self.push(id, inputs, vec![sums], Algorithm::PartialSums(parts), ns);
+        self.push(id, joined, vec![output], Algorithm::JoinParts(parts), 0.0);
+    }
+
+    /// All results of an update at once, where the first of them stands.
+    fn optimizer(&mut self, id: NodeId) {
+        if self.views.contains_key(&(id, Layout::Plain)) {
+            return;
+        }
+        let inputs = self.operands(id);
+        let group = state::group(self.graph, id);
+        let Some(Op::OptimizerUpdate(op)) = self.graph.node(id).op() else { unreachable!("called for updates") };
+        let shape = self.graph.node(id).shape.clone();
+        let of_result = |result: usize| {
+            let is_it =
+                |&id: &NodeId| matches!(self.graph.node(id).op(), Some(Op::OptimizerUpdate(o)) if o.result == result);
+            group.iter().copied().find(is_it)
+        };
+        let results: Vec<Option<NodeId>> = (0..=op.rule.states().len()).map(of_result).collect();
+        let outputs: Vec<View> = results
+            .into_iter()
+            .map(|result| match result {
+                Some(result) => self.allocate(result, Layout::Plain),
+                // Nobody reads it, but it is computed.
+                None => self.buffer(Layout::Plain, &shape),
+            })
+            .collect();
+        let ns = self.of_bytes(inputs.iter().chain(&outputs));
+        self.push(id, inputs, outputs, Algorithm::Plain, ns);
+    }
+
+    /// Copies what weights become to where they lie, unless it was written there.
+    fn store_updates(&mut self) {
+        let graph = self.graph;
+        let mut copies = vec![];
+        for update in graph.updates() {
+            let state = self.states.of_weight(update.weight).expect("updated weights are states");
+            if self.states.in_place.get(&update.node) == Some(&state) {
+                continue;
+            }
+            let shape = &graph.node(update.node).shape;
+            let mut from = self.any(update.node);
+            if let Place::State(_) = from.place {
+                // Another state's value, which a copy before this one may change.
+                let kept = self.buffer(Layout::Plain, shape);
+                self.push(update.node, vec![from], vec![kept.clone()], Algorithm::Convert, 0.0);
+                from = kept;
+            }
+            copies.push((update.node, from, View::whole(Place::State(state), Layout::Plain, shape)));
+        }
+        for (node, from, to) in copies {
+            self.push(node, vec![from], vec![to], Algorithm::Convert, 0.0);
         }
     }
 
@@ -276,13 +374,48 @@ impl Planner<'_> {
         };
         let label = graph.node(id).name.as_deref().unwrap_or_default();
         let Choice { kernel, ns, alternatives, forced, notes } =
-            choose(id, label, &layer, self.tile, self.target, self.options)?;
+            choose(id, label, &layer, self.tile_of(id), self.target, self.options)?;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Algorithm::Direct(_)) {
             inputs[0] = self.get(source, self.blocked());
         }
         let step = self.push(id, inputs, outputs, kernel, ns);
         *step = Step { alternatives, forced, notes, layer: Some(layer), ..step.clone() };
         Ok(())
+    }
+
+    /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
+    /// output channels at once.
+    fn tile_of(&self, id: NodeId) -> usize {
+        const SET: usize = 64;
+        let filters = self.graph.parameters(id).first().map_or(0, |&weight| {
+            let shape = &self.graph.node(weight).shape;
+            shape.bytes() / shape.dims().iter().copied().take(2).min().unwrap_or(1).max(1)
+        });
+        match self.has_known_parameters(id) || filters.saturating_mul(SET) < i32::MAX as usize {
+            true => self.tile,
+            false => 0,
+        }
+    }
+
+    fn has_known_parameters(&self, id: NodeId) -> bool {
+        let is_known = |weight: WeightId| self.states.of_weight(weight).is_none();
+        self.graph.weights_of(id).is_some_and(|weights| weights.into_iter().all(is_known))
+    }
+
+    /// The values that are a node's parameters; empty where they are known before a run.
+    fn parameters(&mut self, id: NodeId) -> Vec<View> {
+        if self.graph.node(id).op().is_none() || self.has_known_parameters(id) {
+            return vec![];
+        }
+        let parameters = self.graph.parameters(id);
+        let view = |planner: &mut Self, parameter: NodeId| match planner.graph.node(parameter).parameter() {
+            Some(weight) => {
+                let state = planner.states.of_weight(weight).expect("all parameters of a node are values of a run");
+                View::whole(Place::State(state), Layout::Plain, &planner.graph.node(parameter).shape)
+            }
+            None => planner.get(parameter, Layout::Plain),
+        };
+        parameters.into_iter().map(|parameter| view(self, parameter)).collect()
     }
 
     /// A linear layer reads the image behind a flatten: its weights are packed in the image's order.
@@ -409,6 +542,11 @@ impl Planner<'_> {
             return view.clone();
         }
         let shape = &self.graph.node(id).shape;
+        if let (Some(&state), Layout::Plain) = (self.states.in_place.get(&id), layout) {
+            let view = View::whole(Place::State(state), Layout::Plain, shape);
+            self.views.insert((id, layout), view.clone());
+            return view;
+        }
         let view = match self.placements.in_concat.get(&id).copied() {
             Some((concat, first)) => self.allocate(concat, self.blocked()).channels(first, shape),
             None => self.buffer(layout, shape),
@@ -432,8 +570,10 @@ impl Planner<'_> {
         kernel: Algorithm,
         estimate_ns: f64,
     ) -> &mut Step {
+        let computes = !matches!(kernel, Algorithm::Convert | Algorithm::Gather(_));
+        let parameters = if computes { self.parameters(node) } else { vec![] };
         let index = self.steps.len();
-        for view in inputs.iter().chain(&outputs) {
+        for view in inputs.iter().chain(&outputs).chain(&parameters) {
             if let Place::Buffer(BufferId(b)) = view.place {
                 let buffer = &mut self.buffers[b];
                 buffer.first = buffer.first.min(index);
@@ -443,6 +583,7 @@ impl Planner<'_> {
         self.steps.push(Step {
             node,
             inputs,
+            parameters,
             outputs,
             kernel,
             estimate_ns,
@@ -463,7 +604,9 @@ impl Planner<'_> {
         let arena_bytes = arena::pack(&mut self.buffers);
         let arena_lower_bound = arena::lower_bound(&self.buffers);
         let (unit, strict) = (self.target.unit, self.options.strict);
-        Plan { unit, strict, steps: self.steps, buffers: self.buffers, arena_bytes, arena_lower_bound }
+        let States { list: states, bytes: state_bytes, .. } = self.states;
+        let (steps, buffers) = (self.steps, self.buffers);
+        Plan { unit, strict, steps, buffers, states, state_bytes, arena_bytes, arena_lower_bound }
     }
 }
 

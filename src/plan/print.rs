@@ -16,6 +16,8 @@ impl Algorithm {
             Algorithm::Winograd(w) => w.name(),
             Algorithm::Depthwise(d) => d.name(),
             Algorithm::Grouped(g) => g.name(),
+            Algorithm::PartialSums(_) => "partial_sums".into(),
+            Algorithm::JoinParts(_) => "join_parts".into(),
             Algorithm::Plain => "plain".into(),
         }
     }
@@ -41,6 +43,7 @@ impl fmt::Display for View {
             Place::Input(i) => write!(f, "in{i}")?,
             Place::Output(i) => write!(f, "out{i}")?,
             Place::Buffer(BufferId(b)) => write!(f, "b{b}")?,
+            Place::State(s) => write!(f, "s{s}")?,
         }
         if self.offset > 0 {
             write!(f, "+{}", self.offset)?;
@@ -66,6 +69,10 @@ pub(crate) fn print(plan: &Plan, graph: &Graph) -> String {
     for (i, b) in plan.buffers.iter().enumerate() {
         line(format_args!("  b{i}: {} bytes at {}, steps {}..={}", b.bytes, b.offset, b.first, b.last));
     }
+    for (i, state) in plan.states.iter().enumerate() {
+        let weight = graph.weights.get(state.weight);
+        line(format_args!("  s{i}: @{} {} at {}", weight.name, weight.shape, state.offset));
+    }
     line(format_args!("}}"));
     text
 }
@@ -75,10 +82,14 @@ fn print_step(index: usize, step: &Step, graph: &Graph) -> String {
     let views = |views: &[View]| views.iter().map(View::to_string).collect::<Vec<_>>().join(", ");
     let op = node.op().map_or("input", |op| op.name());
     let name = node.name.as_deref().unwrap_or("");
+    let mut reads = views(&step.inputs);
+    if !step.parameters.is_empty() {
+        reads = format!("{reads}; {}", views(&step.parameters));
+    }
     let mut text = format!(
         "{index:3} {op} {name} [{}] {} -> {} ~{:.1} us",
         step.kernel.describe(),
-        views(&step.inputs),
+        reads,
         views(&step.outputs),
         step.estimate_ns / 1e3
     );

@@ -47,6 +47,8 @@ pub enum Place {
     Input(usize),
     Output(usize),
     Buffer(BufferId),
+    /// The nth state of the plan: what runs leave for the next.
+    State(usize),
 }
 
 /// A value, or a range of its channels, in memory. Strides are in bytes.

@@ -28,6 +28,12 @@ impl Memory {
         Ok(memory)
     }
 
+    /// Zeros, in tests as well.
+    #[cfg(feature = "compile")]
+    pub(crate) fn zeros(bytes: usize) -> io::Result<Self> {
+        Self::zeroed(bytes)
+    }
+
     fn zeroed(bytes: usize) -> io::Result<Self> {
         if bytes < HUGE_PAGE {
             return Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, offset: 0 });

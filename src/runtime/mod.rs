@@ -73,6 +73,8 @@ mod model;
 mod placement;
 mod pool;
 mod run;
+#[cfg(feature = "compile")]
+mod stateful;
 mod steps;
 mod sync;
 #[cfg(test)]
@@ -84,5 +86,7 @@ pub(crate) use crate::memory::default_memory;
 pub use execute::Timings;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
+#[cfg(feature = "compile")]
+pub(crate) use stateful::{Stateful, Values};
 #[cfg(feature = "compile")]
 pub(crate) use workbench::{Activations, Workbench};

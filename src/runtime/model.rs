@@ -357,13 +357,14 @@ impl Model {
         self.source.weights().len() as u64
     }
 
-    /// Bytes that one run takes besides the weights: the arena, each thread's scratch, and a batch
+    /// Bytes that one run takes besides the weights: the arena, states, each thread's scratch, and a batch
     /// of the inputs and outputs.
     pub fn run_memory(&self) -> u64 {
         let bytes = |port: &Port| port.shape.iter().fold(4u64, |bytes, &d| bytes.saturating_mul(d as u64));
         let scratch = self.manifest.scratch_bytes.saturating_mul(self.pool.threads() as u64);
         let ports = self.ports().map(bytes).fold(0, u64::saturating_add);
-        self.manifest.arena_bytes.saturating_add(scratch).saturating_add(ports)
+        let arena = self.manifest.arena_bytes.saturating_add(self.manifest.state_bytes);
+        arena.saturating_add(scratch).saturating_add(ports)
     }
 
     /// Bytes that one run may take: [`ModelOptions::memory`].

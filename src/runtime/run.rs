@@ -12,7 +12,7 @@ use super::model::Model;
 use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,7 @@ impl Model {
     /// As [`Self::run`], and where a tensor has another shape.
     pub fn run_tensors(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
+        self.check_elements()?;
         self.manifest
             .inputs
             .iter()
@@ -149,6 +150,7 @@ impl Model {
         outputs: &mut [&mut [f32]],
         mut timings: Option<&mut Timings>,
     ) -> Result<(), RunError> {
+        assert!(self.manifest.states.is_empty(), "models with states are run with these");
         let images = self.check_sizes(inputs, outputs)?;
         self.source.check_unchanged()?;
         let mut arena = self.arenas.take(|| self.new_arena())?;
@@ -171,10 +173,20 @@ impl Model {
         result
     }
 
+    /// Runs are of f32. What has other inputs, steps of training, is run with its states.
+    fn check_elements(&self) -> Result<(), RunError> {
+        let other = self.ports().find(|port| port.element != Element::F32);
+        let Some(port) = other else { return Ok(()) };
+        let given = Shape::new(port.shape.clone());
+        let expected = Shape::of(port.element, port.shape.clone()).to_string();
+        Err(RunError::Shape { name: port.name.clone(), expected, given })
+    }
+
     /// The number of images, where all inputs and outputs agree on it.
     fn check_sizes(&self, inputs: &[&[f32]], outputs: &[&mut [f32]]) -> Result<usize, RunError> {
         check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
         check_count("outputs", self.manifest.outputs.len(), outputs.len())?;
+        self.check_elements()?;
         let images = self.count_images(inputs.iter().map(|i| i.len()).chain(outputs.iter().map(|o| o.len())))?;
         Ok(images.unwrap_or(1))
     }
@@ -213,7 +225,7 @@ impl Model {
         images.map_or("its inputs and outputs have different first sizes".into(), |images| images.to_string())
     }
 
-    fn new_arena(&self) -> Result<Arena, RunError> {
+    pub(super) fn new_arena(&self) -> Result<Arena, RunError> {
         let (needed, limit) = (self.run_memory(), self.memory_limit());
         if needed > limit {
             return Err(RunError::TooLarge { needed, limit });
@@ -222,22 +234,23 @@ impl Model {
         Ok(Arena {
             activations: Memory::new(self.manifest.arena_bytes as usize)?,
             scratch: Memory::new(self.manifest.scratch_bytes as usize)?,
-            frame: vec![std::ptr::null_mut(); 2 + ports],
+            // Arena, weights, ports, states.
+            frame: vec![std::ptr::null_mut(); 2 + ports + 1],
             batch: vec![],
         })
     }
 
     /// Makes the arena's frame lead to the images from `first` on.
     fn point_at(&self, arena: &mut Arena, inputs: &[&[f32]], outputs: &mut [&mut [f32]], first: usize) {
-        let count = inputs.len();
+        let counts = [inputs.len(), outputs.len()];
         let batch = self.batch();
         for (i, input) in inputs.iter().enumerate() {
             let image = self.manifest.inputs[i].shape.iter().product::<usize>() / batch;
-            arena.frame[Slot::Input(i as u32).index(count)] = input[first * image..].as_ptr().cast_mut().cast();
+            arena.frame[Slot::Input(i as u32).index(counts)] = input[first * image..].as_ptr().cast_mut().cast();
         }
         for (i, output) in outputs.iter_mut().enumerate() {
             let image = self.manifest.outputs[i].shape.iter().product::<usize>() / batch;
-            arena.frame[Slot::Output(i as u32).index(count)] = output[first * image..].as_mut_ptr().cast();
+            arena.frame[Slot::Output(i as u32).index(counts)] = output[first * image..].as_mut_ptr().cast();
         }
     }
 
@@ -272,7 +285,7 @@ impl Model {
     }
 
     /// One pass over the steps.
-    fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
+    pub(super) fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
         arena.frame[0] = arena.activations.base();
         arena.frame[1] = self.source.weights().as_ptr().cast_mut();
         let own = arena.scratch.base();
@@ -324,6 +337,6 @@ impl Model {
     }
 }
 
-fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), RunError> {
+pub(super) fn check_count(what: &'static str, expected: usize, given: usize) -> Result<(), RunError> {
     if expected == given { Ok(()) } else { Err(RunError::Count { what, expected, given }) }
 }

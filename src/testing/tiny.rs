@@ -45,6 +45,8 @@ pub(crate) fn image(batch: usize, destination: &Destination) -> Image {
             outputs: vec![port("output")],
             images: Some(Images::Independent { batch }),
             steps: vec![step("first", 0, elements, 0), step("second", entry, elements, SECOND)],
+            states: vec![],
+            state_bytes: 0,
             arena_bytes: 4 * elements as u64,
             arena_lower_bound: 4 * elements as u64,
             scratch_bytes: 64,

@@ -144,6 +144,8 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         outputs: vec![Port { name: "done".into(), shape: vec![1], element: Default::default() }],
         images: None,
         steps: vec![step],
+        states: vec![],
+        state_bytes: 0,
         arena_bytes: 0,
         arena_lower_bound: 0,
         scratch_bytes: (32 * target.unit.bytes()) as u64,

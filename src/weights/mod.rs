@@ -127,6 +127,11 @@ impl Weights {
         Ok(id)
     }
 
+    /// Says how a weight begins that no file gives values.
+    pub fn set_init(&mut self, id: WeightId, init: Init) {
+        self.items[id.index()].init = init;
+    }
+
     /// Says that a weight goes by another name too: files may have it under both.
     pub fn add_alias(&mut self, name: &str, id: WeightId) {
         self.aliases.insert(name.into(), id);

@@ -57,7 +57,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         Part::bias(op.bias, channels, output),
         rows(op, [h, height], input.row_stride(), kernel.row_bytes(unit)),
     ];
-    let (base, offsets) = e.pack(e.weights(step), parts);
+    let packed = e.pack(e.weights(step), parts);
     let callee = e.kernel(&kernel);
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
@@ -65,7 +65,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
             let (rest, y) = d.split(task, height);
             let rest = d.int(rest);
             let (image, block) = d.split(rest, blocks);
-            let [weights, bias, row] = [0, 1, 2].map(|i| d.weights(base + offsets[i]));
+            let [weights, bias, row] = [0, 1, 2].map(|i| d.weights(packed[i]));
             d.step(weights, block, block_bytes);
             d.step(bias, block, output.pixel_stride());
             d.step(row, y, table::ENTRY);

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::super::Error;
-use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
@@ -208,13 +208,13 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             }
         }
     }
-    let (base, offsets) = e.pack(weights, parts);
+    let packed = e.pack(weights, parts);
 
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &steps, unit);
         let callee = e.kernel(&row);
-        calls.push(Region { phase, run, count, panels: base + offsets[part], row, callee });
+        calls.push(Region { phase, run, count, panels: packed[part], row, callee });
     }
 
     let (height, images) = match direct.fold {
@@ -234,7 +234,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, base, [tile, image, y]);
+                region.call(e, d, step, direct, packed[0], [tile, image, y]);
             });
             first += count;
         }
@@ -420,8 +420,8 @@ struct Region {
     run: BlockRun,
     /// Input blocks that a tile reads.
     count: usize,
-    /// Byte offset of the first tile's panel in the weights section.
-    panels: usize,
+    /// The first tile's panel.
+    panels: Packed,
     row: Row,
     callee: Callee,
 }
@@ -446,7 +446,7 @@ impl Region {
 
     /// One call: `at` is the tile of channels, the image and the row.
     #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, bias: usize, at: [Operand; 3]) {
+    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, bias: Packed, at: [Operand; 3]) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];

@@ -21,7 +21,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
     let (block, blocks, pixels) = (output.block(), output.blocks(), h * w);
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, output)).collect();
-    let (base, offsets) = e.pack(e.weights(step), parts);
+    let packed = e.pack(e.weights(step), parts);
     let (eps, affine, used) = (op.eps, op.affine, channels % block);
     // First block, blocks and how many of a block's lanes count.
     let runs = match eps == 0.0 && used > 0 {
@@ -49,8 +49,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &InstanceNorm) -> Emitted {
                     d.step(base, image, view.batch_stride);
                     at(d, base, view.block_stride());
                 }
-                for offset in &offsets {
-                    let weights = d.weights(base + offset);
+                for &weights in &packed {
+                    let weights = d.weights(weights);
                     at(d, weights, output.pixel_stride());
                 }
                 d.b.call(kernel, arguments);

@@ -28,7 +28,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     let [images, channels, h, w] = output.image();
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, output)).collect();
-    let (base, offsets) = e.pack(e.weights(step), parts);
+    let packed = e.pack(e.weights(step), parts);
     let (pixels, tile) = (h * w, SUMS / partial::vectors(e.unit()));
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
     let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];
@@ -50,7 +50,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
                     d.b.advance(base, first * view.pixel_stride());
                     arguments.push(base.into());
                 }
-                arguments.extend(offsets.iter().map(|offset| Operand::from(d.weights(base + offset))));
+                arguments.extend(packed.iter().map(|&at| Operand::from(d.weights(at))));
                 d.b.call(kernel, arguments);
             });
             task += images * tiles;

@@ -1,11 +1,15 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod adjoint;
+mod batch_norm;
 mod body;
 mod channels;
 mod convert;
 pub(super) mod cook_toom;
+mod cross_entropy;
 mod depthwise;
 mod direct;
+mod dropout_mask;
 mod elementwise;
 pub(crate) mod epilogue;
 mod instance_norm;
@@ -13,23 +17,34 @@ mod layer_norm;
 mod lrn;
 mod math;
 mod matmul;
+mod max_pool_gradient;
 mod movement;
 mod nest;
+mod norm_gradient;
+mod optimizer;
 mod partial;
+mod parts;
+mod pointwise_loss;
 mod pool;
 mod reduce;
+mod reduce_gradient;
+pub(super) mod repack;
+mod slope;
 mod softmax;
+mod softmax_gradient;
 mod table;
 #[cfg(test)]
 mod tests;
 mod upsample;
+mod walk;
+mod weight_gradient;
 mod winograd;
 
 pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};
-use crate::ops::{Op, any_training_op};
+use crate::ops::Op;
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -47,17 +62,26 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
         Algorithm::Depthwise(_) | Algorithm::Grouped(_) => depthwise::emit(e, step),
         Algorithm::Convert => convert::emit(e, step),
         Algorithm::Gather(gather) => channels::emit(e, step, gather),
-        Algorithm::Plain => plain(e, step),
+        Algorithm::Plain | Algorithm::PartialSums(_) | Algorithm::JoinParts(_) => plain(e, step),
     })
 }
 
-/// Ops that have one kernel, in the layouts that the plan gives them.
+/// Ops that have one kernel, or one for each of two steps, in the layouts that the plan gives them.
 fn plain(e: &mut Emitter, step: &Step) -> Emitted {
     match e.graph.node(step.node).op().expect("inputs are not computed") {
         Op::Activate(op) => elementwise::activate(e, step, op.kind),
         Op::Binary(op) => elementwise::binary(e, step, op),
+        Op::ActivationGradient(op) => elementwise::activation_gradient(e, step, op),
+        Op::PReluGradient(op) => elementwise::prelu_gradient(e, step, op),
+        Op::ExtremeGradient(op) => elementwise::extreme_gradient(e, step, op.kind),
+        Op::Expand(_) => elementwise::expand(e, step),
+        Op::Fill(op) => elementwise::fill(e, step, op.value),
         Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
         Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
+        Op::ChannelMoments(_) => batch_norm::moments(e, step),
+        Op::BatchNormTrain(op) => batch_norm::train(e, step, op),
+        Op::BatchNormSums(op) => batch_norm::sums(e, step, op),
+        Op::BatchNormInputGradient(op) => batch_norm::input_gradient(e, step, op),
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::MaxPool(op) => pool::max(e, step, op),
         Op::AvgPool(op) => pool::average(e, step, op),
@@ -67,6 +91,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::LrnGradient(op) => lrn::gradient(e, step, op),
+        Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
+        Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),
+        Op::LayerNormGradient(op) => norm_gradient::layer(e, step, op),
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),
@@ -80,7 +108,22 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
-        any_training_op!() => unreachable!("the plan has none"),
+        Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
+        Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
+        Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
+        Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
+        Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),
+        Op::CrossEntropyGradient(op) => cross_entropy::gradient(e, step, op),
+        Op::MaxPoolGradient(op) => max_pool_gradient::emit(e, step, op),
+        Op::DropoutMask(op) => dropout_mask::emit(e, step, op),
+        Op::PointwiseLoss(op) => pointwise_loss::loss(e, step, op),
+        Op::PointwiseLossGradient(op) => pointwise_loss::gradient(e, step, op),
+        Op::AvgPoolGradient(op) => adjoint::average(e, step, op),
+        Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
+        Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
+        Op::PadGradient(op) => adjoint::pad(e, step, op),
+        Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
+        Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! This module knows strides, not ops.
 
-use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
 use super::body::Body;
@@ -32,8 +32,7 @@ const NEIGHBOUR: i32 = super::LANE as i32;
 #[derive(Clone, Debug)]
 pub(crate) enum Base {
     View(View),
-    /// Byte offset in the packed weights.
-    Weights(usize),
+    Weights(Packed),
 }
 
 /// An array as a nest walks it. Strides are in bytes, one an axis.
@@ -48,15 +47,15 @@ impl Array {
         Array { base: Base::View(view.clone()), strides }
     }
 
-    pub(crate) fn weights(offset: usize, strides: Vec<i64>) -> Array {
-        Array { base: Base::Weights(offset), strides }
+    pub(crate) fn weights(at: Packed, strides: Vec<i64>) -> Array {
+        Array { base: Base::Weights(at), strides }
     }
 
     /// The array that begins `bytes` later.
     pub(crate) fn shifted(mut self, bytes: usize) -> Array {
         match &mut self.base {
             Base::View(view) => view.offset += bytes,
-            Base::Weights(offset) => *offset += bytes,
+            Base::Weights(at) => at.offset += bytes,
         }
         self
     }
@@ -64,7 +63,7 @@ impl Array {
     fn address(&self, e: &Emitter, d: &mut Driver) -> Int {
         match &self.base {
             Base::View(view) => d.view(e, view),
-            Base::Weights(offset) => d.weights(*offset),
+            Base::Weights(at) => d.weights(*at),
         }
     }
 }
@@ -221,7 +220,7 @@ impl Array {
     fn moved(mut self, bytes: i64) -> Array {
         let offset = match &mut self.base {
             Base::View(view) => &mut view.offset,
-            Base::Weights(offset) => offset,
+            Base::Weights(at) => &mut at.offset,
         };
         *offset = (*offset as i64 + bytes) as usize;
         self

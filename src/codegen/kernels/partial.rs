@@ -23,6 +23,11 @@ impl Partial {
         b.op_into(sum, VectorOp::Add, sum, v);
     }
 
+    /// Adds other partial sums to these.
+    pub(crate) fn join(&self, b: &mut Builder, other: &Partial) {
+        self.0.iter().zip(&other.0).for_each(|(&sum, &more)| b.op_into(sum, VectorOp::Add, sum, more));
+    }
+
     /// The sum in all lanes.
     pub(crate) fn total(self, b: &mut Builder) -> Vector {
         let mut apart = self.0.len() / 2;

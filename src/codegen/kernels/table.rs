@@ -3,7 +3,7 @@
 //! A table lies among the packed weights. It keeps irregular geometry (clipped windows, adaptive
 //! windows, resized positions) out of the code, whose size then does not depend on the image's.
 
-use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Int};
 use crate::plan::Step;
@@ -53,7 +53,7 @@ pub(crate) fn factor(entry: Int) -> Address {
 pub(crate) fn emit_rows(
     e: &mut Emitter,
     step: &Step,
-    (rows, size): (usize, usize),
+    (rows, size): (Packed, usize),
     scratch: usize,
     call: impl Fn(&mut Driver, [Int; 3]),
 ) -> Emitted {

@@ -24,11 +24,11 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let pixel = step.inputs[0].pixel_stride();
     let mix = Mix { taps: op.mode.taps(), input: w, output: width };
     let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
-    let (base, offsets) = e.pack(vec![], parts);
+    let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&mix);
     let scratch = if mix.taps == 1 { 0 } else { w * pixel };
-    table::emit_rows(e, step, (base + offsets[0], mix.entry()), scratch, |d, [from, row, to]| {
-        let columns = d.weights(base + offsets[1]);
+    table::emit_rows(e, step, (packed[0], mix.entry()), scratch, |d, [from, row, to]| {
+        let columns = d.weights(packed[1]);
         d.b.call(kernel, [from, to, row, columns, d.scratch].map(Operand::from).to_vec());
     })
 }

@@ -15,7 +15,7 @@
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
 
 use super::super::Error;
-use super::super::emit::{Driver, Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
@@ -191,7 +191,7 @@ struct Pass<'a> {
 struct PassRun {
     run: BlockRun,
     /// Byte offset of the first set's panel in the weights section.
-    panels: usize,
+    panels: Packed,
     products: Vec<(usize, Callee)>,
     outputs: Vec<Border>,
 }
@@ -206,7 +206,7 @@ impl<'a> Pass<'a> {
         geometry: &'a Geometry,
         runs: &[BlockRun],
         steps: &[PostOp],
-        panels: &mut impl Iterator<Item = usize>,
+        panels: &mut impl Iterator<Item = Packed>,
     ) -> Pass<'a> {
         let grid = w.grid(geometry);
         let total = w.problem.batch * grid[0] * grid[1];
@@ -250,7 +250,7 @@ fn pack(
     s: &Sizes,
     runs: &[BlockRun],
     has_bias: bool,
-) -> (usize, Vec<usize>) {
+) -> (Packed, Vec<Packed>) {
     let (weights, output) = (e.weights(step), &step.outputs[0]);
     let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, output)];
     let mut first_part = vec![];
@@ -262,8 +262,8 @@ fn pack(
             }
         }
     }
-    let (base, offsets) = e.pack(weights, packed);
-    (base, first_part.into_iter().map(|p| base + offsets[p]).collect())
+    let packed = e.pack(weights, packed);
+    (packed[0], first_part.into_iter().map(|p| packed[p]).collect())
 }
 
 /// The transformed weights of one set, of blocks of `block` channels.
@@ -619,7 +619,7 @@ fn transform_outputs(
     s: &Sizes,
     pass: &Pass,
     part: &PassRun,
-    bias: usize,
+    bias: Packed,
     set: Int,
     first: Int,
     count: Int,

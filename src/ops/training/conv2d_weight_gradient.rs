@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::ops::attributes::attributes;
 use crate::ops::images::{Images, apart, joined};
 use crate::ops::layer::Layer;
-use crate::ops::{Operation, ShapeError, check_groups, image_shape, positive, window_output};
+use crate::ops::{Operation, ShapeError, Window, check_groups, image_shape, positive, window_output};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -20,6 +20,14 @@ attributes! {
         pad: [usize; 4] = [0; 4],
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
+    }
+}
+
+impl Conv2dWeightGradient {
+    /// The window of the layer.
+    pub(crate) fn layer_window(&self) -> Window {
+        let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
+        Window { extent, stride: self.stride, upscale: [1.0, 1.0] }
     }
 }
 

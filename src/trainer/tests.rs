@@ -1,0 +1,251 @@
+//! Trainings, from the text to what is kept of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::engine::{EngineOptions, RunLength};
+use super::*;
+use crate::driver::{BlockChoice, Compiler};
+use crate::plan;
+use crate::recipe::Training;
+use crate::runtime::ModelOptions;
+use crate::target::Target;
+use crate::weights;
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/training")
+}
+
+fn options(threads: usize) -> EngineOptions {
+    EngineOptions {
+        target: Target::host(),
+        plan: plan::Options::default(),
+        model: ModelOptions::default().threads(threads),
+        seed: 1,
+    }
+}
+
+fn front(path: &Path) -> Training {
+    let made = Compiler::default().front_training(path, &BlockChoice::default());
+    made.unwrap_or_else(|e| panic!("{}: {e}", path.display())).training
+}
+
+/// Losses of twenty steps and the weights after them must be PyTorch's (`tests/goldens/training.py`).
+#[test]
+fn optimizers_and_schedules_are_pytorchs() {
+    let mut names: Vec<String> = std::fs::read_dir(goldens())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".net").map(String::from))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 25, "{names:?}");
+    for name in names {
+        let mut training = front(&goldens().join(format!("{name}.net")));
+        let arrays = weights::open(&goldens().join(format!("{name}.npz"))).unwrap();
+        let array = |wanted: &str| {
+            let entry =
+                arrays.entries.iter().find(|entry| entry.name == wanted).unwrap_or_else(|| panic!("{name}: {wanted}"));
+            (*entry.values().unwrap()).as_ref().to_vec()
+        };
+        let all: Vec<_> = training.graph.weights.iter().map(|(id, weight)| (id, weight.name.clone())).collect();
+        for (id, weight) in &all {
+            training.graph.weights.set(*id, Arc::new(array(&format!("weight.{weight}"))));
+        }
+        let (images, labels, losses) = (array("images"), array("labels"), array("losses"));
+        let (image, label) = (images.len() / losses.len(), labels.len() / losses.len());
+        let mut trainer = Trainer::new(training, options(1)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let length = RunLength { steps: losses.len() as u64, per_epoch: losses.len() as u64 / 5 };
+        for (step, &expected) in losses.iter().enumerate() {
+            let given = [&images[step * image..][..image], &labels[step * label..][..label]];
+            let report = trainer.step(&given, length).unwrap();
+            let loss = report.losses[0].1 as f32;
+            assert!(
+                (loss - expected).abs() <= 1e-5 * expected.max(1.0),
+                "{name}: loss {step} is {loss}, not {expected}"
+            );
+        }
+        let after = trainer.weights(0);
+        for (id, weight) in after.iter() {
+            let (got, expected) = (after.values(id), array(&format!("after.{}", weight.name)));
+            let scale = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
+            for (got, expected) in (*got).as_ref().iter().zip(&expected) {
+                let difference = (got - expected).abs();
+                assert!(difference <= 1e-5 * scale.max(1.0), "{name}: {} is {got}, not {expected}", weight.name);
+            }
+        }
+    }
+}
+
+/// A golden network with a block that trains it.
+fn zoo(name: &str, loss: &str, optimizer: &str) -> (tempfile::TempDir, Training) {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.net"));
+    let text = std::fs::read_to_string(golden).unwrap();
+    let path = folder.path().join("zoo.net");
+    let block = format!("\ntrain {name} {{\n    batch 3   epochs 2\n    loss {loss}\n    optimizer {optimizer}\n}}\n");
+    std::fs::write(&path, text + &block).unwrap();
+    let training = front(&path);
+    (folder, training)
+}
+
+/// Inputs of a step: normal numbers, and labels of `classes` classes.
+fn batch(training: &Training, seed: u64, classes: usize) -> Vec<Vec<f32>> {
+    let values = |(i, &id): (usize, &crate::ir::NodeId)| {
+        let elements = training.graph.node(id).shape.elements();
+        let number = |e: usize| crate::random::uniform(seed, i as u32, 0, e as u64) as f32;
+        match training.sources[i] {
+            crate::recipe::Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
+            _ => (0..elements).map(|e| 3.4 * (number(e) - 0.5)).collect(),
+        }
+    };
+    training.graph.inputs().iter().enumerate().map(values).collect()
+}
+
+/// The zoo, narrow: a compiled step must be the interpreter's on each vector unit, all weights, moments and
+/// statistics.
+#[test]
+fn compiled_steps_are_the_interpreters() {
+    let cross_entropy = "cross_entropy(logits)";
+    for (name, loss) in [
+        ("resnet18", cross_entropy),
+        ("googlenet", cross_entropy),
+        ("densenet", cross_entropy),
+        ("squeezenet", cross_entropy),
+        ("nin_cifar10", cross_entropy),
+        ("alexnet", cross_entropy),
+        ("vgg16_bn", cross_entropy),
+        ("unet", "bce(mask, target)"),
+    ] {
+        let (_folder, training) = zoo_or(name, loss);
+        let step = optimized(&training).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let given = batch(&training, 5, 10);
+        let rates = crate::train::rates(&training.steps[0].optimizer, 1.0, 0);
+        let mut data = given.iter();
+        let inputs: Vec<crate::tensor::Tensor> = step
+            .inputs
+            .iter()
+            .zip(step.graph.inputs())
+            .map(|(role, &id)| {
+                let shape = step.graph.node(id).shape.clone();
+                use crate::train::StepInput::*;
+                match role {
+                    Of(_) => crate::tensor::Tensor::new(shape, data.next().unwrap().clone()),
+                    Rates => crate::tensor::Tensor::new(shape, rates.to_vec()),
+                    Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0].into_iter()),
+                }
+            })
+            .collect();
+        let (outputs, updated) = crate::interpreter::run_step(&step.graph, &inputs).unwrap();
+        for target in crate::codegen::testing::targets() {
+            let lanes = target.unit.lanes;
+            let mut engine = Engine::new(&training, &EngineOptions { target, ..options(1) }).unwrap();
+            let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+            let got = engine.step(0, RunLength { steps: 10, per_epoch: 5 }, &slices, None).unwrap().to_vec();
+            let near = |what: &str, got: &[f32], expected: &[f32]| {
+                // A maximum or a sign that rounding changes takes its gradient along: few numbers differ much.
+                let length =
+                    |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                let error = length(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
+                let (error, of) = (error, length(&mut expected.iter().copied()));
+                assert!(error <= 5e-3 * of.max(1e-3), "{name}, {lanes} lanes: {what} differs by {error} of {of}");
+            };
+            near("the loss", &got[0], outputs[0].data());
+            for (update, expected) in step.graph.updates().iter().zip(&updated) {
+                let weight = &step.graph.weights.get(update.weight).name;
+                let state = engine.model().states().iter().position(|state| state.name == *weight).unwrap();
+                near(weight, engine.model().state(state), expected.data());
+            }
+        }
+    }
+}
+
+fn zoo_or(name: &str, loss: &str) -> (tempfile::TempDir, Training) {
+    zoo(name, loss, "sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)")
+}
+
+/// States after some steps, by name.
+fn states(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+    let model = trainer.compiled();
+    let bits = |i: usize| model.state(i).iter().map(|v| v.to_bits()).collect();
+    model.states().iter().enumerate().map(|(i, state)| (state.name.clone(), bits(i))).collect()
+}
+
+const LENGTH: RunLength = RunLength { steps: 20, per_epoch: 5 };
+
+fn trained(training: &Training, options: EngineOptions, steps: u64) -> Trainer {
+    let mut trainer = Trainer::new(training.clone(), options).unwrap();
+    for step in 0..steps {
+        let given = batch(training, 100 + step, 10);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        trainer.step(&slices, LENGTH).unwrap();
+    }
+    trainer
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let (_folder, training) = zoo("googlenet", "cross_entropy(logits)", "adam(lr = 0.001)");
+    let one = states(&trained(&training, options(1), 4));
+    for threads in [2, 3] {
+        assert_eq!(states(&trained(&training, options(threads), 4)), one, "{threads} threads");
+    }
+}
+
+/// Dropout, Adam's corrections and the schedule go on where they were.
+#[test]
+fn a_checkpoint_goes_on_to_the_same_bits() {
+    let (_folder, training) = zoo("alexnet", "cross_entropy(logits)", "adam(lr = 0.001)");
+    let whole = states(&trained(&training, options(1), 5));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let facts = std::collections::BTreeMap::from([("optimizer".to_string(), "adam".to_string())]);
+    let first = trained(&training, options(2), 3);
+    first.write_checkpoint(&path, &facts).unwrap();
+    let mut second = Trainer::new(training.clone(), options(1)).unwrap();
+    second.resume(&path, &facts).unwrap();
+    assert_eq!(second.steps_done(), 3);
+    for step in 3..5 {
+        let given = batch(&training, 100 + step, 10);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        second.step(&slices, LENGTH).unwrap();
+    }
+    assert_eq!(states(&second), whole);
+    let other = std::collections::BTreeMap::from([("optimizer".to_string(), "sgd".to_string())]);
+    let error = second.resume(&path, &other).unwrap_err().to_string();
+    assert!(error.ends_with("is of another training:\n  optimizer: adam there, sgd here"), "{error}");
+    damaged_checkpoints_are_refused(&std::fs::read(&path).unwrap(), &mut second, &facts);
+}
+
+fn damaged_checkpoints_are_refused(
+    bytes: &[u8],
+    trainer: &mut Trainer,
+    facts: &std::collections::BTreeMap<String, String>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    let mut check = |bytes: &[u8], what: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = trainer.resume(&path, facts).expect_err(what).to_string();
+        assert!(error.contains("damaged"), "the file is not named: {error}");
+    };
+    check(&[], "nothing");
+    check(&bytes[..bytes.len() / 2], "half of it");
+    check(&bytes[..100], "its beginning");
+    check(b"no safetensors at all, but long enough to be some", "a text");
+    for at in [3, 40, bytes.len() / 2, bytes.len() - 1] {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 0x10;
+        check(&changed, &format!("byte {at} changed"));
+    }
+}
+
+/// A loss that is no number ends the run, and names the step.
+#[test]
+fn a_loss_that_diverges_is_an_error() {
+    let (_folder, training) = zoo("alexnet", "cross_entropy(logits)", "sgd(lr = 1e30)");
+    let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+    let given = batch(&training, 1, 10);
+    let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+    let error = (0..5).find_map(|_| trainer.step(&slices, LENGTH).err()).expect("it diverges");
+    assert!(matches!(error, TrainError::Diverged { step: 2 | 3, .. }), "{error}");
+}
