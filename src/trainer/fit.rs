@@ -13,7 +13,7 @@ use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
 use super::metrics::top_k;
-use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
+use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
 use crate::ir::Kind;
 use crate::recipe::{Metric, Source, Training};
 use crate::runtime::Stateful;
@@ -183,12 +183,25 @@ impl Trainer {
     /// # Errors
     /// Where the inputs are not the text's, or the loss is no finite number.
     pub fn step(&mut self, inputs: &[&[f32]], length: RunLength) -> Result<StepReport, TrainError> {
+        self.step_mixed(inputs, None, length)
+    }
+
+    /// As [`Self::step`], with samples that are mixed: their labels have this share of the loss, the others the rest.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_mixed(
+        &mut self,
+        inputs: &[&[f32]],
+        mix: Option<&Mix>,
+        length: RunLength,
+    ) -> Result<StepReport, TrainError> {
         let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
         if inputs.len() != expected {
             return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
         let begin = Instant::now();
-        let outputs = self.engine.step(self.done, length, inputs, None)?;
+        let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
         let losses: Vec<(String, f64)> = names.zip(outputs.iter().map(|out| f64::from(out[0]))).collect();
         let metrics = metrics(&self.training, &outputs[losses.len()..], inputs);
@@ -238,7 +251,7 @@ impl Trainer {
         while let Some(batch) = loader.next() {
             let batch = batch?;
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
-            let mut report = self.step(&self.inputs_of(&batch), length)?;
+            let mut report = self.step_mixed(&self.inputs_of(&batch), batch.mix.as_ref(), length)?;
             loader.recycle(batch);
             report.time = before.elapsed();
             before = Instant::now();
