@@ -384,16 +384,6 @@ impl Picture {
         let row = |row: &[u8]| row.chunks_exact(self.channels).rev().flatten().copied().collect::<Vec<u8>>();
         Picture { levels: self.levels.chunks_exact(self.width * self.channels).flat_map(row).collect(), ..*self }
     }
-
-    fn transposed(&self) -> Picture {
-        let mut levels = Vec::with_capacity(self.levels.len());
-        for x in 0..self.width {
-            for y in 0..self.height {
-                levels.extend_from_slice(&self.levels[(y * self.width + x) * self.channels..][..self.channels]);
-            }
-        }
-        Picture { width: self.height, height: self.width, channels: self.channels, levels }
-    }
 }
 
 #[cfg(test)]

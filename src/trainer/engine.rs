@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     seed: u64,
     rates: Vec<f32>,
     random: [i64; 2],
+    /// Of the labels and the others, where samples are mixed.
+    shares: [f32; 2],
     /// What is drawn on the host, by the place of the input.
     noise: Vec<Vec<f32>>,
     outputs: Vec<Vec<f32>>,
@@ -74,6 +76,7 @@ impl Engine {
             seed: options.seed,
             rates: vec![0.0; RATES * training.steps.len()],
             random: [0; 2],
+            shares: [1.0, 0.0],
             noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
             roles: step.inputs,
             outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
@@ -97,12 +100,13 @@ impl Engine {
     }
 
     /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
-    /// order. Gives the outputs: losses of the steps, then what metrics read.
+    /// order. Mixed samples have a share of these labels and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
     pub(crate) fn step(
         &mut self,
         step: u64,
         length: RunLength,
         data: &[&[f32]],
+        mix: Option<(f32, &[f32])>,
         timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
         for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
@@ -113,6 +117,8 @@ impl Engine {
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
             draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
         }
+        let share = mix.map_or(1.0, |(share, _)| share);
+        self.shares = [share, 1.0 - share];
         let mut given = data.iter();
         let inputs: Vec<Values> = self
             .roles
@@ -123,6 +129,9 @@ impl Engine {
                     Values::F32(given.next().expect("whoever calls gives all inputs of the data"))
                 }
                 StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(noise),
+                StepInput::OtherLabels(place) => Values::F32(mix.map_or(data[*place], |(_, others)| others)),
+                StepInput::Share => Values::F32(&self.shares[..1]),
+                StepInput::Rest => Values::F32(&self.shares[1..]),
                 StepInput::Random => Values::I64(&self.random),
                 StepInput::Rates => Values::F32(&self.rates),
             })

@@ -14,7 +14,7 @@ use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
 use super::inspect::Observed;
 use super::metrics::top_k;
-use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
+use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
 use crate::ir::{Kind, NodeId};
 use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
@@ -192,12 +192,25 @@ impl Trainer {
     /// # Errors
     /// Where the inputs are not the text's, or the loss is no finite number.
     pub fn step(&mut self, inputs: &[&[f32]], length: RunLength) -> Result<StepReport, TrainError> {
+        self.step_mixed(inputs, None, length)
+    }
+
+    /// As [`Self::step`], with samples that are mixed: their labels have this share of the loss, the others the rest.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_mixed(
+        &mut self,
+        inputs: &[&[f32]],
+        mix: Option<&Mix>,
+        length: RunLength,
+    ) -> Result<StepReport, TrainError> {
         let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
         if inputs.len() != expected {
             return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
         let begin = Instant::now();
-        let outputs = self.engine.step(self.done, length, inputs, None)?;
+        let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
         let losses: Vec<(String, f64)> = names.zip(outputs.iter().map(|out| f64::from(out[0]))).collect();
         let metrics = metrics(&self.training, &outputs[losses.len()..], inputs);
@@ -247,7 +260,7 @@ impl Trainer {
         while let Some(batch) = loader.next() {
             let batch = batch?;
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
-            let mut report = match self.step(&self.inputs_of(&batch), length) {
+            let mut report = match self.step_mixed(&self.inputs_of(&batch), batch.mix.as_ref(), length) {
                 Err(TrainError::Diverged { step, loss, .. }) => {
                     drop(loader);
                     let cause = self.find_cause(data, options, &run.facts, length, told)?;
@@ -307,7 +320,7 @@ impl Trainer {
         for batch in loader {
             let batch = batch?;
             if self.done < failed {
-                self.step(&self.inputs_of(&batch), length)?;
+                self.step_mixed(&self.inputs_of(&batch), batch.mix.as_ref(), length)?;
                 continue;
             }
             let mut observed = Observed::new(&self.training, &self.options)?;
@@ -315,7 +328,8 @@ impl Trainer {
             for (index, state) in model.states().iter().enumerate() {
                 observed.set(&state.name, model.state(index));
             }
-            return observed.first_not_finite(failed, length, &self.inputs_of(&batch));
+            let mix = batch.mix.as_ref().map(|mix| (mix.share, &mix.others[..]));
+            return observed.first_not_finite(failed, length, &self.inputs_of(&batch), mix);
         }
         Ok(None)
     }
@@ -593,7 +607,7 @@ impl Trainer {
     ) -> Result<Duration, TrainError> {
         let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
         let begin = Instant::now();
-        self.engine.step(0, length, inputs, timings)?;
+        self.engine.step(0, length, inputs, None, timings)?;
         Ok(begin.elapsed())
     }
 

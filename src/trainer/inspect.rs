@@ -52,6 +52,7 @@ impl Observed {
         step: u64,
         length: RunLength,
         data: &[&[f32]],
+        mix: Option<(f32, &[f32])>,
     ) -> Result<Option<String>, TrainError> {
         for (index, state) in self.engine.model().states().iter().enumerate() {
             if let Some(odd) = NotFinite::among(self.engine.model().state(index)) {
@@ -63,7 +64,7 @@ impl Observed {
                 return Ok(Some(format!("the samples are not finite: {odd}")));
             }
         }
-        let outputs = self.engine.step(step, length, data, None)?;
+        let outputs = self.engine.step(step, length, data, mix, None)?;
         let values = self.nodes.iter().zip(&outputs[self.losses..]);
         let odd = values.filter_map(|(&id, values)| Some((id, NotFinite::among(values)?, values.len()))).next();
         Ok(odd.map(|(id, odd, of)| {
@@ -141,7 +142,7 @@ pub(crate) fn verify_gradients(training: &Training, options: &EngineOptions) -> 
     let data = samples(training);
     let data: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
-    let outputs = observed.engine.step(0, length, &data, None)?.to_vec();
+    let outputs = observed.engine.step(0, length, &data, None, None)?.to_vec();
     let values = compare(&observed, training, options, &data, &outputs)?;
     let mut slopes = vec![];
     for step in &training.steps {
@@ -187,7 +188,7 @@ fn compare(
 
 /// The inputs of the step, for the interpreter.
 fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
-    let (graph, mut data) = (&observed.step.graph, data.iter());
+    let (graph, given, mut data) = (&observed.step.graph, data, data.iter());
     let rates: Vec<f32> = training
         .steps
         .iter()
@@ -202,6 +203,10 @@ fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, dat
                     Tensor::new(shape, data.next().expect("one for each input").to_vec())
                 }
                 StepInput::Of(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
+                // Samples that are not mixed.
+                StepInput::OtherLabels(place) => Tensor::new(shape, given[*place].to_vec()),
+                StepInput::Share => Tensor::new(shape, vec![1.0]),
+                StepInput::Rest => Tensor::new(shape, vec![0.0]),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
                 StepInput::Random => Tensor::from_values(shape, [options.seed as f64, 0.0].into_iter()),
             }
@@ -237,7 +242,7 @@ fn slope(
             let moved = values.iter().zip(&direction).map(|(v, d)| (f64::from(*v) + sign * distance * d) as f32);
             observed.set(&name, &moved.collect::<Vec<f32>>());
             let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
-            Ok(f64::from(observed.engine.step(0, length, data, None)?[step][0]))
+            Ok(f64::from(observed.engine.step(0, length, data, None, None)?[step][0]))
         };
         let difference = (loss(1.0)? - loss(-1.0)?) / (2.0 * distance);
         let error = (along - difference).abs() / along.abs().max(difference.abs());
