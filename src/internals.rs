@@ -54,13 +54,14 @@ mod compiler {
     /// The stages one by one, and who is told of them.
     pub mod driver {
         pub use crate::driver::{
-            Compiler, Error, Event, Network, Observer, WeightsFrom, WeightsReport, model_names, recompile,
+            BlockChoice, Compiler, Error, Event, Network, Observer, TrainingSpec, WeightsFrom, WeightsReport,
+            model_names, recompile, training_names,
         };
     }
 
     /// From a text in memory to a graph.
     pub mod elaborate {
-        pub use crate::elaborate::{Options, elaborate};
+        pub use crate::elaborate::{ElaboratedTraining, Options, TrainingOptions, elaborate, training};
     }
 
     /// ONNX, to and from, and graphs as text.
@@ -124,7 +125,8 @@ mod compiler {
     /// What a `train` block says.
     pub mod recipe {
         pub use crate::recipe::{
-            Augmentation, Loss, Metric, Optimizer, Schedule, ScheduleKind, Source, TrainedModel, Training, TrainingStep,
+            Augmentation, Loss, MemoryBudget, Metric, Optimizer, Schedule, ScheduleKind, Source, TrainedModel,
+            Training, TrainingStep,
         };
     }
 

@@ -80,7 +80,8 @@
 //!
 //! # Features
 //!
-//! `compile` is the compiler, `images` reads picture files, `cli` is the command line and implies both. Without any, the
+//! `compile` is the compiler, `images` reads picture files, `train` trains networks and implies both, `cli` is the command
+//! line and implies all. Without any, the
 //! crate opens and runs compiled models and depends on little.
 //!
 //! # Trust
@@ -108,10 +109,14 @@ mod preprocess;
 mod runtime;
 mod tensor;
 
+#[cfg(feature = "compile")]
+mod archive;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "compile")]
 mod codegen;
+#[cfg(feature = "train")]
+pub mod data;
 #[cfg(feature = "compile")]
 mod diagnostic;
 #[cfg(feature = "compile")]
@@ -133,6 +138,8 @@ mod passes;
 #[cfg(feature = "compile")]
 mod plan;
 #[cfg(feature = "compile")]
+mod random;
+#[cfg(feature = "compile")]
 mod recipe;
 #[cfg(feature = "compile")]
 mod syntax;
@@ -142,6 +149,8 @@ mod target;
 mod testing;
 #[cfg(feature = "compile")]
 mod train;
+#[cfg(feature = "train")]
+mod trainer;
 #[cfg(feature = "compile")]
 mod trial;
 #[cfg(feature = "compile")]

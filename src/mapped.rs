@@ -127,6 +127,27 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// Bytes that somebody holds: a mapped file, or what was unpacked from one.
+#[cfg(feature = "compile")]
+pub type Buffer = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Maps a whole file for reading, and adds it to `files`.
+///
+/// # Errors
+/// Where it cannot be mapped.
+#[cfg(feature = "compile")]
+pub(crate) fn map(file: File, path: &Path, files: &mut Files) -> io::Result<Buffer> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Arc::new(Vec::new()));
+    }
+    // SAFETY: numbers of a file that is changed while it is in use may be any; that it was is found by
+    // `Files::check` before anybody believes them. Being cut in the middle of reading ends the process.
+    // SECURITY.md says so.
+    let mapped = Arc::new(unsafe { Mapped::new(path, file) }?);
+    files.add(mapped.clone());
+    Ok(mapped)
+}
+
 /// Mapped files that something was made of.
 #[cfg(feature = "compile")]
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! NumPy's `.npy` arrays: how tensors come in and go out without any preprocessing.
 //!
-//! Reads row-major little-endian f32, f64 and u8, all to f32; writes f32.
+//! Reads row-major little-endian numbers, all to f32; writes f32.
 //! Format: NumPy Enhancement Proposal 1, versions 1 to 3.
 
 use std::fs::File;
@@ -35,7 +35,7 @@ pub enum Cause {
     Npz,
     #[error("the header is damaged: {0}")]
     Header(&'static str),
-    #[error("elements of type `{0}` are not supported; save float32, float64 or uint8")]
+    #[error("elements of type `{0}` are not supported; save float32")]
     Type(String),
     #[error("the array is in Fortran order; save numpy.ascontiguousarray(x)")]
     FortranOrder,
@@ -130,27 +130,102 @@ pub fn write(mut to: impl Write, tensor: &Tensor) -> io::Result<()> {
     to.flush()
 }
 
-#[derive(Clone, Copy)]
-enum Item {
+/// The elements that are read, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    F16,
     F32,
     F64,
+    Bool,
     U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    U64,
+    I64,
 }
 
 impl Item {
-    fn size(self) -> usize {
+    /// By NumPy's name of the type.
+    pub(crate) fn of(descr: &str) -> Option<Self> {
+        Some(match descr {
+            "<f2" => Item::F16,
+            "<f4" => Item::F32,
+            "<f8" => Item::F64,
+            "|b1" => Item::Bool,
+            "|u1" => Item::U8,
+            "|i1" => Item::I8,
+            "<u2" => Item::U16,
+            "<i2" => Item::I16,
+            "<u4" => Item::U32,
+            "<i4" => Item::I32,
+            "<u8" => Item::U64,
+            "<i8" => Item::I64,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one.
+    pub(crate) fn size(self) -> usize {
         match self {
-            Item::F32 => 4,
-            Item::F64 => 8,
-            Item::U8 => 1,
+            Item::Bool | Item::U8 | Item::I8 => 1,
+            Item::F16 | Item::U16 | Item::I16 => 2,
+            Item::F32 | Item::U32 | Item::I32 => 4,
+            Item::F64 | Item::U64 | Item::I64 => 8,
         }
     }
 
-    fn decode(self, bytes: &[u8], to: &mut Vec<f32>) {
+    pub(crate) fn is_integer(self) -> bool {
+        !matches!(self, Item::F16 | Item::F32 | Item::F64)
+    }
+
+    /// As f32, rounded where they do not fit.
+    pub(crate) fn decode(self, bytes: &[u8], to: &mut Vec<f32>) {
+        macro_rules! all {
+            ($of:ty) => {
+                to.extend(bytes.as_chunks().0.iter().map(|&b| <$of>::from_le_bytes(b) as f32))
+            };
+        }
         match self {
-            Item::F32 => to.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-            Item::F64 => to.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
-            Item::U8 => to.extend(bytes.iter().map(|&b| b as f32)),
+            Item::F16 => to.extend(bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32())),
+            Item::F32 => all!(f32),
+            Item::F64 => all!(f64),
+            Item::Bool => to.extend(bytes.iter().map(|&b| f32::from(b != 0))),
+            Item::U8 => to.extend(bytes.iter().map(|&b| f32::from(b))),
+            Item::I8 => all!(i8),
+            Item::U16 => all!(u16),
+            Item::I16 => all!(i16),
+            Item::U32 => all!(u32),
+            Item::I32 => all!(i32),
+            Item::U64 => all!(u64),
+            Item::I64 => all!(i64),
+        }
+    }
+
+    /// Integers as they are, those beyond i64 as its largest; fractions are cut.
+    pub(crate) fn decode_integers(self, bytes: &[u8], to: &mut Vec<i64>) {
+        macro_rules! all {
+            ($of:ty) => {
+                to.extend(bytes.as_chunks().0.iter().map(|&b| <$of>::from_le_bytes(b) as i64))
+            };
+        }
+        match self {
+            Item::F16 => to.extend(bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32() as i64)),
+            Item::F32 => all!(f32),
+            Item::F64 => all!(f64),
+            Item::Bool => to.extend(bytes.iter().map(|&b| i64::from(b != 0))),
+            Item::U8 => to.extend(bytes.iter().map(|&b| i64::from(b))),
+            Item::I8 => all!(i8),
+            Item::U16 => all!(u16),
+            Item::I16 => all!(i16),
+            Item::U32 => all!(u32),
+            Item::I32 => all!(i32),
+            Item::U64 => {
+                to.extend(bytes.as_chunks().0.iter().map(|&b| i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)))
+            }
+            Item::I64 => all!(i64),
         }
     }
 }
@@ -211,18 +286,16 @@ impl Header {
     }
 
     /// How to read the elements, where this module does.
-    fn item(&self) -> Result<Item, Cause> {
-        let item = match self.descr.as_str() {
-            "<f4" => Item::F32,
-            "<f8" => Item::F64,
-            "|u1" => Item::U8,
-            other => return Err(Cause::Type(other.into())),
+    pub(crate) fn item(&self) -> Result<Item, Cause> {
+        let item = match Item::of(&self.descr) {
+            Some(item) => item,
+            None => return Err(Cause::Type(self.descr.clone())),
         };
         if self.fortran_order { Err(Cause::FortranOrder) } else { Ok(item) }
     }
 
     /// The data's bytes and elements.
-    fn bytes(&self, item_size: usize) -> Result<(u64, usize), Cause> {
+    pub(crate) fn bytes(&self, item_size: usize) -> Result<(u64, usize), Cause> {
         let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let bytes = elements.and_then(|e| e.checked_mul(item_size)).filter(|&b| b < isize::MAX as usize);
         match (bytes, elements) {
@@ -231,7 +304,7 @@ impl Header {
         }
     }
 
-    fn shape_text(&self) -> String {
+    pub(crate) fn shape_text(&self) -> String {
         Shape::new(self.shape.clone()).to_string().trim_start_matches("f32").to_string()
     }
 }
@@ -291,6 +364,11 @@ mod tests {
         assert_eq!(parse(&array(&dict("|u1"), &[0, 255])).unwrap().data(), [0.0, 255.0]);
         let doubles: Vec<u8> = [0.5f64, -1e9].iter().flat_map(|v| v.to_le_bytes()).collect();
         assert_eq!(parse(&array(&dict("<f8"), &doubles)).unwrap().data(), [0.5, -1e9]);
+        let integers: Vec<u8> = [-7i64, 1 << 40].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(parse(&array(&dict("<i8"), &integers)).unwrap().data(), [-7.0, 1099511627776.0]);
+        assert_eq!(parse(&array(&dict("<f2"), &[0, 0x3c, 0, 0xc0])).unwrap().data(), [1.0, -2.0]);
+        assert_eq!(parse(&array(&dict("|b1"), &[0, 1])).unwrap().data(), [0.0, 1.0]);
+        assert_eq!(parse(&array(&dict("<u2"), &[1, 2, 255, 255])).unwrap().data(), [513.0, 65535.0]);
     }
 
     #[test]
@@ -312,7 +390,7 @@ mod tests {
             b"PK\x03\x04aaaa".to_vec(),
             array(good, &[0; 23]),
             array(good, &[0; 25]),
-            with("<f4", "<i8"),
+            with("<f4", "<c8"),
             with("'<f4'", "[('a', '<f4')]"),
             with("False", "True"),
             with("(2, 3)", "(99999999999999, 99999999999)"),

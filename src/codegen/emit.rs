@@ -75,7 +75,7 @@ pub(crate) struct Emitter<'a> {
     pub task_costs: Vec<TaskCost>,
     /// Which packing the step at hand reads.
     pub packed: Option<usize>,
-    /// What packs the parameters of the step at hand in a run, before it.
+    /// What runs before the step at hand: packs its parameters, or adds up parts of its operands.
     pub repackings: Vec<Emitted>,
     /// What ends the step at hand, after all of its tasks.
     pub finishings: Vec<Emitted>,
@@ -126,6 +126,13 @@ impl<'a> Emitter<'a> {
             0 => self.plan.arena_bytes,
             bytes => self.computed_from() + bytes,
         }
+    }
+
+    /// Memory behind the plan's arena for what is computed before the step at hand; for steps whose parameters are
+    /// known, and once a step.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Packed {
+        self.computed_bytes = self.computed_bytes.max(bytes);
+        Packed { slot: Slot::Arena, offset: self.computed_from() }
     }
 
     fn computed_from(&self) -> usize {

@@ -44,7 +44,8 @@ pub struct Generated {
     pub plan: Plan,
     pub program: vector::Program,
     pub steps: Vec<Emitted>,
-    /// For each step, what packs its parameters in a run, before it; nothing where they are known.
+    /// For each step, what runs before it: packs its parameters where they are values of a run, or adds up parts of
+    /// its operands.
     pub repackings: Vec<Vec<Emitted>>,
     /// For each step, what ends it after all of its tasks, such as adding up partial sums.
     pub finishings: Vec<Vec<Emitted>>,
@@ -190,10 +191,14 @@ fn state_record(graph: &Graph, state: &plan::State) -> StateRecord {
     StateRecord { name: weight.name.clone(), shape: weight.shape.dims().to_vec(), offset: state.offset as u64 }
 }
 
-/// What packs the step's parameters, if they are computed, the step, and what ends it.
+/// What packs the step's parameters, if they are computed, or adds up parts of its operands; the step; and what ends it.
 fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, index: usize) -> Vec<StepRecord> {
     let step = step_record(graph, generated, linked, index);
-    let moved: usize = generated.plan.steps[index].parameters.iter().map(|view| 2 * view.shape.bytes()).sum();
+    let bytes = |views: &[plan::View]| views.iter().map(|view| view.shape.bytes()).sum::<usize>();
+    let (before, moved) = match &generated.plan.steps[index] {
+        step if step.parameters.is_empty() => ("parts", bytes(&step.inputs)),
+        step => ("pack", 2 * bytes(&step.parameters)),
+    };
     let part = |what: &str, moved: usize, emitted: &Emitted| StepRecord {
         op: what.into(),
         algorithm: what.into(),
@@ -207,7 +212,7 @@ fn step_records(graph: &Graph, generated: &Generated, linked: &link::Linked, ind
         weights: None,
         ..step.clone()
     };
-    let pack = generated.repackings[index].iter().map(|emitted| part("pack", moved, emitted));
+    let pack = generated.repackings[index].iter().map(|emitted| part(before, moved, emitted));
     let finish = generated.finishings[index].iter().map(|emitted| part("add parts", 0, emitted));
     pack.chain([step.clone()]).chain(finish).collect()
 }

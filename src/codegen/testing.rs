@@ -6,7 +6,7 @@ use crate::artifact::{About, Destination, Texts};
 use crate::interpreter;
 use crate::ir::Graph;
 use crate::plan;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, Stateful, Values};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use crate::testing::{random_inputs, randomize_weights};
@@ -68,12 +68,21 @@ pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options,
 pub(crate) fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f32) {
     randomize_weights(&mut graph, 7);
     let inputs = random_inputs(&graph, 11);
-    let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+    check_inputs(&graph, &inputs, options, tolerance);
+}
+
+/// The same for a graph and inputs as they are.
+pub(crate) fn check_on(graph: &Graph, inputs: &[Tensor], tolerance: f32) {
+    check_inputs(graph, inputs, &plan::Options::default(), tolerance);
+}
+
+fn check_inputs(graph: &Graph, inputs: &[Tensor], options: &plan::Options, tolerance: f32) {
+    let expected = interpreter::run(graph, inputs).expect("the inputs fit");
     for target in targets() {
         let mut first: Option<Vec<Tensor>> = None;
         for threads in [1, 2] {
-            let model = model(&graph, &target, options, threads);
-            let got = model.run_tensors(&inputs).expect("the model runs");
+            let model = model(graph, &target, options, threads);
+            let got = model.run_tensors(inputs).expect("the model runs");
             for (got, expected) in got.iter().zip(&expected) {
                 let (worst, scale) = got.difference(expected);
                 assert!(
@@ -91,4 +100,63 @@ pub(crate) fn check_with(mut graph: Graph, options: &plan::Options, tolerance: f
 
 pub(crate) fn check(graph: Graph) {
     check_with(graph, &plan::Options::default(), 1e-5);
+}
+
+/// Compiled steps must leave weights and outputs as the interpreter's do, several in a row.
+pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], options: &plan::Options, tolerance: f32) {
+    let mut expected = vec![];
+    let mut after = graph.clone();
+    for _ in 0..STEPS {
+        let (outputs, updated) = interpreter::run_step(&after, inputs).expect("the inputs fit");
+        for (update, value) in graph.updates().iter().zip(&updated) {
+            after.weights.set(update.weight, std::sync::Arc::new(value.data().to_vec()));
+        }
+        expected.push(outputs);
+    }
+    for target in targets() {
+        let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
+        for threads in [1, 2] {
+            let mut model = stateful(graph, &target, options, threads);
+            let mut got = vec![];
+            for expected in &expected {
+                let mut outputs: Vec<Vec<f32>> = expected.iter().map(|t| vec![0.0; t.data().len()]).collect();
+                let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+                let values: Vec<Values> = inputs.iter().map(|t| Values::F32(t.data())).collect();
+                model.run(&values, &mut slices, None).expect("the step runs");
+                for (got, expected) in outputs.iter().zip(expected) {
+                    let got = Tensor::new(expected.shape().clone(), got.clone());
+                    near(&got, expected, tolerance, &format!("{} lanes, an output", target.unit.lanes));
+                }
+                got = outputs;
+            }
+            let states: Vec<Vec<f32>> = (0..model.states().len()).map(|i| model.state(i).to_vec()).collect();
+            for (record, values) in model.states().iter().zip(&states) {
+                let weight = graph.weights.find(&record.name).expect("states are weights");
+                let shape = graph.weights.get(weight).shape.clone();
+                let expected = Tensor::new(shape.clone(), (*after.weights.values(weight)).as_ref().to_vec());
+                let what = format!("{} lanes, {}", target.unit.lanes, record.name);
+                near(&Tensor::new(shape, values.clone()), &expected, tolerance, &what);
+            }
+            // The number of threads does not change a bit.
+            let first = first.get_or_insert_with(|| (got.clone(), states.clone()));
+            assert_eq!(first, &(got, states));
+        }
+    }
+}
+
+const STEPS: usize = 3;
+
+/// The graph as a model whose states have the values of its weights.
+pub(crate) fn stateful(graph: &Graph, target: &Target, options: &plan::Options, threads: usize) -> Stateful {
+    let mut model = Stateful::new(model(graph, target, options, threads)).expect("there is memory");
+    for i in 0..model.states().len() {
+        let weight = graph.weights.find(&model.states()[i].name).expect("states are weights");
+        model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());
+    }
+    model
+}
+
+fn near(got: &Tensor, expected: &Tensor, tolerance: f32, what: &str) {
+    let (worst, scale) = got.difference(expected);
+    assert!(worst <= tolerance * scale.max(1e-3), "{what} differs by {worst} of {scale}");
 }

@@ -21,6 +21,7 @@ mod network;
 mod observer;
 mod portable;
 mod recipe;
+mod training;
 mod weights;
 
 pub use compiler::Compiler;
@@ -36,6 +37,7 @@ pub(crate) use observer::Stage;
 pub use observer::{Event, Observer};
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
+pub use training::{BlockChoice, TrainingSpec, training_names};
 pub use weights::{WeightsFrom, WeightsReport};
 
 #[cfg(feature = "cli")]

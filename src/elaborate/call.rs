@@ -288,10 +288,14 @@ impl Elaborator<'_> {
             self.error(frame, Diagnostic::error("unroll-limit", message).primary(span, "one too many"));
         }
         let location = Some(self.location(span));
+        let is_phased = matches!(op, Op::BatchNorm(_) | Op::Dropout(_));
         let layer = op.layer_name();
         let name = labelled.then(|| frame.path());
         let decls = op.infer(&self.graph.shapes(operands)).map(|_| op.weights(&self.graph.shapes(operands)));
         let node = self.graph.add(op, operands, vec![], name, location)?;
+        if is_phased {
+            self.note_place(node, &frame.scopes);
+        }
         match decls? {
             decls if decls.is_empty() => {}
             decls if labelled && frame.shares.is_some() => self.sharing.push(Sharing {
@@ -362,7 +366,8 @@ impl Elaborator<'_> {
         }
         let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
         for layer in unnamed {
-            let name = if !layer.path.is_empty() && in_scope[&layer.path] == 1 {
+            let is_scope = !layer.path.is_empty() && !self.is_model_call(&layer.path);
+            let name = if is_scope && in_scope[&layer.path] == 1 {
                 layer.path
             } else {
                 let count = counts.entry((layer.path.clone(), layer.layer)).or_default();
@@ -406,7 +411,9 @@ impl Elaborator<'_> {
                 let found = self.graph.weights.find(&follow(&mut leads, &other));
                 match found.filter(|&id| self.graph.weights.get(id).shape == decl.shape) {
                     Some(id) => {
-                        self.graph.weights.add_alias(&own, id);
+                        if !self.is_in_later_call(&own) {
+                            self.graph.weights.add_alias(&own, id);
+                        }
                         weights.push(id);
                     }
                     None => {
@@ -491,7 +498,7 @@ fn about(layer: &Layer, message: &str) -> String {
     }
 }
 
-fn holds_unknown(value: &Val) -> bool {
+pub(super) fn holds_unknown(value: &Val) -> bool {
     value.is_unknown() || value.parts().is_some_and(|p| p.iter().any(holds_unknown))
 }
 
@@ -507,7 +514,7 @@ fn exceeds(value: &Val, most: i64) -> bool {
     too_large(value) || value.parts().is_some_and(|parts| parts.iter().any(too_large))
 }
 
-fn describe(value: &Val) -> String {
+pub(super) fn describe(value: &Val) -> String {
     match value {
         Val::Int(_) | Val::Float(_) | Val::Bool(_) | Val::List(_) | Val::Tuple(_) => value.quoted(),
         Val::Str(_) => format!("the string {}", value.quoted()),
@@ -519,7 +526,7 @@ fn describe(value: &Val) -> String {
 ///
 /// # Errors
 /// What the type wants.
-fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str> {
+pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str> {
     let integer = |v: &Val, least: i64| v.integer().filter(|v| (least..=MAX_SIZE).contains(v)).map(Value::Int);
     let integers = |lengths: &[usize], least: i64| {
         let parts = value.parts().filter(|p| lengths.contains(&p.len()))?;

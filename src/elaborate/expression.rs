@@ -5,7 +5,7 @@ use super::value::{Items, MAX_DEPTH, MAX_ITEMS, MAX_STRING, Val};
 use super::{Elaborator, Flow, Frame};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ops::layer::Value;
-use crate::syntax::ast::{BinaryOp, Expr, ExprKind, Ident, Label, TemplatePart, UnaryOp};
+use crate::syntax::ast::{Arg, BinaryOp, Expr, ExprKind, Ident, Label, TemplatePart, UnaryOp};
 use std::rc::Rc;
 
 /// The fields of a value of the network.
@@ -49,7 +49,7 @@ impl Elaborator<'_> {
         }
     }
 
-    fn unknown(&mut self, span: Span) -> Val {
+    pub(super) fn unknown(&mut self, span: Span) -> Val {
         self.report.unknown(span);
         Val::Unknown
     }
@@ -327,8 +327,13 @@ impl Elaborator<'_> {
         }
     }
 
-    fn function(&mut self, frame: &Frame, name: &Ident, args: &[Expr], span: Span) -> Val {
-        let values: Vec<Val> = args.iter().map(|a| self.eval(frame, a)).collect();
+    fn function(&mut self, frame: &Frame, name: &Ident, args: &[Arg], span: Span) -> Val {
+        if frame.in_training
+            && let Some(value) = self.training_function(frame, name, args, span)
+        {
+            return value;
+        }
+        let values: Vec<Val> = args.iter().map(|a| self.eval(frame, &a.value)).collect();
         if values.iter().any(Val::is_unknown) {
             return Val::Unknown;
         }

@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 impl Elaborator<'_> {
     pub(super) fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
         let node = match input {
+            _ if self.is_called() => match self.called_input(input) {
+                // What another model computes is no picture.
+                Some(node) if self.graph.node(node).op().is_some() => return,
+                node => node,
+            },
             Some(name) => {
                 self.graph.inputs().iter().copied().find(|&n| self.graph.node(n).name.as_deref() == Some(&name.name))
             }
@@ -26,7 +31,11 @@ impl Elaborator<'_> {
             }
             return;
         };
-        if let Some(first) = self.preprocess_spans.insert(node, span) {
+        let first = self.preprocess_spans.insert(node, span);
+        if self.is_called() && first.is_some() {
+            return;
+        }
+        if let Some(first) = first {
             let name = self.graph.node(node).name.as_deref().unwrap_or_default();
             let message = format!("the input `{name}` is preprocessed twice");
             let diagnostic = Diagnostic::error("duplicate-preprocess", message).primary(span, "again");

@@ -31,6 +31,7 @@ mod report;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod training;
 mod value;
 
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
@@ -49,6 +50,8 @@ use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 use value::Val;
+
+pub use training::{ElaboratedTraining, TrainingOptions, training};
 
 /// A network may have no more nodes than this.
 pub(crate) const MAX_NODES: usize = 100_000;
@@ -132,6 +135,11 @@ pub(crate) fn model_names(sources: &Sources, root: SourceId) -> Vec<String> {
     crate::syntax::model_names(&sources.get(root).text)
 }
 
+/// The names of the `train` blocks in a file, in text order.
+pub(crate) fn training_names(sources: &Sources, root: SourceId) -> Vec<String> {
+    crate::syntax::training_names(&sources.get(root).text)
+}
+
 /// Reads `name=value`, as a command line sets a model's parameter. A value that is no constant of
 /// the language is a string.
 ///
@@ -175,6 +183,8 @@ struct Frame {
     aux: Option<AuxHead>,
     /// Inside a `when`.
     in_phase: bool,
+    /// The body is a `train` block: models, losses and metrics can be called in its expressions.
+    in_training: bool,
     /// The calls that led here.
     calls: Calls,
     /// The modules that are being evaluated.
@@ -202,7 +212,9 @@ struct Shares {
 impl Shares {
     /// The weight of the other call that one of this call is.
     fn other_name(&self, name: &str) -> String {
-        format!("{}{}", self.other, name.strip_prefix(&self.own).unwrap_or(name))
+        let own = name.strip_prefix(&self.own).unwrap_or(name);
+        // A model's first call may have no label.
+        if self.other.is_empty() { own.trim_start_matches('.').into() } else { format!("{}{own}", self.other) }
     }
 }
 
@@ -238,8 +250,12 @@ struct Elaborator<'a> {
     program: &'a Program,
     sources: &'a Sources,
     options: &'a Options<'a>,
+    /// The size of `N`.
+    batch: usize,
     report: Report,
     graph: Graph,
+    /// The `train` block that is evaluated.
+    training: Option<Box<training::State>>,
     /// The inputs whose first size is `N`.
     open: Vec<NodeId>,
     labels: Labels,
@@ -280,8 +296,10 @@ impl<'a> Elaborator<'a> {
             program,
             sources,
             options,
+            batch: options.batch.max(1),
             report,
             graph,
+            training: None,
             open: vec![],
             labels: Labels::default(),
             unnamed: vec![],

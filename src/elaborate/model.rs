@@ -97,7 +97,7 @@ impl Elaborator<'_> {
         Some((stats, self.images()))
     }
 
-    fn bind_settings(&mut self, frame: &mut Frame, model: &Definition) {
+    pub(super) fn bind_settings(&mut self, frame: &mut Frame, model: &Definition) {
         let names: Vec<&str> = model.params.iter().map(|p| p.name.name.as_str()).collect();
         for (name, _) in &self.options.set {
             if !names.contains(&name.as_str()) {
@@ -150,13 +150,15 @@ impl Elaborator<'_> {
         match &statement.kind {
             StatementKind::Input { name, dims, .. } => return self.input(frame, name, dims, statement.span),
             StatementKind::Output { name, from } => self.output(frame, name, from.as_ref(), flow),
+            // What another call of a model has said already.
+            StatementKind::Preprocess { .. } | StatementKind::ClassLabels(_) if self.is_called_again() => {}
             StatementKind::Preprocess { input, settings } => {
                 self.preprocess(frame, input.as_ref(), settings, statement.span);
             }
             StatementKind::ClassLabels(names) => self.class_labels(frame, names),
-            StatementKind::Expect { metric, comparison, value } => {
-                let value = self.eval(frame, value);
-                let (metric, comparison) = (metric.name.clone(), *comparison);
+            StatementKind::Expect(expect) => {
+                let value = self.eval(frame, &expect.value);
+                let (metric, comparison) = (expect.metric.name.clone(), expect.comparison);
                 // What stands outside of `when train` is stated of the network that infers.
                 if frame.in_phase || self.options.phase == Phase::Infer {
                     self.budgets.push(Budget { metric, comparison, value, span: statement.span });
@@ -171,17 +173,19 @@ impl Elaborator<'_> {
 
     fn input(&mut self, frame: &mut Frame, name: &Ident, dims: &[Expr], span: Span) -> Flow {
         let flow = match self.input_shape(frame, dims, span) {
+            Some(shape) if let Some(given) = self.given_input(name, &shape) => given,
             Some(shape) => {
                 let location = Some(self.location(span));
                 let node = self.graph.add_input(&*name.name, shape, None, location);
                 if dims.first().is_some_and(is_batch) {
                     self.open.push(node);
                 }
+                self.note_input(name, node);
                 Flow::Node(node)
             }
             None => Flow::Unknown,
         };
-        match self.labels.define(&name.name, name.span, frame.id) {
+        match self.labels.define(&self.in_call(&name.name), name.span, frame.id) {
             Ok(id) => self.labels.set(id, flow, true),
             Err(first) => {
                 let message = format!("the name `{}` is given twice", name.name);
@@ -196,11 +200,11 @@ impl Elaborator<'_> {
         flow
     }
 
-    fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
+    pub(super) fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
         let mut sizes = vec![];
         for dim in dims {
             if sizes.is_empty() && is_batch(dim) {
-                sizes.push(self.options.batch.max(1));
+                sizes.push(self.batch);
                 continue;
             }
             let value = self.eval(frame, dim);
@@ -310,8 +314,8 @@ impl Elaborator<'_> {
     // ---- When the graph is complete ----------------------------------------------------------
 
     /// What is asked for must be what the model's own sizes say, where no `N` can be another.
-    fn check_batch(&mut self, model: &Definition) {
-        let batch = self.options.batch.max(1);
+    pub(super) fn check_batch(&mut self, model: &Definition) {
+        let batch = self.batch;
         let first = |&id: &NodeId| self.graph.node(id).shape.dims().first().copied();
         let sizes: Vec<usize> = self.graph.inputs().iter().filter_map(first).collect();
         let Some(own) = sizes.first() else { return };
@@ -424,7 +428,7 @@ fn holds(actual: f64, comparison: BinaryOp, expected: f64) -> bool {
 }
 
 /// `1_234_567`, as the language writes large numbers.
-fn grouped(value: u64) -> String {
+pub(super) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits are ASCII")).collect();

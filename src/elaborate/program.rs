@@ -115,6 +115,12 @@ impl Program {
         })
     }
 
+    /// The `train` blocks of a file, in text order.
+    pub(crate) fn trainings(&self, file: FileId) -> impl Iterator<Item = &ast::Train> {
+        let items = self.file(file).tree.items.iter();
+        items.filter_map(|item| if let Item::Train(train) = item { Some(train) } else { None })
+    }
+
     /// The modules that a file sees: its own, then those that it uses.
     fn modules(&self, file: FileId) -> impl Iterator<Item = (DefinitionId, &Definition)> {
         let seen = [file].into_iter().chain(self.file(file).imports.iter().copied());

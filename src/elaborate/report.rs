@@ -33,6 +33,11 @@ impl Report {
         (if severity == Severity::Error { self.errors } else { others }) >= MAX_DIAGNOSTICS
     }
 
+    /// How many errors there are.
+    pub(crate) fn count(&self) -> usize {
+        self.errors
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
     }

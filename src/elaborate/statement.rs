@@ -38,6 +38,7 @@ impl Elaborator<'_> {
             input: Flow::Nothing,
             aux: caller.and_then(|c| c.aux.clone()),
             in_phase: caller.is_some_and(|c| c.in_phase),
+            in_training: false,
             calls: caller.map_or(Rc::default(), |c| c.calls.clone()),
             active: caller.map_or(vec![], |c| c.active.clone()),
             shares: caller.and_then(|c| c.shares.clone()),
@@ -185,7 +186,7 @@ impl Elaborator<'_> {
             | StatementKind::Output { .. }
             | StatementKind::Preprocess { .. }
             | StatementKind::ClassLabels(_)
-            | StatementKind::Expect { .. } => self.model_statement(frame, statement, flow),
+            | StatementKind::Expect(_) => self.model_statement(frame, statement, flow),
         }
     }
 
@@ -248,7 +249,7 @@ impl Elaborator<'_> {
 
     // ---- Bindings ----------------------------------------------------------------------------
 
-    fn bind_let(&mut self, frame: &mut Frame, l: &Let) {
+    pub(super) fn bind_let(&mut self, frame: &mut Frame, l: &Let) {
         let value = self.eval(frame, &l.value);
         self.bind(frame, &l.pattern, value);
     }
@@ -346,7 +347,7 @@ fn gather_leaves<'e>(e: &'e Expr, leaves: &mut Vec<(String, &'e Expr)>) {
             gather_leaves(operand, leaves);
             gather_leaves(index, leaves);
         }
-        ExprKind::Function(_, args) => args.iter().for_each(|a| gather_leaves(a, leaves)),
+        ExprKind::Function(_, args) => args.iter().for_each(|a| gather_leaves(&a.value, leaves)),
         _ => {}
     }
 }

@@ -11,7 +11,7 @@
 //! lies, and networks were trained on upright ones; viewers and OpenCV turn them, Pillow's `open` and torchvision do not
 //! ([`Exif::Ignored`] is as these).
 
-mod resize;
+pub(crate) mod resize;
 mod whole;
 
 use std::fs::File;
@@ -27,7 +27,7 @@ use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
 /// Largest width or height that is read.
 pub(crate) const MAX_SIDE: u32 = 1 << 15;
 /// Most pixels that resizing may make: a narrow strip, resized by its shorter side, has no other bound.
-const MAX_PIXELS: usize = 1 << 26;
+pub(crate) const MAX_PIXELS: usize = 1 << 26;
 /// Bytes that reading one picture may take, where nobody says otherwise: some 80 million pixels of
 /// three channels.
 pub(crate) const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -104,15 +104,7 @@ impl Picture {
     pub fn prepare(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
         preprocess.check(shape)?;
         let [_, height, width] = shape;
-        let mut picture = resized(self, preprocess, shape)?;
-        if let Some([crop_height, crop_width]) = preprocess.center_crop {
-            // Where the picture is smaller, it gets a border first.
-            let (wide, high) = (crop_width.max(picture.width), crop_height.max(picture.height));
-            if wide.saturating_mul(high) > MAX_PIXELS.max(picture.width * picture.height) {
-                return Err(ImageError::TooLarge { width: wide, height: high });
-            }
-            picture = picture.center_crop(crop_width, crop_height);
-        }
+        let picture = sized(self, preprocess, shape)?;
         if (picture.width, picture.height) != (width, height) {
             return Err(wrong_size(&picture, shape));
         }
@@ -251,9 +243,21 @@ pub(crate) fn encode(picture: &Picture, path: &Path) -> Result<Vec<u8>, ImageErr
     Ok(bytes.into_inner())
 }
 
+/// As [`resized`], and cropped.
+pub(crate) fn sized(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Picture, ImageError> {
+    let picture = resized(picture, preprocess, shape)?;
+    let Some([height, width]) = preprocess.center_crop else { return Ok(picture) };
+    // Where the picture is smaller, it gets a border first.
+    let (wide, high) = (width.max(picture.width), height.max(picture.height));
+    if wide.saturating_mul(high) > MAX_PIXELS.max(picture.width * picture.height) {
+        return Err(ImageError::TooLarge { width: wide, height: high });
+    }
+    Ok(picture.center_crop(width, height))
+}
+
 /// In the network's number of channels, and resized. A spec that neither resizes nor crops
 /// means pictures of the input's size, and gets them.
-fn resized(
+pub(crate) fn resized(
     picture: &Picture,
     preprocess: &Preprocess,
     [channels, height, width]: [usize; 3],

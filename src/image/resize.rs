@@ -45,20 +45,25 @@ fn rounded(sum: i32) -> u8 {
 }
 
 fn taps(from: usize, to: usize) -> Vec<Taps> {
+    let fixed = |w: &f64| (w * f64::from(1 << PRECISION) + 0.5) as i32;
+    let taps = shares(from, to).map(|(first, weights)| Taps { first, weights: weights.iter().map(fixed).collect() });
+    taps.collect()
+}
+
+/// For each of `to` pixels, the shares of the pixels of which it is a sum, of `from` altogether, and which is the first.
+pub(crate) fn shares(from: usize, to: usize) -> impl Iterator<Item = (usize, Vec<f64>)> {
     let scale = from as f64 / to as f64;
     // Enlarging interpolates between two neighbours; reducing widens the triangle.
     let reach = scale.max(1.0);
-    (0..to).map(|i| tap((i as f64 + 0.5) * scale, reach, from)).collect()
-}
-
-fn tap(center: f64, reach: f64, from: usize) -> Taps {
-    let first = (center - reach + 0.5).max(0.0) as usize;
-    let end = ((center + reach + 0.5) as usize).min(from);
-    let triangle = |i: usize| (1.0 - ((i as f64 - center + 0.5) / reach).abs()).max(0.0);
-    let weights: Vec<f64> = (first..end).map(triangle).collect();
-    let total: f64 = weights.iter().sum();
-    let fixed = |w: &f64| (w / total * f64::from(1 << PRECISION) + 0.5) as i32;
-    Taps { first, weights: weights.iter().map(fixed).collect() }
+    (0..to).map(move |i| {
+        let center = (i as f64 + 0.5) * scale;
+        let first = (center - reach + 0.5).max(0.0) as usize;
+        let end = ((center + reach + 0.5) as usize).min(from);
+        let triangle = |i: usize| (1.0 - ((i as f64 - center + 0.5) / reach).abs()).max(0.0);
+        let weights: Vec<f64> = (first..end).map(triangle).collect();
+        let total: f64 = weights.iter().sum();
+        (first, weights.into_iter().map(|w| w / total).collect())
+    })
 }
 
 #[cfg(test)]

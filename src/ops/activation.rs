@@ -4,12 +4,13 @@ use super::attributes::{AttributeValue, attributes, split_top_level};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::number::Number;
 use super::{ActivationGradient, Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 /// Declares [`Activation`]: a row is all that there is to know about a function but its code, which
-/// `codegen::kernels::epilogue` has by an exhaustive match. A parameter is f32 in the enum, f64 in the row's
-/// formulas, and stands with the value that [`Activation::EACH`] takes. Layers are listed as help shows them.
+/// `codegen::kernels::epilogue` has by an exhaustive match. Code of the derivatives is made of the row's formulas: they
+/// are written for any [`Number`]. A parameter is f32 in the enum, f64 in the row's formulas, and stands with the value that [`Activation::EACH`] takes. Layers are listed as help shows them.
 macro_rules! activations {
     ($(
         $(#[$meta:meta])*
@@ -46,14 +47,14 @@ macro_rules! activations {
 
             /// f′(x) for finite x. At a knee, where f has none, it is the smaller slope where one side is flat,
             /// the left one of leaky_relu and elu, and 0 of abs: as in PyTorch, whose `clamp` alone differs.
-            pub fn derivative(self, x: f64) -> f64 {
+            pub fn derivative<T: Number>(self, x: T) -> T {
                 match self {$(
                     Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? let $dx = x; $derivative }
                 )*}
             }
 
             /// f′(x) by y = f(x), which spares keeping x; `None` where y does not tell, or only by inverting f.
-            pub fn derivative_of_output(self, y: f64) -> Option<f64> {
+            pub fn derivative_of_output<T: Number>(self, y: T) -> Option<T> {
                 match self {$(
                     Activation::$variant $({ $($p),* })? => { $($(let $p = f64::from($p);)*)? let $y = y; $of_output }
                 )*}
@@ -110,8 +111,8 @@ activations! {
     /// max(x, 0)
     Relu = "relu" {
         value(x) = if x < 0.0 { 0.0 } else { x };
-        derivative(x) = if x > 0.0 { 1.0 } else { 0.0 };
-        of_output(y) = Some(if y > 0.0 { 1.0 } else { 0.0 });
+        derivative(x) = x.if_above(0.0, x.constant(1.0), x.constant(0.0));
+        of_output(y) = Some(y.if_above(0.0, y.constant(1.0), y.constant(0.0)));
         total = true;
         bounded = false;
         monotonic = true;
@@ -124,8 +125,8 @@ activations! {
     /// x where x ≥ 0, else slope · x
     LeakyRelu { slope = 0.2 } = "leaky_relu" {
         value(x) = if x < 0.0 { x * slope } else { x };
-        derivative(x) = if x > 0.0 { 1.0 } else { slope };
-        of_output(y) = (slope >= 0.0).then_some(if y > 0.0 { 1.0 } else { slope });
+        derivative(x) = x.if_above(0.0, x.constant(1.0), x.constant(slope));
+        of_output(y) = (slope >= 0.0).then(|| y.if_above(0.0, y.constant(1.0), y.constant(slope)));
         total = true;
         bounded = false;
         monotonic = slope >= 0.0;
@@ -144,8 +145,8 @@ activations! {
     /// x where x ≥ 0, else alpha · (exp(x) − 1)
     Elu { alpha = 0.7 } = "elu" {
         value(x) = if x < 0.0 { alpha * x.exp_m1() } else { x };
-        derivative(x) = if x > 0.0 { 1.0 } else { alpha * x.exp() };
-        of_output(y) = (alpha >= 0.0).then_some(if y > 0.0 { 1.0 } else { y + alpha });
+        derivative(x) = x.if_above(0.0, x.constant(1.0), x.exp() * alpha);
+        of_output(y) = (alpha >= 0.0).then(|| y.if_above(0.0, y.constant(1.0), y + alpha));
         total = true;
         bounded = false;
         monotonic = alpha >= 0.0;
@@ -164,8 +165,8 @@ activations! {
     /// 1 / (1 + exp(−x))
     Sigmoid = "sigmoid" {
         value(x) = sigmoid(x);
-        derivative(x) = sigmoid(x) * sigmoid(-x);
-        of_output(y) = Some(y * (1.0 - y));
+        derivative(x) = x.sigmoid() * (-x).sigmoid();
+        of_output(y) = Some(y * (-y + 1.0));
         total = true;
         bounded = true;
         monotonic = true;
@@ -173,8 +174,8 @@ activations! {
     }
     Tanh = "tanh" {
         value(x) = x.tanh();
-        derivative(x) = 1.0 - x.tanh() * x.tanh();
-        of_output(y) = Some(1.0 - y * y);
+        derivative(x) = -(x.tanh() * x.tanh()) + 1.0;
+        of_output(y) = Some(-(y * y) + 1.0);
         total = true;
         bounded = true;
         monotonic = true;
@@ -183,8 +184,8 @@ activations! {
     /// clip(alpha · x + beta, 0, 1); PyTorch has alpha = 1/6, beta = 1/2.
     HardSigmoid { alpha = 0.2, beta = 0.5 } = "hard_sigmoid" {
         value(x) = clip(alpha * x + beta, 0.0, 1.0);
-        derivative(x) = if between(alpha * x + beta, 0.0, 1.0) { alpha } else { 0.0 };
-        of_output(y) = Some(if between(y, 0.0, 1.0) { alpha } else { 0.0 });
+        derivative(x) = (x * alpha + beta).if_between([0.0, 1.0], alpha, 0.0);
+        of_output(y) = Some(y.if_between([0.0, 1.0], alpha, 0.0));
         total = true;
         bounded = true;
         monotonic = alpha >= 0.0;
@@ -206,7 +207,10 @@ activations! {
     /// x · clip(x / 6 + 1/2, 0, 1); at −∞ NaN, as in PyTorch
     HardSwish = "hard_swish" {
         value(x) = x * clip(x / 6.0 + 0.5, 0.0, 1.0);
-        derivative(x) = if x <= -3.0 { 0.0 } else if x < 3.0 { x / 3.0 + 0.5 } else { 1.0 };
+        derivative(x) = {
+            let line = x.if_above(-3.0, x * (1.0 / 3.0) + 0.5, x.constant(0.0));
+            x.if_below(3.0, line, x.constant(1.0))
+        };
         of_output(y) = None;
         total = true;
         bounded = false;
@@ -216,7 +220,11 @@ activations! {
     /// x · sigmoid(x); at −∞ its limit, 0
     Silu = "silu" {
         value(x) = gated(x, sigmoid(x));
-        derivative(x) = sigmoid(x) + gated(x, sigmoid(x)) * sigmoid(-x);
+        // Beyond the bounds it is 0 or 1.
+        derivative(x) = {
+            let x = x.clamped([-87.0, 87.0]);
+            x.sigmoid() + x * x.sigmoid() * (-x).sigmoid()
+        };
         of_output(y) = None;
         total = true;
         bounded = false;
@@ -229,7 +237,7 @@ activations! {
     /// x · Φ(x), with the error function; at −∞ its limit, 0
     Gelu = "gelu" {
         value(x) = gated(x, normal(x));
-        derivative(x) = normal(x) + x * density(x);
+        derivative(x) = x.normal() + x * x.density();
         of_output(y) = None;
         total = true;
         bounded = false;
@@ -252,9 +260,11 @@ activations! {
         // (1 + tanh u) / 2 = sigmoid(2u), which keeps the digits of small values.
         value(x) = gated(x, sigmoid(2.0 * gelu_tanh_argument(x)));
         derivative(x) = {
+            // Beyond the bounds it is 0 or 1.
+            let x = x.clamped([-10.0, 10.0]);
             let u = gelu_tanh_argument(x);
-            let du = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
-            sigmoid(2.0 * u) + 2.0 * x * du * sigmoid(2.0 * u) * sigmoid(-2.0 * u)
+            let du = (x * x * (3.0 * GELU_TANH_CUBIC) + 1.0) * GELU_TANH_SLOPE;
+            (u * 2.0).sigmoid() + x * du * 2.0 * (u * 2.0).sigmoid() * (u * -2.0).sigmoid()
         };
         of_output(y) = None;
         total = true;
@@ -266,7 +276,7 @@ activations! {
     /// ln(1 + exp(x))
     Softplus = "softplus" {
         value(x) = if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() };
-        derivative(x) = sigmoid(x);
+        derivative(x) = x.sigmoid();
         of_output(y) = Some(-(-y).exp_m1());
         total = true;
         bounded = false;
@@ -276,8 +286,8 @@ activations! {
     /// min(max(x, min), max), where an infinite bound is none; relu6 is clip(0, 6)
     Clip { min = -1.5, max = 6.0 } = "clip" {
         value(x) = clip(x, min, max);
-        derivative(x) = if between(x, min, max) { 1.0 } else { 0.0 };
-        of_output(y) = Some(if between(y, min, max) { 1.0 } else { 0.0 });
+        derivative(x) = x.if_between([min, max], 1.0, 0.0);
+        of_output(y) = Some(y.if_between([min, max], 1.0, 0.0));
         total = true;
         bounded = min.is_finite() && max.is_finite();
         monotonic = min <= max;
@@ -310,8 +320,8 @@ activations! {
     /// mul · x + add
     Scale { mul = -0.75, add = 0.25 } = "scale" {
         value(x) = mul * x + add;
-        derivative(x) = mul;
-        of_output(y) = Some(mul);
+        derivative(x) = x.constant(mul);
+        of_output(y) = Some(y.constant(mul));
         total = true;
         bounded = mul == 0.0;
         monotonic = mul >= 0.0;
@@ -343,7 +353,7 @@ activations! {
     /// ln x; −∞ at 0, NaN below
     Log = "log" {
         value(x) = x.ln();
-        derivative(x) = 1.0 / x;
+        derivative(x) = x.constant(1.0) / x;
         of_output(y) = Some((-y).exp());
         total = false;
         bounded = false;
@@ -353,7 +363,7 @@ activations! {
     /// The error function, 2/√π ∫₀ˣ exp(−t²) dt
     Erf = "erf" {
         value(x) = erf(x);
-        derivative(x) = std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp();
+        derivative(x) = (-(x * x)).exp() * std::f64::consts::FRAC_2_SQRT_PI;
         of_output(y) = None;
         total = true;
         bounded = true;
@@ -362,8 +372,8 @@ activations! {
     }
     Sqrt = "sqrt" {
         value(x) = x.sqrt();
-        derivative(x) = 0.5 / x.sqrt();
-        of_output(y) = Some(0.5 / y);
+        derivative(x) = x.constant(0.5) / x.sqrt();
+        of_output(y) = Some(y.constant(0.5) / y);
         total = false;
         bounded = false;
         monotonic = true;
@@ -371,7 +381,7 @@ activations! {
     }
     Abs = "abs" {
         value(x) = x.abs();
-        derivative(x) = if x == 0.0 { 0.0 } else { x.signum() };
+        derivative(x) = x.if_above(0.0, x.constant(1.0), x.if_below(0.0, x.constant(-1.0), x.constant(0.0)));
         of_output(y) = None;
         total = true;
         bounded = false;
@@ -380,7 +390,7 @@ activations! {
     }
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
@@ -395,19 +405,18 @@ fn clip(x: f64, lo: f64, hi: f64) -> f64 {
     }
 }
 
-/// x lies between the ends, and on neither.
-fn between(x: f64, lo: f64, hi: f64) -> bool {
-    lo < x && x < hi
-}
-
 /// A factor that vanishes takes x with it, also where x is infinite.
 fn gated(x: f64, gate: f64) -> f64 {
     if x == f64::NEG_INFINITY { 0.0 } else { x * gate }
 }
 
+/// √(2 / π)
+const GELU_TANH_SLOPE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+const GELU_TANH_CUBIC: f64 = 0.044715;
+
 /// u of the approximation Φ(x) ≈ (1 + tanh u) / 2.
-fn gelu_tanh_argument(x: f64) -> f64 {
-    (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)
+fn gelu_tanh_argument<T: Number>(x: T) -> T {
+    (x * x * x * GELU_TANH_CUBIC + x) * GELU_TANH_SLOPE
 }
 
 impl AttributeValue for Activation {
@@ -438,7 +447,7 @@ impl AttributeValue for Activation {
 const TAIL: f64 = 1.0;
 
 /// Φ(x), the share of the normal distribution below x; its small values keep all their digits.
-fn normal(x: f64) -> f64 {
+pub(super) fn normal(x: f64) -> f64 {
     match x {
         x if x < -TAIL => upper_tail(-x),
         x if x > TAIL => 1.0 - upper_tail(x),
@@ -474,7 +483,7 @@ fn upper_tail(x: f64) -> f64 {
 }
 
 /// exp(−x²/2) / √2π. What rounding takes from x² would be magnified by x² / 2.
-fn density(x: f64) -> f64 {
+pub(super) fn density(x: f64) -> f64 {
     let square = x * x;
     let rounded_off = x.mul_add(x, -square);
     let correction = if rounded_off.is_finite() { 1.0 - rounded_off / 2.0 } else { 1.0 };

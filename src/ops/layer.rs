@@ -353,6 +353,11 @@ impl Args {
         double(name, self.need(name)) as f32
     }
 
+    /// The value of a [`ParamType::Float`], as it was written.
+    pub fn double(&self, name: &str) -> f64 {
+        double(name, self.need(name))
+    }
+
     /// The value of a [`ParamType::Bool`].
     pub fn bool(&self, name: &str) -> bool {
         matches!(self.need(name), Value::Bool(true))
@@ -400,6 +405,14 @@ impl Args {
     /// The values of a [`ParamType::Ints`].
     pub fn ints(&self, name: &str) -> Vec<i64> {
         ints_of(self.need(name))
+    }
+
+    /// The values of a [`ParamType::Floats`], as they were written.
+    pub fn doubles(&self, name: &str) -> Vec<f64> {
+        match self.need(name) {
+            Value::List(v) | Value::Tuple(v) => v.iter().map(|v| double(name, v)).collect(),
+            v => panic!("layer table: {name} is {}", v.type_name()),
+        }
     }
 
     /// The values of a [`ParamType::Floats`], each rounded to f32.

@@ -17,6 +17,7 @@ pub mod epilogue;
 pub mod gradient;
 pub mod images;
 pub mod layer;
+pub mod number;
 mod planes;
 pub mod position;
 #[cfg(test)]
@@ -58,6 +59,20 @@ pub enum Init {
     },
     /// All elements are this.
     Constant(f32),
+    /// Normal with this mean and deviation.
+    Normal {
+        /// Its middle.
+        mean: f32,
+        /// The deviation from it.
+        std: f32,
+    },
+    /// Uniform between two numbers.
+    Uniform {
+        /// The least.
+        low: f32,
+        /// What all are below.
+        high: f32,
+    },
 }
 
 /// A weight that an op needs; the graph names it `<label>.<role>`.

@@ -94,6 +94,15 @@ pub const PIPELINE: &[Pass] = &[
     pass("merge_sibling_pointwise", "one wide 1x1 convolution for several on one input", merge_sibling_pointwise::run),
 ];
 
+/// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
+/// only training needs.
+const TRAINING: &[&str] = &["dead_code", "cse", "fuse_epilogue"];
+
+/// Runs the passes for steps of training.
+pub(crate) fn run_training(graph: &mut Graph) -> Vec<Remark> {
+    run_those(graph, |pass| TRAINING.contains(&pass.name), |_, _| {})
+}
+
 /// Runs the selected passes in the pipeline's order.
 pub fn run(graph: &mut Graph, selection: &Selection) -> Vec<Remark> {
     run_observed(graph, selection, |_, _| {})

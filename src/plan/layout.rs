@@ -49,7 +49,15 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         let blocks = Want::Only(Layout::Blocked { block });
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
     }
-    Signature { operands, output }
+    // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
+    let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
+    let pairs: &[usize] = match graph.node(id).op() {
+        Some(Op::ChannelMoments(_) | Op::BatchNormTrain(_) | Op::BatchNormSums(_)) => &[1],
+        Some(Op::BatchNormInputGradient(_)) => &[1, 3],
+        _ => return Signature { operands, output },
+    };
+    let want = |operand: usize| if pairs.contains(&operand) { Layout::Plain } else { first(graph) };
+    Signature { operands: (0..operands.len()).map(|operand| Want::Only(want(operand))).collect(), output }
 }
 
 /// Whether the kernels of a node's op write blocks of channels, and read them.
@@ -63,9 +71,12 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
+        | Op::ActivationGradient(_)
         | Op::AdaptiveAvgPool(_)
         | Op::AvgPool(_)
         | Op::BatchNorm(_)
+        | Op::BatchNormInputGradient(_)
+        | Op::BatchNormTrain(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
@@ -74,16 +85,25 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::Lrn(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
+        | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
-        Op::Binary(_) => operands.iter().all(|s| blocked_broadcast(s, &node.shape)),
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
+            operands.iter().all(|s| blocked_broadcast(s, &node.shape))
+        }
+        // Numbers of losses, and what weights begin with.
+        Op::Fill(_) => false,
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
+        // What is written are two numbers a channel; see `signature`.
+        Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.
         Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
+        // Labels are no images; sums over all elements.
+        Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         without_kernel!() => unreachable!("refused before, by `limits`"),
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,

@@ -84,19 +84,9 @@ fn reads_computed(graph: &Graph, id: NodeId) -> bool {
 /// The pattern of the ops that have no kernel yet: the plan refuses them by name.
 macro_rules! without_kernel {
     () => {
-        $crate::ops::Op::ActivationGradient(_)
-            | $crate::ops::Op::AdaptiveAvgPoolGradient(_)
+        $crate::ops::Op::AdaptiveAvgPoolGradient(_)
             | $crate::ops::Op::AvgPoolGradient(_)
-            | $crate::ops::Op::BatchNormInputGradient(_)
-            | $crate::ops::Op::BatchNormSums(_)
-            | $crate::ops::Op::BatchNormTrain(_)
-            | $crate::ops::Op::ChannelMoments(_)
-            | $crate::ops::Op::CrossEntropy(_)
-            | $crate::ops::Op::CrossEntropyGradient(_)
             | $crate::ops::Op::DropoutMask(_)
-            | $crate::ops::Op::Expand(_)
-            | $crate::ops::Op::ExtremeGradient(_)
-            | $crate::ops::Op::Fill(_)
             | $crate::ops::Op::InstanceNormGradient(_)
             | $crate::ops::Op::LayerNormGradient(_)
             | $crate::ops::Op::LrnGradient(_)
@@ -104,7 +94,6 @@ macro_rules! without_kernel {
             | $crate::ops::Op::PadGradient(_)
             | $crate::ops::Op::PointwiseLoss(_)
             | $crate::ops::Op::PointwiseLossGradient(_)
-            | $crate::ops::Op::PReluGradient(_)
             | $crate::ops::Op::ReduceMaxGradient(_)
             | $crate::ops::Op::SliceGradient(_)
             | $crate::ops::Op::SoftmaxGradient(_)

@@ -14,6 +14,7 @@ mod choice;
 pub(crate) mod conv;
 mod layout;
 pub(crate) mod limits;
+pub(crate) mod parts;
 mod place;
 mod planner;
 mod print;
@@ -69,6 +70,10 @@ pub enum Algorithm {
     Depthwise(conv::Depthwise),
     /// Groups of several channels, several groups a block.
     Grouped(conv::Grouped),
+    /// Sums over parts of the batch, which [`Self::JoinParts`] makes the node's value of.
+    PartialSums(parts::Parts),
+    /// Adds up what [`Self::PartialSums`] has written.
+    JoinParts(parts::Parts),
     /// The op's only kernel.
     Plain,
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::Problem;
 use super::layout::{self, Want, signature, works_on_blocks};
+use super::parts::Parts;
 use super::place::{Placements, placements};
 use super::state::{self, States};
 use super::view::{self, Layout, Place, View};
@@ -205,19 +206,54 @@ impl Planner<'_> {
                 self.optimizer(id);
                 Ok(())
             }
+            Op::ChannelMoments(_) | Op::BatchNormSums(_) => {
+                self.channel_sums(id);
+                Ok(())
+            }
             _ => {
                 let inputs = self.operands(id);
                 let output = self.allocate(id, signature(graph, id, self.block).output);
-                let bytes: usize = inputs.iter().chain([&output]).map(|v| v.shape.bytes()).sum();
-                let (unit, core) = (self.target.unit, self.target.core);
-                let cycles = match op {
-                    Op::Conv2dWeightGradient(_) => graph.macs(id) as f64 / (core.vectors * unit.lanes as f64),
-                    _ => bytes as f64 / 16.0,
+                let ns = match op {
+                    Op::Conv2dWeightGradient(_) => {
+                        let (unit, core) = (self.target.unit, self.target.core);
+                        core.nanoseconds(graph.macs(id) as f64 / (core.vectors * unit.lanes as f64))
+                    }
+                    _ => self.of_bytes(inputs.iter().chain([&output])),
                 };
-                self.push(id, inputs, vec![output], Algorithm::Plain, core.nanoseconds(cycles));
+                self.push(id, inputs, vec![output], Algorithm::Plain, ns);
                 Ok(())
             }
         }
+    }
+
+    /// The time that kernels take which do little but read and write.
+    fn of_bytes<'v>(&self, views: impl Iterator<Item = &'v View>) -> f64 {
+        let bytes: usize = views.map(|view| view.shape.bytes()).sum();
+        self.target.core.nanoseconds(bytes as f64 / 16.0)
+    }
+
+    /// Two numbers for each channel, sums over images and pixels: part by part, where that is worth a second step.
+    fn channel_sums(&mut self, id: NodeId) {
+        let inputs = self.operands(id);
+        let ns = self.of_bytes(inputs.iter());
+        let output = self.allocate(id, Layout::Plain);
+        let parts = match inputs[0].layout {
+            Layout::Plain => None,
+            Layout::Blocked { .. } => {
+                let [images, _, h, w] = inputs[0].image();
+                Some(Parts::of_sum(images, h * w)).filter(|parts| parts.count() > 1)
+            }
+        };
+        let Some(parts) = parts else {
+            self.push(id, inputs, vec![output], Algorithm::Plain, ns);
+            return;
+        };
+        let sums = Shape::new([parts.count(), inputs[0].blocks(), 2, self.block]);
+        let sums = self.buffer(Layout::Plain, &sums);
+        let joined = [sums.clone()].into_iter().chain(inputs[1..].iter().filter(|v| !v.layout.is_blocked()).cloned());
+        let joined = joined.collect();
+        self.push(id, inputs, vec![sums], Algorithm::PartialSums(parts), ns);
+        self.push(id, joined, vec![output], Algorithm::JoinParts(parts), 0.0);
     }
 
     /// All results of an update at once, where the first of them stands.
@@ -243,8 +279,7 @@ impl Planner<'_> {
                 None => self.buffer(Layout::Plain, &shape),
             })
             .collect();
-        let bytes: usize = inputs.iter().chain(&outputs).map(|v| v.shape.bytes()).sum();
-        let ns = self.target.core.nanoseconds(bytes as f64 / 16.0);
+        let ns = self.of_bytes(inputs.iter().chain(&outputs));
         self.push(id, inputs, outputs, Algorithm::Plain, ns);
     }
 
@@ -350,9 +385,18 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The largest Winograd tile that a layer may have. What packs parameters in a run knows no transforms.
+    /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
+    /// output channels at once.
     fn tile_of(&self, id: NodeId) -> usize {
-        if self.has_known_parameters(id) { self.tile } else { 0 }
+        const SET: usize = 64;
+        let filters = self.graph.parameters(id).first().map_or(0, |&weight| {
+            let shape = &self.graph.node(weight).shape;
+            shape.bytes() / shape.dims().iter().copied().take(2).min().unwrap_or(1).max(1)
+        });
+        match self.has_known_parameters(id) || filters.saturating_mul(SET) < i32::MAX as usize {
+            true => self.tile,
+            false => 0,
+        }
     }
 
     fn has_known_parameters(&self, id: NodeId) -> bool {

@@ -16,6 +16,8 @@ impl Algorithm {
             Algorithm::Winograd(w) => w.name(),
             Algorithm::Depthwise(d) => d.name(),
             Algorithm::Grouped(g) => g.name(),
+            Algorithm::PartialSums(_) => "partial_sums".into(),
+            Algorithm::JoinParts(_) => "join_parts".into(),
             Algorithm::Plain => "plain".into(),
         }
     }

@@ -1,7 +1,8 @@
 //! What is done to samples before a step takes them.
 
 /// A change of a picture that leaves its class what it is. Sizes are in pixels of what comes before, after the
-/// input's preprocessing but for its mean and deviation: values are 0 to 1.
+/// input's preprocessing but for its mean and deviation: values are 0 to 1. Where a change takes a random part, the
+/// preprocessing's central crop is left out, and its resize where that part is resized.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Augmentation {
     /// So many pixels of zeros (black) at each side.

@@ -43,6 +43,22 @@ pub struct Training {
     pub augment: Vec<(NodeId, Vec<Augmentation>)>,
     /// Averages of the weights, `average = decay · average + (1 − decay) · weight` after each step, are what is kept.
     pub ema: Option<f64>,
+    /// Batch normalisations and dropouts that work as in inference: those of models that nothing trains, and of frozen
+    /// layers.
+    pub inference: BTreeSet<NodeId>,
+    /// What the text states of the memory that a step takes.
+    pub memory: Vec<MemoryBudget>,
+}
+
+/// `expect train_memory(N = 32) <= 400 MiB`
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryBudget {
+    /// Samples of the step that it is stated of.
+    pub batch: usize,
+    /// As many at most.
+    pub bytes: u64,
+    /// Its line.
+    pub location: Option<Location>,
 }
 
 /// A model that takes part in a training.
@@ -74,6 +90,8 @@ pub struct Loss {
     pub node: NodeId,
     /// Its factor in the sum that is made smaller.
     pub weight: f32,
+    /// Of an auxiliary head, which is there for training only.
+    pub auxiliary: bool,
 }
 
 /// One change of weights.
@@ -97,6 +115,8 @@ pub struct TrainingStep {
     pub schedule: Schedule,
     /// The gradients together are made no longer than this, as a vector.
     pub clip: Option<f64>,
+    /// The weights are kept within ± this, after they have changed.
+    pub clamp: Option<f64>,
 }
 
 /// A figure of a batch, told beside the loss.
@@ -110,6 +130,8 @@ pub enum Metric {
         labels: NodeId,
         /// 1 for `accuracy`.
         k: usize,
+        /// What has this label does not count.
+        ignored: i64,
     },
     /// A number of the graph, such as another loss.
     Value {

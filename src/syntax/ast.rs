@@ -21,6 +21,7 @@ pub(crate) enum Item {
     Definition(Definition),
     Let(Let),
     Table(Table),
+    Train(Train),
     Error,
 }
 
@@ -124,11 +125,7 @@ pub(crate) enum StatementKind {
         condition: Expr,
         message: Option<Expr>,
     },
-    Expect {
-        metric: Ident,
-        comparison: BinaryOp,
-        value: Expr,
-    },
+    Expect(Expect),
     Input {
         name: Ident,
         dtype: Ident,
@@ -146,6 +143,17 @@ pub(crate) enum StatementKind {
     From(Expr),
     /// Text that could not be parsed, with the block after it where there is one.
     Error(Option<Block>),
+}
+
+/// `expect metric(args) <= value unit`.
+#[derive(Clone, Debug)]
+pub(crate) struct Expect {
+    pub metric: Ident,
+    pub args: Vec<Arg>,
+    pub comparison: BinaryOp,
+    pub value: Expr,
+    /// `MiB`.
+    pub unit: Option<Ident>,
 }
 
 /// `name(args) shares label`: a layer or a module.
@@ -217,6 +225,85 @@ impl Pattern {
     }
 }
 
+/// `train name(model, other) { … }`
+#[derive(Clone, Debug)]
+pub(crate) struct Train {
+    pub name: Ident,
+    /// As written: none where the block has its model's name.
+    pub models: Vec<Ident>,
+    pub body: TrainBlock,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TrainBlock {
+    pub statements: Vec<TrainStatement>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TrainStatement {
+    pub kind: TrainStatementKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum TrainStatementKind {
+    /// `batch 128`, `freeze layer1, layer2`.
+    Clause {
+        name: Ident,
+        values: Vec<Expr>,
+    },
+    /// `init kind value`: which weights, and how they begin.
+    Init {
+        kind: Option<Label>,
+        value: Expr,
+    },
+    Augment {
+        input: Option<Ident>,
+        changes: Vec<Change>,
+    },
+    /// `data name: f32[…]`, `labels name: class[…]`, `noise name: normal[…]`
+    Source {
+        kind: SourceKind,
+        name: Ident,
+        of: Ident,
+        dims: Vec<Expr>,
+    },
+    Step {
+        models: Vec<Ident>,
+        body: TrainBlock,
+    },
+    Let(Let),
+    Expect(Expect),
+    /// Text that could not be parsed, with the block after it where there is one.
+    Error(Option<TrainBlock>),
+}
+
+/// Where values of a training come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    Data,
+    Labels,
+    Noise,
+}
+
+impl SourceKind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            SourceKind::Data => "data",
+            SourceKind::Labels => "labels",
+            SourceKind::Noise => "noise",
+        }
+    }
+}
+
+/// One of the augmentations of an input: `flip`, `pad 2`, `random_crop(28, 24)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub name: Ident,
+    pub args: Vec<Arg>,
+}
+
 /// A label or a string: text with expressions in between.
 #[derive(Clone, Debug)]
 pub(crate) struct Label {
@@ -265,7 +352,7 @@ pub(crate) enum ExprKind {
     },
     Field(Box<Expr>, Ident),
     Index(Box<Expr>, Box<Expr>),
-    Function(Ident, Vec<Expr>),
+    Function(Ident, Vec<Arg>),
     /// An expression that could not be parsed; it has been reported.
     Error,
 }

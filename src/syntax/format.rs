@@ -71,11 +71,15 @@ impl Roles {
                 return;
             }
             Rule::item | Rule::version => self.items.extend(starts(&pair)),
-            Rule::statement | Rule::setting => self.statements.extend(starts(&pair)),
+            Rule::statement | Rule::setting | Rule::train_stmt | Rule::augmentation => {
+                self.statements.extend(starts(&pair));
+            }
             Rule::labelled => drop(self.labelled.insert(start)),
             Rule::cell => drop(self.cells.insert(start)),
             Rule::neg => drop(self.signs.insert(start)),
-            Rule::args | Rule::params | Rule::columns | Rule::index => drop(self.attached.insert(start)),
+            Rule::args | Rule::params | Rule::columns | Rule::index | Rule::train_models => {
+                self.attached.insert(start);
+            }
             Rule::function | Rule::shape | Rule::from_stmt => {
                 let open = |p: &Pair<'_, Rule>| matches!(p.as_rule(), Rule::open_paren | Rule::open_bracket);
                 let bracket = pair.clone().into_inner().find(open);

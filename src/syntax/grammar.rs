@@ -12,27 +12,33 @@ impl Rule {
         use Rule::*;
         matches!(
             self,
-            kw_aux
+            kw_augment
+                | kw_aux
                 | kw_branches
+                | kw_data
                 | kw_else
                 | kw_expect
                 | kw_for
                 | kw_from
                 | kw_if
+                | kw_init
                 | kw_input
                 | kw_labels
                 | kw_let
                 | kw_model
                 | kw_module
                 | kw_netc
+                | kw_noise
                 | kw_output
                 | kw_preprocess
                 | kw_require
                 | kw_residual
                 | kw_shares
                 | kw_skip
+                | kw_step
                 | kw_table
                 | kw_then
+                | kw_train
                 | kw_use
                 | kw_when
                 | colon
@@ -79,11 +85,11 @@ impl Rule {
     pub(crate) fn description(self) -> Option<&'static str> {
         use Rule::*;
         Some(match self {
-            open_brace | block => "`{`",
+            open_brace | block | train_block => "`{`",
             close_brace => "`}`",
             open_bracket => "`[`",
             close_bracket => "`]`",
-            open_paren | args | params | columns => "`(`",
+            open_paren | args | params | columns | train_models => "`(`",
             close_paren => "`)`",
             comma | trailing_comma => "`,`",
             colon => "`:`",
@@ -102,8 +108,10 @@ impl Rule {
             version_number => "a version number",
             shape => "a type such as f32[N, 3, 224, 224]",
             setting => "a preprocessing step",
+            augmentation => "an augmentation",
+            clause_value => "a value",
             arg | named_arg => "an argument",
-            core | call | labelled | statement => "a statement",
+            core | call | labelled | statement | train_stmt => "a statement",
             _ => return None,
         })
     }

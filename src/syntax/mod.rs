@@ -117,13 +117,22 @@ fn tokens_within_limits(id: SourceId, text: &str) -> Result<Vec<Token>, Box<Diag
 /// The names of the models in a text, in its order, by its words alone: `model` outside of all
 /// brackets, and the name behind it.
 pub(crate) fn model_names(text: &str) -> Vec<String> {
+    names_behind("model", text)
+}
+
+/// The names of the `train` blocks in a text, as those of models.
+pub(crate) fn training_names(text: &str) -> Vec<String> {
+    names_behind("train", text)
+}
+
+fn names_behind(word: &str, text: &str) -> Vec<String> {
     let tokens: Vec<Token> = tokens::scan(text).into_iter().filter(|t| !t.is_comment()).collect();
     let (mut depth, mut names) = (0usize, vec![]);
     for pair in tokens.windows(2) {
         match (pair[0].kind, pair[0].text(text)) {
             (TokenKind::Open, _) => depth += 1,
             (TokenKind::Close, _) => depth = depth.saturating_sub(1),
-            (TokenKind::Word, "model") if depth == 0 && pair[1].kind == TokenKind::Word => {
+            (TokenKind::Word, found) if found == word && depth == 0 && pair[1].kind == TokenKind::Word => {
                 names.push(pair[1].text(text).to_string());
             }
             _ => {}

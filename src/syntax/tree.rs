@@ -35,6 +35,7 @@ impl Printer {
             Item::Use(Use { path: UsePath::Std(path), .. }) => self.line(format!("use std.{path}")),
             Item::Let(l) => self.line(let_text(l)),
             Item::Table(t) => self.table(t),
+            Item::Train(t) => self.train(t),
             Item::Error => self.line("error"),
             Item::Definition(d) => self.under(format!("{} {}", d.kind.word(), d.name.name), |p| {
                 for param in &d.params {
@@ -91,9 +92,7 @@ impl Printer {
                 let message = message.as_ref().map_or(String::new(), |m| format!(", {}", expr(m)));
                 self.line(format!("require {}{message}", expr(condition)));
             }
-            StatementKind::Expect { metric, comparison, value } => {
-                self.line(format!("expect {} {} {}", metric.name, comparison.symbol(), expr(value)));
-            }
+            StatementKind::Expect(e) => self.line(expect_text(e)),
             StatementKind::Input { name, dtype, dims } => {
                 self.line(format!("input {}: {}[{}]", name.name, dtype.name, list(dims)));
             }
@@ -117,6 +116,44 @@ impl Printer {
         }
     }
 
+    fn train(&mut self, train: &Train) {
+        let models = if train.models.is_empty() { String::new() } else { format!("({})", names(&train.models)) };
+        self.under(format!("train {}{models}", train.name.name), |p| p.train_block(&train.body));
+    }
+
+    fn train_block(&mut self, block: &TrainBlock) {
+        block.statements.iter().for_each(|s| self.train_statement(&s.kind));
+    }
+
+    fn train_statement(&mut self, statement: &TrainStatementKind) {
+        match statement {
+            TrainStatementKind::Clause { name, values } => self.line(format!("{} {}", name.name, list(values))),
+            TrainStatementKind::Init { kind, value } => {
+                let kind = kind.as_ref().map_or(String::new(), |k| format!(" {}", template(&k.parts)));
+                self.line(format!("init{kind} {}", expr(value)));
+            }
+            TrainStatementKind::Augment { input, changes } => {
+                let input = input.as_ref().map_or(String::new(), |i| format!(" {}", i.name));
+                self.under(format!("augment{input}"), |p| {
+                    changes.iter().for_each(|c| p.line(format!("{}{}", c.name.name, args(&c.args))));
+                });
+            }
+            TrainStatementKind::Source { kind, name, of, dims } => {
+                self.line(format!("{} {}: {}[{}]", kind.word(), name.name, of.name, list(dims)));
+            }
+            TrainStatementKind::Step { models, body } => {
+                self.under(format!("step {}", names(models)), |p| p.train_block(body));
+            }
+            TrainStatementKind::Let(l) => self.line(let_text(l)),
+            TrainStatementKind::Expect(e) => self.line(expect_text(e)),
+            TrainStatementKind::Error(block) => self.under("error", |p| {
+                if let Some(block) = block {
+                    p.train_block(block);
+                }
+            }),
+        }
+    }
+
     fn table(&mut self, table: &Table) {
         let columns: Vec<_> = table.columns.iter().map(|c| c.name.as_str()).collect();
         self.under(format!("table {}({})", table.name.name, columns.join(", ")), |p| {
@@ -129,6 +166,15 @@ fn let_text(l: &Let) -> String {
     format!("let {} = {}", pattern(&l.pattern), expr(&l.value))
 }
 
+fn expect_text(e: &Expect) -> String {
+    let unit = e.unit.as_ref().map_or(String::new(), |unit| format!(" {}", unit.name));
+    format!("expect {}{} {} {}{unit}", e.metric.name, args(&e.args), e.comparison.symbol(), expr(&e.value))
+}
+
+fn names(names: &[Ident]) -> String {
+    names.iter().map(|name| name.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 fn pattern(p: &Pattern) -> String {
     match p {
         Pattern::Name(ident) => ident.name.clone(),
@@ -137,14 +183,15 @@ fn pattern(p: &Pattern) -> String {
 }
 
 fn args(args: &[Arg]) -> String {
-    if args.is_empty() {
-        return String::new();
-    }
+    if args.is_empty() { String::new() } else { format!("({})", arg_list(args)) }
+}
+
+fn arg_list(args: &[Arg]) -> String {
     let text = |a: &Arg| match &a.name {
         Some(name) => format!("{} = {}", name.name, expr(&a.value)),
         None => expr(&a.value),
     };
-    format!("({})", args.iter().map(text).collect::<Vec<_>>().join(", "))
+    args.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn list(items: &[Expr]) -> String {
@@ -183,7 +230,7 @@ fn expr(e: &Expr) -> String {
         }
         ExprKind::Field(operand, field) => format!("{}.{}", expr(operand), field.name),
         ExprKind::Index(operand, index) => format!("{}[{}]", expr(operand), expr(index)),
-        ExprKind::Function(name, args) => format!("{}({})", name.name, list(args)),
+        ExprKind::Function(name, args) => format!("{}({})", name.name, arg_list(args)),
         ExprKind::Error => "error".into(),
     }
 }

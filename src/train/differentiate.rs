@@ -31,11 +31,19 @@ pub struct Options {
     pub batch_statistics: bool,
     /// Dropout drops. Otherwise it lets everything through.
     pub dropout: bool,
+    /// Batch normalisations and dropouts that neither holds for.
+    pub inference: BTreeSet<NodeId>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { frozen: BTreeSet::new(), inputs: vec![], batch_statistics: true, dropout: true }
+        Self {
+            frozen: BTreeSet::new(),
+            inputs: vec![],
+            batch_statistics: true,
+            dropout: true,
+            inference: BTreeSet::new(),
+        }
     }
 }
 
@@ -79,7 +87,11 @@ pub fn add_losses(
     for Output { name, node, aux } in meant {
         let location = graph.node(node).location.clone();
         match graph.add(loss.clone(), &[node, targets], vec![], None, location) {
-            Ok(loss) => losses.push(Loss { node: loss, weight: aux.map_or(1.0, |head| head.weight as f32) }),
+            Ok(loss) => losses.push(Loss {
+                node: loss,
+                weight: aux.as_ref().map_or(1.0, |head| head.weight as f32),
+                auxiliary: aux.is_some(),
+            }),
             Err(e) => {
                 let error = Diagnostic::error("wrong-loss", format!("the loss of output {name}: {}", e.message));
                 errors.push(at_node(graph, node, error, "this is the output"));
@@ -184,7 +196,7 @@ impl Backward {
     }
 
     pub(super) fn seed(&mut self, losses: &[Loss]) {
-        for &Loss { node, weight } in losses {
+        for &Loss { node, weight, .. } in losses {
             let one = self.add(Fill { shape: vec![], value: weight }, &[], None);
             self.terms.entry(node).or_default().push(one);
         }
@@ -282,7 +294,7 @@ impl Backward {
     /// The weighted sum of the losses.
     pub(super) fn total(&mut self, losses: &[Loss]) -> NodeId {
         let mut terms = vec![];
-        for &Loss { node, weight } in losses {
+        for &Loss { node, weight, .. } in losses {
             let scale = Activate { kind: Activation::Scale { mul: weight, add: 0.0 } };
             terms.push(if weight == 1.0 { node } else { self.add(scale, &[node], None) });
         }

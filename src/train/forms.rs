@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId};
-use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::*;
 use crate::tensor::{Element, Shape};
@@ -32,7 +31,7 @@ pub(super) fn put_in_place(graph: &mut Graph, options: &Options) -> Result<Updat
     let (mut updates, mut errors) = (Updates::new(), vec![]);
     let mut random = None;
     let mut stream = 0;
-    for id in graph.order() {
+    for id in graph.order().into_iter().filter(|id| !options.inference.contains(id)) {
         match graph.node(id).op() {
             Some(Op::BatchNorm(op)) if options.batch_statistics => {
                 let op = op.clone();
@@ -105,11 +104,8 @@ fn moved(
 ) -> NodeId {
     let shape = editor.weights.get(weight).shape.dims().to_vec();
     let mut add = |op: Op, operands: &[NodeId], weights| editor.insert(op, operands, weights, like);
-    let scale = |mul| Activate { kind: Activation::Scale { mul, add: 0.0 } }.into();
     let old = before.unwrap_or_else(|| add(Constant { shape: shape.clone() }.into(), &[], vec![weight]));
-    let kept = add(scale((1.0 - MOMENTUM) as f32), &[old], vec![]);
     let new = add(Slice { axis: 0, start: row, end: row + 1, step: 1 }.into(), &[moments], vec![]);
     let new = add(Reshape { shape: shape.iter().map(|&size| size as i64).collect() }.into(), &[new], vec![]);
-    let new = add(scale(share), &[new], vec![]);
-    add(Binary { kind: BinaryKind::Add, epilogue: vec![] }.into(), &[kept, new], vec![])
+    add(OptimizerUpdate::average((1.0 - MOMENTUM) as f32, share).into(), &[old, new], vec![])
 }

@@ -16,8 +16,9 @@ use super::differentiate::{Backward, Options, at_node, check_loss, unused_input_
 use super::{forms, update};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId, Phase, Slot};
-use crate::ops::training::optimizer_update::{RATES, UpdateRule};
-use crate::ops::{ClipFactor, Constant, OptimizerUpdate, SquaredNorm};
+use crate::ops::activation::Activation;
+use crate::ops::training::optimizer_update::RATES;
+use crate::ops::{Activate, ClipFactor, Constant, OptimizerUpdate, SquaredNorm};
 use crate::recipe::{Metric, Source, Training, TrainingStep};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
@@ -58,7 +59,8 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
     }
     let mut graph = training.graph.clone();
     graph.phase = Phase::Train;
-    let running = forms::put_in_place(&mut graph, &Options::default())?;
+    let running =
+        forms::put_in_place(&mut graph, &Options { inference: training.inference.clone(), ..Options::default() })?;
     let rates = add_rates(&mut graph, training.steps.len());
     let mut maker =
         Maker { forward: graph.order(), graph, rates, changed: BTreeMap::new(), unwanted: vec![], unreached: vec![] };
@@ -169,22 +171,14 @@ impl Maker {
                 None => self::value_of(graph, weight, read_as[&weight]),
             };
             let after = update::add(graph, weight, before, gradient, &op, shared);
-            self.changed.insert(weight, after);
+            self.changed.insert(weight, clamped(graph, after, step.clamp));
         }
     }
 
     /// Adds averages of all weights that change.
     fn averages(&mut self, decay: Option<f64>) -> Vec<(WeightId, WeightId)> {
         let Some(decay) = decay else { return vec![] };
-        let op = OptimizerUpdate {
-            rule: UpdateRule::Average,
-            result: 0,
-            rates_from: 0,
-            momentum: decay as f32,
-            beta2: (1.0 - decay) as f32,
-            eps: 0.0,
-            decay: 0.0,
-        };
+        let op = OptimizerUpdate::average(decay as f32, (1.0 - decay) as f32);
         let mut averages = vec![];
         for (&weight, &value) in &self.changed {
             let name = format!("average.{}", self.graph.weights.get(weight).name);
@@ -236,6 +230,13 @@ fn remove_dead(editor: &mut Editor) {
             editor.remove_unread(id);
         }
     }
+}
+
+/// The new weight, kept within bounds where there are some.
+fn clamped(graph: &mut Graph, weight: NodeId, bound: Option<f64>) -> NodeId {
+    let Some(bound) = bound.map(|bound| bound as f32) else { return weight };
+    let kind = Activation::Clip { min: -bound, max: bound };
+    graph.add(Activate { kind }, &[weight], vec![], None, None).expect("a clip takes any value")
 }
 
 /// A weight as a value that ops read.

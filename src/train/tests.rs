@@ -97,7 +97,8 @@ fn names_that_are_taken_get_primes() {
     let loss = b.add(mse(), &[y, target]);
     let mut graph = b.finish(&[]);
     graph.output("loss", y, None);
-    let step = differentiate(graph, &[Loss { node: loss, weight: 1.0 }], &Options::default()).unwrap();
+    let step =
+        differentiate(graph, &[Loss { node: loss, weight: 1.0, auxiliary: false }], &Options::default()).unwrap();
     assert_eq!(names(&step), ["loss", "loss'", "gradient.n2.weight"]);
     let inputs = step.graph.inputs().iter().map(|&id| step.graph.node(id).name.clone().unwrap());
     assert_eq!(inputs.collect::<Vec<_>>(), ["random", "x1", "random'"]);
@@ -116,7 +117,8 @@ fn running_statistics_move_by_a_tenth() {
     let target = b.input([2, 1, 1, 2]);
     let loss = b.add(mse(), &[second, target]);
     let graph = b.finish(&[first]);
-    let step = differentiate(graph, &[Loss { node: loss, weight: 1.0 }], &Options::default()).unwrap();
+    let step =
+        differentiate(graph, &[Loss { node: loss, weight: 1.0, auxiliary: false }], &Options::default()).unwrap();
     assert_eq!(names(&step), ["y0", "loss", "update.n1.running_mean", "update.n1.running_var"]);
     let x = Tensor::new([2, 1, 1, 2], vec![1.0, 2.0, 3.0, 6.0]);
     let found = interpreter::run(&step.graph, &[x.clone(), x]).unwrap();
@@ -135,7 +137,7 @@ fn dropout_is_told_by_seed_step_and_layer() {
     let loss = b.add(mse(), &[one, target]);
     let graph = b.finish(&[one, two]);
     let options = Options { inputs: vec![x], ..Options::default() };
-    let step = differentiate(graph, &[Loss { node: loss, weight: 1000.0 }], &options).unwrap();
+    let step = differentiate(graph, &[Loss { node: loss, weight: 1000.0, auxiliary: false }], &options).unwrap();
     let run = |random: [f64; 2]| {
         let x = Tensor::new([1, 1000], vec![1.0; 1000]);
         let random = Tensor::from_values(Shape::of(Element::I64, [2]), random);
@@ -174,7 +176,7 @@ fn what_cannot_be_trained_is_named_with_its_line() {
     let made = |losses: &[Loss], batch_statistics| {
         differentiate(graph.clone(), losses, &Options { batch_statistics, ..Options::default() }).unwrap_err()
     };
-    let of = |node| [Loss { node, weight: 1.0 }];
+    let of = |node| [Loss { node, weight: 1.0, auxiliary: false }];
     assert_eq!(messages(&made(&[], true)), [("no-loss", "there is no loss, so that nothing can be trained", 0)]);
     let no_number = made(&of(odd), true);
     assert_eq!(messages(&no_number), [("wrong-loss", "a loss is one number, f32[], not f32[1,2,1,1]", 1)]);
@@ -204,8 +206,11 @@ fn steps_are_graphs_with_a_text() {
         let sum = Reduce { kind: reduce::ReduceKind::Sum, axes, keepdims: false };
         let node = graph.add(sum, &[last], vec![], None, None).unwrap();
         let inputs = graph.inputs().to_vec();
-        let Ok(step) = differentiate(graph, &[Loss { node, weight: 0.5 }], &Options { inputs, ..Options::default() })
-        else {
+        let Ok(step) = differentiate(
+            graph,
+            &[Loss { node, weight: 0.5, auxiliary: false }],
+            &Options { inputs, ..Options::default() },
+        ) else {
             continue;
         };
         ir::verify(&step.graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{}", step.graph));
@@ -224,11 +229,11 @@ fn steps_are_graphs_with_a_text() {
 fn inference_refuses_ops_of_training() {
     let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([2, 3]);
-    let y = b.add(ActivationGradient { kind: Activation::Relu, of_output: true }, &[x, x]);
+    let y = b.add(SoftmaxGradient { axis: 1, log: false }, &[x, x]);
     let graph = b.finish(&[y]);
     let verified = ir::verify(&graph).unwrap();
     let error = crate::plan::plan(verified, &crate::target::Target::host(), &Default::default()).unwrap_err();
     assert_eq!(error.to_string(), "n1 is a training op; code is made for inference");
     let error = crate::interop::export::to_bytes(&graph, &Default::default()).unwrap_err();
-    assert!(error.to_string().contains("activation_gradient is an op of training"), "{error}");
+    assert!(error.to_string().contains("softmax_gradient is an op of training"), "{error}");
 }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::Values;
 use crate::tensor::Shape;
 
-/// Bytes that somebody holds: a mapped file, or what was unpacked from one.
-pub type Buffer = Arc<dyn AsRef<[u8]> + Send + Sync>;
+pub use crate::mapped::Buffer;
 
 /// How a file encodes numbers, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,12 @@
 //! Files of weights, whatever their format: recognised by their content, never by their name.
 
-#![allow(unsafe_code)] // Mapping a file is unsafe: somebody else could change it.
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::archive::Archive;
 use super::entries::{Buffer, Entry};
 use super::{npz, pth, safetensors, sharded};
-use crate::mapped::{Files, Mapped};
+use crate::archive::Archive;
+use crate::mapped::{self, Files};
 
 /// A weights file that cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,15 +204,7 @@ pub(crate) fn map_file(file: File, path: &Path, files: &mut Files) -> Result<Buf
     if status.is_dir() {
         return Err(FileError::new(path, "is a directory, not a file"));
     }
-    if status.len() == 0 {
-        return Ok(Arc::new(Vec::new()));
-    }
-    // SAFETY: numbers of a file that is changed while it is in use may be any; that it was is found by
-    // `Files::check` before anybody believes them. Being cut in the middle of reading ends the process.
-    // SECURITY.md says so.
-    let mapped = Arc::new(unsafe { Mapped::new(path, file) }.map_err(|e| FileError::new(path, e))?);
-    files.add(mapped.clone());
-    Ok(mapped)
+    mapped::map(file, path, files).map_err(|e| FileError::new(path, e))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! memory until its weights are packed. This folder knows no graph, and of ops only how they ask for
 //! initial values.
 
-mod archive;
 pub mod entries;
 pub mod file;
 pub mod load;
@@ -25,7 +24,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub(crate) use crate::archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
 pub use file::open;
 pub(crate) use file::{Choice, FileError, Format, WeightFile, open_within};
 pub(crate) use seeded::SplitMix;
@@ -126,6 +125,11 @@ impl Weights {
         self.items.push(Weight { name: name.into(), shape, init, learnable, data: Data::Seeded });
         self.by_name.insert(name.into(), id);
         Ok(id)
+    }
+
+    /// Says how a weight begins that no file gives values.
+    pub fn set_init(&mut self, id: WeightId, init: Init) {
+        self.items[id.index()].init = init;
     }
 
     /// Says that a weight goes by another name too: files may have it under both.

@@ -1,7 +1,7 @@
 //! NumPy archives: a ZIP archive with an `.npy` member for each array.
 
-use super::archive::Archive;
 use super::entries::{Encoding, Entry};
+use crate::archive::Archive;
 use crate::npy::Header;
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;

@@ -8,10 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::archive::Archive;
 use super::entries::{Buffer, Encoding, Entry};
 use super::file::{Choice, below};
 use super::pickle::{Global, Id, Object, Pickle};
+use crate::archive::Archive;
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
 

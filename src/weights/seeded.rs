@@ -14,6 +14,8 @@ pub(crate) fn generate(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<
     let stream = xxh3_64_with_seed(name.as_bytes(), seed);
     match init {
         Init::Constant(c) => values.fill(c),
+        Init::Normal { mean, std } => fill(&mut values, stream, |r| mean + r.normal() * std),
+        Init::Uniform { low, high } => fill(&mut values, stream, |r| low + r.uniform() * (high - low)),
         Init::He { fan_in } => {
             let std = (2.0 / fan_in.max(1) as f32).sqrt();
             fill(&mut values, stream, |r| r.normal() * std);

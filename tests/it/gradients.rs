@@ -56,7 +56,7 @@ fn step(mut graph: Graph, arrays: &mut Arrays) -> Step {
     for (name, node) in outputs {
         let factor = &arrays[&format!("factor.{name}")];
         if factor.shape().rank() == 0 {
-            losses.push(Loss { node, weight: factor.data()[0] });
+            losses.push(Loss { node, weight: factor.data()[0], auxiliary: false });
             continue;
         }
         let axes = (0..factor.shape().rank()).collect();
@@ -66,7 +66,11 @@ fn step(mut graph: Graph, arrays: &mut Arrays) -> Step {
         let product = Binary { kind: BinaryKind::Mul, epilogue: vec![] };
         let product = graph.add(product, &[node, factor], vec![], None, None).unwrap();
         let sum = Reduce { kind: ReduceKind::Sum, axes, keepdims: false };
-        losses.push(Loss { node: graph.add(sum, &[product], vec![], None, None).unwrap(), weight: 1.0 });
+        losses.push(Loss {
+            node: graph.add(sum, &[product], vec![], None, None).unwrap(),
+            weight: 1.0,
+            auxiliary: false,
+        });
     }
     differentiate(graph, &losses, &Options { inputs, ..Options::default() }).unwrap_or_else(|e| panic!("{e:?}"))
 }
@@ -138,7 +142,7 @@ fn gradients_of_the_zoo_are_pytorchs() {
             let zeros = graph.add(zeros, &[], vec![], None, None).unwrap();
             let loss = PointwiseLoss { kind: LossKind::Mse, beta: 1.0 };
             let node = graph.add(loss, &[node, zeros], vec![], None, None).unwrap();
-            losses.push(Loss { node, weight: weight as f32 });
+            losses.push(Loss { node, weight: weight as f32, auxiliary: false });
         }
         let options =
             Options { inputs: graph.inputs().to_vec(), batch_statistics: false, dropout: false, ..Options::default() };

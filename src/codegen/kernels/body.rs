@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::super::key::{Bits, Epilogue, Exact};
-use super::super::vector::{Builder, Vector};
+use super::super::vector::{Builder, Vector, VectorOp};
 use super::nest::Operands;
-use super::{elementwise, epilogue};
+use super::{batch_norm, elementwise, epilogue, slope};
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
 
@@ -19,10 +19,28 @@ pub(crate) enum Body {
     Activate(Exact),
     /// Of two operands; those of the epilogue follow.
     Binary(BinaryKind, Epilogue),
+    /// Operands: the argument or the result, dy.
+    ActivationGradient {
+        kind: Exact,
+        of_output: bool,
+    },
+    /// Operands: both values, dy.
+    ExtremeGradient(BinaryKind),
     /// Operands: the value, the slope.
     PRelu,
+    /// Operands: the value, dy, the slope.
+    PReluGradient,
     /// Operands: the value, those of the epilogue, factor and term.
     Affine(Epilogue),
+    /// Operands: see [`batch_norm::apply_train`].
+    BatchNormTrain {
+        eps: Bits,
+    },
+    /// Operands: see [`batch_norm::apply_input_gradient`].
+    BatchNormInputGradient {
+        eps: Bits,
+        count: usize,
+    },
 }
 
 impl Body {
@@ -32,7 +50,10 @@ impl Body {
             Body::Copy | Body::Fill(_) => 1,
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
-            Body::PRelu => 5,
+            Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
+            Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
+            Body::BatchNormTrain { .. } => 6,
+            Body::BatchNormInputGradient { .. } => 10,
         }
     }
 
@@ -45,8 +66,18 @@ impl Body {
                 epilogue::apply(b, *kind, v)
             }
             Body::Binary(kind, steps) => elementwise::apply_binary(b, *kind, steps, x),
+            Body::ActivationGradient { kind: Exact(kind), of_output } => {
+                let v = x.get(b, 0);
+                let slope = slope::slope(b, *kind, *of_output, v);
+                let dy = x.get(b, 1);
+                b.op(VectorOp::Mul, slope, dy)
+            }
+            Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
             Body::PRelu => elementwise::apply_prelu(b, x),
+            Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
+            Body::BatchNormTrain { eps } => batch_norm::apply_train(b, *eps, x),
+            Body::BatchNormInputGradient { eps, count } => batch_norm::apply_input_gradient(b, *eps, *count, x),
         }
     }
 }
@@ -59,8 +90,15 @@ impl fmt::Display for Body {
             Body::Fill(value) => write!(f, "fill_{:x}", value.value().to_bits()),
             Body::Activate(Exact(kind)) => write!(f, "{kind:?}"),
             Body::Binary(kind, steps) => write!(f, "{kind:?} {steps:?}"),
+            Body::ActivationGradient { kind, of_output } => {
+                write!(f, "gradient of {:?}{}", kind.0, if *of_output { " by its result" } else { "" })
+            }
+            Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
             Body::PRelu => f.write_str("prelu"),
+            Body::PReluGradient => f.write_str("gradient of prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),
+            Body::BatchNormTrain { eps } => write!(f, "batch_norm_train {eps:?}"),
+            Body::BatchNormInputGradient { eps, count } => write!(f, "batch_norm_input_gradient {eps:?} {count}"),
         }
     }
 }

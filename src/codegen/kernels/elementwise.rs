@@ -14,11 +14,42 @@ use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, ro
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
-use crate::ops::{BatchNorm, Binary, ChannelAffine, PRelu};
+use crate::ops::{ActivationGradient, BatchNorm, Binary, ChannelAffine, PRelu, PReluGradient};
 use crate::plan::{Layout, Step, View};
 
 pub(crate) fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
+}
+
+/// Operands: the function's argument or result, dy.
+pub(crate) fn activation_gradient(e: &mut Emitter, step: &Step, op: &ActivationGradient) -> Emitted {
+    let body = Body::ActivationGradient { kind: Exact(op.kind), of_output: op.of_output };
+    emit(e, step, &body, vec![], op.kind.is_total())
+}
+
+/// Operands: both values, dy.
+pub(crate) fn extreme_gradient(e: &mut Emitter, step: &Step, kind: BinaryKind) -> Emitted {
+    emit(e, step, &Body::ExtremeGradient(kind), vec![], true)
+}
+
+pub(super) fn apply_extreme_gradient(b: &mut Builder, kind: BinaryKind, x: &Operands) -> Vector {
+    let (left, right) = (x.get(b, 0), x.get(b, 1));
+    let (less, greater) = if kind == BinaryKind::Max { (right, left) } else { (left, right) };
+    let (one, zero) = (b.splat(1.0), b.splat(0.0));
+    let share = b.select(Compare::Less, less, greater, one, zero);
+    let half = b.splat(0.5);
+    let share = b.select(Compare::Equal, left, right, half, share);
+    let dy = x.get(b, 2);
+    b.op(VectorOp::Mul, share, dy)
+}
+
+/// The operand, repeated.
+pub(crate) fn expand(e: &mut Emitter, step: &Step) -> Emitted {
+    emit(e, step, &Body::Copy, vec![], true)
+}
+
+pub(crate) fn fill(e: &mut Emitter, step: &Step, value: f32) -> Emitted {
+    emit(e, step, &Body::Fill(Bits::of(value)), vec![], true)
 }
 
 /// Operands: both values, then the epilogue's.
@@ -52,12 +83,28 @@ pub(crate) fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitte
 }
 
 pub(crate) fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
+    let slopes = slopes(e, step, op.per_channel);
+    emit(e, step, &Body::PRelu, slopes, true)
+}
+
+/// Operands: x, dy.
+pub(crate) fn prelu_gradient(e: &mut Emitter, step: &Step, op: &PReluGradient) -> Emitted {
+    let slopes = slopes(e, step, op.per_channel);
+    emit(e, step, &Body::PReluGradient, slopes, true)
+}
+
+fn slopes(e: &mut Emitter, step: &Step, per_channel: bool) -> Vec<Array> {
     let output = &step.outputs[0];
     let channels = output.shape[1];
-    let slope = Loop { count: channels, from: isize::from(op.per_channel), to: 1 };
+    let slope = Loop { count: channels, from: isize::from(per_channel), to: 1 };
     let fill = Fill::Copy { weight: 0, walk: Walk::new(0, 0, [slope]) };
-    let slopes = channel_weights(e, step, [Part::of_channels(channels, output, fill)]);
-    emit(e, step, &Body::PRelu, slopes.to_vec(), true)
+    channel_weights(e, step, vec![Part::of_channels(channels, output, fill)])
+}
+
+pub(super) fn apply_prelu_gradient(b: &mut Builder, x: &Operands) -> Vector {
+    let (v, dy, slope, zero) = (x.get(b, 0), x.get(b, 1), x.get(b, 2), b.splat(0.0));
+    let scaled = b.op(VectorOp::Mul, dy, slope);
+    b.select(Compare::Less, zero, v, dy, scaled)
 }
 
 pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
@@ -68,8 +115,8 @@ pub(super) fn apply_prelu(b: &mut Builder, x: &Operands) -> Vector {
 
 /// `x · factor + term`, both per channel, then the epilogue.
 fn affine(e: &mut Emitter, step: &Step, steps: &[PostOp], parts: [Part; 2]) -> Emitted {
-    let weights = channel_weights(e, step, parts);
-    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights.to_vec(), are_total(steps))
+    let weights = channel_weights(e, step, parts.into());
+    emit(e, step, &Body::Affine(Epilogue::of(steps)), weights, are_total(steps))
 }
 
 pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> Vector {
@@ -83,15 +130,15 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 }
 
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
-fn channel_weights<const N: usize>(e: &mut Emitter, step: &Step, parts: [Part; N]) -> [Array; N] {
+pub(super) fn channel_weights(e: &mut Emitter, step: &Step, parts: Vec<Part>) -> Vec<Array> {
     let output = &step.outputs[0];
     let element = output.element_bytes() as i64;
-    let packed = e.pack(e.weights(step), parts.into());
+    let packed = e.pack(e.weights(step), parts);
     let strides = match output.layout {
         Layout::Blocked { .. } => vec![0, output.pixel_stride() as i64, 0, 0, element],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect(),
     };
-    std::array::from_fn(|i| Array::weights(packed[i], strides.clone()))
+    packed.into_iter().map(|at| Array::weights(at, strides.clone())).collect()
 }
 
 /// `output = body(inputs…, more…)` in the output's layout.

@@ -269,6 +269,21 @@ fn normal_tail(b: &mut Builder, x: Vector) -> Vector {
     b.op(VectorOp::Mul, tail, e)
 }
 
+/// Φ(x), the share of the normal distribution below x.
+pub(crate) fn normal(b: &mut Builder, x: Vector) -> Vector {
+    let tail = normal_tail(b, x);
+    let one = b.splat(1.0);
+    let rest = b.op(VectorOp::Sub, one, tail);
+    let zero = b.splat(0.0);
+    b.select(Compare::Less, x, zero, tail, rest)
+}
+
+/// The density of the normal distribution.
+pub(crate) fn density(b: &mut Builder, x: Vector) -> Vector {
+    let e = exp_of_negative_half_square(b, x);
+    constant_op(b, VectorOp::Mul, std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2 / 2.0, e)
+}
+
 /// exp(−x²/2). What rounding x² loses, times x² in the result, is found by Dekker's product (1971),
 /// which needs no fused multiply-add, and put back.
 fn exp_of_negative_half_square(b: &mut Builder, x: Vector) -> Vector {

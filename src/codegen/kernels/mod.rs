@@ -1,9 +1,11 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod batch_norm;
 mod body;
 mod channels;
 mod convert;
 pub(super) mod cook_toom;
+mod cross_entropy;
 mod depthwise;
 mod direct;
 mod elementwise;
@@ -17,14 +19,17 @@ mod movement;
 mod nest;
 mod optimizer;
 mod partial;
+mod parts;
 mod pool;
 mod reduce;
 pub(super) mod repack;
+mod slope;
 mod softmax;
 mod table;
 #[cfg(test)]
 mod tests;
 mod upsample;
+mod walk;
 mod weight_gradient;
 mod winograd;
 
@@ -51,17 +56,26 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
         Algorithm::Depthwise(_) | Algorithm::Grouped(_) => depthwise::emit(e, step),
         Algorithm::Convert => convert::emit(e, step),
         Algorithm::Gather(gather) => channels::emit(e, step, gather),
-        Algorithm::Plain => plain(e, step),
+        Algorithm::Plain | Algorithm::PartialSums(_) | Algorithm::JoinParts(_) => plain(e, step),
     })
 }
 
-/// Ops that have one kernel, in the layouts that the plan gives them.
+/// Ops that have one kernel, or one for each of two steps, in the layouts that the plan gives them.
 fn plain(e: &mut Emitter, step: &Step) -> Emitted {
     match e.graph.node(step.node).op().expect("inputs are not computed") {
         Op::Activate(op) => elementwise::activate(e, step, op.kind),
         Op::Binary(op) => elementwise::binary(e, step, op),
+        Op::ActivationGradient(op) => elementwise::activation_gradient(e, step, op),
+        Op::PReluGradient(op) => elementwise::prelu_gradient(e, step, op),
+        Op::ExtremeGradient(op) => elementwise::extreme_gradient(e, step, op.kind),
+        Op::Expand(_) => elementwise::expand(e, step),
+        Op::Fill(op) => elementwise::fill(e, step, op.value),
         Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
         Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
+        Op::ChannelMoments(_) => batch_norm::moments(e, step),
+        Op::BatchNormTrain(op) => batch_norm::train(e, step, op),
+        Op::BatchNormSums(op) => batch_norm::sums(e, step, op),
+        Op::BatchNormInputGradient(op) => batch_norm::input_gradient(e, step, op),
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::MaxPool(op) => pool::max(e, step, op),
         Op::AvgPool(op) => pool::average(e, step, op),
@@ -88,6 +102,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
         Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
+        Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),
+        Op::CrossEntropyGradient(op) => cross_entropy::gradient(e, step, op),
         without_kernel!() => unreachable!("the plan has none"),
     }
 }

@@ -1,6 +1,8 @@
 //! Every kernel that the planner may choose, on every vector unit, against the interpreter.
 
 mod special;
+mod states;
+mod training;
 
 use std::collections::BTreeMap;
 

@@ -106,7 +106,7 @@ pub(crate) enum Fill {
 }
 
 /// Nested loops, the outermost first, over values of a weight and places in a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Walk {
     /// The weight's value and the place in the part at which the loops begin.
     pub from: usize,
@@ -115,7 +115,7 @@ pub(crate) struct Walk {
 }
 
 /// A loop of a walk: how often it runs, and how far each turn moves in the weight and in the part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Loop {
     pub count: usize,
     pub from: isize,
@@ -124,7 +124,7 @@ pub(crate) struct Loop {
 
 /// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
 /// `[element][input channel][the set's channels]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Winograd {
     /// Outputs along each axis of a tile, taps along each axis, and stride: what [`cook_toom::transforms`]
     /// makes G of.
@@ -286,6 +286,11 @@ fn follow_line<T>(
 }
 
 impl Winograd {
+    /// Elements along an axis.
+    pub(crate) fn distinct(&self) -> usize {
+        cook_toom::transforms(self.m, self.taps, self.stride).distinct
+    }
+
     fn fill(&self, source: &[f32], out: &mut [f32]) {
         let (r, channels) = (self.taps, self.channels);
         let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);

@@ -43,8 +43,13 @@ impl Checker<'_> {
         }
     }
 
-    fn function(&mut self, name: &Ident, args: &[Expr]) {
-        args.iter().for_each(|a| self.expr(a));
+    fn function(&mut self, name: &Ident, args: &[Arg]) {
+        args.iter().for_each(|a| self.expr(&a.value));
+        if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) {
+            let message = format!("`{}` takes its arguments by their places, not by names", name.name);
+            let diagnostic = Diagnostic::error("named-argument", message).primary(named.span, "a name");
+            self.report.add(diagnostic.help(format!("leave `{} =` out", named.name)));
+        }
         let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
         let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name.name) else {
             let diagnostic = Diagnostic::error("unknown-function", format!("there is no function `{}`", name.name));

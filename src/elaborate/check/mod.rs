@@ -8,6 +8,7 @@ mod calls;
 mod expressions;
 mod labels;
 mod statements;
+mod training;
 
 pub(crate) use statements::{inner_blocks, is_bare_label};
 
@@ -23,6 +24,8 @@ use labels::LabelHeads;
 
 /// What `expect` can state.
 pub(crate) const METRICS: &[&str] = &["params", "macs", "activations", "receptive_field", "layers"];
+/// What `expect` states in a `train` block.
+pub(crate) const TRAINING_METRIC: &str = "train_memory";
 /// The joins of `branches`.
 const JOINS: &[&str] = &["concat", "add", "mul", "max"];
 const PHASES: &[&str] = &["train", "infer"];
@@ -35,6 +38,7 @@ pub(crate) const COLORS: &[&str] = &["rgb", "bgr", "gray"];
 pub(crate) fn check(program: &Program, report: &mut Report) {
     for file in program.files() {
         duplicate_definitions(program, file, report);
+        training::duplicate_trainings(&program.trainings(file).collect::<Vec<_>>(), report);
         let mut checker = Checker {
             program,
             report,
@@ -88,6 +92,7 @@ impl Checker<'_> {
                 Item::Let(l) => self.let_statement(l, None),
                 Item::Table(t) => self.table(t, None),
                 Item::Definition(d) => self.definition(d),
+                Item::Train(t) => self.train(t),
                 Item::Use(_) | Item::Error => {}
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::expressions::count_of;
-use super::{COLORS, Checker, JOINS, METRICS, PHASES, Place, SETTINGS};
+use super::{COLORS, Checker, JOINS, METRICS, PHASES, Place, SETTINGS, TRAINING_METRIC};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::elaborate::expression::some_of;
 use crate::elaborate::model::is_batch;
@@ -72,10 +72,9 @@ impl Checker<'_> {
                 self.expr(condition);
                 message.iter().for_each(|m| self.expr(m));
             }
-            StatementKind::Expect { metric, value, .. } => {
+            StatementKind::Expect(expect) => {
                 self.only_in(statement, "expect", &[Place::Model]);
-                self.word(metric, METRICS, "unknown-metric", "figure");
-                self.expr(value);
+                self.expect(expect);
             }
             StatementKind::Input { dtype, dims, .. } => self.input(statement, dtype, dims),
             StatementKind::Output { .. } => self.only_in(statement, "output", &[Place::Model, Place::Aux]),
@@ -86,6 +85,25 @@ impl Checker<'_> {
             }
             StatementKind::From(value) => self.label_reference(value),
             StatementKind::Error(block) => block.iter().for_each(|b| self.block(b)),
+        }
+    }
+
+    /// What a model states of itself.
+    fn expect(&mut self, expect: &Expect) {
+        if expect.metric.name == TRAINING_METRIC {
+            let message = format!("`{TRAINING_METRIC}` is no figure of a model");
+            let diagnostic = Diagnostic::error("misplaced-statement", message).primary(expect.metric.span, "of what?");
+            self.report.add(diagnostic.help("state it in a `train` block"));
+            return;
+        }
+        self.word(&expect.metric, METRICS, "unknown-metric", "figure");
+        expect.args.iter().for_each(|a| self.expr(&a.value));
+        self.expr(&expect.value);
+        let surplus = expect.args.first().map(|a| a.span).or(expect.unit.as_ref().map(|u| u.span));
+        if let Some(span) = surplus {
+            let message = format!("`{}` is a plain number", expect.metric.name);
+            let diagnostic = Diagnostic::error("wrong-budget", message).primary(span, "too much");
+            self.report.add(diagnostic.help(format!("write `expect {} <= 1_000_000`", expect.metric.name)));
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::ops::attributes::attributes;
 use crate::ops::images::{Images, ONE_NUMBER};
 use crate::ops::layer::Layer;
-use crate::ops::training::philox::uniform;
 use crate::ops::{Operation, ShapeError};
+use crate::random::uniform;
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {

@@ -26,7 +26,6 @@ pub mod lrn_gradient;
 pub mod max_pool_gradient;
 pub mod optimizer_update;
 pub mod pad_gradient;
-pub mod philox;
 pub mod pointwise_loss;
 pub mod pointwise_loss_gradient;
 pub mod prelu_gradient;

@@ -112,6 +112,12 @@ pub struct Element<'a, V> {
 }
 
 impl OptimizerUpdate {
+    /// `kept · w + share · g`.
+    pub fn average(kept: f32, share: f32) -> OptimizerUpdate {
+        let rule = UpdateRule::Average;
+        OptimizerUpdate { rule, result: 0, rates_from: 0, momentum: kept, beta2: share, eps: 0.0, decay: 0.0 }
+    }
+
     /// The same update with another result.
     pub fn of(&self, result: usize) -> OptimizerUpdate {
         OptimizerUpdate { result, ..self.clone() }

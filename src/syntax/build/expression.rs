@@ -156,7 +156,7 @@ impl AstBuilder<'_> {
             Rule::function => {
                 let mut parts = children(pair);
                 let name = self.ident(parts.next().expect("a name"));
-                ExprKind::Function(name, parts.map(|e| self.checked_expr(e)).collect())
+                ExprKind::Function(name, parts.map(|arg| self.arg(arg)).collect())
             }
             rule => unreachable!("{rule:?} as an expression"),
         };

@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, SourceId, Span};
 use pest::iterators::Pair;
 
 mod expression;
+mod training;
 
 use expression::binary_op;
 
@@ -82,6 +83,7 @@ impl AstBuilder<'_> {
             Rule::model => Item::Definition(self.definition(DefinitionKind::Model, part)),
             Rule::table => Item::Table(self.table(part)),
             Rule::let_stmt => Item::Let(self.let_statement(part)),
+            Rule::train => Item::Train(self.train(part)),
             Rule::erased_item => Item::Error,
             Rule::stray_block => self.stray_block(part),
             rule => unreachable!("{rule:?} as an item"),
@@ -194,12 +196,7 @@ impl AstBuilder<'_> {
                 let condition = self.expr(parts.next().expect("a condition"));
                 StatementKind::Require { condition, message: parts.next().map(|m| self.string(m)) }
             }
-            Rule::expect => {
-                let mut parts = children(pair);
-                let metric = self.ident(parts.next().expect("a metric"));
-                let comparison = binary_op(parts.next().expect("a comparison").as_rule());
-                StatementKind::Expect { metric, comparison, value: self.expr(parts.next().expect("a value")) }
-            }
+            Rule::expect => StatementKind::Expect(self.expect(pair)),
             Rule::input => self.input(pair),
             Rule::output => self.output(pair),
             Rule::preprocess => self.preprocess(pair),
@@ -211,6 +208,20 @@ impl AstBuilder<'_> {
             }
             rule => unreachable!("{rule:?} as a statement"),
         }
+    }
+
+    fn expect(&mut self, pair: Pair<'_, Rule>) -> Expect {
+        let mut parts = children(pair).peekable();
+        let metric = self.ident(parts.next().expect("a metric"));
+        let args = parts.next_if(|p| p.as_rule() == Rule::args).map_or(vec![], |args| self.args(args));
+        let comparison = binary_op(parts.next().expect("a comparison").as_rule());
+        let value = parts.next().expect("a value");
+        if value.as_rule() != Rule::amount {
+            return Expect { metric, args, comparison, value: self.expr(value), unit: None };
+        }
+        let mut amount = children(value);
+        let value = self.expr(amount.next().expect("a number"));
+        Expect { metric, args, comparison, value, unit: amount.next().map(|unit| self.ident(unit)) }
     }
 
     fn if_statement(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
@@ -351,9 +362,15 @@ impl AstBuilder<'_> {
     fn input(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = children(pair);
         let name = self.ident(parts.next().expect("a name"));
-        let mut shape = children(parts.next().expect("a type"));
-        let dtype = self.ident(shape.next().expect("an element type"));
-        StatementKind::Input { name, dtype, dims: shape.map(|d| self.expr(d)).collect() }
+        let (dtype, dims) = self.value_type(parts.next().expect("a type"));
+        StatementKind::Input { name, dtype, dims }
+    }
+
+    /// `f32[N, 3]`: the word before the bracket, and the sizes.
+    fn value_type(&mut self, pair: Pair<'_, Rule>) -> (Ident, Vec<Expr>) {
+        let mut parts = children(pair);
+        let word = self.ident(parts.next().expect("an element type"));
+        (word, parts.map(|d| self.expr(d)).collect())
     }
 
     fn output(&mut self, pair: Pair<'_, Rule>) -> StatementKind {

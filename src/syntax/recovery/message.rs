@@ -109,7 +109,7 @@ impl State<'_> {
             (TokenKind::Word, _) if !failure.at_boundary() || failure.in_block() => self.misspelt(failure, index),
             (TokenKind::Word, _) => self.misspelt(failure, index).or_else(|| {
                 error("statement-outside", "a statement outside of every module and model", "unexpected")
-                    .map(|d| d.help("items are `module`, `model`, `use`, `let` and `table`"))
+                    .map(|d| d.help("items are `module`, `model`, `train`, `use`, `let` and `table`"))
             }),
             _ => None,
         }
@@ -124,7 +124,8 @@ impl State<'_> {
             return None;
         }
         let text = first.text(self.source);
-        let word = nearest(text, LEADING_WORDS.iter().copied()).filter(|w| *w != text)?;
+        let words = LEADING_WORDS.iter().chain(TRAINING_WORDS).copied();
+        let word = nearest(text, words).filter(|w| *w != text)?;
         let diagnostic = Diagnostic::error("misspelt-word", format!("`{text}` begins no statement"));
         Some(diagnostic.primary(self.span_of(first), "unknown word").help(format!("did you mean `{word}`?")))
     }
@@ -132,7 +133,7 @@ impl State<'_> {
     /// The brace whose block the failure shows to be open: at the end of the file, or where an
     /// item begins inside a block.
     fn unclosed_brace(&self, failure: &Failure) -> Option<Token> {
-        let item = |t: usize| matches!(self.tokens[t].text(self.source), "module" | "model" | "use");
+        let item = |t: usize| matches!(self.tokens[t].text(self.source), "module" | "model" | "train" | "use");
         if !failure.in_block() || failure.token.is_some_and(|t| !item(t)) {
             return None;
         }
@@ -169,7 +170,16 @@ const LEADING_WORDS: &[&str] = &[
     "from",
 ];
 
+/// Words that begin a `train` block or a part of one, and may be names elsewhere.
+const TRAINING_WORDS: &[&str] = &["train", "augment"];
+
 const FORMS: &[(&str, &str)] = &[
+    ("train", "train name { … }` or `train name(model, other) { … }"),
+    ("step", "step model { … }"),
+    ("augment", "augment input { pad 2  random_crop 28 }"),
+    ("data", "data name: f32[N, 3, 32, 32]"),
+    ("noise", "noise name: normal[N, 64, 1, 1]"),
+    ("init", "init conv normal(0, 0.02)"),
     ("module", "module name(parameter, other = default) { … }"),
     ("model", "model name(parameter = default) { … }"),
     ("use", "use \"file.net\"` or `use std.name"),

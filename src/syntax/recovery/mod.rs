@@ -83,7 +83,7 @@ struct Failure {
 impl Failure {
     /// A statement or an item could begin here, so that what stands before is complete.
     fn at_boundary(&self) -> bool {
-        self.expected.iter().any(|r| matches!(r, Rule::kw_let | Rule::statement | Rule::item))
+        self.expected.iter().any(|r| matches!(r, Rule::kw_let | Rule::statement | Rule::train_stmt | Rule::item))
     }
 
     fn in_block(&self) -> bool {
@@ -236,11 +236,11 @@ impl State<'_> {
         }
     }
 
-    /// The line with the block that it opens, where that block holds data rather than statements.
+    /// The line with the block that it opens, where that block holds other things than a model's statements.
     fn with_data_block(&self, line: Range<usize>) -> Range<usize> {
         let inside = |t: &&Token| t.start >= line.start && t.end <= line.end && !t.is_comment();
         let first = self.tokens.iter().find(inside).map_or("", |t| t.text(self.source));
-        if !matches!(first, "table" | "preprocess") {
+        if !matches!(first, "table" | "preprocess" | "train" | "step" | "augment") {
             return line;
         }
         let partners = tokens::partners(self.source, self.tokens);

@@ -63,7 +63,7 @@ impl Trial {
             let mut add = |op: Op, operands: &[NodeId]| graph.add(op, operands, vec![], None, None).unwrap();
             let product = add(binary(BinaryKind::Mul).into(), &[node, factor]);
             let sum = add(Reduce { kind: ReduceKind::Sum, axes, keepdims: false }.into(), &[product]);
-            losses.push(Loss { node: sum, weight: 1.0 });
+            losses.push(Loss { node: sum, weight: 1.0, auxiliary: false });
         }
         let dropout = training_forms;
         let options = Options { inputs: wanted, batch_statistics: training_forms, dropout, ..Options::default() };

@@ -9,7 +9,7 @@ use flate2::Crc;
 use rayon::prelude::*;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::entries::Buffer;
+use crate::mapped::Buffer;
 use crate::memory::{default_memory, size as bytes_text};
 
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes of two bits).

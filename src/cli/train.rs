@@ -1,0 +1,456 @@
+//! `netc train`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::args::ThreadArgs;
+use super::console::{Console, bytes, grouped};
+use super::failure::{Failure, Result};
+use super::network;
+use crate::data::{Dataset, OnBroken, Options, Part};
+use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
+use crate::journal::{Journal, Row};
+use crate::plan;
+use crate::target::Target;
+use crate::trainer::{
+    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
+};
+
+/// Train a network as its text says
+///
+/// The text's `train` block says losses, optimizer, schedule and changes of samples; netc compiles the whole step
+/// (forward, backward, update) and runs it on the data. Weights go to `X.safetensors` beside the text, where `netc run`
+/// finds them; checkpoints, the best weights, a log (CSV, TensorBoard) and a picture of the curves go to the folder
+/// `X.training`. The same seed gives the same weights, whatever the number of threads, and through stop and resume.
+///
+/// Ctrl-C finishes the step at hand, writes a checkpoint and ends; `--resume` goes on from there.
+#[derive(Debug, Args)]
+#[command(after_help = "\x1b[1mExamples:\x1b[0m
+  netc train digits.net --data digits.npz --hold-out 10%
+  netc train resnet20.net --data cifar-10-batches-bin --epochs 50 --batch 128
+  netc train resnet18.net --data photos/train --validate photos/val --weights imagenet.safetensors
+  netc train digits.net --data digits.npz --resume")]
+pub(crate) struct TrainArgs {
+    /// A spec (.net) with a `train` block
+    pub file: PathBuf,
+    /// Which `train` block of a file that holds several
+    pub block: Option<String>,
+    /// What to train with: a folder with a folder of pictures for each class, idx files (MNIST), CIFAR's binary files,
+    /// a NumPy archive (.npz)
+    #[arg(long, value_name = "PATH", required_unless_present = "memory_plan")]
+    pub data: Option<PathBuf>,
+    /// What to evaluate with after each epoch, with the same classes
+    #[arg(long, value_name = "PATH", conflicts_with = "hold_out")]
+    pub validate: Option<PathBuf>,
+    /// Evaluate with this share of the data and train with the rest, such as 10%
+    #[arg(long, value_name = "SHARE")]
+    pub hold_out: Option<Share>,
+    /// Passes over the data, instead of the text's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: Option<u32>,
+    /// Samples of a step, instead of the text's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: Option<u32>,
+    /// Of all random numbers: weights, order and changes of samples, dropout, noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Begin with the weights of this file; layers that it lacks keep their initialisation
+    #[arg(long, value_name = "FILE[:KEY]")]
+    pub weights: Option<PathBuf>,
+    /// Where the weights go in the end [default: the spec's name with .safetensors, beside it]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where checkpoints, the best weights and the log go [default: the spec's name with .training, beside it]
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// Go on from the checkpoint in the folder
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Begin anew, though there are weights or a checkpoint of another run
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Which weights to keep in the end: those of the best epoch on the validation set, or the last; the best where
+    /// there is a validation set
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub keep: Option<Keep>,
+    /// Write a checkpoint when the last one is so many minutes old, and after each epoch
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+    pub checkpoint_every: f64,
+    /// What to do about a sample that cannot be read
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub on_broken: Broken,
+    /// Threads that read and change samples beside the training
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub data_threads: u16,
+    /// Give the same bits on AVX2 and AVX-512; slower, since Winograd is not used
+    #[arg(long)]
+    pub strict: bool,
+    /// Say what memory a step takes, and end
+    #[arg(long)]
+    pub memory_plan: bool,
+    /// Print a JSON object a line for each epoch, and for the end
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+}
+
+/// A share of something: `10%`, `0.1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Share(pub f64);
+
+impl std::str::FromStr for Share {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|p| p / 100.0),
+            None => text.trim().parse(),
+        };
+        match number {
+            Ok(share) if share > 0.0 && share < 1.0 => Ok(Share(share)),
+            _ => Err("write a share, such as 10% or 0.1".into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Broken {
+    /// End with an error that names it
+    #[default]
+    Stop,
+    /// Name it and go on without it
+    Skip,
+}
+
+impl From<Broken> for OnBroken {
+    fn from(what: Broken) -> Self {
+        match what {
+            Broken::Stop => OnBroken::Stop,
+            Broken::Skip => OnBroken::Skip,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Keep {
+    Best,
+    Last,
+}
+
+pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
+    if !(args.checkpoint_every >= 0.0 && args.checkpoint_every < 1e6) {
+        return Err(Failure::Usage("--checkpoint-every takes minutes".into()));
+    }
+    let places = Places::of(args);
+    places.check(args)?;
+    let spec = front(args, console)?;
+    let TrainingSpec { sources, training, warnings, .. } = spec;
+    console.diagnostics(&warnings, &sources)?;
+    let mistakes =
+        |diagnostics| Failure::Compiler(crate::driver::Error::Spec { sources: Box::new(sources.clone()), diagnostics });
+    let data = match (&args.data, args.memory_plan) {
+        (Some(path), _) => Some(Sets::open(path, args, console)?),
+        (None, _) => None,
+    };
+    let bar = console.progress(None, format!("compiling the step of {}", training.name));
+    let begin = Instant::now();
+    let options = EngineOptions {
+        target: Target::host(),
+        plan: plan::Options { strict: args.strict, ..plan::Options::default() },
+        model: args.threads.options(console),
+        seed: args.seed,
+    };
+    let trainer = Trainer::new(training, options);
+    bar.finish_and_clear();
+    let mut trainer = trainer.map_err(|error| match error {
+        TrainError::Training(diagnostics) => mistakes(diagnostics),
+        error => Failure::message(error),
+    })?;
+    console.detail(format_args!("compiled in {:.2} s", begin.elapsed().as_secs_f64()));
+    console.note(format_args!(
+        "a step of {} samples takes {} of memory",
+        trainer.training().batch,
+        bytes(trainer.memory())
+    ));
+    let Some(sets) = data else { return Ok(()) };
+    train(args, &mut trainer, &sets, &places, console)
+}
+
+fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
+    let mut compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
+    if let Some(path) = &args.weights {
+        compiler.weights = WeightsFrom::File(path.clone());
+    } else {
+        compiler.weights = WeightsFrom::Seed;
+    }
+    let choice = BlockChoice {
+        name: args.block.clone(),
+        batch: args.batch.map(|n| n as usize),
+        epochs: args.epochs.map(|n| n as usize),
+    };
+    Ok(compiler.front_training(&args.file, &choice)?)
+}
+
+/// Where files of a run go.
+struct Places {
+    folder: PathBuf,
+    output: PathBuf,
+}
+
+impl Places {
+    fn of(args: &TrainArgs) -> Places {
+        let beside = |extension| args.file.with_extension(extension);
+        Places {
+            folder: args.folder.clone().unwrap_or_else(|| beside("training")),
+            output: args.output.clone().unwrap_or_else(|| beside("safetensors")),
+        }
+    }
+
+    /// Nothing is written over that somebody may want to keep.
+    fn check(&self, args: &TrainArgs) -> Result<()> {
+        let checkpoint = self.folder.join(CHECKPOINT);
+        if args.overwrite || args.memory_plan {
+            return Ok(());
+        }
+        match (args.resume, checkpoint.is_file()) {
+            (true, false) => {
+                Err(Failure::message(format!("there is no checkpoint {} to go on from", checkpoint.display())))
+            }
+            (false, true) => Err(Failure::message(format!(
+                "{} is the checkpoint of another run: --resume goes on with it, --overwrite begins anew, --folder takes \
+                 another place",
+                checkpoint.display()
+            ))),
+            (false, false) if self.output.exists() => Err(Failure::message(format!(
+                "{} is there already: --output names another file, --overwrite replaces it",
+                self.output.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The data of a run.
+struct Sets {
+    training: Dataset,
+    validation: Option<Dataset>,
+}
+
+impl Sets {
+    fn open(path: &Path, args: &TrainArgs, console: Console) -> Result<Sets> {
+        let options = |part| Options { part, memory: console.max_memory, ..Options::default() };
+        let training = Dataset::open(path, &options(Part::Train)).map_err(Failure::message)?;
+        let (training, validation) = match (&args.validate, args.hold_out) {
+            (Some(path), _) => {
+                let set = Dataset::open(path, &options(Part::Test)).map_err(Failure::message)?;
+                (training, Some(set))
+            }
+            (None, Some(Share(share))) => {
+                let (rest, held) = training.hold_out(share, args.seed).map_err(Failure::message)?;
+                (rest, Some(held))
+            }
+            (None, None) => (training, None),
+        };
+        let of = |set: &Dataset| grouped(set.len() as u64);
+        let validated = validation.as_ref().map(|set| format!(", {} to evaluate with", of(set))).unwrap_or_default();
+        let classes = training.classes().len();
+        console.note(format_args!("{} samples of {classes} classes to train with{validated}", of(&training)));
+        Ok(Sets { training, validation })
+    }
+}
+
+fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    #[cfg(unix)]
+    super::signals::stop_gently(&stop);
+    let options = FitOptions {
+        epochs: args.epochs.map(u64::from),
+        data_threads: args.data_threads.into(),
+        on_broken: args.on_broken.into(),
+        folder: Some(places.folder.clone()),
+        every: Duration::from_secs_f64(60.0 * args.checkpoint_every),
+        resume: args.resume,
+        stop: stop.clone(),
+    };
+    let data = Data { training: &sets.training, validation: sets.validation.as_ref() };
+    let mut show = Show::new(args, places, stop, console);
+    let ending = trainer.fit(data, &options, &mut |progress| show.told(progress));
+    show.finish();
+    let ending = ending.map_err(Failure::message)?;
+    if let Some(error) = show.error.take() {
+        return Err(error);
+    }
+    if ending == Ending::Stopped {
+        console.note(format_args!("stopped after step {}; --resume goes on from there", trainer.steps_done()));
+        return Ok(());
+    }
+    keep(args, trainer, sets, places, console)
+}
+
+/// Gives the weights their place.
+fn keep(args: &TrainArgs, trainer: &Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
+    let best = match args.keep {
+        Some(keep) => keep == Keep::Best,
+        None => sets.validation.is_some(),
+    };
+    let models: Vec<String> = trainer.models().map(String::from).collect();
+    for (i, model) in models.iter().enumerate() {
+        let to = match models.len() {
+            1 => places.output.clone(),
+            _ => places.output.with_extension(format!("{model}.safetensors")),
+        };
+        let saved = match models.len() {
+            1 => places.folder.join("best.safetensors"),
+            _ => places.folder.join(format!("best.{model}.safetensors")),
+        };
+        if best && saved.is_file() {
+            crate::output::copy(&saved, &to).map_err(|e| Failure::message(format!("{}: {e}", to.display())))?;
+        } else {
+            trainer.save_model(i, &to).map_err(Failure::message)?;
+        }
+        console.note(format_args!("{} has the {} weights", to.display(), if best { "best" } else { "last" }));
+    }
+    Ok(())
+}
+
+/// What a person sees of a run, and the journal.
+struct Show<'a> {
+    args: &'a TrainArgs,
+    console: Console,
+    places: &'a Places,
+    bar: ProgressBar,
+    journal: Option<Journal>,
+    stop: Arc<AtomicBool>,
+    per_epoch: u64,
+    samples: f64,
+    error: Option<Failure>,
+}
+
+impl<'a> Show<'a> {
+    fn new(args: &'a TrainArgs, places: &'a Places, stop: Arc<AtomicBool>, console: Console) -> Show<'a> {
+        let (bar, journal, error) = (ProgressBar::hidden(), None, None);
+        Show { args, console, places, bar, journal, stop, per_epoch: 1, samples: 0.0, error }
+    }
+
+    fn told(&mut self, progress: Progress<'_>) {
+        if let Err(error) = self.show(progress) {
+            // The run is to end where nobody can be told of it.
+            self.error.get_or_insert(error);
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn show(&mut self, progress: Progress<'_>) -> Result<()> {
+        match progress {
+            Progress::Begin { done, length, dropped } => {
+                self.per_epoch = length.per_epoch;
+                if done > 0 {
+                    self.console.note(format_args!("going on after step {done} of {}", length.steps));
+                }
+                if dropped > 0 {
+                    self.console
+                        .note(format_args!("{dropped} samples fill no batch: each epoch leaves out others of them"));
+                }
+                self.bar = self.console.progress(Some(length.steps), "training");
+                self.bar.set_position(done);
+                self.bar.reset_eta();
+                let journal = Journal::open(&self.places.folder, done).map_err(Failure::message)?;
+                self.journal = Some(journal);
+            }
+            Progress::Step(report) => {
+                self.bar.set_position(report.step);
+                self.bar.set_message(self.line(report));
+                self.log(&Row::step(report))?;
+            }
+            Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
+            Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),
+            Progress::Saved(path) => self.console.detail(format_args!("wrote {}", path.display())),
+            Progress::Epoch(report) => {
+                let text = if self.args.json { format!("{}\n", epoch_json(report)) } else { epoch_text(report) };
+                let console = self.console;
+                self.bar.suspend(|| console.out().write_all(text.as_bytes()))?;
+                self.log(&Row::epoch(report))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, row: &Row) -> Result<()> {
+        match &mut self.journal {
+            Some(journal) => journal.write(row).map_err(Failure::message),
+            None => Ok(()),
+        }
+    }
+
+    fn line(&mut self, report: &StepReport) -> String {
+        let rate = report.samples as f64 / report.time.as_secs_f64().max(1e-9);
+        // A mean that forgets: single steps jump.
+        self.samples = if self.samples == 0.0 { rate } else { 0.9 * self.samples + 0.1 * rate };
+        let numbers = |list: &[(String, f64)], one: &str| {
+            let several = list.len() > 1;
+            let text = list.iter().map(|(name, value)| match several {
+                true => format!("{name} {value:.4}"),
+                false => format!("{} {value:.4}", if one.is_empty() { name } else { one }),
+            });
+            text.collect::<Vec<_>>().join("  ")
+        };
+        let losses = numbers(&report.losses, "loss");
+        let metrics = numbers(&report.metrics, "");
+        format!("epoch {}  {losses}  {metrics}  {:.0} samples/s", report.epoch, self.samples)
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some(journal) = self.journal.take()
+            && let Err(error) = journal.finish()
+        {
+            self.error.get_or_insert(Failure::message(error));
+        }
+    }
+}
+
+fn epoch_text(report: &EpochReport) -> String {
+    let one = report.losses.len() == 1;
+    let mut parts: Vec<String> = report
+        .losses
+        .iter()
+        .map(|(name, loss)| if one { format!("loss {loss:.4}") } else { format!("{name} {loss:.4}") })
+        .collect();
+    parts.extend(report.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")));
+    if let Some(evaluation) = &report.validation {
+        parts.push(format!("| validation: loss {:.4}", evaluation.loss));
+        parts.extend(evaluation.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")));
+        if report.is_best {
+            parts.push("(best)".into());
+        }
+    }
+    let rate = report.samples as f64 / report.time.as_secs_f64().max(1e-9);
+    format!("epoch {:>3}  {}  {rate:.0} samples/s\n", report.epoch, parts.join("  "))
+}
+
+fn epoch_json(report: &EpochReport) -> serde_json::Value {
+    let named = |list: &[(String, f64)]| -> serde_json::Map<String, serde_json::Value> {
+        list.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+    };
+    let validation = report
+        .validation
+        .as_ref()
+        .map(|e| json!({ "samples": e.samples, "loss": e.loss, "metrics": named(&e.metrics) }));
+    json!({
+        "epoch": report.epoch,
+        "step": report.step,
+        "losses": named(&report.losses),
+        "metrics": named(&report.metrics),
+        "validation": validation,
+        "best": report.is_best,
+        "seconds": report.time.as_secs_f64(),
+        "samples_per_second": report.samples as f64 / report.time.as_secs_f64().max(1e-9),
+    })
+}

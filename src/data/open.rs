@@ -1,0 +1,107 @@
+//! What is at a path, seen from names and first bytes.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::dataset::{Dataset, Options, Part, Samples};
+use super::error::{DataError, FileCause};
+use super::folder::{Folder, subfolders};
+use super::idx::{self, Idx};
+use super::npz::Npz;
+
+/// What a folder is searched for.
+const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp) for each class, idx files \
+    (train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-… for the test, also .gz), and \
+    train.npz (test.npz)";
+
+pub(super) fn open(path: &Path, options: &Options) -> Result<Dataset, DataError> {
+    let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
+    let samples = if status.is_dir() { folder(path, options)? } else { file(path, options)? };
+    Dataset::of(path, samples)
+}
+
+fn file(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError> {
+    let mut start = vec![];
+    let read = |start: &mut Vec<u8>| File::open(path)?.take(4).read_to_end(start);
+    read(&mut start).map_err(|e| DataError::file(path, e))?;
+    let is_gzip = start.starts_with(b"\x1f\x8b");
+    match &start[..] {
+        [b'P', b'K', 3 | 5, ..] => Ok(Arc::new(Npz::open(path, options)?)),
+        start if is_gzip || idx::is_idx(start) => Ok(Arc::new(Idx::open(path, &labels_beside(path)?, options)?)),
+        _ => {
+            let known = "this is no data set that netc reads: a folder, idx files, or a NumPy archive (.npz)";
+            Err(DataError::kind(path, known))
+        }
+    }
+}
+
+/// The labels of `train-images-idx3-ubyte` are in `train-labels-idx1-ubyte`, plain or compressed.
+fn labels_beside(pictures: &Path) -> Result<PathBuf, DataError> {
+    let name = pictures.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.trim_end_matches(".gz").replace("images", "labels").replace("idx3", "idx1");
+    let beside = [pictures.with_file_name(&name), pictures.with_file_name(format!("{name}.gz"))];
+    let found = beside.iter().find(|labels| labels.is_file() && *labels != pictures);
+    found.cloned().ok_or_else(|| {
+        let looked_for = format!("its labels: {name} or {name}.gz, beside a file whose name has `images` in it");
+        DataError::file(pictures, FileCause::NothingFound(looked_for))
+    })
+}
+
+fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError> {
+    let names = file_names(path)?;
+    if let Some(pictures) = idx_pictures(path, &names, options.part)? {
+        return Ok(Arc::new(Idx::open(&pictures, &labels_beside(&pictures)?, options)?));
+    }
+    let words: &[&str] = if options.part == Part::Train { &["train"] } else { &["test", "val", "valid", "validation"] };
+    for word in words {
+        let archive = path.join(format!("{word}.npz"));
+        if archive.is_file() {
+            return Ok(Arc::new(Npz::open(&archive, options)?));
+        }
+    }
+    // Pictures in `train/CLASS` and `test/CLASS`.
+    let folders = subfolders(path)?;
+    let holds = |word: &str| folders.iter().any(|(name, _)| name == word);
+    if holds("train")
+        && ["test", "val", "valid", "validation"].into_iter().any(holds)
+        && let Some(word) = words.iter().find(|word| holds(word))
+        && let Some(pictures) = Folder::open(&path.join(word), options)?
+    {
+        return Ok(Arc::new(pictures));
+    }
+    match Folder::open(path, options)? {
+        Some(pictures) => Ok(Arc::new(pictures)),
+        None => Err(DataError::file(path, FileCause::NothingFound(LOOKED_FOR.into()))),
+    }
+}
+
+fn file_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let mut names = vec![];
+    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, e))? {
+        let entry = entry.map_err(|e| DataError::file(path, e))?;
+        if entry.path().is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The one file of pictures of a part, of which a plain one comes before a compressed one.
+fn idx_pictures(path: &Path, names: &[String], part: Part) -> Result<Option<PathBuf>, DataError> {
+    let words: &[&str] = if part == Part::Train { &["train-images"] } else { &["t10k-images", "test-images"] };
+    let is_of_part = |name: &&String| name.contains("ubyte") && words.iter().any(|word| name.contains(word));
+    let mut found: Vec<&String> = names.iter().filter(is_of_part).collect();
+    let plain: Vec<&String> = found.clone();
+    found.retain(|name| name.strip_suffix(".gz").is_none_or(|stem| !plain.iter().any(|other| *other == stem)));
+    match found[..] {
+        [] => Ok(None),
+        [name] => Ok(Some(path.join(name))),
+        _ => {
+            let all: Vec<&str> = found.iter().map(|name| name.as_str()).collect();
+            Err(DataError::file(path, FileCause::Several(all.join(", "))))
+        }
+    }
+}

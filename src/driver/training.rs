@@ -1,0 +1,84 @@
+//! From a path to a training: the `train` block of a text, elaborated.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
+
+use super::import::is_onnx;
+use super::{Compiler, Error, Stage, read_spec};
+use crate::diagnostic::{Diagnostic, SourceId, Sources};
+use crate::elaborate;
+use crate::recipe::Training;
+
+/// Which `train` block of a text is meant, and what is asked for in place of what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockChoice {
+    /// The block's name; may be left out where the file has one only.
+    pub name: Option<String>,
+    /// Samples of a step.
+    pub batch: Option<usize>,
+    /// Passes over the data.
+    pub epochs: Option<usize>,
+}
+
+/// A training on its way.
+#[derive(Clone, Debug)]
+pub struct TrainingSpec {
+    /// All texts that took part, for locations and diagnostics.
+    pub sources: Sources,
+    /// The file that was given, among [`Self::sources`].
+    pub root: SourceId,
+    /// What the block says.
+    pub training: Training,
+    /// What the front end warned of.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Compiler {
+    /// Parses the spec at `path` and elaborates one of its `train` blocks, with the compiler's seed and settings of
+    /// models' parameters.
+    ///
+    /// # Errors
+    /// Where files cannot be read, or the block or its models have mistakes.
+    pub fn front_training(&self, path: &Path, choice: &BlockChoice) -> Result<TrainingSpec, Error> {
+        let unreadable = |cause| Error::Read { path: path.into(), cause };
+        if is_onnx(path).map_err(unreadable)? {
+            let message = "an ONNX model does not say how to train: `netc import` makes a text of it";
+            return Err(unreadable(io::Error::other(message)));
+        }
+        self.begin(Stage::Front);
+        let mut sources = Sources::default();
+        let root = sources.add(path.display().to_string(), read_spec(path).map_err(unreadable)?);
+        let files = RefCell::new(vec![path.to_path_buf()]);
+        let loader = |path: &Path| read_spec(path).inspect(|_| files.borrow_mut().push(path.into()));
+        let options = elaborate::TrainingOptions {
+            name: choice.name.clone(),
+            set: self.set.clone(),
+            batch: choice.batch,
+            epochs: choice.epochs,
+            seed: self.seed,
+            loader: &loader,
+        };
+        match elaborate::training(&mut sources, root, &options) {
+            Ok(made) => {
+                let mut training = made.training;
+                training.graph.weights.files = files.into_inner();
+                Ok(TrainingSpec { sources, root, training, warnings: made.warnings })
+            }
+            Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
+        }
+    }
+}
+
+/// The names of the `train` blocks of a file, without elaborating any.
+///
+/// # Errors
+/// Where the file cannot be read or is no text.
+pub fn training_names(path: &Path) -> io::Result<Vec<String>> {
+    if is_onnx(path)? {
+        return Ok(vec![]);
+    }
+    let mut sources = Sources::default();
+    let root = sources.add(path.display().to_string(), read_spec(path)?);
+    Ok(elaborate::training_names(&sources, root))
+}

@@ -1,0 +1,169 @@
+//! One step of a training as compiled code: its inputs are filled here, its states live here.
+
+use crate::artifact::{About, Destination, Texts};
+use crate::codegen;
+use crate::ir::Graph;
+use crate::ops::training::optimizer_update::RATES;
+use crate::passes;
+use crate::plan;
+use crate::random;
+use crate::recipe::{Optimizer, Schedule, Source, Training};
+use crate::runtime::{Model, ModelOptions, Stateful, Timings, Values};
+use crate::target::Target;
+use crate::train::{self, StepGraph, StepInput};
+
+use super::TrainError;
+
+/// How a step is compiled and run.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineOptions {
+    pub target: Target,
+    pub plan: plan::Options,
+    pub model: ModelOptions,
+    pub seed: u64,
+}
+
+/// How long a run is: schedules ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLength {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Steps of an epoch.
+    pub per_epoch: u64,
+}
+
+/// A compiled step with its states.
+pub(crate) struct Engine {
+    model: Stateful,
+    roles: Vec<StepInput>,
+    rules: Vec<(Optimizer, Schedule)>,
+    seed: u64,
+    rates: Vec<f32>,
+    random: [i64; 2],
+    /// What is drawn on the host, by the place of the input.
+    noise: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
+}
+
+/// Streams of noise begin here, so that they do not meet those of dropout.
+const NOISE_STREAMS: u32 = 1 << 20;
+
+impl Engine {
+    /// Compiles the step of a training.
+    ///
+    /// # Errors
+    /// Where the training is none, no code can be made of it, or there is no memory for it.
+    pub(crate) fn new(training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
+        let step = optimized(training)?;
+        let image = codegen::compile(&step.graph, &options.target, &options.plan, &Destination::Memory)
+            .map_err(|error| TrainError::Codegen(Box::new(error)))?;
+        let model =
+            Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)?;
+        let sizes = |model: &Model| -> (Vec<usize>, Vec<usize>) {
+            let sizes = |ports: &[crate::artifact::Port]| ports.iter().map(|port| port.elements()).collect();
+            (sizes(model.inputs()), sizes(model.outputs()))
+        };
+        let (inputs, outputs) = sizes(&model);
+        let mut engine = Engine {
+            model: Stateful::new(model)?,
+            rules: training.steps.iter().map(|s| (s.optimizer, s.schedule.clone())).collect(),
+            seed: options.seed,
+            rates: vec![0.0; RATES * training.steps.len()],
+            random: [0; 2],
+            noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
+            roles: step.inputs,
+            outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
+        };
+        engine.set_all(&step.graph);
+        Ok(engine)
+    }
+
+    fn set_all(&mut self, graph: &Graph) {
+        for i in 0..self.model.states().len() {
+            let weight = graph.weights.find(&self.model.states()[i].name).expect("states are weights of the graph");
+            self.model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());
+        }
+    }
+
+    /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
+    /// order. Gives the outputs: losses of the steps, then what metrics read.
+    pub(crate) fn step(
+        &mut self,
+        step: u64,
+        length: RunLength,
+        data: &[&[f32]],
+        timings: Option<&mut Timings>,
+    ) -> Result<&[Vec<f32>], TrainError> {
+        for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
+            let factor = schedule.rate(step, length.steps, length.per_epoch);
+            rates.copy_from_slice(&train::rates(optimizer, factor, step));
+        }
+        self.random = [self.seed as i64, step as i64];
+        for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
+            draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
+        }
+        let mut given = data.iter();
+        let inputs: Vec<Values> = self
+            .roles
+            .iter()
+            .zip(&self.noise)
+            .map(|(role, noise)| match role {
+                StepInput::Of(Source::Data | Source::Labels) => {
+                    Values::F32(given.next().expect("whoever calls gives all inputs of the data"))
+                }
+                StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(noise),
+                StepInput::Random => Values::I64(&self.random),
+                StepInput::Rates => Values::F32(&self.rates),
+            })
+            .collect();
+        let mut outputs: Vec<&mut [f32]> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        self.model.run(&inputs, &mut outputs, timings)?;
+        Ok(&self.outputs)
+    }
+
+    pub(crate) fn model(&self) -> &Stateful {
+        &self.model
+    }
+
+    pub(crate) fn model_mut(&mut self) -> &mut Stateful {
+        &mut self.model
+    }
+
+    /// The learning rates of the last step, of each of the training's steps.
+    pub(crate) fn learning_rates(&self) -> Vec<f32> {
+        self.rates.chunks(RATES).map(|rates| rates[0]).collect()
+    }
+}
+
+/// The graph of a training's step, behind the passes.
+pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
+    let mut step = train::step(training).map_err(TrainError::Training)?;
+    passes::run_training(&mut step.graph);
+    Ok(step)
+}
+
+fn noise_buffer(role: &StepInput, size: usize) -> Vec<f32> {
+    match role {
+        StepInput::Of(Source::Normal | Source::Uniform) => vec![0.0; size],
+        _ => vec![],
+    }
+}
+
+/// Numbers of an input that is drawn anew for each step.
+fn draw(role: &StepInput, seed: u64, stream: u32, step: u64, values: &mut [f32]) {
+    let uniform = |element: usize| random::uniform(seed, stream, step, element as u64);
+    match role {
+        StepInput::Of(Source::Uniform) => {
+            values.iter_mut().enumerate().for_each(|(i, value)| *value = (2.0 * uniform(i) - 1.0) as f32);
+        }
+        // Box and Muller 1958: two of one and of the other kind make two.
+        StepInput::Of(Source::Normal) => {
+            for (pair, values) in values.chunks_mut(2).enumerate() {
+                let (radius, angle) = ((-2.0 * (1.0 - uniform(2 * pair)).ln()).sqrt(), uniform(2 * pair + 1));
+                let (sine, cosine) = (std::f64::consts::TAU * angle).sin_cos();
+                values.iter_mut().zip([radius * cosine, radius * sine]).for_each(|(v, x)| *v = x as f32);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,594 @@
+//! The run: epochs of steps, what is told and kept of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::TrainError;
+use super::checkpoint::{self, CheckpointError, Position};
+use super::engine::{Engine, EngineOptions, RunLength};
+use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
+use super::metrics::top_k;
+use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
+use crate::ir::Kind;
+use crate::recipe::{Metric, Source, Training};
+use crate::runtime::Stateful;
+use crate::weights::{Weights, safetensors};
+
+/// The samples of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Data<'a> {
+    /// To be trained with.
+    pub training: &'a Dataset,
+    /// To be evaluated after each epoch.
+    pub validation: Option<&'a Dataset>,
+}
+
+/// How a run goes.
+#[derive(Clone, Debug)]
+pub struct FitOptions {
+    /// Passes over the data; those of the text where nothing is said.
+    pub epochs: Option<u64>,
+    /// Threads that read and change samples beside the training.
+    pub data_threads: usize,
+    /// What to do about a sample that cannot be read.
+    pub on_broken: OnBroken,
+    /// Where checkpoints and the best and the last weights go; nothing is kept without it.
+    pub folder: Option<PathBuf>,
+    /// A checkpoint is written after each epoch, and when the last one is this old.
+    pub every: Duration,
+    /// Goes on from the folder's checkpoint.
+    pub resume: bool,
+    /// Set by somebody else: the step at hand is finished, a checkpoint written, and the run ends.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        FitOptions {
+            epochs: None,
+            data_threads: 1,
+            on_broken: OnBroken::Stop,
+            folder: None,
+            every: Duration::from_secs(600),
+            resume: false,
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// What somebody who watches is told.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The first step is about to begin.
+    Begin {
+        /// Steps that are done already, of a run that goes on.
+        done: u64,
+        /// How long the whole run is.
+        length: RunLength,
+        /// Samples that each epoch leaves out, since they fill no batch.
+        dropped: usize,
+    },
+    /// A step is done.
+    Step(&'a StepReport),
+    /// A sample could not be read, and was skipped.
+    Broken(&'a DataError),
+    /// So many samples of the validation set are evaluated.
+    Evaluated(usize),
+    /// An epoch is done.
+    Epoch(&'a EpochReport),
+    /// A file was written.
+    Saved(&'a Path),
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Its number, from 1.
+    pub step: u64,
+    /// Its epoch, from 1.
+    pub epoch: u64,
+    /// The loss of each of the training's steps.
+    pub losses: Vec<(String, f64)>,
+    /// Metrics of the batch, by name.
+    pub metrics: Vec<(String, f64)>,
+    /// The learning rate of each of the training's steps.
+    pub rates: Vec<f32>,
+    /// Samples.
+    pub samples: usize,
+    /// From the end of the step before to the end of this one.
+    pub time: Duration,
+}
+
+/// What came of an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochReport {
+    /// Its number, from 1.
+    pub epoch: u64,
+    /// Steps since the run's beginning.
+    pub step: u64,
+    /// Means over the epoch's steps that this process ran.
+    pub losses: Vec<(String, f64)>,
+    /// Means of the metrics of the batches.
+    pub metrics: Vec<(String, f64)>,
+    /// On the validation set.
+    pub validation: Option<Evaluation>,
+    /// Of the training, without the evaluation.
+    pub time: Duration,
+    /// Samples that were trained with in that time.
+    pub samples: usize,
+    /// No epoch before was better.
+    pub is_best: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs are done.
+    Done,
+    /// Somebody asked it to stop.
+    Stopped,
+}
+
+/// A network in training: a compiled step, its weights and what optimizers remember of them.
+pub struct Trainer {
+    training: Training,
+    engine: Engine,
+    options: EngineOptions,
+    evaluator: Option<Evaluator>,
+    states: HashMap<String, usize>,
+    done: u64,
+    best: Option<(f64, u64)>,
+}
+
+impl Trainer {
+    /// Compiles the step of a training; its weights have the values of the training's graph.
+    ///
+    /// # Errors
+    /// Where no code can be made of it or there is no memory for it.
+    pub(crate) fn new(training: Training, options: EngineOptions) -> Result<Trainer, TrainError> {
+        let engine = Engine::new(&training, &options)?;
+        let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
+        let evaluator = Evaluator::new(&training);
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None })
+    }
+
+    /// What the text says.
+    pub(crate) fn training(&self) -> &Training {
+        &self.training
+    }
+
+    /// Bytes of a step: activations, weights and what is remembered of them, each thread's scratch, inputs.
+    pub fn memory(&self) -> u64 {
+        self.engine.model().model().run_memory()
+    }
+
+    /// Steps that are done.
+    pub fn steps_done(&self) -> u64 {
+        self.done
+    }
+
+    /// Trains with one batch: the values of the text's inputs that come from data, labels among them, in the order of the
+    /// text, each row-major with the text's batch first.
+    ///
+    /// # Errors
+    /// Where the inputs are not the text's, or the loss is no finite number.
+    pub fn step(&mut self, inputs: &[&[f32]], length: RunLength) -> Result<StepReport, TrainError> {
+        let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
+        if inputs.len() != expected {
+            return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
+        }
+        let begin = Instant::now();
+        let outputs = self.engine.step(self.done, length, inputs, None)?;
+        let names = self.training.steps.iter().map(|step| step.name.clone());
+        let losses: Vec<(String, f64)> = names.zip(outputs.iter().map(|out| f64::from(out[0]))).collect();
+        let metrics = metrics(&self.training, &outputs[losses.len()..], inputs);
+        self.done += 1;
+        if let Some((_, loss)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
+            return Err(TrainError::Diverged { step: self.done, loss: *loss, cause: None });
+        }
+        Ok(StepReport {
+            step: self.done,
+            epoch: 1 + (self.done - 1) / length.per_epoch.max(1),
+            losses,
+            metrics,
+            rates: self.engine.learning_rates(),
+            samples: self.training.batch,
+            time: begin.elapsed(),
+        })
+    }
+
+    /// Trains for all epochs.
+    ///
+    /// # Errors
+    /// Where data do not fit or cannot be read, the loss is no finite number, or a file cannot be written.
+    pub fn fit(
+        &mut self,
+        data: Data<'_>,
+        options: &FitOptions,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Ending, TrainError> {
+        let feeds = self.feeds(data.training)?;
+        let validation = self.validation(data)?;
+        let batch = self.training.batch;
+        let length = {
+            let per_epoch = (data.training.len() / batch) as u64;
+            let epochs = options.epochs.unwrap_or(self.training.epochs as u64);
+            RunLength { steps: per_epoch * epochs, per_epoch }
+        };
+        let facts = self.facts(data.training, length);
+        if let (true, Some(folder)) = (options.resume, &options.folder) {
+            self.resume(&folder.join(CHECKPOINT), &facts)?;
+        }
+        let first = (self.done / length.per_epoch.max(1), self.done % length.per_epoch.max(1));
+        let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
+        told(Progress::Begin { done: self.done, length, dropped: loader.dropped_per_epoch() });
+        let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums: Sums::default() };
+        let mut before = Instant::now();
+        let mut loader = loader;
+        while let Some(batch) = loader.next() {
+            let batch = batch?;
+            batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
+            let mut report = self.step(&self.inputs_of(&batch), length)?;
+            loader.recycle(batch);
+            report.time = before.elapsed();
+            before = Instant::now();
+            run.sums.add(&report);
+            told(Progress::Step(&report));
+            let ends = report.step.is_multiple_of(length.per_epoch);
+            let stops = options.stop.load(Ordering::Relaxed);
+            if ends {
+                self.end_epoch(&mut run, &report, validation.as_ref(), options, told)?;
+            }
+            if stops || (!ends && run.saved.elapsed() >= options.every) {
+                self.save(&mut run, told)?;
+            }
+            if stops && report.step < length.steps {
+                return Ok(Ending::Stopped);
+            }
+            if ends {
+                before = Instant::now();
+            }
+        }
+        Ok(Ending::Done)
+    }
+
+    fn settings(&self, mode: Mode, options: &FitOptions, first: (u64, u64), length: RunLength) -> Settings {
+        Settings {
+            batch: self.training.batch,
+            mode,
+            seed: self.options.seed,
+            epoch: first.0,
+            step: first.1,
+            end: length.steps / length.per_epoch.max(1),
+            threads: options.data_threads,
+            on_broken: options.on_broken,
+            ignored: IGNORED,
+            memory: None,
+        }
+    }
+
+    /// How samples of a set become the text's inputs.
+    fn feeds(&self, dataset: &Dataset) -> Result<Vec<Feed>, TrainError> {
+        let graph = &self.training.graph;
+        let shapes: Vec<Vec<usize>> = graph
+            .inputs()
+            .iter()
+            .map(|&id| graph.node(id).shape.dims().get(1..).unwrap_or_default().to_vec())
+            .collect();
+        let none = vec![];
+        let data = graph.inputs().iter().zip(&self.training.sources).zip(&shapes);
+        let inputs: Vec<Input<'_>> = data
+            .filter(|((_, source), _)| **source == Source::Data)
+            .map(|((&id, _), shape)| {
+                let node = graph.node(id);
+                let preprocess = match &node.kind {
+                    Kind::Input(preprocess) => preprocess.as_ref(),
+                    _ => None,
+                };
+                let augment = self.training.augment.iter().find(|(of, _)| *of == id).map_or(&none, |(_, list)| list);
+                Input { name: node.name.as_deref().unwrap_or_default(), shape, preprocess, augment }
+            })
+            .collect();
+        self.check_labels(dataset)?;
+        Ok(dataset.feeds(&inputs)?)
+    }
+
+    /// Whether the set has the labels that the text reads, and no class that its scores lack.
+    fn check_labels(&self, dataset: &Dataset) -> Result<(), TrainError> {
+        let reads_labels = self.training.sources.contains(&Source::Labels);
+        if !reads_labels {
+            return Ok(());
+        }
+        if dataset.label_shape().is_none() {
+            let message = format!("{} has no labels, and the loss reads some", dataset.path().display());
+            return Err(DataError::Fit(message).into());
+        }
+        let scores = self.training.metrics.iter().find_map(|metric| match metric {
+            Metric::Accuracy { scores, .. } => Some(self.training.graph.node(*scores).shape[1]),
+            Metric::Value { .. } => None,
+        });
+        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes))?)
+    }
+
+    /// The validation set and how its samples become inputs.
+    fn validation<'a>(&self, data: Data<'a>) -> Result<Option<(&'a Dataset, Vec<Feed>)>, TrainError> {
+        let Some(dataset) = data.validation.filter(|_| self.evaluator.is_some()) else { return Ok(None) };
+        dataset.check_same_classes(data.training)?;
+        Ok(Some((dataset, self.feeds(dataset)?)))
+    }
+
+    fn inputs_of<'a>(&self, batch: &'a Batch) -> Vec<&'a [f32]> {
+        let mut data = batch.inputs.iter();
+        let sources = self.training.sources.iter().filter(|source| reads_data(source));
+        sources
+            .map(|source| match source {
+                Source::Labels => &batch.labels[..],
+                _ => data.next().expect("there is a feed for each input"),
+            })
+            .collect()
+    }
+
+    fn end_epoch(
+        &mut self,
+        run: &mut Run<'_>,
+        last: &StepReport,
+        validation: Option<&(&Dataset, Vec<Feed>)>,
+        options: &FitOptions,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), TrainError> {
+        let sums = std::mem::take(&mut run.sums);
+        let validation = match validation {
+            Some((dataset, feeds)) => Some(self.evaluate_on(dataset, feeds.clone(), options, told)?),
+            None => None,
+        };
+        let figure = validation.as_ref().map_or_else(|| -sums.loss(), figure);
+        let is_best = self.best.is_none_or(|(best, _)| figure > best);
+        if is_best {
+            self.best = Some((figure, last.epoch));
+        }
+        let report = sums.report(last, validation, is_best);
+        told(Progress::Epoch(&report));
+        self.save(run, told)?;
+        if let (true, Some(folder)) = (is_best, run.folder) {
+            self.save_weights(&folder.join("best"), told)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the network as it is by now.
+    ///
+    /// # Errors
+    /// Where the data do not fit or cannot be read; and where the training has no loss that samples alone decide, as
+    /// one of several models.
+    pub fn evaluate(
+        &self,
+        dataset: &Dataset,
+        options: &FitOptions,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Evaluation, TrainError> {
+        self.evaluate_on(dataset, self.feeds(dataset)?, options, told)
+    }
+
+    fn evaluate_on(
+        &self,
+        dataset: &Dataset,
+        feeds: Vec<Feed>,
+        options: &FitOptions,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Evaluation, TrainError> {
+        let Some(evaluator) = &self.evaluator else {
+            return Err(TrainError::Write(
+                "a training of several models has no loss that one set of samples decides".into(),
+            ));
+        };
+        let model = evaluator.model(|name| self.value(name), &self.options)?;
+        let length = RunLength { steps: 1, per_epoch: 1 };
+        let settings =
+            Settings { batch: evaluator.batch(), ..self.settings(Mode::Evaluation, options, (0, 0), length) };
+        evaluator.evaluate(&model, Loader::new(dataset, feeds, settings)?, |samples, batch| {
+            batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
+            told(Progress::Evaluated(samples));
+        })
+    }
+
+    /// What is kept of a weight: its average, where averages are, or what it is by now. `None` for what no step
+    /// changes.
+    fn value(&self, name: &str) -> Option<&[f32]> {
+        let average = format!("average.{name}");
+        let state = self.states.get(&average).or_else(|| self.states.get(name));
+        state.map(|&state| self.engine.model().state(state))
+    }
+
+    /// The weights of one of the training's models, under the names of its own file, as they are by now, or their
+    /// averages.
+    pub(crate) fn weights(&self, model: usize) -> Weights {
+        let prefix = &self.training.models[model].prefix;
+        let all = &self.training.graph.weights;
+        let mut own = Weights::default();
+        for (id, weight) in all.iter() {
+            let Some(name) = weight.name.strip_prefix(prefix.as_str()) else { continue };
+            let is_others = prefix.is_empty()
+                && self.training.models.iter().any(|m| !m.prefix.is_empty() && weight.name.starts_with(&m.prefix));
+            if is_others {
+                continue;
+            }
+            let declared = own.declare(name, weight.shape.clone(), weight.init, weight.learnable);
+            let declared = declared.expect("names of one store differ");
+            let values = self.value(&weight.name).map_or_else(|| (*all.values(id)).as_ref().to_vec(), <[f32]>::to_vec);
+            own.set(declared, Arc::new(values));
+        }
+        own
+    }
+
+    /// Writes the weights of one of the models.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was there before is still there then.
+    pub fn save_model(&self, model: usize, path: &Path) -> Result<(), TrainError> {
+        safetensors::write(path, &self.weights(model)).map_err(|error| TrainError::Write(error.to_string()))
+    }
+
+    /// Names of the models, in the order of the text.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.training.models.iter().map(|model| model.name.as_str())
+    }
+
+    /// `PATH.safetensors`, or, of several models, `PATH.MODEL.safetensors`.
+    fn save_weights(&self, path: &Path, told: &mut dyn FnMut(Progress<'_>)) -> Result<(), TrainError> {
+        for (i, name) in self.models().enumerate() {
+            let mut file = path.as_os_str().to_owned();
+            if self.training.models.len() > 1 {
+                file.push(format!(".{name}"));
+            }
+            file.push(".safetensors");
+            self.save_model(i, Path::new(&file))?;
+            told(Progress::Saved(Path::new(&file)));
+        }
+        Ok(())
+    }
+
+    fn save(&self, run: &mut Run<'_>, told: &mut dyn FnMut(Progress<'_>)) -> Result<(), TrainError> {
+        run.saved = Instant::now();
+        let Some(folder) = run.folder else { return Ok(()) };
+        std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
+        let path = folder.join(CHECKPOINT);
+        let position = Position {
+            version: checkpoint::VERSION,
+            step: self.done,
+            seed: self.options.seed,
+            facts: run.facts.clone(),
+            best: self.best,
+            checksum: String::new(),
+        };
+        checkpoint::write(&path, self.engine.model(), &position)?;
+        told(Progress::Saved(&path));
+        Ok(())
+    }
+
+    fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+        let position = checkpoint::read(path, self.engine.model_mut(), facts)?;
+        self.done = position.step;
+        self.best = position.best;
+        Ok(())
+    }
+
+    /// What must be the same for a stopped run to go on as if it had not been stopped.
+    fn facts(&self, dataset: &Dataset, length: RunLength) -> BTreeMap<String, String> {
+        let Training { steps, batch, ema, augment, graph, .. } = &self.training;
+        let graph_hash = |text: String| format!("{:016x}", xxh3_64(text.as_bytes()));
+        let mut facts = BTreeMap::from([
+            ("seed".into(), self.options.seed.to_string()),
+            ("batch".into(), batch.to_string()),
+            ("steps".into(), format!("{} ({} an epoch)", length.steps, length.per_epoch)),
+            ("samples".into(), format!("{} of {} classes", dataset.len(), dataset.classes().len())),
+            ("average".into(), ema.map_or("none".into(), |decay| decay.to_string())),
+            ("network and losses".into(), graph_hash(graph.to_string())),
+            ("changes of samples".into(), graph_hash(format!("{augment:?}"))),
+        ]);
+        for step in steps {
+            let trained: Vec<&str> = step.trained.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
+            facts.insert(format!("optimizer of {}", step.name), format!("{:?}", step.optimizer));
+            facts.insert(format!("schedule of {}", step.name), format!("{:?}", step.schedule));
+            facts.insert(format!("clipping of {}", step.name), format!("{:?}", step.clip));
+            facts.insert(format!("trained weights of {}", step.name), graph_hash(trained.join(" ")));
+        }
+        facts
+    }
+
+    /// The compiled step, for those who measure it.
+    pub(crate) fn compiled(&self) -> &Stateful {
+        self.engine.model()
+    }
+}
+
+/// The checkpoint of a run's folder.
+pub(crate) const CHECKPOINT: &str = "last.checkpoint";
+
+/// A run at work.
+struct Run<'a> {
+    facts: BTreeMap<String, String>,
+    folder: Option<&'a Path>,
+    saved: Instant,
+    sums: Sums,
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Default)]
+struct Sums {
+    steps: usize,
+    samples: usize,
+    time: Duration,
+    losses: Vec<(String, f64)>,
+    metrics: Vec<(String, f64)>,
+}
+
+impl Sums {
+    fn add(&mut self, report: &StepReport) {
+        self.steps += 1;
+        self.samples += report.samples;
+        self.time += report.time;
+        let join = |sums: &mut Vec<(String, f64)>, new: &[(String, f64)]| {
+            if sums.is_empty() {
+                sums.extend_from_slice(new);
+            } else {
+                sums.iter_mut().zip(new).for_each(|(sum, (_, value))| sum.1 += value);
+            }
+        };
+        join(&mut self.losses, &report.losses);
+        join(&mut self.metrics, &report.metrics);
+    }
+
+    fn loss(&self) -> f64 {
+        self.losses.iter().map(|(_, sum)| sum).sum::<f64>() / self.steps.max(1) as f64
+    }
+
+    fn report(self, last: &StepReport, validation: Option<Evaluation>, is_best: bool) -> EpochReport {
+        let steps = self.steps.max(1) as f64;
+        let mean = |sums: Vec<(String, f64)>| sums.into_iter().map(|(name, sum)| (name, sum / steps)).collect();
+        EpochReport {
+            epoch: last.epoch,
+            step: last.step,
+            losses: mean(self.losses),
+            metrics: mean(self.metrics),
+            validation,
+            time: self.time,
+            samples: self.samples,
+            is_best,
+        }
+    }
+}
+
+/// What tells whether an epoch was better than others: the first share of samples that were right, or else the loss.
+fn figure(evaluation: &Evaluation) -> f64 {
+    let shares = evaluation.metrics.iter().find(|(name, _)| name == "accuracy" || name.starts_with("top"));
+    shares.map_or(-evaluation.loss, |(_, share)| *share)
+}
+
+fn reads_data(source: &Source) -> bool {
+    matches!(source, Source::Data | Source::Labels)
+}
+
+/// Metrics of a batch, from what the step's graph gives for them.
+fn metrics(training: &Training, outputs: &[Vec<f32>], inputs: &[&[f32]]) -> Vec<(String, f64)> {
+    let graph = &training.graph;
+    let place = |labels| {
+        let data = graph.inputs().iter().zip(&training.sources).filter(|(_, source)| reads_data(source));
+        data.map(|(&id, _)| id).position(|id| id == labels)
+    };
+    let of = |metric: &Metric, output: &[f32]| match metric {
+        Metric::Value { .. } => f64::from(output[0]),
+        Metric::Accuracy { scores, labels, k, .. } => {
+            let shape = &graph.node(*scores).shape;
+            let (classes, inner) = (shape[1], shape.dims()[2..].iter().product());
+            let Some(labels) = place(*labels) else { return f64::NAN };
+            let (right, counted) = top_k(output, inputs[labels], classes, inner, *k, Some(IGNORED));
+            right as f64 / counted.max(1) as f64
+        }
+    };
+    training.metrics.iter().zip(outputs).map(|(metric, output)| (metric_name(metric), of(metric, output))).collect()
+}

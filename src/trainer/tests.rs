@@ -1,0 +1,1 @@
+//! Trainings, from the text to what is kept of them.
