@@ -16,8 +16,12 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use netc::internals::artifact::StepRecord;
 use netc::internals::ir::{Graph, NodeId, Phase};
+use netc::internals::ops::activation::Activation;
 use netc::internals::ops::global_pool::PoolKind;
-use netc::internals::ops::{Conv2d, Conv2dWeightGradient, GlobalPool, Linear, MatMul, MaxPool, Op};
+use netc::internals::ops::{
+    ActivationGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain, ChannelMoments, Conv2d,
+    Conv2dWeightGradient, GlobalPool, Linear, MatMul, MaxPool, Op,
+};
 use netc::internals::plan::Options;
 use netc::internals::runtime::{Model, ModelOptions, Timings};
 use netc::internals::target::Target;
@@ -49,6 +53,22 @@ impl Case {
         let x = b.input(netc::Shape::new(input));
         let layer = b.add(op, &[x]);
         Case::finish(name, b, layer, Some("direct"))
+    }
+
+    /// An op of training on a batch that other layers made, which `operands` gives what else it reads.
+    fn training(
+        [batch, channels, size]: [usize; 3],
+        op: impl Into<Op>,
+        operands: impl FnOnce(&mut GraphBuilder, NodeId) -> Vec<NodeId>,
+    ) -> Case {
+        let op: Op = op.into();
+        let name = format!("{} {batch} x {channels} @ {size}", op.name());
+        let mut b = GraphBuilder::new("training", Phase::Train);
+        let x = b.input([batch, 16, size, size]);
+        let x = b.add(conv(channels, 1, 1, 0), &[x]);
+        let operands = operands(&mut b, x);
+        let layer = b.add(op, &operands);
+        Case::finish(&name, b, layer, None)
     }
 
     /// The weight gradient of a layer on an image that other layers made, of a batch of eight.
@@ -131,6 +151,7 @@ fn cases() -> Vec<Case> {
         Case::inside("max pool 3x3 64 @ 112 stride 2", [64, 112], max_pool, None),
         Case::inside("global mean 2048 @ 7", [2048, 7], GlobalPool { kind: PoolKind::Avg }, None),
     ]);
+    cases.extend([[16, 64, 112], [128, 16, 32], [16, 512, 7]].into_iter().flat_map(batch_norm));
     let gradient = |channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize| {
         Case::weight_gradient([channels, size], conv(outputs, kernel, stride, kernel / 2))
     };
@@ -157,6 +178,27 @@ fn cases() -> Vec<Case> {
             .map(Case::product),
     );
     cases
+}
+
+/// What batch normalisation and relu do in a step of training.
+fn batch_norm(sizes: [usize; 3]) -> Vec<Case> {
+    let (eps, affine) = (1e-5, true);
+    let moments = |b: &mut GraphBuilder, x: NodeId| b.add(ChannelMoments {}, &[x]);
+    let relu = ActivationGradient { kind: Activation::Relu, of_output: true };
+    vec![
+        Case::training(sizes, ChannelMoments {}, |_, x| vec![x]),
+        Case::training(sizes, BatchNormTrain { eps, affine }, |b, x| vec![x, moments(b, x)]),
+        Case::training(sizes, BatchNormSums { eps }, |b, x| {
+            let dy = b.add(conv(sizes[1], 1, 1, 0), &[x]);
+            vec![x, moments(b, x), dy]
+        }),
+        Case::training(sizes, BatchNormInputGradient { eps, affine }, |b, x| {
+            let dy = b.add(conv(sizes[1], 1, 1, 0), &[x]);
+            let moments = moments(b, x);
+            vec![x, moments, dy, b.add(BatchNormSums { eps }, &[x, moments, dy])]
+        }),
+        Case::training(sizes, relu, |b, x| vec![x, b.add(conv(sizes[1], 1, 1, 0), &[x])]),
+    ]
 }
 
 /// What came of a case.

@@ -129,6 +129,8 @@ mod interop;
 mod interpreter;
 #[cfg(feature = "compile")]
 mod ir;
+#[cfg(feature = "train")]
+pub mod journal;
 #[cfg(feature = "compile")]
 mod ops;
 #[cfg(feature = "compile")]

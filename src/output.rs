@@ -176,6 +176,17 @@ fn hidden() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
+/// Copies a file, which appears when it is complete.
+///
+/// # Errors
+/// As for any reading and writing of files.
+#[cfg(feature = "train")]
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let output = OutputFile::create(to)?;
+    io::copy(&mut File::open(from)?, &mut output.file())?;
+    output.commit()
+}
+
 /// Refuses an output that would replace one of the files that are read for it.
 ///
 /// # Errors

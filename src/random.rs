@@ -5,13 +5,18 @@
 //! which layer asks, and of the element's place ([`uniform`]). What is drawn for data has keys and counters of its own
 //! ([`Draws`]).
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// What the first and third word of a counter are multiplied by.
+pub(crate) const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 /// What is added to the key after each round: the golden ratio and √3 − 1.
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+pub(crate) const ROUNDS: usize = 10;
+/// Random words of a counter.
+pub(crate) const WORDS: usize = 4;
 
 /// Ten rounds.
 pub(crate) fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
+    for _ in 0..ROUNDS {
         let products = [0, 2].map(|i| u64::from(counter[i]) * u64::from(MULTIPLIERS[i / 2]));
         let [(high0, low0), (high1, low1)] = products.map(|product| ((product >> 32) as u32, product as u32));
         counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];

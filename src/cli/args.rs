@@ -10,6 +10,7 @@ use super::bench::BenchArgs;
 use super::check::CheckArgs;
 use super::compile::CompileArgs;
 use super::completions::CompletionsArgs;
+use super::eval::EvalArgs;
 use super::export::ExportArgs;
 use super::failure::EXIT_CODES;
 use super::fmt::FmtArgs;
@@ -19,6 +20,7 @@ use super::profile::ProfileArgs;
 use super::run::RunArgs;
 use super::stats::StatsArgs;
 use super::topics::HelpArgs;
+use super::train::TrainArgs;
 use super::verify::VerifyArgs;
 use super::weights::WeightsArgs;
 
@@ -90,6 +92,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     Profile(ProfileArgs),
     Export(ExportArgs),
+    Train(TrainArgs),
+    Eval(EvalArgs),
     Verify(VerifyArgs),
     Weights(WeightsArgs),
     Completions(CompletionsArgs),

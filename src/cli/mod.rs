@@ -10,6 +10,7 @@ mod completions;
 mod console;
 mod engine;
 mod escape;
+mod eval;
 mod export;
 mod failure;
 #[cfg(unix)]
@@ -28,6 +29,7 @@ mod run;
 mod signals;
 mod stats;
 mod topics;
+mod train;
 mod verify;
 mod weights;
 
@@ -94,6 +96,8 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Bench(args) => bench::run(args, console),
         Command::Profile(args) => profile::run(args, console),
         Command::Export(args) => export::run(args, console),
+        Command::Train(args) => train::run(args, console),
+        Command::Eval(args) => eval::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Weights(args) => weights::run(args, console),
         Command::Completions(args) => completions::run(args, console),

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)] // Asking what becomes of a signal is unsafe.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU, SIGXFSZ};
@@ -28,11 +28,29 @@ pub(crate) fn clean_up() {
     let Ok(mut signals) = Signals::new(ends) else { return };
     let wait = move || {
         for signal in signals.forever() {
+            if [SIGINT, SIGTERM].contains(&signal) && asks_to_stop() {
+                continue;
+            }
             remove_temporaries();
             let _ = emulate_default_handler(signal);
         }
     };
     let _ = thread::Builder::new().name("netc-signals".into()).spawn(wait);
+}
+
+/// Whom Ctrl-C and `kill` ask to stop, instead of ending the process.
+static GENTLE: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+/// From now on, the first Ctrl-C or `kill` sets this; whoever works comes to an end by itself. A second one ends the
+/// process as usual.
+pub(crate) fn stop_gently(stop: &Arc<AtomicBool>) {
+    *GENTLE.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop.clone());
+}
+
+/// Whether somebody is asked to stop who was not before.
+fn asks_to_stop() -> bool {
+    let gentle = GENTLE.lock().unwrap_or_else(PoisonError::into_inner);
+    gentle.as_ref().is_some_and(|stop| !stop.swap(true, Ordering::Relaxed))
 }
 
 fn is_ignored(signal: i32) -> bool {

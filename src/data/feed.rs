@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Where a picture is cropped at random, the crop at the centre is left out, since the other comes in its place; where
-//! a random part is resized, it is a part of the whole picture, and the resizing before it is left out, too.
+//! a random part is resized, it is a part of the whole picture, and the resizing before it is left out, too. Where
+//! nothing is said of resizing or cropping, pictures get the input's size first, as they do in an evaluation.
 
 use super::augment::{Pixels, Planes, draw};
 use super::dataset::{Dataset, Field, FieldKind, Value};
@@ -144,7 +145,7 @@ impl Feed {
                 (None, Some(_)) => pictures,
                 (None, None) => Some(input),
                 (Some(Resize::ShorterSide(side)), _) => pictures.map(|[height, width]| {
-                    let longer = |long: usize, short: usize| (side * long / short).max(1);
+                    let longer = |long: usize, short: usize| (side.saturating_mul(long) / short).max(1);
                     if width <= height { [longer(height, width), side] } else { [side, longer(width, height)] }
                 }),
             },

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cifar::{self, Cifar};
 use super::dataset::{Dataset, Options, Part, Samples};
 use super::error::{DataError, FileCause};
 use super::folder::{Folder, subfolders};
@@ -13,8 +14,12 @@ use super::npz::Npz;
 
 /// What a folder is searched for.
 const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp) for each class, idx files \
-    (train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-… for the test, also .gz), and \
-    train.npz (test.npz)";
+    (train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-… for the test, also .gz), CIFAR's binary files \
+    (data_batch_1.bin …, test_batch.bin; train.bin, test.bin), and train.npz (test.npz)";
+
+/// Where data sets are within what is unpacked or downloaded.
+const BELOW: [&str; 6] =
+    ["cifar-10-batches-bin", "cifar-100-binary", "raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw"];
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Dataset, DataError> {
     let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
@@ -30,8 +35,12 @@ fn file(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError> {
     match &start[..] {
         [b'P', b'K', 3 | 5, ..] => Ok(Arc::new(Npz::open(path, options)?)),
         start if is_gzip || idx::is_idx(start) => Ok(Arc::new(Idx::open(path, &labels_beside(path)?, options)?)),
+        _ if path.file_name().is_some_and(|name| cifar::is_cifar(&name.to_string_lossy())) => {
+            Ok(Arc::new(Cifar::open(&[path.to_path_buf()])?))
+        }
         _ => {
-            let known = "this is no data set that netc reads: a folder, idx files, or a NumPy archive (.npz)";
+            let known = "this is no data set that netc reads: a folder, idx files, CIFAR's binary files \
+                (data_batch_1.bin, train.bin), or a NumPy archive (.npz)";
             Err(DataError::kind(path, known))
         }
     }
@@ -54,6 +63,11 @@ fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError>
     if let Some(pictures) = idx_pictures(path, &names, options.part)? {
         return Ok(Arc::new(Idx::open(&pictures, &labels_beside(&pictures)?, options)?));
     }
+    let batches = cifar::files_of(&names, options.part);
+    if !batches.is_empty() {
+        let paths: Vec<PathBuf> = batches.into_iter().map(|name| path.join(name)).collect();
+        return Ok(Arc::new(Cifar::open(&paths)?));
+    }
     let words: &[&str] = if options.part == Part::Train { &["train"] } else { &["test", "val", "valid", "validation"] };
     for word in words {
         let archive = path.join(format!("{word}.npz"));
@@ -70,6 +84,9 @@ fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError>
         && let Some(pictures) = Folder::open(&path.join(word), options)?
     {
         return Ok(Arc::new(pictures));
+    }
+    if let Some(below) = BELOW.iter().map(|name| path.join(name)).find(|below| below.is_dir()) {
+        return folder(&below, options);
     }
     match Folder::open(path, options)? {
         Some(pictures) => Ok(Arc::new(pictures)),

@@ -118,7 +118,7 @@ fn mistakes_are_told_as_their_snapshots_have_it() {
     with_snapshots("invalid", |path| elaborate_file(path, &Options::default()).expect_err(path));
 }
 
-fn fixture_names(folder: &str) -> Vec<String> {
+pub(super) fn fixture_names(folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(root().join("tests/fixtures").join(folder)).unwrap();
     let stems = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "net"));
     let mut names: Vec<String> = stems.map(|p| p.file_stem().unwrap().to_str().unwrap().to_string()).collect();
@@ -127,7 +127,7 @@ fn fixture_names(folder: &str) -> Vec<String> {
 }
 
 /// Compares each fixture of a folder with the snapshot beside it.
-fn with_snapshots(folder: &str, text: impl Fn(&str) -> String) {
+pub(super) fn with_snapshots(folder: &str, text: impl Fn(&str) -> String) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(root().join("tests/fixtures").join(folder));
     settings.set_prepend_module_to_snapshot(false);

@@ -16,6 +16,9 @@ struct Taps {
 
 /// Resizes to exactly `width` × `height`.
 pub(crate) fn bilinear(picture: &Picture, width: usize, height: usize) -> Picture {
+    if [width, height] == [picture.width, picture.height] {
+        return picture.clone();
+    }
     let columns = resize_columns(picture, width);
     // Rows of the transposed picture are columns: one routine serves both directions.
     resize_columns(&columns.transposed(), height).transposed()

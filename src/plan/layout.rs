@@ -3,10 +3,9 @@
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
 
-use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::Op;
+use crate::ops::{DropoutMask, Op};
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -49,6 +48,10 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         let blocks = Want::Only(Layout::Blocked { block });
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
     }
+    // Seed and step.
+    if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Plain);
+    }
     // Two numbers for each channel of the first operand lie in plain memory, what they are made of as the first does.
     let first = |graph: &Graph| graph.operand_shapes(id).first().map_or(Layout::Plain, |x| natural(x, block));
     let pairs: &[usize] = match graph.node(id).op() {
@@ -69,6 +72,16 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        // A counter's numbers are those of neighbouring pixels.
+        Op::DropoutMask(_) => {
+            return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
+        }
+        // Channel by channel.
+        Op::AdaptiveAvgPoolGradient(_)
+        | Op::AvgPoolGradient(_)
+        | Op::MaxPoolGradient(_)
+        | Op::PadGradient(_)
+        | Op::UpsampleGradient(_) => true,
         // Channel by channel, or over all channels of a pixel.
         Op::Activate(_)
         | Op::ActivationGradient(_)
@@ -81,16 +94,21 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
         | Op::InstanceNorm(_)
+        | Op::InstanceNormGradient(_)
         | Op::LayerNorm(_)
+        | Op::LayerNormGradient(_)
         | Op::Lrn(_)
+        | Op::LrnGradient(_)
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
+        Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
+        Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
         Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
@@ -104,7 +122,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Conv2dWeightGradient(_) | Op::OptimizerUpdate(_) | Op::SquaredNorm(_) | Op::ClipFactor(_) => false,
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
-        without_kernel!() => unreachable!("refused before, by `limits`"),
+        Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
+        Op::ReduceMaxGradient(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

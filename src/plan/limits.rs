@@ -63,10 +63,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if matches!(node.op(), Some(without_kernel!())) {
-        return Err(PlanError::TrainingOp { node: name() });
-    }
-    if node.shape.element() != Element::F32 {
+    if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
@@ -75,32 +72,19 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     }
 }
 
+/// Whether a node is the input of random masks, seed and step, and of nothing else.
+fn is_random(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let reads = |&(user, _): &(NodeId, _)| matches!(graph.node(user).op(), Some(Op::DropoutMask(_)));
+    let is_input = node.op().is_none() && node.shape.element() == Element::I64;
+    is_input && !graph.is_output(id) && graph.users(id).iter().all(reads)
+}
+
 /// Whether a node reads parameters that are values of a run.
 fn reads_computed(graph: &Graph, id: NodeId) -> bool {
     let changes = |weight: WeightId| graph.updates().iter().any(|update| update.weight == weight);
     graph.weights_of(id).is_none_or(|weights| weights.into_iter().any(changes))
 }
-
-/// The pattern of the ops that have no kernel yet: the plan refuses them by name.
-macro_rules! without_kernel {
-    () => {
-        $crate::ops::Op::AdaptiveAvgPoolGradient(_)
-            | $crate::ops::Op::AvgPoolGradient(_)
-            | $crate::ops::Op::DropoutMask(_)
-            | $crate::ops::Op::InstanceNormGradient(_)
-            | $crate::ops::Op::LayerNormGradient(_)
-            | $crate::ops::Op::LrnGradient(_)
-            | $crate::ops::Op::MaxPoolGradient(_)
-            | $crate::ops::Op::PadGradient(_)
-            | $crate::ops::Op::PointwiseLoss(_)
-            | $crate::ops::Op::PointwiseLossGradient(_)
-            | $crate::ops::Op::ReduceMaxGradient(_)
-            | $crate::ops::Op::SliceGradient(_)
-            | $crate::ops::Op::SoftmaxGradient(_)
-            | $crate::ops::Op::UpsampleGradient(_)
-    };
-}
-pub(crate) use without_kernel;
 
 #[cfg(test)]
 mod tests {

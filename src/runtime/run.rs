@@ -12,7 +12,7 @@ use super::model::Model;
 use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,7 @@ impl Model {
     /// As [`Self::run`], and where a tensor has another shape.
     pub fn run_tensors(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
+        self.check_elements()?;
         self.manifest
             .inputs
             .iter()
@@ -172,10 +173,20 @@ impl Model {
         result
     }
 
+    /// Runs are of f32. What has other inputs, steps of training, is run with its states.
+    fn check_elements(&self) -> Result<(), RunError> {
+        let other = self.ports().find(|port| port.element != Element::F32);
+        let Some(port) = other else { return Ok(()) };
+        let given = Shape::new(port.shape.clone());
+        let expected = Shape::of(port.element, port.shape.clone()).to_string();
+        Err(RunError::Shape { name: port.name.clone(), expected, given })
+    }
+
     /// The number of images, where all inputs and outputs agree on it.
     fn check_sizes(&self, inputs: &[&[f32]], outputs: &[&mut [f32]]) -> Result<usize, RunError> {
         check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
         check_count("outputs", self.manifest.outputs.len(), outputs.len())?;
+        self.check_elements()?;
         let images = self.count_images(inputs.iter().map(|i| i.len()).chain(outputs.iter().map(|o| o.len())))?;
         Ok(images.unwrap_or(1))
     }

@@ -221,19 +221,17 @@ fn steps_are_graphs_with_a_text() {
     }
     let unmet: Vec<_> = Op::TRAINING_NAMES.iter().filter(|name| !ops.contains(*name)).collect();
     let losses = ["cross_entropy", "cross_entropy_gradient", "pointwise_loss", "pointwise_loss_gradient"];
-    assert!(unmet.iter().all(|name| losses.contains(name)), "{unmet:?}");
+    let updates = ["clip_factor", "squared_norm"];
+    assert!(unmet.iter().all(|name| losses.contains(name) || updates.contains(name)), "{unmet:?}");
 }
 
-/// No code is made for ops of training yet, and no file of other programs holds them.
+/// No file of other programs holds ops of training.
 #[test]
-fn inference_refuses_ops_of_training() {
+fn export_refuses_ops_of_training() {
     let mut b = GraphBuilder::new("g", Phase::Infer);
     let x = b.input([2, 3]);
     let y = b.add(SoftmaxGradient { axis: 1, log: false }, &[x, x]);
     let graph = b.finish(&[y]);
-    let verified = ir::verify(&graph).unwrap();
-    let error = crate::plan::plan(verified, &crate::target::Target::host(), &Default::default()).unwrap_err();
-    assert_eq!(error.to_string(), "n1 is a training op; code is made for inference");
     let error = crate::interop::export::to_bytes(&graph, &Default::default()).unwrap_err();
     assert!(error.to_string().contains("softmax_gradient is an op of training"), "{error}");
 }

@@ -167,6 +167,11 @@ impl Trainer {
         self.engine.model().model().run_memory()
     }
 
+    /// Whether samples alone decide how good the network is: [`Self::evaluate`] does not fail for want of a loss.
+    pub fn can_evaluate(&self) -> bool {
+        self.evaluator.is_some()
+    }
+
     /// Steps that are done.
     pub fn steps_done(&self) -> u64 {
         self.done
@@ -312,7 +317,7 @@ impl Trainer {
             Metric::Accuracy { scores, .. } => Some(self.training.graph.node(*scores).shape[1]),
             Metric::Value { .. } => None,
         });
-        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes))?)
+        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(IGNORED)))?)
     }
 
     /// The validation set and how its samples become inputs.

@@ -1,10 +1,14 @@
 //! Figures of a batch beside its loss, computed from scores.
 
-/// For each sample, the class with the highest score; of equal ones the first. Scores are `[N, C, …]`, row-major, with
+/// For each sample, the class with the highest score; of equal ones the first, and none that is no number. Scores are `[N, C, …]`, row-major, with
 /// `inner` values behind the classes.
 pub(crate) fn best_classes(scores: &[f32], classes: usize, inner: usize) -> Vec<usize> {
     rows(scores, classes, inner)
-        .map(|score| (1..classes).fold(0, |best, class| if score(class) > score(best) { class } else { best }))
+        .map(|score| {
+            let is_better =
+                |class, best| score(class) > score(best) || (score(best).is_nan() && !score(class).is_nan());
+            (1..classes).fold(0, |best, class| if is_better(class, best) { class } else { best })
+        })
         .collect()
 }
 

@@ -145,17 +145,17 @@ CASES = {
     "step": (
         "sgd(lr = 0.1)", SGD, dict(lr=0.1), "step(every = 2, gamma = 0.3)", by_epoch(L.StepLR, step_size=2, gamma=0.3)),
     "multistep": (
-        "sgd(lr = 0.1)", SGD, dict(lr=0.1), "multistep(at = [1, 3], gamma = 0.2)",
+        "sgd(lr = 0.1)", SGD, dict(lr=0.1), "multistep(milestones = [1, 3], gamma = 0.2)",
         by_epoch(L.MultiStepLR, milestones=[1, 3], gamma=0.2)),
     "exponential": (
         "sgd(lr = 0.1)", SGD, dict(lr=0.1), "exponential(gamma = 0.7)", by_epoch(L.ExponentialLR, gamma=0.7)),
     "poly": (
         "sgd(lr = 0.1)", SGD, dict(lr=0.1), "poly(power = 2)", by_step(L.PolynomialLR, total_iters=STEPS, power=2)),
-    "cosine": ("adam(lr = 0.01)", ADAM, dict(lr=0.01), "cosine", by_step(L.CosineAnnealingLR, T_max=STEPS)),
+    "cosine": ("adam(lr = 0.01)", ADAM, dict(lr=0.01), "cosine()", by_step(L.CosineAnnealingLR, T_max=STEPS)),
     "cosine_warm": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), "cosine(warmup = 1)", by_step(warm)),
     "warm": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), "constant(warmup = 1)", by_step(warm, cosine=False)),
     "one_cycle": (
-        "adam(lr = 0.02)", ADAM, dict(lr=0.02), "one_cycle",
+        "adam(lr = 0.02)", ADAM, dict(lr=0.02), "one_cycle()",
         by_step(L.OneCycleLR, max_lr=0.02, total_steps=STEPS, cycle_momentum=False)),
     "clip": ("sgd(lr = 0.1, momentum = 0.9)", SGD, dict(lr=0.1, momentum=0.9), None, None, dict(clip=0.5)),
     "no_decay": (
@@ -182,7 +182,7 @@ def make(name, text, kind, settings, schedule_text=None, schedule=None, more=Non
     images = torch.randn(STEPS * BATCH, 2, 6, 6)
     labels = torch.randint(5, (STEPS * BATCH,))
     tensors = {f"weight.{k}": v.detach().numpy().copy() for k, v in net.named_parameters()}
-    tensors |= {"images": images.numpy(), "labels": labels.numpy().astype(np.int64)}
+    tensors |= {"images": images.numpy(), "labels": labels.numpy().astype(np.float32)}
     net, images = net.double(), images.double()
     frozen = more.get("freeze")
     named = [(k, p) for k, p in net.named_parameters() if not (frozen and k.startswith(frozen + "."))]

@@ -418,11 +418,7 @@ fn inverse_deviation(b: &mut Builder, walk: &Walk, variance: Vector, eps: Bits) 
     let deviation = deviation(b, variance, eps);
     let one = b.splat(1.0);
     let inverse = b.op(VectorOp::Div, one, deviation);
-    if !walk.is_partial(b) {
-        return inverse;
-    }
-    let (zero, lanes) = (b.splat(0.0), b.lanes());
-    b.shuffle([inverse, zero], |lane| if lane < walk.lanes { lane } else { lanes })
+    walk.masked(b, inverse)
 }
 
 /// Parameters: x, y, moments, and where affine, weight and bias.

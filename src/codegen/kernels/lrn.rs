@@ -9,15 +9,22 @@
 //! window of b…e         [a²…d²] + [b²…e²] + [c²…f²]             (size 3)
 //! ```
 //!
+//! The gradient has a second line, of what the windows' sums are multiplied by, of which it sums the windows of the
+//! channels that read a channel:
+//!
+//! ```text
+//! s = k + a Σ x²      r = dy · x · s^(−beta − 1)      dx = dy · s^−beta − 2 a beta · x · Σ r
+//! ```
+//!
 //! In plain memory of another rank, the lanes are the elements of the innermost axes.
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
-use super::super::vector::{Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::math;
-use crate::ops::Lrn;
 use crate::ops::lrn::LongerHalf;
+use crate::ops::{Lrn, LrnGradient};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
 
@@ -32,6 +39,22 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
         Layout::Blocked { .. } => blocked(e, step, op),
         Layout::Plain => plain(e, step, op),
     }
+}
+
+/// Operands: x, dy.
+pub(crate) fn gradient(e: &mut Emitter, step: &Step, op: &LrnGradient) -> Emitted {
+    let (output, lrn) = (&step.outputs[0], op.lrn());
+    let channels = output.shape[1];
+    let (before, after) = reach(&lrn, channels);
+    let scale = Scale::of(&lrn);
+    if !output.layout.is_blocked() {
+        return plain_gradient(e, step, PlainGradient { size: 0, channels, before, after, scale });
+    }
+    let blocks = [&step.inputs[0], &step.inputs[1], output].map(View::block_stride);
+    let kernel_of = |pixels| BlockedGradient { pixels, channels, blocks, before, after, scale };
+    let [line, readers] = kernel_of(PIXELS).lines();
+    let scratch = line.bytes(e.unit()) + readers.bytes(e.unit());
+    over_pixels(e, step, kernel_of, scratch)
 }
 
 /// How many channels before and after its own a window holds, of those that exist.
@@ -65,10 +88,26 @@ impl Scale {
 
     /// `x / (k + alpha · squares)^beta`
     fn apply(self, b: &mut Builder, x: Vector, squares: Vector) -> Vector {
-        let beta = self.beta.value();
+        let base = self.base(b, squares);
+        self.divided(b, x, base)
+    }
+
+    /// What x times a sum over readers is multiplied by in the gradient.
+    fn slope(self) -> f32 {
+        -2.0 * self.alpha.value() * self.beta.value()
+    }
+
+    /// `k + alpha · squares`
+    fn base(self, b: &mut Builder, squares: Vector) -> Vector {
         let base = b.splat(self.k.value());
         let alpha = b.splat(self.alpha.value());
         b.fma(base, squares, alpha);
+        base
+    }
+
+    /// `x / base^beta`
+    fn divided(self, b: &mut Builder, x: Vector, base: Vector) -> Vector {
+        let beta = self.beta.value();
         if beta == 0.75 {
             let root = b.unary(UnaryOp::Sqrt, base);
             let fourth = b.unary(UnaryOp::Sqrt, root);
@@ -102,15 +141,22 @@ struct Blocked {
     scale: Scale,
 }
 
-/// One task is up to [`PIXELS`] pixels of an image.
 fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
-    super::check_blocks_are_vectors(e, step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, channels, h, w] = output.image();
-    let pixels = h * w;
+    let [_, channels, ..] = output.image();
     let (before, after) = reach(op, channels);
     let blocks = [input, output].map(View::block_stride);
     let kernel_of = |pixels| Blocked { pixels, channels, blocks, before, after, scale: Scale::of(op) };
+    let scratch = kernel_of(PIXELS).line().bytes(e.unit());
+    over_pixels(e, step, kernel_of, scratch)
+}
+
+/// One task is up to [`PIXELS`] pixels of an image, each with so many bytes of scratch memory. Parameters of the
+/// kernels: inputs, output, scratch.
+fn over_pixels<K: KernelKey>(e: &mut Emitter, step: &Step, kernel_of: impl Fn(usize) -> K, scratch: usize) -> Emitted {
+    super::check_blocks_are_vectors(e, step);
+    let [images, _, h, w] = step.outputs[0].image();
+    let pixels = h * w;
     let mut regions = vec![];
     for (first, count, size) in [(0, pixels / PIXELS, PIXELS), (pixels / PIXELS, 1, pixels % PIXELS)] {
         if count > 0 && size > 0 {
@@ -124,7 +170,7 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
             d.tasks(start, images * count, |d, task| {
                 let (image, piece) = d.split(task, count);
                 let mut arguments: Vec<Operand> = vec![];
-                for view in [input, output] {
+                for view in step.inputs.iter().chain(&step.outputs) {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
                     d.step(base, piece, PIXELS * view.pixel_stride());
@@ -137,101 +183,94 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
             start += images * count;
         }
     });
-    let scratch = PIXELS.min(pixels) * kernel_of(PIXELS).line(e.unit());
-    Emitted { entry, grid, scratch }
+    Emitted { entry, grid, scratch: PIXELS.min(pixels) * scratch }
 }
 
 impl KernelKey for Blocked {
     /// Parameters: input, output, scratch.
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("lrn {self:?}"), unit, 3);
-        self.squares(&mut b, unit);
+        let (input, scratch) = (b.parameter(0), b.parameter(2));
+        self.line().squares(&mut b, input, self.blocks[0], scratch, self.pixels);
         self.normalise(&mut b, unit);
         b.finish()
     }
 }
 
-impl Blocked {
-    fn block_count(&self, unit: Unit) -> usize {
-        self.channels.div_ceil(unit.lanes)
-    }
+/// A pixel's channels side by side in scratch memory, with zeros around them.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    channels: usize,
+    /// Channels of a window before and after its own.
+    before: usize,
+    after: usize,
+}
 
+impl Line {
     /// Bytes of zeros before a pixel's first channel, and after its last block.
-    fn margins(&self, unit: Unit) -> (usize, usize) {
+    fn margins(self, unit: Unit) -> (usize, usize) {
         (LANE * self.before.next_multiple_of(unit.lanes), LANE * self.after.next_multiple_of(unit.lanes))
     }
 
-    /// Bytes of a pixel's line of squares.
-    fn line(&self, unit: Unit) -> usize {
+    /// Bytes of a line.
+    fn bytes(self, unit: Unit) -> usize {
         let (front, back) = self.margins(unit);
-        front + self.block_count(unit) * unit.bytes() + back
+        front + self.channels.div_ceil(unit.lanes) * unit.bytes() + back
     }
 
-    /// Writes every pixel's line.
-    fn squares(&self, b: &mut Builder, unit: Unit) {
-        let (front, back) = self.margins(unit);
-        let (input, scratch) = (b.parameter(0), b.parameter(2));
+    /// Bytes from a line's beginning to the first window's.
+    fn first_window(self, unit: Unit) -> usize {
+        self.margins(unit).0 - LANE * self.before
+    }
+
+    /// Writes the zeros around the channels of lines that begin at `first`.
+    fn clear(self, b: &mut Builder, first: Int, lines: usize) {
+        let unit = b.unit();
+        let ((front, back), bytes) = (self.margins(unit), self.bytes(unit));
         let zero = b.splat(0.0);
-        for p in 0..self.pixels {
-            let line = p * self.line(unit);
-            for (start, bytes) in [(line, front), (line + self.line(unit) - back, back)] {
-                let at = b.add(scratch, start);
+        for line in (0..lines).map(|line| line * bytes) {
+            for (start, bytes) in [(line, front), (line + bytes - back, back)] {
+                let at = b.add(first, start);
                 b.repeat(bytes / unit.bytes(), |b| {
                     b.store(at.at(0), zero);
                     b.advance(at, unit.bytes());
                 });
             }
         }
-        let (from, to) = (b.int(input), b.add(scratch, front));
-        let block = |b: &mut Builder, lanes: usize| {
-            for p in 0..self.pixels {
-                let v = b.load_first(from.at(p * unit.bytes()), lanes);
-                let square = b.op(VectorOp::Mul, v, v);
-                b.store(to.at(p * self.line(unit)), square);
-            }
-        };
-        b.repeat(self.channels / unit.lanes, |b| {
-            block(b, unit.lanes);
-            b.advance(from, self.blocks[0]);
-            b.advance(to, unit.bytes());
-        });
-        if self.channels % unit.lanes > 0 {
-            block(b, self.channels % unit.lanes);
-        }
     }
 
-    /// Sums the windows and writes the results.
-    fn normalise(&self, b: &mut Builder, unit: Unit) {
-        let (front, _) = self.margins(unit);
-        let (from, to) = (b.int(b.parameter(0)), b.int(b.parameter(1)));
-        let window = b.add(b.parameter(2), front - LANE * self.before);
+    /// Writes the squares of pixels that begin at `from`, whose blocks lie `stride` apart, to lines at `first`.
+    fn squares(self, b: &mut Builder, from: Int, stride: usize, first: Int, pixels: usize) {
+        let unit = b.unit();
+        self.clear(b, first, pixels);
+        let (from, to) = (b.int(from), b.add(first, self.margins(unit).0));
         let block = |b: &mut Builder, lanes: usize| {
-            for p in 0..self.pixels {
-                let squares = self.window(b, window, p * self.line(unit));
-                let x = b.load_first(from.at(p * unit.bytes()), lanes);
-                let y = self.scale.apply(b, x, squares);
-                if lanes == unit.lanes || self.scale.is_total() {
-                    b.store(to.at(p * unit.bytes()), y);
-                } else {
-                    let zero = b.splat(0.0);
-                    b.store(to.at(p * unit.bytes()), zero);
-                    b.store_first(to.at(p * unit.bytes()), y, lanes);
-                }
+            for p in 0..pixels {
+                let v = b.load_first(from.at(p * unit.bytes()), lanes);
+                let square = b.op(VectorOp::Mul, v, v);
+                b.store(to.at(p * self.bytes(unit)), square);
             }
         };
-        b.repeat(self.channels / unit.lanes, |b| {
-            block(b, unit.lanes);
-            b.advance(from, self.blocks[0]);
-            b.advance(to, self.blocks[1]);
-            b.advance(window, unit.bytes());
+        self.each_block(b, block, |b| {
+            b.advance(from, stride);
+            b.advance(to, unit.bytes());
         });
-        if self.channels % unit.lanes > 0 {
-            block(b, self.channels % unit.lanes);
+    }
+
+    /// Runs `body` for each block with the number of its lanes that are channels, and `next` between.
+    fn each_block(self, b: &mut Builder, body: impl Fn(&mut Builder, usize), next: impl Fn(&mut Builder)) {
+        let lanes = b.lanes();
+        b.repeat(self.channels / lanes, |b| {
+            body(b, lanes);
+            next(b);
+        });
+        if self.channels % lanes > 0 {
+            body(b, self.channels % lanes);
         }
     }
 
     /// The sum of the window that begins at `first + offset`.
-    fn window(&self, b: &mut Builder, first: Int, offset: usize) -> Vector {
+    fn window(self, b: &mut Builder, first: Int, offset: usize) -> Vector {
         let terms = self.before + self.after + 1;
         let sum = b.load(first.at(offset));
         if terms <= MOST_UNROLLED {
@@ -248,6 +287,215 @@ impl Blocked {
             b.op_into(sum, VectorOp::Add, sum, v);
         });
         sum
+    }
+}
+
+/// Stores a block's vector whole; zeros in the lanes that are no channels, unless what is there is finite anyway.
+fn store_block(b: &mut Builder, to: Address, v: Vector, lanes: usize, is_total: bool) {
+    if lanes == b.lanes() || is_total {
+        b.store(to, v);
+    } else {
+        let zero = b.splat(0.0);
+        b.store(to, zero);
+        b.store_first(to, v, lanes);
+    }
+}
+
+impl Blocked {
+    fn line(&self) -> Line {
+        Line { channels: self.channels, before: self.before, after: self.after }
+    }
+
+    /// Sums the windows and writes the results.
+    fn normalise(&self, b: &mut Builder, unit: Unit) {
+        let line = self.line();
+        let (from, to) = (b.int(b.parameter(0)), b.int(b.parameter(1)));
+        let window = b.add(b.parameter(2), line.first_window(unit));
+        let block = |b: &mut Builder, lanes: usize| {
+            for p in 0..self.pixels {
+                let squares = line.window(b, window, p * line.bytes(unit));
+                let x = b.load_first(from.at(p * unit.bytes()), lanes);
+                let y = self.scale.apply(b, x, squares);
+                store_block(b, to.at(p * unit.bytes()), y, lanes, self.scale.is_total());
+            }
+        };
+        line.each_block(b, block, |b| {
+            b.advance(from, self.blocks[0]);
+            b.advance(to, self.blocks[1]);
+            b.advance(window, unit.bytes());
+        });
+    }
+}
+
+/// A kernel call of the gradient: some pixels of all channels of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct BlockedGradient {
+    pixels: usize,
+    channels: usize,
+    /// Bytes from a block to the next, in x, dy and dx.
+    blocks: [usize; 3],
+    before: usize,
+    after: usize,
+    scale: Scale,
+}
+
+impl BlockedGradient {
+    /// A line of squares, and one whose windows are the channels that read a channel.
+    fn lines(&self) -> [Line; 2] {
+        let line = Line { channels: self.channels, before: self.before, after: self.after };
+        [line, Line { before: self.after, after: self.before, ..line }]
+    }
+}
+
+impl KernelKey for BlockedGradient {
+    /// Parameters: x, dy, dx, scratch.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("lrn_gradient {self:?}"), unit, 4);
+        let [line, readers] = self.lines();
+        let [x, dy, dx, scratch] = [0, 1, 2, 3].map(|i| b.parameter(i));
+        line.squares(&mut b, x, self.blocks[0], scratch, self.pixels);
+        let products = b.add(scratch, self.pixels * line.bytes(unit));
+        readers.clear(&mut b, products, self.pixels);
+        let is_total = self.scale.is_total();
+
+        let arrays = [x, dy, dx].map(|from| b.int(from));
+        let (window, to) = (b.add(scratch, line.first_window(unit)), b.add(products, readers.margins(unit).0));
+        let block = |b: &mut Builder, lanes: usize| {
+            for p in 0..self.pixels {
+                let squares = line.window(b, window, p * line.bytes(unit));
+                let base = self.scale.base(b, squares);
+                let [x, dy] = [0, 1].map(|i| b.load_first(arrays[i].at(p * unit.bytes()), lanes));
+                let direct = self.scale.divided(b, dy, base);
+                store_block(b, arrays[2].at(p * unit.bytes()), direct, lanes, is_total);
+                let product = b.op(VectorOp::Mul, direct, x);
+                let product = b.op(VectorOp::Div, product, base);
+                store_block(b, to.at(p * readers.bytes(unit)), product, lanes, is_total);
+            }
+        };
+        line.each_block(&mut b, block, |b| {
+            arrays.iter().zip(self.blocks).for_each(|(&array, stride)| b.advance(array, stride));
+            [window, to].iter().for_each(|&at| b.advance(at, unit.bytes()));
+        });
+
+        let window = b.add(products, readers.first_window(unit));
+        let factor = b.splat(self.scale.slope());
+        let block = |b: &mut Builder, lanes: usize| {
+            for p in 0..self.pixels {
+                let sum = readers.window(b, window, p * readers.bytes(unit));
+                let x = b.load_first(x.at(p * unit.bytes()), lanes);
+                let result = b.load(dx.at(p * unit.bytes()));
+                let scaled = b.op(VectorOp::Mul, x, factor);
+                b.fma(result, scaled, sum);
+                b.store(dx.at(p * unit.bytes()), result);
+            }
+        };
+        line.each_block(&mut b, block, |b| {
+            b.advance(x, self.blocks[0]);
+            b.advance(dx, self.blocks[2]);
+            b.advance(window, unit.bytes());
+        });
+        b.finish()
+    }
+}
+
+/// One task is one channel of an image. All sums of squares are made where they are needed: values of such ranks are
+/// rare.
+fn plain_gradient(e: &mut Emitter, step: &Step, of: PlainGradient) -> Emitted {
+    let [x, dy] = [0, 1].map(|i| &step.inputs[i]);
+    let dx = &step.outputs[0];
+    let (images, channels) = (dx.shape[0], of.channels);
+    let size = dx.shape.elements() / images / channels;
+    let kernel = e.kernel(&PlainGradient { size, ..of });
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * channels, |d, task| {
+            let (image, channel) = d.split(task, channels);
+            let channel = d.int(channel);
+            let [x, dy, dx] = [x, dy, dx].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, channels * size * view.element_bytes());
+                base
+            });
+            d.b.call(kernel, [x, dy, dx, channel].map(Operand::from).to_vec());
+        });
+    });
+    Emitted { entry, grid: images * channels, scratch: 0 }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PlainGradient {
+    /// Elements of a channel.
+    size: usize,
+    channels: usize,
+    before: usize,
+    after: usize,
+    scale: Scale,
+}
+
+impl KernelKey for PlainGradient {
+    /// Parameters: x, dy and dx of an image, the channel.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("lrn_gradient_plain {self:?}"), unit, 4);
+        b.repeat(self.size / unit.lanes, |b| {
+            self.vector(b, unit.lanes);
+            (0..3).for_each(|i| b.advance(b.parameter(i), unit.bytes()));
+        });
+        if self.size % unit.lanes > 0 {
+            self.vector(&mut b, self.size % unit.lanes);
+        }
+        b.finish()
+    }
+}
+
+impl PlainGradient {
+    fn vector(&self, b: &mut Builder, lanes: usize) {
+        let [x, dy, dx, channel] = [0, 1, 2, 3].map(|i| b.parameter(i));
+        let sum = b.splat(0.0);
+        let (first, end) = self.range(b, channel, [self.after, self.before]);
+        b.loop_range(first, end, 1, |b, reader| {
+            let base = self.base(b, reader, lanes);
+            let [x, dy] = [x, dy].map(|from| self.load(b, from, reader, lanes));
+            let product = b.op(VectorOp::Mul, dy, x);
+            let product = self.scale.divided(b, product, base);
+            let product = b.op(VectorOp::Div, product, base);
+            b.op_into(sum, VectorOp::Add, sum, product);
+        });
+        let base = self.base(b, channel, lanes);
+        let dy = self.load(b, dy, channel, lanes);
+        let result = self.scale.divided(b, dy, base);
+        let (x, factor) = (self.load(b, x, channel, lanes), b.splat(self.scale.slope()));
+        let scaled = b.op(VectorOp::Mul, x, factor);
+        b.fma(result, scaled, sum);
+        let to = self.at(b, dx, channel);
+        b.store_first(to.at(0), result, lanes);
+    }
+
+    /// The channels around one, of those that exist, and the end of them.
+    fn range(&self, b: &mut Builder, channel: Int, [before, after]: [usize; 2]) -> (Int, Int) {
+        let first = b.add(channel, -(before as i64));
+        let first = b.int_op(IntOp::Max, first, 0i64);
+        let end = b.add(channel, after + 1);
+        (first, b.int_op(IntOp::Min, end, self.channels))
+    }
+
+    /// A channel's `k + alpha · squares`.
+    fn base(&self, b: &mut Builder, channel: Int, lanes: usize) -> Vector {
+        let squares = b.splat(0.0);
+        let (first, end) = self.range(b, channel, [self.before, self.after]);
+        b.loop_range(first, end, 1, |b, other| {
+            let v = self.load(b, b.parameter(0), other, lanes);
+            b.fma(squares, v, v);
+        });
+        self.scale.base(b, squares)
+    }
+
+    fn load(&self, b: &mut Builder, image: Int, channel: Int, lanes: usize) -> Vector {
+        let from = self.at(b, image, channel);
+        b.load_first(from.at(0), lanes)
+    }
+
+    fn at(&self, b: &mut Builder, image: Int, channel: Int) -> Int {
+        let offset = b.mul(channel, LANE * self.size);
+        b.add(image, offset)
     }
 }
 

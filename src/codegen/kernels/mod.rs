@@ -1,5 +1,6 @@
 //! The kernels, one family a file, each written once against the vector builder.
 
+mod adjoint;
 mod batch_norm;
 mod body;
 mod channels;
@@ -8,6 +9,7 @@ pub(super) mod cook_toom;
 mod cross_entropy;
 mod depthwise;
 mod direct;
+mod dropout_mask;
 mod elementwise;
 pub(crate) mod epilogue;
 mod instance_norm;
@@ -15,16 +17,21 @@ mod layer_norm;
 mod lrn;
 mod math;
 mod matmul;
+mod max_pool_gradient;
 mod movement;
 mod nest;
+mod norm_gradient;
 mod optimizer;
 mod partial;
 mod parts;
+mod pointwise_loss;
 mod pool;
 mod reduce;
+mod reduce_gradient;
 pub(super) mod repack;
 mod slope;
 mod softmax;
+mod softmax_gradient;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,7 +45,6 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
-use crate::plan::limits::without_kernel;
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -85,6 +91,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::LrnGradient(op) => lrn::gradient(e, step, op),
+        Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
+        Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),
+        Op::LayerNormGradient(op) => norm_gradient::layer(e, step, op),
         Op::Upsample(op) => upsample::emit(e, step, op),
         Op::Pad(op) => movement::pad(e, step, op),
         Op::Concat(op) => movement::concat(e, step, op),
@@ -104,7 +114,16 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
         Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),
         Op::CrossEntropyGradient(op) => cross_entropy::gradient(e, step, op),
-        without_kernel!() => unreachable!("the plan has none"),
+        Op::MaxPoolGradient(op) => max_pool_gradient::emit(e, step, op),
+        Op::DropoutMask(op) => dropout_mask::emit(e, step, op),
+        Op::PointwiseLoss(op) => pointwise_loss::loss(e, step, op),
+        Op::PointwiseLossGradient(op) => pointwise_loss::gradient(e, step, op),
+        Op::AvgPoolGradient(op) => adjoint::average(e, step, op),
+        Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
+        Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
+        Op::PadGradient(op) => adjoint::pad(e, step, op),
+        Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
+        Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
     }
 }
 

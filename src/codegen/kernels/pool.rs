@@ -28,30 +28,30 @@ use crate::target::Unit;
 /// Columns that are combined at a time, a vector register each.
 const COLUMNS: usize = 8;
 /// Columns of a window that are combined without a loop.
-const MOST_UNROLLED: usize = 16;
+pub(super) const MOST_UNROLLED: usize = 16;
 /// Runs of columns that a kernel is made of before it uses a table.
 const MOST_RUNS: usize = 12;
 
 /// A window's part along one axis: input positions `first, first + distance, …`, all inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Span {
-    first: usize,
-    count: usize,
+pub(super) struct Span {
+    pub first: usize,
+    pub count: usize,
     /// What a mean divides by; differs from `count` where padding counts.
-    divisor: usize,
+    pub divisor: usize,
 }
 
 /// One axis of the windows.
 #[derive(Clone, Debug)]
-struct Axis {
-    spans: Vec<Span>,
-    distance: usize,
-    input: usize,
+pub(super) struct Axis {
+    pub spans: Vec<Span>,
+    pub distance: usize,
+    pub input: usize,
 }
 
 impl Axis {
     /// A sliding window of size, stride and dilation.
-    fn sliding(
+    pub(super) fn sliding(
         input: usize,
         output: usize,
         [kernel, stride, dilation]: [usize; 3],
@@ -67,7 +67,7 @@ impl Axis {
         Axis { spans: (0..output).map(span).collect(), distance: dilation, input }
     }
 
-    fn adaptive(input: usize, output: usize) -> Axis {
+    pub(super) fn adaptive(input: usize, output: usize) -> Axis {
         let span = |o: usize| {
             let range = adaptive_range(o, input, output);
             Span { first: range.start, count: range.len(), divisor: range.len() }
@@ -127,29 +127,29 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
 }
 
 /// For each span the byte offset of its first position, its length, and one over its divisor.
-fn entries(axis: &Axis, stride: usize) -> Part {
+pub(super) fn entries(axis: &Axis, stride: usize) -> Part {
     let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: 1.0 / s.divisor as f32 };
     table::part(&axis.spans.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// How the columns of a row are found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Columns {
+pub(super) enum Columns {
     Runs(Vec<Run>),
     Table,
 }
 
 /// Output columns whose windows are alike but for a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Run {
-    outputs: usize,
-    span: Span,
+pub(super) struct Run {
+    pub outputs: usize,
+    pub span: Span,
     /// Input columns from one window to the next.
-    stride: usize,
+    pub stride: usize,
 }
 
 impl Columns {
-    fn of(axis: &Axis) -> Columns {
+    pub(super) fn of(axis: &Axis) -> Columns {
         let mut runs: Vec<Run> = vec![];
         for (o, span) in axis.spans.iter().enumerate() {
             let joins = runs.last_mut().filter(|run| {

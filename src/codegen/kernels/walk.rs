@@ -5,7 +5,7 @@
 //! kernels of its own.
 
 use super::super::emit::{Driver, Emitted, Emitter};
-use super::super::vector::{Builder, Callee, Int, Operand};
+use super::super::vector::{Builder, Callee, Int, Operand, Vector};
 use crate::plan::parts::{Parts, Run};
 use crate::plan::{Step, View};
 
@@ -34,9 +34,14 @@ impl Walk {
         most.min(self.pixels)
     }
 
-    /// Whether some of a block's lanes are no channels.
-    pub(super) fn is_partial(&self, b: &Builder) -> bool {
-        self.lanes < b.lanes()
+    /// The vector, with zeros in lanes that are no channels.
+    pub(super) fn masked(&self, b: &mut Builder, v: Vector) -> Vector {
+        let (lanes, all) = (self.lanes, b.lanes());
+        if lanes == all {
+            return v;
+        }
+        let zero = b.splat(0.0);
+        b.shuffle([v, zero], |lane| if lane < lanes { lane } else { all })
     }
 
     /// Runs `body` for each pixel, [`COPIES`] at a time, with its place among them: the arrays' pixels lie as many

@@ -74,12 +74,15 @@ fn idx_files_are_found_plain_and_compressed() {
     test.check_same_classes(&set).unwrap();
     assert_eq!(open(&here.join("t10k-images-idx3-ubyte.gz")).unwrap().len(), 1);
     // Also where torchvision puts them.
+    for name in ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"] {
+        std::fs::remove_file(here.join(name)).unwrap();
+    }
     let raw = here.join("MNIST/raw");
     std::fs::create_dir_all(&raw).unwrap();
     for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"] {
         std::fs::rename(here.join(name), raw.join(name)).unwrap();
     }
-    assert_eq!(open(&raw).unwrap().len(), 4);
+    assert_eq!(open(here).unwrap().len(), 4);
 }
 
 #[test]
@@ -122,6 +125,88 @@ fn mistakes_in_idx_files_are_named() {
         open(&here.join("none")).unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(told(messages, here));
+}
+
+/// Records of which each has its number in all levels, and which begin with these labels.
+fn records(labels: &[&[u8]]) -> Vec<u8> {
+    let record = |(i, labels): (usize, &&[u8])| {
+        let planes = (0..3 * 32 * 32).map(move |at| (i * 10 + at / 1024) as u8);
+        labels.iter().copied().chain(planes).collect::<Vec<u8>>()
+    };
+    labels.iter().enumerate().flat_map(record).collect()
+}
+
+#[test]
+fn cifar_is_read_in_both_forms() {
+    let folder = tempfile::tempdir().unwrap();
+    let ten = folder.path().join("cifar-10-batches-bin");
+    std::fs::create_dir(&ten).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(ten.join(name), bytes).unwrap();
+    write("data_batch_1.bin", &records(&[&[0], &[2]]));
+    write("data_batch_2.bin", &records(&[&[1]]));
+    write("test_batch.bin", &records(&[&[1], &[0], &[0]]));
+    let set = open(folder.path()).unwrap();
+    assert_eq!((set.len(), set.classes(), test_part(&ten).len()), (3, &["0", "1", "2"].map(String::from)[..], 3));
+    assert_eq!((0..3).map(|i| set.class(i).unwrap()).collect::<Vec<_>>(), [0, 2, 1]);
+    let expected = Picture { width: 32, height: 32, channels: 3, levels: [10, 11, 12].repeat(1024) };
+    assert_eq!(picture_of(&set, 1), expected);
+    assert!(set.name(2).ends_with("data_batch_2.bin: sample 0"));
+    write("batches.meta.txt", b"airplane\nautomobile\nbird\n\n");
+    assert_eq!(open(&ten).unwrap().classes(), ["airplane", "automobile", "bird"]);
+    write("batches.meta.txt", b"airplane\n");
+    let mut messages = vec![open(&ten).unwrap_err().to_string()];
+    assert_eq!(open(&ten.join("data_batch_2.bin")).unwrap_err().to_string().lines().count(), 1);
+
+    let hundred = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(hundred.path().join(name), bytes).unwrap();
+    write("train.bin", &records(&[&[19, 3], &[0, 99]]));
+    write("test.bin", &records(&[&[7, 5]]));
+    let set = open(hundred.path()).unwrap();
+    assert_eq!(
+        (set.len(), set.classes().len(), set.labels(1), test_part(hundred.path()).labels(0)),
+        (2, 100, vec![99], vec![5])
+    );
+    assert_eq!(picture_of(&set, 1), expected);
+    write("train.bin", &records(&[&[19, 3], &[0, 99]])[..5000]);
+    messages.push(open(hundred.path()).unwrap_err().to_string());
+    write("train.bin", b"");
+    messages.push(open(&hundred.path().join("train.bin")).unwrap_err().to_string());
+    write("data_batch_1.bin", b"");
+    messages.push(open(hundred.path()).unwrap_err().to_string());
+    let told = told(messages, folder.path()).replace(&hundred.path().display().to_string(), "HUNDRED");
+    insta::assert_snapshot!(told);
+}
+
+/// Whatever is wrong with a file, it is an error and nothing else.
+#[test]
+fn damaged_files_are_errors_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let (images, labels) = (here.join("train-images-idx3-ubyte"), here.join("train-labels-idx1-ubyte"));
+    let archive = here.join("set.npz");
+    npz(&archive, &[("x", npy("|u1", "3, 2, 2", &[5; 12])), ("y", npy("<i8", "3,", &[0; 24]))]);
+    std::fs::write(&labels, idx(&[3], &[0, 1, 0])).unwrap();
+    let plain = idx(&[3, 2, 2], &[5; 12]);
+    let packed = std::fs::read(&archive).unwrap();
+    let read_all = |path: &Path| {
+        let Ok(set) = Dataset::open(path, &Options { memory: Some(1 << 20), ..Options::default() }) else { return };
+        for sample in 0..set.len() {
+            (0..set.fields().len()).for_each(|field| drop(set.read(sample, field)));
+            assert!(set.labels(sample).len() <= 12);
+        }
+    };
+    for (path, whole) in [(&images, plain.clone()), (&images, gzip(&plain)), (&archive, packed)] {
+        for cut in 0..whole.len() {
+            std::fs::write(path, &whole[..cut]).unwrap();
+            read_all(path);
+            for with in [whole[cut] ^ 1, whole[cut] ^ 0x80, 0, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[cut] = with;
+                std::fs::write(path, damaged).unwrap();
+                read_all(path);
+            }
+        }
+    }
 }
 
 #[test]
@@ -182,6 +267,24 @@ fn archives_hold_several_parts() {
         assert_eq!((train.len(), test.len(), train.fields().len()), (3, 1, 1));
         assert_eq!((picture_of(&test, 0).levels, test.labels(0)), (vec![1; 4], vec![0]));
     }
+}
+
+#[test]
+fn labels_may_belong_to_pixels() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.npz");
+    let masks = npy("|u1", "2, 2, 2", &[0, 1, 2, 255, 255, 255, 1, 0]);
+    npz(&path, &[("image", npy("|u1", "2, 2, 2", &[9; 8])), ("mask", masks)]);
+    let open = |ignored| Dataset::open(&path, &Options { ignored, labels: Some("mask".into()), ..Options::default() });
+    let set = open(Some(255)).unwrap();
+    assert_eq!((set.classes().len(), set.label_shape(), set.class(0)), (3, Some(&[2, 2][..]), None));
+    assert_eq!(set.labels(1), [255, 255, 1, 0]);
+    set.check_labels(3, Some(255)).unwrap();
+    assert!(set.check_labels(3, None).unwrap_err().to_string().contains("sample 0 (from 0) has the label 255"));
+    assert!(set.check_labels(2, Some(255)).unwrap_err().to_string().contains("the label 2"));
+    assert_eq!(open(None).unwrap().classes().len(), 256);
+    // Without such a name, the array is an input.
+    assert_eq!(Dataset::open(&path, &Options::default()).unwrap().fields().len(), 2);
 }
 
 #[test]

@@ -32,6 +32,9 @@ impl<'a> Elaborator<'a> {
                     (format!("`train {name}` has no loss"), span)
                 }
             };
+            if self.is_lost(clauses, "loss", span) {
+                return None;
+            }
             let diagnostic = Diagnostic::error("missing-clause", message).primary(span, "what is to become smaller?");
             self.report.add(diagnostic.help("add `loss cross_entropy(logits)`: `netc help losses`"));
             return None;
@@ -245,7 +248,12 @@ impl<'a> Elaborator<'a> {
 
     /// A value of the network that an argument names.
     fn network_node(&mut self, frame: &Frame, arg: &Arg) -> Option<NodeId> {
-        match self.eval(frame, &arg.value) {
+        let value = self.eval(frame, &arg.value);
+        self.as_node(value, arg)
+    }
+
+    fn as_node(&mut self, value: Val, arg: &Arg) -> Option<NodeId> {
+        match value {
             Val::Node(node) => Some(node),
             Val::Unknown => None,
             Val::Row(table, _) => {
@@ -271,7 +279,7 @@ impl<'a> Elaborator<'a> {
             let fill = Fill { shape: shape.dims().to_vec(), value: number as f32 };
             return self.graph.add(fill, &[], vec![], None, location).ok();
         }
-        let target = self.network_node(frame, arg)?;
+        let target = self.as_node(value, arg)?;
         let found = self.graph.node(target).shape.clone();
         if found == shape {
             return Some(target);
@@ -375,6 +383,13 @@ impl<'a> Elaborator<'a> {
     // ---- Metrics -------------------------------------------------------------------------------
 
     pub(super) fn metric(&mut self, frame: &Frame, value: &Expr) -> Option<Metric> {
+        if let ExprKind::Function(name, _) = &value.kind
+            && !self.is_training_function(&name.name)
+            && METRICS.find(&name.name).is_none()
+        {
+            self.no_such(&METRICS, &name.name, name.span);
+            return None;
+        }
         if !self.known(frame, value) {
             return None;
         }

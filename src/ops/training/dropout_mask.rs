@@ -4,7 +4,7 @@ use crate::ops::attributes::attributes;
 use crate::ops::images::{Images, ONE_NUMBER};
 use crate::ops::layer::Layer;
 use crate::ops::{Operation, ShapeError};
-use crate::random::uniform;
+use crate::random::{self, uniform};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -16,6 +16,11 @@ attributes! {
         /// Sets one layer's numbers apart from another's.
         stream: usize,
     }
+}
+
+impl DropoutMask {
+    /// Neighbouring elements whose numbers are made at once.
+    pub const AT_ONCE: usize = random::WORDS;
 }
 
 impl Operation for DropoutMask {
@@ -47,7 +52,10 @@ impl Operation for DropoutMask {
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        let [seed, step] = [0, 1].map(|i| inputs[0].get(i) as i64 as u64);
+        // As they are: seeds may have all 64 bits.
+        let bytes = inputs[0].bytes();
+        let word = |i: usize| u64::from_ne_bytes(bytes[8 * i..][..8].try_into().expect("eight bytes of i64"));
+        let (seed, step) = (word(0), word(1));
         let p = f64::from(self.p);
         let factor = |i: usize| match uniform(seed, self.stream as u32, step, i as u64) < p {
             true => 0.0,

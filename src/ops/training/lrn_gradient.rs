@@ -28,7 +28,8 @@ impl LrnGradient {
         Self { size, alpha, beta, k, alpha_over_size, longer_half }
     }
 
-    fn lrn(&self) -> Lrn {
+    /// The layer that it is the gradient of.
+    pub fn lrn(&self) -> Lrn {
         let &Self { size, alpha, beta, k, alpha_over_size, longer_half } = self;
         Lrn { size, alpha, beta, k, alpha_over_size, longer_half }
     }

@@ -261,3 +261,38 @@ fn movements() {
     blocked(PixelShuffle { factor: 2 }, 20, 1);
     plain(Transpose { perm: vec![1, 0, 2] }, &[&[4, 37, 19]]);
 }
+
+#[test]
+fn gradients() {
+    for kind in [Activation::Relu, Activation::Clip { min: -1.0, max: 1.0 }, Activation::Abs, Activation::Sigmoid] {
+        let op = ActivationGradient { kind, of_output: ActivationGradient::is_told_by_output(kind) };
+        blocked(op.clone(), 19, 2);
+        plain(op, &[&[2, 3, 40], &[2, 3, 40]]);
+    }
+    for kind in [BinaryKind::Max, BinaryKind::Min] {
+        blocked(ExtremeGradient { kind }, 19, 3);
+    }
+    blocked(PReluGradient { per_channel: true }, 19, 2);
+    blocked(InstanceNormGradient { eps: 1e-5 }, 19, 2);
+    blocked(LayerNormGradient { eps: 1e-5 }, 19, 2);
+    for log in [false, true] {
+        blocked(SoftmaxGradient { axis: 1, log }, 19, 2);
+        plain(SoftmaxGradient { axis: 1, log }, &[&[4, 37, 19][..]; 2]);
+    }
+    let (longer_half, alpha_over_size) = (lrn::LongerHalf::Before, true);
+    blocked(LrnGradient { size: 5, alpha: 0.1, beta: 0.75, k: 1.0, alpha_over_size, longer_half }, 19, 2);
+}
+
+/// What is special in one channel stays there.
+#[test]
+fn batch_norms_of_training() {
+    for shape in [&[2, 19, 6, 7][..], &[1, 3, 80, 90], &[3, 5, 40]] {
+        let mut b = GraphBuilder::new("batch_norm", Phase::Train);
+        let (x, dy) = (b.input(Shape::new(shape)), b.input(Shape::new(shape)));
+        let moments = b.add(ChannelMoments {}, &[x]);
+        let y = b.add(BatchNormTrain { eps: 1e-5, affine: true }, &[x, moments]);
+        let sums = b.add(BatchNormSums { eps: 1e-5 }, &[x, moments, dy]);
+        let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true }, &[x, moments, dy, sums]);
+        check(b.finish(&[moments, y, sums, dx]), 211);
+    }
+}

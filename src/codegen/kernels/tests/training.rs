@@ -1,14 +1,16 @@
 //! Ops that only training needs.
 
-use crate::codegen::testing::{check, check_with, model, targets};
+use crate::codegen::testing::{check, check_with, model, simulated, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
+use crate::ops::lrn::LongerHalf;
 use crate::ops::*;
 use crate::plan::Options;
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
-use crate::testing::{GraphBuilder, binary, conv};
+use crate::testing::{GraphBuilder, binary, conv, random_inputs, randomize_weights};
 
 /// The op on inputs of these shapes, with its result behind an op that reads it as it lies.
 fn of_inputs(op: impl Into<Op>, shapes: &[&[usize]]) -> Graph {
@@ -162,5 +164,143 @@ fn repeated_and_constant_values() {
         let y = b.add(Fill { shape: shape.to_vec(), value: -1.25 }, &[]);
         let z = b.add(binary(BinaryKind::Mul), &[x, y]);
         check(b.finish(&[y, z]));
+    }
+}
+
+/// Windows that cross blocks and are longer than a block, either half the longer one; no constant under the root.
+#[test]
+fn gradients_of_lrn() {
+    let lrn =
+        |size, beta, k, longer_half| LrnGradient { size, alpha: 0.3, beta, k, alpha_over_size: true, longer_half };
+    for (channels, size) in [(32, 5), (19, 3), (40, 4), (3, 7), (64, 40), (5, 1)] {
+        for longer_half in [LongerHalf::Before, LongerHalf::After] {
+            check(on_blocks(lrn(size, 0.75, 1.5, longer_half), &[[2, channels, 5, 3]; 2]));
+        }
+    }
+    for beta in [0.5, 1.0, 0.3] {
+        for shape in [&[2, 9][..], &[2, 9, 5], &[2, 9, 2, 3, 4], &[2, 9, 5, 4], &[1, 3, 20]] {
+            check(of_inputs(lrn(4, beta, 1.0, LongerHalf::Before), &[shape; 2]));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_softmax() {
+    for log in [false, true] {
+        for (channels, size) in [(10, [1, 1]), (32, [3, 5]), (19, [5, 1]), (1, [2, 2])] {
+            check(on_blocks(SoftmaxGradient { axis: 1, log }, &[[2, channels, size[0], size[1]]; 2]));
+        }
+        for (shape, axis) in
+            [(&[2, 3, 37][..], 2), (&[2, 37, 19], 1), (&[2, 5, 3, 4], 2), (&[3, 7], 0), (&[40], 0), (&[3, 40], 1)]
+        {
+            check(of_inputs(SoftmaxGradient { axis, log }, &[shape; 2]));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_norms() {
+    for (channels, [h, w]) in [(19, [5, 7]), (16, [8, 8]), (3, [1, 2]), (2, [2, 3]), (96, [3, 3])] {
+        check(on_blocks(InstanceNormGradient { eps: 1e-2 }, &[[2, channels, h, w]; 2]));
+        check(on_blocks(LayerNormGradient { eps: 1e-2 }, &[[2, channels, h, w]; 2]));
+    }
+    check(on_blocks(InstanceNormGradient { eps: 1e-2 }, &[[3, 5, 1, 1]; 2]));
+    for features in [5, 16, 40] {
+        check(of_inputs(LayerNormGradient { eps: 1e-3 }, &[&[3, features][..]; 2]));
+    }
+}
+
+/// Whose padding lanes a convolution of straddling groups multiplies by zeros: all that is written into them must be
+/// finite.
+#[test]
+fn what_gradients_write_stays_finite_in_padding_lanes() {
+    let lrn = LrnGradient {
+        size: 3,
+        alpha: 0.5,
+        beta: 0.75,
+        k: 0.0,
+        alpha_over_size: false,
+        longer_half: LongerHalf::Before,
+    };
+    let ops: [Op; 6] = [
+        InstanceNormGradient { eps: 0.0 }.into(),
+        LayerNormGradient { eps: 0.0 }.into(),
+        lrn.into(),
+        SoftmaxGradient { axis: 1, log: true }.into(),
+        PReluGradient { per_channel: true }.into(),
+        ActivationGradient { kind: Activation::Log, of_output: false }.into(),
+    ];
+    let finish = |mut b: GraphBuilder, y: NodeId| {
+        let y = b.add(Conv2d { groups: 2, ..conv(32, 3, 1, 1) }, &[y]);
+        check(b.finish(&[y]));
+    };
+    for op in ops {
+        let mut b = GraphBuilder::new("padding", Phase::Train);
+        let values: Vec<NodeId> = (0..2).map(|_| b.input([1, 3, 4, 4])).collect();
+        let values: Vec<NodeId> = values.into_iter().map(|x| b.add(conv(6, 1, 1, 0), &[x])).collect();
+        let y = b.add(op, &values);
+        finish(b, y);
+    }
+    for affine in [false, true] {
+        let mut b = GraphBuilder::new("padding", Phase::Train);
+        let [x, dy] = [(); 2].map(|()| b.input([1, 3, 4, 4]));
+        let [x, dy] = [x, dy].map(|x| b.add(conv(6, 1, 1, 0), &[x]));
+        let moments = b.add(ChannelMoments {}, &[x]);
+        let y = b.add(BatchNormTrain { eps: 0.0, affine }, &[x, moments]);
+        let sums = b.add(BatchNormSums { eps: 0.0 }, &[x, moments, dy]);
+        let dx = b.add(BatchNormInputGradient { eps: 0.0, affine }, &[x, moments, dy, sums]);
+        let y = b.add(binary(BinaryKind::Add), &[y, dx]);
+        finish(b, y);
+    }
+}
+
+/// The cuts of sums do not depend on the unit: with fused multiply-adds, the bits are the same.
+#[test]
+fn strict_bits_do_not_depend_on_the_unit() {
+    let mut b = GraphBuilder::new("strict", Phase::Train);
+    let (x, dy) = (b.input([3, 21, 61, 47]), b.input([3, 21, 61, 47]));
+    let moments = b.add(ChannelMoments {}, &[x]);
+    let y = b.add(BatchNormTrain { eps: 1e-5, affine: true }, &[x, moments]);
+    let sums = b.add(BatchNormSums { eps: 1e-5 }, &[x, moments, dy]);
+    let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true }, &[x, moments, dy, sums]);
+    let dz = b.add(ActivationGradient { kind: Activation::Gelu, of_output: false }, &[y, dx]);
+    let p = b.add(SoftmaxGradient { axis: 1, log: true }, &[y, dz]);
+    let l = b.add(LayerNormGradient { eps: 1e-5 }, &[y, dz]);
+    let i = b.add(InstanceNormGradient { eps: 1e-5 }, &[y, dz]);
+    let mut graph = b.finish(&[moments, sums, dx, dz, p, l, i]);
+    randomize_weights(&mut graph, 7);
+    let inputs = random_inputs(&graph, 11);
+    let options = Options { strict: true, ..Options::default() };
+    let fused: Vec<_> = targets().into_iter().filter(|target| target.fuses()).collect();
+    let mut first: Option<Vec<Tensor>> = None;
+    for target in &fused {
+        let got = model(&graph, target, &options, 2).run_tensors(&inputs).unwrap();
+        let first = first.get_or_insert_with(|| got.clone());
+        for (i, (got, first)) in got.iter().zip(first.iter()).enumerate() {
+            assert!(got == first, "output {i} on {} lanes", target.unit.lanes);
+        }
+    }
+}
+
+/// Programs for a machine that this is not.
+#[test]
+fn programs_for_other_architectures_compute_the_same() {
+    let mut b = GraphBuilder::new("other", Phase::Train);
+    let (x, dy) = (b.input([2, 6, 5, 7]), b.input([2, 6, 5, 7]));
+    let moments = b.add(ChannelMoments {}, &[x]);
+    let y = b.add(BatchNormTrain { eps: 1e-2, affine: true }, &[x, moments]);
+    let sums = b.add(BatchNormSums { eps: 1e-2 }, &[x, moments, dy]);
+    let dx = b.add(BatchNormInputGradient { eps: 1e-2, affine: true }, &[x, moments, dy, sums]);
+    let dz = b.add(ActivationGradient { kind: Activation::Silu, of_output: false }, &[y, dx]);
+    let p = b.add(SoftmaxGradient { axis: 1, log: false }, &[y, dz]);
+    let i = b.add(InstanceNormGradient { eps: 1e-2 }, &[p, dz]);
+    let mut graph = b.finish(&[dx, i]);
+    randomize_weights(&mut graph, 7);
+    let inputs = random_inputs(&graph, 11);
+    let expected = interpreter::run(&graph, &inputs).unwrap();
+    let got = simulated(&graph, &Target::parse("aarch64").unwrap(), &Options::default(), &inputs);
+    for (got, expected) in got.iter().zip(&expected) {
+        let (worst, scale) = got.difference(expected);
+        assert!(worst <= 1e-5 * scale, "differs by {worst} of {scale}");
     }
 }
