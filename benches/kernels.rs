@@ -173,7 +173,10 @@ fn cases() -> Vec<Case> {
         Case::weight_gradient([256, 28], depthwise(2)),
         Case::weight_gradient([256, 28], Conv2d { groups: 64, ..conv(256, 3, 1, 1) }),
     ]);
-    cases.extend([[4096, 32, 9216], [32, 4096, 9216], [32, 9216, 4096], [512, 512, 512]].map(Case::product));
+    cases.extend(
+        [[8, 4096, 9216], [64, 4096, 9216], [4096, 32, 9216], [32, 4096, 9216], [32, 9216, 4096], [512, 512, 512]]
+            .map(Case::product),
+    );
     cases
 }
 

@@ -7,8 +7,9 @@ use crate::ops::Conv2dWeightGradient;
 use crate::plan::View;
 use crate::target::Unit;
 
-/// Pixels of a chunk, about: so that those that a tile reads stay in the first-level cache.
-const CHUNK: usize = 128;
+/// Pixels of a chunk, about: few enough that what a task reads of them stays in the second-level cache, and enough that
+/// a tile's sums are seldom loaded and stored.
+const CHUNK: usize = 256;
 /// Pixels of a part at least: its sums are worth adding up by a second step.
 const PART: usize = 512;
 /// Tasks that a step should have.

@@ -31,7 +31,7 @@ use crate::ops::Conv2dWeightGradient;
 use crate::plan::{Step, View};
 use cut::{Cut, Products, Region};
 use store::{Gathered, Transposed};
-use tile::{Tile, x_channel};
+use tile::{Ahead, Tile, x_channel};
 
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Conv2dWeightGradient) -> Emitted {
     super::check_blocks_are_vectors(e, step);
@@ -167,6 +167,7 @@ impl Work<'_> {
             x_image: self.x.batch_stride,
             dy_row: self.dy.row_stride(),
             dy_image: self.dy.batch_stride,
+            ahead: self.ahead(),
             sum_row: region.taps * vector,
             sum_block: region.inputs * region.taps * vector,
         };
@@ -176,6 +177,15 @@ impl Work<'_> {
         };
         let rest = region.inputs % self.cut.x_block;
         TileCalls { whole: calls(self.cut.x_block.min(region.inputs)), rest: calls(rest) }
+    }
+
+    /// How far the next chunk's pixels lie, where it is of the same image and in blocks.
+    fn ahead(&self) -> Option<Ahead> {
+        let pixels = self.cut.pixels;
+        let x = pixels.chunk_rows * self.op.stride[0] * self.x.row_stride();
+        let dy = pixels.chunk_rows * self.dy.row_stride();
+        let reached = i32::try_from(x + self.dy.block_stride() * 4 + dy).is_ok();
+        (pixels.row_chunks > 1 && self.x.layout.is_blocked() && reached).then_some(Ahead { x, dy })
     }
 
     fn place(&self, d: &mut Driver, region: &Region, tile: Int) -> Place {
