@@ -63,7 +63,9 @@ impl Default for TrainingOptions<'_> {
 /// A `train` block that is right.
 #[derive(Debug)]
 pub struct ElaboratedTraining {
+    /// What the block says.
     pub training: Training,
+    /// What was warned of.
     pub warnings: Vec<Diagnostic>,
 }
 
