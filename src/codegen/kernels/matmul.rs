@@ -30,12 +30,11 @@ const COLUMNS: usize = 2;
 const SMALL: usize = 64 << 10;
 /// Rows of a panel at most: a panel then stays in the first-level cache while the tiles of rows go by.
 const PANEL_ROWS: usize = 96;
-/// Columns of a block: the more, the longer are the runs in which it is read; its panels are to stay in the second-level
-/// cache. And rows at least, where rows are cut as well.
-const BLOCK_COLUMNS: std::ops::RangeInclusive<usize> = 512..=1152;
+/// Columns of a block, whose panels stay in the second-level cache, and rows at least where rows are cut as well.
+const BLOCK_COLUMNS: usize = 512;
 const BLOCK_ROWS: usize = 96;
 /// Tasks that a step should have.
-const TASKS: usize = 8;
+const TASKS: usize = 16;
 
 pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let (a, b, output) = (&step.inputs[0], &step.inputs[1], &step.outputs[0]);
@@ -195,7 +194,7 @@ impl Blocks<'_> {
         let [m, k, l] = self.sizes;
         let tile = panel_columns(e.unit());
         let products: usize = self.output.shape.dims()[..self.output.shape.rank() - 2].iter().product();
-        let columns = l.div_ceil(TASKS).clamp(*BLOCK_COLUMNS.start(), *BLOCK_COLUMNS.end()).next_multiple_of(tile);
+        let columns = BLOCK_COLUMNS.next_multiple_of(tile);
         let row_blocks = TASKS.div_ceil(products * l.div_ceil(columns)).min(m / BLOCK_ROWS).max(1);
         let regions: Vec<Region> = pieces(m, m.div_ceil(row_blocks))
             .flat_map(|(first_row, row_blocks, rows)| {

@@ -32,10 +32,10 @@ pub(super) struct Tile {
     pub sum_block: usize,
 }
 
-/// Distances in x and dy.
+/// Distances in x, if it is to be brought nearer, and in dy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ahead {
-    pub x: usize,
+    pub x: Option<usize>,
     pub dy: usize,
 }
 
@@ -104,7 +104,7 @@ impl Tile {
         let further = |address: Address, bytes: usize| Address { offset: address.offset + bytes as i32, ..address };
         let outputs: Vec<Vector> = (0..self.blocks).map(|block| b.load(further(dy, block * self.dy_block))).collect();
         if let Some(ahead) = self.ahead {
-            b.prefetch(further(x, ahead.x));
+            ahead.x.into_iter().for_each(|bytes| b.prefetch(further(x, bytes)));
             (0..self.blocks).for_each(|block| b.prefetch(further(dy, block * self.dy_block + ahead.dy)));
         }
         for (row, acc) in set.iter().enumerate() {
