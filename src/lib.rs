@@ -152,7 +152,7 @@ mod testing;
 #[cfg(feature = "compile")]
 mod train;
 #[cfg(feature = "train")]
-mod trainer;
+pub mod trainer;
 #[cfg(feature = "compile")]
 mod trial;
 #[cfg(feature = "compile")]
@@ -166,7 +166,7 @@ pub mod internals;
 
 pub use artifact::{Images, OpenError, Port};
 #[cfg(feature = "compile")]
-pub use driver::{Compiler, Error, Network};
+pub use driver::{BlockChoice, Compiler, Error, Network};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

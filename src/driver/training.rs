@@ -72,7 +72,7 @@ impl Compiler {
 
 /// What a file's weights had to do with a training that begins with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Begun {
+pub(crate) struct Begun {
     /// Weights that have the file's values.
     pub loaded: usize,
     /// Weights that the file lacks: they keep their initialisation.
@@ -89,7 +89,7 @@ impl Compiler {
     ///
     /// # Errors
     /// Where the file cannot be read or has nothing for the network.
-    pub fn begin_with(&self, spec: &mut TrainingSpec, path: &Path) -> Result<Begun, Error> {
+    pub(crate) fn begin_with(&self, spec: &mut TrainingSpec, path: &Path) -> Result<Begun, Error> {
         self.begin(Stage::Weights);
         let mut file = self.open_weights(path)?;
         let renamed = self.renames.apply(&mut file.entries);

@@ -162,7 +162,7 @@ impl Engine {
 
 /// What a step takes, as its plan says; nothing is compiled for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepMemory {
+pub(crate) struct StepMemory {
     /// Bytes of values between the steps, and of weights as kernels read them.
     pub activations: u64,
     /// Bytes of weights, of what optimizers remember of them, of running statistics and averages.
@@ -175,7 +175,7 @@ pub struct StepMemory {
 
 impl StepMemory {
     /// All of it, with one thread.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.activations + self.states + self.inputs + self.scratch
     }
 }

@@ -15,6 +15,7 @@ use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
 use super::inspect::Observed;
 use super::metrics::top_k;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
+use crate::driver::{BlockChoice, Compiler, WeightsFrom};
 use crate::ir::{Kind, NodeId};
 use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
@@ -152,6 +153,27 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+}
+
+impl Compiler {
+    /// Compiles the step that a `train` block of the spec at `path` says. Weights begin as [`Compiler::weights`] says: a
+    /// file's, where it has them, or by the seed.
+    ///
+    /// # Errors
+    /// Where the spec cannot be read or has mistakes, no code can be made of the step, or there is no memory for it.
+    pub fn trainer(&self, path: impl AsRef<Path>, choice: &BlockChoice) -> Result<Trainer, TrainError> {
+        let mut spec = self.front_training(path.as_ref(), choice)?;
+        if let WeightsFrom::File(weights) = &self.weights {
+            self.begin_with(&mut spec, weights)?;
+        }
+        let options = EngineOptions {
+            target: self.target.clone(),
+            plan: self.plan.clone(),
+            model: self.options,
+            seed: self.seed,
+        };
+        Trainer::new(spec.training, options)
+    }
 }
 
 impl Trainer {

@@ -87,7 +87,7 @@ fn describe(graph: &Graph, id: NodeId) -> String {
 
 /// How a value of the code differs from the definition's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ValueDifference {
+pub(crate) struct ValueDifference {
     /// Its layer's label, or the op's name.
     pub name: String,
     /// The op.
@@ -100,7 +100,7 @@ pub struct ValueDifference {
 
 /// The slope of the loss along a direction of a weight.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Slope {
+pub(crate) struct Slope {
     /// The weight.
     pub weight: String,
     /// By the gradient.
@@ -113,7 +113,7 @@ pub struct Slope {
 
 /// What came of comparing a step with its definition.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct GradientReport {
+pub(crate) struct GradientReport {
     /// All values in the order of the computation.
     pub values: Vec<ValueDifference>,
     /// One for each weight that is trained.
@@ -122,12 +122,12 @@ pub struct GradientReport {
 
 impl GradientReport {
     /// The first value whose error is above the tolerance.
-    pub fn first_difference(&self, tolerance: f64) -> Option<&ValueDifference> {
+    pub(crate) fn first_difference(&self, tolerance: f64) -> Option<&ValueDifference> {
         self.values.iter().find(|value| value.error.is_nan() || value.error > tolerance)
     }
 
     /// Weights whose slopes differ by more.
-    pub fn wrong_slopes(&self, tolerance: f64) -> impl Iterator<Item = &Slope> {
+    pub(crate) fn wrong_slopes(&self, tolerance: f64) -> impl Iterator<Item = &Slope> {
         self.slopes.iter().filter(move |slope| slope.error.is_nan() || slope.error > tolerance)
     }
 }

@@ -7,6 +7,28 @@
 //! ```
 //!
 //! It prints nothing: who runs a training is told of [`Progress`].
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use netc::data::{Dataset, Options};
+//! use netc::trainer::{Data, FitOptions, Progress};
+//! use netc::{BlockChoice, Compiler};
+//!
+//! let mut trainer = Compiler::new().seed(1).trainer("digits.net", &BlockChoice::default())?;
+//! let digits = Dataset::open("digits.npz", &Options::default())?;
+//! let (training, validation) = digits.hold_out(0.1, 1)?;
+//! let data = Data { training: &training, validation: Some(&validation) };
+//! trainer.fit(data, &FitOptions::default(), &mut |progress| {
+//!     if let Progress::Epoch(report) = progress {
+//!         println!("epoch {}: loss {:.4}", report.epoch, report.losses[0].1);
+//!     }
+//! })?;
+//! trainer.save_model(0, "digits.safetensors".as_ref())?;
+//! # Ok(()) }
+//! ```
+//!
+//! Samples from elsewhere are a [`Samples`](crate::data::Samples) of one's own; a loop of one's own calls
+//! [`Trainer::step`] with the values of each batch.
 
 mod checkpoint;
 mod engine;
@@ -21,23 +43,26 @@ use crate::artifact::Cause;
 use crate::codegen;
 use crate::data::DataError;
 use crate::diagnostic::Diagnostic;
+use crate::driver;
 use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
-pub(crate) use engine::{Engine, EngineOptions, optimized, planned};
-pub use engine::{RunLength, StepMemory};
+pub use engine::RunLength;
+pub(crate) use engine::{EngineOptions, StepMemory, optimized, planned};
 pub use evaluate::Evaluation;
-pub(crate) use evaluate::{Evaluator, metric_name};
+pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
-pub(crate) use inspect::verify_gradients;
-pub use inspect::{GradientReport, Slope, ValueDifference};
+pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
 
 /// Why a training does not begin, or not go on.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum TrainError {
-    /// The text's.
+    /// The text cannot be read, or has mistakes.
+    #[error(transparent)]
+    Text(#[from] driver::Error),
+    /// The step cannot be made of what the text says.
     #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
     Training(Vec<Diagnostic>),
     #[error(transparent)]

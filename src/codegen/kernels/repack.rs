@@ -7,7 +7,7 @@
 use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::{Fill, Part, Walk, Winograd};
-use super::super::vector::{Address, Builder, Callee, Function, Inst, Operand, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Callee, Function, Inst, Vector, VectorOp};
 use super::body::Body;
 use super::cook_toom;
 use super::nest::{self, Array, Nest};
