@@ -9,16 +9,17 @@ use super::args::{PhaseName, ShapeArgs};
 use super::console::{Console, bytes, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
-use super::network::{options, refuse, settings, shapes};
+use super::network::{memory_limit, options, refuse, settings, shapes};
 use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
-use crate::driver::{BlockChoice, Compiler, Error, WeightsFrom, hash_file, model_names, training_names};
+use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
 use crate::ir::Phase;
 use crate::plan;
 use crate::recipe::Training;
 use crate::runtime::Verify;
 use crate::syntax::MAX_MODELS;
 use crate::train;
+use crate::trainer;
 
 /// Find the mistakes in specs without compiling them, and the damage in compiled models
 #[derive(Debug, Args)]
@@ -149,10 +150,14 @@ fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Consol
             Ok(spec) => {
                 let warnings: Vec<_> = spec.warnings.iter().filter(|w| !told.contains(w)).cloned().collect();
                 console.diagnostics(&warnings, &spec.sources)?;
-                match train::step(&spec.training) {
-                    Ok(_) => line_of(file, &spec.training, console)?,
-                    Err(diagnostics) => {
-                        console.diagnostics(&diagnostics, &spec.sources)?;
+                let broken = match train::step(&spec.training) {
+                    Ok(_) => over_budget(&compiler, file, &spec, console)?,
+                    Err(diagnostics) => diagnostics,
+                };
+                match broken.is_empty() {
+                    true => line_of(file, &spec.training, console)?,
+                    false => {
+                        console.diagnostics(&broken, &spec.sources)?;
                         right = false;
                     }
                 }
@@ -165,6 +170,34 @@ fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Consol
         }
     }
     Ok(right)
+}
+
+/// What a block states of the memory of its step and is not so.
+fn over_budget(compiler: &Compiler, file: &Path, spec: &TrainingSpec, console: Console) -> Result<Vec<Diagnostic>> {
+    let mut broken = vec![];
+    for budget in &spec.training.memory {
+        let name = Some(spec.training.name.clone());
+        let choice = BlockChoice { name, batch: Some(budget.batch), ..BlockChoice::default() };
+        let spec = compiler.front_training(file, &choice)?;
+        let options = plan::Options { memory: Some(memory_limit(console)), ..plan::Options::default() };
+        let planned = trainer::planned(&spec.training, &compiler.target, &options);
+        let (_, _, memory) = planned.map_err(Failure::message)?;
+        if memory.total() > budget.bytes {
+            let (needed, allowed) = (bytes(memory.total()), bytes(budget.bytes));
+            let message = format!("a step of {} samples takes {needed} of memory, more than {allowed}", budget.batch);
+            let error = Diagnostic::error("train-memory", message).note(format!(
+                "activations {}, weights and what is remembered of them {}, inputs {}",
+                bytes(memory.activations),
+                bytes(memory.states),
+                bytes(memory.inputs)
+            ));
+            broken.push(match &budget.location {
+                Some(location) => error.primary(location.span, "more than this"),
+                None => error,
+            });
+        }
+    }
+    Ok(broken)
 }
 
 fn line_of(file: &Path, training: &Training, console: Console) -> Result<()> {

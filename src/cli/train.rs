@@ -19,6 +19,7 @@ use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec};
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
+use crate::runtime::Timings;
 use crate::target::Target;
 use crate::trainer::{
     CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
@@ -216,6 +217,46 @@ fn tell_of_begin(begun: &Begun, path: &Path, console: Console) {
     }
     if !begun.unused.is_empty() {
         console.note(format_args!("{path} has what the network does not: {}", some(&begun.unused)));
+    }
+}
+
+/// The step of a text's block on made-up samples, for those who measure it.
+pub(crate) struct Rehearsal {
+    pub trainer: Trainer,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl Rehearsal {
+    /// Compiles the step of the block of that name; without a name, of the only one.
+    pub(crate) fn new(
+        file: &Path,
+        block: &str,
+        batch: Option<u32>,
+        threads: &ThreadArgs,
+        strict: bool,
+        console: Console,
+    ) -> Result<Rehearsal> {
+        let compiler = Compiler { options: network::options(console), ..Compiler::default() };
+        let name = Some(block.to_string()).filter(|name| !name.is_empty());
+        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
+        let spec = compiler.front_training(file, &choice)?;
+        let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
+        let options = EngineOptions {
+            target: Target::host(),
+            plan: plan::Options { strict, ..plan::Options::default() },
+            model: threads.options(console),
+            seed: 0,
+        };
+        let trainer = Trainer::new(spec.training, options);
+        bar.finish_and_clear();
+        let trainer = trainer.map_err(Failure::message)?;
+        let inputs = trainer.made_up();
+        Ok(Rehearsal { trainer, inputs })
+    }
+
+    pub(crate) fn step(&mut self, timings: Option<&mut Timings>) -> Result<Duration> {
+        let inputs: Vec<&[f32]> = self.inputs.iter().map(Vec::as_slice).collect();
+        self.trainer.rehearse(&inputs, timings).map_err(Failure::message)
     }
 }
 
@@ -476,6 +517,14 @@ impl<'a> Show<'a> {
                 self.bar.set_message(line);
                 let per_epoch = self.per_epoch;
                 self.log(|journal| journal.step(report, per_epoch))?;
+            }
+            Progress::Searching { from, to } => {
+                let steps = to - from;
+                self.bar.suspend(|| {
+                    self.console.note(format_args!(
+                        "the loss is no number any more; running {steps} steps again to find where that began"
+                    ));
+                });
             }
             Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
             Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),

@@ -339,7 +339,7 @@ fn the_zoo_is_formatted() {
     }
 }
 
-fn language_document() -> String {
+pub(super) fn language_document() -> String {
     std::fs::read_to_string(root().join("docs/LANGUAGE.md")).unwrap()
 }
 
@@ -350,9 +350,14 @@ fn the_examples_of_the_language_document_are_right() {
         document.split("```netc\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 5);
     for example in examples {
+        let model = crate::syntax::model_names(example).first().cloned();
         for phase in [Phase::Infer, Phase::Train] {
-            let elaborated = elaborate_text(example, &Options { phase, ..Options::default() });
+            let elaborated = elaborate_text(example, &Options { phase, model: model.clone(), ..Options::default() });
             assert!(elaborated.unwrap_or_else(|text| panic!("{text}")).warnings.is_empty(), "{example}");
+        }
+        for block in crate::syntax::training_names(example) {
+            let made = super::training::tests::training_text(example, Some(&block));
+            assert!(made.unwrap_or_else(|text| panic!("{text}")).warnings.is_empty(), "{example}");
         }
         assert_eq!(crate::syntax::format(example).unwrap(), example);
     }

@@ -115,11 +115,11 @@ fn compiled_steps_are_the_interpreters() {
         ("nin_cifar10", cross_entropy),
         ("alexnet", cross_entropy),
         ("vgg16_bn", cross_entropy),
-        ("unet", "bce(mask, target)"),
+        ("unet", "cross_entropy(mask)"),
     ] {
         let (_folder, training) = zoo_or(name, loss);
         let step = optimized(&training).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let given = batch(&training, 5, 10);
+        let given = batch(&training, 5, if name == "unet" { 2 } else { 10 });
         let rates = crate::train::rates(&training.steps[0].optimizer, 1.0, 0);
         let mut data = given.iter();
         let inputs: Vec<crate::tensor::Tensor> = step
@@ -296,4 +296,17 @@ fn a_loss_that_diverges_is_an_error() {
     let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
     let error = (0..5).find_map(|_| trainer.step(&slices, LENGTH).err()).expect("it diverges");
     assert!(matches!(error, TrainError::Diverged { step: 2 | 3, .. }), "{error}");
+}
+
+/// The gradients of a network that somebody wrote are its slopes, and what is not is named.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    for (name, loss) in [("resnet18", "cross_entropy(logits)"), ("unet", "cross_entropy(mask)")] {
+        let (_folder, training) = zoo_or(name, loss);
+        let report = verify_gradients(&training, &options(1)).unwrap();
+        assert!(report.slopes.len() > 10, "{name}: {} slopes", report.slopes.len());
+        assert_eq!(report.first_difference(5e-3), None, "{name}");
+        let wrong: Vec<&Slope> = report.wrong_slopes(0.05).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?}");
+    }
 }

@@ -17,7 +17,7 @@ mod clauses;
 mod losses;
 mod reach;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod weights;
 pub(crate) mod words;
 

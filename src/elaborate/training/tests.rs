@@ -3,13 +3,15 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::cli::render::{Style, render};
 use crate::elaborate::tests::{fixture_names, with_snapshots};
+use crate::ops::Op;
+use crate::ops::layer::Preset;
 use crate::weights::WeightId;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn training_text(text: &str, name: Option<&str>) -> Result<ElaboratedTraining, String> {
+pub(in crate::elaborate) fn training_text(text: &str, name: Option<&str>) -> Result<ElaboratedTraining, String> {
     let mut sources = Sources::default();
     let id = sources.add("m.net", text);
     let options = TrainingOptions { name: name.map(String::from), ..TrainingOptions::default() };
@@ -68,6 +70,93 @@ fn summary(made: &ElaboratedTraining) -> String {
         text += &format!("{}\n", warning.message);
     }
     text
+}
+
+/// Every block of the zoo, as a step.
+#[test]
+fn the_zoo_is_trained_as_its_texts_say() {
+    let mut files: Vec<String> = vec!["models/digits/digits.net".into()];
+    for entry in std::fs::read_dir(root().join("models")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".net") {
+            files.push(format!("models/{name}"));
+        }
+    }
+    let mut count = 0;
+    for file in files {
+        for block in blocks(&file) {
+            let made = training_file(&file, Some(&block)).unwrap_or_else(|text| panic!("{text}"));
+            assert!(made.warnings.is_empty(), "{file}: {:?}", made.warnings);
+            let step = crate::train::step(&made.training).unwrap_or_else(|e| panic!("{file}: {e:?}"));
+            crate::ir::verify(&step.graph).unwrap_or_else(|e| panic!("{file}: {e:?}"));
+            assert!(step.unreached.is_empty(), "{file}");
+            count += 1;
+        }
+    }
+    assert!(count >= 9, "only {count} blocks");
+}
+
+/// Gradients of one step change that step's model, and what it reads of others is what they have become.
+#[test]
+fn steps_change_their_own_models() {
+    let made = training_file("tests/fixtures/training/gan.net", None).unwrap();
+    let step = crate::train::step(&made.training).unwrap();
+    let [discriminator, generator] = made.training.steps.as_slice() else { panic!("there are two steps") };
+    let name = |id: &WeightId| step.graph.weights.get(*id).name.clone();
+    assert!(discriminator.trained.iter().all(|id| name(id).starts_with("discriminator.")));
+    assert!(generator.trained.iter().all(|id| name(id).starts_with("generator.")));
+    // The generator's loss goes through the discriminator's new filters.
+    let reads = |call: &str| {
+        let of_call = |id: &NodeId| step.graph.node(*id).name.as_ref().is_some_and(|name| name.starts_with(call));
+        let convs = step.graph.order().into_iter().filter(of_call);
+        let convs = convs.filter(|&id| matches!(step.graph.node(id).op(), Some(Op::Conv2d(_))));
+        let is_new = |id: &NodeId| step.graph.node(*id).parameter().is_none();
+        convs.map(|id| step.graph.parameters(id).iter().filter(|id| is_new(id)).count()).collect::<Vec<_>>()
+    };
+    assert_eq!((reads("discriminator.conv"), reads("discriminator#2.conv")), (vec![0, 0], vec![0, 0]));
+    assert_eq!(reads("discriminator#3.conv"), [1, 2]);
+}
+
+/// The tables of words in the document are those of the program. `NETC_UPDATE_DOCS=1` rewrites them.
+#[test]
+fn the_language_document_lists_all_words() {
+    let signature = |word: &words::Word| {
+        let values = word.values.iter().map(|(name, required)| format!("`{name}{}`", if *required { "" } else { "?" }));
+        let param = |p: &crate::ops::layer::Param| match p.preset {
+            Preset::Required => format!("`{}`", p.name),
+            Preset::Absent => format!("`{}?`", p.name),
+            Preset::Int(v) => format!("`{} = {v}`", p.name),
+            Preset::Float(v) => format!("`{} = {v}`", p.name),
+            Preset::Bool(v) => format!("`{} = {v}`", p.name),
+            Preset::Str(v) => format!("`{} = {v:?}`", p.name),
+        };
+        values.chain(word.params.iter().map(param)).collect::<Vec<_>>().join(", ")
+    };
+    let clauses = words::CLAUSES.iter().map(|(_, example, doc)| format!("| `{example}` | {doc} |"));
+    let head = ["| statement | |", "|---|---|"].map(String::from);
+    let mut tables = vec![("clauses", head.into_iter().chain(clauses).collect::<Vec<_>>())];
+    for (name, table) in [
+        ("losses", &words::LOSSES),
+        ("metrics", &words::METRICS),
+        ("optimizers", &words::OPTIMIZERS),
+        ("schedules", &words::SCHEDULES),
+        ("augmentations", &words::AUGMENTATIONS),
+        ("initialisations", &words::INITS),
+    ] {
+        let head = [format!("| {} | parameters | |", table.what), "|---|---|---|".to_string()];
+        let rows = table.words.iter().map(|w| format!("| `{}` | {} | {} |", w.name, signature(w), w.doc));
+        tables.push((name, head.into_iter().chain(rows).collect()));
+    }
+    let mut expected = crate::elaborate::tests::language_document();
+    for (name, rows) in tables {
+        let (head, rest) = expected.split_once(&format!("<!-- {name} -->\n")).unwrap();
+        let (_, tail) = rest.split_once(&format!("<!-- end of {name} -->")).unwrap();
+        expected = format!("{head}<!-- {name} -->\n{}\n<!-- end of {name} -->{tail}", rows.join("\n"));
+    }
+    if std::env::var_os("NETC_UPDATE_DOCS").is_some() {
+        std::fs::write(root().join("docs/LANGUAGE.md"), &expected).unwrap();
+    }
+    assert_eq!(crate::elaborate::tests::language_document(), expected);
 }
 
 #[test]
