@@ -2,7 +2,6 @@
 
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
-use crate::data::Mix;
 use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
@@ -107,7 +106,7 @@ impl Engine {
         step: u64,
         length: RunLength,
         data: &[&[f32]],
-        mix: Option<&Mix>,
+        mix: Option<(f32, &[f32])>,
         timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
         for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
@@ -118,7 +117,7 @@ impl Engine {
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
             draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
         }
-        let share = mix.map_or(1.0, |mix| mix.share);
+        let share = mix.map_or(1.0, |(share, _)| share);
         self.shares = [share, 1.0 - share];
         let mut given = data.iter();
         let inputs: Vec<Values> = self
@@ -130,7 +129,7 @@ impl Engine {
                     Values::F32(given.next().expect("whoever calls gives all inputs of the data"))
                 }
                 StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(noise),
-                StepInput::OtherLabels(place) => Values::F32(mix.map_or(data[*place], |mix| &mix.others)),
+                StepInput::OtherLabels(place) => Values::F32(mix.map_or(data[*place], |(_, others)| others)),
                 StepInput::Share => Values::F32(&self.shares[..1]),
                 StepInput::Rest => Values::F32(&self.shares[1..]),
                 StepInput::Random => Values::I64(&self.random),

@@ -210,7 +210,7 @@ impl Trainer {
             return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
         let begin = Instant::now();
-        let outputs = self.engine.step(self.done, length, inputs, mix, None)?;
+        let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
         let losses: Vec<(String, f64)> = names.zip(outputs.iter().map(|out| f64::from(out[0]))).collect();
         let metrics = metrics(&self.training, &outputs[losses.len()..], inputs);
@@ -328,7 +328,8 @@ impl Trainer {
             for (index, state) in model.states().iter().enumerate() {
                 observed.set(&state.name, model.state(index));
             }
-            return observed.first_not_finite(failed, length, &self.inputs_of(&batch), batch.mix.as_ref());
+            let mix = batch.mix.as_ref().map(|mix| (mix.share, &mix.others[..]));
+            return observed.first_not_finite(failed, length, &self.inputs_of(&batch), mix);
         }
         Ok(None)
     }

@@ -6,7 +6,6 @@
 
 use super::TrainError;
 use super::engine::{Engine, EngineOptions, RunLength, optimized};
-use crate::data::Mix;
 use crate::diagnostic::Location;
 use crate::interpreter;
 use crate::ir::{Graph, NodeId};
@@ -53,7 +52,7 @@ impl Observed {
         step: u64,
         length: RunLength,
         data: &[&[f32]],
-        mix: Option<&Mix>,
+        mix: Option<(f32, &[f32])>,
     ) -> Result<Option<String>, TrainError> {
         for (index, state) in self.engine.model().states().iter().enumerate() {
             if let Some(odd) = NotFinite::among(self.engine.model().state(index)) {
@@ -189,7 +188,7 @@ fn compare(
 
 /// The inputs of the step, for the interpreter.
 fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
-    let (graph, mut given) = (&observed.step.graph, data.iter());
+    let (graph, given, mut data) = (&observed.step.graph, data, data.iter());
     let rates: Vec<f32> = training
         .steps
         .iter()
@@ -201,11 +200,11 @@ fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, dat
             let shape = graph.node(id).shape.clone();
             match role {
                 StepInput::Of(Source::Data | Source::Labels) => {
-                    Tensor::new(shape, given.next().expect("one for each input").to_vec())
+                    Tensor::new(shape, data.next().expect("one for each input").to_vec())
                 }
                 StepInput::Of(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
-                // Nothing is mixed here.
-                StepInput::OtherLabels(place) => Tensor::new(shape, data[*place].to_vec()),
+                // Samples that are not mixed.
+                StepInput::OtherLabels(place) => Tensor::new(shape, given[*place].to_vec()),
                 StepInput::Share => Tensor::new(shape, vec![1.0]),
                 StepInput::Rest => Tensor::new(shape, vec![0.0]),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
