@@ -7,7 +7,7 @@
 //!
 //! The limits are measured in the same run: multiply-adds between registers, and bytes streamed from
 //! memory. A layer's bound is the longer of the two times that it needs at least. Its operations are
-//! those of its definition, so that Winograd may pass 100 %. Only the layer's own step is timed: the
+//! those of its definition, so that Winograd may pass 100 %. Only the layer's own steps are timed: the
 //! 1×1 convolution that brings its input into blocked layout is not.
 
 use std::cell::Cell;
@@ -19,8 +19,8 @@ use netc::internals::ir::{Graph, NodeId, Phase};
 use netc::internals::ops::activation::Activation;
 use netc::internals::ops::global_pool::PoolKind;
 use netc::internals::ops::{
-    ActivationGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain, ChannelMoments, Conv2d, GlobalPool,
-    Linear, MaxPool, Op,
+    Activate, ActivationGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain, ChannelMoments, Conv2d,
+    Conv2dWeightGradient, GlobalPool, Linear, MatMul, MaxPool, Op,
 };
 use netc::internals::plan::Options;
 use netc::internals::runtime::{Model, ModelOptions, Timings};
@@ -71,6 +71,34 @@ impl Case {
         Case::finish(&name, b, layer, None)
     }
 
+    /// The weight gradient of a layer on an image that other layers made, of a batch of eight.
+    fn weight_gradient([channels, size]: [usize; 2], layer: Conv2d) -> Case {
+        let Conv2d { channels: outputs, kernel, stride, pad, dilation, groups, .. } = layer;
+        let mut b = GraphBuilder::new("weight gradient", Phase::Infer);
+        let x = b.input([8, if channels <= 3 { channels } else { 16 }, size, size]);
+        let x = if channels <= 3 { x } else { b.add(conv(channels, 1, 1, 0), &[x]) };
+        let result = (size + 2 * pad[0] - kernel[0]) / stride[0] + 1;
+        let dy = b.input([8, outputs, result, result]);
+        let layer = b.add(Conv2dWeightGradient { kernel, stride, pad, dilation, groups }, &[x, dy]);
+        let strided = if stride[0] > 1 { format!(" stride {}", stride[0]) } else { String::new() };
+        let grouped = if groups > 1 { format!(" groups {groups}") } else { String::new() };
+        let window = format!("{}x{}", kernel[0], kernel[1]);
+        let name = format!("weight gradient {window} {channels} to {outputs} @ {size}{strided}{grouped}");
+        Case::finish(&name, b, layer, None)
+    }
+
+    /// A product of two matrices, which lie as a layer's weight does: in the model's memory.
+    fn product([m, k, l]: [usize; 3]) -> Case {
+        let mut b = GraphBuilder::new("product", Phase::Infer);
+        let copy = Activate { kind: Activation::Scale { mul: 0.5, add: 0.0 } };
+        let [left, right] = [[m, k], [k, l]].map(|shape| {
+            let input = b.input(shape);
+            b.add(copy.clone(), &[input])
+        });
+        let layer = b.add(MatMul {}, &[left, right]);
+        Case::finish(&format!("product {m}x{k}x{l}"), b, layer, None)
+    }
+
     fn finish(name: &str, b: GraphBuilder, layer: NodeId, algorithm: Option<&'static str>) -> Case {
         let name = format!("{name} {}", algorithm.unwrap_or("")).trim_end().to_string();
         Case { name, graph: b.finish(&[layer]), layer, algorithm }
@@ -84,11 +112,12 @@ impl Case {
             .expect("it compiles")
     }
 
-    /// Index of the layer's own step.
-    fn step(&self, model: &Model) -> usize {
+    /// The layer's own steps: that which computes it, and what ends it.
+    fn steps(&self, model: &Model) -> Vec<usize> {
         let name = self.graph.node(self.layer).name.as_deref().unwrap_or_default();
         let own = |s: &StepRecord| s.name() == name && s.op() != "convert";
-        model.steps().iter().position(own).expect("the layer is computed")
+        let steps = model.steps().iter().enumerate();
+        steps.filter(|(_, step)| own(step)).map(|(index, _)| index).collect()
     }
 }
 
@@ -127,6 +156,31 @@ fn cases() -> Vec<Case> {
         Case::inside("global mean 2048 @ 7", [2048, 7], GlobalPool { kind: PoolKind::Avg }, None),
     ]);
     cases.extend([[16, 64, 112], [128, 16, 32], [16, 512, 7]].into_iter().flat_map(batch_norm));
+    let gradient = |channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize| {
+        Case::weight_gradient([channels, size], conv(outputs, kernel, stride, kernel / 2))
+    };
+    cases.extend([(64, 56), (128, 28), (256, 14), (512, 7)].map(|(c, size)| gradient(c, c, size, 3, 1)));
+    cases.extend([(64, 112), (128, 112), (256, 56), (512, 28), (512, 14)].map(|(c, size)| gradient(c, c, size, 3, 1)));
+    cases.extend([
+        gradient(256, 64, 56, 1, 1),
+        gradient(64, 256, 56, 1, 1),
+        gradient(512, 128, 28, 1, 1),
+        gradient(1024, 256, 14, 1, 1),
+        gradient(256, 1024, 14, 1, 1),
+        gradient(512, 2048, 7, 1, 1),
+        gradient(128, 128, 56, 3, 2),
+        gradient(256, 512, 56, 1, 2),
+        gradient(16, 16, 32, 3, 1),
+        gradient(3, 64, 224, 7, 2),
+        gradient(3, 64, 224, 3, 1),
+        Case::weight_gradient([256, 28], depthwise(1)),
+        Case::weight_gradient([256, 28], depthwise(2)),
+        Case::weight_gradient([256, 28], Conv2d { groups: 64, ..conv(256, 3, 1, 1) }),
+    ]);
+    cases.extend(
+        [[8, 4096, 9216], [64, 4096, 9216], [4096, 32, 9216], [32, 4096, 9216], [32, 9216, 4096], [512, 512, 512]]
+            .map(Case::product),
+    );
     cases
 }
 
@@ -186,22 +240,23 @@ fn measure(case: &Case, target: &Target, criterion: &mut Criterion) -> Option<Ro
     }
     group.bench_function(case.name.as_str(), |bencher| {
         let (model, inputs) = made.get_or_init(|| (case.model(target), random_inputs(&case.graph, 1)));
-        let (step, inputs) = (case.step(model), inputs.iter().map(|t| t.data()).collect::<Vec<_>>());
+        let (steps, inputs) = (case.steps(model), inputs.iter().map(|t| t.data()).collect::<Vec<_>>());
         let mut output = vec![0f32; model.outputs()[0].elements()];
         bencher.iter_custom(|runs| {
             let mut total = Duration::ZERO;
             for _ in 0..runs {
                 let mut timings = Timings::default();
                 model.run_profiled(&inputs, &mut [&mut output], &mut timings).expect("it runs");
-                total += timings.0[step];
-                fastest.set(fastest.get().min(timings.0[step]));
+                let time = steps.iter().map(|&step| timings.0[step]).sum();
+                total += time;
+                fastest.set(fastest.get().min(time));
             }
             total
         });
     });
     group.finish();
     let (model, _) = made.into_inner()?;
-    let step = model.steps()[case.step(&model)].clone();
+    let step = model.steps()[case.steps(&model)[0]].clone();
     Some(Row { name: case.name.clone(), step, fastest: fastest.get() })
 }
 

@@ -119,7 +119,7 @@ pub enum Severity {
 }
 
 /// A remark on a piece of source.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub span: Span,
     pub text: String,
@@ -128,7 +128,7 @@ pub struct Label {
 }
 
 /// One finding, ready to be rendered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
     /// A stable kebab-case name of the kind of mistake, such as `unknown-layer`.

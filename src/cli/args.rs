@@ -188,7 +188,7 @@ pub(crate) struct CompilationArgs {
     pub tuning_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PhaseName {
     Train,
     #[default]

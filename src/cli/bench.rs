@@ -14,6 +14,7 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::{Times, millis, peak_memory, random_input, reset_peak_memory};
 use super::network;
+use super::train::Rehearsal;
 use crate::output::TemporaryFolder;
 use crate::runtime::Model;
 
@@ -39,6 +40,9 @@ pub(crate) struct BenchArgs {
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub warm_up: u32,
+    /// Measure steps of the text's `train` block, on made-up samples; of several blocks, that of this name
+    #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "", conflicts_with = "streams")]
+    pub train: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -57,6 +61,9 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
     }
     if args.streams > 1 && args.threads.threads.is_some_and(|threads| threads > 1) {
         return Err(Failure::Usage("--threads: with several --streams, each run has one thread".into()));
+    }
+    if let Some(block) = &args.train {
+        return bench_training(args, block, console);
     }
     let prepared = if is_compiled(&args.file) {
         // How many images a run has is the bench's, not the model's.
@@ -81,6 +88,55 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
     bar.finish_and_clear();
     let report = Report { args, prepared: &prepared, images, measured: &measured, memory: peak_memory() };
     let text = if args.json { format!("{:#}\n", report.json()) } else { report.text() };
+    Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// Measures steps of training.
+fn bench_training(args: &BenchArgs, block: &str, console: Console) -> Result<()> {
+    let begin = Instant::now();
+    let (batch, strict) = (args.network.batch, args.compilation.strict);
+    let mut rehearsal = Rehearsal::new(&args.file, block, batch, &args.threads, strict, console)?;
+    let compile = begin.elapsed();
+    reset_peak_memory();
+    for _ in 0..args.warm_up.max(1) {
+        rehearsal.step(None)?;
+    }
+    let mut times = vec![];
+    let begin = Instant::now();
+    while times.len() < MIN_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
+        times.push(rehearsal.step(None)?);
+    }
+    let (times, trainer) = (Times::new(times), &rehearsal.trainer);
+    let (samples, memory) = (trainer.training().batch, peak_memory());
+    let rate = samples as f64 / (times.percentile(0.5) / 1e3);
+    let (name, threads) = (&trainer.training().name, trainer.compiled().model().threads());
+    let text = if args.json {
+        let report = json!({
+            "training": name,
+            "threads": threads,
+            "batch": samples,
+            "steps": times.count(),
+            "median_ms": times.percentile(0.5),
+            "min_ms": times.min(),
+            "p90_ms": times.percentile(0.9),
+            "samples_per_s": rate,
+            "compile_ms": millis(compile),
+            "planned_bytes": trainer.memory(),
+            "peak_rss_bytes": memory,
+        });
+        format!("{report:#}\n")
+    } else {
+        let peak = memory.map(|m| format!(", peak memory {}", bytes(m))).unwrap_or_default();
+        format!(
+            "training {name}: {threads} threads, {samples} samples a step, {} steps\n  step        median {:.3} ms, min {:.3}, p90 {:.3}\n  throughput  {rate:.1} samples/s\n  compile     {:.2} s, planned memory {}{peak}\n",
+            times.count(),
+            times.percentile(0.5),
+            times.min(),
+            times.percentile(0.9),
+            compile.as_secs_f64(),
+            bytes(trainer.memory()),
+        )
+    };
     Ok(console.out().write_all(text.as_bytes())?)
 }
 

@@ -9,14 +9,17 @@ use super::args::{PhaseName, ShapeArgs};
 use super::console::{Console, bytes, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
-use super::network::{options, refuse, settings, shapes};
+use super::network::{memory_limit, options, refuse, settings, shapes};
 use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
-use crate::driver::{Compiler, Error, WeightsFrom, hash_file, model_names};
+use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
 use crate::ir::Phase;
 use crate::plan;
+use crate::recipe::Training;
 use crate::runtime::Verify;
 use crate::syntax::MAX_MODELS;
+use crate::train;
+use crate::trainer;
 
 /// Find the mistakes in specs without compiling them, and the damage in compiled models
 #[derive(Debug, Args)]
@@ -27,7 +30,7 @@ use crate::syntax::MAX_MODELS;
   netc check resnet34.netc
   netc check resnet34.netc --hash")]
 pub(crate) struct CheckArgs {
-    /// Specs (.net), of which every model is checked, ONNX models (.onnx) and compiled models (.netc)
+    /// Specs (.net), of which every model and `train` block is checked, ONNX models (.onnx) and compiled models (.netc)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Print only a hash of each file's content (SHA-256), to compare with --expect-hash of `netc run`: that of the
@@ -63,12 +66,18 @@ pub(crate) fn run(args: &CheckArgs, console: Console) -> Result<()> {
             continue;
         }
         if is_portable(file) {
-            failed |= !check(args, file, None, console)?;
+            failed |= check(args, file, None, console)?.is_none();
             continue;
         }
+        let mut told = Some(vec![]);
         for model in models(args, file)? {
-            failed |= !check(args, file, model, console)?;
+            let warnings = check(args, file, model, console)?;
+            told = told.zip(warnings).map(|(told, warnings)| [told, warnings].concat());
         }
+        failed |= match told {
+            Some(told) if args.model.is_none() => !trainings(args, file, &told, console)?,
+            told => told.is_none(),
+        };
     }
     if failed { Err(Failure::Silent) } else { Ok(()) }
 }
@@ -130,8 +139,89 @@ fn models(args: &CheckArgs, file: &Path) -> Result<Vec<Option<String>>> {
     Ok(if each { names.into_iter().map(Some).collect() } else { vec![None] })
 }
 
-/// Whether the model is right.
-fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console) -> Result<bool> {
+/// Whether the `train` blocks of a file are right whose models are. `told` has been said of the models.
+fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Console) -> Result<bool> {
+    let names = training_names(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
+    let compiler = Compiler { set: settings(&args.set)?, ..Compiler::default() };
+    let mut right = true;
+    for name in names {
+        let choice = BlockChoice { name: Some(name), ..BlockChoice::default() };
+        match compiler.front_training(file, &choice) {
+            Ok(spec) => {
+                let warnings: Vec<_> = spec.warnings.iter().filter(|w| !told.contains(w)).cloned().collect();
+                console.diagnostics(&warnings, &spec.sources)?;
+                let broken = match train::step(&spec.training) {
+                    Ok(_) => over_budget(&compiler, file, &spec, console)?,
+                    Err(diagnostics) => diagnostics,
+                };
+                match broken.is_empty() {
+                    true => line_of(file, &spec.training, console)?,
+                    false => {
+                        console.diagnostics(&broken, &spec.sources)?;
+                        right = false;
+                    }
+                }
+            }
+            Err(Error::Spec { sources, diagnostics }) => {
+                console.diagnostics(&diagnostics, &sources)?;
+                right = false;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(right)
+}
+
+/// What a block states of the memory of its step and is not so.
+fn over_budget(compiler: &Compiler, file: &Path, spec: &TrainingSpec, console: Console) -> Result<Vec<Diagnostic>> {
+    let mut broken = vec![];
+    for budget in &spec.training.memory {
+        let name = Some(spec.training.name.clone());
+        let choice = BlockChoice { name, batch: Some(budget.batch), ..BlockChoice::default() };
+        let spec = compiler.front_training(file, &choice)?;
+        let options = plan::Options { memory: Some(memory_limit(console)), ..plan::Options::default() };
+        let planned = trainer::planned(&spec.training, &compiler.target, &options);
+        let (_, _, memory) = planned.map_err(Failure::message)?;
+        if memory.total() > budget.bytes {
+            let (needed, allowed) = (bytes(memory.total()), bytes(budget.bytes));
+            let message = format!("a step of {} samples takes {needed} of memory, more than {allowed}", budget.batch);
+            let error = Diagnostic::error("train-memory", message).note(format!(
+                "activations {}, weights and what is remembered of them {}, inputs {}",
+                bytes(memory.activations),
+                bytes(memory.states),
+                bytes(memory.inputs)
+            ));
+            broken.push(match &budget.location {
+                Some(location) => error.primary(location.span, "more than this"),
+                None => error,
+            });
+        }
+    }
+    Ok(broken)
+}
+
+fn line_of(file: &Path, training: &Training, console: Console) -> Result<()> {
+    if console.json_messages() {
+        return Ok(());
+    }
+    let weights = &training.graph.weights;
+    let trained = training.steps.iter().flat_map(|step| &step.trained);
+    let parameters: usize = trained.map(|&weight| weights.get(weight).shape.elements()).sum();
+    let steps = if training.steps.len() == 1 { "one step".into() } else { format!("{} steps", training.steps.len()) };
+    writeln!(
+        console.out(),
+        "{}: train {} is right: {steps}, batches of {}, {} epochs, {} parameters",
+        file.display(),
+        training.name,
+        training.batch,
+        training.epochs,
+        grouped(parameters as u64),
+    )?;
+    Ok(())
+}
+
+/// What is warned of in a model; `None` where it is not right.
+fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console) -> Result<Option<Vec<Diagnostic>>> {
     let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
     let phase = args.phase.into();
     let options = options(console);
@@ -150,7 +240,7 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
             {
                 let error = Diagnostic::error("beyond-code", error.to_string());
                 console.diagnostics(&[error], &network.sources)?;
-                return Ok(false);
+                return Ok(None);
             }
             let totals = network.stats.totals;
             if !console.json_messages() {
@@ -164,11 +254,11 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
                     grouped(totals.macs),
                 )?;
             }
-            Ok(true)
+            Ok(Some(network.warnings))
         }
         Err(Error::Spec { sources, diagnostics }) => {
             console.diagnostics(&diagnostics, &sources)?;
-            Ok(false)
+            Ok(None)
         }
         Err(other) => Err(other.into()),
     }

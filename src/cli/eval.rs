@@ -102,7 +102,7 @@ fn check(engine: &Engine, dataset: &Dataset) -> Result<usize> {
     if dataset.label_shape() != Some(&[]) {
         return Err(Failure::message(format!("{} has no label for each sample", dataset.path().display())));
     }
-    dataset.check_labels(classes).map_err(Failure::message)?;
+    dataset.check_labels(classes, None).map_err(Failure::message)?;
     Ok(classes)
 }
 

@@ -16,11 +16,12 @@ use crate::codegen::packing;
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
 use crate::codegen::vector::{Function, Program, clif, x86};
 use crate::diagnostic::{Severity, SourceId, Sources};
-use crate::driver::{Compiler, Network, is_onnx, read_spec};
+use crate::driver::{self, BlockChoice, Compiler, Network, is_onnx, read_spec};
 use crate::plan;
 use crate::runtime::Model;
 use crate::syntax;
 use crate::target::{Architecture, Target};
+use crate::trainer::{self, TrainError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum StageName {
@@ -28,6 +29,8 @@ pub(crate) enum StageName {
     Ast,
     /// The graph as written
     Graph,
+    /// The graph of a step of training, by the text's `train` block
+    Step,
     /// The graph after the passes
     Optimized,
     /// Layouts, algorithms and memory
@@ -48,6 +51,7 @@ pub(crate) enum StageName {
   netc ir resnet34.net
   netc ir googlenet.net --stage optimized --no-pass merge_sibling_pointwise
   netc ir resnet34.net --stage plan
+  netc ir digits.net --stage step
   netc ir resnet34.net --stage packing
   netc ir resnet34.netc --stage asm")]
 pub(crate) struct IrArgs {
@@ -55,6 +59,9 @@ pub(crate) struct IrArgs {
     pub file: PathBuf,
     #[arg(long, value_enum, default_value = "graph", value_name = "STAGE")]
     pub stage: StageName,
+    /// Show a step of the text's `train` block; of several blocks, that of this name. Stages: step, plan, kernels
+    #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "")]
+    pub train: Option<String>,
     /// Which life of the network
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
@@ -65,6 +72,10 @@ pub(crate) struct IrArgs {
 }
 
 pub(crate) fn run(args: &IrArgs, console: Console) -> Result<()> {
+    if args.stage == StageName::Step || args.train.is_some() {
+        let text = step(args, console)?;
+        return Ok(console.out().write_all(text.as_bytes())?);
+    }
     refuse_early(args)?;
     let text = if is_compiled(&args.file) { compiled(args, console)? } else { spec(args, console)? };
     Ok(console.out().write_all(text.as_bytes())?)
@@ -127,6 +138,38 @@ fn spec(args: &IrArgs, console: Console) -> Result<String> {
     text
 }
 
+/// A step of training.
+fn step(args: &IrArgs, console: Console) -> Result<String> {
+    let (source, compilation) = (&args.network.source, &args.compilation);
+    let idle = source.given().into_iter().filter(|(flag, _)| *flag != "--set");
+    let idle = idle.chain(compilation.passes.given()).chain([("--shape", !args.network.shapes.shape.is_empty())]);
+    network::refuse(idle, "changes nothing of a step of training")?;
+    let compiler = network::compiler(&args.file, &args.network, compilation, network::options(console))?;
+    let name = args.train.clone().filter(|name| !name.is_empty());
+    let choice = BlockChoice { name, batch: args.network.batch.map(|n| n as usize), epochs: None };
+    let spec = compiler.front_training(&args.file, &choice)?;
+    console.diagnostics(&spec.warnings, &spec.sources)?;
+    let failed = |error| match error {
+        TrainError::Training(diagnostics) => {
+            let sources = Box::new(spec.sources.clone());
+            Failure::Compiler(driver::Error::Spec { sources, diagnostics })
+        }
+        error => Failure::message(error),
+    };
+    if args.stage == StageName::Step {
+        return trainer::optimized(&spec.training).map(|step| step.graph.to_string()).map_err(failed);
+    }
+    let (step, generated, _) = trainer::planned(&spec.training, &compiler.target, &compiler.plan).map_err(failed)?;
+    match args.stage {
+        StageName::Plan => Ok(plan::print(&generated.plan, &step.graph)),
+        StageName::Packing => Ok(packing::print(&generated, &step.graph)),
+        StageName::Kernels => Ok(generated.program.to_string()),
+        StageName::Clif => clif_text(&generated.program, &compiler.target).map_err(Failure::message),
+        StageName::Asm => listing(&generated.program, &compiler.target).map_err(Failure::message),
+        _ => Err(Failure::Usage("--train: a step has the stages step, plan, packing, kernels, clif and asm".into())),
+    }
+}
+
 fn tree(args: &IrArgs, console: Console) -> Result<String> {
     let (sources, root) = text(args, console)?;
     let (file, diagnostics) = syntax::parse(&sources, root);
@@ -154,7 +197,7 @@ fn text(args: &IrArgs, console: Console) -> Result<(Sources, SourceId)> {
 fn generated(stage: StageName, compiler: &Compiler, network: &Network) -> Result<String> {
     let graph = &network.graph;
     match stage {
-        StageName::Ast | StageName::Graph => unreachable!("printed before the passes run"),
+        StageName::Ast | StageName::Graph | StageName::Step => unreachable!("printed before the passes run"),
         StageName::Optimized => Ok(graph.to_string()),
         StageName::Plan => Ok(plan::print(&compiler.generated(network)?.plan, graph)),
         StageName::Packing => Ok(packing::print(&compiler.generated(network)?, graph)),

@@ -12,6 +12,7 @@ use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::measure::random_input;
 use super::network;
+use super::train::Rehearsal;
 use crate::artifact::{Port, StepRecord};
 use crate::runtime::{Model, Timings};
 use crate::target::Target;
@@ -22,7 +23,8 @@ use crate::trial::roofline::Roofline;
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc profile resnet34.netc --threads 1
   netc profile resnet34.net --sort --runs 50
-  netc profile resnet34.netc --json")]
+  netc profile resnet34.netc --json
+  netc profile digits.net --train --sort")]
 pub(crate) struct ProfileArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
@@ -31,6 +33,9 @@ pub(crate) struct ProfileArgs {
     /// How many runs to average
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
+    /// Profile a step of the text's `train` block, on made-up samples; of several blocks, that of this name
+    #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "")]
+    pub train: Option<String>,
     /// The slowest steps first, not the first steps
     #[arg(long)]
     pub sort: bool,
@@ -44,6 +49,9 @@ pub(crate) struct ProfileArgs {
 }
 
 pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
+    if let Some(block) = &args.train {
+        return profile_training(args, block, console);
+    }
     let model = if is_compiled(&args.file) {
         refuse_flags(&args.network, &args.compilation)?;
         open_model(&args.file, args.threads.options(console), console)?
@@ -60,12 +68,35 @@ pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
     let roofline = Roofline::measure(&target_of(&model), model.threads()).map_err(Failure::message)?;
     let seconds = measure(&model, args.runs)?;
     bar.finish_and_clear();
-    let mut rows = rows(&model, &seconds, roofline);
+    report(args, &model, &seconds, roofline, console)
+}
+
+/// Profiles a step of training.
+fn profile_training(args: &ProfileArgs, block: &str, console: Console) -> Result<()> {
+    let (batch, strict) = (args.network.batch, args.compilation.strict);
+    let mut rehearsal = Rehearsal::new(&args.file, block, batch, &args.threads, strict, console)?;
+    let bar = console.progress(None, format!("measuring {}", rehearsal.trainer.compiled().model().name()));
+    let model = rehearsal.trainer.compiled().model();
+    let roofline = Roofline::measure(&target_of(model), model.threads()).map_err(Failure::message)?;
+    let mut timings = Timings::default();
+    for _ in 0..2 {
+        rehearsal.step(None)?;
+    }
+    for _ in 0..args.runs {
+        rehearsal.step(Some(&mut timings))?;
+    }
+    bar.finish_and_clear();
+    let seconds: Vec<f64> = timings.0.iter().map(|t| t.as_secs_f64() / f64::from(args.runs)).collect();
+    report(args, rehearsal.trainer.compiled().model(), &seconds, roofline, console)
+}
+
+fn report(args: &ProfileArgs, model: &Model, seconds: &[f64], roofline: Roofline, console: Console) -> Result<()> {
+    let mut rows = rows(model, seconds, roofline);
     if args.sort {
         rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     }
     let text =
-        if args.json { format!("{:#}\n", as_json(&model, &rows, roofline)) } else { as_text(&model, &rows, roofline) };
+        if args.json { format!("{:#}\n", as_json(model, &rows, roofline)) } else { as_text(model, &rows, roofline) };
     Ok(console.out().write_all(text.as_bytes())?)
 }
 

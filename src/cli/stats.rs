@@ -7,12 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::{PhaseName, ShapeArgs};
-use super::console::{Console, grouped, table};
-use super::failure::Result;
+use super::console::{Console, bytes, grouped, table};
+use super::failure::{Failure, Result};
 use super::network::{options, settings, shapes};
-use crate::driver::{Compiler, Network};
+use crate::driver::{BlockChoice, Compiler, Network, training_names};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
+use crate::trainer::{self, StepMemory};
 
 /// Show what each layer costs: shapes, parameters, multiply-accumulates, receptive field
 #[derive(Debug, Args)]
@@ -54,8 +55,65 @@ pub(crate) fn run(args: &StatsArgs, console: Console) -> Result<()> {
     };
     let network = compiler.front(&args.file)?;
     console.diagnostics(&network.warnings, &network.sources)?;
-    let text = if args.json { format!("{:#}\n", as_json(&network)) } else { as_text(&network) };
+    let steps = if args.phase == PhaseName::Train { steps(args, &compiler, &network)? } else { vec![] };
+    let text = match args.json {
+        true => format!("{:#}\n", as_json(&network, &steps)),
+        false => as_text(&network) + &steps.iter().map(Step::text).collect::<String>(),
+    };
     Ok(console.out().write_all(text.as_bytes())?)
+}
+
+/// What a step of a `train` block takes.
+struct Step {
+    name: String,
+    batch: usize,
+    memory: StepMemory,
+}
+
+/// The steps of the blocks that train the model.
+fn steps(args: &StatsArgs, compiler: &Compiler, network: &Network) -> Result<Vec<Step>> {
+    let names = training_names(&args.file).map_err(|e| Failure::message(format!("{}: {e}", args.file.display())))?;
+    let mut steps = vec![];
+    for name in names {
+        let choice = BlockChoice { name: Some(name), ..BlockChoice::default() };
+        let training = compiler.front_training(&args.file, &choice)?.training;
+        if !training.models.iter().any(|model| model.name == network.graph.name) {
+            continue;
+        }
+        let planned = trainer::planned(&training, &compiler.target, &compiler.plan);
+        let (_, _, memory) = planned.map_err(Failure::message)?;
+        steps.push(Step { name: training.name, batch: training.batch, memory });
+    }
+    Ok(steps)
+}
+
+impl Step {
+    fn text(&self) -> String {
+        let StepMemory { activations, states, inputs, scratch } = self.memory;
+        format!(
+            "train {}: a step of {} samples takes {} of memory: activations {}, weights and what is remembered of them {}, inputs {}, a thread {}\n",
+            self.name,
+            self.batch,
+            bytes(self.memory.total()),
+            bytes(activations),
+            bytes(states),
+            bytes(inputs),
+            bytes(scratch),
+        )
+    }
+
+    fn json(&self) -> Value {
+        let StepMemory { activations, states, inputs, scratch } = self.memory;
+        json!({
+            "train": self.name,
+            "batch": self.batch,
+            "bytes": self.memory.total(),
+            "activations": activations,
+            "states": states,
+            "inputs": inputs,
+            "thread": scratch,
+        })
+    }
 }
 
 fn as_text(network: &Network) -> String {
@@ -95,7 +153,7 @@ fn field([height, width]: [u64; 2]) -> String {
 }
 
 /// Totals under the names that `expect` has for them, then outputs and rows.
-fn as_json(network: &Network) -> Value {
+fn as_json(network: &Network, steps: &[Step]) -> Value {
     let graph = &network.graph;
     let totals = &network.stats.totals;
     let outputs = graph.outputs().iter().filter(|o| graph.phase == Phase::Train || o.aux.is_none());
@@ -112,6 +170,7 @@ fn as_json(network: &Network) -> Value {
         "receptive_field": totals.receptive_field,
         "inputs": inputs.map(|n| json!({ "name": n.name, "shape": n.shape.dims() })).collect::<Vec<_>>(),
         "outputs": outputs.map(output).collect::<Vec<_>>(),
+        "steps": steps.iter().map(Step::json).collect::<Vec<_>>(),
         "rows": network.stats.rows.iter().map(row_json).collect::<Vec<_>>(),
     })
 }

@@ -9,18 +9,23 @@ use super::args::Cli;
 use super::console::{Console, table};
 use super::failure::{EXIT_CODES, Failure, Result};
 use crate::diagnostic::nearest;
+use crate::elaborate::words::{self, Table, Word};
 use crate::ops::layer::{Layer, Param, ParamType, Preset};
 use crate::plan::limits as code;
 use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
-/// Help on a command or a topic: layers, passes, limits, numbers, exit-codes
+/// Help on a command or a topic: layers, training, losses, optimizers, schedules, augmentations, passes, limits,
+/// numbers, exit-codes
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc help run
   netc help layers
-  netc help layers conv")]
+  netc help layers conv
+  netc help training
+  netc help optimizers adam")]
 pub(crate) struct HelpArgs {
-    /// A command, `layers`, `layers NAME`, `passes`, `limits`, `numbers` or `exit-codes`
+    /// A command, `layers`, `layers NAME`, `training`, `losses`, `metrics`, `optimizers`, `schedules`, `augmentations`,
+    /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers` or `exit-codes`
     pub topic: Vec<String>,
 }
 
@@ -30,6 +35,9 @@ pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
         [] => Cli::command().render_long_help().ansi().to_string(),
         ["layers"] => layers(),
         ["layers", name] => layer(name)?,
+        ["training"] => training(),
+        [topic] if let Some(table) = table_of(topic) => words_of(topic, table),
+        [topic, name] if let Some(table) = table_of(topic) => word(table, name)?,
         ["passes"] => passes(),
         ["limits"] => limits() + "\n",
         ["numbers"] => format!("{NUMBERS}\n"),
@@ -105,7 +113,8 @@ fn command_help(path: &[&str]) -> Result<String> {
     command.build();
     for name in path {
         let Some(found) = command.find_subcommand(name) else {
-            let topics = ["layers", "passes", "limits", "numbers", "exit-codes"];
+            let topics = ["layers", "training", "passes", "limits", "numbers", "exit-codes"].into_iter();
+            let topics = topics.chain(TABLES.iter().map(|(topic, _)| *topic));
             let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
             let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             return Err(Failure::Usage(format!("no command or topic is named `{name}`{hint}")));
@@ -130,6 +139,82 @@ fn layers() -> String {
     text
 }
 
+/// Topics about words of `train` blocks.
+const TABLES: &[(&str, &Table)] = &[
+    ("losses", &words::LOSSES),
+    ("metrics", &words::METRICS),
+    ("optimizers", &words::OPTIMIZERS),
+    ("schedules", &words::SCHEDULES),
+    ("augmentations", &words::AUGMENTATIONS),
+    ("initialisations", &words::INITS),
+];
+
+fn table_of(topic: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|(name, _)| *name == topic).map(|(_, table)| *table)
+}
+
+/// The clauses of a `train` block, and an example.
+fn training() -> String {
+    let rows: Vec<Vec<String>> =
+        words::CLAUSES.iter().map(|(_, example, doc)| vec![format!("  {example}"), doc.to_string()]).collect();
+    let topics: Vec<&str> = TABLES.iter().map(|(topic, _)| *topic).collect();
+    format!(
+        "How a network is trained stands beside it, in a `train` block:
+
+  train digits {{
+      batch 128  epochs 20
+      augment image {{ pad 2  random_crop 28 }}
+      loss cross_entropy(logits, smoothing = 0.1)
+      optimizer sgd(lr = 0.1, momentum = 0.9, nesterov = true, weight_decay = 0.0005)
+      no_decay bias, batch_norm
+      schedule cosine(warmup = 1)
+      metric accuracy(logits)
+  }}
+
+`train NAME` trains the model NAME, and `train NAME(model, …)` others. In the block, models are functions; a block of
+one model that it does not call has the names of the model's inputs and outputs. Several steps change the weights of
+their models one after another.
+
+{}
+`netc help {}` tell what these take.
+",
+        table(&rows, &[]),
+        topics.join("`, `netc help ")
+    )
+}
+
+fn words_of(topic: &str, table: &Table) -> String {
+    let mut text =
+        format!("The {topic} of `train` blocks. `netc help {topic} NAME` tells what their parameters mean.\n\n");
+    for word in table.words {
+        let _ = writeln!(text, "{}\n    {}\n    {}", word_signature(word), word.doc, word.example);
+    }
+    text
+}
+
+fn word(words: &Table, name: &str) -> Result<String> {
+    let Some(word) = words.find(name) else {
+        let hint = nearest(name, words.names());
+        let hint = hint.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        return Err(Failure::message(format!("there is no {} `{name}`{hint}", words.what)));
+    };
+    let mut text = format!("{}\n    {}\n    {}\n", word_signature(word), word.doc, word.example);
+    let row = |p: &Param| vec![format!("    {}", p.name), type_name(p.ty).into(), preset(&p.preset), p.doc.into()];
+    let rows: Vec<_> = word.params.iter().map(row).collect();
+    if !rows.is_empty() {
+        text += "\n";
+        text += &table(&rows, &[]);
+    }
+    Ok(text)
+}
+
+/// As one writes it: `cross_entropy(scores, labels?, smoothing = 0.0)`.
+fn word_signature(word: &Word) -> String {
+    let values = word.values.iter().map(|(name, required)| format!("{name}{}", if *required { "" } else { "?" }));
+    let params: Vec<String> = values.chain(word.params.iter().map(parameter)).collect();
+    if params.is_empty() { word.name.to_string() } else { format!("{}({})", word.name, params.join(", ")) }
+}
+
 fn layer(name: &str) -> Result<String> {
     let Some(layer) = ops::layers().find(|l| l.name == name) else {
         let hint = nearest(name, ops::layers().map(|l| l.name));
@@ -149,13 +234,16 @@ fn layer(name: &str) -> Result<String> {
 /// As one writes it: `conv(channels, kernel, stride = 1, …)`.
 fn signature(layer: &Layer) -> String {
     let join = layer.arity.takes_labels().then(|| "labels…".to_string());
-    let param = |p: &Param| match p.preset {
+    let params: Vec<String> = join.into_iter().chain(layer.params.iter().map(parameter)).collect();
+    if params.is_empty() { layer.name.to_string() } else { format!("{}({})", layer.name, params.join(", ")) }
+}
+
+fn parameter(p: &Param) -> String {
+    match p.preset {
         Preset::Required => p.name.to_string(),
         Preset::Absent => format!("{}?", p.name),
         _ => format!("{} = {}", p.name, preset(&p.preset)),
-    };
-    let params: Vec<String> = join.into_iter().chain(layer.params.iter().map(param)).collect();
-    if params.is_empty() { layer.name.to_string() } else { format!("{}({})", layer.name, params.join(", ")) }
+    }
 }
 
 fn preset(preset: &Preset) -> String {

@@ -15,11 +15,15 @@ use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::data::{Dataset, OnBroken, Options, Part};
-use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
+use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec};
+use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
+use crate::output::{self, OutputFile};
 use crate::plan;
+use crate::runtime::Timings;
 use crate::target::Target;
 use crate::trainer::{
     CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
+    metric_name,
 };
 
 /// Train a network as its text says
@@ -183,18 +187,77 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
 }
 
 fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
-    let mut compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
-    if let Some(path) = &args.weights {
-        compiler.weights = WeightsFrom::File(path.clone());
-    } else {
-        compiler.weights = WeightsFrom::Seed;
-    }
+    let compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
         epochs: args.epochs.map(|n| n as usize),
     };
-    Ok(compiler.front_training(&args.file, &choice)?)
+    let mut spec = compiler.front_training(&args.file, &choice)?;
+    if let Some(path) = &args.weights {
+        tell_of_begin(&compiler.begin_with(&mut spec, path)?, path, console);
+    }
+    Ok(spec)
+}
+
+/// Which weights of a file the training begins with, and which not.
+fn tell_of_begin(begun: &Begun, path: &Path, console: Console) {
+    const LISTED: usize = 6;
+    let some = |names: &[String]| match names.len() {
+        n if n > LISTED => format!("{} and {} more", names[..LISTED].join(", "), n - LISTED),
+        _ => names.join(", "),
+    };
+    let path = path.display();
+    console.note(format_args!("{} weights begin with the values of {path}", begun.loaded));
+    if !begun.missing.is_empty() {
+        console.note(format_args!("{path} lacks {}: initialised by the seed", some(&begun.missing)));
+    }
+    if !begun.other_shape.is_empty() {
+        console.note(format_args!("of another shape in {path}, initialised by the seed: {}", some(&begun.other_shape)));
+    }
+    if !begun.unused.is_empty() {
+        console.note(format_args!("{path} has what the network does not: {}", some(&begun.unused)));
+    }
+}
+
+/// The step of a text's block on made-up samples, for those who measure it.
+pub(crate) struct Rehearsal {
+    pub trainer: Trainer,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl Rehearsal {
+    /// Compiles the step of the block of that name; without a name, of the only one.
+    pub(crate) fn new(
+        file: &Path,
+        block: &str,
+        batch: Option<u32>,
+        threads: &ThreadArgs,
+        strict: bool,
+        console: Console,
+    ) -> Result<Rehearsal> {
+        let compiler = Compiler { options: network::options(console), ..Compiler::default() };
+        let name = Some(block.to_string()).filter(|name| !name.is_empty());
+        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
+        let spec = compiler.front_training(file, &choice)?;
+        let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
+        let options = EngineOptions {
+            target: Target::host(),
+            plan: plan::Options { strict, ..plan::Options::default() },
+            model: threads.options(console),
+            seed: 0,
+        };
+        let trainer = Trainer::new(spec.training, options);
+        bar.finish_and_clear();
+        let trainer = trainer.map_err(Failure::message)?;
+        let inputs = trainer.made_up();
+        Ok(Rehearsal { trainer, inputs })
+    }
+
+    pub(crate) fn step(&mut self, timings: Option<&mut Timings>) -> Result<Duration> {
+        let inputs: Vec<&[f32]> = self.inputs.iter().map(Vec::as_slice).collect();
+        self.trainer.rehearse(&inputs, timings).map_err(Failure::message)
+    }
 }
 
 /// Where files of a run go.
@@ -279,7 +342,8 @@ fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, 
         stop: stop.clone(),
     };
     let data = Data { training: &sets.training, validation: sets.validation.as_ref() };
-    let mut show = Show::new(args, places, stop, console);
+    let columns = columns(trainer, data.validation.is_some());
+    let mut show = Show::new(args, places, stop, columns, console);
     let ending = trainer.fit(data, &options, &mut |progress| show.told(progress));
     show.finish();
     let ending = ending.map_err(Failure::message)?;
@@ -291,6 +355,83 @@ fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, 
         return Ok(());
     }
     keep(args, trainer, sets, places, console)
+}
+
+/// The columns of a run's table: numbers of each step, then those of validation.
+fn columns(trainer: &Trainer, validates: bool) -> Vec<Column> {
+    let training = trainer.training();
+    let several = training.steps.len() > 1;
+    let of_step = |what: &str, name: &str| if several { format!("{what} {name}") } else { what.to_string() };
+    let metrics = || training.metrics.iter().map(metric_name);
+    let mut columns: Vec<Column> =
+        training.steps.iter().map(|s| Column::new(of_step("loss", &s.name), ColumnKind::Loss)).collect();
+    columns.extend(metrics().map(|name| Column::new(name, ColumnKind::Metric)));
+    columns.extend(training.steps.iter().map(|s| Column::new(of_step("rate", &s.name), ColumnKind::Rate)));
+    columns.push(Column::new("samples per second", ColumnKind::Figure));
+    if validates && trainer.can_evaluate() {
+        columns.push(Column::new("validation loss", ColumnKind::Loss));
+        columns.extend(metrics().map(|name| Column::new(format!("validation {name}"), ColumnKind::Metric)));
+    }
+    columns
+}
+
+/// What is written of a run: a table, the same for TensorBoard, and in the end a picture of the curves.
+struct Journal {
+    columns: Vec<Column>,
+    table: Table,
+    events: Events,
+    /// The last step's row, which the end of an epoch may add to.
+    row: Option<Row>,
+}
+
+/// The table of a run's folder.
+const TABLE: &str = "log.csv";
+
+impl Journal {
+    fn open(folder: &Path, columns: Vec<Column>, done: u64) -> std::result::Result<Journal, JournalError> {
+        std::fs::create_dir_all(folder).map_err(|e| JournalError::new(folder, e))?;
+        let path = folder.join(TABLE);
+        let table = if done > 0 { Table::resume(&path, &columns, done)? } else { Table::create(&path, &columns)? };
+        let events = Events::create(folder, &columns, done)?;
+        Ok(Journal { columns, table, events, row: None })
+    }
+
+    fn step(&mut self, report: &StepReport, per_epoch: u64) -> std::result::Result<(), JournalError> {
+        self.flush()?;
+        let rate = report.samples as f64 / report.time.as_secs_f64().max(1e-9);
+        let mut values: Vec<Option<f64>> = report.losses.iter().chain(&report.metrics).map(|(_, v)| Some(*v)).collect();
+        values.extend(report.rates.iter().map(|&rate| Some(f64::from(rate))));
+        values.push(Some(rate));
+        values.resize(self.columns.len(), None);
+        self.row = Some(Row { step: report.step, epoch: report.step as f64 / per_epoch.max(1) as f64, values });
+        Ok(())
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> std::result::Result<(), JournalError> {
+        if let (Some(row), Some(evaluation)) = (&mut self.row, &report.validation) {
+            let numbers = [evaluation.loss].into_iter().chain(evaluation.metrics.iter().map(|(_, value)| *value));
+            let first = row.values.len() - 1 - evaluation.metrics.len();
+            row.values[first..].iter_mut().zip(numbers).for_each(|(value, number)| *value = Some(number));
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> std::result::Result<(), JournalError> {
+        let Some(row) = self.row.take() else { return Ok(()) };
+        self.table.write(&row)?;
+        self.events.write(&row)
+    }
+
+    /// Draws the curves.
+    fn finish(mut self, title: &str) -> std::result::Result<PathBuf, JournalError> {
+        self.flush()?;
+        let path = self.table.path().with_file_name("curves.svg");
+        let picture = journal::draw(self.table.path(), &self.columns, title)?;
+        let file = OutputFile::create(&path).map_err(|e| JournalError::new(&path, e))?;
+        file.file().write_all(picture.as_bytes()).map_err(|e| JournalError::new(&path, e))?;
+        file.commit().map_err(|e| JournalError::new(&path, e))?;
+        Ok(path)
+    }
 }
 
 /// Gives the weights their place.
@@ -310,7 +451,7 @@ fn keep(args: &TrainArgs, trainer: &Trainer, sets: &Sets, places: &Places, conso
             _ => places.folder.join(format!("best.{model}.safetensors")),
         };
         if best && saved.is_file() {
-            crate::output::copy(&saved, &to).map_err(|e| Failure::message(format!("{}: {e}", to.display())))?;
+            output::copy(&saved, &to).map_err(|e| Failure::message(format!("{}: {e}", to.display())))?;
         } else {
             trainer.save_model(i, &to).map_err(Failure::message)?;
         }
@@ -325,6 +466,8 @@ struct Show<'a> {
     console: Console,
     places: &'a Places,
     bar: ProgressBar,
+    columns: Vec<Column>,
+    journal: Option<Journal>,
     stop: Arc<AtomicBool>,
     per_epoch: u64,
     samples: f64,
@@ -332,9 +475,15 @@ struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    fn new(args: &'a TrainArgs, places: &'a Places, stop: Arc<AtomicBool>, console: Console) -> Show<'a> {
-        let (bar, error) = (ProgressBar::hidden(), None);
-        Show { args, console, places, bar, stop, per_epoch: 1, samples: 0.0, error }
+    fn new(
+        args: &'a TrainArgs,
+        places: &'a Places,
+        stop: Arc<AtomicBool>,
+        columns: Vec<Column>,
+        console: Console,
+    ) -> Show<'a> {
+        let (bar, journal, error) = (ProgressBar::hidden(), None, None);
+        Show { args, console, places, bar, columns, journal, stop, per_epoch: 1, samples: 0.0, error }
     }
 
     fn told(&mut self, progress: Progress<'_>) {
@@ -359,22 +508,42 @@ impl<'a> Show<'a> {
                 self.bar = self.console.progress(Some(length.steps), "training");
                 self.bar.set_position(done);
                 self.bar.reset_eta();
+                let journal = Journal::open(&self.places.folder, self.columns.clone(), done);
+                self.journal = Some(journal.map_err(Failure::message)?);
             }
             Progress::Step(report) => {
                 self.bar.set_position(report.step);
                 let line = self.line(report);
                 self.bar.set_message(line);
+                let per_epoch = self.per_epoch;
+                self.log(|journal| journal.step(report, per_epoch))?;
+            }
+            Progress::Searching { from, to } => {
+                let steps = to - from;
+                self.bar.suspend(|| {
+                    self.console.note(format_args!(
+                        "the loss is no number any more; running {steps} steps again to find where that began"
+                    ));
+                });
             }
             Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
             Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),
-            Progress::Saved(path) => self.console.detail(format_args!("wrote {}", path.display())),
+            Progress::Saved(path) => {
+                self.log(Journal::flush)?;
+                self.bar.suspend(|| self.console.detail(format_args!("wrote {}", path.display())));
+            }
             Progress::Epoch(report) => {
                 let text = if self.args.json { format!("{}\n", epoch_json(report)) } else { epoch_text(report) };
                 let console = self.console;
                 self.bar.suspend(|| console.out().write_all(text.as_bytes()))?;
+                self.log(|journal| journal.epoch(report))?;
             }
         }
         Ok(())
+    }
+
+    fn log(&mut self, write: impl FnOnce(&mut Journal) -> std::result::Result<(), JournalError>) -> Result<()> {
+        self.journal.as_mut().map_or(Ok(()), write).map_err(Failure::message)
     }
 
     fn line(&mut self, report: &StepReport) -> String {
@@ -396,6 +565,13 @@ impl<'a> Show<'a> {
 
     fn finish(&mut self) {
         self.bar.finish_and_clear();
+        let Some(journal) = self.journal.take() else { return };
+        let title = self.args.file.file_stem().unwrap_or_default().to_string_lossy();
+        match journal.finish(&title) {
+            Ok(path) => self.console.note(format_args!("{} shows the curves", path.display())),
+            // What was trained is there all the same.
+            Err(error) => self.console.warning(error),
+        }
     }
 }
 

@@ -61,6 +61,15 @@ pub struct Generated {
     memory: Option<u64>,
 }
 
+impl Generated {
+    /// Bytes of activations, of states, and of each thread's scratch.
+    pub(crate) fn memory(&self) -> [u64; 3] {
+        let parts = [&self.repackings, &self.finishings].into_iter().flatten().flatten();
+        let scratch = self.steps.iter().chain(parts).map(|step| step.scratch).max().unwrap_or(0);
+        [self.arena_bytes, self.plan.state_bytes, scratch].map(|bytes| bytes as u64)
+    }
+}
+
 /// Plans the graph and writes every step's functions.
 ///
 /// # Errors

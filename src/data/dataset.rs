@@ -14,6 +14,8 @@ pub struct Options {
     pub part: Part,
     /// What an archive calls its labels, beside the usual names.
     pub labels: Option<String>,
+    /// The label of pixels of no class, which losses ignore.
+    pub ignored: Option<i64>,
     /// Bytes that may be taken for what does not stay in files; three quarters of the memory where nothing is said.
     pub memory: Option<u64>,
 }
@@ -144,7 +146,9 @@ impl Dataset {
             return Err(DataError::kind(&path, format!("{count} samples are more than netc counts")));
         };
         let set = Self { path, samples, picked: Arc::new((0..end).collect()) };
-        set.check_labels(set.classes().len())?;
+        if set.label_shape() == Some(&[]) {
+            set.check_labels(set.classes().len(), None)?;
+        }
         Ok(set)
     }
 
@@ -228,16 +232,16 @@ impl Dataset {
         Self { picked: Arc::new(picked), ..self.clone() }
     }
 
-    /// Whether all labels are below `classes`, which is the number of a network's scores. Sets without labels pass.
+    /// Whether all labels are below `classes`, which is the number of a network's scores. Pixels may have the label that
+    /// the loss ignores, too. Sets without labels pass.
     ///
     /// # Errors
     /// Names the first sample whose label is not.
-    pub fn check_labels(&self, classes: usize) -> Result<(), DataError> {
+    pub fn check_labels(&self, classes: usize, ignored: Option<i64>) -> Result<(), DataError> {
         let Some(shape) = self.label_shape() else { return Ok(()) };
-        // Pixels may be of no class; losses ignore a label below 0.
-        let least = if shape.is_empty() { 0 } else { i64::MIN };
+        let ignored = ignored.filter(|_| !shape.is_empty());
         for &sample in self.picked.iter() {
-            let wrong = |&label: &i64| label < least || label >= classes as i64;
+            let wrong = |&label: &i64| !(0..classes as i64).contains(&label) && Some(label) != ignored;
             if let Some(label) = self.samples.labels(sample as usize).into_iter().find(wrong) {
                 return Err(DataError::file(&self.path, FileCause::Label { sample: sample as usize, label, classes }));
             }

@@ -87,7 +87,7 @@ impl Npz {
         let labels = arrays.iter().position(|array| array.item.is_integer() && is_label(array));
         let labels = labels.map(|at| arrays.remove(at)).map(Array::without_ones);
         let classes = match &labels {
-            Some(labels) => numbered(labels.classes(path)?),
+            Some(labels) => numbered(labels.classes(path, options.ignored)?),
             None => vec![],
         };
         let fields = arrays.iter().map(|array| Field { name: array.name.clone(), kind: array.kind() }).collect();
@@ -136,10 +136,10 @@ impl Array {
     }
 
     /// One more than the highest label.
-    fn classes(&self, path: &Path) -> Result<usize, DataError> {
+    fn classes(&self, path: &Path, ignored: Option<i64>) -> Result<usize, DataError> {
         let mut highest = -1;
         for sample in 0..self.dims[0] {
-            let largest = self.integers(sample).into_iter().max().unwrap_or(-1);
+            let largest = self.integers(sample).into_iter().filter(|&label| Some(label) != ignored).max().unwrap_or(-1);
             if largest >= MOST_CLASSES {
                 let cause = FileCause::Label { sample, label: largest, classes: MOST_CLASSES as usize };
                 return Err(DataError::file(path, cause));

@@ -44,7 +44,7 @@ impl Dataset {
     /// # Errors
     /// Where a class has no sample.
     pub fn class_weights(&self, classes: usize) -> Result<Option<Vec<f32>>, DataError> {
-        self.check_labels(classes)?;
+        self.check_labels(classes, None)?;
         self.check_classes(classes)?;
         let Some(counts) = self.counts(classes) else { return Ok(None) };
         let weight = |&count: &usize| (self.len() as f64 / (counts.len() as f64 * count as f64)) as f32;

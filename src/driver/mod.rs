@@ -37,7 +37,7 @@ pub(crate) use observer::Stage;
 pub use observer::{Event, Observer};
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
-pub use training::{BlockChoice, TrainingSpec, training_names};
+pub use training::{Begun, BlockChoice, TrainingSpec, training_names};
 pub use weights::{WeightsFrom, WeightsReport};
 
 #[cfg(feature = "cli")]

@@ -70,6 +70,60 @@ impl Compiler {
     }
 }
 
+/// What a file's weights had to do with a training that begins with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Weights that have the file's values.
+    pub loaded: usize,
+    /// Weights that the file lacks: they keep their initialisation.
+    pub missing: Vec<String>,
+    /// Weights that have another shape in the file, with both: they keep their initialisation.
+    pub other_shape: Vec<String>,
+    /// Tensors of the file that the network does not have.
+    pub unused: Vec<String>,
+}
+
+impl Compiler {
+    /// Gives the weights of a training the values of a file, where it has them: a network is tuned whose trunk somebody
+    /// else has trained.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or has nothing for the network.
+    pub fn begin_with(&self, spec: &mut TrainingSpec, path: &Path) -> Result<Begun, Error> {
+        self.begin(Stage::Weights);
+        let mut file = self.open_weights(path)?;
+        let renamed = self.renames.apply(&mut file.entries);
+        renamed.map_err(|cause| Error::Rename { path: path.into(), cause })?;
+        let weights = &mut spec.training.graph.weights;
+        let all: Vec<_> = weights.iter().map(|(id, weight)| (id, weight.name.clone(), weight.shape.clone())).collect();
+        let mut begun = Begun::default();
+        for (id, name, shape) in &all {
+            match file.entries.iter().find(|entry| entry.name == *name) {
+                None => begun.missing.push(name.clone()),
+                Some(entry) if entry.shape != *shape => {
+                    begun.other_shape.push(format!("{name} ({} there, {shape} here)", entry.shape));
+                }
+                Some(entry) => match entry.values() {
+                    Some(values) => {
+                        weights.set(*id, values);
+                        begun.loaded += 1;
+                    }
+                    None => begun.missing.push(name.clone()),
+                },
+            }
+        }
+        let known = |name: &str| all.iter().any(|(_, known, _)| known == name);
+        begun.unused =
+            file.entries.iter().filter(|entry| !known(&entry.name)).map(|entry| entry.name.clone()).collect();
+        weights.files.append(&mut file.paths);
+        if begun.loaded == 0 {
+            let cause = io::Error::other("it has no weight of the network, by name and shape");
+            return Err(Error::Read { path: path.into(), cause });
+        }
+        Ok(begun)
+    }
+}
+
 /// The names of the `train` blocks of a file, without elaborating any.
 ///
 /// # Errors

@@ -427,6 +427,10 @@ impl Elaborator<'_> {
     }
 
     fn cannot_share(&mut self, sharing: &Sharing, decl: &WeightDecl, other: &str, found: Option<WeightId>) {
+        if self.is_in_later_call(&sharing.path) && self.report.has_errors() {
+            // The model's first call has no weights, since something else is wrong.
+            return;
+        }
         let (path, shape) = (&sharing.path, &decl.shape);
         let message = match found {
             Some(id) => format!(

@@ -51,6 +51,7 @@ use std::path::Path;
 use std::rc::Rc;
 use value::Val;
 
+pub(crate) use training::words;
 pub use training::{ElaboratedTraining, TrainingOptions, training};
 
 /// A network may have no more nodes than this.

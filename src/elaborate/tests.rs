@@ -118,7 +118,7 @@ fn mistakes_are_told_as_their_snapshots_have_it() {
     with_snapshots("invalid", |path| elaborate_file(path, &Options::default()).expect_err(path));
 }
 
-fn fixture_names(folder: &str) -> Vec<String> {
+pub(super) fn fixture_names(folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(root().join("tests/fixtures").join(folder)).unwrap();
     let stems = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "net"));
     let mut names: Vec<String> = stems.map(|p| p.file_stem().unwrap().to_str().unwrap().to_string()).collect();
@@ -127,7 +127,7 @@ fn fixture_names(folder: &str) -> Vec<String> {
 }
 
 /// Compares each fixture of a folder with the snapshot beside it.
-fn with_snapshots(folder: &str, text: impl Fn(&str) -> String) {
+pub(super) fn with_snapshots(folder: &str, text: impl Fn(&str) -> String) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(root().join("tests/fixtures").join(folder));
     settings.set_prepend_module_to_snapshot(false);
@@ -339,7 +339,7 @@ fn the_zoo_is_formatted() {
     }
 }
 
-fn language_document() -> String {
+pub(super) fn language_document() -> String {
     std::fs::read_to_string(root().join("docs/LANGUAGE.md")).unwrap()
 }
 
@@ -350,9 +350,14 @@ fn the_examples_of_the_language_document_are_right() {
         document.split("```netc\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 5);
     for example in examples {
+        let model = crate::syntax::model_names(example).first().cloned();
         for phase in [Phase::Infer, Phase::Train] {
-            let elaborated = elaborate_text(example, &Options { phase, ..Options::default() });
+            let elaborated = elaborate_text(example, &Options { phase, model: model.clone(), ..Options::default() });
             assert!(elaborated.unwrap_or_else(|text| panic!("{text}")).warnings.is_empty(), "{example}");
+        }
+        for block in crate::syntax::training_names(example) {
+            let made = super::training::tests::training_text(example, Some(&block));
+            assert!(made.unwrap_or_else(|text| panic!("{text}")).warnings.is_empty(), "{example}");
         }
         assert_eq!(crate::syntax::format(example).unwrap(), example);
     }

@@ -44,7 +44,32 @@ pub fn draw(path: &Path, columns: &[Column], title: &str) -> Result<String, Jour
         return Err(failed("it holds no numbers".into()));
     }
     let mut text = String::new();
-    paint(&curves, title, &mut text).map_err(failed)?;
+    let panels = by_kind(&curves);
+    let height = HEIGHT * panels.len() as u32 + 40;
+    paint(panels, height, title, &mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// Draws one column of several tables, of runs that are to be compared: each by what it is called.
+///
+/// # Errors
+/// Where a file is no table with such a column, or holds no number in it.
+pub fn compare(runs: &[(&str, &Path)], column: &Column, title: &str) -> Result<String, JournalError> {
+    let mut curves = vec![];
+    for (name, path) in runs {
+        let mut curve = Curve::new(Column::new(*name, column.kind));
+        table::read_column(path, &column.name, |epoch, value| curve.add(epoch, value))?;
+        if curve.points.is_empty() {
+            let message = format!("it holds no numbers of {}", column.name);
+            return Err(JournalError::new(path, Cause::Drawing(message)));
+        }
+        curves.push(curve);
+    }
+    let mut text = String::new();
+    let failed =
+        |message: String| JournalError::new(runs.first().map_or(Path::new(""), |run| run.1), Cause::Drawing(message));
+    let (height, curves) = (HEIGHT + 120, curves.iter().collect());
+    paint(vec![(column.name.as_str(), curves)], height, title, &mut text).map_err(failed)?;
     Ok(text)
 }
 
@@ -82,12 +107,16 @@ impl Curve {
     }
 }
 
-fn paint(curves: &[Curve], title: &str, text: &mut String) -> Result<(), String> {
+/// Curves of one kind, under their name.
+type Panel<'a> = (&'a str, Vec<&'a Curve>);
+
+fn by_kind(curves: &[Curve]) -> Vec<Panel<'_>> {
     let kinds = [(ColumnKind::Loss, "loss"), (ColumnKind::Metric, "metric"), (ColumnKind::Rate, "learning rate")];
     let of = |kind| curves.iter().filter(move |curve| curve.column.kind == kind).collect::<Vec<&Curve>>();
-    let panels: Vec<(&str, Vec<&Curve>)> =
-        kinds.into_iter().map(|(kind, name)| (name, of(kind))).filter(|(_, curves)| !curves.is_empty()).collect();
-    let height = HEIGHT * panels.len() as u32 + 40;
+    kinds.into_iter().map(|(kind, name)| (name, of(kind))).filter(|(_, curves)| !curves.is_empty()).collect()
+}
+
+fn paint(panels: Vec<Panel<'_>>, height: u32, title: &str, text: &mut String) -> Result<(), String> {
     let page = SVGBackend::with_string(text, (WIDTH, height)).into_drawing_area();
     page.fill(&WHITE).map_err(|e| e.to_string())?;
     let page = page.titled(title, ("sans-serif", 22)).map_err(|e| e.to_string())?;
@@ -128,9 +157,12 @@ fn panel<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, name: &str, curves: &[&C
             chart.draw_series([Circle::new(point, 3, color.filled())])?;
         }
     }
+    // Where curves are not: accuracies end high, losses low.
+    let is_metric = curves.iter().any(|curve| curve.column.kind == ColumnKind::Metric);
+    let place = if is_metric { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(place)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.2))
         .label_font(("sans-serif", 13))

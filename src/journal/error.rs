@@ -29,7 +29,7 @@ pub enum Cause {
 }
 
 impl JournalError {
-    pub(super) fn new(path: &Path, cause: impl Into<Cause>) -> Self {
+    pub(crate) fn new(path: &Path, cause: impl Into<Cause>) -> Self {
         Self { path: path.into(), cause: cause.into() }
     }
 }

@@ -15,7 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use curves::draw;
+pub use curves::{compare, draw};
 pub use error::JournalError;
 pub use events::Events;
 pub use table::Table;

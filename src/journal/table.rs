@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use super::error::{Cause, JournalError};
 use super::{Column, Row};
 
+/// What each row begins with.
+const BEGIN: [&str; 2] = ["step", "epoch"];
 /// No line of a journal is longer.
 const MAX_LINE: u64 = 1 << 16;
 
@@ -110,9 +112,48 @@ pub(super) fn read(path: &Path, columns: &[Column], mut take: impl FnMut(Row)) -
     Ok(())
 }
 
+/// Calls `take` with the epoch and the value of each row that has a number in this column.
+///
+/// # Errors
+/// Where the file is no table with such a column, or cannot be read.
+pub(super) fn read_column(path: &Path, column: &str, mut take: impl FnMut(f64, f64)) -> Result<(), JournalError> {
+    let file = File::open(path).map_err(|e| JournalError::new(path, e))?;
+    let mut lines = Lines::new(path, &file);
+    let header = lines.next_line()?.unwrap_or_default();
+    let names = cells(header.trim_end());
+    let place = names.iter().skip(2).position(|name| name == column).filter(|_| names[..2] == BEGIN);
+    let Some(place) = place else {
+        let (found, expected) = (header.trim_end().to_string(), format!("{},…,{}", BEGIN.join(","), quoted(column)));
+        return Err(JournalError::new(path, Cause::Columns { found, expected }));
+    };
+    while let Some(line) = lines.next_line()? {
+        let row = lines.row(&line, names.len() - 2)?;
+        if let Some(value) = row.values[place].filter(|value| value.is_finite() && row.epoch.is_finite()) {
+            take(row.epoch, value);
+        }
+    }
+    Ok(())
+}
+
+/// The cells of a line, without their quotes.
+fn cells(line: &str) -> Vec<String> {
+    let (mut cells, mut is_quoted) = (vec![String::new()], false);
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let cell = cells.last_mut().expect("there is one from the beginning");
+        match letter {
+            '"' if is_quoted && letters.peek() == Some(&'"') => cell.extend(letters.next()),
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => cells.push(String::new()),
+            letter => cell.push(letter),
+        }
+    }
+    cells
+}
+
 fn header(columns: &[Column]) -> String {
     let names: String = columns.iter().map(|column| format!(",{}", quoted(&column.name))).collect();
-    format!("step,epoch{names}")
+    format!("{}{names}", BEGIN.join(","))
 }
 
 /// Names that would break a line apart stand in quotes, without line ends.

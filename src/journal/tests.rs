@@ -198,6 +198,30 @@ fn curves_are_drawn_of_what_is_there() {
     assert!(drawn.len() < 100_000, "{} bytes", drawn.len());
 }
 
+#[test]
+fn runs_are_compared_by_one_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let column = Column::new("loss of \"a\", smooth", ColumnKind::Loss);
+    let run = |name: &str, columns: &[Column], factor: f64| {
+        let path = folder.path().join(name);
+        let mut table = Table::create(&path, columns).unwrap();
+        for step in 1..50 {
+            let value = Some(factor / step as f64);
+            table.write(&Row { step, epoch: step as f64, values: vec![value; columns.len()] }).unwrap();
+        }
+        path
+    };
+    let plain = run("plain.csv", std::slice::from_ref(&column), 2.0);
+    let residual = run("residual.csv", &[columns(), vec![column.clone()]].concat(), 1.0);
+    let drawn = compare(&[("plain", &plain), ("residual", &residual)], &column, "20 layers").unwrap();
+    for text in ["plain", "residual", "20 layers", "loss of"] {
+        assert!(drawn.contains(text), "{text}");
+    }
+    let error = compare(&[("plain", &plain), ("other", &plain)], &columns()[1], "none").unwrap_err().to_string();
+    let expected = r#"plain.csv: its columns are `step,epoch,"loss of ""a"", smooth"`, those of this run are `step,epoch,…,accuracy`"#;
+    assert!(error.contains(expected), "{error}");
+}
+
 /// A point of a long curve is the mean of its neighbours; the mean of all stays what it is.
 #[test]
 fn long_curves_are_thinned() {
@@ -228,5 +252,7 @@ fn leave_a_run() {
             events.write(&row).unwrap();
         }
     }
+    let runs = [("first", &*path), ("second", &*path)];
+    std::fs::write(folder.join("runs.svg"), compare(&runs, &columns()[1], "runs").unwrap()).unwrap();
     std::fs::write(folder.join("run.svg"), draw(&path, &columns(), "run").unwrap()).unwrap();
 }

@@ -3,7 +3,6 @@
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
 
-use super::limits::without_kernel;
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{DropoutMask, Op};
@@ -109,6 +108,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
+        Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
         Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
@@ -123,7 +123,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Labels are no images; sums over all elements.
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
-        without_kernel!() => unreachable!("refused before, by `limits`"),
+        Op::ReduceMaxGradient(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -6,7 +6,7 @@
 
 use super::PlanError;
 use crate::ir::{Graph, NodeId};
-use crate::ops::Op;
+use crate::ops::{Op, Operation, Window};
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
@@ -19,6 +19,8 @@ pub(crate) const MAX_STRIDE: usize = 1 << 18;
 /// Ordinary convolutions of which a transposed one is made: each has code and weights of its own.
 /// Upsampling by 32 at once, which is much, takes 1024.
 pub(crate) const MAX_PHASES: usize = 1 << 14;
+/// Pixels of all windows along one axis, where a table holds each.
+pub(crate) const MAX_TAPS: usize = 1 << 24;
 /// Elements of a value.
 pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 
@@ -39,39 +41,49 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
-    let window = match node.op() {
-        // It reads its layer's windows, but makes no image of them.
-        Some(Op::Conv2dWeightGradient(op)) => Some(op.layer_window()),
-        Some(op) => op.window(&inputs, &node.shape),
-        None => None,
-    };
+    let window = node.op().and_then(|op| window_of(op, &inputs, &node.shape));
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
+    // What each row and column is read from stands in tables.
+    let has_table = matches!(node.op(), Some(Op::AdaptiveAvgPoolGradient(_) | Op::PadGradient(_)));
+    let taps = match node.op() {
+        Some(Op::AvgPoolGradient(op)) => (0..2).map(|a| inputs[0][2 + a] * op.kernel[a].min(op.input[a])).max(),
+        _ => None,
+    };
     let phases = match node.op() {
         Some(Op::ConvTranspose2d(op)) => (0..2).map(|a| op.stride[a].min(node.shape[2 + a])).product(),
         _ => 1,
     };
     let checks = [
         (node.shape.elements(), MAX_ELEMENTS, "elements"),
-        (if window.is_some() { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
+        (if window.is_some() || has_table { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
         (window.as_ref().map_or(0, |w| largest(w.extent)), MAX_EXTENT, "pixels in a window"),
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
+        (taps.unwrap_or(0), MAX_TAPS, "pixels in all windows along an axis"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
     ];
     let name = || {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if matches!(node.op(), Some(without_kernel!())) {
-        return Err(PlanError::TrainingOp { node: name() });
-    }
     if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
         Some((found, most, what)) => Err(PlanError::TooLarge { node: name(), found, most, what }),
+    }
+}
+
+/// The window that an op's kernels go through: a gradient's is its layer's, of which it makes no image.
+fn window_of(op: &Op, inputs: &[&Shape], output: &Shape) -> Option<Window> {
+    match op {
+        Op::Conv2dWeightGradient(op) => Some(op.layer_window()),
+        Op::MaxPoolGradient(op) => op.pool().window(&inputs[..1], inputs[1]),
+        Op::AvgPoolGradient(op) => op.pool().window(&[output], inputs[0]),
+        Op::UpsampleGradient(op) => op.upsample().window(&[output], inputs[0]),
+        op => op.window(inputs, output),
     }
 }
 
@@ -89,19 +101,14 @@ fn reads_computed(graph: &Graph, id: NodeId) -> bool {
     graph.weights_of(id).is_none_or(|weights| weights.into_iter().any(changes))
 }
 
-/// The pattern of the ops that have no kernel yet: the plan refuses them by name.
-macro_rules! without_kernel {
-    () => {
-        $crate::ops::Op::ReduceMaxGradient(_) | $crate::ops::Op::SliceGradient(_)
-    };
-}
-pub(crate) use without_kernel;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnostic::Sources;
     use crate::elaborate::{Options, elaborate};
+    use crate::ir::Phase;
+    use crate::ops::*;
+    use crate::testing::GraphBuilder;
 
     fn checked(input: &str, layer: &str) -> String {
         let mut sources = Sources::default();
@@ -109,6 +116,61 @@ mod tests {
         let root = sources.add("m.net", text);
         let made = elaborate(&mut sources, root, &Options::default()).unwrap_or_else(|e| panic!("{e:?}"));
         check(&made.graph).map_or_else(|e| e.to_string(), |()| "fits".into())
+    }
+
+    /// The graph of one op on inputs of these shapes.
+    fn checked_op(op: impl Into<Op>, inputs: &[Shape]) -> String {
+        let mut b = GraphBuilder::new("g", Phase::Train);
+        let inputs: Vec<NodeId> = inputs.iter().map(|shape| b.input(shape.clone())).collect();
+        let y = b.add(op, &inputs);
+        check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
+    }
+
+    /// Gradients come without their layer, too: from a file's text.
+    #[test]
+    fn gradients_are_held_to_the_limits_of_layers() {
+        let max = |kernel: usize, stride: usize, w: usize| {
+            let kernel = [1, kernel];
+            let pool = MaxPool { kernel, stride: [1, stride], pad: [0; 4], dilation: [1; 2], ceil: false };
+            let x = Shape::from([1, 1, 1, w]);
+            checked_op(MaxPoolGradient::of(&pool), &[x.clone(), pool.infer(&[&x]).unwrap()])
+        };
+        let mean = |kernel: usize, w: usize| {
+            let (kernel, count_include_pad) = ([1, kernel], true);
+            let pool =
+                AvgPool { kernel, stride: [1; 2], pad: [0; 4], dilation: [1; 2], ceil: false, count_include_pad };
+            checked_op(AvgPoolGradient::of(&pool, [1, w]), &[pool.infer(&[&Shape::from([1, 1, 1, w])]).unwrap()])
+        };
+        let pad = |w: usize| {
+            checked_op(PadGradient { pads: [0; 4], mode: pad::PadMode::Constant }, &[Shape::from([1, 1, 1, w])])
+        };
+        let found = [
+            max(3, 1 << 18, 2_000_000),
+            max(3, (1 << 18) + 1, 2_000_000),
+            max((1 << 20) + 1, 1, 2_000_000),
+            mean(4096, 8000),
+            mean(4097, 8192),
+            pad(1 << 24),
+            pad((1 << 24) + 1),
+        ];
+        insta::assert_snapshot!(found.join("\n"));
+    }
+
+    /// Seed and step may be i64, and nothing else.
+    #[test]
+    fn only_random_masks_read_whole_numbers() {
+        let mut b = GraphBuilder::new("g", Phase::Train);
+        let random = b.input(Shape::of(Element::I64, [2]));
+        let mask = b.add(DropoutMask { shape: vec![3], p: 0.5, stream: 0 }, &[random]);
+        assert!(check(&b.finish(&[mask])).is_ok());
+        let mut b = GraphBuilder::new("g", Phase::Train);
+        let random = b.input(Shape::of(Element::I64, [2]));
+        let mask = b.add(DropoutMask { shape: vec![3], p: 0.5, stream: 0 }, &[random]);
+        let other = b.add(Transpose { perm: vec![0] }, &[random]);
+        assert!(matches!(check(&b.finish(&[mask, other])), Err(PlanError::Element { .. })));
+        let mut b = GraphBuilder::new("g", Phase::Train);
+        let random = b.input(Shape::of(Element::I64, [2]));
+        assert!(matches!(check(&b.finish(&[random])), Err(PlanError::Element { .. })));
     }
 
     #[test]

@@ -52,6 +52,8 @@ struct Roles {
     statements: HashSet<usize>,
     /// Starts of labelled statements.
     labelled: HashSet<usize>,
+    /// Starts of `data`, `labels` and `noise` in `train` blocks.
+    sources: HashSet<usize>,
     /// Comparisons of `expect`.
     budgets: HashSet<usize>,
     /// Starts of table cells.
@@ -75,6 +77,7 @@ impl Roles {
                 self.statements.extend(starts(&pair));
             }
             Rule::labelled => drop(self.labelled.insert(start)),
+            Rule::source => drop(self.sources.insert(start)),
             Rule::cell => drop(self.cells.insert(start)),
             Rule::neg => drop(self.signs.insert(start)),
             Rule::args | Rule::params | Rule::columns | Rule::index | Rule::train_models => {
@@ -126,6 +129,7 @@ enum LineKind {
     Plain,
     Blank,
     Labelled,
+    Source,
     Budget,
     Row,
 }
@@ -256,6 +260,9 @@ impl Layout<'_> {
         let opens_block = self.tokens[end - 1].kind == TokenKind::Open;
         if self.starts(start, &self.roles.labelled) && colon.is_some() && start + 2 < end && !opens_block {
             return (LineKind::Labelled, vec![start + 2]);
+        }
+        if self.starts(start, &self.roles.sources) && start + 1 < end {
+            return (LineKind::Source, vec![start + 1]);
         }
         if self.starts(start, &self.roles.cells) {
             let cells = (start + 1..end).filter(|&i| self.starts(i, &self.roles.cells)).collect();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 fn good_texts() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = vec![];
-    let mut pending = vec![root.join("models"), root.join("tests/goldens"), root.join("tests/fixtures/valid")];
+    let folders = ["models", "tests/goldens", "tests/fixtures/valid", "tests/fixtures/training"];
+    let mut pending: Vec<_> = folders.map(|folder| root.join(folder)).to_vec();
     while let Some(folder) = pending.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
             if entry.is_dir() {

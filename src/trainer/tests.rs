@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::{EngineOptions, RunLength};
 use super::*;
+use crate::data::Mix;
 use crate::driver::{BlockChoice, Compiler};
 use crate::plan;
 use crate::recipe::Training;
@@ -73,5 +74,239 @@ fn optimizers_and_schedules_are_pytorchs() {
                 assert!(difference <= 1e-5 * scale.max(1.0), "{name}: {} is {got}, not {expected}", weight.name);
             }
         }
+    }
+}
+
+/// A golden network with a block that trains it.
+fn zoo(name: &str, loss: &str, optimizer: &str) -> (tempfile::TempDir, Training) {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.net"));
+    let text = std::fs::read_to_string(golden).unwrap();
+    let path = folder.path().join("zoo.net");
+    let block = format!("\ntrain {name} {{\n    batch 3   epochs 2\n    loss {loss}\n    optimizer {optimizer}\n}}\n");
+    std::fs::write(&path, text + &block).unwrap();
+    let training = front(&path);
+    (folder, training)
+}
+
+/// Inputs of a step: normal numbers, and labels of `classes` classes.
+fn batch(training: &Training, seed: u64, classes: usize) -> Vec<Vec<f32>> {
+    let values = |(i, &id): (usize, &crate::ir::NodeId)| {
+        let elements = training.graph.node(id).shape.elements();
+        let number = |e: usize| crate::random::uniform(seed, i as u32, 0, e as u64) as f32;
+        match training.sources[i] {
+            crate::recipe::Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
+            _ => (0..elements).map(|e| 3.4 * (number(e) - 0.5)).collect(),
+        }
+    };
+    training.graph.inputs().iter().enumerate().map(values).collect()
+}
+
+/// The zoo, narrow: a compiled step must be the interpreter's on each vector unit, all weights, moments and
+/// statistics.
+#[test]
+fn compiled_steps_are_the_interpreters() {
+    let cross_entropy = "cross_entropy(logits)";
+    for (name, loss) in [
+        ("resnet18", cross_entropy),
+        ("googlenet", cross_entropy),
+        ("densenet", cross_entropy),
+        ("squeezenet", cross_entropy),
+        ("nin_cifar10", cross_entropy),
+        ("alexnet", cross_entropy),
+        ("vgg16_bn", cross_entropy),
+        ("unet", "cross_entropy(mask)"),
+    ] {
+        let (_folder, training) = zoo_or(name, loss);
+        let step = optimized(&training).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let given = batch(&training, 5, if name == "unet" { 2 } else { 10 });
+        let rates = crate::train::rates(&training.steps[0].optimizer, 1.0, 0);
+        let mut data = given.iter();
+        let inputs: Vec<crate::tensor::Tensor> = step
+            .inputs
+            .iter()
+            .zip(step.graph.inputs())
+            .map(|(role, &id)| {
+                let shape = step.graph.node(id).shape.clone();
+                use crate::train::StepInput::*;
+                match role {
+                    Of(_) => crate::tensor::Tensor::new(shape, data.next().unwrap().clone()),
+                    Rates => crate::tensor::Tensor::new(shape, rates.to_vec()),
+                    OtherLabels(_) | Share | Rest => unreachable!("no samples are mixed"),
+                    Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0].into_iter()),
+                }
+            })
+            .collect();
+        let (outputs, updated) = crate::interpreter::run_step(&step.graph, &inputs).unwrap();
+        for target in crate::codegen::testing::targets() {
+            let lanes = target.unit.lanes;
+            let mut engine = Engine::new(&training, &EngineOptions { target, ..options(1) }).unwrap();
+            let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+            let got = engine.step(0, RunLength { steps: 10, per_epoch: 5 }, &slices, None, None).unwrap().to_vec();
+            let near = |what: &str, got: &[f32], expected: &[f32]| {
+                // A maximum or a sign that rounding changes takes its gradient along: few numbers differ much.
+                let length =
+                    |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                let error = length(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
+                let (error, of) = (error, length(&mut expected.iter().copied()));
+                assert!(error <= 5e-3 * of.max(1e-3), "{name}, {lanes} lanes: {what} differs by {error} of {of}");
+            };
+            near("the loss", &got[0], outputs[0].data());
+            for (update, expected) in step.graph.updates().iter().zip(&updated) {
+                let weight = &step.graph.weights.get(update.weight).name;
+                let state = engine.model().states().iter().position(|state| state.name == *weight).unwrap();
+                near(weight, engine.model().state(state), expected.data());
+            }
+        }
+    }
+}
+
+/// Loss and gradients of mixed samples are those of their labels and of the others by their shares.
+#[test]
+fn losses_of_mixed_samples_are_mixed() {
+    let text = |augment: &str| {
+        format!(
+            "netc 1\nmodel tiny {{\n    input image: f32[N, 1, 6, 6]\n    conv(4, 3, pad = 1)\n    relu\n    aux(weight = 0.3) \
+             {{\n        flatten\n        linear(5)\n        output early\n    }}\n    flatten\n    linear(5)\n    output \
+             logits\n}}\ntrain tiny {{\n    batch 4   epochs 1\n    {augment}\n    loss cross_entropy(logits, smoothing = 0.1)\n    \
+             optimizer sgd(lr = 0.1)\n    metric accuracy(logits)\n}}\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let read = |augment: &str| {
+        let path = folder.path().join("tiny.net");
+        std::fs::write(&path, text(augment)).unwrap();
+        front(&path)
+    };
+    let (plain, mixed) = (read(""), read("augment image { mixup(alpha = 0.4) }"));
+    let given = batch(&plain, 3, 5);
+    let others: Vec<f32> = given[1].iter().map(|label| (label + 2.0) % 5.0).collect();
+    let after = |training: &Training, labels: &[f32], mix: Option<Mix>| {
+        let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+        let report = trainer.step_mixed(&[&given[0], labels], mix.as_ref(), LENGTH).unwrap();
+        let weights = trainer.weights(0);
+        let values: Vec<f32> = weights.iter().flat_map(|(id, _)| (*weights.values(id)).as_ref().to_vec()).collect();
+        (report, values)
+    };
+    let (first, second) = (after(&plain, &given[1], None), after(&plain, &others, None));
+    assert!((first.0.losses[0].1 - second.0.losses[0].1).abs() > 1e-3);
+    for share in [0.25, 0.9] {
+        let mix = Mix { share, others: others.clone() };
+        let (report, weights) = after(&mixed, &given[1], Some(mix));
+        let share = f64::from(share);
+        let expected = share * first.0.losses[0].1 + (1.0 - share) * second.0.losses[0].1;
+        assert!((report.losses[0].1 - expected).abs() < 1e-5, "{} is not {expected}", report.losses[0].1);
+        assert_eq!(report.metrics, first.0.metrics);
+        for ((got, a), b) in weights.iter().zip(&first.1).zip(&second.1) {
+            let expected = share * f64::from(*a) + (1.0 - share) * f64::from(*b);
+            assert!((f64::from(*got) - expected).abs() < 1e-6, "{got} is not {expected}");
+        }
+    }
+    // Who mixes nothing trains as the plain text does.
+    let unmixed = after(&mixed, &given[1], None);
+    assert!((unmixed.0.losses[0].1 - first.0.losses[0].1).abs() < 1e-6);
+}
+
+fn zoo_or(name: &str, loss: &str) -> (tempfile::TempDir, Training) {
+    zoo(name, loss, "sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)")
+}
+
+/// States after some steps, by name.
+fn states(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+    let model = trainer.compiled();
+    let bits = |i: usize| model.state(i).iter().map(|v| v.to_bits()).collect();
+    model.states().iter().enumerate().map(|(i, state)| (state.name.clone(), bits(i))).collect()
+}
+
+const LENGTH: RunLength = RunLength { steps: 20, per_epoch: 5 };
+
+fn trained(training: &Training, options: EngineOptions, steps: u64) -> Trainer {
+    let mut trainer = Trainer::new(training.clone(), options).unwrap();
+    for step in 0..steps {
+        let given = batch(training, 100 + step, 10);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        trainer.step(&slices, LENGTH).unwrap();
+    }
+    trainer
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let (_folder, training) = zoo("googlenet", "cross_entropy(logits)", "adam(lr = 0.001)");
+    let one = states(&trained(&training, options(1), 4));
+    for threads in [2, 3] {
+        assert_eq!(states(&trained(&training, options(threads), 4)), one, "{threads} threads");
+    }
+}
+
+/// Dropout, Adam's corrections and the schedule go on where they were.
+#[test]
+fn a_checkpoint_goes_on_to_the_same_bits() {
+    let (_folder, training) = zoo("alexnet", "cross_entropy(logits)", "adam(lr = 0.001)");
+    let whole = states(&trained(&training, options(1), 5));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let facts = std::collections::BTreeMap::from([("optimizer".to_string(), "adam".to_string())]);
+    let first = trained(&training, options(2), 3);
+    first.write_checkpoint(&path, &facts).unwrap();
+    let mut second = Trainer::new(training.clone(), options(1)).unwrap();
+    second.resume(&path, &facts).unwrap();
+    assert_eq!(second.steps_done(), 3);
+    for step in 3..5 {
+        let given = batch(&training, 100 + step, 10);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        second.step(&slices, LENGTH).unwrap();
+    }
+    assert_eq!(states(&second), whole);
+    let other = std::collections::BTreeMap::from([("optimizer".to_string(), "sgd".to_string())]);
+    let error = second.resume(&path, &other).unwrap_err().to_string();
+    assert!(error.ends_with("is of another training:\n  optimizer: adam there, sgd here"), "{error}");
+    damaged_checkpoints_are_refused(&std::fs::read(&path).unwrap(), &mut second, &facts);
+}
+
+fn damaged_checkpoints_are_refused(
+    bytes: &[u8],
+    trainer: &mut Trainer,
+    facts: &std::collections::BTreeMap<String, String>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    let mut check = |bytes: &[u8], what: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = trainer.resume(&path, facts).expect_err(what).to_string();
+        assert!(error.contains("damaged"), "the file is not named: {error}");
+    };
+    check(&[], "nothing");
+    check(&bytes[..bytes.len() / 2], "half of it");
+    check(&bytes[..100], "its beginning");
+    check(b"no safetensors at all, but long enough to be some", "a text");
+    for at in [3, 40, bytes.len() / 2, bytes.len() - 1] {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 0x10;
+        check(&changed, &format!("byte {at} changed"));
+    }
+}
+
+/// A loss that is no number ends the run, and names the step.
+#[test]
+fn a_loss_that_diverges_is_an_error() {
+    let (_folder, training) = zoo("alexnet", "cross_entropy(logits)", "sgd(lr = 1e30)");
+    let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+    let given = batch(&training, 1, 10);
+    let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+    let error = (0..5).find_map(|_| trainer.step(&slices, LENGTH).err()).expect("it diverges");
+    assert!(matches!(error, TrainError::Diverged { step: 2 | 3, .. }), "{error}");
+}
+
+/// The gradients of a network that somebody wrote are its slopes, and what is not is named.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    for (name, loss) in [("resnet18", "cross_entropy(logits)"), ("unet", "cross_entropy(mask)")] {
+        let (_folder, training) = zoo_or(name, loss);
+        let report = verify_gradients(&training, &options(1)).unwrap();
+        assert!(report.slopes.len() > 10, "{name}: {} slopes", report.slopes.len());
+        assert_eq!(report.first_difference(5e-3), None, "{name}");
+        let wrong: Vec<&Slope> = report.wrong_slopes(0.05).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?}");
     }
 }

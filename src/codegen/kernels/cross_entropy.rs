@@ -596,4 +596,41 @@ mod tests {
         }
         check_shape(&[2, 4, 19], 0.1, true);
     }
+
+    /// Where classes cannot be, where a label is no class, and where nothing counts: NaN stands where the definition
+    /// has it.
+    #[test]
+    fn what_cannot_be() {
+        let low = f32::NEG_INFINITY;
+        let scores = vec![1.0, low, 2.0, low, 0.5, low, 3.0, f32::NAN, 1.0, 2.0, 1.0, 0.0];
+        for labels in
+            [[0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 2.0, 7.0], [7.0; 4], [0.5, 1.0, 1.0, 1.0], [-1.0, 1.0, 1.0, 0.0]]
+        {
+            for shape in [vec![4, 3], vec![1, 3, 4]] {
+                let mut b = GraphBuilder::new("loss", Phase::Train);
+                let x = b.input(Shape::new(shape.clone()));
+                let t = b.input(Shape::new([&shape[..1], &shape[2..]].concat()));
+                let own = b.input(Shape::new([]));
+                let loss = b.add(CrossEntropy { smoothing: 0.0, ignored: 7 }, &[x, t]);
+                let gradient = b.add(CrossEntropyGradient { smoothing: 0.0, ignored: 7 }, &[x, t, own]);
+                let graph = b.finish(&[loss, gradient]);
+                let own = Tensor::new(Shape::new([]), vec![1.0]);
+                let inputs = [(x, scores.clone()), (t, labels.to_vec())]
+                    .map(|(node, values)| Tensor::new(graph.node(node).shape.clone(), values));
+                let inputs = [&inputs[..], &[own]].concat();
+                let expected = crate::interpreter::run(&graph, &inputs).unwrap();
+                for target in crate::codegen::testing::targets() {
+                    let model = crate::codegen::testing::model(&graph, &target, &Default::default(), 1);
+                    let got = model.run_tensors(&inputs).unwrap();
+                    let pairs = got.iter().zip(&expected).flat_map(|(g, e)| g.data().iter().zip(e.data()));
+                    for (got, expected) in pairs {
+                        let same = got == expected
+                            || (got.is_nan() && expected.is_nan())
+                            || (got - expected).abs() <= 1e-6 * expected.abs().max(1.0);
+                        assert!(same, "{got}, not {expected}: {labels:?} {shape:?}, {} lanes", target.unit.lanes);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! gradient[all] = 0
-//! for each window:      (most, place) = the greatest, and which tap it is, of equal ones the first
+//! for each window:      place = which tap is the greatest, of equal ones the first
 //!     for each tap:     gradient[tap] += if tap is place { dy } else { 0 }
 //! ```
 //!
@@ -139,14 +139,16 @@ impl KernelKey for Row {
 impl Row {
     /// One window, whose first taps are at the pointers.
     fn window(&self, b: &mut Builder, [from, to, dy]: [Int; 3], rows: Int, columns: Operand) {
-        let (most, place) = (b.load(from.at(0)), b.splat(0.0));
+        let (place, infinity) = (b.splat(0.0), b.splat(f32::INFINITY));
+        // A tap takes the place unless it is less than or equal to the most so far. A NaN is not, and makes the most
+        // infinite: from then on no number takes the place, but another NaN does.
+        let most = b.load(from.at(0));
+        b.op_into(most, VectorOp::Min, most, infinity);
         self.taps(b, from, rows, columns, |b, at, tap| {
             let v = b.load(at);
-            // The first tap is no greater than itself. A NaN takes the place of any other, and keeps it from numbers.
-            let greater = b.select(Compare::Less, most, v, tap, place);
-            let greatest = b.select(Compare::Less, most, v, v, most);
-            b.push(Inst::Select { dst: place, compare: Compare::Equal, a: v, b: v, x: greater, y: tap });
-            b.push(Inst::Select { dst: most, compare: Compare::Equal, a: v, b: v, x: greatest, y: v });
+            b.push(Inst::Select { dst: place, compare: Compare::LessEqual, a: v, b: most, x: place, y: tap });
+            b.op_into(most, VectorOp::Max, most, v);
+            b.op_into(most, VectorOp::Min, most, infinity);
         });
         let gradient = b.load(dy.at(0));
         let zero = b.splat(0.0);

@@ -27,6 +27,7 @@ mod parts;
 mod pointwise_loss;
 mod pool;
 mod reduce;
+mod reduce_gradient;
 pub(super) mod repack;
 mod slope;
 mod softmax;
@@ -44,7 +45,6 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 use super::Error;
 use super::emit::{Emitted, Emitter};
 use crate::ops::Op;
-use crate::plan::limits::without_kernel;
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -122,7 +122,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
         Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
         Op::PadGradient(op) => adjoint::pad(e, step, op),
-        without_kernel!() => unreachable!("the plan has none"),
+        Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
+        Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
     }
 }
 

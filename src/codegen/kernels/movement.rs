@@ -7,7 +7,7 @@ use super::super::packing::{Fill, Loop, Part, Walk};
 use super::body::Body;
 use super::nest::{self, Array, Nest, blocked_dims, blocked_strides, row_major};
 use crate::ops::pad::PadMode;
-use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, Transpose};
+use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, SliceGradient, Transpose};
 use crate::plan::{Step, View};
 use crate::tensor::Shape;
 
@@ -32,6 +32,82 @@ pub(crate) fn slice(e: &mut Emitter, step: &Step, op: &Slice) -> Emitted {
     strides[op.axis] *= op.step as i64;
     let dims = step.outputs[0].shape.dims().to_vec();
     permute(e, step, dims, strides, offset)
+}
+
+/// Zeros around what a slice was given, and between its elements.
+pub(crate) fn slice_gradient(e: &mut Emitter, step: &Step, op: &SliceGradient) -> Emitted {
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let (copy, zero) = (Body::Copy, Body::Fill(Bits::of(0.0)));
+    if output.layout.is_blocked() {
+        let nests = channels_among_zeros(input, output, op.start, &copy, &zero);
+        return nest::emit(e, &super::step_name(e, step), nests);
+    }
+    let &SliceGradient { axis, start, step: apart, size } = op;
+    let (strides, count) = (row_major(&output.shape), input.shape[axis]);
+    let distance = strides[axis] as usize;
+    let from = |at: usize, strides: Vec<i64>| Array::new(output, strides).shifted(at * distance);
+    let mut spread = strides.clone();
+    spread[axis] *= apart as i64;
+    let source = Array::new(input, row_major(&input.shape));
+    let mut nests = vec![Nest {
+        dims: input.shape.dims().to_vec(),
+        arrays: vec![from(start, spread.clone()), source],
+        body: &copy,
+    }];
+    let end = start + (count - 1) * apart + 1;
+    for (first, elements) in [(0, start), (end, size - end)] {
+        let mut dims = output.shape.dims().to_vec();
+        dims[axis] = elements;
+        nests.push(Nest { dims, arrays: vec![from(first, strides.clone())], body: &zero });
+    }
+    // The elements between two neighbours are an axis of their own.
+    let mut dims = input.shape.dims().to_vec();
+    dims[axis] = count - 1;
+    dims.insert(axis + 1, apart - 1);
+    spread.insert(axis + 1, strides[axis]);
+    nests.push(Nest { dims, arrays: vec![from(start + 1, spread)], body: &zero });
+    nests.retain(|nest| nest.dims.iter().all(|&size| size > 0));
+    nest::emit(e, &super::step_name(e, step), nests)
+}
+
+/// The channels of one blocked value from channel `start` on of another, which is zero elsewhere. A block of the first
+/// goes to one block of the other or to two neighbours, all alike.
+fn channels_among_zeros<'a>(
+    input: &View,
+    output: &View,
+    start: usize,
+    copy: &'a Body,
+    zero: &'a Body,
+) -> Vec<Nest<'a>> {
+    let ([_, channels, ..], size) = (input.image(), output.block());
+    // Lanes `lane..lane + lanes` of blocks `block..block + blocks`.
+    let region = |view: &View, [block, lane]: [usize; 2]| {
+        let at = block * view.block_stride() + lane * view.element_bytes();
+        Array::new(view, blocked_strides(view)).shifted(at)
+    };
+    let dims = |blocks: usize, lanes: usize| {
+        let mut dims = blocked_dims(output);
+        (dims[1], dims[4]) = (blocks, lanes);
+        dims
+    };
+    let mut nests = vec![];
+    let (first, shift) = (start / size, start % size);
+    for (block, blocks, lanes) in [(0, channels / size, size), (channels / size, 1, channels % size)] {
+        let low = lanes.min(size - shift);
+        for (lane, lanes, to) in [(0, low, [first + block, shift]), (low, lanes - low, [first + block + 1, 0])] {
+            let arrays = vec![region(output, to), region(input, [block, lane])];
+            nests.push(Nest { dims: dims(blocks, lanes), arrays, body: copy });
+        }
+    }
+    let (last, end) = ((start + channels) / size, (start + channels) % size);
+    let behind = if end > 0 { size - end } else { 0 };
+    let next = last + usize::from(end > 0);
+    let zeros = [([0, 0], first, size), ([first, 0], 1, shift), ([last, end], 1, behind)];
+    for (at, blocks, lanes) in zeros.into_iter().chain([([next, 0], output.blocks() - next, size)]) {
+        nests.push(Nest { dims: dims(blocks, lanes), arrays: vec![region(output, at)], body: zero });
+    }
+    nests.retain(|nest| nest.dims.iter().all(|&size| size > 0));
+    nests
 }
 
 pub(crate) fn transpose(e: &mut Emitter, step: &Step, op: &Transpose) -> Emitted {
@@ -191,6 +267,30 @@ mod tests {
         on_plain(slice(1, 1, 8, 2), &[&[2, 9, 20]]);
         on_plain(slice(0, 1, 3, 1), &[&[3, 9, 4, 5]]);
         on_plain(slice(0, 2, 3, 1), &[&[7]]);
+    }
+
+    #[test]
+    fn gradients_of_slices() {
+        let gradient = |axis, start, step, size| SliceGradient { axis, start, step, size };
+        on_plain(gradient(3, 3, 1, 50), &[&[2, 3, 4, 37]]);
+        on_plain(gradient(3, 1, 3, 50), &[&[2, 3, 4, 17]]);
+        on_plain(gradient(1, 1, 2, 9), &[&[2, 4, 20]]);
+        on_plain(gradient(0, 1, 1, 3), &[&[2, 9, 4, 5]]);
+        on_plain(gradient(0, 0, 4, 5), &[&[2]]);
+        // Channels begin and end a block, or lie across blocks.
+        for (channels, start, size) in
+            [(16, 16, 48), (19, 0, 19), (19, 5, 40), (40, 7, 64), (3, 13, 20), (3, 14, 17), (29, 29, 58), (1, 0, 2)]
+        {
+            on_plain(gradient(1, start, 1, size), &[&[2, channels, 3, 5]]);
+            on_plain(gradient(1, start, 1, size), &[&[3, channels]]);
+            // Padding lanes of the operand are no zeros.
+            let mut b = testing::GraphBuilder::new("blocks", Phase::Train);
+            let x = b.input([2, channels, 3, 5]);
+            let y = b.add(Activate { kind: activation::Activation::Scale { mul: 2.0, add: 3.0 } }, &[x]);
+            let y = b.add(gradient(1, start, 1, size), &[y]);
+            let y = b.add(conv(5, 1, 1, 0), &[y]);
+            check(b.finish(&[y]));
+        }
     }
 
     #[test]

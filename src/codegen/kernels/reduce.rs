@@ -14,29 +14,26 @@ use crate::ops::Reduce;
 use crate::ops::reduce::ReduceKind;
 use crate::plan::Step;
 use crate::target::Unit;
+use crate::tensor::Shape;
 
 /// An axis or several that walk as one: its size and its stride in bytes in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Axis {
-    size: usize,
+pub(super) struct Axis {
+    pub size: usize,
     stride: usize,
     reduced: bool,
 }
 
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let axes = axes(input.shape.dims(), &row_major(&input.shape), &op.axes);
-    let mut kept: Vec<Axis> = axes.iter().copied().filter(|a| !a.reduced).collect();
-    let lanes_kept = axes.last().is_some_and(|a| !a.reduced);
-    let row = if lanes_kept { kept.pop().map_or(1, |a| a.size) } else { 1 };
-    let sums: Vec<Axis> = axes.iter().copied().filter(|a| a.reduced).collect();
-    let kernel = Kernel { kind: op.kind, row: lanes_kept.then_some(row), axes: sums };
+    let Division { kept, row, reduced } = Division::of(&input.shape, &op.axes);
+    let kernel = Kernel { kind: op.kind, row, axes: reduced };
     let callee = e.kernel(&kernel);
     let grid = kept.iter().map(|a| a.size).product();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
             let (from, to) = (d.view(e, input), d.view(e, output));
-            d.step(to, task.into(), output.element_bytes() * row);
+            d.step(to, task.into(), output.element_bytes() * row.unwrap_or(1));
             walk(d, from, task, &kept);
             d.b.call(callee, vec![from.into(), to.into()]);
         });
@@ -44,8 +41,29 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Reduce) -> Emitted {
     Emitted { entry, grid, scratch: 0 }
 }
 
+/// What a reduction's tasks are: one for each element of the kept axes, of `row` results side by side where the
+/// innermost axis is kept.
+pub(super) struct Division {
+    pub kept: Vec<Axis>,
+    pub row: Option<usize>,
+    /// The axes that a task goes through, the innermost last.
+    pub reduced: Vec<Axis>,
+}
+
+impl Division {
+    pub(super) fn of(input: &Shape, axes: &[usize]) -> Division {
+        let all = self::axes(input.dims(), &row_major(input), axes);
+        let (reduced, mut kept): (Vec<Axis>, Vec<Axis>) = all.iter().partition(|axis| axis.reduced);
+        let row = match all.last() {
+            Some(last) if !last.reduced => kept.pop().map(|axis| axis.size),
+            _ => None,
+        };
+        Division { kept, row, reduced }
+    }
+}
+
 /// Moves the pointer to the element that the task's index names, the last axis fastest.
-fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[Axis]) {
+pub(super) fn walk(d: &mut Driver, pointer: Int, task: Int, axes: &[Axis]) {
     let mut rest = Operand::from(task);
     for axis in axes.iter().rev() {
         let at = d.int(rest);
@@ -72,12 +90,12 @@ fn axes(dims: &[usize], strides: &[i64], reduced: &[usize]) -> Vec<Axis> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kernel {
-    kind: ReduceKind,
+pub(super) struct Kernel {
+    pub kind: ReduceKind,
     /// Results side by side that one call computes; `None` where the lanes share one result.
-    row: Option<usize>,
+    pub row: Option<usize>,
     /// The reduced axes, the innermost last.
-    axes: Vec<Axis>,
+    pub axes: Vec<Axis>,
 }
 
 impl KernelKey for Kernel {
@@ -154,7 +172,7 @@ impl Kernel {
     }
 
     /// All lanes the greatest of all lanes, or NaN where one is: the machine's maximum may drop it.
-    fn greatest(&self, b: &mut Builder, acc: Vector) -> Vector {
+    pub(super) fn greatest(&self, b: &mut Builder, acc: Vector) -> Vector {
         let greatest = b.reduce(VectorOp::Max, acc);
         let zero = b.splat(0.0);
         // 0 where the lane is a number, infinities included.
@@ -164,7 +182,7 @@ impl Kernel {
     }
 
     /// Nested loops over the axes; `body` gets the pointer to an element.
-    fn loops(&self, b: &mut Builder, from: Int, axes: &[Axis], body: &dyn Fn(&mut Builder, Int)) {
+    pub(super) fn loops(&self, b: &mut Builder, from: Int, axes: &[Axis], body: &dyn Fn(&mut Builder, Int)) {
         let Some((axis, inner)) = axes.split_first() else { return body(b, from) };
         let at = b.int(from);
         b.repeat(axis.size, |b| {
@@ -174,11 +192,11 @@ impl Kernel {
     }
 
     /// What changes no result.
-    fn start(&self, b: &mut Builder) -> Vector {
+    pub(super) fn start(&self, b: &mut Builder) -> Vector {
         b.splat(if self.kind == ReduceKind::Max { f32::NEG_INFINITY } else { 0.0 })
     }
 
-    fn combine(&self, b: &mut Builder, acc: Vector, v: Vector) {
+    pub(super) fn combine(&self, b: &mut Builder, acc: Vector, v: Vector) {
         match self.kind {
             ReduceKind::Max => {
                 let greater = b.op(VectorOp::Max, acc, v);

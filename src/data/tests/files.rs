@@ -270,6 +270,24 @@ fn archives_hold_several_parts() {
 }
 
 #[test]
+fn labels_may_belong_to_pixels() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.npz");
+    let masks = npy("|u1", "2, 2, 2", &[0, 1, 2, 255, 255, 255, 1, 0]);
+    npz(&path, &[("image", npy("|u1", "2, 2, 2", &[9; 8])), ("mask", masks)]);
+    let open = |ignored| Dataset::open(&path, &Options { ignored, labels: Some("mask".into()), ..Options::default() });
+    let set = open(Some(255)).unwrap();
+    assert_eq!((set.classes().len(), set.label_shape(), set.class(0)), (3, Some(&[2, 2][..]), None));
+    assert_eq!(set.labels(1), [255, 255, 1, 0]);
+    set.check_labels(3, Some(255)).unwrap();
+    assert!(set.check_labels(3, None).unwrap_err().to_string().contains("sample 0 (from 0) has the label 255"));
+    assert!(set.check_labels(2, Some(255)).unwrap_err().to_string().contains("the label 2"));
+    assert_eq!(open(None).unwrap().classes().len(), 256);
+    // Without such a name, the array is an input.
+    assert_eq!(Dataset::open(&path, &Options::default()).unwrap().fields().len(), 2);
+}
+
+#[test]
 fn mistakes_in_archives_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.npz");

@@ -213,7 +213,7 @@ fn what_does_not_fit_is_said_before_the_first_batch() {
         fit(set.feeds(&two).map(drop)),
         start(settings(51)),
         start(few),
-        fit(set.check_labels(4)),
+        fit(set.check_labels(4, Some(4))),
         fit(set.check_classes(7)),
     ];
     insta::assert_snapshot!(messages.join("\n"));

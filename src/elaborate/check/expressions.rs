@@ -46,9 +46,7 @@ impl Checker<'_> {
     fn function(&mut self, name: &Ident, args: &[Arg]) {
         args.iter().for_each(|a| self.expr(&a.value));
         if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) {
-            let message = format!("`{}` takes its arguments by their places, not by names", name.name);
-            let diagnostic = Diagnostic::error("named-argument", message).primary(named.span, "a name");
-            self.report.add(diagnostic.help(format!("leave `{} =` out", named.name)));
+            self.report.add(named_argument(name, named));
         }
         let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
         let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name.name) else {
@@ -92,6 +90,13 @@ impl Checker<'_> {
     pub(super) fn use_name(&mut self, name: &str) -> bool {
         self.bindings.find_mut(name).map(|b| b.used = true).is_some()
     }
+}
+
+/// A function is given the name of a parameter, and has none.
+pub(crate) fn named_argument(function: &Ident, named: &Ident) -> Diagnostic {
+    let message = format!("`{}` takes its arguments by their places, not by names", function.name);
+    let diagnostic = Diagnostic::error("named-argument", message).primary(named.span, "a name");
+    diagnostic.help(format!("leave `{} =` out", named.name))
 }
 
 fn count(n: usize) -> String {

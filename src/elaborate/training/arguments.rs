@@ -2,9 +2,10 @@
 
 use super::words::{LOSSES, METRICS, Table, Word};
 use super::{Elaborator, Frame};
-use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::arithmetic::FUNCTIONS;
 use crate::elaborate::call::{assign, convert, describe, holds_unknown};
+use crate::elaborate::check::named_argument;
 use crate::elaborate::expression::{dotted_name, some_of};
 use crate::ops::layer::{Args, LayerError, Preset};
 use crate::syntax::ast::*;
@@ -28,7 +29,7 @@ impl Called<'_> {
 }
 
 impl Elaborator<'_> {
-    /// A word of a table, with or without arguments. Names in them are known.
+    /// A word of a table, with or without arguments.
     pub(super) fn called<'e>(&mut self, frame: &Frame, table: &Table, e: &'e Expr) -> Option<Called<'e>> {
         let (name, args, span) = match &e.kind {
             ExprKind::Name(name) => (name.as_str(), &[][..], e.span),
@@ -52,6 +53,10 @@ impl Elaborator<'_> {
             self.no_such(table, name, span);
             return None;
         };
+        let known: Vec<bool> = args.iter().map(|a| self.known(frame, &a.value)).collect();
+        if known.contains(&false) {
+            return None;
+        }
         self.arguments_of(frame, word, args, span)
     }
 
@@ -200,18 +205,20 @@ impl Elaborator<'_> {
                 }
             }
             ExprKind::Function(name, args) => {
-                let is_word = [&LOSSES, &METRICS, &super::words::OPTIMIZERS, &super::words::SCHEDULES]
-                    .iter()
-                    .any(|table| table.find(&name.name).is_some())
-                    || super::words::INITS.find(&name.name).is_some();
+                let is_word = METRICS.find(&name.name).is_some();
                 let function = FUNCTIONS.iter().find(|(n, ..)| *n == name.name);
                 match function {
                     _ if is_word || self.is_training_function(&name.name) => {}
+                    Some(_) if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) => {
+                        self.report.add(named_argument(name, named));
+                        unknown.push((String::new(), name.span, true));
+                    }
                     Some((_, least, most)) => {
                         if args.len() < *least || args.len() > *most {
                             let message = format!("`{}` takes {least} arguments, not {}", name.name, args.len());
                             let diagnostic = Diagnostic::error("wrong-argument-count", message);
                             self.report.add(diagnostic.primary(name.span, "this function"));
+                            unknown.push((String::new(), name.span, true));
                         }
                     }
                     None => unknown.push((name.name.clone(), name.span, true)),
@@ -230,6 +237,10 @@ impl Elaborator<'_> {
     }
 
     fn unknown_name(&mut self, frame: &Frame, name: &str, span: Span, is_function: bool) {
+        if name.is_empty() || self.report.is_full(Severity::Error) {
+            // Another mistake, which has been reported.
+            return;
+        }
         if self.report.lost_words.contains(name) {
             return self.report.unknown(span);
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::arguments::each_part;
 use super::{Call, Elaborator, Frame, Given, Head, words};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::elaborate::check::inner_blocks;
 use crate::elaborate::labels::join;
 use crate::elaborate::value::{TableValue, Val};
 use crate::elaborate::{Flow, Shares};
@@ -40,6 +41,15 @@ impl<'a> Elaborator<'a> {
         let outputs = self.evaluate_model(frame, 0, None, span);
         for Output { name, node, .. } in outputs {
             frame.variables.bind(&name, Val::Node(node));
+        }
+        // Outputs that a mistake has kept from being evaluated.
+        let mut names = vec![];
+        let program = self.program;
+        output_names(&program.definition(self.state().models[0].id).body, &mut names);
+        for name in names {
+            if frame.variables.find(name).is_none() {
+                frame.variables.bind(name, Val::Unknown);
+            }
         }
     }
 
@@ -105,7 +115,8 @@ impl<'a> Elaborator<'a> {
         let call = std::mem::replace(&mut self.state().call, outer).expect("it was put there");
         if let Some(extra) = call.given.iter().flatten().next() {
             let inputs: Vec<&str> = call.taken.iter().map(|(name, _)| name.as_str()).collect();
-            let message = format!("`{}` takes {} values: {}", definition.name.name, inputs.len(), inputs.join(", "));
+            let values = if inputs.len() == 1 { "one value" } else { "fewer values" };
+            let message = format!("`{}` takes {values}: {}", definition.name.name, inputs.join(", "));
             let diagnostic = Diagnostic::error("too-many-arguments", message).primary(extra.span, "one too many");
             self.report.add(diagnostic.secondary(definition.name.span, "this model"));
         }
@@ -120,7 +131,7 @@ impl<'a> Elaborator<'a> {
 
     /// Remembers the auxiliary heads beside the model's own outputs.
     fn keep_heads(&mut self, outputs: &[Output]) {
-        let heads: Vec<Head> = outputs
+        let heads: Rc<[Head]> = outputs
             .iter()
             .filter_map(|output| {
                 let aux = output.aux.as_ref()?;
@@ -212,6 +223,9 @@ impl<'a> Elaborator<'a> {
 
     /// The `data` that a block declares for an input of its model.
     fn declared_input(&mut self, name: &Ident, shape: &Shape) -> Option<Flow> {
+        if !self.step(name.span, self.graph.inputs().len() / 16) {
+            return Some(Flow::Unknown);
+        }
         let of_name = |id: &&NodeId| self.graph.node(**id).name.as_deref() == Some(&name.name);
         let node = *self.graph.inputs().iter().find(of_name)?;
         let (_, span) = *self.state().sources.get(&node)?;
@@ -238,6 +252,16 @@ impl<'a> Elaborator<'a> {
         let first = (!call.first.is_empty()).then_some(&call.first);
         let place = first.into_iter().chain(inner).map(String::as_str).collect::<Vec<_>>().join(".");
         state.places.insert(node, place);
+    }
+}
+
+/// The outputs in a model's text.
+fn output_names<'d>(block: &'d Block, names: &mut Vec<&'d str>) {
+    for statement in &block.statements {
+        if let StatementKind::Output { name, .. } = &statement.kind {
+            names.push(&name.name);
+        }
+        inner_blocks(&statement.kind).into_iter().for_each(|b| output_names(b, names));
     }
 }
 

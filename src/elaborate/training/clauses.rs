@@ -21,9 +21,16 @@ pub(super) struct Clauses<'t> {
     /// Those that may be repeated.
     several: Vec<(&'t str, &'t [Expr])>,
     pub inits: Vec<(Option<&'t Label>, &'t Expr)>,
+    /// Clauses that unknown words most likely mean.
+    meant: Vec<String>,
 }
 
 impl<'t> Clauses<'t> {
+    /// The value of a clause that takes a word.
+    fn word(&self, name: &str) -> Option<&'t Expr> {
+        self.single.get(name).and_then(|(values, _)| values.first())
+    }
+
     /// All values of a clause that may be repeated.
     pub(super) fn of(&self, name: &'t str) -> impl Iterator<Item = &'t Expr> + '_ {
         self.several.iter().filter(move |(n, _)| *n == name).flat_map(|(_, values)| values.iter())
@@ -78,7 +85,8 @@ impl<'a> Elaborator<'a> {
             return;
         }
         if !OF_BLOCK.contains(&word) && !OF_STEPS.contains(&word) {
-            return self.unknown_clause(name);
+            clauses.meant.extend(self.unknown_clause(name));
+            return;
         }
         if OF_BLOCK.contains(&word) && !is_block {
             return self.misplaced(word, name.span);
@@ -100,19 +108,20 @@ impl<'a> Elaborator<'a> {
         clauses.single.insert(word, (values, name.span));
     }
 
-    fn unknown_clause(&mut self, name: &Ident) {
+    /// Reports a word that begins no clause, and gives the one that it most likely means.
+    fn unknown_clause(&mut self, name: &Ident) -> Option<String> {
         let words: Vec<&str> = CLAUSES.iter().map(|(word, ..)| *word).collect();
         let foreign = || FOREIGN.iter().find(|(other, _)| *other == name.name).map(|(_, own)| *own);
         let message = format!("a `train` block has no clause `{}`", name.name);
         let diagnostic = Diagnostic::error("unknown-clause", message).primary(name.span, "unknown");
         let is_layer = self.program.callee(super::Program::ROOT, &name.name).is_some();
-        self.report.add(match nearest(&name.name, words.iter().copied()).map(str::to_string) {
+        let similar = foreign().or_else(|| nearest(&name.name, words.iter().copied())).map(str::to_string);
+        self.report.add(match &similar {
+            Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
             None if is_layer => diagnostic.help("layers stand in a `model` or a `module`"),
-            similar => match foreign().map(str::to_string).or(similar) {
-                Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
-                None => diagnostic.help(format!("there are {}", words.join(", "))),
-            },
+            None => diagnostic.help(format!("there are {}", words.join(", "))),
         });
+        similar
     }
 
     /// The one value of a clause, whose names are known.
@@ -120,6 +129,15 @@ impl<'a> Elaborator<'a> {
         let (values, _) = clauses.single.get(name)?;
         let value = values.first()?;
         self.known(frame, value).then_some(value)
+    }
+
+    /// Whether a clause may stand in text that could not be parsed, or under another word.
+    pub(super) fn is_lost(&mut self, clauses: &Clauses, name: &str, span: Span) -> bool {
+        let is_lost = self.report.lost_words.contains(name) || clauses.meant.iter().any(|meant| meant == name);
+        if is_lost {
+            self.report.unknown(span);
+        }
+        is_lost
     }
 
     /// `batch` or `epochs`: what was asked for, or what the block says.
@@ -131,7 +149,7 @@ impl<'a> Elaborator<'a> {
         asked: Option<usize>,
         block: &Train,
     ) -> Option<usize> {
-        if !clauses.single.contains_key(name) && asked.is_none() {
+        if !clauses.single.contains_key(name) && asked.is_none() && !self.is_lost(clauses, name, block.name.span) {
             let message = format!("`train {}` does not say its `{name}`", block.name.name);
             let diagnostic = Diagnostic::error("missing-clause", message).primary(block.name.span, "this block");
             self.report.add(diagnostic.help(format!("add `{name} {}`", if name == "batch" { 32 } else { 10 })));
@@ -174,12 +192,15 @@ impl<'a> Elaborator<'a> {
     }
 
     pub(super) fn optimizer(&mut self, frame: &Frame, clauses: &Clauses<'a>, step: Span) -> Option<Optimizer> {
+        if !clauses.single.contains_key("optimizer") && self.is_lost(clauses, "optimizer", step) {
+            return None;
+        }
         if !clauses.single.contains_key("optimizer") {
             let diagnostic = Diagnostic::error("missing-clause", "nothing says how the weights are to change");
             self.report.add(diagnostic.primary(step, "without an optimizer").help("add `optimizer sgd(lr = 0.1)`"));
             return None;
         }
-        let value = self.only(frame, clauses, "optimizer")?;
+        let value = clauses.word("optimizer")?;
         let called = self.called(frame, &words::OPTIMIZERS, value)?;
         let made = words::optimizer(called.word.name, &called.args);
         self.made(&called, made)
@@ -187,7 +208,7 @@ impl<'a> Elaborator<'a> {
 
     pub(super) fn schedule(&mut self, frame: &Frame, clauses: &Clauses<'a>, epochs: usize, is_set: bool) -> Schedule {
         let constant = Schedule { kind: ScheduleKind::Constant, warmup: 0.0 };
-        let Some(value) = self.only(frame, clauses, "schedule") else { return constant };
+        let Some(value) = clauses.word("schedule") else { return constant };
         let Some(called) = self.called(frame, &words::SCHEDULES, value) else { return constant };
         let made = words::schedule(called.word.name, &called.args);
         let Some(schedule) = self.made(&called, made) else { return constant };

@@ -32,6 +32,9 @@ impl<'a> Elaborator<'a> {
                     (format!("`train {name}` has no loss"), span)
                 }
             };
+            if self.is_lost(clauses, "loss", span) {
+                return None;
+            }
             let diagnostic = Diagnostic::error("missing-clause", message).primary(span, "what is to become smaller?");
             self.report.add(diagnostic.help("add `loss cross_entropy(logits)`: `netc help losses`"));
             return None;
@@ -198,9 +201,12 @@ impl<'a> Elaborator<'a> {
         self.state().joined.insert(written);
         let heads = self.state().heads.get(&written).cloned().unwrap_or_default();
         let shape = self.graph.node(written).shape.clone();
-        for Head { node, weight, .. } in heads {
+        for &Head { node, weight, .. } in heads.iter() {
             if self.graph.node(node).shape != shape {
                 continue;
+            }
+            if !self.step(span, 1) {
+                return None;
             }
             let value = self.as_written_or_logit(written, value, node);
             let of_head = add(self, value)?;
@@ -245,7 +251,12 @@ impl<'a> Elaborator<'a> {
 
     /// A value of the network that an argument names.
     fn network_node(&mut self, frame: &Frame, arg: &Arg) -> Option<NodeId> {
-        match self.eval(frame, &arg.value) {
+        let value = self.eval(frame, &arg.value);
+        self.as_node(value, arg)
+    }
+
+    fn as_node(&mut self, value: Val, arg: &Arg) -> Option<NodeId> {
+        match value {
             Val::Node(node) => Some(node),
             Val::Unknown => None,
             Val::Row(table, _) => {
@@ -271,7 +282,7 @@ impl<'a> Elaborator<'a> {
             let fill = Fill { shape: shape.dims().to_vec(), value: number as f32 };
             return self.graph.add(fill, &[], vec![], None, location).ok();
         }
-        let target = self.network_node(frame, arg)?;
+        let target = self.as_node(value, arg)?;
         let found = self.graph.node(target).shape.clone();
         if found == shape {
             return Some(target);
@@ -375,6 +386,13 @@ impl<'a> Elaborator<'a> {
     // ---- Metrics -------------------------------------------------------------------------------
 
     pub(super) fn metric(&mut self, frame: &Frame, value: &Expr) -> Option<Metric> {
+        if let ExprKind::Function(name, _) = &value.kind
+            && !self.is_training_function(&name.name)
+            && METRICS.find(&name.name).is_none()
+        {
+            self.no_such(&METRICS, &name.name, name.span);
+            return None;
+        }
         if !self.known(frame, value) {
             return None;
         }
@@ -409,8 +427,7 @@ impl<'a> Elaborator<'a> {
         let classes = self.graph.node(scores).shape[1];
         if k >= classes {
             let message = format!("`{name}` of {classes} classes is always right");
-            self.report.add(Diagnostic::error("wrong-metric", message).primary(first.span, "too few classes"));
-            return None;
+            self.report.add(Diagnostic::warning("idle-metric", message).primary(first.span, "too few classes"));
         }
         let of_loss = self.state().ignored.get(&labels).copied();
         let ignored = if called.args.has("ignore") { called.args.int("ignore") } else { of_loss.unwrap_or(NO_CLASS) };

@@ -17,11 +17,12 @@ mod clauses;
 mod losses;
 mod reach;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod weights;
 pub(crate) mod words;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::model::is_batch;
 use super::program::{DefinitionId, Program};
@@ -62,7 +63,9 @@ impl Default for TrainingOptions<'_> {
 /// A `train` block that is right.
 #[derive(Debug)]
 pub struct ElaboratedTraining {
+    /// What the block says.
     pub training: Training,
+    /// What was warned of.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -185,7 +188,7 @@ pub(super) struct State {
     /// Labels that are declared, or were made for a loss that names none.
     labels: Vec<NodeId>,
     /// The auxiliary heads beside each output.
-    heads: HashMap<NodeId, Vec<Head>>,
+    heads: HashMap<NodeId, Rc<[Head]>>,
     /// What heads add to a loss, by its node.
     of_heads: HashMap<NodeId, Vec<Loss>>,
     /// Heads that a loss has taken.
@@ -231,9 +234,9 @@ impl<'a> Elaborator<'a> {
         self.implied_call(&mut frame, block);
         let mut drafts = vec![];
         self.statements_of(&mut frame, &block.body, &plain, &mut drafts);
-        self.unused_models();
         let drafts = self.all_steps(&frame, block, &clauses, drafts);
         let metrics = self.metrics(&frame, &clauses);
+        self.unused_models();
         let augment = self.augmentations(&frame, &block.body);
         let ema = self.positive(&frame, &clauses, "ema").filter(|&(ema, span)| self.is_share(&frame, "ema", ema, span));
         let memory = self.memory_budgets(&frame, &block.body);
@@ -337,17 +340,12 @@ impl<'a> Elaborator<'a> {
     fn declare_sources(&mut self, frame: &mut Frame, body: &TrainBlock) {
         for statement in &body.statements {
             let TrainStatementKind::Source { kind, name, of, dims } = &statement.kind else { continue };
-            let Some(source) = self.source_type(*kind, of) else { continue };
-            if let Some(first) = dims.first().filter(|first| !is_batch(first)) {
-                let message = format!("the first size of `{}` is the batch, `N`", name.name);
-                let diagnostic = Diagnostic::error("no-batch", message).primary(first.span, "a number");
-                self.report.add(diagnostic.help(format!("write `{} {}: {}[N, …]`", kind.word(), name.name, of.name)));
+            let shape = self.source_shape(frame, *kind, name, of, dims, statement.span);
+            let Some((source, shape)) = shape else {
+                // What is said of it has been reported.
+                frame.variables.bind(&name.name, Val::Unknown);
                 continue;
-            }
-            if !dims[1..].iter().all(|dim| self.known(frame, dim)) {
-                continue;
-            }
-            let Some(shape) = self.input_shape(frame, dims, statement.span) else { continue };
+            };
             let id = match self.labels.define(&name.name, name.span, frame.id) {
                 Ok(id) => id,
                 Err(first) => {
@@ -365,6 +363,27 @@ impl<'a> Elaborator<'a> {
             }
             self.state().sources.insert(node, (source, name.span));
         }
+    }
+
+    fn source_shape(
+        &mut self,
+        frame: &Frame,
+        kind: SourceKind,
+        name: &Ident,
+        of: &Ident,
+        dims: &[Expr],
+        span: Span,
+    ) -> Option<(Source, Shape)> {
+        let source = self.source_type(kind, of)?;
+        if let Some(first) = dims.first().filter(|first| !is_batch(first)) {
+            let message = format!("the first size of `{}` is the batch, `N`", name.name);
+            let diagnostic = Diagnostic::error("no-batch", message).primary(first.span, "not `N`");
+            self.report.add(diagnostic.help(format!("write `{} {}: {}[N, …]`", kind.word(), name.name, of.name)));
+            return None;
+        }
+        let known = dims.iter().skip(1).all(|dim| self.known(frame, dim));
+        let shape = if known { self.input_shape(frame, dims, span) } else { None };
+        shape.map(|shape| (source, shape))
     }
 
     /// What stands before the sizes: an element, or a distribution.
@@ -396,6 +415,9 @@ impl<'a> Elaborator<'a> {
             .filter(|(id, _)| self.graph.contains(**id) && self.graph.users(**id).is_empty())
             .map(|(_, (_, span))| *span)
             .collect();
+        if self.report.has_errors() {
+            return;
+        }
         unread.sort_by_key(|span| span.start);
         for span in unread {
             let diagnostic = Diagnostic::warning("unread-value", "nothing reads this input");

@@ -33,8 +33,9 @@ impl<'a> Elaborator<'a> {
         layers
     }
 
-    /// The weights that a word names, among those of some models.
-    fn selection(&mut self, frame: &Frame, e: &Expr, models: &[usize]) -> Option<Selection> {
+    /// The weights that a word names, among those of some models. `with_places` takes layers without weights too, whose
+    /// work depends on the phase.
+    fn selection(&mut self, frame: &Frame, e: &Expr, models: &[usize], with_places: bool) -> Option<Selection> {
         let name = match (&e.kind, dotted_name(e)) {
             (_, Some(name)) => name,
             (ExprKind::Label(label), _) => self.label_text(frame, label)?,
@@ -52,6 +53,10 @@ impl<'a> Elaborator<'a> {
                 return None;
             }
         };
+        // Each name is compared with all weights.
+        if !self.step(e.span, (self.graph.len() + self.graph.weights.iter().count()) / 16) {
+            return None;
+        }
         let layers = self.layers_of_weights();
         let state = self.training.as_ref().expect("a block is evaluated");
         let models: Vec<_> = models.iter().map(|&m| &state.models[m]).collect();
@@ -72,7 +77,9 @@ impl<'a> Elaborator<'a> {
                 selection.weights.insert(id);
             }
         }
-        if selection.weights.is_empty() {
+        let state = self.training.as_ref().expect("a block is evaluated");
+        let is_place = |label: &String| state.places.values().any(|place| is_within(place, label));
+        if selection.weights.is_empty() && !(with_places && selection.labels.iter().any(is_place)) {
             self.matches_nothing(&name, e.span, layers.into_values().collect());
             return None;
         }
@@ -110,7 +117,7 @@ impl<'a> Elaborator<'a> {
         }
         let mut frozen = BTreeSet::new();
         for (e, models) in chosen {
-            let Some(selection) = self.selection(frame, e, &models) else { continue };
+            let Some(selection) = self.selection(frame, e, &models, true) else { continue };
             frozen.extend(selection.weights);
             self.state().frozen_labels.extend(selection.labels);
         }
@@ -138,7 +145,7 @@ impl<'a> Elaborator<'a> {
             let values: Vec<&'a Expr> = clauses.of("no_decay").collect();
             for e in values {
                 let models = if i == 0 { &all } else { models };
-                weights.extend(self.selection(frame, e, models).into_iter().flat_map(|s| s.weights));
+                weights.extend(self.selection(frame, e, models, false).into_iter().flat_map(|s| s.weights));
             }
         }
         weights
@@ -148,15 +155,12 @@ impl<'a> Elaborator<'a> {
     pub(super) fn initialise(&mut self, frame: &Frame, clauses: &Clauses<'a>) {
         let all: Vec<usize> = (0..self.state().models.len()).collect();
         for (kind, value) in &clauses.inits {
-            if !self.known_arguments(frame, value) {
-                continue;
-            }
             let Some(called) = self.called(frame, &words::INITS, value) else { continue };
             let chosen = match kind {
                 None => self.kernels(),
                 Some(label) => {
                     let e = Expr { kind: ExprKind::Label((*label).clone()), span: label.span };
-                    let Some(selection) = self.selection(frame, &e, &all) else { continue };
+                    let Some(selection) = self.selection(frame, &e, &all, false) else { continue };
                     self.of_one_role(selection.weights)
                 }
             };
@@ -166,13 +170,6 @@ impl<'a> Elaborator<'a> {
                 let Some(init) = self.made(&called, made) else { break };
                 self.graph.weights.set_init(id, init);
             }
-        }
-    }
-
-    fn known_arguments(&mut self, frame: &Frame, value: &Expr) -> bool {
-        match &value.kind {
-            ExprKind::Function(_, args) => args.iter().all(|a| self.known(frame, &a.value)),
-            _ => true,
         }
     }
 

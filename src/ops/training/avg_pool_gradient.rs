@@ -29,7 +29,8 @@ impl AvgPoolGradient {
         Self { input, kernel, stride, pad, dilation, ceil, count_include_pad }
     }
 
-    fn pool(&self) -> AvgPool {
+    /// The pool that it is the gradient of.
+    pub fn pool(&self) -> AvgPool {
         let &Self { kernel, stride, pad, dilation, ceil, count_include_pad, .. } = self;
         AvgPool { kernel, stride, pad, dilation, ceil, count_include_pad }
     }

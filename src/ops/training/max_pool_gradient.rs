@@ -26,7 +26,8 @@ impl MaxPoolGradient {
         Self { kernel, stride, pad, dilation, ceil }
     }
 
-    fn pool(&self) -> MaxPool {
+    /// The pool that it is the gradient of.
+    pub fn pool(&self) -> MaxPool {
         let &Self { kernel, stride, pad, dilation, ceil } = self;
         MaxPool { kernel, stride, pad, dilation, ceil }
     }

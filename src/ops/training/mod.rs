@@ -1,5 +1,6 @@
 //! Ops that only training needs: gradients that no layer's op computes, statistics of a batch, losses, random
-//! masks. One op, one file, as in the folder above. They have no layers, and export refuses them by name.
+//! masks. One op, one file, as in the folder above. The language has no layers of them; what exports refuses them by
+//! name.
 //!
 //! A gradient's operands are those values of the layer that it reads, then the gradient of the layer's result.
 //! Its attributes are the layer's, and the sizes that the result's gradient does not tell.

@@ -27,7 +27,8 @@ impl UpsampleGradient {
         Self { input, to, mode, coordinates, rounding }
     }
 
-    fn upsample(&self) -> Upsample {
+    /// The resizing that it is the gradient of.
+    pub fn upsample(&self) -> Upsample {
         let &Self { to, mode, coordinates, rounding, .. } = self;
         Upsample { to, mode, coordinates, rounding }
     }

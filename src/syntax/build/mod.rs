@@ -51,6 +51,11 @@ impl AstBuilder<'_> {
             let diagnostic = Diagnostic::error("too-many-models", message).primary(model.name.span, "one too many");
             self.diagnostics.push(diagnostic.help("give a model parameters, or split the file"));
         }
+        if let Some(Item::Train(train)) = file.items.iter().filter(|i| matches!(i, Item::Train(_))).nth(MAX_MODELS) {
+            let message = format!("the file holds more than {MAX_MODELS} `train` blocks");
+            let diagnostic = Diagnostic::error("too-many-trainings", message);
+            self.diagnostics.push(diagnostic.primary(train.name.span, "one too many").help("split the file"));
+        }
         file
     }
 

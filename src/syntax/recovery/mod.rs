@@ -13,7 +13,7 @@
 use super::grammar::{NetcParser, Rule};
 use super::tokens::{self, Token, TokenKind};
 use super::{MAX_REPAIRED, MAX_REPARSED, MAX_SYNTAX_ERRORS};
-use crate::diagnostic::{Diagnostic, SourceId, Span};
+use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use pest::Parser;
 use pest::error::{Error, ErrorVariant, InputLocation};
 use std::cell::Cell;
@@ -135,6 +135,10 @@ impl State<'_> {
             InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
         };
         let expected = match &error.variant {
+            // A clause begins where the value of the one before is due.
+            ErrorVariant::ParsingError { positives, negatives } if negatives.contains(&Rule::next_clause) => {
+                [positives.as_slice(), &[Rule::expr]].concat()
+            }
             ErrorVariant::ParsingError { positives, .. } => positives.clone(),
             ErrorVariant::CustomError { .. } => vec![],
         };
@@ -222,7 +226,7 @@ impl State<'_> {
     /// Blanks the line at fault. False where nothing is left to blank.
     fn erase(&mut self, failure: &Failure) -> bool {
         let line = self.blamed_line(failure);
-        let line = self.with_data_block(line);
+        let line = self.with_data_block(line, !failure.in_block());
         if self.erase_range(line) {
             return true;
         }
@@ -237,10 +241,11 @@ impl State<'_> {
     }
 
     /// The line with the block that it opens, where that block holds other things than a model's statements.
-    fn with_data_block(&self, line: Range<usize>) -> Range<usize> {
+    fn with_data_block(&self, line: Range<usize>, is_item: bool) -> Range<usize> {
         let inside = |t: &&Token| t.start >= line.start && t.end <= line.end && !t.is_comment();
         let first = self.tokens.iter().find(inside).map_or("", |t| t.text(self.source));
-        if !matches!(first, "table" | "preprocess" | "train" | "step" | "augment") {
+        let is_train = || is_item && nearest(first, ["train", "module", "model"]) == Some("train");
+        if !matches!(first, "table" | "preprocess" | "train" | "step" | "augment") && !is_train() {
             return line;
         }
         let partners = tokens::partners(self.source, self.tokens);

@@ -10,7 +10,7 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::upsample::{Interpolation, ResizeTo as To};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo as To, Rounding};
 use crate::ops::*;
 use crate::plan::{Flaw, Inaccurate, Options};
 use crate::tensor::{Shape, Tensor};
@@ -260,6 +260,44 @@ fn movements() {
     blocked(Slice { axis: 1, start: 2, end: 17, step: 3 }, 19, 1);
     blocked(PixelShuffle { factor: 2 }, 20, 1);
     plain(Transpose { perm: vec![1, 0, 2] }, &[&[4, 37, 19]]);
+}
+
+#[test]
+fn gradients_of_pools_and_what_moves_pixels() {
+    use crate::ops::pad::PadMode;
+    let pool = MaxPool { kernel: [3; 2], stride: [1; 2], pad: [1; 4], dilation: [1; 2], ceil: false };
+    blocked(MaxPoolGradient::of(&pool), 19, 2);
+    let pool =
+        AvgPool { kernel: [3; 2], stride: [1; 2], pad: [1; 4], dilation: [1; 2], ceil: false, count_include_pad: true };
+    blocked(AvgPoolGradient::of(&pool, [6, 7]), 19, 1);
+    blocked(AdaptiveAvgPoolGradient { input: [13, 9] }, 19, 1);
+    blocked(PadGradient { pads: [1, 2, 1, 0], mode: PadMode::Reflect }, 19, 1);
+    blocked(SliceGradient { axis: 1, start: 5, step: 1, size: 40 }, 19, 1);
+    let upsample =
+        |mode| Upsample { to: To::Size([6, 7]), mode, coordinates: Coordinates::Usual, rounding: Rounding::Floor };
+    for mode in [Interpolation::Nearest, Interpolation::Bilinear] {
+        blocked(UpsampleGradient::of(&upsample(mode), [3, 5]), 19, 1);
+    }
+    plain(SliceGradient { axis: 2, start: 1, step: 2, size: 17 }, &[&[2, 3, 7, 5]]);
+    for shapes in [[&[5, 37][..], &[5, 1]], [&[37, 5], &[37, 1]]] {
+        plain(ReduceMaxGradient { axes: vec![1] }, &shapes);
+    }
+    plain(ReduceMaxGradient { axes: vec![0] }, &[&[5, 37], &[1, 37]]);
+}
+
+#[test]
+fn pointwise_losses() {
+    use crate::ops::training::pointwise_loss::LossKind;
+    use crate::ops::training::pointwise_loss_gradient::Of;
+    let kinds =
+        [LossKind::Bce, LossKind::Mse, LossKind::L1, LossKind::SmoothL1, LossKind::Hinge, LossKind::Wasserstein];
+    for kind in kinds {
+        plain(PointwiseLoss { kind, beta: 1.0 }, &[&[3, 37], &[3, 37]]);
+        // The slopes of hinges are 0 where they are not asked for, and special elements happen to be there.
+        for of in [Of::Value, Of::Target].into_iter().filter(|_| kind != LossKind::Hinge) {
+            plain(PointwiseLossGradient { kind, of, beta: 1.0 }, &[&[3, 37], &[3, 37], &[]]);
+        }
+    }
 }
 
 #[test]

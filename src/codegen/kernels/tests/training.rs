@@ -377,3 +377,62 @@ fn gradients_of_relu_join_those_of_normalisations() {
     // Winograd is among the algorithms.
     check_with(fused, &Options::default(), 1e-3);
 }
+
+/// Losses of scores and of numbers, and what goes back through pools and what moves pixels. Labels are inputs 1 and 3.
+fn losses_and_pools() -> (Graph, Vec<Tensor>) {
+    use crate::ops::training::pointwise_loss::LossKind;
+    use crate::ops::training::pointwise_loss_gradient::Of;
+    let mut b = GraphBuilder::new("losses", Phase::Train);
+    let (scores, labels) = (b.input([70, 37]), b.input([70]));
+    let (pixels, classes) = (b.input([2, 5, 19, 21]), b.input([2, 19, 21]));
+    let own = b.input(Shape::new([]));
+    let mut outputs = vec![];
+    for (x, labels) in [(scores, labels), (pixels, classes)] {
+        outputs.push(b.add(CrossEntropy { smoothing: 0.1, ignored: 3 }, &[x, labels]));
+        outputs.push(b.add(CrossEntropyGradient { smoothing: 0.1, ignored: 3 }, &[x, labels, own]));
+    }
+    let (x, t) = (b.input([3, 21, 17, 13]), b.input([3, 21, 17, 13]));
+    for kind in [LossKind::Bce, LossKind::SmoothL1] {
+        outputs.push(b.add(PointwiseLoss { kind, beta: 0.5 }, &[x, t]));
+        outputs.push(b.add(PointwiseLossGradient { kind, of: Of::Value, beta: 0.5 }, &[x, t, own]));
+    }
+    let pool = MaxPool { kernel: [3; 2], stride: [1; 2], pad: [1; 4], dilation: [1; 2], ceil: false };
+    outputs.push(b.add(MaxPoolGradient::of(&pool), &[x, t]));
+    outputs.push(b.add(AdaptiveAvgPoolGradient { input: [30, 31] }, &[t]));
+    outputs.push(b.add(SliceGradient { axis: 1, start: 5, step: 1, size: 40 }, &[t]));
+    let largest = b.input([3, 1, 17, 13]);
+    outputs.push(b.add(ReduceMaxGradient { axes: vec![1] }, &[x, largest]));
+    let graph = b.finish(&outputs);
+    let mut inputs = random_inputs(&graph, 11);
+    for (index, classes) in [(1, 37), (3, 5)] {
+        let labels: Vec<f64> = (0..inputs[index].len()).map(|i| ((i * 7 + i / 3) % classes) as f64).collect();
+        inputs[index] = Tensor::from_values(inputs[index].shape().clone(), labels);
+    }
+    (graph, inputs)
+}
+
+#[test]
+fn strict_bits_of_losses_and_pools() {
+    let (graph, inputs) = losses_and_pools();
+    let options = Options { strict: true, ..Options::default() };
+    let mut first: Option<Vec<Tensor>> = None;
+    for target in targets().iter().filter(|target| target.fuses()) {
+        let got = model(&graph, target, &options, 2).run_tensors(&inputs).unwrap();
+        let first = first.get_or_insert_with(|| got.clone());
+        for (i, (got, first)) in got.iter().zip(first.iter()).enumerate() {
+            assert!(got == first, "output {i} on {} lanes", target.unit.lanes);
+        }
+    }
+}
+
+/// Programs for a machine that this is not.
+#[test]
+fn losses_and_pools_of_other_architectures() {
+    let (graph, inputs) = losses_and_pools();
+    let expected = interpreter::run(&graph, &inputs).unwrap();
+    let got = simulated(&graph, &Target::parse("aarch64").unwrap(), &Options::default(), &inputs);
+    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        let (worst, scale) = got.difference(expected);
+        assert!(worst <= 1e-5 * scale.max(1e-3), "output {i} differs by {worst} of {scale}");
+    }
+}
