@@ -191,15 +191,15 @@ fn batch_norm(sizes: [usize; 3]) -> Vec<Case> {
     let relu = ActivationGradient { kind: Activation::Relu, of_output: true };
     vec![
         Case::training(sizes, ChannelMoments {}, |_, x| vec![x]),
-        Case::training(sizes, BatchNormTrain { eps, affine }, |b, x| vec![x, moments(b, x)]),
-        Case::training(sizes, BatchNormSums { eps }, |b, x| {
+        Case::training(sizes, BatchNormTrain { eps, affine, epilogue: vec![] }, |b, x| vec![x, moments(b, x)]),
+        Case::training(sizes, BatchNormSums { eps, relu: false }, |b, x| {
             let dy = b.add(conv(sizes[1], 1, 1, 0), &[x]);
             vec![x, moments(b, x), dy]
         }),
-        Case::training(sizes, BatchNormInputGradient { eps, affine }, |b, x| {
+        Case::training(sizes, BatchNormInputGradient { eps, affine, relu: false }, |b, x| {
             let dy = b.add(conv(sizes[1], 1, 1, 0), &[x]);
             let moments = moments(b, x);
-            vec![x, moments, dy, b.add(BatchNormSums { eps }, &[x, moments, dy])]
+            vec![x, moments, dy, b.add(BatchNormSums { eps, relu: false }, &[x, moments, dy])]
         }),
         Case::training(sizes, relu, |b, x| vec![x, b.add(conv(sizes[1], 1, 1, 0), &[x])]),
     ]

@@ -6,7 +6,7 @@
 //! %y = activation %a { kind=relu }
 //! ```
 //!
-//! Into convolution, transposed convolution, linear, `channel_affine` and binary go: activations
+//! Into convolution, transposed convolution, linear, `channel_affine`, `batch_norm_train` and binary go: activations
 //! (scale and clip among them), and sums and products with a value of the same shape: the residual
 //! add. Where both operands of a sum could take the other in, the one at the end of the longer way
 //! does, since the other is there by then: in a residual block the last convolution, not the

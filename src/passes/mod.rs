@@ -18,6 +18,7 @@ mod exchange_activation_pool;
 mod fold_batch_norm;
 mod fold_input_normalization;
 mod fuse_epilogue;
+mod fuse_relu_gradient;
 mod merge_sibling_pointwise;
 mod pattern;
 mod recognise_channel_scales;
@@ -98,9 +99,18 @@ pub const PIPELINE: &[Pass] = &[
 /// only training needs.
 const TRAINING: &[&str] = &["dead_code", "cse", "fuse_epilogue"];
 
+/// Passes that only steps of training need, after those.
+const OF_TRAINING: &[Pass] = &[pass(
+    "fuse_relu_gradient",
+    "the gradient of relu into that of the normalisation before",
+    fuse_relu_gradient::run,
+)];
+
 /// Runs the passes for steps of training.
 pub(crate) fn run_training(graph: &mut Graph) -> Vec<Remark> {
-    run_those(graph, |pass| TRAINING.contains(&pass.name), |_, _| {})
+    let mut remarks = run_those(graph, PIPELINE, |pass| TRAINING.contains(&pass.name), |_, _| {});
+    remarks.extend(run_those(graph, OF_TRAINING, |_| true, |_, _| {}));
+    remarks
 }
 
 /// Runs the selected passes in the pipeline's order.
@@ -113,18 +123,23 @@ pub fn run(graph: &mut Graph, selection: &Selection) -> Vec<Remark> {
 /// # Panics
 /// In debug builds, when a pass leaves a graph that does not verify.
 pub(crate) fn run_observed(graph: &mut Graph, selection: &Selection, after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
-    run_those(graph, |pass| selection.contains(pass.name), after)
+    run_those(graph, PIPELINE, |pass| selection.contains(pass.name), after)
 }
 
 /// Finds functions of the language in a graph that spells them out, as programs export theirs. The passes are
 /// those of the pipeline that do this; here they run before a graph is written as text.
 pub(crate) fn recognise(graph: &mut Graph) -> Vec<Remark> {
-    run_those(graph, |pass| pass.recognises, |_, _| {})
+    run_those(graph, PIPELINE, |pass| pass.recognises, |_, _| {})
 }
 
-fn run_those(graph: &mut Graph, runs: impl Fn(&Pass) -> bool, mut after: impl FnMut(&Pass, &Graph)) -> Vec<Remark> {
+fn run_those(
+    graph: &mut Graph,
+    passes: &[Pass],
+    runs: impl Fn(&Pass) -> bool,
+    mut after: impl FnMut(&Pass, &Graph),
+) -> Vec<Remark> {
     let mut remarks = vec![];
-    for pass in PIPELINE.iter().filter(|p| runs(p)) {
+    for pass in passes.iter().filter(|p| runs(p)) {
         let mut editor = Editor::new(graph, pass.name);
         (pass.run)(&mut editor);
         remarks.extend(editor.finish());

@@ -79,7 +79,7 @@ fn batch_norm(graph: &mut Graph, id: NodeId, op: &BatchNorm, updates: &mut Updat
     let running = [running[0], running[1]].map(|parameter| graph.node(parameter).parameter());
     let mut editor = Editor::new(graph, "training-forms");
     let moments = editor.insert(ChannelMoments {}, &[x], vec![], id);
-    let trained = BatchNormTrain { eps: op.eps, affine: op.affine };
+    let trained = BatchNormTrain { eps: op.eps, affine: op.affine, epilogue: vec![] };
     editor.rewrite_reading(id, trained, &[x, moments], affine);
     // The running variance is that of the unbiased estimate.
     let shares = [MOMENTUM, MOMENTUM * count as f64 / (count - 1) as f64];

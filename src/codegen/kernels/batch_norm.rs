@@ -14,15 +14,17 @@
 //! Images and vectors lie in blocks ([`walk`]). Values of other ranks are rare: the lanes are their pixels.
 
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
-use super::super::key::{Bits, KernelKey};
+use super::super::key::{Bits, Epilogue, KernelKey};
 use super::super::packing::Part;
-use super::super::vector::{Builder, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::body::Body;
-use super::elementwise::channel_weights;
+use super::elementwise::{are_total, channel_weights, finish};
+use super::epilogue::{apply_all, temporaries};
 use super::nest::{self, Array, Nest, Operands, row_major};
 use super::partial::{self, Partial};
 use super::walk::{self, COPIES, Walk, along};
+use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::{BatchNormInputGradient, BatchNormSums, BatchNormTrain};
 use crate::plan::parts::Parts;
 use crate::plan::{Algorithm, Step, View};
@@ -67,14 +69,18 @@ pub(crate) fn moments(e: &mut Emitter, step: &Step) -> Emitted {
 
 /// As [`moments`]. Operands: x, moments, dy.
 pub(crate) fn sums(e: &mut Emitter, step: &Step, op: &BatchNormSums) -> Emitted {
-    let eps = Bits::of(op.eps);
+    let (eps, weights) = (Bits::of(op.eps), if op.relu { 2 } else { 0 });
     match &step.kernel {
         Algorithm::PartialSums(parts) => {
             let [x, moments, dy] = [0, 1, 2].map(|i| &step.inputs[i]);
             let (row, second) = (row(moments), e.unit().bytes());
-            let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&Sums { walk, row, second, eps: None });
+            let packed = pack(e, step, x, weights);
+            let sums = |walk| Sums { walk, row, second, eps, relu: op.relu, joins: false };
+            let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&sums(walk));
             walk::emit(e, step, &[x, dy], parts, kernel, |e, d, part, block| {
-                vec![of_block(e, d, moments, block), part_of(e, d, &step.outputs[0], part, block)]
+                let mut arguments = vec![of_block(e, d, moments, block), part_of(e, d, &step.outputs[0], part, block)];
+                arguments.extend(packed.iter().map(|&at| weights_of_block(e, d, at, block)));
+                arguments
             })
         }
         Algorithm::JoinParts(parts) => {
@@ -90,12 +96,16 @@ pub(crate) fn sums(e: &mut Emitter, step: &Step, op: &BatchNormSums) -> Emitted 
         _ if step.inputs[0].layout.is_blocked() => {
             let [x, moments, dy] = [0, 1, 2].map(|i| &step.inputs[i]);
             let (to, row) = (&step.outputs[0], row(moments));
-            let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&Sums { walk, row, second: row, eps: Some(eps) });
+            let packed = pack(e, step, x, weights);
+            let sums = |walk| Sums { walk, row, second: row, eps, relu: op.relu, joins: true };
+            let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&sums(walk));
             walk::emit(e, step, &[x, dy], &all(x), kernel, |e, d, _, block| {
-                [moments, to].map(|view| of_block(e, d, view, block)).to_vec()
+                let mut arguments = [moments, to].map(|view| of_block(e, d, view, block)).to_vec();
+                arguments.extend(packed.iter().map(|&at| weights_of_block(e, d, at, block)));
+                arguments
             })
         }
-        _ => plain_sums(e, step, PlainOf::Sums(eps)),
+        _ => plain_sums(e, step, PlainOf::Sums { eps, relu: op.relu }),
     }
 }
 
@@ -274,7 +284,7 @@ impl KernelKey for JoinMoments {
     }
 }
 
-/// Parameters: x, dy, moments, what the sums are written to.
+/// Parameters: x, dy, moments, what the sums are written to, and with relu, weight and bias.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sums {
     walk: Walk,
@@ -282,22 +292,34 @@ struct Sums {
     row: usize,
     /// Bytes from the first sum to the second.
     second: usize,
-    /// The second sum is divided by the deviation; without it, all lanes are written as they are.
-    eps: Option<Bits>,
+    eps: Bits,
+    /// dy counts where the result is positive.
+    relu: bool,
+    /// These are the sums of all: the second is divided by the deviation. Otherwise all lanes are written.
+    joins: bool,
 }
 
 impl KernelKey for Sums {
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("batch_norm_sums {self:?}"), unit, 4);
+        let mut b = Builder::new(format!("batch_norm_sums {self:?}"), unit, if self.relu { 6 } else { 4 });
         let mean = b.load_first(b.parameter(2).at(0), self.walk.lanes);
+        let relu = self.relu.then(|| {
+            let variance = load_row(&mut b, 2, self.row, self.walk.lanes);
+            let inverse = inverse_deviation(&mut b, &self.walk, variance, self.eps);
+            Relu::new(&mut b, inverse, 4)
+        });
         let totals = [(); 2].map(|()| b.splat(0.0));
         self.walk.runs(&mut b, STRETCH, |b, pointers, pixels| {
-            let products: Vec<Vector> = (0..COPIES.min(pixels)).map(|_| b.splat(0.0)).collect();
+            // With relu, sixteen registers do not hold more.
+            let copies = if self.relu { 2 } else { COPIES };
+            let products: Vec<Vector> = (0..copies.min(pixels)).map(|_| b.splat(0.0)).collect();
             let sums: Vec<Vector> = products.iter().map(|_| b.splat(0.0)).collect();
             along(b, pointers, pixels, |b, i| {
                 let [x, dy] = [0, 1].map(|array| b.load(pointers[array].at(i * unit.bytes())));
-                b.op_into(sums[i], VectorOp::Add, sums[i], dy);
                 let distance = b.op(VectorOp::Sub, x, mean);
+                let dy = relu.as_ref().map_or(dy, |relu| relu.gradient(b, distance, dy));
+                let i = i % sums.len();
+                b.op_into(sums[i], VectorOp::Add, sums[i], dy);
                 b.fma(products[i], distance, dy);
             });
             for (total, sums) in totals.into_iter().zip([sums, products]) {
@@ -305,12 +327,36 @@ impl KernelKey for Sums {
                 b.op_into(total, VectorOp::Add, total, sums[0]);
             }
         });
-        let (lanes, totals) = match self.eps {
-            None => (unit.lanes, totals),
-            Some(eps) => (self.walk.lanes, by_deviation(&mut b, totals, 2, self.row, self.walk.lanes, eps)),
+        let lanes = self.walk.lanes;
+        let (lanes, totals) = match self.joins {
+            false => (unit.lanes, totals),
+            true => (lanes, by_deviation(&mut b, totals, 2, self.row, lanes, self.eps)),
         };
         store_pair(&mut b, 3, totals, self.second, lanes);
         b.finish()
+    }
+}
+
+/// What lets a gradient through where a normalised value is positive, computed as the value was.
+struct Relu {
+    factor: Vector,
+    bias: Vector,
+    zero: Vector,
+}
+
+impl Relu {
+    /// Weight and bias are where the parameters from `first` on point to.
+    fn new(b: &mut Builder, inverse: Vector, first: usize) -> Relu {
+        let [weight, bias] = [first, first + 1].map(|i| b.load(b.parameter(i).at(0)));
+        Relu { factor: b.op(VectorOp::Mul, inverse, weight), bias, zero: b.splat(0.0) }
+    }
+
+    /// dy or 0; `distance` is that of x to the mean.
+    fn gradient(&self, b: &mut Builder, distance: Vector, dy: Vector) -> Vector {
+        let y = b.new_vector();
+        b.copy(y, self.bias);
+        b.fma(y, distance, self.factor);
+        b.select(Compare::Less, self.zero, y, dy, self.zero)
     }
 }
 
@@ -366,18 +412,22 @@ impl KernelKey for JoinSums {
 
 // ---- Values -------------------------------------------------------------------------------------
 
-/// Operands: x, moments.
+/// Operands: x, moments, then the epilogue's.
 pub(crate) fn train(e: &mut Emitter, step: &Step, op: &BatchNormTrain) -> Emitted {
     let [x, moments] = [0, 1].map(|i| &step.inputs[i]);
     let y = &step.outputs[0];
     let weights = if op.affine { 2 } else { 0 };
+    let (eps, steps) = (Bits::of(op.eps), Epilogue::of(&op.epilogue));
+    let extra = &step.inputs[2..];
     if !y.layout.is_blocked() {
-        return plain(e, step, Body::BatchNormTrain { eps: Bits::of(op.eps) }, [x], [moments], weights);
+        let arrays: Vec<&View> = [x].into_iter().chain(extra).collect();
+        return plain(e, step, Body::BatchNormTrain { eps, steps }, &arrays, [moments], weights);
     }
-    let (row, eps, affine) = (row(moments), Bits::of(op.eps), op.affine);
-    let packed = pack(e, step, weights);
-    let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&Train { walk, row, eps, affine });
-    walk::emit(e, step, &[x, y], &tasks(y), kernel, |e, d, _, block| {
+    let (row, affine) = (row(moments), op.affine);
+    let packed = pack(e, step, y, weights);
+    let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&Train { walk, row, eps, affine, steps: steps.clone() });
+    let arrays: Vec<&View> = [x, y].into_iter().chain(extra).collect();
+    walk::emit(e, step, &arrays, &tasks(y), kernel, |e, d, _, block| {
         let mut arguments = vec![of_block(e, d, moments, block)];
         arguments.extend(packed.iter().map(|&at| weights_of_block(e, d, at, block)));
         arguments
@@ -389,14 +439,14 @@ pub(crate) fn input_gradient(e: &mut Emitter, step: &Step, op: &BatchNormInputGr
     let [x, moments, dy, sums] = [0, 1, 2, 3].map(|i| &step.inputs[i]);
     let dx = &step.outputs[0];
     let count = dx.shape.elements() / dx.shape[1];
-    let (eps, weights) = (Bits::of(op.eps), usize::from(op.affine));
+    let (eps, weights) = (Bits::of(op.eps), usize::from(op.affine) + usize::from(op.relu));
     if !dx.layout.is_blocked() {
-        let body = Body::BatchNormInputGradient { eps, count };
-        return plain(e, step, body, [x, dy], [moments, sums], weights);
+        let body = Body::BatchNormInputGradient { eps, count, relu: op.relu };
+        return plain(e, step, body, &[x, dy], [moments, sums], weights);
     }
-    let (row, affine) = (row(moments), op.affine);
-    let packed = pack(e, step, weights);
-    let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&InputGradient { walk, row, eps, affine, count });
+    let (row, affine, relu) = (row(moments), op.affine, op.relu);
+    let packed = pack(e, step, dx, weights);
+    let kernel = |e: &mut Emitter, walk: Walk| e.kernel(&InputGradient { walk, row, eps, affine, relu, count });
     walk::emit(e, step, &[x, dy, dx], &tasks(dx), kernel, |e, d, _, block| {
         let mut arguments = [moments, sums].map(|view| of_block(e, d, view, block)).to_vec();
         arguments.extend(packed.iter().map(|&at| weights_of_block(e, d, at, block)));
@@ -409,9 +459,9 @@ fn tasks(output: &View) -> Parts {
     Parts::of_size(images, h * w, TASK)
 }
 
-fn pack(e: &mut Emitter, step: &Step, weights: usize) -> Vec<Packed> {
-    let output = &step.outputs[0];
-    let parts = (0..weights).map(|i| Part::per_channel(i, output.shape[1], output)).collect();
+/// Weights for each channel of a value in blocks.
+fn pack(e: &mut Emitter, step: &Step, value: &View, weights: usize) -> Vec<Packed> {
+    let parts = (0..weights).map(|i| Part::per_channel(i, value.shape[1], value)).collect();
     e.pack(e.weights(step), parts)
 }
 
@@ -429,27 +479,32 @@ fn inverse_deviation(b: &mut Builder, walk: &Walk, variance: Vector, eps: Bits) 
     walk.masked(b, inverse)
 }
 
-/// Parameters: x, y, moments, and where affine, weight and bias.
+/// Parameters: x, y, what the epilogue reads, moments, and where affine, weight and bias.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Train {
     walk: Walk,
     row: usize,
     eps: Bits,
     affine: bool,
+    steps: Epilogue,
 }
 
 impl KernelKey for Train {
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("batch_norm_train {self:?}"), unit, if self.affine { 5 } else { 3 });
-        let [mean, variance] = [0, self.row].map(|row| load_row(&mut b, 2, row, self.walk.lanes));
+        let moments = 2 + extra_operands(&self.steps);
+        let parameters = moments + if self.affine { 3 } else { 1 };
+        let mut b = Builder::new(format!("batch_norm_train {self:?}"), unit, parameters);
+        let [mean, variance] = [0, self.row].map(|row| load_row(&mut b, moments, row, self.walk.lanes));
         let mut factor = inverse_deviation(&mut b, &self.walk, variance, self.eps);
         let mut bias = None;
         if self.affine {
-            let weight = b.load(b.parameter(3).at(0));
+            let weight = b.load(b.parameter(moments + 1).at(0));
             factor = b.op(VectorOp::Mul, factor, weight);
-            bias = Some(b.load(b.parameter(4).at(0)));
+            bias = Some(b.load(b.parameter(moments + 2).at(0)));
         }
         let [from, to] = [0, 1].map(|i| b.parameter(i));
+        // Where registers are few, results are stored first and finished when nothing else is held.
+        let crowded = 5 + temporaries(&self.steps) > unit.registers;
         self.walk.each(&mut b, |b, i| {
             let x = b.load(from.at(i * unit.bytes()));
             let centred = b.op(VectorOp::Sub, x, mean);
@@ -462,19 +517,43 @@ impl KernelKey for Train {
                     y
                 }
             };
+            let y = if crowded { y } else { self.finished(b, i, y) };
             b.store(to.at(i * unit.bytes()), y);
         });
+        if crowded {
+            self.walk.rewind(&mut b);
+            self.walk.each(&mut b, |b, i| {
+                let y = b.load(to.at(i * unit.bytes()));
+                let y = self.finished(b, i, y);
+                b.store(to.at(i * unit.bytes()), y);
+            });
+        }
         b.finish()
     }
 }
 
-/// Parameters: x, dy, dx, moments, sums, and where affine, weight.
+impl Train {
+    /// What the epilogue makes of the pixel's result.
+    fn finished(&self, b: &mut Builder, pixel: usize, y: Vector) -> Vector {
+        if self.steps.is_empty() {
+            return y;
+        }
+        let extra: Vec<Int> = (0..extra_operands(&self.steps)).map(|i| b.parameter(2 + i)).collect();
+        let offset = pixel * b.unit().bytes();
+        let y = apply_all(b, &self.steps, y, |i| extra[i].at(offset));
+        // What may be no finite number is kept from lanes that are no channels.
+        if are_total(&self.steps) { y } else { self.walk.masked(b, y) }
+    }
+}
+
+/// Parameters: x, dy, dx, moments, sums, and where affine, weight; with relu, bias.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct InputGradient {
     walk: Walk,
     row: usize,
     eps: Bits,
     affine: bool,
+    relu: bool,
     /// Numbers of a channel.
     count: usize,
 }
@@ -482,22 +561,28 @@ struct InputGradient {
 impl KernelKey for InputGradient {
     fn build(&self, unit: Unit) -> Function {
         let name = format!("batch_norm_input_gradient {self:?}");
-        let mut b = Builder::new(name, unit, if self.affine { 6 } else { 5 });
+        let mut b = Builder::new(name, unit, 5 + usize::from(self.affine) + usize::from(self.relu));
         let pair =
             |b: &mut Builder, parameter: usize| [0, self.row].map(|row| load_row(b, parameter, row, self.walk.lanes));
         let [mean, variance] = pair(&mut b, 3);
         let inverse = inverse_deviation(&mut b, &self.walk, variance, self.eps);
         let means = pair(&mut b, 4);
         let [mean_dy, slope] = corrections(&mut b, means, inverse, self.count);
-        let mut factor = inverse;
-        if self.affine {
-            let weight = b.load(b.parameter(5).at(0));
-            factor = b.op(VectorOp::Mul, factor, weight);
-        }
+        let relu = self.relu.then(|| Relu::new(&mut b, inverse, 5));
+        let factor = match &relu {
+            Some(relu) => relu.factor,
+            None if self.affine => {
+                let weight = b.load(b.parameter(5).at(0));
+                b.op(VectorOp::Mul, inverse, weight)
+            }
+            None => inverse,
+        };
         let [x, dy, dx] = [0, 1, 2].map(|i| b.parameter(i));
         self.walk.each(&mut b, |b, i| {
             let [x, dy] = [x, dy].map(|from| b.load(from.at(i * unit.bytes())));
-            let result = corrected(b, x, dy, mean, mean_dy, slope);
+            let distance = b.op(VectorOp::Sub, x, mean);
+            let dy = relu.as_ref().map_or(dy, |relu| relu.gradient(b, distance, dy));
+            let result = corrected(b, distance, dy, mean_dy, slope);
             let result = b.op(VectorOp::Mul, result, factor);
             b.store(dx.at(i * unit.bytes()), result);
         });
@@ -514,22 +599,21 @@ fn corrections(b: &mut Builder, sums: [Vector; 2], inverse: Vector, count: usize
     [mean, b.op(VectorOp::Mul, slope, inverse)]
 }
 
-/// `dy − mean of dy + (x − mean) · slope`
-fn corrected(b: &mut Builder, x: Vector, dy: Vector, mean: Vector, mean_dy: Vector, slope: Vector) -> Vector {
+/// `dy − mean of dy + distance · slope`
+fn corrected(b: &mut Builder, distance: Vector, dy: Vector, mean_dy: Vector, slope: Vector) -> Vector {
     let result = b.op(VectorOp::Sub, dy, mean_dy);
-    let centred = b.op(VectorOp::Sub, x, mean);
-    b.fma(result, centred, slope);
+    b.fma(result, distance, slope);
     result
 }
 
 // ---- Plain memory -------------------------------------------------------------------------------
 
 /// A loop nest over values `arrays`, then two numbers a channel of each of `pairs`, then weights.
-fn plain<const A: usize, const P: usize>(
+fn plain<const P: usize>(
     e: &mut Emitter,
     step: &Step,
     body: Body,
-    arrays: [&View; A],
+    arrays: &[&View],
     pairs: [&View; P],
     weights: usize,
 ) -> Emitted {
@@ -538,7 +622,7 @@ fn plain<const A: usize, const P: usize>(
     let element = output.element_bytes() as i64;
     let along: Vec<i64> = (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect();
     let mut all = vec![whole(output)];
-    all.extend(arrays.map(whole));
+    all.extend(arrays.iter().copied().map(whole));
     for view in pairs {
         all.extend([0, row(view)].map(|row| Array::new(view, along.clone()).shifted(row)));
     }
@@ -548,40 +632,52 @@ fn plain<const A: usize, const P: usize>(
     nest::emit(e, &super::step_name(e, step), vec![nest])
 }
 
-/// Operands: x, mean, variance, and where affine, weight and bias.
-pub(super) fn apply_train(b: &mut Builder, eps: Bits, operands: &Operands) -> Vector {
-    let [x, mean, variance] = [0, 1, 2].map(|i| operands.get(b, i));
+/// Operands: x, the epilogue's, mean, variance, and where affine, weight and bias.
+pub(super) fn apply_train(b: &mut Builder, eps: Bits, steps: &[PostOp], operands: &Operands) -> Vector {
+    let first = 1 + extra_operands(steps);
+    let [x, mean, variance] = [0, first, first + 1].map(|i| operands.get(b, i));
     let centred = b.op(VectorOp::Sub, x, mean);
     let deviation = deviation(b, variance, eps);
     let normal = b.op(VectorOp::Div, centred, deviation);
-    if operands.count() == 3 {
-        return normal;
+    let mut y = normal;
+    if operands.count() > first + 2 {
+        let [weight, bias] = [first + 2, first + 3].map(|i| operands.get(b, i));
+        y = b.new_vector();
+        b.copy(y, bias);
+        b.fma(y, normal, weight);
     }
-    let [weight, bias] = [3, 4].map(|i| operands.get(b, i));
-    let y = b.new_vector();
-    b.copy(y, bias);
-    b.fma(y, normal, weight);
-    y
+    finish(b, steps, y, operands, 1)
 }
 
-/// Operands: x, dy, mean, variance, both sums, and where affine, weight.
-pub(super) fn apply_input_gradient(b: &mut Builder, eps: Bits, count: usize, operands: &Operands) -> Vector {
+/// Operands: x, dy, mean, variance, both sums, and where affine, weight; with relu, bias.
+pub(super) fn apply_input_gradient(
+    b: &mut Builder,
+    eps: Bits,
+    count: usize,
+    relu: bool,
+    operands: &Operands,
+) -> Vector {
     let [mean, variance] = [2, 3].map(|i| operands.get(b, i));
     let deviation = deviation(b, variance, eps);
     let one = b.splat(1.0);
     let inverse = b.op(VectorOp::Div, one, deviation);
     let sums = [4, 5].map(|i| operands.get(b, i));
     let [mean_dy, slope] = corrections(b, sums, inverse, count);
-    let [x, dy] = [0, 1].map(|i| operands.get(b, i));
-    let result = corrected(b, x, dy, mean, mean_dy, slope);
-    let result = b.op(VectorOp::Mul, result, inverse);
-    match operands.count() {
-        6 => result,
+    let factor = match operands.count() {
+        6 => inverse,
         _ => {
             let weight = operands.get(b, 6);
-            b.op(VectorOp::Mul, result, weight)
+            b.op(VectorOp::Mul, inverse, weight)
         }
+    };
+    let [x, mut dy] = [0, 1].map(|i| operands.get(b, i));
+    let distance = b.op(VectorOp::Sub, x, mean);
+    if relu {
+        let (bias, zero) = (operands.get(b, 7), b.splat(0.0));
+        dy = Relu { factor, bias, zero }.gradient(b, distance, dy);
     }
+    let result = corrected(b, distance, dy, mean_dy, slope);
+    b.op(VectorOp::Mul, result, factor)
 }
 
 /// What is summed of each channel of plain values.
@@ -589,8 +685,8 @@ pub(super) fn apply_input_gradient(b: &mut Builder, eps: Bits, count: usize, ope
 enum PlainOf {
     /// Of x.
     Moments,
-    /// Of x and dy, with moments.
-    Sums(Bits),
+    /// Of x and dy, with moments; with relu, weights, too.
+    Sums { eps: Bits, relu: bool },
 }
 
 /// One task is one channel.
@@ -601,6 +697,8 @@ fn plain_sums(e: &mut Emitter, step: &Step, of: PlainOf) -> Emitted {
     let kernel = e.kernel(&PlainSums { of, images, channels, pixels });
     let arrays: Vec<&View> = if of == PlainOf::Moments { vec![x] } else { vec![x, &step.inputs[2]] };
     let pairs: Vec<&View> = if of == PlainOf::Moments { vec![to] } else { vec![&step.inputs[1], to] };
+    let weights = if matches!(of, PlainOf::Sums { relu: true, .. }) { 2 } else { 0 };
+    let packed = pack(e, step, x, weights);
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, channels, |d, channel| {
             let mut arguments: Vec<Operand> = vec![];
@@ -611,13 +709,18 @@ fn plain_sums(e: &mut Emitter, step: &Step, of: PlainOf) -> Emitted {
                     arguments.push(base.into());
                 }
             }
+            for &at in &packed {
+                let base = d.weights(at);
+                d.step(base, channel.into(), LANE);
+                arguments.push(base.into());
+            }
             d.b.call(kernel, arguments);
         });
     });
     Emitted { entry, grid: channels, scratch: 0 }
 }
 
-/// Parameters: x, dy and moments if there are any, results.
+/// Parameters: x, dy and moments if there are any, results, weight and bias if there are any.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PlainSums {
     of: PlainOf,
@@ -630,7 +733,11 @@ impl KernelKey for PlainSums {
     fn build(&self, unit: Unit) -> Function {
         let row = LANE * self.channels;
         let count = self.images * self.pixels;
-        let mut b = Builder::new(format!("plain {self:?}"), unit, if self.of == PlainOf::Moments { 2 } else { 4 });
+        let parameters = match self.of {
+            PlainOf::Moments => 2,
+            PlainOf::Sums { relu, .. } => 4 + if relu { 2 } else { 0 },
+        };
+        let mut b = Builder::new(format!("plain {self:?}"), unit, parameters);
         match self.of {
             PlainOf::Moments => {
                 let zero = b.splat(0.0);
@@ -645,13 +752,25 @@ impl KernelKey for PlainSums {
                 let variance = b.op(VectorOp::Mul, squares, share);
                 store_pair(&mut b, 1, [mean, variance], row, 1);
             }
-            PlainOf::Sums(eps) => {
+            PlainOf::Sums { eps, relu } => {
                 let mean = b.broadcast(b.parameter(2).at(0));
                 let zero = b.splat(0.0);
-                let sum = self.sum(&mut b, 2, zero, |_, values| values[1]);
-                let products = self.sum(&mut b, 2, zero, |b, values| {
+                let relu = relu.then(|| {
+                    let variance = b.add(b.parameter(2), row);
+                    let variance = b.broadcast(variance.at(0));
+                    let deviation = deviation(&mut b, variance, eps);
+                    let [weight, bias] = [4, 5].map(|i| b.broadcast(b.parameter(i).at(0)));
+                    Relu { factor: b.op(VectorOp::Div, weight, deviation), bias, zero }
+                });
+                let term = |b: &mut Builder, values: &[Vector]| {
                     let distance = b.op(VectorOp::Sub, values[0], mean);
-                    b.op(VectorOp::Mul, distance, values[1])
+                    let dy = relu.as_ref().map_or(values[1], |relu| relu.gradient(b, distance, values[1]));
+                    (distance, dy)
+                };
+                let sum = self.sum(&mut b, 2, zero, |b, values| term(b, values).1);
+                let products = self.sum(&mut b, 2, zero, |b, values| {
+                    let (distance, dy) = term(b, values);
+                    b.op(VectorOp::Mul, distance, dy)
                 });
                 let sums = by_deviation(&mut b, [sum, products], 2, row, 1, eps);
                 store_pair(&mut b, 3, sums, row, 1);

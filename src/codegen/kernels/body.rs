@@ -35,11 +35,13 @@ pub(crate) enum Body {
     /// Operands: see [`batch_norm::apply_train`].
     BatchNormTrain {
         eps: Bits,
+        steps: Epilogue,
     },
     /// Operands: see [`batch_norm::apply_input_gradient`].
     BatchNormInputGradient {
         eps: Bits,
         count: usize,
+        relu: bool,
     },
 }
 
@@ -52,8 +54,8 @@ impl Body {
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
             Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
-            Body::BatchNormTrain { .. } => 6,
-            Body::BatchNormInputGradient { .. } => 10,
+            Body::BatchNormTrain { steps, .. } => 6.max(2 + epilogue::temporaries(steps)),
+            Body::BatchNormInputGradient { .. } => 12,
         }
     }
 
@@ -76,8 +78,10 @@ impl Body {
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
-            Body::BatchNormTrain { eps } => batch_norm::apply_train(b, *eps, x),
-            Body::BatchNormInputGradient { eps, count } => batch_norm::apply_input_gradient(b, *eps, *count, x),
+            Body::BatchNormTrain { eps, steps } => batch_norm::apply_train(b, *eps, steps, x),
+            Body::BatchNormInputGradient { eps, count, relu } => {
+                batch_norm::apply_input_gradient(b, *eps, *count, *relu, x)
+            }
         }
     }
 }
@@ -97,8 +101,10 @@ impl fmt::Display for Body {
             Body::PRelu => f.write_str("prelu"),
             Body::PReluGradient => f.write_str("gradient of prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),
-            Body::BatchNormTrain { eps } => write!(f, "batch_norm_train {eps:?}"),
-            Body::BatchNormInputGradient { eps, count } => write!(f, "batch_norm_input_gradient {eps:?} {count}"),
+            Body::BatchNormTrain { eps, steps } => write!(f, "batch_norm_train {eps:?} {steps:?}"),
+            Body::BatchNormInputGradient { eps, count, relu } => {
+                write!(f, "batch_norm_input_gradient {eps:?} {count}{}", if *relu { " relu" } else { "" })
+            }
         }
     }
 }

@@ -218,7 +218,7 @@ pub(crate) fn keep_nan(b: &mut Builder, op: VectorOp, x: Vector, y: Vector) -> V
 }
 
 /// Applies an epilogue whose operands stand from `first` on.
-fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Operands, first: usize) -> Vector {
+pub(super) fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Operands, first: usize) -> Vector {
     let mut extra = first;
     for step in steps {
         let mut join = |b: &mut Builder, op| {
@@ -235,7 +235,7 @@ fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Operands, first:
     v
 }
 
-fn are_total(steps: &[PostOp]) -> bool {
+pub(super) fn are_total(steps: &[PostOp]) -> bool {
     steps.iter().all(|s| if let PostOp::Activate(a) = s { a.is_total() } else { true })
 }
 

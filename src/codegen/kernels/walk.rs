@@ -50,6 +50,15 @@ impl Walk {
         self.runs(b, self.pixels, |b, pointers, pixels| along(b, pointers, pixels, &body));
     }
 
+    /// Moves the pointers back to where they were before a walk.
+    pub(super) fn rewind(&self, b: &mut Builder) {
+        let image = self.pixels * b.unit().bytes();
+        for (i, &stride) in self.strides.iter().enumerate() {
+            let moved = if self.images > 1 { self.images * stride } else { image };
+            b.advance(b.parameter(i), -(moved as i64));
+        }
+    }
+
     /// Runs `body` for stretches of at most `most` pixels of an image, with the pointers and the number of pixels.
     /// It moves the pointers behind them.
     pub(super) fn runs(&self, b: &mut Builder, most: usize, body: impl Fn(&mut Builder, &[Int], usize)) {

@@ -68,7 +68,7 @@ fn a_weight_gathers_what_its_tap_has_seen() {
 fn moments_are_the_batchs() {
     let x = Tensor::new([2, 2, 1, 2], vec![1.0, 3.0, 10.0, 10.0, 5.0, 7.0, 20.0, 20.0]);
     assert_eq!(run(ChannelMoments {}, &[&x]), [4.0, 15.0, 5.0, 25.0]);
-    let sums = BatchNormSums { eps: 4.0 };
+    let sums = BatchNormSums { eps: 4.0, relu: false };
     let moments = Tensor::new([2, 2], vec![4.0, 15.0, 5.0, 21.0]);
     let dy = Tensor::new([2, 2, 1, 2], vec![1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, 6.0]);
     // x̂ is −1, −1/3, 1/3, 1 and −1, −1, 1, 1.
@@ -146,7 +146,7 @@ fn what_does_not_fit_is_refused() {
         (pooled.into(), vec![&image, &image]),
         (weight(1).into(), vec![&image, &image]),
         (weight(3).into(), vec![&image, &image]),
-        (BatchNormTrain { eps: 0.1, affine: true }.into(), vec![&image, &vector]),
+        (BatchNormTrain { eps: 0.1, affine: true, epilogue: vec![] }.into(), vec![&image, &vector]),
         (CrossEntropy { smoothing: 2.0, ignored: 0 }.into(), vec![&vector, &labels]),
         (CrossEntropy { smoothing: 0.0, ignored: 0 }.into(), vec![&image, &labels]),
         (CrossEntropy { smoothing: 0.0, ignored: 0 }.into(), vec![&labels, &labels]),

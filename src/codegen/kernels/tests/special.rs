@@ -328,9 +328,9 @@ fn batch_norms_of_training() {
         let mut b = GraphBuilder::new("batch_norm", Phase::Train);
         let (x, dy) = (b.input(Shape::new(shape)), b.input(Shape::new(shape)));
         let moments = b.add(ChannelMoments {}, &[x]);
-        let y = b.add(BatchNormTrain { eps: 1e-5, affine: true }, &[x, moments]);
-        let sums = b.add(BatchNormSums { eps: 1e-5 }, &[x, moments, dy]);
-        let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true }, &[x, moments, dy, sums]);
+        let y = b.add(BatchNormTrain { eps: 1e-5, affine: true, epilogue: vec![] }, &[x, moments]);
+        let sums = b.add(BatchNormSums { eps: 1e-5, relu: false }, &[x, moments, dy]);
+        let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true, relu: false }, &[x, moments, dy, sums]);
         check(b.finish(&[moments, y, sums, dx]), 211);
     }
 }

@@ -5,6 +5,7 @@ use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
+use crate::ops::epilogue::PostOp;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::*;
 use crate::plan::Options;
@@ -48,9 +49,9 @@ fn batch_norms() {
             let x = b.input(Shape::new(shape));
             let dy = b.input(Shape::new(shape));
             let moments = b.add(ChannelMoments {}, &[x]);
-            let y = b.add(BatchNormTrain { eps, affine }, &[x, moments]);
-            let sums = b.add(BatchNormSums { eps }, &[x, moments, dy]);
-            let dx = b.add(BatchNormInputGradient { eps, affine }, &[x, moments, dy, sums]);
+            let y = b.add(BatchNormTrain { eps, affine, epilogue: vec![] }, &[x, moments]);
+            let sums = b.add(BatchNormSums { eps, relu: false }, &[x, moments, dy]);
+            let dx = b.add(BatchNormInputGradient { eps, affine, relu: false }, &[x, moments, dy, sums]);
             check(b.finish(&[moments, y, sums, dx]));
         }
     }
@@ -97,9 +98,9 @@ fn gradients_of_activations() {
             let value = if of_output { b.add(Activate { kind }, &[x]) } else { x };
             let dx = b.add(op.clone(), &[value, dy]);
             check(b.finish(&[dx]));
-            check(of_inputs(ActivationGradient { kind: Activation::Relu, of_output }, &[&[3, 5, 37], &[3, 5, 37]]));
         }
     }
+    check(of_inputs(ActivationGradient { kind: Activation::Relu, of_output: true }, &[&[3, 5, 37], &[3, 5, 37]]));
 }
 
 /// Far from 0, where parts of the formulas overflow.
@@ -246,9 +247,9 @@ fn what_gradients_write_stays_finite_in_padding_lanes() {
         let [x, dy] = [(); 2].map(|()| b.input([1, 3, 4, 4]));
         let [x, dy] = [x, dy].map(|x| b.add(conv(6, 1, 1, 0), &[x]));
         let moments = b.add(ChannelMoments {}, &[x]);
-        let y = b.add(BatchNormTrain { eps: 0.0, affine }, &[x, moments]);
-        let sums = b.add(BatchNormSums { eps: 0.0 }, &[x, moments, dy]);
-        let dx = b.add(BatchNormInputGradient { eps: 0.0, affine }, &[x, moments, dy, sums]);
+        let y = b.add(BatchNormTrain { eps: 0.0, affine, epilogue: vec![] }, &[x, moments]);
+        let sums = b.add(BatchNormSums { eps: 0.0, relu: false }, &[x, moments, dy]);
+        let dx = b.add(BatchNormInputGradient { eps: 0.0, affine, relu: false }, &[x, moments, dy, sums]);
         let y = b.add(binary(BinaryKind::Add), &[y, dx]);
         finish(b, y);
     }
@@ -260,9 +261,9 @@ fn strict_bits_do_not_depend_on_the_unit() {
     let mut b = GraphBuilder::new("strict", Phase::Train);
     let (x, dy) = (b.input([3, 21, 61, 47]), b.input([3, 21, 61, 47]));
     let moments = b.add(ChannelMoments {}, &[x]);
-    let y = b.add(BatchNormTrain { eps: 1e-5, affine: true }, &[x, moments]);
-    let sums = b.add(BatchNormSums { eps: 1e-5 }, &[x, moments, dy]);
-    let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true }, &[x, moments, dy, sums]);
+    let y = b.add(BatchNormTrain { eps: 1e-5, affine: true, epilogue: vec![] }, &[x, moments]);
+    let sums = b.add(BatchNormSums { eps: 1e-5, relu: false }, &[x, moments, dy]);
+    let dx = b.add(BatchNormInputGradient { eps: 1e-5, affine: true, relu: false }, &[x, moments, dy, sums]);
     let dz = b.add(ActivationGradient { kind: Activation::Gelu, of_output: false }, &[y, dx]);
     let p = b.add(SoftmaxGradient { axis: 1, log: true }, &[y, dz]);
     let l = b.add(LayerNormGradient { eps: 1e-5 }, &[y, dz]);
@@ -288,9 +289,9 @@ fn programs_for_other_architectures_compute_the_same() {
     let mut b = GraphBuilder::new("other", Phase::Train);
     let (x, dy) = (b.input([2, 6, 5, 7]), b.input([2, 6, 5, 7]));
     let moments = b.add(ChannelMoments {}, &[x]);
-    let y = b.add(BatchNormTrain { eps: 1e-2, affine: true }, &[x, moments]);
-    let sums = b.add(BatchNormSums { eps: 1e-2 }, &[x, moments, dy]);
-    let dx = b.add(BatchNormInputGradient { eps: 1e-2, affine: true }, &[x, moments, dy, sums]);
+    let y = b.add(BatchNormTrain { eps: 1e-2, affine: true, epilogue: vec![] }, &[x, moments]);
+    let sums = b.add(BatchNormSums { eps: 1e-2, relu: false }, &[x, moments, dy]);
+    let dx = b.add(BatchNormInputGradient { eps: 1e-2, affine: true, relu: false }, &[x, moments, dy, sums]);
     let dz = b.add(ActivationGradient { kind: Activation::Silu, of_output: false }, &[y, dx]);
     let p = b.add(SoftmaxGradient { axis: 1, log: false }, &[y, dz]);
     let i = b.add(InstanceNormGradient { eps: 1e-2 }, &[p, dz]);
@@ -303,6 +304,78 @@ fn programs_for_other_architectures_compute_the_same() {
         let (worst, scale) = got.difference(expected);
         assert!(worst <= 1e-5 * scale, "differs by {worst} of {scale}");
     }
+}
+
+/// Activations and sums in the kernel of a normalisation; some need nearly all registers, some may be infinite.
+#[test]
+fn batch_norms_with_epilogues() {
+    let (add, mul) = (PostOp::Add, PostOp::Mul);
+    let act = |kind| PostOp::Activate(kind);
+    let epilogues = [
+        vec![act(Activation::Relu)],
+        vec![add, act(Activation::Relu)],
+        vec![act(Activation::Tanh), add, act(Activation::Erf), mul],
+        vec![add, mul, add, add],
+        vec![act(Activation::Exp), act(Activation::Log)],
+    ];
+    for epilogue in epilogues {
+        for shape in [&[2, 19, 5, 7][..], &[3, 32, 8, 8], &[1, 20, 60, 59], &[5, 33], &[2, 19, 37]] {
+            let mut b = GraphBuilder::new("epilogue", Phase::Train);
+            let x = b.input(Shape::new(shape));
+            let moments = b.add(ChannelMoments {}, &[x]);
+            let mut operands = vec![x, moments];
+            let extra = epilogue::extra_operands(&epilogue);
+            operands.extend((0..extra).map(|_| b.input(Shape::new(shape))).collect::<Vec<_>>());
+            let y = b.add(BatchNormTrain { eps: 1e-2, affine: true, epilogue: epilogue.clone() }, &operands);
+            check(b.finish(&[y]));
+        }
+    }
+}
+
+#[test]
+fn batch_norms_with_relu() {
+    for shape in SHAPES {
+        let mut b = GraphBuilder::new("relu", Phase::Train);
+        let (x, dy) = (b.input(Shape::new(shape)), b.input(Shape::new(shape)));
+        let moments = b.add(ChannelMoments {}, &[x]);
+        let sums = b.add(BatchNormSums { eps: 1e-2, relu: true }, &[x, moments, dy]);
+        let dx = b.add(BatchNormInputGradient { eps: 1e-2, affine: true, relu: true }, &[x, moments, dy, sums]);
+        check(b.finish(&[sums, dx]));
+    }
+}
+
+/// A step in which the gradient of relu is part of the normalisation's computes what it did before.
+#[test]
+fn gradients_of_relu_join_those_of_normalisations() {
+    let mut b = GraphBuilder::new("block", Phase::Train);
+    let x = b.input([2, 3, 9, 8]);
+    let norm = || BatchNorm { eps: 1e-3, affine: true };
+    let y = b.add(Conv2d { bias: false, ..conv(19, 3, 1, 1) }, &[x]);
+    let y = b.add(norm(), &[y]);
+    let short = b.add(Activate { kind: Activation::Relu }, &[y]);
+    let y = b.add(Conv2d { bias: false, ..conv(19, 3, 1, 1) }, &[short]);
+    let y = b.add(norm(), &[y]);
+    let y = b.add(binary(BinaryKind::Add), &[y, short]);
+    let y = b.add(Activate { kind: Activation::Relu }, &[y]);
+    let y = b.add(binary(BinaryKind::Mul), &[y, y]);
+    let node = b.add(Reduce { kind: reduce::ReduceKind::Mean, axes: vec![0, 1, 2, 3], keepdims: false }, &[y]);
+    let mut graph = b.finish(&[node]);
+    randomize_weights(&mut graph, 5);
+    let losses = [crate::train::Loss { node, weight: 1.0, auxiliary: false }];
+    let step = crate::train::differentiate(graph, &losses, &crate::train::Options::default()).unwrap().graph;
+    let mut fused = step.clone();
+    let remarks = crate::passes::run_training(&mut fused);
+    let count = |pass: &str| remarks.iter().filter(|remark| remark.pass == pass).count();
+    // Two of relu, the sum of both ways, and the sum of their gradients.
+    assert_eq!((count("fuse_epilogue"), count("fuse_relu_gradient")), (4, 1), "{fused}");
+    let inputs = random_inputs(&step, 11);
+    let (before, after) = (interpreter::run(&step, &inputs).unwrap(), interpreter::run(&fused, &inputs).unwrap());
+    for (before, after) in before.iter().zip(&after) {
+        let (worst, scale) = after.difference(before);
+        assert!(worst <= 1e-6 * scale.max(1e-3), "{worst} of {scale}\n{fused}");
+    }
+    // Winograd is among the algorithms.
+    check_with(fused, &Options::default(), 1e-3);
 }
 
 /// Losses of scores and of numbers, and what goes back through pools and what moves pixels. Labels are inputs 1 and 3.
