@@ -21,7 +21,7 @@ use netc::internals::ops::global_pool::PoolKind;
 use netc::internals::ops::training::pointwise_loss::LossKind;
 use netc::internals::ops::training::pointwise_loss_gradient::Of;
 use netc::internals::ops::{
-    ActivationGradient, AvgPool, AvgPoolGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain,
+    Activate, ActivationGradient, AvgPool, AvgPoolGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain,
     ChannelMoments, Conv2d, Conv2dWeightGradient, CrossEntropy, CrossEntropyGradient, GlobalPool, Linear, MatMul,
     MaxPool, MaxPoolGradient, Op, PointwiseLoss, PointwiseLossGradient,
 };
@@ -90,10 +90,14 @@ impl Case {
         Case::finish(&name, b, layer, None)
     }
 
-    /// A product of two matrices.
+    /// A product of two matrices, which lie as a layer's weight does: in the model's memory.
     fn product([m, k, l]: [usize; 3]) -> Case {
         let mut b = GraphBuilder::new("product", Phase::Infer);
-        let (left, right) = (b.input([m, k]), b.input([k, l]));
+        let copy = Activate { kind: Activation::Scale { mul: 0.5, add: 0.0 } };
+        let [left, right] = [[m, k], [k, l]].map(|shape| {
+            let input = b.input(shape);
+            b.add(copy.clone(), &[input])
+        });
         let layer = b.add(MatMul {}, &[left, right]);
         Case::finish(&format!("product {m}x{k}x{l}"), b, layer, None)
     }
@@ -177,7 +181,10 @@ fn cases() -> Vec<Case> {
         Case::weight_gradient([256, 28], depthwise(2)),
         Case::weight_gradient([256, 28], Conv2d { groups: 64, ..conv(256, 3, 1, 1) }),
     ]);
-    cases.extend([[4096, 32, 9216], [32, 4096, 9216], [32, 9216, 4096], [512, 512, 512]].map(Case::product));
+    cases.extend(
+        [[8, 4096, 9216], [64, 4096, 9216], [4096, 32, 9216], [32, 4096, 9216], [32, 9216, 4096], [512, 512, 512]]
+            .map(Case::product),
+    );
     cases
 }
 

@@ -518,6 +518,14 @@ impl<'a> Show<'a> {
                 let per_epoch = self.per_epoch;
                 self.log(|journal| journal.step(report, per_epoch))?;
             }
+            Progress::Searching { from, to } => {
+                let steps = to - from;
+                self.bar.suspend(|| {
+                    self.console.note(format_args!(
+                        "the loss is no number any more; running {steps} steps again to find where that began"
+                    ));
+                });
+            }
             Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
             Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),
             Progress::Saved(path) => {

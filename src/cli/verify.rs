@@ -15,13 +15,14 @@ use super::inputs::{Arrays, shape_text};
 use super::network;
 use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
-use crate::driver::{self, Compiler, Network};
+use crate::driver::{self, BlockChoice, Compiler, Network};
 use crate::interop::onnx;
 use crate::interpreter;
 use crate::ir::{Graph, Images};
 use crate::npy;
 use crate::runtime::Model;
 use crate::tensor::{NotFinite, Shape, Tensor};
+use crate::trainer::{self, EngineOptions, GradientReport, Slope, ValueDifference};
 use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
 
@@ -55,6 +56,10 @@ pub(crate) struct VerifyArgs {
     /// How many of the worst layers to show
     #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "json")]
     pub worst: usize,
+    /// Verify the gradients of the text's `train` block (of several, that of this name) on made-up samples: each value of
+    /// a compiled step beside the interpreter's, and the slope of the loss along each weight beside differences of losses
+    #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["against", "input"])]
+    pub gradients: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -73,6 +78,9 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
+    if let Some(block) = &args.gradients {
+        return verify_gradients(args, block, console);
+    }
     let arrays = Arrays::new(console);
     let (compiler, network, shipped) = subject(args, &arrays, console)?;
     // Every value is kept, once by the interpreter and once by the code.
@@ -110,6 +118,86 @@ pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
         point_at_nan(output, nan, &report, &inputs, &network, console)?;
     }
     Err(Failure::Silent)
+}
+
+/// Errors of single values of a step may be so large: a maximum or a sign that rounding changes takes a gradient along.
+const OF_STEPS: f64 = 5e-3;
+/// Differences of losses meet knees and rounding.
+const OF_SLOPES: f64 = 0.05;
+
+fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<()> {
+    let compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
+    let name = Some(block.to_string()).filter(|name| !name.is_empty());
+    let batch = args.network.batch.map_or(2, |n| n as usize);
+    let choice = BlockChoice { name, batch: Some(batch), epochs: None };
+    let mut spec = compiler.front_training(&args.file, &choice)?;
+    if let Some(path) = &args.network.source.weights {
+        compiler.begin_with(&mut spec, path)?;
+    }
+    let options = EngineOptions {
+        target: compiler.target.clone(),
+        plan: compiler.plan.clone(),
+        model: args.threads.options(console),
+        seed: args.network.source.seed.unwrap_or(0),
+    };
+    let bar = console.progress(None, format!("verifying the gradients of {}", spec.training.name));
+    let report = trainer::verify_gradients(&spec.training, &options);
+    bar.finish_and_clear();
+    let report = report.map_err(Failure::message)?;
+    let tolerance = if args.tolerance == 1e-4 { OF_STEPS } else { args.tolerance };
+    let (first, slopes) = (report.first_difference(tolerance), report.wrong_slopes(OF_SLOPES).count());
+    let text = if args.json {
+        let value = |v: &ValueDifference| json!({ "name": v.name, "op": v.op, "line": v.location.as_ref().map(|l| l.to_string()), "error": v.error });
+        let slope = |s: &Slope| json!({ "weight": s.weight, "gradient": s.gradient, "difference": s.difference, "error": s.error });
+        let report = json!({
+            "training": spec.training.name,
+            "passes": first.is_none() && slopes == 0,
+            "first_difference": first.map(value),
+            "values": report.values.iter().map(value).collect::<Vec<_>>(),
+            "slopes": report.slopes.iter().map(slope).collect::<Vec<_>>(),
+        });
+        format!("{report:#}\n")
+    } else {
+        gradients_text(args, &spec.training.name, &report)
+    };
+    console.out().write_all(text.as_bytes())?;
+    if first.is_none() && slopes == 0 {
+        return Ok(());
+    }
+    if args.json {
+        return Err(Failure::Silent);
+    }
+    let place = |location: &Option<crate::diagnostic::Location>| {
+        location.as_ref().map(|location| format!(" ({location})")).unwrap_or_default()
+    };
+    match first {
+        Some(value) => Err(Failure::message(format!(
+            "the first value that differs is {} of {}{}: by {:.1e} of its length",
+            value.op,
+            value.name,
+            place(&value.location),
+            value.error
+        ))),
+        None => Err(Failure::message(format!("the gradients of {slopes} weights are not the slopes of the loss"))),
+    }
+}
+
+fn gradients_text(args: &VerifyArgs, name: &str, report: &GradientReport) -> String {
+    let mut slopes: Vec<&Slope> = report.slopes.iter().collect();
+    slopes.sort_by(|a, b| b.error.total_cmp(&a.error));
+    let mut rows = vec![["weight", "by gradient", "by difference", "error"].map(String::from).to_vec()];
+    rows.extend(slopes.iter().take(args.worst).map(|slope| {
+        let numbers = [slope.gradient, slope.difference].map(|slope| format!("{slope:.4e}"));
+        [vec![slope.weight.clone()], numbers.to_vec(), vec![format!("{:.1e}", slope.error)]].concat()
+    }));
+    let worst = report.values.iter().map(|value| value.error).fold(0.0, f64::max);
+    format!(
+        "{}\n{name}: {} values of a step are the interpreter's within {worst:.1e}, {} weights have the slopes of the loss within {:.1e}\n",
+        table(&rows, &[1, 2, 3]),
+        report.values.len(),
+        report.slopes.len(),
+        slopes.first().map_or(0.0, |slope| slope.error),
+    )
 }
 
 fn failure(error: verify::VerifyError) -> Failure {

@@ -208,6 +208,11 @@ impl Feed {
     ) -> Result<Vec<f32>, DataError> {
         let wrong = |message| DataError::Sample { sample: name(), message };
         match (value, draws) {
+            (Value::Picture(picture), _) if !is_whole(&picture) => {
+                let Picture { width, height, channels, levels } = picture;
+                let count = levels.len();
+                Err(wrong(format!("{count} levels are no picture of {height}×{width} with {channels} channels")))
+            }
             (Value::Picture(picture), Some(draws)) if !self.augment.is_empty() => {
                 let [channels, height, width] = self.shape[..] else { unreachable!("it takes pictures") };
                 let before = self.before_changes(&picture, [channels, height, width])?;
@@ -302,6 +307,13 @@ fn planes_of(picture: &Picture, invert: bool) -> Planes {
     let level = |&l: &u8| f32::from(if invert { 255 - l } else { l });
     let plane = |channel| levels.iter().skip(channel).step_by(channels).map(level);
     Planes { channels, height, width, values: (0..channels).flat_map(plane).collect() }
+}
+
+/// What readers of files make is; an own source may give anything.
+fn is_whole(picture: &Picture) -> bool {
+    let Picture { width, height, channels, ref levels } = *picture;
+    let due = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
+    matches!(channels, 1 | 3) && due == Some(levels.len()) && !levels.is_empty()
 }
 
 fn without_ones(shape: &[usize]) -> Vec<usize> {

@@ -104,11 +104,15 @@ impl Picture {
     pub fn prepare(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
         preprocess.check(shape)?;
         let [_, height, width] = shape;
-        let picture = sized(self, preprocess, shape)?;
-        if (picture.width, picture.height) != (width, height) {
-            return Err(wrong_size(&picture, shape));
+        // What does not fit in the end is not resized first: a narrow picture may become a very long one.
+        let [high, wide] = preprocess.center_crop.unwrap_or_else(|| {
+            let (wide, high) = resized_size(self, preprocess, shape);
+            [high, wide]
+        });
+        if (wide, high) != (width, height) {
+            return Err(wrong_size([channels_of(shape), high, wide], shape));
         }
-        numbers(&picture, preprocess, shape)
+        numbers(&sized(self, preprocess, shape)?, preprocess, shape)
     }
 
     /// Ten inputs of one picture, for averaging (Krizhevsky et al. 2012, section 4.1): the four
@@ -119,10 +123,11 @@ impl Picture {
     pub fn ten_crop(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
         preprocess.check(shape)?;
         let [_, height, width] = shape;
-        let picture = resized(self, preprocess, shape)?;
-        let (Some(right), Some(bottom)) = (picture.width.checked_sub(width), picture.height.checked_sub(height)) else {
-            return Err(wrong_size(&picture, shape));
+        let (wide, high) = resized_size(self, preprocess, shape);
+        let (Some(right), Some(bottom)) = (wide.checked_sub(width), high.checked_sub(height)) else {
+            return Err(wrong_size([channels_of(shape), high, wide], shape));
         };
+        let picture = resized(self, preprocess, shape)?;
         let mut inputs = vec![];
         for picture in [picture.clone(), picture.mirrored()] {
             for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom)] {
@@ -257,23 +262,32 @@ pub(crate) fn sized(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3
 
 /// In the network's number of channels, and resized. A spec that neither resizes nor crops
 /// means pictures of the input's size, and gets them.
-pub(crate) fn resized(
-    picture: &Picture,
-    preprocess: &Preprocess,
-    [channels, height, width]: [usize; 3],
-) -> Result<Picture, ImageError> {
-    let picture = if channels == 1 { picture.gray() } else { picture.rgb() };
-    let (width, height) = match preprocess.resize {
-        Some(Resize::Exact([height, width])) => (width, height),
-        Some(Resize::ShorterSide(side)) => shorter_side(&picture, side),
-        None if preprocess.center_crop.is_none() => (width, height),
-        None => return Ok(picture),
-    };
+pub(crate) fn resized(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Picture, ImageError> {
+    let (width, height) = resized_size(picture, preprocess, shape);
+    let picture = if channels_of(shape) == 1 { picture.gray() } else { picture.rgb() };
+    if (width, height) == (picture.width, picture.height) {
+        return Ok(picture);
+    }
     // Columns come first: their result must be small too.
     if width.saturating_mul(height.max(picture.height)) > MAX_PIXELS {
         return Err(ImageError::TooLarge { width, height });
     }
     Ok(resize::bilinear(&picture, width, height))
+}
+
+/// Width and height that [`resized`] gives a picture.
+fn resized_size(picture: &Picture, preprocess: &Preprocess, [_, height, width]: [usize; 3]) -> (usize, usize) {
+    match preprocess.resize {
+        Some(Resize::Exact([height, width])) => (width, height),
+        Some(Resize::ShorterSide(side)) => shorter_side(picture, side),
+        None if preprocess.center_crop.is_none() => (width, height),
+        None => (picture.width, picture.height),
+    }
+}
+
+/// Channels that a picture has for an input of this shape.
+fn channels_of([channels, ..]: [usize; 3]) -> usize {
+    if channels == 1 { 1 } else { 3 }
 }
 
 /// As torchvision: the longer side is rounded down.
@@ -286,7 +300,7 @@ fn shorter_side(picture: &Picture, side: usize) -> (usize, usize) {
 fn numbers(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
     let channels = shape[0];
     if picture.channels != channels {
-        return Err(wrong_size(picture, shape));
+        return Err(wrong_size([picture.channels, picture.height, picture.width], shape));
     }
     let per_channel = |values: &[f32], absent| if values.is_empty() { vec![absent; channels] } else { values.to_vec() };
     let (mean, std) = (per_channel(&preprocess.mean, 0.0), per_channel(&preprocess.std, 1.0));
@@ -301,11 +315,9 @@ fn numbers(picture: &Picture, preprocess: &Preprocess, shape: [usize; 3]) -> Res
     Ok(values)
 }
 
-fn wrong_size(picture: &Picture, [channels, height, width]: [usize; 3]) -> ImageError {
-    ImageError::Size {
-        expected: format!("{channels}×{height}×{width}"),
-        found: format!("{}×{}×{}", picture.channels, picture.height, picture.width),
-    }
+fn wrong_size(found: [usize; 3], expected: [usize; 3]) -> ImageError {
+    let text = |[channels, height, width]: [usize; 3]| format!("{channels}×{height}×{width}");
+    ImageError::Size { expected: text(expected), found: text(found) }
 }
 
 impl Picture {
@@ -371,16 +383,6 @@ impl Picture {
     fn mirrored(&self) -> Picture {
         let row = |row: &[u8]| row.chunks_exact(self.channels).rev().flatten().copied().collect::<Vec<u8>>();
         Picture { levels: self.levels.chunks_exact(self.width * self.channels).flat_map(row).collect(), ..*self }
-    }
-
-    fn transposed(&self) -> Picture {
-        let mut levels = Vec::with_capacity(self.levels.len());
-        for x in 0..self.width {
-            for y in 0..self.height {
-                levels.extend_from_slice(&self.levels[(y * self.width + x) * self.channels..][..self.channels]);
-            }
-        }
-        Picture { width: self.height, height: self.width, channels: self.channels, levels }
     }
 }
 

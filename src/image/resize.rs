@@ -19,28 +19,49 @@ pub(crate) fn bilinear(picture: &Picture, width: usize, height: usize) -> Pictur
     if [width, height] == [picture.width, picture.height] {
         return picture.clone();
     }
-    let columns = resize_columns(picture, width);
-    // Rows of the transposed picture are columns: one routine serves both directions.
-    resize_columns(&columns.transposed(), height).transposed()
+    let narrow = match picture.channels {
+        3 => resize_columns::<3>(picture, width),
+        _ => resize_columns::<1>(picture, width),
+    };
+    resize_rows(&narrow, height)
 }
 
-fn resize_columns(picture: &Picture, width: usize) -> Picture {
+fn resize_columns<const CHANNELS: usize>(picture: &Picture, width: usize) -> Picture {
     if width == picture.width {
         return picture.clone();
     }
-    let channels = picture.channels;
     let taps = taps(picture.width, width);
-    let mut levels = Vec::with_capacity(width * picture.height * channels);
-    for row in picture.levels.chunks_exact(picture.width * channels) {
+    let mut levels = Vec::with_capacity(width * picture.height * CHANNELS);
+    for row in picture.levels.as_chunks::<CHANNELS>().0.chunks_exact(picture.width) {
         for tap in &taps {
-            for channel in 0..channels {
-                let pixels = row[tap.first * channels..].iter().skip(channel).step_by(channels);
-                let sum: i32 = pixels.zip(&tap.weights).map(|(&level, &weight)| level as i32 * weight).sum();
-                levels.push(rounded(sum));
+            let mut sums = [0; CHANNELS];
+            for (pixel, &weight) in row[tap.first..].iter().zip(&tap.weights) {
+                add(&mut sums, pixel, weight);
             }
+            levels.extend(sums.map(rounded));
         }
     }
-    Picture { width, height: picture.height, channels, levels }
+    Picture { width, levels, ..*picture }
+}
+
+fn resize_rows(picture: &Picture, height: usize) -> Picture {
+    if height == picture.height {
+        return picture.clone();
+    }
+    let length = picture.width * picture.channels;
+    let mut levels = Vec::with_capacity(length * height);
+    let mut sums = vec![0; length];
+    for tap in taps(picture.height, height) {
+        sums.fill(0);
+        let rows = picture.levels[tap.first * length..].chunks_exact(length);
+        rows.zip(&tap.weights).for_each(|(row, &weight)| add(&mut sums, row, weight));
+        levels.extend(sums.iter().copied().map(rounded));
+    }
+    Picture { height, levels, ..*picture }
+}
+
+fn add(sums: &mut [i32], levels: &[u8], weight: i32) {
+    sums.iter_mut().zip(levels).for_each(|(sum, &level)| *sum += i32::from(level) * weight);
 }
 
 fn rounded(sum: i32) -> u8 {

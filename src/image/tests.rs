@@ -86,8 +86,12 @@ fn a_strip_does_not_take_all_memory() {
     let strip = Picture { width: 1, height: 1 << 15, channels: 1, levels: vec![0; 1 << 15] };
     let resize = |r| Preprocess { resize: Some(r), ..Preprocess::default() };
     for side in [3000, 60_000] {
-        let error = Picture::prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
+        let cropped = Preprocess { center_crop: Some([4, 4]), ..resize(Resize::ShorterSide(side)) };
+        let error = Picture::prepare(&strip, &cropped, [1, 4, 4]).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+        // What would not fit is not resized at all.
+        let error = Picture::prepare(&strip, &resize(Resize::ShorterSide(side)), [1, 4, 4]).unwrap_err();
+        assert!(matches!(error, ImageError::Size { .. }), "{error}");
     }
     let crop = |side: usize| Preprocess { center_crop: Some([side, side]), ..Preprocess::default() };
     assert!(matches!(Picture::prepare(&strip, &crop(60_000), [1, 60_000, 60_000]), Err(ImageError::TooLarge { .. })));

@@ -34,7 +34,9 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     let node = graph.node(id);
-    if reads_computed(graph, id) && matches!(node.op(), Some(Op::BatchNorm(_))) {
+    // States are memory of a step of training; what infers has none.
+    let unpacked = graph.updates().is_empty() || matches!(node.op(), Some(Op::BatchNorm(_)));
+    if unpacked && reads_computed(graph, id) {
         return Err(PlanError::ComputedWeights {
             node: node.name.clone().unwrap_or_else(|| node.op().map_or("", Op::layer_name).to_string()),
         });

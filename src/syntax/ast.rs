@@ -237,7 +237,6 @@ pub(crate) struct Train {
 #[derive(Clone, Debug)]
 pub(crate) struct TrainBlock {
     pub statements: Vec<TrainStatement>,
-    pub span: Span,
 }
 
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@
 
 mod differentiate;
 mod forms;
+mod mix;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::differentiate::{Backward, Options, at_node, check_loss, unused_input_name};
-use super::{forms, update};
+use super::{forms, mix, update};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId, Phase, Slot};
 use crate::ops::activation::Activation;
@@ -30,6 +30,13 @@ pub enum StepInput {
     Of(Source),
     /// Seed and step, `i64[2]`.
     Random,
+    /// Where samples are mixed: the labels that they have as well, of the labels at this place among the inputs that come
+    /// from data.
+    OtherLabels(usize),
+    /// The share of the labels in the loss of mixed samples, `f32[]`.
+    Share,
+    /// The share of the other labels, `f32[]`.
+    Rest,
     /// The rates of all steps ([`super::rates`]), `f32[3 · steps]`.
     Rates,
 }
@@ -57,6 +64,8 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let mixed = mix::mixed(training);
+    let training = mixed.as_ref().map_or(training, |mixed| &mixed.training);
     let mut graph = training.graph.clone();
     graph.phase = Phase::Train;
     let running =
@@ -73,7 +82,7 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
         Metric::Accuracy { scores, .. } => (format!("scores.{i}"), *scores),
         Metric::Value { name, node } => (format!("metric.{i}.{name}"), *node),
     }));
-    Ok(maker.finish(training, running, shown, averages))
+    Ok(maker.finish(training, mixed.as_ref(), running, shown, averages))
 }
 
 fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
@@ -199,6 +208,7 @@ impl Maker {
     fn finish(
         mut self,
         training: &Training,
+        mixed: Option<&mix::Mixed>,
         running: forms::Updates,
         shown: Vec<(String, NodeId)>,
         averages: Vec<(WeightId, WeightId)>,
@@ -214,6 +224,11 @@ impl Maker {
             training.graph.inputs().iter().copied().zip(training.sources.iter().cloned()).collect();
         let role = |id: &NodeId| match written.get(id) {
             Some(source) => StepInput::Of(source.clone()),
+            None if mixed.is_some_and(|mixed| mixed.shares[0] == *id) => StepInput::Share,
+            None if mixed.is_some_and(|mixed| mixed.shares[1] == *id) => StepInput::Rest,
+            None if mixed.is_some_and(|mixed| mixed.others.contains_key(id)) => {
+                StepInput::OtherLabels(mixed.expect("it was asked").others[id])
+            }
             None if *id == self.rates => StepInput::Rates,
             None => StepInput::Random,
         };

@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     seed: u64,
     rates: Vec<f32>,
     random: [i64; 2],
+    /// Of the labels and the others, where samples are mixed.
+    shares: [f32; 2],
     /// What is drawn on the host, by the place of the input.
     noise: Vec<Vec<f32>>,
     outputs: Vec<Vec<f32>>,
@@ -54,7 +56,11 @@ impl Engine {
     /// # Errors
     /// Where the training is none, no code can be made of it, or there is no memory for it.
     pub(crate) fn new(training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
-        let step = optimized(training)?;
+        Engine::of(optimized(training)?, training, options)
+    }
+
+    /// Compiles a training's step, whose outputs may be others.
+    pub(super) fn of(step: StepGraph, training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
         let image = codegen::compile(&step.graph, &options.target, &untried(&options.plan), &Destination::Memory)
             .map_err(|error| TrainError::Codegen(Box::new(error)))?;
         let model =
@@ -70,12 +76,20 @@ impl Engine {
             seed: options.seed,
             rates: vec![0.0; RATES * training.steps.len()],
             random: [0; 2],
+            shares: [1.0, 0.0],
             noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
             roles: step.inputs,
             outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
         };
         engine.set_all(&step.graph);
         Ok(engine)
+    }
+
+    /// Gives all states the values that the training begins with.
+    pub(super) fn begin_again(&mut self, training: &Training) -> Result<(), TrainError> {
+        let step = optimized(training)?;
+        self.set_all(&step.graph);
+        Ok(())
     }
 
     fn set_all(&mut self, graph: &Graph) {
@@ -86,12 +100,13 @@ impl Engine {
     }
 
     /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
-    /// order. Gives the outputs: losses of the steps, then what metrics read.
+    /// order. Mixed samples have a share of these labels and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
     pub(crate) fn step(
         &mut self,
         step: u64,
         length: RunLength,
         data: &[&[f32]],
+        mix: Option<(f32, &[f32])>,
         timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
         for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
@@ -102,6 +117,8 @@ impl Engine {
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
             draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
         }
+        let share = mix.map_or(1.0, |(share, _)| share);
+        self.shares = [share, 1.0 - share];
         let mut given = data.iter();
         let inputs: Vec<Values> = self
             .roles
@@ -112,6 +129,9 @@ impl Engine {
                     Values::F32(given.next().expect("whoever calls gives all inputs of the data"))
                 }
                 StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(noise),
+                StepInput::OtherLabels(place) => Values::F32(mix.map_or(data[*place], |(_, others)| others)),
+                StepInput::Share => Values::F32(&self.shares[..1]),
+                StepInput::Rest => Values::F32(&self.shares[1..]),
                 StepInput::Random => Values::I64(&self.random),
                 StepInput::Rates => Values::F32(&self.rates),
             })
@@ -119,6 +139,11 @@ impl Engine {
         let mut outputs: Vec<&mut [f32]> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
         self.model.run(&inputs, &mut outputs, timings)?;
         Ok(&self.outputs)
+    }
+
+    /// What was drawn for an input, by its place, in the last step.
+    pub(super) fn noise(&self, input: usize) -> &[f32] {
+        &self.noise[input]
     }
 
     pub(crate) fn model(&self) -> &Stateful {

@@ -12,8 +12,9 @@ use super::TrainError;
 use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
+use super::inspect::Observed;
 use super::metrics::top_k;
-use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, OnBroken, Settings};
+use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
 use crate::ir::{Kind, NodeId};
 use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
@@ -78,6 +79,13 @@ pub enum Progress<'a> {
     Step(&'a StepReport),
     /// A sample could not be read, and was skipped.
     Broken(&'a DataError),
+    /// The loss is no number any more: the steps after number `from` are run again up to number `to`, to find out why.
+    Searching {
+        /// Steps that need not be run again.
+        from: u64,
+        /// Steps that went well.
+        to: u64,
+    },
     /// So many samples of the validation set are evaluated.
     Evaluated(usize),
     /// An epoch is done.
@@ -184,12 +192,25 @@ impl Trainer {
     /// # Errors
     /// Where the inputs are not the text's, or the loss is no finite number.
     pub fn step(&mut self, inputs: &[&[f32]], length: RunLength) -> Result<StepReport, TrainError> {
+        self.step_mixed(inputs, None, length)
+    }
+
+    /// As [`Self::step`], with samples that are mixed: their labels have this share of the loss, the others the rest.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_mixed(
+        &mut self,
+        inputs: &[&[f32]],
+        mix: Option<&Mix>,
+        length: RunLength,
+    ) -> Result<StepReport, TrainError> {
         let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
         if inputs.len() != expected {
             return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
         let begin = Instant::now();
-        let outputs = self.engine.step(self.done, length, inputs, None)?;
+        let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
         let losses: Vec<(String, f64)> = names.zip(outputs.iter().map(|out| f64::from(out[0]))).collect();
         let metrics = metrics(&self.training, &outputs[losses.len()..], inputs);
@@ -239,7 +260,14 @@ impl Trainer {
         while let Some(batch) = loader.next() {
             let batch = batch?;
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
-            let mut report = self.step(&self.inputs_of(&batch), length)?;
+            let mut report = match self.step_mixed(&self.inputs_of(&batch), batch.mix.as_ref(), length) {
+                Err(TrainError::Diverged { step, loss, .. }) => {
+                    drop(loader);
+                    let cause = self.find_cause(data, options, &run.facts, length, told)?;
+                    return Err(TrainError::Diverged { step, loss, cause });
+                }
+                report => report?,
+            };
             loader.recycle(batch);
             report.time = before.elapsed();
             before = Instant::now();
@@ -261,6 +289,49 @@ impl Trainer {
             }
         }
         Ok(Ending::Done)
+    }
+
+    /// What was no number first, in the step that is done: the run is repeated up to it, from the last checkpoint or from
+    /// the beginning, to the same bits.
+    fn find_cause(
+        &mut self,
+        data: Data<'_>,
+        options: &FitOptions,
+        facts: &BTreeMap<String, String>,
+        length: RunLength,
+        told: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<String>, TrainError> {
+        let failed = self.done - 1;
+        self.engine.begin_again(&self.training)?;
+        self.done = 0;
+        if let Some(path) = options.folder.as_ref().map(|folder| folder.join(CHECKPOINT)).filter(|path| path.is_file())
+        {
+            // Of another run, or broken: from the beginning.
+            if self.resume(&path, facts).is_err() || self.done > failed {
+                self.engine.begin_again(&self.training)?;
+                self.done = 0;
+            }
+        }
+        told(Progress::Searching { from: self.done, to: failed });
+        let per_epoch = length.per_epoch.max(1);
+        let first = (self.done / per_epoch, self.done % per_epoch);
+        let feeds = self.feeds(data.training)?;
+        let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
+        for batch in loader {
+            let batch = batch?;
+            if self.done < failed {
+                self.step_mixed(&self.inputs_of(&batch), batch.mix.as_ref(), length)?;
+                continue;
+            }
+            let mut observed = Observed::new(&self.training, &self.options)?;
+            let model = self.engine.model();
+            for (index, state) in model.states().iter().enumerate() {
+                observed.set(&state.name, model.state(index));
+            }
+            let mix = batch.mix.as_ref().map(|mix| (mix.share, &mix.others[..]));
+            return observed.first_not_finite(failed, length, &self.inputs_of(&batch), mix);
+        }
+        Ok(None)
     }
 
     fn settings(&self, mode: Mode, options: &FitOptions, first: (u64, u64), length: RunLength) -> Settings {
@@ -536,7 +607,7 @@ impl Trainer {
     ) -> Result<Duration, TrainError> {
         let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
         let begin = Instant::now();
-        self.engine.step(0, length, inputs, timings)?;
+        self.engine.step(0, length, inputs, None, timings)?;
         Ok(begin.elapsed())
     }
 

@@ -12,6 +12,7 @@ mod checkpoint;
 mod engine;
 mod evaluate;
 mod fit;
+mod inspect;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub use evaluate::Evaluation;
 pub(crate) use evaluate::{Evaluator, metric_name};
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
+pub(crate) use inspect::verify_gradients;
+pub use inspect::{GradientReport, Slope, ValueDifference};
 
 /// Why a training does not begin, or not go on.
 #[derive(Debug, thiserror::Error)]

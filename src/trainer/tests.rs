@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::{EngineOptions, RunLength};
 use super::*;
+use crate::data::Mix;
 use crate::driver::{BlockChoice, Compiler};
 use crate::plan;
 use crate::recipe::Training;
@@ -114,11 +115,11 @@ fn compiled_steps_are_the_interpreters() {
         ("nin_cifar10", cross_entropy),
         ("alexnet", cross_entropy),
         ("vgg16_bn", cross_entropy),
-        ("unet", "bce(mask, target)"),
+        ("unet", "cross_entropy(mask)"),
     ] {
         let (_folder, training) = zoo_or(name, loss);
         let step = optimized(&training).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let given = batch(&training, 5, 10);
+        let given = batch(&training, 5, if name == "unet" { 2 } else { 10 });
         let rates = crate::train::rates(&training.steps[0].optimizer, 1.0, 0);
         let mut data = given.iter();
         let inputs: Vec<crate::tensor::Tensor> = step
@@ -131,6 +132,7 @@ fn compiled_steps_are_the_interpreters() {
                 match role {
                     Of(_) => crate::tensor::Tensor::new(shape, data.next().unwrap().clone()),
                     Rates => crate::tensor::Tensor::new(shape, rates.to_vec()),
+                    OtherLabels(_) | Share | Rest => unreachable!("no samples are mixed"),
                     Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0].into_iter()),
                 }
             })
@@ -140,7 +142,7 @@ fn compiled_steps_are_the_interpreters() {
             let lanes = target.unit.lanes;
             let mut engine = Engine::new(&training, &EngineOptions { target, ..options(1) }).unwrap();
             let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
-            let got = engine.step(0, RunLength { steps: 10, per_epoch: 5 }, &slices, None).unwrap().to_vec();
+            let got = engine.step(0, RunLength { steps: 10, per_epoch: 5 }, &slices, None, None).unwrap().to_vec();
             let near = |what: &str, got: &[f32], expected: &[f32]| {
                 // A maximum or a sign that rounding changes takes its gradient along: few numbers differ much.
                 let length =
@@ -157,6 +159,52 @@ fn compiled_steps_are_the_interpreters() {
             }
         }
     }
+}
+
+/// Loss and gradients of mixed samples are those of their labels and of the others by their shares.
+#[test]
+fn losses_of_mixed_samples_are_mixed() {
+    let text = |augment: &str| {
+        format!(
+            "netc 1\nmodel tiny {{\n    input image: f32[N, 1, 6, 6]\n    conv(4, 3, pad = 1)\n    relu\n    aux(weight = 0.3) \
+             {{\n        flatten\n        linear(5)\n        output early\n    }}\n    flatten\n    linear(5)\n    output \
+             logits\n}}\ntrain tiny {{\n    batch 4   epochs 1\n    {augment}\n    loss cross_entropy(logits, smoothing = 0.1)\n    \
+             optimizer sgd(lr = 0.1)\n    metric accuracy(logits)\n}}\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let read = |augment: &str| {
+        let path = folder.path().join("tiny.net");
+        std::fs::write(&path, text(augment)).unwrap();
+        front(&path)
+    };
+    let (plain, mixed) = (read(""), read("augment image { mixup(alpha = 0.4) }"));
+    let given = batch(&plain, 3, 5);
+    let others: Vec<f32> = given[1].iter().map(|label| (label + 2.0) % 5.0).collect();
+    let after = |training: &Training, labels: &[f32], mix: Option<Mix>| {
+        let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+        let report = trainer.step_mixed(&[&given[0], labels], mix.as_ref(), LENGTH).unwrap();
+        let weights = trainer.weights(0);
+        let values: Vec<f32> = weights.iter().flat_map(|(id, _)| (*weights.values(id)).as_ref().to_vec()).collect();
+        (report, values)
+    };
+    let (first, second) = (after(&plain, &given[1], None), after(&plain, &others, None));
+    assert!((first.0.losses[0].1 - second.0.losses[0].1).abs() > 1e-3);
+    for share in [0.25, 0.9] {
+        let mix = Mix { share, others: others.clone() };
+        let (report, weights) = after(&mixed, &given[1], Some(mix));
+        let share = f64::from(share);
+        let expected = share * first.0.losses[0].1 + (1.0 - share) * second.0.losses[0].1;
+        assert!((report.losses[0].1 - expected).abs() < 1e-5, "{} is not {expected}", report.losses[0].1);
+        assert_eq!(report.metrics, first.0.metrics);
+        for ((got, a), b) in weights.iter().zip(&first.1).zip(&second.1) {
+            let expected = share * f64::from(*a) + (1.0 - share) * f64::from(*b);
+            assert!((f64::from(*got) - expected).abs() < 1e-6, "{got} is not {expected}");
+        }
+    }
+    // Who mixes nothing trains as the plain text does.
+    let unmixed = after(&mixed, &given[1], None);
+    assert!((unmixed.0.losses[0].1 - first.0.losses[0].1).abs() < 1e-6);
 }
 
 fn zoo_or(name: &str, loss: &str) -> (tempfile::TempDir, Training) {
@@ -248,4 +296,17 @@ fn a_loss_that_diverges_is_an_error() {
     let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
     let error = (0..5).find_map(|_| trainer.step(&slices, LENGTH).err()).expect("it diverges");
     assert!(matches!(error, TrainError::Diverged { step: 2 | 3, .. }), "{error}");
+}
+
+/// The gradients of a network that somebody wrote are its slopes, and what is not is named.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    for (name, loss) in [("resnet18", "cross_entropy(logits)"), ("unet", "cross_entropy(mask)")] {
+        let (_folder, training) = zoo_or(name, loss);
+        let report = verify_gradients(&training, &options(1)).unwrap();
+        assert!(report.slopes.len() > 10, "{name}: {} slopes", report.slopes.len());
+        assert_eq!(report.first_difference(5e-3), None, "{name}");
+        let wrong: Vec<&Slope> = report.wrong_slopes(0.05).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?}");
+    }
 }

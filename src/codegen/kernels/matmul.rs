@@ -30,7 +30,7 @@ const COLUMNS: usize = 2;
 const SMALL: usize = 64 << 10;
 /// Rows of a panel at most: a panel then stays in the first-level cache while the tiles of rows go by.
 const PANEL_ROWS: usize = 96;
-/// Columns of a block, and rows at least where rows are cut as well.
+/// Columns of a block, whose panels stay in the second-level cache, and rows at least where rows are cut as well.
 const BLOCK_COLUMNS: usize = 512;
 const BLOCK_ROWS: usize = 96;
 /// Tasks that a step should have.

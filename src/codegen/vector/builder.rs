@@ -175,6 +175,10 @@ impl Builder {
         self.push(Inst::Load { dst, address });
     }
 
+    pub(crate) fn prefetch(&mut self, address: Address) {
+        self.push(Inst::Prefetch { address });
+    }
+
     pub(crate) fn store(&mut self, address: Address, src: Vector) {
         self.push(Inst::Store { address, src });
     }

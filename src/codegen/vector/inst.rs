@@ -181,6 +181,11 @@ pub enum Inst {
         address: Address,
         src: Vector,
     },
+    /// Brings the memory around the address nearer, to the second-level cache, where the machine can. Nothing depends on
+    /// it: the address may be any.
+    Prefetch {
+        address: Address,
+    },
     /// Loads elements `from`, one for each lane of `dst`, and widens them: 8 bits to i16, i32 or f32,
     /// i16 to i32, bf16 to f32.
     LoadAs {

@@ -169,6 +169,7 @@ impl Display for Inst {
             Inst::Unary { op, dst, a } => write_unary(f, *op, *dst, *a),
             Inst::Fma { acc, a, b } => write!(f, "{acc} += {a} * {b}"),
             Inst::FmaLane { acc, a, b, lane } => write!(f, "{acc} += {a} * {b}.{lane}"),
+            Inst::Prefetch { address } => write!(f, "prefetch {address}"),
             Inst::FmaLoad { acc, a, address } => write!(f, "{acc} += {a} * load {address}"),
             Inst::FmaBroadcast { acc, a, address } => write!(f, "{acc} += {a} * broadcast {address}"),
             Inst::Select { dst, compare, a, b, x, y } => write!(f, "{dst} = if {a} {compare} {b} then {x} else {y}"),
@@ -320,6 +321,7 @@ mod tests {
         let x = b.load_first(p.at(0), 5);
         let y = b.broadcast(p.at(4));
         b.push(Inst::FmaBroadcast { acc: x, a: y, address: p.at(8) });
+        b.prefetch(p.at(4096));
         b.fma(x, y, y);
         let s = b.unary(UnaryOp::ShiftLeft(23), x);
         let t = b.select(Compare::LessEqual, x, y, s, y);

@@ -249,6 +249,7 @@ impl State<'_> {
             Inst::FmaLane { acc, a, b, lane } => {
                 self.multiply_add(*acc, *a, [self.words(*b)[usize::from(*lane)]; 16]);
             }
+            Inst::Prefetch { .. } => {}
             Inst::FmaLoad { acc, a, address } => {
                 let b = self.whole_vector(inst, address)?;
                 self.multiply_add(*acc, *a, b);

@@ -43,6 +43,7 @@ impl Inst {
                 u.address(address);
                 u.writes.push(*dst);
             }
+            Inst::Prefetch { address } => u.address(address),
             Inst::Store { address, src }
             | Inst::StoreAs { address, src, .. }
             | Inst::StoreLanes { address, src, .. }

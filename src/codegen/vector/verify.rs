@@ -279,6 +279,7 @@ impl<'a> Checker<'a> {
             | Inst::Broadcast { address, .. }
             | Inst::BroadcastGroup { address, .. }
             | Inst::DotLoad { address, .. }
+            | Inst::Prefetch { address }
             | Inst::FmaLoad { address, .. } => self.memory(address, 4, 0, 1),
             Inst::FmaBroadcast { .. } | Inst::DotBroadcast { .. } if !self.function.unit.embedded_broadcast => {
                 Some(Problem::EmbeddedBroadcast)

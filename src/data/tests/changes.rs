@@ -270,6 +270,34 @@ fn lighting_follows_the_components_of_colours() {
     assert_eq!(lit, planes(3, [2, 2], |c, y, x| (100 * c as isize + 10 * y + x) as f32 + [1.0, -2.0, 3.5][c]));
 }
 
+/// What an own source gives is looked at.
+#[test]
+fn pictures_that_are_none_are_told() {
+    struct One(Vec<Field>, Picture);
+    impl Samples for One {
+        fn count(&self) -> usize {
+            1
+        }
+        fn fields(&self) -> &[Field] {
+            &self.0
+        }
+        fn read(&self, _: usize, _: usize) -> Result<Value, DataError> {
+            Ok(Value::Picture(self.1.clone()))
+        }
+    }
+    let said = |width, height, channels, levels: usize| {
+        let picture = Picture { width, height, channels, levels: vec![0; levels] };
+        let fields = vec![Field { name: "image".into(), kind: FieldKind::Pictures(None) }];
+        let set = Dataset::of("own", Arc::new(One(fields, picture))).unwrap();
+        let feeds = set.feeds(&[input(&[3, 4, 4], &[])]).unwrap();
+        Loader::new(&set, feeds, Settings::default()).unwrap().next().unwrap().map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(said(2, 5, 3, 30), Ok(()));
+    for [width, height, channels, levels] in [[2, 5, 2, 20], [2, 5, 3, 29], [0, 5, 3, 0], [usize::MAX, 2, 3, 6]] {
+        assert!(said(width, height, channels, levels).unwrap_err().contains("levels are no picture"));
+    }
+}
+
 fn batch_of(set: &Dataset, input: Input<'_>, settings: Settings) -> Batch {
     let settings = Settings { batch: set.len(), ..settings };
     Loader::new(set, set.feeds(&[input]).unwrap(), settings).unwrap().next().unwrap().unwrap()

@@ -2,7 +2,7 @@
 
 use super::words::{LOSSES, METRICS, Table, Word};
 use super::{Elaborator, Frame};
-use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::arithmetic::FUNCTIONS;
 use crate::elaborate::call::{assign, convert, describe, holds_unknown};
 use crate::elaborate::check::named_argument;
@@ -237,7 +237,7 @@ impl Elaborator<'_> {
     }
 
     fn unknown_name(&mut self, frame: &Frame, name: &str, span: Span, is_function: bool) {
-        if name.is_empty() {
+        if name.is_empty() || self.report.is_full(Severity::Error) {
             // Another mistake, which has been reported.
             return;
         }

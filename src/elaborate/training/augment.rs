@@ -47,6 +47,9 @@ impl<'a> Elaborator<'a> {
         for statement in &body.statements {
             let TrainStatementKind::Augment { input, changes } = &statement.kind else { continue };
             let word = Span { end: statement.span.start + "augment".len() as u32, ..statement.span };
+            if !self.step(statement.span, self.graph.inputs().len() / 16 + all.len() / 16) {
+                break;
+            }
             let Some(node) = self.augmented_input(input.as_ref(), word) else { continue };
             if all.iter().any(|(other, _)| *other == node) {
                 let diagnostic = Diagnostic::error("duplicate-clause", "this input is augmented twice");

@@ -131,7 +131,7 @@ impl<'a> Elaborator<'a> {
 
     /// Remembers the auxiliary heads beside the model's own outputs.
     fn keep_heads(&mut self, outputs: &[Output]) {
-        let heads: Vec<Head> = outputs
+        let heads: Rc<[Head]> = outputs
             .iter()
             .filter_map(|output| {
                 let aux = output.aux.as_ref()?;
@@ -223,6 +223,9 @@ impl<'a> Elaborator<'a> {
 
     /// The `data` that a block declares for an input of its model.
     fn declared_input(&mut self, name: &Ident, shape: &Shape) -> Option<Flow> {
+        if !self.step(name.span, self.graph.inputs().len() / 16) {
+            return Some(Flow::Unknown);
+        }
         let of_name = |id: &&NodeId| self.graph.node(**id).name.as_deref() == Some(&name.name);
         let node = *self.graph.inputs().iter().find(of_name)?;
         let (_, span) = *self.state().sources.get(&node)?;

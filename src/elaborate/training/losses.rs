@@ -201,9 +201,12 @@ impl<'a> Elaborator<'a> {
         self.state().joined.insert(written);
         let heads = self.state().heads.get(&written).cloned().unwrap_or_default();
         let shape = self.graph.node(written).shape.clone();
-        for Head { node, weight, .. } in heads {
+        for &Head { node, weight, .. } in heads.iter() {
             if self.graph.node(node).shape != shape {
                 continue;
+            }
+            if !self.step(span, 1) {
+                return None;
             }
             let value = self.as_written_or_logit(written, value, node);
             let of_head = add(self, value)?;
@@ -424,8 +427,7 @@ impl<'a> Elaborator<'a> {
         let classes = self.graph.node(scores).shape[1];
         if k >= classes {
             let message = format!("`{name}` of {classes} classes is always right");
-            self.report.add(Diagnostic::error("wrong-metric", message).primary(first.span, "too few classes"));
-            return None;
+            self.report.add(Diagnostic::warning("idle-metric", message).primary(first.span, "too few classes"));
         }
         let of_loss = self.state().ignored.get(&labels).copied();
         let ignored = if called.args.has("ignore") { called.args.int("ignore") } else { of_loss.unwrap_or(NO_CLASS) };

@@ -22,6 +22,7 @@ mod weights;
 pub(crate) mod words;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::model::is_batch;
 use super::program::{DefinitionId, Program};
@@ -62,7 +63,9 @@ impl Default for TrainingOptions<'_> {
 /// A `train` block that is right.
 #[derive(Debug)]
 pub struct ElaboratedTraining {
+    /// What the block says.
     pub training: Training,
+    /// What was warned of.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -185,7 +188,7 @@ pub(super) struct State {
     /// Labels that are declared, or were made for a loss that names none.
     labels: Vec<NodeId>,
     /// The auxiliary heads beside each output.
-    heads: HashMap<NodeId, Vec<Head>>,
+    heads: HashMap<NodeId, Rc<[Head]>>,
     /// What heads add to a loss, by its node.
     of_heads: HashMap<NodeId, Vec<Loss>>,
     /// Heads that a loss has taken.

@@ -205,6 +205,10 @@ fn what_is_asked_for_takes_the_place_of_what_is_said() {
     // A run that somebody makes shorter than the text's schedule is no mistake of the text.
     let codes: Vec<&str> = made.warnings.iter().map(|w| w.code).collect();
     assert_eq!(codes, ["schedule-beyond-run"]);
+    let options = TrainingOptions { set: vec![("classes".to_string(), Value::Int(5))], ..TrainingOptions::default() };
+    let made = training(&mut sources, id, &options).unwrap();
+    let messages: Vec<&str> = made.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(messages, ["`top5` of 5 classes is always right"]);
 }
 
 /// All words of the tables are written in their examples as they are read.

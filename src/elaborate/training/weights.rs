@@ -53,6 +53,10 @@ impl<'a> Elaborator<'a> {
                 return None;
             }
         };
+        // Each name is compared with all weights.
+        if !self.step(e.span, (self.graph.len() + self.graph.weights.iter().count()) / 16) {
+            return None;
+        }
         let layers = self.layers_of_weights();
         let state = self.training.as_ref().expect("a block is evaluated");
         let models: Vec<_> = models.iter().map(|&m| &state.models[m]).collect();

@@ -16,8 +16,7 @@ impl AstBuilder<'_> {
     }
 
     fn train_block(&mut self, pair: Pair<'_, Rule>) -> TrainBlock {
-        let span = self.span(&pair);
-        TrainBlock { statements: children(pair).map(|s| self.train_statement(s)).collect(), span }
+        TrainBlock { statements: children(pair).map(|s| self.train_statement(s)).collect() }
     }
 
     fn train_statement(&mut self, pair: Pair<'_, Rule>) -> TrainStatement {

@@ -7,8 +7,9 @@ use crate::ops::Conv2dWeightGradient;
 use crate::plan::View;
 use crate::target::Unit;
 
-/// Pixels of a chunk, about: so that those that a tile reads stay in the first-level cache.
-const CHUNK: usize = 128;
+/// Pixels of a chunk, about: few enough that what a task reads of them stays in the second-level cache, and enough that
+/// a tile's sums are seldom loaded and stored.
+const CHUNK: usize = 256;
 /// Pixels of a part at least: its sums are worth adding up by a second step.
 const PART: usize = 512;
 /// Tasks that a step should have.
@@ -16,6 +17,8 @@ const TASKS: usize = 32;
 /// Channels of the operands that a task reads, where the op has them: it then reads little from memory for what it
 /// computes. Of x it takes so many for a kernel of [`ENOUGH_TAPS`] taps, and more for smaller ones.
 const OUTPUTS: usize = 64;
+const MANY_OUTPUTS: usize = 256;
+const MOST_TILES: usize = 4;
 const INPUTS: usize = 16;
 const ENOUGH_TAPS: usize = 8;
 /// Bytes of a task's sums at most, but for those of one tap.
@@ -43,10 +46,15 @@ impl Pixels {
         let chunk_rows = height.div_ceil(row_chunks);
         let row_chunks = height.div_ceil(chunk_rows);
         let chunks = images.div_ceil(chunk_images) * row_chunks;
-        let tiles = outputs.div_ceil(OUTPUTS) * inputs.div_ceil(inputs_of_task(taps));
+        let tiles = outputs.div_ceil(outputs_of_task(outputs, taps)) * inputs.div_ceil(inputs_of_task(taps));
         let parts = TASKS.div_ceil(tiles).min(images * image / PART).clamp(1, chunks);
         Pixels { images, height, chunk_images, chunk_rows, row_chunks, chunks, parts }
     }
+}
+
+/// Output channels that a task takes: more where the pixels of x would be read again for many others.
+fn outputs_of_task(outputs: usize, taps: usize) -> usize {
+    OUTPUTS * (outputs / MANY_OUTPUTS).clamp(1, MOST_TILES.div_ceil(taps))
 }
 
 /// Channels of x that a task takes.
@@ -66,8 +74,10 @@ pub(super) enum Products {
 /// Tasks with tiles of one shape, all of their numbers constants.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Region {
-    /// Output channels of a tile, and the first of all; within a group.
+    /// Output channels that are summed up at once, how many times a task has so many, and the first of all; within a
+    /// group.
     pub outputs: usize,
+    pub times: usize,
     pub first_output: usize,
     /// Input channels of a tile, and the first of all; within a group.
     pub inputs: usize,
@@ -83,7 +93,7 @@ impl Region {
         self.tiles.iter().product()
     }
 
-    /// Vectors of sums of a tile, `[block of outputs][input][tap]`.
+    /// Vectors of sums of outputs that are summed up at once, `[block of outputs][input][tap]`.
     pub(super) fn sums(&self, lanes: usize) -> usize {
         self.outputs.div_ceil(lanes) * self.inputs * self.taps
     }
@@ -144,14 +154,28 @@ impl Cut {
             _ => (inputs, inputs_of_task(taps)),
         };
         let tile_outputs = blocks * lanes;
-        let tap_bytes = blocks * tile_inputs.min(of_inputs) * unit.bytes();
+        let times = if is_whole { (outputs_of_task(outputs, taps) / tile_outputs).max(1) } else { 1 };
+        let tap_bytes = times * blocks * tile_inputs.min(of_inputs) * unit.bytes();
         let tile_taps = (SUMS / tap_bytes).clamp(1, taps);
         let mut regions = vec![];
         for (first_tap, tap_tiles, taps) in pieces(taps, tile_taps) {
             for (first_input, input_tiles, inputs) in pieces(of_inputs, tile_inputs) {
-                for (first_output, output_tiles, outputs) in pieces(of_outputs, tile_outputs) {
-                    let tiles = [groups, tap_tiles, input_tiles, output_tiles];
-                    regions.push(Region { outputs, first_output, inputs, first_input, taps, first_tap, tiles });
+                for (first, output_tiles, outputs) in pieces(of_outputs, times * tile_outputs) {
+                    // What is no multiple of a tile is a task of its own.
+                    for (within, whole, at_once) in pieces(outputs, tile_outputs) {
+                        let tiles = [groups, tap_tiles, input_tiles, output_tiles];
+                        let (outputs, times, first_output) = (at_once, whole, first + within);
+                        regions.push(Region {
+                            outputs,
+                            times,
+                            first_output,
+                            inputs,
+                            first_input,
+                            taps,
+                            first_tap,
+                            tiles,
+                        });
+                    }
                 }
             }
         }
@@ -176,9 +200,12 @@ fn pieces(total: usize, size: usize) -> impl Iterator<Item = (usize, usize, usiz
     [(0, whole, size), (whole * size, usize::from(rest > 0), rest)].into_iter().filter(|piece| piece.1 > 0)
 }
 
+/// Blocks of outputs in a tile at most.
+pub(super) const MOST_BLOCKS: usize = 4;
+
 /// Blocks of outputs in a tile: a broadcast then serves several multiply-adds.
 fn most_blocks(unit: Unit) -> usize {
-    if unit.registers >= 28 { 4 } else { 2 }
+    if unit.registers >= 28 { MOST_BLOCKS } else { 2 }
 }
 
 /// Whether the last of so many is farther than a displacement reaches.

@@ -25,9 +25,18 @@ pub(super) struct Tile {
     pub x_image: usize,
     pub dy_row: usize,
     pub dy_image: usize,
+    /// From a pixel to that which the next chunk has in its place.
+    pub ahead: Option<Ahead>,
     /// From a channel's sum to the next, and from a block's.
     pub sum_row: usize,
     pub sum_block: usize,
+}
+
+/// Distances in x, if it is to be brought nearer, and in dy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ahead {
+    pub x: Option<usize>,
+    pub dy: usize,
 }
 
 impl KernelKey for Tile {
@@ -94,6 +103,10 @@ impl Tile {
     fn pixel(&self, b: &mut Builder, set: &[Vec<Vector>], x: Address, dy: Address) {
         let further = |address: Address, bytes: usize| Address { offset: address.offset + bytes as i32, ..address };
         let outputs: Vec<Vector> = (0..self.blocks).map(|block| b.load(further(dy, block * self.dy_block))).collect();
+        if let Some(ahead) = self.ahead {
+            ahead.x.into_iter().for_each(|bytes| b.prefetch(further(x, bytes)));
+            (0..self.blocks).for_each(|block| b.prefetch(further(dy, block * self.dy_block + ahead.dy)));
+        }
         for (row, acc) in set.iter().enumerate() {
             let address = further(x, row * self.x_channel);
             match self.products {

@@ -341,6 +341,8 @@ impl Lowering<'_> {
                 let b = self.factor(b);
                 self.fma(acc, a, b);
             }
+            // Cranelift has no such instruction.
+            Inst::Prefetch { .. } => {}
             Inst::FmaLoad { acc, a, ref address } => {
                 let b = self.load(types::F32X4, address);
                 self.fma(acc, a, b);

@@ -69,6 +69,7 @@ impl Types<'_> {
             | Inst::Store { .. }
             | Inst::Broadcast { .. }
             | Inst::BroadcastGroup { .. }
+            | Inst::Prefetch { .. }
             | Inst::SetInt { .. }
             | Inst::IntBinary { .. }
             | Inst::LoadInt { .. }

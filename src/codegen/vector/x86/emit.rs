@@ -209,6 +209,10 @@ impl Emitter<'_> {
             Inst::Binary { op, dst, a, b } => self.binary(op, dst, a, b),
             Inst::Unary { op, dst, a } => self.unary(op, dst, a),
             Inst::Fma { acc, a, b } => vector!(self, vfmadd231ps, [acc, a, b]),
+            Inst::Prefetch { ref address } => {
+                let memory = self.memory(address);
+                self.asm.prefetcht1(byte_ptr(memory))
+            }
             Inst::FmaLoad { acc, a, ref address } => {
                 let memory = self.memory(address);
                 vector!(self, vfmadd231ps, [acc, a], memory)
