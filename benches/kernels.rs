@@ -18,9 +18,12 @@ use netc::internals::artifact::StepRecord;
 use netc::internals::ir::{Graph, NodeId, Phase};
 use netc::internals::ops::activation::Activation;
 use netc::internals::ops::global_pool::PoolKind;
+use netc::internals::ops::training::pointwise_loss::LossKind;
+use netc::internals::ops::training::pointwise_loss_gradient::Of;
 use netc::internals::ops::{
-    Activate, ActivationGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain, ChannelMoments, Conv2d,
-    Conv2dWeightGradient, GlobalPool, Linear, MatMul, MaxPool, Op,
+    Activate, ActivationGradient, AvgPool, AvgPoolGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain,
+    ChannelMoments, Conv2d, Conv2dWeightGradient, CrossEntropy, CrossEntropyGradient, GlobalPool, Linear, MatMul,
+    MaxPool, MaxPoolGradient, Op, PointwiseLoss, PointwiseLossGradient,
 };
 use netc::internals::plan::Options;
 use netc::internals::runtime::{Model, ModelOptions, Timings};
@@ -156,6 +159,7 @@ fn cases() -> Vec<Case> {
         Case::inside("global mean 2048 @ 7", [2048, 7], GlobalPool { kind: PoolKind::Avg }, None),
     ]);
     cases.extend([[16, 64, 112], [128, 16, 32], [16, 512, 7]].into_iter().flat_map(batch_norm));
+    cases.extend(pools_and_losses());
     let gradient = |channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize| {
         Case::weight_gradient([channels, size], conv(outputs, kernel, stride, kernel / 2))
     };
@@ -202,6 +206,57 @@ fn batch_norm(sizes: [usize; 3]) -> Vec<Case> {
             vec![x, moments, dy, b.add(BatchNormSums { eps, relu: false }, &[x, moments, dy])]
         }),
         Case::training(sizes, relu, |b, x| vec![x, b.add(conv(sizes[1], 1, 1, 0), &[x])]),
+    ]
+}
+
+/// The way back through pools, and losses with their gradients.
+fn pools_and_losses() -> Vec<Case> {
+    let pool = |kernel: usize, stride: usize, pad: usize| MaxPool {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        pad: [pad; 4],
+        dilation: [1; 2],
+        ceil: false,
+    };
+    let max = |sizes: [usize; 3], pool: MaxPool| {
+        let gradient = MaxPoolGradient::of(&pool);
+        Case::training(sizes, gradient, |b, x| vec![x, b.add(pool, &[x])])
+    };
+    let mean = |sizes: [usize; 3]| {
+        let MaxPool { kernel, stride, pad, dilation, ceil } = pool(2, 2, 0);
+        let pool = AvgPool { kernel, stride, pad, dilation, ceil, count_include_pad: true };
+        let gradient = AvgPoolGradient::of(&pool, [sizes[2]; 2]);
+        Case::training(sizes, gradient, |b, x| vec![b.add(pool, &[x])])
+    };
+    let plain = |name: &str, op: Op, shapes: &[&[usize]]| {
+        let mut b = GraphBuilder::new("loss", Phase::Train);
+        let operands: Vec<NodeId> = shapes.iter().map(|&shape| b.input(netc::Shape::new(shape))).collect();
+        let layer = b.add(op, &operands);
+        Case::finish(name, b, layer, None)
+    };
+    let (smoothing, ignored) = (0.1, -100);
+    let (kind, beta) = (LossKind::Bce, 1.0);
+    let (scores, labels) = (&[128, 1000][..], &[128][..]);
+    let (pixels, classes) = (&[2, 21, 256, 256][..], &[2, 256, 256][..]);
+    let numbers = &[32, 3, 128, 128][..];
+    let number = &[][..];
+    let loss = CrossEntropy { smoothing, ignored };
+    let gradient = CrossEntropyGradient { smoothing, ignored };
+    vec![
+        max([16, 64, 112], pool(3, 2, 1)),
+        max([16, 256, 28], pool(3, 1, 1)),
+        max([8, 128, 112], pool(2, 2, 0)),
+        mean([16, 64, 112]),
+        plain("cross entropy 128 x 1000", loss.clone().into(), &[scores, labels]),
+        plain("cross entropy gradient 128 x 1000", gradient.clone().into(), &[scores, labels, number]),
+        plain("cross entropy 2 x 21 @ 256", loss.into(), &[pixels, classes]),
+        plain("cross entropy gradient 2 x 21 @ 256", gradient.into(), &[pixels, classes, number]),
+        plain("bce 32 x 3 @ 128", PointwiseLoss { kind, beta }.into(), &[numbers, numbers]),
+        plain(
+            "bce gradient 32 x 3 @ 128",
+            PointwiseLossGradient { kind, of: Of::Value, beta }.into(),
+            &[numbers, numbers, number],
+        ),
     ]
 }
 
