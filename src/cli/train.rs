@@ -23,7 +23,7 @@ use crate::runtime::Timings;
 use crate::target::Target;
 use crate::trainer::{
     CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
-    metric_name,
+    metric_name, weigh_classes,
 };
 
 /// Train a network as its text says
@@ -86,6 +86,9 @@ pub(crate) struct TrainArgs {
     /// Write a checkpoint when the last one is so many minutes old, and after each epoch
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     pub checkpoint_every: f64,
+    /// Let rare classes count more in the loss: `balanced` gives each class the same share of it
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub class_weights: Option<ClassWeights>,
     /// What to do about a sample that cannot be read
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_broken: Broken,
@@ -142,6 +145,12 @@ impl From<Broken> for OnBroken {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassWeights {
+    /// N / (C · n) for a class with n of the N samples
+    Balanced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Keep {
     Best,
     Last,
@@ -162,6 +171,10 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
         (Some(path), _) => Some(Sets::open(path, args, console)?),
         (None, _) => None,
     };
+    let mut training = training;
+    if let (Some(ClassWeights::Balanced), Some(sets)) = (args.class_weights, &data) {
+        weigh_classes(&mut training, &sets.training).map_err(Failure::message)?;
+    }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
     let options = EngineOptions {
@@ -339,6 +352,7 @@ fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, 
         folder: Some(places.folder.clone()),
         every: Duration::from_secs_f64(60.0 * args.checkpoint_every),
         resume: args.resume,
+        memory: console.max_memory,
         stop: stop.clone(),
     };
     let data = Data { training: &sets.training, validation: sets.validation.as_ref() };

@@ -114,7 +114,7 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], options: &plan::Opti
         expected.push(outputs);
     }
     for target in targets() {
-        let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
+        let mut first: Option<[Vec<Vec<f32>>; 2]> = None;
         for threads in [1, 2] {
             let mut model = stateful(graph, &target, options, threads);
             let mut got = vec![];
@@ -138,8 +138,9 @@ pub(crate) fn check_steps(graph: &Graph, inputs: &[Tensor], options: &plan::Opti
                 near(&Tensor::new(shape, values.clone()), &expected, tolerance, &what);
             }
             // The number of threads does not change a bit.
-            let first = first.get_or_insert_with(|| (got.clone(), states.clone()));
-            assert_eq!(first, &(got, states));
+            let left = [got, states];
+            let first = first.get_or_insert_with(|| left.clone());
+            assert_eq!(first, &left);
         }
     }
 }

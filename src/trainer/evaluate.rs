@@ -147,12 +147,12 @@ impl Evaluator {
                     *sum += share * f64::from(outputs[*output][0]);
                     *count += share;
                 }
-                Metric::Accuracy { scores, k, .. } => {
+                Metric::Accuracy { scores, k, ignored, .. } => {
                     let shape = &self.graph.node(*scores).shape;
                     let (classes, inner) = (shape[1], shape.dims()[2..].iter().product::<usize>());
                     let rows = batch.count * inner;
                     let (scores, labels) = (&outputs[*output][..rows * classes], &batch.labels[..rows]);
-                    let (right, counted) = top_k(scores, labels, classes, inner, *k, Some(IGNORED));
+                    let (right, counted) = top_k(scores, labels, classes, inner, *k, Some(*ignored));
                     *sum += right as f64;
                     *count += counted as f64;
                     if classes <= MOST_CLASSES && *k == 1 {

@@ -17,6 +17,7 @@ use super::metrics::top_k;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
 use crate::driver::{BlockChoice, Compiler, WeightsFrom};
 use crate::ir::{Kind, NodeId};
+use crate::ops::Op;
 use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
 use crate::runtime::{Stateful, Timings};
@@ -46,6 +47,8 @@ pub struct FitOptions {
     pub every: Duration,
     /// Goes on from the folder's checkpoint.
     pub resume: bool,
+    /// Bytes that waiting batches may take; three quarters of the memory where nothing is said.
+    pub memory: Option<u64>,
     /// Set by somebody else: the step at hand is finished, a checkpoint written, and the run ends.
     pub stop: Arc<AtomicBool>,
 }
@@ -59,6 +62,7 @@ impl Default for FitOptions {
             folder: None,
             every: Duration::from_secs(600),
             resume: false,
+            memory: None,
             stop: Arc::default(),
         }
     }
@@ -366,9 +370,19 @@ impl Trainer {
             end: length.steps / length.per_epoch.max(1),
             threads: options.data_threads,
             on_broken: options.on_broken,
-            ignored: IGNORED,
-            memory: None,
+            ignored: self.ignored(),
+            memory: options.memory,
         }
+    }
+
+    /// The label that the losses do not count.
+    fn ignored(&self) -> i64 {
+        let graph = &self.training.graph;
+        let of_loss = graph.order().into_iter().find_map(|id| match graph.node(id).op() {
+            Some(Op::CrossEntropy(op)) => Some(op.ignored),
+            _ => None,
+        });
+        of_loss.unwrap_or(IGNORED)
     }
 
     /// How samples of a set become the text's inputs.
@@ -411,7 +425,7 @@ impl Trainer {
             Metric::Accuracy { scores, .. } => Some(self.training.graph.node(*scores).shape[1]),
             Metric::Value { .. } => None,
         });
-        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(IGNORED)))?)
+        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(self.ignored())))?)
     }
 
     /// The validation set and how its samples become inputs.
@@ -715,11 +729,11 @@ fn metrics(training: &Training, outputs: &[Vec<f32>], inputs: &[&[f32]]) -> Vec<
     };
     let of = |metric: &Metric, output: &[f32]| match metric {
         Metric::Value { .. } => f64::from(output[0]),
-        Metric::Accuracy { scores, labels, k, .. } => {
+        Metric::Accuracy { scores, labels, k, ignored } => {
             let shape = &graph.node(*scores).shape;
             let (classes, inner) = (shape[1], shape.dims()[2..].iter().product());
             let Some(labels) = place(*labels) else { return f64::NAN };
-            let (right, counted) = top_k(output, inputs[labels], classes, inner, *k, Some(IGNORED));
+            let (right, counted) = top_k(output, inputs[labels], classes, inner, *k, Some(*ignored));
             right as f64 / counted.max(1) as f64
         }
     };

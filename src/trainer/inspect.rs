@@ -208,7 +208,7 @@ fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, dat
                 StepInput::Share => Tensor::new(shape, vec![1.0]),
                 StepInput::Rest => Tensor::new(shape, vec![0.0]),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
-                StepInput::Random => Tensor::from_values(shape, [options.seed as f64, 0.0].into_iter()),
+                StepInput::Random => Tensor::from_values(shape, [options.seed as f64, 0.0]),
             }
         })
         .collect()

@@ -38,6 +38,7 @@ mod inspect;
 mod metrics;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 use crate::artifact::Cause;
 use crate::codegen;
@@ -54,6 +55,7 @@ pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
+pub(crate) use weighted::weigh_classes;
 
 /// Why a training does not begin, or not go on.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::engine::{EngineOptions, RunLength};
+use super::engine::{Engine, EngineOptions, RunLength};
 use super::*;
 use crate::data::Mix;
 use crate::driver::{BlockChoice, Compiler};
@@ -133,7 +133,7 @@ fn compiled_steps_are_the_interpreters() {
                     Of(_) => crate::tensor::Tensor::new(shape, data.next().unwrap().clone()),
                     Rates => crate::tensor::Tensor::new(shape, rates.to_vec()),
                     OtherLabels(_) | Share | Rest => unreachable!("no samples are mixed"),
-                    Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0].into_iter()),
+                    Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0]),
                 }
             })
             .collect();
