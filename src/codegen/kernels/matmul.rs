@@ -12,6 +12,7 @@
 //!       acc[row][column] += broadcast(left[row][k]) · panel[k][column]        for each k
 //! ```
 //!
+//! Meanwhile the next block of k is brought nearer.
 //! Both ways add up in the order of k.
 
 use super::super::emit::{Driver, Emitted, Emitter};
@@ -237,9 +238,19 @@ impl Blocks<'_> {
         let most = (e.unit().registers - vectors - 1) / vectors;
         let mut of_panel = |columns: usize| {
             let (mut first, mut calls) = (0, vec![]);
+            // The first tiles bring this panel of the next block of k nearer, a share each.
+            let (mut first_ahead, mut sharing) =
+                (0, if k > PANEL_ROWS { vectors.min(region.rows.div_ceil(most)) } else { 0 });
+            let share = vectors.div_ceil(sharing.max(1));
             for (rows, tiles) in tiles(region.rows, most) {
-                calls.push((first, tiles, e.kernel(&PanelKernel { rows, columns, k, l })));
-                first += rows * tiles;
+                let shares = sharing.min(tiles);
+                sharing -= shares;
+                for (ahead, tiles) in [(share, shares), (0, tiles - shares)].into_iter().filter(|part| part.1 > 0) {
+                    let kernel = PanelKernel { rows, columns, k, l, ahead, first_ahead };
+                    calls.push((first, tiles, e.kernel(&kernel)));
+                    first += rows * tiles;
+                    first_ahead += ahead * tiles;
+                }
             }
             calls
         };
@@ -274,12 +285,14 @@ impl Blocks<'_> {
             d.step(b, first.into(), l * LANE);
             d.b.call(calls.pack, vec![b.into(), d.scratch.into(), count.into()]);
             let of_panel = |d: &mut Driver, panel: Operand, calls: &[(usize, usize, Callee)]| {
+                let next = d.b.add(b, depth * l * LANE);
+                d.step(next, panel, tile * LANE);
                 for &(row, tiles, kernel) in calls {
                     let (a, panels, to) = (d.b.add(a, row * k * LANE), d.b.int(d.scratch), d.b.add(to, row * l * LANE));
                     d.step(panels, panel, depth * tile * LANE);
                     d.step(to, panel, tile * LANE);
                     let arguments = [a, panels, to, count].map(Operand::from);
-                    d.b.call(kernel, [&arguments[..], &[tiles.into(), block.into()]].concat());
+                    d.b.call(kernel, [&arguments[..], &[tiles.into(), block.into(), next.into()]].concat());
                 }
             };
             let whole = region.columns / tile;
@@ -345,14 +358,20 @@ struct PanelKernel {
     columns: usize,
     k: usize,
     l: usize,
+    /// Vectors of each row of another panel that a tile brings nearer, from the given one on: those of the first tile;
+    /// the next tile's follow.
+    ahead: usize,
+    first_ahead: usize,
 }
 
 impl KernelKey for PanelKernel {
-    /// Parameters: rows of a, the panel, rows of the output, rows of the panel, the number of tiles; and 0 where the
-    /// output has no sums yet.
+    /// Parameters: rows of a, the panel, rows of the output, rows of the panel, the number of tiles; 0 where the output
+    /// has no sums yet; and where what is brought nearer lies.
     fn build(&self, unit: Unit) -> Function {
-        let &PanelKernel { rows, columns, k, l } = self;
-        let mut b = Builder::new(format!("panel_{rows}x{columns}x{k}x{l}"), unit, 6);
+        let &PanelKernel { rows, columns, k, l, ahead, first_ahead } = self;
+        let name = format!("panel_{rows}x{columns}x{k}x{l}_ahead{first_ahead}+{ahead}");
+        let mut b = Builder::new(name, unit, 7);
+        let next = b.parameter(6);
         let [a, panel, to, depth, tiles, before] = [0, 1, 2, 3, 4, 5].map(|i| b.parameter(i));
         let widths: Vec<usize> =
             (0..columns).step_by(unit.lanes).map(|first| unit.lanes.min(columns - first)).collect();
@@ -366,12 +385,16 @@ impl KernelKey for PanelKernel {
                     b.copy(acc[row][vector], sum);
                 }
             });
-            let (x, w) = (b.int(a), b.int(panel));
+            let (x, w, y) = (b.int(a), b.int(panel), b.int(next));
             b.repeat(depth, |b| {
                 let columns: Vec<Vector> = (0..widths.len()).map(|v| b.load(w.at(v * unit.bytes()))).collect();
                 for (row, acc) in acc.iter().enumerate() {
                     let factor = b.broadcast(x.at(row * k * LANE));
                     acc.iter().zip(&columns).for_each(|(&acc, &column)| b.fma(acc, factor, column));
+                }
+                if ahead > 0 {
+                    (first_ahead..first_ahead + ahead).for_each(|v| b.prefetch(y.at(v * unit.bytes())));
+                    b.advance(y, l * LANE);
                 }
                 b.advance(x, LANE);
                 b.advance(w, panel_columns(unit) * LANE);
@@ -379,6 +402,7 @@ impl KernelKey for PanelKernel {
             for &(row, vector) in &places {
                 b.store_first(place(row, vector), acc[row][vector], widths[vector]);
             }
+            b.advance(next, ahead * unit.bytes());
             b.advance(a, rows * k * LANE);
             b.advance(to, rows * l * LANE);
         });

@@ -15,9 +15,10 @@
 //! second grid adds them up. A sum is in the order of the pixels, by chunk and part; both follow from the op's sizes
 //! ([`cut`]), so that neither the vector unit nor the number of threads changes a bit.
 //!
-//! While a chunk is summed up, what the next one reads is brought nearer. Padding is left out by ranges of rows and columns. Stride and dilation are distances between what is read. A
-//! depthwise convolution's lanes are channels: a block of x is multiplied by the same block of dy. Where a block has
-//! channels of several groups, all products of the blocks are computed, and those between groups are not stored.
+//! While a chunk is summed up, what the next one reads is brought nearer. Padding is left out by ranges of rows and
+//! columns. Stride and dilation are distances between what is read. A depthwise convolution's lanes are channels: a
+//! block of x is multiplied by the same block of dy. Where a block has channels of several groups, all products of the
+//! blocks are computed, and those between groups are not stored.
 
 mod cut;
 mod store;
