@@ -195,7 +195,8 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
         trainer.training().batch,
         bytes(trainer.memory())
     ));
-    let Some(sets) = data else { return Ok(()) };
+    places.check_outputs(args, &trainer)?;
+    let Some(sets) = data.filter(|_| !args.memory_plan) else { return Ok(()) };
     train(args, &mut trainer, &sets, &places, console)
 }
 
@@ -303,12 +304,40 @@ impl Places {
                  another place",
                 checkpoint.display()
             ))),
-            (false, false) if self.output.exists() => Err(Failure::message(format!(
-                "{} is there already: --output names another file, --overwrite replaces it",
-                self.output.display()
-            ))),
             _ => Ok(()),
         }
+    }
+
+    /// Where the weights of each model go: `X.safetensors`, or, of several models, `X.MODEL.safetensors`.
+    fn outputs(&self, trainer: &Trainer) -> Vec<PathBuf> {
+        let models: Vec<&str> = trainer.models().collect();
+        match models.len() {
+            1 => vec![self.output.clone()],
+            _ => models.iter().map(|model| self.output.with_extension(format!("{model}.safetensors"))).collect(),
+        }
+    }
+
+    /// Whether all weights can be written in the end.
+    fn check_outputs(&self, args: &TrainArgs, trainer: &Trainer) -> Result<()> {
+        if args.memory_plan {
+            return Ok(());
+        }
+        let read = &trainer.training().graph.weights.files;
+        for output in self.outputs(trainer) {
+            let named = |error: std::io::Error| Failure::message(format!("{}: {error}", output.display()));
+            output::keep(&output, read.iter().chain(&args.data)).map_err(named)?;
+            let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                return Err(Failure::message(format!("{}: there is no such folder", folder.display())));
+            }
+            if output.exists() && !args.overwrite && !args.resume {
+                return Err(Failure::message(format!(
+                    "{} is there already: --output names another file, --overwrite replaces it",
+                    output.display()
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -342,6 +371,15 @@ impl Sets {
 }
 
 fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
+    if !trainer.can_evaluate() {
+        let why = "no loss of several models says which epoch was the best";
+        if args.keep == Some(Keep::Best) {
+            return Err(Failure::Usage(format!("--keep best: {why}")));
+        }
+        if sets.validation.is_some() {
+            return Err(Failure::Usage(format!("--validate and --hold-out: {why}")));
+        }
+    }
     let stop = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
     super::signals::stop_gently(&stop);
@@ -452,14 +490,10 @@ impl Journal {
 fn keep(args: &TrainArgs, trainer: &Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
     let best = match args.keep {
         Some(keep) => keep == Keep::Best,
-        None => sets.validation.is_some(),
+        None => sets.validation.is_some() && trainer.can_evaluate(),
     };
     let models: Vec<String> = trainer.models().map(String::from).collect();
-    for (i, model) in models.iter().enumerate() {
-        let to = match models.len() {
-            1 => places.output.clone(),
-            _ => places.output.with_extension(format!("{model}.safetensors")),
-        };
+    for (i, (model, to)) in models.iter().zip(places.outputs(trainer)).enumerate() {
         let saved = match models.len() {
             1 => places.folder.join("best.safetensors"),
             _ => places.folder.join(format!("best.{model}.safetensors")),
@@ -469,7 +503,12 @@ fn keep(args: &TrainArgs, trainer: &Trainer, sets: &Sets, places: &Places, conso
         } else {
             trainer.save_model(i, &to).map_err(Failure::message)?;
         }
-        console.note(format_args!("{} has the {} weights", to.display(), if best { "best" } else { "last" }));
+        let which = if best { "best" } else { "last" };
+        console.note(format_args!("{} has the {which} weights", to.display()));
+        if args.json {
+            let end = json!({ "model": model, "weights": to.display().to_string(), "which": which });
+            writeln!(console.out(), "{end}")?;
+        }
     }
     Ok(())
 }

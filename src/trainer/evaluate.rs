@@ -10,6 +10,7 @@ use crate::artifact::{About, Destination, Images, Texts};
 use crate::codegen;
 use crate::data::{Batch, Loader};
 use crate::ir::{Graph, Phase};
+use crate::ops::Op;
 use crate::passes::{self, Selection};
 use crate::recipe::{Metric, Source, Training};
 use crate::runtime::Model;
@@ -19,7 +20,8 @@ use crate::runtime::Model;
 pub struct Evaluation {
     /// Samples.
     pub samples: usize,
-    /// Mean of the loss, without auxiliary heads.
+    /// Mean of the loss, without auxiliary heads. Of losses other than cross entropy over whole batches only; NaN where
+    /// there is none.
     pub loss: f64,
     /// Metrics of the text, by name: shares, or means of numbers.
     pub metrics: Vec<(String, f64)>,
@@ -41,6 +43,8 @@ pub(crate) struct Evaluator {
     /// For each input of the text whether it is labels.
     is_labels: Vec<bool>,
     images: usize,
+    /// Labels that do not count are enough to leave rows out of the loss.
+    ignores_rest: bool,
 }
 
 impl Evaluator {
@@ -54,6 +58,8 @@ impl Evaluator {
         graph.phase = Phase::Infer;
         graph.clear_outputs();
         let losses: Vec<_> = step.losses.iter().filter(|loss| !loss.auxiliary).collect();
+        let ignores = |loss: &&crate::recipe::Loss| matches!(graph.node(loss.node).op(), Some(Op::CrossEntropy(_)));
+        let ignores_rest = losses.iter().copied().all(|loss| ignores(&loss));
         for (i, loss) in losses.iter().enumerate() {
             graph.output(format!("loss.{i}"), loss.node, None);
         }
@@ -72,6 +78,7 @@ impl Evaluator {
             metrics,
             is_labels: training.sources.iter().map(|source| *source == Source::Labels).collect(),
             images: training.batch,
+            ignores_rest,
         })
     }
 
@@ -139,10 +146,16 @@ impl Evaluator {
         let share = batch.count as f64;
         let loss: f64 = self.weights.iter().zip(outputs).map(|(&w, out)| f64::from(w) * f64::from(out[0])).sum();
         sums.samples += batch.count;
-        sums.loss += share * loss;
+        // Cross entropy does not count the rows that fill the last batch; other losses are means over all of its rows.
+        let counts = batch.count > 0 && (batch.count == self.images || self.ignores_rest);
+        if counts {
+            sums.counted += share;
+            sums.loss += share * loss;
+        }
         sums.metrics.resize(self.metrics.len(), (0.0, 0.0));
         for ((_, metric, output), (sum, count)) in self.metrics.iter().zip(&mut sums.metrics) {
             match metric {
+                Metric::Value { .. } if !counts => {}
                 Metric::Value { .. } => {
                     *sum += share * f64::from(outputs[*output][0]);
                     *count += share;
@@ -172,7 +185,7 @@ impl Evaluator {
         let names = self.metrics.iter().map(|(name, ..)| name.clone());
         Evaluation {
             samples: sums.samples,
-            loss: sums.loss / sums.samples.max(1) as f64,
+            loss: if sums.counted > 0.0 { sums.loss / sums.counted } else { f64::NAN },
             metrics: names.zip(sums.metrics).map(|(name, (sum, count))| (name, sum / count.max(1.0))).collect(),
             confusion: sums.confusion,
         }
@@ -185,6 +198,8 @@ pub(super) const IGNORED: i64 = -100;
 #[derive(Default)]
 struct Sums {
     samples: usize,
+    /// Of which the loss is known.
+    counted: f64,
     loss: f64,
     metrics: Vec<(f64, f64)>,
     confusion: Vec<Vec<u64>>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::TrainError;
 use super::checkpoint::{self, CheckpointError, Position};
@@ -279,7 +279,13 @@ impl Trainer {
         }
         let first = (self.done / length.per_epoch.max(1), self.done % length.per_epoch.max(1));
         let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
+        if let (false, Some(folder)) = (options.resume, &options.folder) {
+            self.forget_run(folder)?;
+        }
         told(Progress::Begin { done: self.done, length, dropped: loader.dropped_per_epoch() });
+        if options.stop.load(Ordering::Relaxed) {
+            return Ok(Ending::Stopped);
+        }
         let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums: Sums::default() };
         let mut before = Instant::now();
         let mut loader = loader;
@@ -315,6 +321,20 @@ impl Trainer {
             }
         }
         Ok(Ending::Done)
+    }
+
+    /// Removes what a run before left in the folder: nothing of it is to be taken for this run's.
+    fn forget_run(&self, folder: &Path) -> Result<(), TrainError> {
+        let best = self.saved_weights(&folder.join("best"));
+        for path in best.into_iter().chain([folder.join(CHECKPOINT)]) {
+            match std::fs::remove_file(&path) {
+                Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CheckpointError::Io { path, cause }.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What was no number first, in the step that is done: the run is repeated up to it, from the last checkpoint or from
@@ -421,11 +441,17 @@ impl Trainer {
             let message = format!("{} has no labels, and the loss reads some", dataset.path().display());
             return Err(DataError::Fit(message).into());
         }
-        let scores = self.training.metrics.iter().find_map(|metric| match metric {
-            Metric::Accuracy { scores, .. } => Some(self.training.graph.node(*scores).shape[1]),
+        let graph = &self.training.graph;
+        let of_metrics = self.training.metrics.iter().filter_map(|metric| match metric {
+            Metric::Accuracy { scores, .. } => Some(*scores),
             Metric::Value { .. } => None,
         });
-        Ok(scores.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(self.ignored())))?)
+        let of_losses = graph.order().into_iter().filter_map(|id| match graph.node(id).op() {
+            Some(Op::CrossEntropy(_)) => Some(graph.operands(id)[0]),
+            _ => None,
+        });
+        let classes = of_metrics.chain(of_losses).map(|scores| graph.node(scores).shape[1]).min();
+        Ok(classes.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(self.ignored())))?)
     }
 
     /// The validation set and how its samples become inputs.
@@ -460,17 +486,19 @@ impl Trainer {
             None => None,
         };
         let figure = validation.as_ref().map_or_else(|| -sums.loss(), figure);
-        let is_best = self.best.is_none_or(|(best, _)| figure > best);
+        // What is no number is no better than anything.
+        let is_best = figure.is_finite() && self.best.is_none_or(|(best, _)| figure > best);
         if is_best {
             self.best = Some((figure, last.epoch));
         }
         let report = sums.report(last, validation, is_best);
         told(Progress::Epoch(&report));
-        self.save(run, told)?;
+        // The checkpoint says which epoch was the best: it comes after that one's weights.
         if let (true, Some(folder)) = (is_best, run.folder) {
+            std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
             self.save_weights(&folder.join("best"), told)?;
         }
-        Ok(())
+        self.save(run, told)
     }
 
     /// Evaluates the network as it is by now.
@@ -525,6 +553,9 @@ impl Trainer {
         let mut own = Weights::default();
         for (id, weight) in all.iter() {
             let Some(name) = weight.name.strip_prefix(prefix.as_str()) else { continue };
+            if weight.name.starts_with(RESERVED) {
+                continue;
+            }
             let is_others = prefix.is_empty()
                 && self.training.models.iter().any(|m| !m.prefix.is_empty() && weight.name.starts_with(&m.prefix));
             if is_others {
@@ -552,15 +583,22 @@ impl Trainer {
     }
 
     /// `PATH.safetensors`, or, of several models, `PATH.MODEL.safetensors`.
-    fn save_weights(&self, path: &Path, told: &mut dyn FnMut(Progress<'_>)) -> Result<(), TrainError> {
-        for (i, name) in self.models().enumerate() {
+    fn saved_weights(&self, path: &Path) -> Vec<PathBuf> {
+        let named = |name: &str| {
             let mut file = path.as_os_str().to_owned();
             if self.training.models.len() > 1 {
                 file.push(format!(".{name}"));
             }
             file.push(".safetensors");
-            self.save_model(i, Path::new(&file))?;
-            told(Progress::Saved(Path::new(&file)));
+            PathBuf::from(file)
+        };
+        self.models().map(named).collect()
+    }
+
+    fn save_weights(&self, path: &Path, told: &mut dyn FnMut(Progress<'_>)) -> Result<(), TrainError> {
+        for (i, file) in self.saved_weights(path).iter().enumerate() {
+            self.save_model(i, file)?;
+            told(Progress::Saved(file));
         }
         Ok(())
     }
@@ -599,20 +637,28 @@ impl Trainer {
     fn facts(&self, dataset: &Dataset, length: RunLength) -> BTreeMap<String, String> {
         let Training { steps, batch, ema, augment, graph, .. } = &self.training;
         let graph_hash = |text: String| format!("{:016x}", xxh3_64(text.as_bytes()));
+        // Lines may move; what they say may not.
+        let network: String =
+            graph.to_string().lines().filter_map(|line| Some(line.split(" // ").next()?.to_string() + "\n")).collect();
         let mut facts = BTreeMap::from([
             ("seed".into(), self.options.seed.to_string()),
             ("batch".into(), batch.to_string()),
             ("steps".into(), format!("{} ({} an epoch)", length.steps, length.per_epoch)),
             ("samples".into(), format!("{} of {} classes", dataset.len(), dataset.classes().len())),
             ("average".into(), ema.map_or("none".into(), |decay| decay.to_string())),
-            ("network and losses".into(), graph_hash(graph.to_string())),
+            ("network and losses".into(), graph_hash(network)),
+            ("weights that are not trained (--weights)".into(), self.constants()),
+            ("labels".into(), labels_of(dataset)),
+            ("strict".into(), self.options.plan.strict.to_string()),
             ("changes of samples".into(), graph_hash(format!("{augment:?}"))),
         ]);
         for step in steps {
             let trained: Vec<&str> = step.trained.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("optimizer of {}", step.name), format!("{:?}", step.optimizer));
             facts.insert(format!("schedule of {}", step.name), format!("{:?}", step.schedule));
-            facts.insert(format!("clipping of {}", step.name), format!("{:?}", step.clip));
+            facts.insert(format!("clipping of {}", step.name), format!("{:?}, {:?}", step.clip, step.clamp));
+            let kept: Vec<&str> = step.no_decay.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
+            facts.insert(format!("weights without decay of {}", step.name), graph_hash(kept.join(" ")));
             facts.insert(format!("trained weights of {}", step.name), graph_hash(trained.join(" ")));
         }
         facts
@@ -647,11 +693,27 @@ impl Trainer {
         Ok(begin.elapsed())
     }
 
+    /// A hash of the weights that no step changes: a frozen trunk's, of a file.
+    fn constants(&self) -> String {
+        let mut hasher = Xxh3::new();
+        for (id, weight) in self.training.graph.weights.iter() {
+            if !self.states.contains_key(&weight.name) {
+                hasher.update(weight.name.as_bytes());
+                let values = self.training.graph.weights.values(id);
+                (*values).as_ref().iter().for_each(|value: &f32| hasher.update(&value.to_le_bytes()));
+            }
+        }
+        format!("{:016x}", hasher.digest())
+    }
+
     /// The compiled step, for those who measure it.
     pub(crate) fn compiled(&self) -> &Stateful {
         self.engine.model()
     }
 }
+
+/// What the names of weights begin with that are no network's.
+pub(super) const RESERVED: &str = "netc.";
 
 /// The checkpoint of a run's folder.
 pub(crate) const CHECKPOINT: &str = "last.checkpoint";
@@ -714,6 +776,15 @@ impl Sums {
 fn figure(evaluation: &Evaluation) -> f64 {
     let shares = evaluation.metrics.iter().find(|(name, _)| name == "accuracy" || name.starts_with("top"));
     shares.map_or(-evaluation.loss, |(_, share)| *share)
+}
+
+/// A hash of the labels of the first samples: whether a data set is the one that it was.
+fn labels_of(dataset: &Dataset) -> String {
+    const LOOKED_AT: usize = 1000;
+    let mut hasher = Xxh3::new();
+    let labelled = if dataset.label_shape().is_some() { dataset.len().min(LOOKED_AT) } else { 0 };
+    (0..labelled).flat_map(|i| dataset.labels(i)).for_each(|label| hasher.update(&label.to_le_bytes()));
+    format!("{:016x}", hasher.digest())
 }
 
 fn reads_data(source: &Source) -> bool {

@@ -261,7 +261,12 @@ fn gradient_of(observed: &Observed, training: &Training, weight: WeightId) -> Op
     let name = &training.graph.weights.get(weight).name;
     let id = graph.weights.find(name)?;
     let update = graph.updates().iter().find(|update| update.weight == id)?;
-    let gradient = *graph.operands(update.node).get(1)?;
+    // What clamps weights stands behind the update.
+    let mut updated = update.node;
+    while !matches!(graph.node(updated).op(), Some(Op::OptimizerUpdate(_))) {
+        updated = *graph.operands(updated).first()?;
+    }
+    let gradient = *graph.operands(updated).get(1)?;
     let place = observed.nodes.iter().position(|&node| node == gradient)?;
     let step = training.steps.iter().position(|step| step.trained.contains(&weight))?;
     Some((observed.losses + place, step))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::TrainError;
+use super::fit::RESERVED;
 use crate::data::{DataError, Dataset};
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Constant, Init, Op};
@@ -31,7 +32,7 @@ pub(crate) fn weigh_classes(training: &mut Training, dataset: &Dataset) -> Resul
         let Some(weights) = dataset.class_weights(classes)? else {
             return Err(DataError::Fit("class weights are for samples that have one class each".into()).into());
         };
-        let name = (0..).map(|n| format!("class_weights{n}")).find(|name| graph.weights.find(name).is_none());
+        let name = (0..).map(|n| format!("{RESERVED}class_weights{n}")).find(|name| graph.weights.find(name).is_none());
         let name = name.expect("numbers do not end");
         let declared = graph.weights.declare(&name, Shape::new([classes]), Init::Constant(1.0), false);
         let weight = declared.expect("the name is new");
