@@ -21,6 +21,7 @@ use crate::diagnostic::Sources;
 use crate::elaborate::MAX_NODES;
 use crate::ir::stats::stats;
 use crate::ir::{self, Graph, Kind, NodeId, Phase};
+use crate::ops::Op;
 use crate::output::keep;
 use crate::runtime::Model;
 use crate::weights::load::Loaded;
@@ -175,7 +176,8 @@ fn parse(text: &str) -> Result<Graph, String> {
         return Err(format!("its graph has {} nodes, more than {MAX_NODES}", graph.len()));
     }
     ir::verify(&graph).map_err(|errors| format!("its graph makes no sense: {}", errors[0]))?;
-    if graph.phase != Phase::Infer {
+    let trains = |id: &NodeId| graph.node(*id).op().is_some_and(Op::is_training);
+    if graph.phase != Phase::Infer || !graph.updates().is_empty() || graph.order().iter().any(trains) {
         return Err("its graph is one for training".into());
     }
     check_names(&graph)?;

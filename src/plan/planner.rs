@@ -287,11 +287,11 @@ impl Planner<'_> {
         let mut copies = vec![];
         for update in graph.updates() {
             let state = self.states.of_weight(update.weight).expect("updated weights are states");
-            if self.states.in_place.get(&update.node) == Some(&state) {
-                continue;
-            }
             let shape = &graph.node(update.node).shape;
             let mut from = self.any(update.node);
+            if from.place == Place::State(state) && self.states.in_place.contains_key(&update.node) {
+                continue;
+            }
             if let Place::State(_) = from.place {
                 // Another state's value, which a copy before this one may change.
                 let kept = self.buffer(Layout::Plain, shape);

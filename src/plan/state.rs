@@ -55,6 +55,10 @@ impl States {
         let last_reads = self.last_reads(graph, &position);
         let mut seen = BTreeSet::new();
         for update in graph.updates() {
+            // Other ops may write blocks, or read elements that they have written.
+            if !matches!(graph.node(update.node).op(), Some(Op::OptimizerUpdate(_))) {
+                continue;
+            }
             let state = self.of_weight[&update.weight];
             let group = group(graph, update.node);
             let begins = group.iter().map(|id| position[id]).min().unwrap_or(0);

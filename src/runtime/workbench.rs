@@ -51,6 +51,7 @@ impl<'i> Workbench<'i> {
     /// Where there is no such step or task, or the activations are of another image.
     pub(crate) fn run(&self, step: usize, tasks: Range<u32>, activations: &mut Activations) -> io::Result<()> {
         let manifest = &self.image.manifest;
+        assert!(manifest.states.is_empty(), "steps that change states are not tried");
         let record = &manifest.steps[step];
         assert!(tasks.end <= record.grid, "{} has {} tasks", record.name, record.grid);
         // What code reads and writes is this image's size.

@@ -1,5 +1,7 @@
 //! One step of a training as compiled code: its inputs are filled here, its states live here.
 
+use std::collections::HashMap;
+
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
 use crate::ir::Graph;
@@ -45,6 +47,8 @@ pub(crate) struct Engine {
     /// What is drawn on the host, by the place of the input.
     noise: Vec<Vec<f32>>,
     outputs: Vec<Vec<f32>>,
+    /// The average of a weight, by their names.
+    averages: HashMap<String, String>,
 }
 
 /// Streams of noise begin here, so that they do not meet those of dropout.
@@ -78,6 +82,10 @@ impl Engine {
             random: [0; 2],
             shares: [1.0, 0.0],
             noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
+            averages: {
+                let name = |id| step.graph.weights.get(id).name.clone();
+                step.averages.iter().map(|&(weight, average)| (name(weight), name(average))).collect()
+            },
             roles: step.inputs,
             outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
         };
@@ -144,6 +152,11 @@ impl Engine {
     /// What was drawn for an input, by its place, in the last step.
     pub(super) fn noise(&self, input: usize) -> &[f32] {
         &self.noise[input]
+    }
+
+    /// The name of a weight's average, where there is one.
+    pub(super) fn average(&self, weight: &str) -> Option<&str> {
+        self.averages.get(weight).map(String::as_str)
     }
 
     pub(crate) fn model(&self) -> &Stateful {

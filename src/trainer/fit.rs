@@ -540,8 +540,7 @@ impl Trainer {
     /// What is kept of a weight: its average, where averages are, or what it is by now. `None` for what no step
     /// changes.
     fn value(&self, name: &str) -> Option<&[f32]> {
-        let average = format!("average.{name}");
-        let state = self.states.get(&average).or_else(|| self.states.get(name));
+        let state = self.states.get(self.engine.average(name).unwrap_or(name));
         state.map(|&state| self.engine.model().state(state))
     }
 

@@ -118,47 +118,67 @@ fn compiled_steps_are_the_interpreters() {
         ("unet", "cross_entropy(mask)"),
     ] {
         let (_folder, training) = zoo_or(name, loss);
-        let step = optimized(&training).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let given = batch(&training, 5, if name == "unet" { 2 } else { 10 });
-        let rates = crate::train::rates(&training.steps[0].optimizer, 1.0, 0);
-        let mut data = given.iter();
-        let inputs: Vec<crate::tensor::Tensor> = step
-            .inputs
-            .iter()
-            .zip(step.graph.inputs())
-            .map(|(role, &id)| {
-                let shape = step.graph.node(id).shape.clone();
-                use crate::train::StepInput::*;
-                match role {
-                    Of(_) => crate::tensor::Tensor::new(shape, data.next().unwrap().clone()),
-                    Rates => crate::tensor::Tensor::new(shape, rates.to_vec()),
-                    OtherLabels(_) | Share | Rest => unreachable!("no samples are mixed"),
-                    Random => crate::tensor::Tensor::from_values(shape, [1.0, 0.0]),
-                }
-            })
-            .collect();
-        let (outputs, updated) = crate::interpreter::run_step(&step.graph, &inputs).unwrap();
-        for target in crate::codegen::testing::targets() {
-            let lanes = target.unit.lanes;
-            let mut engine = Engine::new(&training, &EngineOptions { target, ..options(1) }).unwrap();
-            let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
-            let got = engine.step(0, RunLength { steps: 10, per_epoch: 5 }, &slices, None, None).unwrap().to_vec();
-            let near = |what: &str, got: &[f32], expected: &[f32]| {
-                // A maximum or a sign that rounding changes takes its gradient along: few numbers differ much.
-                let length =
-                    |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-                let error = length(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
-                let (error, of) = (error, length(&mut expected.iter().copied()));
-                assert!(error <= 5e-3 * of.max(1e-3), "{name}, {lanes} lanes: {what} differs by {error} of {of}");
-            };
-            near("the loss", &got[0], outputs[0].data());
-            for (update, expected) in step.graph.updates().iter().zip(&updated) {
-                let weight = &step.graph.weights.get(update.weight).name;
-                let state = engine.model().states().iter().position(|state| state.name == *weight).unwrap();
-                near(weight, engine.model().state(state), expected.data());
+        compare_step(name, &training, if name == "unet" { 2 } else { 10 });
+    }
+    // Several steps, of which later ones read what the others left; weights that are kept within bounds.
+    for name in ["gan", "wgan"] {
+        let path = format!("tests/fixtures/training/{name}.net");
+        compare_step(name, &front(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)), 2);
+    }
+}
+
+/// One step beside the interpreter's, on each vector unit.
+fn compare_step(name: &str, training: &Training, classes: usize) {
+    use crate::recipe::Source;
+    use crate::tensor::Tensor;
+    use crate::train::StepInput;
+    let step = optimized(training).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let all = batch(training, 5, classes);
+    let is_data = |source: &Source| matches!(source, Source::Data | Source::Labels);
+    let given = all.iter().zip(&training.sources).filter(|(_, source)| is_data(source)).map(|(values, _)| &values[..]);
+    let given: Vec<&[f32]> = given.collect();
+    let rates: Vec<f32> = training.steps.iter().flat_map(|step| crate::train::rates(&step.optimizer, 1.0, 0)).collect();
+    let length = RunLength { steps: 10, per_epoch: 5 };
+    let mut first = Engine::new(training, &options(1)).unwrap();
+    first.step(0, length, &given, None, None).unwrap();
+    let mut data = given.iter();
+    let roles = step.inputs.iter().zip(step.graph.inputs()).enumerate();
+    let inputs: Vec<Tensor> = roles
+        .map(|(index, (role, &id))| {
+            let shape = step.graph.node(id).shape.clone();
+            match role {
+                StepInput::Of(Source::Data | Source::Labels) => Tensor::new(shape, data.next().unwrap().to_vec()),
+                StepInput::Of(_) => Tensor::new(shape, first.noise(index).to_vec()),
+                StepInput::Rates => Tensor::new(shape, rates.clone()),
+                StepInput::Random => Tensor::from_values(shape, [1.0, 0.0]),
+                _ => unreachable!("no samples are mixed"),
             }
+        })
+        .collect();
+    let (outputs, updated) = crate::interpreter::run_step(&step.graph, &inputs).unwrap();
+    for target in crate::codegen::testing::targets() {
+        let lanes = target.unit.lanes;
+        let mut engine = Engine::new(training, &EngineOptions { target, ..options(1) }).unwrap();
+        let got = engine.step(0, length, &given, None, None).unwrap().to_vec();
+        let near = |what: &str, got: &[f32], expected: &[f32]| {
+            // A maximum or a sign that rounding changes takes its gradient along: few numbers differ much.
+            let length =
+                |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let error = length(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
+            let (error, of) = (error, length(&mut expected.iter().copied()));
+            assert!(error <= 5e-3 * of.max(1e-3), "{name}, {lanes} lanes: {what} differs by {error} of {of}");
+        };
+        near("the loss", &got[0], outputs[0].data());
+        for (update, expected) in step.graph.updates().iter().zip(&updated) {
+            let weight = &step.graph.weights.get(update.weight).name;
+            let state = engine.model().states().iter().position(|state| state.name == *weight).unwrap();
+            near(weight, engine.model().state(state), expected.data());
         }
     }
+}
+
+fn zoo_or(name: &str, loss: &str) -> (tempfile::TempDir, Training) {
+    zoo(name, loss, "sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)")
 }
 
 /// Loss and gradients of mixed samples are those of their labels and of the others by their shares.
@@ -167,9 +187,9 @@ fn losses_of_mixed_samples_are_mixed() {
     let text = |augment: &str| {
         format!(
             "netc 1\nmodel tiny {{\n    input image: f32[N, 1, 6, 6]\n    conv(4, 3, pad = 1)\n    relu\n    aux(weight = 0.3) \
-             {{\n        flatten\n        linear(5)\n        output early\n    }}\n    flatten\n    linear(5)\n    output \
-             logits\n}}\ntrain tiny {{\n    batch 4   epochs 1\n    {augment}\n    loss cross_entropy(logits, smoothing = 0.1)\n    \
-             optimizer sgd(lr = 0.1)\n    metric accuracy(logits)\n}}\n"
+         {{\n        flatten\n        linear(5)\n        output early\n    }}\n    flatten\n    linear(5)\n    output \
+         logits\n}}\ntrain tiny {{\n    batch 4   epochs 1\n    {augment}\n    loss cross_entropy(logits, smoothing = 0.1)\n    \
+         optimizer sgd(lr = 0.1)\n    metric accuracy(logits)\n}}\n"
         )
     };
     let folder = tempfile::tempdir().unwrap();
@@ -205,10 +225,6 @@ fn losses_of_mixed_samples_are_mixed() {
     // Who mixes nothing trains as the plain text does.
     let unmixed = after(&mixed, &given[1], None);
     assert!((unmixed.0.losses[0].1 - first.0.losses[0].1).abs() < 1e-6);
-}
-
-fn zoo_or(name: &str, loss: &str) -> (tempfile::TempDir, Training) {
-    zoo(name, loss, "sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)")
 }
 
 /// States after some steps, by name.

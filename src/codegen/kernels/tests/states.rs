@@ -62,6 +62,32 @@ fn winograd_kernels_read_weights_as_they_are_by_now() {
     by("winograd2", behind(1, 16, [8, 8], conv_transpose(33, 4, 2, 1)));
 }
 
+/// What becomes of a weight by other ops than optimizers is stored as well: clipped weights, swapped ones.
+#[test]
+fn any_op_may_change_weights() {
+    use crate::ops::activation::Activation;
+    use crate::ops::{Activate, Init};
+    let mut b = GraphBuilder::new("clipped", Phase::Train);
+    let x = b.input([1, 5, 3, 3]);
+    let mut graph = b.finish(&[x]);
+    let mut value = |name: &str| {
+        let shape = Shape::new([1, 5, 3, 3]);
+        let weight = graph.weights.declare(name, shape.clone(), Init::Constant(0.0), true).unwrap();
+        let constant = Constant { shape: shape.dims().to_vec() };
+        (weight, graph.add(constant, &[], vec![weight], None, None).unwrap())
+    };
+    let [(clipped, of), (left, was_left), (right, was_right)] = ["clipped", "left", "right"].map(&mut value);
+    let moved = graph.add(OptimizerUpdate::average(1.0, 1.0), &[of, x], vec![], None, None).unwrap();
+    let clip = Activate { kind: Activation::Clip { min: -0.5, max: 0.5 } };
+    let clip = graph.add(clip, &[moved], vec![], None, None).unwrap();
+    graph.update(clipped, clip);
+    graph.update(left, was_right);
+    graph.update(right, was_left);
+    randomize_weights(&mut graph, 3);
+    let inputs = random_inputs(&graph, 5);
+    check_steps(&graph, &inputs, &Options::default(), 1e-6);
+}
+
 /// One update of each rule, with and without a factor that clips.
 #[test]
 fn optimizers() {
