@@ -227,7 +227,7 @@ fn slope(
     let Some((gradient, step)) = gradient_of(observed, training, weight) else { return Ok(None) };
     let values = (*training.graph.weights.values(weight)).as_ref().to_vec();
     let length = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let (along, size) = (length(&outputs[gradient]), length(&values).max(1e-3 * (values.len() as f64).sqrt()));
+    let (along, size) = (length(&outputs[gradient]), length(&values).max(0.3 * (values.len() as f64).sqrt()));
     let direction: Vec<f64> = outputs[gradient].iter().map(|g| f64::from(*g) / along).collect();
     let whole = f64::from(outputs[step][0].abs()).max(1e-6);
     let mut best: Option<Slope> = None;

@@ -1,7 +1,7 @@
 //! The command line, tested by files that hold command lines and what they print.
 //!
 //! A file of `tests/cli/` is a transcript in a folder of its own, in which `models` is the repository's, `imports`
-//! its `tests/import` and `checkpoints` its `tests/weights`:
+//! its `tests/import`, `checkpoints` its `tests/weights` and `data` its `tests/data`:
 //!
 //! ```text
 //! # a comment
@@ -56,12 +56,14 @@ transcripts!(
     packing,
     run,
     stats,
+    train,
     trust,
     weights
 );
 
 /// Folders of the repository, and what they are called in a transcript's.
-const LINKS: [(&str, &str); 3] = [("models", "models"), ("tests/import", "imports"), ("tests/weights", "checkpoints")];
+const LINKS: [(&str, &str); 4] =
+    [("models", "models"), ("tests/import", "imports"), ("tests/weights", "checkpoints"), ("tests/data", "data")];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli")
@@ -168,6 +170,8 @@ pub fn without_figures(text: &str, here: &Path) -> String {
         (r"\d+\.\d+ (s|ms)\b", "[TIME] $1"),
         (r"\d+(\.\d+)? (B|kB|MB)\b", "[SIZE]"),
         (r"\d+ steps", "[N] steps"),
+        (r"\d+ samples/s", "[N] samples/s"),
+        (r#""(seconds|samples_per_second)":[\d.e+-]+"#, r#""$1":[N]"#),
         (r"for (any CPU|(avx|fma|sse)[\w., ]*)", "for [CPU]"),
     ];
     for (pattern, name) in figures {

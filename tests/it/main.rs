@@ -31,5 +31,6 @@ mod runtime;
 mod stress;
 mod strict;
 mod tiny;
+mod training;
 mod trust;
 mod verify;
