@@ -581,8 +581,8 @@ impl<'a> Show<'a> {
             }
             Progress::Evaluated(samples) => self.bar.set_message(format!("evaluating: {samples} samples")),
             Progress::Broken(error) => self.bar.suspend(|| self.console.warning(format_args!("skipped: {error}"))),
+            Progress::Saving => self.log(Journal::flush)?,
             Progress::Saved(path) => {
-                self.log(Journal::flush)?;
                 self.bar.suspend(|| self.console.detail(format_args!("wrote {}", path.display())));
             }
             Progress::Epoch(report) => {

@@ -95,6 +95,9 @@ pub enum Progress<'a> {
     Evaluated(usize),
     /// An epoch is done.
     Epoch(&'a EpochReport),
+    /// A checkpoint is about to be written: whoever keeps a journal of steps writes it first, so that it has the steps
+    /// that a run which goes on from there does not repeat.
+    Saving,
     /// A file was written.
     Saved(&'a Path),
 }
@@ -607,6 +610,7 @@ impl Trainer {
         let Some(folder) = run.folder else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
         let path = folder.join(CHECKPOINT);
+        told(Progress::Saving);
         self.write_checkpoint(&path, &run.facts)?;
         told(Progress::Saved(&path));
         Ok(())
