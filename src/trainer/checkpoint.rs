@@ -124,8 +124,9 @@ pub(super) fn read(
         }
     }
     let known = |name: &str| states.iter().any(|state| state.name == name);
-    differences
-        .extend(tensors.names().into_iter().filter(|name| !known(name)).map(|name| format!("{name} is not here")));
+    let mut others: Vec<&str> = tensors.names().into_iter().filter(|name| !known(name)).collect();
+    others.sort_unstable();
+    differences.extend(others.into_iter().map(|name| format!("{name} is not here")));
     if !differences.is_empty() {
         return Err(CheckpointError::Other { path: path.into(), differences: shortened(differences) });
     }
