@@ -22,7 +22,7 @@ use crate::ir::{Graph, Images};
 use crate::npy;
 use crate::runtime::Model;
 use crate::tensor::{NotFinite, Shape, Tensor};
-use crate::trainer::{self, EngineOptions, GradientReport, Slope, ValueDifference};
+use crate::trainer::{self, GradientReport, Slope, ValueDifference};
 use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
 
@@ -134,14 +134,8 @@ fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<
     if let Some(path) = &args.network.source.weights {
         compiler.begin_with(&mut spec, path)?;
     }
-    let options = EngineOptions {
-        target: compiler.target.clone(),
-        plan: compiler.plan.clone(),
-        model: args.threads.options(console),
-        seed: args.network.source.seed.unwrap_or(0),
-    };
     let bar = console.progress(None, format!("verifying the gradients of {}", spec.training.name));
-    let report = trainer::verify_gradients(&spec.training, &options);
+    let report = trainer::verify_gradients(&spec.training, &compiler.engine_options());
     bar.finish_and_clear();
     let report = report.map_err(Failure::message)?;
     let tolerance = if args.tolerance == 1e-4 { OF_STEPS } else { args.tolerance };

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
+use ::safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::output::OutputFile;
 use crate::runtime::Stateful;
+use crate::weights::safetensors::{self, little_endian};
 
 /// Where a training stands, and which one it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,35 +60,16 @@ pub(super) fn write(path: &Path, model: &Stateful, position: &Position) -> Resul
 
 fn write_to(file: &mut impl Write, model: &Stateful, position: &Position) -> io::Result<()> {
     let position = Position { checksum: checksum(model), ..position.clone() };
-    let mut header = Map::new();
     let facts = serde_json::to_string(&position).map_err(io::Error::other)?;
-    header.insert("__metadata__".into(), json!({ KEY: facts }));
-    let mut end = 0;
-    for state in model.states() {
-        let start = end;
-        end += 4 * state.shape.iter().product::<usize>();
-        header
-            .insert(state.name.clone(), json!({ "dtype": "F32", "shape": state.shape, "data_offsets": [start, end] }));
-    }
-    let mut text = Value::Object(header).to_string();
-    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-    file.write_all(&(text.len() as u64).to_le_bytes())?;
-    file.write_all(text.as_bytes())?;
-    (0..model.states().len()).try_for_each(|i| file.write_all(&bytes(model.state(i))))?;
+    let tensors = model.states().iter().map(|state| (&state.name[..], &state.shape[..]));
+    safetensors::write_header(file, Some(json!({ KEY: facts })), tensors)?;
+    (0..model.states().len()).try_for_each(|i| file.write_all(&little_endian(model.state(i))))?;
     file.flush()
-}
-
-/// The format is little-endian.
-fn bytes(values: &[f32]) -> std::borrow::Cow<'_, [u8]> {
-    if cfg!(target_endian = "little") {
-        return bytemuck::cast_slice(values).into();
-    }
-    values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
 }
 
 fn checksum(model: &Stateful) -> String {
     let mut hasher = Xxh3::new();
-    (0..model.states().len()).for_each(|i| hasher.update(&bytes(model.state(i))));
+    (0..model.states().len()).for_each(|i| hasher.update(&little_endian(model.state(i))));
     format!("{:016x}", hasher.digest())
 }
 
@@ -116,7 +98,7 @@ pub(super) fn read(
     let states = model.states().to_vec();
     for state in &states {
         match tensors.tensor(&state.name) {
-            Ok(tensor) if tensor.shape() == state.shape && tensor.dtype() == safetensors::Dtype::F32 => {}
+            Ok(tensor) if tensor.shape() == state.shape && tensor.dtype() == ::safetensors::Dtype::F32 => {}
             Ok(tensor) => {
                 differences.push(format!("{} is {:?} there, {:?} here", state.name, tensor.shape(), state.shape))
             }

@@ -173,13 +173,12 @@ impl Compiler {
         if let WeightsFrom::File(weights) = &self.weights {
             self.begin_with(&mut spec, weights)?;
         }
-        let options = EngineOptions {
-            target: self.target.clone(),
-            plan: self.plan.clone(),
-            model: self.options,
-            seed: self.seed,
-        };
-        Trainer::new(spec.training, options)
+        Trainer::new(spec.training, self.engine_options())
+    }
+
+    /// How these settings have a step compiled and run.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        EngineOptions { target: self.target.clone(), plan: self.plan.clone(), model: self.options, seed: self.seed }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The safetensors format: reading in place, writing tensor by tensor.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -76,31 +77,37 @@ pub fn prepare(path: &Path, weights: &Weights) -> io::Result<OutputFile> {
 }
 
 fn write_to(file: &mut impl Write, weights: &Weights) -> io::Result<()> {
-    let mut header = Map::new();
+    write_header(file, None, weights.iter().map(|(_, weight)| (&weight.name[..], weight.shape.dims())))?;
+    weights.iter().try_for_each(|(id, _)| file.write_all(&little_endian((*weights.values(id)).as_ref())))
+}
+
+/// Writes what stands before the values: names, shapes and places of f32 tensors that follow one another, and what is said
+/// of them all.
+pub(crate) fn write_header<'a>(
+    file: &mut impl Write,
+    metadata: Option<Value>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> io::Result<()> {
+    let mut header: Map<String, Value> = metadata.into_iter().map(|said| ("__metadata__".into(), said)).collect();
     let mut end = 0u64;
-    for (_, weight) in weights.iter() {
+    for (name, shape) in tensors {
         let start = end;
-        end += 4 * weight.shape.elements() as u64;
-        let entry = json!({ "dtype": "F32", "shape": weight.shape.dims(), "data_offsets": [start, end] });
-        header.insert(weight.name.clone(), entry);
+        end += 4 * shape.iter().product::<usize>() as u64;
+        header.insert(name.into(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
     }
     let mut text = Value::Object(header).to_string();
     // The format wants the data aligned to eight bytes; JSON may end in spaces.
     text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
     file.write_all(&(text.len() as u64).to_le_bytes())?;
-    file.write_all(text.as_bytes())?;
-    for (id, _) in weights.iter() {
-        write_values(file, (*weights.values(id)).as_ref())?;
-    }
-    Ok(())
+    file.write_all(text.as_bytes())
 }
 
-/// The format is little-endian.
-fn write_values(file: &mut impl Write, values: &[f32]) -> io::Result<()> {
+/// Values as the format has them.
+pub(crate) fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
-        return file.write_all(bytemuck::cast_slice(values));
+        return bytemuck::cast_slice(values).into();
     }
-    values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes()))
+    values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
 }
 
 #[cfg(test)]
