@@ -10,6 +10,7 @@ use super::bench::BenchArgs;
 use super::check::CheckArgs;
 use super::compile::CompileArgs;
 use super::completions::CompletionsArgs;
+use super::curves::CurvesArgs;
 use super::eval::EvalArgs;
 use super::export::ExportArgs;
 use super::failure::EXIT_CODES;
@@ -94,6 +95,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Train(TrainArgs),
     Eval(EvalArgs),
+    Curves(CurvesArgs),
     Verify(VerifyArgs),
     Weights(WeightsArgs),
     Completions(CompletionsArgs),

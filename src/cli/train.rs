@@ -55,6 +55,9 @@ pub(crate) struct TrainArgs {
     /// Evaluate with this share of the data and train with the rest, such as 10%
     #[arg(long, value_name = "SHARE")]
     pub hold_out: Option<Share>,
+    /// Train with so many samples only, chosen by the seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
     /// Passes over the data, instead of the text's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
@@ -362,6 +365,10 @@ impl Sets {
             }
             (None, None) => (training, None),
         };
+        let training = match args.samples {
+            Some(count) => training.choose(count as usize, args.seed).map_err(Failure::message)?,
+            None => training,
+        };
         let of = |set: &Dataset| grouped(set.len() as u64);
         let validated = validation.as_ref().map(|set| format!(", {} to evaluate with", of(set))).unwrap_or_default();
         let classes = training.classes().len();
@@ -437,7 +444,7 @@ struct Journal {
 }
 
 /// The table of a run's folder.
-const TABLE: &str = "log.csv";
+pub(super) const TABLE: &str = "log.csv";
 
 impl Journal {
     fn open(folder: &Path, columns: Vec<Column>, done: u64) -> std::result::Result<Journal, JournalError> {
