@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::args::explain_crops;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
@@ -11,7 +12,7 @@ use super::network::memory_limit;
 use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
-use crate::image::{self, Picture};
+use crate::image::{self, Crops, Picture};
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::runtime::default_memory;
@@ -54,7 +55,8 @@ pub(crate) enum Feed {
         shape: [usize; 3],
         /// The network takes channels last.
         channels_last: bool,
-        ten_crop: bool,
+        /// Several inputs are cut of each.
+        crops: Option<Crops>,
         /// Pictures are turned as EXIF says.
         by_exif: bool,
         /// Bytes that reading one may take.
@@ -89,24 +91,22 @@ impl Feed {
         }
     }
 
-    /// Input rows for each result.
-    pub(crate) fn crops(&self) -> usize {
-        if matches!(self, Feed::Pictures { ten_crop: true, .. }) { 10 } else { 1 }
-    }
-
     /// The inputs for the results from `first` to `end`.
     pub(crate) fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory } => {
+            Feed::Pictures { paths, preprocess, shape, channels_last, crops, by_exif, memory } => {
                 let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
-                let make = if *ten_crop { Picture::ten_crop } else { Picture::prepare };
+                let make = |picture: &Picture| match crops {
+                    Some(crops) => picture.crops(preprocess, *shape, crops),
+                    None => picture.prepare(preprocess, *shape),
+                };
                 let mut data = vec![];
                 for path in &paths[first..end] {
                     let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
-                    let values = make(&picture, preprocess, *shape);
+                    let values = make(&picture);
                     data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
                 }
-                let rows = (end - first) * self.crops();
+                let rows = (end - first) * crops.map_or(1, |crops| crops.count());
                 let [channels, height, width] = *shape;
                 if *channels_last {
                     let data = data.chunks_exact(channels * height * width).flat_map(|i| interleaved(i, channels));
@@ -130,7 +130,8 @@ impl Feed {
         let Some((shape @ [_, height, width], channels_last)) = image_layout(port) else {
             return Err(no_image(engine, port));
         };
-        let rows = args.image.len() * if args.ten_crop { 10 } else { 1 };
+        let crops = args.crops()?;
+        let rows = args.image.len() * crops.map_or(1, |crops| crops.count());
         if engine.batch().is_none() && rows != port.shape[0] {
             return Err(Failure::message(format!(
                 "the input {} of {} takes {} at once and no other number of pictures, not {rows}: {}",
@@ -140,11 +141,8 @@ impl Feed {
                 engine.one_batch()
             )));
         }
-        if args.ten_crop && !engine.ranks() {
-            return Err(Failure::Usage(format!(
-                "--ten-crop averages over classes, which {} does not tell",
-                engine.name
-            )));
+        if crops.is_some() && !engine.ranks() {
+            return Err(Failure::Usage(format!("--crops averages over classes, which {} does not tell", engine.name)));
         }
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
             console.note(format_args!(
@@ -153,9 +151,12 @@ impl Feed {
             ));
             Preprocess::usual(shape)
         });
+        if let Some(crops) = &crops {
+            crops.check(&preprocess, shape).map_err(|error| explain_crops(error, [height, width]))?;
+        }
         let memory = console.max_memory.unwrap_or_else(|| image::DEFAULT_MEMORY.min(default_memory()));
-        let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);
-        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory };
+        let (paths, by_exif) = (args.image.clone(), !args.no_exif);
+        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, crops, by_exif, memory };
         if engine.batch().is_some() {
             return Ok(pictures);
         }

@@ -8,16 +8,16 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs};
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
-use super::results::{ResultRow, best, position, probabilities, read_labels};
+use super::results::{ResultRow, best, labels_of, position};
 use crate::artifact::Port;
 use crate::driver::{ContentHash, Network};
-use crate::image;
+use crate::image::{self, Crops};
 use crate::npy;
 use crate::output::{Files, OutputFile};
 use crate::preprocess::Color;
@@ -40,7 +40,8 @@ use crate::tensor::{NotFinite, Shape, Tensor};
   netc run caffe.onnx --image cat.jpg --preprocess 'resize 256 center_crop 224 color bgr'
   netc run upscale.netc --image small.png --save-image large.png
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
-  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
+  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --crops 10
+  netc run alexnet.net --ensemble a.safetensors b.safetensors --image cat.jpg
   netc run two_inputs.net --input left=l.npy --input right=r.npy")]
 pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
@@ -77,8 +78,10 @@ pub(crate) struct RunArgs {
     /// Refuse a model of other content, before anything of it runs: what `netc check --hash` prints (SHA-256)
     #[arg(long, value_name = "HASH")]
     pub expect_hash: Option<ContentHash>,
-    /// Average over four corners, centre and their mirror images, as AlexNet was tested
-    #[arg(long, requires = "image", conflicts_with = "input")]
+    #[command(flatten)]
+    pub crops: CropArgs,
+    /// As --crops 10
+    #[arg(long, requires = "image", conflicts_with_all = ["input", "crops"])]
     pub ten_crop: bool,
     /// Take the pixels as the file has them; without this, pictures are turned as their EXIF orientation says
     #[arg(long, requires = "image", conflicts_with = "input")]
@@ -91,7 +94,19 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
+    pub ensemble: EnsembleArgs,
+    #[command(flatten)]
     pub compilation: CompilationArgs,
+}
+
+impl RunArgs {
+    /// How several inputs are cut of each picture, where they are.
+    pub(crate) fn crops(&self) -> Result<Option<Crops>> {
+        let crops = CropArgs { crops: self.crops.crops.or(self.ten_crop.then_some(CropCount::Ten)), ..self.crops };
+        let crops = crops.crops()?;
+        refuse([("--crops", crops.is_some() && self.image.is_empty())], "is for pictures (--image)")?;
+        Ok(crops)
+    }
 }
 
 /// Two different numbers.
@@ -118,11 +133,14 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
         let what = "there is nothing to run on: give images (--image) or arrays (--input)";
         return Err(Failure::Usage(what.into()));
     }
+    args.crops()?;
     let make = if args.interpret { Engine::interpret } else { Engine::open };
     let arrays = Arrays::new(console);
     let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
-    let (network, compilation, expected) = (&args.network, &args.compilation, args.expect_hash);
-    let mut engine = make(&args.file, network, compilation, &args.threads, &fitted, expected, console)?;
+    let open = |network: &NetworkArgs, console| {
+        make(&args.file, network, &args.compilation, &args.threads, &fitted, args.expect_hash, console)
+    };
+    let mut engine = Engine::averaging(&args.file, &args.network, &args.ensemble.ensemble, console, open)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
@@ -130,7 +148,7 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
         let flags = [("--top-k", args.top_k.is_some()), ("--labels", args.labels.is_some())];
         refuse(flags, format_args!("is for networks that tell classes apart, which {} does not", engine.name))?;
     }
-    let labels = labels(args, &engine)?;
+    let labels = args.labels.as_ref().map_or_else(|| Ok(engine.labels.clone()), |path| labels_of(path, &engine))?;
     let mut files = OutputFiles::new(args, &engine)?;
     let outputs = open_outputs(args, &engine, &mut files)?;
     let feed = Feed::new(args, &engine, &arrays, console)?;
@@ -147,18 +165,6 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     show(args, &engine, &rows, console)
 }
 
-/// Names of the classes, as many as there are.
-fn labels(args: &RunArgs, engine: &Engine) -> Result<Vec<String>> {
-    let Some(path) = &args.labels else { return Ok(engine.labels.clone()) };
-    let labels = read_labels(path)?;
-    let classes: usize = engine.outputs[0].shape[1..].iter().product();
-    if labels.len() == classes {
-        return Ok(labels);
-    }
-    let (path, count) = (path.display(), labels.len());
-    Err(Failure::message(format!("--labels {path}: {count} names for the {classes} classes of {}", engine.name)))
-}
-
 /// Runs everything, a part at a time.
 fn compute(
     engine: &Engine,
@@ -173,9 +179,8 @@ fn compute(
     let mut rows = vec![];
     for first in (0..feed.len()).step_by(part) {
         let end = feed.len().min(first + part);
-        let outputs = engine.run(&feed.part(first, end)?)?;
-        for index in first..end {
-            let values = outputs.iter().map(|o| values_of(o, index - first, end - first, feed.crops())).collect();
+        let results = engine.results(&feed.part(first, end)?, end - first)?;
+        for (index, values) in (first..end).zip(results) {
             rows.push(row(engine, feed.name(index), values, labels, args.top_k.unwrap_or(5)));
         }
         bar.inc((end - first) as u64);
@@ -199,20 +204,6 @@ fn tell_of_odd(engine: &Engine, rows: &[ResultRow], console: Console) {
             port.name, row.name
         ));
     }
-}
-
-/// The nth of `count` results in an output; of several crops, the mean of the distributions.
-fn values_of(output: &Tensor, index: usize, count: usize, crops: usize) -> Vec<f32> {
-    let size = output.data().len() / (count * crops);
-    let mine = &output.data()[index * crops * size..(index + 1) * crops * size];
-    if crops == 1 {
-        return mine.to_vec();
-    }
-    let mut mean = vec![0f32; size];
-    for crop in mine.chunks_exact(size) {
-        mean.iter_mut().zip(probabilities(crop)).for_each(|(m, p)| *m += p / crops as f32);
-    }
-    mean
 }
 
 fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
@@ -374,7 +365,11 @@ fn show(args: &RunArgs, engine: &Engine, rows: &[ResultRow], console: Console) -
     let mut out = console.out();
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
-        writeln!(out, "{:#}", json!({ "model": engine.name, "results": results }))?;
+        let mut printed = json!({ "model": engine.name, "results": results });
+        if !engine.ensemble.is_empty() {
+            printed["ensemble"] = engine.ensemble.iter().map(|path| path.display().to_string()).collect();
+        }
+        writeln!(out, "{printed:#}")?;
     } else if (args.output.is_empty() && args.save_image.is_none()) || args.top_k.is_some() || args.labels.is_some() {
         for row in rows {
             write!(out, "{}", row.text(&engine.outputs))?;

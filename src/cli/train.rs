@@ -13,17 +13,15 @@ use serde_json::json;
 use super::args::ThreadArgs;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network;
 use crate::data::{Dataset, OnBroken, Options, Part};
-use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec};
+use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec, weights_of_model};
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
 use crate::runtime::Timings;
-use crate::target::Target;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
-    metric_name, weigh_classes,
+    CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, metric_name,
+    weigh_classes,
 };
 
 /// Train a network as its text says
@@ -180,13 +178,7 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
-    let options = EngineOptions {
-        target: Target::host(),
-        plan: plan::Options { strict: args.strict, ..plan::Options::default() },
-        model: args.threads.options(console),
-        seed: args.seed,
-    };
-    let trainer = Trainer::new(training, options);
+    let trainer = Trainer::new(training, compiler(args.seed, args.strict, &args.threads, console).engine_options());
     bar.finish_and_clear();
     let mut trainer = trainer.map_err(|error| match error {
         TrainError::Training(diagnostics) => mistakes(diagnostics),
@@ -203,8 +195,14 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     train(args, &mut trainer, &sets, &places, console)
 }
 
+/// How texts of trainings are read, and their steps compiled and run.
+fn compiler(seed: u64, strict: bool, threads: &ThreadArgs, console: Console) -> Compiler {
+    let plan = plan::Options { strict, ..plan::Options::default() };
+    Compiler { seed, plan, options: threads.options(console), ..Compiler::default() }
+}
+
 fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
-    let compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
+    let compiler = compiler(args.seed, args.strict, &args.threads, console);
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
@@ -253,18 +251,12 @@ impl Rehearsal {
         strict: bool,
         console: Console,
     ) -> Result<Rehearsal> {
-        let compiler = Compiler { options: network::options(console), ..Compiler::default() };
+        let compiler = compiler(0, strict, threads, console);
         let name = Some(block.to_string()).filter(|name| !name.is_empty());
         let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
         let spec = compiler.front_training(file, &choice)?;
         let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
-        let options = EngineOptions {
-            target: Target::host(),
-            plan: plan::Options { strict, ..plan::Options::default() },
-            model: threads.options(console),
-            seed: 0,
-        };
-        let trainer = Trainer::new(spec.training, options);
+        let trainer = Trainer::new(spec.training, compiler.engine_options());
         bar.finish_and_clear();
         let trainer = trainer.map_err(Failure::message)?;
         let inputs = trainer.made_up();
@@ -316,7 +308,7 @@ impl Places {
         let models: Vec<&str> = trainer.models().collect();
         match models.len() {
             1 => vec![self.output.clone()],
-            _ => models.iter().map(|model| self.output.with_extension(format!("{model}.safetensors"))).collect(),
+            _ => models.iter().map(|model| weights_of_model(&self.output, model)).collect(),
         }
     }
 

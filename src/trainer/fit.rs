@@ -21,7 +21,7 @@ use crate::ops::Op;
 use crate::random::uniform;
 use crate::recipe::{Metric, Source, Training};
 use crate::runtime::{Stateful, Timings};
-use crate::weights::{Weights, safetensors};
+use crate::weights::{Trained, Weights, safetensors};
 
 /// The samples of a run.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +160,8 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+    /// Names of the classes that it is trained with, where the data name them.
+    classes: Vec<String>,
 }
 
 impl Compiler {
@@ -191,7 +193,7 @@ impl Trainer {
         let engine = Engine::new(&training, &options)?;
         let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
         let evaluator = Evaluator::new(&training);
-        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None })
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, classes: vec![] })
     }
 
     /// What the text says.
@@ -269,6 +271,9 @@ impl Trainer {
     ) -> Result<Ending, TrainError> {
         let feeds = self.feeds(data.training)?;
         let validation = self.validation(data)?;
+        // A training of several models has none that tells classes apart.
+        let has_names = self.can_evaluate() && !data.training.has_numbers_for_classes();
+        self.classes = if has_names { data.training.classes().to_vec() } else { vec![] };
         let batch = self.training.batch;
         let length = {
             let per_epoch = (data.training.len() / batch) as u64;
@@ -575,7 +580,9 @@ impl Trainer {
     /// # Errors
     /// Where the file cannot be written; what was there before is still there then.
     pub fn save_model(&self, model: usize, path: &Path) -> Result<(), TrainError> {
-        safetensors::write(path, &self.weights(model)).map_err(|error| TrainError::Write(error.to_string()))
+        let trained = Trained { classes: self.classes.clone(), seed: self.options.seed };
+        let written = safetensors::write_trained(path, &self.weights(model), &trained);
+        written.map_err(|error| TrainError::Write(error.to_string()))
     }
 
     /// Names of the models, in the order of the text.
