@@ -12,6 +12,7 @@
 mod differentiate;
 mod forms;
 mod mix;
+mod repeat;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -19,5 +20,4 @@ mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
-pub use step::{StepGraph, StepInput, step};
-pub use update::rates;
+pub use step::{Rates, StepGraph, StepInput, step};
