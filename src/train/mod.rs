@@ -12,6 +12,7 @@
 mod differentiate;
 mod forms;
 mod mix;
+mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -19,5 +20,6 @@ mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
+pub(crate) use schedule::schedule;
 pub use step::{StepGraph, StepInput, step};
 pub use update::rates;
