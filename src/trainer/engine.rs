@@ -233,6 +233,7 @@ fn untried(plan: &plan::Options) -> plan::Options {
 pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     let mut step = train::step(training).map_err(TrainError::Training)?;
     passes::run_training(&mut step.graph);
+    train::schedule(&mut step.graph);
     Ok(step)
 }
 
