@@ -10,6 +10,7 @@ use super::bench::BenchArgs;
 use super::check::CheckArgs;
 use super::compile::CompileArgs;
 use super::completions::CompletionsArgs;
+use super::curves::CurvesArgs;
 use super::eval::EvalArgs;
 use super::export::ExportArgs;
 use super::failure::{EXIT_CODES, Failure, Result};
@@ -96,6 +97,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Train(TrainArgs),
     Eval(EvalArgs),
+    Curves(CurvesArgs),
     Verify(VerifyArgs),
     Weights(WeightsArgs),
     Completions(CompletionsArgs),

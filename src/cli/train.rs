@@ -18,10 +18,11 @@ use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec, weights_of_model
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
+use crate::recipe::{Source, Training};
 use crate::runtime::Timings;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, metric_name,
-    weigh_classes,
+    CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
+    metric_name, weigh_classes,
 };
 
 /// Train a network as its text says
@@ -53,6 +54,9 @@ pub(crate) struct TrainArgs {
     /// Evaluate with this share of the data and train with the rest, such as 10%
     #[arg(long, value_name = "SHARE")]
     pub hold_out: Option<Share>,
+    /// Train with so many samples only, chosen by the seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
     /// Passes over the data, instead of the text's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
@@ -166,30 +170,32 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     let mistakes =
         |diagnostics| Failure::Compiler(crate::driver::Error::Spec { sources: Box::new(sources.clone()), diagnostics });
     let data = match (&args.data, args.memory_plan) {
-        (Some(path), _) => Some(Sets::open(path, args, console)?),
+        (Some(path), _) => Some(Sets::open(path, args, &training, console)?),
         (None, _) => None,
     };
     let mut training = training;
-    if let (Some(ClassWeights::Balanced), Some(sets)) = (args.class_weights, &data) {
-        weigh_classes(&mut training, &sets.training).map_err(Failure::message)?;
+    let told = |error| match error {
+        TrainError::Training(diagnostics) | TrainError::Samples(diagnostics) => mistakes(diagnostics),
+        error => Failure::message(error),
+    };
+    if let Some(sets) = &data {
+        check_samples(&training, &sets.training).map_err(told)?;
+        weigh_classes(&mut training, &sets.training, args.class_weights.is_some()).map_err(told)?;
     }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
     let trainer = Trainer::new(training, compiler(args.seed, args.strict, &args.threads, console).engine_options());
     bar.finish_and_clear();
-    let mut trainer = trainer.map_err(|error| match error {
-        TrainError::Training(diagnostics) => mistakes(diagnostics),
-        error => Failure::message(error),
-    })?;
+    let mut trainer = trainer.map_err(told)?;
     console.detail(format_args!("compiled in {:.2} s", begin.elapsed().as_secs_f64()));
     console.note(format_args!(
         "a step of {} samples takes {} of memory",
-        trainer.training().batch,
+        trainer.training().samples(),
         bytes(trainer.memory())
     ));
     places.check_outputs(args, &trainer)?;
     let Some(sets) = data.filter(|_| !args.memory_plan) else { return Ok(()) };
-    train(args, &mut trainer, &sets, &places, console)
+    train(args, &mut trainer, &sets, &places, console, &told)
 }
 
 /// How texts of trainings are read, and their steps compiled and run.
@@ -340,8 +346,20 @@ struct Sets {
 }
 
 impl Sets {
-    fn open(path: &Path, args: &TrainArgs, console: Console) -> Result<Sets> {
-        let options = |part| Options { part, memory: console.max_memory, ..Options::default() };
+    /// The data at a path, of which the text says what it calls inputs and labels.
+    fn open(path: &Path, args: &TrainArgs, training: &Training, console: Console) -> Result<Sets> {
+        let named = |of: Source| {
+            let inputs =
+                training.graph.inputs().iter().zip(&training.sources).filter(move |(_, source)| **source == of);
+            inputs.filter_map(|(&id, _)| training.graph.node(id).name.clone())
+        };
+        let options = |part| Options {
+            part,
+            memory: console.max_memory,
+            inputs: named(Source::Data).collect(),
+            labels: named(Source::Labels).next(),
+            ..Options::default()
+        };
         let training = Dataset::open(path, &options(Part::Train)).map_err(Failure::message)?;
         let (training, validation) = match (&args.validate, args.hold_out) {
             (Some(path), _) => {
@@ -354,6 +372,10 @@ impl Sets {
             }
             (None, None) => (training, None),
         };
+        let training = match args.samples {
+            Some(count) => training.choose(count as usize, args.seed).map_err(Failure::message)?,
+            None => training,
+        };
         let of = |set: &Dataset| grouped(set.len() as u64);
         let validated = validation.as_ref().map(|set| format!(", {} to evaluate with", of(set))).unwrap_or_default();
         let classes = training.classes().len();
@@ -362,7 +384,14 @@ impl Sets {
     }
 }
 
-fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
+fn train(
+    args: &TrainArgs,
+    trainer: &mut Trainer,
+    sets: &Sets,
+    places: &Places,
+    console: Console,
+    told: &dyn Fn(TrainError) -> Failure,
+) -> Result<()> {
     if !trainer.can_evaluate() {
         let why = "no loss of several models says which epoch was the best";
         if args.keep == Some(Keep::Best) {
@@ -390,7 +419,7 @@ fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, 
     let mut show = Show::new(args, places, stop, columns, console);
     let ending = trainer.fit(data, &options, &mut |progress| show.told(progress));
     show.finish();
-    let ending = ending.map_err(Failure::message)?;
+    let ending = ending.map_err(told)?;
     if let Some(error) = show.error.take() {
         return Err(error);
     }
@@ -429,7 +458,7 @@ struct Journal {
 }
 
 /// The table of a run's folder.
-const TABLE: &str = "log.csv";
+pub(super) const TABLE: &str = "log.csv";
 
 impl Journal {
     fn open(folder: &Path, columns: Vec<Column>, done: u64) -> std::result::Result<Journal, JournalError> {

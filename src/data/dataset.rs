@@ -15,6 +15,8 @@ pub struct Options {
     pub part: Part,
     /// What an archive calls its labels, beside the usual names.
     pub labels: Option<String>,
+    /// Arrays of an archive that are no labels, whatever their names.
+    pub inputs: Vec<String>,
     /// The label of pixels of no class, which losses ignore.
     pub ignored: Option<i64>,
     /// Bytes that may be taken for what does not stay in files; three quarters of the memory where nothing is said.

@@ -71,6 +71,15 @@ impl Dataset {
         };
         inputs.iter().map(feed).collect()
     }
+
+    /// The shape of a sample's labels in a batch: in training, labels of pixels go where the pixels go.
+    pub(crate) fn label_shape_in(&self, mode: Mode, feeds: &[Feed]) -> Option<Vec<usize>> {
+        let resized = feeds.iter().find(|feed| feed.changes_geometry(mode)).map(Feed::plane);
+        match (self.label_shape()?, resized) {
+            ([_, _], Some(plane)) => Some(plane.to_vec()),
+            (shape, _) => Some(shape.to_vec()),
+        }
+    }
 }
 
 impl Feed {

@@ -12,6 +12,8 @@
 mod differentiate;
 mod forms;
 mod mix;
+mod repeat;
+mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -19,5 +21,5 @@ mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
-pub use step::{StepGraph, StepInput, step};
-pub use update::rates;
+pub(crate) use schedule::schedule;
+pub use step::{Rates, StepGraph, StepInput, step};

@@ -8,10 +8,10 @@ use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
 use crate::plan;
 use crate::random;
-use crate::recipe::{Optimizer, Schedule, Source, Training};
+use crate::recipe::{Source, Training};
 use crate::runtime::{Model, ModelOptions, Stateful, Timings, Values};
 use crate::target::Target;
-use crate::train::{self, StepGraph, StepInput};
+use crate::train::{self, Rates, StepGraph, StepInput};
 use crate::weights::Weights;
 
 use super::TrainError;
@@ -38,7 +38,11 @@ pub struct RunLength {
 pub(crate) struct Engine {
     model: Stateful,
     roles: Vec<StepInput>,
-    rules: Vec<(Optimizer, Schedule)>,
+    rules: Vec<Rates>,
+    /// Batches of a step.
+    rounds: usize,
+    /// Elements of each input.
+    sizes: Vec<usize>,
     seed: u64,
     rates: Vec<f32>,
     random: [i64; 2],
@@ -80,9 +84,11 @@ impl Engine {
         let (inputs, outputs) = sizes(&model);
         let mut engine = Engine {
             model: Stateful::new(model)?,
-            rules: training.steps.iter().map(|s| (s.optimizer, s.schedule.clone())).collect(),
+            rounds: training.rounds(),
+            sizes: inputs.clone(),
             seed: options.seed,
-            rates: vec![0.0; RATES * training.steps.len()],
+            rates: vec![0.0; RATES * step.rates.len()],
+            rules: step.rates,
             random: [0; 2],
             shares: [1.0, 0.0],
             noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
@@ -113,7 +119,8 @@ impl Engine {
     }
 
     /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
-    /// order. Mixed samples have a share of these labels and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
+    /// order; where parts of the step are repeated, one batch behind the other. Mixed samples have a share of these labels
+    /// and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
     pub(crate) fn step(
         &mut self,
         step: u64,
@@ -122,9 +129,9 @@ impl Engine {
         mix: Option<(f32, &[f32])>,
         timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
-        for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
-            let factor = if self.is_held { 0.0 } else { schedule.rate(step, length.steps, length.per_epoch) };
-            rates.copy_from_slice(&train::rates(optimizer, factor, step));
+        for (rule, rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
+            let factor = if self.is_held { 0.0 } else { rule.schedule.rate(step, length.steps, length.per_epoch) };
+            rates.copy_from_slice(&rule.values(factor, step));
         }
         self.random = [self.seed as i64, step as i64];
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
@@ -132,17 +139,18 @@ impl Engine {
         }
         let share = mix.map_or(1.0, |(share, _)| share);
         self.shares = [share, 1.0 - share];
-        let mut given = data.iter();
         let inputs: Vec<Values> = self
             .roles
             .iter()
             .zip(&self.noise)
-            .map(|(role, noise)| match role {
-                StepInput::Of(Source::Data | Source::Labels) => {
-                    Values::F32(given.next().expect("whoever calls gives all inputs of the data"))
+            .zip(&self.sizes)
+            .map(|((role, noise), &size)| match *role {
+                StepInput::Data { place, round } => Values::F32(batch_of(data[place], self.rounds, round, size)),
+                StepInput::Noise(_) => Values::F32(noise),
+                StepInput::OtherLabels { place, round } => {
+                    let others = mix.map_or(data[place], |(_, others)| others);
+                    Values::F32(batch_of(others, self.rounds, round, size))
                 }
-                StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(noise),
-                StepInput::OtherLabels(place) => Values::F32(mix.map_or(data[*place], |(_, others)| others)),
                 StepInput::Share => Values::F32(&self.shares[..1]),
                 StepInput::Rest => Values::F32(&self.shares[1..]),
                 StepInput::Random => Values::I64(&self.random),
@@ -174,7 +182,9 @@ impl Engine {
 
     /// The learning rates of the last step, of each of the training's steps.
     pub(crate) fn learning_rates(&self) -> Vec<f32> {
-        self.rates.chunks(RATES).map(|rates| rates[0]).collect()
+        let of_step = |rule: &Rates| rule.repetition == 0 && rule.scale == 1.0;
+        let rules = self.rules.iter().zip(self.rates.chunks(RATES));
+        rules.filter(|(rule, _)| of_step(rule)).map(|(_, rates)| rates[0]).collect()
     }
 }
 
@@ -228,12 +238,18 @@ fn untried(plan: &plan::Options) -> plan::Options {
 pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     let mut step = train::step(training).map_err(TrainError::Training)?;
     passes::run_training(&mut step.graph);
+    train::schedule(&mut step.graph);
     Ok(step)
+}
+
+/// The numbers of one of a step's batches. What has not the numbers of all batches is given whole, and the run says so.
+fn batch_of(values: &[f32], rounds: usize, round: usize, size: usize) -> &[f32] {
+    if values.len() == rounds * size { &values[round * size..][..size] } else { values }
 }
 
 fn noise_buffer(role: &StepInput, size: usize) -> Vec<f32> {
     match role {
-        StepInput::Of(Source::Normal | Source::Uniform) => vec![0.0; size],
+        StepInput::Noise(_) => vec![0.0; size],
         _ => vec![],
     }
 }
@@ -242,11 +258,11 @@ fn noise_buffer(role: &StepInput, size: usize) -> Vec<f32> {
 fn draw(role: &StepInput, seed: u64, stream: u32, step: u64, values: &mut [f32]) {
     let uniform = |element: usize| random::uniform(seed, stream, step, element as u64);
     match role {
-        StepInput::Of(Source::Uniform) => {
+        StepInput::Noise(Source::Uniform) => {
             values.iter_mut().enumerate().for_each(|(i, value)| *value = (2.0 * uniform(i) - 1.0) as f32);
         }
         // Box and Muller 1958: two of one and of the other kind make two.
-        StepInput::Of(Source::Normal) => {
+        StepInput::Noise(Source::Normal) => {
             for (pair, values) in values.chunks_mut(2).enumerate() {
                 let (radius, angle) = ((-2.0 * (1.0 - uniform(2 * pair)).ln()).sqrt(), uniform(2 * pair + 1));
                 let (sine, cosine) = (std::f64::consts::TAU * angle).sin_cos();

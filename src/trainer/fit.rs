@@ -12,15 +12,16 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::TrainError;
 use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
-use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
+use super::evaluate::{Evaluation, Evaluator, metric_name};
 use super::inspect::Observed;
 use super::metrics::top_k;
-use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
-use crate::driver::{BlockChoice, Compiler, WeightsFrom};
-use crate::ir::{Kind, NodeId};
-use crate::ops::Op;
+use super::samples::{self, check_samples};
+use super::weighted::weigh_classes;
+use crate::data::{Batch, DataError, Dataset, Feed, Loader, Mix, Mode, OnBroken, Settings};
+use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
+use crate::ir::NodeId;
 use crate::random::uniform;
-use crate::recipe::{Metric, Source, Training};
+use crate::recipe::{Metric, RESERVED, Source, Training};
 use crate::runtime::{Stateful, Timings};
 use crate::weights::{Trained, Weights, safetensors};
 
@@ -172,7 +173,31 @@ impl Compiler {
     /// # Errors
     /// Where the spec cannot be read or has mistakes, no code can be made of the step, or there is no memory for it.
     pub fn trainer(&self, path: impl AsRef<Path>, choice: &BlockChoice) -> Result<Trainer, TrainError> {
+        let spec = self.front_training(path.as_ref(), choice)?;
+        if !spec.training.balanced.is_empty() {
+            let message = "the loss takes its classes' weights from the data: Compiler::trainer_for is given them";
+            return Err(DataError::Fit(message.into()).into());
+        }
+        self.begin_trainer(spec)
+    }
+
+    /// As [`Self::trainer`], for these data: classes have the weights that the text takes from them.
+    ///
+    /// # Errors
+    /// As [`Self::trainer`], and where the data are not what the text reads.
+    pub fn trainer_for(
+        &self,
+        path: impl AsRef<Path>,
+        choice: &BlockChoice,
+        dataset: &Dataset,
+    ) -> Result<Trainer, TrainError> {
         let mut spec = self.front_training(path.as_ref(), choice)?;
+        check_samples(&spec.training, dataset)?;
+        weigh_classes(&mut spec.training, dataset, false)?;
+        self.begin_trainer(spec)
+    }
+
+    fn begin_trainer(&self, mut spec: TrainingSpec) -> Result<Trainer, TrainError> {
         if let WeightsFrom::File(weights) = &self.weights {
             self.begin_with(&mut spec, weights)?;
         }
@@ -218,7 +243,8 @@ impl Trainer {
     }
 
     /// Trains with one batch: the values of the text's inputs that come from data, labels among them, in the order of the
-    /// text, each row-major with the text's batch first.
+    /// text, each row-major with the text's batch first; where parts of the step are repeated, with all batches of it one
+    /// behind the other.
     ///
     /// # Errors
     /// Where the inputs are not the text's, or the loss is no finite number.
@@ -255,7 +281,7 @@ impl Trainer {
             losses,
             metrics,
             rates: self.engine.learning_rates(),
-            samples: self.training.batch,
+            samples: self.training.samples(),
             time: begin.elapsed(),
         })
     }
@@ -270,12 +296,12 @@ impl Trainer {
         options: &FitOptions,
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Ending, TrainError> {
-        let feeds = self.feeds(data.training)?;
+        let feeds = check_samples(&self.training, data.training)?;
         let validation = self.validation(data)?;
         // A training of several models has none that tells classes apart.
         let has_names = self.can_evaluate() && !data.training.has_numbers_for_classes();
         self.classes = if has_names { data.training.classes().to_vec() } else { vec![] };
-        let batch = self.training.batch;
+        let batch = self.training.samples();
         let length = {
             let per_epoch = (data.training.len() / batch) as u64;
             let epochs = options.epochs.unwrap_or(self.training.epochs as u64);
@@ -370,7 +396,7 @@ impl Trainer {
         told(Progress::Searching { from: self.done, to: failed });
         let per_epoch = length.per_epoch.max(1);
         let first = (self.done / per_epoch, self.done % per_epoch);
-        let feeds = self.feeds(data.training)?;
+        let feeds = check_samples(&self.training, data.training)?;
         let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
         for batch in loader {
             let batch = batch?;
@@ -391,7 +417,7 @@ impl Trainer {
 
     fn settings(&self, mode: Mode, options: &FitOptions, first: (u64, u64), length: RunLength) -> Settings {
         Settings {
-            batch: self.training.batch,
+            batch: self.training.samples(),
             mode,
             seed: self.options.seed,
             epoch: first.0,
@@ -399,68 +425,14 @@ impl Trainer {
             end: length.steps / length.per_epoch.max(1),
             threads: options.data_threads,
             on_broken: options.on_broken,
-            ignored: self.ignored(),
+            ignored: samples::ignored(&self.training),
             memory: options.memory,
         }
     }
 
-    /// The label that the losses do not count.
-    fn ignored(&self) -> i64 {
-        let graph = &self.training.graph;
-        let of_loss = graph.order().into_iter().find_map(|id| match graph.node(id).op() {
-            Some(Op::CrossEntropy(op)) => Some(op.ignored),
-            _ => None,
-        });
-        of_loss.unwrap_or(IGNORED)
-    }
-
-    /// How samples of a set become the text's inputs.
+    /// How samples of a set become the text's inputs in an evaluation.
     fn feeds(&self, dataset: &Dataset) -> Result<Vec<Feed>, TrainError> {
-        let graph = &self.training.graph;
-        let shapes: Vec<Vec<usize>> = graph
-            .inputs()
-            .iter()
-            .map(|&id| graph.node(id).shape.dims().get(1..).unwrap_or_default().to_vec())
-            .collect();
-        let none = vec![];
-        let data = graph.inputs().iter().zip(&self.training.sources).zip(&shapes);
-        let inputs: Vec<Input<'_>> = data
-            .filter(|((_, source), _)| **source == Source::Data)
-            .map(|((&id, _), shape)| {
-                let node = graph.node(id);
-                let preprocess = match &node.kind {
-                    Kind::Input(preprocess) => preprocess.as_ref(),
-                    _ => None,
-                };
-                let augment = self.training.augment.iter().find(|(of, _)| *of == id).map_or(&none, |(_, list)| list);
-                Input { name: node.name.as_deref().unwrap_or_default(), shape, preprocess, augment }
-            })
-            .collect();
-        self.check_labels(dataset)?;
-        Ok(dataset.feeds(&inputs)?)
-    }
-
-    /// Whether the set has the labels that the text reads, and no class that its scores lack.
-    fn check_labels(&self, dataset: &Dataset) -> Result<(), TrainError> {
-        let reads_labels = self.training.sources.contains(&Source::Labels);
-        if !reads_labels {
-            return Ok(());
-        }
-        if dataset.label_shape().is_none() {
-            let message = format!("{} has no labels, and the loss reads some", dataset.path().display());
-            return Err(DataError::Fit(message).into());
-        }
-        let graph = &self.training.graph;
-        let of_metrics = self.training.metrics.iter().filter_map(|metric| match metric {
-            Metric::Accuracy { scores, .. } => Some(*scores),
-            Metric::Value { .. } => None,
-        });
-        let of_losses = graph.order().into_iter().filter_map(|id| match graph.node(id).op() {
-            Some(Op::CrossEntropy(_)) => Some(graph.operands(id)[0]),
-            _ => None,
-        });
-        let classes = of_metrics.chain(of_losses).map(|scores| graph.node(scores).shape[1]).min();
-        Ok(classes.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(self.ignored())))?)
+        samples::feeds(&self.training, dataset, Mode::Evaluation)
     }
 
     /// The validation set and how its samples become inputs.
@@ -678,6 +650,10 @@ impl Trainer {
             let kept: Vec<&str> = step.no_decay.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("weights without decay of {}", step.name), graph_hash(kept.join(" ")));
             facts.insert(format!("trained weights of {}", step.name), graph_hash(trained.join(" ")));
+            facts.insert(format!("repetitions of {}", step.name), step.repeat.to_string());
+            let scales: Vec<String> =
+                step.lr_scale.iter().map(|(&id, by)| format!("{} {by}", graph.weights.get(id).name)).collect();
+            facts.insert(format!("factors of the rates of {}", step.name), graph_hash(scales.join(" ")));
         }
         facts
     }
@@ -687,7 +663,7 @@ impl Trainer {
         let graph = &self.training.graph;
         let inputs = graph.inputs().iter().zip(&self.training.sources).filter(|(_, source)| reads_data(source));
         let values = |(&id, source): (&NodeId, &Source)| {
-            let elements = graph.node(id).shape.elements();
+            let elements = self.training.rounds() * graph.node(id).shape.elements();
             match source {
                 Source::Labels => vec![0.0; elements],
                 _ => (0..elements as u64).map(|e| (2.0 * uniform(7, 0, 0, e) - 1.0) as f32).collect(),
@@ -729,9 +705,6 @@ impl Trainer {
         self.engine.model()
     }
 }
-
-/// What the names of weights begin with that are no network's.
-pub(super) const RESERVED: &str = "netc.";
 
 /// The checkpoint of a run's folder.
 pub(crate) const CHECKPOINT: &str = "last.checkpoint";

@@ -14,7 +14,7 @@ use crate::ops::training::optimizer_update::RATES;
 use crate::random::uniform;
 use crate::recipe::{Source, Training};
 use crate::tensor::{Element, NotFinite, Tensor};
-use crate::train::{StepGraph, StepInput};
+use crate::train::{Rates, StepGraph, StepInput};
 use crate::weights::WeightId;
 
 /// A step whose values are all outputs.
@@ -139,12 +139,16 @@ impl GradientReport {
 /// # Errors
 /// Where no code can be made of the step, or the interpreter would never finish.
 pub(crate) fn verify_gradients(training: &Training, options: &EngineOptions) -> Result<GradientReport, TrainError> {
+    // Repetitions are the same step on other batches.
+    let mut training = training.clone();
+    training.steps.iter_mut().for_each(|step| step.repeat = 1);
+    let training = &training;
     let mut observed = Observed::new(training, options)?;
     let data = samples(training);
     let data: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
     let outputs = observed.engine.step(0, length, &data, None, None)?.to_vec();
-    let values = compare(&observed, training, options, &data, &outputs)?;
+    let values = compare(&observed, options, &data, &outputs)?;
     // Where one step moves weights, the loss of the next moves with them: a slope is that of the loss alone.
     observed.engine.hold();
     observed.engine.begin_again();
@@ -160,7 +164,6 @@ pub(crate) fn verify_gradients(training: &Training, options: &EngineOptions) -> 
 
 fn compare(
     observed: &Observed,
-    training: &Training,
     options: &EngineOptions,
     data: &[&[f32]],
     outputs: &[Vec<f32>],
@@ -171,7 +174,7 @@ fn compare(
     let places: std::collections::HashMap<NodeId, usize> =
         observed.nodes.iter().enumerate().map(|(i, &id)| (id, observed.losses + i)).collect();
     let mut differences = vec![];
-    interpreter::run_observed(graph, &inputs(observed, training, options, data), |id, expected| {
+    interpreter::run_observed(graph, &inputs(observed, options, data), |id, expected| {
         let Some(&place) = places.get(&id) else { return };
         let (got, expected) = (&outputs[place], expected.data());
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -192,24 +195,20 @@ fn compare(
 }
 
 /// The inputs of the step, for the interpreter.
-fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
-    let (graph, given, mut data) = (&observed.step.graph, data, data.iter());
-    let rates: Vec<f32> = training
-        .steps
-        .iter()
-        .flat_map(|step| crate::train::rates(&step.optimizer, step.schedule.rate(0, 1 << 32, 1 << 20), 0))
-        .collect();
+fn inputs(observed: &Observed, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
+    let graph = &observed.step.graph;
+    let of = |rates: &Rates| rates.values(rates.schedule.rate(0, 1 << 32, 1 << 20), 0);
+    let rates: Vec<f32> = observed.step.rates.iter().flat_map(of).collect();
     let nodes = observed.step.inputs.iter().zip(graph.inputs()).enumerate();
     nodes
         .map(|(index, (role, &id))| {
             let shape = graph.node(id).shape.clone();
             match role {
-                StepInput::Of(Source::Data | Source::Labels) => {
-                    Tensor::new(shape, data.next().expect("one for each input").to_vec())
+                // Samples that are not mixed, of one batch.
+                StepInput::Data { place, .. } | StepInput::OtherLabels { place, .. } => {
+                    Tensor::new(shape, data[*place].to_vec())
                 }
-                StepInput::Of(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
-                // Samples that are not mixed.
-                StepInput::OtherLabels(place) => Tensor::new(shape, given[*place].to_vec()),
+                StepInput::Noise(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
                 StepInput::Share => Tensor::new(shape, vec![1.0]),
                 StepInput::Rest => Tensor::new(shape, vec![0.0]),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
@@ -269,7 +268,7 @@ fn gradient_of(observed: &Observed, name: &str, step: usize) -> Option<usize> {
     // From the last step that changes the weight to the first; what clamps it stands behind each.
     loop {
         match graph.node(updated).op() {
-            Some(Op::OptimizerUpdate(op)) if op.rates_from == RATES * step => break,
+            Some(Op::OptimizerUpdate(op)) if observed.step.rates[op.rates_from / RATES].step == step => break,
             _ => updated = *graph.operands(updated).first()?,
         }
     }

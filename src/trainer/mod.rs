@@ -36,6 +36,7 @@ mod evaluate;
 mod fit;
 mod inspect;
 mod metrics;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -57,6 +58,7 @@ pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Train
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
 #[cfg(feature = "cli")]
 pub(crate) use metrics::{best_classes, top_k};
+pub(crate) use samples::check_samples;
 pub(crate) use weighted::weigh_classes;
 
 /// Why a training does not begin, or not go on.
@@ -69,6 +71,9 @@ pub enum TrainError {
     /// The step cannot be made of what the text says.
     #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
     Training(Vec<Diagnostic>),
+    /// The data are not what the text reads.
+    #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Samples(Vec<Diagnostic>),
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
     #[error("the step cannot be run here: {0}")]

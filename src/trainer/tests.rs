@@ -92,7 +92,7 @@ fn zoo(name: &str, loss: &str, optimizer: &str) -> (tempfile::TempDir, Training)
 /// Inputs of a step: normal numbers, and labels of `classes` classes.
 fn batch(training: &Training, seed: u64, classes: usize) -> Vec<Vec<f32>> {
     let values = |(i, &id): (usize, &crate::ir::NodeId)| {
-        let elements = training.graph.node(id).shape.elements();
+        let elements = training.rounds() * training.graph.node(id).shape.elements();
         let number = |e: usize| crate::random::uniform(seed, i as u32, 0, e as u64) as f32;
         match training.sources[i] {
             crate::recipe::Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
@@ -137,18 +137,20 @@ fn compare_step(name: &str, training: &Training, classes: usize) {
     let is_data = |source: &Source| matches!(source, Source::Data | Source::Labels);
     let given = all.iter().zip(&training.sources).filter(|(_, source)| is_data(source)).map(|(values, _)| &values[..]);
     let given: Vec<&[f32]> = given.collect();
-    let rates: Vec<f32> = training.steps.iter().flat_map(|step| crate::train::rates(&step.optimizer, 1.0, 0)).collect();
+    let rates: Vec<f32> = step.rates.iter().flat_map(|rates| rates.values(1.0, 0)).collect();
     let length = RunLength { steps: 10, per_epoch: 5 };
     let mut first = Engine::new(training, &options(1)).unwrap();
     first.step(0, length, &given, None, None).unwrap();
-    let mut data = given.iter();
     let roles = step.inputs.iter().zip(step.graph.inputs()).enumerate();
     let inputs: Vec<Tensor> = roles
         .map(|(index, (role, &id))| {
             let shape = step.graph.node(id).shape.clone();
             match role {
-                StepInput::Of(Source::Data | Source::Labels) => Tensor::new(shape, data.next().unwrap().to_vec()),
-                StepInput::Of(_) => Tensor::new(shape, first.noise(index).to_vec()),
+                StepInput::Data { place, round } => {
+                    let size = shape.elements();
+                    Tensor::new(shape, given[*place][round * size..][..size].to_vec())
+                }
+                StepInput::Noise(_) => Tensor::new(shape, first.noise(index).to_vec()),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
                 StepInput::Random => Tensor::from_values(shape, [1.0, 0.0]),
                 _ => unreachable!("no samples are mixed"),
