@@ -399,7 +399,7 @@ fn repeated_steps_go_on_to_the_same_bits() {
     run(&mut first, 0..2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
-    first.write_checkpoint(&path, &Default::default()).unwrap();
+    first.write_checkpoint(&path, &Default::default(), &Default::default()).unwrap();
     let mut second = Trainer::new(training.clone(), options(1)).unwrap();
     second.resume(&path, &Default::default()).unwrap();
     run(&mut second, 2..4);
