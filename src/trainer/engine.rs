@@ -242,7 +242,8 @@ pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     Ok(step)
 }
 
-/// The numbers of one of a step's batches. What has not the numbers of all batches is given whole, and the run says so.
+/// The numbers of one of a step's batches, of which there are as many as the step has rounds. Of one round they are all,
+/// and a run says where they are too few.
 fn batch_of(values: &[f32], rounds: usize, round: usize, size: usize) -> &[f32] {
     if values.len() == rounds * size { &values[round * size..][..size] } else { values }
 }

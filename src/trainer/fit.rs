@@ -22,7 +22,7 @@ use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
 use crate::ir::NodeId;
 use crate::random::uniform;
 use crate::recipe::{Metric, RESERVED, Source, Training};
-use crate::runtime::{Stateful, Timings};
+use crate::runtime::{RunError, Stateful, Timings};
 use crate::weights::{Trained, Weights, safetensors};
 
 /// The samples of a run.
@@ -264,8 +264,9 @@ impl Trainer {
     ) -> Result<StepReport, TrainError> {
         let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
         if inputs.len() != expected {
-            return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
+            return Err(RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
+        self.check_rounds(inputs)?;
         let begin = Instant::now();
         let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
@@ -284,6 +285,25 @@ impl Trainer {
             samples: self.training.samples(),
             time: begin.elapsed(),
         })
+    }
+
+    /// Where parts of the step are repeated, each input has the samples of all batches.
+    fn check_rounds(&self, inputs: &[&[f32]]) -> Result<(), RunError> {
+        let (training, rounds) = (&self.training, self.training.rounds());
+        let data = training.graph.inputs().iter().zip(&training.sources).filter(|(_, source)| reads_data(source));
+        for ((&id, _), given) in data.zip(inputs) {
+            let node = training.graph.node(id);
+            let elements = node.shape.elements();
+            if rounds > 1 && given.len() != rounds * elements {
+                return Err(RunError::OneBatch {
+                    name: node.name.clone().unwrap_or_default(),
+                    expected: training.samples(),
+                    given: given.len() / (elements / training.batch).max(1),
+                    why: format!("parts of the step are repeated, which takes {rounds} batches"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Trains for all epochs.

@@ -407,7 +407,8 @@ fn repeated_steps_go_on_to_the_same_bits() {
     // Data of one batch are not those of three.
     let data = given(0);
     let short: Vec<&[f32]> = data.iter().map(|values| &values[..values.len() / 3]).collect();
-    assert!(second.step(&short, LENGTH).is_err());
+    let error = second.step(&short, LENGTH).unwrap_err().to_string();
+    assert!(error.starts_with("real takes 12 along its first axis and no other number, 4 were given"), "{error}");
 }
 
 /// A loss that is no number ends the run, and names the step.
