@@ -15,8 +15,12 @@ use crate::driver;
 use crate::image::{self, Crops, Picture};
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
+use crate::random::Draws;
 use crate::runtime::default_memory;
 use crate::tensor::{Shape, Tensor};
+
+/// What the random numbers of `--noise` are drawn for.
+const NOISE: u32 = 0x6e6f_6973;
 
 /// The arrays that `--input` names. Each file is read once, since it may be a pipe, though more than one place
 /// asks for it.
@@ -70,7 +74,11 @@ pub(crate) enum Feed {
 
 impl Feed {
     pub(crate) fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
-        if args.image.is_empty() { Self::arrays(args, engine, arrays) } else { Self::pictures(args, engine, console) }
+        match args.noise {
+            Some(count) => Self::noise(count as usize, args.noise_seed, engine, arrays.memory),
+            None if args.image.is_empty() => Self::arrays(args, engine, arrays),
+            None => Self::pictures(args, engine, console),
+        }
     }
 
     /// Number of results.
@@ -162,6 +170,33 @@ impl Feed {
         }
         let names: Vec<String> = (0..pictures.len()).map(|i| pictures.name(i)).collect();
         Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
+    }
+
+    /// Random numbers for every input, which the seed, the input and the element tell.
+    fn noise(count: usize, seed: u64, engine: &Engine, memory: u64) -> Result<Self> {
+        let is_free = engine.batch().is_some();
+        let (mut tensors, mut elements) = (vec![], 0u64);
+        for (number, port) in engine.inputs.iter().enumerate() {
+            let mut dims = port.shape.clone();
+            if is_free {
+                dims[0] = count;
+            } else if dims.first() != Some(&count) {
+                let takes = shape_text(&port.shape);
+                let why = engine.one_batch();
+                return Err(Failure::Usage(format!("--noise {count}: the input {} takes {takes}: {why}", port.name)));
+            }
+            elements =
+                dims.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64)).saturating_add(elements);
+            if elements.saturating_mul(4) > memory {
+                return Err(Failure::message(format!("--noise {count} takes more memory than --max-memory allows")));
+            }
+            let mut draws = Draws::new(seed, NOISE, [number as u32, 0, 0]);
+            let shape = Shape::new(dims);
+            let data = (0..shape.elements()).map(|_| draws.normal() as f32).collect();
+            tensors.push(Tensor::new(shape, data));
+        }
+        let name = "noise".to_string();
+        Ok(if is_free { Feed::Arrays { tensors, images: count, name } } else { Feed::Whole { tensors, name } })
     }
 
     fn arrays(args: &RunArgs, engine: &Engine, arrays: &Arrays) -> Result<Self> {

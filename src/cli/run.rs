@@ -42,7 +42,8 @@ use crate::tensor::{NotFinite, Shape, Tensor};
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
   netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --crops 10
   netc run alexnet.net --ensemble a.safetensors b.safetensors --image cat.jpg
-  netc run two_inputs.net --input left=l.npy --input right=r.npy")]
+  netc run two_inputs.net --input left=l.npy --input right=r.npy
+  netc run gan.net --model generator --noise 100 --save-image grid.png --image-range -1,1")]
 pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
@@ -52,6 +53,13 @@ pub(crate) struct RunArgs {
     /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub input: Vec<String>,
+    /// Run on so many inputs of random numbers, normal with mean 0 and deviation 1, which generators of pictures take
+    #[arg(long, value_name = "N", conflicts_with_all = ["image", "input"],
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub noise: Option<u32>,
+    /// Which random numbers --noise takes
+    #[arg(long, value_name = "N", requires = "noise", default_value_t = 0)]
+    pub noise_seed: u64,
     /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub output: Vec<String>,
@@ -65,8 +73,8 @@ pub(crate) struct RunArgs {
     /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Write the output, which is an image, as a picture: .png, .jpg, .webp; of several, `{}` becomes the input's name
-    /// and `{#}` its number, from 0
+    /// Write the output, which is an image, as a picture: .png, .jpg, .webp. Of several, `{}` becomes the input's name
+    /// and `{#}` its number, from 0; without these, all stand side by side in one picture
     #[arg(long, value_name = "FILE")]
     pub save_image: Option<PathBuf>,
     /// What of the output is black and what white [default: what the levels 0 and 255 of an input are]
@@ -129,8 +137,8 @@ impl std::str::FromStr for ImageRange {
 const PART: usize = 16;
 
 pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
-    if args.image.is_empty() && args.input.is_empty() {
-        let what = "there is nothing to run on: give images (--image) or arrays (--input)";
+    if args.image.is_empty() && args.input.is_empty() && args.noise.is_none() {
+        let what = "there is nothing to run on: give images (--image), arrays (--input) or --noise";
         return Err(Failure::Usage(what.into()));
     }
     args.crops()?;
@@ -288,6 +296,8 @@ struct Pictures<'a> {
     shape: [usize; 3],
     range: [f32; 2],
     color: Color,
+    /// All of them side by side.
+    in_one: bool,
 }
 
 impl<'a> Pictures<'a> {
@@ -301,46 +311,52 @@ impl<'a> Pictures<'a> {
             Failure::Usage(format!("--save-image: no output of {} is an image of 1 or 3 channels", engine.name))
         })?;
         image::check_name(path).map_err(|e| Failure::Usage(format!("--save-image: {e}")))?;
-        let pattern = path.to_string_lossy();
-        if feed.len() > 1 && !PLACEHOLDERS.iter().any(|p| pattern.contains(p)) {
-            return Err(Failure::Usage(format!(
-                "--save-image: {} pictures cannot all be {}; in it, `{{}}` stands for the input's name and `{{#}}` for its number",
-                feed.len(),
-                path.display()
-            )));
-        }
-        let mut inputs: HashMap<PathBuf, usize> = HashMap::new();
-        for index in 0..feed.len() {
-            let place = picture_path(path, feed, index);
-            if let Some(other) = inputs.insert(place.clone(), index) {
-                return Err(Failure::Usage(format!(
-                    "--save-image: the pictures of {} and {} would both be {}; `{{#}}` in the name stands for an input's number",
-                    feed.name(other),
-                    feed.name(index),
-                    place.display()
-                )));
-            }
-            files.add(&place, "--save-image")?;
+        let in_one = feed.len() > 1 && !PLACEHOLDERS.iter().any(|p| path.to_string_lossy().contains(p));
+        if in_one {
+            files.add(path, "--save-image")?;
+        } else {
+            name_each(path, feed, files)?;
         }
         // An image that comes out is scaled as the one that goes in.
         let preprocess = engine.preprocess.first().cloned().flatten();
         let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);
         let range = args.image_range.map_or([0.0, white], |r| r.0);
         let color = preprocess.map_or(Color::Rgb, |p| p.color);
-        Ok(Self { path, index, shape, range, color })
+        Ok(Self { path, index, shape, range, color, in_one })
     }
 
     fn write(&self, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
-        for (i, row) in rows.iter().enumerate() {
-            let path = picture_path(self.path, feed, i);
-            let picture = image::picture(&row.values[self.index], self.shape, self.range, self.color);
-            let bytes = image::encode(&picture, &path).map_err(Failure::message)?;
-            let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
-            let written = file.file().write_all(&bytes).and_then(|()| file.commit());
-            written.map_err(|e| cannot_write(&path, &e))?;
+        let picture = |row: &ResultRow| image::picture(&row.values[self.index], self.shape, self.range, self.color);
+        if self.in_one {
+            let pictures: Vec<image::Picture> = rows.iter().map(picture).collect();
+            return write_picture(&image::grid(&pictures), self.path);
         }
-        Ok(())
+        rows.iter().enumerate().try_for_each(|(i, row)| write_picture(&picture(row), &picture_path(self.path, feed, i)))
     }
+}
+
+/// Whether each input's picture has a name of its own.
+fn name_each(path: &Path, feed: &Feed, files: &mut OutputFiles) -> Result<()> {
+    let mut inputs: HashMap<PathBuf, usize> = HashMap::new();
+    for index in 0..feed.len() {
+        let place = picture_path(path, feed, index);
+        if let Some(other) = inputs.insert(place.clone(), index) {
+            return Err(Failure::Usage(format!(
+                "--save-image: the pictures of {} and {} would both be {}; `{{#}}` in the name stands for an input's number",
+                feed.name(other),
+                feed.name(index),
+                place.display()
+            )));
+        }
+        files.add(&place, "--save-image")?;
+    }
+    Ok(())
+}
+
+fn write_picture(picture: &image::Picture, path: &Path) -> Result<()> {
+    let bytes = image::encode(picture, path).map_err(Failure::message)?;
+    let file = OutputFile::create(path).map_err(|e| cannot_write(path, &e))?;
+    file.file().write_all(&bytes).and_then(|()| file.commit()).map_err(|e| cannot_write(path, &e))
 }
 
 /// What stands for an input in the name of a picture: its own name, and its number from 0.

@@ -18,7 +18,7 @@ use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec, weights_of_model
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
-use crate::recipe::{Source, Training};
+use crate::recipe::{Source, TrainedModel, Training};
 use crate::runtime::Timings;
 use crate::trainer::{
     CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
@@ -66,9 +66,10 @@ pub(crate) struct TrainArgs {
     /// Of all random numbers: weights, order and changes of samples, dropout, noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Begin with the weights of this file; layers that it lacks keep their initialisation
-    #[arg(long, value_name = "FILE[:KEY]")]
-    pub weights: Option<PathBuf>,
+    /// Begin with the weights of this file; layers that it lacks keep their initialisation. Of several models,
+    /// `--weights teacher=FILE` is that of one
+    #[arg(long, value_name = "[MODEL=]FILE[:KEY]")]
+    pub weights: Vec<PathBuf>,
     /// Where the weights go in the end [default: the spec's name with .safetensors, beside it]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -212,10 +213,31 @@ fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
         epochs: args.epochs.map(|n| n as usize),
     };
     let mut spec = compiler.front_training(&args.file, &choice)?;
-    if let Some(path) = &args.weights {
-        tell_of_begin(&compiler.begin_with(&mut spec, path)?, path, console);
+    let models = spec.training.models.clone();
+    let mut given = vec![];
+    for argument in &args.weights {
+        let text = argument.to_str().and_then(|text| text.split_once('='));
+        let named = text.and_then(|(name, path)| Some((models.iter().find(|m| m.name == name)?, Path::new(path))));
+        let (model, path) = named.map_or((None, argument.as_path()), |(model, path)| (Some(model), path));
+        tell_of_begin(&compiler.begin_with(&mut spec, path, model)?, path, console);
+        given.push(model);
+    }
+    let is_given = |model: &TrainedModel| given.iter().any(|of| of.is_none_or(|of| of == model));
+    for model in models.iter().filter(|model| !args.resume && !is_trained(&spec.training, model) && !is_given(model)) {
+        console.warning(format_args!(
+            "nothing trains {0}, and its weights are random: --weights {0}=FILE gives it those that it has learnt",
+            model.name
+        ));
     }
     Ok(spec)
+}
+
+/// Whether a step changes weights of a model, or it has none.
+fn is_trained(training: &Training, model: &TrainedModel) -> bool {
+    let weights = &training.graph.weights;
+    let own = weights.iter().filter(|(_, weight)| weight.learnable && weight.name.starts_with(&model.prefix));
+    let mut own = own.map(|(id, _)| id).peekable();
+    own.peek().is_none() || own.any(|id| training.steps.iter().any(|step| step.trained.contains(&id)))
 }
 
 /// Which weights of a file the training begins with, and which not.

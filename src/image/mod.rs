@@ -309,6 +309,22 @@ pub(crate) fn picture(
     Picture { width, height, channels, levels: (0..plane).flat_map(pixel).collect() }
 }
 
+/// Pictures of one size side by side: as many columns as make it about square, the rows from the top. What is left of the
+/// last row is black.
+pub(crate) fn grid(pictures: &[Picture]) -> Picture {
+    let Picture { width, height, channels, .. } = pictures[0];
+    let columns = (1..).find(|side| side * side >= pictures.len()).expect("some square is large enough");
+    let row = columns * width * channels;
+    let mut levels = vec![0; pictures.len().div_ceil(columns) * height * row];
+    for (i, picture) in pictures.iter().enumerate() {
+        let first = i / columns * height * row + i % columns * width * channels;
+        for (y, line) in picture.levels.chunks_exact(width * channels).enumerate() {
+            levels[first + y * row..][..line.len()].copy_from_slice(line);
+        }
+    }
+    Picture { width: columns * width, height: pictures.len().div_ceil(columns) * height, channels, levels }
+}
+
 /// Whether pictures can be written under this name.
 ///
 /// # Errors

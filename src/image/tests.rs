@@ -294,3 +294,11 @@ fn pictures_are_turned_as_exif_says() {
         }
     }
 }
+
+#[test]
+fn pictures_stand_side_by_side() {
+    let one = |level: u8| Picture { width: 2, height: 1, channels: 1, levels: vec![level, level + 1] };
+    let grid = grid(&[one(1), one(11), one(21), one(31), one(41)]);
+    assert_eq!((grid.width, grid.height, grid.channels), (6, 2, 1));
+    assert_eq!(grid.levels, [1, 2, 11, 12, 21, 22, 31, 32, 41, 42, 0, 0]);
+}

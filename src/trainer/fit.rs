@@ -199,7 +199,7 @@ impl Compiler {
 
     fn begin_trainer(&self, mut spec: TrainingSpec) -> Result<Trainer, TrainError> {
         if let WeightsFrom::File(weights) = &self.weights {
-            self.begin_with(&mut spec, weights)?;
+            self.begin_with(&mut spec, weights, None)?;
         }
         Trainer::new(spec.training, self.engine_options())
     }

@@ -49,7 +49,7 @@ fn optimizers_and_schedules_are_pytorchs() {
             (*entry.values().unwrap()).as_ref().to_vec()
         };
         let all: Vec<_> = training.graph.weights.iter().map(|(id, weight)| (id, weight.name.clone())).collect();
-        for (id, weight) in &all {
+        for (id, weight) in all.iter().filter(|(_, name)| !name.starts_with(crate::recipe::RESERVED)) {
             training.graph.weights.set(*id, Arc::new(array(&format!("weight.{weight}"))));
         }
         let (images, labels, losses) = (array("images"), array("labels"), array("losses"));
@@ -121,7 +121,8 @@ fn compiled_steps_are_the_interpreters() {
         compare_step(name, &training, if name == "unet" { 2 } else { 10 });
     }
     // Several steps, of which later ones read what the others left; weights that are kept within bounds.
-    for name in ["gan", "wgan"] {
+    // Repetitions take batches and rates of their own.
+    for name in ["gan", "wgan", "repeated"] {
         let path = format!("tests/fixtures/training/{name}.net");
         compare_step(name, &front(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)), 2);
     }
@@ -303,6 +304,110 @@ fn damaged_checkpoints_are_refused(
         changed[at] ^= 0x10;
         check(&changed, &format!("byte {at} changed"));
     }
+}
+
+/// A step that is repeated is that step on one batch after the other: weights, moments and statistics are those of as
+/// many steps alone.
+#[test]
+fn repetitions_are_steps_on_one_batch_after_the_other() {
+    let model = |name: &str| {
+        format!(
+            "model {name} {{\n    input image: f32[N, 2, 6, 6]\n    c: conv(4, 3, pad = 1)\n    b: batch_norm\n    relu\n    \
+             flatten\n    f: linear(5)\n    output logits\n}}\n"
+        )
+    };
+    let step = |name: &str, repeat: &str| {
+        format!(
+            "    step {name}{repeat} {{\n        loss cross_entropy({name}(image))\n        optimizer adam(lr = 0.01)\n        \
+             lr_scale bias 2\n    }}\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let read = |models: &str, steps: &str| {
+        let path = folder.path().join("m.net");
+        let block =
+            format!("train t({models}) {{\n    batch 4  epochs 1\n    data image: f32[N, 2, 6, 6]\n{steps}}}\n");
+        std::fs::write(&path, format!("netc 1\n{}{}{block}", model("first"), model("second"))).unwrap();
+        front(&path)
+    };
+    let mut together = read("first, second", &(step("first", "(repeat = 3)") + &step("second", "")));
+    let mut alone = read("first", &step("first", ""));
+    let values =
+        |training: &Training, name: &str| training.graph.weights.values(training.graph.weights.find(name).unwrap());
+    let names: Vec<_> = alone.graph.weights.iter().map(|(id, w)| (id, w.name.clone())).collect();
+    for (id, name) in &names {
+        let begin = values(&together, &format!("first.{name}"));
+        alone.graph.weights.set(*id, begin);
+    }
+    // What the second one learns is what it learns alone from the first batches.
+    let mut other = read("second", &step("second", ""));
+    for (id, name) in &names {
+        let begin = values(&together, &format!("second.{name}"));
+        other.graph.weights.set(*id, begin);
+    }
+    together.steps.iter_mut().chain(&mut alone.steps).chain(&mut other.steps).for_each(|step| step.clip = Some(1.0));
+    let mut trainers = [&together, &alone, &other].map(|t| Trainer::new(t.clone(), options(1)).unwrap());
+    for whole in 0..2 {
+        let given = batch(&together, 40 + whole, 5);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        let report = trainers[0].step(&slices, LENGTH).unwrap();
+        assert_eq!(report.samples, 12);
+        let mut losses = 0.0;
+        for round in 0..3 {
+            let part: Vec<&[f32]> = slices.iter().map(|all| &all[round * all.len() / 3..][..all.len() / 3]).collect();
+            losses += trainers[1].step(&part, LENGTH).unwrap().losses[0].1 / 3.0;
+            if round == 0 {
+                trainers[2].step(&part, LENGTH).unwrap();
+            }
+        }
+        assert!((report.losses[0].1 - losses).abs() < 1e-5, "{:?} is not {losses}", report.losses);
+    }
+    let all: std::collections::BTreeMap<_, _> = states(&trainers[0]).into_iter().collect();
+    for (trainer, model) in trainers[1..].iter().zip(["first", "second"]) {
+        let of_one = states(trainer);
+        assert!(of_one.len() > 15);
+        for (name, bits) in of_one {
+            let parts = ["optimizer.mean.", "optimizer.square."];
+            let kind = parts.into_iter().find(|kind| name.starts_with(kind)).unwrap_or("");
+            let of_all = &all[&format!("{kind}{model}.{}", &name[kind.len()..])];
+            for (got, expected) in of_all.iter().zip(&bits) {
+                let (got, expected) = (f32::from_bits(*got), f32::from_bits(*expected));
+                assert!((got - expected).abs() <= 2e-5 * expected.abs().max(1.0), "{name}: {got} is not {expected}");
+            }
+        }
+    }
+}
+
+/// A run of repeated steps goes on from its checkpoint to the bits of one that nobody stopped.
+#[test]
+fn repeated_steps_go_on_to_the_same_bits() {
+    let training = front(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/repeated.net"));
+    let given = |step: u64| {
+        let all = batch(&training, 100 + step, 10);
+        let of_data = all.into_iter().zip(&training.sources).filter(|(_, s)| **s == crate::recipe::Source::Data);
+        of_data.map(|(values, _)| values).collect::<Vec<_>>()
+    };
+    let run = |trainer: &mut Trainer, steps: std::ops::Range<u64>| {
+        for step in steps {
+            let data = given(step);
+            trainer.step(&data.iter().map(Vec::as_slice).collect::<Vec<_>>(), LENGTH).unwrap();
+        }
+    };
+    let mut whole = Trainer::new(training.clone(), options(2)).unwrap();
+    run(&mut whole, 0..4);
+    let mut first = Trainer::new(training.clone(), options(1)).unwrap();
+    run(&mut first, 0..2);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    first.write_checkpoint(&path, &Default::default(), &Default::default()).unwrap();
+    let mut second = Trainer::new(training.clone(), options(1)).unwrap();
+    second.resume(&path, &Default::default()).unwrap();
+    run(&mut second, 2..4);
+    assert_eq!(states(&second), states(&whole));
+    // Data of one batch are not those of three.
+    let data = given(0);
+    let short: Vec<&[f32]> = data.iter().map(|values| &values[..values.len() / 3]).collect();
+    assert!(second.step(&short, LENGTH).is_err());
 }
 
 /// A loss that is no number ends the run, and names the step.

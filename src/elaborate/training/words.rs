@@ -83,7 +83,7 @@ pub(crate) static LOSSES: Table = Table {
             values: &[("scores", true), ("target", true)],
             params: &[],
             doc: "-sum(target * log softmax(scores)), the mean over images or pixels: the target is the share of each class.",
-            example: "loss soft_cross_entropy(logits, shares)",
+            example: "loss soft_cross_entropy(logits, target)",
         },
         Word {
             name: "distill",
