@@ -445,37 +445,47 @@ fn small(optimizer: &str, more: &str) -> String {
 /// With `strict`, all that a run leaves has the same bits on each vector unit.
 #[test]
 fn strict_trainings_have_the_same_bits_on_all_vector_units() {
-    let targets = crate::codegen::testing::targets();
     for optimizer in ["sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)", "adam(lr = 0.01)"] {
         let (_folder, training) = written(&small(optimizer, "clip 1.0  ema 0.9"));
-        let mut first = None;
-        for target in targets.iter().filter(|target| target.fuses()) {
-            let plan = plan::Options { strict: true, ..plan::Options::default() };
-            let lanes = target.unit.lanes;
-            for threads in [1, 2] {
-                let options = EngineOptions { target: target.clone(), plan: plan.clone(), ..options(threads) };
-                let mut trainer = Trainer::new(training.clone(), options).unwrap();
-                let mut losses = vec![];
-                for step in 0..4 {
-                    let given = batch(&training, 100 + step, 3);
-                    let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
-                    losses.push(trainer.step(&slices, LENGTH).unwrap().losses[0].1.to_bits());
-                }
-                let found = (losses, states(&trainer));
-                let first = first.get_or_insert_with(|| found.clone());
-                assert_eq!(found.0, first.0, "{optimizer}: losses with {lanes} lanes, {threads} threads");
-                for (found, first) in found.1.iter().zip(&first.1) {
-                    assert!(found == first, "{optimizer}: {} with {lanes} lanes, {threads} threads", found.0);
-                }
-            }
-        }
+        same_bits_on_all_vector_units(optimizer, &training, 3, 4, &[1, 2]);
+    }
+    // Pools, concats, lrn, transposed convolutions, other kernels.
+    for (name, loss, classes) in [("googlenet", "cross_entropy(logits)", 10), ("unet", "cross_entropy(mask)", 2)] {
+        let (_folder, training) = zoo_or(name, loss);
+        same_bits_on_all_vector_units(name, &training, classes, 2, &[1]);
     }
     // What does not fuse has other bits, and says so.
     let (_folder, training) = written(&small("sgd(lr = 0.1)", ""));
-    for target in targets.into_iter().filter(|target| !target.fuses()) {
-        let plan = plan::Options { strict: true, ..plan::Options::default() };
-        let refused = Trainer::new(training.clone(), EngineOptions { target, plan, ..options(1) }).map(drop);
+    for target in crate::codegen::testing::targets().into_iter().filter(|target| !target.fuses()) {
+        let refused = Trainer::new(training.clone(), EngineOptions { target, ..strict(1) }).map(drop);
         assert!(refused.unwrap_err().to_string().contains("--strict"));
+    }
+}
+
+fn strict(threads: usize) -> EngineOptions {
+    EngineOptions { plan: plan::Options { strict: true, ..plan::Options::default() }, ..options(threads) }
+}
+
+fn same_bits_on_all_vector_units(name: &str, training: &Training, classes: usize, steps: u64, threads: &[usize]) {
+    let mut first = None;
+    for target in crate::codegen::testing::targets().into_iter().filter(|target| target.fuses()) {
+        for &threads in threads {
+            let lanes = target.unit.lanes;
+            let options = EngineOptions { target: target.clone(), ..strict(threads) };
+            let mut trainer = Trainer::new(training.clone(), options).unwrap();
+            let mut losses = vec![];
+            for step in 0..steps {
+                let given = batch(training, 100 + step, classes);
+                let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+                losses.push(trainer.step(&slices, LENGTH).unwrap().losses[0].1.to_bits());
+            }
+            let found = (losses, states(&trainer));
+            let first = first.get_or_insert_with(|| found.clone());
+            for (found, first) in found.1.iter().zip(&first.1) {
+                assert!(found == first, "{name}: {} with {lanes} lanes, {threads} threads", found.0);
+            }
+            assert_eq!(found.0, first.0, "{name}: losses with {lanes} lanes, {threads} threads");
+        }
     }
 }
 
