@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::args::ThreadArgs;
+use super::args::{MemorySize, ThreadArgs};
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use super::network;
@@ -22,7 +22,7 @@ use crate::plan;
 use crate::runtime::Timings;
 use crate::target::Target;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
+    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, Fit, FitOptions, Progress, StepReport, TrainError, Trainer,
     metric_name, weigh_classes,
 };
 
@@ -98,6 +98,14 @@ pub(crate) struct TrainArgs {
     /// Give the same bits on AVX2 and AVX-512; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
+    /// Take at most so much memory for a step, such as 512MiB or 2G: values are computed again where they would not
+    /// all fit, which takes time and changes no number
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<MemorySize>,
+    /// Take the samples of a step in so many parts of equal size, one after the other, and add up their gradients:
+    /// less memory; batch normalisations take the statistics of a part
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub accumulate: Option<u32>,
     /// Say what memory a step takes, and end
     #[arg(long)]
     pub memory_plan: bool,
@@ -162,7 +170,7 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let places = Places::of(args);
     places.check(args)?;
-    let spec = front(args, console)?;
+    let (spec, fit) = front(args, console)?;
     let TrainingSpec { sources, training, warnings, .. } = spec;
     console.diagnostics(&warnings, &sources)?;
     let mistakes =
@@ -182,8 +190,9 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
         plan: plan::Options { strict: args.strict, ..plan::Options::default() },
         model: args.threads.options(console),
         seed: args.seed,
+        values: None,
     };
-    let trainer = Trainer::new(training, options);
+    let trainer = Trainer::fitted(training, options, fit);
     bar.finish_and_clear();
     let mut trainer = trainer.map_err(|error| match error {
         TrainError::Training(diagnostics) => mistakes(diagnostics),
@@ -195,23 +204,36 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
         trainer.training().batch,
         bytes(trainer.memory())
     ));
+    if let Some(price) = trainer.memory_price().filter(|price| price.after != price.before || price.passes > 1) {
+        console.note(format_args!("a step takes {price}"));
+    }
     places.check_outputs(args, &trainer)?;
     let Some(sets) = data.filter(|_| !args.memory_plan) else { return Ok(()) };
     train(args, &mut trainer, &sets, &places, console)
 }
 
-fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
-    let compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
+fn front(args: &TrainArgs, console: Console) -> Result<(TrainingSpec, Option<Fit>)> {
+    let compiler = Compiler {
+        seed: args.seed,
+        options: args.threads.options(console),
+        plan: plan::Options { strict: args.strict, ..plan::Options::default() },
+        ..Compiler::default()
+    };
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
         epochs: args.epochs.map(|n| n as usize),
+        memory: args.memory.map(|size| size.0),
+        accumulate: args.accumulate.map(|k| k as usize),
     };
-    let mut spec = compiler.front_training(&args.file, &choice)?;
+    let (mut spec, fit) = compiler.fit_training(&args.file, &choice).map_err(|error| match error {
+        TrainError::Text(error) => Failure::from(error),
+        error => Failure::message(error),
+    })?;
     if let Some(path) = &args.weights {
         tell_of_begin(&compiler.begin_with(&mut spec, path)?, path, console);
     }
-    Ok(spec)
+    Ok((spec, fit))
 }
 
 /// Which weights of a file the training begins with, and which not.
@@ -252,7 +274,7 @@ impl Rehearsal {
     ) -> Result<Rehearsal> {
         let compiler = Compiler { options: network::options(console), ..Compiler::default() };
         let name = Some(block.to_string()).filter(|name| !name.is_empty());
-        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
+        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), ..BlockChoice::default() };
         let spec = compiler.front_training(file, &choice)?;
         let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
         let options = EngineOptions {
@@ -260,6 +282,7 @@ impl Rehearsal {
             plan: plan::Options { strict, ..plan::Options::default() },
             model: threads.options(console),
             seed: 0,
+            values: None,
         };
         let trainer = Trainer::new(spec.training, options);
         bar.finish_and_clear();

@@ -13,6 +13,7 @@ use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
 use super::inspect::Observed;
+use super::memory::{Fit, MemoryPrice};
 use super::metrics::top_k;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
 use crate::driver::{BlockChoice, Compiler, WeightsFrom};
@@ -160,6 +161,7 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+    price: Option<MemoryPrice>,
 }
 
 impl Compiler {
@@ -169,16 +171,22 @@ impl Compiler {
     /// # Errors
     /// Where the spec cannot be read or has mistakes, no code can be made of the step, or there is no memory for it.
     pub fn trainer(&self, path: impl AsRef<Path>, choice: &BlockChoice) -> Result<Trainer, TrainError> {
-        let mut spec = self.front_training(path.as_ref(), choice)?;
+        let (mut spec, fit) = self.fit_training(path.as_ref(), choice)?;
         if let WeightsFrom::File(weights) = &self.weights {
             self.begin_with(&mut spec, weights)?;
         }
-        Trainer::new(spec.training, self.engine_options())
+        Trainer::fitted(spec.training, self.engine_options(), fit)
     }
 
     /// How these settings have a step compiled and run.
     pub(crate) fn engine_options(&self) -> EngineOptions {
-        EngineOptions { target: self.target.clone(), plan: self.plan.clone(), model: self.options, seed: self.seed }
+        EngineOptions {
+            target: self.target.clone(),
+            plan: self.plan.clone(),
+            model: self.options,
+            seed: self.seed,
+            values: None,
+        }
     }
 }
 
@@ -191,7 +199,19 @@ impl Trainer {
         let engine = Engine::new(&training, &options)?;
         let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
         let evaluator = Evaluator::new(&training);
-        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None })
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, price: None })
+    }
+
+    /// As [`Self::new`], with a step that is made to fit into the memory that was asked for.
+    pub(crate) fn fitted(training: Training, options: EngineOptions, fit: Option<Fit>) -> Result<Trainer, TrainError> {
+        let values = fit.and_then(|fit| fit.values);
+        let trainer = Trainer::new(training, EngineOptions { values, ..options })?;
+        Ok(Trainer { price: fit.map(|fit| fit.price), ..trainer })
+    }
+
+    /// What the step costs beside one that may take any memory; `None` where nobody asked for less.
+    pub fn memory_price(&self) -> Option<MemoryPrice> {
+        self.price
     }
 
     /// What the text says.
@@ -201,7 +221,7 @@ impl Trainer {
 
     /// Bytes of a step: activations, weights and what is remembered of them, each thread's scratch, inputs.
     pub fn memory(&self) -> u64 {
-        self.engine.model().model().run_memory()
+        self.engine.model().memory()
     }
 
     /// Whether samples alone decide how good the network is: [`Self::evaluate`] does not fail for want of a loss.
@@ -349,6 +369,10 @@ impl Trainer {
         length: RunLength,
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<String>, TrainError> {
+        // The look into a step takes batches as a whole.
+        if self.training.parts > 1 {
+            return Ok(None);
+        }
         let failed = self.done - 1;
         self.engine.begin_again(&self.training)?;
         self.done = 0;
@@ -654,6 +678,9 @@ impl Trainer {
             ("strict".into(), self.options.plan.strict.to_string()),
             ("changes of samples".into(), graph_hash(format!("{augment:?}"))),
         ]);
+        if self.training.parts > 1 {
+            facts.insert("parts of a batch".into(), self.training.parts.to_string());
+        }
         for step in steps {
             let trained: Vec<&str> = step.trained.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("optimizer of {}", step.name), format!("{:?}", step.optimizer));
@@ -671,7 +698,7 @@ impl Trainer {
         let graph = &self.training.graph;
         let inputs = graph.inputs().iter().zip(&self.training.sources).filter(|(_, source)| reads_data(source));
         let values = |(&id, source): (&NodeId, &Source)| {
-            let elements = graph.node(id).shape.elements();
+            let elements = self.training.parts * graph.node(id).shape.elements();
             match source {
                 Source::Labels => vec![0.0; elements],
                 _ => (0..elements as u64).map(|e| (2.0 * uniform(7, 0, 0, e) - 1.0) as f32).collect(),

@@ -35,6 +35,7 @@ mod engine;
 mod evaluate;
 mod fit;
 mod inspect;
+mod memory;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ use crate::codegen;
 use crate::data::DataError;
 use crate::diagnostic::Diagnostic;
 use crate::driver;
+use crate::memory::size;
 use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
@@ -55,6 +57,8 @@ pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
+pub(crate) use memory::Fit;
+pub use memory::MemoryPrice;
 pub(crate) use weighted::weigh_classes;
 
 /// Why a training does not begin, or not go on.
@@ -69,6 +73,13 @@ pub enum TrainError {
     Training(Vec<Diagnostic>),
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
+    /// More memory than it may.
+    #[error(
+        "a step of {samples} samples takes {} of memory at the least, with values computed again; {} are allowed",
+        size(*least),
+        size(*allowed)
+    )]
+    TooLarge { samples: usize, least: u64, allowed: u64 },
     #[error("the step cannot be run here: {0}")]
     Start(Cause),
     #[error(transparent)]
