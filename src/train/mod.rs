@@ -14,6 +14,7 @@ mod differentiate;
 mod forms;
 mod mix;
 pub(crate) mod recompute;
+mod repeat;
 mod schedule;
 mod step;
 #[cfg(test)]
@@ -23,5 +24,4 @@ mod update;
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
 pub(crate) use schedule::schedule;
-pub use step::{StepGraph, StepInput, step};
-pub use update::rates;
+pub use step::{Rates, StepGraph, StepInput, step};

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
-use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
 use crate::plan;
 use crate::random;
-use crate::recipe::{Metric, Optimizer, Schedule, Source, Training};
+use crate::recipe::{Metric, Source, Training};
 use crate::runtime::{Model, ModelOptions, Stateful, Timings, Values};
 use crate::target::Target;
-use crate::train::{self, StepGraph, StepInput};
+use crate::train::{self, Rates, StepGraph, StepInput};
+use crate::weights::Weights;
 
 use super::TrainError;
 use super::memory::with_values_within;
@@ -41,7 +41,11 @@ pub struct RunLength {
 pub(crate) struct Engine {
     model: Stateful,
     roles: Vec<StepInput>,
-    rules: Vec<(Optimizer, Schedule)>,
+    rules: Vec<Rates>,
+    /// Batches of a step.
+    rounds: usize,
+    /// Elements of each input.
+    sizes: Vec<usize>,
     seed: u64,
     rates: Vec<f32>,
     random: [i64; 2],
@@ -59,6 +63,10 @@ pub(crate) struct Engine {
     is_number: Vec<bool>,
     /// Outputs of a part.
     of_part: Vec<Vec<f32>>,
+    /// What the states begin with.
+    initial: Weights,
+    /// Rates are zeros: weights stay as they are.
+    is_held: bool,
 }
 
 /// Streams of noise begin here, so that they do not meet those of dropout.
@@ -108,9 +116,11 @@ impl Engine {
         let whole = |(&size, &is_number): (&usize, &bool)| vec![0.0; if is_number { size } else { parts * size }];
         let mut engine = Engine {
             model,
-            rules: training.steps.iter().map(|s| (s.optimizer, s.schedule.clone())).collect(),
+            rounds: training.rounds(),
+            sizes: inputs.clone(),
             seed: options.seed,
-            rates: vec![0.0; RATES * training.steps.len()],
+            rates: vec![0.0; RATES * step.rates.len()],
+            rules: step.rates,
             random: [0; 2],
             shares: [1.0, 0.0],
             noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, parts * size)).collect(),
@@ -124,27 +134,29 @@ impl Engine {
             is_number,
             parts,
             sums,
+            initial: step.graph.weights,
+            is_held: false,
         };
-        engine.set_all(&step.graph);
+        engine.begin_again();
         Ok(engine)
     }
 
     /// Gives all states the values that the training begins with.
-    pub(super) fn begin_again(&mut self, training: &Training) -> Result<(), TrainError> {
-        let step = optimized(training)?;
-        self.set_all(&step.graph);
-        Ok(())
-    }
-
-    fn set_all(&mut self, graph: &Graph) {
+    pub(super) fn begin_again(&mut self) {
         for i in 0..self.model.states().len() {
-            let weight = graph.weights.find(&self.model.states()[i].name).expect("states are weights of the graph");
-            self.model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());
+            let weight = self.initial.find(&self.model.states()[i].name).expect("states are weights of the graph");
+            self.model.state_mut(i).copy_from_slice((*self.initial.values(weight)).as_ref());
         }
     }
 
+    /// From now on, steps compute gradients and change no weight but by clamping.
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
-    /// order. Mixed samples have a share of these labels and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
+    /// order; where parts of the step are repeated, one batch behind the other. Mixed samples have a share of these labels
+    /// and the rest of others. Gives the outputs: losses of the steps, then what metrics read.
     pub(crate) fn step(
         &mut self,
         step: u64,
@@ -153,9 +165,9 @@ impl Engine {
         mix: Option<(f32, &[f32])>,
         mut timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
-        for ((optimizer, schedule), rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
-            let factor = schedule.rate(step, length.steps, length.per_epoch);
-            rates.copy_from_slice(&train::rates(optimizer, factor, step));
+        for (rule, rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
+            let factor = if self.is_held { 0.0 } else { rule.schedule.rate(step, length.steps, length.per_epoch) };
+            rates.copy_from_slice(&rule.values(factor, step));
         }
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
             draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
@@ -181,27 +193,21 @@ impl Engine {
         mix: Option<(f32, &[f32])>,
         timings: Option<&mut Timings>,
     ) -> Result<(), TrainError> {
-        let parts = self.parts;
-        let of_part = |values: &'_ [f32]| {
-            let size = values.len() / parts;
-            part * size..(part + 1) * size
-        };
+        let (parts, count) = (self.parts, self.rounds * self.parts);
+        let place_of = |round: usize| round * parts + part;
         // Masks are drawn anew for each part.
         self.random = [self.seed as i64, (step * parts as u64 + part as u64) as i64];
-        let mut given = data.iter();
         let inputs: Vec<Values> = self
             .roles
             .iter()
             .zip(&self.noise)
-            .map(|(role, noise)| match role {
-                StepInput::Of(Source::Data | Source::Labels) => {
-                    let given = given.next().expect("whoever calls gives all inputs of the data");
-                    Values::F32(&given[of_part(given)])
-                }
-                StepInput::Of(Source::Normal | Source::Uniform) => Values::F32(&noise[of_part(noise)]),
-                StepInput::OtherLabels(place) => {
-                    let labels = mix.map_or(data[*place], |(_, others)| others);
-                    Values::F32(&labels[of_part(labels)])
+            .zip(&self.sizes)
+            .map(|((role, noise), &size)| match *role {
+                StepInput::Data { place, round } => Values::F32(batch_of(data[place], count, place_of(round), size)),
+                StepInput::Noise(_) => Values::F32(batch_of(noise, parts, part, size)),
+                StepInput::OtherLabels { place, round } => {
+                    let others = mix.map_or(data[place], |(_, others)| others);
+                    Values::F32(batch_of(others, count, place_of(round), size))
                 }
                 StepInput::Share => Values::F32(&self.shares[..1]),
                 StepInput::Rest => Values::F32(&self.shares[1..]),
@@ -215,7 +221,7 @@ impl Engine {
             self.model.run_then(&inputs)?;
         }
         for ((whole, output), is_number) in self.outputs.iter_mut().zip(&self.of_part).zip(&self.is_number) {
-            match is_number {
+            match *is_number && parts > 1 {
                 true => whole[0] += output[0] / parts as f32,
                 false => whole[part * output.len()..][..output.len()].copy_from_slice(output),
             }
@@ -243,7 +249,9 @@ impl Engine {
 
     /// The learning rates of the last step, of each of the training's steps.
     pub(crate) fn learning_rates(&self) -> Vec<f32> {
-        self.rates.chunks(RATES).map(|rates| rates[0]).collect()
+        let of_step = |rule: &Rates| rule.repetition == 0 && rule.scale == 1.0;
+        let rules = self.rules.iter().zip(self.rates.chunks(RATES));
+        rules.filter(|(rule, _)| of_step(rule)).map(|(_, rates)| rates[0]).collect()
     }
 }
 
@@ -319,9 +327,14 @@ pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     Ok(step)
 }
 
+/// The numbers of one of a step's batches. What has not the numbers of all batches is given whole, and the run says so.
+fn batch_of(values: &[f32], rounds: usize, round: usize, size: usize) -> &[f32] {
+    if values.len() == rounds * size { &values[round * size..][..size] } else { values }
+}
+
 fn noise_buffer(role: &StepInput, size: usize) -> Vec<f32> {
     match role {
-        StepInput::Of(Source::Normal | Source::Uniform) => vec![0.0; size],
+        StepInput::Noise(_) => vec![0.0; size],
         _ => vec![],
     }
 }
@@ -330,11 +343,11 @@ fn noise_buffer(role: &StepInput, size: usize) -> Vec<f32> {
 fn draw(role: &StepInput, seed: u64, stream: u32, step: u64, values: &mut [f32]) {
     let uniform = |element: usize| random::uniform(seed, stream, step, element as u64);
     match role {
-        StepInput::Of(Source::Uniform) => {
+        StepInput::Noise(Source::Uniform) => {
             values.iter_mut().enumerate().for_each(|(i, value)| *value = (2.0 * uniform(i) - 1.0) as f32);
         }
         // Box and Muller 1958: two of one and of the other kind make two.
-        StepInput::Of(Source::Normal) => {
+        StepInput::Noise(Source::Normal) => {
             for (pair, values) in values.chunks_mut(2).enumerate() {
                 let (radius, angle) = ((-2.0 * (1.0 - uniform(2 * pair)).ln()).sqrt(), uniform(2 * pair + 1));
                 let (sine, cosine) = (std::f64::consts::TAU * angle).sin_cos();

@@ -108,7 +108,8 @@ impl Compiler {
             Ok(fit) => return Ok((spec, Some(fit))),
             Err(too_large) => too_large,
         };
-        let may_have_parts = choice.accumulate.is_none() && spec.training.steps.len() == 1;
+        let may_have_parts =
+            choice.accumulate.is_none() && spec.training.steps.len() == 1 && spec.training.rounds() == 1;
         for parts in (2..=batch).filter(|parts| may_have_parts && batch.is_multiple_of(*parts)) {
             let choice = BlockChoice { accumulate: Some(parts), ..choice.clone() };
             let spec = self.front_training(path, &choice)?;

@@ -37,6 +37,7 @@ mod fit;
 mod inspect;
 mod memory;
 mod metrics;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -51,7 +52,7 @@ use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
 pub use engine::RunLength;
-pub(crate) use engine::{EngineOptions, StepMemory, optimized, planned};
+pub(crate) use engine::{StepMemory, optimized, planned};
 pub use evaluate::Evaluation;
 pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
@@ -59,6 +60,9 @@ pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Train
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
 pub(crate) use memory::Fit;
 pub use memory::MemoryPrice;
+#[cfg(feature = "cli")]
+pub(crate) use metrics::{best_classes, top_k};
+pub(crate) use samples::check_samples;
 pub(crate) use weighted::weigh_classes;
 
 /// Why a training does not begin, or not go on.
@@ -71,6 +75,9 @@ pub enum TrainError {
     /// The step cannot be made of what the text says.
     #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
     Training(Vec<Diagnostic>),
+    /// The data are not what the text reads.
+    #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Samples(Vec<Diagnostic>),
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
     /// More memory than it may.
