@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
+use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
 use crate::plan;

@@ -234,6 +234,10 @@ impl Trainer {
     pub(crate) fn fitted(training: Training, options: EngineOptions, fit: Option<Fit>) -> Result<Trainer, TrainError> {
         let values = fit.and_then(|fit| fit.values);
         let trainer = Trainer::new(training, EngineOptions { values, ..options })?;
+        // What the data say of the loss may have changed the step since.
+        if let Some(allowed) = fit.map(|fit| fit.allowed).filter(|&allowed| trainer.memory() > allowed) {
+            return Err(TrainError::TooLarge { samples: trainer.training.samples(), least: trainer.memory(), allowed });
+        }
         Ok(Trainer { price: fit.map(|fit| fit.price), ..trainer })
     }
 

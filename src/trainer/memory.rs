@@ -77,6 +77,8 @@ pub(crate) struct Fit {
     pub price: MemoryPrice,
     /// What the step takes then.
     pub memory: StepMemory,
+    /// What it may take.
+    pub allowed: u64,
 }
 
 /// The bytes that a step takes at the least, as far as anybody knows how.
@@ -148,7 +150,7 @@ pub(super) fn fit(
         smaller_statistics,
     };
     if before <= budget {
-        return Ok(Ok(Fit { values: None, price: price(before, 0, 0), memory }));
+        return Ok(Ok(Fit { values: None, price: price(before, 0, 0), memory, allowed: budget }));
     }
     let own = own_memory(&made);
     let (mut low, mut high) = (0, recompute::peak(&step.graph, &own));
@@ -170,7 +172,7 @@ pub(super) fn fit(
         }
         let again = smaller.graph.total_macs() - macs;
         let copies = smaller.graph.len() - step.graph.len();
-        best = Some(Fit { values: Some(values), price: price(after, copies, again), memory });
+        best = Some(Fit { values: Some(values), price: price(after, copies, again), memory, allowed: budget });
         low = values;
     }
     Ok(best.ok_or(TooLarge { least, before }))
