@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::args::ThreadArgs;
+use super::args::{MemorySize, ThreadArgs};
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use crate::data::{Dataset, OnBroken, Options, Part};
@@ -21,7 +21,7 @@ use crate::plan;
 use crate::recipe::{Source, TrainedModel, Training};
 use crate::runtime::Timings;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
+    CHECKPOINT, Data, Ending, EpochReport, Fit, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
     metric_name, weigh_classes,
 };
 
@@ -101,6 +101,14 @@ pub(crate) struct TrainArgs {
     /// Give the same bits on AVX2 and AVX-512; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
+    /// Take at most so much memory for a step, such as 512MiB or 2G: values are computed again where they would not
+    /// all fit, which takes time and changes no number
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<MemorySize>,
+    /// Take the samples of a step in so many parts of equal size, one after the other, and add up their gradients:
+    /// less memory; batch normalisations take the statistics of a part
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub accumulate: Option<u32>,
     /// Say what memory a step takes, and end
     #[arg(long)]
     pub memory_plan: bool,
@@ -165,7 +173,7 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let places = Places::of(args);
     places.check(args)?;
-    let spec = front(args, console)?;
+    let (spec, fit) = front(args, console)?;
     let TrainingSpec { sources, training, warnings, .. } = spec;
     console.diagnostics(&warnings, &sources)?;
     let mistakes =
@@ -185,7 +193,8 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
-    let trainer = Trainer::new(training, compiler(args.seed, args.strict, &args.threads, console).engine_options());
+    let options = compiler(args.seed, args.strict, &args.threads, console).engine_options();
+    let trainer = Trainer::fitted(training, options, fit);
     bar.finish_and_clear();
     let mut trainer = trainer.map_err(told)?;
     console.detail(format_args!("compiled in {:.2} s", begin.elapsed().as_secs_f64()));
@@ -194,6 +203,9 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
         trainer.training().samples(),
         bytes(trainer.memory())
     ));
+    if let Some(price) = trainer.memory_price().filter(|price| price.after != price.before || price.passes > 1) {
+        console.note(format_args!("a step takes {price}"));
+    }
     places.check_outputs(args, &trainer)?;
     let Some(sets) = data.filter(|_| !args.memory_plan) else { return Ok(()) };
     train(args, &mut trainer, &sets, &places, console, &told)
@@ -205,14 +217,19 @@ fn compiler(seed: u64, strict: bool, threads: &ThreadArgs, console: Console) -> 
     Compiler { seed, plan, options: threads.options(console), ..Compiler::default() }
 }
 
-fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
+fn front(args: &TrainArgs, console: Console) -> Result<(TrainingSpec, Option<Fit>)> {
     let compiler = compiler(args.seed, args.strict, &args.threads, console);
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
         epochs: args.epochs.map(|n| n as usize),
+        memory: args.memory.map(|size| size.0),
+        accumulate: args.accumulate.map(|k| k as usize),
     };
-    let mut spec = compiler.front_training(&args.file, &choice)?;
+    let (mut spec, fit) = compiler.fit_training(&args.file, &choice).map_err(|error| match error {
+        TrainError::Text(error) => Failure::from(error),
+        error => Failure::message(error),
+    })?;
     let models = spec.training.models.clone();
     let mut given = vec![];
     for argument in &args.weights {
@@ -229,7 +246,7 @@ fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
             model.name
         ));
     }
-    Ok(spec)
+    Ok((spec, fit))
 }
 
 /// Whether a step changes weights of a model, or it has none.
@@ -278,7 +295,7 @@ impl Rehearsal {
     ) -> Result<Rehearsal> {
         let compiler = compiler(0, strict, threads, console);
         let name = Some(block.to_string()).filter(|name| !name.is_empty());
-        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
+        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), ..BlockChoice::default() };
         let spec = compiler.front_training(file, &choice)?;
         let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
         let trainer = Trainer::new(spec.training, compiler.engine_options());

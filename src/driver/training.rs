@@ -19,6 +19,12 @@ pub struct BlockChoice {
     pub batch: Option<usize>,
     /// Passes over the data.
     pub epochs: Option<usize>,
+    /// Bytes that a step may take: where it would take more, values are computed again rather than kept, and where that
+    /// is not enough, the batch is taken in parts.
+    pub memory: Option<u64>,
+    /// Parts of equal size in which a step takes its batch, one after the other; their gradients are added up. Batch
+    /// normalisations then take the statistics of a part.
+    pub accumulate: Option<usize>,
 }
 
 /// A training on its way.
@@ -46,6 +52,9 @@ impl Compiler {
             let message = "an ONNX model does not say how to train: `netc import` makes a text of it";
             return Err(unreadable(io::Error::other(message)));
         }
+        if let Some(parts) = choice.accumulate.filter(|&parts| parts > 1) {
+            return self.front_in_parts(path, choice, parts);
+        }
         self.begin(Stage::Front);
         let mut sources = Sources::default();
         let root = sources.add(path.display().to_string(), read_spec(path).map_err(unreadable)?);
@@ -67,6 +76,31 @@ impl Compiler {
             }
             Err(diagnostics) => Err(Error::Spec { sources: Box::new(sources), diagnostics }),
         }
+    }
+}
+
+impl Compiler {
+    /// As [`Self::front_training`], with batches in parts: the block is elaborated for the samples of one.
+    fn front_in_parts(&self, path: &Path, choice: &BlockChoice, parts: usize) -> Result<TrainingSpec, Error> {
+        let whole = self.front_training(path, &BlockChoice { accumulate: None, ..choice.clone() })?;
+        let batch = whole.training.batch;
+        let refused = |message: String| Error::Parts { path: path.into(), message };
+        if !batch.is_multiple_of(parts) {
+            let divisors: Vec<String> =
+                (2..=batch).filter(|k| batch.is_multiple_of(*k)).take(8).map(|k| k.to_string()).collect();
+            return Err(refused(format!(
+                "a batch of {batch} has no {parts} parts of equal size, but {}",
+                divisors.join(", ")
+            )));
+        }
+        if whole.training.steps.len() > 1 || whole.training.rounds() > 1 {
+            let message = "the batch of a training with several steps is not taken in parts: a later step reads what the steps before have made of their weights";
+            return Err(refused(message.into()));
+        }
+        let of_part = BlockChoice { accumulate: None, batch: Some(batch / parts), ..choice.clone() };
+        let mut spec = self.front_training(path, &of_part)?;
+        (spec.training.batch, spec.training.parts) = (batch, parts);
+        Ok(spec)
     }
 }
 

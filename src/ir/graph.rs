@@ -286,6 +286,14 @@ impl Graph {
         *self.output_counts.entry(node).or_default() += 1;
     }
 
+    /// Forgets the updates for which `stays` does not hold.
+    pub(crate) fn retain_updates(&mut self, stays: impl Fn(&Graph, &Update) -> bool) {
+        let (kept, gone): (Vec<Update>, Vec<Update>) =
+            self.updates.iter().copied().partition(|update| stays(self, update));
+        self.updates = kept;
+        gone.into_iter().for_each(|update| self.forget_output_of(update.node));
+    }
+
     /// The weights that a run changes, in the order in which that was said.
     pub fn updates(&self) -> &[Update] {
         &self.updates
@@ -547,7 +555,7 @@ impl Graph {
     }
 
     /// Replaces all that an op reads.
-    pub(super) fn set_reads(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
+    pub(crate) fn set_reads(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
         let former = self.disconnect(user);
         self.connect(user, operands, parameters);
         former.into_iter().for_each(|value| self.forget_unread_parameter(value));

@@ -317,6 +317,10 @@ impl Planner<'_> {
         for update in graph.updates() {
             let state = self.states.of_weight(update.weight).expect("updated weights are states");
             let shape = &graph.node(update.node).shape;
+            // A weight that stays what it is.
+            if self.states.of_constant(graph, update.node) == Some(state) {
+                continue;
+            }
             let mut from = self.any(update.node);
             if from.place == Place::State(state) && self.states.in_place.contains_key(&update.node) {
                 continue;

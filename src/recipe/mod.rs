@@ -40,6 +40,8 @@ pub struct Training {
     pub metrics: Vec<Metric>,
     /// Samples of a step.
     pub batch: usize,
+    /// Parts in which a step takes its batch, one after the other: the graph is that of one of them.
+    pub parts: usize,
     /// Passes over the data, unless the command says otherwise.
     pub epochs: usize,
     /// What is done to the samples of an input, in this order.

@@ -9,9 +9,11 @@
 //! [`step`] makes a whole training of it, optimizers included.
 //! It knows no data and no target.
 
+mod accumulate;
 mod differentiate;
 mod forms;
 mod mix;
+pub(crate) mod recompute;
 mod repeat;
 mod schedule;
 mod step;

@@ -10,6 +10,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::ir::{Graph, NodeId, updates};
+use crate::ops::Op;
+use crate::weights::WeightId;
 
 /// Bytes of a weight whose update is worth a step of its own.
 const LARGE: usize = 256 << 10;
@@ -20,7 +22,14 @@ const WAITING: usize = 4 << 20;
 /// Numbers the nodes in that order. Values stay what they are.
 pub(crate) fn schedule(graph: &mut Graph) {
     let mut schedule = Schedule::of(graph);
-    for id in graph.order() {
+    // What weights are is there from the beginning, whatever the numbers of the nodes that say so.
+    let updated: BTreeSet<WeightId> = graph.updates().iter().map(|update| update.weight).collect();
+    let is_state = |&id: &NodeId| {
+        let is_constant = matches!(graph.node(id).op(), Some(Op::Constant(_)));
+        is_constant && graph.weights_read(id).iter().all(|weight| updated.contains(weight))
+    };
+    let (known, computed): (Vec<NodeId>, Vec<NodeId>) = graph.order().into_iter().partition(is_state);
+    for id in known.into_iter().chain(computed) {
         schedule.node(graph, id);
     }
     schedule.flush();
@@ -55,7 +64,7 @@ impl Schedule {
         for id in graph.order() {
             let nodes = updates::results(graph, id);
             // The results of an optimizer, and nothing else, may be written over what they are made of.
-            let is_update = matches!(graph.node(id).op(), Some(crate::ops::Op::OptimizerUpdate(_)));
+            let is_update = matches!(graph.node(id).op(), Some(Op::OptimizerUpdate(_)));
             if !is_update || schedule.of_node.contains_key(&id) {
                 continue;
             }

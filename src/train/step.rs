@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accumulate::{self, AfterParts};
 use super::differentiate::{Backward, Options, at_node, check_loss, unused_input_name};
 use super::{forms, mix, repeat, update};
 use crate::diagnostic::Diagnostic;
@@ -92,9 +93,11 @@ pub struct StepGraph {
     pub unreached: Vec<WeightId>,
     /// For each weight that is averaged, the average.
     pub averages: Vec<(WeightId, WeightId)>,
+    /// What follows the last part, where a step takes its batch in parts ([`Training::parts`]).
+    pub after: Option<AfterParts>,
 }
 
-/// Makes the graph of a step.
+/// Makes the graph of a step; of one that takes its batch in parts, that of a part.
 ///
 /// # Errors
 /// Where a loss is no number, reaches no weight, or depends on what is trained through an op that is not
@@ -139,7 +142,11 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
         Metric::Accuracy { scores, .. } => (format!("scores.{i}"), *scores),
         Metric::Value { name, node } => (format!("metric.{i}.{name}"), *node),
     }));
-    Ok(maker.finish(written, mixed.as_ref(), &unrolled, rates, running, shown, averages))
+    let mut step = maker.finish(written, mixed.as_ref(), &unrolled, rates, running, shown, averages);
+    if written.parts > 1 {
+        accumulate::in_parts(&mut step, written.parts);
+    }
+    Ok(step)
 }
 
 fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
@@ -335,7 +342,14 @@ impl Maker {
         };
         let inputs = self.graph.inputs().iter().map(role).collect();
         let unreached: BTreeSet<WeightId> = self.unreached.into_iter().collect();
-        StepGraph { graph: self.graph, inputs, rates, unreached: unreached.into_iter().collect(), averages }
+        StepGraph {
+            graph: self.graph,
+            inputs,
+            rates,
+            unreached: unreached.into_iter().collect(),
+            averages,
+            after: None,
+        }
     }
 }
 

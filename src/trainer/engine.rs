@@ -4,17 +4,19 @@ use std::collections::HashMap;
 
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
+use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
 use crate::plan;
 use crate::random;
-use crate::recipe::{Source, Training};
+use crate::recipe::{Metric, Source, Training};
 use crate::runtime::{Model, ModelOptions, Stateful, Timings, Values};
 use crate::target::Target;
 use crate::train::{self, Rates, StepGraph, StepInput};
 use crate::weights::Weights;
 
 use super::TrainError;
+use super::memory::with_values_within;
 
 /// How a step is compiled and run.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct EngineOptions {
     pub plan: plan::Options,
     pub model: ModelOptions,
     pub seed: u64,
+    /// Bytes that a step's values may take at any time, by their sizes: more are dropped and computed again.
+    pub values: Option<u64>,
 }
 
 /// How long a run is: schedules ask.
@@ -53,6 +57,13 @@ pub(crate) struct Engine {
     outputs: Vec<Vec<f32>>,
     /// The average of a weight, by their names.
     averages: HashMap<String, String>,
+    /// Parts in which a step takes its batch, and the states that sum up their gradients.
+    parts: usize,
+    sums: Vec<usize>,
+    /// Which outputs are numbers, whose mean over the parts is told; the others are told one after the other.
+    is_number: Vec<bool>,
+    /// Outputs of a part.
+    of_part: Vec<Vec<f32>>,
     /// What the states begin with.
     initial: Weights,
     /// Rates are zeros: weights stay as they are.
@@ -68,22 +79,44 @@ impl Engine {
     /// # Errors
     /// Where the training is none, no code can be made of it, or there is no memory for it.
     pub(crate) fn new(training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
-        Engine::of(optimized(training)?, training, options)
+        let step = optimized(training)?;
+        let step = match options.values {
+            Some(values) => with_values_within(step, values, options)?,
+            None => step,
+        };
+        Engine::of(step, training, options)
     }
 
     /// Compiles a training's step, whose outputs may be others.
     pub(super) fn of(step: StepGraph, training: &Training, options: &EngineOptions) -> Result<Engine, TrainError> {
-        let image = codegen::compile(&step.graph, &options.target, &untried(&options.plan), &Destination::Memory)
-            .map_err(|error| TrainError::Codegen(Box::new(error)))?;
-        let model =
-            Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)?;
+        let compiled = |graph: &Graph| {
+            let image = codegen::compile(graph, &options.target, &untried(&options.plan), &Destination::Memory)
+                .map_err(|error| TrainError::Codegen(Box::new(error)))?;
+            Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)
+        };
+        let mut model = Stateful::new(compiled(&step.graph)?)?;
+        if let Some(after) = &step.after {
+            model = model.followed_by(compiled(&after.graph)?)?;
+        }
         let sizes = |model: &Model| -> (Vec<usize>, Vec<usize>) {
             let sizes = |ports: &[crate::artifact::Port]| ports.iter().map(|port| port.elements()).collect();
             (sizes(model.inputs()), sizes(model.outputs()))
         };
-        let (inputs, outputs) = sizes(&model);
+        let (inputs, outputs) = sizes(model.model());
+        let parts = training.parts;
+        let sums = step.after.iter().flat_map(|after| &after.sums).map(|&sum| {
+            let name = &step.graph.weights.get(sum).name;
+            model.states().iter().position(|state| state.name == *name).expect("sums are states")
+        });
+        let sums = sums.collect();
+        let is_number = outputs.iter().map(|&size| size == 1).enumerate().map(|(i, one)| {
+            let metric = i.checked_sub(training.steps.len()).and_then(|i| training.metrics.get(i));
+            one && !matches!(metric, Some(Metric::Accuracy { .. }))
+        });
+        let is_number: Vec<bool> = is_number.collect();
+        let whole = |(&size, &is_number): (&usize, &bool)| vec![0.0; if is_number { size } else { parts * size }];
         let mut engine = Engine {
-            model: Stateful::new(model)?,
+            model,
             rounds: training.rounds(),
             sizes: inputs.clone(),
             seed: options.seed,
@@ -91,13 +124,17 @@ impl Engine {
             rules: step.rates,
             random: [0; 2],
             shares: [1.0, 0.0],
-            noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, size)).collect(),
+            noise: step.inputs.iter().zip(inputs).map(|(role, size)| noise_buffer(role, parts * size)).collect(),
             averages: {
                 let name = |id| step.graph.weights.get(id).name.clone();
                 step.averages.iter().map(|&(weight, average)| (name(weight), name(average))).collect()
             },
             roles: step.inputs,
-            outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
+            outputs: outputs.iter().zip(&is_number).map(whole).collect(),
+            of_part: outputs.iter().map(|&size| vec![0.0; size]).collect(),
+            is_number,
+            parts,
+            sums,
             initial: step.graph.weights,
             is_held: false,
         };
@@ -127,29 +164,51 @@ impl Engine {
         length: RunLength,
         data: &[&[f32]],
         mix: Option<(f32, &[f32])>,
-        timings: Option<&mut Timings>,
+        mut timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
         for (rule, rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
             let factor = if self.is_held { 0.0 } else { rule.schedule.rate(step, length.steps, length.per_epoch) };
             rates.copy_from_slice(&rule.values(factor, step));
         }
-        self.random = [self.seed as i64, step as i64];
         for (i, (role, values)) in self.roles.iter().zip(&mut self.noise).enumerate() {
             draw(role, self.seed, NOISE_STREAMS + i as u32, step, values);
         }
         let share = mix.map_or(1.0, |(share, _)| share);
         self.shares = [share, 1.0 - share];
+        for &sum in &self.sums {
+            self.model.state_mut(sum).fill(0.0);
+        }
+        self.outputs.iter_mut().for_each(|output| output.fill(0.0));
+        for part in 0..self.parts {
+            self.part(step, part, data, mix, timings.as_deref_mut())?;
+        }
+        Ok(&self.outputs)
+    }
+
+    /// Runs a part of a step, and after the last one what follows.
+    fn part(
+        &mut self,
+        step: u64,
+        part: usize,
+        data: &[&[f32]],
+        mix: Option<(f32, &[f32])>,
+        timings: Option<&mut Timings>,
+    ) -> Result<(), TrainError> {
+        let (parts, count) = (self.parts, self.rounds * self.parts);
+        let place_of = |round: usize| round * parts + part;
+        // Masks are drawn anew for each part.
+        self.random = [self.seed as i64, (step * parts as u64 + part as u64) as i64];
         let inputs: Vec<Values> = self
             .roles
             .iter()
             .zip(&self.noise)
             .zip(&self.sizes)
             .map(|((role, noise), &size)| match *role {
-                StepInput::Data { place, round } => Values::F32(batch_of(data[place], self.rounds, round, size)),
-                StepInput::Noise(_) => Values::F32(noise),
+                StepInput::Data { place, round } => Values::F32(batch_of(data[place], count, place_of(round), size)),
+                StepInput::Noise(_) => Values::F32(batch_of(noise, parts, part, size)),
                 StepInput::OtherLabels { place, round } => {
                     let others = mix.map_or(data[place], |(_, others)| others);
-                    Values::F32(batch_of(others, self.rounds, round, size))
+                    Values::F32(batch_of(others, count, place_of(round), size))
                 }
                 StepInput::Share => Values::F32(&self.shares[..1]),
                 StepInput::Rest => Values::F32(&self.shares[1..]),
@@ -157,9 +216,18 @@ impl Engine {
                 StepInput::Rates => Values::F32(&self.rates),
             })
             .collect();
-        let mut outputs: Vec<&mut [f32]> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut outputs: Vec<&mut [f32]> = self.of_part.iter_mut().map(Vec::as_mut_slice).collect();
         self.model.run(&inputs, &mut outputs, timings)?;
-        Ok(&self.outputs)
+        if part + 1 == parts {
+            self.model.run_then(&inputs)?;
+        }
+        for ((whole, output), is_number) in self.outputs.iter_mut().zip(&self.of_part).zip(&self.is_number) {
+            match *is_number && parts > 1 {
+                true => whole[0] += output[0] / parts as f32,
+                false => whole[part * output.len()..][..output.len()].copy_from_slice(output),
+            }
+        }
+        Ok(())
     }
 
     /// What was drawn for an input, by its place, in the last step.
@@ -218,13 +286,29 @@ pub(crate) fn planned(
     plan: &plan::Options,
 ) -> Result<(StepGraph, Generated, StepMemory), TrainError> {
     let step = optimized(training)?;
+    let (generated, memory) = generated(&step, target, plan)?;
+    Ok((step, generated, memory))
+}
+
+/// What code generation makes of a step, and the step's memory.
+pub(super) fn generated(
+    step: &StepGraph,
+    target: &Target,
+    plan: &plan::Options,
+) -> Result<(Generated, StepMemory), TrainError> {
     let generated = codegen::generate(&step.graph, target, &untried(plan));
     let generated = generated.map_err(|error| TrainError::Codegen(Box::new(error)))?;
     let graph = &step.graph;
     let ports = graph.inputs().iter().copied().chain(graph.outputs().iter().map(|output| output.node));
     let inputs = ports.map(|id| graph.node(id).shape.bytes() as u64).sum();
-    let [activations, states, scratch] = generated.memory();
-    Ok((step, generated, StepMemory { activations, states, inputs, scratch }))
+    let [mut activations, states, mut scratch] = generated.memory();
+    if let Some(after) = &step.after {
+        let after = codegen::generate(&after.graph, target, &untried(plan));
+        let [of_update, _, other] = after.map_err(|error| TrainError::Codegen(Box::new(error)))?.memory();
+        activations += of_update;
+        scratch = scratch.max(other);
+    }
+    Ok((generated, StepMemory { activations, states, inputs, scratch }))
 }
 
 /// Nobody tries the kernels of a step before they are used: those of the smallest errors are taken.
@@ -237,8 +321,10 @@ fn untried(plan: &plan::Options) -> plan::Options {
 /// The graph of a training's step, behind the passes.
 pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     let mut step = train::step(training).map_err(TrainError::Training)?;
-    passes::run_training(&mut step.graph);
-    train::schedule(&mut step.graph);
+    for graph in [&mut step.graph].into_iter().chain(step.after.as_mut().map(|after| &mut after.graph)) {
+        passes::run_training(graph);
+        train::schedule(graph);
+    }
     Ok(step)
 }
 

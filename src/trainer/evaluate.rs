@@ -93,7 +93,7 @@ impl Evaluator {
             weights: losses.iter().map(|loss| loss.weight).collect(),
             metrics,
             is_labels: training.sources.iter().map(|source| *source == Source::Labels).collect(),
-            images: training.batch,
+            images: training.batch / training.parts,
             ignores_rest,
         })
     }

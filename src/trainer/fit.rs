@@ -14,6 +14,7 @@ use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::evaluate::{Evaluation, Evaluator, metric_name};
 use super::inspect::Observed;
+use super::memory::{Fit, MemoryPrice};
 use super::metrics::top_k;
 use super::samples::{self, check_samples};
 use super::weighted::weigh_classes;
@@ -162,6 +163,7 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+    price: Option<MemoryPrice>,
     /// Names of the classes that it is trained with, where the data name them.
     classes: Vec<String>,
 }
@@ -173,12 +175,12 @@ impl Compiler {
     /// # Errors
     /// Where the spec cannot be read or has mistakes, no code can be made of the step, or there is no memory for it.
     pub fn trainer(&self, path: impl AsRef<Path>, choice: &BlockChoice) -> Result<Trainer, TrainError> {
-        let spec = self.front_training(path.as_ref(), choice)?;
+        let (spec, fit) = self.fit_training(path.as_ref(), choice)?;
         if !spec.training.balanced.is_empty() {
             let message = "the loss takes its classes' weights from the data: Compiler::trainer_for is given them";
             return Err(DataError::Fit(message.into()).into());
         }
-        self.begin_trainer(spec)
+        self.begin_trainer(spec, fit)
     }
 
     /// As [`Self::trainer`], for these data: classes have the weights that the text takes from them.
@@ -191,22 +193,28 @@ impl Compiler {
         choice: &BlockChoice,
         dataset: &Dataset,
     ) -> Result<Trainer, TrainError> {
-        let mut spec = self.front_training(path.as_ref(), choice)?;
+        let (mut spec, fit) = self.fit_training(path.as_ref(), choice)?;
         check_samples(&spec.training, dataset)?;
         weigh_classes(&mut spec.training, dataset, false)?;
-        self.begin_trainer(spec)
+        self.begin_trainer(spec, fit)
     }
 
-    fn begin_trainer(&self, mut spec: TrainingSpec) -> Result<Trainer, TrainError> {
+    fn begin_trainer(&self, mut spec: TrainingSpec, fit: Option<Fit>) -> Result<Trainer, TrainError> {
         if let WeightsFrom::File(weights) = &self.weights {
             self.begin_with(&mut spec, weights, None)?;
         }
-        Trainer::new(spec.training, self.engine_options())
+        Trainer::fitted(spec.training, self.engine_options(), fit)
     }
 
     /// How these settings have a step compiled and run.
     pub(crate) fn engine_options(&self) -> EngineOptions {
-        EngineOptions { target: self.target.clone(), plan: self.plan.clone(), model: self.options, seed: self.seed }
+        EngineOptions {
+            target: self.target.clone(),
+            plan: self.plan.clone(),
+            model: self.options,
+            seed: self.seed,
+            values: None,
+        }
     }
 }
 
@@ -219,7 +227,23 @@ impl Trainer {
         let engine = Engine::new(&training, &options)?;
         let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
         let evaluator = Evaluator::new(&training);
-        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, classes: vec![] })
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, price: None, classes: vec![] })
+    }
+
+    /// As [`Self::new`], with a step that is made to fit into the memory that was asked for.
+    pub(crate) fn fitted(training: Training, options: EngineOptions, fit: Option<Fit>) -> Result<Trainer, TrainError> {
+        let values = fit.and_then(|fit| fit.values);
+        let trainer = Trainer::new(training, EngineOptions { values, ..options })?;
+        // What the data say of the loss may have changed the step since.
+        if let Some(allowed) = fit.map(|fit| fit.allowed).filter(|&allowed| trainer.memory() > allowed) {
+            return Err(TrainError::TooLarge { samples: trainer.training.samples(), least: trainer.memory(), allowed });
+        }
+        Ok(Trainer { price: fit.map(|fit| fit.price), ..trainer })
+    }
+
+    /// What the step costs beside one that may take any memory; `None` where nobody asked for less.
+    pub fn memory_price(&self) -> Option<MemoryPrice> {
+        self.price
     }
 
     /// What the text says.
@@ -229,7 +253,7 @@ impl Trainer {
 
     /// Bytes of a step: activations, weights and what is remembered of them, each thread's scratch, inputs.
     pub fn memory(&self) -> u64 {
-        self.engine.model().model().run_memory()
+        self.engine.model().memory()
     }
 
     /// Whether samples alone decide how good the network is: [`Self::evaluate`] does not fail for want of a loss.
@@ -402,6 +426,10 @@ impl Trainer {
         length: RunLength,
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<String>, TrainError> {
+        // The look into a step takes batches as a whole.
+        if self.training.parts > 1 {
+            return Ok(None);
+        }
         let failed = self.done - 1;
         self.engine.begin_again();
         self.done = 0;
@@ -662,6 +690,9 @@ impl Trainer {
             ("strict".into(), self.options.plan.strict.to_string()),
             ("changes of samples".into(), graph_hash(format!("{augment:?}"))),
         ]);
+        if self.training.parts > 1 {
+            facts.insert("parts of a batch".into(), self.training.parts.to_string());
+        }
         for step in steps {
             let trained: Vec<&str> = step.trained.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("optimizer of {}", step.name), format!("{:?}", step.optimizer));
@@ -683,7 +714,7 @@ impl Trainer {
         let graph = &self.training.graph;
         let inputs = graph.inputs().iter().zip(&self.training.sources).filter(|(_, source)| reads_data(source));
         let values = |(&id, source): (&NodeId, &Source)| {
-            let elements = self.training.rounds() * graph.node(id).shape.elements();
+            let elements = self.training.rounds() * self.training.parts * graph.node(id).shape.elements();
             match source {
                 Source::Labels => vec![0.0; elements],
                 _ => (0..elements as u64).map(|e| (2.0 * uniform(7, 0, 0, e) - 1.0) as f32).collect(),

@@ -35,6 +35,7 @@ mod engine;
 mod evaluate;
 mod fit;
 mod inspect;
+mod memory;
 mod metrics;
 mod samples;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::codegen;
 use crate::data::DataError;
 use crate::diagnostic::Diagnostic;
 use crate::driver;
+use crate::memory::size;
 use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
@@ -56,6 +58,8 @@ pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
+pub(crate) use memory::Fit;
+pub use memory::MemoryPrice;
 #[cfg(feature = "cli")]
 pub(crate) use metrics::{best_classes, top_k};
 pub(crate) use samples::check_samples;
@@ -76,6 +80,13 @@ pub enum TrainError {
     Samples(Vec<Diagnostic>),
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
+    /// More memory than it may.
+    #[error(
+        "a step of {samples} samples takes {} of memory at the least, with values computed again; {} are allowed",
+        size(*least),
+        size(*allowed)
+    )]
+    TooLarge { samples: usize, least: u64, allowed: u64 },
     #[error("the step cannot be run here: {0}")]
     Start(Cause),
     #[error(transparent)]

@@ -8,7 +8,7 @@ use super::*;
 use crate::data::{Dataset, Mix, Options, Part};
 use crate::driver::{BlockChoice, Compiler};
 use crate::plan;
-use crate::recipe::Training;
+use crate::recipe::{Source, Training};
 use crate::runtime::ModelOptions;
 use crate::target::Target;
 use crate::weights;
@@ -23,6 +23,7 @@ fn options(threads: usize) -> EngineOptions {
         plan: plan::Options::default(),
         model: ModelOptions::default().threads(threads),
         seed: 1,
+        values: None,
     }
 }
 
@@ -95,7 +96,7 @@ fn batch(training: &Training, seed: u64, classes: usize) -> Vec<Vec<f32>> {
         let elements = training.rounds() * training.graph.node(id).shape.elements();
         let number = |e: usize| crate::random::uniform(seed, i as u32, 0, e as u64) as f32;
         match training.sources[i] {
-            crate::recipe::Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
+            Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
             _ => (0..elements).map(|e| 3.4 * (number(e) - 0.5)).collect(),
         }
     };
@@ -130,7 +131,6 @@ fn compiled_steps_are_the_interpreters() {
 
 /// One step beside the interpreter's, on each vector unit.
 fn compare_step(name: &str, training: &Training, classes: usize) {
-    use crate::recipe::Source;
     use crate::tensor::Tensor;
     use crate::train::StepInput;
     let step = optimized(training).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -601,4 +601,189 @@ fn gradients_are_slopes_of_the_loss() {
         let wrong: Vec<&Slope> = report.wrong_slopes(0.05).collect();
         assert!(wrong.is_empty(), "{name}: {wrong:?}");
     }
+}
+
+/// Where a step may take less memory than it would, values are computed again: it takes what is allowed, and all
+/// weights, moments and statistics are the same to the last bit after several steps.
+#[test]
+fn values_that_are_computed_again_change_no_bit() {
+    let cross_entropy = "cross_entropy(logits)";
+    let networks = ["resnet18", "googlenet", "densenet", "vgg16_bn", "nin_cifar10"]
+        .map(|name| (name, zoo_or(name, cross_entropy)));
+    let gan = front(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/gan.net"));
+    let trainings = networks.iter().map(|(name, (_, training))| (*name, training)).chain([("gan", &gan)]);
+    for (name, training) in trainings {
+        let options = options(2);
+        let whole = super::planned(training, &options.target, &options.plan).unwrap().2;
+        // Half of what can be saved is asked for.
+        let least = super::memory::fit(training, &options, 1).unwrap().unwrap_err();
+        assert!(least.least < least.before, "{name}: {least:?}, {whole:?}");
+        let allowed = u64::midpoint(least.least, least.before);
+        let fit = super::memory::fit(training, &options, allowed).unwrap();
+        let fit = fit.unwrap_or_else(|least| panic!("{name}: {least:?}, {whole:?}"));
+        assert!(fit.price.after <= allowed && fit.price.before > allowed, "{name}: {fit:?}");
+        assert!(fit.price.recomputed > 0 && fit.values.is_some(), "{name}: {fit:?}");
+        let classes = if name == "gan" { 2 } else { 10 };
+        let run = |fit| {
+            let mut trainer = Trainer::fitted(training.clone(), options.clone(), fit).unwrap();
+            for step in 0..3 {
+                let all = batch(training, step, classes);
+                let is_data = |i: usize| matches!(training.sources[i], Source::Data | Source::Labels);
+                let given: Vec<&[f32]> = (0..all.len()).filter(|&i| is_data(i)).map(|i| &all[i][..]).collect();
+                trainer.step(&given, RunLength { steps: 10, per_epoch: 5 }).unwrap();
+            }
+            let states = trainer.compiled();
+            let bits = |i: usize| states.state(i).iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+            let all: Vec<_> = (0..states.states().len()).map(|i| (states.states()[i].name.clone(), bits(i))).collect();
+            (trainer.memory(), all)
+        };
+        let (before, kept) = run(None);
+        let (after, again) = run(Some(fit));
+        assert!(after <= allowed && allowed < before, "{name}: {after} of {before}, allowed {allowed}");
+        assert!(kept == again, "{name}: other bits");
+    }
+}
+
+/// Less than weights and what is remembered of them take cannot be had.
+#[test]
+fn a_step_that_does_not_fit_says_what_it_takes() {
+    let (_folder, training) = zoo_or("squeezenet", "cross_entropy(logits)");
+    let least = super::memory::fit(&training, &options(1), 1000).unwrap().unwrap_err().least;
+    let whole = super::planned(&training, &options(1).target, &options(1).plan).unwrap().2;
+    assert!(least > whole.states && least < whole.total(), "{least} of {whole:?}");
+    assert!(super::memory::fit(&training, &options(1), least).unwrap().is_ok());
+}
+
+/// Parts of a batch must leave what the whole batch does, where no op mixes samples: up to the rounding of sums.
+#[test]
+fn parts_of_a_batch_are_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parts.net");
+    let text = "netc 1\nmodel m {\n    input image: f32[N, 3, 12, 12]\n    conv(8, 3)\n    relu\n    conv(16, 3, stride = 2)\n    relu\n    flatten\n    linear(5)\n    output logits\n}\n";
+    for optimizer in
+        ["sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.01)\n    clip 0.5", "adam(lr = 0.01)\n    ema 0.9"]
+    {
+        let block = format!(
+            "train m {{\n    batch 12  epochs 1\n    loss cross_entropy(logits)\n    optimizer {optimizer}\n    metric accuracy(logits)\n}}\n"
+        );
+        std::fs::write(&path, format!("{text}\n{block}")).unwrap();
+        let run = |accumulate: Option<usize>| {
+            let choice = BlockChoice { accumulate, ..BlockChoice::default() };
+            let spec = Compiler::default().front_training(&path, &choice).unwrap();
+            let whole = Compiler::default().front_training(&path, &BlockChoice::default()).unwrap().training;
+            let mut trainer = Trainer::new(spec.training, options(2)).unwrap();
+            let mut reports = vec![];
+            for step in 0..4 {
+                let all = batch(&whole, step, 5);
+                let given: Vec<&[f32]> = all.iter().map(Vec::as_slice).collect();
+                let report = trainer.step(&given, RunLength { steps: 10, per_epoch: 5 }).unwrap();
+                reports.push((report.losses[0].1, report.metrics[0].1, report.samples));
+            }
+            let states = trainer.compiled();
+            let values = |i: usize| (states.states()[i].name.clone(), states.state(i).to_vec());
+            let all: std::collections::BTreeMap<String, Vec<f32>> = (0..states.states().len()).map(values).collect();
+            (reports, all)
+        };
+        let (told, whole) = run(None);
+        for parts in [1, 2, 3, 4, 12] {
+            let (reports, states) = run(Some(parts));
+            for (a, b) in told.iter().zip(&reports) {
+                assert!(
+                    (a.0 - b.0).abs() < 1e-5 * a.0 && a.1 == b.1 && a.2 == b.2,
+                    "{parts} parts: {told:?}, {reports:?}"
+                );
+            }
+            for (name, expected) in &whole {
+                let got = states.get(name).unwrap_or_else(|| panic!("{parts} parts: {name}"));
+                let scale = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
+                let worst = got.iter().zip(expected).fold(0f32, |worst, (g, e)| worst.max((g - e).abs()));
+                assert!(worst <= 1e-4 * scale, "{optimizer}, {parts} parts: {name} differs by {worst} of {scale}");
+            }
+            let sums = states.keys().filter(|name| name.starts_with("gradient.")).count();
+            assert_eq!(sums, if parts > 1 { 6 } else { 0 });
+        }
+    }
+}
+
+/// Parts that nobody can take are named with those that one can.
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let (folder, _) = zoo_or("squeezenet", "cross_entropy(logits)");
+    let refused = |path: &Path, parts| {
+        let choice = BlockChoice { accumulate: Some(parts), ..BlockChoice::default() };
+        Compiler::default().front_training(path, &choice).unwrap_err().to_string()
+    };
+    let message = refused(&folder.path().join("zoo.net"), 2);
+    assert!(message.ends_with("a batch of 3 has no 2 parts of equal size, but 3"), "{message}");
+    let gan = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/gan.net");
+    let message = refused(&gan, 2);
+    assert!(message.contains("a training with several steps is not taken in parts"), "{message}");
+}
+
+/// Where values that are computed again are not enough, the batch is taken in parts.
+#[test]
+fn the_last_resort_is_a_smaller_batch() {
+    let (folder, training) = zoo_or("vgg16_bn", "cross_entropy(logits)");
+    let path = folder.path().join("zoo.net");
+    let compiler = Compiler { plan: options(1).plan, options: options(1).model, ..Compiler::default() };
+    let least = super::memory::fit(&training, &compiler.engine_options(), 1000).unwrap().unwrap_err().least;
+    let choice = |memory| BlockChoice { memory: Some(memory), ..BlockChoice::default() };
+    let (spec, fit) = compiler.fit_training(&path, &choice(least)).unwrap();
+    assert_eq!((spec.training.parts, fit.unwrap().price.passes), (1, 1));
+    match compiler.fit_training(&path, &choice(1000)) {
+        Err(TrainError::TooLarge { samples: 3, allowed: 1000, .. }) => {}
+        other => panic!("{:?}", other.map(|(_, fit)| fit)),
+    }
+}
+
+/// A spec of that text, and the training of its only block.
+fn of_text(text: &str) -> Training {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.net");
+    std::fs::write(&path, text).unwrap();
+    front(&path)
+}
+
+/// What is computed again is the same to the interpreter, and values take no more than they may.
+#[test]
+fn nodes_that_run_again_give_the_same_values() {
+    let training = of_text(
+        "netc 1\nmodel m {\n    input image: f32[N, 3, 8, 8]\n    for i in 0..4 {\n        conv(8, 3, pad = 1, bias = \
+         false)\n        batch_norm\n        relu\n    }\n    conv(3, 3, pad = 1)\n    output y\n}\ntrain m {\n    batch 4  \
+         epochs 1\n    loss mse(y, image)\n    optimizer sgd(lr = 0.1, momentum = 0.9)\n}\n",
+    );
+    let step = optimized(&training).unwrap();
+    let own = std::collections::HashMap::new();
+    let peak = crate::train::recompute::peak(&step.graph, &own);
+    let inputs = crate::testing::random_inputs(&step.graph, 3);
+    let expected = crate::interpreter::run_step(&step.graph, &inputs).unwrap();
+    let within = |bytes| crate::train::recompute::within(&step.graph, &own, bytes);
+    let mut copies = vec![];
+    for bytes in [peak, peak * 9 / 10, peak * 8 / 10, peak * 7 / 10] {
+        let mut graph = within(bytes).unwrap();
+        assert!(crate::train::recompute::peak(&graph, &own) <= bytes);
+        crate::train::schedule(&mut graph);
+        crate::ir::verify(&graph).unwrap();
+        assert_eq!(crate::interpreter::run_step(&graph, &inputs).unwrap(), expected);
+        copies.push(graph.len() - step.graph.len());
+    }
+    assert!(copies[0] == 0 && copies[1] > 0 && copies.is_sorted(), "{copies:?}");
+    assert!(within(1000).is_none());
+}
+
+/// A gradient does not wait for the others: a few of them have a place, where all would take as much as the weights.
+#[test]
+fn gradients_share_their_memory() {
+    let layers = |clip: &str| {
+        of_text(&format!(
+            "netc 1\nmodel m {{\n    input x: f32[N, 512]\n    for i in 0..8 {{\n        linear(512)\n        relu\n    }}\n    output \
+             y\n}}\ntrain m {{\n    batch 2  epochs 1\n    loss mse(y, x)\n    optimizer sgd(lr = 0.1)\n    {clip}\n}}\n"
+        ))
+    };
+    let activations =
+        |training| super::planned(&training, &Target::host(), &plan::Options::default()).unwrap().2.activations;
+    let weight = 4 * 512 * 512;
+    let (free, clipped) = (activations(layers("")), activations(layers("clip 1.0")));
+    assert!(free < 3 * weight, "{free}");
+    assert!(clipped > 8 * weight, "{clipped}");
 }

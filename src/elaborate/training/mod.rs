@@ -274,6 +274,7 @@ impl<'a> Elaborator<'a> {
             steps,
             metrics,
             batch: batch?,
+            parts: 1,
             epochs: epochs?,
             augment,
             ema: ema.map(|(ema, _)| ema),
