@@ -47,7 +47,7 @@ pub enum WeightsReport {
         /// Which of the file's sets of weights was taken, where it holds several.
         choice: Option<Choice>,
         /// What netc wrote of the training that they are of.
-        trained: Option<Trained>,
+        trained: Option<Box<Trained>>,
     },
 }
 
@@ -98,7 +98,7 @@ impl Compiler {
                 {
                     network.graph.labels = trained.classes.clone();
                 }
-                let (choice, trained) = (file.choice, file.trained);
+                let (choice, trained) = (file.choice, file.trained.map(Box::new));
                 network.weights = WeightsReport::File { path, hash, loaded, choice, trained };
                 Ok(())
             }
