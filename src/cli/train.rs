@@ -13,18 +13,16 @@ use serde_json::json;
 use super::args::ThreadArgs;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network;
 use crate::data::{Dataset, OnBroken, Options, Part};
-use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec};
+use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec, weights_of_model};
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
 use crate::recipe::{Source, TrainedModel, Training};
 use crate::runtime::Timings;
-use crate::target::Target;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
-    check_samples, metric_name, weigh_classes,
+    CHECKPOINT, Data, Ending, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
+    metric_name, weigh_classes,
 };
 
 /// Train a network as its text says
@@ -56,6 +54,9 @@ pub(crate) struct TrainArgs {
     /// Evaluate with this share of the data and train with the rest, such as 10%
     #[arg(long, value_name = "SHARE")]
     pub hold_out: Option<Share>,
+    /// Train with so many samples only, chosen by the seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
     /// Passes over the data, instead of the text's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
@@ -184,13 +185,7 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
-    let options = EngineOptions {
-        target: Target::host(),
-        plan: plan::Options { strict: args.strict, ..plan::Options::default() },
-        model: args.threads.options(console),
-        seed: args.seed,
-    };
-    let trainer = Trainer::new(training, options);
+    let trainer = Trainer::new(training, compiler(args.seed, args.strict, &args.threads, console).engine_options());
     bar.finish_and_clear();
     let mut trainer = trainer.map_err(told)?;
     console.detail(format_args!("compiled in {:.2} s", begin.elapsed().as_secs_f64()));
@@ -204,8 +199,14 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     train(args, &mut trainer, &sets, &places, console, &told)
 }
 
+/// How texts of trainings are read, and their steps compiled and run.
+fn compiler(seed: u64, strict: bool, threads: &ThreadArgs, console: Console) -> Compiler {
+    let plan = plan::Options { strict, ..plan::Options::default() };
+    Compiler { seed, plan, options: threads.options(console), ..Compiler::default() }
+}
+
 fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
-    let compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
+    let compiler = compiler(args.seed, args.strict, &args.threads, console);
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
@@ -275,18 +276,12 @@ impl Rehearsal {
         strict: bool,
         console: Console,
     ) -> Result<Rehearsal> {
-        let compiler = Compiler { options: network::options(console), ..Compiler::default() };
+        let compiler = compiler(0, strict, threads, console);
         let name = Some(block.to_string()).filter(|name| !name.is_empty());
         let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
         let spec = compiler.front_training(file, &choice)?;
         let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
-        let options = EngineOptions {
-            target: Target::host(),
-            plan: plan::Options { strict, ..plan::Options::default() },
-            model: threads.options(console),
-            seed: 0,
-        };
-        let trainer = Trainer::new(spec.training, options);
+        let trainer = Trainer::new(spec.training, compiler.engine_options());
         bar.finish_and_clear();
         let trainer = trainer.map_err(Failure::message)?;
         let inputs = trainer.made_up();
@@ -338,7 +333,7 @@ impl Places {
         let models: Vec<&str> = trainer.models().collect();
         match models.len() {
             1 => vec![self.output.clone()],
-            _ => models.iter().map(|model| self.output.with_extension(format!("{model}.safetensors"))).collect(),
+            _ => models.iter().map(|model| weights_of_model(&self.output, model)).collect(),
         }
     }
 
@@ -398,6 +393,10 @@ impl Sets {
                 (rest, Some(held))
             }
             (None, None) => (training, None),
+        };
+        let training = match args.samples {
+            Some(count) => training.choose(count as usize, args.seed).map_err(Failure::message)?,
+            None => training,
         };
         let of = |set: &Dataset| grouped(set.len() as u64);
         let validated = validation.as_ref().map(|set| format!(", {} to evaluate with", of(set))).unwrap_or_default();
@@ -481,7 +480,7 @@ struct Journal {
 }
 
 /// The table of a run's folder.
-const TABLE: &str = "log.csv";
+pub(super) const TABLE: &str = "log.csv";
 
 impl Journal {
     fn open(folder: &Path, columns: Vec<Column>, done: u64) -> std::result::Result<Journal, JournalError> {

@@ -491,6 +491,25 @@ impl Graph {
         order
     }
 
+    /// Numbers inputs and ops anew, so that [`Self::order`] is this order: what a node reads stands before the node,
+    /// and each of them once.
+    ///
+    /// # Panics
+    /// Where it is no such order.
+    pub(crate) fn renumber(&mut self, order: &[NodeId]) {
+        assert_eq!(order.len(), self.len(), "an order has every node once");
+        let at: Vec<NodeIndex> = order.iter().map(|&id| self.at(id)).collect();
+        let new: HashMap<NodeId, NodeId> = order.iter().enumerate().map(|(i, &id)| (id, NodeId(i as u32))).collect();
+        self.nodes.node_weights_mut().for_each(|(id, _)| *id = new.get(id).copied().unwrap_or(*id));
+        self.computed = at.into_iter().map(Some).collect();
+        self.free.clear();
+        self.inputs.iter_mut().for_each(|id| *id = new[id]);
+        self.outputs.iter_mut().for_each(|output| output.node = new.get(&output.node).copied().unwrap_or(output.node));
+        self.updates.iter_mut().for_each(|update| update.node = new.get(&update.node).copied().unwrap_or(update.node));
+        self.output_counts =
+            self.output_counts.iter().map(|(id, &count)| (new.get(id).copied().unwrap_or(*id), count)).collect();
+    }
+
     /// Makes every reader of `old`, and every output that is `old`, read `new` instead.
     pub(super) fn replace_uses(&mut self, old: NodeId, new: NodeId) {
         for (user, slot) in self.users(old) {

@@ -13,6 +13,7 @@ mod differentiate;
 mod forms;
 mod mix;
 mod repeat;
+mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
+pub(crate) use schedule::schedule;
 pub use step::{Rates, StepGraph, StepInput, step};

@@ -134,7 +134,7 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
         shown.push((loss_name(written, step), maker.mean(losses)));
     }
     maker.remember();
-    let averages = maker.averages(training.ema);
+    let averages = maker.averages(training.ema, &running);
     shown.extend(training.metrics.iter().enumerate().map(|(i, metric)| match metric {
         Metric::Accuracy { scores, .. } => (format!("scores.{i}"), *scores),
         Metric::Value { name, node } => (format!("metric.{i}.{name}"), *node),
@@ -281,12 +281,13 @@ impl Maker {
         remembered.updates().for_each(|(weight, node)| self.graph.update(weight, node));
     }
 
-    /// Adds averages of all weights that change.
-    fn averages(&mut self, decay: Option<f64>) -> Vec<(WeightId, WeightId)> {
+    /// Adds averages of all weights that change, and of running statistics, which belong to the weights that they were
+    /// counted with: PyTorch's `AveragedModel` with `use_buffers`.
+    fn averages(&mut self, decay: Option<f64>, running: &forms::Updates) -> Vec<(WeightId, WeightId)> {
         let Some(decay) = decay else { return vec![] };
         let op = OptimizerUpdate::average(decay as f32, (1.0 - decay) as f32);
         let mut averages = vec![];
-        for (&weight, &value) in &self.changed {
+        for (&weight, &value) in self.changed.iter().chain(running) {
             let name = format!("average.{}", self.graph.weights.get(weight).name);
             let average = update::declare_unused(&mut self.graph, &name, weight);
             // It begins where the weight does.

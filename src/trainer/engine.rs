@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::artifact::{About, Destination, Texts};
 use crate::codegen::{self, Generated};
-use crate::ir::Graph;
 use crate::ops::training::optimizer_update::RATES;
 use crate::passes;
 use crate::plan;
@@ -13,6 +12,7 @@ use crate::recipe::{Source, Training};
 use crate::runtime::{Model, ModelOptions, Stateful, Timings, Values};
 use crate::target::Target;
 use crate::train::{self, Rates, StepGraph, StepInput};
+use crate::weights::Weights;
 
 use super::TrainError;
 
@@ -53,6 +53,10 @@ pub(crate) struct Engine {
     outputs: Vec<Vec<f32>>,
     /// The average of a weight, by their names.
     averages: HashMap<String, String>,
+    /// What the states begin with.
+    initial: Weights,
+    /// Rates are zeros: weights stay as they are.
+    is_held: bool,
 }
 
 /// Streams of noise begin here, so that they do not meet those of dropout.
@@ -94,23 +98,24 @@ impl Engine {
             },
             roles: step.inputs,
             outputs: outputs.into_iter().map(|size| vec![0.0; size]).collect(),
+            initial: step.graph.weights,
+            is_held: false,
         };
-        engine.set_all(&step.graph);
+        engine.begin_again();
         Ok(engine)
     }
 
     /// Gives all states the values that the training begins with.
-    pub(super) fn begin_again(&mut self, training: &Training) -> Result<(), TrainError> {
-        let step = optimized(training)?;
-        self.set_all(&step.graph);
-        Ok(())
+    pub(super) fn begin_again(&mut self) {
+        for i in 0..self.model.states().len() {
+            let weight = self.initial.find(&self.model.states()[i].name).expect("states are weights of the graph");
+            self.model.state_mut(i).copy_from_slice((*self.initial.values(weight)).as_ref());
+        }
     }
 
-    fn set_all(&mut self, graph: &Graph) {
-        for i in 0..self.model.states().len() {
-            let weight = graph.weights.find(&self.model.states()[i].name).expect("states are weights of the graph");
-            self.model.state_mut(i).copy_from_slice((*graph.weights.values(weight)).as_ref());
-        }
+    /// From now on, steps compute gradients and change no weight but by clamping.
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// Runs step number `step`, from 0, on the values of the inputs that the training reads from its data, in their
@@ -125,7 +130,7 @@ impl Engine {
         timings: Option<&mut Timings>,
     ) -> Result<&[Vec<f32>], TrainError> {
         for (rule, rates) in self.rules.iter().zip(self.rates.chunks_mut(RATES)) {
-            let factor = rule.schedule.rate(step, length.steps, length.per_epoch);
+            let factor = if self.is_held { 0.0 } else { rule.schedule.rate(step, length.steps, length.per_epoch) };
             rates.copy_from_slice(&rule.values(factor, step));
         }
         self.random = [self.seed as i64, step as i64];
@@ -233,6 +238,7 @@ fn untried(plan: &plan::Options) -> plan::Options {
 pub(crate) fn optimized(training: &Training) -> Result<StepGraph, TrainError> {
     let mut step = train::step(training).map_err(TrainError::Training)?;
     passes::run_training(&mut step.graph);
+    train::schedule(&mut step.graph);
     Ok(step)
 }
 

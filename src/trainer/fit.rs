@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::TrainError;
@@ -22,7 +23,7 @@ use crate::ir::NodeId;
 use crate::random::uniform;
 use crate::recipe::{Metric, RESERVED, Source, Training};
 use crate::runtime::{RunError, Stateful, Timings};
-use crate::weights::{Weights, safetensors};
+use crate::weights::{Trained, Weights, safetensors};
 
 /// The samples of a run.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +130,7 @@ pub struct EpochReport {
     pub epoch: u64,
     /// Steps since the run's beginning.
     pub step: u64,
-    /// Means over the epoch's steps that this process ran.
+    /// Means over the epoch's steps.
     pub losses: Vec<(String, f64)>,
     /// Means of the metrics of the batches.
     pub metrics: Vec<(String, f64)>,
@@ -161,6 +162,8 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+    /// Names of the classes that it is trained with, where the data name them.
+    classes: Vec<String>,
 }
 
 impl Compiler {
@@ -216,7 +219,7 @@ impl Trainer {
         let engine = Engine::new(&training, &options)?;
         let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
         let evaluator = Evaluator::new(&training);
-        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None })
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, classes: vec![] })
     }
 
     /// What the text says.
@@ -315,6 +318,9 @@ impl Trainer {
     ) -> Result<Ending, TrainError> {
         let feeds = check_samples(&self.training, data.training)?;
         let validation = self.validation(data)?;
+        // A training of several models has none that tells classes apart.
+        let has_names = self.can_evaluate() && !data.training.has_numbers_for_classes();
+        self.classes = if has_names { data.training.classes().to_vec() } else { vec![] };
         let batch = self.training.samples();
         let length = {
             let per_epoch = (data.training.len() / batch) as u64;
@@ -322,9 +328,10 @@ impl Trainer {
             RunLength { steps: per_epoch * epochs, per_epoch }
         };
         let facts = self.facts(data.training, length);
-        if let (true, Some(folder)) = (options.resume, &options.folder) {
-            self.resume(&folder.join(CHECKPOINT), &facts)?;
-        }
+        let sums = match &options.folder {
+            Some(folder) if options.resume => self.resume(&folder.join(CHECKPOINT), &facts)?,
+            _ => Sums::default(),
+        };
         let first = (self.done / length.per_epoch.max(1), self.done % length.per_epoch.max(1));
         let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
         if let (false, Some(folder)) = (options.resume, &options.folder) {
@@ -334,7 +341,7 @@ impl Trainer {
         if options.stop.load(Ordering::Relaxed) {
             return Ok(Ending::Stopped);
         }
-        let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums: Sums::default() };
+        let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums };
         let mut before = Instant::now();
         let mut loader = loader;
         while let Some(batch) = loader.next() {
@@ -396,13 +403,13 @@ impl Trainer {
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<String>, TrainError> {
         let failed = self.done - 1;
-        self.engine.begin_again(&self.training)?;
+        self.engine.begin_again();
         self.done = 0;
         if let Some(path) = options.folder.as_ref().map(|folder| folder.join(CHECKPOINT)).filter(|path| path.is_file())
         {
             // Of another run, or broken: from the beginning.
             if self.resume(&path, facts).is_err() || self.done > failed {
-                self.engine.begin_again(&self.training)?;
+                self.engine.begin_again();
                 self.done = 0;
             }
         }
@@ -521,11 +528,11 @@ impl Trainer {
                 "a training of several models has no loss that one set of samples decides".into(),
             ));
         };
-        let model = evaluator.model(|name| self.value(name), &self.options)?;
+        let models = evaluator.models(|name| self.value(name), &self.options)?;
         let length = RunLength { steps: 1, per_epoch: 1 };
         let settings =
             Settings { batch: evaluator.batch(), ..self.settings(Mode::Evaluation, options, (0, 0), length) };
-        evaluator.evaluate(&model, Loader::new(dataset, feeds, settings)?, |samples, batch| {
+        models.evaluate(Loader::new(dataset, feeds, settings)?, |samples, batch| {
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
             told(Progress::Evaluated(samples));
         })
@@ -567,7 +574,9 @@ impl Trainer {
     /// # Errors
     /// Where the file cannot be written; what was there before is still there then.
     pub fn save_model(&self, model: usize, path: &Path) -> Result<(), TrainError> {
-        safetensors::write(path, &self.weights(model)).map_err(|error| TrainError::Write(error.to_string()))
+        let trained = Trained { classes: self.classes.clone(), seed: self.options.seed };
+        let written = safetensors::write_trained(path, &self.weights(model), &trained);
+        written.map_err(|error| TrainError::Write(error.to_string()))
     }
 
     /// Names of the models, in the order of the text.
@@ -602,29 +611,36 @@ impl Trainer {
         std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
         let path = folder.join(CHECKPOINT);
         told(Progress::Saving);
-        self.write_checkpoint(&path, &run.facts)?;
+        self.write_checkpoint(&path, &run.facts, &run.sums)?;
         told(Progress::Saved(&path));
         Ok(())
     }
 
     /// Writes all that the training goes on from.
-    pub(super) fn write_checkpoint(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    pub(super) fn write_checkpoint(
+        &self,
+        path: &Path,
+        facts: &BTreeMap<String, String>,
+        sums: &Sums,
+    ) -> Result<(), TrainError> {
         let position = Position {
             version: checkpoint::VERSION,
             step: self.done,
             seed: self.options.seed,
             facts: facts.clone(),
             best: self.best,
+            sums: sums.clone(),
             checksum: String::new(),
         };
         Ok(checkpoint::write(path, self.engine.model(), &position)?)
     }
 
-    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    /// Goes on from a checkpoint; gives the sums of the epoch at hand.
+    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<Sums, TrainError> {
         let position = checkpoint::read(path, self.engine.model_mut(), facts)?;
         self.done = position.step;
         self.best = position.best;
-        Ok(())
+        Ok(position.sums)
     }
 
     /// What must be the same for a stopped run to go on as if it had not been stopped.
@@ -722,13 +738,30 @@ struct Run<'a> {
 }
 
 /// Sums over the steps of an epoch.
-#[derive(Default)]
-struct Sums {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
     steps: usize,
     samples: usize,
     time: Duration,
-    losses: Vec<(String, f64)>,
-    metrics: Vec<(String, f64)>,
+    losses: Vec<(String, Bits)>,
+    metrics: Vec<(String, Bits)>,
+}
+
+/// A number that a text keeps to the bit, also where it is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Bits(f64);
+
+impl From<u64> for Bits {
+    fn from(bits: u64) -> Self {
+        Bits(f64::from_bits(bits))
+    }
+}
+
+impl From<Bits> for u64 {
+    fn from(Bits(value): Bits) -> Self {
+        value.to_bits()
+    }
 }
 
 impl Sums {
@@ -736,11 +769,11 @@ impl Sums {
         self.steps += 1;
         self.samples += report.samples;
         self.time += report.time;
-        let join = |sums: &mut Vec<(String, f64)>, new: &[(String, f64)]| {
+        let join = |sums: &mut Vec<(String, Bits)>, new: &[(String, f64)]| {
             if sums.is_empty() {
-                sums.extend_from_slice(new);
+                sums.extend(new.iter().map(|(name, value)| (name.clone(), Bits(*value))));
             } else {
-                sums.iter_mut().zip(new).for_each(|(sum, (_, value))| sum.1 += value);
+                sums.iter_mut().zip(new).for_each(|(sum, (_, value))| sum.1.0 += value);
             }
         };
         join(&mut self.losses, &report.losses);
@@ -748,12 +781,12 @@ impl Sums {
     }
 
     fn loss(&self) -> f64 {
-        self.losses.iter().map(|(_, sum)| sum).sum::<f64>() / self.steps.max(1) as f64
+        self.losses.iter().map(|(_, sum)| sum.0).sum::<f64>() / self.steps.max(1) as f64
     }
 
     fn report(self, last: &StepReport, validation: Option<Evaluation>, is_best: bool) -> EpochReport {
         let steps = self.steps.max(1) as f64;
-        let mean = |sums: Vec<(String, f64)>| sums.into_iter().map(|(name, sum)| (name, sum / steps)).collect();
+        let mean = |sums: Vec<(String, Bits)>| sums.into_iter().map(|(name, sum)| (name, sum.0 / steps)).collect();
         EpochReport {
             epoch: last.epoch,
             step: last.step,

@@ -50,12 +50,14 @@ use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
 pub use engine::RunLength;
-pub(crate) use engine::{EngineOptions, StepMemory, optimized, planned};
+pub(crate) use engine::{StepMemory, optimized, planned};
 pub use evaluate::Evaluation;
 pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
+#[cfg(feature = "cli")]
+pub(crate) use metrics::{best_classes, top_k};
 pub(crate) use samples::check_samples;
 pub(crate) use weighted::weigh_classes;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::engine::{Engine, EngineOptions, RunLength};
 use super::*;
-use crate::data::Mix;
+use crate::data::{Dataset, Mix, Options, Part};
 use crate::driver::{BlockChoice, Compiler};
 use crate::plan;
 use crate::recipe::Training;
@@ -267,7 +267,7 @@ fn a_checkpoint_goes_on_to_the_same_bits() {
     let path = folder.path().join("c");
     let facts = std::collections::BTreeMap::from([("optimizer".to_string(), "adam".to_string())]);
     let first = trained(&training, options(2), 3);
-    first.write_checkpoint(&path, &facts).unwrap();
+    first.write_checkpoint(&path, &facts, &Default::default()).unwrap();
     let mut second = Trainer::new(training.clone(), options(1)).unwrap();
     second.resume(&path, &facts).unwrap();
     assert_eq!(second.steps_done(), 3);
@@ -399,7 +399,7 @@ fn repeated_steps_go_on_to_the_same_bits() {
     run(&mut first, 0..2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
-    first.write_checkpoint(&path, &Default::default()).unwrap();
+    first.write_checkpoint(&path, &Default::default(), &Default::default()).unwrap();
     let mut second = Trainer::new(training.clone(), options(1)).unwrap();
     second.resume(&path, &Default::default()).unwrap();
     run(&mut second, 2..4);
@@ -420,6 +420,164 @@ fn a_loss_that_diverges_is_an_error() {
     let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
     let error = (0..5).find_map(|_| trainer.step(&slices, LENGTH).err()).expect("it diverges");
     assert!(matches!(error, TrainError::Diverged { step: 2 | 3, .. }), "{error}");
+}
+
+/// A training of one text, from samples that the project has.
+fn written(text: &str) -> (tempfile::TempDir, Training) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.net");
+    std::fs::write(&path, text).unwrap();
+    let training = front(&path);
+    (folder, training)
+}
+
+/// Convolutions of strides 1 and 2, batch norm, pool, dropout and a linear layer.
+fn small(optimizer: &str, more: &str) -> String {
+    format!(
+        "netc 1\nmodel small {{\n    input image: f32[N, 1, 8, 8]\n    preprocess image {{ scale 1/255  mean [0.4]  std \
+         [0.3] }}\n    conv(8, 3, pad = 1, bias = false)\n    batch_norm\n    relu\n    conv(20, 3, pad = 1)\n    relu\n    \
+         max_pool(2)\n    conv(24, 3, stride = 2, pad = 1)\n    batch_norm\n    relu\n    flatten\n    dropout(0.3)\n    \
+         linear(3)\n    output logits\n}}\ntrain small {{\n    batch 12  epochs 3\n    loss cross_entropy(logits)\n    \
+         optimizer {optimizer}\n    metric accuracy(logits)\n    {more}\n}}\n"
+    )
+}
+
+/// With `strict`, all that a run leaves has the same bits on each vector unit.
+#[test]
+fn strict_trainings_have_the_same_bits_on_all_vector_units() {
+    let targets = crate::codegen::testing::targets();
+    for optimizer in ["sgd(lr = 0.1, momentum = 0.9, weight_decay = 0.001)", "adam(lr = 0.01)"] {
+        let (_folder, training) = written(&small(optimizer, "clip 1.0  ema 0.9"));
+        let mut first = None;
+        for target in targets.iter().filter(|target| target.fuses()) {
+            let plan = plan::Options { strict: true, ..plan::Options::default() };
+            let lanes = target.unit.lanes;
+            for threads in [1, 2] {
+                let options = EngineOptions { target: target.clone(), plan: plan.clone(), ..options(threads) };
+                let mut trainer = Trainer::new(training.clone(), options).unwrap();
+                let mut losses = vec![];
+                for step in 0..4 {
+                    let given = batch(&training, 100 + step, 3);
+                    let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+                    losses.push(trainer.step(&slices, LENGTH).unwrap().losses[0].1.to_bits());
+                }
+                let found = (losses, states(&trainer));
+                let first = first.get_or_insert_with(|| found.clone());
+                assert_eq!(found.0, first.0, "{optimizer}: losses with {lanes} lanes, {threads} threads");
+                for (found, first) in found.1.iter().zip(&first.1) {
+                    assert!(found == first, "{optimizer}: {} with {lanes} lanes, {threads} threads", found.0);
+                }
+            }
+        }
+    }
+    // What does not fuse has other bits, and says so.
+    let (_folder, training) = written(&small("sgd(lr = 0.1)", ""));
+    for target in targets.into_iter().filter(|target| !target.fuses()) {
+        let plan = plan::Options { strict: true, ..plan::Options::default() };
+        let refused = Trainer::new(training.clone(), EngineOptions { target, plan, ..options(1) }).map(drop);
+        assert!(refused.unwrap_err().to_string().contains("--strict"));
+    }
+}
+
+/// Averages are kept of running statistics, too, and are what is evaluated and saved.
+#[test]
+fn averages_have_the_averages_of_their_statistics() {
+    let (_folder, training) = written(&small("sgd(lr = 0.1)", "ema 0.75"));
+    compare_step("averaged", &training, 3);
+    let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+    let raw = |trainer: &Trainer| states(trainer).into_iter().collect::<std::collections::HashMap<_, _>>();
+    let name = training.graph.weights.iter().map(|(_, weight)| weight.name.clone()).find(|n| n.contains("running_var"));
+    let name = name.expect("there is a batch norm");
+    let mut expected: Vec<f64> = raw(&trainer)[&name].iter().map(|&bits| f64::from(f32::from_bits(bits))).collect();
+    for step in 0..3 {
+        let given = batch(&training, 100 + step, 3);
+        let slices: Vec<&[f32]> = given.iter().map(Vec::as_slice).collect();
+        trainer.step(&slices, LENGTH).unwrap();
+        let now = raw(&trainer);
+        expected.iter_mut().zip(&now[&name]).for_each(|(average, &bits)| {
+            *average = 0.75 * *average + 0.25 * f64::from(f32::from_bits(bits));
+        });
+    }
+    let saved = trainer.weights(0);
+    let values = saved.values(saved.find(&name).unwrap());
+    for (got, expected) in (*values).as_ref().iter().zip(&expected) {
+        assert!((f64::from(*got) - expected).abs() < 1e-6 * expected.abs(), "{got} is not {expected}");
+    }
+    let now = f32::from_bits(raw(&trainer)[&name][0]);
+    assert!((f64::from(now) - expected[0]).abs() > 1e-4, "the average is what it is of");
+}
+
+fn shapes(part: Part) -> Dataset {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shapes.npz");
+    Dataset::open(path, &Options { part, ..Options::default() }).unwrap()
+}
+
+/// A run that is stopped within an epoch tells of that epoch what one tells that is not.
+#[test]
+fn epochs_are_told_alike_through_stop_and_resume() {
+    let (folder, training) = written(&small("adam(lr = 0.01)", ""));
+    let (samples, validation) = (shapes(Part::Train), shapes(Part::Test));
+    let data = Data { training: &samples, validation: Some(&validation) };
+    let run = |folder: PathBuf, stop_at: Option<u64>, resume: bool| {
+        let fit = FitOptions { folder: Some(folder), resume, ..FitOptions::default() };
+        let (stop, mut epochs) = (fit.stop.clone(), vec![]);
+        let mut trainer = Trainer::new(training.clone(), options(1)).unwrap();
+        let told = &mut |progress: Progress<'_>| match progress {
+            Progress::Step(report) if Some(report.step) == stop_at => {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed)
+            }
+            Progress::Epoch(report) => epochs.push(EpochReport { time: Default::default(), ..report.clone() }),
+            _ => {}
+        };
+        trainer.fit(data, &fit, told).unwrap();
+        epochs
+    };
+    let whole = run(folder.path().join("whole"), None, false);
+    let parts = folder.path().join("parts");
+    let mut told = run(parts.clone(), Some(3), false);
+    told.extend(run(parts.clone(), Some(6), true));
+    told.extend(run(parts, None, true));
+    assert_eq!(told.len(), 3);
+    assert_eq!(told, whole);
+}
+
+/// The last samples count, though they fill no batch: a loss is the mean over all of them, whatever the batch is.
+#[test]
+fn losses_of_samples_that_fill_no_batch_count() {
+    let text = |batch: usize, shape: &str| {
+        format!(
+            "netc 1\nmodel coder {{\n    input image: f32[N, 1, 8, 8]\n    preprocess image {{ scale 1/255 }}\n    \
+             flatten\n    linear(5)\n    relu\n    linear(64)\n    reshape([{shape}])\n    output \
+             out\n}}\ntrain coder {{\n    batch {batch}  epochs 1\n    loss mse(out, image)\n    optimizer sgd(lr = \
+             0.1)\n    metric l1(out, image)\n}}\n"
+        )
+    };
+    let set = shapes(Part::Test);
+    let evaluate = |batch: usize, shape: &str| {
+        let (_folder, training) = written(&text(batch, shape));
+        let trainer = Trainer::new(training, options(1)).unwrap();
+        trainer.evaluate(&set, &FitOptions::default(), &mut |_| {}).unwrap()
+    };
+    let whole = evaluate(12, "1, 8, 8");
+    assert!(whole.loss > 0.0 && whole.metrics[0].1 > 0.0, "{whole:?}");
+    for batch in [5, 7, 11] {
+        let found = evaluate(batch, "1, 8, 8");
+        assert_eq!(found.samples, 12);
+        assert!((found.loss - whole.loss).abs() < 1e-6 * whole.loss, "{batch}: {} is not {}", found.loss, whole.loss);
+        let (found, whole) = (found.metrics[0].1, whole.metrics[0].1);
+        assert!((found - whole).abs() < 1e-6 * whole, "{batch}: {found} is not {whole}");
+    }
+}
+
+/// What the first step changes is no part of the slope of the second's loss, however large its step is.
+#[test]
+fn gradients_of_several_steps_are_slopes_of_each_loss() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/gan.net");
+    let text = std::fs::read_to_string(path).unwrap().replace("adam(lr = 0.0002, beta1 = 0.5)", "sgd(lr = 0.5)");
+    let (_folder, training) = written(&text);
+    let report = verify_gradients(&training, &options(1)).unwrap();
+    let wrong: Vec<&Slope> = report.wrong_slopes(0.05).collect();
+    assert!(wrong.is_empty() && report.slopes.len() >= 8, "{:?}", report.slopes);
 }
 
 /// The gradients of a network that somebody wrote are its slopes, and what is not is named.
