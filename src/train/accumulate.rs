@@ -11,6 +11,7 @@
 //!
 //! Both graphs have the same weights as states, in the same places: what one of them does not change it says to stay.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::StepGraph;
@@ -36,10 +37,9 @@ pub(super) fn in_parts(step: &mut StepGraph, parts: usize) {
     let mut sums: BTreeMap<NodeId, WeightId> = BTreeMap::new();
     for update in whole.updates().to_vec() {
         let Some(gradient) = gradient_behind(whole, update.node, &trained) else { continue };
-        if !sums.contains_key(&gradient) {
+        if let Entry::Vacant(place) = sums.entry(gradient) {
             let name = format!("gradient.{}", whole.weights.get(update.weight).name);
-            let sum = declare_unused(whole, &name, update.weight);
-            sums.insert(gradient, sum);
+            place.insert(declare_unused(whole, &name, update.weight));
         }
     }
     let is_running = |graph: &Graph, node: NodeId| gradient_behind(graph, node, &trained).is_none();
