@@ -95,7 +95,7 @@ def table(netc, name):
     for block in blocks:
         parameters, macs = netc.size(name, model_of(block))
         ends = [netc.train(name, block, seed, samples) for seed in seeds]
-        print(f"{name}: {block} {[end['validation']['accuracy'] for end in ends]}", file=sys.stderr)
+        print(f"{name}: {block} {[end['validation']['metrics']['accuracy'] for end in ends]}", file=sys.stderr)
         mean = lambda value: sum(map(value, ends)) / len(ends)
         tested = [100 * end["validation"]["metrics"]["accuracy"] for end in ends]
         spread = f" ({min(tested):.1f} to {max(tested):.1f})" if len(ends) > 1 else ""

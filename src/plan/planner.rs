@@ -129,7 +129,12 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         updates: vec![],
     };
     for id in graph.order() {
-        let goes_on = matches!(graph.node(id).op(), Some(Op::OptimizerUpdate(_) | Op::Constant(_)) | None);
+        let goes_on = match graph.node(id).op() {
+            Some(Op::OptimizerUpdate(_)) | None => true,
+            // It may read what an update that waits gives.
+            Some(Op::Constant(_)) => graph.computed_reads(id).is_empty(),
+            Some(_) => false,
+        };
         if !goes_on {
             planner.push_updates();
         }

@@ -101,6 +101,7 @@ fn links_lead_somewhere() {
         ["README.md", "CONTRIBUTING.md", "docs/LANGUAGE.md", "docs/ARCHITECTURE.md", "models/digits/README.md"];
     let documents = [
         &documents[..],
+        &["models/digits_gan/README.md", "models/fashion/README.md", "docs/LESSONS.md"],
         &["docs/IMPORT.md", "CHANGELOG.md", "SECURITY.md", "tests/goldens/README.md", "benches/peers/README.md"],
     ]
     .concat();
