@@ -27,7 +27,7 @@ DEBIAN = "/usr/share/datasets/fashion-mnist"
 # Of each lesson: how many samples, of which column the curves are, and the runs: a name, the block of the text.
 LESSONS = {
     "depth": (10_000, "loss", ["plain20", "plain56", "residual20", "residual56"], [1]),
-    "heads": (10_000, "loss", ["without_heads", "with_heads"], [1, 2, 3]),
+    "heads": (10_000, "loss", ["without_heads", "with_heads"], [1]),
     "regularization": (5_000, "validation accuracy", ["bare", "dropping", "bare_augmented", "dropping_augmented"], [1]),
     "kernels": (10_000, "validation accuracy", ["one_5x5", "two_3x3"], [1, 2, 3]),
     "pooling": (10_000, "validation accuracy", ["linear_layers", "global_average"], [1, 2, 3]),
