@@ -42,7 +42,7 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
     if node.shape.elements() > read.max(SMALL) {
         return None;
     }
-    let tensor = |w| Tensor::new(e.weights.get(w).shape.clone(), (*e.weights.values(w)).as_ref().to_vec());
+    let tensor = |w| e.weights.tensor(w);
     let operands: Vec<Tensor> =
         operands.iter().map(|&o| Some(tensor(*e.weights_of(o)?.first()?))).collect::<Option<_>>()?;
     let weights: Vec<Tensor> = e.weights_of(id)?.into_iter().map(tensor).collect();
@@ -53,7 +53,8 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
 fn replace(e: &mut Editor, id: NodeId, value: Tensor) {
     let operand = e.operands(id)[0];
     let origin = e.parameter_name(operand, 0);
-    let values: Vec<f64> = value.data().iter().map(|&v| f64::from(v)).collect();
-    let weight = e.derive(&origin, value.shape().clone(), &values, false);
-    e.rewrite(id, Constant { shape: value.shape().dims().to_vec() }, &[], vec![weight]);
+    let shape = value.shape().clone();
+    let weight = e.derive(&origin, shape.clone(), &value.values().collect::<Vec<_>>(), false);
+    let constant = Constant { shape: shape.dims().to_vec(), element: shape.element(), learned: false };
+    e.rewrite(id, constant, &[], vec![weight]);
 }
