@@ -354,7 +354,10 @@ macro_rules! operations {
             /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and
             /// what a plan has a choice of algorithms for.
             pub fn is_convolution_or_linear(&self) -> bool {
-                matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+                matches!(
+                    self,
+                    Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)
+                )
             }
             /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }

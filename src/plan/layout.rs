@@ -5,9 +5,9 @@
 
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::{DropoutMask, Op, any_quantized_op};
+use crate::ops::{DropoutMask, Op};
 use crate::target::Unit;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// Channels of a block, of all values of a plan for that unit: one vector of f32, so that kernels compute
 /// channels side by side.
@@ -43,6 +43,10 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // Groups of channels are neighbours in blocks only.
+    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Blocked { block });
+    }
     // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
     if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
         let blocks = Want::Only(Layout::Blocked { block });
@@ -72,6 +76,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -90,6 +95,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::BatchNorm(_)
         | Op::BatchNormInputGradient(_)
         | Op::BatchNormTrain(_)
+        | Op::Dequantize(_)
+        | Op::Quantize(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
@@ -124,12 +131,12 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
-        // `limits` refuses them.
-        any_quantized_op!() => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };
-    images && in_blocks
+    let is_byte = |s: &Shape| matches!(s.element(), Element::U8 | Element::I8);
+    let reads_bytes = matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::MaxPool(_));
+    images && in_blocks && (reads_bytes || !operands.iter().copied().any(is_byte))
 }
 
 /// Whether an operand of a blocked elementwise op spreads over the output by whole blocks: equal

@@ -69,7 +69,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if node.shape.element() != Element::F32 && !is_random(graph, id) {
+    if node.shape.element() != Element::F32 && !is_random(graph, id) && !are_levels(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
@@ -87,6 +87,13 @@ fn window_of(op: &Op, inputs: &[&Shape], output: &Shape) -> Option<Window> {
         Op::UpsampleGradient(op) => op.upsample().window(&[output], inputs[0]),
         op => op.window(inputs, output),
     }
+}
+
+/// Whether a node's values are levels of a grid that no run takes or gives.
+fn are_levels(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let has_levels = matches!(node.shape.element(), Element::U8 | Element::I8 | Element::I16 | Element::I32);
+    has_levels && node.op().is_some() && !graph.is_output(id)
 }
 
 /// Whether a node is the input of random masks, seed and step, and of nothing else.

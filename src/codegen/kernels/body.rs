@@ -32,6 +32,16 @@ pub(crate) enum Body {
     PReluGradient,
     /// Operands: the value, those of the epilogue, factor and term.
     Affine(Epilogue),
+    /// The nearest levels between two. Operands: the value, the scale and, unless it is 0, the zero point.
+    Quantize {
+        low: i32,
+        high: i32,
+        symmetric: bool,
+    },
+    /// Operands: the level, the scale and, unless it is 0, the zero point.
+    Dequantize {
+        symmetric: bool,
+    },
     /// Operands: see [`batch_norm::apply_train`].
     BatchNormTrain {
         eps: Bits,
@@ -53,6 +63,7 @@ impl Body {
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
+            Body::Quantize { .. } | Body::Dequantize { .. } => 4,
             Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
             Body::BatchNormTrain { steps, .. } => 6.max(2 + epilogue::temporaries(steps)),
             Body::BatchNormInputGradient { .. } => 12,
@@ -75,6 +86,8 @@ impl Body {
                 b.op(VectorOp::Mul, slope, dy)
             }
             Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
+            &Body::Quantize { low, high, symmetric } => elementwise::apply_quantize(b, [low, high], symmetric, x),
+            &Body::Dequantize { symmetric } => elementwise::apply_dequantize(b, symmetric, x),
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
@@ -98,6 +111,8 @@ impl fmt::Display for Body {
                 write!(f, "gradient of {:?}{}", kind.0, if *of_output { " by its result" } else { "" })
             }
             Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
+            Body::Quantize { low, high, .. } => write!(f, "quantize {low}..{high}"),
+            Body::Dequantize { .. } => f.write_str("dequantize"),
             Body::PRelu => f.write_str("prelu"),
             Body::PReluGradient => f.write_str("gradient of prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),

@@ -11,9 +11,11 @@ use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Vector};
 use super::LANE;
 use super::body::Body;
+use super::grid;
 use super::nest::{self, Array, Nest};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Pixels of a block that one task transposes.
 const CHUNK: usize = 512;
@@ -30,10 +32,16 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     }
     let [.., h, w] = from.image();
     let plane = [from, to].map(View::block_stride).into_iter().max().unwrap_or(0);
-    match h * w >= FEW_PIXELS && i32::try_from(plane.saturating_mul(block(from, to))).is_ok() {
+    // Bytes are read and written by whole blocks only.
+    let few = h * w < FEW_PIXELS && !has_bytes(from) && !has_bytes(to);
+    match !few && i32::try_from(plane.saturating_mul(block(from, to))).is_ok() {
         true => transpose(e, step),
         false => gather(e, step),
     }
+}
+
+fn has_bytes(view: &View) -> bool {
+    view.element_bytes() < LANE
 }
 
 /// Channels of a block: of the one of the two that is blocked.
@@ -82,7 +90,8 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
             let to_blocks = views[1].layout.is_blocked();
             let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
             let plane = plain.block_stride();
-            let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride() };
+            let (pixel, element) = (blocked.pixel_stride(), blocked.shape.element());
+            let square = Square { to_blocks, channels, pixels, plane, pixel, element };
             let kernel = e.kernel(&square);
             regions.push(([first_block, blocks], [first_chunk, chunks], kernel));
         }
@@ -123,6 +132,8 @@ struct Square {
     /// Bytes from a channel to the next in plain memory, and from a pixel to the next in blocks.
     plane: usize,
     pixel: usize,
+    /// Of blocks. Plain memory is of f32.
+    element: Element,
 }
 
 impl KernelKey for Square {
@@ -150,14 +161,14 @@ impl Square {
         let zero = if given < lanes { Some(b.splat(0.0)) } else { None };
         let rows = (0..lanes).map(|i| match (i < given, self.to_blocks) {
             (true, true) => b.load_first(from.at(i * self.plane), pixels),
-            (true, false) => b.load(from.at(i * self.pixel)),
+            (true, false) => grid::load_stored(b, from.at(i * self.pixel), self.element),
             (false, _) => zero.expect("made where rows are missing"),
         });
         let rows: Vec<Vector> = rows.collect();
         let rows = transposed(b, rows, wanted);
         for (i, row) in rows.into_iter().enumerate() {
             match self.to_blocks {
-                true => b.store(to.at(i * self.pixel), row),
+                true => grid::store_stored(b, to.at(i * self.pixel), row, self.element),
                 false => b.store_first(to.at(i * self.plane), row, pixels),
             }
         }

@@ -9,13 +9,14 @@ use super::super::key::{Bits, Epilogue, Exact};
 use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::body::Body;
-use super::epilogue;
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
+use super::{epilogue, grid};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
-use crate::ops::{ActivationGradient, BatchNorm, Binary, ChannelAffine, PRelu, PReluGradient};
+use crate::ops::{ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize};
 use crate::plan::{Layout, Step, View};
+use crate::tensor::Element;
 
 pub(crate) fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
@@ -91,6 +92,65 @@ pub(crate) fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
 pub(crate) fn prelu_gradient(e: &mut Emitter, step: &Step, op: &PReluGradient) -> Emitted {
     let slopes = slopes(e, step, op.per_channel);
     emit(e, step, &Body::PReluGradient, slopes, true)
+}
+
+pub(crate) fn quantize(e: &mut Emitter, step: &Step, op: &Quantize) -> Emitted {
+    let [low, high] = [op.levels.low(), op.levels.high()].map(|level| level as i32);
+    let grids = grids(e, step, op.axis, op.symmetric);
+    emit(e, step, &Body::Quantize { low, high, symmetric: op.symmetric }, grids, true)
+}
+
+pub(super) fn apply_quantize(b: &mut Builder, [low, high]: [i32; 2], symmetric: bool, x: &Operands) -> Vector {
+    let (v, scale) = (x.get(b, 0), x.get(b, 1));
+    let v = b.op(VectorOp::Div, v, scale);
+    let v = grid::round(b, v);
+    let v = if symmetric { v } else { shifted(b, VectorOp::Add, v, x) };
+    grid::clamp(b, v, [low, high].map(|bound| bound as f32))
+}
+
+pub(crate) fn dequantize(e: &mut Emitter, step: &Step, op: &Dequantize) -> Emitted {
+    let grids = grids(e, step, op.axis, op.symmetric);
+    emit(e, step, &Body::Dequantize { symmetric: op.symmetric }, grids, true)
+}
+
+pub(super) fn apply_dequantize(b: &mut Builder, symmetric: bool, x: &Operands) -> Vector {
+    let v = x.get(b, 0);
+    let v = if symmetric { v } else { shifted(b, VectorOp::Sub, v, x) };
+    let scale = x.get(b, 1);
+    b.op(VectorOp::Mul, v, scale)
+}
+
+/// The value with its zero point added or subtracted.
+fn shifted(b: &mut Builder, op: VectorOp, v: Vector, x: &Operands) -> Vector {
+    let zero = x.get(b, 2);
+    b.op(op, v, zero)
+}
+
+/// Scales and zero points as arrays along the output's axes.
+fn grids(e: &mut Emitter, step: &Step, axis: Option<usize>, symmetric: bool) -> Vec<Array> {
+    let output = &step.outputs[0];
+    let weights = if symmetric { 1 } else { 2 };
+    let (count, by_channel) = match (axis, output.layout) {
+        (None, _) => (1, false),
+        (Some(axis), Layout::Blocked { .. }) => (output.shape[axis], axis == 1),
+        (Some(axis), Layout::Plain) => (output.shape[axis], false),
+    };
+    let element = Element::F32.bytes() as i64;
+    let part = |weight: usize| {
+        let walk = Walk::new(0, 0, [Loop { count, from: 1, to: 1 }]);
+        let elements = if by_channel { count.next_multiple_of(output.block()) } else { count };
+        Part { element: Element::F32, elements, fill: Fill::Copy { weight, walk } }
+    };
+    let packed = e.pack(e.weights(step), (0..weights).map(part).collect());
+    let strides: Vec<i64> = match output.layout {
+        Layout::Blocked { .. } => {
+            let along = |own: Option<usize>| if axis.is_some() && axis == own { element } else { 0 };
+            let channel = if by_channel { [output.block() as i64 * element, element] } else { [0, 0] };
+            vec![along(Some(0)), channel[0], along(Some(2)), along(Some(3)), channel[1]]
+        }
+        Layout::Plain => (0..output.shape.rank()).map(|own| if Some(own) == axis { element } else { 0 }).collect(),
+    };
+    packed.into_iter().map(|at| Array::weights(at, strides.clone())).collect()
 }
 
 fn slopes(e: &mut Emitter, step: &Step, per_channel: bool) -> Vec<Array> {

@@ -17,6 +17,7 @@ use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::packing::Part;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::grid;
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
@@ -24,6 +25,7 @@ use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
 use crate::plan::Step;
 use crate::plan::conv::Taps;
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Columns that are combined at a time, a vector register each.
 const COLUMNS: usize = 8;
@@ -102,9 +104,10 @@ pub(crate) fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Em
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
-    let pixel = step.inputs[0].pixel_stride();
+    let (pixel, element) = (step.inputs[0].pixel_stride(), step.inputs[0].shape.element());
     let row = Row {
         kind,
+        element,
         input: x.input,
         step: y.distance * x.input * pixel,
         single: y.spans.iter().all(|s| s.count == 1),
@@ -114,11 +117,12 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     };
     let mut parts = vec![entries(&y, x.input * pixel)];
     if let Columns::Table = row.columns {
-        parts.push(entries(&x, pixel));
+        parts.push(entries(&x, row.source_pixel(e.unit())));
     }
     let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&row);
-    table::emit_rows(e, step, (packed[0], table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
+    let scratch = x.input * e.unit().bytes();
+    table::emit_rows(e, step, (packed[0], table::ENTRY), scratch, |d, [from, rows, to]| {
         let columns = packed.get(1).map(|&columns| d.weights(columns));
         let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
         let arguments = arguments.map(Operand::from).collect();
@@ -174,6 +178,8 @@ impl Columns {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Row {
     kind: PoolKind,
+    /// Of input and output. Rows in scratch memory are of f32.
+    element: Element,
     /// Input columns.
     input: usize,
     /// Bytes from one of a window's rows to the next.
@@ -211,23 +217,38 @@ impl KernelKey for Row {
 }
 
 impl Row {
+    /// What columns are read as.
+    fn source(&self) -> Element {
+        if self.single { self.element } else { Element::F32 }
+    }
+
+    /// Bytes from one of them to the next.
+    fn source_pixel(&self, unit: Unit) -> usize {
+        unit.lanes * self.source().bytes()
+    }
+
+    fn pixel(&self, unit: Unit) -> usize {
+        unit.lanes * self.element.bytes()
+    }
+
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
-        let pixel = b.unit().bytes();
+        let (pixel, scratch_pixel) = (self.pixel(b.unit()), b.unit().bytes());
         let to = b.int(scratch);
+        let load = |b: &mut Builder, address| grid::load_stored(b, address, self.element);
         let columns = |b: &mut Builder, columns: usize| {
-            let acc: Vec<Vector> = (0..columns).map(|i| b.load(input.at(i * pixel))).collect();
+            let acc: Vec<Vector> = (0..columns).map(|i| load(b, input.at(i * pixel))).collect();
             let from = b.int(input);
             b.loop_range(1i64, count, 1, |b, _| {
                 b.advance(from, self.step);
                 for (i, &acc) in acc.iter().enumerate() {
-                    let v = b.load(from.at(i * pixel));
+                    let v = load(b, from.at(i * pixel));
                     combine(b, self.kind, acc, v);
                 }
             });
-            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * pixel), acc));
+            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * scratch_pixel), acc));
             b.advance(input, columns * pixel);
-            b.advance(to, columns * pixel);
+            b.advance(to, columns * scratch_pixel);
         };
         b.repeat(self.input / COLUMNS, |b| columns(b, COLUMNS));
         if self.input % COLUMNS > 0 {
@@ -236,20 +257,20 @@ impl Row {
     }
 
     fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
-        let pixel = b.unit().bytes();
+        let (pixel, source_pixel) = (self.pixel(b.unit()), self.source_pixel(b.unit()));
         let factor = factor.map(|f| {
             let by_column = b.splat(1.0 / run.span.divisor as f32);
             b.op(VectorOp::Mul, f, by_column)
         });
-        let from = b.add(source, run.span.first * pixel);
+        let from = b.add(source, run.span.first * source_pixel);
         let tile = if run.span.count > MOST_UNROLLED { 1 } else { COLUMNS };
         let pixels = |b: &mut Builder, pixels: usize| {
             let acc = self.windows(b, run, from, pixels);
             for (i, acc) in acc.into_iter().enumerate() {
                 let v = factor.map_or(acc, |f| b.op(VectorOp::Mul, acc, f));
-                b.store(output.at(i * pixel), v);
+                grid::store_stored(b, output.at(i * pixel), v, self.element);
             }
-            b.advance(from, pixels * run.stride * pixel);
+            b.advance(from, pixels * run.stride * source_pixel);
             b.advance(output, pixels * pixel);
         };
         b.repeat(run.outputs / tile, |b| pixels(b, tile));
@@ -260,7 +281,7 @@ impl Row {
 
     /// The combined columns of `pixels` windows. A column that several windows share is loaded once.
     fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize) -> Vec<Vector> {
-        let pixel = b.unit().bytes();
+        let pixel = self.source_pixel(b.unit());
         if run.span.count > MOST_UNROLLED {
             return vec![self.window(b, from, run.span.count.into())];
         }
@@ -270,7 +291,7 @@ impl Row {
         uses.sort_unstable();
         let mut acc: Vec<Option<Vector>> = vec![None; pixels];
         for shared in uses.chunk_by(|a, b| a.0 == b.0) {
-            let column = b.load(from.at(shared[0].0 * pixel));
+            let column = grid::load_stored(b, from.at(shared[0].0 * pixel), self.source());
             for &(_, p) in shared {
                 match acc[p] {
                     Some(acc) => combine(b, self.kind, acc, column),
@@ -289,10 +310,10 @@ impl Row {
     /// The combined columns of one window of `count` columns.
     fn window(&self, b: &mut Builder, from: Int, count: Operand) -> Vector {
         let at = b.int(from);
-        let acc = b.load(at.at(0));
+        let acc = grid::load_stored(b, at.at(0), self.source());
         b.loop_range(1i64, count, 1, |b, _| {
-            b.advance(at, self.distance * b.unit().bytes());
-            let v = b.load(at.at(0));
+            b.advance(at, self.distance * self.source_pixel(b.unit()));
+            let v = grid::load_stored(b, at.at(0), self.source());
             combine(b, self.kind, acc, v);
         });
         acc
@@ -310,8 +331,8 @@ impl Row {
                 let f = b.op(VectorOp::Mul, f, by_column);
                 v = b.op(VectorOp::Mul, v, f);
             }
-            b.store(output.at(0), v);
-            b.advance(output, b.unit().bytes());
+            grid::store_stored(b, output.at(0), v, self.element);
+            b.advance(output, self.pixel(b.unit()));
             b.advance(entry, table::ENTRY);
         });
     }

@@ -11,6 +11,14 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
     multiply.max(load).max(core.tap)
 }
 
+/// Cycles of one group of channels and one tap of a direct kernel's tile.
+pub(super) fn group_cycles(problem: &Problem, pixels: usize, blocks: f64, target: &Target) -> f64 {
+    let (core, factors) = (&target.core, problem.arithmetic.factors(target.unit));
+    let one = tap_cycles(pixels, blocks, core);
+    let multiply = pixels as f64 * blocks * factors.instructions() / core.vectors;
+    factors.vectors() as f64 * one.max(multiply)
+}
+
 /// Of bringing a plain input into blocks of so many channels, in nanoseconds.
 pub(crate) fn convert_cost(problem: &Problem, block: usize, target: &Target) -> f64 {
     let g = &problem.phases[0];
