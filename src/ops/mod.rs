@@ -405,7 +405,9 @@ operations! {
     quantized {
         Dequantize,
         Quantize,
+        QuantizedAdd,
         QuantizedConv2d,
+        QuantizedGlobalPool,
         QuantizedLinear,
     }
     training {
