@@ -408,7 +408,9 @@ operations! {
     quantized {
         Dequantize,
         Quantize,
+        QuantizedAdd,
         QuantizedConv2d,
+        QuantizedGlobalPool,
         QuantizedLinear,
     }
     training {

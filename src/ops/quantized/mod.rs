@@ -15,18 +15,23 @@
 //! ```
 //!
 //! `fl` rounds to the nearest f32 and `rint` to the nearest whole number, of two the even one; so does f32(…).
-//! Of NaN, q is the zero point.
+//! Of NaN, q is the zero point. [`QuantizedGlobalPool`] has one multiplier and no offset; [`QuantizedAdd`] begins with
+//! both operands as an epilogue reads them.
 
 mod dequantize;
 mod quantize;
+mod quantized_add;
 mod quantized_conv2d;
+mod quantized_global_pool;
 mod quantized_linear;
 #[cfg(test)]
 mod tests;
 
 pub use dequantize::Dequantize;
 pub use quantize::Quantize;
+pub use quantized_add::QuantizedAdd;
 pub use quantized_conv2d::QuantizedConv2d;
+pub use quantized_global_pool::QuantizedGlobalPool;
 pub use quantized_linear::QuantizedLinear;
 
 use super::attributes::AttributeValue;
@@ -208,10 +213,7 @@ pub(crate) struct Requantize<'op> {
 impl Requantize<'_> {
     /// The result's element.
     pub(crate) fn element(&self, inputs: &[Element]) -> Result<Element, String> {
-        match inputs[0] {
-            Element::U8 | Element::I8 => Ok(self.output.map_or(Element::F32, |grid| grid.levels.element())),
-            other => Err(format!("takes u8 or i8, not {other}")),
-        }
+        summed(inputs[0], self.output)
     }
 
     /// Whether the operands behind the first are those that the epilogue reads, and grids are grids.
@@ -239,19 +241,36 @@ impl Requantize<'_> {
 
     /// The result of sums that are multiplied and offset already.
     pub(crate) fn finish(&self, mut y: Tensor, extra: &[&Tensor], output: &Shape) -> Tensor {
-        let read = |(value, grid): (&&Tensor, &Option<Grid>)| match grid {
-            None => (*value).clone(),
-            Some(grid) => {
-                let dims = Shape::new(value.shape().dims());
-                Tensor::new(dims, value.values().map(|level| grid.real(level)).collect())
-            }
-        };
-        let extra: Vec<Tensor> = extra.iter().zip(self.reads).map(read).collect();
+        let extra: Vec<Tensor> = extra.iter().zip(self.reads).map(|(value, grid)| read(value, *grid)).collect();
         epilogue::apply(self.epilogue, &mut y, &extra.iter().collect::<Vec<_>>());
-        match self.output {
-            None => y,
-            Some(grid) => Tensor::from_values(output.clone(), y.data().iter().map(|&v| grid.nearest(v))),
+        stored(y, self.output, output)
+    }
+}
+
+/// The element of a result whose operand is summed.
+pub(crate) fn summed(x: Element, output: Option<Grid>) -> Result<Element, String> {
+    match x {
+        Element::U8 | Element::I8 => Ok(output.map_or(Element::F32, |grid| grid.levels.element())),
+        other => Err(format!("takes u8 or i8, not {other}")),
+    }
+}
+
+/// The real numbers of a value that is on a grid, or f32.
+pub(crate) fn read(value: &Tensor, grid: Option<Grid>) -> Tensor {
+    match grid {
+        None => value.clone(),
+        Some(grid) => {
+            let numbers = value.values().map(|level| grid.real(level)).collect();
+            Tensor::new(Shape::new(value.shape().dims()), numbers)
         }
+    }
+}
+
+/// Results as the output has them: levels of its grid, or f32.
+pub(crate) fn stored(y: Tensor, grid: Option<Grid>, output: &Shape) -> Tensor {
+    match grid {
+        None => y,
+        Some(grid) => Tensor::from_values(output.clone(), y.data().iter().map(|&v| grid.nearest(v))),
     }
 }
 

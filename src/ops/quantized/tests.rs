@@ -152,6 +152,24 @@ fn results_are_rounded_step_by_step() {
 }
 
 #[test]
+fn sums_and_means_of_grids() {
+    let (a, b) = (whole_numbers(Element::U8, &[3], [0, 128, 255]), whole_numbers(Element::I8, &[3], [-128, 5, 127]));
+    let reads = vec![Some(grid(Levels::U8, 0.1, 128)), Some(grid(Levels::I8, 0.3, 5))];
+    let op = QuantizedAdd { reads, epilogue: vec![], output: None };
+    let found = evaluate(op.clone(), &[&a, &b], &[]).unwrap();
+    assert_eq!(found.data(), [-128.0f32 * 0.1 + -133.0 * 0.3, 0.0, 127.0f32 * 0.1 + 122.0 * 0.3]);
+    let epilogue = vec![PostOp::Activate(Activation::Relu)];
+    let op = QuantizedAdd { epilogue, output: Some(grid(Levels::U8, 0.2, 1)), ..op };
+    assert_eq!(evaluate(op, &[&a, &b], &[]).unwrap().values().collect::<Vec<_>>(), [1.0, 1.0, 247.0]);
+    // The sum of 7 × 7 levels, of either sign.
+    let x = whole_numbers(Element::I8, &[1, 2, 7, 7], (0..98).map(|i| if i < 49 { -128 } else { 127 }));
+    let op = QuantizedGlobalPool { zero: 127, multiplier: 0.5, output: None };
+    assert_eq!(evaluate(op.clone(), &[&x], &[]).unwrap().data(), [-255.0 * 49.0 * 0.5, 0.0]);
+    let op = QuantizedGlobalPool { output: Some(grid(Levels::I8, 1.0, -3)), ..op };
+    assert_eq!(evaluate(op, &[&x], &[]).unwrap().values().collect::<Vec<_>>(), [-128.0, -3.0]);
+}
+
+#[test]
 fn what_is_no_grid_is_refused() {
     let (image, w) = (Shape::of(Element::U8, [1, 1, 4, 4]), Shape::of(Element::U8, [1, 1, 4, 4]));
     let read = |output, element| {
