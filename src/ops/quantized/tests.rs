@@ -159,8 +159,8 @@ fn sums_and_means_of_grids() {
     let found = evaluate(op.clone(), &[&a, &b], &[]).unwrap();
     assert_eq!(found.data(), [-128.0f32 * 0.1 + -133.0 * 0.3, 0.0, 127.0f32 * 0.1 + 122.0 * 0.3]);
     let epilogue = vec![PostOp::Activate(Activation::Relu)];
-    let op = QuantizedAdd { epilogue, output: Some(grid(Levels::U8, 0.2, 1)), ..op };
-    assert_eq!(evaluate(op, &[&a, &b], &[]).unwrap().values().collect::<Vec<_>>(), [1.0, 1.0, 247.0]);
+    let op = QuantizedAdd { epilogue, output: Some(grid(Levels::U8, 0.25, 1)), ..op };
+    assert_eq!(evaluate(op, &[&a, &b], &[]).unwrap().values().collect::<Vec<_>>(), [1.0, 1.0, 198.0]);
     // The sum of 7 × 7 levels, of either sign.
     let x = whole_numbers(Element::I8, &[1, 2, 7, 7], (0..98).map(|i| if i < 49 { -128 } else { 127 }));
     let op = QuantizedGlobalPool { zero: 127, multiplier: 0.5, output: None };
