@@ -43,6 +43,13 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // What is brought into blocks of bytes is rounded on the way.
+    if let Some(Op::Quantize(op)) = graph.node(id).op() {
+        let by_channel = op.axis.is_none_or(|axis| axis == 1);
+        if output.is_blocked() && is_byte(&graph.node(id).shape) && by_channel {
+            operands[0] = Want::Any;
+        }
+    }
     // Groups of channels are neighbours in blocks only.
     if let Some(Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op() {
         operands[0] = Want::Only(Layout::Blocked { block });
@@ -109,6 +116,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
+        | Op::QuantizedGlobalPool(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
@@ -116,7 +124,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
-        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedAdd(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
         // Numbers of losses, and what weights begin with.
@@ -134,9 +142,23 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };
-    let is_byte = |s: &Shape| matches!(s.element(), Element::U8 | Element::I8);
-    let reads_bytes = matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::MaxPool(_));
+    let reads_bytes = matches!(
+        op,
+        Op::ChannelShuffle(_)
+            | Op::Concat(_)
+            | Op::Dequantize(_)
+            | Op::MaxPool(_)
+            | Op::Quantize(_)
+            | Op::QuantizedAdd(_)
+            | Op::QuantizedGlobalPool(_)
+            | Op::Slice(_)
+            | Op::Upsample(_)
+    );
     images && in_blocks && (reads_bytes || !operands.iter().copied().any(is_byte))
+}
+
+fn is_byte(shape: &Shape) -> bool {
+    matches!(shape.element(), Element::U8 | Element::I8)
 }
 
 /// Whether an operand of a blocked elementwise op spreads over the output by whole blocks: equal
@@ -144,6 +166,6 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
 fn blocked_broadcast(operand: &Shape, output: &Shape) -> bool {
     match (image(operand), image(output)) {
         (Some([n, c, 1, 1]), Some([m, d, _, _])) if operand.rank() == output.rank() => c == d && (n == m || n == 1),
-        _ => operand == output,
+        _ => operand.dims() == output.dims(),
     }
 }

@@ -21,6 +21,12 @@ pub(crate) const MAX_STRIDE: usize = 1 << 18;
 pub(crate) const MAX_PHASES: usize = 1 << 14;
 /// Pixels of all windows along one axis, where a table holds each.
 pub(crate) const MAX_TAPS: usize = 1 << 24;
+/// Pixels of an image of bytes, which is brought into blocks from planes of f32: the last lane's plane is addressed from
+/// the first's.
+pub(crate) const MAX_PIXELS_OF_BYTES: usize = 1 << 25;
+/// Taps along an axis of a window over numbers of 8 bits: what sums begin with has a vector for each set of taps that
+/// lies in the image.
+pub(crate) const MAX_TAPS_OF_BYTES: usize = 1 << 12;
 /// Elements of a value.
 pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 
@@ -57,6 +63,14 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         Some(Op::ConvTranspose2d(op)) => (0..2).map(|a| op.stride[a].min(node.shape[2 + a])).product(),
         _ => 1,
     };
+    let pixels_of_bytes = match (node.shape.element(), node.shape.dims()) {
+        (Element::U8 | Element::I8, &[.., h, w]) => h.saturating_mul(w),
+        _ => 0,
+    };
+    let taps_of_bytes = match node.op() {
+        Some(Op::QuantizedConv2d(op)) => largest(op.kernel),
+        _ => 0,
+    };
     let checks = [
         (node.shape.elements(), MAX_ELEMENTS, "elements"),
         (if window.is_some() || has_table { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
@@ -64,6 +78,8 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
         (taps.unwrap_or(0), MAX_TAPS, "pixels in all windows along an axis"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
+        (pixels_of_bytes, MAX_PIXELS_OF_BYTES, "pixels of 8 bits"),
+        (taps_of_bytes, MAX_TAPS_OF_BYTES, "taps along an axis of a window of 8 bits"),
     ];
     let name = || {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
@@ -89,11 +105,10 @@ fn window_of(op: &Op, inputs: &[&Shape], output: &Shape) -> Option<Window> {
     }
 }
 
-/// Whether a node's values are levels of a grid that no run takes or gives.
+/// Whether a node's values are levels of a grid that are computed. No run takes levels.
 fn are_levels(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    let has_levels = matches!(node.shape.element(), Element::U8 | Element::I8 | Element::I16 | Element::I32);
-    has_levels && node.op().is_some() && !graph.is_output(id)
+    node.op().is_some() && matches!(node.shape.element(), Element::U8 | Element::I8 | Element::I16 | Element::I32)
 }
 
 /// Whether a node is the input of random masks, seed and step, and of nothing else.

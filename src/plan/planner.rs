@@ -132,8 +132,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
     }
     for (i, output) in graph.outputs().iter().enumerate() {
         let value = planner.any(output.node);
-        let shape = &graph.node(output.node).shape;
-        let to = View::whole(Place::Output(i), Layout::Plain, shape);
+        let to = View::whole(Place::Output(i), Layout::Plain, &planner.shape(output.node, Layout::Plain));
         planner.push(output.node, vec![value], vec![to], Algorithm::Convert, 0.0);
     }
     planner.store_updates();

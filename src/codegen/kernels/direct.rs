@@ -32,8 +32,8 @@ use super::super::packing::{self, Fill, Loop, Part, Starts, Walk};
 use super::super::vector::{
     Address, Builder, Callee, Dot, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
 };
-use super::grid::{self, Grid};
-use super::{LANE, epilogue};
+use super::grid::{self, Grid, Places};
+use super::{LANE, epilogue, table};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands, quantized};
@@ -44,6 +44,9 @@ use crate::tensor::Element;
 
 /// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
 const UNROLL_LIMIT: usize = 700;
+
+/// Bytes of a number in a table.
+const TABLE_ENTRY: usize = 8;
 
 /// How an operand is walked, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -218,12 +221,20 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
+    let sets = tap_sets(&direct.problem, direct.fold, unit);
+    let start_block = sets[1].sets.len() * unit.bytes();
     let mut parts = match direct.problem.arithmetic {
         Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
-        Arithmetic::Bytes { .. } => vec![
-            starts(&direct.problem, direct.fold, output.block(), unit),
-            scales(direct.problem.out_channels, output.block()),
-        ],
+        Arithmetic::Bytes { .. } => {
+            // Of each output row the byte at which what its sums begin with begins.
+            let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
+            let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
+            vec![
+                starts(&direct.problem, &sets, output.block(), unit),
+                grid::scales(direct.problem.out_channels, output.block()),
+                Part::words(places),
+            ]
+        }
     };
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
@@ -265,7 +276,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, &packed, [tile, image, y]);
+                region.call(e, d, step, direct, (&packed, start_block), [tile, image, y]);
             });
             first += count;
         }
@@ -297,63 +308,45 @@ impl Tail {
     }
 }
 
-/// The sets of kernel rows or columns that count along an axis, and the index of each output position's.
-///
-/// Of a window that lies in the image all taps count. Others lack some at the beginning or at the end: a set is told
-/// by how many, so that an index can be computed at run time ([`Cuts::index`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Cuts {
-    taps: usize,
-    /// Most taps that lack at the beginning, and at the end.
-    low: usize,
-    high: usize,
+/// The taps along an axis that lie in the image: the sets that there are, and which is that of each output position.
+struct TapSets {
+    sets: Vec<Range<usize>>,
+    of: Vec<usize>,
 }
 
-impl Cuts {
-    fn of(axis: &Axis) -> Cuts {
-        let taps = axis.taps.count;
-        let cut = |q: usize| {
-            let inside = axis.taps.inside(q, axis.input);
-            (inside.start.min(taps), taps - inside.end.min(taps))
-        };
-        let cuts = (0..axis.output).map(cut);
-        let (low, high) = cuts.fold((0, 0), |(low, high), cut| (low.max(cut.0), high.max(cut.1)));
-        Cuts { taps, low, high }
+impl TapSets {
+    /// One set where all taps lie in the image, and where all sums begin with 0.
+    fn of(arithmetic: Arithmetic, axis: &Axis, inside: bool, unit: Unit) -> TapSets {
+        let mut found = TapSets { sets: vec![], of: vec![] };
+        if inside || arithmetic.zero(unit) == 0 {
+            found.sets.push(0..axis.taps.count);
+            return found;
+        }
+        // Neither end grows from one position to the next, so that equal sets are neighbours.
+        for position in 0..axis.output {
+            let set = axis.taps.inside(position, axis.input);
+            if found.sets.last() != Some(&set) {
+                found.sets.push(set);
+            }
+            found.of.push(found.sets.len() - 1);
+        }
+        found
     }
 
-    fn index(self, low: usize, high: usize) -> usize {
-        low * (self.high + 1) + high
-    }
-
-    fn index_at(self, axis: &Axis, output: usize) -> usize {
-        let inside = axis.taps.inside(output, axis.input);
-        self.index(inside.start.min(self.taps), self.taps - inside.end.min(self.taps))
-    }
-
-    fn sets(self) -> usize {
-        (self.low + 1) * (self.high + 1)
-    }
-
-    /// The taps of each set, by its index.
-    fn ranges(self) -> Vec<Range<usize>> {
-        let sets = (0..=self.low).flat_map(|low| (0..=self.high).map(move |high| (low, high)));
-        sets.map(|(low, high)| low..(self.taps - high).max(low)).collect()
+    fn at(&self, position: usize) -> usize {
+        self.of.get(position).copied().unwrap_or(0)
     }
 }
 
-/// The sets of taps along an axis; one where all lie in the image, and where all sums begin with 0.
-fn cuts(arithmetic: Arithmetic, axis: &Axis, inside: bool, unit: Unit) -> Cuts {
-    match inside || arithmetic.zero(unit) == 0 {
-        true => Cuts { taps: axis.taps.count, low: 0, high: 0 },
-        false => Cuts::of(axis),
-    }
+/// Those of rows and of columns.
+fn tap_sets(problem: &Problem, fold: Fold, unit: Unit) -> [TapSets; 2] {
+    let Geometry { y, x } = problem.phases[0];
+    [y, x].map(|axis| TapSets::of(problem.arithmetic, &axis, fold != Fold::Rows, unit))
 }
 
 /// What sums of whole numbers begin with.
-fn starts(problem: &Problem, fold: Fold, block: usize, unit: Unit) -> Part {
+fn starts(problem: &Problem, [rows, columns]: &[TapSets; 2], block: usize, unit: Unit) -> Part {
     assert!(!problem.transposed, "levels are convolved forwards only");
-    let Geometry { y, x } = problem.phases[0];
-    let [rows, columns] = [y, x].map(|axis| cuts(problem.arithmetic, &axis, fold != Fold::Rows, unit).ranges());
     let starts = Starts {
         weight: 0,
         zero: problem.arithmetic.zero(unit),
@@ -361,25 +354,10 @@ fn starts(problem: &Problem, fold: Fold, block: usize, unit: Unit) -> Part {
         block,
         inputs: problem.in_per_group(),
         kernel: problem.kernel,
-        rows,
-        columns,
+        rows: rows.sets.clone(),
+        columns: columns.sets.clone(),
     };
     Part { element: Element::I32, elements: starts.elements(), fill: Fill::Starts(starts) }
-}
-
-/// For each block of channels a vector of multipliers and a vector of offsets.
-fn scales(channels: usize, block: usize) -> Part {
-    let (blocks, rest) = (channels / block, channels % block);
-    let walk = |first: usize, count: usize, lanes: usize, which: usize| {
-        let blocks = Loop { count, from: block as isize, to: 2 * block };
-        let walk =
-            Walk::new(first * block, (2 * first + which) * block, [blocks, Loop { count: lanes, from: 1, to: 1 }]);
-        (1 + which, walk)
-    };
-    let walks = (0..2).flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
-    let walks = walks.filter(|(_, walk)| walk.loops.iter().all(|l| l.count > 0)).collect();
-    let elements = 2 * channels.next_multiple_of(block);
-    Part { element: Element::F32, elements, fill: Fill::Copies(walks) }
 }
 
 /// Splits the output's blocks into runs of equal tiles that do not cross from one output to the next.
@@ -615,7 +593,15 @@ impl Region {
 
     /// One call: `at` is the tile of channels, the image and the row.
     #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, packed: &[Packed], at: [Operand; 3]) {
+    fn call(
+        &self,
+        e: &Emitter,
+        d: &mut Driver,
+        step: &Step,
+        direct: &Direct,
+        (packed, bias_block): (&[Packed], usize),
+        at: [Operand; 3],
+    ) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];
@@ -633,9 +619,6 @@ impl Region {
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
         let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
-        let cuts = |axis: &Axis| cuts(direct.problem.arithmetic, axis, direct.fold != Fold::Rows, unit);
-        let (row_cuts, column_cuts) = (cuts(&g.y), cuts(&g.x));
-        let bias_block = column_cuts.sets() * unit.bytes();
         let bias = d.weights(packed[0] + self.run.first * bias_block);
         d.step(bias, tile, self.run.step * bias_block);
         let scales = of_bytes.then(|| {
@@ -644,9 +627,13 @@ impl Region {
             scales
         });
 
-        let blocks = direct.problem.out_channels.div_ceil(step.outputs[0].block());
-        let begin = (row_cuts.sets() > 1).then_some((row_cuts, bias, blocks * bias_block));
-        let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, begin, input.row, unit);
+        if of_bytes && direct.fold == Fold::Rows && direct.problem.arithmetic.zero(unit) != 0 {
+            let place = d.weights(packed[2]);
+            d.step(place, y, TABLE_ENTRY);
+            let place = d.b.load_int(place.at(0));
+            d.b.advance(bias, place);
+        }
+        let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, input.row, unit);
         if direct.fold == Fold::Rows && g.x.taps.first != 0 {
             d.b.advance(source, g.x.taps.first as i64 * input.pixel as i64);
         }
@@ -685,8 +672,7 @@ impl Region {
         d.b.int_op(IntOp::Min, first, p.in_channels.div_ceil(in_lanes) - self.count).into()
     }
 
-    /// The number of kernel rows that lie in the image; moves the pointers to the first of them, and that to what sums
-    /// begin with to the numbers of that set of rows, which lie so many bytes apart.
+    /// The number of kernel rows that lie in the image; moves the pointers to the first of them.
     #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
     fn kernel_rows(
         &self,
@@ -696,7 +682,6 @@ impl Region {
         fold: Fold,
         source: Int,
         weights: Int,
-        begin: Option<(Cuts, Int, usize)>,
         row: usize,
         unit: Unit,
     ) -> Operand {
@@ -727,16 +712,6 @@ impl Region {
         let high = d.b.int_op(IntOp::Min, high, taps.count);
         let count = d.b.int_op(IntOp::Sub, high, low);
         let count = d.b.int_op(IntOp::Max, count, 0i64);
-        if let Some((cuts, begin, set)) = begin {
-            // Of a window that lies above or below the image no row counts: any set without rows is its own.
-            let above = d.b.int_op(IntOp::Min, low, cuts.low);
-            let end = d.b.int_op(IntOp::Max, high, above);
-            let taps = d.b.int(cuts.taps as i64);
-            let below = d.b.int_op(IntOp::Sub, taps, end);
-            let below = d.b.int_op(IntOp::Min, below, cuts.high);
-            d.step(begin, above.into(), (cuts.high + 1) * set);
-            d.step(begin, below.into(), set);
-        }
         d.step(source, low.into(), self.row.in_row_tap);
         d.step(weights, low.into(), self.ky_bytes(unit));
         count.into()
@@ -817,10 +792,17 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
             })
             .collect(),
         Arithmetic::Bytes { .. } => {
-            let cuts = cuts(row.arithmetic, &row.x, row.inside, unit);
+            let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
             let start = |b: &mut Builder, block: usize, p: usize| {
-                let set = if cuts.sets() > 1 { cuts.index_at(&row.x, first + p) } else { 0 };
-                let start = b.load_of(Element::I32, bias.at((block * cuts.sets() + set) * unit.bytes()));
+                if row.arithmetic.zero(unit) == 0 {
+                    let zero = b.splat_int(Element::I32, 0);
+                    if row.is_half(block) {
+                        b.halve(zero);
+                    }
+                    return zero;
+                }
+                let vector = block * columns.sets.len() + columns.at(first + p);
+                let start = b.load_of(Element::I32, bias.at(vector * unit.bytes()));
                 if row.is_half(block) {
                     b.halve(start);
                 }
@@ -1084,32 +1066,28 @@ fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Ve
     }
 }
 
-/// Sums of whole numbers as f32, the epilogue, and the nearest numbers of a grid. Where the sums leave too few
-/// registers for that, they go to scratch memory first and come back one by one.
+/// Finishes sums of whole numbers and stores them.
 fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
-    let unit = b.unit();
+    let bytes = b.unit().bytes();
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
     let [scales, scratch] = [5, 6].map(|i| b.parameter(i + row.extra.len()));
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
-    let crowded = places.len() + grid::temporaries(&row.epilogue) > row.arithmetic.registers(unit);
-    let kept = |place: usize| scratch.at(place * unit.bytes());
-    if crowded {
-        places.iter().enumerate().for_each(|(place, &(block, p))| b.store(kept(place), acc[block][p]));
-    }
-    for (place, &(block, p)) in places.iter().enumerate() {
-        let sum = if crowded { b.load_of(Element::I32, kept(place)) } else { acc[block][p] };
-        let v = b.convert_from_int(sum);
-        let multiplier = b.load(scales.at(2 * block * unit.bytes()));
-        let v = b.op(VectorOp::Mul, v, multiplier);
-        let offset = b.load(scales.at((2 * block + 1) * unit.bytes()));
-        let v = b.op(VectorOp::Add, v, offset);
-        let v = epilogue::apply_all(b, &row.epilogue, v, |b, i| {
-            let (block_stride, pixel_stride, grid) = row.extra[i];
-            grid::load(b, extra[i].at(block * block_stride + p * pixel_stride), grid)
-        });
-        grid::store(b, to.at(block * row.out_block + p * row.out_pixel), v, row.grid);
-    }
+    let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
+        let to = to.at(block * row.out_block + p * row.out_pixel);
+        let places = Places { to, scales: scales.at(2 * block * bytes), kept: scratch.at(place * bytes) };
+        (acc[block][p], places)
+    };
+    let sums: Vec<(Vector, Places)> = places.iter().enumerate().map(sum).collect();
+    let tail = grid::Tail {
+        steps: row.epilogue.clone(),
+        reads: row.extra.iter().map(|&(_, _, grid)| grid).collect(),
+        output: row.grid,
+    };
+    tail.store(b, &sums, row.arithmetic.registers(b.unit()), |result, i| {
+        let (block, p) = places[result];
+        extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)
+    });
 }
 
 /// Applies the epilogue and stores the tile.

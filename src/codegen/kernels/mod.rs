@@ -86,6 +86,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::Quantize(op) => elementwise::quantize(e, step, op),
         Op::Dequantize(op) => elementwise::dequantize(e, step, op),
+        Op::QuantizedAdd(op) => elementwise::quantized_add(e, step, op),
+        Op::QuantizedGlobalPool(op) => pool::global_of_levels(e, step, op),
         Op::MaxPool(op) => pool::max(e, step, op),
         Op::AvgPool(op) => pool::average(e, step, op),
         Op::AdaptiveAvgPool(op) => pool::adaptive(e, step, op),

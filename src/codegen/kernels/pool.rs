@@ -13,15 +13,17 @@
 //! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
 //! they follow no pattern they come from a table as well.
 
+use std::fmt;
+
 use super::super::emit::{Emitted, Emitter};
-use super::super::key::KernelKey;
+use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
-use super::grid;
+use super::grid::{self, Grid};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
-use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
+use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool, QuantizedGlobalPool};
 use crate::plan::Step;
 use crate::plan::conv::Taps;
 use crate::target::Unit;
@@ -175,7 +177,7 @@ impl Columns {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     kind: PoolKind,
     /// Of input and output. Rows in scratch memory are of f32.
@@ -192,11 +194,22 @@ struct Row {
     distance: usize,
 }
 
+/// For the kernel's name, which tells the element by itself.
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { kind, element: _, input, step, single, columns, width, distance } = self;
+        let mut row = f.debug_struct("Row");
+        row.field("kind", kind).field("input", input).field("step", step).field("single", single);
+        row.field("columns", columns).field("width", width).field("distance", distance).finish()
+    }
+}
+
 impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
     fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let mut b = Builder::new(format!("pool {self:?}"), unit, if with_table { 5 } else { 4 });
+        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let mut b = Builder::new(format!("pool {self:?}{of}"), unit, if with_table { 5 } else { 4 });
         let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
         let offset = table::number(&mut b, rows, 0);
         b.advance(input, offset);
@@ -370,6 +383,71 @@ pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
         });
     });
     Emitted { entry, grid: images * blocks, scratch: 0 }
+}
+
+/// Exact sums of levels, then a factor; one task is one block of an image.
+pub(crate) fn global_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedGlobalPool) -> Emitted {
+    super::check_blocks_are_vectors(e, step);
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, _, h, w] = input.image();
+    let blocks = input.blocks();
+    let kernel = e.kernel(&GlobalOfLevels {
+        element: input.shape.element(),
+        zero: op.zero as i32,
+        pixels: h * w,
+        multiplier: Bits::of(op.multiplier),
+        output: op.output.as_ref().map(Grid::in_blocks),
+    });
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * blocks, |d, task| {
+            let (image, block) = d.split(task, blocks);
+            let arguments = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride());
+                Operand::from(base)
+            });
+            d.b.call(kernel, arguments.to_vec());
+        });
+    });
+    Emitted { entry, grid: images * blocks, scratch: 0 }
+}
+
+/// All that the kernel of a whole image of levels depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct GlobalOfLevels {
+    element: Element,
+    zero: i32,
+    pixels: usize,
+    multiplier: Bits,
+    output: Option<Grid>,
+}
+
+impl KernelKey for GlobalOfLevels {
+    /// Parameters: the block's pixels, the result. Sums are modulo 2³², so that their order does not matter.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("{self:?}"), unit, 2);
+        let (input, output) = (b.parameter(0), b.parameter(1));
+        let pixel = unit.lanes * self.element.bytes();
+        let count = self.pixels.min(COLUMNS);
+        let begin = (i64::from(self.zero) * self.pixels as i64).wrapping_neg() as i32;
+        let sums: Vec<Vector> = (0..count).map(|i| b.splat_int(Element::I32, if i == 0 { begin } else { 0 })).collect();
+        let add = |b: &mut Builder, count: usize| {
+            for (i, &sum) in sums.iter().enumerate().take(count) {
+                let v = b.load_as(Element::I32, input.at(i * pixel), self.element);
+                b.op_into(sum, VectorOp::Add, sum, v);
+            }
+            b.advance(input, count * pixel);
+        };
+        b.repeat(self.pixels / count, |b| add(b, count));
+        add(&mut b, self.pixels % count);
+        sums[1..].iter().for_each(|&sum| b.op_into(sums[0], VectorOp::Add, sums[0], sum));
+        let v = b.convert_from_int(sums[0]);
+        let multiplier = b.splat(self.multiplier.value());
+        let v = b.op(VectorOp::Mul, v, multiplier);
+        grid::store(&mut b, output.at(0), v, self.output);
+        b.finish()
+    }
 }
 
 /// All that the kernel of a whole image depends on.

@@ -59,6 +59,17 @@ impl Arithmetic {
         }
     }
 
+    /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
+    pub(super) fn preparation(self, unit: Unit) -> f64 {
+        match (self, self.factors(unit)) {
+            (_, Factors::Single) => 1.0,
+            (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
+            (_, Factors::Quads) => 1.0,
+            (_, Factors::Pairs) => 2.0,
+            (_, Factors::Words) => 3.0,
+        }
+    }
+
     /// Registers for vectors. Stores of narrow elements take one of 64 bytes.
     pub(crate) fn registers(self, unit: Unit) -> usize {
         match self {

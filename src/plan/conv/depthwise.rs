@@ -1,7 +1,7 @@
 //! Depthwise convolution: every channel is a group, and the lanes are channels.
 
+use super::Family;
 use super::problem::Problem;
-use super::{Arithmetic, Family};
 use crate::target::Target;
 
 /// One multiplication a channel and tap.
@@ -10,11 +10,8 @@ pub struct Depthwise;
 
 impl Depthwise {
     pub fn fits(p: &Problem) -> bool {
-        p.arithmetic == Arithmetic::F32
-            && p.groups > 1
-            && p.in_per_group() == 1
-            && p.out_per_group() == 1
-            && !p.transposed
+        let channels_apart = p.groups > 1 && p.in_per_group() == 1 && p.out_per_group() == 1;
+        channels_apart && !p.transposed && p.sums_fit_f32()
     }
 }
 

@@ -1,10 +1,10 @@
 //! Direct convolution: all taps are added up while a tile of the output stays in registers.
 
-use super::Family;
 use super::cost::{group_cycles, uneven};
 use super::geometry::Axis;
 use super::problem::Problem;
 use super::tile::{BlockSets, half_filled, split};
+use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::{Target, Unit};
 
@@ -102,6 +102,8 @@ impl Direct {
         let (p, core) = (&self.problem, &target.core);
         let factors = p.arithmetic.factors(target.unit);
         let element = p.arithmetic.input().bytes();
+        // Cycles of a result: of levels its sum is scaled, clamped, rounded and narrowed.
+        let finish = if p.arithmetic == Arithmetic::F32 { 1.5 } else { 5.0 / core.vectors };
         let group_sets = p.out_channels.div_ceil(block) / out_blocks;
         let in_channels = match p.groups {
             1 => p.in_channels,
@@ -128,7 +130,7 @@ impl Direct {
                 let row: f64 = split(width, self.pixels)
                     .into_iter()
                     .map(|t| {
-                        let start = 25.0 + 1.5 * (t * blocks) as f64;
+                        let start = 25.0 + finish * (t * blocks) as f64;
                         let panel = taps * (blocks * block * 4 * factors.vectors()) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
                         (taps * inside * group_cycles(p, t, set.work(), target) + start).max(stream)

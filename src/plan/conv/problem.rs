@@ -196,6 +196,13 @@ impl Problem {
         matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
     }
 
+    /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
+    pub fn sums_fit_f32(&self) -> bool {
+        const LARGEST_PRODUCT: usize = 255 * 128;
+        let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
+        self.arithmetic == Arithmetic::F32 || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+    }
+
     /// Most pixels of a direct kernel's tile with that many channel blocks.
     pub fn most_pixels(&self, blocks: usize, unit: Unit) -> usize {
         let Arithmetic::Bytes { signed, .. } = self.arithmetic else { return most_pixels(blocks, unit) };

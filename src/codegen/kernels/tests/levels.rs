@@ -11,7 +11,11 @@ use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::quantized::{Grid, Levels};
-use crate::ops::{Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedConv2d, QuantizedLinear};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
+use crate::ops::{
+    ChannelShuffle, Concat, Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedAdd, QuantizedConv2d,
+    QuantizedGlobalPool, QuantizedLinear, Slice, Transpose, Upsample,
+};
 use crate::plan::Options;
 use crate::random::Draws;
 use crate::target::{Target, Unit};
@@ -70,6 +74,13 @@ impl Building {
         let values = (0..dims.iter().product()).map(|_| self.level(levels.low(), levels.high())).collect();
         self.inputs.push(Tensor::new(Shape::new(dims), values));
         self.quantized(x, levels)
+    }
+
+    fn reals(&mut self, dims: &[usize]) -> NodeId {
+        let shape = Shape::new(dims);
+        let values = (0..shape.elements()).map(|_| 8.0 * self.random.uniform() as f32 - 4.0).collect();
+        self.inputs.push(Tensor::new(shape.clone(), values));
+        self.b.input(shape)
     }
 
     fn quantized(&mut self, x: NodeId, levels: Levels) -> NodeId {
@@ -232,12 +243,7 @@ fn built(case: &Case) -> (Graph, Vec<Tensor>) {
     for grid in &case.op.reads {
         operands.push(match grid {
             Some(grid) => b.levels(shape.dims(), grid.levels),
-            None => {
-                let value = b.b.input(shape.clone());
-                let values = (0..shape.elements()).map(|_| 8.0 * b.random.uniform() as f32 - 4.0).collect();
-                b.inputs.push(Tensor::new(shape.clone(), values));
-                value
-            }
+            None => b.reals(shape.dims()),
         });
     }
     let y = b.layer(case.op.clone(), &operands);
@@ -263,6 +269,110 @@ proptest! {
         let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
         for target in foreign() {
             same(&simulated(&graph, &target, &Options::default(), &inputs), &expected, &format!("{:?}", target.unit));
+        }
+    }
+}
+
+fn depthwise_cases() -> impl Strategy<Value = Case> {
+    (cases(), 1usize..=40, prop_oneof![3 => Just(1usize), 1 => Just(2), 1 => Just(4)]).prop_map(
+        |(mut case, groups, group)| {
+            case.op.groups = groups + 1;
+            case.per_group = [group; 2];
+            case.op.channels = case.op.groups * group;
+            case
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Channels apart, and few together.
+    #[test]
+    fn any_depthwise_convolution_is_exact(case in depthwise_cases()) {
+        let (graph, inputs) = built(&case);
+        check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
+    }
+
+    /// Sums of values on two grids, and means.
+    #[test]
+    fn sums_and_means_are_exact(
+        reads in [prop::option::of(grids()), prop::option::of(grids())],
+        output in prop::option::of(grids()),
+        sizes in [1usize..=3, 1..=40, 1..=6, 1..=9],
+        relu in any::<bool>(),
+        (extreme, seed) in (any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let operands = [0, 1].map(|i| match reads[i] {
+            Some(grid) => b.levels(&sizes, grid.levels),
+            None => b.reals(&sizes),
+        });
+        let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
+        let sum = b.b.add(QuantizedAdd { reads: reads.to_vec(), epilogue, output }, &operands);
+        let levels = if relu { Levels::U8 } else { Levels::I8 };
+        let x = b.levels(&sizes, levels);
+        let multiplier = 0.7 / (sizes[2] * sizes[3]) as f32;
+        let mean = b.b.add(QuantizedGlobalPool { zero: levels.high() - 100, multiplier, output }, &[x]);
+        let (graph, inputs) = b.finish(&[sum, mean]);
+        check_on(&graph, &inputs, &variants(), &[2]);
+    }
+}
+
+/// Channels that are joined, cut and shuffled, pixels that are repeated and compared: as bytes, in blocks and not.
+#[test]
+fn levels_are_moved() {
+    for [left, right] in [[16, 16], [5, 20], [29, 29], [33, 7]] {
+        let mut b = Building::new(left as u64, false);
+        let [l, r] = [left, right].map(|channels| b.levels(&[2, channels, 6, 5], Levels::U8));
+        let whole = b.b.add(Concat { axis: 1 }, &[l, r, l]);
+        let channels = 2 * left + right;
+        let groups = if channels % 3 == 0 { 3 } else { 1 };
+        let mixed = b.b.add(ChannelShuffle { groups }, &[whole]);
+        let cut = b.b.add(Slice { axis: 1, start: 3, end: channels - 1, step: 1 }, &[mixed]);
+        let apart = b.b.add(Slice { axis: 1, start: 1, end: channels, step: 2 }, &[whole]);
+        let rows = b.b.add(Slice { axis: 2, start: 1, end: 5, step: 2 }, &[whole]);
+        let large = Upsample {
+            to: ResizeTo::Scale([2.0, 3.0]),
+            mode: Interpolation::Nearest,
+            coordinates: Coordinates::Usual,
+            rounding: Rounding::Floor,
+        };
+        let large = b.b.add(large, &[r]);
+        let pool = |kernel: usize, stride: usize, pad: usize| MaxPool {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 4],
+            dilation: [1; 2],
+            ceil: false,
+        };
+        let pools = [pool(3, 2, 1), pool(2, 2, 0), pool(1, 1, 0)].map(|pool| b.b.add(pool, &[l]));
+        let turned = b.b.add(Transpose { perm: vec![0, 1, 3, 2] }, &[r]);
+        let flat = b.b.add(Flatten {}, &[whole]);
+        let mut outputs = vec![mixed, cut, apart, rows, large, turned, flat];
+        outputs.extend(pools);
+        check(b.finish(&outputs));
+    }
+}
+
+/// One scale and zero point a channel, of which neither need be 0 or 1.
+#[test]
+fn levels_have_their_own_scale_in_each_channel() {
+    for (dims, axis) in
+        [(&[2, 19, 5, 3][..], Some(1)), (&[2, 19, 5, 3], Some(3)), (&[2, 7], Some(1)), (&[4, 3, 5], Some(0))]
+    {
+        for signed in [false, true] {
+            let mut b = Building::new(7, false);
+            let x = b.reals(dims);
+            let levels = Levels { bits: 8, signed };
+            let op = Quantize { levels, axis, symmetric: false, scale: None, zero_point: None };
+            let y = b.b.add(op, &[x]);
+            b.set(y, "scale", |b| 0.01 + 0.02 * b.random.uniform() as f32);
+            b.set(y, "zero_point", |b| b.level(levels.low(), levels.high()));
+            let z = b.b.add(Dequantize { axis, symmetric: false }, &[y]);
+            b.set(z, "scale", |b| b.random.uniform() as f32);
+            b.set(z, "zero_point", |b| b.level(levels.low(), levels.high()));
+            check(b.finish(&[z, y]));
         }
     }
 }
