@@ -180,6 +180,46 @@ mod tests {
         insta::assert_snapshot!(found.join("\n"));
     }
 
+    /// Sums of levels begin with a vector for each set of taps, and planes of levels are addressed from the first.
+    #[test]
+    fn windows_and_images_of_levels_have_limits_of_their_own() {
+        let conv = |kernel: usize, w: usize| {
+            let mut b = GraphBuilder::new("g", Phase::Infer);
+            let x = b.input([1, 1, 1, w]);
+            let levels = quantized::Levels::U8;
+            let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+            let op = QuantizedConv2d {
+                channels: 1,
+                kernel: [1, kernel],
+                stride: [1; 2],
+                pad: [0; 4],
+                dilation: [1; 2],
+                groups: 1,
+                zero: 0,
+                epilogue: vec![],
+                reads: vec![],
+                output: None,
+            };
+            let y = b.add(op, &[x]);
+            check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
+        };
+        assert_eq!(conv(4096, 5000), "fits");
+        assert_eq!(
+            conv(4097, 5000),
+            "n2: 4097 taps along an axis of a window of 8 bits; code is made for at most 4096"
+        );
+        let image = |h: usize, w: usize| {
+            let mut b = GraphBuilder::new("g", Phase::Infer);
+            let x = b.input([1, 1, h, w]);
+            let levels = quantized::Levels::I8;
+            let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+            let y = b.add(Dequantize { axis: None, symmetric: true }, &[x]);
+            check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
+        };
+        assert_eq!(image(1 << 12, 1 << 13), "fits");
+        assert_eq!(image(1 << 12, (1 << 13) + 1), "n1: 33558528 pixels of 8 bits; code is made for at most 33554432");
+    }
+
     /// Seed and step may be i64, and nothing else.
     #[test]
     fn only_random_masks_read_whole_numbers() {

@@ -156,6 +156,31 @@ impl Row {
         self.factors(unit).vectors() * self.blocks * unit.bytes()
     }
 
+    /// What is done to sums of whole numbers.
+    fn tail(&self) -> grid::Tail {
+        grid::Tail {
+            steps: self.epilogue.clone(),
+            reads: self.extra.iter().map(|&(_, _, grid)| grid).collect(),
+            output: self.grid,
+        }
+    }
+
+    /// Whether a tile's sums leave too few registers for what is done to them.
+    fn is_crowded(&self, unit: Unit) -> bool {
+        let sums = self.tile * self.blocks;
+        self.arithmetic != Arithmetic::F32 && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
+    }
+
+    /// Of the weights of one kernel row, of all input blocks.
+    fn ky_bytes(&self, unit: Unit) -> usize {
+        self.in_blocks * self.in_groups * self.x.taps.count * self.tap_bytes(unit)
+    }
+
+    /// Of all weights of a tile.
+    fn panel_bytes(&self, unit: Unit) -> usize {
+        (self.ky * self.ky_bytes(unit)).next_multiple_of(packing::ALIGNMENT)
+    }
+
     fn is_half(&self, block: usize) -> bool {
         self.half && block + 1 == self.blocks
     }
@@ -229,11 +254,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             // Of each output row the byte at which what its sums begin with begins.
             let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
             let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
-            vec![
-                starts(&direct.problem, &sets, output.block(), unit),
-                grid::scales(direct.problem.out_channels, output.block()),
-                Part::words(places),
-            ]
+            vec![starts(&direct.problem, &sets, output.block(), unit), Part::words(places)]
         }
     };
     // Where in `parts` the panels of each phase and run begin.
@@ -247,6 +268,11 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
                 parts.push(panel(&direct.problem, *g, *run, tile, count, block, unit));
+                if direct.problem.arithmetic != Arithmetic::F32 {
+                    let first = (run.first + tile * run.step) * block[0];
+                    let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
+                    parts.push(grid::scales(first, channels, block[0]));
+                }
             }
         }
     }
@@ -583,12 +609,13 @@ impl Region {
 
     /// Bytes of weights of one kernel row, of all input blocks.
     fn ky_bytes(&self, unit: Unit) -> usize {
-        self.count * self.row.in_groups * self.row.x.taps.count * self.row.tap_bytes(unit)
+        self.row.ky_bytes(unit)
     }
 
+    /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let bytes = self.row.ky * self.ky_bytes(unit);
-        bytes.next_multiple_of(packing::ALIGNMENT)
+        let scales = if self.row.arithmetic == Arithmetic::F32 { 0 } else { 2 * self.row.blocks * unit.bytes() };
+        self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
     /// One call: `at` is the tile of channels, the image and the row.
@@ -621,14 +648,9 @@ impl Region {
         let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
         let bias = d.weights(packed[0] + self.run.first * bias_block);
         d.step(bias, tile, self.run.step * bias_block);
-        let scales = of_bytes.then(|| {
-            let scales = d.weights(packed[1] + self.run.first * 2 * unit.bytes());
-            d.step(scales, tile, self.run.step * 2 * unit.bytes());
-            scales
-        });
 
         if of_bytes && direct.fold == Fold::Rows && direct.problem.arithmetic.zero(unit) != 0 {
-            let place = d.weights(packed[2]);
+            let place = d.weights(packed[1]);
             d.step(place, y, TABLE_ENTRY);
             let place = d.b.load_int(place.at(0));
             d.b.advance(bias, place);
@@ -656,7 +678,9 @@ impl Region {
             }
             arguments.push(base.into());
         }
-        arguments.extend(scales.into_iter().flat_map(|scales| [scales, d.scratch]).map(Operand::from));
+        if self.row.is_crowded(unit) {
+            arguments.push(d.scratch.into());
+        }
         d.b.call(self.callee, arguments);
     }
 
@@ -721,8 +745,8 @@ impl Region {
 // The row kernel.
 
 impl KernelKey for Row {
-    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands; of whole numbers the multipliers
-    /// and offsets, and scratch memory.
+    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands, and scratch memory where it takes
+    /// sums.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
@@ -730,7 +754,7 @@ impl KernelKey for Row {
         let of = if of_bytes { "bytes_" } else { "" };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-        let mut b = Builder::new(name, unit, 5 + row.extra.len() + if of_bytes { 2 } else { 0 });
+        let mut b = Builder::new(name, unit, 5 + row.extra.len() + usize::from(row.is_crowded(unit)));
         let input = b.parameter(0);
         let mut outs = vec![b.parameter(4)];
         outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
@@ -1071,7 +1095,9 @@ fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let bytes = b.unit().bytes();
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
-    let [scales, scratch] = [5, 6].map(|i| b.parameter(i + row.extra.len()));
+    let scratch = if row.is_crowded(b.unit()) { b.parameter(5 + row.extra.len()) } else { to };
+    let panel = b.parameter(1);
+    let scales = b.add(panel, row.panel_bytes(b.unit()));
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
         let to = to.at(block * row.out_block + p * row.out_pixel);
@@ -1079,11 +1105,7 @@ fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
         (acc[block][p], places)
     };
     let sums: Vec<(Vector, Places)> = places.iter().enumerate().map(sum).collect();
-    let tail = grid::Tail {
-        steps: row.epilogue.clone(),
-        reads: row.extra.iter().map(|&(_, _, grid)| grid).collect(),
-        output: row.grid,
-    };
+    let tail = row.tail();
     tail.store(b, &sums, row.arithmetic.registers(b.unit()), |result, i| {
         let (block, p) = places[result];
         extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)

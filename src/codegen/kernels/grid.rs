@@ -146,7 +146,7 @@ impl Tail {
     ) {
         let (steps, rectified) = self.without_last_relu();
         let needed = temporaries(steps);
-        let crowded = sums.len() + needed > registers;
+        let crowded = self.is_crowded(sums.len(), registers);
         if crowded {
             sums.iter().for_each(|&(sum, places)| b.store(places.kept, sum));
         }
@@ -169,6 +169,11 @@ impl Tail {
                 Some(grid) => grid.store(b, places.to, v, rectified, &mut constants),
             }
         }
+    }
+
+    /// Whether so many sums leave too few registers.
+    pub(crate) fn is_crowded(&self, sums: usize, registers: usize) -> bool {
+        sums + temporaries(self.without_last_relu().0) > registers
     }
 
     /// The steps without a rectifier at the end where results are levels: those are clamped anyway, then to what is
@@ -224,14 +229,14 @@ impl Constants {
     }
 }
 
-/// The part of packed weights that holds the multipliers and offsets of channels, the step's second and third weights:
-/// of each block a vector of one and then of the other.
-pub(crate) fn scales(channels: usize, block: usize) -> Part {
+/// The part of packed weights that holds the multipliers and offsets of channels from `from` on, the step's second and
+/// third weights: of each block a vector of one and then of the other.
+pub(crate) fn scales(from: usize, channels: usize, block: usize) -> Part {
     let (blocks, rest) = (channels / block, channels % block);
     let walk = |first: usize, count: usize, lanes: usize, which: usize| {
         let blocks = Loop { count, from: block as isize, to: 2 * block };
         let lanes = Loop { count: lanes, from: 1, to: 1 };
-        (1 + which, Walk::new(first * block, (2 * first + which) * block, [blocks, lanes]))
+        (1 + which, Walk::new(from + first * block, (2 * first + which) * block, [blocks, lanes]))
     };
     let walks = (0..2).flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
     let walks = walks.filter(|(_, walk)| walk.loops.iter().all(|l| l.count > 0)).collect();
