@@ -113,7 +113,7 @@ pub(super) fn add(
     let remembered: Vec<WeightId> = remembered.collect();
     let mut operands = vec![before, gradient];
     for &state in &remembered {
-        let constant = Constant::of(shape.dims().to_vec());
+        let constant = Constant { shape: shape.dims().to_vec() };
         operands
             .push(graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape"));
     }
