@@ -255,10 +255,6 @@ macro_rules! operations {
         macro_rules! any_training_op { () => { $($crate::ops::Op::$training(_))|* }; }
         pub(crate) use any_training_op;
 
-        /// The pattern of all ops of values on grids, for stages that know real numbers only.
-        macro_rules! any_quantized_op { () => { $($crate::ops::Op::$quantized(_))|* }; }
-        pub(crate) use any_quantized_op;
-
         impl Op {
             /// The names of the ops of values on grids.
             pub const QUANTIZED_NAMES: &'static [&'static str] = &[$($quantized::NAME),*];
@@ -291,7 +287,9 @@ macro_rules! operations {
             /// cannot be written.
             pub fn call(&self) -> Option<(&'static Layer, Arguments)> {
                 let layers = match self { $(Op::$ty(_) => $ty::LAYERS),* };
-                let call = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)))?;
+                let own = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)));
+                // A layer of another op may make it, by one of its arguments.
+                let call = own.or_else(|| self::layers().find_map(|layer| Some((layer, (layer.arguments)(self)?))))?;
                 let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
                 call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
             }
@@ -354,10 +352,9 @@ macro_rules! operations {
             /// A convolution, transposed convolution or linear layer: what tables of networks count as layers, and
             /// what a plan has a choice of algorithms for.
             pub fn is_convolution_or_linear(&self) -> bool {
-                matches!(
-                    self,
-                    Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)
-                )
+                matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+                    || matches!(self, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))
+                    || matches!(self, Op::QuantizedConv2d(_) | Op::QuantizedLinear(_))
             }
             /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
@@ -406,7 +403,11 @@ operations! {
         upsample::Upsample,
     }
     quantized {
+        Conv2dW8,
+        ConvTranspose2dW8,
         Dequantize,
+        FakeQuantize,
+        LinearW8,
         Quantize,
         QuantizedAdd,
         QuantizedConv2d,

@@ -139,6 +139,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
+        // `limits` refuses them: a pass makes others of them.
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -85,6 +85,9 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
+    if matches!(node.op(), Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))) {
+        return Err(PlanError::Unlowered { node: name() });
+    }
     if node.shape.element() != Element::F32 && !is_random(graph, id) && !are_levels(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }

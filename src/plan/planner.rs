@@ -46,6 +46,11 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
+    #[error(
+        "{node} is of a quantized network as written; code is made of what the passes `lower_quantized` and \
+         `fold_whole_weights` make of it"
+    )]
+    Unlowered { node: String },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]

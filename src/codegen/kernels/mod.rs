@@ -115,6 +115,9 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => {
             unreachable!("these have algorithms")
         }
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => {
+            unreachable!("the plan refuses these")
+        }
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),

@@ -16,11 +16,12 @@ use crate::ops::{
     ChannelShuffle, Concat, Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedAdd, QuantizedConv2d,
     QuantizedGlobalPool, QuantizedLinear, Slice, Transpose, Upsample,
 };
+use crate::passes;
 use crate::plan::Options;
 use crate::random::Draws;
 use crate::target::{Target, Unit};
 use crate::tensor::{Element, Shape, Tensor};
-use crate::testing::GraphBuilder;
+use crate::testing::{GraphBuilder, quantized_graph, random_inputs};
 
 /// The targets that run here, with dot products where the CPU has them and without.
 fn variants() -> Vec<Target> {
@@ -410,4 +411,50 @@ fn bytes_pass_through_a_network() {
     for batch in [1, 3] {
         check(small_network(batch, batch as u64));
     }
+}
+
+/// Whether compiled code has the interpreter's bits by construction: arithmetic of levels, what moves or compares, and
+/// what rounds once.
+fn is_exact(op: &Op) -> bool {
+    match op {
+        Op::Activate(op) => {
+            matches!(op.kind, Activation::Relu | Activation::Clip { .. } | Activation::LeakyRelu { .. })
+        }
+        Op::Upsample(op) => op.mode == Interpolation::Nearest,
+        op => matches!(
+            op.name(),
+            "quantize"
+                | "dequantize"
+                | "quantized_conv2d"
+                | "quantized_linear"
+                | "quantized_add"
+                | "quantized_global_pool"
+                | "max_pool"
+                | "concat"
+                | "slice"
+                | "flatten"
+                | "reshape"
+                | "transpose"
+                | "identity"
+                | "pad"
+                | "channel_shuffle"
+                | "binary"
+        ),
+    }
+}
+
+/// Random networks as the passes make them.
+#[test]
+fn networks_of_levels_are_exact() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let mut graph = quantized_graph(seed);
+        passes::run(&mut graph, &passes::Selection::default());
+        if graph.order().into_iter().all(|id| graph.node(id).op().is_none_or(is_exact)) {
+            let inputs = random_inputs(&graph, seed);
+            check_on(&graph, &inputs, &variants(), &[1 + (seed % 2) as usize]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "{compared} networks are exact");
 }
