@@ -17,13 +17,16 @@ use criterion::{Criterion, Throughput};
 use netc::internals::artifact::StepRecord;
 use netc::internals::ir::{Graph, NodeId, Phase};
 use netc::internals::ops::activation::Activation;
+use netc::internals::ops::epilogue::PostOp;
 use netc::internals::ops::global_pool::PoolKind;
+use netc::internals::ops::quantized::{Grid, Levels};
 use netc::internals::ops::training::pointwise_loss::LossKind;
 use netc::internals::ops::training::pointwise_loss_gradient::Of;
 use netc::internals::ops::{
     Activate, ActivationGradient, AvgPool, AvgPoolGradient, BatchNormInputGradient, BatchNormSums, BatchNormTrain,
-    ChannelMoments, Conv2d, Conv2dWeightGradient, CrossEntropy, CrossEntropyGradient, GlobalPool, Linear, MatMul,
-    MaxPool, MaxPoolGradient, Op, PointwiseLoss, PointwiseLossGradient,
+    ChannelMoments, Conv2d, Conv2dWeightGradient, CrossEntropy, CrossEntropyGradient, Dequantize, GlobalPool, Linear,
+    MatMul, MaxPool, MaxPoolGradient, Op, PointwiseLoss, PointwiseLossGradient, Quantize, QuantizedConv2d,
+    QuantizedLinear,
 };
 use netc::internals::plan::Options;
 use netc::internals::runtime::{Model, ModelOptions, Timings};
@@ -56,6 +59,44 @@ impl Case {
         let x = b.input(netc::Shape::new(input));
         let layer = b.add(op, &[x]);
         Case::finish(name, b, layer, Some("direct"))
+    }
+
+    /// A layer of levels that gives levels, rectified.
+    fn of_levels([from, to, size]: [usize; 3], [kernel, stride]: [usize; 2], groups: usize, signed: bool) -> Case {
+        let mut b = GraphBuilder::new("levels", Phase::Infer);
+        let x = b.input([1, from, size, size]);
+        let levels = Levels { bits: 8, signed };
+        let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+        let layer = QuantizedConv2d {
+            channels: to,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [kernel / 2; 4],
+            dilation: [1; 2],
+            groups,
+            zero: 0,
+            epilogue: vec![PostOp::Activate(Activation::Relu)],
+            reads: vec![],
+            output: Some(Grid { levels: Levels::U8, scale: 1.0, zero: 0 }),
+        };
+        let layer = b.add(layer, &[x]);
+        let result = b.add(Dequantize { axis: None, symmetric: true }, &[layer]);
+        let strided = if stride > 1 { format!(" stride {stride}") } else { String::new() };
+        let grouped = if groups > 1 { format!(" groups {groups}") } else { String::new() };
+        let of = if signed { "i8" } else { "u8" };
+        let name = format!("{of} conv {kernel}x{kernel} {from} to {to} @ {size}{strided}{grouped}");
+        Case { name, graph: b.finish(&[result]), layer, algorithm: None }
+    }
+
+    /// A linear layer of levels.
+    fn linear_of_levels(from: usize, to: usize) -> Case {
+        let mut b = GraphBuilder::new("levels", Phase::Infer);
+        let x = b.input([1, from]);
+        let op = Quantize { levels: Levels::U8, axis: None, symmetric: true, scale: None, zero_point: None };
+        let x = b.add(op, &[x]);
+        let layer = QuantizedLinear { features: to, zero: 0, epilogue: vec![], reads: vec![], output: None };
+        let layer = b.add(layer, &[x]);
+        Case::finish(&format!("u8 linear {from} to {to}"), b, layer, None)
     }
 
     /// An op of training on a batch that other layers made, which `operands` gives what else it reads.
@@ -160,6 +201,21 @@ fn cases() -> Vec<Case> {
     ]);
     cases.extend([[16, 64, 112], [128, 16, 32], [16, 512, 7]].into_iter().flat_map(batch_norm));
     cases.extend(pools_and_losses());
+    cases.extend(
+        [(64, 56), (128, 28), (256, 14), (512, 7)].map(|(c, size)| Case::of_levels([c, c, size], [3, 1], 1, false)),
+    );
+    cases.extend([
+        Case::of_levels([64, 64, 56], [3, 1], 1, true),
+        Case::of_levels([64, 256, 56], [1, 1], 1, false),
+        Case::of_levels([256, 64, 56], [1, 1], 1, false),
+        Case::of_levels([1024, 256, 14], [1, 1], 1, false),
+        Case::of_levels([512, 2048, 7], [1, 1], 1, false),
+        Case::of_levels([128, 128, 56], [3, 2], 1, false),
+        Case::of_levels([3, 64, 224], [7, 2], 1, true),
+        Case::of_levels([256, 256, 28], [3, 1], 256, false),
+        Case::of_levels([256, 256, 28], [3, 1], 32, false),
+        Case::linear_of_levels(4096, 4096),
+    ]);
     let gradient = |channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize| {
         Case::weight_gradient([channels, size], conv(outputs, kernel, stride, kernel / 2))
     };
@@ -325,6 +381,7 @@ fn main() {
         return;
     }
     let roofline = Roofline::measure(&target, 1).expect("the machine can be measured");
-    println!("\n{:.1} GFLOP/s between registers, {:.1} GB/s from memory", roofline.gflops, roofline.gb_per_s);
+    let Roofline { gflops, gops_of_bytes, gb_per_s } = roofline;
+    println!("\n{gflops:.1} GFLOP/s between registers, {gops_of_bytes:.1} of 8 bits, {gb_per_s:.1} GB/s from memory");
     rows.iter().for_each(|row| println!("{}", row.text(roofline)));
 }

@@ -14,6 +14,7 @@ use super::measure::random_input;
 use super::network;
 use super::train::Rehearsal;
 use crate::artifact::{Port, StepRecord};
+use crate::ops::Op;
 use crate::runtime::{Model, Timings};
 use crate::target::Target;
 use crate::trial::roofline::Roofline;
@@ -128,7 +129,9 @@ fn target_of(model: &Model) -> Target {
         () if has("fma") => "fma",
         () => "baseline",
     };
-    Target::parse(name).unwrap_or_else(|_| Target::host())
+    let extension = ["avx512vnni", "avxvnni"].into_iter().find(|e| has(e)).map(|e| format!("+{e}"));
+    let name = format!("{name}{}", extension.unwrap_or_default());
+    Target::parse(&name).unwrap_or_else(|_| Target::host())
 }
 
 struct StepProfile<'a> {
@@ -181,8 +184,10 @@ fn as_text(model: &Model, rows: &[StepProfile], roofline: Roofline) -> String {
     }
     let total: f64 = rows.iter().map(|r| r.seconds).sum();
     let flops: u64 = rows.iter().map(|r| r.step.flops).sum();
+    let is_quantized = rows.iter().any(|r| r.step.flops > 0 && Op::QUANTIZED_NAMES.contains(&r.step.op.as_str()));
+    let of_bytes = if is_quantized { format!(", {:.1} of 8 bits", roofline.gops_of_bytes) } else { String::new() };
     format!(
-        "{}\n{}: {:.3} ms in {} steps, {:.1} GFLOP/s\n{} threads of this machine: {:.1} GFLOP/s between registers, {:.1} GB/s from memory\n",
+        "{}\n{}: {:.3} ms in {} steps, {:.1} GFLOP/s\n{} threads of this machine: {:.1} GFLOP/s between registers{}, {:.1} GB/s from memory\n",
         table(&cells, &[4, 5, 6, 7, 8, 9]),
         model.name(),
         total * 1e3,
@@ -190,6 +195,7 @@ fn as_text(model: &Model, rows: &[StepProfile], roofline: Roofline) -> String {
         flops as f64 / total.max(1e-9) / 1e9,
         model.threads(),
         roofline.gflops,
+        of_bytes,
         roofline.gb_per_s,
     )
 }
@@ -216,6 +222,7 @@ fn as_json(model: &Model, rows: &[StepProfile], roofline: Roofline) -> Value {
         "batch": model.batch(),
         "total_ms": total * 1e3,
         "peak_gflops": roofline.gflops,
+        "peak_gops_of_bytes": roofline.gops_of_bytes,
         "peak_gb_per_s": roofline.gb_per_s,
         "steps": rows.iter().map(row).collect::<Vec<_>>(),
     })

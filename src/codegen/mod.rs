@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::artifact::{Destination, Image, Manifest, Port, StateRecord, StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId, Verified, VerifyError, verify};
-use crate::plan::{self, Plan, PlanError};
+use crate::plan::{self, Layout, Plan, PlanError, stored};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
 use emit::{Emitted, Emitter};
@@ -189,7 +189,10 @@ pub(crate) fn build(
 fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Manifest {
     let port = |name: String, id: NodeId| {
         let shape = &graph.node(id).shape;
-        Port { name, shape: shape.dims().to_vec(), element: shape.element() }
+        // Levels leave a model as they lie in plain memory.
+        let is_computed = graph.node(id).op().is_some();
+        let element = if is_computed { stored(shape.element(), Layout::Plain) } else { shape.element() };
+        Port { name, shape: shape.dims().to_vec(), element }
     };
     let plan = &generated.plan;
     Manifest {

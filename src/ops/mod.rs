@@ -6,6 +6,8 @@
 //! is adding a file and one line in `operations!` below; the exhaustive matches in plan, codegen and
 //! export then say what is missing.
 //!
+//! Ops of values on grids, quantized networks, are in the folder `quantized`.
+//!
 //! What an op's derivative is stands in its file, too, as ops ([`gradient`]). Those that only training
 //! needs are in the folder `training`.
 //!
@@ -20,6 +22,7 @@ pub mod layer;
 pub mod number;
 mod planes;
 pub mod position;
+pub mod quantized;
 #[cfg(test)]
 mod tests;
 pub mod training;
@@ -239,18 +242,22 @@ pub trait Operation: Attributes {
 macro_rules! operations {
     (
         layers { $($module:ident :: $layer:ident),* $(,)? }
+        quantized { $($quantized:ident),* $(,)? }
         training { $($training_module:ident :: $training:ident),* $(,)? }
     ) => {
         $(pub mod $module; pub use $module::$layer;)*
+        $(pub use quantized::$quantized;)*
         $(pub use training::$training_module::$training;)*
 
-        operations! { @all $($layer,)* $($training,)* }
+        operations! { @all $($layer,)* $($quantized,)* $($training,)* }
 
         /// The pattern of all ops that only training needs, for stages that know inference only.
         macro_rules! any_training_op { () => { $($crate::ops::Op::$training(_))|* }; }
         pub(crate) use any_training_op;
 
         impl Op {
+            /// The names of the ops of values on grids.
+            pub const QUANTIZED_NAMES: &'static [&'static str] = &[$($quantized::NAME),*];
             /// The names of the ops that only training needs.
             pub const TRAINING_NAMES: &'static [&'static str] = &[$($training::NAME),*];
         }
@@ -280,7 +287,9 @@ macro_rules! operations {
             /// cannot be written.
             pub fn call(&self) -> Option<(&'static Layer, Arguments)> {
                 let layers = match self { $(Op::$ty(_) => $ty::LAYERS),* };
-                let call = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)))?;
+                let own = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)));
+                // A layer of another op may make it, by one of its arguments.
+                let call = own.or_else(|| self::layers().find_map(|layer| Some((layer, (layer.arguments)(self)?))))?;
                 let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
                 call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
             }
@@ -344,6 +353,8 @@ macro_rules! operations {
             /// what a plan has a choice of algorithms for.
             pub fn is_convolution_or_linear(&self) -> bool {
                 matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+                    || matches!(self, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))
+                    || matches!(self, Op::QuantizedConv2d(_) | Op::QuantizedLinear(_))
             }
             /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
@@ -390,6 +401,18 @@ operations! {
         softmax::Softmax,
         transpose::Transpose,
         upsample::Upsample,
+    }
+    quantized {
+        Conv2dW8,
+        ConvTranspose2dW8,
+        Dequantize,
+        FakeQuantize,
+        LinearW8,
+        Quantize,
+        QuantizedAdd,
+        QuantizedConv2d,
+        QuantizedGlobalPool,
+        QuantizedLinear,
     }
     training {
         activation_gradient::ActivationGradient,

@@ -42,7 +42,7 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
     if node.shape.elements() > read.max(SMALL) {
         return None;
     }
-    let tensor = |w| Tensor::new(e.weights.get(w).shape.clone(), (*e.weights.values(w)).as_ref().to_vec());
+    let tensor = |w| e.weights.tensor(w);
     let operands: Vec<Tensor> =
         operands.iter().map(|&o| Some(tensor(*e.weights_of(o)?.first()?))).collect::<Option<_>>()?;
     let weights: Vec<Tensor> = e.weights_of(id)?.into_iter().map(tensor).collect();

@@ -76,7 +76,13 @@ impl Layer {
         let [n, c, h, w] = input.image();
         let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
         let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
-        Layer { problem, input: input.layout, block, is_linear: matches!(op, Op::Linear(_)), key }
+        Layer {
+            problem,
+            input: input.layout,
+            block,
+            is_linear: matches!(op, Op::Linear(_) | Op::QuantizedLinear(_)),
+            key,
+        }
     }
 
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where

@@ -7,7 +7,7 @@ use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{DropoutMask, Op};
 use crate::target::Unit;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// Channels of a block, of all values of a plan for that unit: one vector of f32, so that kernels compute
 /// channels side by side.
@@ -43,6 +43,17 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     if graph.node(id).op().is_some_and(Op::is_convolution_or_linear) {
         operands[0] = Want::Any;
     }
+    // What is brought into blocks of bytes is rounded on the way.
+    if let Some(Op::Quantize(op)) = graph.node(id).op() {
+        let by_channel = op.axis.is_none_or(|axis| axis == 1);
+        if output.is_blocked() && is_byte(&graph.node(id).shape) && by_channel {
+            operands[0] = Want::Any;
+        }
+    }
+    // Groups of channels are neighbours in blocks only.
+    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op() {
+        operands[0] = Want::Only(Layout::Blocked { block });
+    }
     // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
     if let Some(Op::Conv2dWeightGradient(op)) = graph.node(id).op() {
         let blocks = Want::Only(Layout::Blocked { block });
@@ -72,6 +83,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
+        Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -90,6 +102,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::BatchNorm(_)
         | Op::BatchNormInputGradient(_)
         | Op::BatchNormTrain(_)
+        | Op::Dequantize(_)
+        | Op::Quantize(_)
         | Op::ChannelAffine(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
@@ -102,6 +116,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
+        | Op::QuantizedGlobalPool(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
@@ -109,7 +124,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
-        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) => {
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedAdd(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
         // Numbers of losses, and what weights begin with.
@@ -124,10 +139,28 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
+        // `limits` refuses them: a pass makes others of them.
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };
-    images && in_blocks
+    let reads_bytes = matches!(
+        op,
+        Op::ChannelShuffle(_)
+            | Op::Concat(_)
+            | Op::Dequantize(_)
+            | Op::MaxPool(_)
+            | Op::Quantize(_)
+            | Op::QuantizedAdd(_)
+            | Op::QuantizedGlobalPool(_)
+            | Op::Slice(_)
+            | Op::Upsample(_)
+    );
+    images && in_blocks && (reads_bytes || !operands.iter().copied().any(is_byte))
+}
+
+fn is_byte(shape: &Shape) -> bool {
+    matches!(shape.element(), Element::U8 | Element::I8)
 }
 
 /// Whether an operand of a blocked elementwise op spreads over the output by whole blocks: equal
@@ -135,6 +168,6 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
 fn blocked_broadcast(operand: &Shape, output: &Shape) -> bool {
     match (image(operand), image(output)) {
         (Some([n, c, 1, 1]), Some([m, d, _, _])) if operand.rank() == output.rank() => c == d && (n == m || n == 1),
-        _ => operand == output,
+        _ => operand.dims() == output.dims(),
     }
 }

@@ -21,6 +21,12 @@ pub(crate) const MAX_STRIDE: usize = 1 << 18;
 pub(crate) const MAX_PHASES: usize = 1 << 14;
 /// Pixels of all windows along one axis, where a table holds each.
 pub(crate) const MAX_TAPS: usize = 1 << 24;
+/// Pixels of an image of bytes, which is brought into blocks from planes of f32: the last lane's plane is addressed from
+/// the first's.
+pub(crate) const MAX_PIXELS_OF_BYTES: usize = 1 << 25;
+/// Taps along an axis of a window over numbers of 8 bits: what sums begin with has a vector for each set of taps that
+/// lies in the image.
+pub(crate) const MAX_TAPS_OF_BYTES: usize = 1 << 12;
 /// Elements of a value.
 pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 
@@ -57,6 +63,14 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         Some(Op::ConvTranspose2d(op)) => (0..2).map(|a| op.stride[a].min(node.shape[2 + a])).product(),
         _ => 1,
     };
+    let pixels_of_bytes = match (node.shape.element(), node.shape.dims()) {
+        (Element::U8 | Element::I8, &[.., h, w]) => h.saturating_mul(w),
+        _ => 0,
+    };
+    let taps_of_bytes = match node.op() {
+        Some(Op::QuantizedConv2d(op)) => largest(op.kernel),
+        _ => 0,
+    };
     let checks = [
         (node.shape.elements(), MAX_ELEMENTS, "elements"),
         (if window.is_some() || has_table { axis } else { 0 }, MAX_AXIS, "pixels along an axis"),
@@ -64,12 +78,17 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
         (taps.unwrap_or(0), MAX_TAPS, "pixels in all windows along an axis"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
+        (pixels_of_bytes, MAX_PIXELS_OF_BYTES, "pixels of 8 bits"),
+        (taps_of_bytes, MAX_TAPS_OF_BYTES, "taps along an axis of a window of 8 bits"),
     ];
     let name = || {
         let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
         name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
     };
-    if node.shape.element() != Element::F32 && !is_random(graph, id) {
+    if matches!(node.op(), Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))) {
+        return Err(PlanError::Unlowered { node: name() });
+    }
+    if node.shape.element() != Element::F32 && !is_random(graph, id) && !are_levels(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }
     match checks.into_iter().find(|(found, most, _)| found > most) {
@@ -87,6 +106,12 @@ fn window_of(op: &Op, inputs: &[&Shape], output: &Shape) -> Option<Window> {
         Op::UpsampleGradient(op) => op.upsample().window(&[output], inputs[0]),
         op => op.window(inputs, output),
     }
+}
+
+/// Whether a node's values are levels of a grid that are computed. No run takes levels.
+fn are_levels(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    node.op().is_some() && matches!(node.shape.element(), Element::U8 | Element::I8 | Element::I16 | Element::I32)
 }
 
 /// Whether a node is the input of random masks, seed and step, and of nothing else.
@@ -156,6 +181,46 @@ mod tests {
             pad((1 << 24) + 1),
         ];
         insta::assert_snapshot!(found.join("\n"));
+    }
+
+    /// Sums of levels begin with a vector for each set of taps, and planes of levels are addressed from the first.
+    #[test]
+    fn windows_and_images_of_levels_have_limits_of_their_own() {
+        let conv = |kernel: usize, w: usize| {
+            let mut b = GraphBuilder::new("g", Phase::Infer);
+            let x = b.input([1, 1, 1, w]);
+            let levels = quantized::Levels::U8;
+            let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+            let op = QuantizedConv2d {
+                channels: 1,
+                kernel: [1, kernel],
+                stride: [1; 2],
+                pad: [0; 4],
+                dilation: [1; 2],
+                groups: 1,
+                zero: 0,
+                epilogue: vec![],
+                reads: vec![],
+                output: None,
+            };
+            let y = b.add(op, &[x]);
+            check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
+        };
+        assert_eq!(conv(4096, 5000), "fits");
+        assert_eq!(
+            conv(4097, 5000),
+            "n2: 4097 taps along an axis of a window of 8 bits; code is made for at most 4096"
+        );
+        let image = |h: usize, w: usize| {
+            let mut b = GraphBuilder::new("g", Phase::Infer);
+            let x = b.input([1, 1, h, w]);
+            let levels = quantized::Levels::I8;
+            let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+            let y = b.add(Dequantize { axis: None, symmetric: true }, &[x]);
+            check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
+        };
+        assert_eq!(image(1 << 12, 1 << 13), "fits");
+        assert_eq!(image(1 << 12, (1 << 13) + 1), "n1: 33558528 pixels of 8 bits; code is made for at most 33554432");
     }
 
     /// Seed and step may be i64, and nothing else.

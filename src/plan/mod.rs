@@ -30,7 +30,7 @@ pub use planner::Options;
 pub(crate) use planner::PlanError;
 pub(crate) use planner::{check_forced, plan};
 pub(crate) use print::print;
-pub(crate) use view::{Layout, Place, View};
+pub(crate) use view::{Layout, Place, View, stored};
 
 /// Names a buffer of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

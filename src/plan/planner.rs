@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::choice::{Choice, Findings, Layer, choose};
-use super::conv::Problem;
+use super::conv::{Arithmetic, Problem};
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::parts::Parts;
 use super::place::{Placements, placements};
@@ -14,7 +14,7 @@ use crate::ir::{self, Graph, Kind, NodeId, Verified, updates};
 use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
 /// What the user may ask of the plan.
@@ -46,6 +46,11 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
+    #[error(
+        "{node} is of a quantized network as written; code is made of what the passes `lower_quantized` and \
+         `fold_whole_weights` make of it"
+    )]
+    Unlowered { node: String },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
@@ -143,8 +148,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
     planner.push_updates();
     for (i, output) in graph.outputs().iter().enumerate() {
         let value = planner.any(output.node);
-        let shape = &graph.node(output.node).shape;
-        let to = View::whole(Place::Output(i), Layout::Plain, shape);
+        let to = View::whole(Place::Output(i), Layout::Plain, &planner.shape(output.node, Layout::Plain));
         planner.push(output.node, vec![value], vec![to], Algorithm::Convert, 0.0);
     }
     planner.store_updates();
@@ -206,7 +210,7 @@ impl Planner<'_> {
             _ if self.placements.unstored.contains(&id) => Ok(()),
             Op::Slice(s) if self.is_aligned_slice(id) => {
                 let whole = self.get(graph.operands(id)[0], self.blocked());
-                let view = whole.channels(s.start, &node.shape);
+                let view = whole.channels(s.start, &self.shape(id, self.blocked()));
                 self.views.insert((id, self.blocked()), view);
                 Ok(())
             }
@@ -343,6 +347,13 @@ impl Planner<'_> {
         }
     }
 
+    /// The shape of a node's value as it lies in memory.
+    fn shape(&self, id: NodeId, layout: Layout) -> Shape {
+        let shape = self.graph.node(id).shape.clone();
+        let element = view::stored(shape.element(), layout);
+        shape.with_element(element)
+    }
+
     fn is_aligned_slice(&self, id: NodeId) -> bool {
         let Some(Op::Slice(s)) = self.graph.node(id).op() else { return false };
         let is_whole_blocks = s.step == 1 && s.start % self.block == 0;
@@ -395,12 +406,21 @@ impl Planner<'_> {
         let graph = self.graph;
         let operands = graph.operands(id);
         let source = self.linear_source(op, operands[0]);
-        let input = self.any(source);
+        let input = match op {
+            Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => self.get(source, self.blocked()),
+            _ => self.any(source),
+        };
         let output = &graph.node(id).shape;
+        let of_levels = |problem: Problem, zero: i64| {
+            let arithmetic = Arithmetic::Bytes { signed: input.shape.element() == Element::I8, zero: zero as i16 };
+            Problem { arithmetic, ..problem }
+        };
         let problem = match op {
             Op::Conv2d(c) => Problem::conv(c, &input.shape, output),
             Op::Linear(l) => Problem::linear(l, &input.shape),
             Op::ConvTranspose2d(c) => Problem::conv_transpose(c, &input.shape, output),
+            Op::QuantizedConv2d(c) => of_levels(Problem::conv(&c.of_reals(), &input.shape, output), c.zero),
+            Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), &input.shape), l.zero),
             _ => unreachable!("called for convolutions"),
         };
         let layer = Layer::new(op, problem, &input, self.block);
@@ -459,7 +479,7 @@ impl Planner<'_> {
     /// A linear layer reads the image behind a flatten: its weights are packed in the image's order.
     fn linear_source(&self, op: &Op, operand: NodeId) -> NodeId {
         match (op, self.graph.node(operand).op()) {
-            (Op::Linear(_), Some(Op::Flatten(_))) => {
+            (Op::Linear(_) | Op::QuantizedLinear(_), Some(Op::Flatten(_))) => {
                 let source = self.graph.operands(operand)[0];
                 if view::image(&self.graph.node(source).shape).is_some() { source } else { operand }
             }
@@ -507,8 +527,8 @@ impl Planner<'_> {
         if from.layout == layout {
             return from;
         }
-        let shape = &self.graph.node(id).shape;
-        let to = self.buffer(layout, shape);
+        let shape = self.shape(id, layout);
+        let to = self.buffer(layout, &shape);
         let ns = self.target.core.nanoseconds(shape.elements() as f64);
         self.push(id, vec![from], vec![to.clone()], Algorithm::Convert, ns);
         self.views.insert((id, layout), to.clone());
@@ -542,7 +562,7 @@ impl Planner<'_> {
         };
         Some(names.into_iter().rev().fold(found, |view, name| match self.graph.node(name).op() {
             Some(Op::Identity(_) | Op::Dropout(_)) => view,
-            _ if layout.is_blocked() => View { shape: self.graph.node(name).shape.clone(), ..view },
+            _ if layout.is_blocked() => View { shape: self.shape(name, layout), ..view },
             _ => self.reshaped(view, name),
         }))
     }
@@ -569,8 +589,7 @@ impl Planner<'_> {
     }
 
     fn reshaped(&self, from: View, id: NodeId) -> View {
-        let shape = &self.graph.node(id).shape;
-        let whole = View::whole(from.place, Layout::Plain, shape);
+        let whole = View::whole(from.place, Layout::Plain, &self.shape(id, Layout::Plain));
         View { offset: from.offset, ..whole }
     }
 
@@ -579,7 +598,7 @@ impl Planner<'_> {
         if let Some(view) = self.views.get(&(id, layout)) {
             return view.clone();
         }
-        let shape = &self.graph.node(id).shape;
+        let shape = &self.shape(id, layout);
         if let (Some(&state), Layout::Plain) = (self.states.in_place.get(&id), layout) {
             let view = View::whole(Place::State(state), Layout::Plain, shape);
             self.views.insert((id, layout), view.clone());

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use super::conv::Family;
 use super::{Algorithm, BufferId, Layout, Place, Plan, Step, View};
 use crate::ir::Graph;
+use crate::tensor::Element;
 
 impl Algorithm {
     /// The algorithm's name, as `--algo` takes it.
@@ -52,7 +53,11 @@ impl fmt::Display for View {
             write!(f, "+{}", self.offset)?;
         }
         let layout = if self.layout == Layout::Plain { "plain" } else { "blocked" };
-        write!(f, ":{layout}{:?}", self.shape.dims())
+        let of = match self.shape.element() {
+            Element::F32 => String::new(),
+            element => format!(" {element}"),
+        };
+        write!(f, ":{layout}{of}{:?}", self.shape.dims())
     }
 }
 

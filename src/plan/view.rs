@@ -1,7 +1,7 @@
 //! Where a value lies and how its elements are arranged.
 
 use super::BufferId;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// Arrangement of a value's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +131,16 @@ impl View {
     }
 }
 
+/// What the elements of a value lie in memory as. Whole numbers of 8 bits are bytes in blocks, which kernels read and
+/// write whole; in plain memory, and where they have more bits, they lie as f32, which holds them exactly.
+pub(crate) fn stored(element: Element, layout: Layout) -> Element {
+    match (element, layout) {
+        (Element::U8 | Element::I8, Layout::Blocked { .. }) => element,
+        (Element::U8 | Element::I8 | Element::I16 | Element::I32, _) => Element::F32,
+        _ => element,
+    }
+}
+
 /// Memory that a value takes.
 pub(crate) fn bytes(layout: Layout, shape: &Shape) -> usize {
     match (layout, image(shape)) {
@@ -144,7 +154,6 @@ pub(crate) fn bytes(layout: Layout, shape: &Shape) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Element;
 
     #[test]
     fn strides_follow_from_block_and_element() {

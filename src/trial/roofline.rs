@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::Error;
 use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, StepRecord, Texts};
-use crate::codegen::vector::{Builder, Function, Program, Vector, VectorOp};
+use crate::codegen::vector::{Builder, Dot, Element, Function, Program, Vector, VectorOp};
 use crate::codegen::{self, link};
+use crate::ops::Op;
 use crate::runtime::{Model, ModelOptions, Timings};
 use crate::target::Target;
 
@@ -17,6 +18,8 @@ use crate::target::Target;
 pub struct Roofline {
     /// Multiply-adds between registers, in 10⁹ operations a second; a multiply-add is two.
     pub gflops: f64,
+    /// The same of numbers of 8 bits, by the instructions that kernels use, into sums of 32 bits.
+    pub gops_of_bytes: f64,
     /// Bytes that are streamed from memory, in 10⁹ a second.
     pub gb_per_s: f64,
 }
@@ -41,13 +44,17 @@ impl Roofline {
         let tasks = FMA_TASKS * threads;
         let seconds = fastest(fma, tasks, 0, target, threads)?;
         let gflops = (tasks * flops) as f64 / seconds / 1e9;
+        let (products, operations) = products_of_bytes(target);
+        let seconds = fastest(products, tasks, 0, target, threads)?;
+        let gops_of_bytes = (tasks * operations) as f64 / seconds / 1e9;
         let seconds = fastest(stream(target), STREAM_TASKS, STREAM_BYTES, target, threads)?;
-        Ok(Self { gflops, gb_per_s: STREAM_BYTES as f64 / seconds / 1e9 })
+        Ok(Self { gflops, gops_of_bytes, gb_per_s: STREAM_BYTES as f64 / seconds / 1e9 })
     }
 
     /// The least time that a step can take, by its plain definition.
     pub fn seconds(&self, step: &StepRecord) -> f64 {
-        (step.flops as f64 / self.gflops / 1e9).max(step.bytes as f64 / self.gb_per_s / 1e9)
+        let peak = if Op::QUANTIZED_NAMES.contains(&step.op.as_str()) { self.gops_of_bytes } else { self.gflops };
+        (step.flops as f64 / peak / 1e9).max(step.bytes as f64 / self.gb_per_s / 1e9)
     }
 }
 
@@ -63,6 +70,36 @@ fn multiply_adds(target: &Target) -> (Function, usize) {
     });
     keep(&mut b, &sums);
     (b.finish(), 2 * count * ROUNDS * target.unit.lanes)
+}
+
+/// Products of bytes into as many sums; and the operations of one task.
+fn products_of_bytes(target: &Target) -> (Function, usize) {
+    let unit = target.unit;
+    let mut b = Builder::new("products_of_bytes", unit, 4);
+    let count = (unit.registers - 4).min(24);
+    let (x, y, at_once) = match () {
+        () if unit.dot_u8i8 => (b.splat_int(Element::U8, 3), b.splat_int(Element::I8, 5), 4),
+        () if unit.narrow => (b.splat_int(Element::I16, 3), b.splat_int(Element::I16, 5), 2),
+        () => (b.splat_int(Element::I32, 3), b.splat_int(Element::I32, 5), 1),
+    };
+    let sums: Vec<Vector> = (0..count).map(|_| b.splat_int(Element::I32, 0)).collect();
+    let (begin, end) = (b.parameter(2), b.parameter(3));
+    b.loop_range(begin, end, 1, |b, _| {
+        b.repeat(ROUNDS, |b| {
+            for &sum in &sums {
+                match at_once {
+                    4 => b.dot(Dot::U8I8, sum, x, y),
+                    2 => b.add_products_of_i16(sum, x, y),
+                    _ => {
+                        let product = b.op(VectorOp::Mul, x, y);
+                        b.op_into(sum, VectorOp::Add, sum, product);
+                    }
+                }
+            }
+        });
+    });
+    keep(&mut b, &sums);
+    (b.finish(), 2 * at_once * count * ROUNDS * unit.lanes)
 }
 
 /// Sums the tasks' parts of the weights.
@@ -139,7 +176,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
     };
     Manifest {
         name: name.into(),
-        features: target.features.iter().map(|f| f.to_string()).collect(),
+        features: target.features.iter().chain(&target.extensions).map(|f| f.to_string()).collect(),
         inputs: vec![],
         outputs: vec![Port { name: "done".into(), shape: vec![1], element: Default::default() }],
         images: None,
@@ -160,6 +197,6 @@ mod tests {
     fn the_machine_computes_and_reads() {
         let host = Target::host();
         let measured = Roofline::measure(&host, 1).unwrap();
-        assert!(measured.gflops > 1.0 && measured.gb_per_s > 0.1, "{measured:?}");
+        assert!(measured.gflops > 1.0 && measured.gops_of_bytes > 1.0 && measured.gb_per_s > 0.1, "{measured:?}");
     }
 }

@@ -540,7 +540,7 @@ impl Train {
         }
         let extra: Vec<Int> = (0..extra_operands(&self.steps)).map(|i| b.parameter(2 + i)).collect();
         let offset = pixel * b.unit().bytes();
-        let y = apply_all(b, &self.steps, y, |i| extra[i].at(offset));
+        let y = apply_all(b, &self.steps, y, |b, i| b.load(extra[i].at(offset)));
         // What may be no finite number is kept from lanes that are no channels.
         if are_total(&self.steps) { y } else { self.walk.masked(b, y) }
     }

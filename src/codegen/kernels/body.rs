@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::super::key::{Bits, Epilogue, Exact};
 use super::super::vector::{Builder, Vector, VectorOp};
+use super::grid::{self, Grid};
 use super::nest::Operands;
 use super::{batch_norm, elementwise, epilogue, slope};
 use crate::ops::binary::BinaryKind;
@@ -32,6 +33,22 @@ pub(crate) enum Body {
     PReluGradient,
     /// Operands: the value, those of the epilogue, factor and term.
     Affine(Epilogue),
+    /// The nearest levels between two. Operands: the value, the scale and, unless it is 0, the zero point.
+    Quantize {
+        low: i32,
+        high: i32,
+        symmetric: bool,
+    },
+    /// Operands: the level, the scale and, unless it is 0, the zero point.
+    Dequantize {
+        symmetric: bool,
+    },
+    /// The sum of two operands on grids, an epilogue without operands, the nearest levels of a grid.
+    QuantizedAdd {
+        reads: [Option<Grid>; 2],
+        steps: Epilogue,
+        output: Option<Grid>,
+    },
     /// Operands: see [`batch_norm::apply_train`].
     BatchNormTrain {
         eps: Bits,
@@ -53,6 +70,8 @@ impl Body {
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
+            Body::Quantize { .. } | Body::Dequantize { .. } => 4,
+            Body::QuantizedAdd { steps, .. } => 3 + grid::temporaries(steps),
             Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
             Body::BatchNormTrain { steps, .. } => 6.max(2 + epilogue::temporaries(steps)),
             Body::BatchNormInputGradient { .. } => 12,
@@ -75,6 +94,11 @@ impl Body {
                 b.op(VectorOp::Mul, slope, dy)
             }
             Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
+            &Body::Quantize { low, high, symmetric } => elementwise::apply_quantize(b, [low, high], symmetric, x),
+            &Body::Dequantize { symmetric } => elementwise::apply_dequantize(b, symmetric, x),
+            Body::QuantizedAdd { reads, steps, output } => {
+                elementwise::apply_quantized_add(b, reads, steps, *output, x)
+            }
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
@@ -98,6 +122,9 @@ impl fmt::Display for Body {
                 write!(f, "gradient of {:?}{}", kind.0, if *of_output { " by its result" } else { "" })
             }
             Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
+            Body::Quantize { low, high, .. } => write!(f, "quantize {low}..{high}"),
+            Body::Dequantize { .. } => f.write_str("dequantize"),
+            Body::QuantizedAdd { reads, steps, output } => write!(f, "quantized_add {reads:?} {steps:?} {output:?}"),
             Body::PRelu => f.write_str("prelu"),
             Body::PReluGradient => f.write_str("gradient of prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),

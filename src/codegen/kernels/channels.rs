@@ -12,12 +12,15 @@
 //! Blocks that differ only in where their channels come from share a kernel. Lanes behind the value's
 //! last channel become zero.
 
+use std::fmt;
+
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand};
-use super::LANE;
+use super::{LANE, grid};
 use crate::plan::{Channel, Gather, Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Pixels in the copy loop's body.
 const UNROLL: usize = 4;
@@ -28,9 +31,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, gather: &Gather) -> Emitted {
     let output = &step.outputs[0];
     let [images, _, h, w] = output.image();
     let runs = runs(gather, step);
+    let element = output.shape.element();
     let kernels: Vec<Callee> = runs
         .iter()
-        .map(|run| e.kernel(&ChannelsKernel { pattern: run.block.pattern.clone(), pixels: h * w }))
+        .map(|run| e.kernel(&ChannelsKernel { pattern: run.block.pattern.clone(), pixels: h * w, element }))
         .collect();
     let grid = runs.iter().map(|r| r.count * images).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
@@ -71,14 +75,29 @@ struct Pattern {
 }
 
 /// Consecutive lanes of a source block.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Load {
     /// Which of the block's sources.
     source: usize,
-    /// Bytes from the source's block to where lane 0 of the vector would be.
+    /// Bytes from the source's block to where lane 0 of the vector would be; of bytes to the block that the lanes are of.
     distance: i64,
+    /// Of bytes, which are read by whole blocks, the lane of the first of them.
+    lane: Option<usize>,
     from: usize,
     to: usize,
+}
+
+/// For the kernel's name.
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { source, distance, lane, from, to } = self;
+        let mut load = f.debug_struct("Load");
+        load.field("source", source).field("distance", distance);
+        if let Some(lane) = lane {
+            load.field("lane", lane);
+        }
+        load.field("from", from).field("to", to).finish()
+    }
 }
 
 /// An output block.
@@ -110,7 +129,7 @@ fn runs(gather: &Gather, step: &Step) -> Vec<Run> {
     let (output, lanes) = (&step.outputs[0], step.outputs[0].block());
     let mut runs: Vec<Run> = vec![];
     for index in gather.first / lanes..(gather.first + gather.from.len()).div_ceil(lanes) {
-        let block = block(index, gather, output.shape[1], &strides, lanes);
+        let block = block(index, gather, output.shape[1], &strides, lanes, output.element_bytes() < LANE);
         if !runs.iter_mut().any(|run| run.takes(&block)) {
             runs.push(Run { advance: vec![0; block.sources.len()], block, count: 1, every: 0 });
         }
@@ -143,8 +162,9 @@ impl Run {
     }
 }
 
-/// The output's block of that index; `channels` are those of the output, `lanes` those of a block.
-fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], lanes: usize) -> Block {
+/// The output's block of that index; `channels` are those of the output, `lanes` those of a block. Bytes are read by
+/// whole blocks.
+fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], lanes: usize, whole_blocks: bool) -> Block {
     let start = index * lanes;
     let from = gather.first.saturating_sub(start);
     let to = (gather.first + gather.from.len() - start).min(lanes);
@@ -161,8 +181,14 @@ fn block(index: usize, gather: &Gather, channels: usize, strides: &[usize], lane
     let load = |piece: &Piece| {
         let source = sources.iter().position(|s| s.input == piece.input).expect("gathered above");
         let blocks = (piece.block - sources[source].block) * strides[piece.input];
-        let distance = blocks as i64 + LANE as i64 * (piece.lane as i64 - piece.to as i64);
-        Load { source, distance, from: piece.to, to: piece.to + piece.lanes }
+        let (from, to) = (piece.to, piece.to + piece.lanes);
+        match whole_blocks {
+            true => Load { source, distance: blocks as i64, lane: Some(piece.lane), from, to },
+            false => {
+                let distance = blocks as i64 + LANE as i64 * (piece.lane as i64 - piece.to as i64);
+                Load { source, distance, lane: None, from, to }
+            }
+        }
     };
     let loads = pieces.iter().map(load).collect();
     let to = if start + to == channels { lanes } else { to };
@@ -213,23 +239,57 @@ fn pieces(wanted: impl Iterator<Item = (usize, Channel)>, lanes: usize) -> Vec<P
 struct ChannelsKernel {
     pattern: Pattern,
     pixels: usize,
+    element: Element,
 }
 
 impl KernelKey for ChannelsKernel {
     /// Parameters: the sources' blocks, the output block.
     fn build(&self, unit: Unit) -> Function {
-        let ChannelsKernel { ref pattern, pixels } = *self;
+        let ChannelsKernel { ref pattern, pixels, element } = *self;
+        let step = unit.lanes * element.bytes();
         let sources = pattern.loads.iter().map(|load| load.source + 1).max().unwrap_or(0);
         let mut b = Builder::new(format!("channels {pixels} {pattern:?}"), unit, sources + 1);
         let pointers: Vec<Int> = (0..=sources).map(|i| b.parameter(i)).collect();
         let copies = |b: &mut Builder, copies: usize| {
-            (0..copies).for_each(|i| pixel(b, unit, pattern, &pointers, i * unit.bytes()));
-            pointers.iter().for_each(|&p| b.advance(p, copies * unit.bytes()));
+            (0..copies).for_each(|i| match element {
+                Element::F32 => pixel(b, unit, pattern, &pointers, i * step),
+                _ => pixel_of_bytes(b, pattern, &pointers, i * step, element),
+            });
+            pointers.iter().for_each(|&p| b.advance(p, copies * step));
         };
         b.repeat(pixels / UNROLL, |b| copies(b, UNROLL));
         copies(&mut b, pixels % UNROLL);
         b.finish()
     }
+}
+
+/// [`pixel`] where blocks are read and written whole: lanes that are not to be written are what they were.
+fn pixel_of_bytes(b: &mut Builder, pattern: &Pattern, pointers: &[Int], offset: usize, element: Element) {
+    let (output, sources) = pointers.split_last().expect("the output comes last");
+    let lanes = b.lanes();
+    let load = |b: &mut Builder, load: &Load| {
+        let at = b.add(sources[load.source], load.distance + offset as i64);
+        grid::load_stored(b, at.at(0), element)
+    };
+    let loaded = match &pattern.loads[..] {
+        [only] if (only.from, only.to) == (0, lanes) => load(b, only),
+        loads => {
+            let mut v = b.splat(0.0);
+            for own in loads {
+                let block = load(b, own);
+                let first = own.lane.expect("of bytes");
+                let is_own = |lane: usize| (own.from..own.to).contains(&lane);
+                v = b.shuffle([v, block], |lane| if is_own(lane) { lanes + first + lane - own.from } else { lane });
+            }
+            v
+        }
+    };
+    let mut v = pattern.order.as_ref().map_or(loaded, |order| b.permute(loaded, |lane| order[lane]));
+    if (pattern.from, pattern.to) != (0, lanes) {
+        let before = grid::load_stored(b, output.at(offset), element);
+        v = b.shuffle([before, v], |lane| if (pattern.from..pattern.to).contains(&lane) { lanes + lane } else { lane });
+    }
+    grid::store_stored(b, output.at(offset), v, element);
 }
 
 fn pixel(b: &mut Builder, unit: Unit, pattern: &Pattern, pointers: &[Int], offset: usize) {
@@ -286,7 +346,7 @@ mod tests {
     fn copies_are_loaded_in_place() {
         // Channels 3.. of a value whose blocks are 100 lanes apart become channels 5..35 of 40.
         let copy = gather(5, (3..33).map(|c| (0, c)));
-        let block = |index| block(index, &copy, 40, &[400], 8);
+        let block = |index| block(index, &copy, 40, &[400], 8, false);
         assert_eq!(loads(&block(0)), [[0, -2, 5, 8]]);
         assert_eq!(loads(&block(1)), [[0, 6, 0, 2], [0, 98, 2, 8]]);
         let last = block(4);
@@ -298,7 +358,7 @@ mod tests {
     fn shuffles_are_loaded_side_by_side_and_permuted() {
         // Two groups of 6, one a value: 0 6 1 7 …
         let shuffle = gather(0, (0..12).map(|c| (c % 2, c / 2)));
-        let block = |index| block(index, &shuffle, 12, &[400, 400], 8);
+        let block = |index| block(index, &shuffle, 12, &[400, 400], 8, false);
         assert_eq!(loads(&block(0)), [[0, 0, 0, 4], [1, -4, 4, 8]]);
         assert_eq!(block(0).pattern.order.unwrap(), [0, 4, 1, 5, 2, 6, 3, 7]);
         let last = block(1);

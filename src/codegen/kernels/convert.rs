@@ -6,14 +6,18 @@
 //! few pixels, blocks are gathered from planes, or scattered to them. Padding lanes ([`Layout::Blocked`])
 //! become zeros.
 
-use super::super::emit::{Emitted, Emitter};
+use std::fmt;
+
+use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Builder, Function, Vector};
 use super::LANE;
 use super::body::Body;
 use super::nest::{self, Array, Nest};
+use super::{elementwise, grid};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Pixels of a block that one task transposes.
 const CHUNK: usize = 512;
@@ -30,10 +34,29 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     }
     let [.., h, w] = from.image();
     let plane = [from, to].map(View::block_stride).into_iter().max().unwrap_or(0);
-    match h * w >= FEW_PIXELS && i32::try_from(plane.saturating_mul(block(from, to))).is_ok() {
-        true => transpose(e, step),
+    // Bytes are read and written by whole blocks only; their images are no larger (`plan::limits`).
+    let has_bytes = [from, to].iter().any(|view| view.element_bytes() < LANE);
+    let near = i32::try_from(plane.saturating_mul(block(from, to))).is_ok();
+    match has_bytes || (h * w >= FEW_PIXELS && near) {
+        true => transpose(e, step, None),
         false => gather(e, step),
     }
+}
+
+/// A plain image of f32 as levels in blocks. `grids` holds the scales and, unless they are 0, the zero points, of each
+/// channel or one for all.
+pub(crate) fn quantize(e: &mut Emitter, step: &Step, rounding: Rounding, grids: Vec<Packed>) -> Emitted {
+    transpose(e, step, Some((rounding, grids)))
+}
+
+/// How f32 become levels on their way into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rounding {
+    pub low: i32,
+    pub high: i32,
+    pub symmetric: bool,
+    /// Each channel has its own scale and zero point.
+    pub by_channel: bool,
 }
 
 /// Channels of a block: of the one of the two that is blocked.
@@ -66,7 +89,7 @@ fn gather(e: &mut Emitter, step: &Step) -> Emitted {
 }
 
 /// Squares of pixels and lanes. One task is a chunk of a block's pixels.
-fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
+fn transpose(e: &mut Emitter, step: &Step, rounding: Option<(Rounding, Vec<Packed>)>) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let views = [&step.inputs[0], &step.outputs[0]];
     let block_channels = block(views[0], views[1]);
@@ -82,7 +105,9 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
             let to_blocks = views[1].layout.is_blocked();
             let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
             let plane = plain.block_stride();
-            let square = Square { to_blocks, channels, pixels, plane, pixel: blocked.pixel_stride() };
+            let (pixel, element) = (blocked.pixel_stride(), blocked.shape.element());
+            let rounding = rounding.as_ref().map(|r| r.0);
+            let square = Square { to_blocks, channels, pixels, plane, pixel, element, rounding };
             let kernel = e.kernel(&square);
             regions.push(([first_block, blocks], [first_chunk, chunks], kernel));
         }
@@ -105,7 +130,18 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
                     d.b.advance(base, first_block * block_stride + first_chunk * CHUNK * pixel);
                     base.into()
                 });
-                d.b.call(kernel, arguments.to_vec());
+                let mut arguments = arguments.to_vec();
+                if let Some((rounding, grids)) = &rounding {
+                    for &grid in grids {
+                        let base = d.weights(grid);
+                        if rounding.by_channel {
+                            d.step(base, block, LANE * block_channels);
+                            d.b.advance(base, first_block * LANE * block_channels);
+                        }
+                        arguments.push(base.into());
+                    }
+                }
+                d.b.call(kernel, arguments);
             });
             begin += count;
         }
@@ -114,7 +150,7 @@ fn transpose(e: &mut Emitter, step: &Step) -> Emitted {
 }
 
 /// The pixels of a block that one call transposes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Square {
     to_blocks: bool,
     /// Lanes that are channels.
@@ -123,12 +159,32 @@ struct Square {
     /// Bytes from a channel to the next in plain memory, and from a pixel to the next in blocks.
     plane: usize,
     pixel: usize,
+    /// Of blocks. Plain memory is of f32.
+    element: Element,
+    /// What is done on the way into blocks.
+    rounding: Option<Rounding>,
+}
+
+/// For the kernel's name, which tells the element by itself.
+impl fmt::Debug for Square {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Square { to_blocks, channels, pixels, plane, pixel, element: _, rounding } = self;
+        let mut square = f.debug_struct("Square");
+        square.field("to_blocks", to_blocks).field("channels", channels).field("pixels", pixels);
+        square.field("plane", plane).field("pixel", pixel);
+        if let Some(rounding) = rounding {
+            square.field("rounding", rounding);
+        }
+        square.finish()
+    }
 }
 
 impl KernelKey for Square {
-    /// Parameters: the first pixel's place in the input and in the output.
+    /// Parameters: the first pixel's place in the input and in the output; where numbers are rounded scales and zero
+    /// points.
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("transpose {self:?}"), unit, 2);
+        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let mut b = Builder::new(format!("transpose {self:?}{of}"), unit, 2 + self.grids());
         let steps = if self.to_blocks { [LANE, self.pixel] } else { [self.pixel, LANE] };
         b.repeat(self.pixels / unit.lanes, |b| {
             self.square(b, unit.lanes);
@@ -143,6 +199,11 @@ impl KernelKey for Square {
 }
 
 impl Square {
+    /// Arrays of scales and zero points.
+    fn grids(&self) -> usize {
+        self.rounding.map_or(0, |rounding| if rounding.symmetric { 1 } else { 2 })
+    }
+
     /// A square of that many pixels: rows that are pixels from rows that are channels, or the reverse.
     fn square(&self, b: &mut Builder, pixels: usize) {
         let (from, to, lanes) = (b.parameter(0), b.parameter(1), b.lanes());
@@ -150,14 +211,28 @@ impl Square {
         let zero = if given < lanes { Some(b.splat(0.0)) } else { None };
         let rows = (0..lanes).map(|i| match (i < given, self.to_blocks) {
             (true, true) => b.load_first(from.at(i * self.plane), pixels),
-            (true, false) => b.load(from.at(i * self.pixel)),
+            (true, false) => grid::load_stored(b, from.at(i * self.pixel), self.element),
             (false, _) => zero.expect("made where rows are missing"),
         });
         let rows: Vec<Vector> = rows.collect();
         let rows = transposed(b, rows, wanted);
+        let grids: Vec<Vector> = (0..self.grids())
+            .map(|i| match self.rounding {
+                Some(Rounding { by_channel: true, .. }) => b.load(b.parameter(2 + i).at(0)),
+                _ => b.broadcast(b.parameter(2 + i).at(0)),
+            })
+            .collect();
         for (i, row) in rows.into_iter().enumerate() {
             match self.to_blocks {
-                true => b.store(to.at(i * self.pixel), row),
+                true => {
+                    let row = match self.rounding {
+                        None => row,
+                        Some(Rounding { low, high, .. }) => {
+                            elementwise::levels(b, row, grids[0], grids.get(1).copied(), [low, high])
+                        }
+                    };
+                    grid::store_stored(b, to.at(i * self.pixel), row, self.element);
+                }
                 false => b.store_first(to.at(i * self.plane), row, pixels),
             }
         }

@@ -16,16 +16,20 @@
 //! One call computes one row of output pixels of a block. Which kernel rows lie in the image comes
 //! from a table; columns that fall into the padding are left out when the code is made.
 
+use std::fmt;
+
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::epilogue;
+use super::grid::{self, Grid, Places, Tail};
 use super::table::{self, Entry};
 use crate::ops::epilogue::extra_operands;
 use crate::ops::{Conv2d, Op};
 use crate::plan::{Step, View, conv};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Accumulators of a depthwise tile at most: enough multiply-adds in flight, whatever the number of
 /// registers.
@@ -35,8 +39,24 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);
-    let Some(Op::Conv2d(op)) = node.op() else { unreachable!("planned for convolutions only") };
+    let (op, levels) = match node.op() {
+        Some(Op::Conv2d(op)) => (op.clone(), None),
+        Some(Op::QuantizedConv2d(op)) => {
+            let tail = Tail {
+                steps: Epilogue::of(&op.epilogue),
+                reads: op.reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect(),
+                output: op.output.as_ref().map(Grid::in_blocks),
+            };
+            (Conv2d { epilogue: op.epilogue.clone(), ..op.of_reals() }, Some((op.zero as i32, tail)))
+        }
+        _ => unreachable!("planned for convolutions only"),
+    };
+    let op = &op;
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let levels = levels.map(|(zero, tail)| {
+        let outputs = step.inputs[1..].iter().map(View::pixel_stride).collect();
+        Levels { element: input.shape.element(), zero, tail, output: output.pixel_stride(), outputs }
+    });
     let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
     let blocks = output.blocks();
     let group = channels / op.groups;
@@ -50,15 +70,21 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         input: w,
         width,
         epilogue: Epilogue::of(&op.epilogue),
+        levels,
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
     let parts = vec![
         weights(op, output, group),
-        Part::bias(op.bias, channels, output),
+        match kernel.levels {
+            None => Part::bias(op.bias, channels, output),
+            Some(_) => grid::scales(0, channels, output.block()),
+        },
         rows(op, [h, height], input.row_stride(), kernel.row_bytes(unit)),
     ];
     let packed = e.pack(e.weights(step), parts);
     let callee = e.kernel(&kernel);
+    let bias_bytes = if kernel.levels.is_some() { 2 } else { 1 } * unit.bytes();
+    let scratch = if kernel.levels.is_some() { unit.registers * unit.bytes() } else { 0 };
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -67,7 +93,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
             let (image, block) = d.split(rest, blocks);
             let [weights, bias, row] = [0, 1, 2].map(|i| d.weights(packed[i]));
             d.step(weights, block, block_bytes);
-            d.step(bias, block, output.pixel_stride());
+            d.step(bias, block, bias_bytes);
             d.step(row, y, table::ENTRY);
             let mut arguments = vec![row.into(), weights.into(), bias.into()];
             for (view, row) in [(input, 0), (output, output.row_stride())]
@@ -80,10 +106,13 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
                 d.step(base, y, row);
                 arguments.push(Operand::from(base));
             }
+            if scratch > 0 {
+                arguments.push(d.scratch.into());
+            }
             d.b.call(callee, arguments);
         });
     });
-    Emitted { entry, grid, scratch: 0 }
+    Emitted { entry, grid, scratch }
 }
 
 /// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`.
@@ -112,7 +141,7 @@ fn weights(op: &Conv2d, output: &View, group: usize) -> Part {
         }
     }
     let elements = output.blocks() * lanes * taps * group;
-    Part { element: output.shape.element(), elements, fill: Fill::Filters { weight: 0, walks } }
+    Part { element: Element::F32, elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
@@ -128,7 +157,7 @@ fn rows(op: &Conv2d, [h, height]: [usize; 2], input_row: usize, row_bytes: usize
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Kernel {
     /// Channels of a group: a power of two that is less than the lanes.
     group: usize,
@@ -143,12 +172,44 @@ struct Kernel {
     input: usize,
     width: usize,
     epilogue: Epilogue,
+    /// Of whole numbers of 8 bits, which are multiplied as f32: few enough for that to be exact.
+    levels: Option<Levels>,
+}
+
+/// What is done with whole numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Levels {
+    /// Of the input, with what stands for 0.
+    element: Element,
+    zero: i32,
+    tail: Tail,
+    /// Bytes from a pixel to the next in the output, and in the epilogue's operands.
+    output: usize,
+    outputs: Vec<usize>,
+}
+
+/// For the kernel's name.
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kernel { group, taps, stride, dilation, pad, row, input, width, epilogue, levels } = self;
+        let mut kernel = f.debug_struct("Kernel");
+        kernel.field("group", group).field("taps", taps).field("stride", stride).field("dilation", dilation);
+        kernel.field("pad", pad).field("row", row).field("input", input).field("width", width);
+        kernel.field("epilogue", epilogue);
+        if let Some(levels) = levels {
+            kernel.field("levels", levels);
+        }
+        kernel.finish()
+    }
 }
 
 impl KernelKey for Kernel {
-    /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands.
+    /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands; of whole numbers multipliers
+    /// and offsets for the bias, and scratch memory.
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("depthwise {self:?}"), unit, 5 + extra_operands(&self.epilogue));
+        let parameters = 5 + extra_operands(&self.epilogue) + usize::from(self.levels.is_some());
+        let mut b = Builder::new(format!("depthwise {self:?}"), unit, parameters);
+        let (in_pixel, out_pixels) = (self.in_pixel(unit), self.out_pixels(unit));
         let [entry, weights, input] = [0, 1, 3].map(|i| b.parameter(i));
         for (pointer, number) in [(input, 0), (weights, 2)] {
             let offset = table::number(&mut b, entry, number);
@@ -162,13 +223,13 @@ impl KernelKey for Kernel {
             first += pixels;
         }
         // From a tile's first pixel's window, which may begin in the padding.
-        b.advance(input, -((self.pad * unit.bytes()) as i64));
+        b.advance(input, -((self.pad * in_pixel) as i64));
         while let [(first, pixels), ..] = tiles[..] {
             let alike = tiles.iter().take_while(|t| t.1 == pixels && self.is_interior(t.0, t.1)).count().max(1);
             b.repeat(alike, |b| {
                 self.tile(b, rows.into(), first, pixels);
-                b.advance(input, pixels * self.stride * unit.bytes());
-                (4..5 + extra_operands(&self.epilogue)).for_each(|i| b.advance(b.parameter(i), pixels * unit.bytes()));
+                b.advance(input, pixels * self.stride * in_pixel);
+                out_pixels.iter().enumerate().for_each(|(i, pixel)| b.advance(b.parameter(4 + i), pixels * pixel));
             });
             tiles.drain(..alike);
         }
@@ -177,15 +238,30 @@ impl KernelKey for Kernel {
 }
 
 impl Kernel {
+    /// Bytes from a pixel of the input to the next.
+    fn in_pixel(&self, unit: Unit) -> usize {
+        unit.lanes * self.levels.as_ref().map_or(Element::F32, |levels| levels.element).bytes()
+    }
+
+    /// The same of the output and the epilogue's operands.
+    fn out_pixels(&self, unit: Unit) -> Vec<usize> {
+        match &self.levels {
+            None => vec![unit.bytes(); 1 + extra_operands(&self.epilogue)],
+            Some(levels) => [levels.output].into_iter().chain(levels.outputs.iter().copied()).collect(),
+        }
+    }
+
     fn row_bytes(&self, unit: Unit) -> usize {
         self.taps * self.group * unit.bytes()
     }
 
     /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
     fn most_pixels(&self, unit: Unit) -> usize {
+        // An input that is no operand of memory, its zero point, and stores of narrow elements take registers.
+        let registers = unit.registers - if self.levels.is_some() { 2 } else { 0 };
         match self.group {
-            1 => (unit.registers - 3).min(MOST_PIXELS),
-            group => (unit.registers - 2) / (group + 1),
+            1 => (registers - 3).min(MOST_PIXELS),
+            group => (registers - 2) / (group + 1),
         }
     }
 
@@ -198,8 +274,8 @@ impl Kernel {
     }
 
     fn tile(&self, b: &mut Builder, rows: Operand, first: usize, pixels: usize) {
-        let pixel = b.unit().bytes();
-        let bias = b.load(b.parameter(2).at(0));
+        let (pixel, vector) = (self.in_pixel(b.unit()), b.unit().bytes());
+        let bias = if self.levels.is_some() { b.splat(0.0) } else { b.load(b.parameter(2).at(0)) };
         let acc: Vec<Vec<Vector>> = (0..pixels).map(|_| self.accumulators(b, bias)).collect();
         let (weights, from) = (b.int(b.parameter(1)), b.int(b.parameter(3)));
         b.repeat(rows, |b| {
@@ -207,7 +283,7 @@ impl Kernel {
                 let pixels = acc.iter().enumerate().filter(|(p, _)| self.applies(first + p, tap));
                 let places =
                     pixels.map(|(p, acc)| (acc.as_slice(), from.at((p * self.stride + tap * self.dilation) * pixel)));
-                self.tap(b, weights.at(tap * self.group * pixel), &places.collect::<Vec<_>>());
+                self.tap(b, weights.at(tap * self.group * vector), &places.collect::<Vec<_>>());
             }
             b.advance(weights, self.row_bytes(b.unit()));
             b.advance(from, self.row);
@@ -223,14 +299,35 @@ impl Kernel {
         std::iter::once(first).chain((1..self.group).map(|_| b.splat(0.0))).collect()
     }
 
+    /// A pixel's channels.
+    fn load(&self, b: &mut Builder, address: Address) -> Vector {
+        let Some(levels) = &self.levels else { return b.load(address) };
+        let v = grid::load_stored(b, address, levels.element);
+        match levels.zero {
+            0 => v,
+            zero => {
+                let zero = b.splat(zero as f32);
+                b.op(VectorOp::Sub, v, zero)
+            }
+        }
+    }
+
     /// One tap of the pixels whose accumulators and inputs are given.
     fn tap(&self, b: &mut Builder, weights: Address, pixels: &[(&[Vector], Address)]) {
+        if let (1, Some(_)) = (self.group, &self.levels) {
+            let w = b.load(weights);
+            for &(acc, address) in pixels {
+                let x = self.load(b, address);
+                b.fma(acc[0], x, w);
+            }
+            return;
+        }
         if self.group == 1 {
             let w = b.load(weights);
             pixels.iter().for_each(|&(acc, address)| b.push(Inst::FmaLoad { acc: acc[0], a: w, address }));
             return;
         }
-        let x: Vec<Vector> = pixels.iter().map(|&(_, address)| b.load(address)).collect();
+        let x: Vec<Vector> = pixels.iter().map(|&(_, address)| self.load(b, address)).collect();
         for turn in 0..self.group {
             let offset = weights.offset + (turn * b.unit().bytes()) as i32;
             let w = b.load(Address { offset, ..weights });
@@ -255,6 +352,14 @@ impl Kernel {
         let bytes = b.unit().bytes();
         let to = b.parameter(4);
         let extra: Vec<Int> = (0..extra_operands(&self.epilogue)).map(|i| b.parameter(5 + i)).collect();
+        if let Some(levels) = &self.levels {
+            let (scales, scratch) = (b.parameter(2), b.parameter(5 + extra.len()));
+            let places =
+                |p: usize| Places { to: to.at(p * levels.output), scales: scales.at(0), kept: scratch.at(p * bytes) };
+            let sums: Vec<(Vector, Places)> = acc.iter().enumerate().map(|(p, &sum)| (sum, places(p))).collect();
+            let registers = b.unit().registers - usize::from(bytes == 64);
+            return levels.tail.store(b, &sums, registers, |p, i| extra[i].at(p * levels.outputs[i]));
+        }
         let results: Vec<(Vector, Address)> = acc.iter().enumerate().map(|(p, &v)| (v, to.at(p * bytes))).collect();
         epilogue::store_all(b, &self.epilogue, &results, |p, i| extra[i].at(p * bytes));
     }

@@ -11,6 +11,11 @@
 //! A result is the bias and then the products by kernel row, input channel and kernel column: an
 //! order that neither the vector unit nor the tile has a part in.
 //!
+//! Whole numbers of 8 bits go the same way, four channels at a time ([`Arithmetic`]): a lane's 32 bits hold four
+//! numbers of a pixel, and a dot product adds up their four products. The zero point is not subtracted from the
+//! inputs one by one: sums begin with what it would take away ([`packing::Starts`]), by the taps that lie in the
+//! image. Then the sum becomes f32 by two numbers a channel, and the epilogue's result the nearest number of a grid.
+//!
 //! One call of a row kernel computes one row of output pixels for one tile's worth of channels. The
 //! taps that fall into the left or right padding are left out when the code is made, those above or
 //! below by the range of kernel rows that the driver passes. The same kernel is the 1×1 convolution
@@ -23,18 +28,25 @@ use std::ops::Range;
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::{Epilogue, KernelKey};
-use super::super::packing::{self, Fill, Loop, Part, Walk};
-use super::super::vector::{Address, Builder, Callee, Function, Int, IntOp, Operand, Vector};
-use super::{LANE, epilogue};
+use super::super::packing::{self, Fill, Loop, Part, Starts, Walk};
+use super::super::vector::{
+    Address, Builder, Callee, Dot, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
+};
+use super::grid::{self, Grid, Places};
+use super::{LANE, epilogue, table};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
-use crate::ops::{Op, epilogue::extra_operands};
-use crate::plan::conv::{self, Axis, BlockSets, Direct, Fold, Geometry, Problem};
+use crate::ops::{Op, epilogue::extra_operands, quantized};
+use crate::plan::conv::{self, Arithmetic, Axis, BlockSets, Direct, Factors, Fold, Geometry, Problem};
 use crate::plan::{Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
 const UNROLL_LIMIT: usize = 700;
+
+/// Bytes of a number in a table.
+const TABLE_ENTRY: usize = 8;
 
 /// How an operand is walked, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +71,7 @@ impl Strides {
 /// All that a row kernel's code depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Row {
+    arithmetic: Arithmetic,
     /// Horizontal geometry, for the taps that fall into the padding.
     x: Axis,
     width: usize,
@@ -71,24 +84,26 @@ pub(super) struct Row {
     in_tap: usize,
     in_row_tap: usize,
     in_block: usize,
-    /// Channels of an input block: lanes, or one where the input is plain.
-    in_lanes: usize,
-    /// Input blocks, lanes of the first that are passed over, and one past those of the last.
+    /// Groups of channels ([`Arithmetic`]) of an input block: of f32 lanes, or one where the input is plain.
+    in_groups: usize,
+    /// Input blocks, groups of the first that are passed over, and one past those of the last.
     in_blocks: usize,
-    first_lane: usize,
-    last_lanes: usize,
+    first_group: usize,
+    last_groups: usize,
     ky: usize,
     /// Fewer kernel rows apply at the image's upper and lower edge.
     trimmed: bool,
     out_pixel: usize,
     out_block: usize,
-    /// Block and pixel strides of the epilogue's operands.
-    extra: Vec<(usize, usize)>,
+    /// Block and pixel strides of the epilogue's operands, and the grids that they are on.
+    extra: Vec<(usize, usize, Option<Grid>)>,
     epilogue: Epilogue,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
     bias: bool,
+    /// The grid that results are on.
+    grid: Option<Grid>,
 }
 
 impl Row {
@@ -104,6 +119,7 @@ impl Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
         let in_blocks = channels.div_ceil(unit.lanes);
         Row {
+            arithmetic: Arithmetic::F32,
             x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
             width,
             tile: tile.min(conv::most_pixels(blocks, unit)).min(width),
@@ -113,10 +129,10 @@ impl Row {
             in_tap: 0,
             in_row_tap: 0,
             in_block: strides[0],
-            in_lanes: unit.lanes,
+            in_groups: unit.lanes,
             in_blocks,
-            first_lane: 0,
-            last_lanes: channels - (in_blocks - 1) * unit.lanes,
+            first_group: 0,
+            last_groups: channels - (in_blocks - 1) * unit.lanes,
             ky: 1,
             trimmed: false,
             out_pixel: unit.bytes(),
@@ -125,11 +141,46 @@ impl Row {
             epilogue: Epilogue::default(),
             inside: true,
             bias: false,
+            grid: None,
         }
     }
 }
 
 impl Row {
+    fn factors(&self, unit: Unit) -> Factors {
+        self.arithmetic.factors(unit)
+    }
+
+    /// Bytes of the weights of one group and one kernel column.
+    fn tap_bytes(&self, unit: Unit) -> usize {
+        self.factors(unit).vectors() * self.blocks * unit.bytes()
+    }
+
+    /// What is done to sums of whole numbers.
+    fn tail(&self) -> grid::Tail {
+        grid::Tail {
+            steps: self.epilogue.clone(),
+            reads: self.extra.iter().map(|&(_, _, grid)| grid).collect(),
+            output: self.grid,
+        }
+    }
+
+    /// Whether a tile's sums leave too few registers for what is done to them.
+    fn is_crowded(&self, unit: Unit) -> bool {
+        let sums = self.tile * self.blocks;
+        self.arithmetic != Arithmetic::F32 && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
+    }
+
+    /// Of the weights of one kernel row, of all input blocks.
+    fn ky_bytes(&self, unit: Unit) -> usize {
+        self.in_blocks * self.in_groups * self.x.taps.count * self.tap_bytes(unit)
+    }
+
+    /// Of all weights of a tile.
+    fn panel_bytes(&self, unit: Unit) -> usize {
+        (self.ky * self.ky_bytes(unit)).next_multiple_of(packing::ALIGNMENT)
+    }
+
     fn is_half(&self, block: usize) -> bool {
         self.half && block + 1 == self.blocks
     }
@@ -176,13 +227,15 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
     let node = e.graph.node(step.node);
-    let (has_bias, steps) = match node.op() {
-        Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
-        Some(Op::Linear(l)) => (l.bias, l.epilogue.clone()),
-        Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
+    let tail = match node.op() {
+        Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+        Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
+        Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+        Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
+        Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
         _ => unreachable!("direct kernels are planned for convolutions only"),
     };
-    assert_eq!(extra_operands(&steps), step.inputs.len() - 1, "one operand a step of the epilogue");
+    assert_eq!(extra_operands(&tail.steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = e.weights(step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let block = [output.block(), input.block()];
@@ -193,7 +246,17 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
-    let mut parts = vec![Part::bias(has_bias, direct.problem.out_channels, output)];
+    let sets = tap_sets(&direct.problem, direct.fold, unit);
+    let start_block = sets[1].sets.len() * unit.bytes();
+    let mut parts = match direct.problem.arithmetic {
+        Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
+        Arithmetic::Bytes { .. } => {
+            // Of each output row the byte at which what its sums begin with begins.
+            let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
+            let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
+            vec![starts(&direct.problem, &sets, output.block(), unit), Part::words(places)]
+        }
+    };
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -204,7 +267,12 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             };
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
-                parts.push(panel(&direct.problem, *g, *run, tile, count, block));
+                parts.push(panel(&direct.problem, *g, *run, tile, count, block, unit));
+                if direct.problem.arithmetic != Arithmetic::F32 {
+                    let first = (run.first + tile * run.step) * block[0];
+                    let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
+                    parts.push(grid::scales(first, channels, block[0]));
+                }
             }
         }
     }
@@ -212,7 +280,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
 
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
-        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &steps, unit);
+        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
         let callee = e.kernel(&row);
         calls.push(Region { phase, run, count, panels: packed[part], row, callee });
     }
@@ -234,12 +302,88 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, packed[0], [tile, image, y]);
+                region.call(e, d, step, direct, (&packed, start_block), [tile, image, y]);
             });
             first += count;
         }
     });
-    Ok(Emitted { entry, grid, scratch: 0 })
+    let scratch = match direct.problem.arithmetic {
+        Arithmetic::F32 => 0,
+        Arithmetic::Bytes { .. } => calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0),
+    };
+    Ok(Emitted { entry, grid, scratch })
+}
+
+/// What is done to sums.
+struct Tail {
+    bias: bool,
+    steps: Vec<PostOp>,
+    /// Of each operand of the steps, and of the result.
+    reads: Vec<Option<Grid>>,
+    output: Option<Grid>,
+}
+
+impl Tail {
+    fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
+        Tail { bias, steps: steps.to_vec(), reads: vec![None; extra_operands(steps)], output: None }
+    }
+
+    fn of_levels(steps: &[PostOp], reads: &[Option<quantized::Grid>], output: Option<quantized::Grid>) -> Tail {
+        let reads = reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect();
+        Tail { bias: false, steps: steps.to_vec(), reads, output: output.as_ref().map(Grid::in_blocks) }
+    }
+}
+
+/// The taps along an axis that lie in the image: the sets that there are, and which is that of each output position.
+struct TapSets {
+    sets: Vec<Range<usize>>,
+    of: Vec<usize>,
+}
+
+impl TapSets {
+    /// One set where all taps lie in the image, and where all sums begin with 0.
+    fn of(arithmetic: Arithmetic, axis: &Axis, inside: bool, unit: Unit) -> TapSets {
+        let mut found = TapSets { sets: vec![], of: vec![] };
+        if inside || arithmetic.zero(unit) == 0 {
+            found.sets.push(0..axis.taps.count);
+            return found;
+        }
+        // Neither end grows from one position to the next, so that equal sets are neighbours.
+        for position in 0..axis.output {
+            let set = axis.taps.inside(position, axis.input);
+            if found.sets.last() != Some(&set) {
+                found.sets.push(set);
+            }
+            found.of.push(found.sets.len() - 1);
+        }
+        found
+    }
+
+    fn at(&self, position: usize) -> usize {
+        self.of.get(position).copied().unwrap_or(0)
+    }
+}
+
+/// Those of rows and of columns.
+fn tap_sets(problem: &Problem, fold: Fold, unit: Unit) -> [TapSets; 2] {
+    let Geometry { y, x } = problem.phases[0];
+    [y, x].map(|axis| TapSets::of(problem.arithmetic, &axis, fold != Fold::Rows, unit))
+}
+
+/// What sums of whole numbers begin with.
+fn starts(problem: &Problem, [rows, columns]: &[TapSets; 2], block: usize, unit: Unit) -> Part {
+    assert!(!problem.transposed, "levels are convolved forwards only");
+    let starts = Starts {
+        weight: 0,
+        zero: problem.arithmetic.zero(unit),
+        channels: problem.out_channels,
+        block,
+        inputs: problem.in_per_group(),
+        kernel: problem.kernel,
+        rows: rows.sets.clone(),
+        columns: columns.sets.clone(),
+    };
+    Part { element: Element::I32, elements: starts.elements(), fill: Fill::Starts(starts) }
 }
 
 /// Splits the output's blocks into runs of equal tiles that do not cross from one output to the next.
@@ -291,8 +435,17 @@ fn periodic_runs(problem: &Problem, [period, step]: [usize; 2], block: usize) ->
 
 /// The weights of one tile of channels, in the order in which the row kernel reads them. Blocks have so many
 /// channels in the output and in the input.
-fn panel(problem: &Problem, g: Geometry, run: BlockRun, tile: usize, count: usize, block: [usize; 2]) -> Part {
+fn panel(
+    problem: &Problem,
+    g: Geometry,
+    run: BlockRun,
+    tile: usize,
+    count: usize,
+    block: [usize; 2],
+    unit: Unit,
+) -> Part {
     let [out_lanes, in_lanes] = block;
+    let (group, factors) = (problem.arithmetic.group(), problem.arithmetic.factors(unit));
     let channels = run.blocks * out_lanes;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
     let out_block = run.first + tile * run.step;
@@ -312,33 +465,51 @@ fn panel(problem: &Problem, g: Geometry, run: BlockRun, tile: usize, count: usiz
         from: g.y.taps.kernel_step * problem.kernel[1] as isize,
         to: count * in_lanes * kx * channels,
     };
-    let x = Loop { count: kx, from: g.x.taps.kernel_step, to: channels };
+    let x = Loop { count: kx, from: g.x.taps.kernel_step, to: channels * group };
     let first_tap = g.y.taps.kernel_first * problem.kernel[1] + g.x.taps.kernel_first;
     let mut walks = vec![];
-    for group in problem.groups_of(&outputs) {
-        let outputs = overlap(&outputs, &problem.outputs_of(group));
-        let inputs = overlap(&inputs, &problem.inputs_of(group));
+    // The weights of a group of channels: those of a lane that lie together, then the next vector's.
+    let (together, vectors) = (factors.together(), factors.vectors());
+    let in_group = [
+        Loop { count: together, from: (vectors * in_step) as isize, to: 1 },
+        Loop { count: vectors, from: in_step as isize, to: channels * together },
+    ];
+    let group_elements = kx * channels * group;
+    for own in problem.groups_of(&outputs) {
+        let outputs = overlap(&outputs, &problem.outputs_of(own));
+        let inputs = overlap(&inputs, &problem.inputs_of(own));
         let Some(filter) = problem.weight_index(outputs.start, inputs.start, 0, 0) else { continue };
-        let (from, to) = (
-            filter + first_tap,
-            (inputs.start - first_channel) * kx * channels + outputs.start - out_block * out_lanes,
-        );
-        let output = Loop { count: outputs.len(), from: out_step as isize, to: 1 };
-        let input = |count: usize| Loop { count, from: in_step as isize, to: kx * channels };
+        let from = |input: usize| filter + first_tap + (input - inputs.start) * in_step;
+        let to = |input: usize| {
+            let (input, within) = ((input - first_channel) / group, (input - first_channel) % group);
+            let lane = within % vectors * channels * together + within / vectors;
+            input * group_elements + lane + (outputs.start - out_block * out_lanes) * together
+        };
+        let output = Loop { count: outputs.len(), from: out_step as isize, to: together };
+        // Whole groups, and channels one by one where others share theirs.
+        let first = (inputs.start - first_channel).next_multiple_of(group) + first_channel;
+        let whole = inputs.end.saturating_sub(first) / group * group;
+        let first = first.min(inputs.end);
+        for input in (inputs.start..first).chain(first + whole..inputs.end) {
+            walks.push(Walk::new(from(input), to(input), [output, y, x]));
+        }
+        let input =
+            |channels: usize| Loop { count: channels / group, from: (group * in_step) as isize, to: group_elements };
         // A block's worth of inputs of every output at a time: what is read lies together, and what is
         // written stays in the cache.
-        let (blocks, rest) = (inputs.len() / in_lanes, inputs.len() % in_lanes);
+        let (blocks, rest) = (whole / in_lanes, whole % in_lanes);
         let block = Loop { count: blocks, from: (in_lanes * in_step) as isize, to: in_lanes * kx * channels };
+        let [outer, inner] = in_group;
         if blocks > 0 {
-            walks.push(Walk::new(from, to, [block, output, input(in_lanes), y, x]));
+            walks.push(Walk::new(from(first), to(first), [block, output, input(in_lanes), outer, inner, y, x]));
         }
         if rest > 0 {
-            let done = blocks * in_lanes;
-            walks.push(Walk::new(from + done * in_step, to + done * kx * channels, [output, input(rest), y, x]));
+            let first = first + blocks * in_lanes;
+            walks.push(Walk::new(from(first), to(first), [output, input(rest), outer, inner, y, x]));
         }
     }
     let elements = count * in_lanes * ky * kx * channels;
-    Part { element: problem.element, elements, fill: Fill::Filters { weight: 0, walks } }
+    Part { element: factors.element(), elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
@@ -365,10 +536,10 @@ fn row_spec(
     g: Geometry,
     run: BlockRun,
     in_blocks: usize,
-    steps: &[PostOp],
+    tail: &Tail,
     unit: Unit,
 ) -> Row {
-    let in_lanes = step.inputs[0].block();
+    let (in_lanes, group) = (step.inputs[0].block(), direct.problem.arithmetic.group());
     let input = Strides::of(&step.inputs[0], direct.fold);
     let output = Strides::of(&step.outputs[run.output], direct.fold);
     let (width, in_pixel, out_pixel) = match direct.fold {
@@ -376,37 +547,39 @@ fn row_spec(
         Fold::Image { width, .. } => (width, input.pixel, output.pixel),
         Fold::Batch => (direct.problem.batch, step.inputs[0].batch_stride, step.outputs[run.output].batch_stride),
     };
-    let extra = step.inputs[1..].iter().map(|v| {
+    let extra = step.inputs[1..].iter().zip(&tail.reads).map(|(v, &grid)| {
         let s = Strides::of(v, direct.fold);
         let pixel = match direct.fold {
             Fold::Rows => g.x.output_step * s.pixel,
             Fold::Image { .. } => s.pixel,
             Fold::Batch => v.batch_stride,
         };
-        (s.block, pixel)
+        (s.block, pixel, grid)
     });
     Row {
+        arithmetic: direct.problem.arithmetic,
         x: g.x,
         width,
-        tile: direct.pixels.min(conv::most_pixels(run.blocks, unit)).min(width),
+        tile: direct.pixels.min(direct.problem.most_pixels(run.blocks, unit)).min(width),
         blocks: run.blocks,
         half: run.half,
         in_pixel,
         in_tap: g.x.taps.distance * input.pixel,
         in_row_tap: g.y.taps.distance * input.row,
         in_block: input.block,
-        in_lanes,
+        in_groups: in_lanes.div_ceil(group),
         in_blocks,
-        first_lane: run.reads.map_or(0, |reads| reads.first_lane),
-        last_lanes: last_lanes(&direct.problem, &run, in_lanes),
+        first_group: run.reads.map_or(0, |reads| reads.first_lane / group),
+        last_groups: last_lanes(&direct.problem, &run, in_lanes).div_ceil(group),
         ky: g.y.taps.count,
         trimmed: direct.fold == Fold::Rows && trims_rows(&g.y),
         out_pixel,
         out_block: output.block,
         extra: extra.collect(),
-        epilogue: Epilogue::of(steps),
+        epilogue: Epilogue::of(&tail.steps),
         inside: direct.fold != Fold::Rows,
         bias: true,
+        grid: tail.output,
     }
 }
 
@@ -429,24 +602,33 @@ struct Region {
 impl Region {
     /// Multiply-adds of a call, in vectors, and the stores, which are all of it where a phase has no taps.
     fn cost(&self) -> f64 {
-        let lanes = (self.count - 1) * self.row.in_lanes + self.row.last_lanes - self.row.first_lane;
-        let taps = lanes * self.row.ky * self.row.x.taps.count;
+        let groups = (self.count - 1) * self.row.in_groups + self.row.last_groups - self.row.first_group;
+        let taps = groups * self.row.ky * self.row.x.taps.count;
         self.run.work() * (self.row.width * (taps + 4)) as f64
     }
 
     /// Bytes of weights of one kernel row, of all input blocks.
     fn ky_bytes(&self, unit: Unit) -> usize {
-        self.count * self.row.in_lanes * self.row.x.taps.count * self.row.blocks * unit.bytes()
+        self.row.ky_bytes(unit)
     }
 
+    /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let bytes = self.row.ky * self.ky_bytes(unit);
-        bytes.next_multiple_of(packing::ALIGNMENT)
+        let scales = if self.row.arithmetic == Arithmetic::F32 { 0 } else { 2 * self.row.blocks * unit.bytes() };
+        self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
     /// One call: `at` is the tile of channels, the image and the row.
     #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, bias: Packed, at: [Operand; 3]) {
+    fn call(
+        &self,
+        e: &Emitter,
+        d: &mut Driver,
+        step: &Step,
+        direct: &Direct,
+        (packed, bias_block): (&[Packed], usize),
+        at: [Operand; 3],
+    ) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];
@@ -463,10 +645,16 @@ impl Region {
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let bias_block = step.outputs[0].pixel_stride();
-        let bias = d.weights(bias + self.run.first * bias_block);
+        let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
+        let bias = d.weights(packed[0] + self.run.first * bias_block);
         d.step(bias, tile, self.run.step * bias_block);
 
+        if of_bytes && direct.fold == Fold::Rows && direct.problem.arithmetic.zero(unit) != 0 {
+            let place = d.weights(packed[1]);
+            d.step(place, y, TABLE_ENTRY);
+            let place = d.b.load_int(place.at(0));
+            d.b.advance(bias, place);
+        }
         let rows = self.kernel_rows(d, &g.y, y, direct.fold, source, weights, input.row, unit);
         if direct.fold == Fold::Rows && g.x.taps.first != 0 {
             d.b.advance(source, g.x.taps.first as i64 * input.pixel as i64);
@@ -489,6 +677,9 @@ impl Region {
                 d.b.advance(base, fixed);
             }
             arguments.push(base.into());
+        }
+        if self.row.is_crowded(unit) {
+            arguments.push(d.scratch.into());
         }
         d.b.call(self.callee, arguments);
     }
@@ -554,12 +745,16 @@ impl Region {
 // The row kernel.
 
 impl KernelKey for Row {
-    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands.
+    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands, and scratch memory where it takes
+    /// sums.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
-        let name = format!("direct_{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-        let mut b = Builder::new(name, unit, 5 + row.extra.len());
+        let of_bytes = row.arithmetic != Arithmetic::F32;
+        let of = if of_bytes { "bytes_" } else { "" };
+        let name =
+            format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
+        let mut b = Builder::new(name, unit, 5 + row.extra.len() + usize::from(row.is_crowded(unit)));
         let input = b.parameter(0);
         let mut outs = vec![b.parameter(4)];
         outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
@@ -604,35 +799,60 @@ fn is_interior(row: &Row, first: usize, pixels: usize) -> bool {
 /// One tile: accumulators from bias to store.
 fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let [input, weights, bias, rows] = [0, 1, 2, 3].map(|i| b.parameter(i));
-    let acc: Vec<Vec<Vector>> = (0..row.blocks)
-        .map(|block| {
-            let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
-            if row.is_half(block) {
-                b.halve(start);
-            }
-            let mut of_block = vec![start];
-            for _ in 1..pixels {
-                let v = b.new_vector_like(&[start]);
-                b.copy(v, start);
-                of_block.push(v);
-            }
-            of_block
-        })
-        .collect();
+    let acc: Vec<Vec<Vector>> = match row.arithmetic {
+        Arithmetic::F32 => (0..row.blocks)
+            .map(|block| {
+                let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
+                if row.is_half(block) {
+                    b.halve(start);
+                }
+                let mut of_block = vec![start];
+                for _ in 1..pixels {
+                    let v = b.new_vector_like(&[start]);
+                    b.copy(v, start);
+                    of_block.push(v);
+                }
+                of_block
+            })
+            .collect(),
+        Arithmetic::Bytes { .. } => {
+            let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
+            let start = |b: &mut Builder, block: usize, p: usize| {
+                if row.arithmetic.zero(unit) == 0 {
+                    let zero = b.splat_int(Element::I32, 0);
+                    if row.is_half(block) {
+                        b.halve(zero);
+                    }
+                    return zero;
+                }
+                let vector = block * columns.sets.len() + columns.at(first + p);
+                let start = b.load_of(Element::I32, bias.at(vector * unit.bytes()));
+                if row.is_half(block) {
+                    b.halve(start);
+                }
+                start
+            };
+            (0..row.blocks).map(|block| (0..pixels).map(|p| start(b, block, p)).collect()).collect()
+        }
+    };
     let rows = if row.trimmed { Operand::Var(rows) } else { Operand::Const(row.ky as i64) };
-    let tap_bytes = row.x.taps.count * row.blocks * unit.bytes();
-    let end = if row.last_lanes == row.in_lanes { row.in_blocks } else { row.in_blocks - 1 };
-    let begin = usize::from(row.first_lane > 0);
+    let tap_bytes = row.x.taps.count * row.tap_bytes(unit);
+    let end = if row.last_groups == row.in_groups { row.in_blocks } else { row.in_blocks - 1 };
+    let begin = usize::from(row.first_group > 0);
+    let constant = constant(b, row, unit);
     let w = b.int(weights);
     let line = b.int(input);
     let lanes = |b: &mut Builder, x: Int, lanes: usize| {
-        let unroll = unroll(row, lanes, pixels);
+        let unroll = unroll(row, unit, lanes, pixels);
         b.loop_range(0i64, lanes * LANE, (unroll * LANE) as i64, |b, lane| {
             for u in 0..unroll {
                 for kx in 0..row.x.taps.count {
-                    let at = (u * row.x.taps.count + kx) * row.blocks * unit.bytes();
+                    let at = (u * row.x.taps.count + kx) * row.tap_bytes(unit);
                     let source = Address { index: Some((lane, 1)), ..x.at(u * LANE + kx * row.in_tap) };
-                    tap(b, row, unit, &acc, w.at(at), source, (first, kx));
+                    match constant {
+                        None => tap(b, row, unit, &acc, w.at(at), source, (first, kx)),
+                        Some(constant) => tap_of_bytes(b, row, &acc, w.at(at), source, (first, kx), constant),
+                    }
                 }
             }
             b.advance(w, unroll * tap_bytes);
@@ -642,20 +862,20 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let whole_block = |b: &mut Builder, x: Int| match &resident {
         Some(offsets) => {
             let inputs: Vec<Vector> = offsets.iter().map(|&o| b.load(x.at(o))).collect();
-            for (lane, kx) in (0..row.in_lanes).flat_map(|l| (0..row.x.taps.count).map(move |kx| (l, kx))) {
+            for (lane, kx) in (0..row.in_groups).flat_map(|l| (0..row.x.taps.count).map(move |kx| (l, kx))) {
                 let at = (lane * row.x.taps.count + kx) * row.blocks * unit.bytes();
                 tap_by_lane(b, row, unit, &acc, w.at(at), (offsets, &inputs), (first, kx, lane));
             }
-            b.advance(w, row.in_lanes * tap_bytes);
+            b.advance(w, row.in_groups * tap_bytes);
         }
-        None => lanes(b, x, row.in_lanes),
+        None => lanes(b, x, row.in_groups),
     };
     b.repeat(rows, |b| {
         if begin > 0 {
-            b.advance(w, row.first_lane * tap_bytes);
-            let x = b.add(line, LANE * row.first_lane);
-            let end = if row.in_blocks == 1 { row.last_lanes } else { row.in_lanes };
-            lanes(b, x, end - row.first_lane);
+            b.advance(w, row.first_group * tap_bytes);
+            let x = b.add(line, LANE * row.first_group);
+            let end = if row.in_blocks == 1 { row.last_groups } else { row.in_groups };
+            lanes(b, x, end - row.first_group);
         }
         if begin < end {
             b.loop_range(begin * row.in_block, end * row.in_block, row.in_block.max(1) as i64, |b, offset| {
@@ -666,14 +886,17 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         if end < row.in_blocks {
             if begin <= end {
                 let x = b.add(line, end * row.in_block);
-                lanes(b, x, row.last_lanes);
+                lanes(b, x, row.last_groups);
             }
             // The next kernel row's weights begin behind a whole block.
-            b.advance(w, (row.in_lanes - row.last_lanes) * tap_bytes);
+            b.advance(w, (row.in_groups - row.last_groups) * tap_bytes);
         }
         b.advance(line, row.in_row_tap);
     });
-    store(b, row, &acc);
+    match row.arithmetic {
+        Arithmetic::F32 => store(b, row, &acc),
+        Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
+    }
 }
 
 /// The offsets of the input pixels that a tile's taps read, where there are registers for all of them
@@ -681,7 +904,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
 ///
 /// Accumulators + weights of a tap + pixels ≤ registers.
 fn resident(row: &Row, unit: Unit, first: usize, pixels: usize) -> Option<Vec<usize>> {
-    if !unit.multiply_by_lane || row.in_lanes != unit.lanes {
+    if !unit.multiply_by_lane || row.arithmetic != Arithmetic::F32 || row.in_groups != unit.lanes {
         return None;
     }
     let taps = (0..pixels).flat_map(|p| (0..row.x.taps.count).map(move |kx| (p, kx)));
@@ -715,8 +938,9 @@ fn tap_by_lane(
 }
 
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
-fn unroll(row: &Row, lanes: usize, pixels: usize) -> usize {
-    let per_lane = row.x.taps.count * (row.blocks + pixels * (row.blocks + 1));
+fn unroll(row: &Row, unit: Unit, lanes: usize, pixels: usize) -> usize {
+    let vectors = row.factors(unit).vectors();
+    let per_lane = row.x.taps.count * vectors * (row.blocks + pixels * (row.blocks + 1));
     (1..=lanes).rev().find(|u| lanes.is_multiple_of(*u) && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
 }
 
@@ -739,7 +963,7 @@ fn tap(
         // Each weight is used once: it comes straight from memory.
         let x = b.broadcast(shifted(source, p * row.in_pixel));
         for (block, acc) in acc.iter().enumerate() {
-            b.push(super::super::vector::Inst::FmaLoad { acc: acc[p], a: x, address: weight_at(block) });
+            b.push(Inst::FmaLoad { acc: acc[p], a: x, address: weight_at(block) });
         }
         return;
     }
@@ -754,7 +978,7 @@ fn tap(
     for p in pixels {
         let address = shifted(source, p * row.in_pixel);
         if row.blocks == 1 && unit.embedded_broadcast {
-            b.push(super::super::vector::Inst::FmaBroadcast { acc: acc[0][p], a: w[0], address });
+            b.push(Inst::FmaBroadcast { acc: acc[0][p], a: w[0], address });
             continue;
         }
         let x = b.broadcast(address);
@@ -767,6 +991,125 @@ fn tap(
 fn shifted(address: Address, bytes: usize) -> Address {
     let bytes = i32::try_from(bytes).expect("a tile spans less than 2 GiB");
     Address { offset: address.offset.checked_add(bytes).expect("a tile spans less than 2 GiB"), ..address }
+}
+
+/// What tiles of whole numbers keep in a register beside accumulators, where they need something: by what i8 become
+/// unsigned, or what keeps every second number. `None` of f32.
+fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
+    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { return None };
+    Some(match row.factors(unit) {
+        Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
+        Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
+        Factors::Single | Factors::Words => None,
+    })
+}
+
+/// [`tap`] of a group of channels that are whole numbers.
+fn tap_of_bytes(
+    b: &mut Builder,
+    row: &Row,
+    acc: &[Vec<Vector>],
+    weights: Address,
+    source: Address,
+    (first, kx): (usize, usize),
+    constant: Option<Vector>,
+) {
+    let pixels: Vec<usize> = (0..acc[0].len()).filter(|p| tap_applies(row, first + p, kx)).collect();
+    if pixels.is_empty() {
+        return;
+    }
+    let unit = b.unit();
+    let factors = row.factors(unit);
+    for vector in 0..factors.vectors() {
+        let weight_at = |block: usize| shifted(weights, (vector * row.blocks + block) * unit.bytes());
+        if let (Factors::Quads, [p]) = (factors, pixels.as_slice()) {
+            // Each weight is used once: it comes straight from memory.
+            let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
+            for (block, acc) in acc.iter().enumerate() {
+                b.push(Inst::DotLoad { dot: Dot::U8I8, acc: acc[*p], a: x, address: weight_at(block) });
+            }
+            continue;
+        }
+        let load = |block: usize| {
+            let w = b.load_of(factors.element(), weight_at(block));
+            if row.is_half(block) {
+                b.halve(w);
+            }
+            w
+        };
+        let w: Vec<Vector> = (0..row.blocks).map(load).collect();
+        for &p in &pixels {
+            let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
+            for (acc, &w) in acc.iter().zip(&w) {
+                add_products(b, factors, acc[p], x, w);
+            }
+        }
+    }
+}
+
+/// The group's numbers that the nth vector of its weights is multiplied by, in all lanes.
+fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
+    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { unreachable!("of whole numbers") };
+    match row.factors(b.unit()) {
+        Factors::Single => unreachable!("of whole numbers"),
+        Factors::Quads => {
+            let x = b.broadcast_group(Element::U8, group);
+            constant.map_or(x, |constant| b.op(VectorOp::Xor, x, constant))
+        }
+        Factors::Pairs => {
+            let x = b.broadcast_group(Element::I16, group);
+            match (vector, constant) {
+                (0, Some(mask)) => b.op(VectorOp::And, x, mask),
+                (0, None) => {
+                    let x = b.unary(UnaryOp::ShiftLeft(8), x);
+                    b.unary(UnaryOp::ShiftRightSigned(8), x)
+                }
+                _ if signed => b.unary(UnaryOp::ShiftRightSigned(8), x),
+                _ => b.unary(UnaryOp::ShiftRight(8), x),
+            }
+        }
+        Factors::Words => {
+            let x = b.broadcast_group(Element::I32, group);
+            let above = 24 - 8 * vector as u8;
+            let x = if above > 0 { b.unary(UnaryOp::ShiftLeft(above), x) } else { x };
+            b.unary(if signed { UnaryOp::ShiftRightSigned(24) } else { UnaryOp::ShiftRight(24) }, x)
+        }
+    }
+}
+
+/// `acc += x · w`
+fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Vector) {
+    match factors {
+        Factors::Single => b.fma(acc, w, x),
+        Factors::Quads => b.dot(Dot::U8I8, acc, x, w),
+        Factors::Pairs => b.add_products_of_i16(acc, x, w),
+        Factors::Words => {
+            let product = b.op(VectorOp::Mul, x, w);
+            b.op_into(acc, VectorOp::Add, acc, product);
+        }
+    }
+}
+
+/// Finishes sums of whole numbers and stores them.
+fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
+    let bytes = b.unit().bytes();
+    let to = b.parameter(4);
+    let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
+    let scratch = if row.is_crowded(b.unit()) { b.parameter(5 + row.extra.len()) } else { to };
+    let panel = b.parameter(1);
+    let scales = b.add(panel, row.panel_bytes(b.unit()));
+    let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
+    let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
+        let to = to.at(block * row.out_block + p * row.out_pixel);
+        let places = Places { to, scales: scales.at(2 * block * bytes), kept: scratch.at(place * bytes) };
+        (acc[block][p], places)
+    };
+    let sums: Vec<(Vector, Places)> = places.iter().enumerate().map(sum).collect();
+    let tail = row.tail();
+    tail.store(b, &sums, row.arithmetic.registers(b.unit()), |result, i| {
+        let (block, p) = places[result];
+        extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)
+    });
 }
 
 /// Applies the epilogue and stores the tile.

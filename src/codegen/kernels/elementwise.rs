@@ -4,18 +4,23 @@
 //! like the others, unless the function may be infinite or undefined at some argument: then they
 //! are set to zero, since they are to be finite ([`Layout::Blocked`]).
 
-use super::super::emit::{Emitted, Emitter};
+use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, Epilogue, Exact};
 use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::body::Body;
+use super::convert::{self, Rounding};
 use super::epilogue;
+use super::grid::{self, Grid};
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
-use crate::ops::{ActivationGradient, BatchNorm, Binary, ChannelAffine, PRelu, PReluGradient};
+use crate::ops::{
+    ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedAdd,
+};
 use crate::plan::{Layout, Step, View};
+use crate::tensor::Element;
 
 pub(crate) fn activate(e: &mut Emitter, step: &Step, kind: Activation) -> Emitted {
     emit(e, step, &Body::Activate(Exact(kind)), vec![], kind.is_total())
@@ -91,6 +96,105 @@ pub(crate) fn prelu(e: &mut Emitter, step: &Step, op: &PRelu) -> Emitted {
 pub(crate) fn prelu_gradient(e: &mut Emitter, step: &Step, op: &PReluGradient) -> Emitted {
     let slopes = slopes(e, step, op.per_channel);
     emit(e, step, &Body::PReluGradient, slopes, true)
+}
+
+pub(crate) fn quantize(e: &mut Emitter, step: &Step, op: &Quantize) -> Emitted {
+    let [low, high] = [op.levels.low(), op.levels.high()].map(|level| level as i32);
+    let symmetric = op.symmetric;
+    if step.inputs[0].layout != step.outputs[0].layout {
+        let (packed, by_channel) = packed_grids(e, step, op.axis, symmetric);
+        return convert::quantize(e, step, Rounding { low, high, symmetric, by_channel }, packed);
+    }
+    let grids = grids(e, step, op.axis, symmetric);
+    emit(e, step, &Body::Quantize { low, high, symmetric: op.symmetric }, grids, true)
+}
+
+pub(super) fn apply_quantize(b: &mut Builder, [low, high]: [i32; 2], symmetric: bool, x: &Operands) -> Vector {
+    let (v, scale) = (x.get(b, 0), x.get(b, 1));
+    let zero = (!symmetric).then(|| x.get(b, 2));
+    levels(b, v, scale, zero, [low, high])
+}
+
+/// The nearest levels, as f32.
+pub(super) fn levels(b: &mut Builder, v: Vector, scale: Vector, zero: Option<Vector>, bounds: [i32; 2]) -> Vector {
+    let v = b.op(VectorOp::Div, v, scale);
+    let v = grid::round(b, v);
+    let v = zero.map_or(v, |zero| b.op(VectorOp::Add, v, zero));
+    grid::clamp(b, v, bounds.map(|bound| bound as f32))
+}
+
+pub(crate) fn dequantize(e: &mut Emitter, step: &Step, op: &Dequantize) -> Emitted {
+    let grids = grids(e, step, op.axis, op.symmetric);
+    emit(e, step, &Body::Dequantize { symmetric: op.symmetric }, grids, true)
+}
+
+pub(super) fn apply_dequantize(b: &mut Builder, symmetric: bool, x: &Operands) -> Vector {
+    let v = x.get(b, 0);
+    let v = match symmetric {
+        true => v,
+        false => {
+            let zero = x.get(b, 2);
+            b.op(VectorOp::Sub, v, zero)
+        }
+    };
+    let scale = x.get(b, 1);
+    b.op(VectorOp::Mul, v, scale)
+}
+
+pub(crate) fn quantized_add(e: &mut Emitter, step: &Step, op: &QuantizedAdd) -> Emitted {
+    let reads = [0, 1].map(|i| op.reads[i].as_ref().map(Grid::in_blocks));
+    let output = op.output.as_ref().map(Grid::in_blocks);
+    emit(e, step, &Body::QuantizedAdd { reads, steps: Epilogue::of(&op.epilogue), output }, vec![], true)
+}
+
+/// On numbers of grids as f32, whatever they lie in memory as.
+pub(super) fn apply_quantized_add(
+    b: &mut Builder,
+    reads: &[Option<Grid>; 2],
+    steps: &[PostOp],
+    output: Option<Grid>,
+    x: &Operands,
+) -> Vector {
+    let [left, right] = [0, 1].map(|i| {
+        let v = x.get(b, i);
+        reads[i].map_or(v, |grid| grid.real(b, v))
+    });
+    let v = b.op(VectorOp::Add, left, right);
+    let v = finish(b, steps, v, x, 2);
+    output.map_or(v, |grid| grid.nearest(b, v))
+}
+
+/// Scales and zero points, packed, and whether they are those of the channels of blocks.
+fn packed_grids(e: &mut Emitter, step: &Step, axis: Option<usize>, symmetric: bool) -> (Vec<Packed>, bool) {
+    let output = &step.outputs[0];
+    let weights = if symmetric { 1 } else { 2 };
+    let (count, by_channel) = match (axis, output.layout) {
+        (None, _) => (1, false),
+        (Some(axis), Layout::Blocked { .. }) => (output.shape[axis], axis == 1),
+        (Some(axis), Layout::Plain) => (output.shape[axis], false),
+    };
+    let part = |weight: usize| {
+        let walk = Walk::new(0, 0, [Loop { count, from: 1, to: 1 }]);
+        let elements = if by_channel { count.next_multiple_of(output.block()) } else { count };
+        Part { element: Element::F32, elements, fill: Fill::Copy { weight, walk } }
+    };
+    (e.pack(e.weights(step), (0..weights).map(part).collect()), by_channel)
+}
+
+/// Scales and zero points as arrays along the output's axes.
+fn grids(e: &mut Emitter, step: &Step, axis: Option<usize>, symmetric: bool) -> Vec<Array> {
+    let output = &step.outputs[0];
+    let element = Element::F32.bytes() as i64;
+    let (packed, by_channel) = packed_grids(e, step, axis, symmetric);
+    let strides: Vec<i64> = match output.layout {
+        Layout::Blocked { .. } => {
+            let along = |own: Option<usize>| if axis.is_some() && axis == own { element } else { 0 };
+            let channel = if by_channel { [output.block() as i64 * element, element] } else { [0, 0] };
+            vec![along(Some(0)), channel[0], along(Some(2)), along(Some(3)), channel[1]]
+        }
+        Layout::Plain => (0..output.shape.rank()).map(|own| if Some(own) == axis { element } else { 0 }).collect(),
+    };
+    packed.into_iter().map(|at| Array::weights(at, strides.clone())).collect()
 }
 
 fn slopes(e: &mut Emitter, step: &Step, per_channel: bool) -> Vec<Array> {

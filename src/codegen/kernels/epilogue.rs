@@ -5,18 +5,18 @@ use super::math;
 use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 
-/// Applies all steps to a result. `operand` tells where the nth extra operand of the result lies.
+/// Applies all steps to a result. `operand` loads the nth extra operand of the result.
 pub(crate) fn apply_all(
     b: &mut Builder,
     steps: &[PostOp],
     result: Vector,
-    operand: impl Fn(usize) -> Address,
+    operand: impl Fn(&mut Builder, usize) -> Vector,
 ) -> Vector {
     let mut v = result;
     let mut extra = 0;
     for step in steps {
         let mut join = |b: &mut Builder, op| {
-            let other = b.load(operand(extra));
+            let other = operand(b, extra);
             extra += 1;
             b.op(op, v, other)
         };
@@ -44,7 +44,7 @@ pub(crate) fn store_all(
     }
     for (result, &(v, place)) in results.iter().enumerate() {
         let v = if crowded { b.load(place) } else { v };
-        let v = apply_all(b, steps, v, |i| operand(result, i));
+        let v = apply_all(b, steps, v, |b, i| b.load(operand(result, i)));
         b.store(place, v);
     }
 }

@@ -12,6 +12,7 @@ mod direct;
 mod dropout_mask;
 mod elementwise;
 pub(crate) mod epilogue;
+mod grid;
 mod instance_norm;
 mod layer_norm;
 mod lrn;
@@ -84,6 +85,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::BatchNormSums(op) => batch_norm::sums(e, step, op),
         Op::BatchNormInputGradient(op) => batch_norm::input_gradient(e, step, op),
         Op::PRelu(op) => elementwise::prelu(e, step, op),
+        Op::Quantize(op) => elementwise::quantize(e, step, op),
+        Op::Dequantize(op) => elementwise::dequantize(e, step, op),
+        Op::QuantizedAdd(op) => elementwise::quantized_add(e, step, op),
+        Op::QuantizedGlobalPool(op) => pool::global_of_levels(e, step, op),
         Op::MaxPool(op) => pool::max(e, step, op),
         Op::AvgPool(op) => pool::average(e, step, op),
         Op::AdaptiveAvgPool(op) => pool::adaptive(e, step, op),
@@ -107,7 +112,12 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Constant(_) => movement::constant(e, step),
         Op::Reduce(op) => reduce::emit(e, step, op),
         Op::MatMul(_) => matmul::emit(e, step),
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => {
+            unreachable!("these have algorithms")
+        }
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => {
+            unreachable!("the plan refuses these")
+        }
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),
@@ -132,7 +142,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
 /// vectors lie as far apart as pixels. To loop nests a block's channels are an axis, of any size.
 fn check_blocks_are_vectors(e: &Emitter, step: &Step) {
     let mut blocked = step.inputs.iter().chain(&step.outputs).filter(|v| v.layout.is_blocked());
-    debug_assert!(blocked.all(|v| v.pixel_stride() == e.unit().bytes()), "a block is one vector of f32");
+    debug_assert!(blocked.all(|v| v.block() == e.unit().lanes), "a block is one vector of f32");
 }
 
 /// Name of a step's driver.

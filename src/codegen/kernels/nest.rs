@@ -13,9 +13,10 @@ use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
 use super::body::Body;
+use super::grid;
 use crate::plan::View;
 use crate::target::Unit;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// Elements that one task computes, about: 16 KiB of output.
 const TASK: usize = 4096;
@@ -58,6 +59,14 @@ impl Array {
             Base::Weights(at) => at.offset += bytes,
         }
         self
+    }
+
+    /// What lies there. Bytes are read and written a whole vector of channels at a time.
+    fn element(&self) -> Element {
+        match &self.base {
+            Base::View(view) => view.shape.element(),
+            Base::Weights(_) => Element::F32,
+        }
     }
 
     fn address(&self, e: &Emitter, d: &mut Driver) -> Int {
@@ -168,7 +177,8 @@ impl<'a> Nest<'a> {
         let far = strides.iter().any(|s| s.last().is_some_and(|s| s.abs() > FARTHEST_LANE));
         if dims.is_empty() || far {
             dims.push(1);
-            strides.iter_mut().for_each(|s| s.push(NEIGHBOUR.into()));
+            let elements = self.arrays.iter().map(|a| a.element().bytes() as i64);
+            strides.iter_mut().zip(elements).for_each(|(s, bytes)| s.push(bytes));
         }
         let arrays = self.arrays.into_iter().zip(strides).map(|(a, strides)| Array { base: a.base, strides }).collect();
         Nest { dims, arrays, body: self.body }
@@ -235,7 +245,8 @@ impl Region<'_> {
     fn kernel(&self, e: &mut Emitter) -> Callee {
         let dims = &self.nest.dims[self.outer..];
         let strides = self.nest.arrays.iter().map(|a| a.strides[self.outer..].to_vec()).collect();
-        e.kernel(&Loops { dims: dims.to_vec(), strides, body: self.nest.body.clone() })
+        let elements = self.nest.arrays.iter().map(Array::element).collect();
+        e.kernel(&Loops { dims: dims.to_vec(), strides, elements, body: self.nest.body.clone() })
     }
 
     fn call(&self, e: &Emitter, d: &mut Driver, task: Int, kernel: Callee) {
@@ -267,15 +278,16 @@ struct Loops {
     dims: Vec<usize>,
     /// Of each array.
     strides: Vec<Vec<i64>>,
+    elements: Vec<Element>,
     body: Body,
 }
 
 impl KernelKey for Loops {
     /// Parameters: one pointer an array.
     fn build(&self, unit: Unit) -> Function {
-        let Loops { dims, strides, body } = self;
+        let Loops { dims, strides, elements, body } = self;
         let mut b = Builder::new(format!("{body} {dims:?} {strides:?}"), unit, strides.len());
-        NestKernel { unit, dims, strides, body }.axis(&mut b, 0);
+        NestKernel { unit, dims, strides, elements, body }.axis(&mut b, 0);
         b.finish()
     }
 }
@@ -284,6 +296,7 @@ struct NestKernel<'a> {
     unit: Unit,
     dims: &'a [usize],
     strides: &'a [Vec<i64>],
+    elements: &'a [Element],
     body: &'a Body,
 }
 
@@ -347,6 +360,10 @@ impl NestKernel<'_> {
     fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
         let result = self.body.apply(b, &Operands { kernel: self, hoisted, offsets, lanes });
         let address = self.address(b, 0, offsets[0]);
+        if self.is_narrow(0) {
+            assert!(lanes == self.unit.lanes && self.vector_stride(0) == self.elements[0].bytes() as i32, "a block");
+            return grid::store_stored(b, address, result, self.elements[0]);
+        }
         match self.vector_stride(0) {
             NEIGHBOUR => b.store_first(address, result, lanes),
             _ if lanes == 1 => b.store_first(address, result, 1),
@@ -356,6 +373,11 @@ impl NestKernel<'_> {
 
     fn load(&self, b: &mut Builder, array: usize, offset: i64, lanes: usize) -> Vector {
         let address = self.address(b, array, offset);
+        if self.is_narrow(array) {
+            let element = self.elements[array];
+            assert!(lanes == self.unit.lanes && self.vector_stride(array) == element.bytes() as i32, "a block");
+            return grid::load_stored(b, address, element);
+        }
         match self.vector_stride(array) {
             0 => b.broadcast(address),
             NEIGHBOUR => b.load_first(address, lanes),
@@ -366,6 +388,10 @@ impl NestKernel<'_> {
                 dst
             }
         }
+    }
+
+    fn is_narrow(&self, array: usize) -> bool {
+        self.elements[array].bytes() < super::LANE
     }
 
     fn vector_stride(&self, array: usize) -> i32 {

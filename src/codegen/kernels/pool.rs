@@ -13,17 +13,21 @@
 //! image, and adaptive pooling is nothing special. Columns are known when the code is made; where
 //! they follow no pattern they come from a table as well.
 
+use std::fmt;
+
 use super::super::emit::{Emitted, Emitter};
-use super::super::key::KernelKey;
+use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
 use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::grid::{self, Grid};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
-use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool};
+use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool, QuantizedGlobalPool};
 use crate::plan::Step;
 use crate::plan::conv::Taps;
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Columns that are combined at a time, a vector register each.
 const COLUMNS: usize = 8;
@@ -102,9 +106,10 @@ pub(crate) fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Em
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
-    let pixel = step.inputs[0].pixel_stride();
+    let (pixel, element) = (step.inputs[0].pixel_stride(), step.inputs[0].shape.element());
     let row = Row {
         kind,
+        element,
         input: x.input,
         step: y.distance * x.input * pixel,
         single: y.spans.iter().all(|s| s.count == 1),
@@ -114,11 +119,12 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     };
     let mut parts = vec![entries(&y, x.input * pixel)];
     if let Columns::Table = row.columns {
-        parts.push(entries(&x, pixel));
+        parts.push(entries(&x, row.source_pixel(e.unit())));
     }
     let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&row);
-    table::emit_rows(e, step, (packed[0], table::ENTRY), x.input * pixel, |d, [from, rows, to]| {
+    let scratch = x.input * e.unit().bytes();
+    table::emit_rows(e, step, (packed[0], table::ENTRY), scratch, |d, [from, rows, to]| {
         let columns = packed.get(1).map(|&columns| d.weights(columns));
         let arguments = [from, rows, d.scratch, to].into_iter().chain(columns);
         let arguments = arguments.map(Operand::from).collect();
@@ -171,9 +177,11 @@ impl Columns {
 }
 
 /// All that a row kernel's code depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     kind: PoolKind,
+    /// Of input and output. Rows in scratch memory are of f32.
+    element: Element,
     /// Input columns.
     input: usize,
     /// Bytes from one of a window's rows to the next.
@@ -186,11 +194,22 @@ struct Row {
     distance: usize,
 }
 
+/// For the kernel's name, which tells the element by itself.
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { kind, element: _, input, step, single, columns, width, distance } = self;
+        let mut row = f.debug_struct("Row");
+        row.field("kind", kind).field("input", input).field("step", step).field("single", single);
+        row.field("columns", columns).field("width", width).field("distance", distance).finish()
+    }
+}
+
 impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
     fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let mut b = Builder::new(format!("pool {self:?}"), unit, if with_table { 5 } else { 4 });
+        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let mut b = Builder::new(format!("pool {self:?}{of}"), unit, if with_table { 5 } else { 4 });
         let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
         let offset = table::number(&mut b, rows, 0);
         b.advance(input, offset);
@@ -211,23 +230,38 @@ impl KernelKey for Row {
 }
 
 impl Row {
+    /// What columns are read as.
+    fn source(&self) -> Element {
+        if self.single { self.element } else { Element::F32 }
+    }
+
+    /// Bytes from one of them to the next.
+    fn source_pixel(&self, unit: Unit) -> usize {
+        unit.lanes * self.source().bytes()
+    }
+
+    fn pixel(&self, unit: Unit) -> usize {
+        unit.lanes * self.element.bytes()
+    }
+
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
-        let pixel = b.unit().bytes();
+        let (pixel, scratch_pixel) = (self.pixel(b.unit()), b.unit().bytes());
         let to = b.int(scratch);
+        let load = |b: &mut Builder, address| grid::load_stored(b, address, self.element);
         let columns = |b: &mut Builder, columns: usize| {
-            let acc: Vec<Vector> = (0..columns).map(|i| b.load(input.at(i * pixel))).collect();
+            let acc: Vec<Vector> = (0..columns).map(|i| load(b, input.at(i * pixel))).collect();
             let from = b.int(input);
             b.loop_range(1i64, count, 1, |b, _| {
                 b.advance(from, self.step);
                 for (i, &acc) in acc.iter().enumerate() {
-                    let v = b.load(from.at(i * pixel));
+                    let v = load(b, from.at(i * pixel));
                     combine(b, self.kind, acc, v);
                 }
             });
-            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * pixel), acc));
+            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * scratch_pixel), acc));
             b.advance(input, columns * pixel);
-            b.advance(to, columns * pixel);
+            b.advance(to, columns * scratch_pixel);
         };
         b.repeat(self.input / COLUMNS, |b| columns(b, COLUMNS));
         if self.input % COLUMNS > 0 {
@@ -236,20 +270,20 @@ impl Row {
     }
 
     fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
-        let pixel = b.unit().bytes();
+        let (pixel, source_pixel) = (self.pixel(b.unit()), self.source_pixel(b.unit()));
         let factor = factor.map(|f| {
             let by_column = b.splat(1.0 / run.span.divisor as f32);
             b.op(VectorOp::Mul, f, by_column)
         });
-        let from = b.add(source, run.span.first * pixel);
+        let from = b.add(source, run.span.first * source_pixel);
         let tile = if run.span.count > MOST_UNROLLED { 1 } else { COLUMNS };
         let pixels = |b: &mut Builder, pixels: usize| {
             let acc = self.windows(b, run, from, pixels);
             for (i, acc) in acc.into_iter().enumerate() {
                 let v = factor.map_or(acc, |f| b.op(VectorOp::Mul, acc, f));
-                b.store(output.at(i * pixel), v);
+                grid::store_stored(b, output.at(i * pixel), v, self.element);
             }
-            b.advance(from, pixels * run.stride * pixel);
+            b.advance(from, pixels * run.stride * source_pixel);
             b.advance(output, pixels * pixel);
         };
         b.repeat(run.outputs / tile, |b| pixels(b, tile));
@@ -260,7 +294,7 @@ impl Row {
 
     /// The combined columns of `pixels` windows. A column that several windows share is loaded once.
     fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize) -> Vec<Vector> {
-        let pixel = b.unit().bytes();
+        let pixel = self.source_pixel(b.unit());
         if run.span.count > MOST_UNROLLED {
             return vec![self.window(b, from, run.span.count.into())];
         }
@@ -270,7 +304,7 @@ impl Row {
         uses.sort_unstable();
         let mut acc: Vec<Option<Vector>> = vec![None; pixels];
         for shared in uses.chunk_by(|a, b| a.0 == b.0) {
-            let column = b.load(from.at(shared[0].0 * pixel));
+            let column = grid::load_stored(b, from.at(shared[0].0 * pixel), self.source());
             for &(_, p) in shared {
                 match acc[p] {
                     Some(acc) => combine(b, self.kind, acc, column),
@@ -289,10 +323,10 @@ impl Row {
     /// The combined columns of one window of `count` columns.
     fn window(&self, b: &mut Builder, from: Int, count: Operand) -> Vector {
         let at = b.int(from);
-        let acc = b.load(at.at(0));
+        let acc = grid::load_stored(b, at.at(0), self.source());
         b.loop_range(1i64, count, 1, |b, _| {
-            b.advance(at, self.distance * b.unit().bytes());
-            let v = b.load(at.at(0));
+            b.advance(at, self.distance * self.source_pixel(b.unit()));
+            let v = grid::load_stored(b, at.at(0), self.source());
             combine(b, self.kind, acc, v);
         });
         acc
@@ -310,8 +344,8 @@ impl Row {
                 let f = b.op(VectorOp::Mul, f, by_column);
                 v = b.op(VectorOp::Mul, v, f);
             }
-            b.store(output.at(0), v);
-            b.advance(output, b.unit().bytes());
+            grid::store_stored(b, output.at(0), v, self.element);
+            b.advance(output, self.pixel(b.unit()));
             b.advance(entry, table::ENTRY);
         });
     }
@@ -349,6 +383,71 @@ pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
         });
     });
     Emitted { entry, grid: images * blocks, scratch: 0 }
+}
+
+/// Exact sums of levels, then a factor; one task is one block of an image.
+pub(crate) fn global_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedGlobalPool) -> Emitted {
+    super::check_blocks_are_vectors(e, step);
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, _, h, w] = input.image();
+    let blocks = input.blocks();
+    let kernel = e.kernel(&GlobalOfLevels {
+        element: input.shape.element(),
+        zero: op.zero as i32,
+        pixels: h * w,
+        multiplier: Bits::of(op.multiplier),
+        output: op.output.as_ref().map(Grid::in_blocks),
+    });
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * blocks, |d, task| {
+            let (image, block) = d.split(task, blocks);
+            let arguments = [input, output].map(|view| {
+                let base = d.view(e, view);
+                d.step(base, image, view.batch_stride);
+                d.step(base, block, view.block_stride());
+                Operand::from(base)
+            });
+            d.b.call(kernel, arguments.to_vec());
+        });
+    });
+    Emitted { entry, grid: images * blocks, scratch: 0 }
+}
+
+/// All that the kernel of a whole image of levels depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct GlobalOfLevels {
+    element: Element,
+    zero: i32,
+    pixels: usize,
+    multiplier: Bits,
+    output: Option<Grid>,
+}
+
+impl KernelKey for GlobalOfLevels {
+    /// Parameters: the block's pixels, the result. Sums are modulo 2³², so that their order does not matter.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new(format!("{self:?}"), unit, 2);
+        let (input, output) = (b.parameter(0), b.parameter(1));
+        let pixel = unit.lanes * self.element.bytes();
+        let count = self.pixels.min(COLUMNS);
+        let begin = (i64::from(self.zero) * self.pixels as i64).wrapping_neg() as i32;
+        let sums: Vec<Vector> = (0..count).map(|i| b.splat_int(Element::I32, if i == 0 { begin } else { 0 })).collect();
+        let add = |b: &mut Builder, count: usize| {
+            for (i, &sum) in sums.iter().enumerate().take(count) {
+                let v = b.load_as(Element::I32, input.at(i * pixel), self.element);
+                b.op_into(sum, VectorOp::Add, sum, v);
+            }
+            b.advance(input, count * pixel);
+        };
+        b.repeat(self.pixels / count, |b| add(b, count));
+        add(&mut b, self.pixels % count);
+        sums[1..].iter().for_each(|&sum| b.op_into(sums[0], VectorOp::Add, sums[0], sum));
+        let v = b.convert_from_int(sums[0]);
+        let multiplier = b.splat(self.multiplier.value());
+        let v = b.op(VectorOp::Mul, v, multiplier);
+        grid::store(&mut b, output.at(0), v, self.output);
+        b.finish()
+    }
 }
 
 /// All that the kernel of a whole image depends on.

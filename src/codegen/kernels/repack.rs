@@ -176,9 +176,10 @@ fn walks(part: &Part) -> Vec<(usize, &Walk)> {
     match &part.fill {
         Fill::Zeros => vec![],
         Fill::Copy { weight, walk } => vec![(*weight, walk)],
+        Fill::Copies(walks) => walks.iter().map(|(weight, walk)| (*weight, walk)).collect(),
         Fill::Filters { weight, walks } => walks.iter().map(|walk| (*weight, walk)).collect(),
         Fill::Winograd(_) => vec![],
-        Fill::BatchNorm(_) | Fill::Words(_) => {
+        Fill::BatchNorm(_) | Fill::Starts(_) | Fill::Words(_) => {
             unreachable!("the plan has no kernel with these for parameters that are computed")
         }
     }

@@ -8,11 +8,13 @@
 //!
 //! so that four taps along each axis cost eight multiply-adds a pixel, not sixteen.
 
+use std::fmt;
+
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
 use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Function, Int, Operand, Vector, VectorOp};
-use super::{LANE, table};
+use super::{LANE, grid, table};
 use crate::ops::Upsample;
 use crate::plan::Step;
 use crate::target::Unit;
@@ -22,7 +24,7 @@ use crate::tensor::Element;
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
     let pixel = step.inputs[0].pixel_stride();
-    let mix = Mix { taps: op.mode.taps(), input: w, output: width };
+    let mix = Mix { taps: op.mode.taps(), input: w, output: width, element: step.inputs[0].shape.element() };
     let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
     let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&mix);
@@ -34,17 +36,28 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
 }
 
 /// Makes one row: so many taps along each axis, columns in and out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Mix {
     taps: usize,
     input: usize,
     output: usize,
+    /// f32 where there are several taps.
+    element: Element,
+}
+
+/// For the kernel's name, which tells the element by itself.
+impl fmt::Debug for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mix { taps, input, output, element: _ } = self;
+        f.debug_struct("Mix").field("taps", taps).field("input", input).field("output", output).finish()
+    }
 }
 
 impl KernelKey for Mix {
     /// Parameters: the input's block, the output's row, the row's entry, the columns' entries, scratch.
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("resize {self:?}"), unit, 5);
+        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let mut b = Builder::new(format!("resize {self:?}{of}"), unit, 5);
         let [input, output, row, columns, scratch] = [0, 1, 2, 3, 4].map(|i| b.parameter(i));
         let from = match self.taps {
             1 => {
@@ -60,7 +73,7 @@ impl KernelKey for Mix {
             let taps: Vec<Vector> = (0..self.taps)
                 .map(|tap| {
                     let offset = table::number(b, columns, tap);
-                    b.load(from.plus(offset, 0))
+                    grid::load_stored(b, from.plus(offset, 0), self.element)
                 })
                 .collect();
             let mixed = match taps[..] {
@@ -70,8 +83,8 @@ impl KernelKey for Mix {
                     weighted(b, &taps, &shares)
                 }
             };
-            b.store(output.at(0), mixed);
-            b.advance(output, unit.bytes());
+            grid::store_stored(b, output.at(0), mixed, self.element);
+            b.advance(output, unit.lanes * self.element.bytes());
             b.advance(columns, self.entry());
         });
         b.finish()

@@ -302,7 +302,7 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
         element_step,
     };
     let elements = w.distinct() * w.distinct() * element_step;
-    Part { element: problem.element, elements, fill: Fill::Winograd(packed) }
+    Part { element: problem.arithmetic.input(), elements, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.
@@ -580,7 +580,7 @@ impl KernelKey for OutputTransform {
             let crowded = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > unit.registers;
             let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
                 let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
-                let value = epilogue::apply_all(b, steps, value, |i| at(i + 1));
+                let value = epilogue::apply_all(b, steps, value, |b, i| b.load(at(i + 1)));
                 b.store(at(0), value);
             };
             for k in 0..valid[0] {

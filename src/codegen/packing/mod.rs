@@ -23,6 +23,8 @@ mod print;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use super::kernels::cook_toom;
 use crate::plan::View;
 use crate::tensor::Element;
@@ -92,6 +94,8 @@ pub(crate) enum Fill {
         weight: usize,
         walk: Walk,
     },
+    /// Values of several weights as they are.
+    Copies(Vec<(usize, Walk)>),
     /// The values of filters in another order, denormal ones as zeros.
     Filters {
         weight: usize,
@@ -99,6 +103,8 @@ pub(crate) enum Fill {
     },
     /// Filters in the Winograd domain.
     Winograd(Winograd),
+    /// What sums of products with whole numbers begin with.
+    Starts(Starts),
     /// What a batch normalization in inference comes to.
     BatchNorm(BatchNorm),
     /// 32 bits each that depend on no weight: tables of geometry.
@@ -141,6 +147,24 @@ pub(crate) struct Winograd {
     pub channels: usize,
     /// From an element to the next in the packed weights.
     pub element_step: usize,
+}
+
+/// `−zero · Σ weight` of each output channel, over its inputs and the taps of a window that lie in the image: what
+/// a sum of products begins with, from whose inputs the zero point is not subtracted one by one. For each set of
+/// taps and each block of channels a vector: `[rows][block][columns][lane]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Starts {
+    pub weight: usize,
+    pub zero: i32,
+    /// Output channels, and those of a block.
+    pub channels: usize,
+    pub block: usize,
+    /// Inputs of an output channel, and taps of the stored kernel.
+    pub inputs: usize,
+    pub kernel: [usize; 2],
+    /// Ranges of kernel rows, and of kernel columns.
+    pub rows: Vec<Range<usize>>,
+    pub columns: Vec<Range<usize>>,
 }
 
 /// One of the two numbers a channel by which `(x − mean) / √(variance + ε) · weight + bias` is
@@ -201,8 +225,20 @@ impl Part {
             (Fill::Words(words), _) => {
                 bytemuck::cast_slice_mut::<u8, u32>(out)[..words.len()].copy_from_slice(words);
             }
+            (Fill::Starts(starts), _) => starts.fill(&(*values[starts.weight]).as_ref(), bytemuck::cast_slice_mut(out)),
             (_, Element::F32) => self.fill_f32(values, bytemuck::cast_slice_mut(out)),
-            (_, element) => unreachable!("kernels read weights as f32, not as {element}"),
+            (Fill::Filters { weight, walks }, element) => {
+                let source = (*values[*weight]).as_ref();
+                for walk in walks {
+                    match element {
+                        Element::I8 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i8),
+                        Element::I16 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i16),
+                        Element::I32 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i32),
+                        element => unreachable!("kernels read weights as f32 or whole numbers, not as {element}"),
+                    }
+                }
+            }
+            (_, element) => unreachable!("what is computed of weights is f32, not {element}"),
         }
     }
 
@@ -210,8 +246,11 @@ impl Part {
     fn fill_f32(&self, values: &[Values], out: &mut [f32]) {
         let source = |weight: usize| (*values[weight]).as_ref();
         match &self.fill {
-            Fill::Zeros | Fill::Words(_) => {}
+            Fill::Zeros | Fill::Words(_) | Fill::Starts(_) => {}
             Fill::Copy { weight, walk } => walk.follow(source(*weight), out, |v| v),
+            Fill::Copies(walks) => {
+                walks.iter().for_each(|(weight, walk)| walk.follow(source(*weight), out, |v| v));
+            }
             Fill::Filters { weight, walks } => {
                 walks.iter().for_each(|walk| walk.follow(source(*weight), out, flushed));
             }
@@ -320,6 +359,34 @@ impl Winograd {
                 }
             }
         }
+    }
+}
+
+impl Starts {
+    fn fill(&self, source: &[f32], out: &mut [i32]) {
+        let [kh, kw] = self.kernel;
+        let blocks = self.channels.div_ceil(self.block);
+        for (channel, filter) in source.chunks_exact(self.inputs * kh * kw).take(self.channels).enumerate() {
+            // Of each tap, the sum over the inputs.
+            let mut sums = vec![0i64; kh * kw];
+            for taps in filter.chunks_exact(kh * kw) {
+                sums.iter_mut().zip(taps).for_each(|(sum, &v)| *sum += v as i64);
+            }
+            for (r, rows) in self.rows.iter().enumerate() {
+                for (c, columns) in self.columns.iter().enumerate() {
+                    let taps = rows.clone().flat_map(|y| columns.clone().map(move |x| y * kw + x));
+                    let sum: i64 = taps.map(|tap| sums[tap]).sum();
+                    let at = (r * blocks + channel / self.block) * self.columns.len() + c;
+                    // Modulo 2³², as sums are.
+                    out[at * self.block + channel % self.block] = (-i64::from(self.zero) * sum) as i32;
+                }
+            }
+        }
+    }
+
+    /// Numbers of a part of these.
+    pub(crate) fn elements(&self) -> usize {
+        self.rows.len() * self.columns.len() * self.channels.next_multiple_of(self.block)
     }
 }
 

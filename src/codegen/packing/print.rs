@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use super::super::Generated;
-use super::{Affine, BatchNorm, Fill, Packing, Part, Walk, Winograd};
+use super::{Affine, BatchNorm, Fill, Packing, Part, Starts, Walk, Winograd};
 use crate::ir::Graph;
 use crate::weights::WeightId;
 
@@ -66,6 +66,12 @@ impl fmt::Display for Part {
         match &self.fill {
             Fill::Zeros => write!(f, "zeros"),
             Fill::Copy { weight, walk } => write!(f, "weight {weight}: {walk}"),
+            Fill::Copies(walks) => {
+                for (i, (weight, walk)) in walks.iter().enumerate() {
+                    write!(f, "{}weight {weight}: {walk}", if i == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
             Fill::Filters { weight, walks } => {
                 write!(f, "filters of weight {weight}")?;
                 for (i, walk) in walks.iter().enumerate() {
@@ -82,6 +88,13 @@ impl fmt::Display for Part {
                 let which = if *which == Affine::Factor { "factor" } else { "term" };
                 let weights = if *affine { "weights 0 to 3" } else { "weights 0 and 1" };
                 write!(f, "{which} of the normalization of {channels} channels by {weights}, eps {eps:e}")
+            }
+            Fill::Starts(Starts { weight, zero, channels, rows, columns, .. }) => {
+                let (rows, columns) = (rows.len(), columns.len());
+                write!(
+                    f,
+                    "-{zero} times sums of weight {weight}, of {channels} channels, {rows}x{columns} sets of taps"
+                )
             }
             Fill::Words(_) => write!(f, "words"),
         }

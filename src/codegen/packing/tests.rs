@@ -71,6 +71,31 @@ fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
         Fill::Copy { weight, walk } => {
             moves(walk).into_iter().for_each(|[from, to]| out[to] = source(*weight, from));
         }
+        Fill::Copies(walks) => {
+            for (weight, walk) in walks {
+                moves(walk).into_iter().for_each(|[from, to]| out[to] = source(*weight, from));
+            }
+        }
+        Fill::Starts(starts) => {
+            let [kh, kw] = starts.kernel;
+            let blocks = starts.channels.div_ceil(starts.block);
+            for (at, out) in out.iter_mut().enumerate().take(starts.elements()) {
+                let (set, lane) = (at / starts.block, at % starts.block);
+                let (set, column) = (set / starts.columns.len(), set % starts.columns.len());
+                let (row, block) = (set / blocks, set % blocks);
+                let channel = block * starts.block + lane;
+                if channel >= starts.channels {
+                    continue;
+                }
+                for (input, ky, kx) in (0..starts.inputs)
+                    .flat_map(|i| starts.rows[row].clone().map(move |ky| (i, ky)))
+                    .flat_map(|(i, ky)| starts.columns[column].clone().map(move |kx| (i, ky, kx)))
+                {
+                    let tap = source(starts.weight, ((channel * starts.inputs + input) * kh + ky) * kw + kx);
+                    *out -= f64::from(starts.zero) * tap;
+                }
+            }
+        }
         Fill::Filters { weight, walks } => {
             walks.iter().flat_map(moves).for_each(|[from, to]| out[to] = source(*weight, from));
         }

@@ -10,7 +10,8 @@ pub struct Depthwise;
 
 impl Depthwise {
     pub fn fits(p: &Problem) -> bool {
-        p.groups > 1 && p.in_per_group() == 1 && p.out_per_group() == 1 && !p.transposed
+        let channels_apart = p.groups > 1 && p.in_per_group() == 1 && p.out_per_group() == 1;
+        channels_apart && !p.transposed && p.sums_fit_f32()
     }
 }
 

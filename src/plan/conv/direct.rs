@@ -1,10 +1,10 @@
 //! Direct convolution: all taps are added up while a tile of the output stays in registers.
 
-use super::Family;
-use super::cost::{tap_cycles, uneven};
+use super::cost::{group_cycles, uneven};
 use super::geometry::Axis;
 use super::problem::Problem;
-use super::tile::{BlockSets, half_filled, most_pixels, split};
+use super::tile::{BlockSets, half_filled, split};
+use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::{Target, Unit};
 
@@ -48,7 +48,7 @@ impl Family for Direct {
         for fold in folds(problem) {
             let most_blocks = unit.registers.div_ceil(4);
             for blocks in (1..=out_blocks.min(most_blocks)).filter(|&b| allowed(b)) {
-                let pixels = most_pixels(blocks, unit).min(28);
+                let pixels = problem.most_pixels(blocks, unit).min(28);
                 if pixels == 0 {
                     continue;
                 }
@@ -99,7 +99,11 @@ impl Direct {
     }
 
     fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
-        let (p, core, element) = (&self.problem, &target.core, self.problem.element.bytes());
+        let (p, core) = (&self.problem, &target.core);
+        let factors = p.arithmetic.factors(target.unit);
+        let element = p.arithmetic.input().bytes();
+        // Cycles of a result: of levels its sum is scaled, clamped, rounded and narrowed.
+        let finish = if p.arithmetic == Arithmetic::F32 { 1.5 } else { 5.0 / core.vectors };
         let group_sets = p.out_channels.div_ceil(block) / out_blocks;
         let in_channels = match p.groups {
             1 => p.in_channels,
@@ -118,17 +122,18 @@ impl Direct {
                 Fold::Batch => (1, p.batch, 1),
             };
             let inside = if self.fold == Fold::Rows { g.y.inside() * g.x.inside() } else { 1.0 };
-            let taps = (in_channels * g.y.taps.count * g.x.taps.count) as f64;
+            let groups = in_channels.div_ceil(p.arithmetic.group());
+            let taps = (groups * g.y.taps.count * g.x.taps.count) as f64;
             let half = group_sets == 1 && half_filled(p.out_channels, block, target.unit);
             for set in BlockSets::of(out_blocks, self.blocks, half) {
                 let BlockSets { blocks, sets, .. } = set;
                 let row: f64 = split(width, self.pixels)
                     .into_iter()
                     .map(|t| {
-                        let start = 25.0 + 1.5 * (t * blocks) as f64;
-                        let panel = taps * (blocks * block * element) as f64;
+                        let start = 25.0 + finish * (t * blocks) as f64;
+                        let panel = taps * (blocks * block * 4 * factors.vectors()) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
-                        (taps * inside * tap_cycles(t, set.work(), core) + start).max(stream)
+                        (taps * inside * group_cycles(p, t, set.work(), target) + start).max(stream)
                     })
                     .sum();
                 let rows = (images * height * sets * group_sets) as f64;
@@ -140,9 +145,9 @@ impl Direct {
                 }
             }
         }
-        let weights = (p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * element) as f64;
+        let weights = p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1] * factors.element().bytes();
         // Where memory is the limit, the cheaper arithmetic still wins.
-        cycles.max(weights / core.memory + 0.1 * cycles)
+        cycles.max(weights as f64 / core.memory + 0.1 * cycles)
     }
 }
 

@@ -12,7 +12,7 @@ impl Grouped {
     /// Channels of a group, where several groups of several channels share a block of so many channels.
     pub fn fits(p: &Problem, block: usize) -> Option<usize> {
         let group = p.out_per_group();
-        let fits = p.groups > 1 && group == p.in_per_group() && !p.transposed;
+        let fits = p.sums_fit_f32() && p.groups > 1 && group == p.in_per_group() && !p.transposed;
         (fits && group > 1 && group < block && block.is_multiple_of(group)).then_some(group)
     }
 }

@@ -5,6 +5,7 @@
 //! a file and a type: the choices that one of its kernels makes, when they fit, what they cost
 //! ([`Family`]).
 
+mod arithmetic;
 mod cost;
 mod depthwise;
 mod direct;
@@ -16,6 +17,7 @@ mod winograd;
 
 use crate::target::Target;
 
+pub(crate) use arithmetic::{Arithmetic, Factors};
 pub(crate) use cost::convert_cost;
 pub(crate) use depthwise::Depthwise;
 pub(crate) use direct::{Direct, Fold};

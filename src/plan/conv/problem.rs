@@ -4,15 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::view::image;
+use super::arithmetic::Arithmetic;
 use super::geometry::{Axis, Geometry};
+use super::tile::most_pixels;
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
-use crate::tensor::{Element, Shape};
+use crate::target::Unit;
+use crate::tensor::Shape;
 
 /// A convolution, whatever op it comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// Of the input, the weights and the output.
-    pub element: Element,
+    pub arithmetic: Arithmetic,
     pub batch: usize,
     pub in_channels: usize,
     pub out_channels: usize,
@@ -29,12 +31,11 @@ impl Problem {
     /// # Panics
     /// When a shape is no image, which the op's shape rule excludes; so of the other ops.
     pub fn conv(op: &Conv2d, input: &Shape, output: &Shape) -> Problem {
-        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis =
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
-            element,
+            arithmetic: Arithmetic::F32,
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -47,11 +48,10 @@ impl Problem {
 
     /// `input` is the image before it was flattened.
     pub fn linear(op: &Linear, input: &Shape) -> Problem {
-        let element = input.element();
         let input = sizes(input);
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
-            element,
+            arithmetic: Arithmetic::F32,
             batch: input[0],
             in_channels: input[1],
             out_channels: op.features,
@@ -63,7 +63,6 @@ impl Problem {
     }
 
     pub fn conv_transpose(op: &ConvTranspose2d, input: &Shape, output: &Shape) -> Problem {
-        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis = |a: usize, r: usize| {
             let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
@@ -76,7 +75,7 @@ impl Problem {
             .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
             .collect();
         Problem {
-            element,
+            arithmetic: Arithmetic::F32,
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -195,6 +194,20 @@ impl Problem {
             a.taps.count == 1 && a.taps.first == 0 && a.taps.step == 1 && a.output_step == 1 && a.output == a.input
         };
         matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
+    }
+
+    /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
+    pub fn sums_fit_f32(&self) -> bool {
+        const LARGEST_PRODUCT: usize = 255 * 128;
+        let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
+        self.arithmetic == Arithmetic::F32 || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+    }
+
+    /// Most pixels of a direct kernel's tile with that many channel blocks.
+    pub fn most_pixels(&self, blocks: usize, unit: Unit) -> usize {
+        let Arithmetic::Bytes { signed, .. } = self.arithmetic else { return most_pixels(blocks, unit) };
+        let beside = blocks + self.arithmetic.factors(unit).registers(signed);
+        self.arithmetic.registers(unit).saturating_sub(beside) / blocks
     }
 
     /// Multiply-accumulates, padding included.

@@ -1,10 +1,10 @@
 //! Winograd convolution: fewer multiplications by working on transformed tiles.
 
-use super::Family;
 use super::cost::{tap_cycles, uneven};
 use super::geometry::{Axis, Geometry};
 use super::problem::Problem;
 use super::tile::{half_filled, most_pixels, split, work};
+use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::Target;
 
@@ -68,7 +68,7 @@ impl Winograd {
 
     fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
         let (p, core) = (&self.problem, &target.core);
-        let element = p.element.bytes() as f64;
+        let element = p.arithmetic.input().bytes() as f64;
         let products = (self.alpha() * self.alpha()) as f64;
         let total = (self.most_tiles() * p.phases.len()) as f64;
         let tile_blocks = total / self.tiles as f64;
@@ -120,7 +120,7 @@ fn sizes(p: &Problem, block: usize) -> &'static [usize] {
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
     let whole = |channels: usize| channels.is_multiple_of(block);
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
-    if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    if p.arithmetic != Arithmetic::F32 || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
     }
     match (taps, step) {

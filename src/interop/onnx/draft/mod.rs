@@ -141,6 +141,13 @@ impl Draft<'_> {
         }
     }
 
+    /// Calls what is built from here on after the layer that made a node: a grid belongs to what is brought to it.
+    pub(crate) fn relabel_after(&mut self, node: NodeId) {
+        if let Some(label) = self.label_of(node) {
+            self.label = format!("{label}_grid");
+        }
+    }
+
     /// Sizes of a node's own axes.
     pub(crate) fn node_dims(&self, node: NodeId) -> Vec<usize> {
         self.graph.node(node).shape.dims().to_vec()

@@ -1,0 +1,460 @@
+//! Kernels of whole numbers against the interpreter: to the last bit, on every vector unit, whatever the batch and the
+//! number of threads.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::codegen::testing::{model, simulated, targets};
+use crate::interpreter;
+use crate::ir::{Graph, NodeId, Phase};
+use crate::ops::activation::Activation;
+use crate::ops::epilogue::{PostOp, extra_operands};
+use crate::ops::quantized::{Grid, Levels};
+use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
+use crate::ops::{
+    ChannelShuffle, Concat, Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedAdd, QuantizedConv2d,
+    QuantizedGlobalPool, QuantizedLinear, Slice, Transpose, Upsample,
+};
+use crate::passes;
+use crate::plan::Options;
+use crate::random::Draws;
+use crate::target::{Target, Unit};
+use crate::tensor::{Element, Shape, Tensor};
+use crate::testing::{GraphBuilder, quantized_graph, random_inputs};
+
+/// The targets that run here, with dot products where the CPU has them and without.
+fn variants() -> Vec<Target> {
+    let mut all: Vec<Target> = vec![];
+    for target in targets() {
+        let extended = target.clone().with_extensions_of_host();
+        all.push(target);
+        if !all.contains(&extended) {
+            all.push(extended);
+        }
+    }
+    // Vectors of 512 bits without narrow elements.
+    if let Some(wide) = all.iter().find(|t| t.unit.bytes == 64).cloned() {
+        all.push(Target { unit: Unit::V512, extensions: vec![], ..wide });
+    }
+    all
+}
+
+/// Those that this machine is not, which the simulator is.
+fn foreign() -> Vec<Target> {
+    let targets = ["avx2+avxvnni", "avx512+avx512vnni", "aarch64"].map(|name| Target::parse(name).expect("known"));
+    targets.into_iter().filter(|target| !target.runs_here()).collect()
+}
+
+/// A quantized graph: `levels` are what f32 inputs are rounded to.
+struct Building {
+    b: GraphBuilder,
+    inputs: Vec<Tensor>,
+    random: Draws,
+    /// Inputs and weights are the ends of their ranges.
+    extreme: bool,
+}
+
+impl Building {
+    fn new(seed: u64, extreme: bool) -> Building {
+        let b = GraphBuilder::new("levels", Phase::Infer);
+        Building { b, inputs: vec![], random: Draws::new(seed, 0, [0; 3]), extreme }
+    }
+
+    /// A whole number between two.
+    fn level(&mut self, low: i64, high: i64) -> f32 {
+        match self.extreme {
+            true => [low, high][self.random.below(2) as usize] as f32,
+            false => (low + i64::from(self.random.below((high - low + 1) as u32))) as f32,
+        }
+    }
+
+    /// An input of whole numbers as levels.
+    fn levels(&mut self, dims: &[usize], levels: Levels) -> NodeId {
+        let x = self.b.input(Shape::new(dims));
+        let values = (0..dims.iter().product()).map(|_| self.level(levels.low(), levels.high())).collect();
+        self.inputs.push(Tensor::new(Shape::new(dims), values));
+        self.quantized(x, levels)
+    }
+
+    fn reals(&mut self, dims: &[usize]) -> NodeId {
+        let shape = Shape::new(dims);
+        const SPECIAL: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, -0.0];
+        let value = |b: &mut Building| match b.extreme && b.random.below(4) == 0 {
+            true => SPECIAL[b.random.below(SPECIAL.len() as u32) as usize],
+            false => 8.0 * b.random.uniform() as f32 - 4.0,
+        };
+        let values = (0..shape.elements()).map(|_| value(self)).collect();
+        self.inputs.push(Tensor::new(shape.clone(), values));
+        self.b.input(shape)
+    }
+
+    fn quantized(&mut self, x: NodeId, levels: Levels) -> NodeId {
+        let op = Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None };
+        let y = self.b.add(op, &[x]);
+        self.set(y, "scale", |_| 1.0);
+        y
+    }
+
+    fn set(&mut self, node: NodeId, role: &str, value: impl Fn(&mut Building) -> f32) {
+        let name = format!("{}.{role}", self.b.graph.node(node).name.as_deref().expect("named"));
+        let id = self.b.graph.weights.find(&name).expect("declared");
+        let count = self.b.graph.weights.get(id).shape.elements();
+        let values: Vec<f32> = (0..count).map(|_| value(self)).collect();
+        self.b.graph.weights.set(id, Arc::new(values));
+    }
+
+    /// A layer of random weights of which results are near the middle of 8 bits.
+    fn layer(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> NodeId {
+        let y = self.b.add(op, operands);
+        self.set(y, "weight", |b| b.level(-127, 127));
+        let terms = {
+            let name = format!("{}.weight", self.b.graph.node(y).name.as_deref().expect("named"));
+            let id = self.b.graph.weights.find(&name).expect("declared");
+            self.b.graph.weights.get(id).shape.dims()[1..].iter().product::<usize>()
+        };
+        let spread = if self.extreme { 2.0 / 127.0 } else { 1.0 / 60.0 } / (terms as f32).sqrt();
+        self.set(y, "multiplier", |b| spread * (0.5 + b.random.uniform() as f32));
+        self.set(y, "offset", |b| 20.0 * b.random.uniform() as f32 - 5.0);
+        y
+    }
+
+    /// The graph whose outputs are these, as real numbers.
+    fn finish(mut self, outputs: &[NodeId]) -> (Graph, Vec<Tensor>) {
+        let outputs: Vec<NodeId> = outputs
+            .iter()
+            .map(|&y| {
+                if self.b.graph.node(y).shape.element() == Element::F32 {
+                    return y;
+                }
+                let y = self.b.add(Dequantize { axis: None, symmetric: true }, &[y]);
+                self.set(y, "scale", |_| 0.5);
+                y
+            })
+            .collect();
+        (self.b.finish(&outputs), self.inputs)
+    }
+}
+
+fn check_on(graph: &Graph, inputs: &[Tensor], targets: &[Target], threads: &[usize]) {
+    let expected = interpreter::run(graph, inputs).expect("the inputs fit");
+    for target in targets {
+        for &threads in threads {
+            let got = model(graph, target, &Options::default(), threads).run_tensors(inputs).expect("it runs");
+            same(&got, &expected, &format!("{:?}, {threads} threads\n{graph}", target.unit));
+        }
+    }
+}
+
+fn same(got: &[Tensor], expected: &[Tensor], what: &str) {
+    for (got, expected) in got.iter().zip(expected) {
+        let both_are_nan = |i: usize| got.data()[i].is_nan() && expected.data()[i].is_nan();
+        let differ = |&i: &usize| got.data()[i] != expected.data()[i] && !both_are_nan(i);
+        if let Some(i) = (0..expected.data().len()).find(differ) {
+            let (at, count) = (expected.shape().position(i), (0..expected.data().len()).filter(differ).count());
+            panic!("{} at {at:?} is not {} ({count} differ) on {what}", got.data()[i], expected.data()[i]);
+        }
+    }
+}
+
+fn check((graph, inputs): (Graph, Vec<Tensor>)) {
+    check_on(&graph, &inputs, &variants(), &[1, 2]);
+}
+
+fn plain_conv(channels: usize, kernel: [usize; 2], pad: usize, zero: i64) -> QuantizedConv2d {
+    QuantizedConv2d {
+        channels,
+        kernel,
+        stride: [1; 2],
+        pad: [pad; 4],
+        dilation: [1; 2],
+        groups: 1,
+        zero,
+        epilogue: vec![],
+        reads: vec![],
+        output: None,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    batch: usize,
+    per_group: [usize; 2],
+    size: [usize; 2],
+    signed: bool,
+    extreme: bool,
+    seed: u64,
+    op: QuantizedConv2d,
+}
+
+fn grids() -> impl Strategy<Value = Grid> {
+    let levels = prop_oneof![
+        4 => Just(Levels::U8),
+        3 => Just(Levels::I8),
+        1 => Just(Levels { bits: 4, signed: true }),
+        1 => Just(Levels { bits: 6, signed: false }),
+        1 => Just(Levels { bits: 16, signed: false }),
+    ];
+    (levels, prop_oneof![Just(1.0f32), 0.3f32..3.0], 0.0..1.0f64).prop_map(|(levels, scale, at)| {
+        let zero = levels.low() + (at * (levels.high() - levels.low()) as f64) as i64;
+        Grid { levels, scale, zero }
+    })
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let channels = || prop_oneof![1usize..=6, 1usize..=40, Just(16usize), Just(32)];
+    let tails = prop_oneof![
+        Just(vec![]),
+        Just(vec![PostOp::Activate(Activation::Relu)]),
+        Just(vec![PostOp::Add, PostOp::Activate(Activation::Relu)]),
+        Just(vec![PostOp::Activate(Activation::Clip { min: 0.0, max: 6.0 }), PostOp::Mul, PostOp::Add]),
+    ];
+    let geometry = ([1usize..=4, 1..=4], [1usize..=3, 1..=3], [1usize..=2, 1..=2], [0usize..=3, 0..=3, 0..=3, 0..=3]);
+    (
+        (1usize..=3, prop_oneof![3 => Just(1usize), 1 => 2usize..=5], [channels(), channels()], [1usize..=9, 1..=17]),
+        geometry,
+        (any::<bool>(), any::<bool>(), any::<u64>(), 0.0..1.0f64),
+        (tails, [prop::option::of(grids()), prop::option::of(grids())], prop::option::of(grids())),
+    )
+        .prop_map(
+            |((batch, groups, per_group, size), (kernel, stride, dilation, pad), rest, (epilogue, reads, output))| {
+                let (signed, extreme, seed, at) = rest;
+                let levels = if signed { Levels::I8 } else { Levels::U8 };
+                // Windows that fit.
+                let extent = |a: usize| (kernel[a] - 1) * dilation[a] + 1;
+                let size = [0, 1].map(|a| size[a].max(extent(a).saturating_sub(pad[a] + pad[a + 2])).max(1));
+                let op = QuantizedConv2d {
+                    channels: groups * per_group[1],
+                    kernel,
+                    stride,
+                    pad,
+                    dilation,
+                    groups,
+                    zero: levels.low() + (at * 255.0) as i64,
+                    reads: reads[..extra_operands(&epilogue)].to_vec(),
+                    epilogue,
+                    output,
+                };
+                Case { batch, per_group, size, signed, extreme, seed, op }
+            },
+        )
+}
+
+fn built(case: &Case) -> (Graph, Vec<Tensor>) {
+    let mut b = Building::new(case.seed, case.extreme);
+    let channels = case.op.groups * case.per_group[0];
+    let levels = if case.signed { Levels::I8 } else { Levels::U8 };
+    let x = b.levels(&[case.batch, channels, case.size[0], case.size[1]], levels);
+    let shape = case.op.of_reals().infer(&[&b.b.graph.node(x).shape]).expect("it fits");
+    let mut operands = vec![x];
+    for grid in &case.op.reads {
+        operands.push(match grid {
+            Some(grid) => b.levels(shape.dims(), grid.levels),
+            None => b.reals(shape.dims()),
+        });
+    }
+    let y = b.layer(case.op.clone(), &operands);
+    b.finish(&[y])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_convolution_is_exact(case in cases()) {
+        let (graph, inputs) = built(&case);
+        check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_convolution_is_exact_on_foreign_targets(case in cases()) {
+        let (graph, inputs) = built(&case);
+        let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+        for target in foreign() {
+            same(&simulated(&graph, &target, &Options::default(), &inputs), &expected, &format!("{:?}", target.unit));
+        }
+    }
+}
+
+fn depthwise_cases() -> impl Strategy<Value = Case> {
+    (cases(), 1usize..=40, prop_oneof![3 => Just(1usize), 1 => Just(2), 1 => Just(4)]).prop_map(
+        |(mut case, groups, group)| {
+            case.op.groups = groups + 1;
+            case.per_group = [group; 2];
+            case.op.channels = case.op.groups * group;
+            case
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Channels apart, and few together.
+    #[test]
+    fn any_depthwise_convolution_is_exact(case in depthwise_cases()) {
+        let (graph, inputs) = built(&case);
+        check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
+    }
+
+    /// Sums of values on two grids, and means.
+    #[test]
+    fn sums_and_means_are_exact(
+        reads in [prop::option::of(grids()), prop::option::of(grids())],
+        output in prop::option::of(grids()),
+        sizes in [1usize..=3, 1..=40, 1..=6, 1..=9],
+        relu in any::<bool>(),
+        (extreme, seed) in (any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let operands = [0, 1].map(|i| match reads[i] {
+            Some(grid) => b.levels(&sizes, grid.levels),
+            None => b.reals(&sizes),
+        });
+        let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
+        let sum = b.b.add(QuantizedAdd { reads: reads.to_vec(), epilogue, output }, &operands);
+        let levels = if relu { Levels::U8 } else { Levels::I8 };
+        let x = b.levels(&sizes, levels);
+        let multiplier = 0.7 / (sizes[2] * sizes[3]) as f32;
+        let mean = b.b.add(QuantizedGlobalPool { zero: levels.high() - 100, multiplier, output }, &[x]);
+        let (graph, inputs) = b.finish(&[sum, mean]);
+        check_on(&graph, &inputs, &variants(), &[2]);
+    }
+}
+
+/// Channels that are joined, cut and shuffled, pixels that are repeated and compared: as bytes, in blocks and not.
+#[test]
+fn levels_are_moved() {
+    for [left, right] in [[16, 16], [5, 20], [29, 29], [33, 7]] {
+        let mut b = Building::new(left as u64, false);
+        let [l, r] = [left, right].map(|channels| b.levels(&[2, channels, 6, 5], Levels::U8));
+        let whole = b.b.add(Concat { axis: 1 }, &[l, r, l]);
+        let channels = 2 * left + right;
+        let groups = if channels % 3 == 0 { 3 } else { 1 };
+        let mixed = b.b.add(ChannelShuffle { groups }, &[whole]);
+        let cut = b.b.add(Slice { axis: 1, start: 3, end: channels - 1, step: 1 }, &[mixed]);
+        let apart = b.b.add(Slice { axis: 1, start: 1, end: channels, step: 2 }, &[whole]);
+        let rows = b.b.add(Slice { axis: 2, start: 1, end: 5, step: 2 }, &[whole]);
+        let large = Upsample {
+            to: ResizeTo::Scale([2.0, 3.0]),
+            mode: Interpolation::Nearest,
+            coordinates: Coordinates::Usual,
+            rounding: Rounding::Floor,
+        };
+        let large = b.b.add(large, &[r]);
+        let pool = |kernel: usize, stride: usize, pad: usize| MaxPool {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 4],
+            dilation: [1; 2],
+            ceil: false,
+        };
+        let pools = [pool(3, 2, 1), pool(2, 2, 0), pool(1, 1, 0)].map(|pool| b.b.add(pool, &[l]));
+        let turned = b.b.add(Transpose { perm: vec![0, 1, 3, 2] }, &[r]);
+        let flat = b.b.add(Flatten {}, &[whole]);
+        let mut outputs = vec![mixed, cut, apart, rows, large, turned, flat];
+        outputs.extend(pools);
+        check(b.finish(&outputs));
+    }
+}
+
+/// One scale and zero point a channel, of which neither need be 0 or 1.
+#[test]
+fn levels_have_their_own_scale_in_each_channel() {
+    for (dims, axis) in
+        [(&[2, 19, 5, 3][..], Some(1)), (&[2, 19, 5, 3], Some(3)), (&[2, 7], Some(1)), (&[4, 3, 5], Some(0))]
+    {
+        for signed in [false, true] {
+            let mut b = Building::new(7, true);
+            let x = b.reals(dims);
+            let levels = Levels { bits: 8, signed };
+            let op = Quantize { levels, axis, symmetric: false, scale: None, zero_point: None };
+            let y = b.b.add(op, &[x]);
+            b.set(y, "scale", |b| 0.01 + 0.02 * b.random.uniform() as f32);
+            b.extreme = false;
+            b.set(y, "zero_point", |b| b.level(levels.low(), levels.high()));
+            let z = b.b.add(Dequantize { axis, symmetric: false }, &[y]);
+            b.set(z, "scale", |b| b.random.uniform() as f32);
+            b.set(z, "zero_point", |b| b.level(levels.low(), levels.high()));
+            check(b.finish(&[z, y]));
+        }
+    }
+}
+
+/// A stem, a pool, two layers with a residual, a linear layer: bytes all the way.
+fn small_network(batch: usize, seed: u64) -> (Graph, Vec<Tensor>) {
+    let grid = |zero| Some(Grid { levels: Levels::U8, scale: 1.0, zero });
+    let mut b = Building::new(seed, false);
+    let x = b.levels(&[batch, 3, 19, 17], Levels::I8);
+    let x = b.layer(QuantizedConv2d { stride: [2; 2], output: grid(9), ..plain_conv(24, [7; 2], 3, -7) }, &[x]);
+    let pool = MaxPool { kernel: [3; 2], stride: [2; 2], pad: [1; 4], dilation: [1; 2], ceil: false };
+    let x = b.b.add(pool, &[x]);
+    let y = b.layer(QuantizedConv2d { output: grid(0), ..plain_conv(40, [1; 2], 0, 9) }, &[x]);
+    let tail = vec![PostOp::Add, PostOp::Activate(Activation::Relu)];
+    let y = b.layer(
+        QuantizedConv2d { epilogue: tail, reads: vec![grid(9)], output: grid(3), ..plain_conv(24, [3; 2], 1, 0) },
+        &[y, x],
+    );
+    let flat = b.b.add(Flatten {}, &[y]);
+    let linear = QuantizedLinear { features: 21, zero: 3, epilogue: vec![], reads: vec![], output: grid(100) };
+    let z = b.layer(linear.clone(), &[flat]);
+    let z = b.layer(QuantizedLinear { features: 10, zero: 100, output: None, ..linear }, &[z]);
+    b.finish(&[z, y])
+}
+
+#[test]
+fn bytes_pass_through_a_network() {
+    for batch in [1, 3] {
+        check(small_network(batch, batch as u64));
+    }
+}
+
+/// Whether compiled code has the interpreter's bits by construction: arithmetic of levels, what moves or compares, and
+/// what rounds once.
+fn is_exact(op: &Op) -> bool {
+    match op {
+        Op::Activate(op) => {
+            matches!(op.kind, Activation::Relu | Activation::Clip { .. } | Activation::LeakyRelu { .. })
+        }
+        Op::Upsample(op) => op.mode == Interpolation::Nearest,
+        op => matches!(
+            op.name(),
+            "quantize"
+                | "dequantize"
+                | "quantized_conv2d"
+                | "quantized_linear"
+                | "quantized_add"
+                | "quantized_global_pool"
+                | "max_pool"
+                | "concat"
+                | "slice"
+                | "flatten"
+                | "reshape"
+                | "transpose"
+                | "identity"
+                | "pad"
+                | "channel_shuffle"
+                | "binary"
+        ),
+    }
+}
+
+/// Random networks as the passes make them.
+#[test]
+fn networks_of_levels_are_exact() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let mut graph = quantized_graph(seed);
+        passes::run(&mut graph, &passes::Selection::default());
+        if graph.order().into_iter().all(|id| graph.node(id).op().is_none_or(is_exact)) {
+            let inputs = random_inputs(&graph, seed);
+            check_on(&graph, &inputs, &variants(), &[1 + (seed % 2) as usize]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "{compared} networks are exact");
+}

@@ -1,0 +1,136 @@
+//! What a convolution multiplies, and in which numbers it adds up the products.
+//!
+//! Channels are consumed in *groups*: as many as 32 bits of the input hold. One broadcast brings a group of a
+//! pixel to all lanes, and each lane, an output channel, adds the group's products to its 32 bits. How the
+//! weights of a group lie, so that a unit can do that, is [`Factors`].
+
+use crate::target::Unit;
+use crate::tensor::Element;
+
+/// The arithmetic of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// f32: one fused multiply-add after the other.
+    F32,
+    /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
+    Bytes {
+        /// Inputs are i8 rather than u8.
+        signed: bool,
+        /// The input that stands for 0: of a product, it is subtracted from the input.
+        zero: i16,
+    },
+}
+
+/// How a unit multiplies a group by weights: vectors of weights for a group and a block of output channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Factors {
+    /// One f32 for each lane.
+    Single,
+    /// Four i8 for each lane, by one dot product.
+    Quads,
+    /// i16: the group's channels 0 and 2 for each lane, then its channels 1 and 3.
+    Pairs,
+    /// i32: channels one by one, where there are no vectors of narrow elements.
+    Words,
+}
+
+impl Arithmetic {
+    /// What the input consists of.
+    pub fn input(self) -> Element {
+        match self {
+            Arithmetic::F32 => Element::F32,
+            Arithmetic::Bytes { signed: false, .. } => Element::U8,
+            Arithmetic::Bytes { signed: true, .. } => Element::I8,
+        }
+    }
+
+    /// Channels of a group.
+    pub fn group(self) -> usize {
+        4 / self.input().bytes()
+    }
+
+    /// How the weights lie for a unit.
+    pub(crate) fn factors(self, unit: Unit) -> Factors {
+        match self {
+            Arithmetic::F32 => Factors::Single,
+            Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
+            Arithmetic::Bytes { .. } if unit.narrow => Factors::Pairs,
+            Arithmetic::Bytes { .. } => Factors::Words,
+        }
+    }
+
+    /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
+    pub(super) fn preparation(self, unit: Unit) -> f64 {
+        match (self, self.factors(unit)) {
+            (_, Factors::Single) => 1.0,
+            (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
+            (_, Factors::Quads) => 1.0,
+            (_, Factors::Pairs) => 2.0,
+            (_, Factors::Words) => 3.0,
+        }
+    }
+
+    /// Registers for vectors. Stores of narrow elements take one of 64 bytes.
+    pub(crate) fn registers(self, unit: Unit) -> usize {
+        match self {
+            Arithmetic::Bytes { .. } if unit.bytes == 64 => unit.registers - 1,
+            _ => unit.registers,
+        }
+    }
+
+    /// What is subtracted from each input before it is multiplied, as the unit reads them: dot products take
+    /// unsigned numbers, which i8 become by adding 128.
+    pub(crate) fn zero(self, unit: Unit) -> i32 {
+        match self {
+            Arithmetic::F32 => 0,
+            Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
+            Arithmetic::Bytes { zero, .. } => zero.into(),
+        }
+    }
+}
+
+impl Factors {
+    /// What the weights consist of.
+    pub(crate) fn element(self) -> Element {
+        match self {
+            Factors::Single => Element::F32,
+            Factors::Quads => Element::I8,
+            Factors::Pairs => Element::I16,
+            Factors::Words => Element::I32,
+        }
+    }
+
+    /// Vectors for a group and a block of output channels.
+    pub(crate) fn vectors(self) -> usize {
+        match self {
+            Factors::Single | Factors::Quads => 1,
+            Factors::Pairs => 2,
+            Factors::Words => 4,
+        }
+    }
+
+    /// Channels of a group whose weights of one lane are neighbours.
+    pub(crate) fn together(self) -> usize {
+        4 / self.element().bytes()
+    }
+
+    /// Instructions that multiply one vector and add the products up.
+    pub(super) fn instructions(self) -> f64 {
+        match self {
+            Factors::Single | Factors::Quads => 1.0,
+            Factors::Pairs | Factors::Words => 2.0,
+        }
+    }
+
+    /// Registers that a tile needs beside accumulators and one weight a block.
+    pub(super) fn registers(self, signed: bool) -> usize {
+        match self {
+            Factors::Single => 1,
+            // The pixel's group; the number that makes signed ones unsigned.
+            Factors::Quads => 1 + usize::from(signed),
+            // The group's part, a mask, a product.
+            Factors::Pairs => 3,
+            Factors::Words => 2,
+        }
+    }
+}
