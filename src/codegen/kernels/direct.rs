@@ -556,11 +556,19 @@ fn row_spec(
         };
         (s.block, pixel, grid)
     });
+    // Of whole numbers as many as leave registers for what is done to them, if that is one pixel at least.
+    let uncrowded = match direct.problem.arithmetic {
+        Arithmetic::F32 => width,
+        arithmetic => {
+            let free = arithmetic.registers(unit).saturating_sub(grid::temporaries(&tail.steps));
+            (free / run.blocks).max(1)
+        }
+    };
     Row {
         arithmetic: direct.problem.arithmetic,
         x: g.x,
         width,
-        tile: direct.pixels.min(direct.problem.most_pixels(run.blocks, unit)).min(width),
+        tile: direct.pixels.min(direct.problem.most_pixels(run.blocks, unit)).min(width).min(uncrowded),
         blocks: run.blocks,
         half: run.half,
         in_pixel,
@@ -646,6 +654,8 @@ impl Region {
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
         let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
+        // Before the weights move to the first kernel row that counts.
+        let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
         let bias = d.weights(packed[0] + self.run.first * bias_block);
         d.step(bias, tile, self.run.step * bias_block);
 
@@ -678,6 +688,7 @@ impl Region {
             }
             arguments.push(base.into());
         }
+        arguments.extend(scales.map(Operand::from));
         if self.row.is_crowded(unit) {
             arguments.push(d.scratch.into());
         }
@@ -745,8 +756,8 @@ impl Region {
 // The row kernel.
 
 impl KernelKey for Row {
-    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands, and scratch memory where it takes
-    /// sums.
+    /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands; of whole numbers the multipliers
+    /// and offsets, and scratch memory where it takes sums.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
@@ -754,7 +765,8 @@ impl KernelKey for Row {
         let of = if of_bytes { "bytes_" } else { "" };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-        let mut b = Builder::new(name, unit, 5 + row.extra.len() + usize::from(row.is_crowded(unit)));
+        let mut b =
+            Builder::new(name, unit, 5 + row.extra.len() + usize::from(of_bytes) + usize::from(row.is_crowded(unit)));
         let input = b.parameter(0);
         let mut outs = vec![b.parameter(4)];
         outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
@@ -1095,9 +1107,8 @@ fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let bytes = b.unit().bytes();
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
-    let scratch = if row.is_crowded(b.unit()) { b.parameter(5 + row.extra.len()) } else { to };
-    let panel = b.parameter(1);
-    let scales = b.add(panel, row.panel_bytes(b.unit()));
+    let scales = b.parameter(5 + row.extra.len());
+    let scratch = if row.is_crowded(b.unit()) { b.parameter(6 + row.extra.len()) } else { to };
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
         let to = to.at(block * row.out_block + p * row.out_pixel);
