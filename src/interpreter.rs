@@ -222,9 +222,7 @@ fn evaluate_with(graph: &Graph, id: NodeId, operands: &[&Tensor], weights: &[&Te
 
 /// The values of a parameter that is a weight.
 fn weight(graph: &Graph, parameter: NodeId) -> Tensor {
-    let node = graph.node(parameter);
-    let values = graph.weights.values(node.parameter().expect("what is computed has a value"));
-    Tensor::new(node.shape.clone(), (*values).as_ref().to_vec())
+    graph.weights.tensor(graph.node(parameter).parameter().expect("what is computed has a value"))
 }
 
 #[cfg(test)]

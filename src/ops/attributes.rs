@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::tensor::Element;
+
 /// A type that can stand as an attribute in the IR text. `parse(print(x)) == x`.
 pub trait AttributeValue: Sized + PartialEq {
     /// The text of a value, without spaces outside of brackets.
@@ -35,6 +37,26 @@ impl AttributeValue for String {
     }
     fn parse(text: &str) -> Option<Self> {
         Some(text.to_string())
+    }
+}
+
+/// A value, or `none`.
+impl<T: AttributeValue> AttributeValue for Option<T> {
+    fn print(&self) -> String {
+        self.as_ref().map_or("none".into(), T::print)
+    }
+    fn parse(text: &str) -> Option<Self> {
+        if text == "none" { Some(None) } else { T::parse(text).map(Some) }
+    }
+}
+
+/// The name of an element: `u8`.
+impl AttributeValue for Element {
+    fn print(&self) -> String {
+        self.name().into()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Element::named(text)
     }
 }
 

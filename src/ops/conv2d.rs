@@ -36,7 +36,7 @@ impl Conv2d {
 }
 
 /// The outputs along an axis for which the tap `offset` pixels into the window lies in the image.
-fn inside(offset: usize, pad: usize, stride: usize, size: usize, outputs: usize) -> std::ops::Range<usize> {
+pub(super) fn inside(offset: usize, pad: usize, stride: usize, size: usize, outputs: usize) -> std::ops::Range<usize> {
     let first = pad.saturating_sub(offset).div_ceil(stride);
     let end = (pad + size).saturating_sub(offset).div_ceil(stride).min(outputs);
     first..end.max(first)

@@ -24,3 +24,14 @@ pub fn same(inputs: &[Element]) -> Result<Element, String> {
         None => Ok(first),
     }
 }
+
+/// Of ops that compare elements: those of which f32 holds every one.
+///
+/// # Errors
+/// Names the first other element.
+pub fn comparable(inputs: &[Element]) -> Result<Element, String> {
+    match same(inputs)? {
+        element @ (Element::F32 | Element::U8 | Element::I8 | Element::I16) => Ok(element),
+        other => Err(format!("takes f32 or whole numbers of up to 16 bits, not {other}")),
+    }
+}

@@ -1,12 +1,13 @@
 //! Maximum over a sliding window.
 
 use super::attributes::attributes;
+use super::element;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Args, Arity, Layer, ParamType, Preset, param};
-use super::planes::fill_planes;
+use super::planes::fill_planes_of;
 use super::{MaxPoolGradient, Op, Operation, ShapeError, Window, image_shape, positive, window_output};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `[N, C, H, W] → [N, C, H', W']`, the maximum of each window. Padding never wins.
@@ -143,6 +144,10 @@ impl Operation for MaxPool {
         self.geometry().infer(inputs, "max_pool")
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        element::comparable(inputs)
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[2, 3])
     }
@@ -150,8 +155,8 @@ impl Operation for MaxPool {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, _, ow] = output.nchw().expect("checked by the shape rule");
         let [_, _, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
-        fill_planes(output, |n, c, plane| {
-            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+        fill_planes_of(inputs[0], output, |x, n, c, plane| {
+            let x = &x[(n * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {
                 *result = self.largest(x, [i / ow, i % ow], [h, w]).1;
             }

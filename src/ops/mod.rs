@@ -6,6 +6,8 @@
 //! is adding a file and one line in `operations!` below; the exhaustive matches in plan, codegen and
 //! export then say what is missing.
 //!
+//! Ops of values on grids, quantized networks, are in the folder `quantized`.
+//!
 //! What an op's derivative is stands in its file, too, as ops ([`gradient`]). Those that only training
 //! needs are in the folder `training`.
 //!
@@ -20,6 +22,7 @@ pub mod layer;
 pub mod number;
 mod planes;
 pub mod position;
+pub mod quantized;
 #[cfg(test)]
 mod tests;
 pub mod training;
@@ -239,18 +242,26 @@ pub trait Operation: Attributes {
 macro_rules! operations {
     (
         layers { $($module:ident :: $layer:ident),* $(,)? }
+        quantized { $($quantized:ident),* $(,)? }
         training { $($training_module:ident :: $training:ident),* $(,)? }
     ) => {
         $(pub mod $module; pub use $module::$layer;)*
+        $(pub use quantized::$quantized;)*
         $(pub use training::$training_module::$training;)*
 
-        operations! { @all $($layer,)* $($training,)* }
+        operations! { @all $($layer,)* $($quantized,)* $($training,)* }
 
         /// The pattern of all ops that only training needs, for stages that know inference only.
         macro_rules! any_training_op { () => { $($crate::ops::Op::$training(_))|* }; }
         pub(crate) use any_training_op;
 
+        /// The pattern of all ops of values on grids, for stages that know real numbers only.
+        macro_rules! any_quantized_op { () => { $($crate::ops::Op::$quantized(_))|* }; }
+        pub(crate) use any_quantized_op;
+
         impl Op {
+            /// The names of the ops of values on grids.
+            pub const QUANTIZED_NAMES: &'static [&'static str] = &[$($quantized::NAME),*];
             /// The names of the ops that only training needs.
             pub const TRAINING_NAMES: &'static [&'static str] = &[$($training::NAME),*];
         }
@@ -390,6 +401,14 @@ operations! {
         softmax::Softmax,
         transpose::Transpose,
         upsample::Upsample,
+    }
+    quantized {
+        Dequantize,
+        Quantize,
+        QuantizedAdd,
+        QuantizedConv2d,
+        QuantizedGlobalPool,
+        QuantizedLinear,
     }
     training {
         activation_gradient::ActivationGradient,

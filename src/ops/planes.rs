@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 /// Fills `[N, C, …]` plane by plane: `f(n, c, plane)`, the plane being all that follows axis 1.
 pub(super) fn fill_planes(shape: &Shape, f: impl Fn(usize, usize, &mut [f32]) + Sync) -> Tensor {
@@ -13,6 +13,17 @@ pub(super) fn fill_planes(shape: &Shape, f: impl Fn(usize, usize, &mut [f32]) + 
     let size = shape.dims()[2..].iter().product();
     out.data_mut().par_chunks_mut(size).enumerate().for_each(|(i, plane)| f(i / channels, i % channels, plane));
     out
+}
+
+/// As [`fill_planes`], of the elements of `x` as f32, which must hold them ([`super::element::comparable`]): `f(x, n, c,
+/// plane)`. What is written is rounded to the output's element.
+pub(super) fn fill_planes_of(x: &Tensor, shape: &Shape, f: impl Fn(&[f32], usize, usize, &mut [f32]) + Sync) -> Tensor {
+    if x.shape().element() == Element::F32 {
+        return fill_planes(shape, |n, c, plane| f(x.data(), n, c, plane));
+    }
+    let numbers: Vec<f32> = x.values().map(|v| v as f32).collect();
+    let planes = fill_planes(&Shape::new(shape.dims()), |n, c, plane| f(&numbers, n, c, plane));
+    Tensor::from_values(shape.clone(), planes.values())
 }
 
 /// Fills a value row by row: `f(n, row)`, the row being all that follows axis 0.

@@ -1,14 +1,15 @@
 //! Resizing of images: nearest neighbour, bilinear or cubic.
 
 use super::attributes::{AttributeValue, attribute_enum, attributes};
+use super::element;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, Value, param};
-use super::planes::fill_planes;
+use super::planes::fill_planes_of;
 pub use super::position::Rounding;
 use super::position::{Axis, Position, Ratio};
 use super::{Op, Operation, ShapeError, UpsampleGradient, Window, image_shape};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 attribute_enum! {
     /// How a pixel between pixels gets its value.
@@ -271,6 +272,10 @@ impl Operation for Upsample {
         Ok([n, c, oh, ow].into())
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        if self.mode == Interpolation::Nearest { element::comparable(inputs) } else { element::float(inputs) }
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[2, 3])
     }
@@ -279,8 +284,8 @@ impl Operation for Upsample {
         let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
         let (oh, ow) = (output[2], output[3]);
         let (rows, columns) = (self.taps(0, h, oh), self.taps(1, w, ow));
-        fill_planes(output, |n, c, plane| {
-            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+        fill_planes_of(inputs[0], output, |x, n, c, plane| {
+            let x = &x[(n * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {
                 let mixed = |row: usize| -> f64 {
                     columns[i % ow].iter().map(|&(column, share)| f64::from(x[row * w + column]) * share).sum()

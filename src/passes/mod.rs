@@ -16,9 +16,11 @@ mod cse;
 mod dead_code;
 mod exchange_activation_pool;
 mod fold_batch_norm;
+mod fold_dequantized;
 mod fold_input_normalization;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
+mod lower_quantized;
 mod merge_sibling_pointwise;
 mod pattern;
 mod recognise_channel_scales;
@@ -76,6 +78,8 @@ pub const PIPELINE: &[Pass] = &[
     recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
+    pass("lower_quantized", "compute what is on grids in whole numbers", lower_quantized::run),
+    pass("fold_dequantized", "f32 for weights of 8 bits that no layer multiplies as such", fold_dequantized::run),
     Pass {
         name: "fold_input_normalization",
         description: "fold the input's normalization into the first convolution, where exact",

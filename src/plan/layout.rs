@@ -5,7 +5,7 @@
 
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
-use crate::ops::{DropoutMask, Op};
+use crate::ops::{DropoutMask, Op, any_quantized_op};
 use crate::target::Unit;
 use crate::tensor::Shape;
 
@@ -124,6 +124,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::CrossEntropy(_) | Op::CrossEntropyGradient(_) => false,
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
+        // `limits` refuses them.
+        any_quantized_op!() => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -31,7 +31,7 @@ pub(crate) use file::{Choice, FileError, Format, WeightFile, open_within};
 pub(crate) use seeded::SplitMix;
 
 use crate::ops::Init;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape, Tensor};
 
 /// Names a weight within one [`Weights`] store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,6 +214,15 @@ impl Weights {
         match &weight.data {
             Data::Values(v) => v.clone(),
             Data::Seeded => Arc::new(seeded::generate(self.seed, &weight.name, &weight.shape, weight.init)),
+        }
+    }
+
+    /// The values as a tensor of the weight's shape.
+    pub(crate) fn tensor(&self, id: WeightId) -> Tensor {
+        let (shape, values) = (self.get(id).shape.clone(), self.values(id));
+        match shape.element() {
+            Element::F32 => Tensor::new(shape, (*values).as_ref().to_vec()),
+            _ => Tensor::from_values(shape, (*values).as_ref().iter().map(|&v| f64::from(v))),
         }
     }
 

@@ -25,6 +25,9 @@ pub(crate) fn generate(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<
             fill(&mut values, stream, |r| (2.0 * r.uniform() - 1.0) * bound);
         }
     }
+    if shape.element().integer_range().is_some() {
+        values.par_iter_mut().for_each(|v| *v = v.round_ties_even());
+    }
     values
 }
 

@@ -44,7 +44,7 @@ pub(crate) use winograd::{largest as winograd_largest, sets as winograd_sets};
 
 use super::Error;
 use super::emit::{Emitted, Emitter};
-use crate::ops::Op;
+use crate::ops::{Op, any_quantized_op};
 use crate::plan::{Algorithm, Step};
 use crate::tensor::Element;
 
@@ -124,6 +124,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
         Op::PadGradient(op) => adjoint::pad(e, step, op),
         Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
+        any_quantized_op!() => unreachable!("the plan refuses these"),
         Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),
     }
 }

@@ -14,7 +14,7 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm,
-    LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_training_op,
+    LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_quantized_op, any_training_op,
 };
 use crate::tensor::Shape;
 
@@ -95,6 +95,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Softmax(op) => b.node(if op.log { "LogSoftmax" } else { "Softmax" }, &[x], vec![int("axis", op.axis)]),
         Op::Transpose(op) => transpose(b, x, &op.perm),
         Op::Upsample(op) => upsample(b, id, op, x)?,
+        any_quantized_op!() => return Err(format!("{} has no form in ONNX files yet", op.name())),
         any_training_op!() => return Err(format!("{} is an op of training; ONNX files are for inference", op.name())),
     })
 }

@@ -4,15 +4,19 @@
 //! graph by dropping steps; a seed gives such a list. How a list becomes a graph is in [`walk`],
 //! and what a step may add in [`steps`].
 
+#[cfg(test)]
+mod quantized;
 mod steps;
 mod walk;
 
 use std::sync::Arc;
 
 use crate::ir::{Graph, Phase};
-use crate::ops::Init;
+use crate::ops::{Init, Op};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::SplitMix;
+#[cfg(test)]
+pub(crate) use quantized::quantized_graph;
 use walk::Walk;
 
 /// Gives every weight values that make its op do something: what is initialised as a constant is
@@ -20,6 +24,9 @@ use walk::Walk;
 pub fn randomize_weights(graph: &mut Graph, seed: u64) {
     for id in graph.order() {
         let Some(op) = graph.node(id).op() else { continue };
+        if Op::QUANTIZED_NAMES.contains(&op.name()) {
+            continue;
+        }
         let declared = op.weights(&graph.operand_shapes(id));
         for (decl, weight) in declared.into_iter().zip(graph.weights_read(id)) {
             let Init::Constant(value) = decl.init else { continue };
@@ -68,7 +75,7 @@ mod tests {
     use crate::ops::pad::PadMode;
     use crate::ops::reduce::ReduceKind;
     use crate::ops::upsample::{Coordinates, Interpolation, Rounding};
-    use crate::ops::{Activate, Op, Operation};
+    use crate::ops::{Activate, Operation};
     use crate::{interpreter, ir};
 
     #[test]
@@ -79,7 +86,8 @@ mod tests {
             ir::verify(&graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{graph}"));
             names.extend(graph.order().into_iter().filter_map(|id| graph.node(id).op().map(Op::name)));
         }
-        let layers = Op::NAMES.iter().filter(|name| !Op::TRAINING_NAMES.contains(name));
+        let others = [Op::TRAINING_NAMES, Op::QUANTIZED_NAMES].concat();
+        let layers = Op::NAMES.iter().filter(|name| !others.contains(name));
         assert_eq!(names, layers.copied().collect());
     }
 

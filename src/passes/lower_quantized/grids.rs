@@ -1,0 +1,85 @@
+//! Which values are on which grid, as far as weights tell.
+
+use crate::ir::{Editor, NodeId};
+use crate::ops::attributes::AttributeValue;
+use crate::ops::quantized::{Grid, Levels};
+use crate::ops::{Op, Quantize};
+use crate::tensor::{Element, Tensor};
+
+/// A value whose numbers are on a grid with one scale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnGrid {
+    /// The node of the levels.
+    pub levels: NodeId,
+    pub grid: Grid,
+}
+
+/// What a node that dequantizes gives.
+pub(super) fn on_grid(e: &Editor, id: NodeId) -> Option<OnGrid> {
+    let Op::Dequantize(op) = e.node(id).op()? else { return None };
+    if op.axis.is_some() {
+        return None;
+    }
+    let levels = e.operands(id)[0];
+    let grid = grid(e, id, levels_of(e, levels)?)?;
+    Some(OnGrid { levels, grid })
+}
+
+/// The grid to which a node quantizes.
+pub(super) fn target(e: &Editor, id: NodeId) -> Option<Grid> {
+    let Op::Quantize(Quantize { levels, axis: None, .. }) = e.node(id).op()? else { return None };
+    grid(e, id, *levels)
+}
+
+/// The grid that a quantize or dequantize has by its parameters, where it is one.
+fn grid(e: &Editor, id: NodeId, levels: Levels) -> Option<Grid> {
+    let weights = e.weights_of(id)?;
+    let first = |index: usize| weights.get(index).map(|&weight| e.weight_values(weight)[0]);
+    let grid = Grid { levels, scale: first(0)? as f32, zero: first(1).unwrap_or(0.0) as i64 };
+    grid.check().ok().map(|()| grid)
+}
+
+/// The levels that a value may have. Those that move elements have what they move.
+fn levels_of(e: &Editor, mut id: NodeId) -> Option<Levels> {
+    loop {
+        match e.node(id).op() {
+            Some(Op::Quantize(op)) => return Some(op.levels),
+            Some(op) if super::movement::moves(op) && e.operands(id).len() == 1 => id = e.operands(id)[0],
+            _ => break,
+        }
+    }
+    match e.node(id).shape.element() {
+        Element::U8 => Some(Levels::U8),
+        Element::I8 => Some(Levels::I8),
+        Element::I16 => Some(Levels { bits: 16, signed: true }),
+        _ => None,
+    }
+}
+
+/// The value of what is a weight, a constant, or computed of constants: weights that are dequantized.
+pub(super) fn known(e: &Editor, id: NodeId) -> Option<Tensor> {
+    if let Some(weight) = e.node(id).parameter() {
+        return Some(e.weights.tensor(weight));
+    }
+    let node = e.node(id);
+    match node.op()? {
+        Op::Constant(_) => Some(e.weights.tensor(*e.weights_of(id)?.first()?)),
+        op @ Op::Dequantize(_) => {
+            let operand = known(e, e.operands(id)[0])?;
+            let weights: Vec<Tensor> = e.weights_of(id)?.into_iter().map(|w| e.weights.tensor(w)).collect();
+            Some(op.evaluate(&[&operand], &weights.iter().collect::<Vec<_>>(), &node.shape))
+        }
+        _ => None,
+    }
+}
+
+/// Grids as remarks show them.
+pub(super) fn listed(grids: &[Grid]) -> String {
+    let mut texts: Vec<String> = vec![];
+    for text in grids.iter().map(Grid::print) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.join(" and ")
+}

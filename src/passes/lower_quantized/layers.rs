@@ -1,0 +1,383 @@
+//! Layers of levels: what follows a sum of products up to the grid that it ends on.
+
+use std::collections::HashMap;
+
+use super::super::affine::{self, Affine};
+use super::grids::{OnGrid, known, on_grid, target};
+use crate::ir::{Editor, NodeId};
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
+use crate::ops::epilogue::{PostOp, extra_operands};
+use crate::ops::global_pool::PoolKind;
+use crate::ops::quantized::{Grid, check_scale};
+use crate::ops::{Op, QuantizedAdd, QuantizedConv2d, QuantizedGlobalPool, QuantizedLinear};
+use crate::tensor::{Element, Shape};
+use crate::weights::WeightId;
+
+pub(super) fn run(e: &mut Editor) {
+    let depths = depths(e);
+    e.for_each(|e, id| match e.node(id).op() {
+        Some(Op::Conv2d(_) | Op::Linear(_)) => layer(e, id, &depths),
+        _ => {}
+    });
+    e.for_each(|e, id| {
+        match e.node(id).op() {
+            Some(Op::Binary(_)) => sum(e, id),
+            Some(Op::GlobalPool(_)) => mean(e, id),
+            _ => None,
+        };
+    });
+}
+
+/// Operations on the longest way from an input to each node.
+fn depths(e: &Editor) -> HashMap<NodeId, usize> {
+    let mut depths = HashMap::new();
+    for id in e.order() {
+        let deepest = e.computed_reads(id).iter().map(|o| depths[o]).max();
+        depths.insert(id, deepest.map_or(0, |d: usize| d + 1));
+    }
+    depths
+}
+
+/// A weight of 8 bits: what a layer multiplies by, and the scale of each output channel.
+struct Weight {
+    id: WeightId,
+    /// The sum of the absolute values of each output channel.
+    norms: Vec<u64>,
+    scales: Vec<f64>,
+    /// The name of the scale, after which what is computed of it is named.
+    origin: String,
+}
+
+/// Steps from a layer to the end of what it computes.
+struct Tail {
+    /// The last node, which becomes the layer.
+    last: NodeId,
+    /// All nodes from the layer to the last.
+    nodes: Vec<NodeId>,
+    affine: Affine,
+    steps: Vec<PostOp>,
+    /// What the steps read, and the grids of these values.
+    extra: Vec<NodeId>,
+    reads: Vec<Option<Grid>>,
+    output: Option<Grid>,
+}
+
+/// Makes a layer one of whole numbers, or tells why its weights of 8 bits are of no use.
+fn layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) {
+    if e.node(e.parameters(id)[0]).op().is_none() {
+        return;
+    }
+    if let Err(why) = try_layer(e, id, depths) {
+        let message = format!("{} has weights of 8 bits and computes in f32: {why}", e.describe(id));
+        e.remark(message, e.locations(&[id]));
+    }
+}
+
+fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Result<(), String> {
+    let op = e.node(id).op().expect("a layer is one").clone();
+    let x =
+        on_grid(e, e.operands(id)[0]).ok_or("what it reads is on no grid with one scale; put `quantize` before it")?;
+    if !matches!(e.node(x.levels).shape.element(), Element::U8 | Element::I8) {
+        return Err("what it reads has more than 8 bits".into());
+    }
+    let parameters = e.parameters(id);
+    let bias = match parameters.get(1) {
+        Some(&bias) => known(e, bias).ok_or("its bias is computed in the run")?.values().collect(),
+        None => vec![],
+    };
+    let weight = weight(e, parameters[0])?;
+    let channels = weight.scales.len();
+    let largest = x.grid.levels.high().abs_diff(x.grid.zero).max(x.grid.levels.low().abs_diff(x.grid.zero));
+    if weight.norms.iter().any(|&norm| norm.saturating_mul(largest) >= 1 << 31) {
+        return Err("a sum of its products could leave 32 bits".into());
+    }
+    let scaled = Affine { mul: vec![1.0; channels], add: vec![0.0; channels], uniform: false };
+    let mut tail = tail(e, id, depths, scaled);
+    saturate(&mut tail);
+    let fold = fold(&mut tail);
+    let sx = f64::from(x.grid.scale);
+    let multiplier: Vec<f64> = weight.scales.iter().zip(&tail.affine.mul).map(|(sw, a)| sx * sw * a / fold).collect();
+    let offset: Vec<f64> =
+        (0..channels).map(|o| (bias.get(o).unwrap_or(&0.0) * tail.affine.mul[o] + tail.affine.add[o]) / fold).collect();
+    let finite = |values: &[f64]| values.iter().all(|&v| (v as f32).is_finite());
+    if !finite(&multiplier) || !finite(&offset) {
+        return Err("its scales and those of its input and output give no finite number".into());
+    }
+    let quantized: Op = match &op {
+        Op::Conv2d(op) => QuantizedConv2d {
+            channels: op.channels,
+            kernel: op.kernel,
+            stride: op.stride,
+            pad: op.pad,
+            dilation: op.dilation,
+            groups: op.groups,
+            zero: x.grid.zero,
+            epilogue: tail.steps.clone(),
+            reads: tail.reads.clone(),
+            output: tail.output,
+        }
+        .into(),
+        Op::Linear(op) => QuantizedLinear {
+            features: op.features,
+            zero: x.grid.zero,
+            epilogue: tail.steps.clone(),
+            reads: tail.reads.clone(),
+            output: tail.output,
+        }
+        .into(),
+        _ => unreachable!("layers are these two"),
+    };
+    let message = described(e, &tail);
+    let locations = e.locations(&tail.nodes);
+    let name = tail.nodes.iter().find_map(|&node| e.node(node).name.clone());
+    let bias_name = match parameters.get(1) {
+        Some(_) if !e.parameter_name(id, 1).is_empty() => e.parameter_name(id, 1),
+        _ => weight.origin.clone(),
+    };
+    let multiplier = e.derive(&weight.origin, [channels], &multiplier, false);
+    let offset = e.derive(&bias_name, [channels], &offset, true);
+    let operands = [&[x.levels], &tail.extra[..]].concat();
+    e.rewrite(tail.last, quantized, &operands, vec![weight.id, multiplier, offset]);
+    if e.node(tail.last).name.is_none() {
+        e.rename(tail.last, name);
+    }
+    e.remark(message, locations);
+    Ok(())
+}
+
+/// `conv1 with relu and add computes in 8 bits`
+fn described(e: &Editor, tail: &Tail) -> String {
+    let layers: Vec<String> = tail.nodes[1..]
+        .iter()
+        .filter_map(|&node| match e.node(node).op() {
+            Some(Op::Quantize(_)) | None => None,
+            Some(op) => Some(op.layer_name().to_string()),
+        })
+        .collect();
+    let with = if layers.is_empty() { String::new() } else { format!(" with {}", layers.join(", ")) };
+    format!("{}{with} computes in 8 bits", e.describe(tail.nodes[0]))
+}
+
+/// The weight that a layer reads dequantized.
+fn weight(e: &mut Editor, dequantized: NodeId) -> Result<Weight, String> {
+    let unknown = "its weights are computed in the run";
+    let Some(Op::Dequantize(op)) = e.node(dequantized).op().cloned() else { return Err(unknown.into()) };
+    let constant = e.operands(dequantized)[0];
+    let levels = known(e, constant).ok_or(unknown)?;
+    let numbers = e.weights_of(dequantized).ok_or(unknown)?;
+    let channels = levels.shape()[0];
+    let per_channel = |values: Vec<f64>| match (values.len(), op.axis) {
+        (1, None) => Ok(vec![values[0]; channels]),
+        (_, Some(0)) => Ok(values),
+        _ => Err("the scales of its weights are of another axis than the output channels".to_string()),
+    };
+    let scales = per_channel(e.weight_values(numbers[0]))?;
+    let zeros = numbers.get(1).map_or(Ok(vec![0.0; channels]), |&zeros| per_channel(e.weight_values(zeros)))?;
+    let run = levels.len() / channels;
+    let centred: Vec<f64> = levels.values().enumerate().map(|(i, level)| level - zeros[i / run]).collect();
+    if centred.iter().any(|level| !(-128.0..=127.0).contains(level)) {
+        return Err("its weights less their zero points leave 8 bits".into());
+    }
+    let norms = centred.chunks(run).map(|row| row.iter().map(|w| w.abs() as u64).sum()).collect();
+    let own = e.weights_of(constant).and_then(|weights| weights.first().copied()).ok_or(unknown)?;
+    let is_plain = levels.shape().element() == Element::I8 && zeros.iter().all(|&zero| zero == 0.0);
+    let id = match is_plain {
+        true => own,
+        false => {
+            let (name, learnable) = (e.weights.get(own).name.clone(), e.weights.get(own).learnable);
+            e.derive(&name, Shape::of(Element::I8, levels.shape().dims()), &centred, learnable)
+        }
+    };
+    Ok(Weight { id, norms, scales, origin: e.parameter_name(dequantized, 0) })
+}
+
+/// An epilogue has no more steps than this.
+const LONGEST: usize = 16;
+/// Values that it reads.
+const MOST_READ: usize = 4;
+
+/// All that a layer can compute of its sums before anybody reads them.
+fn tail(e: &Editor, id: NodeId, depths: &HashMap<NodeId, usize>, affine: Affine) -> Tail {
+    let (steps, extra, reads) = (vec![], vec![], vec![]);
+    let mut tail = Tail { last: id, nodes: vec![id], affine, steps, extra, reads, output: None };
+    while let Some(user) = e.sole_user(tail.last) {
+        if let Some(grid) = target(e, user) {
+            (tail.last, tail.output) = (user, Some(grid));
+            tail.nodes.push(user);
+            break;
+        }
+        if !extend(e, &mut tail, user, depths) {
+            break;
+        }
+        tail.last = user;
+        tail.nodes.push(user);
+    }
+    tail
+}
+
+/// Takes one node into the tail, where it can be.
+fn extend(e: &Editor, tail: &mut Tail, user: NodeId, depths: &HashMap<NodeId, usize>) -> bool {
+    if tail.steps.len() == LONGEST {
+        return false;
+    }
+    if tail.steps.is_empty()
+        && let Some((operand, map)) = affine::of(e, user)
+        && operand == tail.last
+        && map.mul.len() == tail.affine.mul.len()
+    {
+        tail.affine = tail.affine.then(&map);
+        return true;
+    }
+    match e.node(user).op() {
+        Some(Op::Activate(op)) if is_exact(op.kind) => {
+            tail.steps.push(PostOp::Activate(op.kind));
+            true
+        }
+        Some(Op::Binary(op)) if op.kind == BinaryKind::Add && op.epilogue.is_empty() => {
+            let operands = e.operands(user);
+            let other = operands[usize::from(operands[0] == tail.last)];
+            let fits = e.node(other).shape == e.node(user).shape && tail.extra.len() < MOST_READ;
+            // Of two layers, the one at the end of the longer way takes the sum: the other is there by then.
+            let depth = |id: NodeId| depths.get(&id).copied().unwrap_or(0);
+            if !fits || other == tail.last || (is_open(e, other, user) && depth(other) > depth(tail.last)) {
+                return false;
+            }
+            let value = on_grid(e, other);
+            tail.steps.push(PostOp::Add);
+            tail.extra.push(value.map_or(other, |value| value.levels));
+            tail.reads.push(value.map(|value| value.grid));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether a value that only `user` reads is that of a layer which could take `user` in.
+fn is_open(e: &Editor, id: NodeId, user: NodeId) -> bool {
+    let of_levels = |id: NodeId| {
+        let weight = e.parameters(id).first().copied();
+        on_grid(e, e.operands(id)[0]).is_some() && weight.is_some_and(|w| e.node(w).op().is_some())
+    };
+    e.feeds_only(id, user) && matches!(e.node(id).op(), Some(Op::Conv2d(_) | Op::Linear(_))) && of_levels(id)
+}
+
+/// Functions that vectors compute to the last bit.
+fn is_exact(kind: Activation) -> bool {
+    matches!(kind, Activation::Relu | Activation::Clip { .. } | Activation::LeakyRelu { .. })
+}
+
+/// Leaves out at the end what the grid's ends do anyway.
+fn saturate(tail: &mut Tail) {
+    let Some(grid) = tail.output else { return };
+    drop_saturating(&mut tail.steps, &grid);
+}
+
+fn drop_saturating(steps: &mut Vec<PostOp>, grid: &Grid) {
+    let (low, high) = (grid.real(grid.levels.low() as f64), grid.real(grid.levels.high() as f64));
+    let is_idle = |step: &PostOp| match step {
+        PostOp::Activate(Activation::Relu) => low >= 0.0,
+        PostOp::Activate(Activation::Clip { min, max }) => *min <= low && *max >= high,
+        _ => false,
+    };
+    while steps.last().is_some_and(is_idle) {
+        steps.pop();
+    }
+}
+
+/// What everything is divided by before the epilogue, so that the grid's steps are 1. It is 1 where the epilogue does
+/// more than keep the sign of what it is given.
+fn fold(tail: &mut Tail) -> f64 {
+    let Some(grid) = tail.output.as_mut() else { return 1.0 };
+    match divided(&tail.steps, &tail.reads, grid.scale) {
+        Some(reads) => {
+            tail.reads = reads;
+            f64::from(std::mem::replace(&mut grid.scale, 1.0))
+        }
+        None => 1.0,
+    }
+}
+
+/// The grids of what an epilogue reads, with scales divided; `None` where the epilogue of divided numbers is not the
+/// divided epilogue.
+fn divided(steps: &[PostOp], reads: &[Option<Grid>], scale: f32) -> Option<Vec<Option<Grid>>> {
+    let is_homogeneous =
+        |step: &PostOp| matches!(step, PostOp::Add | PostOp::Activate(Activation::Relu | Activation::LeakyRelu { .. }));
+    if !steps.iter().all(is_homogeneous) {
+        return None;
+    }
+    let divide = |grid: &Option<Grid>| {
+        let grid = (*grid)?;
+        let scale = (f64::from(grid.scale) / f64::from(scale)) as f32;
+        check_scale(scale).is_ok().then_some(Some(Grid { scale, ..grid }))
+    };
+    reads.iter().map(divide).collect()
+}
+
+/// A sum of two values on grids that ends on a grid.
+fn sum(e: &mut Editor, id: NodeId) -> Option<()> {
+    let Op::Binary(op) = e.node(id).op()?.clone() else { return None };
+    let operands = e.operands(id);
+    let [a, b] = [on_grid(e, operands[0])?, on_grid(e, *operands.get(1)?)?];
+    let same = e.node(operands[0]).shape == e.node(operands[1]).shape;
+    if op.kind != BinaryKind::Add || !op.epilogue.is_empty() || !same {
+        return None;
+    }
+    let (mut steps, mut nodes) = (vec![], vec![id]);
+    let (last, mut output) = loop {
+        let user = e.sole_user(nodes[nodes.len() - 1])?;
+        nodes.push(user);
+        if let Some(grid) = target(e, user) {
+            break (user, grid);
+        }
+        match e.node(user).op()? {
+            Op::Activate(op) if is_exact(op.kind) && steps.len() < LONGEST => steps.push(PostOp::Activate(op.kind)),
+            _ => return None,
+        }
+    };
+    drop_saturating(&mut steps, &output);
+    let mut reads = vec![Some(a.grid), Some(b.grid)];
+    if let Some(divided) = divided(&steps, &reads, output.scale) {
+        (reads, output.scale) = (divided, 1.0);
+    }
+    debug_assert_eq!(extra_operands(&steps), 0);
+    let message = format!("{} adds levels", e.describe(id));
+    let locations = e.locations(&nodes);
+    let name = nodes.iter().find_map(|&node| e.node(node).name.clone());
+    let op = QuantizedAdd { reads, epilogue: steps, output: Some(output) };
+    e.rewrite(last, op, &[a.levels, b.levels], vec![]);
+    if e.node(last).name.is_none() {
+        e.rename(last, name);
+    }
+    e.remark(message, locations);
+    Some(())
+}
+
+/// The mean of all pixels of levels.
+fn mean(e: &mut Editor, id: NodeId) -> Option<()> {
+    let Op::GlobalPool(op) = e.node(id).op()? else { return None };
+    let OnGrid { levels, grid } = on_grid(e, e.operands(id)[0])?;
+    let [.., h, w] = e.node(levels).shape.nchw()?;
+    let largest = grid.levels.high().abs_diff(grid.zero).max(grid.levels.low().abs_diff(grid.zero));
+    let is_small = largest.saturating_mul((h * w) as u64) < 1 << 31;
+    let is_byte = matches!(e.node(levels).shape.element(), Element::U8 | Element::I8);
+    if op.kind != PoolKind::Avg || !is_small || !is_byte {
+        return None;
+    }
+    let quantizes = e.sole_user(id).and_then(|user| Some((user, target(e, user)?)));
+    let (last, scale, output) = match quantizes {
+        Some((user, grid)) => (user, f64::from(grid.scale), Some(Grid { scale: 1.0, ..grid })),
+        None => (id, 1.0, None),
+    };
+    let multiplier = (f64::from(grid.scale) / (h * w) as f64 / scale) as f32;
+    check_scale(multiplier).ok()?;
+    let message = format!("{} adds up levels", e.describe(id));
+    let locations = e.locations(&[id]);
+    let name = e.node(id).name.clone();
+    e.rewrite(last, QuantizedGlobalPool { zero: grid.zero, multiplier, output }, &[levels], vec![]);
+    if e.node(last).name.is_none() {
+        e.rename(last, name);
+    }
+    e.remark(message, locations);
+    Some(())
+}

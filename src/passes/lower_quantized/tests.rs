@@ -1,0 +1,234 @@
+//! The lowering as text before and after, and by the interpreter on both.
+
+use std::collections::HashMap;
+
+use super::super::{Selection, run};
+use crate::interpreter;
+use crate::ir::{self, Graph};
+use crate::ops::Op;
+use crate::tensor::Tensor;
+use crate::testing::{quantized_graph, random_inputs};
+
+/// Elements that were compared, and those of which the level is one off.
+#[derive(Default)]
+struct Compared {
+    elements: usize,
+    off: usize,
+}
+
+/// Compares all levels by the names of their nodes. What is off by one in one place is made equal before it is read, so
+/// that each step is compared on equal operands.
+fn compare(before: &Graph, after: &Graph, inputs: &[Tensor], compared: &mut Compared) {
+    let mut levels: HashMap<String, Tensor> = HashMap::new();
+    let found = interpreter::run_observed(after, inputs, |id, value| {
+        if let Some(name) = &after.node(id).name {
+            levels.insert(name.clone(), value.clone());
+        }
+    });
+    let expected = interpreter::run_altered(before, inputs, |id, value| {
+        let name = before.node(id).name.as_ref().filter(|_| matches!(before.node(id).op(), Some(Op::Quantize(_))));
+        let Some(lowered) = name.and_then(|name| levels.get(name)) else { return };
+        assert_eq!(lowered.shape(), value.shape());
+        for (a, b) in lowered.values().zip(value.values()) {
+            assert!((a - b).abs() <= 1.0, "{} instead of {b}\n{before}\n{after}", a);
+            compared.elements += 1;
+            compared.off += usize::from(a != b);
+        }
+        *value = lowered.clone();
+    });
+    for (a, b) in found.unwrap().iter().zip(&expected.unwrap()) {
+        let (worst, scale) = a.difference(b);
+        assert!(worst <= 1e-5 * scale.max(1e-3), "{worst} of {scale}\n{before}\n{after}");
+    }
+}
+
+/// Before, after and remarks.
+fn check(input: &str, lines: &str) -> String {
+    let lines: String = lines.lines().map(|l| format!("  {}\n", l.trim())).collect();
+    let text = format!("graph @g phase=infer seed=3 {{\n  %x = input : {input}\n{lines}}}\n");
+    let mut graph = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    ir::verify(&graph).unwrap();
+    let before = graph.clone();
+    let remarks = run(&mut graph, &Selection::only(["lower_quantized", "fold_dequantized"]).unwrap());
+    let mut compared = Compared::default();
+    (0..4).for_each(|seed| compare(&before, &graph, &random_inputs(&before, seed), &mut compared));
+    assert!(compared.off * 1000 <= compared.elements, "{} of {}", compared.off, compared.elements);
+    let remarks: Vec<String> = remarks.iter().map(|r| format!("{}: {r}\n", r.pass)).collect();
+    format!("{before}\n{graph}\n{}", remarks.concat())
+}
+
+macro_rules! lowering {
+    ($name:ident, $input:literal, $lines:literal) => {
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(check($input, $lines));
+        }
+    };
+}
+
+lowering!(
+    convolutions,
+    "f32[1,3,8,8]",
+    "%q = quantize %x, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[1,3,8,8]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[1,3,8,8]
+     %k = constant @c.weight { shape=[8,3,3,3] element=i8 learned=true } : i8[8,3,3,3]
+     %w = dequantize %k, @c.weight_scale { axis=0 symmetric=true } : f32[8,3,3,3]
+     %c = conv2d %d; %w, @c.bias { channels=8 kernel=3x3 pad=1,1,1,1 } : f32[1,8,8,8]   // g.net:4
+     %r = activation %c { kind=relu } : f32[1,8,8,8]   // g.net:5
+     %p = quantize %r, @p.scale, @p.zero_point { scale=0.02 } : u8[1,8,8,8]
+     %e = dequantize %p, @p.scale, @p.zero_point : f32[1,8,8,8]
+     %l = constant @d.weight { shape=[4,8,1,1] element=i8 learned=true } : i8[4,8,1,1]
+     %v = dequantize %l, @d.scale, @d.zero_point : f32[4,8,1,1]
+     %f = conv2d %e; %v { channels=4 kernel=1x1 bias=false } : f32[1,4,8,8]   // g.net:8
+     %b = batch_norm %f, @b.weight, @b.bias, @b.running_mean, @b.running_var : f32[1,4,8,8]   // g.net:9
+     %six = activation %b { kind=clip(0.0,6.0) } : f32[1,4,8,8]
+     %z = quantize %six, @z.scale, @z.zero_point { scale=0.05 } : u8[1,4,8,8]
+     %y = dequantize %z, @z.scale, @z.zero_point : f32[1,4,8,8]
+     output y = %y"
+);
+
+lowering!(
+    residuals,
+    "f32[1,4,6,6]",
+    "%q = quantize %x, @q.scale { levels=i8 symmetric=true scale=0.03 } : i8[1,4,6,6]
+     %d = dequantize %q, @q.scale { symmetric=true } : f32[1,4,6,6]
+     %k = constant @a.weight { shape=[4,4,3,3] element=i8 learned=true } : i8[4,4,3,3]
+     %w = dequantize %k, @a.weight_scale { axis=0 symmetric=true } : f32[4,4,3,3]
+     %a = conv2d %d; %w, @a.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:4
+     %s = binary %a, %d { kind=add } : f32[1,4,6,6]   // g.net:5
+     %r = activation %s { kind=relu } : f32[1,4,6,6]   // g.net:6
+     %p = quantize %r, @p.scale { levels=i8 symmetric=true scale=0.05 } : i8[1,4,6,6]
+     %e = dequantize %p, @p.scale { symmetric=true } : f32[1,4,6,6]
+     %b = conv2d %e; %w, @b.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:8
+     %c = conv2d %d; %w, @c.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:9
+     %t = binary %c, %b { kind=add } : f32[1,4,6,6]   // g.net:10
+     %u = quantize %t, @u.scale, @u.zero_point { scale=0.08 zero_point=127 } : u8[1,4,6,6]
+     %f = dequantize %u, @u.scale, @u.zero_point : f32[1,4,6,6]
+     %v = binary %f, %e { kind=add } : f32[1,4,6,6]   // g.net:12
+     %o = activation %v { kind=leaky_relu(0.1) } : f32[1,4,6,6]   // g.net:13
+     %z = quantize %o, @z.scale, @z.zero_point { scale=0.08 zero_point=20 } : u8[1,4,6,6]
+     %y = dequantize %z, @z.scale, @z.zero_point : f32[1,4,6,6]
+     output y = %y"
+);
+
+lowering!(
+    movement,
+    "f32[1,4,8,8]",
+    "%q = quantize %x, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[1,4,8,8]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[1,4,8,8]
+     %m = max_pool %d { kernel=2x2 stride=2x2 } : f32[1,4,4,4]   // g.net:4
+     %mq = quantize %m, @q.scale, @q.zero_point : u8[1,4,4,4]
+     %md = dequantize %mq, @q.scale, @q.zero_point : f32[1,4,4,4]
+     %b = pad %md { pads=0,0,1,1 } : f32[1,4,5,5]   // g.net:5
+     %u = max_pool %b { kernel=2x2 stride=1x1 } : f32[1,4,4,4]   // g.net:6
+     %j = concat %u, %md { axis=1 } : f32[1,8,4,4]   // g.net:7
+     %k = constant @c.weight { shape=[4,8,1,1] element=i8 learned=true } : i8[4,8,1,1]
+     %w = dequantize %k, @c.weight_scale { axis=0 symmetric=true } : f32[4,8,1,1]
+     %c = conv2d %j; %w { channels=4 kernel=1x1 bias=false } : f32[1,4,4,4]   // g.net:8
+     %cp = max_pool %c { kernel=2x2 stride=2x2 } : f32[1,4,2,2]   // g.net:9
+     %p = quantize %cp, @p.scale, @p.zero_point { scale=0.02 zero_point=3 } : u8[1,4,2,2]
+     %e = dequantize %p, @p.scale, @p.zero_point : f32[1,4,2,2]
+     %h = max_pool %md { kernel=2x2 stride=2x2 } : f32[1,4,2,2]   // g.net:11
+     %n = concat %e, %h { axis=1 } : f32[1,8,2,2]   // g.net:12
+     %f = conv2d %n; %w { channels=4 kernel=1x1 bias=false } : f32[1,4,2,2]   // g.net:13
+     %o = concat %f, %e { axis=1 } : f32[1,8,2,2]   // g.net:14
+     %oq = quantize %o, @p.scale, @p.zero_point : u8[1,8,2,2]
+     %y = dequantize %oq, @p.scale, @p.zero_point : f32[1,8,2,2]
+     output y = %y"
+);
+
+lowering!(
+    classifiers,
+    "f32[2,6,5,5]",
+    "%q = quantize %x, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[2,6,5,5]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[2,6,5,5]
+     %m = global_pool %d { kind=avg } : f32[2,6,1,1]   // g.net:4
+     %f = flatten %m : f32[2,6]   // g.net:5
+     %fq = quantize %f, @f.scale, @f.zero_point { scale=0.01 zero_point=100 } : u8[2,6]
+     %fd = dequantize %fq, @f.scale, @f.zero_point : f32[2,6]
+     %k = constant @fc.weight { shape=[10,6] element=i8 learned=true } : i8[10,6]
+     %w = dequantize %k, @fc.weight_scale { axis=0 symmetric=true } : f32[10,6]
+     %l = linear %fd; %w, @fc.bias { features=10 } : f32[2,10]   // g.net:7
+     %r = activation %l { kind=relu } : f32[2,10]   // g.net:8
+     %s = softmax %r { axis=1 } : f32[2,10]
+     output y = %s"
+);
+
+// No grid before the layer, weights with zero points that leave 8 bits, one grid read on another.
+lowering!(
+    what_stays,
+    "f32[1,4,4,4]",
+    "%k = constant @c.weight { shape=[4,4,1,1] element=i8 learned=true } : i8[4,4,1,1]
+     %w = dequantize %k, @c.weight_scale { axis=0 symmetric=true } : f32[4,4,1,1]
+     %c = conv2d %x; %w, @c.bias { channels=4 kernel=1x1 } : f32[1,4,4,4]   // g.net:4
+     %q = quantize %c, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[1,4,4,4]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[1,4,4,4]
+     %l = constant @b.weight { shape=[4,4,1,1] element=i16 } : i16[4,4,1,1]
+     %v = dequantize %l, @b.weight_scale, @b.zero_point : f32[4,4,1,1]
+     %b = conv2d %d; %v, @b.bias { channels=4 kernel=1x1 } : f32[1,4,4,4]   // g.net:6
+     %p = quantize %d, @p.scale, @p.zero_point { scale=0.05 zero_point=115 } : u8[1,4,4,4]
+     %e = dequantize %p, @p.scale, @p.zero_point : f32[1,4,4,4]
+     %m = global_pool %e { kind=max } : f32[1,4,1,1]
+     output b = %b
+     output m = %m"
+);
+
+/// As many channels of the largest products as 32 bits do not hold.
+#[test]
+fn sums_that_could_leave_32_bits_stay_real() {
+    let text = |channels: usize| {
+        format!(
+            "graph @g phase=infer {{
+  %x = input : u8[1,{channels}]
+  %d = dequantize %x, @q.scale {{ symmetric=true }} : f32[1,{channels}]
+  %k = constant @fc.weight {{ shape=[1,{channels}] element=i8 }} : i8[1,{channels}]
+  %w = dequantize %k, @fc.weight_scale {{ axis=0 symmetric=true }} : f32[1,{channels}]
+  %y = linear %d; %w {{ features=1 bias=false }} : f32[1,1]
+  output y = %y
+}}
+"
+        )
+    };
+    let lowered = |channels: usize| {
+        let mut graph = ir::parse(&text(channels)).unwrap();
+        let weight = graph.weights.find("fc.weight").unwrap();
+        graph.weights.set(weight, std::sync::Arc::new(vec![-127.0; channels]));
+        let remarks = run(&mut graph, &Selection::only(["lower_quantized"]).unwrap());
+        (graph.to_string().contains("quantized_linear"), remarks[0].to_string())
+    };
+    let most = (1usize << 31).div_ceil(255 * 127) - 1;
+    assert_eq!(lowered(most), (true, "y computes in 8 bits".into()));
+    let refused = "y has weights of 8 bits and computes in f32: a sum of its products could leave 32 bits";
+    assert_eq!(lowered(most + 1), (false, refused.into()));
+}
+
+/// Of random networks all levels are those of the graph as written, but for one in a thousand, which is one off.
+#[test]
+fn random_networks_are_within_a_level() {
+    let (mut compared, mut lowered) = (Compared::default(), 0);
+    for seed in 0..120 {
+        let before = quantized_graph(seed);
+        ir::verify(&before).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{before}"));
+        let mut after = before.clone();
+        run(&mut after, &Selection::only(["lower_quantized", "fold_dequantized"]).unwrap());
+        let is_lowered = |op: &Op| op.name().starts_with("quantized_");
+        lowered += after.order().into_iter().filter(|&id| after.node(id).op().is_some_and(is_lowered)).count();
+        compare(&before, &after, &random_inputs(&before, seed), &mut compared);
+    }
+    assert!(lowered > 200 && compared.elements > 100_000, "{lowered} {}", compared.elements);
+    assert!(compared.off * 1000 <= compared.elements, "{} of {}", compared.off, compared.elements);
+}
+
+/// The whole pipeline takes quantized networks.
+#[test]
+fn pipelines_keep_random_networks() {
+    for seed in 0..40 {
+        let before = quantized_graph(seed);
+        let mut after = before.clone();
+        run(&mut after, &Selection::default());
+        compare(&before, &after, &random_inputs(&before, 1), &mut Compared::default());
+        let is_left = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Linear(_));
+        let mut rest = after.order().into_iter().filter(|&id| after.node(id).op().is_some_and(is_left));
+        assert!(rest.all(|id| after.weights_of(id).is_some()), "{after}");
+    }
+}
