@@ -36,11 +36,10 @@ pub(super) fn in_parts(step: &mut StepGraph, parts: usize) {
     let mut sums: BTreeMap<NodeId, WeightId> = BTreeMap::new();
     for update in whole.updates().to_vec() {
         let Some(gradient) = gradient_behind(whole, update.node, &trained) else { continue };
-        if !sums.contains_key(&gradient) {
+        sums.entry(gradient).or_insert_with(|| {
             let name = format!("gradient.{}", whole.weights.get(update.weight).name);
-            let sum = declare_unused(whole, &name, update.weight);
-            sums.insert(gradient, sum);
-        }
+            declare_unused(whole, &name, update.weight)
+        });
     }
     let is_running = |graph: &Graph, node: NodeId| gradient_behind(graph, node, &trained).is_none();
 

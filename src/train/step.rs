@@ -142,7 +142,7 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
         Metric::Accuracy { scores, .. } => (format!("scores.{i}"), *scores),
         Metric::Value { name, node } => (format!("metric.{i}.{name}"), *node),
     }));
-    let mut step = maker.finish(written, mixed.as_ref(), &unrolled, rates, running, shown, averages);
+    let mut step = maker.finish(roles(written, mixed.as_ref(), &unrolled), rates, running, shown, averages);
     if written.parts > 1 {
         accumulate::in_parts(&mut step, written.parts);
     }
@@ -312,9 +312,7 @@ impl Maker {
 
     fn finish(
         mut self,
-        training: &Training,
-        mixed: Option<&mix::Mixed>,
-        unrolled: &repeat::Unrolled,
+        roles: BTreeMap<NodeId, StepInput>,
         rates: Vec<Rates>,
         running: forms::Updates,
         shown: Vec<(String, NodeId)>,
@@ -327,16 +325,8 @@ impl Maker {
         let mut editor = Editor::new(&mut self.graph, "step");
         self.unwanted.into_iter().for_each(|gradient| editor.remove_unread(gradient));
         remove_dead(&mut editor);
-        let mut roles = written_inputs(training);
-        let others = mixed.iter().flat_map(|mixed| &mixed.others);
-        roles.extend(others.map(|(&id, &place)| (id, StepInput::OtherLabels { place, round: 0 })));
-        let later: Vec<_> =
-            unrolled.later.iter().map(|(&id, (of, round))| (id, of_round(&roles[of], *round))).collect();
-        roles.extend(later);
         let role = |id: &NodeId| match roles.get(id) {
             Some(role) => role.clone(),
-            None if mixed.is_some_and(|mixed| mixed.shares[0] == *id) => StepInput::Share,
-            None if mixed.is_some_and(|mixed| mixed.shares[1] == *id) => StepInput::Rest,
             None if *id == self.rates => StepInput::Rates,
             None => StepInput::Random,
         };
@@ -351,6 +341,18 @@ impl Maker {
             after: None,
         }
     }
+}
+
+/// What the trainer puts into the inputs that the text declares, and into those that mixing and repetitions need.
+fn roles(training: &Training, mixed: Option<&mix::Mixed>, unrolled: &repeat::Unrolled) -> BTreeMap<NodeId, StepInput> {
+    let mut roles = written_inputs(training);
+    if let Some(mixed) = mixed {
+        roles.extend(mixed.others.iter().map(|(&id, &place)| (id, StepInput::OtherLabels { place, round: 0 })));
+        roles.extend(mixed.shares.iter().copied().zip([StepInput::Share, StepInput::Rest]));
+    }
+    let later: Vec<_> = unrolled.later.iter().map(|(&id, (of, round))| (id, of_round(&roles[of], *round))).collect();
+    roles.extend(later);
+    roles
 }
 
 /// What the trainer puts into the inputs that the text declares.
