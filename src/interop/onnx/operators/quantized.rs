@@ -15,11 +15,11 @@ use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::proto::data_type;
 use crate::interop::onnx::view::View;
-use crate::ops::FakeQuantize;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
+use crate::ops::{FakeQuantize, Op};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -57,7 +57,7 @@ fn named_levels(call: &Call) -> Result<Option<Levels>, String> {
         data_type::INT16 => of(16, true),
         data_type::UINT4 => of(4, false),
         data_type::INT4 => of(4, true),
-        ty => Err(format!("levels of type {}", data_type::name(ty))),
+        ty => Err(format!("levels of {}", data_type::name(ty))),
     }
 }
 
@@ -87,8 +87,32 @@ pub(crate) fn levels(draft: &mut Draft, view: &View, grid: &Grid) -> Result<View
     rounded(draft, view, grid, true)
 }
 
+/// Whether numbers were brought to a grid and only moved since.
+fn is_on(draft: &Draft, view: &View, grid: &Grid) -> bool {
+    let mut node = view.node;
+    loop {
+        node = match draft.op(node) {
+            Some(Op::FakeQuantize(op)) => {
+                let weights = draft.weights(node);
+                let is = |index: usize, numbers: &[f32]| {
+                    weights.get(index).map_or(numbers == [0.0], |values| (**values).as_ref() == numbers)
+                };
+                let (per_tensor, same) = (op.axis.is_none() && grid.axis.is_none(), op.levels == grid.levels);
+                return per_tensor && same && !op.whole && is(0, &grid.scale) && is(1, &[grid.zero[0] as f32]);
+            }
+            Some(Op::Flatten(_) | Op::MaxPool(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_)) => {
+                draft.operands(node)[0]
+            }
+            _ => return false,
+        }
+    }
+}
+
 /// A result of numbers, on the grid that the model gives it.
 fn on_grid(draft: &mut Draft, view: &View, grid: Grid) -> Results {
+    if is_on(draft, view, &grid) {
+        return Ok(vec![Value::OnGrid(view.clone(), Arc::new(grid))]);
+    }
     draft.relabel_after(view.node);
     let view = rounded(draft, view, &grid, false)?;
     Ok(vec![Value::OnGrid(view, Arc::new(grid))])
