@@ -39,6 +39,9 @@ pub enum Error {
     /// The file's names and shapes are not the network's; [`Misfit`] lists all differences.
     #[error("{}: {misfit}", path.display())]
     Misfit { path: PathBuf, misfit: Box<Misfit> },
+    /// Weights of quantized layers that are none: scales that are no numbers above 0, levels that are not whole.
+    #[error("{}: {message}", path.display())]
+    Values { path: PathBuf, message: String },
     /// The plan or the code cannot be made for this target.
     #[error(transparent)]
     Codegen(Box<codegen::Error>),

@@ -13,10 +13,11 @@ use super::{Compiler, Error, Network, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::elaborate::elaborate;
 use crate::ir::{Graph, Phase};
+use crate::ops::Op;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::RenameError;
-use crate::weights::{Choice, Trained, WeightFile};
+use crate::weights::{Choice, Trained, WeightFile, WeightId};
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Compiler {
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(mut loaded) => {
+                check_values(&network.graph).map_err(|message| Error::Values { path: path.clone(), message })?;
                 // Both read all that the file holds. The fingerprint is that of the names that the file has,
                 // since a recipe is followed by reading it again.
                 let weights = &network.graph.weights;
@@ -148,7 +150,10 @@ impl Compiler {
         }
         let graph = &network.graph;
         let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
-        let optional = graph.weights.iter().map(|(id, _)| id).filter(|id| !needed.contains(id)).collect();
+        // What the text says itself need not be in a file.
+        let given = given_numbers(graph);
+        let may_lack = |id: &WeightId| !needed.contains(id) || given.contains(id);
+        let optional = graph.weights.iter().map(|(id, _)| id).filter(may_lack).collect();
         // The text of an imported model has no parts for training only: no name is missing here.
         let elsewhere = if network.imported.is_some() { BTreeSet::new() } else { self.names_in_training(network) };
         Tolerance { optional, elsewhere }
@@ -161,6 +166,43 @@ impl Compiler {
         let training = elaborate(&mut sources, network.root, &self.front_options(Phase::Train, &read_spec));
         let names = |graph: Graph| graph.weights.iter().map(|(_, w)| w.name.clone()).collect();
         training.map(|made| names(made.graph)).unwrap_or_default()
+    }
+}
+
+/// Scales and zero points that the network's text gives.
+fn given_numbers(graph: &Graph) -> BTreeSet<WeightId> {
+    let of_node = |id| match graph.node(id).op() {
+        Some(Op::FakeQuantize(op)) => {
+            let given = [op.scale.is_some(), op.zero_point.is_some()];
+            graph
+                .weights_read(id)
+                .into_iter()
+                .zip(given)
+                .filter(|(_, given)| *given)
+                .map(|(weight, _)| weight)
+                .collect()
+        }
+        _ => vec![],
+    };
+    graph.order().into_iter().flat_map(of_node).collect()
+}
+
+/// Requires scales, zero points and whole weights of quantized layers to be such.
+fn check_values(graph: &Graph) -> Result<(), String> {
+    const LISTED: usize = 8;
+    let mut odd = vec![];
+    for id in graph.order() {
+        let Some(op) = graph.node(id).op().filter(|op| Op::QUANTIZED_NAMES.contains(&op.name())) else { continue };
+        let declared = op.weights(&graph.operand_shapes(id));
+        for (declared, weight) in declared.iter().zip(graph.weights_of(id).unwrap_or_default()) {
+            let checked = op.check_values(declared.role, (*graph.weights.values(weight)).as_ref());
+            odd.extend(checked.err().map(|message| format!("{}: {message}", graph.weights.get(weight).name)));
+        }
+    }
+    match odd.len() {
+        0 => Ok(()),
+        count if count > LISTED => Err(format!("{}; and {} more", odd[..LISTED].join("; "), count - LISTED)),
+        _ => Err(odd.join("; ")),
     }
 }
 

@@ -214,16 +214,6 @@ impl<'g> Editor<'g> {
         former.into_iter().for_each(|(_, value)| self.remove_unread(value));
     }
 
-    /// Makes a node read a weight, and not a value that is computed of it, as a parameter.
-    ///
-    /// # Panics
-    /// Where the shapes differ.
-    pub(crate) fn read_weight(&mut self, user: NodeId, slot: Slot, weight: NodeId) {
-        self.count(user, 1);
-        self.graph.read_instead(user, slot, weight);
-        self.count(user, -1);
-    }
-
     /// Makes a node that has an epilogue take in its reader: the reader's readers read the node,
     /// which gets `extra` operands.
     pub(crate) fn absorb(&mut self, producer: NodeId, op: Op, extra: &[NodeId], reader: NodeId) {

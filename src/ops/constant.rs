@@ -4,25 +4,12 @@ use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
-use super::quantized::WHOLE_BOUND;
 use super::{Init, Op, Operation, ShapeError, WeightDecl};
-use crate::tensor::{Element, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 attributes! {
     /// The weight `value`, of the given shape, without operands.
-    pub struct Constant {
-        shape: Vec<usize>,
-        element: Element = Element::F32,
-        /// It counts as a parameter.
-        learned: bool = false,
-    }
-}
-
-impl Constant {
-    /// Of f32.
-    pub fn of(shape: impl Into<Vec<usize>>) -> Constant {
-        Constant { shape: shape.into(), element: Element::F32, learned: false }
-    }
+    pub struct Constant { shape: Vec<usize> }
 }
 
 impl Operation for Constant {
@@ -35,10 +22,10 @@ impl Operation for Constant {
         build: |a| {
             let shape: Option<Vec<usize>> = a.ints("shape").into_iter().map(|d| d.try_into().ok()).collect();
             let shape = shape.ok_or(LayerError { param: "shape", message: "a size cannot be negative".into() })?;
-            Ok(Constant::of(shape).into())
+            Ok(Constant { shape }.into())
         },
         arguments: |op| match op {
-            Op::Constant(op) if *op == Constant::of(op.shape.clone()) => Some(vec![("shape", op.shape.as_slice().into())]),
+            Op::Constant(op) => Some(vec![("shape", op.shape.as_slice().into())]),
             _ => None,
         },
     }];
@@ -51,17 +38,9 @@ impl Operation for Constant {
         Ok(Shape::new(self.shape.clone()))
     }
 
-    fn element(&self, _: &[Element]) -> Result<Element, String> {
-        Ok(self.element)
-    }
-
     fn weights(&self, _: &[&Shape]) -> Vec<WeightDecl> {
-        let shape = Shape::of(self.element, self.shape.clone());
-        let init = match self.learned && self.element == Element::I8 {
-            true => Init::Uniform { low: -WHOLE_BOUND, high: WHOLE_BOUND },
-            false => Init::Constant(0.0),
-        };
-        vec![WeightDecl { role: "value", shape, init, learnable: self.learned }]
+        let shape = Shape::new(self.shape.clone());
+        vec![WeightDecl { role: "value", shape, init: Init::Constant(0.0), learnable: false }]
     }
 
     fn images(&self, _: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

@@ -4,10 +4,10 @@ use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
-    Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups,
+    Conv2dW8, Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups,
     image_shape, positive, window_output,
 };
 use crate::tensor::{Shape, Tensor};
@@ -66,9 +66,10 @@ impl Operation for Conv2d {
             param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
             param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
+            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
         ],
         build: |a| {
-            Ok(Conv2d {
+            let op = Conv2d {
                 channels: a.size("channels"),
                 kernel: a.size2("kernel"),
                 stride: a.size2("stride"),
@@ -77,11 +78,19 @@ impl Operation for Conv2d {
                 groups: a.size("groups"),
                 bias: a.bool("bias"),
                 epilogue: vec![],
-            }
-            .into())
+            };
+            Ok(match a.has("weight_bits") {
+                true => Conv2dW8::of(op, a.size("weight_bits"))?.into(),
+                false => op.into(),
+            })
         },
-        arguments: |op| match op {
-            Op::Conv2d(op) if op.epilogue.is_empty() => Some(vec![
+        arguments: |op| {
+            let (op, bits) = match op {
+                Op::Conv2d(op) if op.epilogue.is_empty() => (op, None),
+                Op::Conv2dW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
+                _ => return None,
+            };
+            let mut arguments: Arguments = vec![
                 ("channels", op.channels.into()),
                 ("kernel", op.kernel.into()),
                 ("stride", op.stride.into()),
@@ -89,8 +98,9 @@ impl Operation for Conv2d {
                 ("dilation", op.dilation.into()),
                 ("groups", op.groups.into()),
                 ("bias", op.bias.into()),
-            ]),
-            _ => None,
+            ];
+            arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
+            Some(arguments)
         },
     }];
 

@@ -4,11 +4,11 @@ use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
-    Conv2d, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window, check_groups,
-    image_shape, positive,
+    Conv2d, Conv2dWeightGradient, ConvTranspose2dW8, Init, Op, Operation, ShapeError, Slice, WeightDecl, Window,
+    check_groups, image_shape, positive,
 };
 use crate::tensor::{Shape, Tensor};
 
@@ -64,9 +64,10 @@ impl Operation for ConvTranspose2d {
             param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
             param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
+            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
         ],
         build: |a| {
-            Ok(ConvTranspose2d {
+            let op = ConvTranspose2d {
                 channels: a.size("channels"),
                 kernel: a.size2("kernel"),
                 stride: a.size2("stride"),
@@ -76,11 +77,19 @@ impl Operation for ConvTranspose2d {
                 groups: a.size("groups"),
                 bias: a.bool("bias"),
                 epilogue: vec![],
-            }
-            .into())
+            };
+            Ok(match a.has("weight_bits") {
+                true => ConvTranspose2dW8::of(op, a.size("weight_bits"))?.into(),
+                false => op.into(),
+            })
         },
-        arguments: |op| match op {
-            Op::ConvTranspose2d(op) if op.epilogue.is_empty() => Some(vec![
+        arguments: |op| {
+            let (op, bits) = match op {
+                Op::ConvTranspose2d(op) if op.epilogue.is_empty() => (op, None),
+                Op::ConvTranspose2dW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
+                _ => return None,
+            };
+            let mut arguments: Arguments = vec![
                 ("channels", op.channels.into()),
                 ("kernel", op.kernel.into()),
                 ("stride", op.stride.into()),
@@ -89,8 +98,9 @@ impl Operation for ConvTranspose2d {
                 ("dilation", op.dilation.into()),
                 ("groups", op.groups.into()),
                 ("bias", op.bias.into()),
-            ]),
-            _ => None,
+            ];
+            arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
+            Some(arguments)
         },
     }];
 

@@ -4,9 +4,9 @@ use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
-use super::{Init, MatMul, Op, Operation, ShapeError, WeightDecl};
+use super::{Init, LinearW8, MatMul, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -28,13 +28,24 @@ impl Operation for Linear {
         params: &[
             param("features", ParamType::Size, Preset::Required, "number of outputs"),
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
+            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
         ],
-        build: |a| Ok(Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] }.into()),
-        arguments: |op| match op {
-            Op::Linear(op) if op.epilogue.is_empty() => {
-                Some(vec![("features", op.features.into()), ("bias", op.bias.into())])
-            }
-            _ => None,
+        build: |a| {
+            let op = Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] };
+            Ok(match a.has("weight_bits") {
+                true => LinearW8::of(op, a.size("weight_bits"))?.into(),
+                false => op.into(),
+            })
+        },
+        arguments: |op| {
+            let (op, bits) = match op {
+                Op::Linear(op) if op.epilogue.is_empty() => (op, None),
+                Op::LinearW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
+                _ => return None,
+            };
+            let mut arguments: Arguments = vec![("features", op.features.into()), ("bias", op.bias.into())];
+            arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
+            Some(arguments)
         },
     }];
 

@@ -291,7 +291,9 @@ macro_rules! operations {
             /// cannot be written.
             pub fn call(&self) -> Option<(&'static Layer, Arguments)> {
                 let layers = match self { $(Op::$ty(_) => $ty::LAYERS),* };
-                let call = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)))?;
+                let own = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)));
+                // A layer of another op may make it, by one of its arguments.
+                let call = own.or_else(|| self::layers().find_map(|layer| Some((layer, (layer.arguments)(self)?))))?;
                 let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
                 call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
             }
@@ -355,6 +357,7 @@ macro_rules! operations {
             /// what a plan has a choice of algorithms for.
             pub fn is_convolution_or_linear(&self) -> bool {
                 matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
+                    || matches!(self, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))
             }
             /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
@@ -403,7 +406,11 @@ operations! {
         upsample::Upsample,
     }
     quantized {
+        Conv2dW8,
+        ConvTranspose2dW8,
         Dequantize,
+        FakeQuantize,
+        LinearW8,
         Quantize,
         QuantizedAdd,
         QuantizedConv2d,

@@ -694,7 +694,7 @@ fn shape_errors() {
         (Reduce { kind: ReduceKind::Sum, axes: vec![1, 1], keepdims: true }.into(), vec![&image]),
         (Upsample::new(ResizeTo::Scale([0.01; 2]), Interpolation::Nearest, false).into(), vec![&image]),
         (Upsample::new(ResizeTo::Scale([f64::INFINITY; 2]), Interpolation::Nearest, false).into(), vec![&image]),
-        (Constant::of(vec![1 << 20, 1 << 20]).into(), vec![]),
+        (Constant { shape: vec![1 << 20, 1 << 20] }.into(), vec![]),
         (MatMul {}.into(), vec![&image, &vector]),
     ];
     let describe = |(op, shapes): &(Op, Vec<&Shape>)| {

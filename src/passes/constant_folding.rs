@@ -5,8 +5,6 @@
 //! %y = activation %k { kind=sigmoid }       ⟶
 //! ```
 //!
-//! Weights of 8 bits stay as they are: `fold_dequantized` folds what `lower_quantized` leaves of them.
-//!
 //! Legal when: every operand is a constant, and the result is no larger than 64 Ki elements or
 //! the operands together. Numerics: the op's own evaluation, as the interpreter would. Order:
 //! before `fold_batch_norm`, which folds constants into weights.
@@ -21,9 +19,9 @@ const SMALL: usize = 1 << 16;
 pub(crate) fn run(e: &mut Editor) {
     let (mut folded, mut locations) = (0, vec![]);
     e.for_each(|e, id| {
-        let of_grids = matches!(e.node(id).op(), Some(Op::Quantize(_) | Op::Dequantize(_)));
-        if !of_grids && fold(e, id) {
+        if let Some(value) = evaluate(e, id) {
             locations.extend(e.locations(&[id]));
+            replace(e, id, value);
             folded += 1;
         }
     });
@@ -31,12 +29,6 @@ pub(crate) fn run(e: &mut Editor) {
         let them = if folded == 1 { "operation" } else { "operations" };
         e.remark(format!("computed {folded} {them} on constants"), locations);
     }
-}
-
-/// Makes a node that depends on constants only a constant. False where it does not.
-pub(super) fn fold(e: &mut Editor, id: NodeId) -> bool {
-    let value = evaluate(e, id);
-    value.map(|value| replace(e, id, value)).is_some()
 }
 
 fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
@@ -61,9 +53,7 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
 fn replace(e: &mut Editor, id: NodeId, value: Tensor) {
     let operand = e.operands(id)[0];
     let origin = e.parameter_name(operand, 0);
-    let learned = e.weights_of(operand).is_some_and(|weights| weights.iter().any(|&w| e.weights.get(w).learnable));
-    let shape = value.shape().clone();
-    let weight = e.derive(&origin, shape.clone(), &value.values().collect::<Vec<_>>(), learned);
-    let constant = Constant { shape: shape.dims().to_vec(), element: shape.element(), learned };
-    e.rewrite(id, constant, &[], vec![weight]);
+    let values: Vec<f64> = value.data().iter().map(|&v| f64::from(v)).collect();
+    let weight = e.derive(&origin, value.shape().clone(), &values, false);
+    e.rewrite(id, Constant { shape: value.shape().dims().to_vec() }, &[], vec![weight]);
 }

@@ -16,8 +16,8 @@ mod cse;
 mod dead_code;
 mod exchange_activation_pool;
 mod fold_batch_norm;
-mod fold_dequantized;
 mod fold_input_normalization;
+mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
 mod lower_quantized;
@@ -79,7 +79,7 @@ pub const PIPELINE: &[Pass] = &[
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
     pass("lower_quantized", "compute what is on grids in whole numbers", lower_quantized::run),
-    pass("fold_dequantized", "f32 for weights of 8 bits that no layer multiplies as such", fold_dequantized::run),
+    pass("fold_whole_weights", "f32 for weights of 8 bits that no layer multiplies as such", fold_whole_weights::run),
     Pass {
         name: "fold_input_normalization",
         description: "fold the input's normalization into the first convolution, where exact",

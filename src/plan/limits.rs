@@ -5,7 +5,7 @@
 //! no kernel has to look.
 
 use super::PlanError;
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, Node, NodeId};
 use crate::ops::{Op, Operation, Window};
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
@@ -30,6 +30,26 @@ pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// Names the first that is too large.
 pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
     graph.order().into_iter().try_for_each(|id| check_node(graph, id))
+}
+
+/// Requires that passes made ops of whole numbers, or of f32, of what a quantized network is written as.
+///
+/// # Errors
+/// Names the first that is as written.
+pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
+    let is_written =
+        |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_));
+    let nodes = graph.order().into_iter().map(|id| graph.node(id));
+    match nodes.filter(|node| node.op().is_some_and(is_written)).map(called).next() {
+        None => Ok(()),
+        Some(node) => Err(PlanError::Unlowered { node }),
+    }
+}
+
+/// What messages call a node.
+fn called(node: &Node) -> String {
+    let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
+    name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
 }
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
@@ -65,10 +85,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (taps.unwrap_or(0), MAX_TAPS, "pixels in all windows along an axis"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
     ];
-    let name = || {
-        let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
-        name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
-    };
+    let name = || called(node);
     if node.shape.element() != Element::F32 && !is_random(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }

@@ -46,6 +46,11 @@ pub enum PlanError {
     StrictWithoutFma,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
+    #[error(
+        "{node} is of a quantized network as written; code is made of what the passes `lower_quantized` and \
+         `fold_whole_weights` make of it"
+    )]
+    Unlowered { node: String },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
@@ -81,6 +86,7 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !has_choice(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
     }
+    limits::check_lowered(graph)?;
     limits::check(graph)?;
     let fast = plan_up_to(6, graph, target, options)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::fit::Sums;
 use crate::output::OutputFile;
 use crate::runtime::Stateful;
+use crate::tensor::Element;
 use crate::weights::safetensors::{self, little_endian};
 
 /// Where a training stands, and which one it is.
@@ -65,7 +66,7 @@ pub(super) fn write(path: &Path, model: &Stateful, position: &Position) -> Resul
 fn write_to(file: &mut impl Write, model: &Stateful, position: &Position) -> io::Result<()> {
     let position = Position { checksum: checksum(model), ..position.clone() };
     let facts = serde_json::to_string(&position).map_err(io::Error::other)?;
-    let tensors = model.states().iter().map(|state| (&state.name[..], &state.shape[..]));
+    let tensors = model.states().iter().map(|state| (&state.name[..], &state.shape[..], Element::F32));
     safetensors::write_header(file, Some(json!({ KEY: facts })), tensors)?;
     (0..model.states().len()).try_for_each(|i| file.write_all(&little_endian(model.state(i))))?;
     file.flush()

@@ -21,17 +21,31 @@ pub enum Encoding {
     F16,
     /// The upper 16 bits of a binary32.
     Bf16,
+    /// Whole numbers from 0 to 255.
+    U8,
+    /// Whole numbers from −128 to 127.
+    I8,
+    /// Whole numbers of 16 bits, two's complement.
+    I16,
+    /// Whole numbers of 32 bits, two's complement; values are rounded to f32 when they are read.
+    I32,
     /// A type that no network computes with here, by the file's name for it.
     Other(&'static str),
 }
 
 impl Encoding {
+    /// Whether the numbers are floating-point ones.
+    pub fn is_float(self) -> bool {
+        matches!(self, Encoding::F32 | Encoding::F64 | Encoding::F16 | Encoding::Bf16)
+    }
+
     /// Bytes of one number, where netc reads it.
     pub fn size(self) -> Option<usize> {
         match self {
             Encoding::F64 => Some(8),
-            Encoding::F32 => Some(4),
-            Encoding::F16 | Encoding::Bf16 => Some(2),
+            Encoding::F32 | Encoding::I32 => Some(4),
+            Encoding::F16 | Encoding::Bf16 | Encoding::I16 => Some(2),
+            Encoding::U8 | Encoding::I8 => Some(1),
             Encoding::Other(_) => None,
         }
     }
@@ -44,6 +58,10 @@ impl std::fmt::Display for Encoding {
             Encoding::F64 => "f64",
             Encoding::F16 => "f16",
             Encoding::Bf16 => "bf16",
+            Encoding::U8 => "u8",
+            Encoding::I8 => "i8",
+            Encoding::I16 => "i16",
+            Encoding::I32 => "i32",
             Encoding::Other(name) => name,
         })
     }
@@ -78,7 +96,7 @@ impl Entry {
         Self { name, shape, encoding: Encoding::F32, bytes: (Arc::new(Bytes(values)), 0..length), strides: None }
     }
 
-    /// The values, row-major, or `None` where they are no floating-point numbers. Those of an
+    /// The values, row-major, or `None` where netc does not read their type. Those of an
     /// aligned f32 tensor stay where they are; others are converted to f32.
     pub fn values(&self) -> Option<Values> {
         let (buffer, range) = &self.bytes;
@@ -131,6 +149,10 @@ fn decode(encoding: Encoding, bytes: &[u8]) -> Option<Vec<f32>> {
         Encoding::F64 => convert(bytes, |b| f64::from_le_bytes(b) as f32),
         Encoding::F16 => convert(bytes, |b| f16_to_f32(u16::from_le_bytes(b))),
         Encoding::Bf16 => convert(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        Encoding::U8 => convert(bytes, |b| f32::from(u8::from_le_bytes(b))),
+        Encoding::I8 => convert(bytes, |b| f32::from(i8::from_le_bytes(b))),
+        Encoding::I16 => convert(bytes, |b| f32::from(i16::from_le_bytes(b))),
+        Encoding::I32 => convert(bytes, |b| i32::from_le_bytes(b) as f32),
         Encoding::Other(_) => return None,
     })
 }

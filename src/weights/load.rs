@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::entries::{Encoding, Entry};
 use super::{WeightId, Weights};
 use crate::diagnostic::nearest;
-use crate::tensor::{NotFinite, Shape};
+use crate::tensor::{Element, NotFinite, Shape};
 
 /// What a file had to do with a network that it fits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,13 +145,14 @@ fn compare_all<'e>(weights: &Weights, entries: &'e [Entry], tolerance: &Toleranc
     let mut found = vec![];
     for (id, weight) in weights.iter() {
         match by_name.get(weight.name.as_str()) {
-            Some(entry) if entry.shape != weight.shape => misfit.wrong_shape.push(WrongShape {
+            Some(entry) if entry.shape.dims() != weight.shape.dims() => misfit.wrong_shape.push(WrongShape {
                 name: weight.name.clone(),
                 expected: weight.shape.clone(),
                 found: entry.shape.clone(),
             }),
-            Some(Entry { encoding: Encoding::Other(name), .. }) => {
-                misfit.wrong_type.push((weight.name.clone(), name.to_string()));
+            // Whole numbers may come as any numbers; numbers that are not whole come as such.
+            Some(entry) if !fits(entry.encoding, weight.shape.element()) => {
+                misfit.wrong_type.push((weight.name.clone(), entry.encoding.to_string()));
             }
             Some(entry) => found.push((id, *entry)),
             None if tolerance.optional.contains(&id) => loaded.absent.push(weight.name.clone()),
@@ -196,6 +197,14 @@ fn same_values(a: &Entry, b: &Entry) -> bool {
     match (a.values(), b.values()) {
         (Some(a), Some(b)) => super::same_bits((*a).as_ref(), (*b).as_ref()),
         _ => false,
+    }
+}
+
+/// Whether a weight of that element may be encoded so.
+fn fits(encoding: Encoding, element: Element) -> bool {
+    match encoding {
+        Encoding::Other(_) => false,
+        encoding => encoding.is_float() || !element.is_float(),
     }
 }
 

@@ -79,7 +79,7 @@ impl<'m> Item<'m> {
     }
 
     fn could_be(&self, other: &Self) -> bool {
-        self.role == other.role && self.shape == other.shape
+        self.role == other.role && self.shape.dims() == other.shape.dims()
     }
 }
 
@@ -219,12 +219,12 @@ fn align(wanted: &[Item], given: &[Item]) -> Vec<Option<usize>> {
 /// Items without partner of which there is one of a kind on either side.
 fn pair_the_only_ones(wanted: &[Item], given: &[Item], partner: &mut [Option<usize>]) {
     let paired: HashSet<usize> = partner.iter().flatten().copied().collect();
-    let mut kinds: HashMap<(Role, &Shape), [Vec<usize>; 2]> = HashMap::new();
+    let mut kinds: HashMap<(Role, &[usize]), [Vec<usize>; 2]> = HashMap::new();
     for i in (0..wanted.len()).filter(|&i| partner[i].is_none()) {
-        kinds.entry((wanted[i].role, wanted[i].shape)).or_default()[0].push(i);
+        kinds.entry((wanted[i].role, wanted[i].shape.dims())).or_default()[0].push(i);
     }
     for j in (0..given.len()).filter(|j| !paired.contains(j)) {
-        kinds.entry((given[j].role, given[j].shape)).or_default()[1].push(j);
+        kinds.entry((given[j].role, given[j].shape.dims())).or_default()[1].push(j);
     }
     for kind in kinds.values() {
         if let [[i], [j]] = kind.each_ref().map(Vec::as_slice) {

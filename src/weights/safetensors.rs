@@ -11,7 +11,7 @@ use super::Weights;
 use super::entries::{Buffer, Encoding, Entry};
 use super::file::{FileError, Trained};
 use crate::output::{OutputFile, keep};
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// The key of [`Trained`] among a file's metadata.
 const TRAINED: &str = "netc.training";
@@ -52,15 +52,17 @@ fn encoding(dtype: Dtype) -> Encoding {
         Dtype::F16 => Encoding::F16,
         Dtype::BF16 => Encoding::Bf16,
         Dtype::I64 => Encoding::Other("i64"),
-        Dtype::I32 => Encoding::Other("i32"),
-        Dtype::I8 => Encoding::Other("i8"),
-        Dtype::U8 => Encoding::Other("u8"),
+        Dtype::I32 => Encoding::I32,
+        Dtype::I16 => Encoding::I16,
+        Dtype::I8 => Encoding::I8,
+        Dtype::U8 => Encoding::U8,
         Dtype::BOOL => Encoding::Other("bool"),
         _ => Encoding::Other("a type that netc does not know"),
     }
 }
 
-/// Writes all weights as f32, in their order in the network. Seeded ones are generated one by one.
+/// Writes all weights, each as its element: those of f32 in their order in the network, then those of fewer bytes, so that
+/// all are aligned. Seeded ones are generated one by one.
 ///
 /// # Errors
 /// As for any writing of a file, and where `path` is one that the network was read from; nothing is left at `path` then.
@@ -98,23 +100,53 @@ fn prepare_with(path: &Path, weights: &Weights, metadata: Option<Value>) -> io::
 }
 
 fn write_to(file: &mut impl Write, weights: &Weights, metadata: Option<Value>) -> io::Result<()> {
-    write_header(file, metadata, weights.iter().map(|(_, weight)| (&weight.name[..], weight.shape.dims())))?;
-    weights.iter().try_for_each(|(id, _)| file.write_all(&little_endian((*weights.values(id)).as_ref())))
+    let mut all: Vec<_> = weights.iter().collect();
+    all.sort_by_key(|(_, weight)| std::cmp::Reverse(weight.shape.element().bytes()));
+    let tensors = all.iter().map(|(_, weight)| (&weight.name[..], weight.shape.dims(), weight.shape.element()));
+    write_header(file, metadata, tensors)?;
+    all.iter().try_for_each(|(id, weight)| {
+        let values = weights.values(*id);
+        file.write_all(&encoded((*values).as_ref(), weight.shape.element()))
+    })
 }
 
-/// Writes what stands before the values: names, shapes and places of f32 tensors that follow one another, and what is said
+/// Values as numbers of an element, as the format has them.
+pub(crate) fn encoded(values: &[f32], element: Element) -> Cow<'_, [u8]> {
+    let bytes: Vec<u8> = match element {
+        Element::I8 => values.iter().map(|&v| v as i8 as u8).collect(),
+        Element::U8 => values.iter().map(|&v| v as u8).collect(),
+        Element::I16 => values.iter().flat_map(|&v| (v as i16).to_le_bytes()).collect(),
+        Element::I32 => values.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect(),
+        _ => return little_endian(values),
+    };
+    bytes.into()
+}
+
+/// The format's name of an element, of those that weights have.
+fn dtype(element: Element) -> (&'static str, usize) {
+    match element {
+        Element::I8 => ("I8", 1),
+        Element::U8 => ("U8", 1),
+        Element::I16 => ("I16", 2),
+        Element::I32 => ("I32", 4),
+        _ => ("F32", 4),
+    }
+}
+
+/// Writes what stands before the values: names, shapes, elements and places of tensors that follow one another, and what is said
 /// of them all.
 pub(crate) fn write_header<'a>(
     file: &mut impl Write,
     metadata: Option<Value>,
-    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], Element)>,
 ) -> io::Result<()> {
     let mut header: Map<String, Value> = metadata.into_iter().map(|said| ("__metadata__".into(), said)).collect();
     let mut end = 0u64;
-    for (name, shape) in tensors {
+    for (name, shape, element) in tensors {
         let start = end;
-        end += 4 * shape.iter().product::<usize>() as u64;
-        header.insert(name.into(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
+        let (dtype, bytes) = dtype(element);
+        end += (bytes * shape.iter().product::<usize>()) as u64;
+        header.insert(name.into(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
     }
     let mut text = Value::Object(header).to_string();
     // The format wants the data aligned to eight bytes; JSON may end in spaces.

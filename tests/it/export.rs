@@ -196,6 +196,16 @@ fn cases() -> Vec<(&'static str, Graph)> {
     for kind in [ReduceKind::Mean, ReduceKind::Max, ReduceKind::Sum] {
         case("reduce", image, Reduce { kind, axes: vec![1, 3], keepdims: false }.into());
     }
+    let grid = |levels, axis, whole| {
+        let (scale, zero_point) = (Some(0.05), Some(7));
+        Op::from(quantized::FakeQuantize { levels, axis, symmetric: false, whole, scale, zero_point })
+    };
+    case("quantize", image, grid(quantized::Levels::U8, None, false));
+    case("quantize by channel", image, grid(quantized::Levels::I8, Some(1), false));
+    case("levels", image, grid(quantized::Levels::I8, None, true));
+    case("conv of 8 bits", image, Conv2dW8 { of_reals: conv(5, 3, 2, 1), bits: 8 }.into());
+    let of_reals = Linear { features: 3, bias: true, epilogue: vec![] };
+    case("linear of 8 bits", &[2, 5], LinearW8 { of_reals, bits: 8 }.into());
     case("reshape", image, Reshape { shape: vec![0, -1, 9] }.into());
     case("slice", image, Slice { axis: 3, start: 1, end: 8, step: 3 }.into());
     case("softmax", image, Softmax { axis: 1, log: false }.into());

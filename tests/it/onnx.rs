@@ -117,6 +117,42 @@ fn outcome(case: Case) -> Outcome {
     Outcome::Pass
 }
 
+/// Cases of operators on levels: in the interpreter as imported and optimized, within a level where results are levels.
+#[test]
+fn operators_on_levels_compute_what_the_standard_says() {
+    let mut verdicts = vec![];
+    for (name, case) in cases("quantized.npz") {
+        let file = ModelFile::from_bytes(Path::new("model.onnx"), case.model).unwrap();
+        let graph = match onnx::import_file(&file, &Options::default()) {
+            Ok(graph) => graph,
+            Err(error) => {
+                let lines: Vec<String> = error.to_string().lines().skip(1).map(|l| l.trim().to_string()).collect();
+                let reason = if lines.is_empty() { error.to_string() } else { lines.join(" ") };
+                verdicts.push(format!("{name}: refused, {reason}"));
+                continue;
+            }
+        };
+        ir::verify(&graph).unwrap();
+        let mut optimized = graph.clone();
+        passes::run(&mut optimized, &passes::Selection::default());
+        for graph in [&graph, &optimized] {
+            let results = interpreter::run(graph, &case.inputs).unwrap();
+            for (result, expected) in results.iter().zip(&case.outputs) {
+                assert_eq!(result.shape(), expected.shape(), "{name}");
+                let whole = expected.data().iter().all(|v| v.fract() == 0.0);
+                let most = |e: f32| if whole { 1.0 } else { 1e-5 * e.abs().max(1e-3) };
+                let near = |(r, e): (&f32, &f32)| (r - e).abs() <= most(*e);
+                let same = result.data().iter().zip(expected.data()).all(near);
+                assert!(same, "{name}: {:?} is not {:?}\n{graph}", result.data(), expected.data());
+                let off = result.data().iter().zip(expected.data()).filter(|(r, e)| whole && r != e).count();
+                assert!(off * 20 <= expected.len(), "{name}: {off} of {} levels differ", expected.len());
+            }
+        }
+        verdicts.push(format!("{name}: pass"));
+    }
+    insta::assert_snapshot!(verdicts.join("\n"));
+}
+
 fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let options = plan::Options::default();
     let model = netc::internals::testing::compiled(graph, &Target::host(), &options, ModelOptions::default())?;

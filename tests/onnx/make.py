@@ -1,15 +1,19 @@
 """The ONNX backend suite's cases for convolutional networks, as fixtures for `cargo test onnx`.
 
-    python tests/onnx/make.py           # needs onnx and numpy; writes node.npz and pytorch.npz beside itself
+    python tests/onnx/make.py [NAME ...]   # needs onnx and numpy; writes node.npz, pytorch.npz and quantized.npz beside
+                                           # itself, or those of them that are named
 
 From PyPI's `onnx` package come the node cases (`onnx.backend.test.case.node`) and the models that PyTorch once
 exported (`pytorch-converted`, `pytorch-operator`). Kept are those of the operators below on float32 values of at
 most four axes. What a network has as weights (kernels, shapes, scales) is written into the model as an initializer;
 the node cases pass it as an input. An archive has, for every case, `CASE/model` (the file's bytes), `CASE/in/I` and
 `CASE/out/I`.
+
+The cases of quantized.npz are those of operators on levels, which are kept as float32.
 """
 
 import pathlib
+import sys
 import warnings
 
 import numpy as np
@@ -28,6 +32,11 @@ OPERATORS = JOINS | set(
     Resize Selu Sigmoid Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Swish Tanh ThresholdedRelu Tile
     Transpose Unsqueeze Upsample Abs""".split()
 )
+# Of operators on levels, which inputs are data.
+QUANTIZED = {
+    "QuantizeLinear": {0}, "DequantizeLinear": {0}, "QLinearConv": {0}, "QLinearMatMul": {0}, "ConvInteger": {0},
+    "MatMulInteger": {0}, "DynamicQuantizeLinear": {0},
+}  # fmt: skip
 SIZE_LIMIT = 1 << 17  # bytes of one case
 
 
@@ -68,6 +77,32 @@ def node_cases():
         yield case.name, model, kept, outputs
 
 
+def quantized_cases():
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = collect_testcases(None)
+    for case in cases:
+        if len(case.model.graph.node) != 1 or case.model.graph.node[0].op_type not in QUANTIZED:
+            continue
+        # Types that NumPy lacks come as messages.
+        arrays = [
+            [numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else np.asarray(v) for v in values]
+            for values in case.data_sets[0]
+        ]
+        inputs, outputs = arrays
+        model = onnx.ModelProto.FromString(case.model.SerializeToString())
+        kept = []
+        for index, (info, value) in enumerate(zip(list(model.graph.input), inputs)):
+            if index in QUANTIZED[case.model.graph.node[0].op_type]:
+                kept.append(value.astype(np.float32))
+            else:
+                model.graph.input.remove(info)
+                model.graph.initializer.append(numpy_helper.from_array(value, info.name))
+        yield case.name, model, kept, [o.astype(np.float32) for o in outputs]
+
+
 def stored_cases(kind):
     root = pathlib.Path(onnx.__file__).parent / "backend/test/data" / kind
     for folder in sorted(root.iterdir()):
@@ -96,8 +131,13 @@ def write(path, cases):
 
 
 def main():
-    write(HERE / "node.npz", node_cases())
-    write(HERE / "pytorch.npz", (c for kind in ("pytorch-converted", "pytorch-operator") for c in stored_cases(kind)))
+    archives = {
+        "node": node_cases,
+        "pytorch": lambda: (c for kind in ("pytorch-converted", "pytorch-operator") for c in stored_cases(kind)),
+        "quantized": quantized_cases,
+    }
+    for name in sys.argv[1:] or archives:
+        write(HERE / f"{name}.npz", archives[name]())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ use super::super::onnx::proto::{self, data_type};
 use super::{IR_VERSION, OPSET, outputs};
 use crate::ir::{Graph, NodeId};
 use crate::ops::images::Images;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
 /// A tensor of the model, whose numbers are there when they are written.
@@ -18,20 +18,36 @@ pub(crate) struct Initializer {
 }
 
 pub(crate) enum Data {
-    Weight(WeightId),
+    Weight(WeightId, Element),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
+    /// Levels 0 of an element of one byte.
+    Zeros(usize, Element),
 }
 
 impl Initializer {
     /// Bytes of its numbers.
     pub(crate) fn bytes(&self) -> u64 {
-        let size = if matches!(self.data, Data::Ints(_)) { 8 } else { 4 };
+        let size = match self.data {
+            Data::Weight(_, element) | Data::Zeros(_, element) => element.bytes() as u64,
+            Data::Floats(_) => 4,
+            Data::Ints(_) => 8,
+        };
         size * self.dims.iter().product::<usize>() as u64
     }
 
+    /// The type of its numbers.
+    pub(crate) fn data_type(&self) -> i32 {
+        match self.data {
+            Data::Weight(_, Element::I8) | Data::Zeros(_, Element::I8) => data_type::INT8,
+            Data::Weight(_, Element::U8) | Data::Zeros(_, Element::U8) => data_type::UINT8,
+            Data::Ints(_) => data_type::INT64,
+            Data::Weight(..) | Data::Floats(_) | Data::Zeros(..) => data_type::FLOAT,
+        }
+    }
+
     pub(crate) fn is_weight(&self) -> bool {
-        matches!(self.data, Data::Weight(_))
+        matches!(self.data, Data::Weight(..))
     }
 }
 
@@ -66,6 +82,7 @@ pub(crate) struct OnnxBuilder<'g> {
     weights: HashMap<(WeightId, Vec<usize>), String>,
     ints: HashMap<Vec<i64>, String>,
     numbers: HashMap<u32, String>,
+    zeros: HashMap<(Vec<usize>, Element), String>,
     /// Names of values and of initializers, which must differ.
     taken: Names,
     taken_by_nodes: Names,
@@ -92,6 +109,7 @@ impl<'g> OnnxBuilder<'g> {
             weights: HashMap::new(),
             ints: HashMap::new(),
             numbers: HashMap::new(),
+            zeros: HashMap::new(),
             taken: Names::default(),
             taken_by_nodes: Names::default(),
             label: String::new(),
@@ -205,8 +223,25 @@ impl<'g> OnnxBuilder<'g> {
             return name.clone();
         }
         let name = self.unique(&known.name);
-        self.initializers.push(Initializer { name: name.clone(), dims: dims.clone(), data: Data::Weight(weight) });
+        self.initializers.push(Initializer {
+            name: name.clone(),
+            dims: dims.clone(),
+            data: Data::Weight(weight, known.shape.element()),
+        });
         self.weights.insert((weight, dims), name.clone());
+        name
+    }
+
+    /// The zero points of a symmetric grid, as many as there are scales.
+    pub(crate) fn zeros(&mut self, dims: &[usize], element: Element) -> String {
+        let key = (dims.to_vec(), element);
+        if let Some(name) = self.zeros.get(&key) {
+            return name.clone();
+        }
+        let name = self.unique(&format!("zero/{element}"));
+        let data = Data::Zeros(dims.iter().product(), element);
+        self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data });
+        self.zeros.insert(key, name.clone());
         name
     }
 

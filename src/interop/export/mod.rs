@@ -21,6 +21,7 @@ use builder::OnnxBuilder;
 use super::onnx::Problem;
 use crate::ir::images::{self, Mixing};
 use crate::ir::{Graph, Kind, NodeId, Phase};
+use crate::ops::Op;
 use crate::output::{OutputFile, keep};
 use crate::tensor::Element;
 
@@ -142,7 +143,13 @@ fn check_parts(graph: &Graph, id: NodeId) -> Result<(), String> {
     let weights = graph.weights_of(id).ok_or("its parameters are computed by the network, not numbers of a file")?;
     let of_weights = weights.into_iter().map(|weight| graph.weights.get(weight)).map(|w| (w.name.as_str(), &w.shape));
     let value = ("its value", &graph.node(id).shape);
-    match std::iter::once(value).chain(of_weights).find(|(_, shape)| shape.element() != Element::F32) {
+    let is_written = |element: Element| match graph.node(id).op() {
+        Some(op) if Op::QUANTIZED_NAMES.contains(&op.name()) => {
+            matches!(element, Element::U8 | Element::I8 | Element::F32)
+        }
+        _ => element == Element::F32,
+    };
+    match std::iter::once(value).chain(of_weights).find(|(_, shape)| !is_written(shape.element())) {
         Some((what, shape)) => Err(format!("{what} is of {}; only f32 is written", shape.element())),
         None => Ok(()),
     }

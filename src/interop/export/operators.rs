@@ -1,6 +1,6 @@
 //! How each op is written in ONNX's operators.
 
-use super::super::onnx::proto::{self, attribute_type};
+use super::super::onnx::proto::{self, attribute_type, data_type};
 use super::builder::OnnxBuilder;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
@@ -13,8 +13,8 @@ use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, InstanceNorm,
-    LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_quantized_op, any_training_op,
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, FakeQuantize,
+    InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_training_op,
 };
 use crate::tensor::Shape;
 
@@ -60,8 +60,14 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             b.node("Concat", &inputs, vec![int("axis", op.axis)])
         }
         Op::Constant(_) => b.weight(id, 0, None),
-        Op::Conv2d(op) => conv(b, id, op, x),
-        Op::ConvTranspose2d(op) => conv_transpose(b, id, op, x),
+        Op::Conv2d(op) => {
+            let inputs = with_weights(b, id, x, op.bias);
+            conv(b, op, &inputs)
+        }
+        Op::ConvTranspose2d(op) => {
+            let inputs = with_weights(b, id, x, op.bias);
+            conv_transpose(b, op, &inputs)
+        }
         Op::Dropout(op) => {
             let ratio = b.number(op.p);
             b.node("Dropout", &[x, &ratio], vec![])
@@ -95,7 +101,28 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Softmax(op) => b.node(if op.log { "LogSoftmax" } else { "Softmax" }, &[x], vec![int("axis", op.axis)]),
         Op::Transpose(op) => transpose(b, x, &op.perm),
         Op::Upsample(op) => upsample(b, id, op, x)?,
-        any_quantized_op!() => return Err(format!("{} has no form in ONNX files yet", op.name())),
+        Op::FakeQuantize(op) => fake_quantize(b, id, op, x)?,
+        Op::Conv2dW8(op) => {
+            let inputs = with_whole_weight(b, id, x, 0, op.of_reals.bias);
+            conv(b, &op.of_reals, &inputs)
+        }
+        Op::ConvTranspose2dW8(op) if op.of_reals.groups == 1 => {
+            let inputs = with_whole_weight(b, id, x, 1, op.of_reals.bias);
+            conv_transpose(b, &op.of_reals, &inputs)
+        }
+        Op::ConvTranspose2dW8(_) => {
+            return Err("in ONNX, weights of 8 bits have scales along one axis, not by group".into());
+        }
+        Op::LinearW8(op) => {
+            let inputs = with_whole_weight(b, id, x, 0, op.of_reals.bias);
+            b.node("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("transB", 1)])
+        }
+        Op::Dequantize(_)
+        | Op::Quantize(_)
+        | Op::QuantizedAdd(_)
+        | Op::QuantizedConv2d(_)
+        | Op::QuantizedGlobalPool(_)
+        | Op::QuantizedLinear(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
         any_training_op!() => return Err(format!("{} is an op of training; ONNX files are for inference", op.name())),
     })
 }
@@ -145,6 +172,33 @@ fn with_weights(b: &mut OnnxBuilder, id: NodeId, x: &str, bias: bool) -> Vec<Str
         inputs.push(b.weight(id, 1, None));
     }
     inputs
+}
+
+/// The input, the weight, whose levels are dequantized along the axis of its output channels, and the bias.
+fn with_whole_weight(b: &mut OnnxBuilder, id: NodeId, x: &str, axis: usize, bias: bool) -> Vec<String> {
+    let (levels, scale) = (b.weight(id, 0, None), b.weight(id, 1, None));
+    let weight = b.node("DequantizeLinear", &[&levels, &scale], vec![int("axis", axis)]);
+    let mut inputs = vec![x.to_string(), weight];
+    if bias {
+        inputs.push(b.weight(id, 2, None));
+    }
+    inputs
+}
+
+/// To levels and back; the levels alone as f32 where these are wanted.
+fn fake_quantize(b: &mut OnnxBuilder, id: NodeId, op: &FakeQuantize, x: &str) -> Result {
+    if op.levels.bits != 8 {
+        return Err(format!("in ONNX's operator set of the file, levels have 8 bits, not {}", op.levels.bits));
+    }
+    let dims: Vec<usize> = op.axis.map(|axis| b.shape(id)[axis]).into_iter().collect();
+    let scale = b.weight(id, 0, None);
+    let zero = if op.symmetric { b.zeros(&dims, op.levels.element()) } else { b.weight(id, 1, None) };
+    let axis = || op.axis.map(|axis| int("axis", axis)).into_iter().collect::<Vec<_>>();
+    let levels = b.node("QuantizeLinear", &[x, &scale, &zero], axis());
+    Ok(match op.whole {
+        true => b.node("Cast", &[&levels], vec![int("to", data_type::FLOAT as usize)]),
+        false => b.node("DequantizeLinear", &[&levels, &scale, &zero], axis()),
+    })
 }
 
 fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {
@@ -229,8 +283,7 @@ fn gelu_tanh(b: &mut OnnxBuilder, x: &str) -> String {
     with_number(b, "Mul", &product, 0.5)
 }
 
-fn conv(b: &mut OnnxBuilder, id: NodeId, op: &Conv2d, x: &str) -> String {
-    let inputs = with_weights(b, id, x, op.bias);
+fn conv(b: &mut OnnxBuilder, op: &Conv2d, inputs: &[String]) -> String {
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
         ints("strides", &op.stride),
@@ -241,8 +294,7 @@ fn conv(b: &mut OnnxBuilder, id: NodeId, op: &Conv2d, x: &str) -> String {
     b.node("Conv", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes)
 }
 
-fn conv_transpose(b: &mut OnnxBuilder, id: NodeId, op: &ConvTranspose2d, x: &str) -> String {
-    let inputs = with_weights(b, id, x, op.bias);
+fn conv_transpose(b: &mut OnnxBuilder, op: &ConvTranspose2d, inputs: &[String]) -> String {
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
         ints("strides", &op.stride),

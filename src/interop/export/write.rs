@@ -5,9 +5,10 @@ use std::io::{self, BufWriter, Write};
 
 use prost::Message;
 
-use super::super::onnx::proto::{self, data_type};
+use super::super::onnx::proto;
 use super::builder::{Data, Initializer, Made};
 use crate::weights::Weights;
+use crate::weights::safetensors::encoded;
 
 /// Keys of length-delimited fields: `Model.graph`, `Graph.initializer`, `Tensor.raw_data`.
 const GRAPH: u8 = 7 << 3 | 2;
@@ -33,7 +34,7 @@ impl<'m> Part<'m> {
         let tensor = proto::Tensor {
             name: initializer.name.clone(),
             dims: initializer.dims.iter().map(|&d| d as i64).collect(),
-            data_type: if matches!(initializer.data, Data::Ints(_)) { data_type::INT64 } else { data_type::FLOAT },
+            data_type: initializer.data_type(),
             data_location: place.is_some().into(),
             external_data: place.map_or(vec![], |(file, offset)| {
                 let length = initializer.bytes();
@@ -80,7 +81,11 @@ fn varint(mut n: u64) -> Vec<u8> {
 
 fn numbers(out: &mut impl Write, initializer: &Initializer, weights: &Weights) -> io::Result<()> {
     match &initializer.data {
-        Data::Weight(id) => out.write_all(bytemuck::cast_slice((*weights.values(*id)).as_ref())),
+        Data::Weight(id, element) => {
+            let values = weights.values(*id);
+            out.write_all(&encoded((*values).as_ref(), *element))
+        }
+        Data::Zeros(count, _) => out.write_all(&vec![0; *count]),
         Data::Floats(values) => out.write_all(bytemuck::cast_slice(values)),
         Data::Ints(values) => out.write_all(bytemuck::cast_slice(values)),
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::ops::quantized::Levels;
 use crate::weights::Values;
 
 /// An array of known numbers, row-major. Any size may be 0.
@@ -10,6 +11,17 @@ use crate::weights::Values;
 pub struct Array {
     pub dims: Vec<usize>,
     pub numbers: Numbers,
+    /// What is known of the numbers besides.
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Where numbers come from, as far as quantized layers ask.
+#[derive(Debug, PartialEq)]
+pub enum Origin {
+    /// They are levels of a type of few bits.
+    Levels(Levels),
+    /// They stand for levels: `(level − zero) · scale`, of one scale, or of one for each entry of an axis.
+    Dequantized { levels: Vec<i64>, scale: Vec<f32>, zero: Vec<i64>, axis: Option<usize> },
 }
 
 /// Floating-point numbers as f32; integers and truth values as i64.
@@ -40,9 +52,57 @@ impl Array {
     }
 
     fn of(dims: impl Into<Vec<usize>>, numbers: Numbers) -> Self {
-        let array = Self { dims: dims.into(), numbers };
+        let array = Self { dims: dims.into(), numbers, origin: None };
         debug_assert_eq!(array.dims.iter().product::<usize>(), array.len());
         array
+    }
+
+    /// The same numbers, which are levels.
+    pub fn of_levels(self, levels: Levels) -> Self {
+        Self { origin: Some(Arc::new(Origin::Levels(levels))), ..self }
+    }
+
+    /// The type of levels that the numbers are.
+    pub fn levels(&self) -> Option<Levels> {
+        match self.origin.as_deref() {
+            Some(Origin::Levels(levels)) => Some(*levels),
+            _ => None,
+        }
+    }
+
+    /// The numbers that levels stand for. `axis` has as many entries as there are scales, unless there is one.
+    ///
+    /// # Errors
+    /// Where it has not, or these are no integers.
+    pub fn dequantized(&self, scale: &[f32], zero: &[i64], axis: Option<usize>) -> Result<Self, String> {
+        let levels = self.as_ints().ok_or("it dequantizes floating-point numbers")?;
+        let (count, inner) = axis.map_or((1, 1), |axis| (self.dims[axis], self.dims[axis + 1..].iter().product()));
+        if scale.len() != count || zero.len() != count {
+            return Err(format!("{} scales for {count} places", scale.len()));
+        }
+        let of = |i: usize| i / inner.max(1) % count;
+        let number = |(i, level): (usize, &i64)| ((level - zero[of(i)]) as f64 * f64::from(scale[of(i)])) as f32;
+        let numbers = levels.iter().enumerate().map(number).collect();
+        let (levels, scale, zero) = (levels.to_vec(), scale.to_vec(), zero.to_vec());
+        let origin = Origin::Dequantized { levels, scale, zero, axis };
+        Ok(Self { origin: Some(Arc::new(origin)), ..Self::floats(self.dims.clone(), numbers) })
+    }
+
+    /// What is known of the numbers when their axes move.
+    pub(crate) fn transposed_origin(&self, perm: &[usize]) -> Option<Arc<Origin>> {
+        let origin = match self.origin.as_deref()? {
+            Origin::Levels(levels) => Origin::Levels(*levels),
+            Origin::Dequantized { levels, scale, zero, axis } => {
+                let levels = Self::ints(self.dims.clone(), levels.clone()).transposed(perm);
+                Origin::Dequantized {
+                    levels: levels.as_ints().unwrap_or_default().to_vec(),
+                    scale: scale.clone(),
+                    zero: zero.clone(),
+                    axis: axis.and_then(|axis| perm.iter().position(|&from| from == axis)),
+                }
+            }
+        };
+        Some(Arc::new(origin))
     }
 
     /// Number of elements.
@@ -111,18 +171,20 @@ impl Array {
     pub fn reshaped(&self, dims: impl Into<Vec<usize>>) -> Self {
         let dims = dims.into();
         assert_eq!(dims.iter().product::<usize>(), self.len());
-        Self { dims, numbers: self.numbers.clone() }
+        let is_kept = dims == self.dims || self.levels().is_some();
+        Self { dims, numbers: self.numbers.clone(), origin: self.origin.clone().filter(|_| is_kept) }
     }
 
     /// The elements at the given positions, in that order.
     pub fn select(&self, dims: impl Into<Vec<usize>>, positions: impl Iterator<Item = usize>) -> Self {
-        match &self.numbers {
+        let selected = match &self.numbers {
             Numbers::Float(v) => {
                 let v = (**v).as_ref();
                 Self::floats(dims, positions.map(|i| v[i]).collect())
             }
             Numbers::Int(v) => Self::ints(dims, positions.map(|i| v[i]).collect()),
-        }
+        };
+        Self { origin: self.origin.clone().filter(|_| self.levels().is_some()), ..selected }
     }
 
     /// Axis `i` of the result is axis `perm[i]` of this. Where only axes of one element move, it holds the
@@ -130,11 +192,12 @@ impl Array {
     pub fn transposed(&self, perm: &[usize]) -> Self {
         let strides = strides(&self.dims);
         let dims: Vec<usize> = perm.iter().map(|&axis| self.dims[axis]).collect();
+        let origin = self.transposed_origin(perm);
         if perm.iter().filter(|&&axis| self.dims[axis] != 1).is_sorted() {
-            return self.reshaped(dims);
+            return Self { origin, ..self.reshaped(dims) };
         }
         let steps: Vec<usize> = perm.iter().map(|&axis| strides[axis]).collect();
-        self.select(dims.clone(), positions(&dims, &steps))
+        Self { origin, ..self.select(dims.clone(), positions(&dims, &steps)) }
     }
 
     /// Repeated along axes of size 1 and new leading ones, to `dims`. Where nothing repeats, it holds the

@@ -2,20 +2,35 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::array::Array;
 use super::proto::{self, attribute_type};
 use super::view::View;
+use crate::ops::quantized::Levels;
 
 /// What is known of a value of the model.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     /// Computed when the network runs.
     Data(View),
+    /// Numbers of a grid, of which the model has the levels here.
+    OnGrid(View, Arc<Grid>),
     /// Known now.
     Known(Array),
     /// Result of a node that could not be imported; its reason has been noted.
     Missing,
+}
+
+/// A grid as the model tells it: scale and zero point, of all elements or for each entry of an axis, which may be counted
+/// from the end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grid {
+    pub levels: Levels,
+    pub scale: Vec<f32>,
+    pub zero: Vec<i64>,
+    pub axis: Option<i64>,
 }
 
 /// A node with what its inputs are.
@@ -30,7 +45,7 @@ pub(crate) struct Call<'a> {
     /// Somebody reads another result than the first.
     further_is_read: bool,
     /// Attributes that somebody asked for.
-    asked: RefCell<HashSet<String>>,
+    asked: Rc<RefCell<HashSet<String>>>,
 }
 
 /// Attributes that say nothing about the result at inference, in any operator set.
@@ -57,7 +72,18 @@ impl<'a> Call<'a> {
     ) -> Self {
         let further_is_read = node.output.iter().skip(1).any(|name| uses(name) > 0);
         let uses = node.input.iter().map(|name| uses(name)).collect();
-        Self { node, opset, inputs, uses, further_is_read, asked: RefCell::default() }
+        Self { node, opset, inputs, uses, further_is_read, asked: Rc::default() }
+    }
+
+    /// The same node with other inputs, such as numbers in the place of levels.
+    pub(crate) fn with_inputs(&self, inputs: Vec<Option<Value>>) -> Call<'a> {
+        let (uses, asked) = (self.uses.clone(), self.asked.clone());
+        Call { node: self.node, opset: self.opset, inputs, uses, further_is_read: self.further_is_read, asked }
+    }
+
+    /// The same node of another version of the operator set.
+    pub(crate) fn with_opset(&self, opset: i64) -> Call<'a> {
+        Call { opset, ..self.with_inputs(self.inputs.clone()) }
     }
 
     /// An attribute that the node has and nobody asked for: it may mean anything.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::array::{Array, Numbers};
+use super::array::{Array, Numbers, Origin};
 use super::proto::{self, data_type};
 use super::wire;
 use crate::mapped::Files;
 use crate::ops::MAX_ELEMENTS;
+use crate::ops::quantized::Levels;
 use crate::tensor::Shape;
 use crate::weights::FileError;
 use crate::weights::entries::{Buffer, Encoding, Entry};
@@ -66,16 +67,23 @@ impl ModelFile {
         let (Some(dims), Some(count)) = (dims, count.filter(|&c| c <= MAX_ELEMENTS)) else {
             return Err(format!("the sizes {:?} make no sense", tensor.dims));
         };
-        let numbers = match self.raw(tensor)? {
+        let mut numbers = match self.raw(tensor)? {
             Some((bytes, length)) => raw_numbers(tensor.data_type, bytes, length)?,
             None => listed_numbers(tensor)?,
         };
+        // Of an odd number, half of the last byte is none.
+        if let Numbers::Int(v) = &mut numbers
+            && matches!(tensor.data_type, data_type::UINT4 | data_type::INT4)
+            && v.len() == count + count % 2
+        {
+            Arc::make_mut(v).truncate(count);
+        }
         let found = match &numbers {
             Numbers::Float(v) => (**v).as_ref().len(),
             Numbers::Int(v) => v.len(),
         };
         match found == count {
-            true => Ok(Array { dims, numbers }),
+            true => Ok(Array { dims, numbers, origin: levels(tensor.data_type).map(|l| Arc::new(Origin::Levels(l))) }),
             false => Err(format!("the sizes {dims:?} need {count} numbers, {found} are there")),
         }
     }
@@ -216,7 +224,28 @@ fn raw_integers(ty: i32, bytes: &[u8]) -> Result<Numbers, String> {
         data_type::INT8 => read(bytes, |[b]| (b as i8).into()),
         data_type::UINT8 => read(bytes, |[b]| b.into()),
         data_type::BOOL => read(bytes, |[b]| (b != 0).into()),
+        data_type::UINT4 | data_type::INT4 => Ok(Numbers::Int(Arc::new(halves(ty, bytes.iter().copied())))),
         _ => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+    }
+}
+
+/// Two numbers of 4 bits a byte, the lower half first.
+fn halves(ty: i32, bytes: impl Iterator<Item = u8>) -> Vec<i64> {
+    let number = |half: u8| if ty == data_type::INT4 && half > 7 { i64::from(half) - 16 } else { half.into() };
+    bytes.flat_map(|byte| [number(byte & 15), number(byte >> 4)]).collect()
+}
+
+/// The levels that a type of few bits has.
+fn levels(ty: i32) -> Option<Levels> {
+    let of = |bits, signed| Some(Levels { bits, signed });
+    match ty {
+        data_type::UINT4 => of(4, false),
+        data_type::INT4 => of(4, true),
+        data_type::UINT8 => of(8, false),
+        data_type::INT8 => of(8, true),
+        data_type::UINT16 => of(16, false),
+        data_type::INT16 => of(16, true),
+        _ => None,
     }
 }
 
@@ -237,6 +266,7 @@ fn listed_numbers(tensor: &proto::Tensor) -> Result<Numbers, String> {
             int(small.iter().map(|&v| v.into()).collect())
         }
         data_type::BOOL => int(small.iter().map(|&v| (v != 0).into()).collect()),
+        data_type::UINT4 | data_type::INT4 => int(halves(tensor.data_type, small.iter().map(|&v| v as u8))),
         ty => Err(format!("numbers of type {} are not read", data_type::name(ty))),
     }
 }

@@ -56,7 +56,10 @@ pub(crate) struct Weight<'n> {
 
 /// A name for what a node makes. `weights` are the inputs that are known.
 pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
-    let weights = || weights.iter().skip(1).flatten().filter(|_| has_weights(&node.op_type));
+    // Of an operator on levels, scales and zero points are among the inputs.
+    let is_weight =
+        |name: &str| has_weights(&node.op_type) || is_quantized(&node.op_type) && without_kind(name) != name;
+    let weights = || weights.iter().skip(1).flatten().filter(|weight| is_weight(weight.name));
     let owned = |w: &Weight| whole(w.name, &node.op_type).or_else(|| owner(w.name));
     // What several nodes read was one weight of each before the exporter found them equal.
     let own = || weights().filter(|w| w.uses == 1).find_map(owned);
@@ -82,6 +85,16 @@ fn has_weights(op_type: &str) -> bool {
     )
 }
 
+fn is_quantized(op_type: &str) -> bool {
+    matches!(op_type, "QLinearConv" | "QLinearMatMul" | "QGemm" | "ConvInteger" | "MatMulInteger")
+}
+
+/// A weight's name without what tools that quantize add to it.
+fn without_kind(name: &str) -> &str {
+    const KINDS: [&str; 3] = ["_DequantizeLinear_Output", "_dequantized", "_quantized"];
+    KINDS.iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(name)
+}
+
 /// The module that PyTorch's newer exporter says the node belongs to, as a list in Python's notation:
 /// `['', 'features', 'features.norm0', 'batch_norm_3']`, the last being the call.
 fn from_scopes(node: &proto::Node) -> Option<String> {
@@ -101,7 +114,7 @@ fn owner(weight: &str) -> Option<String> {
     if weight.contains("::") {
         return None;
     }
-    let weight = weight.strip_suffix(":0").unwrap_or(weight);
+    let weight = without_kind(weight.strip_suffix(":0").unwrap_or(weight));
     ROLES.iter().find_map(|role| {
         let rest = weight.strip_suffix(role)?;
         let owner = rest.strip_suffix(['.', '/', '_'])?;

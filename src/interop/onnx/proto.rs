@@ -171,6 +171,8 @@ pub mod data_type {
     pub const UINT32: i32 = 12;
     pub const UINT64: i32 = 13;
     pub const BFLOAT16: i32 = 16;
+    pub const UINT4: i32 = 21;
+    pub const INT4: i32 = 22;
 
     /// The format's name of a type, for messages.
     pub fn name(ty: i32) -> &'static str {

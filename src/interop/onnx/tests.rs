@@ -342,7 +342,7 @@ fn factors_and_terms_of_channels_are_one_layer() {
     insta::assert_snapshot!(graph.to_string());
 }
 
-/// Weights in 8 bits, of which the network computes in floats.
+/// Weights in 8 bits whose zero points leave no 8 bits: the network computes in floats.
 #[test]
 fn weights_are_dequantized() {
     let nodes =
@@ -929,4 +929,128 @@ fn layers_that_read_one_initializer_share_it() {
     assert_eq!(graph.weights_of(d), graph.weights_of(y), "{graph}");
     assert_eq!(graph.parameters(a)[1], graph.parameters(y)[1], "{graph}");
     assert_eq!((graph.all_parameters().count(), graph.total_params()), (3, 9 + 9 + 3), "{graph}");
+}
+
+/// Levels: an initializer of bytes.
+fn bytes(name: &str, dims: &[i64], data_type: i32, raw: &[u8]) -> proto::Tensor {
+    let raw_data = raw.to_vec().into();
+    proto::Tensor { name: name.into(), dims: dims.to_vec(), data_type, raw_data, ..Default::default() }
+}
+
+/// What a quantized convolution and its operands are made of.
+fn quantized_parts() -> Vec<proto::Tensor> {
+    vec![
+        number("xs", 0.05),
+        bytes("xz", &[], data_type::UINT8, &[120]),
+        bytes("w", &[2, 3, 1, 1], data_type::INT8, &[1, 255, 3, 100, 129, 7]),
+        proto::Tensor { float_data: vec![0.5, 0.25], ..floats("ws", &[2]) },
+        bytes("wz", &[2], data_type::INT8, &[0, 0]),
+        proto::Tensor {
+            name: "b".into(),
+            dims: vec![2],
+            data_type: data_type::INT32,
+            int32_data: vec![40, -800],
+            ..Default::default()
+        },
+        proto::Tensor { float_data: vec![0.05 * 0.5, 0.05 * 0.25], ..floats("bs", &[2]) },
+        number("ys", 0.25),
+        bytes("yz", &[], data_type::UINT8, &[3]),
+    ]
+}
+
+/// Pairs of quantize and dequantize, and a pool on levels between them.
+#[test]
+fn quantized_models_are_numbers_on_grids() {
+    let pool = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let nodes = vec![
+        node("QuantizeLinear x xs xz -> xq", vec![]),
+        node("DequantizeLinear xq xs xz -> xd", vec![]),
+        node("DequantizeLinear w ws wz -> wd", vec![int("axis", 0)]),
+        node("DequantizeLinear b bs -> bd", vec![int("axis", 0)]),
+        node("Conv xd wd bd -> c : conv", vec![]),
+        node("QuantizeLinear c ys yz -> q", vec![]),
+        node("MaxPool q -> m", pool.clone()),
+        node("DequantizeLinear m ys yz -> y", vec![]),
+    ];
+    let pairs = import(&model(&[1, 3, 4, 4], nodes, quantized_parts(), "y")).unwrap_or_else(|e| panic!("{e}"));
+    let weights: Vec<String> = pairs
+        .weights
+        .iter()
+        .map(|(id, weight)| format!("{weight:?} = {:?}", (*pairs.weights.values(id)).as_ref()))
+        .collect();
+    insta::assert_snapshot!(format!("{pairs}\n{}", weights.join("\n")));
+    let nodes = vec![
+        node("QuantizeLinear x xs xz -> xq", vec![]),
+        node("QLinearConv xq xs xz w ws wz ys yz b -> q : conv", vec![]),
+        node("MaxPool q -> m", pool),
+        node("DequantizeLinear m ys yz -> y", vec![]),
+    ];
+    let one = import(&model(&[1, 3, 4, 4], nodes, quantized_parts(), "y")).unwrap_or_else(|e| panic!("{e}"));
+    let inputs = crate::testing::random_inputs(&one, 3);
+    let [of_pairs, of_one] = [&pairs, &one].map(|graph| crate::interpreter::run(graph, &inputs).unwrap());
+    assert_eq!(of_pairs, of_one);
+}
+
+/// Levels that the model gives, or sums of them, come as f32.
+#[test]
+fn levels_are_whole_numbers_where_they_are_wanted() {
+    let x = || crate::tensor::Tensor::new([1, 2, 1, 3], vec![0.0, 2.0, -3.0, -2.5, 1.34, 0.5]);
+    let run = |nodes: Vec<proto::Node>, known: Vec<proto::Tensor>| {
+        let graph = import(&model(&[1, 2, 1, 3], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+        crate::interpreter::run(&graph, &[x()]).unwrap()[0].data().to_vec()
+    };
+    let known = || vec![number("s", 0.5), bytes("z", &[], data_type::INT8, &[254])];
+    let quantize = node("QuantizeLinear x s z -> q", vec![]);
+    assert_eq!(run(vec![node("QuantizeLinear x s z -> y", vec![])], known()), [-2.0, 2.0, -8.0, -7.0, 1.0, -1.0]);
+    let twice = vec![quantize.clone(), node("DequantizeLinear q other z -> y", vec![])];
+    let other = [known(), vec![number("other", 1.0)]].concat();
+    assert_eq!(run(twice, other), [0.0, 4.0, -6.0, -5.0, 3.0, 1.0]);
+    // The sum of both channels, of levels less the zero point.
+    let weight = bytes("w", &[1, 2, 1, 1], data_type::INT8, &[2, 255]);
+    let sums = vec![quantize, node("ConvInteger q w z -> y : conv", vec![])];
+    assert_eq!(run(sums, [known(), vec![weight]].concat()), [5.0, 5.0, -13.0]);
+    // The standard's example.
+    let dynamic = vec![node("DynamicQuantizeLinear x -> y s2 z2", vec![])];
+    assert_eq!(run(dynamic, vec![]), [153.0, 255.0, 0.0, 26.0, 221.0, 179.0]);
+}
+
+/// Two to a byte, an odd number of them, and blocks with scales of their own.
+#[test]
+fn weights_of_four_bits_and_in_blocks() {
+    let raw = [0x21u8, 0xf8, 0x07];
+    let known = vec![
+        bytes("w", &[1, 5, 1, 1], data_type::INT4, &raw),
+        proto::Tensor { float_data: vec![0.5, 2.0, 4.0], ..floats("s", &[1, 3, 1, 1]) },
+    ];
+    let nodes = vec![
+        node("DequantizeLinear w s -> v", vec![int("axis", 1), int("block_size", 2)]),
+        node("Conv x v -> y : conv", vec![]),
+    ];
+    let graph = import(&model(&[1, 5, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    let (weight, _) = graph.weights.iter().next().unwrap();
+    assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, 1.0, -16.0, -2.0, 28.0]);
+}
+
+#[test]
+fn grids_that_are_none_are_refused() {
+    let refused = |call: &str, attributes: Vec<proto::Attribute>| {
+        let known = vec![
+            number("s", 0.5),
+            number("nothing", 0.0),
+            proto::Tensor { float_data: vec![0.5, 0.5], ..floats("two", &[2]) },
+            bytes("z", &[], data_type::UINT8, &[3]),
+            longs("long", &[3]),
+        ];
+        message(&model(&[1, 3, 4, 4], vec![node(call, attributes)], known, "y"))
+    };
+    let found = [
+        refused("QuantizeLinear x nothing z -> y", vec![]),
+        refused("QuantizeLinear x two -> y", vec![]),
+        refused("QuantizeLinear x s long -> y", vec![]),
+        refused("QuantizeLinear x s -> y", vec![int("output_dtype", 17)]),
+        refused("QuantizeLinear x s -> y", vec![int("block_size", 2)]),
+        refused("DequantizeLinear x two -> y", vec![]),
+        refused("QuantizeLinear x x -> y", vec![]),
+    ];
+    insta::assert_snapshot!(found.join("\n"));
 }

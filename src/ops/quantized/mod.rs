@@ -2,9 +2,10 @@
 //!
 //! A grid holds the real numbers `(q − zero) · scale` for all whole numbers q of a few bits ([`Grid`]). [`Quantize`]
 //! rounds reals to the nearest number of a grid and gives q, [`Dequantize`] gives the real number back: ONNX's
-//! `QuantizeLinear` and `DequantizeLinear`. A quantized network as written is a graph of f32 with such pairs.
+//! `QuantizeLinear` and `DequantizeLinear`. A quantized network as written is a graph of f32 between [`FakeQuantize`], which is
+//! both, with layers whose weights are whole numbers ([`Conv2dW8`]).
 //!
-//! `passes::lower_quantized` makes of it the other ops here, which add up whole numbers. What they compute is stated
+//! `passes::lower_quantized` makes of it the `quantized_` ops here, which add up whole numbers. What they compute is stated
 //! once, in this file ([`Requantize`]), to the last bit; compiled code must give the same bits:
 //!
 //! ```text
@@ -19,6 +20,7 @@
 //! both operands as an epilogue reads them.
 
 mod dequantize;
+mod fake_quantize;
 mod quantize;
 mod quantized_add;
 mod quantized_conv2d;
@@ -26,17 +28,20 @@ mod quantized_global_pool;
 mod quantized_linear;
 #[cfg(test)]
 mod tests;
+mod whole_weights;
 
 pub use dequantize::Dequantize;
+pub use fake_quantize::FakeQuantize;
 pub use quantize::Quantize;
 pub use quantized_add::QuantizedAdd;
 pub use quantized_conv2d::QuantizedConv2d;
 pub use quantized_global_pool::QuantizedGlobalPool;
 pub use quantized_linear::QuantizedLinear;
+pub use whole_weights::{Conv2dW8, ConvTranspose2dW8, LinearW8};
 
 use super::attributes::AttributeValue;
 use super::epilogue::{self, PostOp};
-use super::{Init, ShapeError, WeightDecl};
+use super::{Init, Op, ShapeError, WeightDecl};
 use crate::tensor::{Element, Shape, Tensor};
 
 /// The whole numbers of a grid: those of so many bits.
@@ -314,4 +319,34 @@ pub(crate) const INITIAL_SCALE: f32 = 1.0 / 16.0;
 /// The scale with which weights within ±[`WHOLE_BOUND`] have the variance 2 / fan_in, as f32 weights begin with.
 pub(crate) fn whole_scale(fan_in: usize) -> f32 {
     (6.0 / fan_in.max(1) as f32).sqrt() / WHOLE_BOUND
+}
+
+impl Op {
+    /// Whether a parameter's values are such as the op can compute with: scales above 0, zero points and weights whole
+    /// numbers of so many bits.
+    ///
+    /// # Errors
+    /// Says what a value is to be, and the first that is not.
+    pub(crate) fn check_values(&self, role: &str, values: &[f32]) -> Result<(), String> {
+        let weights = |bits: usize| whole_weights::levels(bits);
+        let levels = match self {
+            Op::FakeQuantize(op) => op.levels,
+            Op::Quantize(op) => op.levels,
+            Op::Conv2dW8(op) => weights(op.bits),
+            Op::ConvTranspose2dW8(op) => weights(op.bits),
+            Op::LinearW8(op) => weights(op.bits),
+            _ => return Ok(()),
+        };
+        let fits = |v: f32| match role {
+            "scale" | "weight_scale" => v > 0.0 && v.is_finite(),
+            "zero_point" | "weight" => v.fract() == 0.0 && (levels.low() as f32..=levels.high() as f32).contains(&v),
+            _ => true,
+        };
+        let Some((at, odd)) = values.iter().enumerate().find(|(_, v)| !fits(**v)) else { return Ok(()) };
+        let wanted = match role {
+            "scale" | "weight_scale" => "a number above 0".to_string(),
+            _ => format!("a whole number from {} to {}", levels.low(), levels.high()),
+        };
+        Err(format!("value {at} is {odd:?}, and has to be {wanted}"))
+    }
 }

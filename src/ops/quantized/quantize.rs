@@ -42,19 +42,17 @@ pub(super) fn declare(
     weights
 }
 
-/// Requires numbers of a text that a grid has.
-pub(super) fn check_numbers(
-    levels: Levels,
-    symmetric: bool,
-    scale: Option<f32>,
-    zero_point: Option<i64>,
-) -> Result<(), ShapeError> {
-    scale.map_or(Ok(()), check_scale)?;
-    let Some(zero) = zero_point else { return Ok(()) };
-    if symmetric {
-        return Err(ShapeError::new("a symmetric grid has the zero point 0").param("zero_point"));
+impl Quantize {
+    /// Requires levels and numbers of a text that a grid has.
+    pub(super) fn check(&self) -> Result<(), ShapeError> {
+        self.levels.check()?;
+        self.scale.map_or(Ok(()), check_scale)?;
+        let Some(zero) = self.zero_point else { return Ok(()) };
+        if self.symmetric {
+            return Err(ShapeError::new("a symmetric grid has the zero point 0").param("zero_point"));
+        }
+        self.levels.check_zero(zero)
     }
-    levels.check_zero(zero)
 }
 
 impl Operation for Quantize {
@@ -62,9 +60,8 @@ impl Operation for Quantize {
     const LAYERS: &'static [Layer] = &[];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
-        self.levels.check()?;
+        self.check()?;
         parameter_dims(inputs[0], self.axis)?;
-        check_numbers(self.levels, self.symmetric, self.scale, self.zero_point)?;
         Ok(Shape::new(inputs[0].dims()))
     }
 

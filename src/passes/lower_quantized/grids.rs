@@ -4,7 +4,7 @@ use crate::ir::{Editor, NodeId};
 use crate::ops::attributes::AttributeValue;
 use crate::ops::quantized::{Grid, Levels};
 use crate::ops::{Op, Quantize};
-use crate::tensor::{Element, Tensor};
+use crate::tensor::Element;
 
 /// A value whose numbers are on a grid with one scale.
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +52,6 @@ fn levels_of(e: &Editor, mut id: NodeId) -> Option<Levels> {
         Element::U8 => Some(Levels::U8),
         Element::I8 => Some(Levels::I8),
         Element::I16 => Some(Levels { bits: 16, signed: true }),
-        _ => None,
-    }
-}
-
-/// The value of what is a weight, a constant, or computed of constants: weights that are dequantized.
-pub(super) fn known(e: &Editor, id: NodeId) -> Option<Tensor> {
-    if let Some(weight) = e.node(id).parameter() {
-        return Some(e.weights.tensor(weight));
-    }
-    let node = e.node(id);
-    match node.op()? {
-        Op::Constant(_) => Some(e.weights.tensor(*e.weights_of(id)?.first()?)),
-        op @ Op::Dequantize(_) => {
-            let operand = known(e, e.operands(id)[0])?;
-            let weights: Vec<Tensor> = e.weights_of(id)?.into_iter().map(|w| e.weights.tensor(w)).collect();
-            Some(op.evaluate(&[&operand], &weights.iter().collect::<Vec<_>>(), &node.shape))
-        }
         _ => None,
     }
 }

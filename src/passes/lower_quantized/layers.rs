@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::affine::{self, Affine};
-use super::grids::{OnGrid, known, on_grid, target};
+use super::grids::{OnGrid, on_grid, target};
 use crate::ir::{Editor, NodeId};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
@@ -11,13 +11,13 @@ use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::global_pool::PoolKind;
 use crate::ops::quantized::{Grid, check_scale};
 use crate::ops::{Op, QuantizedAdd, QuantizedConv2d, QuantizedGlobalPool, QuantizedLinear};
-use crate::tensor::{Element, Shape};
+use crate::tensor::Element;
 use crate::weights::WeightId;
 
 pub(super) fn run(e: &mut Editor) {
     let depths = depths(e);
     e.for_each(|e, id| match e.node(id).op() {
-        Some(Op::Conv2d(_) | Op::Linear(_)) => layer(e, id, &depths),
+        Some(Op::Conv2dW8(_) | Op::LinearW8(_)) => layer(e, id, &depths),
         _ => {}
     });
     e.for_each(|e, id| {
@@ -45,8 +45,6 @@ struct Weight {
     /// The sum of the absolute values of each output channel.
     norms: Vec<u64>,
     scales: Vec<f64>,
-    /// The name of the scale, after which what is computed of it is named.
-    origin: String,
 }
 
 /// Steps from a layer to the end of what it computes.
@@ -65,9 +63,6 @@ struct Tail {
 
 /// Makes a layer one of whole numbers, or tells why its weights of 8 bits are of no use.
 fn layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) {
-    if e.node(e.parameters(id)[0]).op().is_none() {
-        return;
-    }
     if let Err(why) = try_layer(e, id, depths) {
         let message = format!("{} has weights of 8 bits and computes in f32: {why}", e.describe(id));
         e.remark(message, e.locations(&[id]));
@@ -81,12 +76,9 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
     if !matches!(e.node(x.levels).shape.element(), Element::U8 | Element::I8) {
         return Err("what it reads has more than 8 bits".into());
     }
-    let parameters = e.parameters(id);
-    let bias = match parameters.get(1) {
-        Some(&bias) => known(e, bias).ok_or("its bias is computed in the run")?.values().collect(),
-        None => vec![],
-    };
-    let weight = weight(e, parameters[0])?;
+    let parameters = e.weights_of(id).ok_or("its weights are computed in the run")?;
+    let weight = weight(e, parameters[0], parameters[1]);
+    let bias = parameters.get(2).map_or(vec![], |&bias| e.weight_values(bias));
     let channels = weight.scales.len();
     let largest = x.grid.levels.high().abs_diff(x.grid.zero).max(x.grid.levels.low().abs_diff(x.grid.zero));
     if weight.norms.iter().any(|&norm| norm.saturating_mul(largest) >= 1 << 31) {
@@ -105,21 +97,21 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
         return Err("its scales and those of its input and output give no finite number".into());
     }
     let quantized: Op = match &op {
-        Op::Conv2d(op) => QuantizedConv2d {
-            channels: op.channels,
-            kernel: op.kernel,
-            stride: op.stride,
-            pad: op.pad,
-            dilation: op.dilation,
-            groups: op.groups,
+        Op::Conv2dW8(op) => QuantizedConv2d {
+            channels: op.of_reals.channels,
+            kernel: op.of_reals.kernel,
+            stride: op.of_reals.stride,
+            pad: op.of_reals.pad,
+            dilation: op.of_reals.dilation,
+            groups: op.of_reals.groups,
             zero: x.grid.zero,
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
             output: tail.output,
         }
         .into(),
-        Op::Linear(op) => QuantizedLinear {
-            features: op.features,
+        Op::LinearW8(op) => QuantizedLinear {
+            features: op.of_reals.features,
             zero: x.grid.zero,
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
@@ -131,11 +123,9 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
     let message = described(e, &tail);
     let locations = e.locations(&tail.nodes);
     let name = tail.nodes.iter().find_map(|&node| e.node(node).name.clone());
-    let bias_name = match parameters.get(1) {
-        Some(_) if !e.parameter_name(id, 1).is_empty() => e.parameter_name(id, 1),
-        _ => weight.origin.clone(),
-    };
-    let multiplier = e.derive(&weight.origin, [channels], &multiplier, false);
+    let named = |weight: WeightId| e.weights.get(weight).name.clone();
+    let (scale_name, bias_name) = (named(parameters[1]), named(*parameters.get(2).unwrap_or(&parameters[1])));
+    let multiplier = e.derive(&scale_name, [channels], &multiplier, false);
     let offset = e.derive(&bias_name, [channels], &offset, true);
     let operands = [&[x.levels], &tail.extra[..]].concat();
     e.rewrite(tail.last, quantized, &operands, vec![weight.id, multiplier, offset]);
@@ -159,37 +149,12 @@ fn described(e: &Editor, tail: &Tail) -> String {
     format!("{}{with} computes in 8 bits", e.describe(tail.nodes[0]))
 }
 
-/// The weight that a layer reads dequantized.
-fn weight(e: &mut Editor, dequantized: NodeId) -> Result<Weight, String> {
-    let unknown = "its weights are computed in the run";
-    let Some(Op::Dequantize(op)) = e.node(dequantized).op().cloned() else { return Err(unknown.into()) };
-    let constant = e.operands(dequantized)[0];
-    let levels = known(e, constant).ok_or(unknown)?;
-    let numbers = e.weights_of(dequantized).ok_or(unknown)?;
-    let channels = levels.shape()[0];
-    let per_channel = |values: Vec<f64>| match (values.len(), op.axis) {
-        (1, None) => Ok(vec![values[0]; channels]),
-        (_, Some(0)) => Ok(values),
-        _ => Err("the scales of its weights are of another axis than the output channels".to_string()),
-    };
-    let scales = per_channel(e.weight_values(numbers[0]))?;
-    let zeros = numbers.get(1).map_or(Ok(vec![0.0; channels]), |&zeros| per_channel(e.weight_values(zeros)))?;
-    let run = levels.len() / channels;
-    let centred: Vec<f64> = levels.values().enumerate().map(|(i, level)| level - zeros[i / run]).collect();
-    if centred.iter().any(|level| !(-128.0..=127.0).contains(level)) {
-        return Err("its weights less their zero points leave 8 bits".into());
-    }
-    let norms = centred.chunks(run).map(|row| row.iter().map(|w| w.abs() as u64).sum()).collect();
-    let own = e.weights_of(constant).and_then(|weights| weights.first().copied()).ok_or(unknown)?;
-    let is_plain = levels.shape().element() == Element::I8 && zeros.iter().all(|&zero| zero == 0.0);
-    let id = match is_plain {
-        true => own,
-        false => {
-            let (name, learnable) = (e.weights.get(own).name.clone(), e.weights.get(own).learnable);
-            e.derive(&name, Shape::of(Element::I8, levels.shape().dims()), &centred, learnable)
-        }
-    };
-    Ok(Weight { id, norms, scales, origin: e.parameter_name(dequantized, 0) })
+/// The weight of these numbers, whose output channels are axis 0.
+fn weight(e: &Editor, id: WeightId, scale: WeightId) -> Weight {
+    let (levels, scales) = (e.weight_values(id), e.weight_values(scale));
+    let run = levels.len() / scales.len();
+    let norms = levels.chunks(run).map(|row| row.iter().map(|w| w.abs() as u64).sum()).collect();
+    Weight { id, norms, scales }
 }
 
 /// An epilogue has no more steps than this.
@@ -255,11 +220,8 @@ fn extend(e: &Editor, tail: &mut Tail, user: NodeId, depths: &HashMap<NodeId, us
 
 /// Whether a value that only `user` reads is that of a layer which could take `user` in.
 fn is_open(e: &Editor, id: NodeId, user: NodeId) -> bool {
-    let of_levels = |id: NodeId| {
-        let weight = e.parameters(id).first().copied();
-        on_grid(e, e.operands(id)[0]).is_some() && weight.is_some_and(|w| e.node(w).op().is_some())
-    };
-    e.feeds_only(id, user) && matches!(e.node(id).op(), Some(Op::Conv2d(_) | Op::Linear(_))) && of_levels(id)
+    let is_layer = matches!(e.node(id).op(), Some(Op::Conv2dW8(_) | Op::LinearW8(_)));
+    is_layer && e.feeds_only(id, user) && on_grid(e, e.operands(id)[0]).is_some()
 }
 
 /// Functions that vectors compute to the last bit.

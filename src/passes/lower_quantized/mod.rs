@@ -1,16 +1,13 @@
 //! What computes on grids is computed in whole numbers.
 //!
 //! ```text
-//! %q = quantize %x, @in.scale, @in.zero_point            %q = quantize %x, @in.scale, @in.zero_point
-//! %d = dequantize %q, @in.scale, @in.zero_point          %y = quantized_conv2d %q, @w, @scale', @bias'
-//! %k = constant @w { element=i8 }                               { zero=3 output=u8(1.0,0) … }
-//! %w = dequantize %k, @scale { axis=0 symmetric=true }   ⟶
-//! %c = conv2d %d; %w, @bias
-//! %r = activation %c { kind=relu }
-//! %y = quantize %r, @out.scale, @out.zero_point
+//! %d = fake_quantize %x, @in.scale, @in.zero_point      %q = quantize %x, @in.scale, @in.zero_point
+//! %c = conv2d_w8 %d, @w, @w_scale, @bias                %p = quantized_conv2d %q, @w, @w_scale', @bias'
+//! %r = activation %c { kind=relu }                 ⟶        { zero=3 output=u8(1.0,0) … }
+//! %y = fake_quantize %r, @out.scale, @out.zero_point    %y = dequantize %p, @out.scale, @out.zero_point
 //! ```
 //!
-//! In four steps, each over the whole graph:
+//! `fake_quantize` becomes `quantize` and `dequantize` ([`split`]). Then, each over the whole graph:
 //!
 //! 1. `dequantize` moves down through what moves or selects elements, where levels are wanted behind it
 //!    ([`movement`]). Exact.
@@ -24,18 +21,20 @@
 //! Legal when: scales are per tensor for values, per tensor or output channel for weights; no sum can leave 32 bits,
 //! which the largest level and the sums of |weights| tell; nothing else reads what vanishes. Numerics: the sum is exact
 //! where the graph as written rounds it, so that results differ by one level where a number lies about halfway between
-//! two, and by no more. Order: before constants of whole numbers are folded into f32 ones, which `fold_dequantized` does
-//! to those that no layer took, and before batch norms look for the layers that they fold into.
+//! two, and by no more. Order: before `fold_whole_weights` makes layers of f32 of those that stay, and before batch norms look
+//! for the layers that they fold into.
 
 mod grids;
 mod layers;
 mod movement;
+mod split;
 #[cfg(test)]
 mod tests;
 
 use crate::ir::Editor;
 
 pub(crate) fn run(e: &mut Editor) {
+    split::run(e);
     movement::dequantize_late(e);
     movement::quantize_early(e);
     movement::meet(e);

@@ -43,9 +43,7 @@ fn of_levels(op: &Op, grid: &Grid) -> Option<Op> {
 fn takes_levels(e: &Editor, user: NodeId, slot: Slot) -> bool {
     match e.node(user).op() {
         Some(Op::Quantize(_)) => true,
-        Some(Op::Conv2d(_) | Op::Linear(_)) => {
-            slot == Slot::Operand(0) && e.node(e.parameters(user)[0]).parameter().is_none()
-        }
+        Some(Op::Conv2dW8(_) | Op::LinearW8(_)) => slot == Slot::Operand(0),
         Some(Op::Binary(_) | Op::GlobalPool(_)) => true,
         _ => false,
     }
@@ -105,9 +103,9 @@ fn could_quantize(e: &Editor, id: NodeId) -> bool {
                 | Op::BatchNorm(_)
                 | Op::Binary(_)
                 | Op::ChannelAffine(_)
-                | Op::Conv2d(_)
+                | Op::Conv2dW8(_)
                 | Op::GlobalPool(_)
-                | Op::Linear(_)
+                | Op::LinearW8(_)
         )
     )
 }

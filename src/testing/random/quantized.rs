@@ -12,7 +12,6 @@ use crate::ops::pad::PadMode;
 use crate::ops::quantized::Levels;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::*;
-use crate::tensor::Element;
 use crate::testing::{GraphBuilder, binary, relu};
 use crate::weights::SplitMix;
 
@@ -72,55 +71,32 @@ impl Walk {
         let zero = ((levels.low() as f32 - range[0] / scale).round() as i64).clamp(levels.low(), levels.high());
         let symmetric = levels.signed && self.below(3) == 0;
         let scale = if symmetric { range[1].max(-range[0]).max(1e-3) / levels.high() as f32 } else { scale };
-        let q = self.b.add(Quantize { levels, axis: None, symmetric, scale: None, zero_point: None }, &[x]);
+        let op = FakeQuantize { levels, axis: None, symmetric, whole: false, scale: None, zero_point: None };
+        let q = self.b.add(op, &[x]);
         let parameters = self.b.graph.weights_read(q);
         self.b.graph.weights.set(parameters[0], Arc::new(vec![scale]));
         if let Some(&zero_point) = parameters.get(1) {
             self.b.graph.weights.set(zero_point, Arc::new(vec![zero as f32]));
         }
-        self.dequantize(q, symmetric, parameters)
+        q
     }
 
-    fn dequantize(&mut self, q: NodeId, symmetric: bool, parameters: Vec<crate::weights::WeightId>) -> NodeId {
-        let label = format!("n{}", self.b.graph.len());
-        self.b.graph.add(Dequantize { axis: None, symmetric }, &[q], parameters, Some(label), None).expect("it fits")
-    }
-
-    /// A layer's weight of 8 bits, as a computed parameter.
-    fn weight(&mut self, dims: Vec<usize>) -> NodeId {
-        let (per_channel, zeros) = (self.below(3) > 0, self.below(5) == 0);
-        let channels = dims[0];
-        let constant = self.b.add(Constant { shape: dims, element: Element::I8, learned: true }, &[]);
-        let weight = self.b.graph.weights_read(constant)[0];
-        let spread = 100 + self.below(28);
-        let levels: Vec<f32> = self.b.graph.weights.values(weight).as_ref().as_ref().to_vec();
-        let levels: Vec<f32> = levels.iter().map(|v| (v * spread as f32 / 127.0).round().clamp(-90.0, 127.0)).collect();
-        self.b.graph.weights.set(weight, Arc::new(levels));
-        let axis = per_channel.then_some(0);
-        let w = self.b.add(Dequantize { axis, symmetric: !zeros }, &[constant]);
-        let parameters = self.b.graph.weights_read(w);
-        let scales = if per_channel { channels } else { 1 };
-        let scales = (0..scales).map(|_| 0.001 + 0.002 * self.random.uniform()).collect::<Vec<_>>();
-        let zero_points = scales.iter().map(|_| self.random.below(2) as f32).collect::<Vec<_>>();
-        self.b.graph.weights.set(parameters[0], Arc::new(scales));
-        if let Some(&id) = parameters.get(1) {
-            self.b.graph.weights.set(id, Arc::new(zero_points));
-        }
-        w
-    }
-
-    /// Makes a layer read its weight dequantized, and gives its bias values.
-    fn read_weight(&mut self, layer: NodeId, dims: Vec<usize>) {
-        // The weight must stand before the layer that reads it, whatever their numbers.
-        let weight = self.weight(dims);
-        let mut parameters = self.b.graph.parameters(layer);
-        parameters[0] = weight;
-        if let Some(bias) = parameters.get(1).and_then(|&bias| self.b.graph.node(bias).parameter()) {
-            let count = self.b.graph.weights.get(bias).shape.elements();
+    /// Gives a layer's weights values: of all channels alike, or each with a scale of its own.
+    fn fill(&mut self, layer: NodeId) {
+        let weights = self.b.graph.weights_read(layer);
+        let spread = (100 + self.below(28)) as f32 / 127.0;
+        let levels: Vec<f32> = (*self.b.graph.weights.values(weights[0])).as_ref().to_vec();
+        let levels: Vec<f32> = levels.iter().map(|v| (v * spread).round()).collect();
+        self.b.graph.weights.set(weights[0], Arc::new(levels));
+        let count = self.b.graph.weights.get(weights[1]).shape.elements();
+        let same = self.below(3) == 0;
+        let scales: Vec<f32> =
+            (0..count).map(|_| 0.001 + 0.002 * if same { 0.5 } else { self.random.uniform() }).collect();
+        self.b.graph.weights.set(weights[1], Arc::new(scales));
+        if let Some(&bias) = weights.get(2) {
             let values = (0..count).map(|_| self.random.uniform() - 0.5).collect::<Vec<_>>();
             self.b.graph.weights.set(bias, Arc::new(values));
         }
-        self.b.graph.set_parameters(layer, &parameters);
     }
 
     fn step(&mut self) -> Option<NodeId> {
@@ -198,8 +174,8 @@ impl Walk {
             bias: self.below(3) > 0,
             epilogue: vec![],
         };
-        let conv = self.b.add(op, &[x]);
-        self.read_weight(conv, vec![channels, c / groups, size, size]);
+        let conv = self.b.add(Conv2dW8 { of_reals: op, bits: 8 }, &[x]);
+        self.fill(conv);
         let mut y = conv;
         if self.below(5) == 0 {
             y = self.b.add(BatchNorm { eps: 1e-5, affine: false }, &[y]);
@@ -222,9 +198,9 @@ impl Walk {
         let pooled = self.b.add(GlobalPool { kind: PoolKind::Avg }, &[last]);
         let flat = self.b.add(Flatten {}, &[pooled]);
         let flat = self.quantize(flat);
-        let fan_in = self.b.graph.node(flat).shape[1];
-        let scores = self.b.add(Linear { features: 10, bias: true, epilogue: vec![] }, &[flat]);
-        self.read_weight(scores, vec![10, fan_in]);
+        let of_reals = Linear { features: 10, bias: true, epilogue: vec![] };
+        let scores = self.b.add(LinearW8 { of_reals, bits: 8 }, &[flat]);
+        self.fill(scores);
         self.b.finish(&[scores, last])
     }
 }

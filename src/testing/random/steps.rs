@@ -301,7 +301,7 @@ impl Walk {
         if self.chance(2) {
             shape.iter_mut().enumerate().filter(|(axis, _)| *axis != 1).for_each(|(_, size)| *size = 1);
         }
-        let value = self.add(Constant::of(shape), &[])?;
+        let value = self.add(Constant { shape }, &[])?;
         let value = if self.chance(2) { self.add(relu(), &[value])? } else { value };
         let kind = if self.chance(2) { BinaryKind::Add } else { BinaryKind::Mul };
         self.add(binary(kind), &[x, value])

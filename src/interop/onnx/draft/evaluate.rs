@@ -59,7 +59,9 @@ impl Draft<'_> {
         let weights: Vec<Tensor> = declared
             .into_iter()
             .zip(self.weights(node))
-            .map(|(declared, values)| Tensor::new(declared.shape, (**values).as_ref().to_vec()))
+            .map(|(declared, values)| {
+                Tensor::from_values(declared.shape, (**values).as_ref().iter().map(|&v| f64::from(v)))
+            })
             .collect();
         let operands: Vec<&Tensor> = operands.iter().map(|operand| &values[operand]).collect();
         let value = op.evaluate(&operands, &weights.iter().collect::<Vec<_>>(), &shape);

@@ -141,6 +141,13 @@ impl Draft<'_> {
         }
     }
 
+    /// Calls what is built from here on after the layer that made a node: a grid belongs to what is brought to it.
+    pub(crate) fn relabel_after(&mut self, node: NodeId) {
+        if let Some(label) = self.label_of(node) {
+            self.label = format!("{label}q");
+        }
+    }
+
     /// Sizes of a node's own axes.
     pub(crate) fn node_dims(&self, node: NodeId) -> Vec<usize> {
         self.graph.node(node).shape.dims().to_vec()
@@ -200,7 +207,7 @@ impl Draft<'_> {
 
     /// A known array as a value.
     pub(crate) fn constant(&mut self, array: &Array) -> Result<View, String> {
-        let op = ops::Constant::of(array.dims.clone());
+        let op = ops::Constant { shape: array.dims.clone() };
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
     }
 

@@ -26,7 +26,7 @@ impl Draft<'_> {
         let key = ((**values).as_ref().as_ptr().addr(), array.dims.clone(), perm.to_vec());
         if let Some(known) = self.transposed.known.get(&key).and_then(|(_, known)| known.upgrade()) {
             let dims = perm.iter().map(|&axis| array.dims[axis]).collect();
-            return Array { dims, numbers: Numbers::Float(known) };
+            return Array { dims, numbers: Numbers::Float(known), origin: array.transposed_origin(perm) };
         }
         let transposed = array.transposed(perm);
         if let Numbers::Float(made) = &transposed.numbers {

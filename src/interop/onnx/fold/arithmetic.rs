@@ -5,6 +5,7 @@ use crate::interop::onnx::array::{Array, broadcast_strides, positions, strides};
 use crate::interop::onnx::call::{Call, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::geometry::{broadcast_dims, reduced_axes};
+use crate::ops::quantized::Levels;
 
 pub(super) fn select(draft: &mut Draft, arrays: &[&Array]) -> Folded {
     let [condition, yes, no] = arrays else { return Err("it takes three inputs".into()) };
@@ -78,31 +79,70 @@ pub(super) fn reduce(call: &Call, array: &Array) -> Folded {
     }
 }
 
-/// `(x − zero point) · scale`, of one number each or one along an axis: weights kept in 8 bits.
-pub(super) fn dequantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -> Folded {
-    if call.int("block_size", 0)? != 0 {
-        return Err("weights quantized in blocks".into());
+/// Scales and zero points of an array's elements by the axis or the blocks that a node names: for each element, the
+/// number of its scale.
+fn owners(call: &Call, array: &Array, scale: &Array) -> Result<(Option<usize>, Vec<usize>), String> {
+    let block = usize::try_from(call.int("block_size", 0)?).map_err(|_| "block_size is below 0")?;
+    if scale.len() == 1 {
+        return Ok((None, vec![0; array.len()]));
     }
+    let along = axis(call.int("axis", 1)?, array.rank())?;
+    let size = array.dims[along];
+    let inner: usize = array.dims[along + 1..].iter().product::<usize>().max(1);
+    if block == 0 {
+        return match scale.len() == size {
+            true => Ok((Some(along), (0..array.len()).map(|i| i / inner % size).collect())),
+            false => Err(format!("{} scales for {size} places", scale.len())),
+        };
+    }
+    let blocks = size.div_ceil(block);
+    let mut expected = array.dims.clone();
+    expected[along] = blocks;
+    if scale.dims != expected {
+        return Err(format!("scales of sizes {:?} for blocks of {block} in {:?}", scale.dims, array.dims));
+    }
+    let of = |i: usize| (i / inner / size * blocks + i / inner % size / block) * inner + i % inner;
+    Ok((None, (0..array.len()).map(of).collect()))
+}
+
+/// Numbers of weights that are kept as levels; they remember them.
+pub(super) fn dequantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -> Folded {
+    call.int("output_dtype", 0)?;
+    let scale = inputs.get(1).copied().flatten().ok_or("it has no scale")?;
+    let (along, of) = owners(call, array, scale)?;
+    let scales = scale.to_f64();
+    let zeros = inputs.get(2).copied().flatten().map_or_else(|| vec![0.0; scales.len()], Array::to_f64);
+    if zeros.len() != scales.len() {
+        return Err(format!("{} scales and {} zero points", scales.len(), zeros.len()));
+    }
+    let is_blocked = along.is_none() && scales.len() > 1;
+    if array.levels().is_some() && !is_blocked {
+        let scale: Vec<f32> = scales.iter().map(|&s| s as f32).collect();
+        let zero: Vec<i64> = zeros.iter().map(|&z| z as i64).collect();
+        return one(array.dequantized(&scale, &zero, along)?);
+    }
+    let values = array.to_f64().into_iter().zip(of);
+    one(Array::floats(array.dims.clone(), values.map(|(v, i)| ((v - zeros[i]) * scales[i]) as f32).collect()))
+}
+
+/// Levels of weights that are kept as numbers.
+pub(super) fn quantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -> Folded {
     let scale = inputs.get(1).copied().flatten().ok_or("it has no scale")?;
     let zero = inputs.get(2).copied().flatten();
-    let along = call.int("axis", 1)?;
-    let aligned = |values: &Array| -> Result<Vec<f64>, String> {
-        let dims = match values.len() {
-            1 => vec![],
-            count => {
-                let along = axis(along, array.rank())?;
-                if array.dims[along] != count {
-                    return Err(format!("{count} scales for {} places", array.dims[along]));
-                }
-                [vec![count], vec![1; array.rank() - along - 1]].concat()
-            }
-        };
-        Ok(values.reshaped(dims).broadcast(&array.dims).to_f64())
+    let levels = match zero {
+        None if call.int("output_dtype", 0)? == 0 => Levels::U8,
+        None => return Err("levels of a type that an attribute names".into()),
+        Some(zero) => zero.levels().ok_or("levels of another type than 4, 8 or 16 bits")?,
     };
-    let scales = aligned(scale)?;
-    let zeros = zero.map_or_else(|| Ok(vec![0.0; array.len()]), aligned)?;
-    let values = array.to_f64().into_iter().zip(scales.into_iter().zip(zeros));
-    one(Array::floats(array.dims.clone(), values.map(|(v, (scale, zero))| ((v - zero) * scale) as f32).collect()))
+    let (_, of) = owners(call, array, scale)?;
+    let scales = scale.as_floats().ok_or("its scale is no floating-point number")?;
+    let zeros = zero.map_or_else(|| vec![0.0; scales.len()], Array::to_f64);
+    if zeros.len() != scales.len() {
+        return Err(format!("{} scales and {} zero points", scales.len(), zeros.len()));
+    }
+    let values = array.to_f64().into_iter().zip(of);
+    let numbers = values.map(|(v, i)| levels.nearest(v as f32, scales[i], zeros[i]) as i64).collect();
+    one(Array::ints(array.dims.clone(), numbers).of_levels(levels))
 }
 
 /// Sums of all elements up to each along an axis.

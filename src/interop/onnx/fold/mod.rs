@@ -58,6 +58,9 @@ pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
         "Where" => arithmetic::select(draft, &all.ok_or("an input is missing")?),
         "Range" => arithmetic::range(draft, &all.ok_or("an input is missing")?),
         "DequantizeLinear" => arithmetic::dequantized(call, first, &inputs),
+        "QuantizeLinear" => arithmetic::quantized(call, first, &inputs),
+        // What computes with levels does so as with those that are no constants.
+        name if name.starts_with("QLinear") || matches!(name, "ConvInteger" | "MatMulInteger") => Ok(None),
         "CumSum" => arithmetic::cumulative_sum(call, first),
         name if name.starts_with("Reduce") => arithmetic::reduce(call, first),
         name => match (arithmetic::unary(name), all) {

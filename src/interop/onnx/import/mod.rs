@@ -10,8 +10,9 @@ mod nested;
 mod ports;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::call::{Call, Value};
+use super::call::{Call, Grid, Value};
 use super::draft::Draft;
 pub(crate) use ports::open_inputs;
 
@@ -154,17 +155,20 @@ impl<'m> Importer<'m> {
         if let Some(function) = function {
             return self.function(node, function, depth);
         }
-        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+        let of_standard = matches!(node.domain.as_str(), "" | "ai.onnx");
+        let added = operators::find_of_onnxruntime(&node.op_type).filter(|_| node.domain == "com.microsoft");
+        if !of_standard && added.is_none() {
             return Err(format!("operators of the domain {} are not part of the ONNX standard", node.domain));
         }
         let inputs = self.call_inputs(node)?;
-        let convert = operators::find(&node.op_type, &inputs)?;
+        let convert = added.map_or_else(|| operators::find(&node.op_type), Ok)?;
         if inputs.iter().any(|i| matches!(i, Some(Value::Missing))) {
             return Ok(vec![]);
         }
         let weight = |name: &'n String| self.is_known(name).then(|| names::Weight { name, uses: self.uses(name) });
         let weights: Vec<Option<names::Weight>> = node.input.iter().map(weight).collect();
         self.draft.set_label(names::label(node, &weights));
+        let (inputs, moved) = self.without_grids(node, inputs)?;
         let call = Call::new(node, self.opset, inputs, |name| self.uses(name));
         if node.op_type == "If" {
             return self.branch(&call, depth);
@@ -176,10 +180,42 @@ impl<'m> Importer<'m> {
                 self.draft.known_results(&call, results)?
             }
         };
+        let results = match moved {
+            None => results,
+            Some(grid) => results.into_iter().map(|value| on_grid(value, &grid)).collect(),
+        };
         match call.unknown_attribute() {
             None => Ok(results),
             Some(name) => Err(format!("its attribute {name} is not known")),
         }
+    }
+
+    /// Inputs as the operator takes them: it moves numbers of a grid as others, and the grid is that of its results;
+    /// otherwise it gets the levels, unless it is one on levels.
+    fn without_grids(&mut self, node: &proto::Node, inputs: Vec<Option<Value>>) -> Result<Moved, String> {
+        let grids: Vec<Arc<Grid>> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Some(Value::OnGrid(_, grid)) => Some(grid.clone()),
+                _ => None,
+            })
+            .collect();
+        if grids.is_empty() || operators::reads_levels(&node.op_type) {
+            return Ok((inputs, None));
+        }
+        // What else a concatenation joins is on no grid.
+        let all = node.op_type != "Concat" || grids.len() == inputs.len();
+        let same = grids[0].axis.is_none() && grids.iter().all(|grid| *grid == grids[0]);
+        let moved = (operators::moves(&node.op_type) && all && same).then(|| grids[0].clone());
+        let mut taken = vec![];
+        for input in inputs {
+            taken.push(match input {
+                Some(Value::OnGrid(view, _)) if moved.is_some() => Some(Value::Data(view)),
+                Some(Value::OnGrid(view, grid)) => Some(Value::Data(operators::levels(&mut self.draft, &view, &grid)?)),
+                other => other,
+            });
+        }
+        Ok((taken, moved))
     }
 
     fn call_inputs(&self, node: &proto::Node) -> Result<Vec<Option<Value>>, String> {
@@ -197,6 +233,16 @@ impl<'m> Importer<'m> {
 
     fn uses(&self, name: &str) -> usize {
         self.scopes.iter().filter_map(|s| s.uses.get(name)).sum()
+    }
+}
+
+/// Inputs of an operator, and the grid that its results are on.
+type Moved = (Vec<Option<Value>>, Option<Arc<Grid>>);
+
+fn on_grid(value: Value, grid: &Arc<Grid>) -> Value {
+    match value {
+        Value::Data(view) => Value::OnGrid(view, grid.clone()),
+        other => other,
     }
 }
 

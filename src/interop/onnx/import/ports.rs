@@ -6,9 +6,9 @@ use super::Importer;
 use crate::interop::onnx::Options;
 use crate::interop::onnx::call::Value;
 use crate::interop::onnx::file::ModelFile;
-use crate::interop::onnx::names;
 use crate::interop::onnx::proto::{self, data_type};
 use crate::interop::onnx::view::View;
+use crate::interop::onnx::{names, operators};
 use crate::ir::NodeId;
 use crate::ops;
 use crate::tensor::Shape;
@@ -51,7 +51,14 @@ impl Importer<'_> {
         let ty = ty.ok_or_else(|| format!("input {name} is no tensor"))?;
         if !matches!(
             ty.elem_type,
-            data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16 | data_type::UINT8
+            data_type::FLOAT
+                | data_type::DOUBLE
+                | data_type::FLOAT16
+                | data_type::BFLOAT16
+                | data_type::UINT8
+                | data_type::INT8
+                | data_type::UINT16
+                | data_type::INT16
         ) {
             return Err(format!(
                 "input {name} is of type {}; netc runs networks on floating-point numbers",
@@ -104,6 +111,11 @@ impl Importer<'_> {
                 Some(Value::Data(view)) => {
                     let view = self.distinct(&view)?;
                     outputs.push((output.name.clone(), view));
+                }
+                Some(Value::OnGrid(view, grid)) => {
+                    let levels = operators::levels(&mut self.draft, &view, &grid)?;
+                    let node = self.distinct(&levels)?;
+                    outputs.push((output.name.clone(), node));
                 }
                 Some(Value::Known(array)) => {
                     let view = self.draft.constant(&array)?;

@@ -1,12 +1,14 @@
 //! Convolutions, and the geometry of windows that pooling shares.
 
+use super::quantized::whole_weight;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::pad::PadMode;
-use crate::ops::{Conv2d, ConvTranspose2d, Op};
+use crate::ops::{Conv2d, Conv2dW8, ConvTranspose2d, ConvTranspose2dW8, Op};
+use crate::weights::Values;
 
 /// A window over images; a one-dimensional one is one pixel high.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +140,22 @@ pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    add(draft, op, &shown.of(image), [Some(weight), bias])
+    match whole_weight(weight, 0) {
+        Some((bits, whole)) => add_whole(draft, Conv2dW8 { of_reals: op, bits }, &shown.of(image), whole, bias),
+        None => add(draft, op, &shown.of(image), [Some(weight), bias]),
+    }
+}
+
+/// A convolution whose weight is kept in few bits, with its scales.
+fn add_whole(
+    draft: &mut Draft,
+    op: impl Into<Op>,
+    image: &View,
+    weight: Vec<Values>,
+    bias: Option<&Array>,
+) -> Result<Vec<Value>, String> {
+    let weights = weight.into_iter().chain(bias.map(Array::to_values)).collect();
+    Ok(vec![Value::Data(draft.map(op, image, weights)?)])
 }
 
 /// A convolution of the image that the view shows.
@@ -185,7 +202,13 @@ pub(crate) fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    add(draft, op, &shown.of(image), [Some(weight), bias])
+    // Axis 1 of the weight counts the output channels of one group.
+    match whole_weight(weight, 1).filter(|_| groups == 1) {
+        Some((bits, whole)) => {
+            add_whole(draft, ConvTranspose2dW8 { of_reals: op, bits }, &shown.of(image), whole, bias)
+        }
+        None => add(draft, op, &shown.of(image), [Some(weight), bias]),
+    }
 }
 
 /// The window and the output padding, where the model states them or the output's size.

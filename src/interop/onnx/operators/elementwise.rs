@@ -260,7 +260,7 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
     }
     let start = crate::interop::onnx::call::axis(call.int("axis", 0)?, a.rank())?;
     let rank = match &b {
-        Value::Data(view) => view.rank(),
+        Value::Data(view) | Value::OnGrid(view, _) => view.rank(),
         Value::Known(array) => array.rank(),
         Value::Missing => return Ok(b),
     };
@@ -268,7 +268,8 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
     Ok(match b {
         Value::Known(array) => Value::Known(array.reshaped([array.dims.clone(), vec![1; trailing]].concat())),
         Value::Data(view) => Value::Data(view.with_new(&(rank..rank + trailing).collect::<Vec<_>>())),
-        Value::Missing => Value::Missing,
+        // Who adds numbers gets levels as such.
+        Value::OnGrid(..) | Value::Missing => Value::Missing,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Matrix products.
 
 use super::elementwise::{self, activate, with_known};
+use super::quantized::whole_weight;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -8,7 +9,7 @@ use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-use crate::ops::{Conv2d, Linear, MatMul, Op, Transpose};
+use crate::ops::{Conv2d, Conv2dW8, Linear, LinearW8, MatMul, Op, Transpose};
 use crate::weights::Values;
 
 /// `alpha · A · B + beta · C`
@@ -34,11 +35,20 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
     let node = draft.in_order(&a)?;
     let (node, weight) = before_transposition(draft, node, weight)?;
     let has_bias = bias.is_some();
-    let weights: Vec<Values> = [Some(weight.to_values()), bias].into_iter().flatten().collect();
-    let node = draft.add(Linear { features, bias: has_bias, epilogue: vec![] }, &[node], weights)?;
+    let node = add(draft, Linear { features, bias: has_bias, epilogue: vec![] }, node, &weight, bias)?;
     let result = View::whole(node, 2);
     let result = if has_bias { result } else { add_term(draft, call, result, beta)? };
     Ok(vec![Value::Data(result)])
+}
+
+/// A linear layer, whose weight `[features, inputs]` may be one that is kept in few bits.
+fn add(draft: &mut Draft, op: Linear, node: NodeId, weight: &Array, bias: Option<Values>) -> Result<NodeId, String> {
+    match whole_weight(weight, 0) {
+        Some((bits, whole)) => {
+            draft.add(LinearW8 { of_reals: op, bits }, &[node], whole.into_iter().chain(bias).collect())
+        }
+        None => draft.add(op, &[node], [weight.to_values()].into_iter().chain(bias).collect()),
+    }
 }
 
 /// An image that is flattened with its channels last: the image as it is, with the columns of the
@@ -139,17 +149,19 @@ pub(super) fn times_known(draft: &mut Draft, a: &View, matrix: &Array) -> Result
     if a.rank() == 2 {
         let node = draft.in_order(a)?;
         let (node, weight) = before_transposition(draft, node, weight)?;
-        return Ok(View::whole(draft.add(linear, &[node], vec![weight.to_values()])?, 2));
+        return Ok(View::whole(add(draft, linear, node, &weight, None)?, 2));
     }
-    let weights = vec![weight.to_values()];
     // Over the channels of an image that is shown with channels last: a 1x1 convolution.
     let is_image = draft.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
     if is_image && a.axes.last() == Some(&Some(1)) {
-        return draft.map(pointwise(features), a, weights);
+        return match whole_weight(&weight, 0) {
+            Some((bits, whole)) => draft.map(Conv2dW8 { of_reals: pointwise(features), bits }, a, whole),
+            None => draft.map(pointwise(features), a, vec![weight.to_values()]),
+        };
     }
     let node = draft.in_order(a)?;
     let flat = draft.reshape(node, &[dims[..dims.len() - 1].iter().product(), inputs])?;
-    let flat = draft.add(linear, &[flat], weights)?;
+    let flat = add(draft, linear, flat, &weight, None)?;
     let mut result = dims;
     *result.last_mut().expect("it has axes") = features;
     let node = draft.reshape(flat, &result)?;

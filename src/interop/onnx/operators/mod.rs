@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod norm;
 mod pool;
+mod quantized;
 mod resize;
 mod shape;
 
@@ -29,11 +30,11 @@ use super::draft::Draft;
 /// Builds a node's results.
 pub(crate) type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;
 
-/// The function for an operator on such inputs.
+/// The function for an operator.
 ///
 /// # Errors
 /// Says what netc would need to have.
-pub(crate) fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, String> {
+pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
     Ok(match op_type {
         "Conv" => conv::conv,
         "ConvTranspose" => conv::conv_transpose,
@@ -90,17 +91,13 @@ pub(crate) fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, S
         "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
         | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod" | "ReduceProd"
         | "Sin" | "Cos" | "Sign" | "CumSum" | "If" => depends_on_data,
-        // Weights are dequantized when they are imported.
-        "DequantizeLinear" if matches!(inputs, [Some(Value::Known(_)), ..]) => depends_on_data,
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "ConvInteger"
-        | "MatMulInteger"
-        | "DynamicQuantizeLinear" => {
-            return Err("8-bit arithmetic is not yet supported: export the model in float".into());
-        }
+        "QuantizeLinear" => quantized::quantize_linear,
+        "DequantizeLinear" => quantized::dequantize_linear,
+        "QLinearConv" => quantized::conv,
+        "QLinearMatMul" => quantized::matmul,
+        "ConvInteger" => quantized::conv_integer,
+        "MatMulInteger" => quantized::matmul_integer,
+        "DynamicQuantizeLinear" => quantized::dynamic,
         "Loop" | "Scan" => return Err("loops whose length depends on data are outside of what netc compiles".into()),
         "LSTM" | "GRU" | "RNN" => return Err("recurrent layers are outside of what netc compiles".into()),
         "NonMaxSuppression" | "RoiAlign" | "MaxRoiPool" | "TopK" | "NonZero" => {
@@ -112,6 +109,56 @@ pub(crate) fn find(op_type: &str, inputs: &[Option<Value>]) -> Result<Convert, S
         _ => return Err("netc has no such operator".into()),
     })
 }
+
+/// The function for an operator that ONNX Runtime adds to the standard's; `None` where netc has none.
+pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
+    Some(match op_type {
+        "QuantizeLinear" => quantized::quantize_linear,
+        "DequantizeLinear" => quantized::dequantize_linear,
+        "QLinearAdd" => quantized::add,
+        "QLinearMul" => quantized::mul,
+        "QLinearAveragePool" => quantized::average_pool,
+        "QLinearGlobalAveragePool" => quantized::global_average_pool,
+        "QLinearConcat" => quantized::concat,
+        "QLinearSigmoid" => quantized::sigmoid,
+        "QLinearLeakyRelu" => quantized::leaky_relu,
+        "QLinearSoftmax" => quantized::softmax,
+        "QGemm" => quantized::gemm,
+        _ => return None,
+    })
+}
+
+/// Operators on levels, which get numbers of a grid as they are.
+pub(crate) fn reads_levels(op_type: &str) -> bool {
+    op_type.starts_with('Q')
+        || matches!(op_type, "DequantizeLinear" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear")
+}
+
+/// Operators that give elements of their operands: of numbers on a grid numbers on that grid.
+pub(crate) fn moves(op_type: &str) -> bool {
+    matches!(
+        op_type,
+        "MaxPool"
+            | "GlobalMaxPool"
+            | "Reshape"
+            | "Flatten"
+            | "Transpose"
+            | "Squeeze"
+            | "Unsqueeze"
+            | "Concat"
+            | "Slice"
+            | "Split"
+            | "Gather"
+            | "Identity"
+            | "Dropout"
+            | "DepthToSpace"
+            | "SpaceToDepth"
+            | "Expand"
+            | "Tile"
+    )
+}
+
+pub(crate) use quantized::levels;
 
 /// Operators that are computed when a model is imported, or not at all.
 fn depends_on_data(_: &mut Draft, _: &Call) -> Result<Vec<Value>, String> {

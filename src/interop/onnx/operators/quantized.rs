@@ -1,0 +1,419 @@
+//! Operators of quantized models.
+//!
+//! A model has levels where netc has the numbers that they stand for: `QuantizeLinear` is the layer `quantize`, which
+//! gives numbers of a grid, and `DequantizeLinear` of its result is that result. So operators on levels are those on
+//! numbers, between two of these; the passes make integer arithmetic of them again. Who needs the levels themselves gets
+//! them by a `quantize` that gives whole numbers.
+
+use std::sync::Arc;
+
+use super::conv;
+use super::elementwise::{self, activate, with_known};
+use super::{linear, norm, pool, shape};
+use crate::interop::onnx::array::{Array, Origin};
+use crate::interop::onnx::call::{Call, Grid, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::proto::data_type;
+use crate::interop::onnx::view::View;
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
+use crate::ops::quantized::Levels;
+use crate::ops::reduce::ReduceKind;
+use crate::ops::{FakeQuantize, Op};
+
+type Results = Result<Vec<Value>, String>;
+
+// ---- Grids -------------------------------------------------------------------------------------
+
+/// The grid that a scale and a zero point among a node's inputs tell. `default` are the levels where there is no zero
+/// point to have their type.
+fn grid(call: &Call, scale: usize, zero: usize, axis: i64, default: Option<Levels>) -> Result<Grid, String> {
+    let scales = call.known(scale)?.ok_or("it has no scale")?;
+    let scale = scales.as_floats().ok_or("its scale is no floating-point number")?.to_vec();
+    let zeros = call.known(zero)?;
+    let levels = match (zeros.and_then(Array::levels), default) {
+        (Some(levels), _) | (None, Some(levels)) => levels,
+        (None, None) => return Err("levels of another type than 4, 8 or 16 bits".into()),
+    };
+    let zero = zeros.and_then(Array::as_ints).map_or_else(|| vec![0; scale.len()], <[i64]>::to_vec);
+    if scale.is_empty() || zero.len() != scale.len() || scales.rank() > 1 {
+        return Err(format!("{} scales and {} zero points", scale.len(), zero.len()));
+    }
+    if let Some(odd) = scale.iter().find(|&&s| s <= 0.0 || !s.is_finite()) {
+        return Err(format!("its scale is {odd}, and has to be above 0"));
+    }
+    let axis = (scale.len() > 1).then_some(axis);
+    Ok(Grid { levels, scale, zero, axis })
+}
+
+/// Levels by the type that an attribute names; `None` where there is none.
+fn named_levels(call: &Call) -> Result<Option<Levels>, String> {
+    let of = |bits, signed| Ok(Some(Levels { bits, signed }));
+    match i32::try_from(call.int("output_dtype", 0)?).unwrap_or(-1) {
+        0 => Ok(None),
+        data_type::UINT8 => of(8, false),
+        data_type::INT8 => of(8, true),
+        data_type::UINT16 => of(16, false),
+        data_type::INT16 => of(16, true),
+        data_type::UINT4 => of(4, false),
+        data_type::INT4 => of(4, true),
+        ty => Err(format!("levels of {}", data_type::name(ty))),
+    }
+}
+
+/// The nearest numbers of a grid; where `whole` is set, their levels.
+fn rounded(draft: &mut Draft, view: &View, grid: &Grid, whole: bool) -> Result<View, String> {
+    let axis = match grid.axis {
+        None => None,
+        Some(axis) => {
+            let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
+            if draft.dims(view)[axis] != grid.scale.len() {
+                return Err(format!("{} scales for {} places", grid.scale.len(), draft.dims(view)[axis]));
+            }
+            Some(view.axes[axis].ok_or("scales along an axis that is only shown")?)
+        }
+    };
+    let symmetric = grid.zero.iter().all(|&zero| zero == 0);
+    let op = FakeQuantize { levels: grid.levels, axis, symmetric, whole, scale: None, zero_point: None };
+    let mut weights: Vec<crate::weights::Values> = vec![Arc::new(grid.scale.clone())];
+    if !symmetric {
+        weights.push(Arc::new(grid.zero.iter().map(|&zero| zero as f32).collect::<Vec<_>>()));
+    }
+    draft.map(op, view, weights)
+}
+
+/// The levels of numbers that are on a grid.
+pub(crate) fn levels(draft: &mut Draft, view: &View, grid: &Grid) -> Result<View, String> {
+    rounded(draft, view, grid, true)
+}
+
+/// Whether numbers were brought to a grid and only moved since.
+fn is_on(draft: &Draft, view: &View, grid: &Grid) -> bool {
+    let mut node = view.node;
+    loop {
+        node = match draft.op(node) {
+            Some(Op::FakeQuantize(op)) => {
+                let weights = draft.weights(node);
+                let is = |index: usize, numbers: &[f32]| {
+                    weights.get(index).map_or(numbers == [0.0], |values| (**values).as_ref() == numbers)
+                };
+                let (per_tensor, same) = (op.axis.is_none() && grid.axis.is_none(), op.levels == grid.levels);
+                return per_tensor && same && !op.whole && is(0, &grid.scale) && is(1, &[grid.zero[0] as f32]);
+            }
+            Some(Op::Flatten(_) | Op::MaxPool(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_)) => {
+                draft.operands(node)[0]
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// A result of numbers, on the grid that the model gives it.
+fn on_grid(draft: &mut Draft, view: &View, grid: Grid) -> Results {
+    if is_on(draft, view, &grid) {
+        return Ok(vec![Value::OnGrid(view.clone(), Arc::new(grid))]);
+    }
+    draft.relabel_after(view.node);
+    let view = rounded(draft, view, &grid, false)?;
+    Ok(vec![Value::OnGrid(view, Arc::new(grid))])
+}
+
+/// The numbers that an input's levels stand for.
+fn numbers(draft: &mut Draft, call: &Call, input: usize, grid: &Grid) -> Result<Value, String> {
+    match call.input(input) {
+        Some(Value::OnGrid(view, own)) if **own == *grid => Ok(Value::Data(view.clone())),
+        Some(Value::OnGrid(view, own)) => {
+            let levels = levels(draft, view, own)?;
+            dequantized(draft, &levels, grid).map(Value::Data)
+        }
+        Some(Value::Data(view)) => dequantized(draft, view, grid).map(Value::Data),
+        Some(Value::Known(array)) => Ok(Value::Known(dequantized_array(array, grid)?)),
+        _ => Err(format!("input {input} is missing")),
+    }
+}
+
+/// The numbers of levels that come as such: a product, and the grid on which they are anyway.
+fn dequantized(draft: &mut Draft, view: &View, grid: &Grid) -> Result<View, String> {
+    let dims = match grid.axis {
+        None => vec![],
+        Some(axis) => {
+            let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
+            [vec![grid.scale.len()], vec![1; view.rank() - axis - 1]].concat()
+        }
+    };
+    let zeros = grid.zero.iter().map(|&zero| zero as f32).collect();
+    let [zeros, scales] = [zeros, grid.scale.clone()].map(|numbers| Array::floats(dims.clone(), numbers));
+    let centred = match zeros.uniform() {
+        Some(0.0) => view.clone(),
+        _ => with_known(draft, BinaryKind::Sub, view, &zeros, false, false)?,
+    };
+    let numbers = match scales.uniform() {
+        Some(1.0) => centred,
+        _ => with_known(draft, BinaryKind::Mul, &centred, &scales, false, false)?,
+    };
+    rounded(draft, &numbers, grid, false)
+}
+
+fn dequantized_array(array: &Array, grid: &Grid) -> Result<Array, String> {
+    let axis = grid.axis.map(|axis| crate::interop::onnx::call::axis(axis, array.rank())).transpose()?;
+    array.dequantized(&grid.scale, &grid.zero, axis)
+}
+
+// ---- The standard's operators ------------------------------------------------------------------
+
+pub(crate) fn quantize_linear(draft: &mut Draft, call: &Call) -> Results {
+    if call.int("block_size", 0)? != 0 {
+        return Err("values quantized in blocks".into());
+    }
+    if !matches!(call.int("precision", 0)?, 0 | 1) {
+        return Err("quotients of another type than float".into());
+    }
+    let axis = call.int("axis", 1)?;
+    let default = named_levels(call)?.unwrap_or(Levels::U8);
+    let has_other_type = call.known(2)?.is_some_and(|zero| zero.levels().is_none());
+    let grid = grid(call, 1, 2, axis, (!has_other_type).then_some(default))?;
+    let view = draft.view(call, 0)?;
+    on_grid(draft, &view, grid)
+}
+
+pub(crate) fn dequantize_linear(draft: &mut Draft, call: &Call) -> Results {
+    if call.int("block_size", 0)? != 0 {
+        return Err("values quantized in blocks".into());
+    }
+    if !matches!(i32::try_from(call.int("output_dtype", 0)?), Ok(0 | data_type::FLOAT)) {
+        return Err("numbers of another type than float".into());
+    }
+    let default = match call.input(0) {
+        Some(Value::OnGrid(_, grid)) => grid.levels,
+        _ => Levels::U8,
+    };
+    let grid = grid(call, 1, 2, call.int("axis", 1)?, Some(default))?;
+    Ok(vec![numbers(draft, call, 0, &grid)?])
+}
+
+/// x, its scale and zero point, weight, its, those of the result, bias.
+pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Results {
+    let x_grid = grid(call, 1, 2, 1, None)?;
+    let x = numbers(draft, call, 0, &x_grid)?;
+    let w_grid = grid(call, 4, 5, 0, None)?;
+    let weight = numbers(draft, call, 3, &w_grid)?;
+    let bias = match call.known(8)? {
+        None => None,
+        Some(bias) => Some(Value::Known(bias_of(bias, &x_grid, &w_grid)?)),
+    };
+    let y_grid = grid(call, 6, 7, 1, None)?;
+    let results = conv::conv(draft, &call.with_inputs(vec![Some(x), Some(weight), bias]))?;
+    end(draft, results, y_grid)
+}
+
+/// A bias of 32 bits: its scale is the product of those of x and the weight, its zero point 0.
+fn bias_of(bias: &Array, x: &Grid, w: &Grid) -> Result<Array, String> {
+    let levels = bias.as_ints().ok_or("its bias is no whole numbers")?;
+    if w.scale.len() != 1 && w.scale.len() != levels.len() {
+        return Err(format!("{} scales for a bias of {}", w.scale.len(), levels.len()));
+    }
+    let scale = |i: usize| f64::from(x.scale[0]) * f64::from(w.scale[i % w.scale.len()]);
+    let numbers = levels.iter().enumerate().map(|(i, &level)| (level as f64 * scale(i)) as f32).collect();
+    Ok(Array::floats(bias.dims.clone(), numbers))
+}
+
+/// Brings the one result to its grid.
+fn end(draft: &mut Draft, results: Vec<Value>, grid: Grid) -> Results {
+    match &results[..] {
+        [Value::Data(view)] => on_grid(draft, view, grid),
+        _ => Err("its result is known before the model runs".into()),
+    }
+}
+
+pub(crate) fn matmul(draft: &mut Draft, call: &Call) -> Results {
+    let a_grid = grid(call, 1, 2, -2, None)?;
+    let a = numbers(draft, call, 0, &a_grid)?;
+    let b_grid = grid(call, 4, 5, -1, None)?;
+    let b = numbers(draft, call, 3, &b_grid)?;
+    let y_grid = grid(call, 6, 7, 1, None)?;
+    let results = linear::matmul(draft, &call.with_inputs(vec![Some(a), Some(b)]))?;
+    end(draft, results, y_grid)
+}
+
+/// An input's levels less their zero point, which may be computed, too.
+fn centred(draft: &mut Draft, call: &Call, input: usize, zero: usize, axis: i64) -> Result<Value, String> {
+    let Some(Value::Data(of_run)) = call.input(zero) else {
+        let grid = whole_grid(call, input, zero, axis)?;
+        return numbers(draft, call, input, &grid);
+    };
+    let levels = match call.input(input) {
+        Some(Value::OnGrid(view, grid)) => levels(draft, view, grid)?,
+        _ => draft.view(call, input)?,
+    };
+    Ok(Value::Data(elementwise::join(draft, BinaryKind::Sub, &levels, of_run)?))
+}
+
+/// The grid of levels that are multiplied as they are, less their zero point.
+fn whole_grid(call: &Call, input: usize, zero: usize, axis: i64) -> Result<Grid, String> {
+    let levels = match call.input(input) {
+        Some(Value::OnGrid(_, grid)) => Some(grid.levels),
+        Some(Value::Known(array)) => array.levels(),
+        _ => call.known(zero)?.and_then(Array::levels),
+    };
+    let zero = call.known(zero)?.and_then(Array::as_ints).map_or_else(|| vec![0], <[i64]>::to_vec);
+    let scale = vec![1.0; zero.len()];
+    let axis = (zero.len() > 1).then_some(axis);
+    Ok(Grid { levels: levels.unwrap_or(Levels::U8), scale, zero, axis })
+}
+
+pub(crate) fn conv_integer(draft: &mut Draft, call: &Call) -> Results {
+    let x = centred(draft, call, 0, 2, 1)?;
+    let weight = centred(draft, call, 1, 3, 0)?;
+    conv::conv(draft, &call.with_inputs(vec![Some(x), Some(weight)]))
+}
+
+pub(crate) fn matmul_integer(draft: &mut Draft, call: &Call) -> Results {
+    let a = centred(draft, call, 0, 2, -2)?;
+    let b = centred(draft, call, 1, 3, -1)?;
+    linear::matmul(draft, &call.with_inputs(vec![Some(a), Some(b)]))
+}
+
+// ---- Operators of ONNX Runtime -----------------------------------------------------------------
+
+pub(crate) fn add(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, elementwise::add)
+}
+
+pub(crate) fn mul(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, elementwise::mul)
+}
+
+fn two(draft: &mut Draft, call: &Call, of_numbers: super::Convert) -> Results {
+    let a = numbers(draft, call, 0, &grid(call, 1, 2, 1, Some(Levels::U8))?)?;
+    let b = numbers(draft, call, 3, &grid(call, 4, 5, 1, Some(Levels::U8))?)?;
+    let y_grid = grid(call, 6, 7, 1, Some(Levels::U8))?;
+    let results = of_numbers(draft, &call.with_inputs(vec![Some(a), Some(b)]))?;
+    end(draft, results, y_grid)
+}
+
+pub(crate) fn average_pool(draft: &mut Draft, call: &Call) -> Results {
+    one(draft, call, pool::average_pool)
+}
+
+pub(crate) fn global_average_pool(draft: &mut Draft, call: &Call) -> Results {
+    one(draft, call, pool::global_average_pool)
+}
+
+pub(crate) fn sigmoid(draft: &mut Draft, call: &Call) -> Results {
+    one(draft, call, |draft, call| {
+        let view = draft.view(call, 0)?;
+        Ok(vec![Value::Data(activate(draft, &view, Activation::Sigmoid)?)])
+    })
+}
+
+pub(crate) fn leaky_relu(draft: &mut Draft, call: &Call) -> Results {
+    one(draft, call, |draft, call| {
+        let view = draft.view(call, 0)?;
+        let slope = call.float("alpha", 0.01)?;
+        Ok(vec![Value::Data(activate(draft, &view, Activation::LeakyRelu { slope })?)])
+    })
+}
+
+/// Its axis is one axis from operator set 13 on, which an attribute tells.
+pub(crate) fn softmax(draft: &mut Draft, call: &Call) -> Results {
+    let opset = call.int("opset", 13)?;
+    one(draft, call, |draft, call| norm::softmax(draft, &call.with_opset(opset)))
+}
+
+/// x, its scale and zero point, those of the result.
+fn one(draft: &mut Draft, call: &Call, of_numbers: impl Fn(&mut Draft, &Call) -> Results) -> Results {
+    if call.flag("channels_last", false)? {
+        return Err("images with channels last".into());
+    }
+    let x = numbers(draft, call, 0, &grid(call, 1, 2, 1, Some(Levels::U8))?)?;
+    let y_grid = grid(call, 3, 4, 1, Some(Levels::U8))?;
+    let results = of_numbers(draft, &call.with_inputs(vec![Some(x)]))?;
+    end(draft, results, y_grid)
+}
+
+/// The result's scale and zero point, then x, its scale and zero point for each operand.
+pub(crate) fn concat(draft: &mut Draft, call: &Call) -> Results {
+    let y_grid = grid(call, 0, 1, 1, Some(Levels::U8))?;
+    let mut values = vec![];
+    for first in (2..call.inputs.len()).step_by(3) {
+        values.push(Some(numbers(draft, call, first, &grid(call, first + 1, first + 2, 1, Some(Levels::U8))?)?));
+    }
+    let results = shape::concat(draft, &call.with_inputs(values))?;
+    end(draft, results, y_grid)
+}
+
+/// a, its scale and zero point, b, its, c of 32 bits, those of the result, which is of numbers without.
+pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Results {
+    if call.float("alpha", 1.0)? != 1.0 {
+        return Err("a factor of the product".into());
+    }
+    let a_grid = grid(call, 1, 2, 1, None)?;
+    let a = numbers(draft, call, 0, &a_grid)?;
+    let b_grid = grid(call, 4, 5, if call.flag("transB", false)? { 0 } else { 1 }, None)?;
+    let b = numbers(draft, call, 3, &b_grid)?;
+    let c = call.known(6)?.map(|c| bias_of(c, &a_grid, &b_grid)).transpose()?.map(Value::Known);
+    let results = linear::gemm(draft, &call.with_inputs(vec![Some(a), Some(b), c]))?;
+    match call.input(7) {
+        None => Ok(results),
+        Some(_) => {
+            let y_grid = grid(call, 7, 8, 1, Some(Levels::U8))?;
+            end(draft, results, y_grid)
+        }
+    }
+}
+
+// ---- Weights -----------------------------------------------------------------------------------
+
+/// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis `axis`:
+/// what layers with weights of few bits keep. `None` where it is no such weight.
+pub(crate) fn whole_weight(weight: &Array, axis: usize) -> Option<(usize, Vec<crate::weights::Values>)> {
+    let Origin::Dequantized { levels, scale, zero, axis: own, .. } = weight.origin.as_deref()? else { return None };
+    let channels = weight.dims[axis];
+    let own = match own {
+        None => false,
+        Some(own) if *own == axis => true,
+        Some(_) => return None,
+    };
+    let inner: usize = weight.dims[axis + 1..].iter().product();
+    let of = |i: usize| if own { i / inner % channels } else { 0 };
+    let centred: Vec<f32> = levels.iter().enumerate().map(|(i, level)| (level - zero[of(i)]) as f32).collect();
+    let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
+    let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }]).collect();
+    let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
+    (fits && usable).then(|| (8, vec![Arc::new(centred) as crate::weights::Values, Arc::new(scales)]))
+}
+
+// ---- Scales that depend on data ----------------------------------------------------------------
+
+/// A grid that holds all numbers of the value and 0. It is computed when the network runs: the levels are what is rounded
+/// to whole numbers, the scale and the zero point are values.
+pub(crate) fn dynamic(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let axes: Vec<usize> = (0..view.rank()).collect();
+    let zero = Array::floats([], vec![0.0]);
+    let negative = Activation::Scale { mul: -1.0, add: 0.0 };
+    // 0 lies in the range, too.
+    let largest = |draft: &mut Draft, view: &View| {
+        let value = pool::reduce_axes(draft, view, ReduceKind::Max, &axes)?;
+        let number = View::whole(draft.in_order(&value)?, value.rank());
+        with_known(draft, BinaryKind::Max, &number, &zero, false, false)
+    };
+    let most = largest(draft, &view)?;
+    let mirrored = activate(draft, &view, negative)?;
+    let least = largest(draft, &mirrored)?;
+    let least = activate(draft, &least, negative)?;
+    let range = elementwise::join(draft, BinaryKind::Sub, &most, &least)?;
+    let scale = with_known(draft, BinaryKind::Div, &range, &Array::floats([], vec![255.0]), false, false)?;
+    let whole = |draft: &mut Draft, view: &View, levels: Levels| {
+        rounded(draft, view, &Grid { levels, scale: vec![1.0], zero: vec![0], axis: None }, true)
+    };
+    let from_zero = elementwise::join(draft, BinaryKind::Div, &least, &scale)?;
+    let from_zero = activate(draft, &from_zero, negative)?;
+    let zero = whole(draft, &from_zero, Levels::U8)?;
+    let steps = elementwise::join(draft, BinaryKind::Div, &view, &scale)?;
+    let steps = whole(draft, &steps, Levels { bits: 16, signed: true })?;
+    let levels = elementwise::join(draft, BinaryKind::Add, &steps, &zero)?;
+    let levels = activate(draft, &levels, Activation::Clip { min: 0.0, max: 255.0 })?;
+    let number = |view: &View| Value::Data(view.without(&axes));
+    Ok(vec![Value::Data(levels), number(&scale), number(&zero)])
+}
