@@ -32,6 +32,7 @@ mod split;
 mod tests;
 
 use crate::ir::Editor;
+pub(crate) use movement::moves as moves_elements;
 
 pub(crate) fn run(e: &mut Editor) {
     split::run(e);
