@@ -132,7 +132,7 @@ mod compiler {
 
     /// Gradients as graphs.
     pub mod train {
-        pub use crate::train::{Loss, Options, Step, StepGraph, StepInput, add_losses, differentiate, rates, step};
+        pub use crate::train::{Loss, Options, Rates, Step, StepGraph, StepInput, add_losses, differentiate, step};
     }
 
     /// What this machine reaches at most: multiply-adds and bytes from memory.

@@ -10,12 +10,14 @@ use super::bench::BenchArgs;
 use super::check::CheckArgs;
 use super::compile::CompileArgs;
 use super::completions::CompletionsArgs;
+use super::curves::CurvesArgs;
 use super::eval::EvalArgs;
 use super::export::ExportArgs;
-use super::failure::EXIT_CODES;
+use super::failure::{EXIT_CODES, Failure, Result};
 use super::fmt::FmtArgs;
 use super::import::ImportArgs;
 use super::ir::IrArgs;
+use super::network::refuse;
 use super::profile::ProfileArgs;
 use super::run::RunArgs;
 use super::stats::StatsArgs;
@@ -23,6 +25,7 @@ use super::topics::HelpArgs;
 use super::train::TrainArgs;
 use super::verify::VerifyArgs;
 use super::weights::WeightsArgs;
+use crate::image::Crops;
 
 const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
 
@@ -94,6 +97,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Train(TrainArgs),
     Eval(EvalArgs),
+    Curves(CurvesArgs),
     Verify(VerifyArgs),
     Weights(WeightsArgs),
     Completions(CompletionsArgs),
@@ -110,7 +114,8 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
     /// Weights by the names that the labels give (safetensors, .pth, .npz); without it, the .safetensors beside
-    /// the spec that has its name, or else a seeded initialisation. FILE:KEY takes one of several sets of weights
+    /// the spec that has its name (NAME.MODEL.safetensors before NAME.safetensors, since a training of several models
+    /// writes those), or else a seeded initialisation. FILE:KEY takes one of several sets of weights
     /// (`esrgan.pth:params`), or those whose names begin with `KEY.`
     #[arg(long, value_name = "FILE[:KEY]")]
     pub weights: Option<PathBuf>,
@@ -119,6 +124,64 @@ pub(crate) struct SourceArgs {
     /// Initialise the weights by this seed, whatever files there are
     #[arg(long, value_name = "N", conflicts_with = "weights")]
     pub seed: Option<u64>,
+}
+
+/// Several files of weights for one network.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EnsembleArgs {
+    /// Run the network with each of these files of weights and average what comes out: scores of classes as
+    /// probabilities (their softmax, unless they are a distribution already), other outputs as they are
+    #[arg(long, value_name = "FILE[:KEY]", num_args = 1.., conflicts_with_all = ["weights", "seed"])]
+    pub ensemble: Vec<PathBuf>,
+}
+
+/// Several inputs of one picture.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct CropArgs {
+    /// Average the probabilities of several crops of each picture: 5 are the four corners and the centre, 10 also their
+    /// mirror images, as AlexNet was tested. They have the size of the network's input and are cut of what the
+    /// `resize` of `preprocess` gives, in place of its `center_crop`
+    #[arg(long, value_enum, value_name = "N")]
+    pub crops: Option<CropCount>,
+    /// Before crops are cut, resize pictures so that their shorter side has this length, instead of what `preprocess`
+    /// says
+    #[arg(long, value_name = "SIDE", value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub resize: Option<u32>,
+    /// Before crops are cut, give pictures a border of so many black pixels (of arrays: zeros), as `pad` does in training:
+    /// for pictures that are no larger than the input
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub border: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CropCount {
+    #[value(name = "5")]
+    Five,
+    #[value(name = "10")]
+    Ten,
+}
+
+impl CropArgs {
+    /// How inputs are cut, where several are.
+    pub(crate) fn crops(&self) -> Result<Option<Crops>> {
+        let Some(count) = self.crops else {
+            let flags = [("--resize", self.resize.is_some()), ("--border", self.border.is_some())];
+            refuse(flags, "says how crops are cut; --crops 10 asks for some")?;
+            return Ok(None);
+        };
+        let number = |given: Option<u32>| given.map(|n| n as usize);
+        let border = number(self.border).unwrap_or(0);
+        Ok(Some(Crops { mirrored: count == CropCount::Ten, resize: number(self.resize), border }))
+    }
+}
+
+/// Adds what a user can do about crops that do not fit.
+pub(crate) fn explain_crops(error: impl std::fmt::Display, [height, width]: [usize; 2]) -> Failure {
+    let side = (height.min(width) * 256).div_ceil(224);
+    Failure::message(format!(
+        "{error}\nFor --crops, `--resize {side}` makes pictures larger first, and `--border {}` gives them a border.",
+        (height.min(width) / 8).max(1)
+    ))
 }
 
 /// What other names the weights have in their file.
@@ -224,7 +287,7 @@ pub(crate) struct MemorySize(pub u64);
 
 impl std::str::FromStr for MemorySize {
     type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         // `16G` and `16GB` are powers of ten, `16GiB` one of two.
         let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {

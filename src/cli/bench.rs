@@ -107,7 +107,7 @@ fn bench_training(args: &BenchArgs, block: &str, console: Console) -> Result<()>
         times.push(rehearsal.step(None)?);
     }
     let (times, trainer) = (Times::new(times), &rehearsal.trainer);
-    let (samples, memory) = (trainer.training().batch, peak_memory());
+    let (samples, memory) = (trainer.training().samples(), peak_memory());
     let rate = samples as f64 / (times.percentile(0.5) / 1e3);
     let (name, threads) = (&trainer.training().name, trainer.compiled().model().threads());
     let text = if args.json {

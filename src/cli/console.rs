@@ -31,6 +31,8 @@ pub(crate) struct Console {
     format: MessageFormat,
     pub verbose: bool,
     quiet: bool,
+    /// The same text was read before, and what there is to say of it has been said.
+    pub(super) is_again: bool,
     /// Bytes, where the user says how many.
     pub max_memory: Option<u64>,
 }
@@ -38,7 +40,12 @@ pub(crate) struct Console {
 impl Console {
     pub(crate) fn new(global: &GlobalArgs) -> Self {
         let GlobalArgs { color, message_format: format, verbose, quiet, max_memory } = *global;
-        Self { color, format, verbose, quiet, max_memory: max_memory.map(|size| size.0) }
+        Self { color, format, verbose, quiet, is_again: false, max_memory: max_memory.map(|size| size.0) }
+    }
+
+    /// For reading a text once more, with other weights.
+    pub(crate) fn again(self) -> Self {
+        Self { is_again: true, ..self }
     }
 
     /// Whether a program reads the findings.

@@ -2,17 +2,19 @@
 
 #![allow(unsafe_code)] // Opening a compiled model, whose code is believed.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, SourceArgs, ThreadArgs};
 use super::console::Console;
 use super::failure::{Failure, Result};
 use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse};
+use super::results::together;
 use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
-use crate::driver::{self, Compiler, ContentHash, Network};
+use crate::driver::{self, Compiler, ContentHash, Network, WeightsReport};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::preprocess::Preprocess;
@@ -32,7 +34,12 @@ pub(crate) struct Engine {
     batch: Option<usize>,
     /// Where there is one number only: why.
     one_batch: String,
-    runner: Runner,
+    /// The seeds of the trainings that the weights are of, as far as their files say.
+    pub seeds: BTreeSet<u64>,
+    /// The files of weights of an ensemble; none of a network that is alone.
+    pub ensemble: Vec<PathBuf>,
+    /// One, or those of an ensemble.
+    runners: Vec<Runner>,
 }
 
 enum Runner {
@@ -52,19 +59,54 @@ impl Engine {
         console: Console,
     ) -> Result<Self> {
         let container = known(file, expected, console)?;
-        let (model, files) = if is_compiled(file) {
+        let (model, files, seeds) = if is_compiled(file) {
             refuse_flags(network, compilation)?;
             let container = container.map_or_else(|| Container::open(file), Ok);
-            (open_container(container, threads.options(console), console)?, vec![file.into()])
+            (open_container(container, threads.options(console), console)?, vec![file.into()], BTreeSet::new())
         } else {
             let mut compiler = compiler(file, network, compilation, threads.options(console))?;
             let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
             let model = compiler.compile(&made);
             bar.finish_and_clear();
-            (model?, made.graph.weights.files)
+            let seeds = seeds(&made);
+            (model?, made.graph.weights.files, seeds)
         };
         check_runs(&model, 1, console)?;
-        Ok(Self::compiled(model, files))
+        Ok(Self { seeds, ..Self::compiled(model, files) })
+    }
+
+    /// The network that `open` makes; of several files of weights, a network each, whose results are averaged.
+    pub(crate) fn averaging(
+        file: &Path,
+        network: &NetworkArgs,
+        ensemble: &[PathBuf],
+        console: Console,
+        open: impl Fn(&NetworkArgs, Console) -> Result<Self>,
+    ) -> Result<Self> {
+        let Some((first, others)) = ensemble.split_first() else { return open(network, console) };
+        if is_compiled(file) || is_portable(file) {
+            return Err(Failure::Usage(
+                "--ensemble takes a spec (.net); a compiled model has settled its weights".into(),
+            ));
+        }
+        let of = |weights: &PathBuf| {
+            let source = SourceArgs { weights: Some(weights.clone()), ..network.source.clone() };
+            NetworkArgs { source, ..network.clone() }
+        };
+        let mut engine = open(&of(first), console)?;
+        for weights in others {
+            let other = open(&of(weights), console.again())?;
+            engine.runners.extend(other.runners);
+            engine.files.extend(other.files);
+            engine.seeds.extend(other.seeds);
+        }
+        let files: Vec<String> = ensemble.iter().map(|path| path.display().to_string()).collect();
+        console.note(format_args!("{} with the weights of {}: results are averaged", engine.name, files.join(", ")));
+        engine.ensemble = ensemble.to_vec();
+        if let [Runner::Compiled(model), ..] = &engine.runners[..] {
+            check_runs(model, engine.runners.len() as u64, console)?;
+        }
+        Ok(engine)
     }
 
     /// Prepares a spec for the interpreter.
@@ -103,12 +145,15 @@ impl Engine {
             files,
             batch: model.batched(),
             one_batch: manifest.images.as_ref().map(Images::to_string).unwrap_or_default(),
-            runner: Runner::Compiled(Box::new(model)),
+            seeds: BTreeSet::new(),
+            ensemble: vec![],
+            runners: vec![Runner::Compiled(Box::new(model))],
         }
     }
 
     fn interpreted(network: Network) -> Self {
         let images = network.images();
+        let seeds = seeds(&network);
         let graph = network.graph;
         let port = |name: &str, shape: &Shape| Port {
             name: name.into(),
@@ -129,7 +174,9 @@ impl Engine {
             files: graph.weights.files.clone(),
             batch: if let Images::Independent { batch } = images { Some(batch) } else { None },
             one_batch: images.to_string(),
-            runner: Runner::Interpreted(Box::new(graph)),
+            seeds,
+            ensemble: vec![],
+            runners: vec![Runner::Interpreted(Box::new(graph))],
         }
     }
 
@@ -150,19 +197,51 @@ impl Engine {
 
     /// Whether the first output is one value for each of several classes.
     pub(crate) fn ranks(&self) -> bool {
-        let first = &self.outputs[0];
-        self.is_result(first) && first.shape[1..].iter().filter(|&&d| d > 1).count() == 1
+        self.are_scores(&self.outputs[0])
     }
 
-    /// Runs any number of images, where the network treats them one by one.
-    pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        match &self.runner {
+    fn are_scores(&self, output: &Port) -> bool {
+        self.is_result(output) && output.shape[1..].iter().filter(|&&d| d > 1).count() == 1
+    }
+
+    /// What the network gives for `count` results, by result and by output. Each result may have several rows in the
+    /// inputs, one after the other, and there may be several networks: scores of classes are averaged as probabilities,
+    /// other outputs as they are.
+    ///
+    /// Any number of images can be run where the network treats them one by one.
+    pub(crate) fn results(&self, inputs: &[Tensor], count: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        let outputs = self.runners.iter().map(|runner| self.run(runner, inputs)).collect::<Result<Vec<_>>>()?;
+        let rows_of = inputs.first().map_or(1, |input| if self.batch.is_some() { input.shape()[0] / count } else { 1 });
+        let value = |result: usize, output: usize| {
+            let rows: Vec<&[f32]> = outputs
+                .iter()
+                .flat_map(|outputs| {
+                    let data = outputs[output].data();
+                    let size = data.len() / (count * rows_of);
+                    (0..rows_of).map(move |row| &data[(result * rows_of + row) * size..][..size])
+                })
+                .collect();
+            together(&rows, self.are_scores(&self.outputs[output]))
+        };
+        Ok((0..count).map(|result| (0..self.outputs.len()).map(|output| value(result, output)).collect()).collect())
+    }
+
+    fn run(&self, runner: &Runner, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        match runner {
             Runner::Compiled(model) => model.run_tensors(inputs).map_err(Failure::message),
             Runner::Interpreted(graph) => match self.batch() {
                 Some(batch) => interpret_batches(graph, inputs, batch),
                 None => interpreter::run(graph, inputs).map_err(Failure::message),
             },
         }
+    }
+}
+
+/// The seed of the training that a network's weights are of, where their file says it.
+fn seeds(network: &Network) -> BTreeSet<u64> {
+    match &network.weights {
+        WeightsReport::File { trained: Some(trained), .. } => BTreeSet::from([trained.seed]),
+        _ => BTreeSet::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::args::explain_crops;
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
@@ -11,11 +12,15 @@ use super::network::memory_limit;
 use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
-use crate::image::{self, Picture};
+use crate::image::{self, Crops, Picture};
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
+use crate::random::Draws;
 use crate::runtime::default_memory;
 use crate::tensor::{Shape, Tensor};
+
+/// What the random numbers of `--noise` are drawn for.
+const NOISE: u32 = 0x6e6f_6973;
 
 /// The arrays that `--input` names. Each file is read once, since it may be a pipe, though more than one place
 /// asks for it.
@@ -54,7 +59,8 @@ pub(crate) enum Feed {
         shape: [usize; 3],
         /// The network takes channels last.
         channels_last: bool,
-        ten_crop: bool,
+        /// Several inputs are cut of each.
+        crops: Option<Crops>,
         /// Pictures are turned as EXIF says.
         by_exif: bool,
         /// Bytes that reading one may take.
@@ -68,7 +74,11 @@ pub(crate) enum Feed {
 
 impl Feed {
     pub(crate) fn new(args: &RunArgs, engine: &Engine, arrays: &Arrays, console: Console) -> Result<Self> {
-        if args.image.is_empty() { Self::arrays(args, engine, arrays) } else { Self::pictures(args, engine, console) }
+        match args.noise {
+            Some(count) => Self::noise(count as usize, args.noise_seed, engine, arrays.memory),
+            None if args.image.is_empty() => Self::arrays(args, engine, arrays),
+            None => Self::pictures(args, engine, console),
+        }
     }
 
     /// Number of results.
@@ -89,24 +99,22 @@ impl Feed {
         }
     }
 
-    /// Input rows for each result.
-    pub(crate) fn crops(&self) -> usize {
-        if matches!(self, Feed::Pictures { ten_crop: true, .. }) { 10 } else { 1 }
-    }
-
     /// The inputs for the results from `first` to `end`.
     pub(crate) fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory } => {
+            Feed::Pictures { paths, preprocess, shape, channels_last, crops, by_exif, memory } => {
                 let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
-                let make = if *ten_crop { Picture::ten_crop } else { Picture::prepare };
+                let make = |picture: &Picture| match crops {
+                    Some(crops) => picture.crops(preprocess, *shape, crops),
+                    None => picture.prepare(preprocess, *shape),
+                };
                 let mut data = vec![];
                 for path in &paths[first..end] {
                     let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
-                    let values = make(&picture, preprocess, *shape);
+                    let values = make(&picture);
                     data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
                 }
-                let rows = (end - first) * self.crops();
+                let rows = (end - first) * crops.map_or(1, |crops| crops.count());
                 let [channels, height, width] = *shape;
                 if *channels_last {
                     let data = data.chunks_exact(channels * height * width).flat_map(|i| interleaved(i, channels));
@@ -130,7 +138,8 @@ impl Feed {
         let Some((shape @ [_, height, width], channels_last)) = image_layout(port) else {
             return Err(no_image(engine, port));
         };
-        let rows = args.image.len() * if args.ten_crop { 10 } else { 1 };
+        let crops = args.crops()?;
+        let rows = args.image.len() * crops.map_or(1, |crops| crops.count());
         if engine.batch().is_none() && rows != port.shape[0] {
             return Err(Failure::message(format!(
                 "the input {} of {} takes {} at once and no other number of pictures, not {rows}: {}",
@@ -140,11 +149,8 @@ impl Feed {
                 engine.one_batch()
             )));
         }
-        if args.ten_crop && !engine.ranks() {
-            return Err(Failure::Usage(format!(
-                "--ten-crop averages over classes, which {} does not tell",
-                engine.name
-            )));
+        if crops.is_some() && !engine.ranks() {
+            return Err(Failure::Usage(format!("--crops averages over classes, which {} does not tell", engine.name)));
         }
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
             console.note(format_args!(
@@ -153,14 +159,44 @@ impl Feed {
             ));
             Preprocess::usual(shape)
         });
+        if let Some(crops) = &crops {
+            crops.check(&preprocess, shape).map_err(|error| explain_crops(error, [height, width]))?;
+        }
         let memory = console.max_memory.unwrap_or_else(|| image::DEFAULT_MEMORY.min(default_memory()));
-        let (paths, ten_crop, by_exif) = (args.image.clone(), args.ten_crop, !args.no_exif);
-        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, ten_crop, by_exif, memory };
+        let (paths, by_exif) = (args.image.clone(), !args.no_exif);
+        let pictures = Feed::Pictures { paths, preprocess, shape, channels_last, crops, by_exif, memory };
         if engine.batch().is_some() {
             return Ok(pictures);
         }
         let names: Vec<String> = (0..pictures.len()).map(|i| pictures.name(i)).collect();
         Ok(Feed::Whole { tensors: pictures.part(0, pictures.len())?, name: names.join(", ") })
+    }
+
+    /// Random numbers for every input, which the seed, the input and the element tell.
+    fn noise(count: usize, seed: u64, engine: &Engine, memory: u64) -> Result<Self> {
+        let is_free = engine.batch().is_some();
+        let (mut tensors, mut elements) = (vec![], 0u64);
+        for (number, port) in engine.inputs.iter().enumerate() {
+            let mut dims = port.shape.clone();
+            if is_free {
+                dims[0] = count;
+            } else if dims.first() != Some(&count) {
+                let takes = shape_text(&port.shape);
+                let why = engine.one_batch();
+                return Err(Failure::Usage(format!("--noise {count}: the input {} takes {takes}: {why}", port.name)));
+            }
+            elements =
+                dims.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64)).saturating_add(elements);
+            if elements.saturating_mul(4) > memory {
+                return Err(Failure::message(format!("--noise {count} takes more memory than --max-memory allows")));
+            }
+            let mut draws = Draws::new(seed, NOISE, [number as u32, 0, 0]);
+            let shape = Shape::new(dims);
+            let data = (0..shape.elements()).map(|_| draws.normal() as f32).collect();
+            tensors.push(Tensor::new(shape, data));
+        }
+        let name = "noise".to_string();
+        Ok(if is_free { Feed::Arrays { tensors, images: count, name } } else { Feed::Whole { tensors, name } })
     }
 
     fn arrays(args: &RunArgs, engine: &Engine, arrays: &Arrays) -> Result<Self> {

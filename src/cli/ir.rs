@@ -146,7 +146,7 @@ fn step(args: &IrArgs, console: Console) -> Result<String> {
     network::refuse(idle, "changes nothing of a step of training")?;
     let compiler = network::compiler(&args.file, &args.network, compilation, network::options(console))?;
     let name = args.train.clone().filter(|name| !name.is_empty());
-    let choice = BlockChoice { name, batch: args.network.batch.map(|n| n as usize), epochs: None };
+    let choice = BlockChoice { name, batch: args.network.batch.map(|n| n as usize), ..BlockChoice::default() };
     let spec = compiler.front_training(&args.file, &choice)?;
     console.diagnostics(&spec.warnings, &spec.sources)?;
     let failed = |error| match error {

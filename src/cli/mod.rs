@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod completions;
 mod console;
+mod curves;
 mod engine;
 mod escape;
 mod eval;
@@ -98,6 +99,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Export(args) => export::run(args, console),
         Command::Train(args) => train::run(args, console),
         Command::Eval(args) => eval::run(args, console),
+        Command::Curves(args) => curves::run(args, console),
         Command::Verify(args) => verify::run(args, console),
         Command::Weights(args) => weights::run(args, console),
         Command::Completions(args) => completions::run(args, console),

@@ -14,7 +14,10 @@ use super::escape;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
-use crate::driver::{Compiler, Error, Event, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx};
+use crate::diagnostic::Diagnostic;
+use crate::driver::{
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx, weights_beside,
+};
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
 use crate::ops::layer::Value;
@@ -131,8 +134,7 @@ impl SourceArgs {
     /// The files that a command reads: the network's, those that these flags name, and the weights
     /// that belong to a spec.
     pub(crate) fn files(&self, network: &Path) -> Vec<PathBuf> {
-        let beside = network.with_extension("safetensors");
-        let weights = self.weights.clone().unwrap_or(beside);
+        let weights = self.weights.clone().unwrap_or_else(|| weights_beside(network, self.model.as_deref()));
         [network.to_path_buf(), weights].into_iter().chain(self.renaming.weight_map.clone()).collect()
     }
 }
@@ -413,7 +415,10 @@ fn explain(error: Error, compiler: &Compiler) -> Failure {
 
 /// Warnings, where the weights came from, and (if asked) what the passes did.
 pub(crate) fn report(network: &Network, console: Console) -> Result<()> {
-    console.diagnostics(&network.warnings, &network.sources)?;
+    // Of a text that was read before, only the weights are new.
+    let is_new = |warning: &&Diagnostic| !console.is_again || warning.code == NOT_FINITE;
+    let warnings: Vec<Diagnostic> = network.warnings.iter().filter(is_new).cloned().collect();
+    console.diagnostics(&warnings, &network.sources)?;
     weights_note(network, console);
     network.remarks.iter().for_each(|remark| detail(remark, console));
     Ok(())

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::engine::Engine;
 use super::escape;
-use super::failure::Result;
+use super::failure::{Failure, Result};
 use super::inputs::shape_text;
 use super::network::read_text;
 use crate::artifact::Port;
@@ -53,6 +54,20 @@ pub(crate) fn probabilities(values: &[f32]) -> Vec<f32> {
     powers.iter().map(|p| (p / total) as f32).collect()
 }
 
+/// What several rows of values say together: of `scores`, the mean of the distributions that they are or become by
+/// softmax; of others, the mean. One row is what it is.
+pub(crate) fn together(rows: &[&[f32]], are_scores: bool) -> Vec<f32> {
+    if let [row] = rows {
+        return row.to_vec();
+    }
+    let mut sums = vec![0f64; rows[0].len()];
+    for row in rows {
+        let values = if are_scores { probabilities(row) } else { row.to_vec() };
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+    }
+    sums.into_iter().map(|sum| (sum / rows.len() as f64) as f32).collect()
+}
+
 /// The classes of the ImageNet challenge, with where they are from.
 const IMAGENET: &str = include_str!("imagenet.txt");
 
@@ -62,6 +77,17 @@ pub(crate) fn read_labels(path: &Path) -> Result<Vec<String>> {
         return Ok(IMAGENET.lines().filter(|l| !l.starts_with('#')).map(String::from).collect());
     }
     Ok(read_text(path)?.trim_end().lines().map(|l| l.trim().to_string()).collect())
+}
+
+/// As [`read_labels`], as many as the network has classes.
+pub(crate) fn labels_of(path: &Path, engine: &Engine) -> Result<Vec<String>> {
+    let labels = read_labels(path)?;
+    let classes: usize = engine.outputs[0].shape[1..].iter().product();
+    if labels.len() == classes {
+        return Ok(labels);
+    }
+    let (path, count) = (path.display(), labels.len());
+    Err(Failure::message(format!("--labels {path}: {count} names for the {classes} classes of {}", engine.name)))
 }
 
 impl ResultRow {
@@ -144,6 +170,15 @@ mod tests {
         assert!((ranked[0].probability - 0.665_240_94).abs() < 1e-6);
         assert_eq!(ranked[0].label.as_deref(), Some("b"));
         assert_eq!(best(&[0.25, 0.25, 0.5], &[], 9)[0], Class { index: 2, label: None, probability: 0.5 });
+    }
+
+    #[test]
+    fn several_rows_are_averaged_as_distributions_or_as_numbers() {
+        let (logits, shares) = ([0.0, f32::ln(3.0)], [0.5, 0.5]);
+        let mean = together(&[&logits, &shares], true);
+        assert!((mean[0] - 0.375).abs() < 1e-6 && (mean[1] - 0.625).abs() < 1e-6, "{mean:?}");
+        assert_eq!(together(&[&[1.0, 4.0], &[3.0, 8.0]], false), [2.0, 6.0]);
+        assert_eq!(together(&[&[1.0, 4.0]], true), [1.0, 4.0]);
     }
 
     #[test]

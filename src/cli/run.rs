@@ -8,16 +8,16 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs};
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
-use super::results::{ResultRow, best, position, probabilities, read_labels};
+use super::results::{ResultRow, best, labels_of, position};
 use crate::artifact::Port;
 use crate::driver::{ContentHash, Network};
-use crate::image;
+use crate::image::{self, Crops};
 use crate::npy;
 use crate::output::{Files, OutputFile};
 use crate::preprocess::Color;
@@ -40,8 +40,10 @@ use crate::tensor::{NotFinite, Shape, Tensor};
   netc run caffe.onnx --image cat.jpg --preprocess 'resize 256 center_crop 224 color bgr'
   netc run upscale.netc --image small.png --save-image large.png
   netc run resnet34.netc --input x.npy --output y.npy --threads 1
-  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --ten-crop
-  netc run two_inputs.net --input left=l.npy --input right=r.npy")]
+  netc run alexnet.net --weights alexnet.safetensors --image cat.jpg --crops 10
+  netc run alexnet.net --ensemble a.safetensors b.safetensors --image cat.jpg
+  netc run two_inputs.net --input left=l.npy --input right=r.npy
+  netc run gan.net --model generator --noise 100 --save-image grid.png --image-range -1,1")]
 pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
@@ -51,6 +53,13 @@ pub(crate) struct RunArgs {
     /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub input: Vec<String>,
+    /// Run on so many inputs of random numbers, normal with mean 0 and deviation 1, which generators of pictures take
+    #[arg(long, value_name = "N", conflicts_with_all = ["image", "input"],
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub noise: Option<u32>,
+    /// Which random numbers --noise takes
+    #[arg(long, value_name = "N", requires = "noise", default_value_t = 0)]
+    pub noise_seed: u64,
     /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub output: Vec<String>,
@@ -64,8 +73,8 @@ pub(crate) struct RunArgs {
     /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Write the output, which is an image, as a picture: .png, .jpg, .webp; of several, `{}` becomes the input's name
-    /// and `{#}` its number, from 0
+    /// Write the output, which is an image, as a picture: .png, .jpg, .webp. Of several, `{}` becomes the input's name
+    /// and `{#}` its number, from 0; without these, all stand side by side in one picture
     #[arg(long, value_name = "FILE")]
     pub save_image: Option<PathBuf>,
     /// What of the output is black and what white [default: what the levels 0 and 255 of an input are]
@@ -77,8 +86,10 @@ pub(crate) struct RunArgs {
     /// Refuse a model of other content, before anything of it runs: what `netc check --hash` prints (SHA-256)
     #[arg(long, value_name = "HASH")]
     pub expect_hash: Option<ContentHash>,
-    /// Average over four corners, centre and their mirror images, as AlexNet was tested
-    #[arg(long, requires = "image", conflicts_with = "input")]
+    #[command(flatten)]
+    pub crops: CropArgs,
+    /// As --crops 10
+    #[arg(long, requires = "image", conflicts_with_all = ["input", "crops"])]
     pub ten_crop: bool,
     /// Take the pixels as the file has them; without this, pictures are turned as their EXIF orientation says
     #[arg(long, requires = "image", conflicts_with = "input")]
@@ -91,7 +102,19 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
+    pub ensemble: EnsembleArgs,
+    #[command(flatten)]
     pub compilation: CompilationArgs,
+}
+
+impl RunArgs {
+    /// How several inputs are cut of each picture, where they are.
+    pub(crate) fn crops(&self) -> Result<Option<Crops>> {
+        let crops = CropArgs { crops: self.crops.crops.or(self.ten_crop.then_some(CropCount::Ten)), ..self.crops };
+        let crops = crops.crops()?;
+        refuse([("--crops", crops.is_some() && self.image.is_empty())], "is for pictures (--image)")?;
+        Ok(crops)
+    }
 }
 
 /// Two different numbers.
@@ -114,15 +137,18 @@ impl std::str::FromStr for ImageRange {
 const PART: usize = 16;
 
 pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
-    if args.image.is_empty() && args.input.is_empty() {
-        let what = "there is nothing to run on: give images (--image) or arrays (--input)";
+    if args.image.is_empty() && args.input.is_empty() && args.noise.is_none() {
+        let what = "there is nothing to run on: give images (--image), arrays (--input) or --noise";
         return Err(Failure::Usage(what.into()));
     }
+    args.crops()?;
     let make = if args.interpret { Engine::interpret } else { Engine::open };
     let arrays = Arrays::new(console);
     let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
-    let (network, compilation, expected) = (&args.network, &args.compilation, args.expect_hash);
-    let mut engine = make(&args.file, network, compilation, &args.threads, &fitted, expected, console)?;
+    let open = |network: &NetworkArgs, console| {
+        make(&args.file, network, &args.compilation, &args.threads, &fitted, args.expect_hash, console)
+    };
+    let mut engine = Engine::averaging(&args.file, &args.network, &args.ensemble.ensemble, console, open)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
@@ -130,7 +156,7 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
         let flags = [("--top-k", args.top_k.is_some()), ("--labels", args.labels.is_some())];
         refuse(flags, format_args!("is for networks that tell classes apart, which {} does not", engine.name))?;
     }
-    let labels = labels(args, &engine)?;
+    let labels = args.labels.as_ref().map_or_else(|| Ok(engine.labels.clone()), |path| labels_of(path, &engine))?;
     let mut files = OutputFiles::new(args, &engine)?;
     let outputs = open_outputs(args, &engine, &mut files)?;
     let feed = Feed::new(args, &engine, &arrays, console)?;
@@ -147,18 +173,6 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     show(args, &engine, &rows, console)
 }
 
-/// Names of the classes, as many as there are.
-fn labels(args: &RunArgs, engine: &Engine) -> Result<Vec<String>> {
-    let Some(path) = &args.labels else { return Ok(engine.labels.clone()) };
-    let labels = read_labels(path)?;
-    let classes: usize = engine.outputs[0].shape[1..].iter().product();
-    if labels.len() == classes {
-        return Ok(labels);
-    }
-    let (path, count) = (path.display(), labels.len());
-    Err(Failure::message(format!("--labels {path}: {count} names for the {classes} classes of {}", engine.name)))
-}
-
 /// Runs everything, a part at a time.
 fn compute(
     engine: &Engine,
@@ -173,9 +187,8 @@ fn compute(
     let mut rows = vec![];
     for first in (0..feed.len()).step_by(part) {
         let end = feed.len().min(first + part);
-        let outputs = engine.run(&feed.part(first, end)?)?;
-        for index in first..end {
-            let values = outputs.iter().map(|o| values_of(o, index - first, end - first, feed.crops())).collect();
+        let results = engine.results(&feed.part(first, end)?, end - first)?;
+        for (index, values) in (first..end).zip(results) {
             rows.push(row(engine, feed.name(index), values, labels, args.top_k.unwrap_or(5)));
         }
         bar.inc((end - first) as u64);
@@ -199,20 +212,6 @@ fn tell_of_odd(engine: &Engine, rows: &[ResultRow], console: Console) {
             port.name, row.name
         ));
     }
-}
-
-/// The nth of `count` results in an output; of several crops, the mean of the distributions.
-fn values_of(output: &Tensor, index: usize, count: usize, crops: usize) -> Vec<f32> {
-    let size = output.data().len() / (count * crops);
-    let mine = &output.data()[index * crops * size..(index + 1) * crops * size];
-    if crops == 1 {
-        return mine.to_vec();
-    }
-    let mut mean = vec![0f32; size];
-    for crop in mine.chunks_exact(size) {
-        mean.iter_mut().zip(probabilities(crop)).for_each(|(m, p)| *m += p / crops as f32);
-    }
-    mean
 }
 
 fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
@@ -297,6 +296,8 @@ struct Pictures<'a> {
     shape: [usize; 3],
     range: [f32; 2],
     color: Color,
+    /// All of them side by side.
+    in_one: bool,
 }
 
 impl<'a> Pictures<'a> {
@@ -310,46 +311,52 @@ impl<'a> Pictures<'a> {
             Failure::Usage(format!("--save-image: no output of {} is an image of 1 or 3 channels", engine.name))
         })?;
         image::check_name(path).map_err(|e| Failure::Usage(format!("--save-image: {e}")))?;
-        let pattern = path.to_string_lossy();
-        if feed.len() > 1 && !PLACEHOLDERS.iter().any(|p| pattern.contains(p)) {
-            return Err(Failure::Usage(format!(
-                "--save-image: {} pictures cannot all be {}; in it, `{{}}` stands for the input's name and `{{#}}` for its number",
-                feed.len(),
-                path.display()
-            )));
-        }
-        let mut inputs: HashMap<PathBuf, usize> = HashMap::new();
-        for index in 0..feed.len() {
-            let place = picture_path(path, feed, index);
-            if let Some(other) = inputs.insert(place.clone(), index) {
-                return Err(Failure::Usage(format!(
-                    "--save-image: the pictures of {} and {} would both be {}; `{{#}}` in the name stands for an input's number",
-                    feed.name(other),
-                    feed.name(index),
-                    place.display()
-                )));
-            }
-            files.add(&place, "--save-image")?;
+        let in_one = feed.len() > 1 && !PLACEHOLDERS.iter().any(|p| path.to_string_lossy().contains(p));
+        if in_one {
+            files.add(path, "--save-image")?;
+        } else {
+            name_each(path, feed, files)?;
         }
         // An image that comes out is scaled as the one that goes in.
         let preprocess = engine.preprocess.first().cloned().flatten();
         let white = preprocess.as_ref().map_or(1.0, |p| p.scale.unwrap_or(1.0) * 255.0);
         let range = args.image_range.map_or([0.0, white], |r| r.0);
         let color = preprocess.map_or(Color::Rgb, |p| p.color);
-        Ok(Self { path, index, shape, range, color })
+        Ok(Self { path, index, shape, range, color, in_one })
     }
 
     fn write(&self, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
-        for (i, row) in rows.iter().enumerate() {
-            let path = picture_path(self.path, feed, i);
-            let picture = image::picture(&row.values[self.index], self.shape, self.range, self.color);
-            let bytes = image::encode(&picture, &path).map_err(Failure::message)?;
-            let file = OutputFile::create(&path).map_err(|e| cannot_write(&path, &e))?;
-            let written = file.file().write_all(&bytes).and_then(|()| file.commit());
-            written.map_err(|e| cannot_write(&path, &e))?;
+        let picture = |row: &ResultRow| image::picture(&row.values[self.index], self.shape, self.range, self.color);
+        if self.in_one {
+            let pictures: Vec<image::Picture> = rows.iter().map(picture).collect();
+            return write_picture(&image::grid(&pictures), self.path);
         }
-        Ok(())
+        rows.iter().enumerate().try_for_each(|(i, row)| write_picture(&picture(row), &picture_path(self.path, feed, i)))
     }
+}
+
+/// Whether each input's picture has a name of its own.
+fn name_each(path: &Path, feed: &Feed, files: &mut OutputFiles) -> Result<()> {
+    let mut inputs: HashMap<PathBuf, usize> = HashMap::new();
+    for index in 0..feed.len() {
+        let place = picture_path(path, feed, index);
+        if let Some(other) = inputs.insert(place.clone(), index) {
+            return Err(Failure::Usage(format!(
+                "--save-image: the pictures of {} and {} would both be {}; `{{#}}` in the name stands for an input's number",
+                feed.name(other),
+                feed.name(index),
+                place.display()
+            )));
+        }
+        files.add(&place, "--save-image")?;
+    }
+    Ok(())
+}
+
+fn write_picture(picture: &image::Picture, path: &Path) -> Result<()> {
+    let bytes = image::encode(picture, path).map_err(Failure::message)?;
+    let file = OutputFile::create(path).map_err(|e| cannot_write(path, &e))?;
+    file.file().write_all(&bytes).and_then(|()| file.commit()).map_err(|e| cannot_write(path, &e))
 }
 
 /// What stands for an input in the name of a picture: its own name, and its number from 0.
@@ -374,7 +381,11 @@ fn show(args: &RunArgs, engine: &Engine, rows: &[ResultRow], console: Console) -
     let mut out = console.out();
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
-        writeln!(out, "{:#}", json!({ "model": engine.name, "results": results }))?;
+        let mut printed = json!({ "model": engine.name, "results": results });
+        if !engine.ensemble.is_empty() {
+            printed["ensemble"] = engine.ensemble.iter().map(|path| path.display().to_string()).collect();
+        }
+        writeln!(out, "{printed:#}")?;
     } else if (args.output.is_empty() && args.save_image.is_none()) || args.top_k.is_some() || args.labels.is_some() {
         for row in rows {
             write!(out, "{}", row.text(&engine.outputs))?;

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{PhaseName, ShapeArgs};
+use super::args::{MemorySize, PhaseName, ShapeArgs};
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
 use super::network::{options, settings, shapes};
 use crate::driver::{BlockChoice, Compiler, Network, training_names};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
-use crate::trainer::{self, StepMemory};
+use crate::trainer::{self, MemoryPrice, StepMemory, TrainError};
 
 /// Show what each layer costs: shapes, parameters, multiply-accumulates, receptive field
 #[derive(Debug, Args)]
@@ -36,6 +36,10 @@ pub(crate) struct StatsArgs {
     /// Which life of the network; `infer` does not count auxiliary heads
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
     pub phase: PhaseName,
+    /// Show steps of training that take at most so much memory, such as 512MiB: which values are computed again, and
+    /// what that costs
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<MemorySize>,
     #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Print JSON
@@ -53,6 +57,9 @@ pub(crate) fn run(args: &StatsArgs, console: Console) -> Result<()> {
         options: options(console),
         ..Compiler::default()
     };
+    if args.memory.is_some() && args.phase != PhaseName::Train {
+        return Err(Failure::Usage("--memory is of steps of training: --phase train shows them".into()));
+    }
     let network = compiler.front(&args.file)?;
     console.diagnostics(&network.warnings, &network.sources)?;
     let steps = if args.phase == PhaseName::Train { steps(args, &compiler, &network)? } else { vec![] };
@@ -68,6 +75,7 @@ struct Step {
     name: String,
     batch: usize,
     memory: StepMemory,
+    price: Option<MemoryPrice>,
 }
 
 /// The steps of the blocks that train the model.
@@ -75,22 +83,34 @@ fn steps(args: &StatsArgs, compiler: &Compiler, network: &Network) -> Result<Vec
     let names = training_names(&args.file).map_err(|e| Failure::message(format!("{}: {e}", args.file.display())))?;
     let mut steps = vec![];
     for name in names {
-        let choice = BlockChoice { name: Some(name), ..BlockChoice::default() };
-        let training = compiler.front_training(&args.file, &choice)?.training;
+        let memory = args.memory.map(|size| size.0);
+        let choice = BlockChoice { name: Some(name), memory, ..BlockChoice::default() };
+        let (spec, fit) = compiler.fit_training(&args.file, &choice).map_err(failure)?;
+        let training = spec.training;
         if !training.models.iter().any(|model| model.name == network.graph.name) {
             continue;
         }
-        let planned = trainer::planned(&training, &compiler.target, &compiler.plan);
-        let (_, _, memory) = planned.map_err(Failure::message)?;
-        steps.push(Step { name: training.name, batch: training.batch, memory });
+        let memory = match fit {
+            Some(fit) => fit.memory,
+            None => trainer::planned(&training, &compiler.target, &compiler.plan).map_err(Failure::message)?.2,
+        };
+        steps.push(Step { name: training.name, batch: training.batch, memory, price: fit.map(|fit| fit.price) });
     }
     Ok(steps)
+}
+
+fn failure(error: TrainError) -> Failure {
+    match error {
+        TrainError::Text(error) => Failure::from(error),
+        error => Failure::message(error),
+    }
 }
 
 impl Step {
     fn text(&self) -> String {
         let StepMemory { activations, states, inputs, scratch } = self.memory;
-        format!(
+        let price = self.price.map(|price| format!("train {}: a step takes {price}\n", self.name)).unwrap_or_default();
+        let text = format!(
             "train {}: a step of {} samples takes {} of memory: activations {}, weights and what is remembered of them {}, inputs {}, a thread {}\n",
             self.name,
             self.batch,
@@ -99,12 +119,13 @@ impl Step {
             bytes(states),
             bytes(inputs),
             bytes(scratch),
-        )
+        );
+        text + &price
     }
 
     fn json(&self) -> Value {
         let StepMemory { activations, states, inputs, scratch } = self.memory;
-        json!({
+        let mut json = json!({
             "train": self.name,
             "batch": self.batch,
             "bytes": self.memory.total(),
@@ -112,7 +133,17 @@ impl Step {
             "states": states,
             "inputs": inputs,
             "thread": scratch,
-        })
+        });
+        if let Some(price) = &self.price {
+            json["price"] = json!({
+                "before": price.before,
+                "after": price.after,
+                "recomputed": price.recomputed,
+                "extra_macs": price.macs[1],
+                "passes": price.passes,
+            });
+        }
+        json
     }
 }
 

@@ -173,7 +173,8 @@ fn training() -> String {
 
 `train NAME` trains the model NAME, and `train NAME(model, …)` others. In the block, models are functions; a block of
 one model that it does not call has the names of the model's inputs and outputs. Several steps change the weights of
-their models one after another.
+their models one after another, `step critic(repeat = 5)` five times, each time on another batch. Words whose arguments
+all have defaults need no parentheses: `schedule cosine`.
 
 {}
 `netc help {}` tell what these take.

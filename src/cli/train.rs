@@ -10,19 +10,18 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::args::ThreadArgs;
+use super::args::{MemorySize, ThreadArgs};
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network;
 use crate::data::{Dataset, OnBroken, Options, Part};
-use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec};
+use crate::driver::{Begun, BlockChoice, Compiler, TrainingSpec, weights_of_model};
 use crate::journal::{self, Column, ColumnKind, Events, JournalError, Row, Table};
 use crate::output::{self, OutputFile};
 use crate::plan;
+use crate::recipe::{Source, TrainedModel, Training};
 use crate::runtime::Timings;
-use crate::target::Target;
 use crate::trainer::{
-    CHECKPOINT, Data, Ending, EngineOptions, EpochReport, FitOptions, Progress, StepReport, TrainError, Trainer,
+    CHECKPOINT, Data, Ending, EpochReport, Fit, FitOptions, Progress, StepReport, TrainError, Trainer, check_samples,
     metric_name, weigh_classes,
 };
 
@@ -55,6 +54,9 @@ pub(crate) struct TrainArgs {
     /// Evaluate with this share of the data and train with the rest, such as 10%
     #[arg(long, value_name = "SHARE")]
     pub hold_out: Option<Share>,
+    /// Train with so many samples only, chosen by the seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
     /// Passes over the data, instead of the text's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: Option<u32>,
@@ -64,9 +66,10 @@ pub(crate) struct TrainArgs {
     /// Of all random numbers: weights, order and changes of samples, dropout, noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Begin with the weights of this file; layers that it lacks keep their initialisation
-    #[arg(long, value_name = "FILE[:KEY]")]
-    pub weights: Option<PathBuf>,
+    /// Begin with the weights of this file; layers that it lacks keep their initialisation. Of several models,
+    /// `--weights teacher=FILE` is that of one
+    #[arg(long, value_name = "[MODEL=]FILE[:KEY]")]
+    pub weights: Vec<PathBuf>,
     /// Where the weights go in the end [default: the spec's name with .safetensors, beside it]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -98,6 +101,14 @@ pub(crate) struct TrainArgs {
     /// Give the same bits on AVX2 and AVX-512; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
+    /// Take at most so much memory for a step, such as 512MiB or 2G: values are computed again where they would not
+    /// all fit, which takes time and changes no number
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<MemorySize>,
+    /// Take the samples of a step in so many parts of equal size, one after the other, and add up their gradients:
+    /// less memory; batch normalisations take the statistics of a part
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub accumulate: Option<u32>,
     /// Say what memory a step takes, and end
     #[arg(long)]
     pub memory_plan: bool,
@@ -162,56 +173,88 @@ pub(crate) fn run(args: &TrainArgs, console: Console) -> Result<()> {
     }
     let places = Places::of(args);
     places.check(args)?;
-    let spec = front(args, console)?;
+    let (spec, fit) = front(args, console)?;
     let TrainingSpec { sources, training, warnings, .. } = spec;
     console.diagnostics(&warnings, &sources)?;
     let mistakes =
         |diagnostics| Failure::Compiler(crate::driver::Error::Spec { sources: Box::new(sources.clone()), diagnostics });
     let data = match (&args.data, args.memory_plan) {
-        (Some(path), _) => Some(Sets::open(path, args, console)?),
+        (Some(path), _) => Some(Sets::open(path, args, &training, console)?),
         (None, _) => None,
     };
     let mut training = training;
-    if let (Some(ClassWeights::Balanced), Some(sets)) = (args.class_weights, &data) {
-        weigh_classes(&mut training, &sets.training).map_err(Failure::message)?;
+    let told = |error| match error {
+        TrainError::Training(diagnostics) | TrainError::Samples(diagnostics) => mistakes(diagnostics),
+        error => Failure::message(error),
+    };
+    if let Some(sets) = &data {
+        check_samples(&training, &sets.training).map_err(told)?;
+        weigh_classes(&mut training, &sets.training, args.class_weights.is_some()).map_err(told)?;
     }
     let bar = console.progress(None, format!("compiling the step of {}", training.name));
     let begin = Instant::now();
-    let options = EngineOptions {
-        target: Target::host(),
-        plan: plan::Options { strict: args.strict, ..plan::Options::default() },
-        model: args.threads.options(console),
-        seed: args.seed,
-    };
-    let trainer = Trainer::new(training, options);
+    let options = compiler(args.seed, args.strict, &args.threads, console).engine_options();
+    let trainer = Trainer::fitted(training, options, fit);
     bar.finish_and_clear();
-    let mut trainer = trainer.map_err(|error| match error {
-        TrainError::Training(diagnostics) => mistakes(diagnostics),
-        error => Failure::message(error),
-    })?;
+    let mut trainer = trainer.map_err(told)?;
     console.detail(format_args!("compiled in {:.2} s", begin.elapsed().as_secs_f64()));
     console.note(format_args!(
         "a step of {} samples takes {} of memory",
-        trainer.training().batch,
+        trainer.training().samples(),
         bytes(trainer.memory())
     ));
+    if let Some(price) = trainer.memory_price().filter(|price| price.after != price.before || price.passes > 1) {
+        console.note(format_args!("a step takes {price}"));
+    }
     places.check_outputs(args, &trainer)?;
     let Some(sets) = data.filter(|_| !args.memory_plan) else { return Ok(()) };
-    train(args, &mut trainer, &sets, &places, console)
+    train(args, &mut trainer, &sets, &places, console, &told)
 }
 
-fn front(args: &TrainArgs, console: Console) -> Result<TrainingSpec> {
-    let compiler = Compiler { seed: args.seed, options: network::options(console), ..Compiler::default() };
+/// How texts of trainings are read, and their steps compiled and run.
+fn compiler(seed: u64, strict: bool, threads: &ThreadArgs, console: Console) -> Compiler {
+    let plan = plan::Options { strict, ..plan::Options::default() };
+    Compiler { seed, plan, options: threads.options(console), ..Compiler::default() }
+}
+
+fn front(args: &TrainArgs, console: Console) -> Result<(TrainingSpec, Option<Fit>)> {
+    let compiler = compiler(args.seed, args.strict, &args.threads, console);
     let choice = BlockChoice {
         name: args.block.clone(),
         batch: args.batch.map(|n| n as usize),
         epochs: args.epochs.map(|n| n as usize),
+        memory: args.memory.map(|size| size.0),
+        accumulate: args.accumulate.map(|k| k as usize),
     };
-    let mut spec = compiler.front_training(&args.file, &choice)?;
-    if let Some(path) = &args.weights {
-        tell_of_begin(&compiler.begin_with(&mut spec, path)?, path, console);
+    let (mut spec, fit) = compiler.fit_training(&args.file, &choice).map_err(|error| match error {
+        TrainError::Text(error) => Failure::from(error),
+        error => Failure::message(error),
+    })?;
+    let models = spec.training.models.clone();
+    let mut given = vec![];
+    for argument in &args.weights {
+        let text = argument.to_str().and_then(|text| text.split_once('='));
+        let named = text.and_then(|(name, path)| Some((models.iter().find(|m| m.name == name)?, Path::new(path))));
+        let (model, path) = named.map_or((None, argument.as_path()), |(model, path)| (Some(model), path));
+        tell_of_begin(&compiler.begin_with(&mut spec, path, model)?, path, console);
+        given.push(model);
     }
-    Ok(spec)
+    let is_given = |model: &TrainedModel| given.iter().any(|of| of.is_none_or(|of| of == model));
+    for model in models.iter().filter(|model| !args.resume && !is_trained(&spec.training, model) && !is_given(model)) {
+        console.warning(format_args!(
+            "nothing trains {0}, and its weights are random: --weights {0}=FILE gives it those that it has learnt",
+            model.name
+        ));
+    }
+    Ok((spec, fit))
+}
+
+/// Whether a step changes weights of a model, or it has none.
+fn is_trained(training: &Training, model: &TrainedModel) -> bool {
+    let weights = &training.graph.weights;
+    let own = weights.iter().filter(|(_, weight)| weight.learnable && weight.name.starts_with(&model.prefix));
+    let mut own = own.map(|(id, _)| id).peekable();
+    own.peek().is_none() || own.any(|id| training.steps.iter().any(|step| step.trained.contains(&id)))
 }
 
 /// Which weights of a file the training begins with, and which not.
@@ -250,18 +293,12 @@ impl Rehearsal {
         strict: bool,
         console: Console,
     ) -> Result<Rehearsal> {
-        let compiler = Compiler { options: network::options(console), ..Compiler::default() };
+        let compiler = compiler(0, strict, threads, console);
         let name = Some(block.to_string()).filter(|name| !name.is_empty());
-        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), epochs: None };
+        let choice = BlockChoice { name, batch: batch.map(|n| n as usize), ..BlockChoice::default() };
         let spec = compiler.front_training(file, &choice)?;
         let bar = console.progress(None, format!("compiling the step of {}", spec.training.name));
-        let options = EngineOptions {
-            target: Target::host(),
-            plan: plan::Options { strict, ..plan::Options::default() },
-            model: threads.options(console),
-            seed: 0,
-        };
-        let trainer = Trainer::new(spec.training, options);
+        let trainer = Trainer::new(spec.training, compiler.engine_options());
         bar.finish_and_clear();
         let trainer = trainer.map_err(Failure::message)?;
         let inputs = trainer.made_up();
@@ -313,7 +350,7 @@ impl Places {
         let models: Vec<&str> = trainer.models().collect();
         match models.len() {
             1 => vec![self.output.clone()],
-            _ => models.iter().map(|model| self.output.with_extension(format!("{model}.safetensors"))).collect(),
+            _ => models.iter().map(|model| weights_of_model(&self.output, model)).collect(),
         }
     }
 
@@ -348,8 +385,20 @@ struct Sets {
 }
 
 impl Sets {
-    fn open(path: &Path, args: &TrainArgs, console: Console) -> Result<Sets> {
-        let options = |part| Options { part, memory: console.max_memory, ..Options::default() };
+    /// The data at a path, of which the text says what it calls inputs and labels.
+    fn open(path: &Path, args: &TrainArgs, training: &Training, console: Console) -> Result<Sets> {
+        let named = |of: Source| {
+            let inputs =
+                training.graph.inputs().iter().zip(&training.sources).filter(move |(_, source)| **source == of);
+            inputs.filter_map(|(&id, _)| training.graph.node(id).name.clone())
+        };
+        let options = |part| Options {
+            part,
+            memory: console.max_memory,
+            inputs: named(Source::Data).collect(),
+            labels: named(Source::Labels).next(),
+            ..Options::default()
+        };
         let training = Dataset::open(path, &options(Part::Train)).map_err(Failure::message)?;
         let (training, validation) = match (&args.validate, args.hold_out) {
             (Some(path), _) => {
@@ -362,6 +411,10 @@ impl Sets {
             }
             (None, None) => (training, None),
         };
+        let training = match args.samples {
+            Some(count) => training.choose(count as usize, args.seed).map_err(Failure::message)?,
+            None => training,
+        };
         let of = |set: &Dataset| grouped(set.len() as u64);
         let validated = validation.as_ref().map(|set| format!(", {} to evaluate with", of(set))).unwrap_or_default();
         let classes = training.classes().len();
@@ -370,7 +423,14 @@ impl Sets {
     }
 }
 
-fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, console: Console) -> Result<()> {
+fn train(
+    args: &TrainArgs,
+    trainer: &mut Trainer,
+    sets: &Sets,
+    places: &Places,
+    console: Console,
+    told: &dyn Fn(TrainError) -> Failure,
+) -> Result<()> {
     if !trainer.can_evaluate() {
         let why = "no loss of several models says which epoch was the best";
         if args.keep == Some(Keep::Best) {
@@ -398,7 +458,7 @@ fn train(args: &TrainArgs, trainer: &mut Trainer, sets: &Sets, places: &Places, 
     let mut show = Show::new(args, places, stop, columns, console);
     let ending = trainer.fit(data, &options, &mut |progress| show.told(progress));
     show.finish();
-    let ending = ending.map_err(Failure::message)?;
+    let ending = ending.map_err(told)?;
     if let Some(error) = show.error.take() {
         return Err(error);
     }
@@ -437,7 +497,7 @@ struct Journal {
 }
 
 /// The table of a run's folder.
-const TABLE: &str = "log.csv";
+pub(super) const TABLE: &str = "log.csv";
 
 impl Journal {
     fn open(folder: &Path, columns: Vec<Column>, done: u64) -> std::result::Result<Journal, JournalError> {

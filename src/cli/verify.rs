@@ -129,10 +129,10 @@ fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<
     let compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
     let name = Some(block.to_string()).filter(|name| !name.is_empty());
     let batch = args.network.batch.map_or(2, |n| n as usize);
-    let choice = BlockChoice { name, batch: Some(batch), epochs: None };
+    let choice = BlockChoice { name, batch: Some(batch), ..BlockChoice::default() };
     let mut spec = compiler.front_training(&args.file, &choice)?;
     if let Some(path) = &args.network.source.weights {
-        compiler.begin_with(&mut spec, path)?;
+        compiler.begin_with(&mut spec, path, None)?;
     }
     let bar = console.progress(None, format!("verifying the gradients of {}", spec.training.name));
     let report = trainer::verify_gradients(&spec.training, &compiler.engine_options());

@@ -80,9 +80,11 @@ pub(crate) struct Emitter<'a> {
     /// What ends the step at hand, after all of its tasks.
     pub finishings: Vec<Emitted>,
     weight_bytes: usize,
-    /// Of the memory behind the plan's arena in which steps find what was packed for them in a run, or leave partial
-    /// sums, one after the other.
-    computed_bytes: usize,
+    /// Where the memory of the step at hand begins in the arena ([`Step::temporary`]); anywhere, as long as the plan
+    /// does not know how much the step wants.
+    temporary_from: usize,
+    /// Bytes that the step at hand wants of it.
+    temporary_bytes: usize,
     /// The packings of the same weights, by these.
     packings_of: HashMap<Vec<WeightId>, Vec<usize>>,
     kernels: Kernels,
@@ -101,7 +103,8 @@ impl<'a> Emitter<'a> {
             repackings: vec![],
             finishings: vec![],
             weight_bytes: 0,
-            computed_bytes: 0,
+            temporary_from: 0,
+            temporary_bytes: 0,
             packings_of: HashMap::new(),
             kernels: Kernels::default(),
         }
@@ -120,23 +123,20 @@ impl<'a> Emitter<'a> {
         self.kernels.get_or_insert(key, || self.program.add(key.build(self.target.unit)))
     }
 
-    /// Bytes of the arena: the plan's, and those of what is packed in a run, or of partial sums.
-    pub(crate) fn arena_bytes(&self) -> usize {
-        match self.computed_bytes {
-            0 => self.plan.arena_bytes,
-            bytes => self.computed_from() + bytes,
-        }
+    /// Begins a step: its memory lies where the plan says.
+    pub(crate) fn begin(&mut self, step: &Step) {
+        self.temporary_from = step.temporary.map_or(0, |buffer| self.plan.buffers[buffer.0].offset);
+        self.temporary_bytes = 0;
     }
 
-    /// Memory behind the plan's arena for what is computed before the step at hand; for steps whose parameters are
-    /// known, and once a step.
+    /// Bytes that the step at hand wants for itself.
+    pub(crate) fn temporary_bytes(&self) -> usize {
+        self.temporary_bytes
+    }
+
+    /// Memory of the step at hand in one piece; for steps whose parameters are known, and once a step.
     pub(crate) fn reserve(&mut self, bytes: usize) -> Packed {
-        self.computed_bytes = self.computed_bytes.max(bytes);
-        Packed { slot: Slot::Arena, offset: self.computed_from() }
-    }
-
-    fn computed_from(&self) -> usize {
-        self.plan.arena_bytes.next_multiple_of(packing::ALIGNMENT)
+        self.temporary(vec![bytes])[0]
     }
 
     /// The parameters of a step's node, as its op declares them.
@@ -155,38 +155,39 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Parts that depend on no parameter are packed with the model; the others before the step, behind the plan's
-    /// arena, where each step finds its own: nothing of it is needed after the step.
+    /// Parts that depend on no parameter are packed with the model; the others before the step, in memory of its own:
+    /// nothing of it is needed after the step.
     fn pack_computed(&mut self, views: &[View], parts: Vec<Part>) -> Vec<Packed> {
-        let mut end = self.computed_from();
+        let parts: Vec<Part> = parts.into_iter().map(Part::aligned).collect();
+        let is_known = |part: &Part| matches!(part.fill, Fill::Words(_));
+        let sizes = parts.iter().filter(|part| !is_known(part)).map(Part::bytes).collect();
+        let mut places = self.temporary(sizes).into_iter();
         let mut packed = vec![];
         let mut computed = vec![];
-        for part in parts.into_iter().map(Part::aligned) {
-            if let Fill::Words(_) = part.fill {
+        for part in parts {
+            if is_known(&part) {
                 packed.extend(self.pack_known(vec![], vec![part]));
                 continue;
             }
-            let at = Packed { slot: Slot::Arena, offset: end };
-            end += part.bytes();
+            let at = places.next().expect("there is one for each");
             packed.push(at);
             computed.push((at, part));
         }
-        self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
         repack::emit(self, views, &computed);
         packed
     }
 
-    /// Memory for what the tasks of a step leave for what ends it, in pieces of so many bytes. It lies where parameters
-    /// are packed in a run: a step has one or the other.
+    /// Memory for what the step at hand packs before it runs, or what its tasks leave for what ends it, in pieces of
+    /// so many bytes. A step has one or the other.
     pub(crate) fn temporary(&mut self, sizes: Vec<usize>) -> Vec<Packed> {
-        let mut end = self.computed_from();
+        let mut end = self.temporary_from;
         let place = |bytes: usize| {
             let at = Packed { slot: Slot::Arena, offset: end };
             end += bytes.next_multiple_of(packing::ALIGNMENT);
             at
         };
         let pieces = sizes.into_iter().map(place).collect();
-        self.computed_bytes = self.computed_bytes.max(end - self.computed_from());
+        self.temporary_bytes = self.temporary_bytes.max(end - self.temporary_from);
         pieces
     }
 

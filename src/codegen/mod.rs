@@ -55,8 +55,6 @@ pub struct Generated {
     packing_of: Vec<Option<usize>>,
     packings: Vec<Packing>,
     weight_bytes: usize,
-    /// The plan's, and those of what is packed in a run.
-    arena_bytes: usize,
     /// As [`plan::Options::memory`].
     memory: Option<u64>,
 }
@@ -66,7 +64,7 @@ impl Generated {
     pub(crate) fn memory(&self) -> [u64; 3] {
         let parts = [&self.repackings, &self.finishings].into_iter().flatten().flatten();
         let scratch = self.steps.iter().chain(parts).map(|step| step.scratch).max().unwrap_or(0);
-        [self.arena_bytes, self.plan.state_bytes, scratch].map(|bytes| bytes as u64)
+        [self.plan.arena_bytes, self.plan.state_bytes, scratch].map(|bytes| bytes as u64)
     }
 }
 
@@ -86,21 +84,42 @@ pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) 
     emit(graph, target, plan, options.memory)
 }
 
-/// Writes the functions of a plan's steps.
+/// Writes the functions of a plan's steps. Where steps want memory of their own, the arena is packed anew with it, and
+/// the functions are written for that.
 fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Result<Generated, Error> {
+    let (generated, temporaries) = emit_as_planned(graph, target, plan, memory)?;
+    if temporaries.iter().all(|&bytes| bytes == 0) {
+        return Ok(generated);
+    }
+    let plan = generated.plan.with_temporaries(&temporaries);
+    let (generated, same) = emit_as_planned(graph, target, plan, memory)?;
+    assert_eq!(temporaries, same, "what a step wants does not depend on where it lies");
+    Ok(generated)
+}
+
+/// The functions of a plan's steps, and how much memory each wants for itself.
+fn emit_as_planned(
+    graph: &Graph,
+    target: &Target,
+    plan: Plan,
+    memory: Option<u64>,
+) -> Result<(Generated, Vec<usize>), Error> {
     let mut emitter = Emitter::new(graph, &plan, target);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     let (mut repackings, mut finishings) = (vec![], vec![]);
+    let mut temporaries = vec![];
     for step in &plan.steps {
+        emitter.begin(step);
         steps.push(kernels::emit(&mut emitter, step)?);
         task_costs.push(std::mem::take(&mut emitter.task_costs));
         packing_of.push(emitter.packed.take());
         repackings.push(std::mem::take(&mut emitter.repackings));
         finishings.push(std::mem::take(&mut emitter.finishings));
+        temporaries.push(emitter.temporary_bytes());
     }
-    let (weight_bytes, arena_bytes) = (emitter.weight_bytes(), emitter.arena_bytes());
+    let weight_bytes = emitter.weight_bytes();
     let Emitter { program, packings, .. } = emitter;
-    Ok(Generated {
+    let generated = Generated {
         plan,
         program,
         steps,
@@ -110,9 +129,9 @@ fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Resu
         packing_of,
         packings,
         weight_bytes,
-        arena_bytes,
         memory,
-    })
+    };
+    Ok((generated, temporaries))
 }
 
 /// # Errors
@@ -183,7 +202,7 @@ fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Mani
         steps: (0..plan.steps.len()).flat_map(|i| step_records(graph, generated, linked, i)).collect(),
         states: plan.states.iter().map(|state| state_record(graph, state)).collect(),
         state_bytes: plan.state_bytes as u64,
-        arena_bytes: generated.arena_bytes as u64,
+        arena_bytes: plan.arena_bytes as u64,
         arena_lower_bound: plan.arena_lower_bound as u64,
         scratch_bytes: generated
             .steps

@@ -3,7 +3,7 @@
 //! What an [`Augmentation`] draws are [`Action`]s, which hold no chance any more. They are carried out on planes of
 //! numbers, and, where labels belong to pixels, on those, too.
 
-use crate::image::resize;
+use crate::image::{Crops, resize};
 use crate::random::Draws;
 use crate::recipe::Augmentation;
 
@@ -159,6 +159,21 @@ impl Planes {
             Action::Light(light) => self.lit(light),
             Action::Erase { top, left, side } => self.erased(top, left, side),
         }
+    }
+
+    /// The corners and the centre of the planes with a border of zeros, each of the planes' own size, and maybe the
+    /// mirror images of these.
+    pub(super) fn crops(self, crops: &Crops) -> Vec<f32> {
+        let (height, width, room) = (self.height, self.width, 2 * crops.border);
+        let framed = self.padded(crops.border, 0.0);
+        let places = [(0, 0), (0, room), (room, 0), (room, room), (crops.border, crops.border)];
+        let mut values = vec![];
+        for planes in [Some(framed.clone()), crops.mirrored.then(|| framed.mirrored())].into_iter().flatten() {
+            for (top, left) in places {
+                values.extend(planes.clone().cropped(top, left, height, width).values);
+            }
+        }
+        values
     }
 
     fn plane(&self) -> usize {

@@ -1,5 +1,6 @@
 //! A data set, whatever it was read from.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct Options {
     pub part: Part,
     /// What an archive calls its labels, beside the usual names.
     pub labels: Option<String>,
+    /// Arrays of an archive that are no labels, whatever their names.
+    pub inputs: Vec<String>,
     /// The label of pixels of no class, which losses ignore.
     pub ignored: Option<i64>,
     /// Bytes that may be taken for what does not stay in files; three quarters of the memory where nothing is said.
@@ -83,6 +86,11 @@ pub trait Samples: Send + Sync {
         &[]
     }
 
+    /// Whether classes are numbered by which of them are there, so that a set of fewer has other numbers for them.
+    fn numbers_what_is_there(&self) -> bool {
+        false
+    }
+
     /// The shape of a sample's labels: `[]` for one a sample, height and width for one a pixel.
     fn label_shape(&self) -> Option<&[usize]> {
         None
@@ -104,6 +112,61 @@ pub trait Samples: Send + Sync {
     /// Where what was read may not be what it was when the set was opened.
     fn check(&self) -> Result<(), DataError> {
         Ok(())
+    }
+}
+
+/// Names for a message: "`a` and `b` are".
+fn listed(names: &[&String]) -> String {
+    const LISTED: usize = 6;
+    let quoted: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    match (names.len(), names.len().saturating_sub(LISTED)) {
+        (1, _) => format!("{} is", quoted[0]),
+        (_, 0) => format!("{} are", quoted.join(", ")),
+        (_, more) => format!("{} and {more} more are", quoted.join(", ")),
+    }
+}
+
+/// Samples whose classes have other numbers.
+struct Renumbered {
+    samples: Arc<dyn Samples>,
+    /// By the number that a class had.
+    numbers: Vec<i64>,
+    classes: Vec<String>,
+}
+
+impl Samples for Renumbered {
+    fn count(&self) -> usize {
+        self.samples.count()
+    }
+
+    fn fields(&self) -> &[Field] {
+        self.samples.fields()
+    }
+
+    fn read(&self, index: usize, field: usize) -> Result<Value, DataError> {
+        self.samples.read(index, field)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label_shape(&self) -> Option<&[usize]> {
+        self.samples.label_shape()
+    }
+
+    fn labels(&self, index: usize) -> Vec<i64> {
+        let number = |label: i64| usize::try_from(label).ok().and_then(|label| self.numbers.get(label).copied());
+        // What is no class, as the label of pixels that do not count, stays so.
+        self.samples.labels(index).into_iter().map(|label| number(label).unwrap_or(label)).collect()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.samples.name(index)
+    }
+
+    fn check(&self) -> Result<(), DataError> {
+        self.samples.check()
     }
 }
 
@@ -150,6 +213,36 @@ impl Dataset {
             set.check_labels(set.classes().len(), None)?;
         }
         Ok(set)
+    }
+
+    /// Whether the names of the classes are nothing but their numbers.
+    pub(crate) fn has_numbers_for_classes(&self) -> bool {
+        self.classes().iter().enumerate().all(|(i, name)| *name == i.to_string())
+    }
+
+    /// Whether classes are numbered by which of them are there.
+    pub(crate) fn numbers_what_is_there(&self) -> bool {
+        self.samples.numbers_what_is_there()
+    }
+
+    /// The samples with the numbers that `classes` give to the names of theirs. Classes may be missing here.
+    ///
+    /// # Errors
+    /// Names the classes that are none of these, or are there twice.
+    pub fn with_classes(&self, classes: &[String]) -> Result<Dataset, DataError> {
+        let wrong = |message| Err(DataError::file(&self.path, FileCause::Classes(message)));
+        let mut places: HashMap<&String, Vec<i64>> = HashMap::new();
+        classes.iter().enumerate().for_each(|(i, name)| places.entry(name).or_default().push(i as i64));
+        let unknown: Vec<&String> = self.classes().iter().filter(|name| !places.contains_key(name)).collect();
+        if !unknown.is_empty() {
+            return wrong(format!("{} none of the {} classes", listed(&unknown), classes.len()));
+        }
+        if let Some(twice) = self.classes().iter().find(|name| places[name].len() > 1) {
+            return wrong(format!("several of the {} classes are called `{twice}`", classes.len()));
+        }
+        let numbers = self.classes().iter().map(|name| places[name][0]).collect();
+        let samples = Arc::new(Renumbered { samples: self.samples.clone(), numbers, classes: classes.to_vec() });
+        Ok(Self { samples, ..self.clone() })
     }
 
     /// What it was opened as.

@@ -13,7 +13,7 @@ use super::augment::{Pixels, Planes, draw};
 use super::dataset::{Dataset, Field, FieldKind, Value};
 use super::error::DataError;
 use super::loader::Mode;
-use crate::image::{self, MAX_PIXELS, Picture};
+use crate::image::{self, Crops, MAX_PIXELS, Picture};
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::random::Draws;
 use crate::recipe::Augmentation;
@@ -41,6 +41,8 @@ pub struct Feed {
     shape: Vec<usize>,
     preprocess: Preprocess,
     augment: Vec<Augmentation>,
+    /// In an evaluation: several inputs are cut of each sample.
+    crops: Option<Crops>,
 }
 
 /// Labels of the pixels of a sample: height and width, the labels, and the label of what comes from outside.
@@ -69,6 +71,15 @@ impl Dataset {
         };
         inputs.iter().map(feed).collect()
     }
+
+    /// The shape of a sample's labels in a batch: in training, labels of pixels go where the pixels go.
+    pub(crate) fn label_shape_in(&self, mode: Mode, feeds: &[Feed]) -> Option<Vec<usize>> {
+        let resized = feeds.iter().find(|feed| feed.changes_geometry(mode)).map(Feed::plane);
+        match (self.label_shape()?, resized) {
+            ([_, _], Some(plane)) => Some(plane.to_vec()),
+            (shape, _) => Some(shape.to_vec()),
+        }
+    }
 }
 
 impl Feed {
@@ -94,9 +105,28 @@ impl Feed {
                 return Err(wrong(format!("a sample of it is {shape:?}, one of `{}` is {found:?}", of.name)));
             }
         };
-        let feed = Self { field, shape: shape.to_vec(), preprocess, augment: augment.to_vec() };
+        let feed = Self { field, shape: shape.to_vec(), preprocess, augment: augment.to_vec(), crops: None };
         feed.check(&of.kind).map_err(wrong)?;
         Ok(feed)
+    }
+
+    /// In place of one input, several are cut of each sample of an evaluation, one after the other.
+    ///
+    /// # Errors
+    /// Where samples are no pictures, or have no more pixels than a crop.
+    pub(crate) fn cropped(self, crops: Crops, dataset: &Dataset) -> Result<Self, DataError> {
+        let &[channels, height, width] = &self.shape[..] else {
+            return Err(DataError::Fit(format!("crops are of pictures, and a sample is {:?}", self.shape)));
+        };
+        match dataset.fields()[self.field].kind {
+            FieldKind::Pictures(_) => crops.check(&self.preprocess, [channels, height, width])?,
+            FieldKind::Numbers(_) if crops.resize.is_some() => {
+                let message = "the data are numbers, which are not resized; they may get a border of zeros";
+                return Err(DataError::Fit(message.into()));
+            }
+            FieldKind::Numbers(_) => crops.check_border([height, width])?,
+        }
+        Ok(Self { crops: Some(crops), ..self })
     }
 
     /// Whether the changes can be carried out and end in the input's size.
@@ -176,9 +206,9 @@ impl Feed {
         &self.shape
     }
 
-    /// Numbers of a sample.
+    /// Numbers of a sample; of all its crops, where several are cut.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().product::<usize>() * self.crops.map_or(1, |crops| crops.count())
     }
 
     /// Whether pixels move, so that labels of pixels must follow them.
@@ -219,19 +249,26 @@ impl Feed {
                 let after = self.changed(planes_of(&before, self.preprocess.invert), draws, map).map_err(wrong)?;
                 Ok(self.numbers(&after))
             }
-            (Value::Picture(picture), _) => {
+            (Value::Picture(picture), draws) => {
                 let [channels, height, width] = self.shape[..] else { unreachable!("it takes pictures") };
-                Ok(picture.prepare(&self.preprocess, [channels, height, width])?)
+                Ok(match self.crops.filter(|_| draws.is_none()) {
+                    Some(crops) => picture.crops(&self.preprocess, [channels, height, width], &crops)?,
+                    None => picture.prepare(&self.preprocess, [channels, height, width])?,
+                })
             }
-            (Value::Numbers(values), _) if values.len() != self.elements() => {
-                Err(wrong(format!("it has {} numbers, {} are due", values.len(), self.elements())))
+            (Value::Numbers(values), _) if values.len() != self.shape.iter().product::<usize>() => {
+                let due = self.shape.iter().product::<usize>();
+                Err(wrong(format!("it has {} numbers, {due} are due", values.len())))
             }
             (Value::Numbers(values), Some(draws)) if self.shape.len() == 3 => {
                 let [channels, height, width] = self.shape[..] else { unreachable!("there are three sizes") };
                 let planes = Planes { channels, height, width, values };
                 Ok(self.changed(planes, draws, map).map_err(wrong)?.values)
             }
-            (Value::Numbers(values), _) => Ok(values),
+            (Value::Numbers(values), _) => Ok(match (self.crops, &self.shape[..]) {
+                (Some(crops), &[channels, height, width]) => Planes { channels, height, width, values }.crops(&crops),
+                _ => values,
+            }),
         }
     }
 

@@ -89,6 +89,10 @@ impl Samples for Folder {
         &self.classes
     }
 
+    fn numbers_what_is_there(&self) -> bool {
+        true
+    }
+
     fn label_shape(&self) -> Option<&[usize]> {
         Some(&[])
     }

@@ -311,13 +311,8 @@ impl Plan {
             let set = dataset.path().display();
             return Err(DataError::Fit(format!("{set} has {samples} samples, and a batch takes {batch}")));
         }
-        let shape = dataset.label_shape();
-        let resized = feeds.iter().find(|feed| feed.changes_geometry(settings.mode)).map(Feed::plane);
-        let label_elements = match (shape, resized) {
-            (None, _) => 0,
-            (Some([_, _]), Some([height, width])) => height * width,
-            (Some(shape), _) => shape.iter().product(),
-        };
+        let labels = dataset.label_shape_in(settings.mode, &feeds);
+        let label_elements = labels.map_or(0, |shape| shape.iter().product());
         let elements: u64 = feeds.iter().map(|feed| feed.elements() as u64).sum::<u64>() + label_elements as u64;
         let limit = settings.memory.unwrap_or_else(default_memory);
         let waiting = settings.threads as u64 + WAITING + 1;

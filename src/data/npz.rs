@@ -83,8 +83,10 @@ impl Npz {
             arrays.push(Array::read(path, &mut archive, member)?);
         }
         let count = samples_of(path, &arrays)?;
-        let is_label = |array: &Array| options.labels.as_ref() == Some(&array.name) || LABELS.contains(&&*array.name);
-        let labels = arrays.iter().position(|array| array.item.is_integer() && is_label(array));
+        let is_named = |array: &Array| options.labels.as_ref() == Some(&array.name);
+        let is_label = |array: &Array| LABELS.contains(&&*array.name) && !options.inputs.contains(&array.name);
+        let find = |is: &dyn Fn(&Array) -> bool| arrays.iter().position(|array| array.item.is_integer() && is(array));
+        let labels = find(&is_named).or_else(|| find(&is_label));
         let labels = labels.map(|at| arrays.remove(at)).map(Array::without_ones);
         let classes = match &labels {
             Some(labels) => numbered(labels.classes(path, options.ignored)?),

@@ -85,8 +85,13 @@ fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError>
     {
         return Ok(Arc::new(pictures));
     }
-    if let Some(below) = BELOW.iter().map(|name| path.join(name)).find(|below| below.is_dir()) {
-        return folder(&below, options);
+    for below in BELOW.iter().map(|name| path.join(name)).filter(|below| below.is_dir()) {
+        // A folder of that name with pictures in it is a class.
+        let names = file_names(&below)?;
+        let has = |part| cifar::files_of(&names, part).len() + names.iter().filter(|n| is_idx_of(n, part)).count() > 0;
+        if has(Part::Train) || has(Part::Test) {
+            return folder(&below, options);
+        }
     }
     match Folder::open(path, options)? {
         Some(pictures) => Ok(Arc::new(pictures)),
@@ -106,11 +111,15 @@ fn file_names(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
+/// Whether a file has the name of one with pictures of a part.
+fn is_idx_of(name: &str, part: Part) -> bool {
+    let words: &[&str] = if part == Part::Train { &["train-images"] } else { &["t10k-images", "test-images"] };
+    name.contains("ubyte") && words.iter().any(|word| name.contains(word))
+}
+
 /// The one file of pictures of a part, of which a plain one comes before a compressed one.
 fn idx_pictures(path: &Path, names: &[String], part: Part) -> Result<Option<PathBuf>, DataError> {
-    let words: &[&str] = if part == Part::Train { &["train-images"] } else { &["t10k-images", "test-images"] };
-    let is_of_part = |name: &&String| name.contains("ubyte") && words.iter().any(|word| name.contains(word));
-    let mut found: Vec<&String> = names.iter().filter(is_of_part).collect();
+    let mut found: Vec<&String> = names.iter().filter(|name| is_idx_of(name, part)).collect();
     let plain: Vec<&String> = found.clone();
     found.retain(|name| name.strip_suffix(".gz").is_none_or(|stem| !plain.iter().any(|other| *other == stem)));
     match found[..] {

@@ -9,6 +9,7 @@ pub(super) enum Purpose {
     Augmentation = 2,
     Mixing = 3,
     Split = 4,
+    Choice = 5,
 }
 
 impl Purpose {

@@ -38,6 +38,22 @@ impl Dataset {
         Ok((self.subset(&kept), self.subset(&held)))
     }
 
+    /// So many samples of the set, chosen by the seed, in the set's order.
+    ///
+    /// # Errors
+    /// Where the set has fewer, or none are asked for.
+    pub fn choose(&self, count: usize, seed: u64) -> Result<Dataset, DataError> {
+        let (set, all) = (self.path().display(), self.len());
+        if count == 0 || count > all {
+            return Err(DataError::Fit(format!("{count} samples cannot be chosen from the {all} of {set}")));
+        }
+        let mut samples: Vec<u32> = (0..all as u32).collect();
+        shuffle(&mut samples, &mut Purpose::Choice.draws(seed, [0; 3]));
+        samples.truncate(count);
+        samples.sort_unstable();
+        Ok(self.subset(&samples))
+    }
+
     /// Weights of the classes for a loss, the rarer the heavier: N / (C · n) for a class with n of the N samples. Their
     /// mean over the samples is 1. `None` where samples have no class each.
     ///

@@ -24,6 +24,9 @@ pub enum Error {
     /// The diagnostics tell more; their sources are beside them.
     #[error("{}", spec_summary(diagnostics))]
     Spec { sources: Box<Sources>, diagnostics: Vec<Diagnostic> },
+    /// The samples of a step cannot be taken in so many parts.
+    #[error("{}: {message}", path.display())]
+    Parts { path: PathBuf, message: String },
     /// An ONNX model that is damaged, or takes what netc does not have.
     #[error(transparent)]
     Import(#[from] ImportError),

@@ -43,6 +43,8 @@ pub use weights::{WeightsFrom, WeightsReport};
 
 #[cfg(feature = "cli")]
 pub(crate) use recipe::recompile_container;
+#[cfg(feature = "cli")]
+pub(crate) use weights::{NOT_FINITE, weights_beside, weights_of_model};
 
 use std::path::Path;
 

@@ -158,7 +158,7 @@ fn network(path: &Path, graph: Graph, open_inputs: Vec<usize>, about: About, tex
         open,
         graph,
         warnings: vec![],
-        weights: WeightsReport::File { path: path.into(), hash: 0, loaded: weights, choice: None },
+        weights: WeightsReport::File { path: path.into(), hash: 0, loaded: weights, choice: None, trained: None },
         remarks: vec![],
         imported: None,
         made_of: MadeOf::default(),

@@ -8,7 +8,7 @@ use super::import::is_onnx;
 use super::{Compiler, Error, Stage, read_spec};
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
 use crate::elaborate;
-use crate::recipe::Training;
+use crate::recipe::{RESERVED, TrainedModel, Training};
 
 /// Which `train` block of a text is meant, and what is asked for in place of what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub struct BlockChoice {
     pub batch: Option<usize>,
     /// Passes over the data.
     pub epochs: Option<usize>,
+    /// Bytes that a step may take: where it would take more, values are computed again rather than kept, and where that
+    /// is not enough, the batch is taken in parts.
+    pub memory: Option<u64>,
+    /// Parts of equal size in which a step takes its batch, one after the other; their gradients are added up. Batch
+    /// normalisations then take the statistics of a part.
+    pub accumulate: Option<usize>,
 }
 
 /// A training on its way.
@@ -46,6 +52,9 @@ impl Compiler {
             let message = "an ONNX model does not say how to train: `netc import` makes a text of it";
             return Err(unreadable(io::Error::other(message)));
         }
+        if let Some(parts) = choice.accumulate.filter(|&parts| parts > 1) {
+            return self.front_in_parts(path, choice, parts);
+        }
         self.begin(Stage::Front);
         let mut sources = Sources::default();
         let root = sources.add(path.display().to_string(), read_spec(path).map_err(unreadable)?);
@@ -70,6 +79,31 @@ impl Compiler {
     }
 }
 
+impl Compiler {
+    /// As [`Self::front_training`], with batches in parts: the block is elaborated for the samples of one.
+    fn front_in_parts(&self, path: &Path, choice: &BlockChoice, parts: usize) -> Result<TrainingSpec, Error> {
+        let whole = self.front_training(path, &BlockChoice { accumulate: None, ..choice.clone() })?;
+        let batch = whole.training.batch;
+        let refused = |message: String| Error::Parts { path: path.into(), message };
+        if !batch.is_multiple_of(parts) {
+            let divisors: Vec<String> =
+                (2..=batch).filter(|k| batch.is_multiple_of(*k)).take(8).map(|k| k.to_string()).collect();
+            return Err(refused(format!(
+                "a batch of {batch} has no {parts} parts of equal size, but {}",
+                divisors.join(", ")
+            )));
+        }
+        if whole.training.steps.len() > 1 || whole.training.rounds() > 1 {
+            let message = "the batch of a training with several steps is not taken in parts: a later step reads what the steps before have made of their weights";
+            return Err(refused(message.into()));
+        }
+        let of_part = BlockChoice { accumulate: None, batch: Some(batch / parts), ..choice.clone() };
+        let mut spec = self.front_training(path, &of_part)?;
+        (spec.training.batch, spec.training.parts) = (batch, parts);
+        Ok(spec)
+    }
+}
+
 /// What a file's weights had to do with a training that begins with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Begun {
@@ -85,17 +119,26 @@ pub(crate) struct Begun {
 
 impl Compiler {
     /// Gives the weights of a training the values of a file, where it has them: a network is tuned whose trunk somebody
-    /// else has trained.
+    /// else has trained. The file is that of one of the training's models, or has all weights by their names in the
+    /// training.
     ///
     /// # Errors
     /// Where the file cannot be read or has nothing for the network.
-    pub(crate) fn begin_with(&self, spec: &mut TrainingSpec, path: &Path) -> Result<Begun, Error> {
+    pub(crate) fn begin_with(
+        &self,
+        spec: &mut TrainingSpec,
+        path: &Path,
+        model: Option<&TrainedModel>,
+    ) -> Result<Begun, Error> {
         self.begin(Stage::Weights);
         let mut file = self.open_weights(path)?;
         let renamed = self.renames.apply(&mut file.entries);
         renamed.map_err(|cause| Error::Rename { path: path.into(), cause })?;
         let weights = &mut spec.training.graph.weights;
-        let all: Vec<_> = weights.iter().map(|(id, weight)| (id, weight.name.clone(), weight.shape.clone())).collect();
+        let prefix = model.map_or("", |model| model.prefix.as_str());
+        let own = weights.iter().filter(|(_, weight)| !weight.name.starts_with(RESERVED));
+        let all: Vec<_> =
+            own.filter_map(|(id, w)| Some((id, w.name.strip_prefix(prefix)?.to_string(), w.shape.clone()))).collect();
         let mut begun = Begun::default();
         for (id, name, shape) in &all {
             match file.entries.iter().find(|entry| entry.name == *name) {
@@ -117,7 +160,11 @@ impl Compiler {
             file.entries.iter().filter(|entry| !known(&entry.name)).map(|entry| entry.name.clone()).collect();
         weights.files.append(&mut file.paths);
         if begun.loaded == 0 {
-            let cause = io::Error::other("it has no weight of the network, by name and shape");
+            let several = model.is_none() && spec.training.models.len() > 1;
+            let cause = io::Error::other(match several {
+                true => "it has no weight of the networks, by name and shape: `MODEL=FILE` says whose file it is",
+                false => "it has no weight of the network, by name and shape",
+            });
             return Err(Error::Read { path: path.into(), cause });
         }
         Ok(begun)

@@ -17,13 +17,13 @@ use crate::ops::Op;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::RenameError;
-use crate::weights::{Choice, WeightFile, WeightId};
+use crate::weights::{Choice, Trained, WeightFile, WeightId};
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WeightsFrom {
-    /// The file beside the spec that has its name and ends in `.safetensors`; without one, the seed.
-    /// An ONNX model's are its own.
+    /// The file beside the spec that has its name and ends in `.MODEL.safetensors`, as a training of several models
+    /// writes it, or else in `.safetensors`; without one, the seed. An ONNX model's are its own.
     #[default]
     Beside,
     /// This file: safetensors, a PyTorch checkpoint or a NumPy archive, and maybe `FILE:KEY` for a part of it.
@@ -47,7 +47,20 @@ pub enum WeightsReport {
         loaded: Loaded,
         /// Which of the file's sets of weights was taken, where it holds several.
         choice: Option<Choice>,
+        /// What netc wrote of the training that they are of.
+        trained: Option<Box<Trained>>,
     },
+}
+
+/// The file of weights that belongs to a spec: that of the model, where it is there, else that of the whole text.
+pub(crate) fn weights_beside(spec: &Path, model: Option<&str>) -> PathBuf {
+    let own = model.map(|model| weights_of_model(&spec.with_extension("safetensors"), model));
+    own.filter(|path| path.is_file()).unwrap_or_else(|| spec.with_extension("safetensors"))
+}
+
+/// Where the weights of one of several models are: `X.MODEL.safetensors` in place of `X.safetensors`.
+pub(crate) fn weights_of_model(weights: &Path, model: &str) -> PathBuf {
+    weights.with_extension(format!("{model}.safetensors"))
 }
 
 impl Compiler {
@@ -81,7 +94,14 @@ impl Compiler {
                 loaded.idle_renames = idle_renames;
                 network.graph.weights.files.append(&mut file.paths);
                 network.warnings.extend(odd_weights(&network.graph, &path, &loaded));
-                network.weights = WeightsReport::File { path, hash, loaded, choice: file.choice };
+                // A text that names no classes has those that the network was trained with.
+                if let Some(trained) = file.trained.as_ref().filter(|_| network.graph.labels.is_empty())
+                    && Some(trained.classes.len()) == scores(&network.graph)
+                {
+                    network.graph.labels = trained.classes.clone();
+                }
+                let (choice, trained) = (file.choice, file.trained.map(Box::new));
+                network.weights = WeightsReport::File { path, hash, loaded, choice, trained };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
@@ -103,7 +123,7 @@ impl Compiler {
             (WeightsFrom::Seed, _) => return Ok(None),
             (WeightsFrom::File(path), _) => path.clone(),
             (WeightsFrom::Beside, Some(imported)) => return Ok(Some((network.path(), imported.weights.clone()))),
-            (WeightsFrom::Beside, None) => network.path().with_extension("safetensors"),
+            (WeightsFrom::Beside, None) => weights_beside(&network.path(), Some(&network.graph.name)),
         };
         if self.weights == WeightsFrom::Beside && !path.is_file() {
             return Ok(None);
@@ -186,6 +206,15 @@ fn check_values(graph: &Graph) -> Result<(), String> {
     }
 }
 
+/// How many scores the first output has of an image.
+fn scores(graph: &Graph) -> Option<usize> {
+    let shape = &graph.node(graph.outputs().first()?.node).shape;
+    Some(shape.dims().get(1..)?.iter().product())
+}
+
+/// The code of what [`odd_weights`] tells.
+pub(crate) const NOT_FINITE: &str = "not-finite";
+
 /// A warning where weights are no finite numbers: nothing that is computed with them means anything.
 fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic> {
     const LISTED: usize = 8;
@@ -200,7 +229,7 @@ fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic
         .collect();
     let (first, rest) = told.split_first()?;
     let message = format!("{}: {first}", path.display());
-    let warning = rest.iter().take(LISTED).fold(Diagnostic::warning("not-finite", message), Diagnostic::note);
+    let warning = rest.iter().take(LISTED).fold(Diagnostic::warning(NOT_FINITE, message), Diagnostic::note);
     let warning = match rest.len().saturating_sub(LISTED) {
         0 => warning,
         more => warning.note(format!("and so have {more} more")),

@@ -67,6 +67,12 @@ pub enum ImageError {
     /// A step would make a picture of more pixels than netc makes.
     #[error("preprocessing would make an image of {width}×{height} pixels")]
     TooLarge { width: usize, height: usize },
+    /// Corners are asked for of pictures that have no more pixels than a corner.
+    #[error("there is no room for corners: pictures are {height}×{width} when they are cut, as large as a crop")]
+    NoRoom { height: usize, width: usize },
+    /// Corners would be nothing but border.
+    #[error("a border of {border} pixels leaves nothing of the picture in a corner of {height}×{width}")]
+    Border { border: usize, height: usize, width: usize },
     /// The format that the name says cannot hold the picture.
     #[error("{}: the picture cannot be encoded: {message}", path.display())]
     Encode { path: PathBuf, message: String },
@@ -121,21 +127,104 @@ impl Picture {
     /// # Errors
     /// As [`Self::prepare`].
     pub fn ten_crop(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<Vec<f32>, ImageError> {
+        self.crops(preprocess, shape, &Crops { mirrored: true, ..Crops::default() })
+    }
+
+    /// Several inputs of one picture: its four corners and its centre, and maybe the mirror images of these. They are cut
+    /// of what `resize` gives, in place of the crop at the centre.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], and where the picture is smaller than a crop.
+    pub(crate) fn crops(
+        &self,
+        preprocess: &Preprocess,
+        shape: [usize; 3],
+        crops: &Crops,
+    ) -> Result<Vec<f32>, ImageError> {
+        let preprocess = &crops.resizing(preprocess, shape);
         preprocess.check(shape)?;
         let [_, height, width] = shape;
         let (wide, high) = resized_size(self, preprocess, shape);
+        let (wide, high) = (wide.saturating_add(2 * crops.border), high.saturating_add(2 * crops.border));
         let (Some(right), Some(bottom)) = (wide.checked_sub(width), high.checked_sub(height)) else {
             return Err(wrong_size([channels_of(shape), high, wide], shape));
         };
-        let picture = resized(self, preprocess, shape)?;
+        if crops.border > 0 && wide.saturating_mul(high) > MAX_PIXELS {
+            return Err(ImageError::TooLarge { width: wide, height: high });
+        }
+        let mut picture = resized(self, preprocess, shape)?;
+        if crops.border > 0 {
+            // Black of what the network sees.
+            picture = picture.framed(wide, high, if preprocess.invert { 255 } else { 0 });
+        }
         let mut inputs = vec![];
-        for picture in [picture.clone(), picture.mirrored()] {
+        for picture in [Some(picture.clone()), crops.mirrored.then(|| picture.mirrored())].into_iter().flatten() {
             for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom)] {
                 inputs.extend(numbers(&picture.crop(x, y, width, height), preprocess, shape)?);
             }
             inputs.extend(numbers(&picture.center_crop(width, height), preprocess, shape)?);
         }
         Ok(inputs)
+    }
+}
+
+/// How several inputs are cut of one picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Crops {
+    /// Mirror images are inputs, too.
+    pub mirrored: bool,
+    /// The shorter side of the picture before it is cut, instead of what the preprocessing says.
+    pub resize: Option<usize>,
+    /// Black pixels around the picture before it is cut.
+    pub border: usize,
+}
+
+impl Crops {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        if self.mirrored { 10 } else { 5 }
+    }
+
+    fn resizing(&self, preprocess: &Preprocess, [_, height, width]: [usize; 3]) -> Preprocess {
+        match self.resize {
+            Some(side) => Preprocess {
+                resize: Some(Resize::ShorterSide(side)),
+                center_crop: Some([height, width]),
+                ..preprocess.clone()
+            },
+            None => preprocess.clone(),
+        }
+    }
+
+    /// Whether there is room for corners, as far as this is known before there are pictures.
+    ///
+    /// # Errors
+    /// Where pictures have the size of a crop when they are cut, or a corner would be nothing but border.
+    pub(crate) fn check(&self, preprocess: &Preprocess, shape: [usize; 3]) -> Result<(), ImageError> {
+        let [_, height, width] = shape;
+        let preprocess = self.resizing(preprocess, shape);
+        let size = match preprocess.resize {
+            Some(Resize::Exact(size)) => Some(size),
+            Some(Resize::ShorterSide(side)) => Some([side; 2]),
+            None if preprocess.center_crop.is_none() => Some([height, width]),
+            None => None,
+        };
+        if size.is_some_and(|[high, wide]| high <= height && wide <= width) {
+            self.check_border([height, width])?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], for pictures that have the size of a crop but for their border.
+    ///
+    /// # Errors
+    /// Where there is no border, or a corner would be nothing else.
+    pub(crate) fn check_border(&self, [height, width]: [usize; 2]) -> Result<(), ImageError> {
+        match self.border {
+            0 => Err(ImageError::NoRoom { height, width }),
+            border if border >= height.min(width) => Err(ImageError::Border { border, height, width }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -218,6 +307,22 @@ pub(crate) fn picture(
     let source = |channel| if color == Color::Bgr { channels - 1 - channel } else { channel };
     let pixel = |i| (0..channels).map(move |c| level(values[source(c) * plane + i]));
     Picture { width, height, channels, levels: (0..plane).flat_map(pixel).collect() }
+}
+
+/// Pictures of one size side by side: as many columns as make it about square, the rows from the top. What is left of the
+/// last row is black.
+pub(crate) fn grid(pictures: &[Picture]) -> Picture {
+    let Picture { width, height, channels, .. } = pictures[0];
+    let columns = (1..).find(|side| side * side >= pictures.len()).expect("some square is large enough");
+    let row = columns * width * channels;
+    let mut levels = vec![0; pictures.len().div_ceil(columns) * height * row];
+    for (i, picture) in pictures.iter().enumerate() {
+        let first = i / columns * height * row + i % columns * width * channels;
+        for (y, line) in picture.levels.chunks_exact(width * channels).enumerate() {
+            levels[first + y * row..][..line.len()].copy_from_slice(line);
+        }
+    }
+    Picture { width: columns * width, height: pictures.len().div_ceil(columns) * height, channels, levels }
 }
 
 /// Whether pictures can be written under this name.
@@ -360,7 +465,7 @@ impl Picture {
     fn center_crop(&self, width: usize, height: usize) -> Picture {
         if self.width < width || self.height < height {
             let (wide, high) = (self.width.max(width), self.height.max(height));
-            return self.framed(wide, high).center_crop(width, height);
+            return self.framed(wide, high, 0).center_crop(width, height);
         }
         let centered = |room: usize| {
             // Half rounds to even, as Python rounds.
@@ -370,9 +475,9 @@ impl Picture {
         self.crop(centered(self.width - width), centered(self.height - height), width, height)
     }
 
-    fn framed(&self, width: usize, height: usize) -> Picture {
+    fn framed(&self, width: usize, height: usize, level: u8) -> Picture {
         let (left, top) = ((width - self.width) / 2, (height - self.height) / 2);
-        let mut levels = vec![0; width * height * self.channels];
+        let mut levels = vec![level; width * height * self.channels];
         let rows = self.levels.chunks_exact(self.width * self.channels);
         for (y, row) in rows.enumerate() {
             levels[((top + y) * width + left) * self.channels..][..row.len()].copy_from_slice(row);

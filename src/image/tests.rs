@@ -69,6 +69,30 @@ fn ten_crops_are_corners_centre_and_mirrors() {
     assert_eq!(first, [0.0, 2.0, 20.0, 22.0, 11.0, 3.0, 1.0, 23.0, 21.0, 12.0]);
 }
 
+/// A picture is made larger first, or gets a border that is black to the network.
+#[test]
+fn crops_of_larger_and_of_framed_pictures() {
+    let (picture, plain) = (ramp(2, 2, 1), Preprocess::default());
+    let cut = |crops: Crops, preprocess: &Preprocess| {
+        crops.check(preprocess, [1, 2, 2]).unwrap();
+        picture.crops(preprocess, [1, 2, 2], &crops).unwrap()
+    };
+    let five = cut(Crops { border: 1, ..Crops::default() }, &plain);
+    assert_eq!(five[..4], [0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(five[4..8], [0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(five[12..], [11.0, 0.0, 0.0, 0.0, 0.0, 1.0, 10.0, 11.0]);
+    let inverted = Preprocess { invert: true, ..plain.clone() };
+    assert_eq!(cut(Crops { border: 1, ..Crops::default() }, &inverted)[..4], [0.0, 0.0, 0.0, 255.0]);
+    let larger = Crops { mirrored: true, resize: Some(4), border: 0 };
+    let of_larger = Preprocess { resize: Some(Resize::Exact([4, 4])), center_crop: Some([2, 2]), ..plain.clone() };
+    assert_eq!(cut(larger, &plain), picture.ten_crop(&of_larger, [1, 2, 2]).unwrap());
+    for (preprocess, crops) in [(plain.clone(), Crops::default()), (of_larger, Crops { resize: Some(2), ..larger })] {
+        assert!(matches!(crops.check(&preprocess, [1, 2, 2]), Err(ImageError::NoRoom { .. })));
+        let framed = Crops { border: 2, ..crops };
+        assert!(matches!(framed.check(&preprocess, [1, 2, 2]), Err(ImageError::Border { .. })));
+    }
+}
+
 #[test]
 fn sizes_that_do_not_fit_are_told() {
     let crop = |side| Preprocess { center_crop: Some([side; 2]), ..Preprocess::default() };
@@ -269,4 +293,12 @@ fn pictures_are_turned_as_exif_says() {
             assert!(as_it_is.levels[0].abs_diff(stored(0, 0)) < 4);
         }
     }
+}
+
+#[test]
+fn pictures_stand_side_by_side() {
+    let one = |level: u8| Picture { width: 2, height: 1, channels: 1, levels: vec![level, level + 1] };
+    let grid = grid(&[one(1), one(11), one(21), one(31), one(41)]);
+    assert_eq!((grid.width, grid.height, grid.channels), (6, 2, 1));
+    assert_eq!(grid.levels, [1, 2, 11, 12, 21, 22, 31, 32, 41, 42, 0, 0]);
 }

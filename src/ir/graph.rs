@@ -286,6 +286,14 @@ impl Graph {
         *self.output_counts.entry(node).or_default() += 1;
     }
 
+    /// Forgets the updates for which `stays` does not hold.
+    pub(crate) fn retain_updates(&mut self, stays: impl Fn(&Graph, &Update) -> bool) {
+        let (kept, gone): (Vec<Update>, Vec<Update>) =
+            self.updates.iter().copied().partition(|update| stays(self, update));
+        self.updates = kept;
+        gone.into_iter().for_each(|update| self.forget_output_of(update.node));
+    }
+
     /// The weights that a run changes, in the order in which that was said.
     pub fn updates(&self) -> &[Update] {
         &self.updates
@@ -491,6 +499,25 @@ impl Graph {
         order
     }
 
+    /// Numbers inputs and ops anew, so that [`Self::order`] is this order: what a node reads stands before the node,
+    /// and each of them once.
+    ///
+    /// # Panics
+    /// Where it is no such order.
+    pub(crate) fn renumber(&mut self, order: &[NodeId]) {
+        assert_eq!(order.len(), self.len(), "an order has every node once");
+        let at: Vec<NodeIndex> = order.iter().map(|&id| self.at(id)).collect();
+        let new: HashMap<NodeId, NodeId> = order.iter().enumerate().map(|(i, &id)| (id, NodeId(i as u32))).collect();
+        self.nodes.node_weights_mut().for_each(|(id, _)| *id = new.get(id).copied().unwrap_or(*id));
+        self.computed = at.into_iter().map(Some).collect();
+        self.free.clear();
+        self.inputs.iter_mut().for_each(|id| *id = new[id]);
+        self.outputs.iter_mut().for_each(|output| output.node = new.get(&output.node).copied().unwrap_or(output.node));
+        self.updates.iter_mut().for_each(|update| update.node = new.get(&update.node).copied().unwrap_or(update.node));
+        self.output_counts =
+            self.output_counts.iter().map(|(id, &count)| (new.get(id).copied().unwrap_or(*id), count)).collect();
+    }
+
     /// Makes every reader of `old`, and every output that is `old`, read `new` instead.
     pub(super) fn replace_uses(&mut self, old: NodeId, new: NodeId) {
         for (user, slot) in self.users(old) {
@@ -528,7 +555,7 @@ impl Graph {
     }
 
     /// Replaces all that an op reads.
-    pub(super) fn set_reads(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
+    pub(crate) fn set_reads(&mut self, user: NodeId, operands: &[NodeId], parameters: &[NodeId]) {
         let former = self.disconnect(user);
         self.connect(user, operands, parameters);
         former.into_iter().for_each(|value| self.forget_unread_parameter(value));

@@ -20,6 +20,7 @@ mod parse;
 mod print;
 pub mod stats;
 mod text;
+pub(crate) mod updates;
 mod verify;
 
 pub(crate) use crate::preprocess::{self, Preprocess};

@@ -22,6 +22,9 @@ pub enum Cause {
     /// A journal of other columns: of another text, or a file of something else.
     #[error("its columns are `{found}`, those of this run are `{expected}`; move it away to begin a new one")]
     Columns { found: String, expected: String },
+    /// A column to be drawn that the table does not have.
+    #[error("it has no column `{name}`: its first line is `{found}`")]
+    NoColumn { name: String, found: String },
     #[error("line {line} is no row of this journal: {message}")]
     Row { line: usize, message: String },
     #[error("the curves cannot be drawn: {0}")]

@@ -123,8 +123,8 @@ pub(super) fn read_column(path: &Path, column: &str, mut take: impl FnMut(f64, f
     let names = cells(header.trim_end());
     let place = names.iter().skip(2).position(|name| name == column).filter(|_| names[..2] == BEGIN);
     let Some(place) = place else {
-        let (found, expected) = (header.trim_end().to_string(), format!("{},…,{}", BEGIN.join(","), quoted(column)));
-        return Err(JournalError::new(path, Cause::Columns { found, expected }));
+        let (name, found) = (column.to_string(), header.trim_end().to_string());
+        return Err(JournalError::new(path, Cause::NoColumn { name, found }));
     };
     while let Some(line) = lines.next_line()? {
         let row = lines.row(&line, names.len() - 2)?;

@@ -218,7 +218,7 @@ fn runs_are_compared_by_one_column() {
         assert!(drawn.contains(text), "{text}");
     }
     let error = compare(&[("plain", &plain), ("other", &plain)], &columns()[1], "none").unwrap_err().to_string();
-    let expected = r#"plain.csv: its columns are `step,epoch,"loss of ""a"", smooth"`, those of this run are `step,epoch,…,accuracy`"#;
+    let expected = r#"plain.csv: it has no column `accuracy`: its first line is `step,epoch,"loss of ""a"", smooth"`"#;
     assert!(error.contains(expected), "{error}");
 }
 

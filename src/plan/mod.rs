@@ -74,8 +74,20 @@ pub enum Algorithm {
     PartialSums(parts::Parts),
     /// Adds up what [`Self::PartialSums`] has written.
     JoinParts(parts::Parts),
+    /// What optimizers make of weights, one after the other: the step's inputs and outputs are theirs, in this order.
+    Updates(Vec<Update>),
     /// The op's only kernel.
     Plain,
+}
+
+/// An update of a step that does several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The first of its results.
+    pub node: NodeId,
+    /// How many of the step's inputs and outputs are its own.
+    pub inputs: usize,
+    pub outputs: usize,
 }
 
 /// Channels `first..` of a step's output, and where each comes from.
@@ -102,6 +114,9 @@ pub struct Step {
     pub parameters: Vec<View>,
     /// One, or several where the output's channels go to different places.
     pub outputs: Vec<View>,
+    /// Memory that only this step uses: its parameters as its kernel reads them, where they are values of a run, or
+    /// sums of parts. See [`Plan::with_temporaries`].
+    pub temporary: Option<BufferId>,
     pub kernel: Algorithm,
     /// Estimated time on one thread, in nanoseconds.
     pub estimate_ns: f64,
@@ -132,6 +147,26 @@ impl Step {
 }
 
 impl Plan {
+    /// The plan with so many bytes for each step that only this step uses, in the arena among the values: what a step
+    /// packs before it runs takes no place that others need at another time. Kernels alone know how much they want,
+    /// so that code generation asks for it, and writes the code with the arena as it is then.
+    pub(crate) fn with_temporaries(mut self, bytes: &[usize]) -> Plan {
+        for (index, (step, &bytes)) in self.steps.iter_mut().zip(bytes).enumerate() {
+            if bytes > 0 {
+                step.temporary = Some(BufferId(self.buffers.len()));
+                self.buffers.push(Buffer { bytes, first: index, last: index, offset: 0 });
+            }
+        }
+        self.pack_arena();
+        self
+    }
+
+    /// Gives all buffers their places.
+    fn pack_arena(&mut self) {
+        self.arena_bytes = arena::pack(&mut self.buffers);
+        self.arena_lower_bound = arena::lower_bound(&self.buffers);
+    }
+
     /// Bytes that generating the plan's code takes, as an estimate.
     pub fn code_memory(&self) -> u64 {
         self.steps.iter().map(Step::kernels).sum::<u64>().saturating_mul(CODE_OF_KERNEL)

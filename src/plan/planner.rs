@@ -7,10 +7,10 @@ use super::conv::Problem;
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::parts::Parts;
 use super::place::{Placements, placements};
-use super::state::{self, States};
+use super::state::States;
 use super::view::{self, Layout, Place, View};
-use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, arena, limits};
-use crate::ir::{self, Graph, Kind, NodeId, Verified};
+use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, Update, limits};
+use crate::ir::{self, Graph, Kind, NodeId, Verified, updates};
 use crate::memory::size;
 use crate::ops::Op;
 use crate::target::Target;
@@ -132,10 +132,16 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         views: HashMap::new(),
         buffers: vec![],
         steps: vec![],
+        updates: vec![],
     };
     for id in graph.order() {
+        let goes_on = matches!(graph.node(id).op(), Some(Op::OptimizerUpdate(_) | Op::Constant(_)) | None);
+        if !goes_on {
+            planner.push_updates();
+        }
         planner.node(id)?;
     }
+    planner.push_updates();
     for (i, output) in graph.outputs().iter().enumerate() {
         let value = planner.any(output.node);
         let shape = &graph.node(output.node).shape;
@@ -160,6 +166,14 @@ struct Planner<'a> {
     views: HashMap<(NodeId, Layout), View>,
     buffers: Vec<Buffer>,
     steps: Vec<Step>,
+    /// Updates whose step is not there yet: the next may join it.
+    updates: Vec<WaitingUpdate>,
+}
+
+struct WaitingUpdate {
+    node: NodeId,
+    inputs: Vec<View>,
+    outputs: Vec<View>,
 }
 
 impl Planner<'_> {
@@ -260,13 +274,17 @@ impl Planner<'_> {
         self.push(id, joined, vec![output], Algorithm::JoinParts(parts), 0.0);
     }
 
-    /// All results of an update at once, where the first of them stands.
+    /// All results of an update at once, where the first of them stands. Updates that follow one another are one step:
+    /// those of a thousand small weights would be a thousand steps in which threads mostly wait for one another.
     fn optimizer(&mut self, id: NodeId) {
         if self.views.contains_key(&(id, Layout::Plain)) {
             return;
         }
         let inputs = self.operands(id);
-        let group = state::group(self.graph, id);
+        if inputs.iter().any(|input| self.updates.iter().flat_map(|u| &u.outputs).any(|o| o.place == input.place)) {
+            self.push_updates();
+        }
+        let group = updates::results(self.graph, id);
         let Some(Op::OptimizerUpdate(op)) = self.graph.node(id).op() else { unreachable!("called for updates") };
         let shape = self.graph.node(id).shape.clone();
         let of_result = |result: usize| {
@@ -283,8 +301,19 @@ impl Planner<'_> {
                 None => self.buffer(Layout::Plain, &shape),
             })
             .collect();
-        let ns = self.of_bytes(inputs.iter().chain(&outputs));
-        self.push(id, inputs, outputs, Algorithm::Plain, ns);
+        self.updates.push(WaitingUpdate { node: id, inputs, outputs });
+    }
+
+    /// Adds the step of the updates that wait.
+    fn push_updates(&mut self) {
+        let waiting = std::mem::take(&mut self.updates);
+        let Some(first) = waiting.first() else { return };
+        let node = first.node;
+        let pieces = waiting.iter().map(|u| Update { node: u.node, inputs: u.inputs.len(), outputs: u.outputs.len() });
+        let pieces = pieces.collect();
+        let ns = self.of_bytes(waiting.iter().flat_map(|u| u.inputs.iter().chain(&u.outputs)));
+        let (inputs, outputs): (Vec<_>, Vec<_>) = waiting.into_iter().map(|u| (u.inputs, u.outputs)).unzip();
+        self.push(node, inputs.concat(), outputs.concat(), Algorithm::Updates(pieces), ns);
     }
 
     /// Copies what weights become to where they lie, unless it was written there.
@@ -294,6 +323,10 @@ impl Planner<'_> {
         for update in graph.updates() {
             let state = self.states.of_weight(update.weight).expect("updated weights are states");
             let shape = &graph.node(update.node).shape;
+            // A weight that stays what it is.
+            if self.states.of_constant(graph, update.node) == Some(state) {
+                continue;
+            }
             let mut from = self.any(update.node);
             if from.place == Place::State(state) && self.states.in_place.contains_key(&update.node) {
                 continue;
@@ -591,6 +624,7 @@ impl Planner<'_> {
             inputs,
             parameters,
             outputs,
+            temporary: None,
             kernel,
             estimate_ns,
             alternatives: vec![],
@@ -607,12 +641,12 @@ impl Planner<'_> {
             b.first = 0;
             b.bytes = 0;
         });
-        let arena_bytes = arena::pack(&mut self.buffers);
-        let arena_lower_bound = arena::lower_bound(&self.buffers);
         let (unit, strict) = (self.target.unit, self.options.strict);
         let States { list: states, bytes: state_bytes, .. } = self.states;
         let (steps, buffers) = (self.steps, self.buffers);
-        Plan { unit, strict, steps, buffers, states, state_bytes, arena_bytes, arena_lower_bound }
+        let mut plan = Plan { unit, strict, steps, buffers, states, state_bytes, arena_bytes: 0, arena_lower_bound: 0 };
+        plan.pack_arena();
+        plan
     }
 }
 

@@ -18,6 +18,7 @@ impl Algorithm {
             Algorithm::Grouped(g) => g.name(),
             Algorithm::PartialSums(_) => "partial_sums".into(),
             Algorithm::JoinParts(_) => "join_parts".into(),
+            Algorithm::Updates(_) => "updates".into(),
             Algorithm::Plain => "plain".into(),
         }
     }
@@ -32,6 +33,8 @@ impl Algorithm {
         match self {
             Algorithm::Direct(d) => d.describe(),
             Algorithm::Winograd(w) => w.describe(),
+            Algorithm::Updates(updates) if updates.len() > 1 => format!("{} updates", updates.len()),
+            Algorithm::Updates(_) => "update".into(),
             other => other.name(),
         }
     }
@@ -86,8 +89,9 @@ fn print_step(index: usize, step: &Step, graph: &Graph) -> String {
     if !step.parameters.is_empty() {
         reads = format!("{reads}; {}", views(&step.parameters));
     }
+    let with = step.temporary.map(|BufferId(b)| format!(" with b{b}")).unwrap_or_default();
     let mut text = format!(
-        "{index:3} {op} {name} [{}] {} -> {} ~{:.1} us",
+        "{index:3} {op} {name} [{}] {} -> {}{with} ~{:.1} us",
         step.kernel.describe(),
         reads,
         views(&step.outputs),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::State;
-use crate::ir::{Graph, NodeId, Slot};
+use crate::ir::{Graph, NodeId, updates};
 use crate::ops::Op;
 use crate::weights::WeightId;
 
@@ -60,7 +60,7 @@ impl States {
                 continue;
             }
             let state = self.of_weight[&update.weight];
-            let group = group(graph, update.node);
+            let group = updates::results(graph, update.node);
             let begins = group.iter().map(|id| position[id]).min().unwrap_or(0);
             let read_later = last_reads[state].iter().any(|&(at, reader)| at >= begins && !group.contains(&reader));
             let is_output = graph.outputs().iter().any(|output| output.node == update.node);
@@ -70,29 +70,16 @@ impl States {
         }
     }
 
-    /// For each state, who reads it, and when. What is only another name or shape of it is read when that is.
+    /// For each state, who reads it, and when.
     fn last_reads(&self, graph: &Graph, position: &HashMap<NodeId, usize>) -> Vec<Vec<(usize, NodeId)>> {
         let mut reads = vec![vec![]; self.list.len()];
         for (parameter, weight) in graph.all_parameters() {
             let Some(state) = self.of_weight(weight) else { continue };
-            let mut names = vec![parameter];
-            while let Some(name) = names.pop() {
-                if graph.is_output(name) {
-                    reads[state].push((usize::MAX, name));
-                }
-                for (reader, slot) in graph.users(name) {
-                    let is_name = match graph.node(reader).op() {
-                        Some(Op::Constant(_)) => matches!(slot, Slot::Parameter(_)),
-                        Some(Op::Reshape(_) | Op::Flatten(_) | Op::Identity(_) | Op::Dropout(_)) => true,
-                        _ => false,
-                    };
-                    if is_name {
-                        names.push(reader);
-                    } else {
-                        reads[state].push((position[&reader], reader));
-                    }
-                }
+            if updates::is_shown(graph, parameter) {
+                reads[state].push((usize::MAX, parameter));
             }
+            reads[state]
+                .extend(updates::readers(graph, parameter).into_iter().map(|reader| (position[&reader], reader)));
         }
         reads
     }
@@ -119,23 +106,4 @@ fn weights(graph: &Graph) -> BTreeSet<WeightId> {
             return changing;
         }
     }
-}
-
-/// The nodes that are computed in one step with this one: the results of one update.
-pub(crate) fn group(graph: &Graph, id: NodeId) -> Vec<NodeId> {
-    let Some(Op::OptimizerUpdate(op)) = graph.node(id).op() else { return vec![id] };
-    let operands = graph.operands(id);
-    let readers = graph.users(operands[1]).into_iter().map(|(reader, _)| reader).collect::<BTreeSet<_>>();
-    let mut group: Vec<(usize, NodeId)> = readers
-        .into_iter()
-        .filter_map(|other| match graph.node(other).op() {
-            Some(Op::OptimizerUpdate(of)) if of.of(0) == op.of(0) && graph.operands(other) == operands => {
-                Some((of.result, other))
-            }
-            _ => None,
-        })
-        .collect();
-    group.sort_unstable();
-    group.dedup_by_key(|(result, _)| *result);
-    group.into_iter().map(|(_, id)| id).collect()
 }

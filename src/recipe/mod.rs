@@ -8,7 +8,7 @@ mod augment;
 mod optimizer;
 mod schedule;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use augment::Augmentation;
 pub use optimizer::Optimizer;
@@ -17,6 +17,9 @@ pub use schedule::{Schedule, ScheduleKind};
 use crate::diagnostic::Location;
 use crate::ir::{Graph, NodeId};
 use crate::weights::WeightId;
+
+/// What the names of weights begin with that are no network's, such as a loss's weights of classes.
+pub(crate) const RESERVED: &str = "netc.";
 
 /// A `train` block.
 #[derive(Clone, Debug)]
@@ -37,17 +40,33 @@ pub struct Training {
     pub metrics: Vec<Metric>,
     /// Samples of a step.
     pub batch: usize,
+    /// Parts in which a step takes its batch, one after the other: the graph is that of one of them.
+    pub parts: usize,
     /// Passes over the data, unless the command says otherwise.
     pub epochs: usize,
     /// What is done to the samples of an input, in this order.
     pub augment: Vec<(NodeId, Vec<Augmentation>)>,
     /// Averages of the weights, `average = decay · average + (1 − decay) · weight` after each step, are what is kept.
     pub ema: Option<f64>,
+    /// Cross entropies whose classes get weights by how rare they are in the data.
+    pub balanced: BTreeSet<NodeId>,
     /// Batch normalisations and dropouts that work as in inference: those of models that nothing trains, and of frozen
     /// layers.
     pub inference: BTreeSet<NodeId>,
     /// What the text states of the memory that a step takes.
     pub memory: Vec<MemoryBudget>,
+}
+
+impl Training {
+    /// How many batches a step takes: as many as its most repeated part has repetitions.
+    pub fn rounds(&self) -> usize {
+        self.steps.iter().map(|step| step.repeat).max().unwrap_or(1)
+    }
+
+    /// Samples that a step takes.
+    pub fn samples(&self) -> usize {
+        self.batch.saturating_mul(self.rounds())
+    }
 }
 
 /// `expect train_memory(N = 32) <= 400 MiB`
@@ -101,6 +120,8 @@ pub struct TrainingStep {
     pub name: String,
     /// Its line.
     pub location: Option<Location>,
+    /// How often it is done, each time on another batch, before the next one.
+    pub repeat: usize,
     /// What is made smaller.
     pub losses: Vec<Loss>,
     /// Nodes of the graph that were written in this step: they read weights as the steps before have left them.
@@ -109,6 +130,8 @@ pub struct TrainingStep {
     pub trained: Vec<WeightId>,
     /// Those of them that do not decay.
     pub no_decay: BTreeSet<WeightId>,
+    /// Factors of the learning rates of some of them.
+    pub lr_scale: BTreeMap<WeightId, f64>,
     /// How they change.
     pub optimizer: Optimizer,
     /// The learning rate, as a factor of the optimizer's.

@@ -60,6 +60,12 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
+    /// The threads of a run, where their number may have been left to the machine.
+    pub(crate) fn count_threads(&self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { cpus() } else { self.threads }.min(MAX_THREADS)
+    }
+
     /// Sets [`Self::threads`]: the caller's included, 0 for as many as there are CPUs.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
@@ -274,8 +280,7 @@ impl Model {
     ) -> Result<Self, Cause> {
         let function = |step: &StepRecord| code.function(step.entry).expect("the manifest was checked");
         let functions = manifest.steps.iter().map(function).collect();
-        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if options.threads == 0 { cpus() } else { options.threads }.min(MAX_THREADS);
+        let threads = options.count_threads();
         let placement = if options.affinity { Placement::new(threads - 1) } else { Placement::free() };
         let pool = Pool::new(&format!("netc-{}", manifest.name), threads, placement);
         let division = Division::new(&manifest.steps, pool.threads());

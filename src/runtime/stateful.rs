@@ -44,6 +44,8 @@ pub(crate) struct Stateful {
     model: Model,
     states: Memory,
     arena: Arena,
+    /// Another model that works on the same states.
+    then: Option<(Model, Arena)>,
 }
 
 impl Stateful {
@@ -54,7 +56,27 @@ impl Stateful {
     pub(crate) fn new(model: Model) -> Result<Stateful, RunError> {
         let states = Memory::zeros(model.manifest.state_bytes as usize)?;
         let arena = model.new_arena()?;
-        Ok(Stateful { model, states, arena })
+        Ok(Stateful { model, states, arena, then: None })
+    }
+
+    /// Adds a model that [`Self::run_then`] runs on the same states.
+    ///
+    /// # Errors
+    /// Where there is no memory for its activations.
+    ///
+    /// # Panics
+    /// Where it has other states.
+    pub(crate) fn followed_by(self, model: Model) -> Result<Stateful, RunError> {
+        let [own, other] = [&self.model.manifest, &model.manifest].map(|m| (&m.states, m.state_bytes));
+        assert_eq!(own, other, "both models have the same states in the same places");
+        let arena = model.new_arena()?;
+        Ok(Stateful { then: Some((model, arena)), ..self })
+    }
+
+    /// Bytes that runs take, of both models.
+    pub(crate) fn memory(&self) -> u64 {
+        let then = self.then.as_ref().map_or(0, |(model, _)| model.arena_bytes());
+        self.model.run_memory().saturating_add(then)
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -93,9 +115,35 @@ impl Stateful {
         &mut self,
         inputs: &[Values<'_>],
         outputs: &mut [&mut [f32]],
+        timings: Option<&mut Timings>,
+    ) -> Result<(), RunError> {
+        Self::run_on(&self.model, &mut self.arena, &mut self.states, inputs, outputs, timings)
+    }
+
+    /// Runs the model that follows, where there is one, as [`Self::run`] does. Its only output is a number that nobody
+    /// needs.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn run_then(&mut self, inputs: &[Values<'_>]) -> Result<(), RunError> {
+        match &mut self.then {
+            Some((model, arena)) => {
+                let mut number = [0.0];
+                Self::run_on(model, arena, &mut self.states, inputs, &mut [&mut number], None)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn run_on(
+        model: &Model,
+        arena: &mut Arena,
+        states: &mut Memory,
+        inputs: &[Values<'_>],
+        outputs: &mut [&mut [f32]],
         mut timings: Option<&mut Timings>,
     ) -> Result<(), RunError> {
-        let manifest = &self.model.manifest;
+        let manifest = &model.manifest;
         check_count("inputs", manifest.inputs.len(), inputs.len())?;
         check_count("outputs", manifest.outputs.len(), outputs.len())?;
         for (port, values) in manifest.inputs.iter().zip(inputs) {
@@ -110,13 +158,13 @@ impl Stateful {
         }
         let counts = [inputs.len(), outputs.len()];
         for (i, input) in inputs.iter().enumerate() {
-            self.arena.frame[Slot::Input(i as u32).index(counts)] = input.first().cast_mut();
+            arena.frame[Slot::Input(i as u32).index(counts)] = input.first().cast_mut();
         }
         for (i, output) in outputs.iter_mut().enumerate() {
-            self.arena.frame[Slot::Output(i as u32).index(counts)] = output.as_mut_ptr().cast();
+            arena.frame[Slot::Output(i as u32).index(counts)] = output.as_mut_ptr().cast();
         }
-        self.arena.frame[Slot::States.index(counts)] = self.states.base();
-        self.model.execute(&mut self.arena, timings)
+        arena.frame[Slot::States.index(counts)] = states.base();
+        model.execute(arena, timings)
     }
 }
 

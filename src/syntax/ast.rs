@@ -257,6 +257,11 @@ pub(crate) enum TrainStatementKind {
         kind: Option<Label>,
         value: Expr,
     },
+    /// `lr_scale layer1, bias 0.1`
+    LrScale {
+        of: Vec<Label>,
+        by: Expr,
+    },
     Augment {
         input: Option<Ident>,
         changes: Vec<Change>,
@@ -268,8 +273,10 @@ pub(crate) enum TrainStatementKind {
         of: Ident,
         dims: Vec<Expr>,
     },
+    /// `step model(repeat = 5) { … }`
     Step {
         models: Vec<Ident>,
+        args: Vec<Arg>,
         body: TrainBlock,
     },
     Let(Let),

@@ -25,6 +25,7 @@ impl Rule {
                 | kw_input
                 | kw_labels
                 | kw_let
+                | kw_lr_scale
                 | kw_model
                 | kw_module
                 | kw_netc

@@ -132,6 +132,10 @@ impl Printer {
                 let kind = kind.as_ref().map_or(String::new(), |k| format!(" {}", template(&k.parts)));
                 self.line(format!("init{kind} {}", expr(value)));
             }
+            TrainStatementKind::LrScale { of, by } => {
+                let of: Vec<String> = of.iter().map(|label| template(&label.parts)).collect();
+                self.line(format!("lr_scale {} {}", of.join(", "), expr(by)));
+            }
             TrainStatementKind::Augment { input, changes } => {
                 let input = input.as_ref().map_or(String::new(), |i| format!(" {}", i.name));
                 self.under(format!("augment{input}"), |p| {
@@ -141,8 +145,9 @@ impl Printer {
             TrainStatementKind::Source { kind, name, of, dims } => {
                 self.line(format!("{} {}: {}[{}]", kind.word(), name.name, of.name, list(dims)));
             }
-            TrainStatementKind::Step { models, body } => {
-                self.under(format!("step {}", names(models)), |p| p.train_block(body));
+            TrainStatementKind::Step { models, args: given, body } => {
+                let given = if given.is_empty() { String::new() } else { args(given) };
+                self.under(format!("step {}{given}", names(models)), |p| p.train_block(body));
             }
             TrainStatementKind::Let(l) => self.line(let_text(l)),
             TrainStatementKind::Expect(e) => self.line(expect_text(e)),

@@ -9,9 +9,13 @@
 //! [`step`] makes a whole training of it, optimizers included.
 //! It knows no data and no target.
 
+mod accumulate;
 mod differentiate;
 mod forms;
 mod mix;
+pub(crate) mod recompute;
+mod repeat;
+mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -19,5 +23,5 @@ mod update;
 
 pub use crate::recipe::Loss;
 pub use differentiate::{Options, Step, add_losses, differentiate};
-pub use step::{StepGraph, StepInput, step};
-pub use update::rates;
+pub(crate) use schedule::schedule;
+pub use step::{Rates, StepGraph, StepInput, step};

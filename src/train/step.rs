@@ -1,7 +1,7 @@
 //! The graph of a whole step: forward, losses, backward, and what weights become.
 //!
 //! ```text
-//! for each step of the training, in order:
+//! for each step of the training, in order, as often as it is repeated:
 //!     its nodes read weights as the steps before have left them
 //!     gradients of its losses ─▶ clip ─▶ optimizer_update ─▶ update @weight
 //! running statistics, averages ─▶ update
@@ -12,49 +12,92 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accumulate::{self, AfterParts};
 use super::differentiate::{Backward, Options, at_node, check_loss, unused_input_name};
-use super::{forms, mix, update};
+use super::{forms, mix, repeat, update};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId, Phase, Slot};
 use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::training::optimizer_update::RATES;
-use crate::ops::{Activate, ClipFactor, Constant, OptimizerUpdate, SquaredNorm};
-use crate::recipe::{Metric, Source, Training, TrainingStep};
+use crate::ops::{Activate, Binary, ClipFactor, Constant, Op, OptimizerUpdate, SquaredNorm};
+use crate::recipe::{Metric, Optimizer, Schedule, Source, Training, TrainingStep};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 
 /// What the trainer puts into an input of a step's graph.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepInput {
-    /// What the training says.
-    Of(Source),
+    /// Pictures, numbers or labels of the data set.
+    Data {
+        /// Which of the inputs that come from data.
+        place: usize,
+        /// Which of the step's batches, from 0: there are several where parts of it are repeated.
+        round: usize,
+    },
+    /// What is drawn anew for each step.
+    Noise(Source),
     /// Seed and step, `i64[2]`.
     Random,
-    /// Where samples are mixed: the labels that they have as well, of the labels at this place among the inputs that come
-    /// from data.
-    OtherLabels(usize),
+    /// Where samples are mixed: the labels that they have as well.
+    OtherLabels {
+        /// Of which labels, among the inputs that come from data.
+        place: usize,
+        /// As that of data.
+        round: usize,
+    },
     /// The share of the labels in the loss of mixed samples, `f32[]`.
     Share,
     /// The share of the other labels, `f32[]`.
     Rest,
-    /// The rates of all steps ([`super::rates`]), `f32[3 · steps]`.
+    /// What updates read as their rates ([`StepGraph::rates`]), `f32[3 · rates]`.
     Rates,
+}
+
+/// Whose learning rate an update reads: three numbers of the input [`StepInput::Rates`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rates {
+    /// The step of the training.
+    pub step: usize,
+    /// Which of its repetitions, from 0.
+    pub repetition: usize,
+    /// How many it has.
+    pub repeat: usize,
+    /// How its weights change.
+    pub optimizer: Optimizer,
+    /// The learning rate by time.
+    pub schedule: Schedule,
+    /// By what the text multiplies the learning rate of some weights.
+    pub scale: f64,
+}
+
+impl Rates {
+    /// The three numbers in step `step`, from 0, with the schedule's factor of the learning rate.
+    pub fn values(&self, factor: f64, step: u64) -> [f32; RATES] {
+        let updates = step * self.repeat as u64 + self.repetition as u64;
+        update::rates(&self.optimizer, factor * self.scale, updates)
+    }
 }
 
 /// A training as a graph: inputs, outputs and updates are all that there is to a step.
 #[derive(Clone, Debug)]
 pub struct StepGraph {
-    /// Its outputs are the losses of the steps, in their order, then for each metric its scores or its number.
+    /// Its outputs are the losses of the steps, in their order, of repeated ones the mean; then for each metric its
+    /// scores or its number.
     pub graph: Graph,
     /// What becomes of the graph's inputs, in their order.
     pub inputs: Vec<StepInput>,
+    /// What the input [`StepInput::Rates`] holds, three numbers each.
+    pub rates: Vec<Rates>,
     /// Weights that were to be trained, and that no loss depends on.
     pub unreached: Vec<WeightId>,
     /// For each weight that is averaged, the average.
     pub averages: Vec<(WeightId, WeightId)>,
+    /// What follows the last part, where a step takes its batch in parts ([`Training::parts`]).
+    pub after: Option<AfterParts>,
 }
 
-/// Makes the graph of a step.
+/// Makes the graph of a step; of one that takes its batch in parts, that of a part.
 ///
 /// # Errors
 /// Where a loss is no number, reaches no weight, or depends on what is trained through an op that is not
@@ -65,24 +108,45 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
         return Err(errors);
     }
     let mixed = mix::mixed(training);
-    let training = mixed.as_ref().map_or(training, |mixed| &mixed.training);
+    let written = mixed.as_ref().map_or(training, |mixed| &mixed.training);
+    let of_all = mixed.as_ref().map_or(&[][..], |mixed| &mixed.shares);
+    let unrolled = repeat::unrolled(written, of_all);
+    let training = &unrolled.training;
     let mut graph = training.graph.clone();
     graph.phase = Phase::Train;
     let running =
         forms::put_in_place(&mut graph, &Options { inference: training.inference.clone(), ..Options::default() })?;
-    let rates = add_rates(&mut graph, training.steps.len());
-    let mut maker =
-        Maker { forward: graph.order(), graph, rates, changed: BTreeMap::new(), unwanted: vec![], unreached: vec![] };
-    let mut shown = vec![];
-    for (index, step) in training.steps.iter().enumerate() {
-        shown.push((loss_name(training, step), maker.step(step, index)?));
+    let rates = all_rates(written, &unrolled);
+    let mut maker = Maker {
+        forward: graph.order(),
+        rates: add_rates(&mut graph, rates.len()),
+        graph,
+        changed: BTreeMap::new(),
+        remembered: update::Remembered::default(),
+        unwanted: vec![],
+        unreached: vec![],
+    };
+    let mut losses = vec![vec![]; written.steps.len()];
+    for (step, &(index, repetition)) in training.steps.iter().zip(&unrolled.origins) {
+        let of_step = |rates: &Rates| (rates.step, rates.repetition) == (index, repetition);
+        let own = rates.iter().enumerate().filter(|(_, rates)| of_step(rates)).map(|(i, rates)| (rates.scale, i));
+        losses[index].push(maker.step(step, &own.collect::<Vec<_>>())?);
     }
-    let averages = maker.averages(training.ema);
+    let mut shown = vec![];
+    for (step, losses) in written.steps.iter().zip(&losses) {
+        shown.push((loss_name(written, step), maker.mean(losses)));
+    }
+    maker.remember();
+    let averages = maker.averages(training.ema, &running);
     shown.extend(training.metrics.iter().enumerate().map(|(i, metric)| match metric {
         Metric::Accuracy { scores, .. } => (format!("scores.{i}"), *scores),
         Metric::Value { name, node } => (format!("metric.{i}.{name}"), *node),
     }));
-    Ok(maker.finish(training, mixed.as_ref(), running, shown, averages))
+    let mut step = maker.finish(roles(written, mixed.as_ref(), &unrolled), rates, running, shown, averages);
+    if written.parts > 1 {
+        accumulate::in_parts(&mut step, written.parts);
+    }
+    Ok(step)
 }
 
 fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
@@ -97,9 +161,28 @@ fn loss_name(training: &Training, step: &TrainingStep) -> String {
     if training.steps.len() == 1 { "loss".into() } else { format!("loss.{}", step.name) }
 }
 
-fn add_rates(graph: &mut Graph, steps: usize) -> NodeId {
+fn add_rates(graph: &mut Graph, rates: usize) -> NodeId {
     let name = unused_input_name(graph, "rates");
-    graph.add_input(name, Shape::new([RATES * steps]), None, None)
+    graph.add_input(name, Shape::new([RATES * rates]), None, None)
+}
+
+/// Of each repetition of a step the rates as the optimizer has them, then those by each factor.
+fn all_rates(written: &Training, unrolled: &repeat::Unrolled) -> Vec<Rates> {
+    let mut all = vec![];
+    for (of, &(step, repetition)) in unrolled.training.steps.iter().zip(&unrolled.origins) {
+        let mut scales = vec![1.0];
+        for (_, &scale) in of.lr_scale.iter().filter(|(weight, _)| of.trained.contains(weight)) {
+            if !scales.contains(&scale) {
+                scales.push(scale);
+            }
+        }
+        let repeat = written.steps[step].repeat;
+        all.extend(scales.into_iter().map(|scale| {
+            let (optimizer, schedule) = (of.optimizer, of.schedule.clone());
+            Rates { step, repetition, repeat, optimizer, schedule, scale }
+        }));
+    }
+    all
 }
 
 struct Maker {
@@ -109,13 +192,15 @@ struct Maker {
     rates: NodeId,
     /// What weights have become so far.
     changed: BTreeMap<WeightId, NodeId>,
+    /// What optimizers remember of them by now.
+    remembered: update::Remembered,
     unwanted: Vec<NodeId>,
     unreached: Vec<WeightId>,
 }
 
 impl Maker {
-    /// Adds a step, gives its loss.
-    fn step(&mut self, step: &TrainingStep, index: usize) -> Result<NodeId, Vec<Diagnostic>> {
+    /// Adds a step, gives its loss. `rates` are the places of its rates by their factors.
+    fn step(&mut self, step: &TrainingStep, rates: &[(f64, usize)]) -> Result<NodeId, Vec<Diagnostic>> {
         self.read_changed(step);
         let read: BTreeMap<WeightId, NodeId> = self.graph.all_parameters().map(|(id, weight)| (weight, id)).collect();
         let as_read = |weight: &WeightId| {
@@ -136,7 +221,7 @@ impl Maker {
         if gradients.is_empty() {
             return Err(vec![self.reaches_nothing(step)]);
         }
-        self.update(step, index, &gradients, &trained);
+        self.update(step, rates, &gradients, &trained);
         Ok(loss)
     }
 
@@ -158,10 +243,21 @@ impl Maker {
         }
     }
 
+    /// The mean of the losses of a step's repetitions.
+    fn mean(&mut self, losses: &[NodeId]) -> NodeId {
+        let graph = &mut self.graph;
+        let add = Binary { kind: BinaryKind::Add, epilogue: vec![] };
+        let mut number = |op: Op, of: &[NodeId]| graph.add(op, of, vec![], None, None).expect("they are numbers");
+        let sum = losses.iter().copied().reduce(|sum, loss| number(add.clone().into(), &[sum, loss]));
+        let sum = sum.expect("a step is done at least once");
+        let kind = Activation::Scale { mul: 1.0 / losses.len() as f32, add: 0.0 };
+        if losses.len() == 1 { sum } else { number(Activate { kind }.into(), &[sum]) }
+    }
+
     fn update(
         &mut self,
         step: &TrainingStep,
-        index: usize,
+        rates: &[(f64, usize)],
         gradients: &[(WeightId, NodeId)],
         read_as: &BTreeMap<WeightId, NodeId>,
     ) {
@@ -174,22 +270,31 @@ impl Maker {
         });
         let shared = update::Shared { rates: self.rates, factor };
         for &(weight, gradient) in gradients {
-            let op = update::op(&step.optimizer, !step.no_decay.contains(&weight), RATES * index);
+            let scale = step.lr_scale.get(&weight).copied().unwrap_or(1.0);
+            let (_, place) = rates.iter().find(|(of, _)| *of == scale).expect("each factor has rates");
+            let op = update::op(&step.optimizer, !step.no_decay.contains(&weight), RATES * place);
             let before = match self.changed.get(&weight) {
                 Some(&value) => value,
                 None => self::value_of(graph, weight, read_as[&weight]),
             };
-            let after = update::add(graph, weight, before, gradient, &op, shared);
+            let after = update::add(graph, &mut self.remembered, weight, before, gradient, &op, shared);
             self.changed.insert(weight, clamped(graph, after, step.clamp));
         }
     }
 
-    /// Adds averages of all weights that change.
-    fn averages(&mut self, decay: Option<f64>) -> Vec<(WeightId, WeightId)> {
+    /// Says what becomes of what optimizers remember.
+    fn remember(&mut self) {
+        let remembered = std::mem::take(&mut self.remembered);
+        remembered.updates().for_each(|(weight, node)| self.graph.update(weight, node));
+    }
+
+    /// Adds averages of all weights that change, and of running statistics, which belong to the weights that they were
+    /// counted with: PyTorch's `AveragedModel` with `use_buffers`.
+    fn averages(&mut self, decay: Option<f64>, running: &forms::Updates) -> Vec<(WeightId, WeightId)> {
         let Some(decay) = decay else { return vec![] };
         let op = OptimizerUpdate::average(decay as f32, (1.0 - decay) as f32);
         let mut averages = vec![];
-        for (&weight, &value) in &self.changed {
+        for (&weight, &value) in self.changed.iter().chain(running) {
             let name = format!("average.{}", self.graph.weights.get(weight).name);
             let average = update::declare_unused(&mut self.graph, &name, weight);
             // It begins where the weight does.
@@ -207,8 +312,8 @@ impl Maker {
 
     fn finish(
         mut self,
-        training: &Training,
-        mixed: Option<&mix::Mixed>,
+        roles: BTreeMap<NodeId, StepInput>,
+        rates: Vec<Rates>,
         running: forms::Updates,
         shown: Vec<(String, NodeId)>,
         averages: Vec<(WeightId, WeightId)>,
@@ -220,21 +325,55 @@ impl Maker {
         let mut editor = Editor::new(&mut self.graph, "step");
         self.unwanted.into_iter().for_each(|gradient| editor.remove_unread(gradient));
         remove_dead(&mut editor);
-        let written: BTreeMap<NodeId, Source> =
-            training.graph.inputs().iter().copied().zip(training.sources.iter().cloned()).collect();
-        let role = |id: &NodeId| match written.get(id) {
-            Some(source) => StepInput::Of(source.clone()),
-            None if mixed.is_some_and(|mixed| mixed.shares[0] == *id) => StepInput::Share,
-            None if mixed.is_some_and(|mixed| mixed.shares[1] == *id) => StepInput::Rest,
-            None if mixed.is_some_and(|mixed| mixed.others.contains_key(id)) => {
-                StepInput::OtherLabels(mixed.expect("it was asked").others[id])
-            }
+        let role = |id: &NodeId| match roles.get(id) {
+            Some(role) => role.clone(),
             None if *id == self.rates => StepInput::Rates,
             None => StepInput::Random,
         };
         let inputs = self.graph.inputs().iter().map(role).collect();
         let unreached: BTreeSet<WeightId> = self.unreached.into_iter().collect();
-        StepGraph { graph: self.graph, inputs, unreached: unreached.into_iter().collect(), averages }
+        StepGraph {
+            graph: self.graph,
+            inputs,
+            rates,
+            unreached: unreached.into_iter().collect(),
+            averages,
+            after: None,
+        }
+    }
+}
+
+/// What the trainer puts into the inputs that the text declares, and into those that mixing and repetitions need.
+fn roles(training: &Training, mixed: Option<&mix::Mixed>, unrolled: &repeat::Unrolled) -> BTreeMap<NodeId, StepInput> {
+    let mut roles = written_inputs(training);
+    if let Some(mixed) = mixed {
+        roles.extend(mixed.others.iter().map(|(&id, &place)| (id, StepInput::OtherLabels { place, round: 0 })));
+        roles.extend(mixed.shares.iter().copied().zip([StepInput::Share, StepInput::Rest]));
+    }
+    let later: Vec<_> = unrolled.later.iter().map(|(&id, (of, round))| (id, of_round(&roles[of], *round))).collect();
+    roles.extend(later);
+    roles
+}
+
+/// What the trainer puts into the inputs that the text declares.
+fn written_inputs(training: &Training) -> BTreeMap<NodeId, StepInput> {
+    let mut place = 0;
+    let role = |source: &Source| match source {
+        Source::Data | Source::Labels => {
+            place += 1;
+            StepInput::Data { place: place - 1, round: 0 }
+        }
+        Source::Normal | Source::Uniform => StepInput::Noise(source.clone()),
+    };
+    training.graph.inputs().iter().copied().zip(training.sources.iter().map(role)).collect()
+}
+
+/// The same of another batch.
+fn of_round(role: &StepInput, round: usize) -> StepInput {
+    match *role {
+        StepInput::Data { place, .. } => StepInput::Data { place, round },
+        StepInput::OtherLabels { place, .. } => StepInput::OtherLabels { place, round },
+        ref other => other.clone(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Optimizers as ops of a step's graph: each trained weight becomes what an `optimizer_update` makes of it.
 
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Location;
 use crate::ir::{Graph, NodeId};
 use crate::ops::training::optimizer_update::{RATES, UpdateRule};
 use crate::ops::{Constant, Init, OptimizerUpdate};
@@ -71,8 +74,8 @@ pub(super) fn op(optimizer: &Optimizer, decays: bool, rates_from: usize) -> Opti
     }
 }
 
-/// What an update reads as its rates in step `step`, from 0, with the schedule's factor of the learning rate.
-pub fn rates(optimizer: &Optimizer, factor: f64, step: u64) -> [f32; RATES] {
+/// What an update reads as its rates, with the schedule's factor of the learning rate; `step` updates were before it.
+pub(super) fn rates(optimizer: &Optimizer, factor: f64, step: u64) -> [f32; RATES] {
     let lr = optimizer.lr() * factor;
     let correction = |beta: f64| 1.0 - beta.powf(step as f64 + 1.0);
     let [first, second] = match *optimizer {
@@ -95,9 +98,43 @@ pub(super) struct Shared {
     pub factor: Option<NodeId>,
 }
 
+/// What rules remember of weights: the weights that hold it, and what these have become so far.
+#[derive(Default)]
+pub(super) struct Remembered(BTreeMap<WeightId, Vec<(WeightId, NodeId)>>);
+
+impl Remembered {
+    /// What all become.
+    pub(super) fn updates(self) -> impl Iterator<Item = (WeightId, NodeId)> {
+        self.0.into_values().flatten()
+    }
+
+    /// Of a weight, as constants where no update has read it before.
+    fn of(
+        &mut self,
+        graph: &mut Graph,
+        weight: WeightId,
+        op: &OptimizerUpdate,
+        location: &Option<Location>,
+    ) -> &mut Vec<(WeightId, NodeId)> {
+        self.0.entry(weight).or_insert_with(|| {
+            let name = graph.weights.get(weight).name.clone();
+            let shape = graph.weights.get(weight).shape.dims().to_vec();
+            let mut begin = |state: &&str| {
+                let state = declare_unused(graph, &format!("optimizer.{state}.{name}"), weight);
+                let constant = Constant { shape: shape.clone() };
+                let value =
+                    graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape");
+                (state, value)
+            };
+            op.rule.states().iter().map(&mut begin).collect()
+        })
+    }
+}
+
 /// Adds the updates of a weight and of what its rule remembers. `before` is the weight's value, gives the new one.
 pub(super) fn add(
     graph: &mut Graph,
+    remembered: &mut Remembered,
     weight: WeightId,
     before: NodeId,
     gradient: NodeId,
@@ -105,26 +142,17 @@ pub(super) fn add(
     shared: Shared,
 ) -> NodeId {
     let location = graph.node(gradient).location.clone();
-    let (name, shape) = (graph.weights.get(weight).name.clone(), graph.weights.get(weight).shape.clone());
-    let remembered = op.rule.states().iter().map(|state| {
-        let of = format!("optimizer.{state}.{name}");
-        declare_unused(graph, &of, weight)
-    });
-    let remembered: Vec<WeightId> = remembered.collect();
+    let remembered = remembered.of(graph, weight, op, &location);
     let mut operands = vec![before, gradient];
-    for &state in &remembered {
-        let constant = Constant { shape: shape.dims().to_vec() };
-        operands
-            .push(graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape"));
-    }
+    operands.extend(remembered.iter().map(|(_, value)| *value));
     operands.extend([Some(shared.rates), shared.factor].into_iter().flatten());
     let mut results = vec![];
     for result in 0..=remembered.len() {
         let added = graph.add(op.of(result), &operands, vec![], None, location.clone());
         results.push(added.expect("all have the weight's shape"));
     }
-    for (&state, &value) in remembered.iter().zip(&results[1..]) {
-        graph.update(state, value);
+    for ((_, value), &after) in remembered.iter_mut().zip(&results[1..]) {
+        *value = after;
     }
     results[0]
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::fit::Sums;
 use crate::output::OutputFile;
 use crate::runtime::Stateful;
 use crate::tensor::Element;
@@ -28,6 +29,9 @@ pub(crate) struct Position {
     pub facts: BTreeMap<String, String>,
     /// The best figure of an epoch so far, and that epoch.
     pub best: Option<(f64, u64)>,
+    /// What the epoch's steps have summed up so far.
+    #[serde(default)]
+    pub sums: Sums,
     /// Of all values, in the order of the file.
     pub checksum: String,
 }

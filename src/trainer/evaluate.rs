@@ -9,6 +9,7 @@ use super::metrics::{best_classes, top_k};
 use crate::artifact::{About, Destination, Images, Texts};
 use crate::codegen;
 use crate::data::{Batch, Loader};
+use crate::ir::images::resized;
 use crate::ir::{Graph, Phase};
 use crate::ops::Op;
 use crate::passes::{self, Selection};
@@ -20,8 +21,8 @@ use crate::runtime::Model;
 pub struct Evaluation {
     /// Samples.
     pub samples: usize,
-    /// Mean of the loss, without auxiliary heads. Of losses other than cross entropy over whole batches only; NaN where
-    /// there is none.
+    /// Mean of the loss, without auxiliary heads. Where the text fits no other number of samples than its batch, losses
+    /// other than cross entropy are means over whole batches only; NaN where there is none.
     pub loss: f64,
     /// Metrics of the text, by name: shares, or means of numbers.
     pub metrics: Vec<(String, f64)>,
@@ -43,8 +44,19 @@ pub(crate) struct Evaluator {
     /// For each input of the text whether it is labels.
     is_labels: Vec<bool>,
     images: usize,
-    /// Labels that do not count are enough to leave rows out of the loss.
+    /// Labels that do not count are enough to leave rows out of losses and metrics.
     ignores_rest: bool,
+}
+
+/// The network as inference runs it, for batches of any number of samples.
+pub(crate) struct Models<'a> {
+    evaluator: &'a Evaluator,
+    options: &'a EngineOptions,
+    /// With the weights.
+    graph: Graph,
+    whole: Model,
+    /// For the number of samples that filled no batch last; `None` where the text fits no such number.
+    rest: Option<(usize, Option<Model>)>,
 }
 
 impl Evaluator {
@@ -58,8 +70,12 @@ impl Evaluator {
         graph.phase = Phase::Infer;
         graph.clear_outputs();
         let losses: Vec<_> = step.losses.iter().filter(|loss| !loss.auxiliary).collect();
-        let ignores = |loss: &&crate::recipe::Loss| matches!(graph.node(loss.node).op(), Some(Op::CrossEntropy(_)));
-        let ignores_rest = losses.iter().copied().all(|loss| ignores(&loss));
+        let numbers = training.metrics.iter().filter_map(|metric| match metric {
+            Metric::Value { node, .. } => Some(*node),
+            Metric::Accuracy { .. } => None,
+        });
+        let ignores = |node| matches!(graph.node(node).op(), Some(Op::CrossEntropy(_)));
+        let ignores_rest = losses.iter().map(|loss| loss.node).chain(numbers).all(ignores);
         for (i, loss) in losses.iter().enumerate() {
             graph.output(format!("loss.{i}"), loss.node, None);
         }
@@ -77,7 +93,7 @@ impl Evaluator {
             weights: losses.iter().map(|loss| loss.weight).collect(),
             metrics,
             is_labels: training.sources.iter().map(|source| *source == Source::Labels).collect(),
-            images: training.batch,
+            images: training.batch / training.parts,
             ignores_rest,
         })
     }
@@ -87,15 +103,15 @@ impl Evaluator {
         self.images
     }
 
-    /// The model with the weights that `values` has.
+    /// The network with the weights that `values` has.
     ///
     /// # Errors
     /// Where no code can be made of it.
-    pub(crate) fn model<'a>(
-        &self,
+    pub(crate) fn models<'a>(
+        &'a self,
         values: impl Fn(&str) -> Option<&'a [f32]>,
-        options: &EngineOptions,
-    ) -> Result<Model, TrainError> {
+        options: &'a EngineOptions,
+    ) -> Result<Models<'a>, TrainError> {
         let mut graph = self.graph.clone();
         let weights: Vec<_> = graph.weights.iter().map(|(id, weight)| (id, weight.name.clone())).collect();
         for (id, name) in weights {
@@ -103,68 +119,32 @@ impl Evaluator {
                 graph.weights.set(id, Arc::new(values.to_vec()));
             }
         }
-        passes::run(&mut graph, &Selection::default());
-        let mut plan = options.plan.clone();
-        // Nobody tries the kernels before they are used: those of the smallest errors are taken.
-        plan.findings.unproved = true;
-        let image = codegen::compile(&graph, &options.target, &plan, &Destination::Memory);
-        let mut image = image.map_err(|error| TrainError::Codegen(Box::new(error)))?;
-        let reason = "its loss is a mean over them".to_string();
-        image.manifest.images = Some(Images::Mixed { step: "loss".into(), location: None, reason });
-        Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)
+        let whole = model(graph.clone(), options)?;
+        Ok(Models { evaluator: self, options, graph, whole, rest: None })
     }
 
-    /// Runs the model on all batches. `told` is called after each with the number of samples that are done.
-    ///
-    /// # Errors
-    /// Where samples cannot be read.
-    pub(crate) fn evaluate(
-        &self,
-        model: &Model,
-        loader: Loader,
-        mut told: impl FnMut(usize, &Batch),
-    ) -> Result<Evaluation, TrainError> {
-        let mut sums = Sums::default();
-        let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(|port| vec![0.0; port.elements()]).collect();
-        for batch in loader {
-            let batch = batch?;
-            let mut data = batch.inputs.iter();
-            let inputs: Vec<&[f32]> = self
-                .is_labels
-                .iter()
-                .map(|&labels| if labels { &batch.labels[..] } else { data.next().map_or(&[][..], |d| &d[..]) })
-                .collect();
-            let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-            model.run(&inputs, &mut slices)?;
-            self.add(&mut sums, &batch, &outputs);
-            told(sums.samples, &batch);
-        }
-        Ok(self.finish(sums))
-    }
-
-    fn add(&self, sums: &mut Sums, batch: &Batch, outputs: &[Vec<f32>]) {
+    fn add(&self, sums: &mut Sums, batch: &Batch, outputs: Option<&[Vec<f32>]>, all: &[Vec<f32>]) {
         let share = batch.count as f64;
-        let loss: f64 = self.weights.iter().zip(outputs).map(|(&w, out)| f64::from(w) * f64::from(out[0])).sum();
         sums.samples += batch.count;
-        // Cross entropy does not count the rows that fill the last batch; other losses are means over all of its rows.
-        let counts = batch.count > 0 && (batch.count == self.images || self.ignores_rest);
-        if counts {
+        if let Some(outputs) = outputs.filter(|_| batch.count > 0) {
+            let loss: f64 = self.weights.iter().zip(outputs).map(|(&w, out)| f64::from(w) * f64::from(out[0])).sum();
             sums.counted += share;
             sums.loss += share * loss;
         }
         sums.metrics.resize(self.metrics.len(), (0.0, 0.0));
         for ((_, metric, output), (sum, count)) in self.metrics.iter().zip(&mut sums.metrics) {
             match metric {
-                Metric::Value { .. } if !counts => {}
                 Metric::Value { .. } => {
-                    *sum += share * f64::from(outputs[*output][0]);
-                    *count += share;
+                    if let Some(outputs) = outputs.filter(|_| batch.count > 0) {
+                        *sum += share * f64::from(outputs[*output][0]);
+                        *count += share;
+                    }
                 }
                 Metric::Accuracy { scores, k, ignored, .. } => {
                     let shape = &self.graph.node(*scores).shape;
                     let (classes, inner) = (shape[1], shape.dims()[2..].iter().product::<usize>());
                     let rows = batch.count * inner;
-                    let (scores, labels) = (&outputs[*output][..rows * classes], &batch.labels[..rows]);
+                    let (scores, labels) = (&all[*output][..rows * classes], &batch.labels[..rows]);
                     let (right, counted) = top_k(scores, labels, classes, inner, *k, Some(*ignored));
                     *sum += right as f64;
                     *count += counted as f64;
@@ -190,6 +170,73 @@ impl Evaluator {
             confusion: sums.confusion,
         }
     }
+}
+
+/// Code of a graph whose weights are known.
+fn model(mut graph: Graph, options: &EngineOptions) -> Result<Model, TrainError> {
+    passes::run(&mut graph, &Selection::default());
+    let mut plan = options.plan.clone();
+    // Nobody tries the kernels before they are used: those of the smallest errors are taken.
+    plan.findings.unproved = true;
+    let image = codegen::compile(&graph, &options.target, &plan, &Destination::Memory);
+    let mut image = image.map_err(|error| TrainError::Codegen(Box::new(error)))?;
+    let reason = "its loss is a mean over them".to_string();
+    image.manifest.images = Some(Images::Mixed { step: "loss".into(), location: None, reason });
+    Model::from_image(image, About::default(), Texts::default(), options.model).map_err(TrainError::Start)
+}
+
+impl Models<'_> {
+    /// Runs the network on all batches. `told` is called after each with the number of samples that are done.
+    ///
+    /// # Errors
+    /// Where samples cannot be read.
+    pub(crate) fn evaluate(
+        mut self,
+        loader: Loader,
+        mut told: impl FnMut(usize, &Batch),
+    ) -> Result<Evaluation, TrainError> {
+        let evaluator = self.evaluator;
+        let mut sums = Sums::default();
+        for batch in loader {
+            let batch = batch?;
+            let all = run(evaluator, &self.whole, &batch)?;
+            // Other losses than cross entropy are means over all rows, and zeros fill this batch.
+            let is_whole = batch.count == evaluator.images || evaluator.ignores_rest || batch.count == 0;
+            match if is_whole { None } else { Some(self.rest(batch.count)?) } {
+                None => evaluator.add(&mut sums, &batch, Some(&all), &all),
+                Some(rest) => {
+                    let outputs = rest.map(|rest| run(evaluator, rest, &batch)).transpose()?;
+                    evaluator.add(&mut sums, &batch, outputs.as_deref(), &all);
+                }
+            }
+            told(sums.samples, &batch);
+        }
+        Ok(evaluator.finish(sums))
+    }
+
+    /// The network for so many samples; `None` where the text fits no such number.
+    fn rest(&mut self, count: usize) -> Result<Option<&Model>, TrainError> {
+        if self.rest.as_ref().is_none_or(|(known, _)| *known != count) {
+            let resized = resized(&self.graph, self.graph.inputs(), count);
+            self.rest = Some((count, resized.map(|graph| model(graph, self.options)).transpose()?));
+        }
+        Ok(self.rest.as_ref().and_then(|(_, model)| model.as_ref()))
+    }
+}
+
+/// What a network gives for the first samples of a batch, as many as it takes.
+fn run(evaluator: &Evaluator, model: &Model, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
+    let mut data = batch.inputs.iter();
+    let values = evaluator.is_labels.iter().map(|&labels| match labels {
+        true => &batch.labels[..],
+        false => data.next().map_or(&[][..], |values| &values[..]),
+    });
+    let inputs: Vec<&[f32]> =
+        values.zip(model.inputs()).map(|(values, port)| values.get(..port.elements()).unwrap_or(values)).collect();
+    let mut outputs: Vec<Vec<f32>> = model.outputs().iter().map(|port| vec![0.0; port.elements()]).collect();
+    let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    model.run(&inputs, &mut slices)?;
+    Ok(outputs)
 }
 
 /// The label that does not count.

@@ -6,22 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::TrainError;
 use super::checkpoint::{self, CheckpointError, Position};
 use super::engine::{Engine, EngineOptions, RunLength};
-use super::evaluate::{Evaluation, Evaluator, IGNORED, metric_name};
+use super::evaluate::{Evaluation, Evaluator, metric_name};
 use super::inspect::Observed;
+use super::memory::{Fit, MemoryPrice};
 use super::metrics::top_k;
-use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mix, Mode, OnBroken, Settings};
-use crate::driver::{BlockChoice, Compiler, WeightsFrom};
-use crate::ir::{Kind, NodeId};
-use crate::ops::Op;
+use super::samples::{self, check_samples};
+use super::weighted::weigh_classes;
+use crate::data::{Batch, DataError, Dataset, Feed, Loader, Mix, Mode, OnBroken, Settings};
+use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
+use crate::ir::NodeId;
 use crate::random::uniform;
-use crate::recipe::{Metric, Source, Training};
-use crate::runtime::{Stateful, Timings};
-use crate::weights::{Weights, safetensors};
+use crate::recipe::{Metric, RESERVED, Source, Training};
+use crate::runtime::{RunError, Stateful, Timings};
+use crate::weights::{Trained, Weights, safetensors};
 
 /// The samples of a run.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +131,7 @@ pub struct EpochReport {
     pub epoch: u64,
     /// Steps since the run's beginning.
     pub step: u64,
-    /// Means over the epoch's steps that this process ran.
+    /// Means over the epoch's steps.
     pub losses: Vec<(String, f64)>,
     /// Means of the metrics of the batches.
     pub metrics: Vec<(String, f64)>,
@@ -160,6 +163,9 @@ pub struct Trainer {
     states: HashMap<String, usize>,
     done: u64,
     best: Option<(f64, u64)>,
+    price: Option<MemoryPrice>,
+    /// Names of the classes that it is trained with, where the data name them.
+    classes: Vec<String>,
 }
 
 impl Compiler {
@@ -169,16 +175,46 @@ impl Compiler {
     /// # Errors
     /// Where the spec cannot be read or has mistakes, no code can be made of the step, or there is no memory for it.
     pub fn trainer(&self, path: impl AsRef<Path>, choice: &BlockChoice) -> Result<Trainer, TrainError> {
-        let mut spec = self.front_training(path.as_ref(), choice)?;
-        if let WeightsFrom::File(weights) = &self.weights {
-            self.begin_with(&mut spec, weights)?;
+        let (spec, fit) = self.fit_training(path.as_ref(), choice)?;
+        if !spec.training.balanced.is_empty() {
+            let message = "the loss takes its classes' weights from the data: Compiler::trainer_for is given them";
+            return Err(DataError::Fit(message.into()).into());
         }
-        Trainer::new(spec.training, self.engine_options())
+        self.begin_trainer(spec, fit)
+    }
+
+    /// As [`Self::trainer`], for these data: classes have the weights that the text takes from them.
+    ///
+    /// # Errors
+    /// As [`Self::trainer`], and where the data are not what the text reads.
+    pub fn trainer_for(
+        &self,
+        path: impl AsRef<Path>,
+        choice: &BlockChoice,
+        dataset: &Dataset,
+    ) -> Result<Trainer, TrainError> {
+        let (mut spec, fit) = self.fit_training(path.as_ref(), choice)?;
+        check_samples(&spec.training, dataset)?;
+        weigh_classes(&mut spec.training, dataset, false)?;
+        self.begin_trainer(spec, fit)
+    }
+
+    fn begin_trainer(&self, mut spec: TrainingSpec, fit: Option<Fit>) -> Result<Trainer, TrainError> {
+        if let WeightsFrom::File(weights) = &self.weights {
+            self.begin_with(&mut spec, weights, None)?;
+        }
+        Trainer::fitted(spec.training, self.engine_options(), fit)
     }
 
     /// How these settings have a step compiled and run.
     pub(crate) fn engine_options(&self) -> EngineOptions {
-        EngineOptions { target: self.target.clone(), plan: self.plan.clone(), model: self.options, seed: self.seed }
+        EngineOptions {
+            target: self.target.clone(),
+            plan: self.plan.clone(),
+            model: self.options,
+            seed: self.seed,
+            values: None,
+        }
     }
 }
 
@@ -191,7 +227,23 @@ impl Trainer {
         let engine = Engine::new(&training, &options)?;
         let states = engine.model().states().iter().enumerate().map(|(i, state)| (state.name.clone(), i)).collect();
         let evaluator = Evaluator::new(&training);
-        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None })
+        Ok(Trainer { training, engine, options, evaluator, states, done: 0, best: None, price: None, classes: vec![] })
+    }
+
+    /// As [`Self::new`], with a step that is made to fit into the memory that was asked for.
+    pub(crate) fn fitted(training: Training, options: EngineOptions, fit: Option<Fit>) -> Result<Trainer, TrainError> {
+        let values = fit.and_then(|fit| fit.values);
+        let trainer = Trainer::new(training, EngineOptions { values, ..options })?;
+        // What the data say of the loss may have changed the step since.
+        if let Some(allowed) = fit.map(|fit| fit.allowed).filter(|&allowed| trainer.memory() > allowed) {
+            return Err(TrainError::TooLarge { samples: trainer.training.samples(), least: trainer.memory(), allowed });
+        }
+        Ok(Trainer { price: fit.map(|fit| fit.price), ..trainer })
+    }
+
+    /// What the step costs beside one that may take any memory; `None` where nobody asked for less.
+    pub fn memory_price(&self) -> Option<MemoryPrice> {
+        self.price
     }
 
     /// What the text says.
@@ -201,7 +253,7 @@ impl Trainer {
 
     /// Bytes of a step: activations, weights and what is remembered of them, each thread's scratch, inputs.
     pub fn memory(&self) -> u64 {
-        self.engine.model().model().run_memory()
+        self.engine.model().memory()
     }
 
     /// Whether samples alone decide how good the network is: [`Self::evaluate`] does not fail for want of a loss.
@@ -215,7 +267,8 @@ impl Trainer {
     }
 
     /// Trains with one batch: the values of the text's inputs that come from data, labels among them, in the order of the
-    /// text, each row-major with the text's batch first.
+    /// text, each row-major with the text's batch first; where parts of the step are repeated, with all batches of it one
+    /// behind the other.
     ///
     /// # Errors
     /// Where the inputs are not the text's, or the loss is no finite number.
@@ -235,8 +288,9 @@ impl Trainer {
     ) -> Result<StepReport, TrainError> {
         let expected = self.training.sources.iter().filter(|source| reads_data(source)).count();
         if inputs.len() != expected {
-            return Err(crate::runtime::RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
+            return Err(RunError::Count { what: "inputs", expected, given: inputs.len() }.into());
         }
+        self.check_rounds(inputs)?;
         let begin = Instant::now();
         let outputs = self.engine.step(self.done, length, inputs, mix.map(|mix| (mix.share, &mix.others[..])), None)?;
         let names = self.training.steps.iter().map(|step| step.name.clone());
@@ -252,9 +306,28 @@ impl Trainer {
             losses,
             metrics,
             rates: self.engine.learning_rates(),
-            samples: self.training.batch,
+            samples: self.training.samples(),
             time: begin.elapsed(),
         })
+    }
+
+    /// Where parts of the step are repeated, each input has the samples of all batches.
+    fn check_rounds(&self, inputs: &[&[f32]]) -> Result<(), RunError> {
+        let (training, rounds) = (&self.training, self.training.rounds());
+        let data = training.graph.inputs().iter().zip(&training.sources).filter(|(_, source)| reads_data(source));
+        for ((&id, _), given) in data.zip(inputs) {
+            let node = training.graph.node(id);
+            let elements = node.shape.elements();
+            if rounds > 1 && given.len() != rounds * elements {
+                return Err(RunError::OneBatch {
+                    name: node.name.clone().unwrap_or_default(),
+                    expected: training.samples(),
+                    given: given.len() / (elements / training.batch).max(1),
+                    why: format!("parts of the step are repeated, which takes {rounds} batches"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Trains for all epochs.
@@ -267,18 +340,22 @@ impl Trainer {
         options: &FitOptions,
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Ending, TrainError> {
-        let feeds = self.feeds(data.training)?;
+        let feeds = check_samples(&self.training, data.training)?;
         let validation = self.validation(data)?;
-        let batch = self.training.batch;
+        // A training of several models has none that tells classes apart.
+        let has_names = self.can_evaluate() && !data.training.has_numbers_for_classes();
+        self.classes = if has_names { data.training.classes().to_vec() } else { vec![] };
+        let batch = self.training.samples();
         let length = {
             let per_epoch = (data.training.len() / batch) as u64;
             let epochs = options.epochs.unwrap_or(self.training.epochs as u64);
             RunLength { steps: per_epoch * epochs, per_epoch }
         };
         let facts = self.facts(data.training, length);
-        if let (true, Some(folder)) = (options.resume, &options.folder) {
-            self.resume(&folder.join(CHECKPOINT), &facts)?;
-        }
+        let sums = match &options.folder {
+            Some(folder) if options.resume => self.resume(&folder.join(CHECKPOINT), &facts)?,
+            _ => Sums::default(),
+        };
         let first = (self.done / length.per_epoch.max(1), self.done % length.per_epoch.max(1));
         let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
         if let (false, Some(folder)) = (options.resume, &options.folder) {
@@ -288,7 +365,7 @@ impl Trainer {
         if options.stop.load(Ordering::Relaxed) {
             return Ok(Ending::Stopped);
         }
-        let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums: Sums::default() };
+        let mut run = Run { facts, folder: options.folder.as_deref(), saved: Instant::now(), sums };
         let mut before = Instant::now();
         let mut loader = loader;
         while let Some(batch) = loader.next() {
@@ -349,21 +426,25 @@ impl Trainer {
         length: RunLength,
         told: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<String>, TrainError> {
+        // The look into a step takes batches as a whole.
+        if self.training.parts > 1 {
+            return Ok(None);
+        }
         let failed = self.done - 1;
-        self.engine.begin_again(&self.training)?;
+        self.engine.begin_again();
         self.done = 0;
         if let Some(path) = options.folder.as_ref().map(|folder| folder.join(CHECKPOINT)).filter(|path| path.is_file())
         {
             // Of another run, or broken: from the beginning.
             if self.resume(&path, facts).is_err() || self.done > failed {
-                self.engine.begin_again(&self.training)?;
+                self.engine.begin_again();
                 self.done = 0;
             }
         }
         told(Progress::Searching { from: self.done, to: failed });
         let per_epoch = length.per_epoch.max(1);
         let first = (self.done / per_epoch, self.done % per_epoch);
-        let feeds = self.feeds(data.training)?;
+        let feeds = check_samples(&self.training, data.training)?;
         let loader = Loader::new(data.training, feeds, self.settings(Mode::Training, options, first, length))?;
         for batch in loader {
             let batch = batch?;
@@ -384,7 +465,7 @@ impl Trainer {
 
     fn settings(&self, mode: Mode, options: &FitOptions, first: (u64, u64), length: RunLength) -> Settings {
         Settings {
-            batch: self.training.batch,
+            batch: self.training.samples(),
             mode,
             seed: self.options.seed,
             epoch: first.0,
@@ -392,68 +473,14 @@ impl Trainer {
             end: length.steps / length.per_epoch.max(1),
             threads: options.data_threads,
             on_broken: options.on_broken,
-            ignored: self.ignored(),
+            ignored: samples::ignored(&self.training),
             memory: options.memory,
         }
     }
 
-    /// The label that the losses do not count.
-    fn ignored(&self) -> i64 {
-        let graph = &self.training.graph;
-        let of_loss = graph.order().into_iter().find_map(|id| match graph.node(id).op() {
-            Some(Op::CrossEntropy(op)) => Some(op.ignored),
-            _ => None,
-        });
-        of_loss.unwrap_or(IGNORED)
-    }
-
-    /// How samples of a set become the text's inputs.
+    /// How samples of a set become the text's inputs in an evaluation.
     fn feeds(&self, dataset: &Dataset) -> Result<Vec<Feed>, TrainError> {
-        let graph = &self.training.graph;
-        let shapes: Vec<Vec<usize>> = graph
-            .inputs()
-            .iter()
-            .map(|&id| graph.node(id).shape.dims().get(1..).unwrap_or_default().to_vec())
-            .collect();
-        let none = vec![];
-        let data = graph.inputs().iter().zip(&self.training.sources).zip(&shapes);
-        let inputs: Vec<Input<'_>> = data
-            .filter(|((_, source), _)| **source == Source::Data)
-            .map(|((&id, _), shape)| {
-                let node = graph.node(id);
-                let preprocess = match &node.kind {
-                    Kind::Input(preprocess) => preprocess.as_ref(),
-                    _ => None,
-                };
-                let augment = self.training.augment.iter().find(|(of, _)| *of == id).map_or(&none, |(_, list)| list);
-                Input { name: node.name.as_deref().unwrap_or_default(), shape, preprocess, augment }
-            })
-            .collect();
-        self.check_labels(dataset)?;
-        Ok(dataset.feeds(&inputs)?)
-    }
-
-    /// Whether the set has the labels that the text reads, and no class that its scores lack.
-    fn check_labels(&self, dataset: &Dataset) -> Result<(), TrainError> {
-        let reads_labels = self.training.sources.contains(&Source::Labels);
-        if !reads_labels {
-            return Ok(());
-        }
-        if dataset.label_shape().is_none() {
-            let message = format!("{} has no labels, and the loss reads some", dataset.path().display());
-            return Err(DataError::Fit(message).into());
-        }
-        let graph = &self.training.graph;
-        let of_metrics = self.training.metrics.iter().filter_map(|metric| match metric {
-            Metric::Accuracy { scores, .. } => Some(*scores),
-            Metric::Value { .. } => None,
-        });
-        let of_losses = graph.order().into_iter().filter_map(|id| match graph.node(id).op() {
-            Some(Op::CrossEntropy(_)) => Some(graph.operands(id)[0]),
-            _ => None,
-        });
-        let classes = of_metrics.chain(of_losses).map(|scores| graph.node(scores).shape[1]).min();
-        Ok(classes.map_or(Ok(()), |classes| dataset.check_labels(classes, Some(self.ignored())))?)
+        samples::feeds(&self.training, dataset, Mode::Evaluation)
     }
 
     /// The validation set and how its samples become inputs.
@@ -529,11 +556,11 @@ impl Trainer {
                 "a training of several models has no loss that one set of samples decides".into(),
             ));
         };
-        let model = evaluator.model(|name| self.value(name), &self.options)?;
+        let models = evaluator.models(|name| self.value(name), &self.options)?;
         let length = RunLength { steps: 1, per_epoch: 1 };
         let settings =
             Settings { batch: evaluator.batch(), ..self.settings(Mode::Evaluation, options, (0, 0), length) };
-        evaluator.evaluate(&model, Loader::new(dataset, feeds, settings)?, |samples, batch| {
+        models.evaluate(Loader::new(dataset, feeds, settings)?, |samples, batch| {
             batch.broken.iter().for_each(|broken| told(Progress::Broken(broken)));
             told(Progress::Evaluated(samples));
         })
@@ -575,7 +602,9 @@ impl Trainer {
     /// # Errors
     /// Where the file cannot be written; what was there before is still there then.
     pub fn save_model(&self, model: usize, path: &Path) -> Result<(), TrainError> {
-        safetensors::write(path, &self.weights(model)).map_err(|error| TrainError::Write(error.to_string()))
+        let trained = Trained { classes: self.classes.clone(), seed: self.options.seed };
+        let written = safetensors::write_trained(path, &self.weights(model), &trained);
+        written.map_err(|error| TrainError::Write(error.to_string()))
     }
 
     /// Names of the models, in the order of the text.
@@ -610,29 +639,36 @@ impl Trainer {
         std::fs::create_dir_all(folder).map_err(|cause| CheckpointError::Io { path: folder.into(), cause })?;
         let path = folder.join(CHECKPOINT);
         told(Progress::Saving);
-        self.write_checkpoint(&path, &run.facts)?;
+        self.write_checkpoint(&path, &run.facts, &run.sums)?;
         told(Progress::Saved(&path));
         Ok(())
     }
 
     /// Writes all that the training goes on from.
-    pub(super) fn write_checkpoint(&self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    pub(super) fn write_checkpoint(
+        &self,
+        path: &Path,
+        facts: &BTreeMap<String, String>,
+        sums: &Sums,
+    ) -> Result<(), TrainError> {
         let position = Position {
             version: checkpoint::VERSION,
             step: self.done,
             seed: self.options.seed,
             facts: facts.clone(),
             best: self.best,
+            sums: sums.clone(),
             checksum: String::new(),
         };
         Ok(checkpoint::write(path, self.engine.model(), &position)?)
     }
 
-    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<(), TrainError> {
+    /// Goes on from a checkpoint; gives the sums of the epoch at hand.
+    pub(super) fn resume(&mut self, path: &Path, facts: &BTreeMap<String, String>) -> Result<Sums, TrainError> {
         let position = checkpoint::read(path, self.engine.model_mut(), facts)?;
         self.done = position.step;
         self.best = position.best;
-        Ok(())
+        Ok(position.sums)
     }
 
     /// What must be the same for a stopped run to go on as if it had not been stopped.
@@ -654,6 +690,9 @@ impl Trainer {
             ("strict".into(), self.options.plan.strict.to_string()),
             ("changes of samples".into(), graph_hash(format!("{augment:?}"))),
         ]);
+        if self.training.parts > 1 {
+            facts.insert("parts of a batch".into(), self.training.parts.to_string());
+        }
         for step in steps {
             let trained: Vec<&str> = step.trained.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("optimizer of {}", step.name), format!("{:?}", step.optimizer));
@@ -662,6 +701,10 @@ impl Trainer {
             let kept: Vec<&str> = step.no_decay.iter().map(|&id| graph.weights.get(id).name.as_str()).collect();
             facts.insert(format!("weights without decay of {}", step.name), graph_hash(kept.join(" ")));
             facts.insert(format!("trained weights of {}", step.name), graph_hash(trained.join(" ")));
+            facts.insert(format!("repetitions of {}", step.name), step.repeat.to_string());
+            let scales: Vec<String> =
+                step.lr_scale.iter().map(|(&id, by)| format!("{} {by}", graph.weights.get(id).name)).collect();
+            facts.insert(format!("factors of the rates of {}", step.name), graph_hash(scales.join(" ")));
         }
         facts
     }
@@ -671,7 +714,7 @@ impl Trainer {
         let graph = &self.training.graph;
         let inputs = graph.inputs().iter().zip(&self.training.sources).filter(|(_, source)| reads_data(source));
         let values = |(&id, source): (&NodeId, &Source)| {
-            let elements = graph.node(id).shape.elements();
+            let elements = self.training.rounds() * self.training.parts * graph.node(id).shape.elements();
             match source {
                 Source::Labels => vec![0.0; elements],
                 _ => (0..elements as u64).map(|e| (2.0 * uniform(7, 0, 0, e) - 1.0) as f32).collect(),
@@ -714,9 +757,6 @@ impl Trainer {
     }
 }
 
-/// What the names of weights begin with that are no network's.
-pub(super) const RESERVED: &str = "netc.";
-
 /// The checkpoint of a run's folder.
 pub(crate) const CHECKPOINT: &str = "last.checkpoint";
 
@@ -729,13 +769,30 @@ struct Run<'a> {
 }
 
 /// Sums over the steps of an epoch.
-#[derive(Default)]
-struct Sums {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
     steps: usize,
     samples: usize,
     time: Duration,
-    losses: Vec<(String, f64)>,
-    metrics: Vec<(String, f64)>,
+    losses: Vec<(String, Bits)>,
+    metrics: Vec<(String, Bits)>,
+}
+
+/// A number that a text keeps to the bit, also where it is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Bits(f64);
+
+impl From<u64> for Bits {
+    fn from(bits: u64) -> Self {
+        Bits(f64::from_bits(bits))
+    }
+}
+
+impl From<Bits> for u64 {
+    fn from(Bits(value): Bits) -> Self {
+        value.to_bits()
+    }
 }
 
 impl Sums {
@@ -743,11 +800,11 @@ impl Sums {
         self.steps += 1;
         self.samples += report.samples;
         self.time += report.time;
-        let join = |sums: &mut Vec<(String, f64)>, new: &[(String, f64)]| {
+        let join = |sums: &mut Vec<(String, Bits)>, new: &[(String, f64)]| {
             if sums.is_empty() {
-                sums.extend_from_slice(new);
+                sums.extend(new.iter().map(|(name, value)| (name.clone(), Bits(*value))));
             } else {
-                sums.iter_mut().zip(new).for_each(|(sum, (_, value))| sum.1 += value);
+                sums.iter_mut().zip(new).for_each(|(sum, (_, value))| sum.1.0 += value);
             }
         };
         join(&mut self.losses, &report.losses);
@@ -755,12 +812,12 @@ impl Sums {
     }
 
     fn loss(&self) -> f64 {
-        self.losses.iter().map(|(_, sum)| sum).sum::<f64>() / self.steps.max(1) as f64
+        self.losses.iter().map(|(_, sum)| sum.0).sum::<f64>() / self.steps.max(1) as f64
     }
 
     fn report(self, last: &StepReport, validation: Option<Evaluation>, is_best: bool) -> EpochReport {
         let steps = self.steps.max(1) as f64;
-        let mean = |sums: Vec<(String, f64)>| sums.into_iter().map(|(name, sum)| (name, sum / steps)).collect();
+        let mean = |sums: Vec<(String, Bits)>| sums.into_iter().map(|(name, sum)| (name, sum.0 / steps)).collect();
         EpochReport {
             epoch: last.epoch,
             step: last.step,

@@ -10,10 +10,11 @@ use crate::diagnostic::Location;
 use crate::interpreter;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
+use crate::ops::training::optimizer_update::RATES;
 use crate::random::uniform;
 use crate::recipe::{Source, Training};
 use crate::tensor::{Element, NotFinite, Tensor};
-use crate::train::{StepGraph, StepInput};
+use crate::train::{Rates, StepGraph, StepInput};
 use crate::weights::WeightId;
 
 /// A step whose values are all outputs.
@@ -31,7 +32,7 @@ impl Observed {
         let graph = &mut step.graph;
         let shown: Vec<NodeId> = graph.outputs().iter().take(losses).map(|output| output.node).collect();
         graph.clear_outputs();
-        shown.into_iter().for_each(|node| graph.output("loss", node, None));
+        shown.into_iter().enumerate().for_each(|(i, node)| graph.output(format!("loss {i}"), node, None));
         let is_value = |&id: &NodeId| graph.node(id).op().is_some() && graph.node(id).shape.element() == Element::F32;
         let nodes: Vec<NodeId> = graph.order().into_iter().filter(is_value).collect();
         nodes.iter().enumerate().for_each(|(i, &node)| graph.output(format!("value {i}"), node, None));
@@ -138,16 +139,24 @@ impl GradientReport {
 /// # Errors
 /// Where no code can be made of the step, or the interpreter would never finish.
 pub(crate) fn verify_gradients(training: &Training, options: &EngineOptions) -> Result<GradientReport, TrainError> {
+    // Repetitions are the same step on other batches.
+    let mut training = training.clone();
+    training.steps.iter_mut().for_each(|step| step.repeat = 1);
+    let training = &training;
     let mut observed = Observed::new(training, options)?;
     let data = samples(training);
     let data: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
     let outputs = observed.engine.step(0, length, &data, None, None)?.to_vec();
-    let values = compare(&observed, training, options, &data, &outputs)?;
+    let values = compare(&observed, options, &data, &outputs)?;
+    // Where one step moves weights, the loss of the next moves with them: a slope is that of the loss alone.
+    observed.engine.hold();
+    observed.engine.begin_again();
+    let outputs = observed.engine.step(0, length, &data, None, None)?.to_vec();
     let mut slopes = vec![];
-    for step in &training.steps {
+    for (index, step) in training.steps.iter().enumerate() {
         for &weight in &step.trained {
-            slopes.extend(slope(&mut observed, training, weight, &data, &outputs)?);
+            slopes.extend(slope(&mut observed, training, weight, index, &data, &outputs)?);
         }
     }
     Ok(GradientReport { values, slopes })
@@ -155,7 +164,6 @@ pub(crate) fn verify_gradients(training: &Training, options: &EngineOptions) -> 
 
 fn compare(
     observed: &Observed,
-    training: &Training,
     options: &EngineOptions,
     data: &[&[f32]],
     outputs: &[Vec<f32>],
@@ -166,7 +174,7 @@ fn compare(
     let places: std::collections::HashMap<NodeId, usize> =
         observed.nodes.iter().enumerate().map(|(i, &id)| (id, observed.losses + i)).collect();
     let mut differences = vec![];
-    interpreter::run_observed(graph, &inputs(observed, training, options, data), |id, expected| {
+    interpreter::run_observed(graph, &inputs(observed, options, data), |id, expected| {
         let Some(&place) = places.get(&id) else { return };
         let (got, expected) = (&outputs[place], expected.data());
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -187,24 +195,20 @@ fn compare(
 }
 
 /// The inputs of the step, for the interpreter.
-fn inputs(observed: &Observed, training: &Training, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
-    let (graph, given, mut data) = (&observed.step.graph, data, data.iter());
-    let rates: Vec<f32> = training
-        .steps
-        .iter()
-        .flat_map(|step| crate::train::rates(&step.optimizer, step.schedule.rate(0, 1 << 32, 1 << 20), 0))
-        .collect();
+fn inputs(observed: &Observed, options: &EngineOptions, data: &[&[f32]]) -> Vec<Tensor> {
+    let graph = &observed.step.graph;
+    let of = |rates: &Rates| rates.values(rates.schedule.rate(0, 1 << 32, 1 << 20), 0);
+    let rates: Vec<f32> = observed.step.rates.iter().flat_map(of).collect();
     let nodes = observed.step.inputs.iter().zip(graph.inputs()).enumerate();
     nodes
         .map(|(index, (role, &id))| {
             let shape = graph.node(id).shape.clone();
             match role {
-                StepInput::Of(Source::Data | Source::Labels) => {
-                    Tensor::new(shape, data.next().expect("one for each input").to_vec())
+                // Samples that are not mixed, of one batch.
+                StepInput::Data { place, .. } | StepInput::OtherLabels { place, .. } => {
+                    Tensor::new(shape, data[*place].to_vec())
                 }
-                StepInput::Of(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
-                // Samples that are not mixed.
-                StepInput::OtherLabels(place) => Tensor::new(shape, given[*place].to_vec()),
+                StepInput::Noise(_) => Tensor::new(shape, observed.engine.noise(index).to_vec()),
                 StepInput::Share => Tensor::new(shape, vec![1.0]),
                 StepInput::Rest => Tensor::new(shape, vec![0.0]),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
@@ -220,11 +224,12 @@ fn slope(
     observed: &mut Observed,
     training: &Training,
     weight: WeightId,
+    step: usize,
     data: &[&[f32]],
     outputs: &[Vec<f32>],
 ) -> Result<Option<Slope>, TrainError> {
     let name = training.graph.weights.get(weight).name.clone();
-    let Some((gradient, step)) = gradient_of(observed, training, weight) else { return Ok(None) };
+    let Some(gradient) = gradient_of(observed, &name, step) else { return Ok(None) };
     let values = (*training.graph.weights.values(weight)).as_ref().to_vec();
     let length = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     let (along, size) = (length(&outputs[gradient]), length(&values).max(0.3 * (values.len() as f64).sqrt()));
@@ -238,7 +243,7 @@ fn slope(
             continue;
         }
         let mut loss = |sign: f64| -> Result<f64, TrainError> {
-            observed.restart(training);
+            observed.engine.begin_again();
             let moved = values.iter().zip(&direction).map(|(v, d)| (f64::from(*v) + sign * distance * d) as f32);
             observed.set(&name, &moved.collect::<Vec<f32>>());
             let length = RunLength { steps: 1 << 32, per_epoch: 1 << 20 };
@@ -251,41 +256,25 @@ fn slope(
             best = Some(found);
         }
     }
-    observed.restart(training);
+    observed.engine.begin_again();
     Ok(best)
 }
 
-/// Where the gradient of a weight is among the outputs, and which step's loss it is of.
-fn gradient_of(observed: &Observed, training: &Training, weight: WeightId) -> Option<(usize, usize)> {
+/// Where the gradient of a weight is among the outputs, by the loss of one of the training's steps.
+fn gradient_of(observed: &Observed, name: &str, step: usize) -> Option<usize> {
     let graph = &observed.step.graph;
-    let name = &training.graph.weights.get(weight).name;
     let id = graph.weights.find(name)?;
-    let update = graph.updates().iter().find(|update| update.weight == id)?;
-    // What clamps weights stands behind the update.
-    let mut updated = update.node;
-    while !matches!(graph.node(updated).op(), Some(Op::OptimizerUpdate(_))) {
-        updated = *graph.operands(updated).first()?;
+    let mut updated = graph.updates().iter().find(|update| update.weight == id)?.node;
+    // From the last step that changes the weight to the first; what clamps it stands behind each.
+    loop {
+        match graph.node(updated).op() {
+            Some(Op::OptimizerUpdate(op)) if observed.step.rates[op.rates_from / RATES].step == step => break,
+            _ => updated = *graph.operands(updated).first()?,
+        }
     }
     let gradient = *graph.operands(updated).get(1)?;
     let place = observed.nodes.iter().position(|&node| node == gradient)?;
-    let step = training.steps.iter().position(|step| step.trained.contains(&weight))?;
-    Some((observed.losses + place, step))
-}
-
-impl Observed {
-    /// All weights as the training begins with them.
-    fn restart(&mut self, training: &Training) {
-        let states: Vec<String> = self.engine.model().states().iter().map(|state| state.name.clone()).collect();
-        let weights = &self.step.graph.weights;
-        for name in states {
-            let of = training.graph.weights.find(&name).map(|id| training.graph.weights.values(id));
-            let of = of.or_else(|| weights.find(&name).map(|id| weights.values(id)));
-            if let Some(values) = of {
-                let index = self.engine.model().states().iter().position(|state| state.name == name).unwrap_or(0);
-                self.engine.model_mut().state_mut(index).copy_from_slice((*values).as_ref());
-            }
-        }
-    }
+    Some(observed.losses + place)
 }
 
 /// Normal samples, and labels spread over the classes that the scores have.

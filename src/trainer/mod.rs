@@ -35,7 +35,9 @@ mod engine;
 mod evaluate;
 mod fit;
 mod inspect;
+mod memory;
 mod metrics;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -45,16 +47,22 @@ use crate::codegen;
 use crate::data::DataError;
 use crate::diagnostic::Diagnostic;
 use crate::driver;
+use crate::memory::size;
 use crate::runtime::RunError;
 
 pub use checkpoint::CheckpointError;
 pub use engine::RunLength;
-pub(crate) use engine::{EngineOptions, StepMemory, optimized, planned};
+pub(crate) use engine::{StepMemory, optimized, planned};
 pub use evaluate::Evaluation;
 pub(crate) use evaluate::metric_name;
 pub(crate) use fit::CHECKPOINT;
 pub use fit::{Data, Ending, EpochReport, FitOptions, Progress, StepReport, Trainer};
 pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradients};
+pub(crate) use memory::Fit;
+pub use memory::MemoryPrice;
+#[cfg(feature = "cli")]
+pub(crate) use metrics::{best_classes, top_k};
+pub(crate) use samples::check_samples;
 pub(crate) use weighted::weigh_classes;
 
 /// Why a training does not begin, or not go on.
@@ -67,8 +75,18 @@ pub enum TrainError {
     /// The step cannot be made of what the text says.
     #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
     Training(Vec<Diagnostic>),
+    /// The data are not what the text reads.
+    #[error("{}", .0.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Samples(Vec<Diagnostic>),
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
+    /// More memory than it may.
+    #[error(
+        "a step of {samples} samples takes {} of memory at the least, with values computed again; {} are allowed",
+        size(*least),
+        size(*allowed)
+    )]
+    TooLarge { samples: usize, least: u64, allowed: u64 },
     #[error("the step cannot be run here: {0}")]
     Start(Cause),
     #[error(transparent)]

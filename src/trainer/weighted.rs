@@ -3,24 +3,25 @@
 use std::sync::Arc;
 
 use super::TrainError;
-use super::fit::RESERVED;
 use crate::data::{DataError, Dataset};
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Constant, Init, Op};
-use crate::recipe::Training;
+use crate::recipe::{RESERVED, Training};
 use crate::tensor::Shape;
 
-/// Gives the classes of each cross entropy weights by how rare they are in a data set: N / (C · n) for a class with n of
-/// the N samples.
+/// Gives classes weights by how rare they are in a data set: N / (C · n) for a class with n of the N samples. It does so
+/// in the cross entropies for which the text asks for it, or in all.
 ///
 /// # Errors
-/// Where the text has no cross entropy or gives its classes weights itself, samples have no class each, or a class has no
-/// sample.
-pub(crate) fn weigh_classes(training: &mut Training, dataset: &Dataset) -> Result<(), TrainError> {
+/// Where all are meant and the text has no cross entropy or gives its classes weights itself; where samples have no class
+/// each, or a class has no sample.
+pub(crate) fn weigh_classes(training: &mut Training, dataset: &Dataset, all: bool) -> Result<(), TrainError> {
+    let balanced = std::mem::take(&mut training.balanced);
     let graph = &mut training.graph;
     let is_loss = |&id: &NodeId| matches!(graph.node(id).op(), Some(Op::CrossEntropy(_)));
-    let losses: Vec<NodeId> = graph.order().into_iter().filter(is_loss).collect();
-    if losses.is_empty() {
+    let is_meant = |id: &NodeId| all || balanced.contains(id);
+    let losses: Vec<NodeId> = graph.order().into_iter().filter(is_loss).filter(is_meant).collect();
+    if losses.is_empty() && all {
         return Err(DataError::Fit("class weights are for cross entropy, and the text has none".into()).into());
     }
     for loss in losses {

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::entries::{Buffer, Entry};
 use super::{npz, pth, safetensors, sharded};
 use crate::archive::Archive;
@@ -62,14 +64,25 @@ pub struct WeightFile {
     pub paths: Vec<PathBuf>,
     /// Where the file holds several sets of tensors and nobody said which.
     pub choice: Option<Choice>,
+    /// What netc wrote of the training that they are of.
+    pub trained: Option<Trained>,
     /// Where the values still are.
     pub(crate) files: Files,
 }
 
 impl WeightFile {
     pub(crate) fn new(format: Format, entries: Vec<Entry>, files: Files) -> Self {
-        Self { format, entries, paths: vec![], choice: None, files }
+        Self { format, entries, paths: vec![], choice: None, trained: None, files }
     }
+}
+
+/// What a file of weights says of the training that they are of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Names of the classes, by the number of their score; none where the data only number them.
+    pub classes: Vec<String>,
+    /// The seed of the training.
+    pub seed: u64,
 }
 
 /// One of several sets of tensors: training programs write down the weights and their running average.
@@ -146,7 +159,7 @@ pub(super) fn parse_within(file: &Buffer, memory: Option<u64>) -> Result<WeightF
 }
 
 fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<WeightFile, String> {
-    let mut choice = None;
+    let (mut choice, mut trained) = (None, None);
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         [b'P', b'K', 3 | 5, ..] => {
@@ -166,11 +179,15 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
             (Format::PyTorch, entries)
         }
         // The length of the header, then the header, which is JSON.
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => (Format::Safetensors, below(safetensors::parse(file)?, key)?),
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => {
+            let entries;
+            (entries, trained) = safetensors::parse(file)?;
+            (Format::Safetensors, below(entries, key)?)
+        }
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile { choice, ..WeightFile::new(format, entries, Files::default()) })
+    Ok(WeightFile { choice, trained, ..WeightFile::new(format, entries, Files::default()) })
 }
 
 /// What a file is that is none of ours.

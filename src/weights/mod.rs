@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use crate::archive::{DEFAULT_INFLATION, DEFAULT_UNPACKED};
+pub(crate) use file::Trained;
 pub use file::open;
 pub(crate) use file::{Choice, FileError, Format, WeightFile, open_within};
 pub(crate) use seeded::SplitMix;

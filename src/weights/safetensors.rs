@@ -9,16 +9,20 @@ use serde_json::{Map, Value, json};
 
 use super::Weights;
 use super::entries::{Buffer, Encoding, Entry};
-use super::file::FileError;
+use super::file::{FileError, Trained};
 use crate::output::{OutputFile, keep};
 use crate::tensor::{Element, Shape};
 
-/// The tensors of a file, by name in alphabetical order. Their values stay where they are.
+/// The key of [`Trained`] among a file's metadata.
+const TRAINED: &str = "netc.training";
+
+/// The tensors of a file, by name in alphabetical order, and what netc wrote of their training. Values stay where they
+/// are.
 ///
 /// # Errors
 /// Where the bytes are no safetensors file. Lengths are compared with the file's before anything is
 /// allocated.
-pub(super) fn parse(file: &Buffer) -> Result<Vec<Entry>, String> {
+pub(super) fn parse(file: &Buffer) -> Result<(Vec<Entry>, Option<Trained>), String> {
     let bytes = (**file).as_ref();
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("this is no undamaged safetensors file: {e}"))?;
     let mut entries: Vec<Entry> = tensors
@@ -35,7 +39,10 @@ pub(super) fn parse(file: &Buffer) -> Result<Vec<Entry>, String> {
         })
         .collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
+    let header = SafeTensors::read_metadata(bytes).ok();
+    let said = header.and_then(|(_, header)| header.metadata().as_ref()?.get(TRAINED).cloned());
+    // What another program wrote there says nothing to netc.
+    Ok((entries, said.and_then(|text| serde_json::from_str(&text).ok())))
 }
 
 fn encoding(dtype: Dtype) -> Encoding {
@@ -64,25 +71,39 @@ pub fn write(path: &Path, weights: &Weights) -> Result<(), FileError> {
     done.map_err(|e| FileError::new(path, e))
 }
 
+/// As [`write()`], with what there is to say of the training that the weights are of.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) fn write_trained(path: &Path, weights: &Weights, trained: &Trained) -> Result<(), FileError> {
+    let said = serde_json::to_string(trained).map_err(io::Error::other).map(|text| json!({ TRAINED: text }));
+    let done = said.and_then(|said| prepare_with(path, weights, Some(said))).and_then(OutputFile::commit);
+    done.map_err(|e| FileError::new(path, e))
+}
+
 /// As [`write()`], but for giving the file its place.
 ///
 /// # Errors
 /// As for any writing of a file.
 pub fn prepare(path: &Path, weights: &Weights) -> io::Result<OutputFile> {
+    prepare_with(path, weights, None)
+}
+
+fn prepare_with(path: &Path, weights: &Weights, metadata: Option<Value>) -> io::Result<OutputFile> {
     keep(path, &weights.files)?;
     let output = OutputFile::create(path)?;
     let mut file = BufWriter::new(output.file());
-    write_to(&mut file, weights)?;
+    write_to(&mut file, weights, metadata)?;
     file.flush()?;
     drop(file);
     Ok(output)
 }
 
-fn write_to(file: &mut impl Write, weights: &Weights) -> io::Result<()> {
+fn write_to(file: &mut impl Write, weights: &Weights, metadata: Option<Value>) -> io::Result<()> {
     let mut all: Vec<_> = weights.iter().collect();
     all.sort_by_key(|(_, weight)| std::cmp::Reverse(weight.shape.element().bytes()));
     let tensors = all.iter().map(|(_, weight)| (&weight.name[..], weight.shape.dims(), weight.shape.element()));
-    write_header(file, None, tensors)?;
+    write_header(file, metadata, tensors)?;
     all.iter().try_for_each(|(id, weight)| {
         let values = weights.values(*id);
         file.write_all(&encoded((*values).as_ref(), weight.shape.element()))
@@ -154,8 +175,11 @@ mod tests {
         let mut weights = Weights::default();
         let id = weights.declare("b.weight", Shape::from([2, 3]), Init::He { fan_in: 3 }, true).unwrap();
         weights.declare("a.bias", Shape::from([5]), Init::Constant(0.5), true).unwrap();
-        write(&path, &weights).unwrap();
-        let entries = crate::weights::open(&path).unwrap().entries;
+        let trained = Trained { classes: vec!["\"cat\"".into(), "dog".into()], seed: u64::MAX };
+        write_trained(&path, &weights, &trained).unwrap();
+        let file = crate::weights::open(&path).unwrap();
+        assert_eq!(file.trained, Some(trained));
+        let entries = file.entries;
         assert_eq!(entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["a.bias", "b.weight"]);
         assert_eq!(entries[1].shape, Shape::from([2, 3]));
         let values = entries[1].values().unwrap();

@@ -39,7 +39,7 @@ model small {{
 
 train small {{
     batch {batch}   epochs {epochs}
-    loss cross_entropy(logits{smoothing})
+{loss}
 {clauses}
 }}
 """
@@ -163,6 +163,16 @@ CASES = {
     "freeze": ("adam(lr = 0.01)", ADAM, dict(lr=0.01), None, None, dict(freeze="c")),
     "ema": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), None, None, dict(ema=0.9)),
     "smoothing": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), None, None, dict(smoothing=0.2)),
+    "class_weights": (
+        "sgd(lr = 0.1)", SGD, dict(lr=0.1), None, None, dict(smoothing=0.1, class_weights=[1, 2, 0.5, 0.25, 3])),
+    "lr_scale": (
+        "sgd(lr = 0.05, momentum = 0.9, weight_decay = 0.01)", SGD, dict(lr=0.05, momentum=0.9, weight_decay=0.01),
+        "cosine", by_step(L.CosineAnnealingLR, T_max=STEPS), dict(lr_scale={"bias": 2, "c": 0.1})),
+    "lr_scale_adamw": (
+        "adamw(lr = 0.01, weight_decay = 0.1)", ADAMW, dict(lr=0.01, weight_decay=0.1), None, None,
+        dict(lr_scale={"f": 0.5})),
+    "soft_targets": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), None, None, dict(soft=True)),
+    "distillation": ("sgd(lr = 0.1)", SGD, dict(lr=0.1), None, None, dict(soft=True, temperature=4)),
 }
 
 
@@ -174,6 +184,23 @@ def rates(schedule, kind, settings):
     return schedule(kind([dummy], **settings))
 
 
+def loss_of(scores, labels, more):
+    if "temperature" in more:
+        # Hinton et al. 2015: the square makes up for the gradients, which are smaller by it.
+        t = more["temperature"]
+        return t * t * F.cross_entropy(scores / t, F.softmax(labels / t, 1))
+    weight = torch.tensor(more["class_weights"]).double() if "class_weights" in more else None
+    return F.cross_entropy(scores, labels, weight, label_smoothing=more.get("smoothing", 0.0))
+
+
+def loss_text(more):
+    if "soft" in more:
+        soft = "distill(logits, target, temperature = 4)" if "temperature" in more else "soft_cross_entropy(logits, target)"
+        return ["data image: f32[N, 2, 6, 6]", "data target: f32[N, 5]", "loss " + soft]
+    arguments = [f"{k} = {more[k]}" for k in ("smoothing", "class_weights") if k in more]
+    return [f"loss cross_entropy({', '.join(['logits'] + arguments)})"]
+
+
 def make(name, text, kind, settings, schedule_text=None, schedule=None, more=None):
     more = more or {}
     torch.manual_seed(sum(map(ord, name)))
@@ -181,22 +208,31 @@ def make(name, text, kind, settings, schedule_text=None, schedule=None, more=Non
     net = Net()
     images = torch.randn(STEPS * BATCH, 2, 6, 6)
     labels = torch.randint(5, (STEPS * BATCH,))
+    if "soft" in more:
+        labels = 3 * torch.randn(STEPS * BATCH, 5)
+        labels = labels if "temperature" in more else F.softmax(labels, 1)
     tensors = {f"weight.{k}": v.detach().numpy().copy() for k, v in net.named_parameters()}
     tensors |= {"images": images.numpy(), "labels": labels.numpy().astype(np.float32)}
     net, images = net.double(), images.double()
+    labels = labels.double() if "soft" in more else labels
     frozen = more.get("freeze")
     named = [(k, p) for k, p in net.named_parameters() if not (frozen and k.startswith(frozen + "."))]
     groups = [{"params": [p for k, p in named if not k.endswith(more.get("no_decay", "none"))]}]
     if "no_decay" in more:
         groups.append({"params": [p for k, p in named if k.endswith(more["no_decay"])], "weight_decay": 0.0})
+    if "lr_scale" in more:
+        groups = [{"params": [p]} for _, p in named]
+    scales = [
+        math.prod(by for of, by in more.get("lr_scale", {}).items() if of in k.split(".")) for k, _ in named
+    ] if "lr_scale" in more else [1.0] * len(groups)
     optimizer = kind(groups, **settings)
     averages = {k: p.detach().clone() for k, p in net.named_parameters()}
     losses = []
     for step, rate in enumerate(rates(schedule, kind, settings)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, scale in zip(optimizer.param_groups, scales):
+            group["lr"] = rate * scale
         of = slice(step * BATCH, (step + 1) * BATCH)
-        loss = F.cross_entropy(net(images[of]), labels[of], label_smoothing=more.get("smoothing", 0.0))
+        loss = loss_of(net(images[of]), labels[of], more)
         optimizer.zero_grad()
         loss.backward()
         if "clip" in more:
@@ -212,9 +248,10 @@ def make(name, text, kind, settings, schedule_text=None, schedule=None, more=Non
     clauses = [f"optimizer {text}"]
     clauses += [f"schedule {schedule_text}"] if schedule_text else []
     clauses += [f"{k} {more[k]}" for k in ("clip", "no_decay", "freeze", "ema") if k in more]
-    smoothing = f", smoothing = {more['smoothing']}" if "smoothing" in more else ""
+    clauses += [f"lr_scale {of} {by}" for of, by in more.get("lr_scale", {}).items()]
     lines = "\n".join("    " + c for c in clauses)
-    return TEXT.format(batch=BATCH, epochs=EPOCHS, clauses=lines, smoothing=smoothing), tensors
+    loss = "\n".join("    " + line for line in loss_text(more))
+    return TEXT.format(batch=BATCH, epochs=EPOCHS, clauses=lines, loss=loss), tensors
 
 
 def main():

@@ -12,6 +12,7 @@
 //!   ! on standard error
 //!   = 1                      the exit code, where it is not 0
 //! $ ls                       lists the folder
+//! $ copy a.png some/b.png    copies a file, into folders that need not be there
 //! $ cat small.net            shows a file
 //! ```
 //!
@@ -44,6 +45,7 @@ transcripts!(
     batches,
     check,
     compile,
+    eval,
     export,
     fmt,
     help,
@@ -110,6 +112,11 @@ fn replay(script: &str, here: &Path) -> String {
         match words[0].as_str() {
             "netc" => out += &execute(&words[1..], here),
             "ls" => out += &list(here),
+            "copy" => {
+                let to = here.join(&words[2]);
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                std::fs::copy(here.join(&words[1]), to).unwrap();
+            }
             "cat" => {
                 let text = std::fs::read_to_string(here.join(&words[1])).unwrap();
                 for line in text.lines() {
@@ -171,7 +178,7 @@ pub fn without_figures(text: &str, here: &Path) -> String {
         (r"\d+(\.\d+)? (B|kB|MB)\b", "[SIZE]"),
         (r"\d+ steps", "[N] steps"),
         (r"\d+ samples/s", "[N] samples/s"),
-        (r#""(seconds|samples_per_second)":[\d.e+-]+"#, r#""$1":[N]"#),
+        (r#""(seconds|samples_per_second)":( ?)[\d.e+-]+"#, r#""$1":$2[N]"#),
         (r"for (any CPU|(avx|fma|sse)[\w., ]*)", "for [CPU]"),
     ];
     for (pattern, name) in figures {

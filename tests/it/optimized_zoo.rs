@@ -93,6 +93,7 @@ fn what_can_be_fused_is_fused() {
         ("nin.net", None, &[]),
         ("nin_cifar10.net", None, &[]),
         ("googlenet_torchvision.net", None, &[]),
+        ("lenet5.net", None, &[]),
         ("squeezenet.net", None, &[]),
         ("densenet121.net", None, &["channel_affine"]),
         ("unet.net", None, &[]),

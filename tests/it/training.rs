@@ -1,5 +1,6 @@
 //! `netc train` as a user runs it: killed, resumed, with several threads, with numbers that are none.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -142,4 +143,220 @@ fn what_was_trained_is_evaluated() {
     assert_eq!(report["samples"], 12);
     assert!(report["top1"].as_f64() >= Some(0.9), "{report}");
     assert_eq!(report["confusion"].as_array().unwrap().len(), 3);
+}
+
+/// An archive of arrays: their names, elements, shapes and bytes.
+fn npz(path: &Path, arrays: &[(&str, &str, &[usize], Vec<u8>)]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, element, shape, data) in arrays {
+        let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
+        let header = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': ({shape}), }}");
+        archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(b"\x93NUMPY\x01\0").unwrap();
+        archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+        archive.write_all(header.as_bytes()).unwrap();
+        archive.write_all(data).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// Numbers from -1 to 1 that look random.
+fn floats(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|i| ((i as f32 * 12.9898).sin() * 43758.547).fract().to_le_bytes()).collect()
+}
+
+const SAMPLES: usize = 24;
+
+/// Pictures and whatever else the texts below read.
+fn data_of_all_kinds(path: &Path) {
+    let classes: Vec<u8> = (0..SAMPLES).map(|i| (i % 3) as u8).collect();
+    let pixels: Vec<u8> = (0..SAMPLES * 64).map(|i| if i % 7 == 0 { 255 } else { (i % 2) as u8 }).collect();
+    let tags: Vec<u8> = (0..SAMPLES * 5).map(|i| (i % 3 == 0) as u8).collect();
+    npz(
+        path,
+        &[
+            ("image", "<f4", &[SAMPLES, 1, 8, 8], floats(SAMPLES * 64)),
+            ("labels", "|u1", &[SAMPLES], classes),
+            ("mask", "|u1", &[SAMPLES, 8, 8], pixels),
+            ("target", "|u1", &[SAMPLES, 5], tags),
+            ("box", "<f4", &[SAMPLES, 2], floats(SAMPLES * 2)),
+        ],
+    );
+}
+
+/// A text with one model for each task, as the document has them.
+fn model(name: &str, end: &str) -> String {
+    format!(
+        "model {name} {{\n    input image: f32[N, 1, 8, 8]\n    trunk.conv1: conv(8, 3, pad = 1)\n    trunk.bn1: \
+         batch_norm\n    relu\n{end}\n}}\n"
+    )
+}
+
+fn classifier(name: &str, outputs: usize) -> String {
+    model(name, &format!("    global_avg_pool  flatten\n    fc: linear({outputs})\n    output out"))
+}
+
+/// Trains a text for two epochs, gives what netc said, and the losses of the steps.
+fn train_text(folder: &Path, name: &str, text: &str, more: &[&str]) -> (Output, Vec<f64>) {
+    std::fs::write(folder.join(format!("{name}.net")), format!("netc 1\n\n{text}")).unwrap();
+    let mut command = netc();
+    command.args(["train", &format!("{name}.net"), "--data", "all.npz", "--epochs", "2", "--threads", "1"]);
+    let ran = command.args(more).current_dir(folder).output().unwrap();
+    let table = std::fs::read_to_string(folder.join(format!("{name}.training/log.csv"))).unwrap_or_default();
+    let mut lines = table.lines();
+    let column = lines.next().and_then(|head| head.split(',').position(|c| c.starts_with("loss"))).unwrap_or(0);
+    (ran, lines.map(|line| line.split(',').nth(column).unwrap().parse().unwrap()).collect())
+}
+
+/// Texts of all kinds that the document names, as somebody would write them who has read it.
+#[test]
+fn texts_of_all_kinds_are_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    data_of_all_kinds(&here.join("all.npz"));
+    let block = |of: &str, body: &str| format!("train {of} {{\n    batch 4  epochs 2\n{body}\n}}\n");
+    let decoder = "    down: conv(4, 3, stride = 2, pad = 1)\n    relu\n    up: conv_transpose(1, 4, stride = 2, pad = 1)\n    \
+                   output out";
+    let texts = [
+        (
+            "wgan",
+            "model generator {\n    input z: f32[N, 8]\n    fc: linear(64)\n    tanh\n    reshape([1, 8, 8])\n    output \
+             image\n}\n"
+                .to_string()
+                + &classifier("critic", 1)
+                + &block(
+                    "wgan(critic, generator)",
+                    "    data image: f32[N, 1, 8, 8]\n    noise z: normal[N, 8]\n    let fake = generator(z)\n    \
+                     optimizer rmsprop(lr = 0.00005)\n    step critic(repeat = 3) {\n        loss \
+                     wasserstein(critic(image), 1) + wasserstein(critic(fake), -1)\n        clamp 0.01\n    }\n    step \
+                     generator { loss wasserstein(critic(fake), 1) }",
+                ),
+            4,
+        ),
+        (
+            "autoencoder",
+            model("autoencoder", decoder)
+                + &block("autoencoder", "    loss mse(out, image)\n    optimizer adam(lr = 0.01)\n    schedule cosine"),
+            12,
+        ),
+        (
+            "weighted",
+            model("weighted", decoder)
+                + &block("weighted", "    loss 0.5 * l1(out, image) + 2 * mse(out, image)\n    optimizer adam(0.01)"),
+            12,
+        ),
+        (
+            "segmentation",
+            model("segmentation", "    classes: conv(2, 1)\n    output out")
+                + &block(
+                    "segmentation",
+                    "    labels mask: class[N, 8, 8]\n    augment image { flip }\n    loss cross_entropy(out, mask, ignore = \
+                     255)\n    optimizer sgd(0.1, momentum = 0.9, nesterov)\n    metric accuracy(out, mask)",
+                ),
+            12,
+        ),
+        (
+            "tags",
+            classifier("tags", 5)
+                + &block(
+                    "tags",
+                    "    data target: f32[N, 5]\n    loss bce(out, target)\n    optimizer adamw(lr = 0.01)\n    no_decay bias",
+                ),
+            12,
+        ),
+        (
+            "regression",
+            classifier("regression", 2)
+                + &block("regression", "    data box: f32[N, 2]\n    loss l1(out, box)\n    optimizer sgd(lr = 0.05)"),
+            12,
+        ),
+        (
+            "balanced",
+            classifier("balanced", 3)
+                + &block("balanced", "    loss cross_entropy(out, balanced)\n    optimizer sgd(lr = 0.05)\n    ema 0.9"),
+            12,
+        ),
+    ];
+    for (name, text, steps) in texts {
+        let (ran, losses) = train_text(here, name, &text, &["--quiet"]);
+        ends(&ran);
+        assert_eq!(losses.len(), steps, "{name}");
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
+        assert!(losses.windows(2).any(|pair| pair[0] != pair[1]), "{name}: {losses:?}");
+    }
+}
+
+fn weight(folder: &Path, file: &str, name: &str) -> Vec<f32> {
+    let file = netc::internals::weights::open(&folder.join(file)).unwrap();
+    let entry = file.entries.iter().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no {name}"));
+    (*entry.values().unwrap()).as_ref().to_vec()
+}
+
+/// A trunk that stays as somebody has trained it, and a teacher, each with its file.
+#[test]
+fn networks_begin_with_the_weights_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    data_of_all_kinds(&here.join("all.npz"));
+    let loss = "    batch 4  epochs 2\n    loss cross_entropy(out)\n    optimizer sgd(lr = 0.1)\n";
+    let first = classifier("first", 3) + &format!("train first {{\n{loss}}}\n");
+    ends(&train_text(here, "first", &first, &["--quiet"]).0);
+    let tuned = classifier("tuned", 3) + &format!("train tuned {{\n{loss}    freeze trunk\n    lr_scale bias 2\n}}\n");
+    ends(&train_text(here, "tuned", &tuned, &["--quiet", "--weights", "first.safetensors"]).0);
+    for name in ["trunk.conv1.weight", "trunk.conv1.bias", "trunk.bn1.running_mean", "trunk.bn1.weight"] {
+        assert_eq!(weight(here, "tuned.safetensors", name), weight(here, "first.safetensors", name), "{name}");
+    }
+    assert_ne!(weight(here, "tuned.safetensors", "fc.weight"), weight(here, "first.safetensors", "fc.weight"));
+    let distilled = classifier("teacher", 3)
+        + &classifier("student", 3)
+        + "train distilled(student, teacher) {\n    batch 4  epochs 2\n    data image: f32[N, 1, 8, 8]\n    let own = \
+           student(image)\n    loss 0.1 * cross_entropy(own) + 0.9 * distill(own, teacher(image), temperature = 4)\n    \
+           optimizer sgd(lr = 0.1)\n    freeze teacher\n}\n";
+    let told = |more: &[&str]| {
+        let (ran, losses) = train_text(here, "distilled", &distilled, more);
+        ends(&ran);
+        assert_eq!(losses.len(), 12);
+        String::from_utf8(ran.stderr).unwrap()
+    };
+    assert!(told(&[]).contains("--weights teacher=FILE"));
+    assert!(!told(&["--overwrite", "--weights", "teacher=first.safetensors"]).contains("random"));
+    for name in ["trunk.conv1.weight", "fc.weight"] {
+        assert_eq!(weight(here, "distilled.teacher.safetensors", name), weight(here, "first.safetensors", name));
+        assert_ne!(weight(here, "distilled.student.safetensors", name), weight(here, "first.safetensors", name));
+    }
+    let (ran, _) = train_text(here, "distilled", &distilled, &["--overwrite", "--weights", "first.safetensors"]);
+    assert!(String::from_utf8(ran.stderr).unwrap().contains("MODEL=FILE"));
+}
+
+/// What the data are not is told before the first step, with the line that asks for it.
+#[test]
+fn data_that_do_not_fit_are_told_at_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    data_of_all_kinds(&here.join("all.npz"));
+    let block = |name: &str, body: &str| {
+        format!("train {name} {{\n    batch 4  epochs 2\n    optimizer sgd(lr = 0.1)\n{body}\n}}\n")
+    };
+    let pixels = model("m", "    classes: conv(3, 1)\n    output out");
+    let mut told = String::new();
+    for (text, why) in [
+        (classifier("m", 4) + &block("m", "    loss cross_entropy(out)"), "a class without samples"),
+        (classifier("m", 2) + &block("m", "    loss cross_entropy(out)"), "a label of no class"),
+        (pixels.clone() + &block("m", "    loss cross_entropy(out)"), "labels of samples for scores of pixels"),
+        (
+            classifier("m", 3) + &block("m", "    labels mask: class[N]\n    loss cross_entropy(out, mask)"),
+            "the reverse",
+        ),
+        (
+            pixels + &block("m", "    labels mask: class[N, 8, 8]\n    loss cross_entropy(out, mask)"),
+            "a label to ignore",
+        ),
+        (classifier("m", 2) + &block("m", "    data boxes: f32[N, 2]\n    loss l1(out, boxes)"), "no such array"),
+        (classifier("m", 3) + &block("m", "    data box: f32[N, 3]\n    loss l1(out, box)"), "another shape"),
+    ] {
+        let (ran, losses) = train_text(here, "m", &text, &["--quiet"]);
+        assert!(!ran.status.success() && losses.is_empty(), "{why}");
+        told += &format!("{why}\n{}\n", String::from_utf8(ran.stderr).unwrap());
+    }
+    insta::assert_snapshot!(told);
 }

@@ -62,6 +62,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Result<Emitted, Error> {
         Algorithm::Depthwise(_) | Algorithm::Grouped(_) => depthwise::emit(e, step),
         Algorithm::Convert => convert::emit(e, step),
         Algorithm::Gather(gather) => channels::emit(e, step, gather),
+        Algorithm::Updates(updates) => optimizer::updates(e, step, updates),
         Algorithm::Plain | Algorithm::PartialSums(_) | Algorithm::JoinParts(_) => plain(e, step),
     })
 }
@@ -109,7 +110,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => unreachable!("these have algorithms"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
-        Op::OptimizerUpdate(op) => optimizer::update(e, step, op),
+        Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),
         Op::SquaredNorm(_) => optimizer::squared_norm(e, step),
         Op::ClipFactor(op) => optimizer::clip_factor(e, step, op),
         Op::CrossEntropy(op) => cross_entropy::loss(e, step, op),

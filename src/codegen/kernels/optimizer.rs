@@ -2,49 +2,76 @@
 //! is remembered of them, each value read and written once.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
-use super::super::vector::{Address, Builder, Function, Operand, UnaryOp, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Callee, Function, Operand, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::partial::{self, Partial};
+use crate::balance::TaskCost;
 use crate::ops::training::optimizer_update::{Arithmetic, Element, RATES};
-use crate::ops::{ClipFactor, OptimizerUpdate};
-use crate::plan::Step;
+use crate::ops::{ClipFactor, Op, OptimizerUpdate};
+use crate::plan::{Step, Update};
 use crate::target::Unit;
 
 /// Elements of a task of an update: 64 KiB of each array.
 const TASK: usize = 16384;
 
-/// One step for a weight and its states, which may lie where they are read.
-pub(crate) fn update(e: &mut Emitter, step: &Step, op: &OptimizerUpdate) -> Emitted {
-    let elements = step.outputs[0].shape.elements();
-    let states = op.rule.states().len();
-    let values = 2 + states;
-    let kernel = |elements| UpdateKernel { op: op.clone(), factor: step.inputs.len() > values + 1, elements };
-    let (tasks, rest) = (elements / TASK, elements % TASK);
-    let sizes = [(0, tasks, TASK), (tasks, usize::from(rest > 0), rest)];
-    let runs: Vec<_> = sizes
-        .into_iter()
-        .filter(|&(_, tasks, _)| tasks > 0)
-        .map(|(first, tasks, size)| (first, tasks, e.kernel(&kernel(size))))
-        .collect();
+/// What a call costs, in elements: many weights are a few numbers.
+const CALL: usize = 64;
+
+/// Tasks of one size, of one of the updates.
+struct Run {
+    kernel: Callee,
+    tasks: usize,
+    /// Where the first task begins in each array, in elements.
+    from: usize,
+    inputs: Range<usize>,
+    outputs: Range<usize>,
+    /// Of the inputs, those that are arrays.
+    values: usize,
+}
+
+/// One step for weights and their states, which may lie where they are read. A task is a part of one of them.
+pub(crate) fn updates(e: &mut Emitter, step: &Step, updates: &[Update]) -> Emitted {
+    let mut runs = vec![];
+    let (mut input, mut output) = (0, 0);
+    for update in updates {
+        let (inputs, outputs) = (input..input + update.inputs, output..output + update.outputs);
+        (input, output) = (inputs.end, outputs.end);
+        let Some(Op::OptimizerUpdate(op)) = e.graph.node(update.node).op() else { unreachable!("these are updates") };
+        let elements = step.outputs[outputs.start].shape.elements();
+        let values = 2 + op.rule.states().len();
+        let (tasks, rest) = (elements / TASK, elements % TASK);
+        for (from, tasks, elements) in [(0, tasks, TASK), (tasks * TASK, usize::from(rest > 0), rest)] {
+            if tasks > 0 {
+                let key = UpdateKernel { op: op.clone(), factor: update.inputs > values + 1, elements };
+                let kernel = e.kernel(&key);
+                e.task_costs.push(TaskCost::new(tasks, (elements + CALL) as f64));
+                runs.push(Run { kernel, tasks, from, inputs: inputs.clone(), outputs: outputs.clone(), values });
+            }
+        }
+    }
     let entry = e.driver(&super::step_name(e, step), |e, d| {
-        for &(first, tasks, kernel) in &runs {
-            d.tasks(first, tasks, |d, task| {
+        let mut first = 0;
+        for run in &runs {
+            let (arrays, numbers) = step.inputs[run.inputs.clone()].split_at(run.values);
+            d.tasks(first, run.tasks, |d, task| {
                 let mut arguments: Vec<Operand> = vec![];
-                for view in step.inputs[..values].iter().chain(&step.outputs) {
+                for view in arrays.iter().chain(&step.outputs[run.outputs.clone()]) {
                     let base = d.view(e, view);
                     d.step(base, task.into(), TASK * LANE);
-                    d.b.advance(base, first * TASK * LANE);
+                    d.b.advance(base, run.from * LANE);
                     arguments.push(base.into());
                 }
-                arguments.extend(step.inputs[values..].iter().map(|view| Operand::from(d.view(e, view))));
-                d.b.call(kernel, arguments);
+                arguments.extend(numbers.iter().map(|view| Operand::from(d.view(e, view))));
+                d.b.call(run.kernel, arguments);
             });
+            first += run.tasks;
         }
     });
-    Emitted { entry, grid: tasks + usize::from(rest > 0), scratch: 0 }
+    Emitted { entry, grid: runs.iter().map(|run| run.tasks).sum(), scratch: 0 }
 }
 
 /// Parameters: weight, gradient and states, what they become, rates, the factor.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::augment::{Action, Pixels, Planes, draw};
 use super::super::order::Purpose;
 use super::*;
+use crate::image::Crops;
 use crate::preprocess::{Color, Preprocess, Resize};
 
 /// Values at `[channel, row, column]`; whatever is outside is asked for by signed places.
@@ -414,4 +415,17 @@ fn labels_of_pixels_follow_the_picture() {
     let feeds = set.feeds(&[wrong]).unwrap();
     let error = Loader::new(&set, feeds, Settings::default()).unwrap().next().unwrap().unwrap_err();
     assert!(error.to_string().contains("its labels are 4×5, the picture that is changed with them is 8×10"), "{error}");
+}
+
+/// Corners and centre of a framed plane; mirror images follow in the same order.
+#[test]
+fn crops_of_numbers() {
+    let planes = Planes { channels: 1, height: 2, width: 2, values: vec![1.0, 2.0, 3.0, 4.0] };
+    let five = planes.clone().crops(&Crops { border: 1, ..Crops::default() });
+    let expected =
+        [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 2.0, 0.0], [0.0, 3.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]];
+    assert_eq!(five, expected.concat());
+    let ten = planes.crops(&Crops { border: 1, mirrored: true, ..Crops::default() });
+    assert_eq!(ten[..20], five);
+    assert_eq!((&ten[20..24], &ten[36..]), (&[0.0, 0.0, 0.0, 2.0][..], &[2.0, 1.0, 4.0, 3.0][..]));
 }

@@ -85,6 +85,40 @@ fn idx_files_are_found_plain_and_compressed() {
     assert_eq!(open(here).unwrap().len(), 4);
 }
 
+/// `raw` is where torchvision puts files of MNIST, and may be a class.
+#[test]
+fn a_class_may_be_called_raw() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["cooked", "raw"] {
+        std::fs::create_dir(folder.path().join(class)).unwrap();
+        std::fs::copy("models/digits/images/one-0.png", folder.path().join(class).join("1.png")).unwrap();
+    }
+    assert_eq!(open(folder.path()).unwrap().classes(), ["cooked", "raw"]);
+}
+
+#[test]
+fn classes_are_found_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["b", "c"] {
+        std::fs::create_dir(folder.path().join(class)).unwrap();
+        std::fs::copy("models/digits/images/one-0.png", folder.path().join(class).join("1.png")).unwrap();
+    }
+    let set = open(folder.path()).unwrap();
+    let named = |names: &[&str]| set.with_classes(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+    let other = named(&["c", "a", "b"]).unwrap();
+    assert_eq!((set.labels(0), set.labels(1)), (vec![0], vec![1]));
+    assert_eq!((other.labels(0), other.labels(1), other.classes().len()), (vec![2], vec![0], 3));
+    let messages = [named(&["a", "b"]), named(&["a"]), named(&["c", "b", "c"])].map(|set| set.unwrap_err().to_string());
+    assert_eq!(
+        told(messages.to_vec(), folder.path()).lines().collect::<Vec<_>>(),
+        [
+            "FOLDER: `c` is none of the 2 classes",
+            "FOLDER: `b`, `c` are none of the 1 classes",
+            "FOLDER: several of the 3 classes are called `c`",
+        ]
+    );
+}
+
 #[test]
 fn mistakes_in_idx_files_are_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -250,6 +250,21 @@ fn held_out_samples_are_a_share_of_each_class() {
 }
 
 #[test]
+fn some_samples_are_chosen_by_the_seed() {
+    let set = Numbered::new(50, [1, 4, 4], 5).set();
+    let samples = |set: &Dataset| (0..set.len()).map(|i| set.identity(i)).collect::<Vec<u32>>();
+    let chosen = samples(&set.choose(20, 1).unwrap());
+    assert_eq!(chosen.len(), 20);
+    assert!(chosen.is_sorted_by(|a, b| a < b), "each once, in the set's order");
+    assert_eq!(chosen, samples(&set.choose(20, 1).unwrap()));
+    assert_ne!(chosen, samples(&set.choose(20, 2).unwrap()));
+    assert_eq!(samples(&set.choose(50, 1).unwrap()), samples(&set));
+    for count in [0, 51] {
+        assert!(set.choose(count, 1).is_err());
+    }
+}
+
+#[test]
 fn rare_classes_weigh_more() {
     let set = Numbered::new(8, [1, 4, 4], 3).set();
     let weights = set.class_weights(3).unwrap().unwrap();

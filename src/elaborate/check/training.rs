@@ -23,7 +23,9 @@ impl Checker<'_> {
                     changes.iter().flat_map(|c| &c.args).for_each(|a| self.uses(&a.value));
                 }
                 TrainStatementKind::Source { dims, .. } => dims.iter().for_each(|e| self.uses(e)),
-                TrainStatementKind::Step { body, .. } => {
+                TrainStatementKind::LrScale { by, .. } => self.uses(by),
+                TrainStatementKind::Step { args, body, .. } => {
+                    args.iter().for_each(|a| self.uses(&a.value));
                     self.enter();
                     self.train_block(body);
                     self.leave();

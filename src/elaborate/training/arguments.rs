@@ -7,21 +7,21 @@ use crate::elaborate::arithmetic::FUNCTIONS;
 use crate::elaborate::call::{assign, convert, describe, holds_unknown};
 use crate::elaborate::check::named_argument;
 use crate::elaborate::expression::{dotted_name, some_of};
-use crate::ops::layer::{Args, LayerError, Preset};
+use crate::ops::layer::{Args, LayerError, ParamType, Preset};
 use crate::syntax::ast::*;
 
 /// A word whose arguments are of the right types.
-pub(super) struct Called<'e> {
+pub(super) struct Called {
     pub word: &'static Word,
     pub args: Args,
     /// The values that it takes, in the order of its row.
-    pub values: Vec<Option<&'e Arg>>,
+    pub values: Vec<Option<Arg>>,
     /// The text of each parameter that was given.
     given: Vec<(&'static str, Span)>,
     pub span: Span,
 }
 
-impl Called<'_> {
+impl Called {
     /// Where a parameter stands; the word itself, where it is not given.
     pub(super) fn span_of(&self, param: &str) -> Span {
         self.given.iter().find(|(name, _)| *name == param).map_or(self.span, |(_, span)| *span)
@@ -30,7 +30,7 @@ impl Called<'_> {
 
 impl Elaborator<'_> {
     /// A word of a table, with or without arguments.
-    pub(super) fn called<'e>(&mut self, frame: &Frame, table: &Table, e: &'e Expr) -> Option<Called<'e>> {
+    pub(super) fn called(&mut self, frame: &Frame, table: &Table, e: &Expr) -> Option<Called> {
         let (name, args, span) = match &e.kind {
             ExprKind::Name(name) => (name.as_str(), &[][..], e.span),
             ExprKind::Function(name, args) => (name.name.as_str(), args.as_slice(), name.span),
@@ -53,27 +53,65 @@ impl Elaborator<'_> {
             self.no_such(table, name, span);
             return None;
         };
+        let args = self.spelt_out(frame, word, args);
         let known: Vec<bool> = args.iter().map(|a| self.known(frame, &a.value)).collect();
         if known.contains(&false) {
             return None;
         }
-        self.arguments_of(frame, word, args, span)
+        self.arguments_of(frame, word, &args, span)
+    }
+
+    /// The arguments with what is said by a word alone: `nesterov` for `nesterov = true`, and `he(fan = out)` for
+    /// `he(fan = "out")`. A word that names something in the text is that.
+    pub(super) fn spelt_out(&mut self, frame: &Frame, word: &Word, args: &[Arg]) -> Vec<Arg> {
+        let of = |name: &str| word.params.iter().find(|param| param.name == name);
+        let (mut all, mut flags) = (vec![], vec![]);
+        for arg in args {
+            let alone = match &arg.value.kind {
+                ExprKind::Name(name) if !self.is_name(frame, name) => name.as_str(),
+                ExprKind::In => "in",
+                _ => {
+                    all.push(arg.clone());
+                    continue;
+                }
+            };
+            let span = arg.value.span;
+            let param = match &arg.name {
+                Some(name) => of(&name.name),
+                None => word.params.get(all.len().wrapping_sub(word.values.len())),
+            };
+            match param {
+                _ if arg.name.is_none() && of(alone).is_some_and(|param| param.ty == ParamType::Bool) => {
+                    let name = Some(Ident { name: alone.to_string(), span });
+                    flags.push(Arg { name, value: Expr { kind: ExprKind::Bool(true), span }, span: arg.span });
+                }
+                Some(param) if param.ty == ParamType::Str => {
+                    let kind = ExprKind::Template(vec![TemplatePart::Text(alone.to_string())]);
+                    all.push(Arg { value: Expr { kind, span }, ..arg.clone() });
+                }
+                _ => all.push(arg.clone()),
+            }
+        }
+        all.append(&mut flags);
+        all
     }
 
     /// Checks the arguments of a word, and converts those of its parameters.
-    pub(super) fn arguments_of<'e>(
+    pub(super) fn arguments_of(
         &mut self,
         frame: &Frame,
         word: &'static Word,
-        args: &'e [Arg],
+        args: &[Arg],
         span: Span,
-    ) -> Option<Called<'e>> {
+    ) -> Option<Called> {
+        let args = &self.spelt_out(frame, word, args)[..];
         let names: Vec<&str> =
             word.values.iter().map(|(name, _)| *name).chain(word.params.iter().map(|p| p.name)).collect();
         let mut complete = self.fitting(word, args, &names, span);
         let slots = assign(args, &names);
         let (values, slots) = slots.split_at(word.values.len());
-        let mut called = Called { word, args: Args::default(), values: values.to_vec(), given: vec![], span };
+        let values = values.iter().map(|arg| arg.cloned()).collect();
+        let mut called = Called { word, args: Args::default(), values, given: vec![], span };
         for (param, slot) in word.params.iter().zip(slots) {
             if let Some(value) = param.preset.value() {
                 called.args.set(param.name, value);
@@ -205,10 +243,10 @@ impl Elaborator<'_> {
                 }
             }
             ExprKind::Function(name, args) => {
-                let is_word = METRICS.find(&name.name).is_some();
+                let word = METRICS.find(&name.name).or(LOSSES.find(&name.name));
                 let function = FUNCTIONS.iter().find(|(n, ..)| *n == name.name);
                 match function {
-                    _ if is_word || self.is_training_function(&name.name) => {}
+                    _ if word.is_some() || self.is_training_function(&name.name) => {}
                     Some(_) if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) => {
                         self.report.add(named_argument(name, named));
                         unknown.push((String::new(), name.span, true));
@@ -223,6 +261,7 @@ impl Elaborator<'_> {
                     }
                     None => unknown.push((name.name.clone(), name.span, true)),
                 }
+                let args = word.map_or_else(|| args.clone(), |word| self.spelt_out(frame, word, args));
                 args.iter().for_each(|a| self.unknown_names(frame, &a.value, unknown));
             }
             _ => inner_parts(e).into_iter().for_each(|part| self.unknown_names(frame, part, unknown)),

@@ -133,6 +133,7 @@ impl<'a> Elaborator<'a> {
             self.no_such(&words::AUGMENTATIONS, &name.name, name.span);
             return None;
         };
+        let args = &self.spelt_out(frame, word, args)[..];
         if !args.iter().all(|a| self.known(frame, &a.value)) {
             return None;
         }

@@ -21,6 +21,8 @@ pub(super) struct Clauses<'t> {
     /// Those that may be repeated.
     several: Vec<(&'t str, &'t [Expr])>,
     pub inits: Vec<(Option<&'t Label>, &'t Expr)>,
+    /// Whose learning rate is multiplied, and by what.
+    pub scales: Vec<(&'t [Label], &'t Expr)>,
     /// Clauses that unknown words most likely mean.
     meant: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl<'a> Elaborator<'a> {
                 TrainStatementKind::Init { kind, value } if is_block => {
                     clauses.inits.push((kind.as_ref(), value));
                 }
+                TrainStatementKind::LrScale { of, by } => clauses.scales.push((of, by)),
                 TrainStatementKind::Let(_) | TrainStatementKind::Error(_) => {}
                 _ if is_block => {}
                 other => {
@@ -169,6 +172,11 @@ impl<'a> Elaborator<'a> {
     /// The number of a clause that is more than 0, and where it stands.
     pub(super) fn positive(&mut self, frame: &Frame, clauses: &Clauses<'a>, name: &str) -> Option<(f64, Span)> {
         let value = self.only(frame, clauses, name)?;
+        self.positive_number(frame, name, value)
+    }
+
+    /// A number of single precision that is more than 0, whose names are known.
+    pub(super) fn positive_number(&mut self, frame: &Frame, name: &str, value: &Expr) -> Option<(f64, Span)> {
         match self.eval(frame, value) {
             Val::Unknown => None,
             found => match found.number().filter(|v| *v > 0.0 && (*v as f32).is_finite() && *v as f32 > 0.0) {
@@ -314,6 +322,8 @@ const FOREIGN: &[(&str, &str)] = &[
     ("clip_grad", "clip"),
     ("gradient_clip", "clip"),
     ("metrics", "metric"),
+    ("lr_mult", "lr_scale"),
+    ("param_groups", "lr_scale"),
     ("frozen", "freeze"),
     ("initializer", "init"),
 ];

@@ -1,5 +1,8 @@
 //! Losses and metrics: sums of terms, each a number of the graph.
 
+use std::sync::Arc;
+
+use super::arguments::Called;
 use super::clauses::Clauses;
 use super::words::{LOSSES, METRICS, Word, pointwise};
 use super::{Elaborator, Frame, Head};
@@ -7,13 +10,17 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::elaborate::value::Val;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
-use crate::ops::{Activate, CrossEntropy, Fill, Flatten, Op, PointwiseLoss, Reshape, Softmax};
-use crate::recipe::{Loss, Metric, Source};
+use crate::ops::training::pointwise_loss::LossKind;
+use crate::ops::{Activate, Constant, CrossEntropy, Fill, Flatten, Init, Op, PointwiseLoss, Reshape, Softmax};
+use crate::recipe::{Loss, Metric, RESERVED, Source};
 use crate::syntax::ast::*;
 use crate::tensor::Shape;
 
 /// A loss ignores this class where nothing else is said; PyTorch's number, which no class has.
 const NO_CLASS: i64 = -100;
+
+/// Labels are numbers of 32 bits, which tell integers up to this apart.
+const MOST_CLASSES: usize = 1 << 24;
 
 impl<'a> Elaborator<'a> {
     /// The terms of a step's `loss`, or of the block's. `None` where there is none.
@@ -21,11 +28,11 @@ impl<'a> Elaborator<'a> {
         &mut self,
         frame: &Frame,
         clauses: &Clauses<'a>,
-        step: Option<(&[Ident], Span)>,
+        step: Option<&[Ident]>,
     ) -> Option<Vec<(Loss, Span)>> {
         let Some((values, _)) = clauses.single.get("loss") else {
             let (message, span) = match step {
-                Some((names, _)) => (format!("the step of `{}` has no loss", names[0].name), names[0].span),
+                Some(names) => (format!("the step of `{}` has no loss", names[0].name), names[0].span),
                 None => {
                     let name = self.graph.name.clone();
                     let span = self.state().models.first().map(|m| m.span)?;
@@ -150,13 +157,14 @@ impl<'a> Elaborator<'a> {
         span: Span,
     ) -> Option<NodeId> {
         let called = self.arguments_of(frame, word, args, span)?;
-        let first = called.values[0]?;
+        let first = called.values[0].as_ref()?;
         let written = self.network_node(frame, first)?;
         match pointwise(word.name) {
+            None if word.name != "cross_entropy" => self.soft_loss(frame, &called, written, span),
             None => {
                 let scores = self.logits(written);
-                let labels = self.labels_argument(frame, called.values[1], scores, first.span)?;
-                let ignored = if called.args.has("ignore") { called.args.int("ignore") } else { NO_CLASS };
+                let labels = self.labels_argument(frame, called.values[1].as_ref(), scores, first.span)?;
+                let ignored = self.ignored(&called, NO_CLASS)?;
                 let smoothing = called.args.double("smoothing");
                 if !(0.0..1.0).contains(&smoothing) {
                     let message = format!("smoothing is a share from 0 to less than 1, not {smoothing:?}");
@@ -165,9 +173,15 @@ impl<'a> Elaborator<'a> {
                     return None;
                 }
                 self.state().ignored.entry(labels).or_insert(ignored);
+                let weights = self.class_weights(&called, scores)?;
                 let op = CrossEntropy { smoothing: smoothing as f32, ignored };
                 self.with_heads(written, scores, span, |this, scores| {
-                    this.add_loss(op.clone(), scores, labels, first.span, span)
+                    let loss =
+                        this.add_loss(op.clone(), &[&[scores, labels], &weights[..]].concat(), first.span, span)?;
+                    if called.args.bool("balanced") {
+                        this.state().balanced.insert(loss);
+                    }
+                    Some(loss)
                 })
             }
             Some(kind) => {
@@ -179,14 +193,110 @@ impl<'a> Elaborator<'a> {
                     return None;
                 }
                 let x = if word.name == "bce" { self.logit(written).unwrap_or(written) } else { written };
-                let second = called.values[1]?;
+                let second = called.values[1].as_ref()?;
                 let target = self.target(frame, second, x)?;
                 let op = PointwiseLoss { kind, beta: beta as f32 };
                 self.with_heads(written, x, span, |this, x| {
-                    this.add_loss(op.clone(), x, target, first.span, second.span)
+                    this.add_loss(op.clone(), &[x, target], first.span, second.span)
                 })
             }
         }
+    }
+
+    /// The label that does not count.
+    fn ignored(&mut self, called: &Called, preset: i64) -> Option<i64> {
+        let label = if called.args.has("ignore") { called.args.int("ignore") } else { preset };
+        if label.unsigned_abs() <= MOST_CLASSES as u64 {
+            return Some(label);
+        }
+        let message = format!("labels are numbers up to {MOST_CLASSES}, not {label}");
+        let diagnostic = Diagnostic::error("wrong-argument", message);
+        self.report.add(diagnostic.primary(called.span_of("ignore"), "beyond what numbers of 32 bits tell apart"));
+        None
+    }
+
+    /// The weights of classes that a cross entropy gives, as a value.
+    fn class_weights(&mut self, called: &Called, scores: NodeId) -> Option<Vec<NodeId>> {
+        if !called.args.has("class_weights") {
+            return Some(vec![]);
+        }
+        let span = called.span_of("class_weights");
+        let weights = called.args.doubles("class_weights");
+        let classes = self.graph.node(scores).shape[1];
+        let is_weight = |weight: &&f64| **weight >= 0.0 && (**weight as f32).is_finite();
+        let message = if called.args.bool("balanced") {
+            "weights of classes are given, or told by the data (`balanced`)".to_string()
+        } else if weights.len() != classes {
+            format!("{classes} classes have {classes} weights, not {}", weights.len())
+        } else if let Some(odd) = weights.iter().find(|weight| !is_weight(weight)) {
+            format!("the weight of a class is a number from 0 on, not {odd:?}")
+        } else if weights.iter().all(|weight| *weight == 0.0) {
+            "no class counts".to_string()
+        } else {
+            return Some(vec![self.given_weights(&weights, span)]);
+        };
+        self.report.add(Diagnostic::error("wrong-class-weights", message).primary(span, "do not fit"));
+        None
+    }
+
+    /// Numbers of the text as a value of the graph.
+    fn given_weights(&mut self, weights: &[f64], span: Span) -> NodeId {
+        let values: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
+        let store = &mut self.graph.weights;
+        let name = (0..).map(|n| format!("{RESERVED}class_weights{n}")).find(|name| store.find(name).is_none());
+        let name = name.expect("numbers do not end");
+        let declared = store.declare(&name, Shape::new([values.len()]), Init::Constant(1.0), false);
+        let weight = declared.expect("the name is new");
+        store.set(weight, Arc::new(values));
+        let constant = Constant { shape: vec![weights.len()] };
+        let location = Some(self.location(span));
+        self.graph.add(constant, &[], vec![weight], None, location).expect("it has the weight's shape")
+    }
+
+    /// Cross entropy against shares of classes, those of a target or those that a teacher's scores make: the mean of
+    /// `−Σ q log softmax(z)` is C times that of all `−q log softmax(z)`, where there are C classes.
+    fn soft_loss(&mut self, frame: &Frame, called: &Called, written: NodeId, span: Span) -> Option<NodeId> {
+        let (first, second) = (called.values[0].as_ref()?, called.values[1].as_ref()?);
+        let is_distilled = called.word.name == "distill";
+        let temperature = if is_distilled { called.args.double("temperature") } else { 1.0 };
+        if !(temperature > 0.0 && (1.0 / temperature).powi(2) < 1e12 && temperature < 1e6) {
+            let message =
+                format!("a temperature is more than 0, and no further from 1 than a million, not {temperature:?}");
+            let diagnostic = Diagnostic::error("wrong-argument", message);
+            self.report.add(diagnostic.primary(called.span_of("temperature"), "no temperature"));
+            return None;
+        }
+        let scores = self.logits(written);
+        self.check_scores(scores, first.span)?;
+        let target = match is_distilled {
+            true => {
+                let teacher = self.network_node(frame, second)?;
+                let teacher = self.logits(teacher);
+                self.of_shape(teacher, scores, second.span)?
+            }
+            false => self.target(frame, second, scores)?,
+        };
+        let classes = self.graph.node(scores).shape[1] as f64;
+        let scaled = |by: f64| Op::from(Activate { kind: Activation::Scale { mul: by as f32, add: 0.0 } });
+        let location = Some(self.location(span));
+        let cooled = |this: &mut Self, scores: NodeId| match temperature {
+            1.0 => Some(scores),
+            t => this.graph.add(scaled(1.0 / t), &[scores], vec![], None, location.clone()).ok(),
+        };
+        let shares = match is_distilled {
+            false => target,
+            true => {
+                let of = cooled(self, target)?;
+                self.graph.add(Softmax { axis: 1, log: false }, &[of], vec![], None, location.clone()).ok()?
+            }
+        };
+        self.with_heads(written, scores, span, |this, scores| {
+            let z = cooled(this, scores)?;
+            let mut add = |op: Op, of: &[NodeId]| this.graph.add(op, of, vec![], None, location.clone()).ok();
+            let log = add(Softmax { axis: 1, log: true }.into(), &[z])?;
+            let mean = add(PointwiseLoss { kind: LossKind::Wasserstein, beta: 1.0 }.into(), &[log, shares])?;
+            add(scaled(classes * temperature * temperature), &[mean])
+        })
     }
 
     /// A loss of a value, and the same of the auxiliary heads beside it.
@@ -226,20 +336,13 @@ impl<'a> Elaborator<'a> {
         if written == taken { head } else { self.logit(head).unwrap_or_else(|| self.logits(head)) }
     }
 
-    fn add_loss(
-        &mut self,
-        op: impl Into<Op>,
-        x: NodeId,
-        target: NodeId,
-        of_x: Span,
-        of_target: Span,
-    ) -> Option<NodeId> {
+    fn add_loss(&mut self, op: impl Into<Op>, operands: &[NodeId], of_x: Span, of_target: Span) -> Option<NodeId> {
         let location = Some(self.location(of_x));
-        let error = match self.graph.add(op, &[x, target], vec![], None, location) {
+        let error = match self.graph.add(op, operands, vec![], None, location) {
             Ok(node) => return Some(node),
             Err(error) => error,
         };
-        let [of, with] = [x, target].map(|node| self.graph.node(node).shape.clone());
+        let [of, with] = [operands[0], operands[1]].map(|node| self.graph.node(node).shape.clone());
         let diagnostic = Diagnostic::error("wrong-target", error.message.clone());
         let diagnostic = match error.operand {
             Some(1) => diagnostic.primary(of_target, format!("this is {with}")),
@@ -283,12 +386,17 @@ impl<'a> Elaborator<'a> {
             return self.graph.add(fill, &[], vec![], None, location).ok();
         }
         let target = self.as_node(value, arg)?;
-        let found = self.graph.node(target).shape.clone();
+        self.of_shape(target, x, arg.value.span)
+    }
+
+    /// A target, where it has the shape of what is compared with it.
+    fn of_shape(&mut self, target: NodeId, x: NodeId, at: Span) -> Option<NodeId> {
+        let [found, shape] = [target, x].map(|node| self.graph.node(node).shape.clone());
         if found == shape {
             return Some(target);
         }
         let diagnostic = Diagnostic::error("wrong-target", format!("targets of {shape} are {shape} too, not {found}"));
-        let diagnostic = diagnostic.primary(arg.value.span, format!("this is {found}"));
+        let diagnostic = diagnostic.primary(at, format!("this is {found}"));
         let declared = self.state().sources.get(&target).cloned();
         self.report.add(match declared {
             Some((Source::Labels, span)) => diagnostic
@@ -300,11 +408,16 @@ impl<'a> Elaborator<'a> {
         None
     }
 
-    /// The labels of scores: those that are named, those that are declared, or an input for them.
-    fn labels_argument(&mut self, frame: &Frame, arg: Option<&Arg>, scores: NodeId, of_scores: Span) -> Option<NodeId> {
+    /// Whether a value holds scores of classes.
+    fn check_scores(&mut self, scores: NodeId, of_scores: Span) -> Option<()> {
         let shape = self.graph.node(scores).shape.clone();
         if shape.rank() < 2 {
             let message = format!("scores of classes are [N, classes, …], not {shape}");
+            self.report.add(Diagnostic::error("wrong-loss", message).primary(of_scores, format!("this is {shape}")));
+            return None;
+        }
+        if shape[1] > MOST_CLASSES {
+            let message = format!("{} classes: labels tell {MOST_CLASSES} apart at most", shape[1]);
             self.report.add(Diagnostic::error("wrong-loss", message).primary(of_scores, format!("this is {shape}")));
             return None;
         }
@@ -314,6 +427,13 @@ impl<'a> Elaborator<'a> {
             self.report.add(diagnostic.help("for yes or no, write `bce(score, target)`"));
             return None;
         }
+        Some(())
+    }
+
+    /// The labels of scores: those that are named, those that are declared, or an input for them.
+    fn labels_argument(&mut self, frame: &Frame, arg: Option<&Arg>, scores: NodeId, of_scores: Span) -> Option<NodeId> {
+        self.check_scores(scores, of_scores)?;
+        let shape = self.graph.node(scores).shape.clone();
         // `labels` is a word of the language, so that it is a label here.
         let arg = arg.filter(|arg| !is_word_labels(&arg.value));
         let node = match arg {
@@ -420,9 +540,9 @@ impl<'a> Elaborator<'a> {
             return Some(Metric::Value { name, node });
         };
         let called = self.called(frame, &METRICS, value)?;
-        let first = called.values[0]?;
+        let first = called.values[0].as_ref()?;
         let scores = self.network_node(frame, first)?;
-        let labels = self.labels_argument(frame, called.values[1], scores, first.span)?;
+        let labels = self.labels_argument(frame, called.values[1].as_ref(), scores, first.span)?;
         let k = if name == "top5" { 5 } else { 1 };
         let classes = self.graph.node(scores).shape[1];
         if k >= classes {
@@ -430,7 +550,7 @@ impl<'a> Elaborator<'a> {
             self.report.add(Diagnostic::warning("idle-metric", message).primary(first.span, "too few classes"));
         }
         let of_loss = self.state().ignored.get(&labels).copied();
-        let ignored = if called.args.has("ignore") { called.args.int("ignore") } else { of_loss.unwrap_or(NO_CLASS) };
+        let ignored = self.ignored(&called, of_loss.unwrap_or(NO_CLASS))?;
         Some(Metric::Accuracy { scores, labels, k, ignored })
     }
 }

@@ -28,7 +28,7 @@ use super::model::is_batch;
 use super::program::{DefinitionId, Program};
 use super::report::Report;
 use super::value::Val;
-use super::{Elaborator, FileReader, Flow, Frame, Options, check};
+use super::{Elaborator, FileReader, Flow, Frame, MAX_NODES, Options, check};
 use crate::diagnostic::{Diagnostic, Severity, SourceId, Sources, Span, nearest};
 use crate::ir::{NodeId, Phase};
 use crate::ops::layer::Value;
@@ -36,6 +36,9 @@ use crate::recipe::{Loss, Metric, Source, TrainedModel, Training, TrainingStep};
 use crate::syntax::ast::*;
 use crate::tensor::Shape;
 use clauses::Clauses;
+
+/// Repetitions of a step.
+const MOST_REPETITIONS: usize = 100;
 
 /// What to elaborate, and how.
 pub struct TrainingOptions<'a> {
@@ -195,6 +198,8 @@ pub(super) struct State {
     joined: HashSet<NodeId>,
     /// The scope of each layer whose work depends on the phase, with the model's prefix.
     places: HashMap<NodeId, String>,
+    /// Cross entropies whose classes get weights by the data.
+    balanced: BTreeSet<NodeId>,
     /// The class that a loss ignores, by its labels.
     ignored: HashMap<NodeId, i64>,
     /// What `freeze` names, with the models' prefixes.
@@ -208,6 +213,7 @@ struct Draft<'t> {
     name: String,
     span: Span,
     models: Vec<usize>,
+    repeat: usize,
     losses: Vec<(Loss, Span)>,
     nodes: Vec<NodeId>,
     clauses: Clauses<'t>,
@@ -268,10 +274,12 @@ impl<'a> Elaborator<'a> {
             steps,
             metrics,
             batch: batch?,
+            parts: 1,
             epochs: epochs?,
             augment,
             ema: ema.map(|(ema, _)| ema),
             inference,
+            balanced: state.balanced,
             memory,
         })
     }
@@ -359,10 +367,21 @@ impl<'a> Elaborator<'a> {
             let node = self.graph.add_input(&*name.name, shape, None, location);
             self.labels.set(id, Flow::Node(node), true);
             if *kind == SourceKind::Labels {
+                self.second_labels(name.span);
                 self.state().labels.push(node);
             }
             self.state().sources.insert(node, (source, name.span));
         }
+    }
+
+    /// A data set has one set of labels.
+    fn second_labels(&mut self, span: Span) {
+        let Some(first) = self.state().labels.first().copied() else { return };
+        let first = self.state().sources[&first].1;
+        let diagnostic =
+            Diagnostic::error("second-labels", "a data set has one set of labels").primary(span, "the second");
+        let diagnostic = diagnostic.secondary(first, "the first");
+        self.report.add(diagnostic.help("other targets are `data`: `data target: f32[N, 5]`"));
     }
 
     fn source_shape(
@@ -459,8 +478,9 @@ impl<'a> Elaborator<'a> {
                         false => l.pattern.names().iter().for_each(|n| frame.variables.bind(&n.name, Val::Unknown)),
                     }
                 }
-                TrainStatementKind::Step { models, body } => {
-                    drafts.extend(self.draft(frame, models, body, statement.span, drafts));
+                TrainStatementKind::Step { models, args, body } => {
+                    let draft = self.draft(frame, models, args, body, drafts);
+                    drafts.extend(draft);
                 }
                 TrainStatementKind::Error(_) => self.report.unknown(statement.span),
                 _ => {}
@@ -473,8 +493,8 @@ impl<'a> Elaborator<'a> {
         &mut self,
         frame: &mut Frame,
         names: &'a [Ident],
+        args: &'a [Arg],
         body: &'a TrainBlock,
-        span: Span,
         before: &[Draft],
     ) -> Option<Draft<'a>> {
         let models = self.step_models(names, before)?;
@@ -482,11 +502,33 @@ impl<'a> Elaborator<'a> {
         let (bound, first) = (frame.variables.len(), self.graph.len());
         let mut inner = vec![];
         self.statements_of(frame, body, &BTreeSet::new(), &mut inner);
-        let losses = self.loss(frame, &clauses, Some((names, span)));
+        let losses = self.loss(frame, &clauses, Some(names));
+        let repeat = self.repetitions(frame, args, names[names.len() - 1].span);
         frame.variables.leave(bound);
         let nodes = self.graph.order().into_iter().filter(|id| id.index() >= first).collect();
         let name = names.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join("+");
-        Some(Draft { name, span: names[0].span, models, losses: losses?, nodes, clauses })
+        Some(Draft { name, span: names[0].span, models, repeat: repeat?, losses: losses?, nodes, clauses })
+    }
+
+    /// How often a step is done: `step critic(repeat = 5)`.
+    fn repetitions(&mut self, frame: &Frame, args: &[Arg], step: Span) -> Option<usize> {
+        if !args.iter().all(|a| self.known(frame, &a.value)) {
+            return None;
+        }
+        let called = self.arguments_of(frame, &words::STEP, args, step)?;
+        let repeat = called.args.size("repeat");
+        // Each repetition is written out; a graph has an end.
+        let nodes = self.graph.len().saturating_mul(repeat);
+        if repeat > MOST_REPETITIONS || nodes > MAX_NODES {
+            let message = match repeat > MOST_REPETITIONS {
+                true => format!("a step is repeated {MOST_REPETITIONS} times at most, not {repeat}"),
+                false => format!("{repeat} repetitions of {} layers and losses are too many", self.graph.len()),
+            };
+            let diagnostic = Diagnostic::error("too-many-repetitions", message).primary(called.span_of("repeat"), "");
+            self.report.add(diagnostic.help("each repetition is a part of the compiled step"));
+            return None;
+        }
+        Some(repeat)
     }
 
     fn step_models(&mut self, names: &[Ident], before: &[Draft]) -> Option<Vec<usize>> {
@@ -538,6 +580,7 @@ impl<'a> Elaborator<'a> {
                 name: block.name.name.clone(),
                 span: block.name.span,
                 models,
+                repeat: 1,
                 losses,
                 nodes: self.graph.order(),
                 clauses: Clauses::default(),
@@ -580,6 +623,8 @@ impl<'a> Elaborator<'a> {
             let clamp = self.positive(frame, own("clamp"), "clamp").map(|(clamp, _)| clamp);
             let trained = self.trained(&draft.models, frozen);
             let no_decay = self.without_decay(frame, &[common, &draft.clauses], &draft.models);
+            let mut lr_scale = self.rate_factors(frame, &[common, &draft.clauses], &draft.models);
+            lr_scale.retain(|weight, _| trained.contains(weight));
             if self.report.has_errors() {
                 // Losses that could not be evaluated reach nothing.
                 continue;
@@ -590,9 +635,11 @@ impl<'a> Elaborator<'a> {
                 name: draft.name,
                 location: Some(self.location(draft.span)),
                 losses: draft.losses.into_iter().map(|(loss, _)| loss).collect(),
+                repeat: draft.repeat,
                 nodes: draft.nodes,
                 no_decay: no_decay.into_iter().filter(|weight| trained.contains(weight)).collect(),
                 trained,
+                lr_scale,
                 optimizer,
                 schedule,
                 clip,

@@ -151,6 +151,33 @@ impl<'a> Elaborator<'a> {
         weights
     }
 
+    /// By what the learning rates of weights are multiplied; where several clauses name one, by the product.
+    pub(super) fn rate_factors(
+        &mut self,
+        frame: &Frame,
+        clauses: &[&Clauses<'a>],
+        models: &[usize],
+    ) -> BTreeMap<WeightId, f64> {
+        let all: Vec<usize> = (0..self.state().models.len()).collect();
+        let mut factors = BTreeMap::new();
+        for (i, clauses) in clauses.iter().enumerate() {
+            let models = if i == 0 { &all } else { models };
+            for (labels, by) in &clauses.scales {
+                if !self.known(frame, by) {
+                    continue;
+                }
+                let Some((factor, _)) = self.positive_number(frame, "lr_scale", by) else { continue };
+                let mut weights = BTreeSet::new();
+                for label in *labels {
+                    let e = Expr { kind: ExprKind::Label(label.clone()), span: label.span };
+                    weights.extend(self.selection(frame, &e, models, false).into_iter().flat_map(|s| s.weights));
+                }
+                weights.into_iter().for_each(|weight| *factors.entry(weight).or_insert(1.0) *= factor);
+            }
+        }
+        factors
+    }
+
     /// Says how weights begin.
     pub(super) fn initialise(&mut self, frame: &Frame, clauses: &Clauses<'a>) {
         let all: Vec<usize> = (0..self.state().models.len()).collect();

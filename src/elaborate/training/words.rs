@@ -64,9 +64,33 @@ pub(crate) static LOSSES: Table = Table {
         Word {
             name: "cross_entropy",
             values: SCORES,
-            params: &[number("smoothing", 0.0, "share of the label that all classes divide"), IGNORE],
+            params: &[
+                number("smoothing", 0.0, "share of the label that all classes divide"),
+                IGNORE,
+                param(
+                    "class_weights",
+                    ParamType::Floats,
+                    Preset::Absent,
+                    "how much each class counts, one number each",
+                ),
+                param("balanced", ParamType::Bool, Preset::Bool(false), "let rare classes of the data count more"),
+            ],
             doc: "-log softmax(scores) of the label, the mean over images or pixels. Of a model that ends in a softmax, its argument is taken.",
             example: "loss cross_entropy(logits, smoothing = 0.1)",
+        },
+        Word {
+            name: "soft_cross_entropy",
+            values: &[("scores", true), ("target", true)],
+            params: &[],
+            doc: "-sum(target * log softmax(scores)), the mean over images or pixels: the target is the share of each class.",
+            example: "loss soft_cross_entropy(logits, target)",
+        },
+        Word {
+            name: "distill",
+            values: &[("scores", true), ("teacher", true)],
+            params: &[number("temperature", 1.0, "divides both scores")],
+            doc: "Cross entropy of softmax(scores / T) against softmax(teacher / T), times the square of the temperature T (Hinton et al. 2015, arXiv:1503.02531).",
+            example: "loss distill(student(image), teacher(image), temperature = 4)",
         },
         Word {
             name: "bce",
@@ -111,6 +135,15 @@ pub(crate) static LOSSES: Table = Table {
             example: "loss wasserstein(critic(real), 1) + wasserstein(critic(fake), -1)",
         },
     ],
+};
+
+/// What stands behind the models of a step.
+pub(crate) static STEP: Word = Word {
+    name: "step",
+    values: NO_VALUES,
+    params: &[param("repeat", ParamType::Size, Preset::Int(1), "how often it is done, each time on another batch")],
+    doc: "Changes the weights of its models.",
+    example: "step critic(repeat = 5) { … }",
 };
 
 pub(crate) static METRICS: Table = Table {
@@ -394,7 +427,7 @@ pub(crate) static CLAUSES: &[(&str, &str, &str)] = &[
     ("noise", "noise z: normal[N, 64, 1, 1]", "random numbers, new in each step; or uniform[…], from -1 to 1"),
     ("augment", "augment image { pad 2  random_crop 28 }", "what is done to the samples of an input"),
     ("let", "let fake = generator(z)", "a name for a value"),
-    ("step", "step discriminator { … }", "what changes the weights of these models"),
+    ("step", "step critic(repeat = 5) { … }", "what changes the weights of these models, and how often"),
     ("loss", "loss cross_entropy(logits)", "what is made smaller"),
     ("optimizer", "optimizer sgd(lr = 0.1, momentum = 0.9)", "how weights follow their gradients"),
     ("schedule", "schedule cosine(warmup = 1)", "the learning rate by time"),
@@ -402,6 +435,7 @@ pub(crate) static CLAUSES: &[(&str, &str, &str)] = &[
     ("clamp", "clamp 0.01", "the largest that a weight may be, either way"),
     ("ema", "ema 0.999", "keep averages of the weights: share of the last average"),
     ("no_decay", "no_decay bias, batch_norm", "weights without decay, by layer, by role or by label"),
+    ("lr_scale", "lr_scale bias 2", "factor of the learning rate, by layer, by role or by label"),
     ("freeze", "freeze conv1, layer1", "weights that stay as they are"),
     ("init", "init conv normal(0, 0.02)", "how weights begin"),
     ("metric", "metric accuracy(logits)", "what is told beside the loss"),

@@ -38,6 +38,11 @@ impl AstBuilder<'_> {
                 let kind = kind.map(|kind| self.label(children(kind).next().expect("a label")));
                 TrainStatementKind::Init { kind, value: self.value(parts.next().expect("a value")) }
             }
+            Rule::lr_scale => {
+                let (labels, values): (Vec<_>, Vec<_>) = children(pair).partition(|p| p.as_rule() == Rule::label);
+                let by = self.expr(values.into_iter().next().expect("a value"));
+                TrainStatementKind::LrScale { of: labels.into_iter().map(|l| self.label(l)).collect(), by }
+            }
             Rule::augment => {
                 let mut parts = children(pair).peekable();
                 let input = parts.next_if(|p| p.as_rule() == Rule::ident).map(|i| self.ident(i));
@@ -55,10 +60,15 @@ impl AstBuilder<'_> {
                 TrainStatementKind::Source { kind, name, of, dims }
             }
             Rule::step => {
-                let (blocks, names): (Vec<_>, Vec<_>) = children(pair).partition(|p| p.as_rule() == Rule::train_block);
-                let models = names.into_iter().map(|name| self.ident(name)).collect();
-                let body = self.train_block(blocks.into_iter().next().expect("a block"));
-                TrainStatementKind::Step { models, body }
+                let (mut models, mut args, mut body) = (vec![], vec![], None);
+                for part in children(pair) {
+                    match part.as_rule() {
+                        Rule::train_block => body = Some(self.train_block(part)),
+                        Rule::args => args = self.args(part),
+                        _ => models.push(self.ident(part)),
+                    }
+                }
+                TrainStatementKind::Step { models, args, body: body.expect("a block") }
             }
             Rule::let_stmt => TrainStatementKind::Let(self.let_statement(pair)),
             Rule::expect => TrainStatementKind::Expect(self.expect(pair)),

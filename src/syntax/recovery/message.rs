@@ -175,11 +175,12 @@ const TRAINING_WORDS: &[&str] = &["train", "augment"];
 
 const FORMS: &[(&str, &str)] = &[
     ("train", "train name { … }` or `train name(model, other) { … }"),
-    ("step", "step model { … }"),
+    ("step", "step model { … }` or `step model(repeat = 5) { … }"),
     ("augment", "augment input { pad 2  random_crop 28 }"),
     ("data", "data name: f32[N, 3, 32, 32]"),
     ("noise", "noise name: normal[N, 64, 1, 1]"),
     ("init", "init conv normal(0, 0.02)"),
+    ("lr_scale", "lr_scale bias 2"),
     ("batch", "batch 128"),
     ("epochs", "epochs 20"),
     ("loss", "loss cross_entropy(logits)"),
