@@ -333,7 +333,8 @@ mod tests {
             let mut weights = Weights::default();
             weights.declare("a", Shape::of(element, [2]), Init::Constant(0.0), true).unwrap();
             let bytes = encoding.size().unwrap_or(8);
-            let entry = Entry { bytes: (Arc::new(vec![0x80u8; 2 * bytes]), 0..2 * bytes), ..entry("a", &[2], encoding) };
+            let entry =
+                Entry { bytes: (Arc::new(vec![0x80u8; 2 * bytes]), 0..2 * bytes), ..entry("a", &[2], encoding) };
             let loaded = load(&mut weights, &[entry], &Tolerance::default());
             assert_eq!(loaded.is_ok(), fits, "{element} {encoding}");
             if encoding == Encoding::I8 && fits {
