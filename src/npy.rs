@@ -80,6 +80,7 @@ pub(crate) fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> 
 ///
 /// # Errors
 /// Where it cannot be read.
+#[cfg(feature = "train")]
 pub(crate) fn is_npy(path: &Path) -> io::Result<bool> {
     let mut start = vec![];
     File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
