@@ -165,7 +165,7 @@ def compare(program, options, path, folder, figures):
     netc(program, "import", path, "-o", folder, "--force")
     (spec,) = folder.glob("*.net")
     exported = folder / "exported.onnx"
-    netc(program, "export", spec, "-o", exported, "--force")
+    netc(program, "export", spec, "--onnx", exported)
     onnx.checker.check_model(exported, full_check=True)
     for _ in range(4):
         x = image(rng)

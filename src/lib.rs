@@ -139,6 +139,8 @@ mod output;
 mod passes;
 #[cfg(feature = "compile")]
 mod plan;
+#[cfg(feature = "train")]
+mod quantize;
 #[cfg(feature = "compile")]
 mod random;
 #[cfg(feature = "compile")]

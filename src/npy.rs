@@ -76,6 +76,17 @@ pub(crate) fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> 
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }
 
+/// Whether a file begins as an array does.
+///
+/// # Errors
+/// Where it cannot be read.
+#[cfg(feature = "train")]
+pub(crate) fn is_npy(path: &Path) -> io::Result<bool> {
+    let mut start = vec![];
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == MAGIC)
+}
+
 /// Reads an array from a stream; `length` is that of the whole stream, where it is known.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ use super::import::ImportArgs;
 use super::ir::IrArgs;
 use super::network::refuse;
 use super::profile::ProfileArgs;
+use super::quantize::QuantizeArgs;
 use super::run::RunArgs;
 use super::stats::StatsArgs;
 use super::topics::HelpArgs;
@@ -95,6 +96,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     Profile(ProfileArgs),
     Export(ExportArgs),
+    Quantize(QuantizeArgs),
     Train(TrainArgs),
     Eval(EvalArgs),
     Curves(CurvesArgs),

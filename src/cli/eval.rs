@@ -154,27 +154,27 @@ fn check(engine: &Engine, dataset: Dataset) -> Result<(Dataset, usize)> {
     if dataset.label_shape() != Some(&[]) {
         return Err(Failure::message(format!("{} has no label for each sample", dataset.path().display())));
     }
-    let dataset = by_name(engine, dataset, classes)?;
+    let dataset = by_name(&engine.name, &engine.labels, dataset, classes)?;
     dataset.check_labels(classes, None).map_err(Failure::message)?;
     Ok((dataset, classes))
 }
 
 /// Folders number their classes by which are there: the network's numbers are those of its names for them.
-fn by_name(engine: &Engine, dataset: Dataset, classes: usize) -> Result<Dataset> {
+pub(super) fn by_name(name: &str, labels: &[String], dataset: Dataset, classes: usize) -> Result<Dataset> {
     if !dataset.numbers_what_is_there() {
         return Ok(dataset);
     }
     let (path, found) = (dataset.path().display(), dataset.classes().len());
     let numbers: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
     let are_numbers = dataset.classes().iter().all(|name| numbers.contains(name));
-    if engine.labels.len() == classes {
-        let named = dataset.with_classes(&engine.labels);
+    if labels.len() == classes {
+        let named = dataset.with_classes(labels);
         return match named {
             Err(_) if are_numbers => dataset.with_classes(&numbers).map_err(Failure::message),
             Err(error) => Err(Failure::message(format!(
                 "{error} of {}\nTheir names are those of --labels, or else of the text, or else of the file of weights; a \
                  file for --labels has a line for each, in the order of the network's scores.",
-                engine.name
+                name
             ))),
             Ok(dataset) => Ok(dataset),
         };
@@ -188,7 +188,7 @@ fn by_name(engine: &Engine, dataset: Dataset, classes: usize) -> Result<Dataset>
     Err(Failure::message(format!(
         "{path} has {found} classes, and {} tells {classes} apart, whose names neither its text nor its weights say: \
          --labels FILE names them, a line each in the order of its scores",
-        engine.name
+        name
     )))
 }
 

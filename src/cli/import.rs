@@ -1,7 +1,7 @@
 //! `netc import`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use super::args::ShapeArgs;
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
-use super::network::{keep_inputs, options, shapes};
+use super::network::{options, shapes};
+use super::spec_files::SpecFiles;
 use crate::driver::{Compiler, Network, is_onnx, stem};
-use crate::output::OutputFile;
-use crate::weights::safetensors;
 
 /// Make a spec and weights of an ONNX model
 ///
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &ImportArgs, console: Console) -> Result<()> {
     if !is_onnx(&args.file).map_err(unreadable)? {
         return Err(Failure::message(format!("{}: this is no ONNX model", args.file.display())));
     }
-    let files = Files::of(args, &name)?;
+    let files = files_of(args, &name)?;
     let bar = console.progress(None, format!("importing {}", args.file.display()));
     let network = import(args, &name, console);
     bar.finish_and_clear();
@@ -74,47 +73,15 @@ fn import(args: &ImportArgs, name: &str, console: Console) -> Result<Network> {
 }
 
 /// Where the spec and its weights go.
-struct Files {
-    text: PathBuf,
-    weights: PathBuf,
+fn files_of(args: &ImportArgs, name: &str) -> Result<SpecFiles> {
+    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+        return Err(Failure::Usage(format!("--name: `{name}` is no name for a file")));
+    }
+    let folder = args.output.clone().unwrap_or_else(|| args.file.with_file_name(""));
+    SpecFiles::new(folder.join(format!("{name}.net")), args.force, [&args.file])
 }
 
-impl Files {
-    fn of(args: &ImportArgs, name: &str) -> Result<Self> {
-        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
-            return Err(Failure::Usage(format!("--name: `{name}` is no name for a file")));
-        }
-        let folder = args.output.clone().unwrap_or_else(|| args.file.with_file_name(""));
-        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
-        let files = Self { text: file("net"), weights: file("safetensors") };
-        [&files.text, &files.weights].into_iter().try_for_each(|path| keep_inputs(path, [&args.file]))?;
-        let existing = [&files.text, &files.weights].into_iter().find(|p| p.exists());
-        match existing {
-            Some(path) if !args.force => {
-                Err(Failure::message(format!("{} exists already; --force replaces it", path.display())))
-            }
-            _ => Ok(files),
-        }
-    }
-
-    /// Writes both in full before either gets its place.
-    fn write(&self, network: &Network) -> Result<()> {
-        let cannot = |path: &Path| {
-            let path = path.display().to_string();
-            move |e: io::Error| Failure::message(format!("cannot write {path}: {e}"))
-        };
-        if let Some(folder) = self.text.parent().filter(|f| !f.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(cannot(folder))?;
-        }
-        let text = OutputFile::create(&self.text).map_err(cannot(&self.text))?;
-        text.file().write_all(network.sources.get(network.root).text.as_bytes()).map_err(cannot(&self.text))?;
-        let weights = safetensors::prepare(&self.weights, &network.graph.weights).map_err(cannot(&self.weights))?;
-        weights.commit().map_err(cannot(&self.weights))?;
-        text.commit().map_err(cannot(&self.text))
-    }
-}
-
-fn tell(args: &ImportArgs, network: &Network, files: &Files, console: Console) -> Result<()> {
+fn tell(args: &ImportArgs, network: &Network, files: &SpecFiles, console: Console) -> Result<()> {
     let size = std::fs::metadata(&files.weights).map_or(0, |m| m.len());
     let totals = &network.stats.totals;
     if args.json {
@@ -132,7 +99,7 @@ fn tell(args: &ImportArgs, network: &Network, files: &Files, console: Console) -
     Ok(())
 }
 
-fn report(network: &Network, files: &Files, size: u64) -> Value {
+fn report(network: &Network, files: &SpecFiles, size: u64) -> Value {
     let (graph, totals) = (&network.graph, &network.stats.totals);
     let port = |name: Option<&str>, node| json!({ "name": name, "shape": graph.node(node).shape.dims() });
     let inputs = graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref(), id));

@@ -23,11 +23,13 @@ mod ir;
 mod measure;
 mod network;
 mod profile;
+mod quantize;
 pub(crate) mod render;
 mod results;
 mod run;
 #[cfg(unix)]
 mod signals;
+mod spec_files;
 mod stats;
 mod topics;
 mod train;
@@ -97,6 +99,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Bench(args) => bench::run(args, console),
         Command::Profile(args) => profile::run(args, console),
         Command::Export(args) => export::run(args, console),
+        Command::Quantize(args) => quantize::run(args, console),
         Command::Train(args) => train::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Curves(args) => curves::run(args, console),

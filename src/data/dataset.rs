@@ -195,6 +195,22 @@ impl Dataset {
         super::open::open(path.as_ref(), options)
     }
 
+    /// As [`Self::open`]; also pictures that lie side by side in a folder, and an array (.npy) whose first axis counts
+    /// samples, neither of which has labels.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_unlabelled(path: impl AsRef<Path>, options: &Options) -> Result<Self, DataError> {
+        super::open::open_unlabelled(path.as_ref(), options)
+    }
+
+    /// So many of the samples, as far as there are so many, from all parts of the set alike and in its order.
+    pub fn spread(&self, count: usize) -> Dataset {
+        let count = count.min(self.len());
+        let picked: Vec<u32> = (0..count).map(|i| (i * self.len() / count) as u32).collect();
+        self.subset(&picked)
+    }
+
     /// A data set of somebody's own; messages call it by `path`.
     ///
     /// # Errors

@@ -84,6 +84,7 @@ mod loader;
 mod npz;
 mod open;
 mod order;
+mod plain;
 mod splits;
 #[cfg(test)]
 mod tests;

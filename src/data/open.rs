@@ -11,6 +11,8 @@ use super::error::{DataError, FileCause};
 use super::folder::{Folder, subfolders};
 use super::idx::{self, Idx};
 use super::npz::Npz;
+use super::plain::{Pictures, Rows};
+use crate::npy;
 
 /// What a folder is searched for.
 const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp) for each class, idx files \
@@ -25,6 +27,20 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Dataset, DataError>
     let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
     let samples = if status.is_dir() { folder(path, options)? } else { file(path, options)? };
     Dataset::of(path, samples)
+}
+
+/// As [`open`]; also a folder of pictures without classes, and an array of samples without labels.
+pub(super) fn open_unlabelled(path: &Path, options: &Options) -> Result<Dataset, DataError> {
+    let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
+    if status.is_dir()
+        && let Some(pictures) = Pictures::open(path, options)?
+    {
+        return Dataset::of(path, Arc::new(pictures));
+    }
+    if status.is_file() && npy::is_npy(path).map_err(|e| DataError::file(path, e))? {
+        return Dataset::of(path, Arc::new(Rows::open(path, options)?));
+    }
+    open(path, options)
 }
 
 fn file(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError> {

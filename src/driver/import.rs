@@ -110,6 +110,22 @@ impl Compiler {
         Ok(ReadBack { written, network, batch })
     }
 
+    /// A graph that was made of a network's, as a text and the network that this is, with the graph's values. `about` is
+    /// what the text says of itself, `open` are the inputs whose first size it leaves open.
+    ///
+    /// # Errors
+    /// Says why it cannot be written.
+    #[cfg(feature = "train")]
+    pub(crate) fn as_text(&self, of: &Network, graph: &Graph, about: &str, open: &[NodeId]) -> Result<Network, String> {
+        let plain = Self { batch: self.batch, options: self.options, ..Self::default() };
+        let back = plain.written(&of.path(), graph, about, open)?;
+        let batch = back.batch;
+        let made = plain.front_written(&of.path(), graph, back, batch);
+        let mut network = made.map_err(|e| format!("its text cannot be read: {e}"))?;
+        plain.load_weights(&mut network).map_err(|e| format!("its weights cannot be read: {e}"))?;
+        Ok(network)
+    }
+
     fn front_written(&self, path: &Path, graph: &Graph, back: ReadBack, batch: usize) -> Result<Network, Error> {
         let ReadBack { written, network, batch: compared } = back;
         // The network that was compared is the one that is asked for, unless the text is to mean something else: for

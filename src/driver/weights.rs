@@ -169,15 +169,6 @@ impl Compiler {
     }
 }
 
-/// How many scores the first output has of an image.
-fn scores(graph: &Graph) -> Option<usize> {
-    let shape = &graph.node(graph.outputs().first()?.node).shape;
-    Some(shape.dims().get(1..)?.iter().product())
-}
-
-/// The code of what [`odd_weights`] tells.
-pub(crate) const NOT_FINITE: &str = "not-finite";
-
 /// Scales and zero points that the network's text gives.
 fn given_numbers(graph: &Graph) -> BTreeSet<WeightId> {
     let of_node = |id| match graph.node(id).op() {
@@ -214,6 +205,15 @@ fn check_values(graph: &Graph) -> Result<(), String> {
         _ => Err(odd.join("; ")),
     }
 }
+
+/// How many scores the first output has of an image.
+fn scores(graph: &Graph) -> Option<usize> {
+    let shape = &graph.node(graph.outputs().first()?.node).shape;
+    Some(shape.dims().get(1..)?.iter().product())
+}
+
+/// The code of what [`odd_weights`] tells.
+pub(crate) const NOT_FINITE: &str = "not-finite";
 
 /// A warning where weights are no finite numbers: nothing that is computed with them means anything.
 fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic> {

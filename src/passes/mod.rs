@@ -38,6 +38,8 @@ mod simplify_pool;
 mod tests;
 
 use crate::ir::{self, Editor, Graph, Remark};
+#[cfg(feature = "train")]
+pub(crate) use lower_quantized::moves_elements;
 pub use selection::Selection;
 pub(crate) use selection::UnknownPass;
 

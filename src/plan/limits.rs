@@ -5,7 +5,7 @@
 //! no kernel has to look.
 
 use super::PlanError;
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, Node, NodeId};
 use crate::ops::{Op, Operation, Window};
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
@@ -36,6 +36,26 @@ pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// Names the first that is too large.
 pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
     graph.order().into_iter().try_for_each(|id| check_node(graph, id))
+}
+
+/// Requires that passes made ops of whole numbers, or of f32, of what a quantized network is written as.
+///
+/// # Errors
+/// Names the first that is as written.
+pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
+    let is_written =
+        |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_));
+    let nodes = graph.order().into_iter().map(|id| graph.node(id));
+    match nodes.filter(|node| node.op().is_some_and(is_written)).map(called).next() {
+        None => Ok(()),
+        Some(node) => Err(PlanError::Unlowered { node }),
+    }
+}
+
+/// What messages call a node.
+fn called(node: &Node) -> String {
+    let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
+    name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
 }
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
@@ -81,13 +101,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (pixels_of_bytes, MAX_PIXELS_OF_BYTES, "pixels of 8 bits"),
         (taps_of_bytes, MAX_TAPS_OF_BYTES, "taps along an axis of a window of 8 bits"),
     ];
-    let name = || {
-        let name = node.name.as_deref().or(node.op().map(|op| op.name())).unwrap_or("input").to_string();
-        name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
-    };
-    if matches!(node.op(), Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))) {
-        return Err(PlanError::Unlowered { node: name() });
-    }
+    let name = || called(node);
     if node.shape.element() != Element::F32 && !is_random(graph, id) && !are_levels(graph, id) {
         return Err(PlanError::Element { node: name(), shape: node.shape.clone() });
     }

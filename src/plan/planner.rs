@@ -86,6 +86,7 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     if let Some((label, _)) = options.algorithms.iter().find(|(label, _)| !has_choice(graph, label)) {
         return Err(PlanError::NoLayer(label.clone()));
     }
+    limits::check_lowered(graph)?;
     limits::check(graph)?;
     let fast = plan_up_to(6, graph, target, options)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {

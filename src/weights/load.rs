@@ -320,6 +320,29 @@ mod tests {
         assert_eq!(first("d"), f32::from_bits(0x3f3f_0000));
     }
 
+    /// Whole numbers may come as any numbers, and other numbers not as whole ones.
+    #[test]
+    fn whole_weights_take_whole_and_other_numbers() {
+        for (element, encoding, fits) in [
+            (Element::I8, Encoding::I8, true),
+            (Element::I8, Encoding::F16, true),
+            (Element::U8, Encoding::U8, true),
+            (Element::F32, Encoding::I8, false),
+            (Element::I8, Encoding::Other("i64"), false),
+        ] {
+            let mut weights = Weights::default();
+            weights.declare("a", Shape::of(element, [2]), Init::Constant(0.0), true).unwrap();
+            let bytes = encoding.size().unwrap_or(8);
+            let entry =
+                Entry { bytes: (Arc::new(vec![0x80u8; 2 * bytes]), 0..2 * bytes), ..entry("a", &[2], encoding) };
+            let loaded = load(&mut weights, &[entry], &Tolerance::default());
+            assert_eq!(loaded.is_ok(), fits, "{element} {encoding}");
+            if encoding == Encoding::I8 && fits {
+                assert_eq!((*weights.values(weights.find("a").unwrap())).as_ref(), [-128.0, -128.0]);
+            }
+        }
+    }
+
     #[test]
     fn odd_values_are_found_where_they_are_needed() {
         let mut weights = network(&[("a", &[2, 3]), ("b", &[3]), ("aux", &[3])]);

@@ -473,3 +473,65 @@ model written {
     let lines: Vec<_> = norm.locations.iter().map(|at| at.line).collect();
     assert_eq!(lines, [4, 6, 7, 8, 9, 10, 12]);
 }
+
+const QUANTIZED: &str = "netc 1
+model eight {
+    input image: f32[N, 3, 4, 4]
+    q: quantize
+    conv: conv(2, 3, weight_bits = 4)
+    given: quantize(scale = 0.5)
+    output map
+}
+";
+
+/// Whole numbers are kept as such, numbers of the text need not be in a file, and grids that are none are refused.
+#[test]
+fn weights_of_quantized_networks() {
+    use netc::internals::weights::safetensors;
+    let folder = Folder::new();
+    let (spec, file) = (folder.path("eight.net"), folder.path("eight.safetensors"));
+    std::fs::write(&spec, QUANTIZED).unwrap();
+    let compiler = Compiler::new().seed(1);
+    let seeded = compiler.front(&spec).unwrap().graph;
+    let kept = |change: &dyn Fn(&mut netc::internals::ir::Graph)| {
+        let mut graph = seeded.clone();
+        change(&mut graph);
+        safetensors::write(&file, &graph.weights).unwrap();
+        let mut network = Compiler::new().front(&spec).unwrap();
+        let loaded = Compiler::new().load_weights(&mut network).map_err(|error| error.to_string());
+        loaded.map(|()| network.graph)
+    };
+    let set = |graph: &mut netc::internals::ir::Graph, name: &str, values: Vec<f32>| {
+        let weight = graph.weights.find(name).unwrap_or_else(|| panic!("{name}"));
+        graph.weights.set(weight, Arc::new(values));
+    };
+    let values = |graph: &netc::internals::ir::Graph, name: &str| {
+        (*graph.weights.values(graph.weights.find(name).unwrap())).as_ref().to_vec()
+    };
+    let graph = kept(&|_| {}).unwrap();
+    for (_, weight) in seeded.weights.iter() {
+        assert_eq!(values(&graph, &weight.name), values(&seeded, &weight.name), "{}", weight.name);
+    }
+    let entries = netc::internals::weights::open(&file).unwrap().entries;
+    let kinds: Vec<String> = entries.iter().map(|entry| format!("{entry:?}")).collect();
+    assert_eq!(
+        kinds.join(", "),
+        "conv.bias: f32[2], conv.weight: i8[2, 3, 3, 3], conv.weight_scale: f32[2], given.scale: f32[], \
+         given.zero_point: u8[], q.scale: f32[], q.zero_point: u8[]"
+    );
+    assert_eq!(values(&seeded, "given.scale"), [0.5]);
+    assert!(values(&seeded, "conv.weight").iter().all(|w| w.fract() == 0.0 && w.abs() <= 7.0));
+    for (name, value, why) in [
+        ("q.scale", 0.0, "value 0 is 0.0, and has to be a number above 0"),
+        ("q.scale", -1.0, "value 0 is -1.0, and has to be a number above 0"),
+        ("q.scale", f32::NAN, "value 0 is NaN, and has to be a number above 0"),
+        ("q.scale", f32::INFINITY, "value 0 is inf, and has to be a number above 0"),
+    ] {
+        let error = kept(&|graph| set(graph, name, vec![value])).unwrap_err();
+        assert!(error.ends_with(&format!("eight.safetensors: {name}: {why}")), "{error}");
+    }
+    let error = kept(&|graph| set(graph, "conv.weight", vec![8.0; 54])).unwrap_err();
+    assert!(error.ends_with("conv.weight: value 0 is 8.0, and has to be a whole number from -8 to 7"), "{error}");
+    let error = kept(&|graph| set(graph, "conv.weight_scale", vec![1.0, 0.0])).unwrap_err();
+    assert!(error.ends_with("conv.weight_scale: value 1 is 0.0, and has to be a number above 0"), "{error}");
+}

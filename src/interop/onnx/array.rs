@@ -88,6 +88,25 @@ impl Array {
         Ok(Self { origin: Some(Arc::new(origin)), ..Self::floats(self.dims.clone(), numbers) })
     }
 
+    /// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis
+    /// `axis`: what layers with weights of few bits keep. `None` where it is no such weight.
+    pub(crate) fn whole_weight(&self, axis: usize) -> Option<(usize, Vec<Values>)> {
+        let Origin::Dequantized { levels, scale, zero, axis: own } = self.origin.as_deref()? else { return None };
+        let channels = self.dims[axis];
+        let own = match own {
+            None => false,
+            Some(own) if *own == axis => true,
+            Some(_) => return None,
+        };
+        let inner: usize = self.dims[axis + 1..].iter().product();
+        let of = |i: usize| if own { i / inner % channels } else { 0 };
+        let centred: Vec<f32> = levels.iter().enumerate().map(|(i, level)| (level - zero[of(i)]) as f32).collect();
+        let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
+        let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }]).collect();
+        let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
+        (fits && usable).then(|| (8, vec![Arc::new(centred) as Values, Arc::new(scales)]))
+    }
+
     /// What is known of the numbers when their axes move.
     pub(crate) fn transposed_origin(&self, perm: &[usize]) -> Option<Arc<Origin>> {
         let origin = match self.origin.as_deref()? {

@@ -16,9 +16,10 @@ use crate::weights::WeightId;
 
 pub(super) fn run(e: &mut Editor) {
     let depths = depths(e);
-    e.for_each(|e, id| match e.node(id).op() {
-        Some(Op::Conv2dW8(_) | Op::LinearW8(_)) => layer(e, id, &depths),
-        _ => {}
+    e.for_each(|e, id| {
+        if let Some(Op::Conv2dW8(_) | Op::LinearW8(_)) = e.node(id).op() {
+            layer(e, id, &depths);
+        }
     });
     e.for_each(|e, id| {
         match e.node(id).op() {

@@ -32,6 +32,8 @@ mod split;
 mod tests;
 
 use crate::ir::Editor;
+#[cfg(feature = "train")]
+pub(crate) use movement::moves as moves_elements;
 
 pub(crate) fn run(e: &mut Editor) {
     split::run(e);

@@ -10,7 +10,7 @@ use crate::ops::upsample::Interpolation;
 use crate::ops::{Dequantize, Op, Pad};
 
 /// Whether an op's results are elements of its operands, or its constant.
-pub(super) fn moves(op: &Op) -> bool {
+pub(crate) fn moves(op: &Op) -> bool {
     match op {
         Op::ChannelShuffle(_)
         | Op::Concat(_)

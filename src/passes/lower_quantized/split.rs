@@ -2,6 +2,7 @@
 
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Dequantize, Op};
+use crate::tensor::Shape;
 
 /// Splits every `fake_quantize`.
 pub(super) fn run(e: &mut Editor) {
@@ -13,16 +14,15 @@ pub(super) fn run(e: &mut Editor) {
 fn split(e: &mut Editor, id: NodeId) -> Option<()> {
     let Op::FakeQuantize(op) = e.node(id).op()?.clone() else { return None };
     let (operands, weights) = (e.operands(id), e.weights_of(id)?);
-    let (origin, locations) = (e.parameter_name(id, 0), e.locations(&[id]));
+    let origin = e.parameter_name(id, 0);
     let levels = e.insert(op.quantize(), &operands, weights.clone(), id);
     match op.whole {
         false => e.rewrite(id, op.dequantize(), &[levels], weights),
         // The levels themselves are numbers of the grid of scale 1.
         true => {
-            let one = e.derive(&origin, crate::tensor::Shape::new([]), &[1.0], false);
+            let one = e.derive(&origin, Shape::new([]), &[1.0], false);
             e.rewrite(id, Dequantize { axis: None, symmetric: true }, &[levels], vec![one]);
         }
     }
-    e.remark(format!("{} rounds to levels and gives their numbers", e.describe(id)), locations);
     Some(())
 }

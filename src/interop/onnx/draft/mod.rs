@@ -144,7 +144,7 @@ impl Draft<'_> {
     /// Calls what is built from here on after the layer that made a node: a grid belongs to what is brought to it.
     pub(crate) fn relabel_after(&mut self, node: NodeId) {
         if let Some(label) = self.label_of(node) {
-            self.label = format!("{label}_grid");
+            self.label = format!("{label}q");
         }
     }
 

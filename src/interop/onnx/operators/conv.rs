@@ -1,6 +1,5 @@
 //! Convolutions, and the geometry of windows that pooling shares.
 
-use super::quantized::whole_weight;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -140,7 +139,7 @@ pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
         bias: bias.is_some(),
         epilogue: vec![],
     };
-    match whole_weight(weight, 0) {
+    match weight.whole_weight(0) {
         Some((bits, whole)) => add_whole(draft, Conv2dW8 { of_reals: op, bits }, &shown.of(image), whole, bias),
         None => add(draft, op, &shown.of(image), [Some(weight), bias]),
     }
@@ -203,7 +202,7 @@ pub(crate) fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value
         epilogue: vec![],
     };
     // Axis 1 of the weight counts the output channels of one group.
-    match whole_weight(weight, 1).filter(|_| groups == 1) {
+    match weight.whole_weight(1).filter(|_| groups == 1) {
         Some((bits, whole)) => {
             add_whole(draft, ConvTranspose2dW8 { of_reals: op, bits }, &shown.of(image), whole, bias)
         }

@@ -1,7 +1,6 @@
 //! Matrix products.
 
 use super::elementwise::{self, activate, with_known};
-use super::quantized::whole_weight;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -43,7 +42,7 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
 
 /// A linear layer, whose weight `[features, inputs]` may be one that is kept in few bits.
 fn add(draft: &mut Draft, op: Linear, node: NodeId, weight: &Array, bias: Option<Values>) -> Result<NodeId, String> {
-    match whole_weight(weight, 0) {
+    match weight.whole_weight(0) {
         Some((bits, whole)) => {
             draft.add(LinearW8 { of_reals: op, bits }, &[node], whole.into_iter().chain(bias).collect())
         }
@@ -154,7 +153,7 @@ pub(super) fn times_known(draft: &mut Draft, a: &View, matrix: &Array) -> Result
     // Over the channels of an image that is shown with channels last: a 1x1 convolution.
     let is_image = draft.node_dims(a.node).len() == 4 && a.axes.first() == Some(&Some(0));
     if is_image && a.axes.last() == Some(&Some(1)) {
-        return match whole_weight(&weight, 0) {
+        return match weight.whole_weight(0) {
             Some((bits, whole)) => draft.map(Conv2dW8 { of_reals: pointwise(features), bits }, a, whole),
             None => draft.map(pointwise(features), a, vec![weight.to_values()]),
         };

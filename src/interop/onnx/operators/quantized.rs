@@ -10,16 +10,16 @@ use std::sync::Arc;
 use super::conv;
 use super::elementwise::{self, activate, with_known};
 use super::{linear, norm, pool, shape};
-use crate::interop::onnx::array::{Array, Origin};
+use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::proto::data_type;
 use crate::interop::onnx::view::View;
-use crate::ops::FakeQuantize;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
+use crate::ops::{FakeQuantize, Op};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -57,7 +57,7 @@ fn named_levels(call: &Call) -> Result<Option<Levels>, String> {
         data_type::INT16 => of(16, true),
         data_type::UINT4 => of(4, false),
         data_type::INT4 => of(4, true),
-        ty => Err(format!("levels of type {}", data_type::name(ty))),
+        ty => Err(format!("levels of {}", data_type::name(ty))),
     }
 }
 
@@ -87,8 +87,32 @@ pub(crate) fn levels(draft: &mut Draft, view: &View, grid: &Grid) -> Result<View
     rounded(draft, view, grid, true)
 }
 
+/// Whether numbers were brought to a grid and only moved since.
+fn is_on(draft: &Draft, view: &View, grid: &Grid) -> bool {
+    let mut node = view.node;
+    loop {
+        node = match draft.op(node) {
+            Some(Op::FakeQuantize(op)) => {
+                let weights = draft.weights(node);
+                let is = |index: usize, numbers: &[f32]| {
+                    weights.get(index).map_or(numbers == [0.0], |values| (**values).as_ref() == numbers)
+                };
+                let (per_tensor, same) = (op.axis.is_none() && grid.axis.is_none(), op.levels == grid.levels);
+                return per_tensor && same && !op.whole && is(0, &grid.scale) && is(1, &[grid.zero[0] as f32]);
+            }
+            Some(Op::Flatten(_) | Op::MaxPool(_) | Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_)) => {
+                draft.operands(node)[0]
+            }
+            _ => return false,
+        }
+    }
+}
+
 /// A result of numbers, on the grid that the model gives it.
 fn on_grid(draft: &mut Draft, view: &View, grid: Grid) -> Results {
+    if is_on(draft, view, &grid) {
+        return Ok(vec![Value::OnGrid(view.clone(), Arc::new(grid))]);
+    }
     draft.relabel_after(view.node);
     let view = rounded(draft, view, &grid, false)?;
     Ok(vec![Value::OnGrid(view, Arc::new(grid))])
@@ -185,6 +209,9 @@ pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Results {
 /// A bias of 32 bits: its scale is the product of those of x and the weight, its zero point 0.
 fn bias_of(bias: &Array, x: &Grid, w: &Grid) -> Result<Array, String> {
     let levels = bias.as_ints().ok_or("its bias is no whole numbers")?;
+    if x.scale.len() != 1 {
+        return Err("its input has scales by axis".into());
+    }
     if w.scale.len() != 1 && w.scale.len() != levels.len() {
         return Err(format!("{} scales for a bias of {}", w.scale.len(), levels.len()));
     }
@@ -336,27 +363,6 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Results {
             end(draft, results, y_grid)
         }
     }
-}
-
-// ---- Weights -----------------------------------------------------------------------------------
-
-/// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis `axis`:
-/// what layers with weights of few bits keep. `None` where it is no such weight.
-pub(crate) fn whole_weight(weight: &Array, axis: usize) -> Option<(usize, Vec<crate::weights::Values>)> {
-    let Origin::Dequantized { levels, scale, zero, axis: own, .. } = weight.origin.as_deref()? else { return None };
-    let channels = weight.dims[axis];
-    let own = match own {
-        None => false,
-        Some(own) if *own == axis => true,
-        Some(_) => return None,
-    };
-    let inner: usize = weight.dims[axis + 1..].iter().product();
-    let of = |i: usize| if own { i / inner % channels } else { 0 };
-    let centred: Vec<f32> = levels.iter().enumerate().map(|(i, level)| (level - zero[of(i)]) as f32).collect();
-    let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
-    let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }]).collect();
-    let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
-    (fits && usable).then(|| (8, vec![Arc::new(centred) as crate::weights::Values, Arc::new(scales)]))
 }
 
 // ---- Scales that depend on data ----------------------------------------------------------------
