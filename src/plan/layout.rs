@@ -150,6 +150,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
             | Op::Concat(_)
             | Op::Dequantize(_)
             | Op::MaxPool(_)
+            | Op::Pad(_)
             | Op::Quantize(_)
             | Op::QuantizedAdd(_)
             | Op::QuantizedGlobalPool(_)

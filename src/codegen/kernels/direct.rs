@@ -776,7 +776,9 @@ impl KernelKey for Row {
         let mut i = 0;
         while i < tiles.len() {
             let (first, pixels) = tiles[i];
-            let same = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
+            let alike = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
+            // Kernels of whole numbers with many operands have no integer left to count tiles.
+            let same = if of_bytes && row.trimmed && row.extra.len() > 1 { 1 } else { alike };
             b.repeat(same, |b| {
                 tile(b, row, unit, first, pixels);
                 b.advance(input, pixels * row.in_pixel);
