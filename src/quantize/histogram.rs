@@ -93,9 +93,11 @@ impl Histogram {
         self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(middle)
     }
 
-    /// The share of numbers below `low` or above `high`, by whole intervals.
+    /// The share of numbers in intervals that lie wholly below `low` or above `high`.
     pub(crate) fn outside(&self, low: f64, high: f64) -> f64 {
-        let beyond: u64 = self.filled().filter(|(v, _)| *v < low || *v > high).map(|(_, count)| count).sum();
+        let half = 0.5 * self.width;
+        let is_beyond = |v: f64| v + half < low || v - half > high;
+        let beyond: u64 = self.filled().filter(|(v, _)| is_beyond(*v)).map(|(_, count)| count).sum();
         beyond as f64 / self.total.max(1) as f64
     }
 }

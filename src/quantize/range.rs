@@ -243,7 +243,7 @@ mod tests {
     /// Two numbers in a hundred thousand are far away: everything finer pays for them.
     #[test]
     fn outliers_are_clipped() {
-        let mut values: Vec<f32> = (0..100_000).map(|i| ((i * 7919) % 100_003) as f32 / 100_003.0).collect();
+        let mut values: Vec<f32> = (0..100_000u64).map(|i| ((i * 7919) % 100_003) as f32 / 100_003.0).collect();
         values.extend([-40.0, 60.0]);
         for method in [Method::Entropy, Method::Percentile] {
             let range = Range::of(&seen(&values), method);
@@ -252,7 +252,7 @@ mod tests {
         // By the square of the error, 60 costs too much to be clipped; 6 among a million does not.
         let by_square = Range::of(&seen(&values), Method::Mse);
         assert!(by_square.high > 40.0, "{by_square:?}");
-        let mut values: Vec<f32> = (0..1_000_000).map(|i| ((i * 7919) % 1_000_003) as f32 / 1_000_003.0).collect();
+        let mut values: Vec<f32> = (0..1_000_000u64).map(|i| ((i * 7919) % 1_000_003) as f32 / 1_000_003.0).collect();
         values.push(6.0);
         let by_square = Range::of(&seen(&values), Method::Mse);
         assert!((1.0..3.0).contains(&by_square.high), "{by_square:?}");
