@@ -769,6 +769,15 @@ fn calls_make_the_ops_that_they_are_of() {
         Reshape { shape: vec![] }.into(),
         Pad { pads: [1, 2, 3, 4], mode: PadMode::Reflect, value: 0.1 }.into(),
         Pad { pads: [1, 2, 1, 2], mode: PadMode::Edge, value: 0.0 }.into(),
+        FakeQuantize {
+            levels: quantized::Levels::I8,
+            axis: Some(1),
+            symmetric: false,
+            whole: false,
+            scale: Some(0.5),
+            zero_point: Some(3),
+        }
+        .into(),
     ];
     let activations = Activation::EACH.iter().map(|&kind| Op::from(Activate { kind }));
     for op in rare.into_iter().chain(activations) {
