@@ -56,6 +56,7 @@ transcripts!(
     limits,
     overwrite,
     packing,
+    quantize,
     run,
     stats,
     train,
