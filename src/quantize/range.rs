@@ -63,7 +63,7 @@ impl Range {
         let steps = (levels.high() - levels.low()) as f64;
         let scale = match (self.high - self.low) / steps {
             // Nothing but 0 was seen: any grid has it.
-            scale if scale == 0.0 => 1.0,
+            0.0 => 1.0,
             scale => scale.clamp(FINEST, f64::from(f32::MAX)),
         };
         let scale = scale as f32;

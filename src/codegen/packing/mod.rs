@@ -225,7 +225,7 @@ impl Part {
             (Fill::Words(words), _) => {
                 bytemuck::cast_slice_mut::<u8, u32>(out)[..words.len()].copy_from_slice(words);
             }
-            (Fill::Starts(starts), _) => starts.fill(&(*values[starts.weight]).as_ref(), bytemuck::cast_slice_mut(out)),
+            (Fill::Starts(starts), _) => starts.fill((*values[starts.weight]).as_ref(), bytemuck::cast_slice_mut(out)),
             (_, Element::F32) => self.fill_f32(values, bytemuck::cast_slice_mut(out)),
             (Fill::Filters { weight, walks }, element) => {
                 let source = (*values[*weight]).as_ref();
