@@ -61,7 +61,8 @@ pub(crate) use inspect::{GradientReport, Slope, ValueDifference, verify_gradient
 pub(crate) use memory::Fit;
 pub use memory::MemoryPrice;
 #[cfg(feature = "cli")]
-pub(crate) use metrics::{best_classes, top_k};
+pub(crate) use metrics::best_classes;
+pub(crate) use metrics::top_k;
 pub(crate) use samples::check_samples;
 pub(crate) use weighted::weigh_classes;
 
