@@ -18,7 +18,7 @@ use std::fmt;
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
-use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::super::vector::{Builder, Callee, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::grid::{self, Grid};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
@@ -366,31 +366,16 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 /// One task is one block of an image.
 pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     super::check_blocks_are_vectors(e, step);
-    let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, _, h, w] = input.image();
-    let (blocks, kind, pixels) = (input.blocks(), op.kind, h * w);
-    let kernel = e.kernel(&Global { kind, pixels });
-    let entry = e.driver(&super::step_name(e, step), |e, d| {
-        d.tasks(0, images * blocks, |d, task| {
-            let (image, block) = d.split(task, blocks);
-            let arguments = [input, output].map(|view| {
-                let base = d.view(e, view);
-                d.step(base, image, view.batch_stride);
-                d.step(base, block, view.block_stride());
-                Operand::from(base)
-            });
-            d.b.call(kernel, arguments.to_vec());
-        });
-    });
-    Emitted { entry, grid: images * blocks, scratch: 0 }
+    let [_, _, h, w] = step.inputs[0].image();
+    let kernel = e.kernel(&Global { kind: op.kind, pixels: h * w });
+    each_block(e, step, kernel)
 }
 
 /// Exact sums of levels, then a factor; one task is one block of an image.
 pub(crate) fn global_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedGlobalPool) -> Emitted {
     super::check_blocks_are_vectors(e, step);
-    let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let [images, _, h, w] = input.image();
-    let blocks = input.blocks();
+    let input = &step.inputs[0];
+    let [_, _, h, w] = input.image();
     let kernel = e.kernel(&GlobalOfLevels {
         element: input.shape.element(),
         zero: op.zero as i32,
@@ -398,6 +383,14 @@ pub(crate) fn global_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedGloba
         multiplier: Bits::of(op.multiplier),
         output: op.output.as_ref().map(Grid::in_blocks),
     });
+    each_block(e, step, kernel)
+}
+
+/// Calls the kernel for each block of each image, with where it begins in the input and in the output.
+fn each_block(e: &mut Emitter, step: &Step, kernel: Callee) -> Emitted {
+    let (input, output) = (&step.inputs[0], &step.outputs[0]);
+    let [images, ..] = input.image();
+    let blocks = input.blocks();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * blocks, |d, task| {
             let (image, block) = d.split(task, blocks);
