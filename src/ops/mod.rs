@@ -409,10 +409,13 @@ operations! {
         FakeQuantize,
         LinearW8,
         Quantize,
-        QuantizedAdd,
+        QuantizedAdaptiveAvgPool,
+        QuantizedAvgPool,
+        QuantizedBinary,
         QuantizedConv2d,
         QuantizedGlobalPool,
         QuantizedLinear,
+        Requantize,
     }
     training {
         activation_gradient::ActivationGradient,

@@ -116,7 +116,10 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
+        | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAvgPool(_)
         | Op::QuantizedGlobalPool(_)
+        | Op::Requantize(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
@@ -124,7 +127,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
-        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedAdd(_) => {
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedBinary(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
         // Numbers of losses, and what weights begin with.
@@ -149,11 +152,15 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::ChannelShuffle(_)
             | Op::Concat(_)
             | Op::Dequantize(_)
+            | Op::GlobalPool(_)
             | Op::MaxPool(_)
             | Op::Pad(_)
             | Op::Quantize(_)
-            | Op::QuantizedAdd(_)
+            | Op::QuantizedAdaptiveAvgPool(_)
+            | Op::QuantizedAvgPool(_)
+            | Op::QuantizedBinary(_)
             | Op::QuantizedGlobalPool(_)
+            | Op::Requantize(_)
             | Op::Slice(_)
             | Op::Upsample(_)
     );

@@ -38,6 +38,11 @@ impl Grid {
         Grid { element, zero, low, high, scale: Bits::of(grid.scale) }
     }
 
+    /// What lies in memory, in blocks.
+    pub(crate) fn element(self) -> Element {
+        self.element
+    }
+
     /// The real numbers at levels.
     pub(crate) fn real(self, b: &mut Builder, v: Vector) -> Vector {
         let v = match self.zero {

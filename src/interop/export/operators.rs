@@ -119,10 +119,13 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         }
         Op::Dequantize(_)
         | Op::Quantize(_)
-        | Op::QuantizedAdd(_)
+        | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAvgPool(_)
+        | Op::QuantizedBinary(_)
         | Op::QuantizedConv2d(_)
         | Op::QuantizedGlobalPool(_)
-        | Op::QuantizedLinear(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
+        | Op::QuantizedLinear(_)
+        | Op::Requantize(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
         any_training_op!() => return Err(format!("{} is an op of training; ONNX files are for inference", op.name())),
     })
 }

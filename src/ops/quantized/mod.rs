@@ -6,7 +6,7 @@
 //! both, with layers whose weights are whole numbers ([`Conv2dW8`]).
 //!
 //! `passes::lower_quantized` makes of it the `quantized_` ops here, which add up whole numbers. What they compute is stated
-//! once, in this file ([`Requantize`]), to the last bit; compiled code must give the same bits:
+//! once, in this file ([`Tail`]), to the last bit; compiled code must give the same bits:
 //!
 //! ```text
 //! sum = Σ (x − zero) · w                                     in 32 bits, modulo 2³²
@@ -16,16 +16,18 @@
 //! ```
 //!
 //! `fl` rounds to the nearest f32 and `rint` to the nearest whole number, of two the even one; so does f32(…).
-//! Of NaN, q is the zero point. [`QuantizedGlobalPool`] has one multiplier and no offset; [`QuantizedAdd`] begins with
-//! both operands as an epilogue reads them.
+//! Of NaN, q is the zero point. Pools have one multiplier and no offset; [`QuantizedBinary`] and [`Requantize`] begin with
+//! operands as an epilogue reads them.
 
 mod dequantize;
 mod fake_quantize;
 mod quantize;
-mod quantized_add;
+mod quantized_binary;
 mod quantized_conv2d;
 mod quantized_global_pool;
 mod quantized_linear;
+mod quantized_pool;
+mod requantize;
 #[cfg(test)]
 mod tests;
 mod whole_weights;
@@ -33,10 +35,14 @@ mod whole_weights;
 pub use dequantize::Dequantize;
 pub use fake_quantize::FakeQuantize;
 pub use quantize::Quantize;
-pub use quantized_add::QuantizedAdd;
+pub use quantized_binary::QuantizedBinary;
 pub use quantized_conv2d::QuantizedConv2d;
 pub use quantized_global_pool::QuantizedGlobalPool;
 pub use quantized_linear::QuantizedLinear;
+pub(crate) use quantized_pool::{MOST_PIXELS, column_factor, most_pixels, row_factor};
+pub use quantized_pool::{QuantizedAdaptiveAvgPool, QuantizedAvgPool};
+pub use requantize::Requantize;
+pub(crate) use requantize::is_exact;
 pub use whole_weights::{Conv2dW8, ConvTranspose2dW8, LinearW8};
 
 use super::attributes::AttributeValue;
@@ -205,7 +211,7 @@ pub(crate) fn owner(x: &Shape, axis: Option<usize>) -> impl Fn(usize) -> usize {
 }
 
 /// What is done to sums of products of levels; see the module's text.
-pub(crate) struct Requantize<'op> {
+pub(crate) struct Tail<'op> {
     /// The zero point of the operand that is summed.
     pub zero: i64,
     pub epilogue: &'op [PostOp],
@@ -215,7 +221,7 @@ pub(crate) struct Requantize<'op> {
     pub output: Option<Grid>,
 }
 
-impl Requantize<'_> {
+impl Tail<'_> {
     /// The result's element.
     pub(crate) fn element(&self, inputs: &[Element]) -> Result<Element, String> {
         summed(inputs[0], self.output)
@@ -245,7 +251,7 @@ impl Requantize<'_> {
     }
 
     /// The result of sums that are multiplied and offset already.
-    pub(crate) fn finish(&self, mut y: Tensor, extra: &[&Tensor], output: &Shape) -> Tensor {
+    pub(crate) fn apply(&self, mut y: Tensor, extra: &[&Tensor], output: &Shape) -> Tensor {
         let extra: Vec<Tensor> = extra.iter().zip(self.reads).map(|(value, grid)| read(value, *grid)).collect();
         epilogue::apply(self.epilogue, &mut y, &extra.iter().collect::<Vec<_>>());
         stored(y, self.output, output)

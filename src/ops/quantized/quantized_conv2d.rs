@@ -7,7 +7,7 @@ use super::super::images::{Images, apart, joined};
 use super::super::layer::Layer;
 use super::super::planes::fill_planes;
 use super::super::{Operation, ShapeError, WeightDecl, Window};
-use super::{Grid, Requantize, centred, declare, scaled, whole};
+use super::{Grid, Tail, centred, declare, scaled, whole};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -38,9 +38,9 @@ impl QuantizedConv2d {
         Conv2d { channels, kernel, stride, pad, dilation, groups, bias: false, epilogue: vec![] }
     }
 
-    fn requantize(&self) -> Requantize<'_> {
+    fn tail(&self) -> Tail<'_> {
         let &QuantizedConv2d { zero, output, .. } = self;
-        Requantize { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -55,12 +55,12 @@ impl Operation for QuantizedConv2d {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let output = self.of_reals().infer(&inputs[..1])?;
-        self.requantize().check(inputs, &output)?;
+        self.tail().check(inputs, &output)?;
         Ok(output)
     }
 
     fn element(&self, inputs: &[Element]) -> Result<Element, String> {
-        self.requantize().element(inputs)
+        self.tail().element(inputs)
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
@@ -98,7 +98,7 @@ impl Operation for QuantizedConv2d {
             let (multiplier, offset) = (weights[1].data()[oc], weights[2].data()[oc]);
             plane.iter_mut().zip(sums).for_each(|(y, sum)| *y = scaled(sum, multiplier, offset));
         });
-        self.requantize().finish(y, &inputs[1..], output)
+        self.tail().apply(y, &inputs[1..], output)
     }
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {

@@ -25,6 +25,11 @@ pub(super) fn on_grid(e: &Editor, id: NodeId) -> Option<OnGrid> {
     Some(OnGrid { levels, grid })
 }
 
+/// As [`on_grid`], of a value of bytes.
+pub(super) fn byte_on_grid(e: &Editor, id: NodeId) -> Option<OnGrid> {
+    on_grid(e, id).filter(|value| matches!(e.node(value.levels).shape.element(), Element::U8 | Element::I8))
+}
+
 /// The grid to which a node quantizes.
 pub(super) fn target(e: &Editor, id: NodeId) -> Option<Grid> {
     let Op::Quantize(Quantize { levels, axis: None, .. }) = e.node(id).op()? else { return None };

@@ -9,12 +9,15 @@ use crate::codegen::testing::{model, simulated, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
+use crate::ops::global_pool::PoolKind;
 use crate::ops::quantized::{Grid, Levels};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    ChannelShuffle, Concat, Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedAdd, QuantizedConv2d,
-    QuantizedGlobalPool, QuantizedLinear, Slice, Transpose, Upsample,
+    AdaptiveAvgPool, AvgPool, ChannelShuffle, Concat, Dequantize, Flatten, GlobalPool, MaxPool, Op, Operation,
+    Quantize, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedGlobalPool,
+    QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
 use crate::plan::Options;
@@ -316,13 +319,105 @@ proptest! {
             None => b.reals(&sizes),
         });
         let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
-        let sum = b.b.add(QuantizedAdd { reads: reads.to_vec(), epilogue, output }, &operands);
+        let sum = QuantizedBinary { kind: BinaryKind::Add, reads: reads.to_vec(), epilogue, output };
+        let sum = b.b.add(sum, &operands);
         let levels = if relu { Levels::U8 } else { Levels::I8 };
         let x = b.levels(&sizes, levels);
         let multiplier = 0.7 / (sizes[2] * sizes[3]) as f32;
         let mean = b.b.add(QuantizedGlobalPool { zero: levels.high() - 100, multiplier, output }, &[x]);
         let (graph, inputs) = b.finish(&[sum, mean]);
         check_on(&graph, &inputs, &variants(), &[2]);
+    }
+}
+
+fn grids_of_bytes() -> impl Strategy<Value = Grid> {
+    grids()
+        .prop_map(|grid| Grid { levels: Levels { bits: grid.levels.bits.min(8), ..grid.levels }, ..grid })
+        .prop_map(|grid| Grid { zero: grid.zero.clamp(grid.levels.low(), grid.levels.high()), ..grid })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// Functions of two values, one of which may be a number for each channel.
+    #[test]
+    fn functions_of_two_grids_are_exact(
+        reads in [prop::option::of(grids()), prop::option::of(grids())],
+        output in prop::option::of(grids()),
+        sizes in [1usize..=3, 1..=40, 1..=6, 1..=9],
+        (gates, turned, relu) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (extreme, seed) in (any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let spread = if gates { [sizes[0], sizes[1], 1, 1] } else { sizes };
+        let operands = [0, 1].map(|i| {
+            let sizes = if (i == 1) == turned { sizes } else { spread };
+            match reads[i] {
+                Some(grid) => b.levels(&sizes, grid.levels),
+                None => b.reals(&sizes),
+            }
+        });
+        let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
+        let outputs = [BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Max, BinaryKind::Min].map(|kind| {
+            b.b.add(QuantizedBinary { kind, reads: reads.to_vec(), epilogue: epilogue.clone(), output }, &operands)
+        });
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[2]);
+    }
+
+    /// All functions between two grids, and none.
+    #[test]
+    fn functions_of_levels_are_exact(
+        (input, output) in (grids_of_bytes(), grids_of_bytes()),
+        sizes in [1usize..=2, 1..=40, 1..=5, 1..=5],
+        seed in any::<u64>(),
+    ) {
+        let mut b = Building::new(seed, false);
+        let x = b.levels(&sizes, input.levels);
+        let mut chains: Vec<Vec<PostOp>> = Activation::EACH.iter().map(|&kind| vec![PostOp::Activate(kind)]).collect();
+        chains.push(vec![]);
+        chains.push(vec![PostOp::Activate(Activation::HardSwish), PostOp::Activate(Activation::Tanh)]);
+        let outputs: Vec<NodeId> =
+            chains.into_iter().map(|epilogue| b.b.add(Requantize { input, epilogue, output }, &[x])).collect();
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[1 + sizes[0] % 2]);
+    }
+
+    /// Between grids of any bits, in blocks and in plain memory.
+    #[test]
+    fn requantization_is_exact(
+        (input, output) in (grids(), grids()),
+        sizes in [1usize..=2, 1..=40, 1..=5, 1..=5],
+        (plain, extreme, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let x = b.levels(if plain { &sizes[..3] } else { &sizes }, input.levels);
+        let epilogue = vec![PostOp::Activate(Activation::LeakyRelu { slope: 0.3 })];
+        let y = b.b.add(Requantize { input, epilogue, output }, &[x]);
+        let (graph, inputs) = b.finish(&[y]);
+        check_on(&graph, &inputs, &variants(), &[1]);
+    }
+
+    /// Means of windows, clipped at the borders or not, and extrema of whole images.
+    #[test]
+    fn pools_of_levels_are_exact(
+        (signed, at, output) in (any::<bool>(), 0.0..1.0f64, prop::option::of(grids())),
+        (batch, channels, size) in (1usize..=2, 1usize..=40, [1usize..=15, 1..=15]),
+        (kernel, stride, pad) in ([1usize..=5, 1..=5], [1usize..=3, 1..=3], [0usize..=2, 0..=2, 0..=2, 0..=2]),
+        (ceil, count_include_pad, extreme, seed) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>()),
+        adaptive in [1usize..=9, 1..=9],
+    ) {
+        let levels = if signed { Levels::I8 } else { Levels::U8 };
+        let mut b = Building::new(seed, extreme);
+        let x = b.levels(&[batch, channels, size[0], size[1]], levels);
+        let (zero, multiplier) = (levels.low() + (at * 255.0) as i64, 0.37);
+        let of_reals = AdaptiveAvgPool { output: adaptive };
+        let mut outputs = vec![b.b.add(QuantizedAdaptiveAvgPool { of_reals, zero, multiplier, output }, &[x])];
+        outputs.push(b.b.add(GlobalPool { kind: PoolKind::Max }, &[x]));
+        let of_reals = AvgPool { kernel, stride, pad, dilation: [1; 2], ceil, count_include_pad };
+        outputs.extend(b.b.try_add(QuantizedAvgPool { of_reals, zero, multiplier, output }, &[x]).ok());
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[1 + batch % 2]);
     }
 }
 
@@ -427,7 +522,10 @@ fn is_exact(op: &Op) -> bool {
                 | "dequantize"
                 | "quantized_conv2d"
                 | "quantized_linear"
-                | "quantized_add"
+                | "quantized_adaptive_avg_pool"
+                | "quantized_avg_pool"
+                | "quantized_binary"
+                | "requantize"
                 | "quantized_global_pool"
                 | "max_pool"
                 | "concat"
