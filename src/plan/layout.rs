@@ -51,7 +51,8 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         }
     }
     // Groups of channels are neighbours in blocks only.
-    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op() {
+    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op()
+    {
         operands[0] = Want::Only(Layout::Blocked { block });
     }
     // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
@@ -82,8 +83,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let images = operands.iter().all(|s| image(s).is_some()) && image(&node.shape).is_some();
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
-        Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => return true,
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => return true,
+        Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -143,7 +144,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
         // `limits` refuses them: a pass makes others of them.
-        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => false,
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

@@ -192,7 +192,7 @@ impl Planner<'_> {
         let op = match &node.kind {
             Kind::Input(_) => {
                 let index = graph.inputs().iter().position(|&i| i == id).expect("inputs are listed");
-                let view = View::whole(Place::Input(index), Layout::Plain, &node.shape);
+                let view = View::whole(Place::Input(index), Layout::Plain, &self.shape(id, Layout::Plain));
                 self.views.insert((id, Layout::Plain), view);
                 return Ok(());
             }
@@ -408,7 +408,9 @@ impl Planner<'_> {
         let operands = graph.operands(id);
         let source = self.linear_source(op, operands[0]);
         let input = match op {
-            Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => self.get(source, self.blocked()),
+            Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => {
+                self.get(source, self.blocked())
+            }
             _ => self.any(source),
         };
         let output = &graph.node(id).shape;
@@ -419,8 +421,19 @@ impl Planner<'_> {
         let problem = match op {
             Op::Conv2d(c) => Problem::conv(c, &input.shape, output),
             Op::Linear(l) => Problem::linear(l, &input.shape),
+            Op::LinearW8(l) => {
+                let arithmetic = Arithmetic::WholeWeights;
+                Problem { arithmetic, ..Problem::linear(&l.of_reals, &input.shape) }
+            }
             Op::ConvTranspose2d(c) => Problem::conv_transpose(c, &input.shape, output),
-            Op::QuantizedConv2d(c) => of_levels(Problem::conv(&c.of_reals(), &input.shape, output), c.zero),
+            Op::QuantizedConv2d(c) => {
+                let zeros = c.zeros.iter().map(|&zero| zero as i16).collect();
+                let problem = Problem { zeros, ..Problem::conv(&c.of_reals(), &input.shape, output) };
+                of_levels(problem, c.zero)
+            }
+            Op::QuantizedConvTranspose2d(c) => {
+                of_levels(Problem::conv_transpose(&c.of_reals(), &input.shape, output), c.zero)
+            }
             Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), &input.shape), l.zero),
             _ => unreachable!("called for convolutions"),
         };
@@ -480,7 +493,7 @@ impl Planner<'_> {
     /// A linear layer reads the image behind a flatten: its weights are packed in the image's order.
     fn linear_source(&self, op: &Op, operand: NodeId) -> NodeId {
         match (op, self.graph.node(operand).op()) {
-            (Op::Linear(_) | Op::QuantizedLinear(_), Some(Op::Flatten(_))) => {
+            (Op::Linear(_) | Op::LinearW8(_) | Op::QuantizedLinear(_), Some(Op::Flatten(_))) => {
                 let source = self.graph.operands(operand)[0];
                 if view::image(&self.graph.node(source).shape).is_some() { source } else { operand }
             }

@@ -153,7 +153,8 @@ impl Row {
 
     /// Bytes of the weights of one group and one kernel column.
     fn tap_bytes(&self, unit: Unit) -> usize {
-        self.factors(unit).vectors() * self.blocks * unit.bytes()
+        let factors = self.factors(unit);
+        factors.vectors() * self.blocks * factors.vector_bytes(unit)
     }
 
     /// What is done to sums of whole numbers.
@@ -231,7 +232,9 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
         Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
         Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+        Some(Op::LinearW8(l)) => Tail::of_whole_weights(l.of_reals.bias, &l.of_reals.epilogue),
         Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
+        Some(Op::QuantizedConvTranspose2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
         Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
         _ => unreachable!("direct kernels are planned for convolutions only"),
     };
@@ -246,17 +249,28 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
-    let sets = tap_sets(&direct.problem, direct.fold, unit);
-    let start_block = sets[1].sets.len() * unit.bytes();
     let mut parts = match direct.problem.arithmetic {
         Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
-        Arithmetic::Bytes { .. } => {
-            // Of each output row the byte at which what its sums begin with begins.
-            let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
-            let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
-            vec![starts(&direct.problem, &sets, output.block(), unit), Part::words(places)]
-        }
+        // The bias is added at the end.
+        Arithmetic::WholeWeights => vec![Part::bias(false, direct.problem.out_channels, output)],
+        Arithmetic::Bytes { .. } => vec![],
     };
+    // What sums of each phase begin with: the first of its parts, and bytes from a block of channels to the next.
+    let mut begins = vec![];
+    for g in direct.problem.phases.iter() {
+        let Arithmetic::Bytes { .. } = direct.problem.arithmetic else {
+            begins.push((0, unit.bytes()));
+            continue;
+        };
+        let sets =
+            [g.y, g.x].map(|axis| TapSets::of(direct.problem.arithmetic, &axis, direct.fold != Fold::Rows, unit));
+        let block_bytes = sets[1].sets.len() * unit.bytes();
+        begins.push((parts.len(), block_bytes));
+        // Of each output row the byte at which what its sums begin with begins.
+        let set_of_rows = block_bytes * direct.problem.out_channels.div_ceil(output.block());
+        let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
+        parts.extend([starts(&direct.problem, *g, sets, output.block(), unit), Part::words(places)]);
+    }
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -271,7 +285,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 if direct.problem.arithmetic != Arithmetic::F32 {
                     let first = (run.first + tile * run.step) * block[0];
                     let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
-                    parts.push(grid::scales(first, channels, block[0]));
+                    parts.push(grid::scales(first, channels, block[0], tail.of_levels || tail.bias));
                 }
             }
         }
@@ -282,7 +296,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     for &(phase, run, count, part) in &regions {
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
         let callee = e.kernel(&row);
-        calls.push(Region { phase, run, count, panels: packed[part], row, callee });
+        let (begin, begin_block) = begins[phase];
+        let begins = &packed[begin..][..if tail.of_levels { 2 } else { 1 }];
+        let begins = begins.to_vec();
+        calls.push(Region { phase, run, count, panels: packed[part], begins, begin_block, row, callee });
     }
 
     let (height, images) = match direct.fold {
@@ -302,20 +319,24 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, (&packed, start_block), [tile, image, y]);
+                region.call(e, d, step, direct, [tile, image, y]);
             });
             first += count;
         }
     });
     let scratch = match direct.problem.arithmetic {
         Arithmetic::F32 => 0,
-        Arithmetic::Bytes { .. } => calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0),
+        Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => {
+            calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0)
+        }
     };
     Ok(Emitted { entry, grid, scratch })
 }
 
 /// What is done to sums.
 struct Tail {
+    /// Sums are of whole numbers.
+    of_levels: bool,
     bias: bool,
     steps: Vec<PostOp>,
     /// Of each operand of the steps, and of the result.
@@ -325,12 +346,19 @@ struct Tail {
 
 impl Tail {
     fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
-        Tail { bias, steps: steps.to_vec(), reads: vec![None; extra_operands(steps)], output: None }
+        let reads = vec![None; extra_operands(steps)];
+        Tail { of_levels: false, bias, steps: steps.to_vec(), reads, output: None }
+    }
+
+    /// The bias is the step's third weight.
+    fn of_whole_weights(bias: bool, steps: &[PostOp]) -> Tail {
+        Tail::of_reals(bias, steps)
     }
 
     fn of_levels(steps: &[PostOp], reads: &[Option<quantized::Grid>], output: Option<quantized::Grid>) -> Tail {
         let reads = reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect();
-        Tail { bias: false, steps: steps.to_vec(), reads, output: output.as_ref().map(Grid::in_blocks) }
+        let output = output.as_ref().map(Grid::in_blocks);
+        Tail { of_levels: true, bias: false, steps: steps.to_vec(), reads, output }
     }
 }
 
@@ -364,24 +392,28 @@ impl TapSets {
     }
 }
 
-/// Those of rows and of columns.
-fn tap_sets(problem: &Problem, fold: Fold, unit: Unit) -> [TapSets; 2] {
-    let Geometry { y, x } = problem.phases[0];
-    [y, x].map(|axis| TapSets::of(problem.arithmetic, &axis, fold != Fold::Rows, unit))
-}
-
-/// What sums of whole numbers begin with.
-fn starts(problem: &Problem, [rows, columns]: &[TapSets; 2], block: usize, unit: Unit) -> Part {
-    assert!(!problem.transposed, "levels are convolved forwards only");
+/// What sums of whole numbers of a phase begin with.
+fn starts(problem: &Problem, g: Geometry, [rows, columns]: [TapSets; 2], block: usize, unit: Unit) -> Part {
+    let [out_step, in_step] = problem.weight_steps();
+    let places = |sets: Vec<Range<usize>>, axis: Axis, line: usize| packing::TapSets {
+        sets,
+        first: axis.taps.kernel_first * line,
+        step: axis.taps.kernel_step * line as isize,
+    };
+    let (inputs, filter) = (problem.in_per_group(), problem.kernel[0] * problem.kernel[1]);
     let starts = Starts {
         weight: 0,
-        zero: problem.arithmetic.zero(unit),
+        zeros: match problem.zeros.is_empty() {
+            true => vec![problem.arithmetic.zero(unit)],
+            false => problem.zeros.iter().map(|&zero| zero.into()).collect(),
+        },
         channels: problem.out_channels,
+        group: problem.out_per_group(),
         block,
-        inputs: problem.in_per_group(),
-        kernel: problem.kernel,
-        rows: rows.sets.clone(),
-        columns: columns.sets.clone(),
+        steps: [inputs * problem.out_per_group() * filter, out_step, in_step],
+        inputs,
+        rows: places(rows.sets, g.y, problem.kernel[1]),
+        columns: places(columns.sets, g.x, 1),
     };
     Part { element: Element::I32, elements: starts.elements(), fill: Fill::Starts(starts) }
 }
@@ -603,6 +635,10 @@ struct Region {
     count: usize,
     /// The first tile's panel.
     panels: Packed,
+    /// The bias; of whole numbers what sums begin with, and for each row of the output where that is.
+    begins: Vec<Packed>,
+    /// Bytes from a block of channels to the next there.
+    begin_block: usize,
     row: Row,
     callee: Callee,
 }
@@ -627,16 +663,7 @@ impl Region {
     }
 
     /// One call: `at` is the tile of channels, the image and the row.
-    #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(
-        &self,
-        e: &Emitter,
-        d: &mut Driver,
-        step: &Step,
-        direct: &Direct,
-        (packed, bias_block): (&[Packed], usize),
-        at: [Operand; 3],
-    ) {
+    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, at: [Operand; 3]) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];
@@ -656,11 +683,11 @@ impl Region {
         let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
-        let bias = d.weights(packed[0] + self.run.first * bias_block);
-        d.step(bias, tile, self.run.step * bias_block);
+        let bias = d.weights(self.begins[0] + self.run.first * self.begin_block);
+        d.step(bias, tile, self.run.step * self.begin_block);
 
         if of_bytes && direct.fold == Fold::Rows && direct.problem.arithmetic.zero(unit) != 0 {
-            let place = d.weights(packed[1]);
+            let place = d.weights(self.begins[1]);
             d.step(place, y, TABLE_ENTRY);
             let place = d.b.load_int(place.at(0));
             d.b.advance(bias, place);
@@ -762,7 +789,11 @@ impl KernelKey for Row {
         let row = self;
         let half = if row.half { "half" } else { "" };
         let of_bytes = row.arithmetic != Arithmetic::F32;
-        let of = if of_bytes { "bytes_" } else { "" };
+        let of = match row.arithmetic {
+            Arithmetic::F32 => "",
+            Arithmetic::WholeWeights => "whole_weights_",
+            Arithmetic::Bytes { .. } => "bytes_",
+        };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
         let mut b =
@@ -829,6 +860,16 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                 of_block
             })
             .collect(),
+        Arithmetic::WholeWeights => {
+            let start = |b: &mut Builder, block: usize| {
+                let zero = b.splat(0.0);
+                if row.is_half(block) {
+                    b.halve(zero);
+                }
+                zero
+            };
+            (0..row.blocks).map(|block| (0..pixels).map(|_| start(b, block)).collect()).collect()
+        }
         Arithmetic::Bytes { .. } => {
             let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
             let start = |b: &mut Builder, block: usize, p: usize| {
@@ -909,7 +950,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     });
     match row.arithmetic {
         Arithmetic::F32 => store(b, row, &acc),
-        Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
+        Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
     }
 }
 
@@ -972,8 +1013,10 @@ fn tap(
     if pixels.is_empty() {
         return;
     }
-    let weight_at = |block: usize| shifted(weights, block * unit.bytes());
-    if let [p] = *pixels.as_slice() {
+    let factors = row.factors(unit);
+    let weight_at = |block: usize| shifted(weights, block * factors.vector_bytes(unit));
+    if let ([p], Factors::Single) = (pixels.as_slice(), factors) {
+        let p = *p;
         // Each weight is used once: it comes straight from memory.
         let x = b.broadcast(shifted(source, p * row.in_pixel));
         for (block, acc) in acc.iter().enumerate() {
@@ -982,7 +1025,10 @@ fn tap(
         return;
     }
     let load = |block: usize| {
-        let w = b.load(weight_at(block));
+        let w = match factors {
+            Factors::Narrow => b.load_as(Element::F32, weight_at(block), Element::I8),
+            _ => b.load(weight_at(block)),
+        };
         if row.is_half(block) {
             b.halve(w);
         }
@@ -1014,7 +1060,7 @@ fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
     Some(match row.factors(unit) {
         Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
         Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
-        Factors::Single | Factors::Words => None,
+        Factors::Single | Factors::Narrow | Factors::Words => None,
     })
 }
 
@@ -1065,7 +1111,7 @@ fn tap_of_bytes(
 fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
     let Arithmetic::Bytes { signed, .. } = row.arithmetic else { unreachable!("of whole numbers") };
     match row.factors(b.unit()) {
-        Factors::Single => unreachable!("of whole numbers"),
+        Factors::Single | Factors::Narrow => unreachable!("of whole numbers"),
         Factors::Quads => {
             let x = b.broadcast_group(Element::U8, group);
             constant.map_or(x, |constant| b.op(VectorOp::Xor, x, constant))
@@ -1094,7 +1140,7 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
 /// `acc += x · w`
 fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Vector) {
     match factors {
-        Factors::Single => b.fma(acc, w, x),
+        Factors::Single | Factors::Narrow => b.fma(acc, w, x),
         Factors::Quads => b.dot(Dot::U8I8, acc, x, w),
         Factors::Pairs => b.add_products_of_i16(acc, x, w),
         Factors::Words => {
@@ -1145,7 +1191,7 @@ mod tests {
     use crate::ops::activation::Activation;
     use crate::ops::attributes::AttributeValue;
     use crate::ops::epilogue::PostOp;
-    use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
+    use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, LinearW8, Op};
     use crate::testing::{GraphBuilder, conv, conv_transpose};
 
     fn one(input: [usize; 4], op: impl Into<Op>) -> Graph {
@@ -1203,6 +1249,25 @@ mod tests {
             let y = b.add(Linear { features: 37, bias: true, epilogue: vec![] }, &[y]);
             let y = b.add(Linear { features: 10, bias: false, epilogue: vec![] }, &[y]);
             check(b.finish(&[y]));
+        }
+    }
+
+    /// Weights of 8 bits beside inputs of f32.
+    #[test]
+    fn linear_layers_of_whole_weights() {
+        for (batch, features) in [(1, 37), (3, 100), (20, 16)] {
+            let mut b = GraphBuilder::new("whole", Phase::Infer);
+            let x = b.input([batch, 3, 6, 5]);
+            let y = b.add(conv(18, 3, 1, 0), &[x]);
+            let y = b.add(Flatten {}, &[y]);
+            let layer = |features, bias, epilogue| LinearW8 { of_reals: Linear { features, bias, epilogue }, bits: 8 };
+            let gelu = PostOp::Activate(Activation::Gelu);
+            let y = b.add(layer(features, true, vec![gelu]), &[y]);
+            let z = b.add(layer(features, false, vec![]), &[y]);
+            let y = b.add(layer(features, true, vec![PostOp::Add, gelu, PostOp::Mul]), &[y, z, z]);
+            let x = b.input([batch, 1]);
+            let one = b.add(layer(1, true, vec![]), &[x]);
+            check(b.finish(&[y, one]));
         }
     }
 

@@ -116,10 +116,13 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Constant(_) => movement::constant(e, step),
         Op::Reduce(op) => reduce::emit(e, step, op),
         Op::MatMul(_) => matmul::emit(e, step),
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => {
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => {
             unreachable!("these have algorithms")
         }
-        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => {
+        Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => {
+            unreachable!("these have algorithms")
+        }
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => {
             unreachable!("the plan refuses these")
         }
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),

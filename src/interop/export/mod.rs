@@ -147,6 +147,7 @@ fn check_parts(graph: &Graph, id: NodeId) -> Result<(), String> {
         Some(op) if Op::QUANTIZED_NAMES.contains(&op.name()) => {
             matches!(element, Element::U8 | Element::I8 | Element::F32)
         }
+        None => matches!(element, Element::U8 | Element::I8 | Element::F32),
         _ => element == Element::F32,
     };
     match std::iter::once(value).chain(of_weights).find(|(_, shape)| !is_written(shape.element())) {

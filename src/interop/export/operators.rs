@@ -13,10 +13,11 @@ use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, FakeQuantize,
-    InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_training_op,
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
+    FakeQuantize, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+    any_training_op,
 };
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// The name of the value that was made.
 type Result = std::result::Result<String, String>;
@@ -117,12 +118,13 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             let inputs = with_whole_weight(b, id, x, 0, op.of_reals.bias);
             b.node("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("transB", 1)])
         }
-        Op::Dequantize(_)
-        | Op::Quantize(_)
+        Op::Dequantize(op) => dequantize(b, id, op, x)?,
+        Op::Quantize(_)
         | Op::QuantizedAdaptiveAvgPool(_)
         | Op::QuantizedAvgPool(_)
         | Op::QuantizedBinary(_)
         | Op::QuantizedConv2d(_)
+        | Op::QuantizedConvTranspose2d(_)
         | Op::QuantizedGlobalPool(_)
         | Op::QuantizedLinear(_)
         | Op::Requantize(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
@@ -202,6 +204,18 @@ fn fake_quantize(b: &mut OnnxBuilder, id: NodeId, op: &FakeQuantize, x: &str) ->
         true => b.node("Cast", &[&levels], vec![int("to", data_type::FLOAT as usize)]),
         false => b.node("DequantizeLinear", &[&levels, &scale, &zero], axis()),
     })
+}
+
+fn dequantize(b: &mut OnnxBuilder, id: NodeId, op: &Dequantize, x: &str) -> Result {
+    let levels = b.shape(b.graph.operands(id)[0]).clone();
+    if !matches!(levels.element(), Element::U8 | Element::I8) {
+        return Err(format!("in ONNX's operator set of the file, levels have 8 bits; {} has more", levels.element()));
+    }
+    let dims: Vec<usize> = op.axis.map(|axis| levels[axis]).into_iter().collect();
+    let scale = b.weight(id, 0, None);
+    let zero = if op.symmetric { b.zeros(&dims, levels.element()) } else { b.weight(id, 1, None) };
+    let axis = op.axis.map(|axis| int("axis", axis)).into_iter().collect();
+    Ok(b.node("DequantizeLinear", &[x, &scale, &zero], axis))
 }
 
 fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {

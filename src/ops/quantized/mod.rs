@@ -24,6 +24,7 @@ mod fake_quantize;
 mod quantize;
 mod quantized_binary;
 mod quantized_conv2d;
+mod quantized_conv_transpose2d;
 mod quantized_global_pool;
 mod quantized_linear;
 mod quantized_pool;
@@ -36,6 +37,7 @@ pub use dequantize::Dequantize;
 pub use fake_quantize::FakeQuantize;
 pub use quantize::Quantize;
 pub use quantized_binary::QuantizedBinary;
+pub use quantized_conv_transpose2d::QuantizedConvTranspose2d;
 pub use quantized_conv2d::QuantizedConv2d;
 pub use quantized_global_pool::QuantizedGlobalPool;
 pub use quantized_linear::QuantizedLinear;
@@ -300,10 +302,9 @@ pub(crate) fn scaled(sum: i32, multiplier: f32, offset: f32) -> f32 {
     sum as f32 * multiplier + offset
 }
 
-/// Weights of 8 bits, and what a sum is multiplied by and what is added for each output channel.
-pub(crate) fn declare(weight: &[usize]) -> Vec<WeightDecl> {
-    let fan_in: usize = weight[1..].iter().product();
-    let per_channel = |role, value| WeightDecl::per_channel(role, weight[0], value, false);
+/// Weights of 8 bits, and what a sum of `fan_in` products is multiplied by and what is added for each output channel.
+pub(crate) fn declare(weight: &[usize], channels: usize, fan_in: usize) -> Vec<WeightDecl> {
+    let per_channel = |role, value| WeightDecl::per_channel(role, channels, value, false);
     vec![
         WeightDecl {
             role: "weight",
@@ -315,6 +316,9 @@ pub(crate) fn declare(weight: &[usize]) -> Vec<WeightDecl> {
         per_channel("offset", 0.0),
     ]
 }
+
+/// How the label of a `quantize` layer ends that is called after the value which it rounds.
+pub(crate) const LABEL_OF_GRID: &str = "_grid";
 
 /// What weights of 8 bits are drawn between where no file gives them.
 pub(crate) const WHOLE_BOUND: f32 = 127.0;
@@ -333,25 +337,28 @@ impl Op {
     ///
     /// # Errors
     /// Says what a value is to be, and the first that is not.
-    pub(crate) fn check_values(&self, role: &str, values: &[f32]) -> Result<(), String> {
+    pub(crate) fn check_values(&self, declared: &WeightDecl, values: &[f32]) -> Result<(), String> {
         let weights = |bits: usize| whole_weights::levels(bits);
-        let levels = match self {
-            Op::FakeQuantize(op) => op.levels,
-            Op::Quantize(op) => op.levels,
-            Op::Conv2dW8(op) => weights(op.bits),
-            Op::ConvTranspose2dW8(op) => weights(op.bits),
-            Op::LinearW8(op) => weights(op.bits),
+        let of = |levels: Levels| (levels.low() as f64, levels.high() as f64);
+        let (low, high) = match self {
+            Op::FakeQuantize(op) => of(op.levels),
+            Op::Quantize(op) => of(op.levels),
+            // A zero point is of what it is taken from.
+            Op::Dequantize(_) => declared.shape.element().integer_range().unwrap_or_default(),
+            Op::Conv2dW8(op) => of(weights(op.bits)),
+            Op::ConvTranspose2dW8(op) => of(weights(op.bits)),
+            Op::LinearW8(op) => of(weights(op.bits)),
             _ => return Ok(()),
         };
-        let fits = |v: f32| match role {
+        let fits = |v: f32| match declared.role {
             "scale" | "weight_scale" => v > 0.0 && v.is_finite(),
-            "zero_point" | "weight" => v.fract() == 0.0 && (levels.low() as f32..=levels.high() as f32).contains(&v),
+            "zero_point" | "weight" => v.fract() == 0.0 && (low..=high).contains(&f64::from(v)),
             _ => true,
         };
         let Some((at, odd)) = values.iter().enumerate().find(|(_, v)| !fits(**v)) else { return Ok(()) };
-        let wanted = match role {
+        let wanted = match declared.role {
             "scale" | "weight_scale" => "a number above 0".to_string(),
-            _ => format!("a whole number from {} to {}", levels.low(), levels.high()),
+            _ => format!("a whole number from {low} to {high}"),
         };
         Err(format!("value {at} is {odd:?}, and has to be {wanted}"))
     }

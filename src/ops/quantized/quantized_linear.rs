@@ -57,7 +57,7 @@ impl Operation for QuantizedLinear {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        declare(&[self.features, inputs[0][1]])
+        declare(&[self.features, inputs[0][1]], self.features, inputs[0][1])
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

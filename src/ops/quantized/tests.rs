@@ -38,6 +38,7 @@ fn conv(channels: usize, kernel: usize, pad: usize) -> QuantizedConv2d {
         dilation: [1; 2],
         groups: 1,
         zero: 0,
+        zeros: vec![],
         epilogue: vec![],
         reads: vec![],
         output: None,
@@ -80,13 +81,13 @@ fn quantize_and_dequantize_take_a_scale_for_each_entry_of_an_axis() {
     let q = evaluate(op, &[&x], &[&scale, &zero]).unwrap();
     assert_eq!(q.shape().to_string(), "i8[2,2,2]");
     assert_eq!(q.values().collect::<Vec<_>>(), [1.0, 2.0, -4.0, -2.0, 5.0, 6.0, 4.0, 6.0]);
-    let back = evaluate(Dequantize { axis: Some(1), symmetric: false }, &[&q], &[&scale, &zero]).unwrap();
+    let back = evaluate(Dequantize::new(Some(1), false), &[&q], &[&scale, &zero]).unwrap();
     assert_eq!(back, x);
-    let op = Dequantize { axis: Some(2), symmetric: true };
+    let op = Dequantize::new(Some(2), true);
     assert_eq!(evaluate(op, &[&q], &[&scale]).unwrap().data()[..4], [1.0, 1.0, -4.0, -1.0]);
     // Biases are of 32 bits: a number beyond 2²⁴ is rounded before the product.
     let bias = whole_numbers(Element::I32, &[1], [16_777_217]);
-    let op = Dequantize { axis: None, symmetric: true };
+    let op = Dequantize::new(None, true);
     assert_eq!(evaluate(op, &[&bias], &[&number(0.5)]).unwrap().data(), [8_388_608.0]);
 }
 

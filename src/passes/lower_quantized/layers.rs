@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use super::super::affine::{self, Affine};
-use super::grids::{OnGrid, byte_on_grid, on_grid, target};
+use super::grids::{OnGrid, byte_on_grid, on_grid, on_grids_of_channels, target};
 use crate::ir::{Editor, NodeId};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::global_pool::PoolKind;
-use crate::ops::quantized::{Grid, MOST_PIXELS, check_scale, is_exact, most_pixels};
+use crate::ops::quantized::{Grid, Levels, MOST_PIXELS, check_scale, is_exact, most_pixels};
 use crate::ops::{
-    Op, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedGlobalPool,
-    QuantizedLinear, Requantize,
+    Op, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
+    QuantizedGlobalPool, QuantizedLinear, Requantize,
 };
 use crate::tensor::Element;
 use crate::weights::WeightId;
@@ -20,7 +20,7 @@ use crate::weights::WeightId;
 pub(super) fn run(e: &mut Editor) {
     let depths = depths(e);
     e.for_each(|e, id| {
-        if let Some(Op::Conv2dW8(_) | Op::LinearW8(_)) = e.node(id).op() {
+        if let Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)) = e.node(id).op() {
             layer(e, id, &depths);
         }
     });
@@ -78,16 +78,21 @@ fn layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) {
 
 fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Result<(), String> {
     let op = e.node(id).op().expect("a layer is one").clone();
-    let x =
-        on_grid(e, e.operands(id)[0]).ok_or("what it reads is on no grid with one scale; put `quantize` before it")?;
+    let (x, zeros) = on_grids_of_channels(e, e.operands(id)[0])
+        .ok_or("what it reads is on no grid with one scale; put `quantize` before it")?;
+    let takes_zeros = matches!(&op, Op::Conv2dW8(op) if op.of_reals.groups == 1) && x.grid.levels == Levels::U8;
+    if !zeros.is_empty() && !takes_zeros {
+        return Err("each channel of what it reads has a zero point of its own".into());
+    }
     if !matches!(e.node(x.levels).shape.element(), Element::U8 | Element::I8) {
         return Err("what it reads has more than 8 bits".into());
     }
     let parameters = e.weights_of(id).ok_or("its weights are computed in the run")?;
-    let weight = weight(e, parameters[0], parameters[1]);
+    let weight = weight(e, &op, parameters[0], parameters[1]);
     let bias = parameters.get(2).map_or(vec![], |&bias| e.weight_values(bias));
     let channels = weight.scales.len();
-    let largest = x.grid.levels.high().abs_diff(x.grid.zero).max(x.grid.levels.low().abs_diff(x.grid.zero));
+    let farthest = |zero: i64| x.grid.levels.high().abs_diff(zero).max(x.grid.levels.low().abs_diff(zero));
+    let largest = zeros.iter().map(|&zero| farthest(zero)).fold(farthest(x.grid.zero), u64::max);
     if weight.norms.iter().any(|&norm| norm.saturating_mul(largest) >= 1 << 31) {
         return Err("a sum of its products could leave 32 bits".into());
     }
@@ -112,6 +117,21 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             dilation: op.of_reals.dilation,
             groups: op.of_reals.groups,
             zero: x.grid.zero,
+            zeros,
+            epilogue: tail.steps.clone(),
+            reads: tail.reads.clone(),
+            output: tail.output,
+        }
+        .into(),
+        Op::ConvTranspose2dW8(op) => QuantizedConvTranspose2d {
+            channels: op.of_reals.channels,
+            kernel: op.of_reals.kernel,
+            stride: op.of_reals.stride,
+            pad: op.of_reals.pad,
+            output_pad: op.of_reals.output_pad,
+            dilation: op.of_reals.dilation,
+            groups: op.of_reals.groups,
+            zero: x.grid.zero,
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
             output: tail.output,
@@ -125,7 +145,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             output: tail.output,
         }
         .into(),
-        _ => unreachable!("layers are these two"),
+        _ => unreachable!("layers are these three"),
     };
     let message = described(e, &tail);
     let locations = e.locations(&tail.nodes);
@@ -156,11 +176,20 @@ fn described(e: &Editor, tail: &Tail) -> String {
     format!("{}{with} computes in 8 bits", e.describe(tail.nodes[0]))
 }
 
-/// The weight of these numbers, whose output channels are axis 0.
-fn weight(e: &Editor, id: WeightId, scale: WeightId) -> Weight {
+/// The weight of a layer, by its numbers.
+fn weight(e: &Editor, layer: &Op, id: WeightId, scale: WeightId) -> Weight {
     let (levels, scales) = (e.weight_values(id), e.weight_values(scale));
-    let run = levels.len() / scales.len();
-    let norms = levels.chunks(run).map(|row| row.iter().map(|w| w.abs() as u64).sum()).collect();
+    let shape = &e.weights.get(id).shape;
+    let mut norms = vec![0; scales.len()];
+    let mut add = |channel: &dyn Fn(usize) -> usize| {
+        levels.iter().enumerate().for_each(|(i, w)| norms[channel(i)] += w.abs() as u64);
+    };
+    match layer {
+        Op::Conv2dW8(op) => add(&op.channel(shape)),
+        Op::ConvTranspose2dW8(op) => add(&op.channel(shape)),
+        Op::LinearW8(op) => add(&op.channel(shape)),
+        _ => unreachable!("layers are these three"),
+    }
     Weight { id, norms, scales }
 }
 
@@ -227,7 +256,7 @@ fn extend(e: &Editor, tail: &mut Tail, user: NodeId, depths: &HashMap<NodeId, us
 
 /// Whether a value that only `user` reads is that of a layer which could take `user` in.
 fn is_open(e: &Editor, id: NodeId, user: NodeId) -> bool {
-    let is_layer = matches!(e.node(id).op(), Some(Op::Conv2dW8(_) | Op::LinearW8(_)));
+    let is_layer = matches!(e.node(id).op(), Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)));
     is_layer && e.feeds_only(id, user) && on_grid(e, e.operands(id)[0]).is_some()
 }
 

@@ -101,7 +101,7 @@ pub(super) fn dequantize_late(e: &mut Editor) {
         let locations = e.locations(&[id]);
         let levels: Vec<NodeId> = values.iter().map(|value| value.levels).collect();
         let moved = e.insert(moving, &levels, vec![], id);
-        let numbers = e.insert(Dequantize { axis: None, symmetric }, &[moved], parameters, id);
+        let numbers = e.insert(Dequantize::new(None, symmetric), &[moved], parameters, id);
         e.forward(id, numbers);
         e.remark(message, locations);
     });

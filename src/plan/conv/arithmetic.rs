@@ -12,6 +12,9 @@ use crate::tensor::Element;
 pub enum Arithmetic {
     /// f32: one fused multiply-add after the other.
     F32,
+    /// Inputs of f32 and weights of 8 bits, which become f32 on the way from memory. Sums are of f32, and multiplied by
+    /// a number for each output channel at the end.
+    WholeWeights,
     /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
     Bytes {
         /// Inputs are i8 rather than u8.
@@ -26,6 +29,8 @@ pub enum Arithmetic {
 pub(crate) enum Factors {
     /// One f32 for each lane.
     Single,
+    /// One i8 for each lane, which is loaded as f32.
+    Narrow,
     /// Four i8 for each lane, by one dot product.
     Quads,
     /// i16: the group's channels 0 and 2 for each lane, then its channels 1 and 3.
@@ -38,7 +43,7 @@ impl Arithmetic {
     /// What the input consists of.
     pub fn input(self) -> Element {
         match self {
-            Arithmetic::F32 => Element::F32,
+            Arithmetic::F32 | Arithmetic::WholeWeights => Element::F32,
             Arithmetic::Bytes { signed: false, .. } => Element::U8,
             Arithmetic::Bytes { signed: true, .. } => Element::I8,
         }
@@ -53,6 +58,7 @@ impl Arithmetic {
     pub(crate) fn factors(self, unit: Unit) -> Factors {
         match self {
             Arithmetic::F32 => Factors::Single,
+            Arithmetic::WholeWeights => Factors::Narrow,
             Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
             Arithmetic::Bytes { .. } if unit.narrow => Factors::Pairs,
             Arithmetic::Bytes { .. } => Factors::Words,
@@ -62,7 +68,7 @@ impl Arithmetic {
     /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
     pub(super) fn preparation(self, unit: Unit) -> f64 {
         match (self, self.factors(unit)) {
-            (_, Factors::Single) => 1.0,
+            (_, Factors::Single | Factors::Narrow) => 1.0,
             (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
             (_, Factors::Quads) => 1.0,
             (_, Factors::Pairs) => 2.0,
@@ -82,7 +88,7 @@ impl Arithmetic {
     /// unsigned numbers, which i8 become by adding 128.
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
-            Arithmetic::F32 => 0,
+            Arithmetic::F32 | Arithmetic::WholeWeights => 0,
             Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
@@ -94,7 +100,7 @@ impl Factors {
     pub(crate) fn element(self) -> Element {
         match self {
             Factors::Single => Element::F32,
-            Factors::Quads => Element::I8,
+            Factors::Quads | Factors::Narrow => Element::I8,
             Factors::Pairs => Element::I16,
             Factors::Words => Element::I32,
         }
@@ -103,7 +109,7 @@ impl Factors {
     /// Vectors for a group and a block of output channels.
     pub(crate) fn vectors(self) -> usize {
         match self {
-            Factors::Single | Factors::Quads => 1,
+            Factors::Single | Factors::Narrow | Factors::Quads => 1,
             Factors::Pairs => 2,
             Factors::Words => 4,
         }
@@ -111,13 +117,21 @@ impl Factors {
 
     /// Channels of a group whose weights of one lane are neighbours.
     pub(crate) fn together(self) -> usize {
-        4 / self.element().bytes()
+        match self {
+            Factors::Narrow => 1,
+            _ => 4 / self.element().bytes(),
+        }
+    }
+
+    /// Bytes of a vector of weights, a lane for each output channel.
+    pub(crate) fn vector_bytes(self, unit: Unit) -> usize {
+        unit.lanes * self.together() * self.element().bytes()
     }
 
     /// Instructions that multiply one vector and add the products up.
     pub(super) fn instructions(self) -> f64 {
         match self {
-            Factors::Single | Factors::Quads => 1.0,
+            Factors::Single | Factors::Narrow | Factors::Quads => 1.0,
             Factors::Pairs | Factors::Words => 2.0,
         }
     }
@@ -125,7 +139,7 @@ impl Factors {
     /// Registers that a tile needs beside accumulators and one weight a block.
     pub(super) fn registers(self, signed: bool) -> usize {
         match self {
-            Factors::Single => 1,
+            Factors::Single | Factors::Narrow => 1,
             // The pixel's group; the number that makes signed ones unsigned.
             Factors::Quads => 1 + usize::from(signed),
             // The group's part, a mask, a product.

@@ -16,8 +16,11 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
 pub(super) fn group_cycles(problem: &Problem, pixels: usize, blocks: f64, target: &Target) -> f64 {
     let (core, factors) = (&target.core, problem.arithmetic.factors(target.unit));
     let one = tap_cycles(pixels, blocks, core);
-    if problem.arithmetic == Arithmetic::F32 {
-        return one;
+    match problem.arithmetic {
+        Arithmetic::F32 => return one,
+        // Each weight is widened and converted.
+        Arithmetic::WholeWeights => return one.max((pixels as f64 * blocks + 2.0 * blocks) / core.vectors),
+        Arithmetic::Bytes { .. } => {}
     }
     // Products, and what prepares each pixel's group, share the vector units, which take less than two a cycle.
     const ISSUE: f64 = 0.64;

@@ -15,6 +15,8 @@ use crate::tensor::Shape;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     pub arithmetic: Arithmetic,
+    /// Zero points of the input channels, where they are not all that of the arithmetic.
+    pub zeros: Arc<[i16]>,
     pub batch: usize,
     pub in_channels: usize,
     pub out_channels: usize,
@@ -36,6 +38,7 @@ impl Problem {
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
             arithmetic: Arithmetic::F32,
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -52,6 +55,7 @@ impl Problem {
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
             arithmetic: Arithmetic::F32,
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: op.features,
@@ -76,6 +80,7 @@ impl Problem {
             .collect();
         Problem {
             arithmetic: Arithmetic::F32,
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -196,11 +201,18 @@ impl Problem {
         matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
     }
 
-    /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
+    /// Whether a kernel that multiplies f32 by f32 computes it: of levels where f32 holds all sums of products, and not of
+    /// weights of 8 bits beside inputs of f32, which direct kernels alone read.
     pub fn sums_fit_f32(&self) -> bool {
         const LARGEST_PRODUCT: usize = 255 * 128;
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
-        self.arithmetic == Arithmetic::F32 || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+        match self.arithmetic {
+            Arithmetic::F32 => true,
+            Arithmetic::WholeWeights => false,
+            Arithmetic::Bytes { .. } => {
+                self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+            }
+        }
     }
 
     /// Most pixels of a direct kernel's tile with that many channel blocks.

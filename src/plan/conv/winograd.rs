@@ -120,7 +120,11 @@ fn sizes(p: &Problem, block: usize) -> &'static [usize] {
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
     let whole = |channels: usize| channels.is_multiple_of(block);
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
-    if p.arithmetic != Arithmetic::F32 || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    if p.arithmetic != Arithmetic::F32
+        || !p.zeros.is_empty()
+        || grouped
+        || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x))
+    {
         return &[];
     }
     match (taps, step) {

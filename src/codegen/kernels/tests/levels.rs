@@ -16,8 +16,8 @@ use crate::ops::quantized::{Grid, Levels};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, ChannelShuffle, Concat, Dequantize, Flatten, GlobalPool, MaxPool, Op, Operation,
-    Quantize, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedGlobalPool,
-    QuantizedLinear, Requantize, Slice, Transpose, Upsample,
+    Quantize, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
+    QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
 use crate::plan::Options;
@@ -130,7 +130,7 @@ impl Building {
                 if self.b.graph.node(y).shape.element() == Element::F32 {
                     return y;
                 }
-                let y = self.b.add(Dequantize { axis: None, symmetric: true }, &[y]);
+                let y = self.b.add(Dequantize::new(None, true), &[y]);
                 self.set(y, "scale", |_| 0.5);
                 y
             })
@@ -173,6 +173,7 @@ fn plain_conv(channels: usize, kernel: [usize; 2], pad: usize, zero: i64) -> Qua
         dilation: [1; 2],
         groups: 1,
         zero,
+        zeros: vec![],
         epilogue: vec![],
         reads: vec![],
         output: None,
@@ -234,6 +235,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     dilation,
                     groups,
                     zero: levels.low() + (at * 255.0) as i64,
+                    zeros: vec![],
                     reads: reads[..extra_operands(&epilogue)].to_vec(),
                     epilogue,
                     output,
@@ -301,6 +303,31 @@ proptest! {
     #[test]
     fn any_depthwise_convolution_is_exact(case in depthwise_cases()) {
         let (graph, inputs) = built(&case);
+        check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
+    }
+
+    /// Phases of a stride, some of which have no taps.
+    #[test]
+    fn any_transposed_convolution_is_exact(case in cases(), output_pad in [0usize..=1, 0..=1], cut in [0usize..=1, 0..=1]) {
+        let QuantizedConv2d { channels, kernel, stride, dilation, groups, zero, ref epilogue, ref reads, output, .. } = case.op;
+        let [top, left] = cut;
+        let op = QuantizedConvTranspose2d {
+            channels, kernel, stride: stride.map(|s| s + 1), pad: [top, left, 0, top], output_pad, dilation, groups, zero,
+            epilogue: epilogue.clone(), reads: reads.clone(), output,
+        };
+        let dims = [case.batch, groups * case.per_group[0], case.size[0], case.size[1]];
+        let Ok(shape) = op.of_reals().infer(&[&Shape::new(dims)]) else { return Ok(()) };
+        let mut b = Building::new(case.seed, case.extreme);
+        let x = b.levels(&dims, if case.signed { Levels::I8 } else { Levels::U8 });
+        let mut operands = vec![x];
+        for grid in reads {
+            operands.push(match grid {
+                Some(grid) => b.levels(shape.dims(), grid.levels),
+                None => b.reals(shape.dims()),
+            });
+        }
+        let y = b.layer(op, &operands);
+        let (graph, inputs) = b.finish(&[y]);
         check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
     }
 
@@ -472,11 +499,54 @@ fn levels_have_their_own_scale_in_each_channel() {
             b.set(y, "scale", |b| 0.01 + 0.02 * b.random.uniform() as f32);
             b.extreme = false;
             b.set(y, "zero_point", |b| b.level(levels.low(), levels.high()));
-            let z = b.b.add(Dequantize { axis, symmetric: false }, &[y]);
+            let z = b.b.add(Dequantize::new(axis, false), &[y]);
             b.set(z, "scale", |b| b.random.uniform() as f32);
             b.set(z, "zero_point", |b| b.level(levels.low(), levels.high()));
             check(b.finish(&[z, y]));
         }
+    }
+}
+
+/// Inputs of whole numbers: read by layers as they are, moved, and as the real numbers that they stand for.
+#[test]
+fn inputs_are_levels() {
+    let shapes: [(&[usize], Element); 6] = [
+        (&[2, 3, 7, 5], Element::U8),
+        (&[1, 19, 4, 4], Element::I8),
+        (&[1, 4, 9, 3], Element::U8),
+        (&[3, 5], Element::U8),
+        (&[2, 3, 4], Element::I8),
+        (&[1, 2, 3, 3], Element::I16),
+    ];
+    for (dims, element) in shapes {
+        let mut b = Building::new(5, true);
+        let (low, high) = element.integer_range().expect("whole numbers");
+        let shape = Shape::of(element, dims);
+        let x = b.b.input(shape.clone());
+        let levels: Vec<f64> = (0..shape.elements()).map(|_| f64::from(b.level(low as i64, high as i64))).collect();
+        b.inputs.push(Tensor::from_values(shape, levels));
+        b.extreme = false;
+        let real = b.b.add(Dequantize::new(None, false), &[x]);
+        b.set(real, "scale", |b| b.random.uniform() as f32);
+        b.set(real, "zero_point", |b| b.level(low as i64, high as i64));
+        let mut outputs = vec![real];
+        let is_byte = element.bytes() == 1;
+        if dims.len() == 4 {
+            let perm = vec![0, 2, 3, 1];
+            let turned = b.b.add(Transpose { perm }, &[x]);
+            outputs.push(turned);
+            if is_byte {
+                let back = b.b.add(Transpose { perm: vec![0, 3, 1, 2] }, &[turned]);
+                outputs.push(b.layer(plain_conv(21, [3, 2], 1, low as i64 + 7), &[back]));
+                outputs.push(b.layer(plain_conv(21, [3, 2], 1, low as i64 + 9), &[x]));
+            }
+            if element == Element::U8 {
+                let zeros: Vec<i64> = (0..dims[1] as i64).map(|c| 104 + 10 * c).collect();
+                let plain = plain_conv(21, [3, 2], 1, *zeros.last().expect("channels"));
+                outputs.push(b.layer(QuantizedConv2d { zeros, ..plain }, &[x]));
+            }
+        }
+        check(b.finish(&outputs));
     }
 }
 
@@ -521,6 +591,7 @@ fn is_exact(op: &Op) -> bool {
             "quantize"
                 | "dequantize"
                 | "quantized_conv2d"
+                | "quantized_conv_transpose2d"
                 | "quantized_linear"
                 | "quantized_adaptive_avg_pool"
                 | "quantized_avg_pool"
