@@ -230,6 +230,8 @@ fn cases() -> Vec<Case> {
         gradient(512, 2048, 7, 1, 1),
         gradient(128, 128, 56, 3, 2),
         gradient(256, 512, 56, 1, 2),
+        gradient(512, 1024, 28, 1, 2),
+        gradient(1024, 2048, 14, 1, 2),
         gradient(16, 16, 32, 3, 1),
         gradient(3, 64, 224, 7, 2),
         gradient(3, 64, 224, 3, 1),
