@@ -242,7 +242,7 @@ pub(crate) struct CompilationArgs {
     /// may be repeated
     #[arg(long, value_name = "LABEL=NAME")]
     pub algo: Vec<String>,
-    /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
+    /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time
