@@ -441,6 +441,9 @@ fn weights_note(network: &Network, console: Console) {
             idle_renames(path, &loaded.idle_renames, console);
             choice.iter().for_each(|choice| choice_note(path, choice, console));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
+            if let Some(prefix) = loaded.prefix {
+                console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
+            }
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
             }
