@@ -17,8 +17,8 @@ output is compared with PyTorch's in float64, and one that computes something el
 Writes results to docs/benchmarks.json, and from them docs/BENCHMARKS.md and docs/benchmarks.svg (report.py does it again).
 
 With --precision, engines may compute in bfloat16, or have networks of 8 bits: ONNX Runtime and OpenVINO get what netc
-made (`netc quantize`, then `netc export`), so the same whole numbers; ncnn and MNN read no such file, and have the same
-network quantized by what their own tools do, on the same samples. netc in float32 runs beside them.
+made (`netc quantize`, then `netc export`), so the same whole numbers; ncnn and MNN have no use for such a file, and have
+the same network quantized by what their own tools do, on the same samples. netc in float32 runs beside them.
 `docs/benchmarks_quantized.json` and `docs/BENCHMARKS_QUANTIZED.md` are written then; a precision that is not measured in
 this run stays there as it is.
 """

@@ -15,16 +15,18 @@ With --int8 also, of 8 bits:
     NAME.samples.npy           inputs by which ranges are chosen
     NAME.int8.net, .safetensors    by `netc quantize`
     NAME.int8.onnx             what `netc export` makes of that, with QuantizeLinear and DequantizeLinear
-    NAME.int8.mnn              what MNN's converter makes of NAME.int8.onnx
+    NAME.int8.mnn              by MNN's own quantizer
     NAME.int8.ncnn.param, .bin by ncnn_int8.py
 
 Needs torch, torchvision, numpy, safetensors, onnx, pnnx and MNN from PyPI, for --int8 ncnn too; README.md has the one line.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 import zlib
 from pathlib import Path
@@ -73,12 +75,42 @@ def convert(command, made):
 # which replaces protobuf by a version that onnx cannot use, and reports each conversion to its makers. The converter
 # proper is this module underneath.
 MNN_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
+# The command `mnnquant` calls this in a way that ends its process.
+MNN_QUANTIZE = "import sys, MNN, _tools; _tools.mnnquant(['mnnquant', *sys.argv[1:]])"
 SAMPLES = 16
 
 
 def mnn_command(onnx, mnn):
     arguments = ["-f", "ONNX", "--modelFile", str(onnx), "--MNNModel", str(mnn), "--bizCode", "netc"]
     return [sys.executable, "-c", MNN_CONVERT, *arguments]
+
+
+def quantize_mnn(onnx, samples, made):
+    """MNN's quantizer reads samples as text, and a network whose batch is fixed."""
+    import onnx as messages
+
+    model = messages.load(onnx)
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_value = 1
+    inputs = [{"name": model.graph.input[0].name, "shape": [1, *samples.shape[1:]]}]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        messages.save(model, folder / "fixed.onnx")
+        convert(mnn_command(folder / "fixed.onnx", folder / "fixed.mnn"), folder / "fixed.mnn")
+        for i, sample in enumerate(samples):
+            own = folder / "samples" / str(i)
+            own.mkdir(parents=True)
+            np.savetxt(own / f"{inputs[0]['name']}.txt", sample.ravel(), fmt="%.6g")
+            (own / "input.json").write_text(json.dumps({"inputs": inputs}))
+        settings = {
+            "path": f"{folder / 'samples'}/", "used_sample_num": len(samples), "input_type": "sequence", "inputs": inputs,
+            "feature_quantize_method": "KL", "weight_quantize_method": "MAX_ABS",
+        }  # fmt: skip
+        (folder / "settings.json").write_text(json.dumps(settings))
+        files = [str(folder / "fixed.mnn"), str(made), str(folder / "settings.json")]
+        convert([sys.executable, "-c", MNN_QUANTIZE, *files], made)
 
 
 def attempt(makers):
@@ -136,7 +168,7 @@ def export_int8(name, out, program):
     netc(program, "export", spec, "--onnx", onnx)
     mnn, ncnn = out / f"{name}.int8.mnn", out / f"{name}.int8.ncnn.param"
     return attempt([
-        lambda: convert(mnn_command(onnx, mnn), mnn),
+        lambda: quantize_mnn(out / f"{name}.onnx", np.load(samples), mnn),
         lambda: quantize(out / f"{name}.ncnn.param", ncnn, np.load(samples)),
     ])  # fmt: skip
 

@@ -324,8 +324,8 @@ PRECISIONS = {
         [
             "`netc quantize` made the networks, of the weights that the float32 figures are of. ONNX Runtime and OpenVINO have",
             "them as `netc export` writes them, with the same whole numbers and the same grids. ncnn reads none of it: its",
-            "networks have 8 bits by what its own tools do, on the same samples, weights by the same rule. MNN reads the file",
-            "with pairs of quantize and dequantize. What is not quantized is float32 in all of them.",
+            "networks have 8 bits by what its own tools do, on the same samples, weights by the same rule; nor does MNN, of which",
+            "the networks are by its own quantizer. What is not quantized is float32 in all of them.",
         ],
     ),
     "bf16": (
@@ -333,7 +333,7 @@ PRECISIONS = {
         [
             "The networks in float32, with leave to compute in bfloat16: netc by `--precision bf16`, OpenVINO by",
             "`INFERENCE_PRECISION_HINT`, ncnn by `use_bf16_storage`, MNN by `low_bf16`, PyTorch with the whole model cast.",
-            "ONNX Runtime has no such mode on CPUs.",
+            "ONNX Runtime has no such mode on CPUs. An answer as exact as in float32 shows that an engine has none either.",
         ],
     ),
 }  # fmt: skip
