@@ -158,6 +158,8 @@ pub struct Tensor {
 
 /// Values of [`Tensor::data_type`] and [`TensorType::elem_type`].
 pub mod data_type {
+    use crate::ops::quantized::Levels;
+
     pub const FLOAT: i32 = 1;
     pub const UINT8: i32 = 2;
     pub const INT8: i32 = 3;
@@ -173,10 +175,12 @@ pub mod data_type {
     pub const BFLOAT16: i32 = 16;
     pub const UINT4: i32 = 21;
     pub const INT4: i32 = 22;
+    pub const UINT2: i32 = 25;
+    pub const INT2: i32 = 26;
 
     /// The format's name of a type, for messages.
     pub fn name(ty: i32) -> &'static str {
-        const NAMES: [&str; 17] = [
+        const NAMES: [&str; 27] = [
             "undefined",
             "float",
             "uint8",
@@ -194,8 +198,34 @@ pub mod data_type {
             "complex64",
             "complex128",
             "bfloat16",
+            "float8e4m3fn",
+            "float8e4m3fnuz",
+            "float8e5m2",
+            "float8e5m2fnuz",
+            "uint4",
+            "int4",
+            "float4e2m1",
+            "float8e8m0",
+            "uint2",
+            "int2",
         ];
-        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("a type of few bits")
+        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("a type that netc does not know")
+    }
+
+    /// The levels that a type of few bits has.
+    pub fn levels(ty: i32) -> Option<Levels> {
+        let (bits, signed) = match ty {
+            UINT2 => (2, false),
+            INT2 => (2, true),
+            UINT4 => (4, false),
+            INT4 => (4, true),
+            UINT8 => (8, false),
+            INT8 => (8, true),
+            UINT16 => (16, false),
+            INT16 => (16, true),
+            _ => return None,
+        };
+        Some(Levels { bits, signed })
     }
 }
 
