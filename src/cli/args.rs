@@ -245,12 +245,31 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
+    /// What values between layers are stored and multiplied in: f32, or bf16 where that is accurate enough
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub precision: PrecisionName,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time
     #[arg(long)]
     pub tune: bool,
     /// Where measured times are remembered [default: netc/tuning.json among the user's caches]
     #[arg(long, value_name = "FILE", requires = "tune")]
     pub tuning_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionName {
+    #[default]
+    F32,
+    Bf16,
+}
+
+impl From<PrecisionName> for crate::plan::Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => crate::plan::Precision::F32,
+            PrecisionName::Bf16 => crate::plan::Precision::Bf16,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{CompilationArgs, NetworkArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
+use super::args::{
+    CompilationArgs, NetworkArgs, PassArgs, PrecisionName, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs,
+};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::escape;
 use super::failure::{Failure, Result};
@@ -80,8 +82,12 @@ pub(crate) fn compiler(
     if is_portable(file) {
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
-    let plan =
-        plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
+    let plan = plan::Options {
+        algorithms: algorithms(&compilation.algo)?,
+        strict: compilation.strict,
+        precision: compilation.precision.into(),
+        ..Default::default()
+    };
     Ok(Compiler {
         batch: network.batch.unwrap_or(1) as usize,
         shapes: shapes(&network.shapes)?,
@@ -167,6 +173,7 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--precision", self.precision != PrecisionName::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
         ]

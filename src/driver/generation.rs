@@ -20,6 +20,7 @@ use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
 use crate::output::keep;
+use crate::plan::conv::Arithmetic;
 use crate::plan::{self, Algorithm, Flaw, Inaccurate, Plan};
 use crate::runtime::Model;
 use crate::trial::probe::{self, Probed};
@@ -185,19 +186,29 @@ impl Compiler {
             let message = format!("{} layers are within {:.1e} of their largest value", accurate.len(), worst.error);
             self.remark(message, &[]);
         }
-        let judge = |p: Probed| self.judge(network, &generated.plan.steps[p.step], p.m, Flaw::Rounding(p.error));
+        let judge =
+            |p: Probed| self.judge(network, &generated.plan.steps[p.step], p.products, p.m, Flaw::Rounding(p.error));
         Ok(others.into_iter().filter_map(judge).collect())
     }
 
     /// The layers whose weights Winograd's transforms have no room for, whatever the size of tiles.
     fn out_of_range(&self, network: &Network, plan: &Plan) -> Vec<Inaccurate> {
         let found = probe::out_of_range(&network.graph, plan).into_iter();
-        found.filter_map(|(step, largest)| self.judge(network, step, 0, Flaw::Range(largest))).collect()
+        found
+            .filter_map(|(step, largest)| self.judge(network, step, Arithmetic::F32, 0, Flaw::Range(largest)))
+            .collect()
     }
 
     /// Remarks on a kernel with a flaw, and gives it, unless the user forces the kernel.
-    fn judge(&self, network: &Network, step: &plan::Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
-        let inaccurate = Inaccurate { node: step.node, m, flaw };
+    fn judge(
+        &self,
+        network: &Network,
+        step: &plan::Step,
+        products: Arithmetic,
+        m: usize,
+        flaw: Flaw,
+    ) -> Option<Inaccurate> {
+        let inaccurate = Inaccurate { node: step.node, products, m, flaw };
         let node = network.graph.node(step.node);
         let name = node.name.as_deref().unwrap_or("conv2d");
         let verdict = if step.forced { "kept, since it is forced" } else { "not used" };

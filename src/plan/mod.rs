@@ -17,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod parts;
 mod place;
 mod planner;
+mod precision;
 mod print;
 mod state;
 mod view;
@@ -29,6 +30,8 @@ pub(crate) use choice::{Flaw, Inaccurate, Layer};
 pub use planner::Options;
 pub(crate) use planner::PlanError;
 pub(crate) use planner::{check_forced, plan};
+pub(crate) use precision::Coarse;
+pub use precision::Precision;
 pub(crate) use print::print;
 pub(crate) use view::{Layout, Place, View, stored};
 

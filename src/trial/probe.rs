@@ -25,14 +25,15 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::artifact::{Cause, Image};
+use crate::codegen::vector::round_to_bf16;
 use crate::codegen::{Generated, winograd_largest, winograd_sets};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{Conv2d, Op};
-use crate::plan::conv::{Axis, Geometry, Winograd};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Winograd};
 use crate::plan::{Algorithm, Place, Plan, Step, View};
 use crate::runtime::{Activations, Workbench};
 use crate::target::Unit;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 use crate::weights::SplitMix;
 
 /// Largest difference from the definition that is accepted, as a share of the largest result.
@@ -41,6 +42,10 @@ use crate::weights::SplitMix;
 /// this is the 1e-3 that whole networks are held to. F(6×6, 3×3) on ordinary weights stays several
 /// times below it.
 pub(crate) const TOLERANCE: f64 = 1e-4;
+
+/// The same where transformed numbers are multiplied in bf16: a step of bf16 at the largest result, at most. What is stored
+/// as bf16 is off by half a step.
+pub(crate) const TOLERANCE_BF16: f64 = 1.0 / 128.0;
 
 /// Multiply-adds that the definition may spend on a layer.
 const MACS: usize = 400_000;
@@ -52,16 +57,20 @@ pub(crate) struct Probed {
     /// Of the plan.
     pub step: usize,
     pub node: NodeId,
+    /// In which arithmetic transformed numbers are multiplied.
+    pub products: Arithmetic,
     /// Outputs along each axis of a tile.
     pub m: usize,
     /// Largest difference from the definition, as a share of the largest result; infinite where a
     /// result is no number though the definition's is one.
     pub error: f64,
+    /// The largest error that is accepted.
+    pub tolerance: f64,
 }
 
 impl Probed {
     pub(crate) fn is_accurate(&self) -> bool {
-        self.error <= TOLERANCE
+        self.error <= self.tolerance
     }
 }
 
@@ -161,7 +170,14 @@ impl Probe<'_> {
         let sample = self.sample(tile, set.channels.clone(), set.channels.start - set.first_in_output);
         let got = self.pixels(&self.step.outputs[set.output], &memory, &sample, sample.shift);
         let expected = self.definition(&memory, &sample);
-        Ok(Probed { step: self.index, node: self.step.node, m: self.w.m, error: error(&got, &expected) })
+        let (node, products, m) = (self.step.node, self.w.products, self.w.m);
+        let tolerance = match (products, self.step.outputs[set.output].shape.element()) {
+            (Arithmetic::Bf16, _) => TOLERANCE_BF16,
+            // What is stored is rounded by half a step of bf16.
+            (_, Element::Bf16) => TOLERANCE + 1.0 / 256.0,
+            _ => TOLERANCE,
+        };
+        Ok(Probed { step: self.index, node, products, m, error: error(&got, &expected), tolerance })
     }
 
     fn unit(&self) -> Unit {
@@ -188,7 +204,22 @@ impl Probe<'_> {
     fn fill(&self, view: &View, memory: &mut Activations, random: &mut SplitMix) {
         let first = self.position(view, 0, 0, 0);
         let elements = view.blocks() * view.block_stride() / view.element_bytes();
-        memory[first..first + elements].iter_mut().for_each(|v| *v = random.uniform());
+        match view.shape.element() {
+            Element::Bf16 => {
+                let halves: &mut [u16] = bytemuck::cast_slice_mut(memory);
+                halves[first..first + elements].iter_mut().for_each(|v| *v = round_to_bf16(random.uniform().to_bits()));
+            }
+            _ => memory[first..first + elements].iter_mut().for_each(|v| *v = random.uniform()),
+        }
+    }
+
+    /// A value of the first image.
+    fn value(&self, view: &View, memory: &Activations, channel: usize, y: usize, x: usize) -> f32 {
+        let at = self.position(view, channel, y, x);
+        match view.shape.element() {
+            Element::Bf16 => f32::from_bits(u32::from(bytemuck::cast_slice::<f32, u16>(memory)[at]) << 16),
+            _ => memory[at],
+        }
     }
 
     /// The tile's pixels that lie in the image, and as many channels as the definition has time for.
@@ -202,7 +233,7 @@ impl Probe<'_> {
         Sample { channels, shift, first, size }
     }
 
-    /// Index of a value of the first image in the arena.
+    /// Index of a value of the first image in the arena, as one of its elements.
     fn position(&self, view: &View, channel: usize, y: usize, x: usize) -> usize {
         let Place::Buffer(buffer) = view.place else { unreachable!("winograd works on blocked values") };
         let (block, lane) = (channel / view.block(), channel % view.block());
@@ -220,7 +251,7 @@ impl Probe<'_> {
         for &channel in &sample.channels {
             for y in (top..top + rows).map(|q| place(&g.y, q)) {
                 let columns = (left..left + columns).map(|q| place(&g.x, q));
-                values.extend(columns.map(|x| memory[self.position(view, channel - shift, y, x)]));
+                values.extend(columns.map(|x| self.value(view, memory, channel - shift, y, x)));
             }
         }
         Tensor::new(Shape::from([1, sample.channels.len(), rows, columns]), values)
@@ -269,7 +300,7 @@ impl Probe<'_> {
         for channel in 0..problem.in_channels {
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let at = inside(first[0], y, g.y.input).zip(inside(first[1], x, g.x.input));
-                values.push(at.map_or(0.0, |(y, x)| memory[self.position(view, channel, y, x)]));
+                values.push(at.map_or(0.0, |(y, x)| self.value(view, memory, channel, y, x)));
             }
         }
         Tensor::new(Shape::from([1, problem.in_channels, height, width]), values)

@@ -13,6 +13,9 @@
 //!
 //! Stride 2 takes other matrices ([`cook_toom`]) and is else the same: a tile's window is
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
+//!
+//! Of bf16, V and U are rounded to bf16 once they are transformed, and M is f32 again; or both are f32, and only input
+//! and output are bf16.
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
@@ -21,13 +24,15 @@ use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
 use super::cook_toom::{self, Transforms};
 use super::direct::{BlockRun, Row, runs};
-use super::{LANE, epilogue};
+use super::epilogue::{self, Elements};
+use super::{LANE, grid};
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::PostOp;
-use crate::plan::conv::{Axis, Geometry, Taps, Winograd};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Taps, Winograd, registers_beside_stores};
 use crate::plan::{Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 use std::ops::Range;
 
 /// Sizes that the driver, the packing and the kernels share. Bytes, where not said otherwise.
@@ -43,11 +48,16 @@ struct Sizes {
     in_blocks: usize,
     /// Input blocks that a set reads: those of its group.
     group_blocks: usize,
-    /// V: from a channel block to the next, and from an element to the next.
+    /// What the input consists of, and V.
+    input: Element,
+    products: Arithmetic,
+    /// V: a tile's block of channels, from a channel block to the next, and from an element to the next.
+    v_tile: usize,
     v_block: usize,
     v_element: usize,
     m_block: usize,
     m_element: usize,
+    /// A vector of f32, which M and half transformed tiles consist of.
     vector: usize,
 }
 
@@ -55,8 +65,9 @@ impl Sizes {
     /// Of a step with such an input: a pixel's channels of a block are a vector.
     fn new(w: &Winograd, input: &View) -> Sizes {
         let in_blocks = input.blocks();
-        let vector = input.pixel_stride();
-        let block = w.tiles * vector;
+        let vector = input.block() * LANE;
+        let v_tile = input.block() * w.products.input().bytes();
+        let (v_block, m_block) = (w.tiles * v_tile, w.tiles * vector);
         Sizes {
             m: w.m,
             taps: w.taps(),
@@ -65,10 +76,13 @@ impl Sizes {
             distinct: w.distinct(),
             in_blocks,
             group_blocks: w.problem.in_per_group().div_ceil(input.block()),
-            v_block: block,
-            v_element: in_blocks * block,
-            m_block: block,
-            m_element: w.blocks * block,
+            input: input.shape.element(),
+            products: w.products,
+            v_tile,
+            v_block,
+            v_element: in_blocks * v_block,
+            m_block,
+            m_element: w.blocks * m_block,
             vector,
         }
     }
@@ -83,7 +97,7 @@ impl Sizes {
 
     /// Where M begins in the scratch; V begins at 0.
     fn m_offset(&self) -> usize {
-        self.elements() * self.v_element
+        (self.elements() * self.v_element).next_multiple_of(self.vector)
     }
 
     /// Where a transform keeps its half-transformed tile.
@@ -299,10 +313,11 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
         inputs: problem.in_per_group(),
         input_step,
         channels,
+        together: w.products.group(),
         element_step,
     };
     let elements = w.distinct() * w.distinct() * element_step;
-    Part { element: problem.arithmetic.input(), elements, fill: Fill::Winograd(packed) }
+    Part { element: w.products.input(), elements, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.
@@ -400,7 +415,7 @@ impl KernelKey for InputTransform {
         let mut constants = Constants::new(&mut b, &paired.matrix);
         b.repeat(s.in_blocks, |b| {
             for j in valid[1].clone() {
-                let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
+                let load = |b: &mut Builder, i: usize| grid::load_stored(b, source.at(i * row + j * pixel), s.input);
                 let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
                 multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
@@ -412,7 +427,8 @@ impl KernelKey for InputTransform {
                 let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
                 multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    b.store(v.at((i * s.alpha + j) * s.v_element), value);
+                    let place = v.at((i * s.alpha + j) * s.v_element);
+                    grid::store_stored(b, place, value, s.products.input());
                 });
             }
             b.advance(source, block);
@@ -439,10 +455,11 @@ fn transform_inputs(
         let source = d.view(e, view);
         d.step(source, image.into(), view.batch_stride);
         d.step(source, y.into(), w.m * w.stride() * row);
-        d.step(source, x.into(), w.m * w.stride() * s.vector);
-        d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * s.vector as i64);
+        let pixel = view.pixel_stride();
+        d.step(source, x.into(), w.m * w.stride() * pixel);
+        d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * pixel as i64);
         let v = d.b.int(d.scratch);
-        d.step(v, index.into(), s.vector);
+        d.step(v, index.into(), s.v_tile);
         let half = d.b.add(d.scratch, s.half_offset());
         vec![source.into(), v.into(), half.into()]
     });
@@ -460,7 +477,8 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
             continue;
         }
         let tile = [w.pixels, run.blocks];
-        let row = Row::product(tiles, tile, run.half, w.problem.in_per_group(), e.unit(), [s.v_block, s.m_block]);
+        let (channels, strides) = (w.problem.in_per_group(), [s.v_block, s.m_block]);
+        let row = Row::product(w.products, tiles, tile, run.half, channels, e.unit(), strides);
         let callee = e.kernel(&row);
         kernels.push((tiles, callee));
     }
@@ -469,8 +487,8 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
 
 fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
     let lanes = s.vector / LANE;
-    let rows = s.group_blocks * lanes;
-    let element = rows * part.run.blocks * s.vector;
+    let groups = s.group_blocks * lanes / s.products.group();
+    let element = groups * part.run.blocks * s.vector;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
     let input = d.b.int(d.scratch);
@@ -537,6 +555,7 @@ fn output_kernels(
                 strides: strides.clone(),
                 blocks: run.blocks,
                 epilogue: Epilogue::of(steps),
+                elements: Elements::of(&step.outputs[run.output], &step.inputs[1..]),
             });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
@@ -555,13 +574,17 @@ struct OutputTransform {
     /// Channel blocks of a set.
     blocks: usize,
     epilogue: Epilogue,
+    elements: Elements,
 }
 
 impl KernelKey for OutputTransform {
     /// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
     /// Loops over the set's channel blocks.
+    ///
+    /// Results for whose epilogue there are too few registers wait where they are to lie. Of other elements than f32 they
+    /// wait in place of the line that they were made of.
     fn build(&self, unit: Unit) -> Function {
-        let OutputTransform { sizes: s, valid, ref strides, blocks, epilogue: ref steps } = *self;
+        let OutputTransform { sizes: s, valid, ref strides, blocks, epilogue: ref steps, ref elements } = *self;
         let transforms = &s.transforms();
         let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
         let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
@@ -577,25 +600,31 @@ impl KernelKey for OutputTransform {
             }
             let bias_vector = b.load(bias.at(0));
             // Inputs, their sums, a result and the bias are live while results come out.
-            let crowded = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > unit.registers;
+            let live = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps);
+            let crowded = live > registers_beside_stores(elements.output, unit);
+            let at = |i: usize, k: usize, l: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
+            let kept = |k: usize, l: usize| match elements.output {
+                Element::F32 => at(0, k, l),
+                _ => half.at((k * s.alpha + l) * s.vector),
+            };
             let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
-                let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
-                let value = epilogue::apply_all(b, steps, value, |b, i| b.load(at(i + 1)));
-                b.store(at(0), value);
+                let load = |b: &mut Builder, i: usize| grid::load_stored(b, at(i + 1, k, l), elements.operands[i]);
+                let value = epilogue::apply_all(b, steps, value, load);
+                grid::store_stored(b, at(0, k, l), value, elements.output);
             };
             for k in 0..valid[0] {
                 let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
                 multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
                     let value = b.op(VectorOp::Add, value, bias_vector);
                     if crowded {
-                        b.store(places[0].at(k * strides[0][0] + l * strides[0][1]), value);
+                        b.store(kept(k, l), value);
                     } else {
                         finish(b, k, l, value);
                     }
                 });
             }
             for (k, l) in (0..valid[0]).flat_map(|k| (0..valid[1]).map(move |l| (k, l))).filter(|_| crowded) {
-                let value = b.load(places[0].at(k * strides[0][0] + l * strides[0][1]));
+                let value = b.load(kept(k, l));
                 finish(b, k, l, value);
             }
             b.advance(m, s.m_block);

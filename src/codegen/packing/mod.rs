@@ -26,6 +26,7 @@ mod tests;
 use std::ops::Range;
 
 use super::kernels::cook_toom;
+use super::vector::round_to_bf16;
 use crate::plan::View;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
@@ -129,7 +130,7 @@ pub(crate) struct Loop {
 }
 
 /// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
-/// `[element][input channel][the set's channels]`.
+/// `[element][input channel][the set's channels]`, input channels in groups of [`Self::together`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Winograd {
     /// Outputs along each axis of a tile, taps along each axis, and stride: what [`cook_toom::transforms`]
@@ -145,6 +146,8 @@ pub(crate) struct Winograd {
     pub input_step: usize,
     /// Channels of the set, in the packed weights.
     pub channels: usize,
+    /// Input channels whose weights of one output channel are neighbours.
+    pub together: usize,
     /// From an element to the next in the packed weights.
     pub element_step: usize,
 }
@@ -186,7 +189,7 @@ pub(crate) enum Affine {
 impl Part {
     /// A number for each of `channels` channels of blocks such as the output's, the last filled up with zeros.
     pub(crate) fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
-        Part { element: output.shape.element(), elements: channels.next_multiple_of(output.block()), fill }
+        Part { element: Element::F32, elements: channels.next_multiple_of(output.block()), fill }
     }
 
     /// The step's weight `weight`, which has a number for each channel.
@@ -227,18 +230,22 @@ impl Part {
             }
             (Fill::Starts(starts), _) => starts.fill((*values[starts.weight]).as_ref(), bytemuck::cast_slice_mut(out)),
             (_, Element::F32) => self.fill_f32(values, bytemuck::cast_slice_mut(out)),
+            (Fill::Winograd(winograd), Element::Bf16) => {
+                winograd.fill((*values[winograd.weight]).as_ref(), bytemuck::cast_slice_mut(out), bf16);
+            }
             (Fill::Filters { weight, walks }, element) => {
                 let source = (*values[*weight]).as_ref();
                 for walk in walks {
                     match element {
+                        Element::Bf16 => walk.follow(source, bytemuck::cast_slice_mut(out), bf16),
                         Element::I8 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i8),
                         Element::I16 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i16),
                         Element::I32 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i32),
-                        element => unreachable!("kernels read weights as f32 or whole numbers, not as {element}"),
+                        element => unreachable!("kernels do not read weights as {element}"),
                     }
                 }
             }
-            (_, element) => unreachable!("what is computed of weights is f32, not {element}"),
+            (_, element) => unreachable!("what is computed of weights is no {element}"),
         }
     }
 
@@ -254,7 +261,7 @@ impl Part {
             Fill::Filters { weight, walks } => {
                 walks.iter().for_each(|walk| walk.follow(source(*weight), out, flushed));
             }
-            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out),
+            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out, flushed),
             Fill::BatchNorm(norm) => {
                 out.iter_mut().take(norm.channels).enumerate().for_each(|(c, v)| *v = norm.of(values, c));
             }
@@ -265,6 +272,11 @@ impl Part {
 /// Denormal weights cost hundreds of cycles a product and mean nothing.
 fn flushed(v: f32) -> f32 {
     if v.is_subnormal() { 0.0 } else { v }
+}
+
+/// The nearest bf16, as its bits; of denormal ones zero.
+fn bf16(v: f32) -> u16 {
+    round_to_bf16(v.to_bits())
 }
 
 impl Walk {
@@ -330,8 +342,9 @@ impl Winograd {
         cook_toom::transforms(self.m, self.taps, self.stride).distinct
     }
 
-    fn fill(&self, source: &[f32], out: &mut [f32]) {
-        let (r, channels) = (self.taps, self.channels);
+    /// `convert` says what becomes of the transformed numbers.
+    fn fill<T>(&self, source: &[f32], out: &mut [T], convert: impl Fn(f32) -> T) {
+        let (r, channels, together) = (self.taps, self.channels, self.together);
         let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);
         let rows = &kernel[..distinct];
         let mut g = vec![0f64; r * r * channels];
@@ -351,10 +364,12 @@ impl Winograd {
             }
             for i in 0..distinct {
                 for (j, row) in rows.iter().enumerate() {
-                    let at = (i * distinct + j) * self.element_step + ic * channels;
-                    for (oc, t) in out[at..][..channels].iter_mut().enumerate() {
+                    let group = ic / together * together;
+                    let at = (i * distinct + j) * self.element_step + group * channels;
+                    let of_channels = out[at..][..together * channels].iter_mut().skip(ic % together);
+                    for (oc, t) in of_channels.step_by(together).enumerate() {
                         let sum: f64 = row.iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = flushed(sum as f32);
+                        *t = convert(sum as f32);
                     }
                 }
             }

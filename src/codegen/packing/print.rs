@@ -80,8 +80,12 @@ impl fmt::Display for Part {
                 Ok(())
             }
             Fill::Winograd(w) => {
-                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, element_step } = w;
+                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, together, element_step } =
+                    w;
                 write!(f, "winograd{m} of {taps}x{taps} stride {stride} of weight {weight}: ")?;
+                if *together > 1 {
+                    write!(f, "by {together} ")?;
+                }
                 write!(f, "{inputs} inputs ({input_step} -> {channels}), elements -> {element_step}, filters {filters}")
             }
             Fill::BatchNorm(BatchNorm { which, channels, affine, eps }) => {

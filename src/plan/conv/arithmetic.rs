@@ -12,6 +12,8 @@ use crate::tensor::Element;
 pub enum Arithmetic {
     /// f32: one fused multiply-add after the other.
     F32,
+    /// Inputs and weights of bf16, two products at a time, sums of f32.
+    Bf16,
     /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
     Bytes {
         /// Inputs are i8 rather than u8.
@@ -26,6 +28,8 @@ pub enum Arithmetic {
 pub(crate) enum Factors {
     /// One f32 for each lane.
     Single,
+    /// Two bf16 for each lane, by one dot product.
+    Bf16,
     /// Four i8 for each lane, by one dot product.
     Quads,
     /// i16: the group's channels 0 and 2 for each lane, then its channels 1 and 3.
@@ -39,9 +43,20 @@ impl Arithmetic {
     pub fn input(self) -> Element {
         match self {
             Arithmetic::F32 => Element::F32,
+            Arithmetic::Bf16 => Element::Bf16,
             Arithmetic::Bytes { signed: false, .. } => Element::U8,
             Arithmetic::Bytes { signed: true, .. } => Element::I8,
         }
+    }
+
+    /// The arithmetic of real numbers that lie in memory as that.
+    pub fn of_reals(input: Element) -> Arithmetic {
+        if input == Element::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 }
+    }
+
+    /// Whether sums are of whole numbers, which a multiplier and an offset make real ones.
+    pub fn is_of_levels(self) -> bool {
+        matches!(self, Arithmetic::Bytes { .. })
     }
 
     /// Channels of a group.
@@ -53,6 +68,7 @@ impl Arithmetic {
     pub(crate) fn factors(self, unit: Unit) -> Factors {
         match self {
             Arithmetic::F32 => Factors::Single,
+            Arithmetic::Bf16 => Factors::Bf16,
             Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
             Arithmetic::Bytes { .. } if unit.narrow => Factors::Pairs,
             Arithmetic::Bytes { .. } => Factors::Words,
@@ -62,7 +78,7 @@ impl Arithmetic {
     /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
     pub(super) fn preparation(self, unit: Unit) -> f64 {
         match (self, self.factors(unit)) {
-            (_, Factors::Single) => 1.0,
+            (_, Factors::Single | Factors::Bf16) => 1.0,
             (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
             (_, Factors::Quads) => 1.0,
             (_, Factors::Pairs) => 2.0,
@@ -73,7 +89,7 @@ impl Arithmetic {
     /// Registers for vectors. Stores of narrow elements take one of 64 bytes.
     pub(crate) fn registers(self, unit: Unit) -> usize {
         match self {
-            Arithmetic::Bytes { .. } if unit.bytes == 64 => unit.registers - 1,
+            Arithmetic::Bytes { .. } => registers_beside_stores(Element::U8, unit),
             _ => unit.registers,
         }
     }
@@ -82,7 +98,7 @@ impl Arithmetic {
     /// unsigned numbers, which i8 become by adding 128.
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
-            Arithmetic::F32 => 0,
+            Arithmetic::F32 | Arithmetic::Bf16 => 0,
             Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
@@ -94,6 +110,7 @@ impl Factors {
     pub(crate) fn element(self) -> Element {
         match self {
             Factors::Single => Element::F32,
+            Factors::Bf16 => Element::Bf16,
             Factors::Quads => Element::I8,
             Factors::Pairs => Element::I16,
             Factors::Words => Element::I32,
@@ -103,7 +120,7 @@ impl Factors {
     /// Vectors for a group and a block of output channels.
     pub(crate) fn vectors(self) -> usize {
         match self {
-            Factors::Single | Factors::Quads => 1,
+            Factors::Single | Factors::Bf16 | Factors::Quads => 1,
             Factors::Pairs => 2,
             Factors::Words => 4,
         }
@@ -117,7 +134,7 @@ impl Factors {
     /// Instructions that multiply one vector and add the products up.
     pub(super) fn instructions(self) -> f64 {
         match self {
-            Factors::Single | Factors::Quads => 1.0,
+            Factors::Single | Factors::Bf16 | Factors::Quads => 1.0,
             Factors::Pairs | Factors::Words => 2.0,
         }
     }
@@ -125,7 +142,7 @@ impl Factors {
     /// Registers that a tile needs beside accumulators and one weight a block.
     pub(super) fn registers(self, signed: bool) -> usize {
         match self {
-            Factors::Single => 1,
+            Factors::Single | Factors::Bf16 => 1,
             // The pixel's group; the number that makes signed ones unsigned.
             Factors::Quads => 1 + usize::from(signed),
             // The group's part, a mask, a product.
@@ -133,4 +150,9 @@ impl Factors {
             Factors::Words => 2,
         }
     }
+}
+
+/// Registers for vectors of a kernel that stores such elements: stores of narrow ones take one of 64 bytes.
+pub(crate) fn registers_beside_stores(of: Element, unit: Unit) -> usize {
+    unit.registers - usize::from(of != Element::F32 && unit.bytes == 64)
 }

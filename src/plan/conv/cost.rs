@@ -1,6 +1,5 @@
 //! What the families' estimates share.
 
-use super::arithmetic::Arithmetic;
 use super::problem::Problem;
 use crate::balance::{TaskCost, imbalance};
 use crate::target::{Core, Target};
@@ -16,7 +15,7 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
 pub(super) fn group_cycles(problem: &Problem, pixels: usize, blocks: f64, target: &Target) -> f64 {
     let (core, factors) = (&target.core, problem.arithmetic.factors(target.unit));
     let one = tap_cycles(pixels, blocks, core);
-    if problem.arithmetic == Arithmetic::F32 {
+    if !problem.arithmetic.is_of_levels() {
         return one;
     }
     // Products, and what prepares each pixel's group, share the vector units, which take less than two a cycle.

@@ -13,6 +13,8 @@ use crate::target::Target;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Winograd {
     pub problem: Problem,
+    /// In which transformed inputs and weights are multiplied: as the input lies in memory, or in f32.
+    pub products: Arithmetic,
     /// Outputs along each axis of a tile.
     pub m: usize,
     /// Tiles that are transformed and multiplied at a time.
@@ -68,16 +70,17 @@ impl Winograd {
 
     fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
         let (p, core) = (&self.problem, &target.core);
-        let element = p.arithmetic.input().bytes() as f64;
+        let element = self.products.input().bytes() as f64;
         let products = (self.alpha() * self.alpha()) as f64;
         let total = (self.most_tiles() * p.phases.len()) as f64;
         let tile_blocks = total / self.tiles as f64;
         let in_blocks = p.in_channels.div_ceil(block) as f64;
         // Loads, sums and stores of the transforms, by element.
-        let input = total * in_blocks * products * core.transform;
-        let output = total * out_blocks as f64 * products * core.transform;
+        let converted = if p.arithmetic == Arithmetic::F32 { 1.0 } else { CONVERTED };
+        let input = total * in_blocks * products * core.transform * converted;
+        let output = total * out_blocks as f64 * products * core.transform * converted;
         let sets = work(out_blocks, half_filled(p.out_channels, block, target.unit)) / self.blocks as f64;
-        let taps = p.in_per_group() as f64;
+        let taps = p.in_per_group().div_ceil(self.products.group()) as f64;
         let product_tile: f64 = split(self.tiles, self.pixels)
             .into_iter()
             .map(|t| taps * tap_cycles(t, self.blocks as f64, core) + 40.0 + 2.0 * (t * self.blocks) as f64)
@@ -100,30 +103,43 @@ impl Winograd {
 impl Family for Winograd {
     /// The blocks of tiles of each F(m×m, r×r) that fits.
     fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
-        sizes(problem, block).iter().flat_map(|&m| tile_blocks(problem, m, block, target)).collect()
+        let mut arithmetics = vec![problem.arithmetic];
+        if problem.arithmetic == Arithmetic::Bf16 {
+            arithmetics.push(Arithmetic::F32);
+        }
+        let of = |products: Arithmetic| {
+            sizes(problem, products, block).iter().flat_map(move |&m| tile_blocks(problem, products, m, block, target))
+        };
+        arithmetics.into_iter().flat_map(of).collect()
     }
 
     fn name(&self) -> String {
-        format!("winograd{}", self.m)
+        let of = if self.products == Arithmetic::Bf16 { "bf16" } else { "" };
+        format!("winograd{}{of}", self.m)
     }
 
     fn describe(&self) -> String {
-        format!("winograd{} {} tiles {}x{}", self.m, self.tiles, self.pixels, self.blocks)
+        format!("{} {} tiles {}x{}", self.name(), self.tiles, self.pixels, self.blocks)
     }
 }
 
+/// What transforms take that widen what they read and narrow what they store, beside what they take in f32.
+const CONVERTED: f64 = 1.15;
+
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
 /// whole blocks of so many channels.
-fn sizes(p: &Problem, block: usize) -> &'static [usize] {
+fn sizes(p: &Problem, products: Arithmetic, block: usize) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
     let whole = |channels: usize| channels.is_multiple_of(block);
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
-    if p.arithmetic != Arithmetic::F32 || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    if p.arithmetic.is_of_levels() || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
     }
     match (taps, step) {
+        // The larger the tile, the more its error: beyond some size bf16 has too few digits.
+        (3, 1) if products == Arithmetic::Bf16 => &[2, 3, 4],
         (3, 1) => &[2, 4, 6],
         (2 | 5, 1) => &[2, 4],
         (3 | 4, 2) => &[2, 3, 4],
@@ -131,7 +147,13 @@ fn sizes(p: &Problem, block: usize) -> &'static [usize] {
     }
 }
 
-fn tile_blocks(problem: &Problem, m: usize, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
+fn tile_blocks(
+    problem: &Problem,
+    products: Arithmetic,
+    m: usize,
+    block: usize,
+    target: &Target,
+) -> Vec<(Winograd, f64)> {
     let unit = target.unit;
     let out_blocks = problem.out_channels.div_ceil(block);
     let mut candidates: Vec<(Winograd, f64)> = vec![];
@@ -139,7 +161,7 @@ fn tile_blocks(problem: &Problem, m: usize, block: usize, target: &Target) -> Ve
     for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
-            let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
+            let mut w = Winograd { problem: problem.clone(), products, m, tiles: 1, pixels, blocks };
             let total = w.most_tiles();
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);
