@@ -27,6 +27,7 @@ use super::train::TrainArgs;
 use super::verify::VerifyArgs;
 use super::weights::WeightsArgs;
 use crate::image::Crops;
+use crate::plan::Precision;
 
 const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
 
@@ -245,31 +246,16 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
     #[arg(long)]
     pub strict: bool,
-    /// What values between layers are stored and multiplied in: f32, or bf16 where that is accurate enough
-    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
-    pub precision: PrecisionName,
+    /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
+    /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub precision: Precision,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time
     #[arg(long)]
     pub tune: bool,
     /// Where measured times are remembered [default: netc/tuning.json among the user's caches]
     #[arg(long, value_name = "FILE", requires = "tune")]
     pub tuning_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionName {
-    #[default]
-    F32,
-    Bf16,
-}
-
-impl From<PrecisionName> for crate::plan::Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::F32 => crate::plan::Precision::F32,
-            PrecisionName::Bf16 => crate::plan::Precision::Bf16,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

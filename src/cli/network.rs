@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{
-    CompilationArgs, NetworkArgs, PassArgs, PrecisionName, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs,
-};
+use super::args::{CompilationArgs, NetworkArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::escape;
 use super::failure::{Failure, Result};
@@ -25,7 +23,7 @@ use crate::ir::{Graph, Images, NodeId, Remark};
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
-use crate::plan;
+use crate::plan::{self, Precision};
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
@@ -85,7 +83,7 @@ pub(crate) fn compiler(
     let plan = plan::Options {
         algorithms: algorithms(&compilation.algo)?,
         strict: compilation.strict,
-        precision: compilation.precision.into(),
+        precision: compilation.precision,
         ..Default::default()
     };
     Ok(Compiler {
@@ -173,7 +171,7 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
-            ("--precision", self.precision != PrecisionName::F32),
+            ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
         ]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Algorithm;
-use super::conv::{self, Arithmetic, Depthwise, Family, Problem, Winograd};
+use super::conv::{self, Arithmetic, Depthwise, Family, Points, Problem, Winograd};
 use super::planner::{Options, PlanError};
 use super::precision::Coarse;
 use super::view::{Layout, View};
@@ -33,6 +33,7 @@ pub struct Inaccurate {
     pub products: Arithmetic,
     /// Outputs along each axis of a tile; 0 for tiles of any size.
     pub m: usize,
+    pub points: Points,
     pub flaw: Flaw,
 }
 
@@ -50,8 +51,8 @@ impl std::fmt::Display for Inaccurate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.flaw {
             Flaw::Rounding(error) => {
-                let of = if self.products == Arithmetic::Bf16 { "bf16" } else { "" };
-                write!(f, "winograd{}{of} is out of tolerance, by {error:.1e} of the largest value", self.m)
+                let name = conv::winograd_name(self.products, self.points, self.m);
+                write!(f, "{name} is out of tolerance, by {error:.1e} of the largest value")
             }
             Flaw::Range(largest) if largest.is_finite() => {
                 write!(f, "winograd could leave the range of numbers, with weights up to {largest:.1e}")
@@ -208,6 +209,6 @@ fn allowed(kernel: &Algorithm, node: NodeId, layer: &Layer, options: &Options) -
 fn accurate(w: &Winograd, node: NodeId, findings: &Findings) -> bool {
     let most_unproved = if w.products == Arithmetic::F32 { 6 } else { 0 };
     let rejects = |i: &Inaccurate| i.products == w.products || matches!(i.flaw, Flaw::Range(_));
-    let known = findings.inaccurate.iter().any(|i| i.node == node && i.m <= w.m && rejects(i));
+    let known = findings.inaccurate.iter().any(|i| i.node == node && (i.m, i.points) <= (w.m, w.points) && rejects(i));
     !known && (!findings.unproved || w.alpha() <= most_unproved)
 }

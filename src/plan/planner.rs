@@ -33,6 +33,17 @@ pub struct Options {
     pub memory: Option<u64>,
 }
 
+impl Options {
+    /// Whether values may be bf16 in plans for that target.
+    pub(crate) fn has_bf16(&self, target: &Target) -> bool {
+        match self.precision {
+            Precision::F32 => false,
+            Precision::Bf16 => true,
+            Precision::FastestWithin(_) => target.unit.dot_bf16 && !self.strict && !self.findings.unproved,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error("{node}: algorithm {algorithm} cannot compute this layer; possible: {}", possible.join(", "))]
@@ -76,15 +87,17 @@ pub enum PlanError {
 }
 
 /// The names of kernels between which there is a choice.
-const ALGORITHMS: [&str; 10] = [
+const ALGORITHMS: [&str; 12] = [
     "direct",
     "winograd2",
     "winograd3",
     "winograd4",
     "winograd6",
-    "winograd2bf16",
-    "winograd3bf16",
-    "winograd4bf16",
+    "winograd2-bf16",
+    "winograd2c-bf16",
+    "winograd3-bf16",
+    "winograd4-bf16",
+    "winograd4c-bf16",
     "depthwise",
     "grouped",
 ];
@@ -157,7 +170,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         tile,
         block,
         placements: placements(graph, block),
-        reduced: reduced(graph, options.precision, &options.findings.coarse),
+        reduced: if options.has_bf16(target) { reduced(graph, &options.findings.coarse) } else { HashSet::new() },
         states: States::of(graph),
         views: HashMap::new(),
         buffers: vec![],
@@ -802,8 +815,8 @@ mod tests {
         let unknown = made(&force(&[("*", "gemm")])).unwrap_err().to_string();
         assert_eq!(
             unknown,
-            "no algorithm is called gemm; there are direct, winograd2, winograd3, winograd4, winograd6, winograd2bf16, \
-             winograd3bf16, winograd4bf16, depthwise, grouped"
+            "no algorithm is called gemm; there are direct, winograd2, winograd3, winograd4, winograd6, winograd2-bf16, \
+             winograd2c-bf16, winograd3-bf16, winograd4-bf16, winograd4c-bf16, depthwise, grouped"
         );
         let idle = force(&[("*", "depthwise")]);
         assert!(matches!(check_forced(&made(&idle).unwrap(), &idle), Err(PlanError::Unused { .. })));

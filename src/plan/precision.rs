@@ -24,13 +24,54 @@ use crate::ops::epilogue::are_total;
 use crate::tensor::Element;
 
 /// In what a plan stores values and multiplies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Precision {
     /// f32 throughout.
     #[default]
     F32,
-    /// bf16 where that is accurate enough, f32 elsewhere.
+    /// bf16, but for layers that are found too inaccurate. Needs a CPU that multiplies bf16.
     Bf16,
+    /// Whatever is the fastest, as long as outputs for random inputs differ by no more than this share of an output's
+    /// largest value from those of f32. That is f32 where the CPU does not multiply bf16, or the code cannot be run here
+    /// to be measured.
+    FastestWithin(f64),
+}
+
+/// Why a text names no precision.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields stand in the messages")]
+pub enum UnknownPrecision {
+    #[error("there is no precision `{0}`: use f32, bf16 or fastest-within=TOLERANCE, such as fastest-within=1e-2")]
+    Name(String),
+    #[error("`{0}` is no tolerance: write a share of an output's largest value above 0 and below 1, such as 1e-2")]
+    Tolerance(String),
+}
+
+const FASTEST_WITHIN: &str = "fastest-within";
+
+impl std::str::FromStr for Precision {
+    type Err = UnknownPrecision;
+    fn from_str(text: &str) -> Result<Precision, UnknownPrecision> {
+        match text.split_once(['=', ' ']) {
+            None if text == "f32" => Ok(Precision::F32),
+            None if text == "bf16" => Ok(Precision::Bf16),
+            Some((FASTEST_WITHIN, tolerance)) => match tolerance.trim().parse::<f64>() {
+                Ok(share) if share > 0.0 && share < 1.0 => Ok(Precision::FastestWithin(share)),
+                _ => Err(UnknownPrecision::Tolerance(tolerance.trim().into())),
+            },
+            _ => Err(UnknownPrecision::Name(text.into())),
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Precision::F32 => f.write_str("f32"),
+            Precision::Bf16 => f.write_str("bf16"),
+            Precision::FastestWithin(tolerance) => write!(f, "{FASTEST_WITHIN}={tolerance:e}"),
+        }
+    }
 }
 
 /// A layer whose products in bf16 are off by more than a layer may be.
@@ -48,10 +89,7 @@ impl std::fmt::Display for Coarse {
 }
 
 /// The nodes whose values are stored as bf16 where they lie in blocks.
-pub(super) fn reduced(graph: &Graph, precision: Precision, coarse: &[Coarse]) -> HashSet<NodeId> {
-    if precision == Precision::F32 {
-        return HashSet::new();
-    }
+pub(super) fn reduced(graph: &Graph, coarse: &[Coarse]) -> HashSet<NodeId> {
     let order = graph.order();
     let mut groups = Groups::default();
     for &id in &order {

@@ -15,7 +15,8 @@
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
 //!
 //! Of bf16, V and U are rounded to bf16 once they are transformed, and M is f32 again; or both are f32, and only input
-//! and output are bf16.
+//! and output are bf16. For the few digits of bf16 there are points whose transforms make rounding errors grow less
+//! ([`Points`]); a tile then has more products along an axis than its window has inputs.
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
@@ -29,7 +30,7 @@ use super::{LANE, grid};
 use crate::balance::TaskCost;
 use crate::ops::Op;
 use crate::ops::epilogue::PostOp;
-use crate::plan::conv::{Arithmetic, Axis, Geometry, Taps, Winograd, registers_beside_stores};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Points, Taps, Winograd, registers_beside_stores};
 use crate::plan::{Step, View};
 use crate::target::Unit;
 use crate::tensor::Element;
@@ -42,7 +43,10 @@ struct Sizes {
     m: usize,
     taps: usize,
     stride: usize,
-    alpha: usize,
+    points: Points,
+    /// Inputs along each axis of a window, and products of a tile.
+    window: usize,
+    products: usize,
     /// Different weights along an axis: elements from the last of them on share theirs.
     distinct: usize,
     in_blocks: usize,
@@ -50,7 +54,7 @@ struct Sizes {
     group_blocks: usize,
     /// What the input consists of, and V.
     input: Element,
-    products: Arithmetic,
+    arithmetic: Arithmetic,
     /// V: a tile's block of channels, from a channel block to the next, and from an element to the next.
     v_tile: usize,
     v_block: usize,
@@ -72,12 +76,14 @@ impl Sizes {
             m: w.m,
             taps: w.taps(),
             stride: w.stride(),
-            alpha: w.alpha(),
+            points: w.points,
+            window: w.window(),
+            products: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
             group_blocks: w.problem.in_per_group().div_ceil(input.block()),
             input: input.shape.element(),
-            products: w.products,
+            arithmetic: w.products,
             v_tile,
             v_block,
             v_element: in_blocks * v_block,
@@ -88,11 +94,11 @@ impl Sizes {
     }
 
     fn transforms(&self) -> Transforms {
-        cook_toom::transforms(self.m, self.taps, self.stride)
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points)
     }
 
     fn elements(&self) -> usize {
-        self.alpha * self.alpha
+        self.products * self.products
     }
 
     /// Where M begins in the scratch; V begins at 0.
@@ -188,7 +194,7 @@ pub(crate) fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
 /// The largest number that the step computes on its way, where neither weights nor inputs are larger
 /// than 1. Each product has a factor of 1 in some output of its tile, so that no product is larger either.
 pub(crate) fn largest(w: &Winograd) -> f64 {
-    cook_toom::transforms(w.m, w.taps(), w.stride()).growth().powi(2) * w.problem.in_per_group() as f64
+    cook_toom::transforms(w.m, w.taps(), w.stride(), w.points).growth().powi(2) * w.problem.in_per_group() as f64
 }
 
 /// One phase of the convolution: all of it, where it is not transposed.
@@ -308,6 +314,7 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
         m: w.m,
         taps: r,
         stride: w.stride(),
+        points: w.points,
         weight: 0,
         filters,
         inputs: problem.in_per_group(),
@@ -381,9 +388,9 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geom
     let [height, width] = w.grid(g);
     let view = &step.inputs[0];
     let strides = [view.row_stride(), view.pixel_stride(), view.block_stride()];
-    let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
+    let columns = classes(width, |t| window(&g.x, w.m, s.window, t));
     let mut borders = vec![];
-    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
+    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.window, t)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.clone(), valid_columns.clone()];
             let kernel = e.kernel(&InputTransform { sizes: *s, valid, strides });
@@ -409,26 +416,26 @@ impl KernelKey for InputTransform {
     fn build(&self, unit: Unit) -> Function {
         let InputTransform { sizes: s, ref valid, strides: [row, pixel, block] } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
+        let mut b = Builder::new(format!("winograd_input_{}", s.products), unit, 3);
         let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
         let paired = pair_rows(transforms);
         let mut constants = Constants::new(&mut b, &paired.matrix);
         b.repeat(s.in_blocks, |b| {
             for j in valid[1].clone() {
                 let load = |b: &mut Builder, i: usize| grid::load_stored(b, source.at(i * row + j * pixel), s.input);
-                let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
+                let column: Vec<_> = (0..s.window).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
                 multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    b.store(half.at((i * s.alpha + j) * s.vector), value);
+                    b.store(half.at((i * s.window + j) * s.vector), value);
                 });
             }
-            for i in 0..s.alpha {
-                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
-                let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
+            for i in 0..s.products {
+                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.window + j) * s.vector));
+                let line: Vec<_> = (0..s.window).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
                 multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    let place = v.at((i * s.alpha + j) * s.v_element);
-                    grid::store_stored(b, place, value, s.products.input());
+                    let place = v.at((i * s.products + j) * s.v_element);
+                    grid::store_stored(b, place, value, s.arithmetic.input());
                 });
             }
             b.advance(source, block);
@@ -487,7 +494,7 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
 
 fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
     let lanes = s.vector / LANE;
-    let groups = s.group_blocks * lanes / s.products.group();
+    let groups = s.group_blocks * lanes / s.arithmetic.group();
     let element = groups * part.run.blocks * s.vector;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
@@ -516,10 +523,10 @@ fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, c
 
 /// Which of the packed elements the weights of an element of the tile are.
 fn weight_element(d: &mut Driver, s: &Sizes, element: Int) -> Operand {
-    if s.distinct == s.alpha {
+    if s.distinct == s.products {
         return element.into();
     }
-    let (row, column) = d.split(element, s.alpha);
+    let (row, column) = d.split(element, s.products);
     let (row, column) = (d.int(row), d.int(column));
     let row = d.b.int_op(IntOp::Min, row, s.distinct - 1);
     let column = d.b.int_op(IntOp::Min, column, s.distinct - 1);
@@ -586,26 +593,26 @@ impl KernelKey for OutputTransform {
     fn build(&self, unit: Unit) -> Function {
         let OutputTransform { sizes: s, valid, ref strides, blocks, epilogue: ref steps, ref elements } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
+        let mut b = Builder::new(format!("winograd_output_{}", s.products), unit, 3 + strides.len());
         let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
         let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
         let paired = pair_columns(transforms);
         let mut constants = Constants::new(&mut b, &paired.matrix);
         b.repeat(blocks, |b| {
-            for j in 0..s.alpha {
-                let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
+            for j in 0..s.products {
+                let column = (0..s.products).map(|i| b.load(m.at((i * s.products + j) * s.m_element))).collect();
                 multiply_columns(b, &mut constants, &paired, column, valid[0], |b, k, value| {
-                    b.store(half.at((k * s.alpha + j) * s.vector), value);
+                    b.store(half.at((k * s.products + j) * s.vector), value);
                 });
             }
             let bias_vector = b.load(bias.at(0));
             // Inputs, their sums, a result and the bias are live while results come out.
-            let live = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps);
+            let live = s.products + 4 + constants.held.len() + epilogue::temporaries(steps);
             let crowded = live > registers_beside_stores(elements.output, unit);
             let at = |i: usize, k: usize, l: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
             let kept = |k: usize, l: usize| match elements.output {
                 Element::F32 => at(0, k, l),
-                _ => half.at((k * s.alpha + l) * s.vector),
+                _ => half.at((k * s.products + l) * s.vector),
             };
             let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
                 let load = |b: &mut Builder, i: usize| grid::load_stored(b, at(i + 1, k, l), elements.operands[i]);
@@ -613,7 +620,7 @@ impl KernelKey for OutputTransform {
                 grid::store_stored(b, at(0, k, l), value, elements.output);
             };
             for k in 0..valid[0] {
-                let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
+                let line = (0..s.products).map(|j| b.load(half.at((k * s.products + j) * s.vector))).collect();
                 multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
                     let value = b.op(VectorOp::Add, value, bias_vector);
                     if crowded {

@@ -28,6 +28,7 @@ use std::ops::Range;
 use super::kernels::cook_toom;
 use super::vector::round_to_bf16;
 use crate::plan::View;
+use crate::plan::conv::Points;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
 
@@ -138,6 +139,7 @@ pub(crate) struct Winograd {
     pub m: usize,
     pub taps: usize,
     pub stride: usize,
+    pub points: Points,
     pub weight: usize,
     /// The filters of the first input channel, as `[tap][the set's channels]`.
     pub filters: Walk,
@@ -339,13 +341,13 @@ fn follow_line<T>(
 impl Winograd {
     /// Elements along an axis.
     pub(crate) fn distinct(&self) -> usize {
-        cook_toom::transforms(self.m, self.taps, self.stride).distinct
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points).distinct
     }
 
     /// `convert` says what becomes of the transformed numbers.
     fn fill<T>(&self, source: &[f32], out: &mut [T], convert: impl Fn(f32) -> T) {
         let (r, channels, together) = (self.taps, self.channels, self.together);
-        let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);
+        let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride, self.points);
         let rows = &kernel[..distinct];
         let mut g = vec![0f64; r * r * channels];
         let mut half = vec![0f64; distinct * r * channels];

@@ -100,7 +100,7 @@ fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
             walks.iter().flat_map(moves).for_each(|[from, to]| out[to] = source(*weight, from));
         }
         Fill::Winograd(w) => {
-            let matrices = cook_toom::transforms(w.m, w.taps, w.stride);
+            let matrices = cook_toom::transforms(w.m, w.taps, w.stride, w.points);
             let (kernel, distinct) = (matrices.kernel, matrices.distinct);
             for (input, [from, to]) in (0..w.inputs).flat_map(|i| moves(&w.filters).into_iter().map(move |m| (i, m))) {
                 let (tap, channel) = (to / w.channels, to % w.channels);

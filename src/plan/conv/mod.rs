@@ -25,7 +25,7 @@ pub(crate) use geometry::{Axis, Geometry, Taps};
 pub(crate) use grouped::Grouped;
 pub(crate) use problem::Problem;
 pub(crate) use tile::{BlockSets, half_filled, most_pixels, split, work};
-pub(crate) use winograd::Winograd;
+pub(crate) use winograd::{Points, Winograd, name as winograd_name};
 
 /// A family of kernels: its type holds the choices that one of them makes.
 pub(crate) trait Family: Sized {

@@ -8,6 +8,20 @@ use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::Target;
 
+/// The points at which a Winograd convolution multiplies polynomials, the least rounding error first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Points {
+    /// 0, ±1, ±i and infinity: seven products for a window of six.
+    Complex,
+    /// 0 and pairs of real numbers, and infinity: as many products as the window has inputs.
+    Real,
+}
+
+impl Points {
+    /// Inputs of a window with complex points.
+    pub const WINDOW: usize = 6;
+}
+
 /// A Winograd convolution F(m×m, r×r) of stride 1 or 2, or of each phase of a transposed one: tiles of
 /// m×m outputs, transformed and multiplied in blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +29,8 @@ pub struct Winograd {
     pub problem: Problem,
     /// In which transformed inputs and weights are multiplied: as the input lies in memory, or in f32.
     pub products: Arithmetic,
+    /// Where polynomials are multiplied.
+    pub points: Points,
     /// Outputs along each axis of a tile.
     pub m: usize,
     /// Tiles that are transformed and multiplied at a time.
@@ -34,9 +50,14 @@ impl Winograd {
         self.problem.phases[0].y.taps.count
     }
 
-    /// Products along each axis of a tile, and inputs of its window.
-    pub fn alpha(&self) -> usize {
+    /// Inputs along each axis of a tile's window.
+    pub fn window(&self) -> usize {
         self.stride() * (self.m - 1) + self.taps()
+    }
+
+    /// Products along each axis of a tile.
+    pub fn alpha(&self) -> usize {
+        self.window() + usize::from(self.points == Points::Complex)
     }
 
     /// Weights along each axis of a tile. Where the last of the classes into which a stride divides
@@ -103,19 +124,19 @@ impl Winograd {
 impl Family for Winograd {
     /// The blocks of tiles of each F(m×m, r×r) that fits.
     fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
-        let mut arithmetics = vec![problem.arithmetic];
-        if problem.arithmetic == Arithmetic::Bf16 {
-            arithmetics.push(Arithmetic::F32);
-        }
-        let of = |products: Arithmetic| {
-            sizes(problem, products, block).iter().flat_map(move |&m| tile_blocks(problem, products, m, block, target))
+        let (f32, bf16) = (Arithmetic::F32, Arithmetic::Bf16);
+        let forms: &[(Arithmetic, Points)] = match problem.arithmetic {
+            Arithmetic::Bf16 => &[(bf16, Points::Real), (bf16, Points::Complex), (f32, Points::Real)],
+            _ => &[(f32, Points::Real)],
         };
-        arithmetics.into_iter().flat_map(of).collect()
+        let of = |&form: &(Arithmetic, Points)| {
+            sizes(problem, form, block).iter().flat_map(move |&m| tile_blocks(problem, form, m, block, target))
+        };
+        forms.iter().flat_map(of).collect()
     }
 
     fn name(&self) -> String {
-        let of = if self.products == Arithmetic::Bf16 { "bf16" } else { "" };
-        format!("winograd{}{of}", self.m)
+        name(self.products, self.points, self.m)
     }
 
     fn describe(&self) -> String {
@@ -123,12 +144,19 @@ impl Family for Winograd {
     }
 }
 
+/// What kernels of such choices are called.
+pub(crate) fn name(products: Arithmetic, points: Points, m: usize) -> String {
+    let points = if points == Points::Complex { "c" } else { "" };
+    let of = if products == Arithmetic::Bf16 { "-bf16" } else { "" };
+    format!("winograd{m}{points}{of}")
+}
+
 /// What transforms take that widen what they read and narrow what they store, beside what they take in f32.
 const CONVERTED: f64 = 1.15;
 
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
 /// whole blocks of so many channels.
-fn sizes(p: &Problem, products: Arithmetic, block: usize) -> &'static [usize] {
+fn sizes(p: &Problem, (products, points): (Arithmetic, Points), block: usize) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
@@ -138,8 +166,11 @@ fn sizes(p: &Problem, products: Arithmetic, block: usize) -> &'static [usize] {
         return &[];
     }
     match (taps, step) {
+        (3, 1) if points == Points::Complex => &[4],
+        (5, 1) if points == Points::Complex => &[2],
+        _ if points == Points::Complex => &[],
         // The larger the tile, the more its error: beyond some size bf16 has too few digits.
-        (3, 1) if products == Arithmetic::Bf16 => &[2, 3, 4],
+        (3, 1) if products == Arithmetic::Bf16 => &[2, 4],
         (3, 1) => &[2, 4, 6],
         (2 | 5, 1) => &[2, 4],
         (3 | 4, 2) => &[2, 3, 4],
@@ -149,7 +180,7 @@ fn sizes(p: &Problem, products: Arithmetic, block: usize) -> &'static [usize] {
 
 fn tile_blocks(
     problem: &Problem,
-    products: Arithmetic,
+    (products, points): (Arithmetic, Points),
     m: usize,
     block: usize,
     target: &Target,
@@ -161,7 +192,7 @@ fn tile_blocks(
     for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
         let pixels = most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
-            let mut w = Winograd { problem: problem.clone(), products, m, tiles: 1, pixels, blocks };
+            let mut w = Winograd { problem: problem.clone(), products, points, m, tiles: 1, pixels, blocks };
             let total = w.most_tiles();
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);
