@@ -179,7 +179,7 @@ pub use ops::layer::Value;
 #[cfg(feature = "compile")]
 pub use passes::Selection;
 #[cfg(feature = "compile")]
-pub use plan::Options as PlanOptions;
+pub use plan::{Options as PlanOptions, Precision, UnknownPrecision};
 pub use preprocess::{Color, Preprocess, Resize};
 pub use runtime::{Model, ModelOptions, RunError};
 #[cfg(feature = "compile")]

@@ -27,6 +27,7 @@ use super::train::TrainArgs;
 use super::verify::VerifyArgs;
 use super::weights::WeightsArgs;
 use crate::image::Crops;
+use crate::plan::Precision;
 
 const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
 
@@ -251,6 +252,10 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
+    /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
+    /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub precision: Precision,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time
     #[arg(long)]
     pub tune: bool,

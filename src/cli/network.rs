@@ -24,7 +24,7 @@ use crate::opened;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
-use crate::plan;
+use crate::plan::{self, Precision};
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
@@ -81,8 +81,12 @@ pub(crate) fn compiler(
     if is_portable(file) {
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
-    let plan =
-        plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
+    let plan = plan::Options {
+        algorithms: algorithms(&compilation.algo)?,
+        strict: compilation.strict,
+        precision: compilation.precision,
+        ..Default::default()
+    };
     Ok(Compiler {
         batch: network.batch.unwrap_or(1) as usize,
         shapes: shapes(&network.shapes)?,
@@ -168,6 +172,7 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
         ]
