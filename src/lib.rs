@@ -105,6 +105,7 @@ mod image;
 mod mapped;
 mod memory;
 mod npy;
+mod opened;
 mod preprocess;
 mod runtime;
 mod tensor;

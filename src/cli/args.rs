@@ -2,7 +2,7 @@
 //!
 //! The arguments of a command stand beside what it does: `RunArgs` in `run.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -35,6 +35,7 @@ const EXAMPLES: &str = "\x1b[1mExamples:\x1b[0m
   netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
   netc run resnet34.netc --image cat.jpg --top-k 3
   netc check my_network.net
+  cat cat.jpg | netc run resnet34.netc --image -
   netc help layers";
 
 /// The whole command line.
@@ -104,6 +105,11 @@ pub(crate) enum Command {
     Weights(WeightsArgs),
     Completions(CompletionsArgs),
     Help(HelpArgs),
+}
+
+/// Where a result goes: `-` is standard output.
+pub(crate) fn or_standard_output(path: &Path) -> PathBuf {
+    if path == Path::new("-") { "/dev/stdout".into() } else { path.into() }
 }
 
 /// Which network, with which weights.
@@ -242,7 +248,7 @@ pub(crate) struct CompilationArgs {
     /// may be repeated
     #[arg(long, value_name = "LABEL=NAME")]
     pub algo: Vec<String>,
-    /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd is not used
+    /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time

@@ -20,6 +20,7 @@ use crate::driver::{
 };
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
+use crate::opened;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
@@ -225,7 +226,7 @@ const MAX_TEXT: u64 = 16 << 20;
 /// The text of a file that lists something, a line each.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
+    let read = opened::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
     match read {
         Ok(length) if length as u64 > MAX_TEXT => {
             Err(Failure::message(format!("{}: the file is larger than {} MiB", path.display(), MAX_TEXT >> 20)))
@@ -441,6 +442,9 @@ fn weights_note(network: &Network, console: Console) {
             idle_renames(path, &loaded.idle_renames, console);
             choice.iter().for_each(|choice| choice_note(path, choice, console));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
+            if let Some(prefix) = loaded.prefix {
+                console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
+            }
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
             }

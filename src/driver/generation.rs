@@ -20,7 +20,7 @@ use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
 use crate::output::keep;
-use crate::plan::{self, Algorithm, Flaw, Inaccurate, Plan};
+use crate::plan::{self, Flaw, Inaccurate, Plan};
 use crate::runtime::Model;
 use crate::trial::probe::{self, Probed};
 use crate::trial::store::{Times, Tuning};
@@ -85,7 +85,7 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         let generated = self.functions(&network.graph, &options)?;
-        if !generated.plan.steps.iter().any(|s| matches!(s.kernel, Algorithm::Winograd(_))) {
+        if !generated.plan.steps.iter().any(|s| probe::rounding(s).is_some()) {
             return Ok(generated);
         }
         drop(generated);
@@ -96,6 +96,7 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         let made = self.settle(network, options, destination, &|_, _, _| true)?;
+        self.tell_objections(network, &made.0.plan);
         network.made_of.files.check()?;
         Ok(made)
     }
@@ -203,6 +204,16 @@ impl Compiler {
         let verdict = if step.forced { "kept, since it is forced" } else { "not used" };
         self.remark(format!("{name}: {inaccurate}: {verdict}"), node.location.as_slice());
         (!step.forced).then_some(inaccurate)
+    }
+
+    /// Remarks on layers whose weights exclude an algorithm without any of its kernels being tried.
+    fn tell_objections(&self, network: &Network, plan: &Plan) {
+        for step in &plan.steps {
+            let Some(objection) = step.layer.as_ref().and_then(|layer| layer.objection()) else { continue };
+            let node = network.graph.node(step.node);
+            let name = node.name.as_deref().unwrap_or("conv2d");
+            self.remark(format!("{name}: {objection}: not used"), node.location.as_slice());
+        }
     }
 
     fn remark(&self, message: String, locations: &[Location]) {

@@ -85,6 +85,11 @@ impl Layer {
         }
     }
 
+    /// Why the layer has no kernel of an algorithm that would fit it but for its weights.
+    pub fn objection(&self) -> Option<String> {
+        conv::objection(&self.problem, self.block)
+    }
+
     /// All kernels that fit, each with an estimate in nanoseconds. Several have the same name where
     /// their tiles differ.
     pub fn kernels(&self, target: &Target) -> Vec<(Algorithm, f64)> {
@@ -160,6 +165,7 @@ pub(super) fn choose(
     }
     let inaccurate = options.findings.inaccurate.iter().filter(|i| i.node == node);
     notes.extend(inaccurate.map(Inaccurate::to_string));
+    notes.extend(layer.objection());
     let alternatives = candidates.into_iter().map(|c| (c.kernel.name(), c.ns)).collect();
     Ok(Choice { kernel, ns, alternatives, forced, notes })
 }
@@ -192,7 +198,7 @@ fn allowed(kernel: &Algorithm, node: NodeId, layer: &Layer, options: &Options) -
         // By the op alone: estimates depend on the unit and the batch.
         Algorithm::Direct(_) => !options.strict || !Depthwise::fits(&layer.problem),
         Algorithm::Grouped(_) => !options.strict,
-        Algorithm::Winograd(w) => !options.strict && accurate(w, node, &options.findings),
+        Algorithm::Winograd(w) => w.is_exact() || !options.strict && accurate(w, node, &options.findings),
         _ => true,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::choice::{Choice, Findings, Layer, choose};
-use super::conv::{Arithmetic, Problem};
+use super::conv::{self, Arithmetic, Problem};
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::parts::Parts;
 use super::place::{Placements, placements};
@@ -424,7 +424,11 @@ impl Planner<'_> {
             Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), &input.shape), l.zero),
             _ => unreachable!("called for convolutions"),
         };
-        let layer = Layer::new(op, problem, &input, self.block);
+        let mut layer = Layer::new(op, problem, &input, self.block);
+        if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
+            let weight = graph.weights_read(id)[0];
+            layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
+        }
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));
         let outputs = match self.placements.split.get(&id).cloned() {

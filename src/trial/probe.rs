@@ -17,6 +17,8 @@
 //! |V| ≤ ‖Bᵀ‖² |d|     |U| ≤ ‖G‖² |w|     |y| ≤ growth² · channels · |w| |d|  ≥  all of them
 //! ```
 //!
+//! Kernels of whole numbers are exact and are not tried: the plan has none without proof.
+//!
 //! The trial takes a millisecond a layer. Layers of one shape whose weights come from a seed are alike:
 //! the first stands for all.
 
@@ -65,6 +67,14 @@ impl Probed {
     }
 }
 
+/// The Winograd kernel of a step, where it has one that rounds.
+pub(crate) fn rounding(step: &Step) -> Option<&Winograd> {
+    match &step.kernel {
+        Algorithm::Winograd(w) if !w.is_exact() => Some(w),
+        _ => None,
+    }
+}
+
 /// Which set of a layer's output channels is probed, of how many.
 fn probed_set(sets: usize) -> usize {
     sets / 2
@@ -72,13 +82,10 @@ fn probed_set(sets: usize) -> usize {
 
 /// Whether a probe reads that part of a step's packed weights.
 pub(crate) fn reads(plan: &Plan, step: usize, part: usize) -> bool {
-    match &plan.steps[step].kernel {
-        Algorithm::Winograd(w) => {
-            let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
-            part == 0 || part == 1 + probed_set(sets)
-        }
-        _ => false,
-    }
+    rounding(&plan.steps[step]).is_some_and(|w| {
+        let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
+        part == 0 || part == 1 + probed_set(sets)
+    })
 }
 
 /// Probes the layers of an image for which the plan chose Winograd.
@@ -90,7 +97,7 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
     let mut known = HashSet::new();
     let mut layers = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
-        let Algorithm::Winograd(w) = &step.kernel else { continue };
+        let Some(w) = rounding(step) else { continue };
         let seeded = graph.weights_read(step.node).into_iter().all(|w| graph.weights.is_seeded(w));
         let key = step.layer.as_ref().map(|l| (l.key.as_str(), w.m));
         if !seeded || known.insert(key) {
@@ -111,7 +118,7 @@ pub(crate) const MOST_INPUT: f64 = 1e20;
 /// would spread weights that are no finite numbers: each step with its largest weight. No code is run.
 pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
     let check = |step: &'p Step| {
-        let Algorithm::Winograd(w) = &step.kernel else { return None };
+        let w = rounding(step)?;
         let weight = graph.weights_read(step.node)[0];
         if graph.weights.is_seeded(weight) {
             return None;

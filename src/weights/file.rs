@@ -9,6 +9,7 @@ use super::entries::{Buffer, Entry};
 use super::{npz, pth, safetensors, sharded};
 use crate::archive::Archive;
 use crate::mapped::{self, Files};
+use crate::opened;
 
 /// A weights file that cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -213,7 +214,7 @@ fn unknown(bytes: &[u8]) -> String {
 /// # Errors
 /// Where it cannot be opened or is a directory.
 pub(crate) fn map(path: &Path, files: &mut Files) -> Result<Buffer, FileError> {
-    map_file(File::open(path).map_err(|e| FileError::new(path, e))?, path, files)
+    map_file(opened::open(path).map_err(|e| FileError::new(path, e))?, path, files)
 }
 
 /// As [`map`], of a file that is open; errors call it by `path`.

@@ -10,6 +10,22 @@
 //! matrices of the whole have theirs as blocks, columns and rows interleaved. The window and the
 //! number of products are again equal: α = s (m − 1) + r. A phase of one tap gains nothing, but all
 //! its products have the same weight.
+//!
+//! # Whole numbers
+//!
+//! Of whole inputs and weights F(4, 3) is exact with the points 0, ±1, ±2 and ∞ ([`Numbers::Whole`]). Bᵀ is whole, and so is
+//! 24 G; outputs come times 24 for each axis. The row of ∞ would be 24 · (0, 0, 1), too large for weights of 16 bits: it is a
+//! quarter of that, and four times its product counts.
+//!
+//! ```text
+//! |V| ≤ 10² · |d|     16 bits hold it for |d| ≤ 255          10: the largest sum of the magnitudes of a row of Bᵀ
+//! |U| ≤ 12² · |g|     16 bits hold it for |g| ≤ 128          12: that of 24 G
+//! Σ  = 24² · y  mod 2³²                                      whatever is added up on the way, modulo 2³²
+//! y  = (Σ · 9⁻¹ mod 2³²) >> 6                                9 · 2⁶ = 24²; 9⁻¹ is the inverse of 9 modulo 2³²
+//! ```
+//!
+//! Σ · 9⁻¹ is 2⁶ · y modulo 2³². As a number of two's complement it is 2⁶ · y itself where −2³¹ ≤ 2⁶ · y < 2³¹, and the shift
+//! gives y back. So y is exact where |y| < 2²⁵, which the plan has to know of all sums of a layer.
 
 use std::ops::Range;
 
@@ -26,6 +42,16 @@ pub(crate) struct Transforms {
     pub pairs: Vec<usize>,
     /// The number of rows of `kernel` that differ: those from the last of them on are equal.
     pub distinct: usize,
+    /// The matrices give the outputs times this.
+    pub scale: u32,
+}
+
+/// Which numbers transforms are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Numbers {
+    Real,
+    /// Whole ones of few bits; only F(4, 3) of stride 1.
+    Whole,
 }
 
 /// Points are 0 and pairs ±p, all exact in a few bits, so that the factors of tiles are exact in f32. Those of
@@ -44,16 +70,37 @@ fn points(count: usize) -> &'static [f64] {
 /// The transforms for m outputs, r taps and a stride.
 ///
 /// # Panics
-/// When a phase has more products than points are known.
-pub(crate) fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
+/// When a phase has more products than points are known, or there are no transforms of whole numbers.
+pub(crate) fn transforms(m: usize, r: usize, stride: usize, numbers: Numbers) -> Transforms {
+    match numbers {
+        Numbers::Real => of_reals(m, r, stride),
+        Numbers::Whole => {
+            assert_eq!((m, r, stride), (4, 3, 1), "of whole numbers there is F(4, 3)");
+            of_whole_numbers(m, r)
+        }
+    }
+}
+
+fn of_whole_numbers(m: usize, r: usize) -> Transforms {
+    const SCALE: u32 = 24;
+    const OF_INFINITY: f64 = 4.0;
+    let phase = Phase { outputs: m, taps: r, points: &[0.0, 1.0, -1.0, 2.0, -2.0] };
+    let mut whole = Transforms::zeros(m, r, phase.products());
+    phase.place(&mut whole, 0..phase.products(), 0, 1);
+    whole.scale = SCALE;
+    let infinity = phase.points.len();
+    for (product, row) in whole.kernel.iter_mut().enumerate() {
+        let share = if product == infinity { OF_INFINITY } else { 1.0 };
+        // Fractions of small whole numbers: what is nearest is what was meant.
+        row.iter_mut().for_each(|v| *v = (*v * f64::from(SCALE) / share).round());
+    }
+    whole.output.iter_mut().for_each(|row| row[infinity] *= OF_INFINITY);
+    whole
+}
+
+fn of_reals(m: usize, r: usize, stride: usize) -> Transforms {
     let alpha = stride * (m - 1) + r;
-    let mut whole = Transforms {
-        output: vec![vec![0.0; alpha]; m],
-        kernel: vec![vec![0.0; r]; alpha],
-        input: vec![vec![0.0; alpha]; alpha],
-        pairs: vec![],
-        distinct: alpha,
-    };
+    let mut whole = Transforms::zeros(m, r, alpha);
     let mut first = 0;
     for phase in 0..stride.min(r) {
         let part = Phase::new(m, (r - phase).div_ceil(stride));
@@ -68,6 +115,28 @@ pub(crate) fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
 }
 
 impl Transforms {
+    fn zeros(m: usize, r: usize, alpha: usize) -> Transforms {
+        Transforms {
+            output: vec![vec![0.0; alpha]; m],
+            kernel: vec![vec![0.0; r]; alpha],
+            input: vec![vec![0.0; alpha]; alpha],
+            pairs: vec![],
+            distinct: alpha,
+            scale: 1,
+        }
+    }
+
+    /// How results of both axes come back from sums modulo 2³²: what these are multiplied by, and how far they are
+    /// shifted to the right then.
+    pub(crate) fn unscale(&self) -> (i32, u8) {
+        let scale = self.scale * self.scale;
+        let shift = scale.trailing_zeros();
+        let odd = scale >> shift;
+        // Newton's iteration for 1 / odd modulo 2³²: odd · odd is 1 modulo 8, and each turn doubles the bits that are right.
+        let inverse = (0..4).fold(odd, |x, _| x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x))));
+        (inverse as i32, shift as u8)
+    }
+
     /// How many times the products of weights and inputs, of size 1, an intermediate sum can be along one
     /// axis: how much rounding errors, and the range that is needed, can grow.
     pub(crate) fn growth(&self) -> f64 {
@@ -81,25 +150,22 @@ impl Transforms {
 struct Phase {
     outputs: usize,
     taps: usize,
+    /// Finite points; with one tap there are none, the outputs being the products.
+    points: &'static [f64],
 }
 
 impl Phase {
     fn new(outputs: usize, taps: usize) -> Phase {
-        Phase { outputs, taps }
+        let points = if taps == 1 { &[] } else { points(outputs + taps - 2) };
+        Phase { outputs, taps, points }
     }
 
     fn products(&self) -> usize {
         self.outputs + self.taps - 1
     }
 
-    /// Finite points; with one tap there are none, the outputs being the products.
-    fn points(&self) -> &'static [f64] {
-        if self.taps == 1 { &[] } else { points(self.products() - 1) }
-    }
-
     /// Writes the matrices as the block of some products, of inputs and taps `phase`, `phase + stride`, ….
     fn place(&self, whole: &mut Transforms, products: Range<usize>, phase: usize, stride: usize) {
-        let points = self.points();
         for j in 0..self.products() {
             let product = products.start + j;
             for k in 0..self.outputs {
@@ -112,11 +178,11 @@ impl Phase {
                 whole.input[product][phase + i * stride] = value;
             }
         }
-        whole.pairs.extend((1..points.len().saturating_sub(1)).step_by(2).map(|pair| products.start + pair));
+        whole.pairs.extend((1..self.points.len().saturating_sub(1)).step_by(2).map(|pair| products.start + pair));
     }
 
     fn output(&self, k: usize, product: usize) -> f64 {
-        match self.points().get(product) {
+        match self.points.get(product) {
             Some(&p) => power(p, k),
             None if self.taps == 1 => f64::from(u8::from(k == product)),
             None => f64::from(u8::from(k == self.outputs - 1)),
@@ -124,7 +190,7 @@ impl Phase {
     }
 
     fn kernel(&self, product: usize, tap: usize) -> f64 {
-        match self.points().get(product) {
+        match self.points.get(product) {
             Some(&p) => power(p, tap) / self.others(product).map(|q| p - q).product::<f64>(),
             None => f64::from(u8::from(tap == self.taps - 1)),
         }
@@ -140,7 +206,7 @@ impl Phase {
 
     /// The points without that one; all for infinity.
     fn others(&self, but: usize) -> impl Iterator<Item = f64> {
-        self.points().iter().enumerate().filter(move |&(l, _)| l != but).map(|(_, &p)| p)
+        self.points.iter().enumerate().filter(move |&(l, _)| l != but).map(|(_, &p)| p)
     }
 }
 
@@ -165,6 +231,10 @@ fn polynomial(roots: impl Iterator<Item = f64>, length: usize) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
+        super::transforms(m, r, stride, Numbers::Real)
+    }
+
     fn apply(matrix: &[Vec<f64>], v: &[f64]) -> Vec<f64> {
         matrix.iter().map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum()).collect()
     }
@@ -185,6 +255,33 @@ mod tests {
                 let expected: f64 = (0..r).map(|i| d[stride * k + i] * g[i]).sum();
                 assert!((y - expected).abs() < 1e-9, "F({m}, {r}) / {stride} output {k}: {y} is not {expected}");
             }
+        }
+    }
+
+    /// The bounds of the module's text, and what comes of sums that have left 32 bits.
+    #[test]
+    fn whole_numbers_are_exact() {
+        let t = super::transforms(4, 3, 1, Numbers::Whole);
+        let all = || t.input.iter().chain(&t.kernel).chain(&t.output).flatten();
+        assert!(all().all(|v| v.fract() == 0.0));
+        let row_sum =
+            |matrix: &[Vec<f64>]| matrix.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).fold(0.0, f64::max);
+        assert_eq!([row_sum(&t.input), row_sum(&t.kernel)], [10.0, 12.0]);
+        assert!(10 * 10 * 255 <= i32::from(i16::MAX) && 12 * 12 * 128 <= i32::from(i16::MAX));
+        let (inverse, shift) = t.unscale();
+        assert_eq!((9i32.wrapping_mul(inverse), shift), (1, 6));
+        let result = |y: i64| ((576 * y) as i32).wrapping_mul(inverse) >> shift;
+        for y in [0, 1, -1, 12345, (1 << 25) - 1, -(1 << 25)] {
+            assert_eq!(i64::from(result(y)), y);
+        }
+        assert_ne!(i64::from(result(1 << 25)), 1 << 25);
+        let line = |d: &[f64], g: &[f64]| {
+            let products: Vec<f64> = apply(&t.kernel, g).iter().zip(apply(&t.input, d)).map(|(u, v)| u * v).collect();
+            apply(&t.output, &products)
+        };
+        for (d, g) in [([255.0; 6], [-127.0; 3]), ([255.0, 0.0, 255.0, 0.0, 255.0, 0.0], [127.0, -127.0, 127.0])] {
+            let y: Vec<f64> = (0..4).map(|k| 24.0 * (0..3).map(|i| d[k + i] * g[i]).sum::<f64>()).collect();
+            assert_eq!(line(&d, &g), y);
         }
     }
 

@@ -107,8 +107,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A matrix product over `width` pixels that lie one vector apart, a block of channels each.
+    /// A matrix product over `width` pixels that lie side by side, a block of channels each. Strides are those from a
+    /// block of channels to the next, of inputs and of sums, which are stored as they are.
     pub(super) fn product(
+        arithmetic: Arithmetic,
         width: usize,
         [tile, blocks]: [usize; 2],
         half: bool,
@@ -118,21 +120,22 @@ impl Row {
     ) -> Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
         let in_blocks = channels.div_ceil(unit.lanes);
+        let last = channels - (in_blocks - 1) * unit.lanes;
         Row {
-            arithmetic: Arithmetic::F32,
+            arithmetic,
             x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
             width,
-            tile: tile.min(conv::most_pixels(blocks, unit)).min(width),
+            tile: tile.min(arithmetic.most_pixels(blocks, unit)).min(width),
             blocks,
             half,
-            in_pixel: unit.bytes(),
+            in_pixel: unit.lanes * arithmetic.input().bytes(),
             in_tap: 0,
             in_row_tap: 0,
             in_block: strides[0],
-            in_groups: unit.lanes,
+            in_groups: unit.lanes / arithmetic.group(),
             in_blocks,
             first_group: 0,
-            last_groups: channels - (in_blocks - 1) * unit.lanes,
+            last_groups: last.div_ceil(arithmetic.group()),
             ky: 1,
             trimmed: false,
             out_pixel: unit.bytes(),
@@ -147,13 +150,27 @@ impl Row {
 }
 
 impl Row {
+    /// Whether its sums are of bytes, to which more is done than is to f32 or to products that a caller takes as they are.
+    fn is_of_bytes(&self) -> bool {
+        matches!(self.arithmetic, Arithmetic::Bytes { .. })
+    }
+
     fn factors(&self, unit: Unit) -> Factors {
         self.arithmetic.factors(unit)
     }
 
+    /// The dot product by which the unit multiplies a group, where it has one that takes the group as it is.
+    fn dot(&self, unit: Unit) -> Option<Dot> {
+        match (self.arithmetic, self.factors(unit)) {
+            (_, Factors::Quads) => Some(Dot::U8I8),
+            (Arithmetic::I16, Factors::Pairs) => Some(Dot::I16).filter(|dot| dot.is_of(unit)),
+            _ => None,
+        }
+    }
+
     /// Bytes of the weights of one group and one kernel column.
     fn tap_bytes(&self, unit: Unit) -> usize {
-        self.factors(unit).vectors() * self.blocks * unit.bytes()
+        self.arithmetic.vectors(unit) * self.blocks * unit.bytes()
     }
 
     /// What is done to sums of whole numbers.
@@ -168,7 +185,7 @@ impl Row {
     /// Whether a tile's sums leave too few registers for what is done to them.
     fn is_crowded(&self, unit: Unit) -> bool {
         let sums = self.tile * self.blocks;
-        self.arithmetic != Arithmetic::F32 && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
+        self.is_of_bytes() && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
     }
 
     /// Of the weights of one kernel row, of all input blocks.
@@ -226,15 +243,7 @@ impl BlockRun {
 pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
-    let node = e.graph.node(step.node);
-    let tail = match node.op() {
-        Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
-        Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
-        Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
-        Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
-        Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
-        _ => unreachable!("direct kernels are planned for convolutions only"),
-    };
+    let tail = Tail::of(e.graph.node(step.node).op());
     assert_eq!(extra_operands(&tail.steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = e.weights(step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
@@ -250,7 +259,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     let start_block = sets[1].sets.len() * unit.bytes();
     let mut parts = match direct.problem.arithmetic {
         Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
-        Arithmetic::Bytes { .. } => {
+        _ => {
             // Of each output row the byte at which what its sums begin with begins.
             let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
             let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
@@ -309,21 +318,35 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     });
     let scratch = match direct.problem.arithmetic {
         Arithmetic::F32 => 0,
-        Arithmetic::Bytes { .. } => calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0),
+        _ => calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0),
     };
     Ok(Emitted { entry, grid, scratch })
 }
 
-/// What is done to sums.
-struct Tail {
-    bias: bool,
-    steps: Vec<PostOp>,
+/// What a convolution does to sums.
+pub(super) struct Tail {
+    /// Of f32; bytes have multipliers and offsets.
+    pub bias: bool,
+    pub steps: Vec<PostOp>,
     /// Of each operand of the steps, and of the result.
-    reads: Vec<Option<Grid>>,
-    output: Option<Grid>,
+    pub reads: Vec<Option<Grid>>,
+    pub output: Option<Grid>,
 }
 
 impl Tail {
+    /// # Panics
+    /// When the op is no convolution and no linear layer.
+    pub(super) fn of(op: Option<&Op>) -> Tail {
+        match op {
+            Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+            Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
+            Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+            Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
+            _ => unreachable!("these kernels are planned for convolutions only"),
+        }
+    }
+
     fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
         Tail { bias, steps: steps.to_vec(), reads: vec![None; extra_operands(steps)], output: None }
     }
@@ -469,7 +492,7 @@ fn panel(
     let first_tap = g.y.taps.kernel_first * problem.kernel[1] + g.x.taps.kernel_first;
     let mut walks = vec![];
     // The weights of a group of channels: those of a lane that lie together, then the next vector's.
-    let (together, vectors) = (factors.together(), factors.vectors());
+    let (together, vectors) = (factors.together(), problem.arithmetic.vectors(unit));
     let in_group = [
         Loop { count: together, from: (vectors * in_step) as isize, to: 1 },
         Loop { count: vectors, from: in_step as isize, to: channels * together },
@@ -622,7 +645,7 @@ impl Region {
 
     /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let scales = if self.row.arithmetic == Arithmetic::F32 { 0 } else { 2 * self.row.blocks * unit.bytes() };
+        let scales = if self.row.is_of_bytes() { 2 * self.row.blocks * unit.bytes() } else { 0 };
         self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
@@ -653,7 +676,7 @@ impl Region {
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
+        let of_bytes = self.row.is_of_bytes();
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
         let bias = d.weights(packed[0] + self.run.first * bias_block);
@@ -761,8 +784,12 @@ impl KernelKey for Row {
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
-        let of_bytes = row.arithmetic != Arithmetic::F32;
-        let of = if of_bytes { "bytes_" } else { "" };
+        let of_bytes = row.is_of_bytes();
+        let of = match row.arithmetic {
+            Arithmetic::F32 => "",
+            Arithmetic::Bytes { .. } => "bytes_",
+            Arithmetic::I16 => "i16_",
+        };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
         let mut b =
@@ -829,7 +856,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                 of_block
             })
             .collect(),
-        Arithmetic::Bytes { .. } => {
+        Arithmetic::Bytes { .. } | Arithmetic::I16 => {
             let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
             let start = |b: &mut Builder, block: usize, p: usize| {
                 if row.arithmetic.zero(unit) == 0 {
@@ -908,7 +935,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         b.advance(line, row.in_row_tap);
     });
     match row.arithmetic {
-        Arithmetic::F32 => store(b, row, &acc),
+        Arithmetic::F32 | Arithmetic::I16 => store(b, row, &acc),
         Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
     }
 }
@@ -953,7 +980,7 @@ fn tap_by_lane(
 
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
 fn unroll(row: &Row, unit: Unit, lanes: usize, pixels: usize) -> usize {
-    let vectors = row.factors(unit).vectors();
+    let vectors = row.arithmetic.vectors(unit);
     let per_lane = row.x.taps.count * vectors * (row.blocks + pixels * (row.blocks + 1));
     (1..=lanes).rev().find(|u| lanes.is_multiple_of(*u) && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
 }
@@ -1010,7 +1037,11 @@ fn shifted(address: Address, bytes: usize) -> Address {
 /// What tiles of whole numbers keep in a register beside accumulators, where they need something: by what i8 become
 /// unsigned, or what keeps every second number. `None` of f32.
 fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
-    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { return None };
+    let signed = match row.arithmetic {
+        Arithmetic::F32 => return None,
+        Arithmetic::I16 => return Some(None),
+        Arithmetic::Bytes { signed, .. } => signed,
+    };
     Some(match row.factors(unit) {
         Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
         Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
@@ -1034,13 +1065,14 @@ fn tap_of_bytes(
     }
     let unit = b.unit();
     let factors = row.factors(unit);
-    for vector in 0..factors.vectors() {
+    let dot = row.dot(unit);
+    for vector in 0..row.arithmetic.vectors(unit) {
         let weight_at = |block: usize| shifted(weights, (vector * row.blocks + block) * unit.bytes());
-        if let (Factors::Quads, [p]) = (factors, pixels.as_slice()) {
+        if let (Some(dot), [p]) = (dot, pixels.as_slice()) {
             // Each weight is used once: it comes straight from memory.
             let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
             for (block, acc) in acc.iter().enumerate() {
-                b.push(Inst::DotLoad { dot: Dot::U8I8, acc: acc[*p], a: x, address: weight_at(block) });
+                b.push(Inst::DotLoad { dot, acc: acc[*p], a: x, address: weight_at(block) });
             }
             continue;
         }
@@ -1053,7 +1085,13 @@ fn tap_of_bytes(
         };
         let w: Vec<Vector> = (0..row.blocks).map(load).collect();
         for &p in &pixels {
-            let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
+            let group = shifted(source, p * row.in_pixel);
+            // Both factors have their signs: the pixel's may come straight from memory.
+            if let (Some(Dot::I16), [w], true) = (dot, w.as_slice(), unit.embedded_broadcast) {
+                b.push(Inst::DotBroadcast { dot: Dot::I16, acc: acc[0][p], a: *w, address: group });
+                continue;
+            }
+            let x = factor(b, row, group, vector, constant);
             for (acc, &w) in acc.iter().zip(&w) {
                 add_products(b, factors, acc[p], x, w);
             }
@@ -1063,9 +1101,10 @@ fn tap_of_bytes(
 
 /// The group's numbers that the nth vector of its weights is multiplied by, in all lanes.
 fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
-    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { unreachable!("of whole numbers") };
+    let signed = !matches!(row.arithmetic, Arithmetic::Bytes { signed: false, .. });
     match row.factors(b.unit()) {
         Factors::Single => unreachable!("of whole numbers"),
+        Factors::Pairs if row.arithmetic == Arithmetic::I16 => b.broadcast_group(Element::I16, group),
         Factors::Quads => {
             let x = b.broadcast_group(Element::U8, group);
             constant.map_or(x, |constant| b.op(VectorOp::Xor, x, constant))
@@ -1084,9 +1123,10 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
         }
         Factors::Words => {
             let x = b.broadcast_group(Element::I32, group);
-            let above = 24 - 8 * vector as u8;
+            let rest = 32 - 8 * row.arithmetic.input().bytes() as u8;
+            let above = rest - 8 * (vector * row.arithmetic.input().bytes()) as u8;
             let x = if above > 0 { b.unary(UnaryOp::ShiftLeft(above), x) } else { x };
-            b.unary(if signed { UnaryOp::ShiftRightSigned(24) } else { UnaryOp::ShiftRight(24) }, x)
+            b.unary(if signed { UnaryOp::ShiftRightSigned(rest) } else { UnaryOp::ShiftRight(rest) }, x)
         }
     }
 }

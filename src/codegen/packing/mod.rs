@@ -25,7 +25,7 @@ mod tests;
 
 use std::ops::Range;
 
-use super::kernels::cook_toom;
+use super::kernels::cook_toom::{self, Numbers};
 use crate::plan::View;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
@@ -128,15 +128,17 @@ pub(crate) struct Loop {
     pub to: usize,
 }
 
-/// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
-/// `[element][input channel][the set's channels]`.
+/// `U = G g Gᵀ` of the filters of a set of output channels, in f64: `[element][input channel][the set's channels]`, in f32
+/// with denormal results as zeros. Of whole numbers, which all fit, inputs that a unit multiplies together lie together:
+/// `[element][inputs][the set's channels][inputs that lie together]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Winograd {
-    /// Outputs along each axis of a tile, taps along each axis, and stride: what [`cook_toom::transforms`]
+    /// Outputs along each axis of a tile, taps along each axis, stride, and numbers: what [`cook_toom::transforms`]
     /// makes G of.
     pub m: usize,
     pub taps: usize,
     pub stride: usize,
+    pub numbers: Numbers,
     pub weight: usize,
     /// The filters of the first input channel, as `[tap][the set's channels]`.
     pub filters: Walk,
@@ -145,6 +147,8 @@ pub(crate) struct Winograd {
     pub input_step: usize,
     /// Channels of the set, in the packed weights.
     pub channels: usize,
+    /// Inputs whose weights for an output channel are neighbours.
+    pub together: usize,
     /// From an element to the next in the packed weights.
     pub element_step: usize,
 }
@@ -238,6 +242,14 @@ impl Part {
                     }
                 }
             }
+            (Fill::Winograd(winograd), element) => {
+                let source = (*values[winograd.weight]).as_ref();
+                match element {
+                    Element::I16 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i16),
+                    Element::I32 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i32),
+                    element => unreachable!("transformed filters are f32 or whole numbers, not {element}"),
+                }
+            }
             (_, element) => unreachable!("what is computed of weights is f32, not {element}"),
         }
     }
@@ -254,7 +266,7 @@ impl Part {
             Fill::Filters { weight, walks } => {
                 walks.iter().for_each(|walk| walk.follow(source(*weight), out, flushed));
             }
-            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out),
+            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out, |v| flushed(v as f32)),
             Fill::BatchNorm(norm) => {
                 out.iter_mut().take(norm.channels).enumerate().for_each(|(c, v)| *v = norm.of(values, c));
             }
@@ -327,12 +339,17 @@ fn follow_line<T>(
 impl Winograd {
     /// Elements along an axis.
     pub(crate) fn distinct(&self) -> usize {
-        cook_toom::transforms(self.m, self.taps, self.stride).distinct
+        self.transforms().distinct
     }
 
-    fn fill(&self, source: &[f32], out: &mut [f32]) {
-        let (r, channels) = (self.taps, self.channels);
-        let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);
+    /// The matrices.
+    pub(crate) fn transforms(&self) -> cook_toom::Transforms {
+        cook_toom::transforms(self.m, self.taps, self.stride, self.numbers)
+    }
+
+    fn fill<T>(&self, source: &[f32], out: &mut [T], convert: impl Fn(f64) -> T) {
+        let (r, channels, together) = (self.taps, self.channels, self.together);
+        let cook_toom::Transforms { kernel, distinct, .. } = self.transforms();
         let rows = &kernel[..distinct];
         let mut g = vec![0f64; r * r * channels];
         let mut half = vec![0f64; distinct * r * channels];
@@ -351,10 +368,11 @@ impl Winograd {
             }
             for i in 0..distinct {
                 for (j, row) in rows.iter().enumerate() {
-                    let at = (i * distinct + j) * self.element_step + ic * channels;
-                    for (oc, t) in out[at..][..channels].iter_mut().enumerate() {
+                    let place = ic / together * together * channels + ic % together;
+                    let at = (i * distinct + j) * self.element_step + place;
+                    for (oc, t) in out[at..].iter_mut().step_by(together).take(channels).enumerate() {
                         let sum: f64 = row.iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = flushed(sum as f32);
+                        *t = convert(sum);
                     }
                 }
             }

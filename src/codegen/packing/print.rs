@@ -80,8 +80,11 @@ impl fmt::Display for Part {
                 Ok(())
             }
             Fill::Winograd(w) => {
-                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, element_step } = w;
+                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, element_step, .. } = w;
                 write!(f, "winograd{m} of {taps}x{taps} stride {stride} of weight {weight}: ")?;
+                if w.together > 1 {
+                    write!(f, "{} together, ", w.together)?;
+                }
                 write!(f, "{inputs} inputs ({input_step} -> {channels}), elements -> {element_step}, filters {filters}")
             }
             Fill::BatchNorm(BatchNorm { which, channels, affine, eps }) => {

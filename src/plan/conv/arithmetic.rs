@@ -4,6 +4,7 @@
 //! pixel to all lanes, and each lane, an output channel, adds the group's products to its 32 bits. How the
 //! weights of a group lie, so that a unit can do that, is [`Factors`].
 
+use super::tile::most_pixels;
 use crate::target::Unit;
 use crate::tensor::Element;
 
@@ -19,6 +20,9 @@ pub enum Arithmetic {
         /// The input that stands for 0: of a product, it is subtracted from the input.
         zero: i16,
     },
+    /// Inputs and weights of 16 bits, sums of 32 bits modulo 2³²: the products in the Winograd domain of inputs and
+    /// weights of 8 bits.
+    I16,
 }
 
 /// How a unit multiplies a group by weights: vectors of weights for a group and a block of output channels.
@@ -28,7 +32,7 @@ pub(crate) enum Factors {
     Single,
     /// Four i8 for each lane, by one dot product.
     Quads,
-    /// i16: the group's channels 0 and 2 for each lane, then its channels 1 and 3.
+    /// Two i16 for each lane. Of a group of four channels those of channels 0 and 2, then those of channels 1 and 3.
     Pairs,
     /// i32: channels one by one, where there are no vectors of narrow elements.
     Words,
@@ -41,7 +45,23 @@ impl Arithmetic {
             Arithmetic::F32 => Element::F32,
             Arithmetic::Bytes { signed: false, .. } => Element::U8,
             Arithmetic::Bytes { signed: true, .. } => Element::I8,
+            Arithmetic::I16 => Element::I16,
         }
+    }
+
+    /// What products are added up in.
+    pub fn sum(self) -> Element {
+        match self {
+            Arithmetic::F32 => Element::F32,
+            Arithmetic::Bytes { .. } | Arithmetic::I16 => Element::I32,
+        }
+    }
+
+    /// Of bytes, the least and the greatest input less the zero point.
+    pub(crate) fn centred(self) -> Option<[i64; 2]> {
+        let Arithmetic::Bytes { signed, zero } = self else { return None };
+        let low = if signed { i64::from(i8::MIN) } else { 0 };
+        Some([low, low + 255].map(|input| input - i64::from(zero)))
     }
 
     /// Channels of a group.
@@ -54,15 +74,36 @@ impl Arithmetic {
         match self {
             Arithmetic::F32 => Factors::Single,
             Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
-            Arithmetic::Bytes { .. } if unit.narrow => Factors::Pairs,
-            Arithmetic::Bytes { .. } => Factors::Words,
+            Arithmetic::Bytes { .. } | Arithmetic::I16 if unit.narrow => Factors::Pairs,
+            Arithmetic::Bytes { .. } | Arithmetic::I16 => Factors::Words,
         }
+    }
+
+    /// Vectors of weights for a group and a block of output channels.
+    pub(crate) fn vectors(self, unit: Unit) -> usize {
+        self.group() / self.factors(unit).together()
+    }
+
+    /// Most pixels of a tile with that many channel blocks: accumulators, a weight a block, and what else a product needs.
+    pub fn most_pixels(self, blocks: usize, unit: Unit) -> usize {
+        let beside = match (self, self.factors(unit)) {
+            (Arithmetic::F32, _) => return most_pixels(blocks, unit),
+            // The pixel's group; the number that makes signed ones unsigned.
+            (Arithmetic::Bytes { signed, .. }, Factors::Quads) => 1 + usize::from(signed),
+            // The group's part, a mask, a product.
+            (Arithmetic::Bytes { .. }, Factors::Pairs) => 3,
+            (Arithmetic::I16, Factors::Pairs) if unit.dot_i16 => 1,
+            // The group or its part, a product.
+            _ => 2,
+        };
+        self.registers(unit).saturating_sub(blocks + beside) / blocks
     }
 
     /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
     pub(super) fn preparation(self, unit: Unit) -> f64 {
         match (self, self.factors(unit)) {
-            (_, Factors::Single) => 1.0,
+            (_, Factors::Single) | (Arithmetic::I16, Factors::Pairs) => 1.0,
+            (Arithmetic::I16, Factors::Words) => 2.0,
             (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
             (_, Factors::Quads) => 1.0,
             (_, Factors::Pairs) => 2.0,
@@ -70,11 +111,11 @@ impl Arithmetic {
         }
     }
 
-    /// Registers for vectors. Stores of narrow elements take one of 64 bytes.
+    /// Registers for vectors, where results of bytes may be bytes.
     pub(crate) fn registers(self, unit: Unit) -> usize {
         match self {
-            Arithmetic::Bytes { .. } if unit.bytes == 64 => unit.registers - 1,
-            _ => unit.registers,
+            Arithmetic::Bytes { .. } => unit.registers_beside_narrowing(),
+            Arithmetic::F32 | Arithmetic::I16 => unit.registers,
         }
     }
 
@@ -82,7 +123,7 @@ impl Arithmetic {
     /// unsigned numbers, which i8 become by adding 128.
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
-            Arithmetic::F32 => 0,
+            Arithmetic::F32 | Arithmetic::I16 => 0,
             Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
@@ -100,37 +141,17 @@ impl Factors {
         }
     }
 
-    /// Vectors for a group and a block of output channels.
-    pub(crate) fn vectors(self) -> usize {
-        match self {
-            Factors::Single | Factors::Quads => 1,
-            Factors::Pairs => 2,
-            Factors::Words => 4,
-        }
-    }
-
     /// Channels of a group whose weights of one lane are neighbours.
     pub(crate) fn together(self) -> usize {
         4 / self.element().bytes()
     }
 
     /// Instructions that multiply one vector and add the products up.
-    pub(super) fn instructions(self) -> f64 {
+    pub(super) fn instructions(self, unit: Unit) -> f64 {
         match self {
             Factors::Single | Factors::Quads => 1.0,
+            Factors::Pairs if unit.dot_i16 => 1.0,
             Factors::Pairs | Factors::Words => 2.0,
-        }
-    }
-
-    /// Registers that a tile needs beside accumulators and one weight a block.
-    pub(super) fn registers(self, signed: bool) -> usize {
-        match self {
-            Factors::Single => 1,
-            // The pixel's group; the number that makes signed ones unsigned.
-            Factors::Quads => 1 + usize::from(signed),
-            // The group's part, a mask, a product.
-            Factors::Pairs => 3,
-            Factors::Words => 2,
         }
     }
 }

@@ -131,9 +131,9 @@ impl Direct {
                     .into_iter()
                     .map(|t| {
                         let start = 25.0 + finish * (t * blocks) as f64;
-                        let panel = taps * (blocks * block * 4 * factors.vectors()) as f64;
+                        let panel = taps * (blocks * block * 4 * p.arithmetic.vectors(target.unit)) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
-                        (taps * inside * group_cycles(p, t, set.work(), target) + start).max(stream)
+                        (taps * inside * group_cycles(p.arithmetic, t, set.work(), target) + start).max(stream)
                     })
                     .sum();
                 let rows = (images * height * sets * group_sets) as f64;

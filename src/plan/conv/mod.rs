@@ -24,8 +24,8 @@ pub(crate) use direct::{Direct, Fold};
 pub(crate) use geometry::{Axis, Geometry, Taps};
 pub(crate) use grouped::Grouped;
 pub(crate) use problem::Problem;
-pub(crate) use tile::{BlockSets, half_filled, most_pixels, split, work};
-pub(crate) use winograd::Winograd;
+pub(crate) use tile::{BlockSets, half_filled, split, work};
+pub(crate) use winograd::{Winograd, objection, wants_sums};
 
 /// A family of kernels: its type holds the choices that one of them makes.
 pub(crate) trait Family: Sized {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::super::view::image;
 use super::arithmetic::Arithmetic;
 use super::geometry::{Axis, Geometry};
-use super::tile::most_pixels;
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
 use crate::target::Unit;
 use crate::tensor::Shape;
@@ -25,6 +24,9 @@ pub struct Problem {
     pub phases: Arc<[Geometry]>,
     /// The stored weight is `[in, out / groups, kh, kw]` rather than `[out, in / groups, kh, kw]`.
     pub transposed: bool,
+    /// Of whole numbers, the largest that a sum can be with the layer's weights, without its sign; `None` where nobody
+    /// asked.
+    pub largest_sum: Option<u64>,
 }
 
 impl Problem {
@@ -43,6 +45,7 @@ impl Problem {
             kernel: op.kernel,
             phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
+            largest_sum: None,
         }
     }
 
@@ -59,6 +62,7 @@ impl Problem {
             kernel: [input[2], input[3]],
             phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
+            largest_sum: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Problem {
             kernel: op.kernel,
             phases,
             transposed: true,
+            largest_sum: None,
         }
     }
 
@@ -196,6 +201,26 @@ impl Problem {
         matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
     }
 
+    /// The largest that a sum of bytes can be with such weights, as the op has them, without its sign.
+    ///
+    /// Inputs less the zero point lie within [low, high], of which the padding's 0 is one. Where the weights of an output
+    /// channel that are above 0 add up to p, and those below 0 to −n, its sums lie within
+    /// [low · p − high · n, high · p − low · n], and reach both.
+    pub fn bound_of_sums(&self, weights: &[f32]) -> Option<u64> {
+        let [low, high] = self.arithmetic.centred()?;
+        let filter = self.in_per_group() * self.kernel[0] * self.kernel[1];
+        let largest = weights.chunks_exact(filter.max(1)).map(|filter| {
+            let (mut p, mut n) = (0i64, 0i64);
+            for &w in filter {
+                let w = w as i64;
+                p += w.max(0);
+                n -= w.min(0);
+            }
+            (high * p - low * n).max(high * n - low * p).unsigned_abs()
+        });
+        largest.max()
+    }
+
     /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
     pub fn sums_fit_f32(&self) -> bool {
         const LARGEST_PRODUCT: usize = 255 * 128;
@@ -205,9 +230,7 @@ impl Problem {
 
     /// Most pixels of a direct kernel's tile with that many channel blocks.
     pub fn most_pixels(&self, blocks: usize, unit: Unit) -> usize {
-        let Arithmetic::Bytes { signed, .. } = self.arithmetic else { return most_pixels(blocks, unit) };
-        let beside = blocks + self.arithmetic.factors(unit).registers(signed);
-        self.arithmetic.registers(unit).saturating_sub(beside) / blocks
+        self.arithmetic.most_pixels(blocks, unit)
     }
 
     /// Multiply-accumulates, padding included.

@@ -1,9 +1,14 @@
 //! Winograd convolution: fewer multiplications by working on transformed tiles.
+//!
+//! Of bytes there is F(4×4, 3×3) of stride 1, whose products are of 16 bits, at half the rate of products of bytes: a quarter
+//! of the products then takes half the time. Other sizes gain nothing: F(2×2, 3×3) has 4/9 of the products, and phases of
+//! stride 2 have 9/16; the points of F(6×6, 3×3) and the sums of five taps leave 16 bits. It is exact, and a candidate where
+//! [`Problem::largest_sum`] proves that.
 
-use super::cost::{tap_cycles, uneven};
+use super::cost::{group_cycles, uneven};
 use super::geometry::{Axis, Geometry};
 use super::problem::Problem;
-use super::tile::{half_filled, most_pixels, split, work};
+use super::tile::{half_filled, split, work};
 use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::Target;
@@ -44,6 +49,19 @@ impl Winograd {
         self.alpha() - shared
     }
 
+    /// How transformed inputs are multiplied by transformed weights.
+    pub(crate) fn products(&self) -> Arithmetic {
+        match self.problem.arithmetic {
+            Arithmetic::F32 => Arithmetic::F32,
+            Arithmetic::Bytes { .. } | Arithmetic::I16 => Arithmetic::I16,
+        }
+    }
+
+    /// Whether results are the definition's, to the last bit.
+    pub fn is_exact(&self) -> bool {
+        self.problem.arithmetic != Arithmetic::F32
+    }
+
     /// Tiles along each axis of an image.
     pub fn grid(&self, phase: &Geometry) -> [usize; 2] {
         [phase.y.output.div_ceil(self.m), phase.x.output.div_ceil(self.m)]
@@ -67,8 +85,8 @@ impl Winograd {
     }
 
     fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
-        let (p, core) = (&self.problem, &target.core);
-        let element = p.arithmetic.input().bytes() as f64;
+        let (p, core, multiplied) = (&self.problem, &target.core, self.products());
+        let element = multiplied.input().bytes() as f64;
         let products = (self.alpha() * self.alpha()) as f64;
         let total = (self.most_tiles() * p.phases.len()) as f64;
         let tile_blocks = total / self.tiles as f64;
@@ -77,10 +95,12 @@ impl Winograd {
         let input = total * in_blocks * products * core.transform;
         let output = total * out_blocks as f64 * products * core.transform;
         let sets = work(out_blocks, half_filled(p.out_channels, block, target.unit)) / self.blocks as f64;
-        let taps = p.in_per_group() as f64;
+        let taps = p.in_per_group().div_ceil(multiplied.group()) as f64;
         let product_tile: f64 = split(self.tiles, self.pixels)
             .into_iter()
-            .map(|t| taps * tap_cycles(t, self.blocks as f64, core) + 40.0 + 2.0 * (t * self.blocks) as f64)
+            .map(|t| {
+                taps * group_cycles(multiplied, t, self.blocks as f64, target) + 40.0 + 2.0 * (t * self.blocks) as f64
+            })
             .sum();
         // Short sums of small groups do not hide how a product's weights begin to arrive.
         let start = if p.groups > 1 { 150.0 } else { 0.0 };
@@ -90,8 +110,9 @@ impl Winograd {
         let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * element;
         let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
         multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
-        let weights =
-            (p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels) as f64 * element;
+        let weight = multiplied.factors(target.unit).element().bytes();
+        let weights = p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels * weight;
+        let weights = weights as f64;
         let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
         input + output + (multiply + stream).max(weights / core.memory + 0.1 * multiply)
     }
@@ -112,18 +133,45 @@ impl Family for Winograd {
     }
 }
 
+/// What sums of bytes have to stay below: 2⁶ times a sum is taken from 32 bits. `codegen` has the proof beside the matrices,
+/// and holds the plan to it.
+const SUMS: u64 = 1 << 25;
+
+/// Why a layer that else has a kernel of whole numbers has none: its sums may be too large.
+pub(crate) fn objection(p: &Problem, block: usize) -> Option<String> {
+    let sum = p.largest_sum?;
+    (sum >= SUMS && !of_geometry(p, block).is_empty())
+        .then(|| format!("winograd4 is exact for sums below {SUMS}; with the layer's weights they reach {sum}"))
+}
+
+/// The m for which there is an F(m×m, r×r) that may be chosen.
+fn sizes(p: &Problem, block: usize) -> &'static [usize] {
+    match p.arithmetic {
+        Arithmetic::F32 => of_geometry(p, block),
+        _ if p.largest_sum.is_some_and(|sum| sum < SUMS) => of_geometry(p, block),
+        _ => &[],
+    }
+}
+
+/// Whether a kernel of whole numbers would fit, whatever sums are.
+pub(crate) fn wants_sums(p: &Problem, block: usize) -> bool {
+    p.arithmetic != Arithmetic::F32 && !of_geometry(p, block).is_empty()
+}
+
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
 /// whole blocks of so many channels.
-fn sizes(p: &Problem, block: usize) -> &'static [usize] {
+fn of_geometry(p: &Problem, block: usize) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
     let whole = |channels: usize| channels.is_multiple_of(block);
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
-    if p.arithmetic != Arithmetic::F32 || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
     }
     match (taps, step) {
+        (3, 1) if p.arithmetic != Arithmetic::F32 => &[4],
+        _ if p.arithmetic != Arithmetic::F32 => &[],
         (3, 1) => &[2, 4, 6],
         (2 | 5, 1) => &[2, 4],
         (3 | 4, 2) => &[2, 3, 4],
@@ -137,9 +185,11 @@ fn tile_blocks(problem: &Problem, m: usize, block: usize, target: &Target) -> Ve
     let mut candidates: Vec<(Winograd, f64)> = vec![];
     let together = problem.blocks_together(block);
     for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
-        let pixels = most_pixels(blocks, unit).min(28);
+        let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels: 0, blocks };
+        w.pixels = w.products().most_pixels(blocks, unit).min(28);
+        let pixels = w.pixels;
         for rows in 1..=4 {
-            let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels, blocks };
+            let mut w = w.clone();
             let total = w.most_tiles();
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);
