@@ -164,10 +164,14 @@ def export_int8(name, out, program):
     from ncnn_int8 import quantize
 
     samples, spec, onnx = out / f"{name}.samples.npy", out / f"{name}.int8.net", out / f"{name}.int8.onnx"
-    netc(program, "quantize", *spec_of(name, out), "--calibrate", samples, "-o", spec, "--force")
-    netc(program, "export", spec, "--onnx", onnx)
     mnn, ncnn = out / f"{name}.int8.mnn", out / f"{name}.int8.ncnn.param"
+
+    def own():
+        netc(program, "quantize", *spec_of(name, out), "--calibrate", samples, "-o", spec, "--force")
+        netc(program, "export", spec, "--onnx", onnx)
+
     return attempt([
+        own,
         lambda: quantize_mnn(out / f"{name}.onnx", np.load(samples), mnn),
         lambda: quantize(out / f"{name}.ncnn.param", ncnn, np.load(samples)),
     ])  # fmt: skip

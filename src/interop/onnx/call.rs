@@ -6,9 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::array::Array;
-use super::proto::{self, attribute_type};
+use super::proto::{self, attribute_type, data_type};
 use super::view::View;
-use crate::ops::attributes::AttributeValue as _;
 use crate::ops::quantized::Levels;
 
 /// What is known of a value of the model.
@@ -61,7 +60,7 @@ impl Grid {
         if let (Some(levels), Some(own)) = (levels, own)
             && levels != own
         {
-            let [levels, own] = [levels, own].map(|levels| levels.print());
+            let [levels, own] = [levels, own].map(|l| data_type::of_levels(l).map_or("another", data_type::name));
             return Err(format!(
                 "its zero point is of type {own}, its levels are of {levels}: both must have one type"
             ));

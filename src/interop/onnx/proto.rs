@@ -209,23 +209,29 @@ pub mod data_type {
             "uint2",
             "int2",
         ];
-        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("a type that netc does not know")
+        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("unknown")
     }
+
+    /// The types of few bits, with their levels.
+    const LEVELS: [(i32, Levels); 8] = [
+        (UINT2, Levels { bits: 2, signed: false }),
+        (INT2, Levels { bits: 2, signed: true }),
+        (UINT4, Levels { bits: 4, signed: false }),
+        (INT4, Levels { bits: 4, signed: true }),
+        (UINT8, Levels { bits: 8, signed: false }),
+        (INT8, Levels { bits: 8, signed: true }),
+        (UINT16, Levels { bits: 16, signed: false }),
+        (INT16, Levels { bits: 16, signed: true }),
+    ];
 
     /// The levels that a type of few bits has.
     pub fn levels(ty: i32) -> Option<Levels> {
-        let (bits, signed) = match ty {
-            UINT2 => (2, false),
-            INT2 => (2, true),
-            UINT4 => (4, false),
-            INT4 => (4, true),
-            UINT8 => (8, false),
-            INT8 => (8, true),
-            UINT16 => (16, false),
-            INT16 => (16, true),
-            _ => return None,
-        };
-        Some(Levels { bits, signed })
+        LEVELS.iter().find(|(of, _)| *of == ty).map(|(_, levels)| *levels)
+    }
+
+    /// The type that has these levels and no others.
+    pub fn of_levels(levels: Levels) -> Option<i32> {
+        LEVELS.iter().find(|(_, of)| *of == levels).map(|(ty, _)| *ty)
     }
 }
 
