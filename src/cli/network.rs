@@ -179,6 +179,13 @@ impl CompilationArgs {
     }
 }
 
+impl CompilationArgs {
+    /// For commands that compile steps of training.
+    pub(crate) fn refuse_precision(&self) -> Result<()> {
+        refuse([("--precision", self.precision != Precision::F32)], "is for inference: steps of training are f32")
+    }
+}
+
 /// Refuses flags that would change nothing.
 pub(crate) fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt::Display) -> Result<()> {
     match flags.into_iter().find(|(_, given)| *given) {

@@ -59,7 +59,8 @@ pub enum PlanError {
     )]
     StrictWithoutFma,
     #[error(
-        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have; `--precision f32` goes anywhere"
+        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` is for any \
+         CPU, and `--target-features avx512+avx512bf16` makes code for one that has it"
     )]
     NoBf16,
     #[error(
@@ -67,6 +68,8 @@ pub enum PlanError {
          promise"
     )]
     StrictInBf16,
+    #[error("steps of training are f32")]
+    TrainingInBf16,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
     #[error(
@@ -118,6 +121,9 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     }
     if options.precision == Precision::Bf16 && options.strict {
         return Err(PlanError::StrictInBf16);
+    }
+    if options.precision != Precision::F32 && !graph.updates().is_empty() {
+        return Err(PlanError::TrainingInBf16);
     }
     if options.precision == Precision::Bf16 && !target.unit.dot_bf16 {
         return Err(PlanError::NoBf16);
