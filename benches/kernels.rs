@@ -62,7 +62,17 @@ impl Case {
     }
 
     /// A layer of levels that gives levels, rectified.
-    fn of_levels([from, to, size]: [usize; 3], [kernel, stride]: [usize; 2], groups: usize, signed: bool) -> Case {
+    fn of_levels(sizes: [usize; 3], window: [usize; 2], groups: usize, signed: bool) -> Case {
+        Case::of_levels_by(sizes, window, groups, signed, "direct")
+    }
+
+    fn of_levels_by(
+        [from, to, size]: [usize; 3],
+        [kernel, stride]: [usize; 2],
+        groups: usize,
+        signed: bool,
+        algorithm: &'static str,
+    ) -> Case {
         let mut b = GraphBuilder::new("levels", Phase::Infer);
         let x = b.input([1, from, size, size]);
         let levels = Levels { bits: 8, signed };
@@ -80,12 +90,20 @@ impl Case {
             output: Some(Grid { levels: Levels::U8, scale: 1.0, zero: 0 }),
         };
         let layer = b.add(layer, &[x]);
+        // As trained ones are: most are small, so that sums are.
+        let weight = b.graph.weights_of(layer).expect("they are known")[0];
+        let small = |v: &f32| (v * v.abs() / 127.0).round();
+        let values: Vec<f32> = (*b.graph.weights.values(weight)).as_ref().iter().map(small).collect();
+        b.graph.weights.set(weight, std::sync::Arc::new(values));
         let result = b.add(Dequantize { axis: None, symmetric: true }, &[layer]);
         let strided = if stride > 1 { format!(" stride {stride}") } else { String::new() };
         let grouped = if groups > 1 { format!(" groups {groups}") } else { String::new() };
         let of = if signed { "i8" } else { "u8" };
-        let name = format!("{of} conv {kernel}x{kernel} {from} to {to} @ {size}{strided}{grouped}");
-        Case { name, graph: b.finish(&[result]), layer, algorithm: None }
+        let grouped = grouped + if algorithm == "direct" { "" } else { " " };
+        let shown = if algorithm == "direct" { "" } else { algorithm };
+        let name = format!("{of} conv {kernel}x{kernel} {from} to {to} @ {size}{strided}{grouped}{shown}");
+        let algorithm = (groups == 1).then_some(algorithm);
+        Case { name, graph: b.finish(&[result]), layer, algorithm }
     }
 
     /// A linear layer of levels.
@@ -201,9 +219,10 @@ fn cases() -> Vec<Case> {
     ]);
     cases.extend([[16, 64, 112], [128, 16, 32], [16, 512, 7]].into_iter().flat_map(batch_norm));
     cases.extend(pools_and_losses());
-    cases.extend(
-        [(64, 56), (128, 28), (256, 14), (512, 7)].map(|(c, size)| Case::of_levels([c, c, size], [3, 1], 1, false)),
-    );
+    let squares = [(64, 56), (128, 28), (256, 14), (512, 7), (64, 224), (128, 112), (256, 56), (512, 28), (512, 14)];
+    cases.extend(squares.into_iter().flat_map(|(c, size)| {
+        ["direct", "winograd4"].map(|name| Case::of_levels_by([c, c, size], [3, 1], 1, false, name))
+    }));
     cases.extend([
         Case::of_levels([64, 64, 56], [3, 1], 1, true),
         Case::of_levels([64, 256, 56], [1, 1], 1, false),
@@ -230,6 +249,8 @@ fn cases() -> Vec<Case> {
         gradient(512, 2048, 7, 1, 1),
         gradient(128, 128, 56, 3, 2),
         gradient(256, 512, 56, 1, 2),
+        gradient(512, 1024, 28, 1, 2),
+        gradient(1024, 2048, 14, 1, 2),
         gradient(16, 16, 32, 3, 1),
         gradient(3, 64, 224, 7, 2),
         gradient(3, 64, 224, 3, 1),

@@ -51,6 +51,7 @@ pub(crate) struct ProfileArgs {
 
 pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
     if let Some(block) = &args.train {
+        args.compilation.refuse_precision()?;
         return profile_training(args, block, console);
     }
     let model = if is_compiled(&args.file) {

@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use crate::ir::stats::{Stats, stats};
 use crate::ir::{AuxHead, Images, NodeId, Phase, images};
 use crate::ops::MAX_ELEMENTS;
+use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{
     Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Statement, StatementKind,
@@ -412,12 +413,9 @@ impl Elaborator<'_> {
     }
 }
 
-/// What inputs may consist of: f32 holds all of their numbers, with which code computes.
-pub(crate) const INPUT_ELEMENTS: [Element; 4] = [Element::F32, Element::U8, Element::I8, Element::I16];
-
 /// The element that stands before an input's sizes.
 pub(crate) fn input_element(dtype: &Ident) -> Option<Element> {
-    INPUT_ELEMENTS.into_iter().find(|element| element.name() == dtype.name)
+    OF_INPUTS.into_iter().find(|element| element.name() == dtype.name)
 }
 
 /// `N`, the free size.

@@ -62,6 +62,11 @@ impl Unit {
         self.bytes
     }
 
+    /// Vector registers of a kernel that stores narrow elements: of 64 bytes such stores take one.
+    pub fn registers_beside_narrowing(self) -> usize {
+        if self.bytes == 64 { self.registers - 1 } else { self.registers }
+    }
+
     /// Elements in a vector.
     pub fn lanes(self, element: Element) -> usize {
         self.bytes / element.bytes()

@@ -11,6 +11,9 @@
 //! A result is the bias and then the products by kernel row, input channel and kernel column: an
 //! order that neither the vector unit nor the tile has a part in.
 //!
+//! Numbers of bf16 go the same way, two channels at a time: 32 bits of a pixel hold two, and a dot product adds up both
+//! products, that of the second channel first. What a tile's sums become is f32 until it is stored.
+//!
 //! Whole numbers of 8 bits go the same way, four channels at a time ([`Arithmetic`]): a lane's 32 bits hold four
 //! numbers of a pixel, and a dot product adds up their four products. The zero point is not subtracted from the
 //! inputs one by one: sums begin with what it would take away ([`packing::Starts`]), by the taps that lie in the
@@ -32,8 +35,9 @@ use super::super::packing::{self, Fill, Loop, Part, Starts, Walk};
 use super::super::vector::{
     Address, Builder, Callee, Dot, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
 };
+use super::epilogue::{self, Elements};
 use super::grid::{self, Grid, Places};
-use super::{LANE, epilogue, table};
+use super::{LANE, table};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands, quantized};
@@ -98,6 +102,8 @@ pub(super) struct Row {
     /// Block and pixel strides of the epilogue's operands, and the grids that they are on.
     extra: Vec<(usize, usize, Option<Grid>)>,
     epilogue: Epilogue,
+    /// Of the output and the epilogue's operands, where they are no levels.
+    elements: Elements,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
@@ -107,8 +113,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A matrix product over `width` pixels that lie one vector apart, a block of channels each.
+    /// A matrix product over `width` pixels that lie side by side, a block of channels each. Strides are those from a
+    /// block of channels to the next, of inputs and of sums, which are stored as they are.
     pub(super) fn product(
+        arithmetic: Arithmetic,
         width: usize,
         [tile, blocks]: [usize; 2],
         half: bool,
@@ -117,28 +125,29 @@ impl Row {
         strides: [usize; 2],
     ) -> Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
-        let in_blocks = channels.div_ceil(unit.lanes);
+        let (in_blocks, group) = (channels.div_ceil(unit.lanes), arithmetic.group());
         Row {
-            arithmetic: Arithmetic::F32,
+            arithmetic,
             x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
             width,
-            tile: tile.min(conv::most_pixels(blocks, unit)).min(width),
+            tile: tile.min(arithmetic.most_pixels(blocks, unit)).min(width),
             blocks,
             half,
-            in_pixel: unit.bytes(),
+            in_pixel: unit.lanes * arithmetic.input().bytes(),
             in_tap: 0,
             in_row_tap: 0,
             in_block: strides[0],
-            in_groups: unit.lanes,
+            in_groups: unit.lanes / group,
             in_blocks,
             first_group: 0,
-            last_groups: channels - (in_blocks - 1) * unit.lanes,
+            last_groups: (channels - (in_blocks - 1) * unit.lanes).div_ceil(group),
             ky: 1,
             trimmed: false,
             out_pixel: unit.bytes(),
             out_block: strides[1],
             extra: vec![],
             epilogue: Epilogue::default(),
+            elements: Elements::of_sums(),
             inside: true,
             bias: false,
             grid: None,
@@ -151,10 +160,19 @@ impl Row {
         self.arithmetic.factors(unit)
     }
 
+    /// The dot product by which the unit multiplies a group, where it has one that takes the group as it is.
+    fn dot(&self, unit: Unit) -> Option<Dot> {
+        match (self.arithmetic, self.factors(unit)) {
+            (_, Factors::Quads) => Some(Dot::U8I8),
+            (_, Factors::Bf16) => Some(Dot::Bf16),
+            (Arithmetic::I16, Factors::Pairs) => Some(Dot::I16).filter(|dot| dot.is_of(unit)),
+            _ => None,
+        }
+    }
+
     /// Bytes of the weights of one group and one kernel column.
     fn tap_bytes(&self, unit: Unit) -> usize {
-        let factors = self.factors(unit);
-        factors.vectors() * self.blocks * factors.vector_bytes(unit)
+        self.arithmetic.vectors(unit) * self.blocks * self.factors(unit).vector_bytes(unit)
     }
 
     /// What is done to sums of whole numbers.
@@ -166,10 +184,20 @@ impl Row {
         }
     }
 
-    /// Whether a tile's sums leave too few registers for what is done to them.
-    fn is_crowded(&self, unit: Unit) -> bool {
+    /// Whether a tile's sums leave too few registers for what is done to them, and wait in scratch memory.
+    fn wants_scratch(&self, unit: Unit) -> bool {
         let sums = self.tile * self.blocks;
-        self.arithmetic != Arithmetic::F32 && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
+        match self.arithmetic.is_scaled() {
+            true => self.tail().is_crowded(sums, self.arithmetic.registers(unit)),
+            false => self.elements.wants_scratch(&self.epilogue, sums, unit),
+        }
+    }
+
+    /// Parameters of its kernel, and which of them is scratch memory.
+    fn parameters(&self, unit: Unit) -> (usize, Option<usize>) {
+        let others = 5 + self.extra.len() + usize::from(self.arithmetic.is_scaled());
+        let scratch = self.wants_scratch(unit);
+        (others + usize::from(scratch), scratch.then_some(others))
     }
 
     /// Of the weights of one kernel row, of all input blocks.
@@ -227,17 +255,7 @@ impl BlockRun {
 pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
-    let node = e.graph.node(step.node);
-    let tail = match node.op() {
-        Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
-        Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
-        Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
-        Some(Op::LinearW8(l)) => Tail::of_whole_weights(l.of_reals.bias, &l.of_reals.epilogue),
-        Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
-        Some(Op::QuantizedConvTranspose2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
-        Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
-        _ => unreachable!("direct kernels are planned for convolutions only"),
-    };
+    let tail = Tail::of(e.graph.node(step.node).op());
     assert_eq!(extra_operands(&tail.steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = e.weights(step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
@@ -249,19 +267,20 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
+    let of_levels = direct.problem.arithmetic.is_of_levels();
     let mut parts = match direct.problem.arithmetic {
-        Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
+        Arithmetic::F32 | Arithmetic::Bf16 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
         // The bias is added at the end.
         Arithmetic::WholeWeights => vec![Part::bias(false, direct.problem.out_channels, output)],
-        Arithmetic::Bytes { .. } => vec![],
+        Arithmetic::Bytes { .. } | Arithmetic::I16 => vec![],
     };
     // What sums of each phase begin with: the first of its parts, and bytes from a block of channels to the next.
     let mut begins = vec![];
     for g in direct.problem.phases.iter() {
-        let Arithmetic::Bytes { .. } = direct.problem.arithmetic else {
+        if !of_levels {
             begins.push((0, unit.bytes()));
             continue;
-        };
+        }
         let sets =
             [g.y, g.x].map(|axis| TapSets::of(direct.problem.arithmetic, &axis, direct.fold != Fold::Rows, unit));
         let block_bytes = sets[1].sets.len() * unit.bytes();
@@ -282,10 +301,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
                 parts.push(panel(&direct.problem, *g, *run, tile, count, block, unit));
-                if direct.problem.arithmetic != Arithmetic::F32 {
+                if direct.problem.arithmetic.is_scaled() {
                     let first = (run.first + tile * run.step) * block[0];
                     let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
-                    parts.push(grid::scales(first, channels, block[0], tail.of_levels || tail.bias));
+                    parts.push(grid::scales(first, channels, block[0], of_levels || tail.bias));
                 }
             }
         }
@@ -297,7 +316,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
         let callee = e.kernel(&row);
         let (begin, begin_block) = begins[phase];
-        let begins = &packed[begin..][..if tail.of_levels { 2 } else { 1 }];
+        let begins = &packed[begin..][..if of_levels { 2 } else { 1 }];
         let begins = begins.to_vec();
         calls.push(Region { phase, run, count, panels: packed[part], begins, begin_block, row, callee });
     }
@@ -324,41 +343,46 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             first += count;
         }
     });
-    let scratch = match direct.problem.arithmetic {
-        Arithmetic::F32 => 0,
-        Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => {
-            calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0)
-        }
-    };
+    let wants = |r: &&Region| direct.problem.arithmetic.is_scaled() || r.row.wants_scratch(unit);
+    let scratch = calls.iter().filter(wants).map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0);
     Ok(Emitted { entry, grid, scratch })
 }
 
-/// What is done to sums.
-struct Tail {
-    /// Sums are of whole numbers.
-    of_levels: bool,
-    bias: bool,
-    steps: Vec<PostOp>,
+/// What a convolution does to sums.
+pub(super) struct Tail {
+    /// Of f32, or beside weights of 8 bits; sums of levels have multipliers and offsets.
+    pub bias: bool,
+    pub steps: Vec<PostOp>,
     /// Of each operand of the steps, and of the result.
-    reads: Vec<Option<Grid>>,
-    output: Option<Grid>,
+    pub reads: Vec<Option<Grid>>,
+    pub output: Option<Grid>,
 }
 
 impl Tail {
-    fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
-        let reads = vec![None; extra_operands(steps)];
-        Tail { of_levels: false, bias, steps: steps.to_vec(), reads, output: None }
+    /// # Panics
+    /// When the op is no convolution and no linear layer.
+    pub(super) fn of(op: Option<&Op>) -> Tail {
+        match op {
+            Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+            Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
+            Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+            Some(Op::LinearW8(l)) => Tail::of_reals(l.of_reals.bias, &l.of_reals.epilogue),
+            Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedConvTranspose2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
+            _ => unreachable!("these kernels are planned for convolutions only"),
+        }
     }
 
-    /// The bias is the step's third weight.
-    fn of_whole_weights(bias: bool, steps: &[PostOp]) -> Tail {
-        Tail::of_reals(bias, steps)
+    fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
+        let reads = vec![None; extra_operands(steps)];
+        Tail { bias, steps: steps.to_vec(), reads, output: None }
     }
 
     fn of_levels(steps: &[PostOp], reads: &[Option<quantized::Grid>], output: Option<quantized::Grid>) -> Tail {
         let reads = reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect();
         let output = output.as_ref().map(Grid::in_blocks);
-        Tail { of_levels: true, bias: false, steps: steps.to_vec(), reads, output }
+        Tail { bias: false, steps: steps.to_vec(), reads, output }
     }
 }
 
@@ -501,7 +525,7 @@ fn panel(
     let first_tap = g.y.taps.kernel_first * problem.kernel[1] + g.x.taps.kernel_first;
     let mut walks = vec![];
     // The weights of a group of channels: those of a lane that lie together, then the next vector's.
-    let (together, vectors) = (factors.together(), factors.vectors());
+    let (together, vectors) = (factors.together(), problem.arithmetic.vectors(unit));
     let in_group = [
         Loop { count: together, from: (vectors * in_step) as isize, to: 1 },
         Loop { count: vectors, from: in_step as isize, to: channels * together },
@@ -590,7 +614,7 @@ fn row_spec(
     });
     // Of whole numbers as many as leave registers for what is done to them, if that is one pixel at least.
     let uncrowded = match direct.problem.arithmetic {
-        Arithmetic::F32 => width,
+        Arithmetic::F32 | Arithmetic::Bf16 => width,
         arithmetic => {
             let free = arithmetic.registers(unit).saturating_sub(grid::temporaries(&tail.steps));
             (free / run.blocks).max(1)
@@ -617,6 +641,7 @@ fn row_spec(
         out_block: output.block,
         extra: extra.collect(),
         epilogue: Epilogue::of(&tail.steps),
+        elements: Elements::of(&step.outputs[run.output], &step.inputs[1..]),
         inside: direct.fold != Fold::Rows,
         bias: true,
         grid: tail.output,
@@ -658,7 +683,7 @@ impl Region {
 
     /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let scales = if self.row.arithmetic == Arithmetic::F32 { 0 } else { 2 * self.row.blocks * unit.bytes() };
+        let scales = if self.row.arithmetic.is_scaled() { 2 * self.row.blocks * unit.bytes() } else { 0 };
         self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
@@ -680,7 +705,7 @@ impl Region {
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let of_bytes = direct.problem.arithmetic != Arithmetic::F32;
+        let of_bytes = direct.problem.arithmetic.is_scaled();
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
         let bias = d.weights(self.begins[0] + self.run.first * self.begin_block);
@@ -716,7 +741,7 @@ impl Region {
             arguments.push(base.into());
         }
         arguments.extend(scales.map(Operand::from));
-        if self.row.is_crowded(unit) {
+        if self.row.wants_scratch(unit) {
             arguments.push(d.scratch.into());
         }
         d.b.call(self.callee, arguments);
@@ -784,20 +809,21 @@ impl Region {
 
 impl KernelKey for Row {
     /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands; of whole numbers the multipliers
-    /// and offsets, and scratch memory where it takes sums.
+    /// and offsets; scratch memory where it takes sums.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
-        let of_bytes = row.arithmetic != Arithmetic::F32;
+        let of_bytes = row.arithmetic.is_scaled();
         let of = match row.arithmetic {
             Arithmetic::F32 => "",
             Arithmetic::WholeWeights => "whole_weights_",
+            Arithmetic::Bf16 => "bf16_",
             Arithmetic::Bytes { .. } => "bytes_",
+            Arithmetic::I16 => "i16_",
         };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-        let mut b =
-            Builder::new(name, unit, 5 + row.extra.len() + usize::from(of_bytes) + usize::from(row.is_crowded(unit)));
+        let mut b = Builder::new(name, unit, row.parameters(unit).0);
         let input = b.parameter(0);
         let mut outs = vec![b.parameter(4)];
         outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
@@ -808,8 +834,9 @@ impl KernelKey for Row {
         while i < tiles.len() {
             let (first, pixels) = tiles[i];
             let alike = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
-            // Kernels of whole numbers with many operands have no integer left to count tiles.
-            let same = if of_bytes && row.trimmed && row.extra.len() > 1 { 1 } else { alike };
+            // Kernels with many operands, and more beside these, have no integer left to count tiles.
+            let more = of_bytes || row.wants_scratch(unit);
+            let same = if more && row.trimmed && row.extra.len() > 1 { 1 } else { alike };
             b.repeat(same, |b| {
                 tile(b, row, unit, first, pixels);
                 b.advance(input, pixels * row.in_pixel);
@@ -845,7 +872,7 @@ fn is_interior(row: &Row, first: usize, pixels: usize) -> bool {
 fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let [input, weights, bias, rows] = [0, 1, 2, 3].map(|i| b.parameter(i));
     let acc: Vec<Vec<Vector>> = match row.arithmetic {
-        Arithmetic::F32 => (0..row.blocks)
+        Arithmetic::F32 | Arithmetic::Bf16 => (0..row.blocks)
             .map(|block| {
                 let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
                 if row.is_half(block) {
@@ -870,7 +897,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
             };
             (0..row.blocks).map(|block| (0..pixels).map(|_| start(b, block)).collect()).collect()
         }
-        Arithmetic::Bytes { .. } => {
+        Arithmetic::Bytes { .. } | Arithmetic::I16 => {
             let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
             let start = |b: &mut Builder, block: usize, p: usize| {
                 if row.arithmetic.zero(unit) == 0 {
@@ -906,7 +933,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                     let source = Address { index: Some((lane, 1)), ..x.at(u * LANE + kx * row.in_tap) };
                     match constant {
                         None => tap(b, row, unit, &acc, w.at(at), source, (first, kx)),
-                        Some(constant) => tap_of_bytes(b, row, &acc, w.at(at), source, (first, kx), constant),
+                        Some(constant) => tap_of_groups(b, row, &acc, w.at(at), source, (first, kx), constant),
                     }
                 }
             }
@@ -949,7 +976,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         b.advance(line, row.in_row_tap);
     });
     match row.arithmetic {
-        Arithmetic::F32 => store(b, row, &acc),
+        Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => store(b, row, &acc),
         Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
     }
 }
@@ -994,7 +1021,7 @@ fn tap_by_lane(
 
 /// Lanes that are unrolled: as many as the limit allows, a divisor of `lanes`.
 fn unroll(row: &Row, unit: Unit, lanes: usize, pixels: usize) -> usize {
-    let vectors = row.factors(unit).vectors();
+    let vectors = row.arithmetic.vectors(unit);
     let per_lane = row.x.taps.count * vectors * (row.blocks + pixels * (row.blocks + 1));
     (1..=lanes).rev().find(|u| lanes.is_multiple_of(*u) && (u * per_lane <= UNROLL_LIMIT || *u == 1)).unwrap_or(1)
 }
@@ -1053,19 +1080,23 @@ fn shifted(address: Address, bytes: usize) -> Address {
     Address { offset: address.offset.checked_add(bytes).expect("a tile spans less than 2 GiB"), ..address }
 }
 
-/// What tiles of whole numbers keep in a register beside accumulators, where they need something: by what i8 become
-/// unsigned, or what keeps every second number. `None` of f32.
+/// What tiles of groups of several channels keep in a register beside accumulators, where they need something: by what
+/// i8 become unsigned, or what keeps every second number. `None` of f32.
 fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
-    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { return None };
+    let signed = match row.arithmetic {
+        Arithmetic::F32 | Arithmetic::WholeWeights => return None,
+        Arithmetic::Bf16 | Arithmetic::I16 => return Some(None),
+        Arithmetic::Bytes { signed, .. } => signed,
+    };
     Some(match row.factors(unit) {
         Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
         Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
-        Factors::Single | Factors::Narrow | Factors::Words => None,
+        Factors::Single | Factors::Narrow | Factors::Bf16 | Factors::Words => None,
     })
 }
 
-/// [`tap`] of a group of channels that are whole numbers.
-fn tap_of_bytes(
+/// [`tap`] of a group of several channels.
+fn tap_of_groups(
     b: &mut Builder,
     row: &Row,
     acc: &[Vec<Vector>],
@@ -1080,13 +1111,14 @@ fn tap_of_bytes(
     }
     let unit = b.unit();
     let factors = row.factors(unit);
-    for vector in 0..factors.vectors() {
+    let dot = row.dot(unit);
+    for vector in 0..row.arithmetic.vectors(unit) {
         let weight_at = |block: usize| shifted(weights, (vector * row.blocks + block) * unit.bytes());
-        if let (Factors::Quads, [p]) = (factors, pixels.as_slice()) {
+        if let (Some(dot), [p]) = (dot, pixels.as_slice()) {
             // Each weight is used once: it comes straight from memory.
             let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
             for (block, acc) in acc.iter().enumerate() {
-                b.push(Inst::DotLoad { dot: Dot::U8I8, acc: acc[*p], a: x, address: weight_at(block) });
+                b.push(Inst::DotLoad { dot, acc: acc[*p], a: x, address: weight_at(block) });
             }
             continue;
         }
@@ -1099,7 +1131,13 @@ fn tap_of_bytes(
         };
         let w: Vec<Vector> = (0..row.blocks).map(load).collect();
         for &p in &pixels {
-            let x = factor(b, row, shifted(source, p * row.in_pixel), vector, constant);
+            let group = shifted(source, p * row.in_pixel);
+            // Both factors are of one kind: the pixel's may come straight from memory.
+            if let (Some(dot @ (Dot::I16 | Dot::Bf16)), [w], true) = (dot, w.as_slice(), unit.embedded_broadcast) {
+                b.push(Inst::DotBroadcast { dot, acc: acc[0][p], a: *w, address: group });
+                continue;
+            }
+            let x = factor(b, row, group, vector, constant);
             for (acc, &w) in acc.iter().zip(&w) {
                 add_products(b, factors, acc[p], x, w);
             }
@@ -1109,9 +1147,11 @@ fn tap_of_bytes(
 
 /// The group's numbers that the nth vector of its weights is multiplied by, in all lanes.
 fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
-    let Arithmetic::Bytes { signed, .. } = row.arithmetic else { unreachable!("of whole numbers") };
+    let signed = !matches!(row.arithmetic, Arithmetic::Bytes { signed: false, .. });
     match row.factors(b.unit()) {
-        Factors::Single | Factors::Narrow => unreachable!("of whole numbers"),
+        Factors::Single | Factors::Narrow => unreachable!("groups have several channels"),
+        Factors::Bf16 => b.broadcast_group(Element::Bf16, group),
+        Factors::Pairs if row.arithmetic == Arithmetic::I16 => b.broadcast_group(Element::I16, group),
         Factors::Quads => {
             let x = b.broadcast_group(Element::U8, group);
             constant.map_or(x, |constant| b.op(VectorOp::Xor, x, constant))
@@ -1130,9 +1170,10 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
         }
         Factors::Words => {
             let x = b.broadcast_group(Element::I32, group);
-            let above = 24 - 8 * vector as u8;
+            let rest = 32 - 8 * row.arithmetic.input().bytes() as u8;
+            let above = rest - 8 * (vector * row.arithmetic.input().bytes()) as u8;
             let x = if above > 0 { b.unary(UnaryOp::ShiftLeft(above), x) } else { x };
-            b.unary(if signed { UnaryOp::ShiftRightSigned(24) } else { UnaryOp::ShiftRight(24) }, x)
+            b.unary(if signed { UnaryOp::ShiftRightSigned(rest) } else { UnaryOp::ShiftRight(rest) }, x)
         }
     }
 }
@@ -1141,6 +1182,7 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
 fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Vector) {
     match factors {
         Factors::Single | Factors::Narrow => b.fma(acc, w, x),
+        Factors::Bf16 => b.dot(Dot::Bf16, acc, x, w),
         Factors::Quads => b.dot(Dot::U8I8, acc, x, w),
         Factors::Pairs => b.add_products_of_i16(acc, x, w),
         Factors::Words => {
@@ -1156,7 +1198,7 @@ fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
     let scales = b.parameter(5 + row.extra.len());
-    let scratch = if row.is_crowded(b.unit()) { b.parameter(6 + row.extra.len()) } else { to };
+    let scratch = row.parameters(b.unit()).1.map_or(to, |scratch| b.parameter(scratch));
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
         let to = to.at(block * row.out_block + p * row.out_pixel);
@@ -1178,7 +1220,8 @@ fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let results: Vec<(Vector, Address)> =
         places.iter().map(|&(block, p)| (acc[block][p], to.at(block * row.out_block + p * row.out_pixel))).collect();
-    epilogue::store_all(b, &row.epilogue, &results, |result, i| {
+    let scratch = row.parameters(b.unit()).1.map(|scratch| b.parameter(scratch));
+    epilogue::store_all(b, &row.epilogue, &row.elements, scratch, &results, |result, i| {
         let (block, p) = places[result];
         extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)
     });

@@ -38,11 +38,6 @@ impl Grid {
         Grid { element, zero, low, high, scale: Bits::of(grid.scale) }
     }
 
-    /// What lies in memory, in blocks.
-    pub(crate) fn element(self) -> Element {
-        self.element
-    }
-
     /// The real numbers at levels.
     pub(crate) fn real(self, b: &mut Builder, v: Vector) -> Vector {
         let v = match self.zero {
@@ -276,7 +271,7 @@ pub(crate) fn store(b: &mut Builder, address: Address, v: Vector, grid: Option<G
     }
 }
 
-/// A vector in memory as f32, whole numbers as what they are.
+/// A vector in memory as f32, whole numbers and bf16 as what they are.
 pub(crate) fn load_stored(b: &mut Builder, address: Address, element: Element) -> Vector {
     match element {
         Element::F32 => b.load(address),
@@ -284,10 +279,11 @@ pub(crate) fn load_stored(b: &mut Builder, address: Address, element: Element) -
     }
 }
 
-/// Stores a vector of f32, which are whole numbers where others do not fit.
+/// Stores a vector of f32, which are whole numbers where others do not fit; as bf16 the nearest.
 pub(crate) fn store_stored(b: &mut Builder, address: Address, v: Vector, element: Element) {
     match element {
         Element::F32 => b.store(address, v),
+        Element::Bf16 => b.store_as(address, v, element),
         element => {
             let v = b.convert_to_int(v);
             b.store_as(address, v, element);

@@ -162,10 +162,10 @@ impl Kind {
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: Kind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
-    let (pixel, element) = (step.inputs[0].pixel_stride(), step.inputs[0].shape.element());
+    let pixel = step.inputs[0].pixel_stride();
     let row = Row {
         kind,
-        element,
+        elements: [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element()),
         input: x.input,
         step: y.distance * x.input * pixel,
         single: y.spans.iter().all(|s| s.count == 1),
@@ -236,8 +236,8 @@ impl Columns {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     kind: Kind,
-    /// Of the input, and of the output where that is no mean of levels. Rows in scratch memory are of f32.
-    element: Element,
+    /// Of input and output. Rows in scratch memory are of f32.
+    elements: [Element; 2],
     /// Input columns.
     input: usize,
     /// Bytes from one of a window's rows to the next.
@@ -253,7 +253,7 @@ struct Row {
 /// For the kernel's name, which tells the element by itself.
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { kind, element: _, input, step, single, columns, width, distance } = self;
+        let Row { kind, elements: _, input, step, single, columns, width, distance } = self;
         let mut row = f.debug_struct("Row");
         row.field("kind", &kind.kind).field("input", input).field("step", step).field("single", single);
         row.field("columns", columns).field("width", width).field("distance", distance).finish()
@@ -264,7 +264,11 @@ impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
     fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let mut of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let mut of = match self.elements {
+            [Element::F32, Element::F32] => String::new(),
+            [from, to] if from == to => format!(" of {from}"),
+            [from, to] => format!(" of {from} to {to}"),
+        };
         if let Some(levels) = self.kind.levels {
             of += &format!(" {levels:?}");
         }
@@ -301,7 +305,7 @@ impl Row {
     /// A vector of the input. Zero points are taken from what is summed one by one: sums of centred levels are those
     /// that f32 holds.
     fn load(&self, b: &mut Builder, address: Address, constants: Constants) -> Vector {
-        let v = grid::load_stored(b, address, self.element);
+        let v = grid::load_stored(b, address, self.elements[0]);
         constants.zero.map_or(v, |zero| b.op(VectorOp::Sub, v, zero))
     }
 
@@ -315,14 +319,14 @@ impl Row {
 
     fn store(&self, b: &mut Builder, address: Address, v: Vector) {
         match self.kind.levels {
-            None => grid::store_stored(b, address, v, self.element),
+            None => grid::store_stored(b, address, v, self.elements[1]),
             Some(levels) => grid::store(b, address, v, levels.output),
         }
     }
 
     /// What columns are read as.
     fn source(&self) -> Element {
-        if self.single { self.element } else { Element::F32 }
+        if self.single { self.elements[0] } else { Element::F32 }
     }
 
     /// Bytes from one of them to the next.
@@ -330,22 +334,14 @@ impl Row {
         unit.lanes * self.source().bytes()
     }
 
-    fn pixel(&self, unit: Unit) -> usize {
-        unit.lanes * self.element.bytes()
-    }
-
-    /// From an output pixel to the next.
-    fn out_pixel(&self, unit: Unit) -> usize {
-        let element = match self.kind.levels {
-            None => self.element,
-            Some(levels) => levels.output.map_or(Element::F32, Grid::element),
-        };
-        unit.lanes * element.bytes()
+    /// Bytes from one pixel of the input to the next, and of the output.
+    fn pixels(&self, unit: Unit) -> [usize; 2] {
+        self.elements.map(|element| unit.lanes * element.bytes())
     }
 
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int, constants: Constants) {
-        let (pixel, scratch_pixel) = (self.pixel(b.unit()), b.unit().bytes());
+        let ([pixel, _], scratch_pixel) = (self.pixels(b.unit()), b.unit().bytes());
         let to = b.int(scratch);
         let load = |b: &mut Builder, address| self.load(b, address, constants);
         let columns = |b: &mut Builder, columns: usize| {
@@ -369,7 +365,7 @@ impl Row {
     }
 
     fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, constants: Constants) {
-        let (pixel, source_pixel) = (self.out_pixel(b.unit()), self.source_pixel(b.unit()));
+        let ([_, pixel], source_pixel) = (self.pixels(b.unit()), self.source_pixel(b.unit()));
         let factor = constants.factor.map(|f| {
             let by_column = b.splat(column_factor(run.span.divisor));
             b.op(VectorOp::Mul, f, by_column)
@@ -444,7 +440,7 @@ impl Row {
                 v = b.op(VectorOp::Mul, v, f);
             }
             self.store(b, output.at(0), v);
-            b.advance(output, self.out_pixel(b.unit()));
+            b.advance(output, self.pixels(b.unit())[1]);
             b.advance(entry, table::ENTRY);
         });
     }
@@ -466,7 +462,8 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let [_, _, h, w] = step.inputs[0].image();
-    let kernel = e.kernel(&Global { kind: op.kind, element: step.inputs[0].shape.element(), pixels: h * w });
+    let elements = [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element());
+    let kernel = e.kernel(&Global { kind: op.kind, pixels: h * w, elements });
     each_block(e, step, kernel, &[])
 }
 
@@ -549,24 +546,23 @@ impl KernelKey for GlobalOfLevels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Global {
     kind: PoolKind,
-    /// Of what is pooled and of the result: f32 where that is a mean.
-    element: Element,
     pixels: usize,
+    /// Of input and output.
+    elements: [Element; 2],
 }
 
 impl KernelKey for Global {
     /// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.
     fn build(&self, unit: Unit) -> Function {
-        let Global { kind, element, pixels } = *self;
-        let of = if element == Element::F32 { String::new() } else { format!("_{element}") };
-        let mut b = Builder::new(format!("global_{kind}_{pixels}{of}"), unit, 2);
+        let Global { kind, pixels, elements: [from, to] } = *self;
+        let pixel = unit.lanes * from.bytes();
+        let mut b = Builder::new(format!("global_{kind}_{pixels}"), unit, 2);
         let (input, output) = (b.parameter(0), b.parameter(1));
-        let (count, pixel) = (pixels.min(COLUMNS), unit.lanes * element.bytes());
-        let load = |b: &mut Builder, i: usize| grid::load_stored(b, input.at(i * pixel), element);
-        let acc: Vec<Vector> = (0..count).map(|i| load(&mut b, i)).collect();
+        let count = pixels.min(COLUMNS);
+        let acc: Vec<Vector> = (0..count).map(|i| grid::load_stored(&mut b, input.at(i * pixel), from)).collect();
         let add = |b: &mut Builder, count: usize| {
             for (i, &acc) in acc.iter().enumerate().take(count) {
-                let v = load(b, i);
+                let v = grid::load_stored(b, input.at(i * pixel), from);
                 combine(b, kind, acc, v);
             }
         };
@@ -582,7 +578,7 @@ impl KernelKey for Global {
             let factor = b.splat(1.0 / pixels as f32);
             result = b.op(VectorOp::Mul, result, factor);
         }
-        grid::store_stored(&mut b, output.at(0), result, element);
+        grid::store_stored(&mut b, output.at(0), result, to);
         b.finish()
     }
 }

@@ -112,8 +112,8 @@ impl KernelKey for TransformKernel {
 impl TransformKernel {
     /// The elements of a vector of output channels, of one input channel.
     fn vector(&self, b: &mut Builder, first: usize) {
-        let Winograd { m, taps, stride, channels, element_step, .. } = self.filters;
-        let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(m, taps, stride);
+        let Winograd { taps, channels, element_step, .. } = self.filters;
+        let cook_toom::Transforms { kernel, distinct, .. } = self.filters.transforms();
         let rows = &kernel[..distinct];
         let lanes = b.lanes();
         // Loops of one turn are left out of walks: the steps are found by how far they move in the set.

@@ -11,23 +11,34 @@
 //! a block is shared). V and M of a block stay in the second-level cache. Tiles at the image's border
 //! have transforms of their own, in which the padding's zeros are left out.
 //!
+//! Convolutions of bytes are exact: V and U are whole numbers of 16 bits, M and all that is made of it i32 modulo 2³², from
+//! which the sum of products follows, to the last bit ([`cook_toom`] has the proof). Then the sum goes through what direct
+//! kernels do to sums, too. Inputs less their zero point are transformed in f32, which holds all numbers on the way: they
+//! are whole and below 2²⁴.
+//!
 //! Stride 2 takes other matrices ([`cook_toom`]) and is else the same: a tile's window is
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
+//!
+//! Of bf16, V and U are rounded to bf16 once they are transformed, and M is f32 again; or both are f32, and only input
+//! and output are bf16. For the few digits of bf16 there are points whose transforms make rounding errors grow less
+//! ([`Points`]); a tile then has more products along an axis than its window has inputs.
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{self, Fill, Loop, Part, Walk};
-use super::super::vector::{Builder, Callee, Condition, Function, Int, IntOp, Operand, Vector, VectorOp};
+use super::super::vector::{
+    Address, Builder, Callee, Condition, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
+};
 use super::cook_toom::{self, Transforms};
-use super::direct::{BlockRun, Row, runs};
-use super::{LANE, epilogue};
+use super::direct::{BlockRun, Row, Tail, runs};
+use super::epilogue::{self, Elements};
+use super::{LANE, grid};
 use crate::balance::TaskCost;
-use crate::ops::Op;
-use crate::ops::epilogue::PostOp;
-use crate::plan::conv::{Axis, Geometry, Taps, Winograd};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Points, Taps, Winograd, registers_beside_stores};
 use crate::plan::{Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 use std::ops::Range;
 
 /// Sizes that the driver, the packing and the kernels share. Bytes, where not said otherwise.
@@ -37,53 +48,65 @@ struct Sizes {
     m: usize,
     taps: usize,
     stride: usize,
-    alpha: usize,
+    points: Points,
+    /// Inputs along each axis of a window, and products of a tile.
+    window: usize,
+    products: usize,
     /// Different weights along an axis: elements from the last of them on share theirs.
     distinct: usize,
     in_blocks: usize,
     /// Input blocks that a set reads: those of its group.
     group_blocks: usize,
-    /// V: from a channel block to the next, and from an element to the next.
+    /// How V is multiplied, which says what it consists of.
+    arithmetic: Arithmetic,
+    /// V: a tile's block of channels, from a channel block to the next, and from an element to the next.
+    v_tile: usize,
     v_block: usize,
     v_element: usize,
     m_block: usize,
     m_element: usize,
+    /// A vector of f32 or of sums, which M and half transformed tiles consist of.
     vector: usize,
 }
 
 impl Sizes {
-    /// Of a step with such an input: a pixel's channels of a block are a vector.
+    /// Of a step with such an input: a pixel's channels of a block are the lanes of a vector.
     fn new(w: &Winograd, input: &View) -> Sizes {
         let in_blocks = input.blocks();
-        let vector = input.pixel_stride();
-        let block = w.tiles * vector;
+        let vector = input.block() * LANE;
+        let v_tile = input.block() * w.products.input().bytes();
+        let (v_block, m_block) = (w.tiles * v_tile, w.tiles * vector);
         Sizes {
             m: w.m,
             taps: w.taps(),
             stride: w.stride(),
-            alpha: w.alpha(),
+            points: w.points,
+            window: w.window(),
+            products: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
             group_blocks: w.problem.in_per_group().div_ceil(input.block()),
-            v_block: block,
-            v_element: in_blocks * block,
-            m_block: block,
-            m_element: w.blocks * block,
+            arithmetic: w.products,
+            v_tile,
+            v_block,
+            v_element: in_blocks * v_block,
+            m_block,
+            m_element: w.blocks * m_block,
             vector,
         }
     }
 
     fn transforms(&self) -> Transforms {
-        cook_toom::transforms(self.m, self.taps, self.stride)
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points)
     }
 
     fn elements(&self) -> usize {
-        self.alpha * self.alpha
+        self.products * self.products
     }
 
     /// Where M begins in the scratch; V begins at 0.
     fn m_offset(&self) -> usize {
-        self.elements() * self.v_element
+        (self.elements() * self.v_element).next_multiple_of(self.vector)
     }
 
     /// Where a transform keeps its half-transformed tile.
@@ -97,18 +120,15 @@ impl Sizes {
 }
 
 pub(crate) fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
-    let (has_bias, steps) = match e.graph.node(step.node).op() {
-        Some(Op::Conv2d(c)) => (c.bias, c.epilogue.clone()),
-        Some(Op::ConvTranspose2d(c)) => (c.bias, c.epilogue.clone()),
-        _ => unreachable!("winograd is planned for convolutions only"),
-    };
     super::check_blocks_are_vectors(e, step);
+    let tail = Tail::of(e.graph.node(step.node).op());
     let runs = runs(&step.outputs, w.blocks, e.unit());
     let sizes = Sizes::new(w, &step.inputs[0]);
-    let (bias, panels) = pack(e, step, w, &sizes, &runs, has_bias);
+    let (bias, panels) = pack(e, step, w, &sizes, &runs, tail.bias);
+    let finish = Finish::new(w, tail, &sizes);
     let mut panels = panels.into_iter();
     let passes: Vec<Pass> =
-        w.problem.phases.iter().map(|g| Pass::new(e, step, w, &sizes, g, &runs, &steps, &mut panels)).collect();
+        w.problem.phases.iter().map(|g| Pass::new(e, step, w, &sizes, g, &runs, &finish, &mut panels)).collect();
 
     let sets: usize = runs.iter().map(|r| r.tiles).sum();
     let tasks = |pass: &Pass| pass.total.div_ceil(w.tiles) * sets;
@@ -132,7 +152,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted
                 let mut begin = 0;
                 for part in &pass.runs {
                     d.if_within(set, begin, part.run.tiles, |d, set| {
-                        multiply(d, w, &sizes, part, set, count);
+                        multiply(d, e.unit(), w, &sizes, part, set, count);
                         transform_outputs(e, d, step, w, &sizes, pass, part, bias, set, first, count);
                     });
                     begin += part.run.tiles;
@@ -174,7 +194,7 @@ pub(crate) fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
 /// The largest number that the step computes on its way, where neither weights nor inputs are larger
 /// than 1. Each product has a factor of 1 in some output of its tile, so that no product is larger either.
 pub(crate) fn largest(w: &Winograd) -> f64 {
-    cook_toom::transforms(w.m, w.taps(), w.stride()).growth().powi(2) * w.problem.in_per_group() as f64
+    cook_toom::transforms(w.m, w.taps(), w.stride(), w.points).growth().powi(2) * w.problem.in_per_group() as f64
 }
 
 /// One phase of the convolution: all of it, where it is not transposed.
@@ -194,6 +214,8 @@ struct PassRun {
     panels: Packed,
     products: Vec<(usize, Callee)>,
     outputs: Vec<Border>,
+    /// Vectors a channel block of biases, or of what sums are scaled by.
+    bias_vectors: usize,
 }
 
 impl<'a> Pass<'a> {
@@ -205,7 +227,7 @@ impl<'a> Pass<'a> {
         s: &Sizes,
         geometry: &'a Geometry,
         runs: &[BlockRun],
-        steps: &[PostOp],
+        finish: &Finish,
         panels: &mut impl Iterator<Item = Packed>,
     ) -> Pass<'a> {
         let grid = w.grid(geometry);
@@ -215,7 +237,8 @@ impl<'a> Pass<'a> {
             run,
             panels: panels.next().expect("one a phase and run"),
             products: product_kernels(e, w, s, run, total),
-            outputs: output_kernels(e, step, w, s, geometry, run, steps),
+            outputs: output_kernels(e, step, w, s, geometry, run, finish),
+            bias_vectors: finish.vectors_per_block(),
         });
         Pass { geometry, grid, total, inputs, runs: runs.collect() }
     }
@@ -241,8 +264,8 @@ impl<'a> Pass<'a> {
 
 // Weights.
 
-/// Reserves the bias and, for each phase and run, the transformed weights of its sets. Returns their
-/// offsets.
+/// Reserves the bias, or the two numbers a channel by which sums are scaled, and, for each phase and run, the transformed
+/// weights of its sets. Returns their offsets.
 fn pack(
     e: &mut Emitter,
     step: &Step,
@@ -252,13 +275,17 @@ fn pack(
     has_bias: bool,
 ) -> (Packed, Vec<Packed>) {
     let (weights, output) = (e.weights(step), &step.outputs[0]);
-    let mut packed = vec![Part::bias(has_bias, w.problem.out_channels, output)];
+    let mut packed = vec![match s.points {
+        Points::Real | Points::Complex => Part::bias(has_bias, w.problem.out_channels, output),
+        Points::Whole => grid::scales(0, w.problem.out_channels, output.block(), true),
+    }];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {
         for run in runs {
             first_part.push(packed.len());
             for set in 0..run.tiles {
-                packed.push(panel(w, s, geometry, run.first + set * run.blocks, run.blocks, output.block()));
+                let first = run.first + set * run.blocks;
+                packed.push(panel(w, s, geometry, first, run.blocks, output.block(), e.unit()));
             }
         }
     }
@@ -267,7 +294,15 @@ fn pack(
 }
 
 /// The transformed weights of one set, of blocks of `block` channels.
-fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks: usize, block: usize) -> Part {
+fn panel(
+    w: &Winograd,
+    s: &Sizes,
+    geometry: &Geometry,
+    out_block: usize,
+    blocks: usize,
+    block: usize,
+    unit: Unit,
+) -> Part {
     let (problem, r) = (&w.problem, w.taps());
     let channels = blocks * block;
     let first_channel = out_block * block;
@@ -290,19 +325,22 @@ fn panel(w: &Winograd, s: &Sizes, geometry: &Geometry, out_block: usize, blocks:
         ],
     );
     let element_step = s.group_blocks * block * channels;
+    let factors = w.products.factors(unit);
     let packed = packing::Winograd {
         m: w.m,
         taps: r,
         stride: w.stride(),
+        points: w.points,
         weight: 0,
         filters,
         inputs: problem.in_per_group(),
         input_step,
         channels,
+        together: factors.together(),
         element_step,
     };
     let elements = w.distinct() * w.distinct() * element_step;
-    Part { element: problem.arithmetic.input(), elements, fill: Fill::Winograd(packed) }
+    Part { element: factors.element(), elements, fill: Fill::Winograd(packed) }
 }
 
 // Tiles and their borders.
@@ -366,12 +404,12 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geom
     let [height, width] = w.grid(g);
     let view = &step.inputs[0];
     let strides = [view.row_stride(), view.pixel_stride(), view.block_stride()];
-    let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
+    let columns = classes(width, |t| window(&g.x, w.m, s.window, t));
     let mut borders = vec![];
-    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
+    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.window, t)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.clone(), valid_columns.clone()];
-            let kernel = e.kernel(&InputTransform { sizes: *s, valid, strides });
+            let kernel = e.kernel(&InputTransform { sizes: *s, arithmetic: w.problem.arithmetic, valid, strides });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
     }
@@ -382,6 +420,7 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geom
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct InputTransform {
     sizes: Sizes,
+    arithmetic: Arithmetic,
     /// Rows and columns of the window that lie in the image.
     valid: [Range<usize>; 2],
     /// Bytes from a row, a pixel and a channel block of the input to the next.
@@ -392,27 +431,39 @@ impl KernelKey for InputTransform {
     /// Parameters: the window's first pixel (which may lie outside the image), V of the tile, the half
     /// transformed tile. Loops over channel blocks.
     fn build(&self, unit: Unit) -> Function {
-        let InputTransform { sizes: s, ref valid, strides: [row, pixel, block] } = *self;
+        let InputTransform { sizes: s, arithmetic, ref valid, strides: [row, pixel, block] } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
+        let mut b = Builder::new(format!("winograd_input_{}", s.products), unit, 3);
         let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
         let paired = pair_rows(transforms);
         let mut constants = Constants::new(&mut b, &paired.matrix);
+        let zero = match arithmetic {
+            Arithmetic::Bytes { zero, .. } if zero != 0 => Some(f64::from(zero)),
+            _ => None,
+        };
+        zero.iter().for_each(|&zero| constants.hold(&mut b, zero));
         b.repeat(s.in_blocks, |b| {
             for j in valid[1].clone() {
-                let load = |b: &mut Builder, i: usize| b.load(source.at(i * row + j * pixel));
-                let column: Vec<_> = (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, i))).collect();
+                let load = |b: &mut Builder, constants: &Constants, i: usize| {
+                    let x = grid::load_stored(b, source.at(i * row + j * pixel), arithmetic.input());
+                    let Some(zero) = zero else { return x };
+                    let zero = constants.get(b, zero);
+                    b.op(VectorOp::Sub, x, zero)
+                };
+                let column: Vec<_> =
+                    (0..s.window).map(|i| valid[0].contains(&i).then(|| load(b, &constants, i))).collect();
                 multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    b.store(half.at((i * s.alpha + j) * s.vector), value);
+                    b.store(half.at((i * s.window + j) * s.vector), value);
                 });
             }
-            for i in 0..s.alpha {
-                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
-                let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
+            for i in 0..s.products {
+                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.window + j) * s.vector));
+                let line: Vec<_> = (0..s.window).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
                 multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    b.store(v.at((i * s.alpha + j) * s.v_element), value);
+                    let place = v.at((i * s.products + j) * s.v_element);
+                    grid::store_stored(b, place, value, s.arithmetic.input());
                 });
             }
             b.advance(source, block);
@@ -439,10 +490,11 @@ fn transform_inputs(
         let source = d.view(e, view);
         d.step(source, image.into(), view.batch_stride);
         d.step(source, y.into(), w.m * w.stride() * row);
-        d.step(source, x.into(), w.m * w.stride() * s.vector);
-        d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * s.vector as i64);
+        let pixel = view.pixel_stride();
+        d.step(source, x.into(), w.m * w.stride() * pixel);
+        d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * pixel as i64);
         let v = d.b.int(d.scratch);
-        d.step(v, index.into(), s.vector);
+        d.step(v, index.into(), s.v_tile);
         let half = d.b.add(d.scratch, s.half_offset());
         vec![source.into(), v.into(), half.into()]
     });
@@ -460,17 +512,18 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
             continue;
         }
         let tile = [w.pixels, run.blocks];
-        let row = Row::product(tiles, tile, run.half, w.problem.in_per_group(), e.unit(), [s.v_block, s.m_block]);
+        let (channels, strides) = (w.problem.in_per_group(), [s.v_block, s.m_block]);
+        let row = Row::product(w.products, tiles, tile, run.half, channels, e.unit(), strides);
         let callee = e.kernel(&row);
         kernels.push((tiles, callee));
     }
     kernels
 }
 
-fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
-    let lanes = s.vector / LANE;
-    let rows = s.group_blocks * lanes;
-    let element = rows * part.run.blocks * s.vector;
+fn multiply(d: &mut Driver, unit: Unit, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
+    let lanes = s.vector / s.arithmetic.sum().bytes();
+    let weight = s.arithmetic.factors(unit).element().bytes();
+    let element = s.group_blocks * lanes * part.run.blocks * lanes * weight;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
     let input = d.b.int(d.scratch);
@@ -498,10 +551,10 @@ fn multiply(d: &mut Driver, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, c
 
 /// Which of the packed elements the weights of an element of the tile are.
 fn weight_element(d: &mut Driver, s: &Sizes, element: Int) -> Operand {
-    if s.distinct == s.alpha {
+    if s.distinct == s.products {
         return element.into();
     }
-    let (row, column) = d.split(element, s.alpha);
+    let (row, column) = d.split(element, s.products);
     let (row, column) = (d.int(row), d.int(column));
     let row = d.b.int_op(IntOp::Min, row, s.distinct - 1);
     let column = d.b.int_op(IntOp::Min, column, s.distinct - 1);
@@ -518,7 +571,7 @@ fn output_kernels(
     s: &Sizes,
     g: &Geometry,
     run: BlockRun,
-    steps: &[PostOp],
+    finish: &Finish,
 ) -> Vec<Border> {
     let [height, width] = w.grid(g);
     let strides: Vec<[usize; 3]> = std::iter::once(&step.outputs[run.output])
@@ -536,7 +589,8 @@ fn output_kernels(
                 valid,
                 strides: strides.clone(),
                 blocks: run.blocks,
-                epilogue: Epilogue::of(steps),
+                finish: finish.clone(),
+                elements: Elements::of(&step.outputs[run.output], &step.inputs[1..]),
             });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
@@ -554,55 +608,169 @@ struct OutputTransform {
     strides: Vec<[usize; 3]>,
     /// Channel blocks of a set.
     blocks: usize,
-    epilogue: Epilogue,
+    finish: Finish,
+    elements: Elements,
+}
+
+/// What is done to results.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Finish {
+    /// A bias is added.
+    Reals(Epilogue),
+    /// Multiplied by that number modulo 2³² and shifted to the right by so many bits they are the sums of products, which
+    /// are finished as others are.
+    Levels { inverse: i32, shift: u8, tail: grid::Tail },
+}
+
+impl Finish {
+    /// # Panics
+    /// When sums are not known to be so small that what comes of the transforms tells them.
+    fn new(w: &Winograd, tail: Tail, s: &Sizes) -> Finish {
+        let steps = Epilogue::of(&tail.steps);
+        match s.points {
+            Points::Real | Points::Complex => Finish::Reals(steps),
+            Points::Whole => {
+                let (inverse, shift) = s.transforms().unscale();
+                let largest = w.problem.largest_sum.expect("the plan knows how large sums are");
+                assert!(largest < 1 << (31 - shift), "2^{shift} times a sum of {largest} leaves 32 bits");
+                Finish::Levels { inverse, shift, tail: grid::Tail { steps, reads: tail.reads, output: tail.output } }
+            }
+        }
+    }
+
+    /// Vectors a channel block of what sums are multiplied by and what is added.
+    fn vectors_per_block(&self) -> usize {
+        match self {
+            Finish::Reals(_) => 1,
+            Finish::Levels { .. } => 2,
+        }
+    }
 }
 
 impl KernelKey for OutputTransform {
     /// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
     /// Loops over the set's channel blocks.
+    ///
+    /// Results for whose epilogue there are too few registers wait where they are to lie. Of other elements than f32 they
+    /// wait in place of the line that they were made of.
     fn build(&self, unit: Unit) -> Function {
-        let OutputTransform { sizes: s, valid, ref strides, blocks, epilogue: ref steps } = *self;
+        let OutputTransform { sizes: s, ref strides, blocks, .. } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
+        let mut b = Builder::new(format!("winograd_output_{}", s.products), unit, 3 + strides.len());
         let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
         let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
         let paired = pair_columns(transforms);
-        let mut constants = Constants::new(&mut b, &paired.matrix);
+        let (sum, mut constants) = match &self.finish {
+            Finish::Reals(_) => (Element::F32, Constants::new(&mut b, &paired.matrix)),
+            // Factors are powers of two, which shift.
+            Finish::Levels { .. } => (Element::I32, Constants::default()),
+        };
         b.repeat(blocks, |b| {
-            for j in 0..s.alpha {
-                let column = (0..s.alpha).map(|i| b.load(m.at((i * s.alpha + j) * s.m_element))).collect();
-                multiply_columns(b, &mut constants, &paired, column, valid[0], |b, k, value| {
-                    b.store(half.at((k * s.alpha + j) * s.vector), value);
+            for j in 0..s.products {
+                let column =
+                    (0..s.products).map(|i| b.load_of(sum, m.at((i * s.products + j) * s.m_element))).collect();
+                multiply_columns(b, &mut constants, &paired, column, self.valid[0], |b, k, value| {
+                    b.store(half.at((k * s.products + j) * s.vector), value);
                 });
             }
-            let bias_vector = b.load(bias.at(0));
-            // Inputs, their sums, a result and the bias are live while results come out.
-            let crowded = s.alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > unit.registers;
-            let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
-                let at = |i: usize| places[i].at(k * strides[i][0] + l * strides[i][1]);
-                let value = epilogue::apply_all(b, steps, value, |b, i| b.load(at(i + 1)));
-                b.store(at(0), value);
-            };
-            for k in 0..valid[0] {
-                let line = (0..s.alpha).map(|j| b.load(half.at((k * s.alpha + j) * s.vector))).collect();
-                multiply_columns(b, &mut constants, &paired, line, valid[1], |b, l, value| {
-                    let value = b.op(VectorOp::Add, value, bias_vector);
-                    if crowded {
-                        b.store(places[0].at(k * strides[0][0] + l * strides[0][1]), value);
-                    } else {
-                        finish(b, k, l, value);
-                    }
-                });
-            }
-            for (k, l) in (0..valid[0]).flat_map(|k| (0..valid[1]).map(move |l| (k, l))).filter(|_| crowded) {
-                let value = b.load(places[0].at(k * strides[0][0] + l * strides[0][1]));
-                finish(b, k, l, value);
+            match &self.finish {
+                Finish::Reals(steps) => self.store_reals(b, &paired, &mut constants, steps, [bias, half], &places),
+                Finish::Levels { inverse, shift, tail } => {
+                    self.store_levels(b, &paired, (*inverse, *shift), tail, [bias, half], &places);
+                }
             }
             b.advance(m, s.m_block);
-            b.advance(bias, s.vector);
+            b.advance(bias, self.finish.vectors_per_block() * s.vector);
             places.iter().zip(strides).for_each(|(&p, s)| b.advance(p, s[2]));
         });
         b.finish()
+    }
+}
+
+impl OutputTransform {
+    /// Where a row of the half transformed tile lies.
+    fn row(&self, half: Int, k: usize) -> impl Fn(usize) -> Address {
+        let (products, vector) = (self.sizes.products, self.sizes.vector);
+        move |j| half.at((k * products + j) * vector)
+    }
+
+    /// Where a result of the tile lies in the output, or of its operands.
+    fn place(&self, places: &[Int], i: usize, k: usize, l: usize) -> Address {
+        places[i].at(k * self.strides[i][0] + l * self.strides[i][1])
+    }
+
+    fn store_reals(
+        &self,
+        b: &mut Builder,
+        paired: &Paired,
+        constants: &mut Constants,
+        steps: &Epilogue,
+        [bias, half]: [Int; 2],
+        places: &[Int],
+    ) {
+        let (products, [rows, columns], elements) = (self.sizes.products, self.valid, &self.elements);
+        let bias_vector = b.load(bias.at(0));
+        // Inputs, their sums, a result and the bias are live while results come out.
+        let live = products + 4 + constants.held.len() + epilogue::temporaries(steps);
+        let crowded = live > registers_beside_stores(elements.output, b.unit());
+        let kept = |k: usize, l: usize| match elements.output {
+            Element::F32 => self.place(places, 0, k, l),
+            _ => self.row(half, k)(l),
+        };
+        let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
+            let load =
+                |b: &mut Builder, i: usize| grid::load_stored(b, self.place(places, i + 1, k, l), elements.operands[i]);
+            let value = epilogue::apply_all(b, steps, value, load);
+            grid::store_stored(b, self.place(places, 0, k, l), value, elements.output);
+        };
+        for k in 0..rows {
+            let line = (0..products).map(self.row(half, k)).map(|at| b.load(at)).collect();
+            multiply_columns(b, constants, paired, line, columns, |b, l, value| {
+                let value = b.op(VectorOp::Add, value, bias_vector);
+                if crowded {
+                    b.store(kept(k, l), value);
+                } else {
+                    finish(b, k, l, value);
+                }
+            });
+        }
+        for (k, l) in (0..rows).flat_map(|k| (0..columns).map(move |l| (k, l))).filter(|_| crowded) {
+            let value = b.load(kept(k, l));
+            finish(b, k, l, value);
+        }
+    }
+
+    /// A row of results at a time, which waits, where there are too few registers, where it came from.
+    fn store_levels(
+        &self,
+        b: &mut Builder,
+        paired: &Paired,
+        (inverse, shift): (i32, u8),
+        tail: &grid::Tail,
+        [scales, half]: [Int; 2],
+        places: &[Int],
+    ) {
+        let registers = b.unit().registers_beside_narrowing();
+        for k in 0..self.valid[0] {
+            let kept = self.row(half, k);
+            let line = (0..self.sizes.products).map(&kept).map(|at| b.load_of(Element::I32, at)).collect();
+            let mut scaled = vec![];
+            multiply_columns(b, &mut Constants::default(), paired, line, self.valid[1], |_, _, value| {
+                scaled.push(value);
+            });
+            let inverse = b.splat_int(Element::I32, inverse);
+            let sums: Vec<(Vector, grid::Places)> = scaled
+                .into_iter()
+                .enumerate()
+                .map(|(l, value)| {
+                    let value = b.op(VectorOp::Mul, value, inverse);
+                    let sum = b.unary(UnaryOp::ShiftRightSigned(shift), value);
+                    let to = self.place(places, 0, k, l);
+                    (sum, grid::Places { to, scales: scales.at(0), kept: kept(l) })
+                })
+                .collect();
+            tail.store(b, &sums, registers, |l, i| self.place(places, i + 1, k, l));
+        }
     }
 }
 
@@ -631,8 +799,9 @@ fn transform_outputs(
     for_tiles(d, pass.grid, &part.outputs, first, count, |d, [image, y, x], index| {
         let m = d.b.add(d.scratch, s.m_offset());
         d.step(m, index.into(), s.vector);
-        let bias = d.weights(bias + run.first * s.vector);
-        d.step(bias, set.into(), run.blocks * s.vector);
+        let bias_block = part.bias_vectors * s.vector;
+        let bias = d.weights(bias + run.first * bias_block);
+        d.step(bias, set.into(), run.blocks * bias_block);
         let half = d.b.add(d.scratch, s.half_offset());
         let mut arguments: Vec<Operand> = vec![m.into(), bias.into(), half.into()];
         for &(view, block) in &views {
@@ -652,7 +821,8 @@ fn transform_outputs(
 
 // One-dimensional transforms on vectors.
 
-/// Factors as vectors: held in registers where there are many, made where they are used elsewhere.
+/// Factors of f32 as vectors: held in registers where there are many, made where they are used elsewhere.
+#[derive(Default)]
 struct Constants {
     held: Vec<(f64, Vector)>,
 }
@@ -660,20 +830,22 @@ struct Constants {
 impl Constants {
     /// For transforms by that matrix, its rows or columns paired.
     fn new(b: &mut Builder, matrix: &[Vec<f64>]) -> Constants {
-        let mut constants = Constants { held: vec![] };
-        if b.unit().registers >= 32 {
-            for &factor in matrix.iter().flatten() {
-                let simple = factor == 0.0 || factor.abs() == 1.0;
-                if !simple && constants.held.len() < 10 && constants.held.iter().all(|(f, _)| *f != factor) {
-                    let v = b.splat(factor as f32);
-                    constants.held.push((factor, v));
-                }
-            }
-        }
+        let mut constants = Constants::default();
+        let simple = |factor: f64| factor == 0.0 || factor.abs() == 1.0;
+        matrix.iter().flatten().filter(|&&factor| !simple(factor)).for_each(|&factor| constants.hold(b, factor));
         constants
     }
 
-    fn get(&mut self, b: &mut Builder, factor: f64) -> Vector {
+    fn hold(&mut self, b: &mut Builder, factor: f64) {
+        const MOST: usize = 10;
+        let is_held = self.held.iter().any(|(f, _)| *f == factor);
+        if b.unit().registers >= 32 && self.held.len() < MOST && !is_held {
+            let v = b.splat(factor as f32);
+            self.held.push((factor, v));
+        }
+    }
+
+    fn get(&self, b: &mut Builder, factor: f64) -> Vector {
         match self.held.iter().find(|(f, _)| *f == factor) {
             Some((_, v)) => *v,
             None => b.splat(factor as f32),
@@ -773,6 +945,13 @@ fn combine(b: &mut Builder, constants: &mut Constants, factors: &[f64], inputs: 
         return None;
     }
     let (factor, first) = terms.remove(start);
+    if b.element(first) == Element::I32 {
+        let first = shifted(b, first, factor);
+        return Some(terms.into_iter().fold(first, |sum, (factor, v)| {
+            let v = shifted(b, v, factor);
+            b.op(VectorOp::Add, sum, v)
+        }));
+    }
     let mut sum = first;
     let mut owned = false;
     if factor != 1.0 {
@@ -795,6 +974,13 @@ fn combine(b: &mut Builder, constants: &mut Constants, factors: &[f64], inputs: 
         owned = true;
     }
     Some(sum)
+}
+
+/// Whole numbers times a power of two, by which the outputs of whole numbers are made.
+fn shifted(b: &mut Builder, v: Vector, factor: f64) -> Vector {
+    let bits = factor.log2();
+    assert!(bits >= 0.0 && bits.fract() == 0.0, "{factor} is no power of two");
+    if bits == 0.0 { v } else { b.unary(UnaryOp::ShiftLeft(bits as u8), v) }
 }
 
 #[cfg(test)]

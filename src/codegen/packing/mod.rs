@@ -26,7 +26,9 @@ mod tests;
 use std::ops::Range;
 
 use super::kernels::cook_toom;
+use super::vector::round_to_bf16;
 use crate::plan::View;
+use crate::plan::conv::Points;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
 
@@ -128,15 +130,16 @@ pub(crate) struct Loop {
     pub to: usize,
 }
 
-/// `U = G g Gᵀ` of the filters of a set of output channels, in f64, denormal results as zeros:
-/// `[element][input channel][the set's channels]`.
+/// `U = G g Gᵀ` of the filters of a set of output channels, in f64: `[element][input channel][the set's channels]`, input
+/// channels in groups of [`Self::together`]. Of real numbers, denormal results are zeros; whole ones all fit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Winograd {
-    /// Outputs along each axis of a tile, taps along each axis, and stride: what [`cook_toom::transforms`]
+    /// Outputs along each axis of a tile, taps along each axis, stride, and numbers: what [`cook_toom::transforms`]
     /// makes G of.
     pub m: usize,
     pub taps: usize,
     pub stride: usize,
+    pub points: Points,
     pub weight: usize,
     /// The filters of the first input channel, as `[tap][the set's channels]`.
     pub filters: Walk,
@@ -145,6 +148,8 @@ pub(crate) struct Winograd {
     pub input_step: usize,
     /// Channels of the set, in the packed weights.
     pub channels: usize,
+    /// Input channels whose weights of one output channel are neighbours.
+    pub together: usize,
     /// From an element to the next in the packed weights.
     pub element_step: usize,
 }
@@ -206,7 +211,7 @@ pub(crate) enum Affine {
 impl Part {
     /// A number for each of `channels` channels of blocks such as the output's, the last filled up with zeros.
     pub(crate) fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
-        Part { element: output.shape.element(), elements: channels.next_multiple_of(output.block()), fill }
+        Part { element: Element::F32, elements: channels.next_multiple_of(output.block()), fill }
     }
 
     /// The step's weight `weight`, which has a number for each channel.
@@ -251,14 +256,24 @@ impl Part {
                 let source = (*values[*weight]).as_ref();
                 for walk in walks {
                     match element {
+                        Element::Bf16 => walk.follow(source, bytemuck::cast_slice_mut(out), bf16),
                         Element::I8 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i8),
                         Element::I16 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i16),
                         Element::I32 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i32),
-                        element => unreachable!("kernels read weights as f32 or whole numbers, not as {element}"),
+                        element => unreachable!("kernels do not read weights as {element}"),
                     }
                 }
             }
-            (_, element) => unreachable!("what is computed of weights is f32, not {element}"),
+            (Fill::Winograd(winograd), element) => {
+                let source = (*values[winograd.weight]).as_ref();
+                match element {
+                    Element::Bf16 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| bf16(v as f32)),
+                    Element::I16 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i16),
+                    Element::I32 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i32),
+                    element => unreachable!("kernels do not read transformed filters as {element}"),
+                }
+            }
+            (_, element) => unreachable!("what is computed of weights is no {element}"),
         }
     }
 
@@ -274,7 +289,7 @@ impl Part {
             Fill::Filters { weight, walks } => {
                 walks.iter().for_each(|walk| walk.follow(source(*weight), out, flushed));
             }
-            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out),
+            Fill::Winograd(winograd) => winograd.fill(source(winograd.weight), out, |v| flushed(v as f32)),
             Fill::BatchNorm(norm) => {
                 out.iter_mut().take(norm.channels).enumerate().for_each(|(c, v)| *v = norm.of(values, c));
             }
@@ -285,6 +300,11 @@ impl Part {
 /// Denormal weights cost hundreds of cycles a product and mean nothing.
 fn flushed(v: f32) -> f32 {
     if v.is_subnormal() { 0.0 } else { v }
+}
+
+/// The nearest bf16, as its bits; of denormal ones zero.
+fn bf16(v: f32) -> u16 {
+    round_to_bf16(v.to_bits())
 }
 
 impl Walk {
@@ -347,12 +367,17 @@ fn follow_line<T>(
 impl Winograd {
     /// Elements along an axis.
     pub(crate) fn distinct(&self) -> usize {
-        cook_toom::transforms(self.m, self.taps, self.stride).distinct
+        self.transforms().distinct
     }
 
-    fn fill(&self, source: &[f32], out: &mut [f32]) {
-        let (r, channels) = (self.taps, self.channels);
-        let cook_toom::Transforms { kernel, distinct, .. } = cook_toom::transforms(self.m, r, self.stride);
+    /// The matrices.
+    pub(crate) fn transforms(&self) -> cook_toom::Transforms {
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points)
+    }
+
+    fn fill<T>(&self, source: &[f32], out: &mut [T], convert: impl Fn(f64) -> T) {
+        let (r, channels, together) = (self.taps, self.channels, self.together);
+        let cook_toom::Transforms { kernel, distinct, .. } = self.transforms();
         let rows = &kernel[..distinct];
         let mut g = vec![0f64; r * r * channels];
         let mut half = vec![0f64; distinct * r * channels];
@@ -371,10 +396,11 @@ impl Winograd {
             }
             for i in 0..distinct {
                 for (j, row) in rows.iter().enumerate() {
-                    let at = (i * distinct + j) * self.element_step + ic * channels;
-                    for (oc, t) in out[at..][..channels].iter_mut().enumerate() {
+                    let place = ic / together * together * channels + ic % together;
+                    let at = (i * distinct + j) * self.element_step + place;
+                    for (oc, t) in out[at..].iter_mut().step_by(together).take(channels).enumerate() {
                         let sum: f64 = row.iter().enumerate().map(|(x, f)| f * half[(i * r + x) * channels + oc]).sum();
-                        *t = flushed(sum as f32);
+                        *t = convert(sum);
                     }
                 }
             }

@@ -104,13 +104,15 @@ fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
             walks.iter().flat_map(moves).for_each(|[from, to]| out[to] = source(*weight, from));
         }
         Fill::Winograd(w) => {
-            let matrices = cook_toom::transforms(w.m, w.taps, w.stride);
+            let matrices = w.transforms();
             let (kernel, distinct) = (matrices.kernel, matrices.distinct);
             for (input, [from, to]) in (0..w.inputs).flat_map(|i| moves(&w.filters).into_iter().map(move |m| (i, m))) {
                 let (tap, channel) = (to / w.channels, to % w.channels);
                 for (i, j) in (0..distinct).flat_map(|i| (0..distinct).map(move |j| (i, j))) {
                     let factor = kernel[i][tap / w.taps] * kernel[j][tap % w.taps];
-                    out[(i * distinct + j) * w.element_step + input * w.channels + channel] +=
+                    let (group, within) = (input / w.together * w.together, input % w.together);
+                    let at = group * w.channels + channel * w.together + within;
+                    out[(i * distinct + j) * w.element_step + at] +=
                         factor * source(w.weight, from + input * w.input_step);
                 }
             }

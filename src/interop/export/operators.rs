@@ -1,6 +1,7 @@
 //! How each op is written in ONNX's operators.
 
 use super::super::onnx::proto::{self, attribute_type, data_type};
+use super::MICROSOFT;
 use super::builder::OnnxBuilder;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
@@ -10,6 +11,7 @@ use crate::ops::epilogue::PostOp;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
+use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
@@ -192,28 +194,36 @@ fn with_whole_weight(b: &mut OnnxBuilder, id: NodeId, x: &str, axis: usize, bias
 
 /// To levels and back; the levels alone as f32 where these are wanted.
 fn fake_quantize(b: &mut OnnxBuilder, id: NodeId, op: &FakeQuantize, x: &str) -> Result {
-    if op.levels.bits != 8 {
-        return Err(format!("in ONNX's operator set of the file, levels have 8 bits, not {}", op.levels.bits));
-    }
+    let domain = match op.levels.bits {
+        8 => "",
+        16 => MICROSOFT,
+        other => return Err(format!("in ONNX's operator set of the file, levels have 8 or 16 bits, not {other}")),
+    };
     let dims: Vec<usize> = op.axis.map(|axis| b.shape(id)[axis]).into_iter().collect();
     let scale = b.weight(id, 0, None);
-    let zero = if op.symmetric { b.zeros(&dims, op.levels.element()) } else { b.weight(id, 1, None) };
+    let zero = match (op.symmetric, op.levels.bits) {
+        (true, _) => b.zeros(&dims, op.levels),
+        (false, 8) => b.weight(id, 1, None),
+        (false, _) => b.zero_points(id, 1, &dims, op.levels),
+    };
     let axis = || op.axis.map(|axis| int("axis", axis)).into_iter().collect::<Vec<_>>();
-    let levels = b.node("QuantizeLinear", &[x, &scale, &zero], axis());
+    let levels = b.node_of(domain, "QuantizeLinear", &[x, &scale, &zero], axis());
     Ok(match op.whole {
         true => b.node("Cast", &[&levels], vec![int("to", data_type::FLOAT as usize)]),
-        false => b.node("DequantizeLinear", &[&levels, &scale, &zero], axis()),
+        false => b.node_of(domain, "DequantizeLinear", &[&levels, &scale, &zero], axis()),
     })
 }
 
 fn dequantize(b: &mut OnnxBuilder, id: NodeId, op: &Dequantize, x: &str) -> Result {
     let levels = b.shape(b.graph.operands(id)[0]).clone();
-    if !matches!(levels.element(), Element::U8 | Element::I8) {
-        return Err(format!("in ONNX's operator set of the file, levels have 8 bits; {} has more", levels.element()));
-    }
+    let of = match levels.element() {
+        Element::U8 => Levels::U8,
+        Element::I8 => Levels::I8,
+        other => return Err(format!("in ONNX's operator set of the file, levels have 8 bits; {other} has more")),
+    };
     let dims: Vec<usize> = op.axis.map(|axis| levels[axis]).into_iter().collect();
     let scale = b.weight(id, 0, None);
-    let zero = if op.symmetric { b.zeros(&dims, levels.element()) } else { b.weight(id, 1, None) };
+    let zero = if op.symmetric { b.zeros(&dims, of) } else { b.weight(id, 1, None) };
     let axis = op.axis.map(|axis| int("axis", axis)).into_iter().collect();
     Ok(b.node("DequantizeLinear", &[x, &scale, &zero], axis))
 }

@@ -1,6 +1,6 @@
 //! What the families' estimates share.
 
-use super::arithmetic::Arithmetic;
+use super::Arithmetic;
 use super::problem::Problem;
 use crate::balance::{TaskCost, imbalance};
 use crate::target::{Core, Target};
@@ -12,22 +12,23 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
     multiply.max(load).max(core.tap)
 }
 
-/// Cycles of one group of channels and one tap of a direct kernel's tile.
-pub(super) fn group_cycles(problem: &Problem, pixels: usize, blocks: f64, target: &Target) -> f64 {
-    let (core, factors) = (&target.core, problem.arithmetic.factors(target.unit));
+/// Cycles of one group of channels and one tap of a tile.
+pub(super) fn group_cycles(arithmetic: Arithmetic, pixels: usize, blocks: f64, target: &Target) -> f64 {
+    let (core, factors) = (&target.core, arithmetic.factors(target.unit));
     let one = tap_cycles(pixels, blocks, core);
-    match problem.arithmetic {
-        Arithmetic::F32 => return one,
+    if arithmetic == Arithmetic::WholeWeights {
         // Each weight is widened and converted.
-        Arithmetic::WholeWeights => return one.max((pixels as f64 * blocks + 2.0 * blocks) / core.vectors),
-        Arithmetic::Bytes { .. } => {}
+        return one.max((pixels as f64 * blocks + 2.0 * blocks) / core.vectors);
+    }
+    if !arithmetic.is_of_whole_numbers() {
+        return one;
     }
     // Products, and what prepares each pixel's group, share the vector units, which take less than two a cycle.
     const ISSUE: f64 = 0.64;
     let pixels = pixels as f64;
-    let products = pixels * blocks * factors.instructions() / core.vectors;
-    let prepared = pixels * problem.arithmetic.preparation(target.unit) / core.vectors;
-    factors.vectors() as f64 * one.max(products).max(ISSUE * (products + prepared))
+    let products = pixels * blocks * factors.instructions(target.unit) / core.vectors;
+    let prepared = pixels * arithmetic.preparation(target.unit) / core.vectors;
+    arithmetic.vectors(target.unit) as f64 * one.max(products).max(ISSUE * (products + prepared))
 }
 
 /// Of bringing a plain input into blocks of so many channels, in nanoseconds.

@@ -1,10 +1,10 @@
 //! Direct convolution: all taps are added up while a tile of the output stays in registers.
 
+use super::Family;
 use super::cost::{group_cycles, uneven};
 use super::geometry::Axis;
 use super::problem::Problem;
 use super::tile::{BlockSets, half_filled, split};
-use super::{Arithmetic, Family};
 use crate::balance::TaskCost;
 use crate::target::{Target, Unit};
 
@@ -103,7 +103,7 @@ impl Direct {
         let factors = p.arithmetic.factors(target.unit);
         let element = p.arithmetic.input().bytes();
         // Cycles of a result: of levels its sum is scaled, clamped, rounded and narrowed.
-        let finish = if p.arithmetic == Arithmetic::F32 { 1.5 } else { 5.0 / core.vectors };
+        let finish = if p.arithmetic.is_of_levels() { 5.0 / core.vectors } else { 1.5 };
         let group_sets = p.out_channels.div_ceil(block) / out_blocks;
         let in_channels = match p.groups {
             1 => p.in_channels,
@@ -131,9 +131,10 @@ impl Direct {
                     .into_iter()
                     .map(|t| {
                         let start = 25.0 + finish * (t * blocks) as f64;
-                        let panel = taps * (blocks * factors.vectors() * factors.vector_bytes(target.unit)) as f64;
+                        let vectors = blocks * p.arithmetic.vectors(target.unit);
+                        let panel = taps * (vectors * factors.vector_bytes(target.unit)) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
-                        (taps * inside * group_cycles(p, t, set.work(), target) + start).max(stream)
+                        (taps * inside * group_cycles(p.arithmetic, t, set.work(), target) + start).max(stream)
                     })
                     .sum();
                 let rows = (images * height * sets * group_sets) as f64;

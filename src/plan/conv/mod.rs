@@ -17,15 +17,15 @@ mod winograd;
 
 use crate::target::Target;
 
-pub(crate) use arithmetic::{Arithmetic, Factors};
+pub(crate) use arithmetic::{Arithmetic, Factors, registers_beside_stores};
 pub(crate) use cost::convert_cost;
 pub(crate) use depthwise::Depthwise;
 pub(crate) use direct::{Direct, Fold};
 pub(crate) use geometry::{Axis, Geometry, Taps};
 pub(crate) use grouped::Grouped;
 pub(crate) use problem::Problem;
-pub(crate) use tile::{BlockSets, half_filled, most_pixels, split, work};
-pub(crate) use winograd::Winograd;
+pub(crate) use tile::{BlockSets, half_filled, split, work};
+pub(crate) use winograd::{Points, Winograd, name as winograd_name, objection, wants_sums};
 
 /// A family of kernels: its type holds the choices that one of them makes.
 pub(crate) trait Family: Sized {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::super::view::image;
 use super::arithmetic::Arithmetic;
 use super::geometry::{Axis, Geometry};
-use super::tile::most_pixels;
 use crate::ops::{Conv2d, ConvTranspose2d, Linear};
 use crate::target::Unit;
 use crate::tensor::Shape;
@@ -27,17 +26,23 @@ pub struct Problem {
     pub phases: Arc<[Geometry]>,
     /// The stored weight is `[in, out / groups, kh, kw]` rather than `[out, in / groups, kh, kw]`.
     pub transposed: bool,
+    /// Of whole numbers, the largest that a sum can be with the layer's weights, without its sign; `None` where nobody
+    /// asked.
+    pub largest_sum: Option<u64>,
 }
 
 impl Problem {
+    /// The input's shape is that of its view, whose element says in which arithmetic real numbers are multiplied.
+    ///
     /// # Panics
     /// When a shape is no image, which the op's shape rule excludes; so of the other ops.
     pub fn conv(op: &Conv2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis =
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
@@ -46,15 +51,17 @@ impl Problem {
             kernel: op.kernel,
             phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
+            largest_sum: None,
         }
     }
 
     /// `input` is the image before it was flattened.
     pub fn linear(op: &Linear, input: &Shape) -> Problem {
+        let element = input.element();
         let input = sizes(input);
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
@@ -63,10 +70,12 @@ impl Problem {
             kernel: [input[2], input[3]],
             phases: [Geometry { y: axis(0), x: axis(1) }].into(),
             transposed: false,
+            largest_sum: None,
         }
     }
 
     pub fn conv_transpose(op: &ConvTranspose2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis = |a: usize, r: usize| {
             let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
@@ -79,7 +88,7 @@ impl Problem {
             .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
             .collect();
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
@@ -88,6 +97,7 @@ impl Problem {
             kernel: op.kernel,
             phases,
             transposed: true,
+            largest_sum: None,
         }
     }
 
@@ -201,25 +211,40 @@ impl Problem {
         matches!(&*self.phases, [g] if unit_axis(&g.y) && unit_axis(&g.x))
     }
 
+    /// The largest that a sum of bytes can be with such weights, as the op has them, without its sign.
+    ///
+    /// Inputs less the zero point lie within [low, high], of which the padding's 0 is one. Where the weights of an output
+    /// channel that are above 0 add up to p, and those below 0 to −n, its sums lie within
+    /// [low · p − high · n, high · p − low · n], and reach both.
+    pub fn bound_of_sums(&self, weights: &[f32]) -> Option<u64> {
+        let [low, high] = self.arithmetic.centred()?;
+        let filter = self.in_per_group() * self.kernel[0] * self.kernel[1];
+        let largest = weights.chunks_exact(filter.max(1)).map(|filter| {
+            let (mut p, mut n) = (0i64, 0i64);
+            for &w in filter {
+                let w = w as i64;
+                p += w.max(0);
+                n -= w.min(0);
+            }
+            (high * p - low * n).max(high * n - low * p).unsigned_abs()
+        });
+        largest.max()
+    }
+
     /// Whether a kernel that multiplies f32 by f32 computes it: of levels where f32 holds all sums of products, and not of
-    /// weights of 8 bits beside inputs of f32, which direct kernels alone read.
+    /// weights of 8 bits beside inputs of f32, nor of zero points by channel, which direct kernels alone read.
     pub fn sums_fit_f32(&self) -> bool {
         const LARGEST_PRODUCT: usize = 255 * 128;
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
-        match self.arithmetic {
-            Arithmetic::F32 => true,
-            Arithmetic::WholeWeights => false,
-            Arithmetic::Bytes { .. } => {
-                self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
-            }
+        match self.arithmetic.is_of_levels() {
+            true => self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT,
+            false => self.arithmetic != Arithmetic::WholeWeights,
         }
     }
 
     /// Most pixels of a direct kernel's tile with that many channel blocks.
     pub fn most_pixels(&self, blocks: usize, unit: Unit) -> usize {
-        let Arithmetic::Bytes { signed, .. } = self.arithmetic else { return most_pixels(blocks, unit) };
-        let beside = blocks + self.arithmetic.factors(unit).registers(signed);
-        self.arithmetic.registers(unit).saturating_sub(beside) / blocks
+        self.arithmetic.most_pixels(blocks, unit)
     }
 
     /// Multiply-accumulates, padding included.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::codegen::testing::{model, simulated, targets};
 use crate::interpreter;
-use crate::ir::{Graph, NodeId, Phase};
+use crate::ir::{Graph, NodeId, Phase, verify};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
@@ -20,7 +20,7 @@ use crate::ops::{
     QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
-use crate::plan::Options;
+use crate::plan::{self, Options};
 use crate::random::Draws;
 use crate::target::{Target, Unit};
 use crate::tensor::{Element, Shape, Tensor};
@@ -140,10 +140,14 @@ impl Building {
 }
 
 fn check_on(graph: &Graph, inputs: &[Tensor], targets: &[Target], threads: &[usize]) {
+    check_with(graph, inputs, targets, threads, &Options::default());
+}
+
+fn check_with(graph: &Graph, inputs: &[Tensor], targets: &[Target], threads: &[usize], options: &Options) {
     let expected = interpreter::run(graph, inputs).expect("the inputs fit");
     for target in targets {
         for &threads in threads {
-            let got = model(graph, target, &Options::default(), threads).run_tensors(inputs).expect("it runs");
+            let got = model(graph, target, options, threads).run_tensors(inputs).expect("it runs");
             same(&got, &expected, &format!("{:?}, {threads} threads\n{graph}", target.unit));
         }
     }
@@ -282,6 +286,105 @@ proptest! {
         for target in foreign() {
             same(&simulated(&graph, &target, &Options::default(), &inputs), &expected, &format!("{:?}", target.unit));
         }
+    }
+}
+
+/// All layers that it fits by Winograd, whatever it costs.
+fn by_winograd() -> Options {
+    Options { algorithms: vec![("*".into(), "winograd4".into())], ..Options::default() }
+}
+
+/// The kernel of the only convolution of a graph, and what is noted of it.
+fn kernel(graph: &Graph, target: &Target, options: &Options) -> (String, Vec<String>) {
+    let plan = plan::plan(verify(graph).expect("it is well made"), target, options).expect("it fits");
+    let step = plan.steps.iter().find(|step| step.layer.is_some()).expect("there is a convolution");
+    (step.kernel.name(), step.notes.clone())
+}
+
+/// 3×3 kernels of stride 1, in groups of whole blocks where there are several.
+fn winograd_cases() -> impl Strategy<Value = Case> {
+    (cases(), prop_oneof![3 => Just(1usize), 1 => 2usize..=3], [1usize..=3, 1..=3]).prop_map(
+        |(mut case, groups, blocks)| {
+            (case.op.kernel, case.op.stride, case.op.dilation) = ([3; 2], [1; 2], [1; 2]);
+            case.size = [0, 1].map(|a| case.size[a].max(3usize.saturating_sub(case.op.pad[a] + case.op.pad[a + 2])));
+            if groups > 1 || case.op.groups > 1 {
+                case.per_group = blocks.map(|blocks| 16 * blocks);
+            }
+            case.op.groups = groups;
+            case.op.channels = groups * case.per_group[1];
+            case
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_winograd_convolution_is_exact(case in winograd_cases()) {
+        let (graph, inputs) = built(&case);
+        let options = by_winograd();
+        for target in variants() {
+            prop_assert_eq!(kernel(&graph, &target, &options).0, "winograd4");
+        }
+        check_with(&graph, &inputs, &variants(), &[1 + case.batch % 2], &options);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_winograd_convolution_is_exact_on_foreign_targets(case in winograd_cases()) {
+        let (graph, inputs) = built(&case);
+        let expected = interpreter::run(&graph, &inputs).expect("the inputs fit");
+        for target in foreign() {
+            same(&simulated(&graph, &target, &by_winograd(), &inputs), &expected, &format!("{:?}", target.unit));
+        }
+    }
+}
+
+/// A layer whose inputs are all the same, and whose weights are too, so that a sum is as large as it can be.
+fn constant_layer(channels: usize, [input, weight]: [f32; 2]) -> (Graph, Vec<Tensor>) {
+    let mut b = Building::new(1, false);
+    let x = b.levels(&[1, channels, 7, 6], Levels::U8);
+    b.inputs[0] = Tensor::new(b.inputs[0].shape().clone(), vec![input; channels * 42]);
+    let y = b.layer(plain_conv(3, [3; 2], 1, 0), &[x]);
+    b.set(y, "weight", |_| weight);
+    b.set(y, "multiplier", |_| 1.0);
+    b.set(y, "offset", |_| 0.0);
+    b.finish(&[y])
+}
+
+/// The largest sums with which Winograd is exact, and the least with which another kernel has to be chosen, by name.
+#[test]
+fn sums_that_leave_the_bound_are_direct() {
+    // 9 · 115 · 255 · 127 = 33 518 475 is below 2²⁵ = 33 554 432, with one more channel above.
+    for weight in [127.0, -127.0] {
+        let (graph, inputs) = constant_layer(115, [255.0, weight]);
+        for target in variants() {
+            assert_eq!(kernel(&graph, &target, &by_winograd()).0, "winograd4");
+        }
+        check_with(&graph, &inputs, &variants(), &[1], &by_winograd());
+        let (graph, inputs) = constant_layer(116, [255.0, weight]);
+        for target in variants() {
+            let (name, notes) = kernel(&graph, &target, &by_winograd());
+            assert_eq!(name, "direct");
+            let note = "winograd4 is exact for sums below 33554432; with the layer's weights they reach 33809940";
+            assert_eq!(notes, [note]);
+        }
+        check_with(&graph, &inputs, &variants(), &[1], &by_winograd());
+    }
+}
+
+/// Bits that are the definition's are those of `--strict`.
+#[test]
+fn strict_plans_may_have_it() {
+    let (graph, _) = constant_layer(64, [3.0, 5.0]);
+    let strict = Options { strict: true, ..by_winograd() };
+    let fused = |target: &Target| target.fuses();
+    for target in variants().into_iter().filter(fused) {
+        assert_eq!(kernel(&graph, &target, &strict).0, "winograd4");
     }
 }
 
