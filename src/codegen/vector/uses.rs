@@ -26,9 +26,13 @@ impl Inst {
                 u.operand(b);
                 u.int_writes.push(*dst);
             }
-            Inst::LoadInt { dst, address } => {
+            Inst::LoadInt { dst, address } | Inst::LoadByte { dst, address } => {
                 u.address(address);
                 u.int_writes.push(*dst);
+            }
+            Inst::StoreByte { address, src } => {
+                u.address(address);
+                u.int_reads.push(*src);
             }
             Inst::Splat { dst, .. } => u.writes.push(*dst),
             Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => {
