@@ -804,14 +804,12 @@ impl KernelKey for Row {
         while i < tiles.len() {
             let (first, pixels) = tiles[i];
             let alike = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
-            // Kernels of whole numbers with many operands have no integer left to count tiles.
-            let same = if of_bytes && row.trimmed && row.extra.len() > 1 { 1 } else { alike };
-            b.repeat(same, |b| {
+            b.repeat(alike, |b| {
                 tile(b, row, unit, first, pixels);
                 b.advance(input, pixels * row.in_pixel);
                 outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
             });
-            i += same;
+            i += alike;
         }
         b.finish()
     }
