@@ -249,6 +249,8 @@ fn cases() -> Vec<Case> {
         gradient(512, 2048, 7, 1, 1),
         gradient(128, 128, 56, 3, 2),
         gradient(256, 512, 56, 1, 2),
+        gradient(512, 1024, 28, 1, 2),
+        gradient(1024, 2048, 14, 1, 2),
         gradient(16, 16, 32, 3, 1),
         gradient(3, 64, 224, 7, 2),
         gradient(3, 64, 224, 3, 1),
@@ -400,7 +402,10 @@ fn main() {
         return;
     }
     let roofline = Roofline::measure(&target, 1).expect("the machine can be measured");
-    let Roofline { gflops, gops_of_bytes, gb_per_s } = roofline;
-    println!("\n{gflops:.1} GFLOP/s between registers, {gops_of_bytes:.1} of 8 bits, {gb_per_s:.1} GB/s from memory");
+    let Roofline { gflops, gops_of_bytes, gflops_of_bf16, gb_per_s } = roofline;
+    println!(
+        "\n{gflops:.1} GFLOP/s between registers, {gops_of_bytes:.1} of 8 bits, {gflops_of_bf16:.1} of bf16, \
+         {gb_per_s:.1} GB/s from memory"
+    );
     rows.iter().for_each(|row| println!("{}", row.text(roofline)));
 }

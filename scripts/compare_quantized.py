@@ -1,17 +1,21 @@
-"""Compares netc with ONNX Runtime on models that ONNX Runtime's own tools quantized.
+"""Compares netc with ONNX Runtime on models that other tools quantized.
 
-    pip install numpy onnx onnxruntime
-    python scripts/compare_quantized.py [--netc PATH] [--interpret] [--keep FOLDER] [NAME ...]
+    pip install numpy onnx onnxruntime nncf torch torchao onnxscript onnxconverter-common
+    python scripts/compare_quantized.py [TOOL ...] [--netc PATH] [--interpret] [--keep FOLDER]
 
-Small networks (plain, residual, depthwise, joined, gated) are quantized by quantize_static: QDQ and QOperator, weights by
-tensor and by channel, activations u8 and i8. netc runs each model as it is, and as the spec and weights that `netc import`
-makes of it, and `netc export` writes the spec as ONNX again, which onnx.checker and ONNX Runtime are asked about. Printed
-are the share of outputs that are the same number of the output's grid, and the largest difference in steps of that grid.
-Exits with 1 where fewer than 99.9 % of all outputs lie within a step, or netc refuses a model.
+`quantized_models.py` makes the models: small networks (plain, residual, depthwise, joined, gated, scored), and what each tool
+makes of them. netc runs each model as it is, and as the spec and weights that `netc import` makes of it, and `netc export`
+writes the spec as ONNX again, which onnx.checker and ONNX Runtime are asked about. Compared are outputs in steps of the
+grid that they are on; where they are on none, in steps of 1/255 of the largest. ONNX Runtime computes each model node by
+node, as the standard says it, and once more with its optimizations, which round in their own ways. Printed are the models
+of which an output is further off than a step, and a table of the tools. Exits with 1 where fewer than 99.9 % of a tool's
+outputs lie within a step of what the nodes say, or netc refuses a model.
+
+neural-compressor 2.6 (the last version that reads ONNX files) and TensorFlow with tf2onnx want packages of other versions
+than the rest: `--neural-compressor` and `--tensorflow` name Pythons of environments that have them.
 """
 
 import argparse
-import itertools
 import pathlib
 import subprocess
 import tempfile
@@ -19,123 +23,61 @@ import tempfile
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import quantization
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+import quantized_models
+from onnx import TensorProto, numpy_helper
+
+TYPES = {TensorProto.FLOAT16: np.float16, TensorProto.FLOAT: np.float32}
 
 
-class Network:
-    """An ONNX graph, node by node, with random weights."""
-
-    def __init__(self, name, seed):
-        self.rng = np.random.default_rng(seed)
-        self.name, self.nodes, self.weights, self.count = name, [], [], 0
-
-    def weight(self, name, values):
-        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
-        return name
-
-    def node(self, op, *inputs, **attributes):
-        self.count += 1
-        output = f"{op.lower()}{self.count}"
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=f"/{output}/{op}", **attributes))
-        return output
-
-    def conv(self, x, c, channels, kernel, stride=1, groups=1):
-        label = f"conv{self.count}"
-        shape = (channels, c // groups, kernel, kernel)
-        w = self.weight(f"{label}.weight", self.rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape))
-        b = self.weight(f"{label}.bias", self.rng.normal(0, 0.1, channels))
-        pads = [kernel // 2] * 4
-        return self.node("Conv", x, w, b, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, group=groups)
-
-    def classifier(self, x, c):
-        x = self.node("Flatten", self.node("GlobalAveragePool", x))
-        w = self.weight("fc.weight", self.rng.normal(0, np.sqrt(1 / c), (10, c)))
-        b = self.weight("fc.bias", self.rng.normal(0, 0.1, 10))
-        return self.node("Gemm", x, w, b, transB=1)
-
-    def save(self, output, rank, path):
-        self.nodes.append(helper.make_node("Identity", [output], ["y"], name="/y/Identity"))
-        dims = ["N", 10] if rank == 2 else ["N", None, None, None]
-        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 24, 24])]
-        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)]
-        graph = helper.make_graph(self.nodes, self.name, inputs, outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.save(onnx.shape_inference.infer_shapes(model), path)
-
-
-def plain(n):
-    x = n.node("Relu", n.conv("x", 3, 16, 3))
-    x = n.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    x = n.node("Relu", n.conv(x, 16, 24, 3, stride=2))
-    x = n.node("Relu", n.conv(x, 24, 24, 1))
-    return n.classifier(x, 24), 2
-
-
-def residual(n):
-    x = n.node("Relu", n.conv("x", 3, 16, 3))
-    for stride, c, channels in [(1, 16, 16), (2, 16, 32)]:
-        y = n.node("Relu", n.conv(x, c, channels, 3, stride))
-        y = n.conv(y, channels, channels, 3)
-        skip = x if stride == 1 else n.conv(x, c, channels, 1, stride)
-        x = n.node("Relu", n.node("Add", y, skip))
-    return n.classifier(x, 32), 2
-
-
-def depthwise(n):
-    low, high = n.weight("low", np.array(0.0)), n.weight("high", np.array(6.0))
-    x = n.node("Clip", n.conv("x", 3, 16, 3, 2), low, high)
-    y = n.node("Clip", n.conv(x, 16, 48, 1), low, high)
-    y = n.node("Clip", n.conv(y, 48, 48, 3, groups=48), low, high)
-    x = n.node("Add", x, n.conv(y, 48, 16, 1))
-    return n.conv(x, 16, 8, 1), 4
-
-
-def joined(n):
-    x = n.node("Relu", n.conv("x", 3, 16, 3))
-    pooled = n.node("AveragePool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)
-    parts = [n.node("Relu", n.conv(x, 16, 8, 1)), n.node("Relu", n.conv(x, 16, 12, 3)), n.conv(pooled, 16, 4, 1)]
-    x = n.node("Concat", *parts, axis=1)
-    return n.classifier(n.node("LeakyRelu", n.conv(x, 24, 24, 3), alpha=0.1), 24), 2
-
-
-def gated(n):
-    x = n.conv("x", 3, 16, 3)
-    x = n.node("Mul", x, n.node("Sigmoid", x))
-    return n.classifier(n.node("Relu", n.conv(x, 16, 16, 3)), 16), 2
-
-
-NETWORKS = [plain, residual, depthwise, joined, gated]
-
-
-def image(rng):
-    """Numbers of which neighbours are alike."""
-    coarse = rng.normal(0, 1, (1, 3, 6, 6)).repeat(4, 2).repeat(4, 3)
-    return (coarse + rng.normal(0, 0.3, (1, 3, 24, 24))).astype(np.float32)
-
-
-class Images(CalibrationDataReader):
-    def __init__(self):
-        rng = np.random.default_rng(1)
-        self.images = iter([{"x": image(rng)} for _ in range(16)])
-
-    def get_next(self):
-        return next(self.images, None)
-
-
-def step_of(path):
-    """The step of the grid that the output is on."""
-    model = onnx.load(path)
+def step_of(model):
+    """The step of the grid that the output is on; None where it is on none."""
+    makers = {output: node for node in model.graph.node for output in node.output}
     known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    scales = [known[node.input[1]] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[1] in known]
-    return float(scales[-1].max())
+    node = makers.get(model.graph.output[0].name)
+    while node is not None and node.op_type in ("Identity", "Flatten", "Reshape", "Transpose", "Squeeze"):
+        node = makers.get(node.input[0])
+    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in known:
+        return None
+    return float(known[node.input[1]].max())
 
 
-def run_onnx(path, x):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+class Reference:
+    """A model's answers by ONNX Runtime, or else by the standard's own evaluator.
+
+    Without optimization, ONNX Runtime computes each node by itself, as the standard says it. With it, it has kernels for
+    several nodes that round in their own ways.
+    """
+
+    def __init__(self, path, optimized=False):
+        model = onnx.load(path)
+        (value,) = model.graph.input
+        self.name, kind = value.name, value.type.tensor_type
+        self.type, self.dims = kind.elem_type, [d.dim_value for d in kind.shape.dim]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        level = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.run_one = lambda x: session.run(None, {self.name: x})[0]
+        except Exception:
+            from onnx.reference import ReferenceEvaluator
+
+            evaluator = ReferenceEvaluator(model)
+            self.run_one = lambda x: evaluator.run(None, {self.name: x})[0]
+
+    def input(self, rng):
+        x = quantized_models.image(rng)
+        return x if self.dims[1] == 3 else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+    def run(self, x):
+        if self.type == TensorProto.BFLOAT16:
+            import ml_dtypes
+
+            x = x.astype(ml_dtypes.bfloat16)
+        else:
+            x = x.astype(TYPES[self.type])
+        return np.asarray(self.run_one(x)).astype(np.float32)
 
 
 def netc(program, *arguments):
@@ -145,76 +87,100 @@ def netc(program, *arguments):
 
 
 class Figures:
+    """Differences in steps."""
+
     def __init__(self):
         self.count = self.equal = self.within = 0
         self.worst = 0.0
 
     def add(self, found, expected, step):
         steps = np.abs(found.reshape(expected.shape) - expected) / step
+        steps[np.isnan(steps)] = np.inf
         self.count += steps.size
         self.equal += int((steps < 0.01).sum())
         self.within += int((steps < 1.01).sum())
         self.worst = max(self.worst, float(steps.max()))
 
-    def __str__(self):
-        return f"{self.equal / self.count:.4%} | {self.worst:.1f}"
+    def join(self, other):
+        self.count, self.equal = self.count + other.count, self.equal + other.equal
+        self.within, self.worst = self.within + other.within, max(self.worst, other.worst)
+
+    def cells(self):
+        count = max(1, self.count)
+        return f"{self.equal / count:.2%} | {self.within / count:.3%} | {self.worst:.1f}"
 
 
-def compare(program, options, path, folder, figures):
-    rng, step, mode = np.random.default_rng(2), step_of(path), ["--interpret"] if options.interpret else []
-    netc(program, "import", path, "-o", folder, "--force")
+# What is compared: netc's answers, as it is, imported and exported, with ONNX Runtime's node by node; the first with its
+# optimized ones; and these with its own.
+WAYS = ["netc to each node", "netc to optimized", "optimized to each node"]
+
+
+def compare(options, path, folder, figures):
+    model, reference, optimized = onnx.load(path), Reference(path), Reference(path, optimized=True)
+    step, rng, mode = step_of(model), np.random.default_rng(2), ["--interpret"] if options.interpret else []
+    netc(options.netc, "import", path, "-o", folder, "--force")
     (spec,) = folder.glob("*.net")
     exported = folder / "exported.onnx"
-    netc(program, "export", spec, "--onnx", exported)
+    netc(options.netc, "export", spec, "--onnx", exported)
     onnx.checker.check_model(exported, full_check=True)
-    for _ in range(4):
-        x = image(rng)
+    again = Reference(exported)
+    for _ in range(options.images):
+        x = reference.input(rng)
         np.save(folder / "x.npy", x)
-        expected = run_onnx(path, x)
-        for figure, model in zip(figures, [path, spec]):
-            netc(program, "run", model, *mode, "--input", f"x={folder / 'x.npy'}", "--output", f"y={folder / 'y.npy'}")
-            figure.add(np.load(folder / "y.npy"), expected, step)
-        figures[2].add(run_onnx(exported, x), expected, step)
+        expected, fast = reference.run(x), optimized.run(x)
+        own = step or float(np.abs(expected).max()) / 255
+        for source in [path, spec]:
+            netc(options.netc, "run", source, *mode, "--input", folder / "x.npy", "--output", folder / "y.npy")
+            found = np.load(folder / "y.npy")
+            figures[0].add(found, expected, own)
+        figures[0].add(again.run(x), expected, own)
+        figures[1].add(found, fast, own)
+        figures[2].add(fast, expected, own)
+
+
+def of_tool(tool, options, folder):
+    """Figures of all models of a tool together, how many they are, and how many were not compared."""
+    total, count, failed = [Figures() for _ in WAYS], 0, 0
+    for name, made in quantized_models.models([tool], folder / "models"):
+        own, count = [Figures() for _ in WAYS], count + 1
+        target = folder / name
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            if isinstance(made, Exception):
+                raise made
+            compare(options, made, target, own)
+        except Exception as why:
+            failed += 1
+            print(f"{name}: {type(why).__name__}: {' / '.join(str(why).splitlines()[:6])}"[:600], flush=True)
+        for all_of_tool, figure, way in zip(total, own, WAYS):
+            all_of_tool.join(figure)
+            if figure.within < figure.count and way != WAYS[2]:
+                print(f"{name}, {way}: {figure.count - figure.within} of {figure.count} off, {figure.worst:.1f} steps", flush=True)
+    return total, count, failed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("tools", nargs="*", metavar="TOOL", help=f"of {', '.join(quantized_models.TOOLS)} (default: all)")
     parser.add_argument("--netc", default="netc", help="the program (default: the one in PATH)")
     parser.add_argument("--interpret", action="store_true", help="run the definition, not compiled code")
+    parser.add_argument("--images", type=int, default=2, help="inputs of each model (default: 2)")
     parser.add_argument("--keep", type=pathlib.Path, help="where to leave models and specs")
+    parser.add_argument("--neural-compressor", metavar="PYTHON")
+    parser.add_argument("--tensorflow", metavar="PYTHON")
     options = parser.parse_args()
-    failed, all_figures = False, [Figures() for _ in range(3)]
-    print("| model | as it is | steps | imported | steps | exported | steps |\n|---|---|---|---|---|---|---|")
-    kinds = list(itertools.product([QuantFormat.QDQ, QuantFormat.QOperator], [False, True], [QuantType.QUInt8, QuantType.QInt8]))
-    for network in [n for n in NETWORKS if not options.names or n.__name__ in options.names]:
-        for form, per_channel, activations in kinds:
-            name = f"{network.__name__}.{form.name}.{'channel' if per_channel else 'tensor'}.{activations.name}"
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = options.keep / name if options.keep else pathlib.Path(scratch)
-                folder.mkdir(parents=True, exist_ok=True)
-                n = Network(network.__name__, 7)
-                n.save(*network(n), folder / "float.onnx")
-                path = folder / "quantized.onnx"
-                quantize_static(
-                    folder / "float.onnx", path, Images(), quant_format=form, per_channel=per_channel,
-                    activation_type=activations, weight_type=QuantType.QInt8,
-                    calibrate_method=quantization.CalibrationMethod.MinMax,
-                )
-                figures = [Figures() for _ in range(3)]
-                try:
-                    compare(options.netc, options, path, folder, figures)
-                    print(f"| {name} | {figures[0]} | {figures[1]} | {figures[2]} |", flush=True)
-                except Exception as why:
-                    failed = True
-                    print(f"| {name} | refused: {' / '.join(str(why).splitlines()[:6])} |", flush=True)
-                for total, own in zip(all_figures, figures):
-                    total.count, total.equal, total.within = total.count + own.count, total.equal + own.equal, total.within + own.within
-    for total in all_figures:
-        failed |= total.within < 0.999 * total.count
-        if total.count:
-            print(f"of {total.count} outputs {total.within} lie within a step, {total.equal} are equal")
-    raise SystemExit(int(failed))
+    quantized_models.tools.update(neural_compressor=options.neural_compressor, tensorflow=options.tensorflow)
+    rows, bad = [], False
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or pathlib.Path(scratch)
+        for tool in options.tools or quantized_models.TOOLS:
+            total, count, failed = of_tool(tool, options, folder)
+            bad |= failed > 0 or total[0].within < 0.999 * total[0].count
+            cells = " | ".join(figure.cells() for figure in total)
+            rows.append(f"| {tool} | {count - failed} of {count} | {total[0].count} | {cells} |")
+    heads = " | ".join(f"{way}: equal | within a step | most steps" for way in WAYS)
+    print(f"| tool | models | outputs | {heads} |", "|---" * 12 + "|", *rows, sep="\n")
+    raise SystemExit(int(bad))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ NETWORKS = {
     "dcgan_discriminator": (lambda: networks.DcganDiscriminator(64), (3, 64, 64)),
     "squeezenet": (zoo.squeezenet1_1, IMAGE),
     "densenet121": (zoo.densenet121, IMAGE),
+    "mobilenet_v2": (zoo.mobilenet_v2, IMAGE),
     "unet": (lambda: networks.Unet((64, 128, 256, 512, 1024)), (3, 256, 256)),
 }
 

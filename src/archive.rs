@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flate2::Crc;
 use rayon::prelude::*;
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::mapped::Buffer;
@@ -48,7 +49,11 @@ impl Archive {
     pub(crate) fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
         let usual = || ((**file).as_ref().len() as u64).saturating_mul(DEFAULT_INFLATION) + DEFAULT_UNPACKED;
         let limit = memory.unwrap_or_else(|| usual().min(default_memory()));
-        let zip = ZipArchive::new(Cursor::new(Shared(file.clone())));
+        // Where an archive begins with the file, its reader takes places as they are stated. It looks for the beginning
+        // where that is not so, and is misled by some of PyTorch's files, whose first member has an empty extra field.
+        let at_beginning = Config { archive_offset: ArchiveOffset::Known(0) };
+        let read = |config| ZipArchive::with_config(config, Cursor::new(Shared(file.clone())));
+        let zip = read(at_beginning).or_else(|_| read(Config::default()));
         let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
         let zip = zip.map_err(damaged)?;
         let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;

@@ -102,7 +102,7 @@ mod compiler {
 
     /// What may be asked of a plan.
     pub mod plan {
-        pub use crate::plan::Options;
+        pub use crate::plan::{Options, Precision};
     }
 
     /// The formatter of texts.

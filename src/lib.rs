@@ -105,6 +105,7 @@ mod image;
 mod mapped;
 mod memory;
 mod npy;
+mod opened;
 mod preprocess;
 mod runtime;
 mod tensor;
@@ -178,7 +179,7 @@ pub use ops::layer::Value;
 #[cfg(feature = "compile")]
 pub use passes::Selection;
 #[cfg(feature = "compile")]
-pub use plan::Options as PlanOptions;
+pub use plan::{Options as PlanOptions, Precision, UnknownPrecision};
 pub use preprocess::{Color, Preprocess, Resize};
 pub use runtime::{Model, ModelOptions, RunError};
 #[cfg(feature = "compile")]

@@ -3,11 +3,11 @@
 //! Reads row-major little-endian numbers, all to f32; writes f32.
 //! Format: NumPy Enhancement Proposal 1, versions 1 to 3.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::memory::{default_memory, size};
+use crate::opened;
 use crate::tensor::{Shape, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -66,12 +66,9 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
 /// As [`read`].
 pub(crate) fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> {
     let read = || {
-        let file = File::open(path)?;
-        let status = file.metadata()?;
-        if status.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-        }
-        read_limited(BufReader::new(file), status.is_file().then_some(status.len()), memory)
+        let file = opened::open(path)?;
+        let length = file.metadata()?.len();
+        read_limited(BufReader::new(file), Some(length), memory)
     };
     read().map_err(|cause| NpyError { path: path.into(), cause })
 }
@@ -83,7 +80,7 @@ pub(crate) fn read_within(path: &Path, memory: u64) -> Result<Tensor, NpyError> 
 #[cfg(feature = "train")]
 pub(crate) fn is_npy(path: &Path) -> io::Result<bool> {
     let mut start = vec![];
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    opened::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start == MAGIC)
 }
 

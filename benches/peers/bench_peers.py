@@ -4,6 +4,9 @@
     cargo build --release
     python bench_peers.py
 
+    python export_models.py --int8 NAME ...
+    python bench_peers.py --precision int8,bf16
+
 Needs what export_models.py needs and onnxruntime, openvino and ncnn; an engine that is not installed is listed as such.
 
 For each network and thread count every engine gets a process of its own, pinned to as many CPUs as it has threads. Then they
@@ -12,6 +15,12 @@ slow minute of the machine hits all of them. An engine's figure is the median of
 output is compared with PyTorch's in float64, and one that computes something else is not ranked.
 
 Writes results to docs/benchmarks.json, and from them docs/BENCHMARKS.md and docs/benchmarks.svg (report.py does it again).
+
+With --precision, engines may compute in bfloat16, or have networks of 8 bits: ONNX Runtime and OpenVINO get what netc
+made (`netc quantize`, then `netc export`), so the same whole numbers; ncnn and MNN have no use for such a file, and have
+the same network quantized by what their own tools do, on the same samples. netc in float32 runs beside them.
+`docs/benchmarks_quantized.json` and `docs/BENCHMARKS_QUANTIZED.md` are written then; a precision that is not measured in
+this run stays there as it is.
 """
 
 import argparse
@@ -28,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 import report
-from engines import ENGINES, relative_error
+from engines import ENGINES, Form
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -36,10 +45,25 @@ MODELS = [
     "alexnet_torchvision", "vgg16", "nin", "googlenet_torchvision", "resnet34", "resnet50",
     "dcgan_generator", "dcgan_discriminator",
 ]  # fmt: skip
+QUANTIZED_MODELS = [*MODELS, "mobilenet_v2", "squeezenet", "densenet121"]
 LATENCY_ENGINES = ["netc", "ort", "ov", "pt", "ncnn", "mnn"]
 THROUGHPUT_ENGINES = ["netc", "ort", "ov", "ov_streams", "pt", "ncnn", "mnn"]
+# Of fewer bits: netc in float32 is there to compare with.
+REDUCED_ENGINES = {
+    "int8": ["netc", "netc_f32", "ort", "ov", "ncnn", "mnn"],
+    "bf16": ["netc", "netc_f32", "ov", "pt", "ncnn", "mnn"],
+}
 # Networks that share a file: (file, name of the model in it).
 IN_FILE = {"dcgan_generator": ("dcgan", "generator"), "dcgan_discriminator": ("dcgan", "discriminator")}
+
+
+def spec_of(name, models):
+    """What netc reads of a network in float32: the text of models/ with its weights, or else the ONNX file."""
+    file, model = IN_FILE.get(name, (name, None))
+    text = ROOT / "models" / f"{file}.net"
+    if not text.exists():
+        return [models / f"{name}.onnx"]
+    return [text, *(["--model", model] if model else []), "--weights", models / f"{name}.safetensors"]
 
 
 def pinned(cpus, command):
@@ -50,8 +74,9 @@ def pinned(cpus, command):
 
 
 class Peer:
-    def __init__(self, engine, name, threads, batch, options):
-        self.command = [sys.executable, HERE / "engines.py", engine, options.models, name, threads, batch]
+    def __init__(self, engine, form, threads, batch, options):
+        network = [form.precision, options.models, form.name, threads, batch]
+        self.command = [sys.executable, HERE / "engines.py", engine, *network]
         self.cpus, self.options = options.cpus[:threads], options
         self.environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
 
@@ -85,10 +110,10 @@ class Peer:
 
 
 class Netc:
-    def __init__(self, name, threads, batch, options):
-        self.name, self.threads, self.batch, self.options = name, threads, batch, options
+    def __init__(self, form, threads, batch, options):
+        self.form, self.threads, self.batch, self.options = form, threads, batch, options
         self.cpus = options.cpus[:threads]
-        self.compiled = options.models / f"{name}.t{threads}.b{batch}.netc"
+        self.compiled = options.models / f"{form.name}.{form.precision}.t{threads}.b{batch}.netc"
 
     def run(self, *arguments, cpus=None):
         command = [self.options.netc, *arguments]
@@ -99,13 +124,12 @@ class Netc:
         return ran.stdout
 
     def start(self):
-        file, model = IN_FILE.get(self.name, (self.name, None))
-        weights = self.options.models / f"{self.name}.safetensors"
-        which = ["--model", model] if model else []
+        spec = [self.form.file("net")] if self.form.precision == "int8" else spec_of(self.form.name, self.options.models)
+        precision = ["--precision", "bf16"] if self.form.precision == "bf16" else []
         several = ["--batch", str(self.batch)] if self.batch > 1 else []
         try:
             begin = time.perf_counter()
-            self.run("compile", ROOT / "models" / f"{file}.net", *which, "--weights", weights, *several, "-o", self.compiled)
+            self.run("compile", *spec, *precision, *several, "-o", self.compiled)
             compile_ms = (time.perf_counter() - begin) * 1e3
             error = self.check()
             # Once before the rounds: what it says about loading is then about a file in the page cache, as for the peers.
@@ -117,12 +141,11 @@ class Netc:
 
     def check(self):
         """Runs the exported input through netc and returns how far it is from PyTorch."""
-        x = np.repeat(np.load(self.options.models / f"{self.name}.x.npy"), self.batch, axis=0)
         with tempfile.TemporaryDirectory() as folder:
             source, answer = Path(folder) / "x.npy", Path(folder) / "y.npy"
-            np.save(source, x)
+            np.save(source, self.form.input(self.batch))
             self.run("run", self.compiled, "--input", source, "--output", answer, "--threads", self.threads)
-            return relative_error(np.load(answer), np.load(self.options.models / f"{self.name}.y.npy"))
+            return self.form.error(np.load(answer))
 
     def bench(self):
         several = ["--batch", self.batch] if self.batch > 1 else []
@@ -139,12 +162,20 @@ class Netc:
 # --- measuring -----------------------------------------------------------------------------------------------------
 
 
-def measure(name, threads, batch, engines, options):
+def contestant(engine, form, threads, batch, options):
+    if engine == "netc_f32":
+        return Netc(Form(form.folder, form.name, "f32"), threads, batch, options)
+    if engine == "netc":
+        return Netc(form, threads, batch, options)
+    return Peer(engine, form, threads, batch, options)
+
+
+def measure(form, threads, batch, engines, options):
     """One network: results by engine, each {median_ms, min_ms, spread, load_ms, error, …} or {failed}."""
     contestants, results = {}, {}
     for engine in engines:
-        peer = Netc(name, threads, batch, options) if engine == "netc" else Peer(engine, name, threads, batch, options)
-        results[engine] = facts = peer.start()
+        peer = contestant(engine, form, threads, batch, options)
+        results[engine] = facts = peer.start() | {"tolerance": report.TOLERANCES[form.precision]}
         if "failed" not in facts:
             contestants[engine] = peer
     rounds = {engine: [] for engine in contestants}
@@ -194,10 +225,44 @@ def machine():
     }
 
 
+def latency(names, threads, precision, engines, options):
+    """Results by number of threads, network and engine."""
+    results = {}
+    for count in threads:
+        rows = results[str(count)] = {}
+        for name in names:
+            print(f"{name}, {precision}, {count} thread{'s' if count > 1 else ''}", flush=True)
+            rows[name] = measure(Form(options.models, name, precision), count, 1, engines, options)
+    return results
+
+
+def throughput(names, batches, engines, options):
+    results = {}
+    for batch in batches:
+        rows = results[str(batch)] = {}
+        for name in names:
+            print(f"{name}, all CPUs, batch {batch}", flush=True)
+            rows[name] = measure(Form(options.models, name, "f32"), len(options.cpus), batch, engines, options)
+    return results
+
+
+def reduced(names, threads, precisions, engines, facts, options):
+    """Measures with fewer bits, beside what is known of precisions that this run does not measure."""
+    file = options.out / "benchmarks_quantized.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for precision in precisions:
+        chosen = [e for e in REDUCED_ENGINES[precision] if e in (engines or REDUCED_ENGINES[precision])]
+        known[precision] = facts | {"latency": latency(names, threads, precision, chosen, options)}
+        file.write_text(json.dumps(known, indent=1) + "\n")
+        report.write_quantized(known, options.out)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks (default: {' '.join(MODELS)})")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks (default: {' '.join(QUANTIZED_MODELS)}, "
+                        f"the last {len(QUANTIZED_MODELS) - len(MODELS)} only with --precision)")  # fmt: skip
     parser.add_argument("--engines", help=f"comma-separated, of netc,{','.join(ENGINES)}")
+    parser.add_argument("--precision", help="int8, bf16 or both, comma-separated, in the place of float32")
     parser.add_argument("--threads", default="1,2", help="thread counts for latency (default: 1,2)")
     parser.add_argument("--cpus", help="CPUs to pin to, first ones first (default: all that are allowed)")
     parser.add_argument("--batches", default="1,4,16", help="batch sizes for throughput; empty to leave it out")
@@ -213,32 +278,34 @@ def main():
     available = sorted(os.sched_getaffinity(0))
     options.cpus = [int(c) for c in options.cpus.split(",")] if options.cpus else available
     threads = [int(t) for t in options.threads.split(",") if t]
-    names = options.names or MODELS
+    precisions = options.precision.split(",") if options.precision else []
+    names = options.names or (QUANTIZED_MODELS if precisions else MODELS)
     chosen = options.engines.split(",") if options.engines else None
-    if chosen and set(chosen) - {"netc", *ENGINES}:
-        parser.error(f"engines are netc, {', '.join(ENGINES)}")
+    if chosen and set(chosen) - {"netc", "netc_f32", *ENGINES}:
+        parser.error(f"engines are netc, netc_f32, {', '.join(ENGINES)}")
+    if set(precisions) - REDUCED_ENGINES.keys():
+        parser.error(f"precisions are {', '.join(REDUCED_ENGINES)}")
     for count in threads:
         if count > len(options.cpus):
             parser.error(f"{count} threads, but only {len(options.cpus)} CPUs to pin them to")
-    missing = [n for n in names if not (options.models / f"{n}.onnx").exists()]
+    # Of the forms of 8 bits, one that could not be made is a failure of its engines in the table.
+    missing = [name for name in names if not Form(options.models, name, "f32").file("onnx").exists()]
     if missing:
-        parser.error(f"{options.models} has no {missing[0]}.onnx; run export_models.py {' '.join(missing)}")
+        flag = " --int8" if "int8" in precisions else ""
+        parser.error(f"{options.models} lacks forms of {', '.join(missing)}; run export_models.py{flag} {' '.join(missing)}")
 
-    results = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds, "latency": {}, "throughput": {}}
-    if results["machine"]["load"] > 0.5:
-        print(f"load average is {results['machine']['load']}: other work will be in the figures", file=sys.stderr)
-    for count in threads:
-        results["latency"][str(count)] = {}
-        for name in names:
-            print(f"{name}, {count} thread{'s' if count > 1 else ''}", flush=True)
-            results["latency"][str(count)][name] = measure(name, count, 1, chosen or LATENCY_ENGINES, options)
-    for batch in [int(b) for b in options.batches.split(",") if b]:
-        results["throughput"][str(batch)] = {}
-        for name in names:
-            print(f"{name}, all CPUs, batch {batch}", flush=True)
-            measured = measure(name, len(options.cpus), batch, chosen or THROUGHPUT_ENGINES, options)
-            results["throughput"][str(batch)][name] = measured
+    facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds}
+    if facts["machine"]["load"] > 0.5:
+        print(f"load average is {facts['machine']['load']}: other work will be in the figures", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
+    if precisions:
+        return reduced(names, threads, precisions, chosen, facts, options)
+    results = facts | {
+        "latency": latency(names, threads, "f32", chosen or LATENCY_ENGINES, options),
+        "throughput": throughput(
+            names, [int(b) for b in options.batches.split(",") if b], chosen or THROUGHPUT_ENGINES, options
+        ),
+    }
     (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, options.out)
 

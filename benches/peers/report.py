@@ -1,4 +1,5 @@
-"""Write docs/BENCHMARKS.md and docs/benchmarks.svg from docs/benchmarks.json.
+"""Write docs/BENCHMARKS.md and docs/benchmarks.svg from docs/benchmarks.json, docs/BENCHMARKS_QUANTIZED.md from
+docs/benchmarks_quantized.json.
 
     python report.py [FOLDER [PART...]]
 
@@ -13,20 +14,22 @@ from html import escape
 from pathlib import Path
 
 TITLES = {
-    "netc": "netc", "ort": "ONNX Runtime", "ov": "OpenVINO", "ov_streams": "OpenVINO streams", "pt": "PyTorch",
-    "ncnn": "ncnn", "mnn": "MNN",
+    "netc_f32": "netc in f32", "netc": "netc", "ort": "ONNX Runtime", "ov": "OpenVINO",
+    "ov_streams": "OpenVINO streams", "pt": "PyTorch", "ncnn": "ncnn", "mnn": "MNN",
 }  # fmt: skip
 COLOURS = {
     "netc": "#d1242f", "ort": "#0969da", "ov": "#1a7f37", "ov_streams": "#4ac26b", "pt": "#bc4c00", "ncnn": "#8250df",
     "mnn": "#6e7781",
 }  # fmt: skip
-# Winograd in float32 stays below this by far; what exceeds it computes something else.
-TOLERANCE = 1e-3
+OURS = ("netc", "netc_f32")
+# Winograd in float32 stays below this by far, and sums in bfloat16 and 8 bits below theirs (`Form.error` in engines.py says
+# what is measured); what exceeds it computes something else.
+TOLERANCES = {"f32": 1e-3, "bf16": 0.05, "int8": 0.3}
 NOISY = 0.10
 
 
 def ranked(result):
-    return "median_ms" in result and result["error"] <= TOLERANCE
+    return "median_ms" in result and result["error"] <= result.get("tolerance", TOLERANCES["f32"])
 
 
 def line(engine, result):
@@ -41,7 +44,7 @@ def line(engine, result):
 
 
 def fastest_peer(row):
-    peers = {e: r for e, r in row.items() if e != "netc" and ranked(r)}
+    peers = {e: r for e, r in row.items() if e not in OURS and ranked(r)}
     return min(peers, key=lambda e: peers[e]["median_ms"], default=None)
 
 
@@ -79,7 +82,7 @@ def cell(engine, result, key, notes, best=False):
     if "failed" in result:
         return "failed" + notes.mark(f"{TITLES[engine]}: {result['failed']}")
     if not ranked(result):
-        return "wrong" + notes.mark(f"{TITLES[engine]} differs from PyTorch by {result['error']:.1e} of the largest output")
+        return "wrong" + notes.mark(f"{TITLES[engine]} is off from PyTorch's answer by {result['error']:.1e}")
     if result.get(key) is None:
         return "–"
     text = number(result[key])
@@ -98,7 +101,7 @@ def table(rows, key, last_column=True):
     head = ["network", *[TITLES[e] for e in engines]] + (["netc is"] if last_column else [])
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * len(engines) + ("---|" if last_column else "")]
     for name, row in rows.items():
-        usable = [e for e in engines if e in row and ranked(row[e])]
+        usable = [e for e in engines if e in row and e != "netc_f32" and ranked(row[e])]
         least = min((row[e]["median_ms"] for e in usable), default=None)
         cells = []
         for e in engines:
@@ -141,15 +144,21 @@ def throughput_table(rows):
     return [*lines, "", *notes.write()]
 
 
+def ratios_of(rows):
+    """The fastest peer's time over netc's, by network."""
+    ratios = {}
+    for name, row in rows.items():
+        best = fastest_peer(row)
+        if best and "netc" in row and ranked(row["netc"]):
+            ratios[name] = row[best]["median_ms"] / row["netc"]["median_ms"]
+    return ratios
+
+
 def summary(latency):
     """The count of wins and losses, first thing in the file."""
     lines = []
     for threads, rows in latency.items():
-        ratios = {}
-        for name, row in rows.items():
-            best = fastest_peer(row)
-            if best and "netc" in row and ranked(row["netc"]):
-                ratios[name] = row[best]["median_ms"] / row["netc"]["median_ms"]
+        ratios = ratios_of(rows)
         if not ratios:
             continue
         lost = [n for n, r in ratios.items() if r < 1]
@@ -224,16 +233,26 @@ def picture(latency):
 def versions(results):
     found = {}
     for kind in ("latency", "throughput"):
-        for rows in results[kind].values():
+        for rows in results.get(kind, {}).values():
             for row in rows.values():
                 for engine, result in row.items():
                     if "version" in result:
                         found[engine] = result["version"]
-    return ", ".join(f"{TITLES[e]} {found[e]}" for e in TITLES if e in found)
+    return ", ".join(f"{TITLES[e]} {found[e]}" for e in TITLES if e in found and e != "netc_f32")
+
+
+def circumstances(results):
+    """When, where and with what."""
+    m = results["machine"]
+    return [
+        f"- {results['date']}; {m['cpu']} ({m['family']}), {m['cores']}, {m['caches']}; {m['units']}; {m['memory']} of memory;",
+        f"  virtual machine: {m['virtual']}; {m['system']}; load average at the start {m['load']}.",
+        f"- {versions(results)}.",
+    ]
 
 
 def write(results, folder):
-    m, latency = results["machine"], results["latency"]
+    latency = results["latency"]
     text = [
         "# netc and the other engines",
         "",
@@ -283,14 +302,13 @@ def write(results, folder):
     text += [
         "## How it was measured",
         "",
-        f"- {results['date']}; {m['cpu']} ({m['family']}), {m['cores']}, {m['caches']}; {m['units']}; {m['memory']} of memory;",
-        f"  virtual machine: {m['virtual']}; {m['system']}; load average at the start {m['load']}.",
-        f"- {versions(results)}.",
+        *circumstances(results),
         "- Every engine has a process of its own, pinned to as many CPUs as it has threads; all have the same weights and input.",
         f"  In each of {results['rounds']} rounds the engines run in turn, another one first each time; a figure is the median of",
         "  the rounds' medians. Bold is the fastest in its row.",
         "- Whatever trades precision for speed (float16, bfloat16) is switched off in all of them.",
-        f"- Every output is compared with PyTorch's in float64; off by more than {TOLERANCE:g} of the largest value is not ranked.",
+        "- Every output is compared with PyTorch's in float64; off by more than "
+        f"{TOLERANCES['f32']:g} of the largest value is not ranked.",
         "- Only figures of one table on one machine compare."
         + (f" The tables are from {results['parts']} runs, one after the other." if "parts" in results else ""),
         "",
@@ -298,6 +316,70 @@ def write(results, folder):
     folder = Path(folder)
     (folder / "BENCHMARKS.md").write_text("\n".join(text))
     (folder / "benchmarks.svg").write_text(picture(latency))
+
+
+PRECISIONS = {
+    "int8": (
+        "8 bits",
+        [
+            "`netc quantize` made the networks, of the weights that the float32 figures are of. ONNX Runtime and OpenVINO have",
+            "them as `netc export` writes them, with the same whole numbers and the same grids. ncnn reads none of it: its",
+            "networks have 8 bits by what its own tools do, on the same samples, weights by the same rule; nor does MNN, of which",
+            "the networks are by its own quantizer. What is not quantized is float32 in all of them.",
+        ],
+    ),
+    "bf16": (
+        "bfloat16",
+        [
+            "The networks in float32, with leave to compute in bfloat16: netc by `--precision bf16`, OpenVINO by",
+            "`INFERENCE_PRECISION_HINT`, ncnn by `use_bf16_storage`, MNN by `low_bf16`, PyTorch with the whole model cast.",
+            "ONNX Runtime has no such mode on CPUs. An answer as exact as in float32 shows that an engine has none either.",
+        ],
+    ),
+}  # fmt: skip
+
+
+def decibels(error):
+    """Signal to noise of an answer whose noise is so large a part of it."""
+    return f"{-20 * math.log10(error):.0f}" if error > 0 else "∞"
+
+
+def noise_table(rows):
+    engines = engines_of(rows)
+    yield "| network | " + " | ".join(TITLES[e] for e in engines) + " |"
+    yield "|---|" + "--:|" * len(engines)
+    for name, row in rows.items():
+        cells = [decibels(row[e]["error"]) if "error" in row.get(e, {}) else "–" for e in engines]
+        yield "| " + " | ".join([name, *cells]) + " |"
+    yield ""
+
+
+def write_quantized(known, folder):
+    """`known` has the results of each precision that was measured."""
+    text = ["# netc and the other engines in 8 bits and bfloat16", ""]
+    text += ["Written by `benches/peers/bench_peers.py --precision int8,bf16`; do not edit. Batch 1, milliseconds.", ""]
+    for precision, (title, words) in PRECISIONS.items():
+        if precision not in known:
+            continue
+        results = known[precision]
+        text += [f"## {title.capitalize()}", "", *words, "", *summary(results["latency"]), ""]
+        for threads, rows in results["latency"].items():
+            text += [f"### {title}, {threads} thread{'s' if threads != '1' else ''} (ms, less is better)", ""]
+            text += table(rows, "median_ms")
+        # What is computed does not depend on the number of threads.
+        rows = next(iter(results["latency"].values()))
+        text += [f"### {title}, signal to noise of the answer (dB)", ""]
+        text += ["Against PyTorch's answer in float64. Weights and inputs are random, which is harder than trained ones.", ""]
+        text += [*noise_table(rows)]
+        text += [f"### {title}, how it was measured", "", *circumstances(results)]
+        text += [
+            "- Every engine has a process of its own, pinned to as many CPUs as it has threads. In each of "
+            f"{results['rounds']} rounds the engines",
+            "  run in turn, another one first each time; a figure is the median of the rounds' medians. Bold is the fastest.",
+            f"- An answer with less than {decibels(TOLERANCES[precision])} dB is not ranked.",
+            "",
+        ]
+    (Path(folder) / "BENCHMARKS_QUANTIZED.md").write_text("\n".join(text))
 
 
 def merge(parts):
@@ -320,7 +402,10 @@ def main():
     if len(sys.argv) > 2:
         parts = [json.loads((Path(part) / "benchmarks.json").read_text()) for part in sys.argv[2:]]
         (folder / "benchmarks.json").write_text(json.dumps(merge(parts), indent=1) + "\n")
-    write(json.loads((folder / "benchmarks.json").read_text()), folder)
+    if (folder / "benchmarks.json").exists():
+        write(json.loads((folder / "benchmarks.json").read_text()), folder)
+    if (folder / "benchmarks_quantized.json").exists():
+        write_quantized(json.loads((folder / "benchmarks_quantized.json").read_text()), folder)
 
 
 if __name__ == "__main__":

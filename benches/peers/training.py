@@ -307,34 +307,36 @@ def best_peer(row):
 
 
 def report(results, facts):
-    layouts = {"pt": "NCHW", "pt_cl": "channels last", "pt_compile": "compiled"}
+    forms = {"pt": "NCHW", "pt_cl": "channels last", "pt_compile": "compiled"}
+    size = lambda b: f"{b / 1e6:.0f} MB"  # noqa: E731
     lines = [
         "# Training: netc beside PyTorch", "",
-        "Made by `benches/peers/training.py`, which says how it measures. A step is forward, loss, backward and update.", "",
+        "Made by `benches/peers/training.py`, which says how it measures. A step is forward, loss, backward and update. Columns",
+        "are samples a second: of netc, and of PyTorch in NCHW, in channels last, and by `torch.compile`. The ratio is to the best",
+        "of these, and so is the memory: the most that a process had resident.", "",
         f"{facts['cpu']}, {facts['date']}, PyTorch {facts['torch']}, netc {facts['netc']}.", "",
     ]  # fmt: skip
     for threads in sorted({row["threads"] for row in results}):
         rows = [row for row in results if row["threads"] == threads]
         lines += [
             f"## {threads} thread{'s' if threads > 1 else ''}", "",
-            "| network | batch | netc, samples/s | PyTorch, samples/s | its layout | ratio | memory, netc | PyTorch | share |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| network | batch | netc | {' | '.join(forms.values())} | ratio | memory, netc | PyTorch | share |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]  # fmt: skip
         ratios, shares = [], []
         for row in rows:
-            ours, (layout, theirs) = row["engines"]["netc"], best_peer(row)
-            if "ms" not in ours or theirs is None:
-                failed = ours.get("error") or "PyTorch does not run it"
-                lines.append(f"| {TITLES[row['network']]} | {row['batch']} | {failed} | | | | | | |")
-                continue
-            rate = lambda r: f"{row['batch'] / r['ms'] * 1e3:.1f}"  # noqa: E731
-            ratio, share = theirs["ms"] / ours["ms"], ours["memory"] / theirs["memory"]
-            ratios.append(ratio)
-            shares.append(share)
-            size = lambda b: f"{b / 1e6:.0f} MB"  # noqa: E731
-            lines.append(
-                f"| {TITLES[row['network']]} | {row['batch']} | {rate(ours)} | {rate(theirs)} | {layouts[layout]} "
-                f"| {ratio:.2f} | {size(ours['memory'])} | {size(theirs['memory'])} | {share:.2f} |")
+            ours, (_, theirs) = row["engines"]["netc"], best_peer(row)
+            known = [row["engines"].get(form, {}) for form in ["netc", *forms]]
+            rates = [f"{row['batch'] / r['ms'] * 1e3:.1f}" if "ms" in r else "–" for r in known]
+            line = f"| {TITLES[row['network']]} | {row['batch']} | {' | '.join(rates)} |"
+            if "ms" in ours and theirs is not None:
+                ratio, share = theirs["ms"] / ours["ms"], ours["memory"] / theirs["memory"]
+                ratios.append(ratio)
+                shares.append(share)
+                line += f" {ratio:.2f} | {size(ours['memory'])} | {size(theirs['memory'])} | {share:.2f} |"
+            else:
+                line += f" {ours.get('error') or 'PyTorch does not run it'} | | | |"
+            lines.append(line)
         if ratios:
             lines += ["", f"Geometric mean of the ratios {statistics.geometric_mean(ratios):.2f}, the smallest "
                           f"{min(ratios):.2f}; of the shares of memory {statistics.geometric_mean(shares):.2f}, the largest "

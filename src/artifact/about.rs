@@ -65,6 +65,9 @@ pub struct Recipe {
     /// Whether the bits are the same for every vector unit and batch.
     #[serde(default)]
     pub strict: bool,
+    /// In what values are stored and multiplied, as the command line names it; f32 without.
+    #[serde(default)]
+    pub precision: String,
     /// Bytes of the first, second and third level of cache that the plan counted with.
     #[serde(default)]
     pub caches: [u64; 3],

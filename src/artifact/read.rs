@@ -19,6 +19,7 @@ use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, SectionKind, padded}
 use super::metadata::{Metadata, PortableMetadata};
 use super::{About, Manifest, Texts};
 use crate::mapped::{Change, Stamp};
+use crate::opened;
 
 /// An open file whose header makes sense. It is read by copies only.
 #[derive(Clone)]
@@ -189,12 +190,9 @@ impl Container {
 
 /// An open file and its length.
 fn open(path: &Path) -> Result<(File, u64), Cause> {
-    let file = File::open(path)?;
-    let status = file.metadata()?;
-    match status.is_dir() {
-        true => Err(io::Error::from(io::ErrorKind::IsADirectory).into()),
-        false => Ok((file, status.len())),
-    }
+    let file = opened::open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
 }
 
 #[cfg(unix)]

@@ -2,7 +2,7 @@
 //!
 //! The arguments of a command stand beside what it does: `RunArgs` in `run.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -27,6 +27,7 @@ use super::train::TrainArgs;
 use super::verify::VerifyArgs;
 use super::weights::WeightsArgs;
 use crate::image::Crops;
+use crate::plan::Precision;
 
 const ABOUT: &str = "A compiler for convolutional networks: readable text in, native CPU kernels out.";
 
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "\x1b[1mExamples:\x1b[0m
   netc compile resnet34.net --weights resnet34.safetensors -o resnet34.netc
   netc run resnet34.netc --image cat.jpg --top-k 3
   netc check my_network.net
+  cat cat.jpg | netc run resnet34.netc --image -
   netc help layers";
 
 /// The whole command line.
@@ -104,6 +106,11 @@ pub(crate) enum Command {
     Weights(WeightsArgs),
     Completions(CompletionsArgs),
     Help(HelpArgs),
+}
+
+/// Where a result goes: `-` is standard output.
+pub(crate) fn or_standard_output(path: &Path) -> PathBuf {
+    if path == Path::new("-") { "/dev/stdout".into() } else { path.into() }
 }
 
 /// Which network, with which weights.
@@ -245,6 +252,10 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
+    /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
+    /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub precision: Precision,
     /// Measure on this machine which kernels are the fastest, and remember it for the next time
     #[arg(long)]
     pub tune: bool,

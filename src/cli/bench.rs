@@ -63,6 +63,7 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
         return Err(Failure::Usage("--threads: with several --streams, each run has one thread".into()));
     }
     if let Some(block) = &args.train {
+        args.compilation.refuse_precision()?;
         return bench_training(args, block, console);
     }
     let prepared = if is_compiled(&args.file) {

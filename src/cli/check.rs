@@ -14,6 +14,7 @@ use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
 use crate::ir::Phase;
+use crate::opened;
 use crate::plan;
 use crate::recipe::Training;
 use crate::runtime::Verify;
@@ -112,7 +113,7 @@ fn whole(file: &Path, console: Console) -> Result<()> {
 fn hash(args: &CheckArgs, file: &Path, console: Console) -> Result<()> {
     let named = |e: std::io::Error| Failure::message(format!("{}: {e}", file.display()));
     let hash = if is_compiled(file) || is_portable(file) {
-        hash_file(&std::fs::File::open(file).map_err(named)?).map_err(named)?
+        hash_file(&opened::open(file).map_err(named)?).map_err(named)?
     } else {
         let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
         let weights = args.weights.clone().map_or(WeightsFrom::Beside, WeightsFrom::File);

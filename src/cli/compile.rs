@@ -7,11 +7,12 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{CompilationArgs, NetworkArgs};
+use super::args::{CompilationArgs, NetworkArgs, or_standard_output};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::driver::Network;
+use crate::opened;
 use crate::output::Files;
 
 /// Compile a network into one file that other programs map and run
@@ -58,7 +59,8 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
         if args.portable { compiler.write_portable(&network, &output) } else { compiler.compile_to(&network, &output) };
     bar.finish_and_clear();
     let compiled = compiled?;
-    let file_bytes = std::fs::metadata(&output).map_or(0, |m| m.len());
+    // Of a pipe nobody knows what has gone through it.
+    let file_bytes = std::fs::metadata(&output).ok().filter(|status| status.is_file()).map(|status| status.len());
     let seconds = begin.elapsed().as_secs_f64();
     if args.json {
         let report = json!({
@@ -79,7 +81,8 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
         Some(code) => format!("arena {}, compiled in {seconds:.2} s", bytes(code.arena_bytes)),
         None => format!("portable, written in {seconds:.2} s"),
     };
-    console.note(format_args!("{}: {}, {}, {how}", compiled.name, output.display(), bytes(file_bytes)));
+    let size = file_bytes.map(|n| format!(", {}", bytes(n))).unwrap_or_default();
+    console.note(format_args!("{}: {}{size}, {how}", compiled.name, output.display()));
     Ok(())
 }
 
@@ -93,7 +96,10 @@ fn tell_removed(network: &Network, console: Console) {
 
 /// The output's path, which must not be one of the inputs'.
 fn output(args: &CompileArgs) -> Result<PathBuf> {
-    let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("netc"));
+    if args.output.is_none() && opened::is_stream(&args.file) {
+        return Err(Failure::Usage("-o FILE says where the compiled model goes".into()));
+    }
+    let output = args.output.as_deref().map_or_else(|| args.file.with_extension("netc"), or_standard_output);
     network::keep_inputs(&output, args.network.source.files(&args.file).iter().chain(&args.compilation.tuning_file))?;
     let mut written = Files::default();
     let apart = args.compilation.tuning_file.as_ref().is_none_or(|file| written.add(file)) && written.add(&output);

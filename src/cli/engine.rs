@@ -17,6 +17,7 @@ use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_porta
 use crate::driver::{self, Compiler, ContentHash, Network, WeightsReport};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
+use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
 use crate::tensor::{Shape, Tensor};
@@ -282,7 +283,7 @@ fn slice(tensor: &Tensor, first: usize, count: usize) -> Tensor {
 /// is none: it is compiled like a spec.
 pub(crate) fn is_compiled(file: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
-    let read = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut start));
+    let read = opened::open(file).and_then(|mut f| f.read_exact(&mut start));
     ((read.is_ok() && start == MAGIC) || file.extension().is_some_and(|e| e == "netc")) && !is_portable(file)
 }
 

@@ -302,10 +302,13 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
             // A file whose own name holds an equals sign.
             None if ports.len() == 1 && Path::new(argument).exists() => (0, argument.as_str()),
             None => {
-                return Err(Failure::Usage(format!(
-                    "{flag} {argument}: say which, as NAME=FILE; there are {}",
-                    names()
-                )));
+                let what = flag.trim_start_matches('-');
+                let message = match (argument.split_once('='), ports) {
+                    (Some((name, _)), [only]) => format!("there is no {what} `{name}`; there is `{}`", only.name),
+                    (Some((name, _)), _) => format!("there is no {what} `{name}`; there are {}", names()),
+                    (None, _) => format!("say which, as NAME=FILE; there are {}", names()),
+                };
+                return Err(Failure::Usage(format!("{flag} {argument}: {message}")));
             }
         };
         if files[index].replace(PathBuf::from(file)).is_some() {

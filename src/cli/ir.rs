@@ -144,6 +144,7 @@ fn step(args: &IrArgs, console: Console) -> Result<String> {
     let idle = source.given().into_iter().filter(|(flag, _)| *flag != "--set");
     let idle = idle.chain(compilation.passes.given()).chain([("--shape", !args.network.shapes.shape.is_empty())]);
     network::refuse(idle, "changes nothing of a step of training")?;
+    compilation.refuse_precision()?;
     let compiler = network::compiler(&args.file, &args.network, compilation, network::options(console))?;
     let name = args.train.clone().filter(|name| !name.is_empty());
     let choice = BlockChoice { name, batch: args.network.batch.map(|n| n as usize), ..BlockChoice::default() };

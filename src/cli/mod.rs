@@ -60,6 +60,7 @@ pub fn main() -> ExitCode {
 fn run_command_line() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
+    crate::opened::keep_streams();
     #[cfg(unix)]
     signals::clean_up();
     #[cfg(unix)]

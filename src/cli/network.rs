@@ -20,10 +20,11 @@ use crate::driver::{
 };
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
+use crate::opened;
 use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
-use crate::plan;
+use crate::plan::{self, Precision};
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
@@ -80,8 +81,12 @@ pub(crate) fn compiler(
     if is_portable(file) {
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
-    let plan =
-        plan::Options { algorithms: algorithms(&compilation.algo)?, strict: compilation.strict, ..Default::default() };
+    let plan = plan::Options {
+        algorithms: algorithms(&compilation.algo)?,
+        strict: compilation.strict,
+        precision: compilation.precision,
+        ..Default::default()
+    };
     Ok(Compiler {
         batch: network.batch.unwrap_or(1) as usize,
         shapes: shapes(&network.shapes)?,
@@ -167,9 +172,17 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
         ]
+    }
+}
+
+impl CompilationArgs {
+    /// For commands that compile steps of training.
+    pub(crate) fn refuse_precision(&self) -> Result<()> {
+        refuse([("--precision", self.precision != Precision::F32)], "is for inference: steps of training are f32")
     }
 }
 
@@ -225,7 +238,7 @@ const MAX_TEXT: u64 = 16 << 20;
 /// The text of a file that lists something, a line each.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
+    let read = opened::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_string(&mut text));
     match read {
         Ok(length) if length as u64 > MAX_TEXT => {
             Err(Failure::message(format!("{}: the file is larger than {} MiB", path.display(), MAX_TEXT >> 20)))
@@ -441,6 +454,9 @@ fn weights_note(network: &Network, console: Console) {
             idle_renames(path, &loaded.idle_renames, console);
             choice.iter().for_each(|choice| choice_note(path, choice, console));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
+            if let Some(prefix) = loaded.prefix {
+                console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
+            }
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));
             }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs, or_standard_output};
 use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
@@ -234,6 +234,7 @@ fn open_outputs(args: &RunArgs, engine: &Engine, files: &mut OutputFiles) -> Res
     let paths = assign("--output", &args.output, &engine.outputs)?;
     let named = paths.into_iter().enumerate().filter_map(|(index, path)| Some((index, path?)));
     let open = |(index, path): (usize, PathBuf)| {
+        let path = or_standard_output(&path);
         files.add(&path, &format!("--output {}", engine.outputs[index].name))?;
         let special = std::fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir());
         if !special && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("npy")) {

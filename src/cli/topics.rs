@@ -15,7 +15,7 @@ use crate::plan::limits as code;
 use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
 /// Help on a command or a topic: layers, training, losses, optimizers, schedules, augmentations, passes, limits,
-/// numbers, exit-codes
+/// numbers, precision, exit-codes
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc help run
@@ -25,7 +25,7 @@ use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
   netc help optimizers adam")]
 pub(crate) struct HelpArgs {
     /// A command, `layers`, `layers NAME`, `training`, `losses`, `metrics`, `optimizers`, `schedules`, `augmentations`,
-    /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers` or `exit-codes`
+    /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers`, `precision` or `exit-codes`
     pub topic: Vec<String>,
 }
 
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
         ["passes"] => passes(),
         ["limits"] => limits() + "\n",
         ["numbers"] => format!("{NUMBERS}\n"),
+        ["precision"] => precision() + "\n",
         ["exit-codes"] => format!("{EXIT_CODES}\n"),
         ref command => command_help(command)?,
     };
@@ -108,12 +109,41 @@ tile, and sums in it overflow before the results do. It is chosen only for layer
 enough for inputs up to 1e20; `--strict` has none of it. A direct convolution in groups that share a block of channels
 multiplies the others' channels by 0, which spreads NaN and infinities too.";
 
+/// What `--precision` means.
+fn precision() -> String {
+    format!(
+        "\
+A network is one of f32. `--precision` says how compiled code may store and multiply it.
+
+f32      As it is. Sums and products are those of f32 numbers. The default.
+bf16     Values between layers are stored as bf16, which has the range of f32 and 8 binary digits, and so are the
+         weights of convolutions and linear layers: half the bytes. Products of two bf16 are added up in f32. What is
+         done to results (activations, sums with other values, pools) is done in f32, and rounded when it is stored.
+         Needs a CPU with AVX512_BF16; others are refused.
+fastest-within=TOLERANCE
+         bf16 wherever that keeps the outputs for random inputs within TOLERANCE of those of f32, as a share of an
+         output's largest value: layers go back to f32, the least accurate first, until it does. Where the CPU has no
+         AVX512_BF16, or is not this machine, or with --strict, that is f32.
+
+Inputs and outputs of a model are f32, and so are what softmax and the norms read and write, and outputs that no layer
+reads. An output that layers read is rounded as they read it.
+
+Each layer is tried when a model is compiled, with its own weights on random inputs: in bf16 it may be off by {:.1e} of
+its largest value, one step of bf16. A layer that is not as near stays f32; `-v` and `netc ir --stage plan` name it.
+fastest-within begins with TOLERANCE in place of that.
+
+The bits are the same at any number of threads. --strict, whose bits are the same on every vector unit, has no bf16.
+A portable model keeps its weights as f32 and its precision as a wish: a CPU without AVX512_BF16 computes it in f32.",
+        crate::trial::probe::TOLERANCE_BF16,
+    )
+}
+
 fn command_help(path: &[&str]) -> Result<String> {
     let mut command = Cli::command();
     command.build();
     for name in path {
         let Some(found) = command.find_subcommand(name) else {
-            let topics = ["layers", "training", "passes", "limits", "numbers", "exit-codes"].into_iter();
+            let topics = ["layers", "training", "passes", "limits", "numbers", "precision", "exit-codes"].into_iter();
             let topics = topics.chain(TABLES.iter().map(|(topic, _)| *topic));
             let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
             let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();

@@ -20,6 +20,7 @@ use crate::interop::onnx;
 use crate::interpreter;
 use crate::ir::{Graph, Images};
 use crate::npy;
+use crate::plan::Precision;
 use crate::runtime::Model;
 use crate::tensor::{NotFinite, Shape, Tensor};
 use crate::trainer::{self, GradientReport, Slope, ValueDifference};
@@ -50,9 +51,9 @@ pub(crate) struct VerifyArgs {
     /// Run on this many random inputs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub random: u16,
-    /// The largest error that passes
-    #[arg(long, value_name = "SHARE", default_value_t = 1e-4, allow_hyphen_values = true, value_parser = share)]
-    pub tolerance: f64,
+    /// The largest error that passes [default: 1e-4; with --precision bf16 3e-2, with fastest-within its tolerance]
+    #[arg(long, value_name = "SHARE", allow_hyphen_values = true, value_parser = share)]
+    pub tolerance: Option<f64>,
     /// How many of the worst layers to show
     #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "json")]
     pub worst: usize,
@@ -83,6 +84,11 @@ pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
     }
     let arrays = Arrays::new(console);
     let (compiler, network, shipped) = subject(args, &arrays, console)?;
+    let tolerance = args.tolerance.unwrap_or(match compiler.plan.precision {
+        Precision::F32 => 1e-4,
+        Precision::Bf16 => 3e-2,
+        Precision::FastestWithin(tolerance) => tolerance,
+    });
     // Every value is kept, once by the interpreter and once by the code.
     let values = network.graph.order().into_iter().map(|id| interpreter::bytes(&network.graph.node(id).shape));
     let kept = values.fold(0, u64::saturating_add).saturating_mul(2);
@@ -94,7 +100,7 @@ pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
         format!("verifying {}", network.graph.name),
     );
     let mut done = 0;
-    let report = verify::verify(&compiler, &network, shipped, &reference, &inputs, args.tolerance, &mut |macs| {
+    let report = verify::verify(&compiler, &network, shipped, &reference, &inputs, tolerance, &mut |macs| {
         done += macs;
         // What differs is looked at again.
         bar.set_length(bar.length().unwrap_or(0).max(done >> 20));
@@ -102,16 +108,18 @@ pub(crate) fn run(args: &VerifyArgs, console: Console) -> Result<()> {
     });
     bar.finish_and_clear();
     let report = report.map_err(failure)?;
-    let text =
-        if args.json { as_json(args, &network, &report, inputs.len()) } else { as_text(args, &network, &report) };
+    let text = match args.json {
+        true => as_json(args, tolerance, &network, &report, inputs.len()),
+        false => as_text(args, tolerance, &network, &report),
+    };
     console.out().write_all(text.as_bytes())?;
-    if report.passes(args.tolerance) {
+    if report.passes(tolerance) {
         return Ok(());
     }
     if args.json {
         return Err(Failure::Silent);
     }
-    if let Some((layer, culprit)) = report.first_divergence(args.tolerance) {
+    if let Some((layer, culprit)) = report.first_divergence(tolerance) {
         let of_output = report.outputs.iter().any(|output| std::ptr::eq(output, layer));
         point_at(layer, of_output, culprit, args, &network, console)?;
     } else if let Some((output, nan)) = report.not_compared() {
@@ -126,6 +134,7 @@ const OF_STEPS: f64 = 5e-3;
 const OF_SLOPES: f64 = 0.05;
 
 fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<()> {
+    args.compilation.refuse_precision()?;
     let compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
     let name = Some(block.to_string()).filter(|name| !name.is_empty());
     let batch = args.network.batch.map_or(2, |n| n as usize);
@@ -138,7 +147,7 @@ fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<
     let report = trainer::verify_gradients(&spec.training, &compiler.engine_options());
     bar.finish_and_clear();
     let report = report.map_err(Failure::message)?;
-    let tolerance = if args.tolerance == 1e-4 { OF_STEPS } else { args.tolerance };
+    let tolerance = args.tolerance.unwrap_or(OF_STEPS);
     let (first, slopes) = (report.first_difference(tolerance), report.wrong_slopes(OF_SLOPES).count());
     let text = if args.json {
         let value = |v: &ValueDifference| json!({ "name": v.name, "op": v.op, "line": v.location.as_ref().map(|l| l.to_string()), "error": v.error });
@@ -336,7 +345,7 @@ fn title(args: &VerifyArgs) -> String {
     args.against.as_ref().map_or("the interpreter".into(), |p| p.display().to_string())
 }
 
-fn as_text(args: &VerifyArgs, network: &Network, report: &Report) -> String {
+fn as_text(args: &VerifyArgs, tolerance: f64, network: &Network, report: &Report) -> String {
     let against = title(args);
     let mut text = section(&format!("Outputs of the code against {against}"), &report.outputs, usize::MAX);
     if args.against.is_some() {
@@ -349,9 +358,9 @@ fn as_text(args: &VerifyArgs, network: &Network, report: &Report) -> String {
         text += &format!("One batch is all that it takes: {}\n", network.images());
     }
     let name = &network.graph.name;
-    text + &match report.verdict(args.tolerance) {
-        Verdict::Pass => format!("{name}: pass at {:e} of the largest value\n", args.tolerance),
-        Verdict::Differs => format!("{name}: FAIL at {:e} of the largest value\n", args.tolerance),
+    text + &match report.verdict(tolerance) {
+        Verdict::Pass => format!("{name}: pass at {:e} of the largest value\n", tolerance),
+        Verdict::Differs => format!("{name}: FAIL at {:e} of the largest value\n", tolerance),
         Verdict::Inconclusive => format!("{name}: INCONCLUSIVE: what is NaN on both sides shows nothing\n"),
     }
 }
@@ -483,8 +492,8 @@ fn point_at_nan(
     console.diagnostics(&[diagnostic], &network.sources)
 }
 
-fn as_json(args: &VerifyArgs, network: &Network, report: &Report, sets: usize) -> String {
-    let first = report.first_divergence(args.tolerance).map(|(layer, culprit)| {
+fn as_json(args: &VerifyArgs, tolerance: f64, network: &Network, report: &Report, sets: usize) -> String {
+    let first = report.first_divergence(tolerance).map(|(layer, culprit)| {
         let culprit = match culprit {
             Culprit::Network => "network",
             Culprit::Passes => "passes",
@@ -500,10 +509,10 @@ fn as_json(args: &VerifyArgs, network: &Network, report: &Report, sets: usize) -
         "model": network.graph.name,
         "one_batch": one_batch,
         "against": args.against,
-        "tolerance": args.tolerance,
+        "tolerance": tolerance,
         "inputs": sets,
-        "pass": report.passes(args.tolerance),
-        "inconclusive": report.verdict(args.tolerance) == Verdict::Inconclusive,
+        "pass": report.passes(tolerance),
+        "inconclusive": report.verdict(tolerance) == Verdict::Inconclusive,
         "outputs": list(&report.outputs),
         "reference_layers": list(&report.reference),
         "after_passes": list(&report.passes),

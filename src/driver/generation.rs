@@ -14,17 +14,25 @@ use std::path::Path;
 
 use super::error::codegen_error;
 use super::network::Settled;
+use super::recipe::precision_of;
 use super::{Compiler, Error, Event, Network, Stage};
 use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WriteError, Writer};
 use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
+use crate::ops::Op;
 use crate::output::keep;
-use crate::plan::{self, Flaw, Inaccurate, Plan};
+use crate::plan::conv::{Arithmetic, Points};
+use crate::plan::{self, Coarse, Flaw, Inaccurate, Plan, Precision};
 use crate::runtime::Model;
-use crate::trial::probe::{self, Probed};
+use crate::tensor::Tensor;
+use crate::trial::outputs::{difference, outputs};
+use crate::trial::probe::{self, Probed, TOLERANCE_BF16};
 use crate::trial::store::{Times, Tuning};
 use crate::trial::tune::tune;
+
+/// Which parts of a step's packed weights are wanted: plan, step, part.
+type Wanted<'w> = &'w (dyn Fn(&Plan, usize, usize) -> bool + Sync);
 
 /// What was written to a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +93,9 @@ impl Compiler {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         let generated = self.functions(&network.graph, &options)?;
-        if !generated.plan.steps.iter().any(|s| probe::rounding(s).is_some()) {
+        let is_tried = |s: &plan::Step| probe::rounding_winograd(s).is_some() || s.multiplies_bf16();
+        let measured = matches!(options.precision, Precision::FastestWithin(_));
+        if !measured && !generated.plan.steps.iter().any(is_tried) {
             return Ok(generated);
         }
         drop(generated);
@@ -113,6 +123,9 @@ impl Compiler {
         let mut options = self.plan.clone();
         if let Some(Settled { recipe: Some(recipe) }) = &network.settled {
             options.strict |= recipe.strict;
+            if options.precision == Precision::F32 {
+                options.precision = precision_of(recipe, &self.target);
+            }
             if options.algorithms.is_empty() {
                 options.algorithms.clone_from(&recipe.algorithms);
             }
@@ -145,21 +158,74 @@ impl Compiler {
         Ok(measured)
     }
 
-    /// Generates code and tries it; where kernels turn out inaccurate, again with others. Each round
-    /// excludes at least one kernel of the first plan, so that there is an end.
+    /// Generates code that is as accurate as the options ask for.
     fn settle(
         &self,
         network: &Network,
         mut options: plan::Options,
         destination: &Destination,
-        wanted: &(dyn Fn(&Plan, usize, usize) -> bool + Sync),
+        wanted: Wanted,
+    ) -> Result<(Generated, Image), Error> {
+        let mut bound = TOLERANCE_BF16;
+        if let Precision::FastestWithin(tolerance) = options.precision {
+            bound = match options.has_bf16(&self.target) {
+                true => self.bound_within(network, &mut options, tolerance)?,
+                false => 0.0,
+            };
+        }
+        self.settle_to(network, &mut options, bound, destination, wanted)
+    }
+
+    /// The largest error of a layer in bf16 with which outputs for random inputs stay within `tolerance` of those of f32;
+    /// where there is none, the options are those of f32. What was found of layers goes to the options.
+    fn bound_within(&self, network: &Network, options: &mut plan::Options, tolerance: f64) -> Result<f64, Error> {
+        // No layer that multiplies in bf16 is much nearer.
+        const LEAST: f64 = 1.0 / 1024.0;
+        let mut exact = plan::Options { precision: Precision::F32, ..options.clone() };
+        let expected = self.outputs(network, &mut exact, 0.0)?;
+        let mut bound = tolerance;
+        while bound >= LEAST {
+            let error = difference(&self.outputs(network, options, bound)?, &expected);
+            let verdict = if error <= tolerance { "" } else { ", too far" };
+            let message = format!("outputs in bf16 are within {error:.1e} of their largest value{verdict}");
+            self.remark(message, &[]);
+            if error <= tolerance {
+                return Ok(bound);
+            }
+            bound *= (tolerance / error).min(0.5);
+        }
+        *options = exact;
+        Ok(0.0)
+    }
+
+    /// What the network computes of random inputs, compiled in memory.
+    fn outputs(&self, network: &Network, options: &mut plan::Options, bound: f64) -> Result<Vec<Tensor>, Error> {
+        let (_, image) = self.settle_to(network, options, bound, &Destination::Memory, &|_, _, _| true)?;
+        Ok(outputs(image, self.options)?)
+    }
+
+    /// Generates code and tries it; where kernels turn out inaccurate, again with others. Each round
+    /// excludes at least one kernel of the first plan, so that there is an end. `bound` is the largest error of a layer that
+    /// multiplies in bf16.
+    fn settle_to(
+        &self,
+        network: &Network,
+        options: &mut plan::Options,
+        bound: f64,
+        destination: &Destination,
+        wanted: Wanted,
     ) -> Result<(Generated, Image), Error> {
         let graph = &network.graph;
         loop {
-            let generated = self.functions(graph, &options)?;
+            let generated = self.functions(graph, options)?;
             let out_of_range = self.out_of_range(network, &generated.plan);
             if !out_of_range.is_empty() {
                 options.findings.inaccurate.extend(out_of_range);
+                continue;
+            }
+            let coarse = self.coarse(network, &generated.plan, bound);
+            if !coarse.is_empty() {
+                options.findings.coarse.extend(coarse);
                 continue;
             }
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
@@ -169,7 +235,7 @@ impl Compiler {
             if options.findings.unproved {
                 return Ok((generated, image));
             }
-            let inaccurate = self.inaccurate(network, &generated, &image)?;
+            let inaccurate = self.inaccurate(network, &generated, &image, bound)?;
             if inaccurate.is_empty() {
                 return Ok((generated, image));
             }
@@ -179,26 +245,57 @@ impl Compiler {
 
     /// The kernels that are out of tolerance, but for those that the user forces: these are only
     /// remarked on.
-    fn inaccurate(&self, network: &Network, generated: &Generated, image: &Image) -> Result<Vec<Inaccurate>, Error> {
+    fn inaccurate(
+        &self,
+        network: &Network,
+        generated: &Generated,
+        image: &Image,
+        bound: f64,
+    ) -> Result<Vec<Inaccurate>, Error> {
         let probed = probe::probe(&network.graph, generated, image).map_err(Error::Run)?;
-        let (accurate, others): (Vec<Probed>, Vec<Probed>) = probed.into_iter().partition(Probed::is_accurate);
+        let (accurate, others): (Vec<Probed>, Vec<Probed>) = probed.into_iter().partition(|p| p.is_accurate(bound));
         if let Some(worst) = accurate.iter().max_by(|a, b| a.error.total_cmp(&b.error)) {
             let message = format!("{} layers are within {:.1e} of their largest value", accurate.len(), worst.error);
             self.remark(message, &[]);
         }
-        let judge = |p: Probed| self.judge(network, &generated.plan.steps[p.step], p.m, Flaw::Rounding(p.error));
+        let judge = |p: Probed| {
+            self.judge(network, &generated.plan.steps[p.step], (p.products, p.points, p.m), Flaw::Rounding(p.error))
+        };
         Ok(others.into_iter().filter_map(judge).collect())
+    }
+
+    /// The layers that must not multiply in bf16: rounded weights put results off by more than `bound`.
+    fn coarse(&self, network: &Network, plan: &Plan, bound: f64) -> Vec<Coarse> {
+        let found = probe::rounding(&network.graph, plan).into_iter().filter(|(_, error)| *error > bound);
+        let judge = |(step, error): (&plan::Step, f64)| {
+            let coarse = Coarse { node: step.node, error };
+            let node = network.graph.node(step.node);
+            let name = node.name.as_deref().or(node.op().map(Op::name)).unwrap_or_default();
+            self.remark(format!("{name}: {coarse}: stays f32"), node.location.as_slice());
+            coarse
+        };
+        found.map(judge).collect()
     }
 
     /// The layers whose weights Winograd's transforms have no room for, whatever the size of tiles.
     fn out_of_range(&self, network: &Network, plan: &Plan) -> Vec<Inaccurate> {
         let found = probe::out_of_range(&network.graph, plan).into_iter();
-        found.filter_map(|(step, largest)| self.judge(network, step, 0, Flaw::Range(largest))).collect()
+        found
+            .filter_map(|(step, largest)| {
+                self.judge(network, step, (Arithmetic::F32, Points::Real, 0), Flaw::Range(largest))
+            })
+            .collect()
     }
 
     /// Remarks on a kernel with a flaw, and gives it, unless the user forces the kernel.
-    fn judge(&self, network: &Network, step: &plan::Step, m: usize, flaw: Flaw) -> Option<Inaccurate> {
-        let inaccurate = Inaccurate { node: step.node, m, flaw };
+    fn judge(
+        &self,
+        network: &Network,
+        step: &plan::Step,
+        (products, points, m): (Arithmetic, Points, usize),
+        flaw: Flaw,
+    ) -> Option<Inaccurate> {
+        let inaccurate = Inaccurate { node: step.node, products, points, m, flaw };
         let node = network.graph.node(step.node);
         let name = node.name.as_deref().unwrap_or("conv2d");
         let verdict = if step.forced { "kept, since it is forced" } else { "not used" };

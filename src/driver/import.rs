@@ -23,6 +23,7 @@ use crate::interop::text::{self, Written};
 use crate::ir::stats::stats;
 use crate::ir::{Graph, Images, Mixed, NodeId, Phase, images};
 use crate::mapped::Files;
+use crate::opened;
 use crate::passes;
 use crate::weights::entries::Entry;
 use crate::weights::file::split_key;
@@ -45,11 +46,7 @@ pub struct Imported {
 /// Where it cannot be read.
 pub(crate) fn is_onnx(path: &Path) -> io::Result<bool> {
     let mut start = vec![];
-    let file = std::fs::File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    file.take(16).read_to_end(&mut start)?;
+    opened::open(path)?.take(16).read_to_end(&mut start)?;
     Ok(onnx::is_onnx(&start) || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")))
 }
 

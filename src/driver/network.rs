@@ -22,6 +22,7 @@ use crate::elaborate::{self, elaborate};
 use crate::interop::onnx;
 use crate::ir::stats::Stats;
 use crate::ir::{Graph, Images, Kind, Mixed, Phase, Remark};
+use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::syntax::MAX_SOURCE;
 
@@ -184,10 +185,7 @@ pub(crate) fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> 
 /// # Errors
 /// Where the file cannot be read, is too large, or is no UTF-8.
 pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
-    let file = std::fs::File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
+    let file = opened::open(path)?;
     let mut bytes = vec![];
     file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_SOURCE {

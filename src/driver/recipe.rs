@@ -19,8 +19,9 @@ use crate::elaborate;
 use crate::ir::Kind;
 use crate::ops::layer::Value;
 use crate::passes::{self, Selection};
-use crate::plan;
+use crate::plan::{self, Precision};
 use crate::runtime::{Model, ModelOptions};
+use crate::target::Target;
 use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
@@ -64,6 +65,7 @@ impl Compiler {
             passes: selected.map(String::from).collect(),
             algorithms: self.plan.algorithms.clone(),
             strict: self.plan.strict,
+            precision: self.plan.precision.to_string(),
             caches: [self.target.caches.l1, self.target.caches.l2, self.target.caches.l3].map(|bytes| bytes as u64),
         }
     }
@@ -134,10 +136,24 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         weights,
         renames: Renames::from_parts(&recipe.renames, &recipe.weight_map).map_err(|e| e.to_string())?,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
-        plan: plan::Options { algorithms: recipe.algorithms.clone(), strict: recipe.strict, ..Default::default() },
+        plan: plan::Options {
+            algorithms: recipe.algorithms.clone(),
+            strict: recipe.strict,
+            precision: precision_of(recipe, &opener.target),
+            ..Default::default()
+        },
         options,
         ..opener
     })
+}
+
+/// The precision that a recipe asks for, where the target has it: a model is made again on any CPU.
+pub(super) fn precision_of(recipe: &Recipe, target: &Target) -> Precision {
+    match recipe.precision.parse() {
+        Ok(Precision::Bf16) if !target.unit.dot_bf16 => Precision::F32,
+        Ok(precision) => precision,
+        Err(_) => Precision::F32,
+    }
 }
 
 /// The weights file of a recipe: where it was, or beside the compiled model.

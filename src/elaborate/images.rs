@@ -1,12 +1,12 @@
 //! What a model says of pictures and classes: `preprocess` and `labels`.
 
 use super::check::COLORS;
+use super::program::folder_of;
 use super::value::Val;
 use super::{Elaborator, Frame};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
-use std::path::{Path, PathBuf};
 
 impl Elaborator<'_> {
     pub(super) fn preprocess(&mut self, frame: &Frame, input: Option<&Ident>, settings: &[Setting], span: Span) {
@@ -113,8 +113,8 @@ impl Elaborator<'_> {
     }
 
     fn read_labels(&self, frame: &Frame, path: &str) -> Result<String, String> {
-        let user = PathBuf::from(&*self.sources.get(self.program.file(frame.file).source).name);
-        let path = user.parent().unwrap_or(Path::new("")).join(path);
+        let user = &self.sources.get(self.program.file(frame.file).source).name;
+        let path = folder_of(user).join(path);
         (self.options.loader)(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
     }
 }

@@ -37,6 +37,7 @@ mod value;
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
 use crate::ir::stats::Stats;
 use crate::ir::{AuxHead, Graph, Images, NodeId, Phase};
+use crate::opened;
 use crate::ops::WeightDecl;
 use crate::ops::layer::Value;
 use crate::syntax::MAX_SOURCE;
@@ -89,7 +90,7 @@ impl Default for Options<'_> {
     fn default() -> Self {
         let loader = &|path: &Path| {
             let mut text = String::new();
-            let file = std::fs::File::open(path)?;
+            let file = opened::open(path)?;
             file.take(MAX_SOURCE as u64 + 1).read_to_string(&mut text).map(|_| text)
         };
         Self { model: None, set: vec![], phase: Phase::Infer, batch: 1, seed: 0, loader }

@@ -6,6 +6,7 @@
 use super::report::Report;
 use super::{MAX_FILES, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Sources, Span, nearest};
+use crate::opened;
 use crate::ops::{self, layer::Layer};
 use crate::syntax::ast::{self, Definition, DefinitionKind, Item, UsePath};
 use crate::syntax::{hidden, parse};
@@ -205,8 +206,7 @@ impl Loader<'_> {
             UsePath::Std(name) => return self.import_std(name, item.span),
             UsePath::File(path) => path,
         };
-        let user = PathBuf::from(&*self.sources.get(self.files[from.0].source).name);
-        let path = normal(&user.parent().unwrap_or(Path::new("")).join(path));
+        let path = normal(&folder_of(&self.sources.get(self.files[from.0].source).name).join(path));
         if let Some(&file) = self.known.get(&Key::File(path.clone())) {
             return Some(file);
         }
@@ -258,6 +258,12 @@ fn as_use(item: &Item) -> Option<&ast::Use> {
         Item::Use(item) => Some(item),
         _ => None,
     }
+}
+
+/// The folder that a text's `use` and `labels` name files from: its own. That of a pipe is the current one.
+pub(super) fn folder_of(text: &str) -> &Path {
+    let path = Path::new(text);
+    if opened::is_stream(path) { Path::new("") } else { path.parent().unwrap_or(Path::new("")) }
 }
 
 /// A path without `.` and, where it is possible by text alone, without `..`.

@@ -14,7 +14,6 @@
 pub(crate) mod resize;
 mod whole;
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +21,7 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
 
 use crate::memory::size;
+use crate::opened;
 use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
 
 /// Largest width or height that is read.
@@ -244,7 +244,7 @@ pub enum Exif {
 /// # Errors
 /// As [`Picture::read`].
 pub(crate) fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
-    let file = File::open(path).map_err(|cause| ImageError::Io { path: path.into(), cause })?;
+    let file = opened::open(path).map_err(|cause| ImageError::Io { path: path.into(), cause })?;
     decode(BufReader::new(file), path, exif, memory)
 }
 

@@ -55,6 +55,11 @@ pub fn extra_operands(steps: &[PostOp]) -> usize {
     steps.iter().filter(|s| matches!(s, PostOp::Add | PostOp::Mul)).count()
 }
 
+/// Whether all steps give finite numbers for all finite numbers ([`Activation::is_total`]).
+pub(crate) fn are_total(steps: &[PostOp]) -> bool {
+    steps.iter().all(|s| if let PostOp::Activate(a) = s { a.is_total() } else { true })
+}
+
 /// Whether the operands behind an op's `own` are those that the steps consume.
 ///
 /// # Errors

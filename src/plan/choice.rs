@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::Algorithm;
-use super::conv::{self, Depthwise, Family, Problem, Winograd};
+use super::conv::{self, Arithmetic, Depthwise, Family, Points, Problem, Winograd};
 use super::planner::{Options, PlanError};
+use super::precision::Coarse;
 use super::view::{Layout, View};
 use crate::ir::NodeId;
 use crate::ops::Op;
@@ -15,19 +16,24 @@ use crate::target::Target;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     pub inaccurate: Vec<Inaccurate>,
+    /// Layers that must not multiply in bf16.
+    pub coarse: Vec<Coarse>,
     /// By [`Layer::key`], kernels as [`Algorithm::describe`] names them, with their times in nanoseconds.
     pub measured: BTreeMap<String, BTreeMap<String, f64>>,
     /// The target's code could not be run, so that nothing is known of accuracy: tiles of more than
-    /// 6×6 products are chosen only where they are forced.
+    /// 6×6 products, and products of transformed numbers in bf16, are chosen only where they are forced.
     pub unproved: bool,
 }
 
-/// A Winograd kernel that a layer must not have; nor larger tiles.
+/// A Winograd kernel that a layer must not have; nor larger tiles with the same products.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inaccurate {
     pub node: NodeId,
+    /// In which arithmetic it multiplies.
+    pub products: Arithmetic,
     /// Outputs along each axis of a tile; 0 for tiles of any size.
     pub m: usize,
+    pub points: Points,
     pub flaw: Flaw,
 }
 
@@ -45,7 +51,8 @@ impl std::fmt::Display for Inaccurate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.flaw {
             Flaw::Rounding(error) => {
-                write!(f, "winograd{} is out of tolerance, by {error:.1e} of the largest value", self.m)
+                let name = conv::winograd_name(self.products, self.points, self.m);
+                write!(f, "{name} is out of tolerance, by {error:.1e} of the largest value")
             }
             Flaw::Range(largest) if largest.is_finite() => {
                 write!(f, "winograd could leave the range of numbers, with weights up to {largest:.1e}")
@@ -75,7 +82,8 @@ impl Layer {
         let attributes = op.print_attributes().into_iter().map(|(name, value)| format!(" {name}={value}"));
         let [n, c, h, w] = input.image();
         let layout = if input.layout == Layout::Plain { "plain" } else { "blocked" };
-        let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}", op.name(), attributes.collect::<String>());
+        let of = if problem.arithmetic == Arithmetic::Bf16 { " bf16" } else { "" };
+        let key = format!("{}{} on {n}x{c}x{h}x{w} {layout}{of}", op.name(), attributes.collect::<String>());
         Layer {
             problem,
             input: input.layout,
@@ -166,6 +174,7 @@ pub(super) fn choose(
     let inaccurate = options.findings.inaccurate.iter().filter(|i| i.node == node);
     notes.extend(inaccurate.map(Inaccurate::to_string));
     notes.extend(layer.objection());
+    notes.extend(options.findings.coarse.iter().filter(|c| c.node == node).map(Coarse::to_string));
     let alternatives = candidates.into_iter().map(|c| (c.kernel.name(), c.ns)).collect();
     Ok(Choice { kernel, ns, alternatives, forced, notes })
 }
@@ -204,7 +213,8 @@ fn allowed(kernel: &Algorithm, node: NodeId, layer: &Layer, options: &Options) -
 }
 
 fn accurate(w: &Winograd, node: NodeId, findings: &Findings) -> bool {
-    const MOST_UNPROVED: usize = 6;
-    let known = findings.inaccurate.iter().any(|i| i.node == node && i.m <= w.m);
-    !known && (!findings.unproved || w.alpha() <= MOST_UNPROVED)
+    let most_unproved = if w.products == Arithmetic::F32 { 6 } else { 0 };
+    let rejects = |i: &Inaccurate| i.products == w.products || matches!(i.flaw, Flaw::Range(_));
+    let known = findings.inaccurate.iter().any(|i| i.node == node && (i.m, i.points) <= (w.m, w.points) && rejects(i));
+    !known && (!findings.unproved || w.alpha() <= most_unproved)
 }

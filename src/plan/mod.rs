@@ -17,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod parts;
 mod place;
 mod planner;
+mod precision;
 mod print;
 mod state;
 mod view;
@@ -29,6 +30,8 @@ pub(crate) use choice::{Flaw, Inaccurate, Layer};
 pub use planner::Options;
 pub(crate) use planner::PlanError;
 pub(crate) use planner::{check_forced, plan};
+pub(crate) use precision::Coarse;
+pub use precision::{Precision, UnknownPrecision};
 pub(crate) use print::print;
 pub(crate) use view::{Layout, Place, View, stored};
 
@@ -136,6 +139,16 @@ pub struct Step {
 const CODE_OF_KERNEL: u64 = 32 << 10;
 
 impl Step {
+    /// Whether its products are of bf16.
+    pub(crate) fn multiplies_bf16(&self) -> bool {
+        let arithmetic = match &self.kernel {
+            Algorithm::Direct(direct) => direct.problem.arithmetic,
+            Algorithm::Winograd(winograd) => winograd.products,
+            _ => conv::Arithmetic::F32,
+        };
+        arithmetic == conv::Arithmetic::Bf16
+    }
+
     /// Kernels that are generated for the step: those of a transposed convolution are many.
     fn kernels(&self) -> u64 {
         match &self.kernel {

@@ -1,12 +1,13 @@
 //! Walks the graph once and writes the steps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::{self, Arithmetic, Problem};
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::parts::Parts;
 use super::place::{Placements, placements};
+use super::precision::{Precision, reduced};
 use super::state::States;
 use super::view::{self, Layout, Place, View};
 use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, Update, limits};
@@ -24,10 +25,23 @@ pub struct Options {
     pub algorithms: Vec<(String, String)>,
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
+    /// In what values are stored and multiplied.
+    pub precision: Precision,
     /// What running kernels on the target has shown.
     pub findings: Findings,
     /// Bytes that generating code and packing weights may take; without a number there is no bound.
     pub memory: Option<u64>,
+}
+
+impl Options {
+    /// Whether values may be bf16 in plans for that target.
+    pub(crate) fn has_bf16(&self, target: &Target) -> bool {
+        match self.precision {
+            Precision::F32 => false,
+            Precision::Bf16 => true,
+            Precision::FastestWithin(_) => target.unit.dot_bf16 && !self.strict && !self.findings.unproved,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +58,18 @@ pub enum PlanError {
         "--strict promises the bits of fused multiply-adds, which the target does not have; those from `fma` on do"
     )]
     StrictWithoutFma,
+    #[error(
+        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` is for any \
+         CPU, and `--target-features avx512+avx512bf16` makes code for one that has it"
+    )]
+    NoBf16,
+    #[error(
+        "--strict promises the same bits on every vector unit, and only one multiplies bf16; `--precision f32` keeps that \
+         promise"
+    )]
+    StrictInBf16,
+    #[error("steps of training are f32")]
+    TrainingInBf16,
     #[error("{node} reads weights that are computed in a run; code is made for weights that are known before it")]
     ComputedWeights { node: String },
     #[error(
@@ -64,7 +90,20 @@ pub enum PlanError {
 }
 
 /// The names of kernels between which there is a choice.
-const ALGORITHMS: [&str; 7] = ["direct", "winograd2", "winograd3", "winograd4", "winograd6", "depthwise", "grouped"];
+const ALGORITHMS: [&str; 12] = [
+    "direct",
+    "winograd2",
+    "winograd3",
+    "winograd4",
+    "winograd6",
+    "winograd2-bf16",
+    "winograd2c-bf16",
+    "winograd3-bf16",
+    "winograd4-bf16",
+    "winograd4c-bf16",
+    "depthwise",
+    "grouped",
+];
 
 /// Share of a network's time that F(6×6) must save. Its rounding error is four times that of F(4×4),
 /// which deep networks amplify; for less, the digits are worth more than the time.
@@ -79,6 +118,15 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     let graph = graph.graph();
     if options.strict && !target.fuses() {
         return Err(PlanError::StrictWithoutFma);
+    }
+    if options.precision == Precision::Bf16 && options.strict {
+        return Err(PlanError::StrictInBf16);
+    }
+    if options.precision != Precision::F32 && !graph.updates().is_empty() {
+        return Err(PlanError::TrainingInBf16);
+    }
+    if options.precision == Precision::Bf16 && !target.unit.dot_bf16 {
+        return Err(PlanError::NoBf16);
     }
     if let Some((_, algorithm)) = options.algorithms.iter().find(|(_, a)| !ALGORITHMS.contains(&a.as_str())) {
         return Err(PlanError::Unknown { algorithm: algorithm.clone() });
@@ -128,6 +176,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         tile,
         block,
         placements: placements(graph, block),
+        reduced: if options.has_bf16(target) { reduced(graph, &options.findings.coarse) } else { HashSet::new() },
         states: States::of(graph),
         views: HashMap::new(),
         buffers: vec![],
@@ -165,6 +214,8 @@ struct Planner<'a> {
     /// Channels of a block.
     block: usize,
     placements: Placements,
+    /// Values that are bf16 in blocks.
+    reduced: HashSet<NodeId>,
     states: States,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -351,7 +402,10 @@ impl Planner<'_> {
     /// The shape of a node's value as it lies in memory.
     fn shape(&self, id: NodeId, layout: Layout) -> Shape {
         let shape = self.graph.node(id).shape.clone();
-        let element = view::stored(shape.element(), layout);
+        let element = match layout.is_blocked() && self.reduced.contains(&id) {
+            true => Element::Bf16,
+            false => view::stored(shape.element(), layout),
+        };
         shape.with_element(element)
     }
 
@@ -411,39 +465,52 @@ impl Planner<'_> {
             Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => self.get(source, self.blocked()),
             _ => self.any(source),
         };
-        let output = &graph.node(id).shape;
-        let of_levels = |problem: Problem, zero: i64| {
-            let arithmetic = Arithmetic::Bytes { signed: input.shape.element() == Element::I8, zero: zero as i16 };
-            Problem { arithmetic, ..problem }
+        let label = graph.node(id).name.as_deref().unwrap_or_default();
+        let chosen = |input: &View| {
+            let mut layer = Layer::new(op, problem_of(op, &input.shape, &graph.node(id).shape), input, self.block);
+            if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
+                let weight = graph.weights_read(id)[0];
+                layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
+            }
+            choose(id, label, &layer, self.tile_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
-        let problem = match op {
-            Op::Conv2d(c) => Problem::conv(c, &input.shape, output),
-            Op::Linear(l) => Problem::linear(l, &input.shape),
-            Op::ConvTranspose2d(c) => Problem::conv_transpose(c, &input.shape, output),
-            Op::QuantizedConv2d(c) => of_levels(Problem::conv(&c.of_reals(), &input.shape, output), c.zero),
-            Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), &input.shape), l.zero),
-            _ => unreachable!("called for convolutions"),
+        let (layer, choice, brought) = match self.brought_into_bf16(source, &input) {
+            None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
+            Some(blocks) => match (chosen(&input), chosen(&blocks)) {
+                (Err(error), Err(_)) => return Err(error),
+                (Ok((layer, choice)), Err(_)) => (layer, choice, false),
+                (Err(_), Ok((layer, choice))) => (layer, choice, true),
+                (Ok((of_f32, in_f32)), Ok((of_bf16, in_bf16))) => {
+                    let convert = conv::convert_cost(&of_bf16.problem, self.block, self.target) / 2.0;
+                    match in_bf16.ns + convert < in_f32.ns {
+                        true => (of_bf16, in_bf16, true),
+                        false => (of_f32, in_f32, false),
+                    }
+                }
+            },
         };
-        let mut layer = Layer::new(op, problem, &input, self.block);
-        if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
-            let weight = graph.weights_read(id)[0];
-            layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
-        }
+        let input = if brought { self.get(source, self.blocked()) } else { input };
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));
         let outputs = match self.placements.split.get(&id).cloned() {
             Some(parts) => parts.into_iter().map(|part| self.allocate(part, self.blocked())).collect(),
             None => vec![self.allocate(id, self.blocked())],
         };
-        let label = graph.node(id).name.as_deref().unwrap_or_default();
-        let Choice { kernel, ns, alternatives, forced, notes } =
-            choose(id, label, &layer, self.tile_of(id), self.target, self.options)?;
+        let Choice { kernel, ns, alternatives, forced, notes } = choice;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Algorithm::Direct(_)) {
             inputs[0] = self.get(source, self.blocked());
         }
         let step = self.push(id, inputs, outputs, kernel, ns);
         *step = Step { alternatives, forced, notes, layer: Some(layer), ..step.clone() };
         Ok(())
+    }
+
+    /// A plain value as blocks of bf16, where it may be brought into these for layers that multiply bf16: what they would
+    /// read, which is not there yet.
+    fn brought_into_bf16(&self, source: NodeId, input: &View) -> Option<View> {
+        let may_be = input.layout == Layout::Plain && self.reduced.contains(&source);
+        let is_image = view::image(&input.shape).is_some();
+        (may_be && is_image).then(|| View::whole(input.place, self.blocked(), &self.shape(source, self.blocked())))
     }
 
     /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
@@ -673,6 +740,22 @@ impl Planner<'_> {
     }
 }
 
+/// The sum over taps that an op is, of an input with the shape of its view.
+fn problem_of(op: &Op, input: &Shape, output: &Shape) -> Problem {
+    let of_levels = |problem: Problem, zero: i64| {
+        let arithmetic = Arithmetic::Bytes { signed: input.element() == Element::I8, zero: zero as i16 };
+        Problem { arithmetic, ..problem }
+    };
+    match op {
+        Op::Conv2d(c) => Problem::conv(c, input, output),
+        Op::Linear(l) => Problem::linear(l, input),
+        Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input, output),
+        Op::QuantizedConv2d(c) => of_levels(Problem::conv(&c.of_reals(), input, output), c.zero),
+        Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), input), l.zero),
+        _ => unreachable!("called for convolutions"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -771,7 +854,8 @@ mod tests {
         let unknown = made(&force(&[("*", "gemm")])).unwrap_err().to_string();
         assert_eq!(
             unknown,
-            "no algorithm is called gemm; there are direct, winograd2, winograd3, winograd4, winograd6, depthwise, grouped"
+            "no algorithm is called gemm; there are direct, winograd2, winograd3, winograd4, winograd6, winograd2-bf16, \
+             winograd2c-bf16, winograd3-bf16, winograd4-bf16, winograd4c-bf16, depthwise, grouped"
         );
         let idle = force(&[("*", "depthwise")]);
         assert!(matches!(check_forced(&made(&idle).unwrap(), &idle), Err(PlanError::Unused { .. })));

@@ -1,10 +1,11 @@
 //! Generated code that is run to learn something: whether its results are accurate ([`probe`]), which
-//! of several kernels is the fastest ([`tune`], remembered by [`store`]), what the machine can do at
-//! most ([`roofline`]).
+//! of several kernels is the fastest ([`tune`], remembered by [`store`]), what a whole network computes ([`outputs`]), what
+//! the machine can do at most ([`roofline`]).
 //!
 //! What is learnt becomes [`Findings`](crate::plan::Findings), by which a plan is made again. Trials run
 //! before there is a model; a model's own runs know nothing of them.
 
+pub(crate) mod outputs;
 pub(crate) mod probe;
 pub mod roofline;
 pub(crate) mod store;

@@ -26,15 +26,17 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
+use super::outputs::difference;
 use crate::artifact::{Cause, Image};
+use crate::codegen::vector::round_to_bf16;
 use crate::codegen::{Generated, winograd_largest, winograd_sets};
 use crate::ir::{Graph, NodeId};
 use crate::ops::{Conv2d, Op};
-use crate::plan::conv::{Axis, Geometry, Winograd};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Points, Problem, Winograd};
 use crate::plan::{Algorithm, Place, Plan, Step, View};
 use crate::runtime::{Activations, Workbench};
 use crate::target::Unit;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 use crate::weights::SplitMix;
 
 /// Largest difference from the definition that is accepted, as a share of the largest result.
@@ -43,6 +45,10 @@ use crate::weights::SplitMix;
 /// this is the 1e-3 that whole networks are held to. F(6×6, 3×3) on ordinary weights stays several
 /// times below it.
 pub(crate) const TOLERANCE: f64 = 1e-4;
+
+/// The same of a layer that multiplies in bf16, unless whole networks are held to something: a step of bf16 at the largest
+/// result, at most. What is stored as bf16 is off by half a step.
+pub(crate) const TOLERANCE_BF16: f64 = 1.0 / 128.0;
 
 /// Multiply-adds that the definition may spend on a layer.
 const MACS: usize = 400_000;
@@ -54,21 +60,27 @@ pub(crate) struct Probed {
     /// Of the plan.
     pub step: usize,
     pub node: NodeId,
+    /// In which arithmetic transformed numbers are multiplied.
+    pub products: Arithmetic,
+    pub points: Points,
     /// Outputs along each axis of a tile.
     pub m: usize,
     /// Largest difference from the definition, as a share of the largest result; infinite where a
     /// result is no number though the definition's is one.
     pub error: f64,
+    /// The largest error that is accepted, where nothing stricter is asked for.
+    pub tolerance: f64,
 }
 
 impl Probed {
-    pub(crate) fn is_accurate(&self) -> bool {
-        self.error <= TOLERANCE
+    /// Whether it is, with `bf16` the largest error of a layer that multiplies in bf16.
+    pub(crate) fn is_accurate(&self, bf16: f64) -> bool {
+        self.error <= if self.products == Arithmetic::Bf16 { bf16 } else { self.tolerance }
     }
 }
 
 /// The Winograd kernel of a step, where it has one that rounds.
-pub(crate) fn rounding(step: &Step) -> Option<&Winograd> {
+pub(crate) fn rounding_winograd(step: &Step) -> Option<&Winograd> {
     match &step.kernel {
         Algorithm::Winograd(w) if !w.is_exact() => Some(w),
         _ => None,
@@ -82,7 +94,7 @@ fn probed_set(sets: usize) -> usize {
 
 /// Whether a probe reads that part of a step's packed weights.
 pub(crate) fn reads(plan: &Plan, step: usize, part: usize) -> bool {
-    rounding(&plan.steps[step]).is_some_and(|w| {
+    rounding_winograd(&plan.steps[step]).is_some_and(|w| {
         let sets = winograd_sets(&plan.steps[step], w, plan.unit).len();
         part == 0 || part == 1 + probed_set(sets)
     })
@@ -97,7 +109,7 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
     let mut known = HashSet::new();
     let mut layers = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
-        let Some(w) = rounding(step) else { continue };
+        let Some(w) = rounding_winograd(step) else { continue };
         let seeded = graph.weights_read(step.node).into_iter().all(|w| graph.weights.is_seeded(w));
         let key = step.layer.as_ref().map(|l| (l.key.as_str(), w.m));
         if !seeded || known.insert(key) {
@@ -118,7 +130,7 @@ pub(crate) const MOST_INPUT: f64 = 1e20;
 /// would spread weights that are no finite numbers: each step with its largest weight. No code is run.
 pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f32)> {
     let check = |step: &'p Step| {
-        let w = rounding(step)?;
+        let w = rounding_winograd(step)?;
         let weight = graph.weights_read(step.node)[0];
         if graph.weights.is_seeded(weight) {
             return None;
@@ -130,6 +142,68 @@ pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, 
         (!fits).then_some((step, largest))
     };
     plan.steps.par_iter().filter_map(check).collect()
+}
+
+/// How far the direct kernels that multiply in bf16 are off for their weights, each with its step, as a share of the
+/// largest result: what rounded weights make of random inputs. No code is run, since kernels add up products of bf16 as
+/// they are.
+pub(crate) fn rounding<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f64)> {
+    let mut known = HashSet::new();
+    let mut layers = vec![];
+    for step in &plan.steps {
+        let Algorithm::Direct(direct) = &step.kernel else { continue };
+        if direct.problem.arithmetic != Arithmetic::Bf16 {
+            continue;
+        }
+        let seeded = graph.weights_read(step.node).into_iter().all(|w| graph.weights.is_seeded(w));
+        if !seeded || known.insert(step.layer.as_ref().map(|l| l.key.as_str())) {
+            layers.push((step, &direct.problem));
+        }
+    }
+    layers.into_par_iter().map(|(step, problem)| (step, rounding_of(graph, step, problem))).collect()
+}
+
+fn rounding_of(graph: &Graph, step: &Step, problem: &Problem) -> f64 {
+    const INPUTS: u64 = 4;
+    let values = graph.weights.values(graph.weights_read(step.node)[0]);
+    let values = (*values).as_ref();
+    let [kh, kw] = problem.kernel;
+    let terms = problem.in_per_group() * kh * kw;
+    let count = (MACS / terms.max(1)).clamp(1, MOST_CHANNELS.min(problem.out_channels));
+    let rounded = |v: f32| f32::from_bits(u32::from(round_to_bf16(v.to_bits())) << 16);
+    let mut results: Vec<[f64; 2]> = vec![];
+    for draw in 0..INPUTS {
+        for channel in (0..count).map(|i| i * problem.out_channels / count) {
+            // Channels of a group read the same inputs.
+            let mut random = SplitMix(draw);
+            let mut sums = [0.0; 2];
+            for ic in problem.inputs_of(problem.groups_of(&(channel..channel + 1)).start) {
+                for (y, x) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+                    let weight = problem.weight_index(channel, ic, y, x).map_or(0.0, |index| values[index]);
+                    let input = f64::from(rounded(random.uniform()));
+                    sums[0] += input * f64::from(rounded(weight));
+                    sums[1] += input * f64::from(weight);
+                }
+            }
+            results.push(sums);
+        }
+    }
+    let [got, expected] = [0, 1].map(|i| {
+        let sums: Vec<f32> = results.iter().map(|sums| sums[i] as f32).collect();
+        Tensor::new(Shape::from([sums.len()]), sums)
+    });
+    extrapolated(got, expected)
+}
+
+/// What the largest error among all results may be, by those of a few: four times their root mean square, since errors of
+/// products in bf16 are many and independent. As a share of the largest of the few results.
+fn extrapolated(got: Tensor, expected: Tensor) -> f64 {
+    const LARGEST: f64 = 4.0;
+    let squares = || expected.data().iter().zip(got.data()).map(|(e, g)| (f64::from(*e) - f64::from(*g)).powi(2));
+    let mean = squares().filter(|v| v.is_finite()).sum::<f64>() / expected.data().len().max(1) as f64;
+    let scale = expected.data().iter().map(|e| f64::from(e.abs())).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let spread = if mean == 0.0 { 0.0 } else { LARGEST * mean.sqrt() / scale };
+    spread.max(difference(&[got], &[expected]))
 }
 
 struct Probe<'a> {
@@ -168,7 +242,18 @@ impl Probe<'_> {
         let sample = self.sample(tile, set.channels.clone(), set.channels.start - set.first_in_output);
         let got = self.pixels(&self.step.outputs[set.output], &memory, &sample, sample.shift);
         let expected = self.definition(&memory, &sample);
-        Ok(Probed { step: self.index, node: self.step.node, m: self.w.m, error: error(&got, &expected) })
+        let (node, products, points, m) = (self.step.node, self.w.products, self.w.points, self.w.m);
+        let error = match products {
+            Arithmetic::Bf16 => extrapolated(got, expected),
+            _ => difference(&[got], &[expected]),
+        };
+        let tolerance = match (products, self.step.outputs[set.output].shape.element()) {
+            (Arithmetic::Bf16, _) => TOLERANCE_BF16,
+            // What is stored is rounded by half a step of bf16.
+            (_, Element::Bf16) => TOLERANCE + 1.0 / 256.0,
+            _ => TOLERANCE,
+        };
+        Ok(Probed { step: self.index, node, products, points, m, error, tolerance })
     }
 
     fn unit(&self) -> Unit {
@@ -195,7 +280,22 @@ impl Probe<'_> {
     fn fill(&self, view: &View, memory: &mut Activations, random: &mut SplitMix) {
         let first = self.position(view, 0, 0, 0);
         let elements = view.blocks() * view.block_stride() / view.element_bytes();
-        memory[first..first + elements].iter_mut().for_each(|v| *v = random.uniform());
+        match view.shape.element() {
+            Element::Bf16 => {
+                let halves: &mut [u16] = bytemuck::cast_slice_mut(memory);
+                halves[first..first + elements].iter_mut().for_each(|v| *v = round_to_bf16(random.uniform().to_bits()));
+            }
+            _ => memory[first..first + elements].iter_mut().for_each(|v| *v = random.uniform()),
+        }
+    }
+
+    /// A value of the first image.
+    fn value(&self, view: &View, memory: &Activations, channel: usize, y: usize, x: usize) -> f32 {
+        let at = self.position(view, channel, y, x);
+        match view.shape.element() {
+            Element::Bf16 => f32::from_bits(u32::from(bytemuck::cast_slice::<f32, u16>(memory)[at]) << 16),
+            _ => memory[at],
+        }
     }
 
     /// The tile's pixels that lie in the image, and as many channels as the definition has time for.
@@ -209,7 +309,7 @@ impl Probe<'_> {
         Sample { channels, shift, first, size }
     }
 
-    /// Index of a value of the first image in the arena.
+    /// Index of a value of the first image in the arena, as one of its elements.
     fn position(&self, view: &View, channel: usize, y: usize, x: usize) -> usize {
         let Place::Buffer(buffer) = view.place else { unreachable!("winograd works on blocked values") };
         let (block, lane) = (channel / view.block(), channel % view.block());
@@ -227,7 +327,7 @@ impl Probe<'_> {
         for &channel in &sample.channels {
             for y in (top..top + rows).map(|q| place(&g.y, q)) {
                 let columns = (left..left + columns).map(|q| place(&g.x, q));
-                values.extend(columns.map(|x| memory[self.position(view, channel - shift, y, x)]));
+                values.extend(columns.map(|x| self.value(view, memory, channel - shift, y, x)));
             }
         }
         Tensor::new(Shape::from([1, sample.channels.len(), rows, columns]), values)
@@ -276,21 +376,11 @@ impl Probe<'_> {
         for channel in 0..problem.in_channels {
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let at = inside(first[0], y, g.y.input).zip(inside(first[1], x, g.x.input));
-                values.push(at.map_or(0.0, |(y, x)| memory[self.position(view, channel, y, x)]));
+                values.push(at.map_or(0.0, |(y, x)| self.value(view, memory, channel, y, x)));
             }
         }
         Tensor::new(Shape::from([1, problem.in_channels, height, width]), values)
     }
-}
-
-/// The largest difference as a share of the largest expected value, over those that are finite.
-fn error(got: &Tensor, expected: &Tensor) -> f64 {
-    let finite = || got.data().iter().zip(expected.data()).filter(|(_, e)| e.is_finite());
-    let scale = finite().map(|(_, e)| f64::from(e.abs())).fold(0.0, f64::max);
-    let worst = finite()
-        .map(|(g, e)| (f64::from(*g) - f64::from(*e)).abs())
-        .fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { f64::max(a, b) });
-    if worst == 0.0 { 0.0 } else { worst / scale }
 }
 
 #[cfg(test)]
@@ -337,7 +427,7 @@ mod tests {
             for algorithm in ["winograd2", "winograd4"] {
                 let found = probed(&strided(), &target, algorithm, true);
                 assert_eq!(found.len(), 2);
-                assert!(found.iter().all(|p| p.is_accurate() && p.error > 0.0), "{algorithm} {found:?}");
+                assert!(found.iter().all(|p| p.is_accurate(TOLERANCE_BF16) && p.error > 0.0), "{algorithm} {found:?}");
             }
         }
     }
@@ -358,7 +448,7 @@ mod tests {
                     let graph = layers(channels, size);
                     let found = probed(&graph, &target, algorithm, true);
                     assert_eq!(found.len(), 2);
-                    let accurate = found.iter().all(|p| p.is_accurate() && p.error > 0.0);
+                    let accurate = found.iter().all(|p| p.is_accurate(TOLERANCE_BF16) && p.error > 0.0);
                     assert!(accurate, "{algorithm} {} lanes {found:?}", target.unit.lanes);
                     // The parts that a probe reads are enough for it.
                     assert_eq!(probed(&graph, &target, algorithm, false), found);
@@ -403,7 +493,7 @@ mod tests {
         for target in targets() {
             // Transformed weights below the smallest normal number are lost.
             let graph = scaled(layers(20, 13), 1e-36);
-            assert!(!probed(&graph, &target, "winograd6", true)[0].is_accurate());
+            assert!(!probed(&graph, &target, "winograd6", true)[0].is_accurate(TOLERANCE_BF16));
             // Sums within a tile leave the range of f32, the results do not.
             let graph = scaled(layers(20, 13), 8e37);
             assert_eq!(probed(&graph, &target, "winograd6", true)[0].error, f64::INFINITY);

@@ -9,6 +9,7 @@ use super::entries::{Buffer, Entry};
 use super::{npz, pth, safetensors, sharded};
 use crate::archive::Archive;
 use crate::mapped::{self, Files};
+use crate::opened;
 
 /// A weights file that cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +163,13 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
     let (mut choice, mut trained) = (None, None);
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
+        // The length of the header, then the header, which is JSON. First of all, since the length may be any number, such
+        // as one that begins as other files do.
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => {
+            let entries;
+            (entries, trained) = safetensors::parse(file)?;
+            (Format::Safetensors, below(entries, key)?)
+        }
         [b'P', b'K', 3 | 5, ..] => {
             let mut archive = Archive::open(file, memory)?;
             match pth::describing_member(&archive) {
@@ -177,12 +185,6 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
             let entries;
             (entries, choice) = pth::parse_legacy(file, key)?;
             (Format::PyTorch, entries)
-        }
-        // The length of the header, then the header, which is JSON.
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => {
-            let entries;
-            (entries, trained) = safetensors::parse(file)?;
-            (Format::Safetensors, below(entries, key)?)
         }
         bytes => return Err(unknown(bytes)),
     };
@@ -212,7 +214,7 @@ fn unknown(bytes: &[u8]) -> String {
 /// # Errors
 /// Where it cannot be opened or is a directory.
 pub(crate) fn map(path: &Path, files: &mut Files) -> Result<Buffer, FileError> {
-    map_file(File::open(path).map_err(|e| FileError::new(path, e))?, path, files)
+    map_file(opened::open(path).map_err(|e| FileError::new(path, e))?, path, files)
 }
 
 /// As [`map`], of a file that is open; errors call it by `path`.
@@ -254,5 +256,15 @@ mod tests {
             messages.push(error.message);
         }
         insta::assert_snapshot!(messages.join("\n"));
+    }
+
+    /// A header of 640 bytes, whose length begins as a pickle does.
+    #[test]
+    fn lengths_of_headers_are_no_signatures() {
+        let header = format!("{:640}", r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+        assert!(bytes.starts_with(&[0x80, 2]));
+        let file = parse(&(std::sync::Arc::new(bytes) as Buffer)).unwrap();
+        assert_eq!((file.format, file.entries.len()), (Format::Safetensors, 1));
     }
 }

@@ -25,6 +25,8 @@ pub struct Loaded {
     pub not_finite: Vec<(WeightId, NotFinite)>,
     /// Renamings that no name of the file matches.
     pub idle_renames: Vec<String>,
+    /// What was taken from the beginning of every name.
+    pub prefix: Option<&'static str>,
 }
 
 /// Which differences between a file and a network are none.
@@ -49,6 +51,8 @@ pub struct Misfit {
     pub unequal: Vec<(String, String)>,
     /// Tensors that are no floating-point numbers.
     pub wrong_type: Vec<(String, String)>,
+    /// What all names of the file begin with, where the network has them without it.
+    pub prefix: Option<String>,
 }
 
 /// A weight that the file does not have.
@@ -87,16 +91,27 @@ pub struct WrongShape {
 /// How many entries of a kind an error lists in full.
 const LISTED: usize = 12;
 
+/// Where a program trains a network as a part of something else, such as Lightning's modules.
+const PART_PREFIXES: [&str; 1] = ["model."];
+
 /// Gives every weight the values that `entries` has under its name. Weights that may be missing
-/// stay as they are where they are missing.
+/// stay as they are where they are missing. Where names do not fit and all of them begin with `model.`, it is left
+/// out, if they fit then.
 ///
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Misfit> {
-    let (loaded, mut misfit, found) = compare_all(weights, entries, tolerance);
+    let (loaded, mut misfit, mut found) = compare_all(weights, entries, tolerance);
+    let shortened;
+    let mut loaded = loaded;
     if !misfit.is_empty() {
-        misfit.suggest();
-        return Err(misfit);
+        let Some((entries, prefix)) = without_prefix(weights, entries, tolerance) else {
+            misfit.suggest();
+            return Err(misfit);
+        };
+        shortened = entries;
+        (loaded, _, found) = compare_all(weights, &shortened, tolerance);
+        loaded.prefix = Some(prefix);
     }
     for (id, entry) in found {
         let values = entry.values().expect("other encodings were refused");
@@ -131,8 +146,22 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
 pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
     let (loaded, mut misfit, _) = compare_all(weights, entries, tolerance);
+    if !misfit.is_empty()
+        && let Some((entries, prefix)) = without_prefix(weights, entries, tolerance)
+    {
+        let (loaded, misfit, _) = compare_all(weights, &entries, tolerance);
+        return (Loaded { prefix: Some(prefix), ..loaded }, misfit);
+    }
     misfit.suggest();
     (loaded, misfit)
+}
+
+/// The entries without what all of their names begin with, where it is one of [`PART_PREFIXES`] and they fit then.
+fn without_prefix(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> Option<(Vec<Entry>, &'static str)> {
+    let prefix = *PART_PREFIXES.iter().find(|prefix| entries.iter().all(|e| e.name.starts_with(**prefix)))?;
+    let shorter = |entry: &Entry| Entry { name: entry.name[prefix.len()..].into(), ..entry.clone() };
+    let entries: Vec<Entry> = entries.iter().map(shorter).collect();
+    compare_all(weights, &entries, tolerance).1.is_empty().then_some((entries, prefix))
 }
 
 type Found<'e> = Vec<(WeightId, &'e Entry)>;
@@ -208,9 +237,12 @@ fn fits(encoding: Encoding, element: Element) -> bool {
     }
 }
 
-/// PyTorch counts the batches that a batch norm has seen.
+/// The number of models that PyTorch's `AveragedModel` is the mean of.
+pub(super) const AVERAGED: &str = "n_averaged";
+
+/// PyTorch counts the batches that a batch norm has seen, and the models that an average is of.
 fn is_bookkeeping(name: &str) -> bool {
-    name == "num_batches_tracked" || name.ends_with(".num_batches_tracked")
+    name == AVERAGED || name == "num_batches_tracked" || name.ends_with(".num_batches_tracked")
 }
 
 impl Misfit {
@@ -221,6 +253,7 @@ impl Misfit {
 
     /// Pairs what is missing with what is there instead, for the entries that will be listed.
     fn suggest(&mut self) {
+        self.prefix = self.common_prefix();
         let missing: Vec<String> = self.missing.iter().map(|m| m.name.clone()).collect();
         let stray: Vec<String> = self.unexpected.iter().map(|u| u.name.clone()).collect();
         for m in self.missing.iter_mut().take(LISTED) {
@@ -229,6 +262,17 @@ impl Misfit {
         for u in self.unexpected.iter_mut().take(LISTED) {
             u.nearest = nearest(&u.name, missing.iter().map(String::as_str)).map(String::from);
         }
+    }
+}
+
+impl Misfit {
+    /// The first word of all unexpected names, where what follows it is what is missing, of most of them.
+    fn common_prefix(&self) -> Option<String> {
+        let word = &self.unexpected.first()?.name.split_inclusive('.').next()?;
+        let missing: HashSet<&str> = self.missing.iter().map(|m| m.name.as_str()).collect();
+        let rests: Option<Vec<&str>> = self.unexpected.iter().map(|u| u.name.strip_prefix(word)).collect();
+        let found = rests?.iter().filter(|rest| missing.contains(**rest)).count();
+        (word.ends_with('.') && 2 * found > self.unexpected.len()).then(|| word.to_string())
     }
 }
 
@@ -247,7 +291,14 @@ impl fmt::Display for Misfit {
         list(f, "shared in the network, with other values in the file", &self.unequal, |(alias, name)| {
             format!("{alias} is not {name}")
         })?;
-        list(f, "not of floating-point numbers", &self.wrong_type, |(name, ty)| format!("{name}: {ty}"))
+        list(f, "not of floating-point numbers", &self.wrong_type, |(name, ty)| format!("{name}: {ty}"))?;
+        match &self.prefix {
+            None => Ok(()),
+            Some(prefix) => {
+                let rule = regex::escape(prefix);
+                write!(f, "\n  all names of the file begin with `{prefix}`: --rename '^{rule}=' takes it away")
+            }
+        }
     }
 }
 

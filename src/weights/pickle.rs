@@ -3,8 +3,10 @@
 //! A pickle is a program for a stack machine that may import and call anything. This reader has no
 //! calls: it builds containers, numbers and strings, and records a call to one of the few
 //! [`FUNCTIONS`] that rebuild tensors as [`Object::Call`], for [`super::pth`] to make sense of. Any
-//! other name is refused by that name. Work and memory are linear in the pickle's length; containers
-//! that contain themselves are possible and concern whoever walks them.
+//! other name, and what would be made by it, is an [`Object::Unknown`]: programs keep settings and
+//! optimizers beside the tensors, and only who needs what is unknown refuses it. Work and memory are
+//! linear in the pickle's length; containers that contain themselves are possible and concern whoever
+//! walks them.
 
 use std::collections::HashMap;
 
@@ -33,11 +35,13 @@ pub(crate) enum Object<'a> {
     Global(Global<'a>),
     /// A permitted function and the tuple of its arguments.
     Call(Global<'a>, Id),
+    /// A name that is not permitted, or what only a call of it would make.
+    Unknown(Global<'a>),
     /// A reference to something outside of the pickle.
     Persistent(Id),
 }
 
-/// A permitted name, as `module.name`.
+/// A name, as `module.name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Global<'a> {
     pub module: &'a str,
@@ -48,11 +52,6 @@ pub(crate) struct Global<'a> {
 pub(crate) enum PickleError {
     #[error("the pickle ends early, at byte {0}")]
     Truncated(usize),
-    #[error(
-        "the pickle asks for `{0}`, which netc does not run: only tensors in dictionaries, lists and tuples are read. \
-         Save the state dict alone: torch.save(model.state_dict(), path)"
-    )]
-    Refused(String),
     #[error("the pickle uses the instruction {0}, which describing tensors does not need")]
     Instruction(String),
     #[error("the pickle is damaged at byte {at}: {what}")]
@@ -150,7 +149,7 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle that `bytes` begins with.
     ///
     /// # Errors
-    /// Where it is damaged, makes too much, or mentions a name or instruction that is not permitted.
+    /// Where it is damaged, makes too much, or has an instruction that is not permitted.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let mut machine = Machine { bytes, ..Machine::default() };
         loop {
@@ -286,6 +285,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match &mut self.objects[list.0 as usize] {
             Object::List(list) => list.extend(items),
+            Object::Unknown(_) => {}
             _ => return self.malformed("it appends to what is no list"),
         }
         Ok(())
@@ -303,6 +303,7 @@ impl<'a> Machine<'a> {
         let dict = self.top()?;
         match &mut self.objects[dict.0 as usize] {
             Object::Dict(dict) => dict.extend(pairs),
+            Object::Unknown(_) => {}
             _ => return self.malformed("it sets items of what is no dictionary"),
         }
         Ok(())
@@ -325,10 +326,7 @@ impl<'a> Machine<'a> {
                 _ => return self.malformed("a name is no string"),
             }
         };
-        if !global.is_permitted() {
-            return Err(PickleError::Refused(global.path()));
-        }
-        self.push(Object::Global(global))
+        self.push(if global.is_permitted() { Object::Global(global) } else { Object::Unknown(global) })
     }
 
     fn call(&mut self) -> Result<(), PickleError> {
@@ -344,6 +342,8 @@ impl<'a> Machine<'a> {
                 self.objects[items.0 as usize].clone()
             }
             (Object::Global(function), _) => Object::Call(*function, arguments),
+            (Object::Unknown(function), _) => Object::Unknown(*function),
+            // What permitted calls give are tensors, and not functions.
             _ => return self.malformed("it calls what is no function"),
         };
         self.push(object)
@@ -353,7 +353,7 @@ impl<'a> Machine<'a> {
     fn build(&mut self) -> Result<(), PickleError> {
         self.pop()?;
         match self.objects[self.top()?.0 as usize] {
-            Object::Dict(_) | Object::Call(..) => Ok(()),
+            Object::Dict(_) | Object::Call(..) | Object::Unknown(_) => Ok(()),
             _ => self.malformed("it sets attributes of what has none"),
         }
     }
@@ -486,14 +486,19 @@ mod tests {
     fn calls_are_recorded_only_where_permitted() {
         let pickle = Pickle::read(b"\x80\x02ctorch\nFloatStorage\n)R.").unwrap();
         assert!(matches!(pickle.root(), Object::Call(Global { name: "FloatStorage", .. }, _)));
-        let refused = [
-            &b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."[..],
-            b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x01x\x85R.",
-            b"\x80\x02ctorch\nload\n.",
-            b"\x80\x02(ios\nsystem\n.",
-            b"\x80\x02\x82\x01.",
-            b"S'text'\n.",
+        let unknown = [
+            (&b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."[..], "os.system"),
+            (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x01x\x85R.", "builtins.eval"),
+            (b"\x80\x02ctorch\nload\n.", "torch.load"),
+            // An object of it, called, filled and given attributes.
+            (b"\x80\x02cm\nC\n)\x81)RK\x01K\x02s}b.", "m.C"),
         ];
+        for (bytes, name) in unknown {
+            let pickle = Pickle::read(bytes).unwrap();
+            let Object::Unknown(found) = pickle.root() else { panic!("{:?}", pickle.root()) };
+            assert_eq!(found.path(), name);
+        }
+        let refused = [&b"\x80\x02(ios\nsystem\n."[..], b"\x80\x02\x82\x01.", b"S'text'\n."];
         let messages = refused.map(|bytes| Pickle::read(bytes).unwrap_err().to_string());
         insta::assert_snapshot!(messages.join("\n"));
     }

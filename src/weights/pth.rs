@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::entries::{Buffer, Encoding, Entry};
 use super::file::{Choice, below};
+use super::load::AVERAGED;
 use super::pickle::{Global, Id, Object, Pickle};
 use crate::archive::Archive;
 use crate::ops::MAX_ELEMENTS;
@@ -170,14 +171,17 @@ fn tensors(
 /// told where there was one.
 fn state_dict(pickle: &Pickle, id: Id, depth: usize, choice: &mut Option<Choice>) -> Id {
     let Object::Dict(items) = pickle.get(id) else { return id };
-    if has_tensors(pickle, id) || depth == MAX_DEPTH {
-        return id;
-    }
-    let is_dictionary = |name: &&str| value(pickle, id, name).is_some_and(|v| matches!(pickle.get(v), Object::Dict(_)));
-    let Some(taken) = WRAPPERS.into_iter().find(is_dictionary) else { return id };
-    let others = items.iter().filter(|&&(_, value)| has_tensors(pickle, value));
-    let others = others.filter_map(|&(key, _)| match *pickle.get(key) {
-        Object::Str(name) if name != taken => Some(name.to_string()),
+    // A few tensors beside a state dict are a program's figures, such as the best accuracy so far.
+    let beside = count_tensors(pickle, id);
+    let is_state_dict = |name: &&str| {
+        value(pickle, id, name).is_some_and(|inner| {
+            matches!(pickle.get(inner), Object::Dict(_)) && (beside == 0 || count_tensors(pickle, inner) > beside)
+        })
+    };
+    let Some(taken) = WRAPPERS.into_iter().find(is_state_dict).filter(|_| depth < MAX_DEPTH) else { return id };
+    let others = items.iter().filter(|&&(_, value)| count_tensors(pickle, value) > 0);
+    let others = others.filter_map(|&(key, value)| match (pickle.get(key), pickle.get(value)) {
+        (&Object::Str(name), Object::Dict(_)) if name != taken => Some(name.to_string()),
         _ => None,
     });
     let others: Vec<String> = others.take(MAX_OFFERED).collect();
@@ -187,10 +191,10 @@ fn state_dict(pickle: &Pickle, id: Id, depth: usize, choice: &mut Option<Choice>
     value(pickle, id, taken).map_or(id, |inner| state_dict(pickle, inner, depth + 1, choice))
 }
 
-/// Tensors are among the values of a dictionary.
-fn has_tensors(pickle: &Pickle, id: Id) -> bool {
-    let Object::Dict(items) = pickle.get(id) else { return false };
-    items.iter().any(|&(_, value)| matches!(pickle.get(value), Object::Call(..)))
+/// How many values of a dictionary are tensors.
+fn count_tensors(pickle: &Pickle, id: Id) -> usize {
+    let Object::Dict(items) = pickle.get(id) else { return 0 };
+    items.iter().filter(|&&(_, value)| matches!(pickle.get(value), Object::Call(..))).count()
 }
 
 fn value(pickle: &Pickle, id: Id, name: &str) -> Option<Id> {
@@ -268,6 +272,15 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
+/// What is said of a name that a pickle asks for where tensors are looked for.
+fn refused(name: &Global) -> String {
+    format!(
+        "the pickle asks for `{}`, which netc does not run: only tensors in dictionaries, lists and tuples are read. Save the \
+         state dict alone: torch.save(model.state_dict(), path)",
+        name.path()
+    )
+}
+
 fn key_text(key: &Object) -> Option<String> {
     match key {
         Object::Str(text) => Some(text.to_string()),
@@ -276,10 +289,12 @@ fn key_text(key: &Object) -> Option<String> {
     }
 }
 
-/// `DataParallel` and `torch.compile` put a prefix before every name.
+/// `DataParallel`, `torch.compile` and `AveragedModel` put a prefix before every name. The last has a counter beside
+/// them.
 fn strip_prefixes(views: &mut [(String, View)]) {
-    while let Some(prefix) = PREFIXES.iter().find(|p| views.iter().all(|(name, _)| name.starts_with(**p))) {
-        views.iter_mut().for_each(|(name, _)| drop(name.drain(..prefix.len())));
+    let mut named: Vec<&mut String> = views.iter_mut().map(|(name, _)| name).filter(|n| *n != AVERAGED).collect();
+    while let Some(prefix) = PREFIXES.iter().find(|p| !named.is_empty() && named.iter().all(|n| n.starts_with(**p))) {
+        named.iter_mut().for_each(|name| drop(name.drain(..prefix.len())));
     }
 }
 
@@ -340,18 +355,25 @@ fn number_type(class: &Global) -> Option<(Encoding, usize)> {
 impl<'a> View<'a> {
     /// The tensor that a call rebuilds; `None` where the object is none.
     fn of(pickle: &Pickle<'a>, object: &Object<'a>, depth: usize) -> Result<Option<Self>, String> {
-        let Object::Call(function, arguments) = object else { return Ok(None) };
+        let (function, arguments) = match object {
+            Object::Call(function, arguments) => (function, arguments),
+            Object::Unknown(name) => return Err(refused(name)),
+            _ => return Ok(None),
+        };
         let Object::Tuple(arguments) = pickle.get(*arguments) else { return Ok(None) };
         let misshapen = || format!("a call of {} has other arguments than PyTorch gives it", function.path());
         match (function.name, arguments.as_slice()) {
             ("_rebuild_parameter" | "_rebuild_parameter_with_state", [inner, ..]) if depth < MAX_DEPTH => {
                 Self::of(pickle, pickle.get(*inner), depth + 1)
             }
-            // (function, class, its arguments, state): the class is a tensor's, or it would have been refused.
-            ("_rebuild_from_type_v2", [function, _, inner, _]) if depth < MAX_DEPTH => match pickle.get(*function) {
-                Object::Global(function) => Self::of(pickle, &Object::Call(*function, *inner), depth + 1),
-                _ => Err(misshapen()),
-            },
+            // (function, class, its arguments, state)
+            ("_rebuild_from_type_v2", [function, class, inner, _]) if depth < MAX_DEPTH => {
+                match (pickle.get(*function), pickle.get(*class)) {
+                    (Object::Unknown(name), _) | (_, Object::Unknown(name)) => Err(refused(name)),
+                    (Object::Global(function), _) => Self::of(pickle, &Object::Call(*function, *inner), depth + 1),
+                    _ => Err(misshapen()),
+                }
+            }
             ("_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
                 Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], None).ok_or_else(misshapen).map(Some)
             }

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::Weights;
 use super::entries::{Encoding, Entry};
+use super::load::{Tolerance, load};
 use super::{Choice, Format, WeightFile, open};
+use crate::ops::Init;
+use crate::tensor::Shape;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights").join(name)
@@ -92,6 +96,45 @@ fn numpy_archives() {
             assert_eq!(values(&file, array), COUNTING, "{array}");
         }
     }
+}
+
+/// Programs keep settings, figures and averages beside the weights.
+#[test]
+fn what_lies_beside_a_state_dict_is_left_alone() {
+    for name in ["example.pth", "average.pth", "checkpoint_epoch_0100.pth"] {
+        let file = open(&path(name)).unwrap_or_else(|e| panic!("{name}: {}", e.message));
+        assert_eq!(values(&file, "conv.weight"), [0.0, 1.0], "{name}");
+        let others: Vec<&str> =
+            file.entries.iter().map(|e| e.name.as_str()).filter(|name| !name.starts_with("conv.")).collect();
+        assert_eq!(others, if name == "average.pth" { vec!["n_averaged"] } else { vec![] }, "{name}");
+    }
+    let file = open(&path("average.pth")).unwrap();
+    assert_eq!(file.choice, Some(Choice { taken: "model_ema".into(), others: vec!["model".into()] }));
+}
+
+/// Lightning's names begin with `model.`; the network's decide whether that belongs to them.
+#[test]
+fn a_prefix_goes_where_the_network_has_none() {
+    let file = open(&path("lightning.ckpt")).unwrap();
+    for (prefix, stripped) in [("", Some("model.")), ("model.", None)] {
+        let mut weights = Weights::default();
+        for (name, dims) in [("conv.weight", vec![2, 1, 1, 1]), ("conv.bias", vec![2])] {
+            weights.declare(&format!("{prefix}{name}"), Shape::new(dims), Init::Constant(0.0), true).unwrap();
+        }
+        let loaded = load(&mut weights, &file.entries, &Tolerance::default()).unwrap();
+        assert_eq!((loaded.weights, loaded.prefix), (2, stripped));
+    }
+    let mut other = file.entries.clone();
+    other.iter_mut().for_each(|e| e.name = e.name.replace("model.", "net.1."));
+    let mut weights = Weights::default();
+    for (name, dims) in [("1.conv.weight", vec![2, 1, 1, 1]), ("1.conv.bias", vec![2])] {
+        weights.declare(name, Shape::new(dims), Init::Constant(0.0), true).unwrap();
+    }
+    let message = load(&mut weights, &other, &Tolerance::default()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("all names of the file begin with `net.`: --rename '^net\\.=' takes it away"),
+        "{message}"
+    );
 }
 
 #[test]

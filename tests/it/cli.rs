@@ -56,6 +56,7 @@ transcripts!(
     limits,
     overwrite,
     packing,
+    precision,
     quantize,
     run,
     stats,
@@ -396,5 +397,36 @@ fn arrays_are_read_once() {
         let told = String::from_utf8(ran.stderr).unwrap();
         assert!(ran.status.success(), "{command}: {told}");
         assert!(told.contains("compiled for the 3 of the input"), "{command}: {told}");
+    }
+}
+
+/// Texts, weights, pictures and compiled models come through pipes, by `-` or a name, and go into them.
+#[cfg(target_os = "linux")]
+#[test]
+fn files_come_and_go_through_pipes() {
+    let folder = tempfile::tempdir().unwrap();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits");
+    for file in ["digits.net", "digits.safetensors", "images/seven-0.png"] {
+        std::fs::copy(digits.join(file), folder.path().join(Path::new(file).file_name().unwrap())).unwrap();
+    }
+    std::fs::copy(digits.join("../resnet18.net"), folder.path().join("resnet18.net")).unwrap();
+    let picture = "--image seven-0.png --top-k 1";
+    for (line, expected) in [
+        ("cat digits.net | \"$0\" check -", "digits is right"),
+        ("cat resnet18.net | \"$0\" check /dev/stdin", "resnet18 is right"),
+        (&format!("cat digits.net | \"$0\" run - --weights digits.safetensors {picture}"), "seven"),
+        (&format!("cat digits.safetensors | \"$0\" run digits.net --weights - {picture}"), "seven"),
+        ("cat seven-0.png | \"$0\" run digits.net --image - --top-k 1", "seven"),
+        (&format!("\"$0\" compile digits.net -o - | \"$0\" run - {picture}"), "seven"),
+        (
+            &format!("mkfifo pipe; cat digits.net > pipe & \"$0\" run pipe --weights digits.safetensors {picture}"),
+            "seven",
+        ),
+        (&format!("\"$0\" run digits.net --image seven-0.png --output - | od -An -c -N6 | tr -d ' '"), "NUMPY"),
+    ] {
+        let ran =
+            Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_netc")]).current_dir(&folder).output().unwrap();
+        let [out, err] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(ran.status.success() && out.contains(expected), "{line}: {out}{err}");
     }
 }

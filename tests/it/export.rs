@@ -203,6 +203,18 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("quantize", image, grid(quantized::Levels::U8, None, false));
     case("quantize by channel", image, grid(quantized::Levels::I8, Some(1), false));
     case("levels", image, grid(quantized::Levels::I8, None, true));
+    for (signed, axis) in [(false, None), (true, Some(1))] {
+        case("quantize to 16 bits", image, grid(quantized::Levels { bits: 16, signed }, axis, false));
+    }
+    let symmetric = quantized::FakeQuantize {
+        levels: quantized::Levels { bits: 16, signed: true },
+        axis: None,
+        symmetric: true,
+        whole: true,
+        scale: Some(1.0),
+        zero_point: None,
+    };
+    case("levels of 16 bits", image, symmetric.into());
     case("conv of 8 bits", image, Conv2dW8 { of_reals: conv(5, 3, 2, 1), bits: 8 }.into());
     let of_reals = Linear { features: 3, bias: true, epilogue: vec![] };
     case("linear of 8 bits", &[2, 5], LinearW8 { of_reals, bits: 8 }.into());

@@ -5,6 +5,7 @@
 The tests know the values: numbers count up from 0 in the order of a tensor's elements.
 """
 
+import argparse
 import collections
 import os
 import pathlib
@@ -52,7 +53,16 @@ def main():
     sets = {"params": {k: -v for k, v in average.items()}, "params_ema": average, "step": 5}
     torch.save(sets, HERE / "averaged.pth")
     torch.save({"encoder": {"w": count(2)}, "heads": [count(1), (count(3),)]}, HERE / "nested.pth")
-    torch.save({"state_dict": {"w": count(2)}, "config": Malice()}, HERE / "malicious.pth")
+    torch.save({"state_dict": {"w": count(2), "config": Malice()}}, HERE / "malicious.pth")
+    # What lies beside a state dict is not looked at.
+    model = {"module.conv.weight": count(2, 1, 1, 1), "module.conv.bias": count(2)}
+    beside = {"args": argparse.Namespace(lr=0.1), "hook": Malice(), "history": collections.defaultdict(list, a=[1])}
+    torch.save({"state_dict": model, "best_acc1": torch.tensor(76.1), **beside}, HERE / "example.pth")
+    torch.save({"model_ema": {"n_averaged": torch.tensor(5), **model}, "model": model}, HERE / "average.pth")
+    lightning = {f"model.{key.removeprefix('module.')}": value for key, value in model.items()}
+    torch.save({"state_dict": lightning, "global_step": 10}, HERE / "lightning.ckpt")
+    # A stem of 21 letters: the first member's extra field is empty.
+    torch.save(model, HERE / "checkpoint_epoch_0100.pth")
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), HERE / "whole_model.pth")
     torch.save({"accuracy": 0.5}, HERE / "no_tensors.pth")
     arrays = {

@@ -11,9 +11,13 @@
 //! number of products are again equal: α = s (m − 1) + r. A phase of one tap gains nothing, but all
 //! its products have the same weight.
 //!
+//! Points may be complex ([`Points::Complex`]): ±i are as large as ±1, where further real points are larger or smaller, so
+//! that numbers on the way grow less, at the price of one product more along an axis (as Meng and Brothers 2019,
+//! arXiv:1901.01965, do). It is for products of few digits.
+//!
 //! # Whole numbers
 //!
-//! Of whole inputs and weights F(4, 3) is exact with the points 0, ±1, ±2 and ∞ ([`Numbers::Whole`]). Bᵀ is whole, and so is
+//! Of whole inputs and weights F(4, 3) is exact with the points 0, ±1, ±2 and ∞ ([`Points::Whole`]). Bᵀ is whole, and so is
 //! 24 G; outputs come times 24 for each axis. The row of ∞ would be 24 · (0, 0, 1), too large for weights of 16 bits: it is a
 //! quarter of that, and four times its product counts.
 //!
@@ -29,14 +33,16 @@
 
 use std::ops::Range;
 
+use crate::plan::conv::Points;
+
 /// The transforms of F(m, r) at some stride; rows first.
 #[derive(Clone, Debug)]
 pub(crate) struct Transforms {
-    /// m × α: products to outputs.
+    /// m × α: products to outputs. With complex points there is one product more than α.
     pub output: Vec<Vec<f64>>,
     /// α × r: kernel to products.
     pub kernel: Vec<Vec<f64>>,
-    /// α × α: inputs to products.
+    /// α × α: inputs of the window to products.
     pub input: Vec<Vec<f64>>,
     /// Products j and j + 1, for each j here, belong to points p and −p of one phase.
     pub pairs: Vec<usize>,
@@ -44,14 +50,6 @@ pub(crate) struct Transforms {
     pub distinct: usize,
     /// The matrices give the outputs times this.
     pub scale: u32,
-}
-
-/// Which numbers transforms are made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Numbers {
-    Real,
-    /// Whole ones of few bits; only F(4, 3) of stride 1.
-    Whole,
 }
 
 /// Points are 0 and pairs ±p, all exact in a few bits, so that the factors of tiles are exact in f32. Those of
@@ -70,11 +68,15 @@ fn points(count: usize) -> &'static [f64] {
 /// The transforms for m outputs, r taps and a stride.
 ///
 /// # Panics
-/// When a phase has more products than points are known, or there are no transforms of whole numbers.
-pub(crate) fn transforms(m: usize, r: usize, stride: usize, numbers: Numbers) -> Transforms {
-    match numbers {
-        Numbers::Real => of_reals(m, r, stride),
-        Numbers::Whole => {
+/// When a phase has more products than points are known, or points are complex or whole where there are no such transforms.
+pub(crate) fn transforms(m: usize, r: usize, stride: usize, points: Points) -> Transforms {
+    match points {
+        Points::Real => of_reals(m, r, stride),
+        Points::Complex => {
+            assert!(stride == 1 && m + r - 1 == Points::WINDOW, "these points make one size of windows");
+            complex(m, r)
+        }
+        Points::Whole => {
             assert_eq!((m, r, stride), (4, 3, 1), "of whole numbers there is F(4, 3)");
             of_whole_numbers(m, r)
         }
@@ -143,6 +145,52 @@ impl Transforms {
         let sums = |m: &[Vec<f64>]| m.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).collect::<Vec<_>>();
         let inner: Vec<f64> = sums(&self.kernel).iter().zip(sums(&self.input)).map(|(g, b)| g * b).collect();
         self.output.iter().map(|row| row.iter().zip(&inner).map(|(a, i)| a.abs() * i).sum()).fold(0.0, f64::max)
+    }
+}
+
+/// F(m, r) of windows of six, at stride 1, with the points 0, ±1, ±i and infinity. The products of i and −i are conjugate,
+/// so that one complex product stands for both, and three real ones for that (Karatsuba): of u = a + bi and v = c + di,
+/// ac, bd and (a + b)(c + d).
+fn complex(m: usize, r: usize) -> Transforms {
+    const WINDOW: usize = Points::WINDOW;
+    let powers = |p: f64, count: usize| (0..count).map(|k| power(p, k)).collect::<Vec<f64>>();
+    // Real and imaginary parts of powers of i.
+    let of_i = |count: usize| (0..count).map(|k| [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]][k % 4]);
+    let last = |count: usize| (0..count).map(|k| f64::from(u8::from(k + 1 == count))).collect::<Vec<f64>>();
+    // Of each product, the share of each tap.
+    let halves: Vec<[f64; 2]> = of_i(r).map(|[re, im]| [re / 2.0, im / 2.0]).collect();
+    let kernel: Vec<Vec<f64>> = vec![
+        // Divided by Π (p − q) over the other points q: −1, 4, 4, and 4 for i, of which two products are added.
+        powers(0.0, r).iter().map(|v| -v).collect(),
+        powers(1.0, r).iter().map(|v| v / 4.0).collect(),
+        powers(-1.0, r).iter().map(|v| v / 4.0).collect(),
+        halves.iter().map(|h| h[0]).collect(),
+        halves.iter().map(|h| h[1]).collect(),
+        halves.iter().map(|h| h[0] + h[1]).collect(),
+        last(r),
+    ];
+    // Π (x − q) over the other points q: x⁴ − 1, x⁴ + x³ + x² + x, …; of i, x⁴ − x² + i (x³ − x).
+    let input: [[f64; WINDOW]; 7] = [
+        [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        [0.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+        [0.0, -1.0, 1.0, -1.0, 1.0, 0.0],
+        [0.0, 0.0, -1.0, 0.0, 1.0, 0.0],
+        [0.0, -1.0, 0.0, 1.0, 0.0, 0.0],
+        [0.0, -1.0, -1.0, 1.0, 1.0, 0.0],
+        [0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+    ];
+    // Re (iᵏ u v) = reₖ (ac − bd) − imₖ ((a + b)(c + d) − ac − bd).
+    let outputs = of_i(m).enumerate().map(|(k, [re, im])| {
+        let [zero, one, minus] = [0.0, 1.0, -1.0].map(|p| power(p, k));
+        vec![zero, one, minus, re + im, im - re, -im, f64::from(u8::from(k + 1 == m))]
+    });
+    Transforms {
+        output: outputs.collect(),
+        kernel,
+        input: input.map(|row| row.to_vec()).to_vec(),
+        pairs: vec![1],
+        distinct: 7,
+        scale: 1,
     }
 }
 
@@ -231,10 +279,6 @@ fn polynomial(roots: impl Iterator<Item = f64>, length: usize) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn transforms(m: usize, r: usize, stride: usize) -> Transforms {
-        super::transforms(m, r, stride, Numbers::Real)
-    }
-
     fn apply(matrix: &[Vec<f64>], v: &[f64]) -> Vec<f64> {
         matrix.iter().map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum()).collect()
     }
@@ -245,23 +289,29 @@ mod tests {
         for (m, r, stride) in
             unit_stride.into_iter().chain([(2, 3, 2), (3, 3, 2), (4, 3, 2), (2, 5, 2), (4, 4, 2), (3, 7, 3), (2, 4, 3)])
         {
-            let t = transforms(m, r, stride);
-            let d: Vec<f64> = (0..stride * (m - 1) + r).map(|i| ((i * 7 + 3) % 5) as f64 - 2.0).collect();
-            let g: Vec<f64> = (0..r).map(|i| ((i * 5 + 1) % 4) as f64 - 1.5).collect();
-            let (u, v) = (apply(&t.kernel, &g), apply(&t.input, &d));
-            let products: Vec<f64> = u.iter().zip(&v).map(|(a, b)| a * b).collect();
-            let y = apply(&t.output, &products);
-            for (k, y) in y.iter().enumerate() {
-                let expected: f64 = (0..r).map(|i| d[stride * k + i] * g[i]).sum();
-                assert!((y - expected).abs() < 1e-9, "F({m}, {r}) / {stride} output {k}: {y} is not {expected}");
-            }
+            agree(&transforms(m, r, stride, Points::Real), m, r, stride);
+        }
+        for (m, r) in [(4, 3), (2, 5), (3, 4), (5, 2)] {
+            agree(&transforms(m, r, 1, Points::Complex), m, r, 1);
+        }
+    }
+
+    fn agree(t: &Transforms, m: usize, r: usize, stride: usize) {
+        let d: Vec<f64> = (0..stride * (m - 1) + r).map(|i| ((i * 7 + 3) % 5) as f64 - 2.0).collect();
+        let g: Vec<f64> = (0..r).map(|i| ((i * 5 + 1) % 4) as f64 - 1.5).collect();
+        let (u, v) = (apply(&t.kernel, &g), apply(&t.input, &d));
+        let products: Vec<f64> = u.iter().zip(&v).map(|(a, b)| a * b).collect();
+        let y = apply(&t.output, &products);
+        for (k, y) in y.iter().enumerate() {
+            let expected: f64 = (0..r).map(|i| d[stride * k + i] * g[i]).sum();
+            assert!((y - expected).abs() < 1e-9, "F({m}, {r}) / {stride} output {k}: {y} is not {expected}");
         }
     }
 
     /// The bounds of the module's text, and what comes of sums that have left 32 bits.
     #[test]
     fn whole_numbers_are_exact() {
-        let t = super::transforms(4, 3, 1, Numbers::Whole);
+        let t = transforms(4, 3, 1, Points::Whole);
         let all = || t.input.iter().chain(&t.kernel).chain(&t.output).flatten();
         assert!(all().all(|v| v.fract() == 0.0));
         let row_sum =
@@ -290,7 +340,7 @@ mod tests {
         for (m, r, stride, expected) in
             [(4, 3, 1, 6), (4, 3, 2, 6), (2, 3, 2, 4), (2, 4, 2, 6), (2, 5, 2, 7), (2, 4, 3, 6)]
         {
-            let t = transforms(m, r, stride);
+            let t = transforms(m, r, stride, Points::Real);
             assert_eq!(t.distinct, expected);
             assert!(t.kernel[expected..].iter().all(|row| *row == t.kernel[expected - 1]));
         }
@@ -299,7 +349,7 @@ mod tests {
     #[test]
     fn pairs_mirror_each_other() {
         for (m, r, stride) in [(6, 3, 1), (4, 5, 1), (4, 3, 2), (3, 3, 2)] {
-            let t = transforms(m, r, stride);
+            let t = transforms(m, r, stride, Points::Real);
             assert!(!t.pairs.is_empty());
             for &pair in &t.pairs {
                 for (k, row) in t.output.iter().enumerate() {
@@ -313,7 +363,7 @@ mod tests {
     #[test]
     fn factors_of_tiles_are_exact_in_f32() {
         for (m, r) in [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5)] {
-            let t = transforms(m, r, 1);
+            let t = transforms(m, r, 1, Points::Real);
             let inexact = |v: &&f64| f64::from(**v as f32) != **v;
             assert_eq!(t.input.iter().chain(&t.output).flatten().find(inexact), None, "F({m}, {r})");
         }
@@ -322,7 +372,9 @@ mod tests {
     #[test]
     fn rounding_errors_grow_little() {
         // With ±1 and ±2 the second were 48, the fourth 58.
-        let growth = |(m, r)| transforms(m, r, 1).growth().round();
+        let growth = |(m, r)| transforms(m, r, 1, Points::Real).growth().round();
         assert_eq!([(2, 3), (4, 3), (6, 3), (2, 5)].map(growth), [8.0, 24.0, 68.0, 34.0]);
+        let complex = |(m, r)| transforms(m, r, 1, Points::Complex).growth().round();
+        assert_eq!([(4, 3), (2, 5)].map(complex), [17.0, 27.0]);
     }
 }

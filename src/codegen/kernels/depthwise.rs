@@ -22,7 +22,7 @@ use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
-use super::epilogue;
+use super::epilogue::{self, Elements};
 use super::grid::{self, Grid, Places, Tail};
 use super::table::{self, Entry};
 use crate::ops::epilogue::extra_operands;
@@ -53,10 +53,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     };
     let op = &op;
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
-    let levels = levels.map(|(zero, tail)| {
-        let outputs = step.inputs[1..].iter().map(View::pixel_stride).collect();
-        Levels { element: input.shape.element(), zero, tail, output: output.pixel_stride(), outputs }
-    });
+    let levels = levels.map(|(zero, tail)| Levels { zero, tail });
     let ([.., h, w], [images, channels, height, width]) = (input.image(), output.image());
     let blocks = output.blocks();
     let group = channels / op.groups;
@@ -70,6 +67,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         input: w,
         width,
         epilogue: Epilogue::of(&op.epilogue),
+        element: input.shape.element(),
+        elements: Elements::of(output, &step.inputs[1..]),
         levels,
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
@@ -84,7 +83,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let packed = e.pack(e.weights(step), parts);
     let callee = e.kernel(&kernel);
     let bias_bytes = if kernel.levels.is_some() { 2 } else { 1 } * unit.bytes();
-    let scratch = if kernel.levels.is_some() { unit.registers * unit.bytes() } else { 0 };
+    let scratch = if kernel.has_scratch(unit) { unit.registers * unit.bytes() } else { 0 };
     let grid = images * blocks * height;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, grid, |d, task| {
@@ -172,32 +171,35 @@ struct Kernel {
     input: usize,
     width: usize,
     epilogue: Epilogue,
-    /// Of whole numbers of 8 bits, which are multiplied as f32: few enough for that to be exact.
+    /// Of the input, and of what is written and read besides: all is multiplied as f32.
+    element: Element,
+    elements: Elements,
+    /// Of whole numbers of 8 bits, which are few enough for products and sums of f32 to be exact.
     levels: Option<Levels>,
 }
 
 /// What is done with whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Levels {
-    /// Of the input, with what stands for 0.
-    element: Element,
+    /// What stands for 0.
     zero: i32,
     tail: Tail,
-    /// Bytes from a pixel to the next in the output, and in the epilogue's operands.
-    output: usize,
-    outputs: Vec<usize>,
 }
 
 /// For the kernel's name.
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kernel { group, taps, stride, dilation, pad, row, input, width, epilogue, levels } = self;
+        let Kernel { group, taps, stride, dilation, pad, row, input, width, epilogue, element, elements, levels } =
+            self;
         let mut kernel = f.debug_struct("Kernel");
         kernel.field("group", group).field("taps", taps).field("stride", stride).field("dilation", dilation);
         kernel.field("pad", pad).field("row", row).field("input", input).field("width", width);
         kernel.field("epilogue", epilogue);
         if let Some(levels) = levels {
             kernel.field("levels", levels);
+        }
+        if *element != Element::F32 || elements.output != Element::F32 {
+            kernel.field("from", element).field("to", &elements.output);
         }
         kernel.finish()
     }
@@ -207,7 +209,7 @@ impl KernelKey for Kernel {
     /// Parameters: the row's entry, weights, bias, input, output, the epilogue's operands; of whole numbers multipliers
     /// and offsets for the bias, and scratch memory.
     fn build(&self, unit: Unit) -> Function {
-        let parameters = 5 + extra_operands(&self.epilogue) + usize::from(self.levels.is_some());
+        let parameters = 5 + extra_operands(&self.epilogue) + usize::from(self.has_scratch(unit));
         let mut b = Builder::new(format!("depthwise {self:?}"), unit, parameters);
         let (in_pixel, out_pixels) = (self.in_pixel(unit), self.out_pixels(unit));
         let [entry, weights, input] = [0, 1, 3].map(|i| b.parameter(i));
@@ -240,15 +242,22 @@ impl KernelKey for Kernel {
 impl Kernel {
     /// Bytes from a pixel of the input to the next.
     fn in_pixel(&self, unit: Unit) -> usize {
-        unit.lanes * self.levels.as_ref().map_or(Element::F32, |levels| levels.element).bytes()
+        unit.lanes * self.element.bytes()
     }
 
     /// The same of the output and the epilogue's operands.
     fn out_pixels(&self, unit: Unit) -> Vec<usize> {
-        match &self.levels {
-            None => vec![unit.bytes(); 1 + extra_operands(&self.epilogue)],
-            Some(levels) => [levels.output].into_iter().chain(levels.outputs.iter().copied()).collect(),
-        }
+        let elements = [self.elements.output].into_iter().chain(self.elements.operands.iter().copied());
+        elements.map(|element| unit.lanes * element.bytes()).collect()
+    }
+
+    /// Results may wait in scratch memory for what is done to them.
+    fn has_scratch(&self, unit: Unit) -> bool {
+        self.levels.is_some() || self.elements.wants_scratch(&self.epilogue, self.most_pixels(unit), unit)
+    }
+
+    fn is_f32(&self) -> bool {
+        self.element == Element::F32 && self.elements.output == Element::F32
     }
 
     fn row_bytes(&self, unit: Unit) -> usize {
@@ -258,7 +267,7 @@ impl Kernel {
     /// Most pixels of a tile: an accumulator a turn, and the inputs where they serve several turns.
     fn most_pixels(&self, unit: Unit) -> usize {
         // An input that is no operand of memory, its zero point, and stores of narrow elements take registers.
-        let registers = unit.registers - if self.levels.is_some() { 2 } else { 0 };
+        let registers = unit.registers - if self.is_f32() { 0 } else { 2 };
         match self.group {
             1 => (registers - 3).min(MOST_PIXELS),
             group => (registers - 2) / (group + 1),
@@ -301,9 +310,8 @@ impl Kernel {
 
     /// A pixel's channels.
     fn load(&self, b: &mut Builder, address: Address) -> Vector {
-        let Some(levels) = &self.levels else { return b.load(address) };
-        let v = grid::load_stored(b, address, levels.element);
-        match levels.zero {
+        let v = grid::load_stored(b, address, self.element);
+        match self.levels.as_ref().map_or(0, |levels| levels.zero) {
             0 => v,
             zero => {
                 let zero = b.splat(zero as f32);
@@ -314,7 +322,7 @@ impl Kernel {
 
     /// One tap of the pixels whose accumulators and inputs are given.
     fn tap(&self, b: &mut Builder, weights: Address, pixels: &[(&[Vector], Address)]) {
-        if let (1, Some(_)) = (self.group, &self.levels) {
+        if self.group == 1 && self.element != Element::F32 {
             let w = b.load(weights);
             for &(acc, address) in pixels {
                 let x = self.load(b, address);
@@ -349,19 +357,22 @@ impl Kernel {
 
     /// Applies the epilogue and stores the tile.
     fn store(&self, b: &mut Builder, acc: &[Vector]) {
-        let bytes = b.unit().bytes();
+        let (bytes, pixels) = (b.unit().bytes(), self.out_pixels(b.unit()));
         let to = b.parameter(4);
         let extra: Vec<Int> = (0..extra_operands(&self.epilogue)).map(|i| b.parameter(5 + i)).collect();
         if let Some(levels) = &self.levels {
             let (scales, scratch) = (b.parameter(2), b.parameter(5 + extra.len()));
             let places =
-                |p: usize| Places { to: to.at(p * levels.output), scales: scales.at(0), kept: scratch.at(p * bytes) };
+                |p: usize| Places { to: to.at(p * pixels[0]), scales: scales.at(0), kept: scratch.at(p * bytes) };
             let sums: Vec<(Vector, Places)> = acc.iter().enumerate().map(|(p, &sum)| (sum, places(p))).collect();
             let registers = b.unit().registers - usize::from(bytes == 64);
-            return levels.tail.store(b, &sums, registers, |p, i| extra[i].at(p * levels.outputs[i]));
+            return levels.tail.store(b, &sums, registers, |p, i| extra[i].at(p * pixels[1 + i]));
         }
-        let results: Vec<(Vector, Address)> = acc.iter().enumerate().map(|(p, &v)| (v, to.at(p * bytes))).collect();
-        epilogue::store_all(b, &self.epilogue, &results, |p, i| extra[i].at(p * bytes));
+        let results: Vec<(Vector, Address)> = acc.iter().enumerate().map(|(p, &v)| (v, to.at(p * pixels[0]))).collect();
+        let scratch = self.has_scratch(b.unit()).then(|| b.parameter(5 + extra.len()));
+        epilogue::store_all(b, &self.epilogue, &self.elements, scratch, &results, |p, i| {
+            extra[i].at(p * pixels[1 + i])
+        });
     }
 }
 

@@ -11,6 +11,9 @@
 //! A result is the bias and then the products by kernel row, input channel and kernel column: an
 //! order that neither the vector unit nor the tile has a part in.
 //!
+//! Numbers of bf16 go the same way, two channels at a time: 32 bits of a pixel hold two, and a dot product adds up both
+//! products, that of the second channel first. What a tile's sums become is f32 until it is stored.
+//!
 //! Whole numbers of 8 bits go the same way, four channels at a time ([`Arithmetic`]): a lane's 32 bits hold four
 //! numbers of a pixel, and a dot product adds up their four products. The zero point is not subtracted from the
 //! inputs one by one: sums begin with what it would take away ([`packing::Starts`]), by the taps that lie in the
@@ -32,8 +35,9 @@ use super::super::packing::{self, Fill, Loop, Part, Starts, Walk};
 use super::super::vector::{
     Address, Builder, Callee, Dot, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
 };
+use super::epilogue::{self, Elements};
 use super::grid::{self, Grid, Places};
-use super::{LANE, epilogue, table};
+use super::{LANE, table};
 use crate::balance::TaskCost;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands, quantized};
@@ -98,6 +102,8 @@ pub(super) struct Row {
     /// Block and pixel strides of the epilogue's operands, and the grids that they are on.
     extra: Vec<(usize, usize, Option<Grid>)>,
     epilogue: Epilogue,
+    /// Of the output and the epilogue's operands, where they are no levels.
+    elements: Elements,
     /// All taps lie in the image whatever the pixel is.
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
@@ -119,8 +125,7 @@ impl Row {
         strides: [usize; 2],
     ) -> Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
-        let in_blocks = channels.div_ceil(unit.lanes);
-        let last = channels - (in_blocks - 1) * unit.lanes;
+        let (in_blocks, group) = (channels.div_ceil(unit.lanes), arithmetic.group());
         Row {
             arithmetic,
             x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
@@ -132,16 +137,17 @@ impl Row {
             in_tap: 0,
             in_row_tap: 0,
             in_block: strides[0],
-            in_groups: unit.lanes / arithmetic.group(),
+            in_groups: unit.lanes / group,
             in_blocks,
             first_group: 0,
-            last_groups: last.div_ceil(arithmetic.group()),
+            last_groups: (channels - (in_blocks - 1) * unit.lanes).div_ceil(group),
             ky: 1,
             trimmed: false,
             out_pixel: unit.bytes(),
             out_block: strides[1],
             extra: vec![],
             epilogue: Epilogue::default(),
+            elements: Elements::of_sums(),
             inside: true,
             bias: false,
             grid: None,
@@ -150,11 +156,6 @@ impl Row {
 }
 
 impl Row {
-    /// Whether its sums are of bytes, to which more is done than is to f32 or to products that a caller takes as they are.
-    fn is_of_bytes(&self) -> bool {
-        matches!(self.arithmetic, Arithmetic::Bytes { .. })
-    }
-
     fn factors(&self, unit: Unit) -> Factors {
         self.arithmetic.factors(unit)
     }
@@ -163,6 +164,7 @@ impl Row {
     fn dot(&self, unit: Unit) -> Option<Dot> {
         match (self.arithmetic, self.factors(unit)) {
             (_, Factors::Quads) => Some(Dot::U8I8),
+            (_, Factors::Bf16) => Some(Dot::Bf16),
             (Arithmetic::I16, Factors::Pairs) => Some(Dot::I16).filter(|dot| dot.is_of(unit)),
             _ => None,
         }
@@ -182,10 +184,20 @@ impl Row {
         }
     }
 
-    /// Whether a tile's sums leave too few registers for what is done to them.
-    fn is_crowded(&self, unit: Unit) -> bool {
+    /// Whether a tile's sums leave too few registers for what is done to them, and wait in scratch memory.
+    fn wants_scratch(&self, unit: Unit) -> bool {
         let sums = self.tile * self.blocks;
-        self.is_of_bytes() && self.tail().is_crowded(sums, self.arithmetic.registers(unit))
+        match self.arithmetic.is_of_levels() {
+            true => self.tail().is_crowded(sums, self.arithmetic.registers(unit)),
+            false => self.elements.wants_scratch(&self.epilogue, sums, unit),
+        }
+    }
+
+    /// Parameters of its kernel, and which of them is scratch memory.
+    fn parameters(&self, unit: Unit) -> (usize, Option<usize>) {
+        let others = 5 + self.extra.len() + usize::from(self.arithmetic.is_of_levels());
+        let scratch = self.wants_scratch(unit);
+        (others + usize::from(scratch), scratch.then_some(others))
     }
 
     /// Of the weights of one kernel row, of all input blocks.
@@ -258,7 +270,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     let sets = tap_sets(&direct.problem, direct.fold, unit);
     let start_block = sets[1].sets.len() * unit.bytes();
     let mut parts = match direct.problem.arithmetic {
-        Arithmetic::F32 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
+        Arithmetic::F32 | Arithmetic::Bf16 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
         _ => {
             // Of each output row the byte at which what its sums begin with begins.
             let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
@@ -277,7 +289,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
                 parts.push(panel(&direct.problem, *g, *run, tile, count, block, unit));
-                if direct.problem.arithmetic != Arithmetic::F32 {
+                if direct.problem.arithmetic.is_of_levels() {
                     let first = (run.first + tile * run.step) * block[0];
                     let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
                     parts.push(grid::scales(first, channels, block[0]));
@@ -316,10 +328,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             first += count;
         }
     });
-    let scratch = match direct.problem.arithmetic {
-        Arithmetic::F32 => 0,
-        _ => calls.iter().map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0),
-    };
+    let wants = |r: &&Region| direct.problem.arithmetic.is_of_levels() || r.row.wants_scratch(unit);
+    let scratch = calls.iter().filter(wants).map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0);
     Ok(Emitted { entry, grid, scratch })
 }
 
@@ -581,7 +591,7 @@ fn row_spec(
     });
     // Of whole numbers as many as leave registers for what is done to them, if that is one pixel at least.
     let uncrowded = match direct.problem.arithmetic {
-        Arithmetic::F32 => width,
+        Arithmetic::F32 | Arithmetic::Bf16 => width,
         arithmetic => {
             let free = arithmetic.registers(unit).saturating_sub(grid::temporaries(&tail.steps));
             (free / run.blocks).max(1)
@@ -608,6 +618,7 @@ fn row_spec(
         out_block: output.block,
         extra: extra.collect(),
         epilogue: Epilogue::of(&tail.steps),
+        elements: Elements::of(&step.outputs[run.output], &step.inputs[1..]),
         inside: direct.fold != Fold::Rows,
         bias: true,
         grid: tail.output,
@@ -645,7 +656,7 @@ impl Region {
 
     /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let scales = if self.row.is_of_bytes() { 2 * self.row.blocks * unit.bytes() } else { 0 };
+        let scales = if self.row.arithmetic.is_of_levels() { 2 * self.row.blocks * unit.bytes() } else { 0 };
         self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
@@ -676,7 +687,7 @@ impl Region {
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let of_bytes = self.row.is_of_bytes();
+        let of_bytes = direct.problem.arithmetic.is_of_levels();
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
         let bias = d.weights(packed[0] + self.run.first * bias_block);
@@ -712,7 +723,7 @@ impl Region {
             arguments.push(base.into());
         }
         arguments.extend(scales.map(Operand::from));
-        if self.row.is_crowded(unit) {
+        if self.row.wants_scratch(unit) {
             arguments.push(d.scratch.into());
         }
         d.b.call(self.callee, arguments);
@@ -780,20 +791,19 @@ impl Region {
 
 impl KernelKey for Row {
     /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands; of whole numbers the multipliers
-    /// and offsets, and scratch memory where it takes sums.
+    /// and offsets; scratch memory where it takes sums.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
-        let of_bytes = row.is_of_bytes();
         let of = match row.arithmetic {
             Arithmetic::F32 => "",
+            Arithmetic::Bf16 => "bf16_",
             Arithmetic::Bytes { .. } => "bytes_",
             Arithmetic::I16 => "i16_",
         };
         let name =
             format!("direct_{of}{}x{}{half}_w{}_k{}x{}", row.tile, row.blocks, row.width, row.ky, row.x.taps.count);
-        let mut b =
-            Builder::new(name, unit, 5 + row.extra.len() + usize::from(of_bytes) + usize::from(row.is_crowded(unit)));
+        let mut b = Builder::new(name, unit, row.parameters(unit).0);
         let input = b.parameter(0);
         let mut outs = vec![b.parameter(4)];
         outs.extend((0..row.extra.len()).map(|i| b.parameter(5 + i)));
@@ -839,7 +849,7 @@ fn is_interior(row: &Row, first: usize, pixels: usize) -> bool {
 fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let [input, weights, bias, rows] = [0, 1, 2, 3].map(|i| b.parameter(i));
     let acc: Vec<Vec<Vector>> = match row.arithmetic {
-        Arithmetic::F32 => (0..row.blocks)
+        Arithmetic::F32 | Arithmetic::Bf16 => (0..row.blocks)
             .map(|block| {
                 let start = if row.bias { b.load(bias.at(block * unit.bytes())) } else { b.splat(0.0) };
                 if row.is_half(block) {
@@ -890,7 +900,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                     let source = Address { index: Some((lane, 1)), ..x.at(u * LANE + kx * row.in_tap) };
                     match constant {
                         None => tap(b, row, unit, &acc, w.at(at), source, (first, kx)),
-                        Some(constant) => tap_of_bytes(b, row, &acc, w.at(at), source, (first, kx), constant),
+                        Some(constant) => tap_of_groups(b, row, &acc, w.at(at), source, (first, kx), constant),
                     }
                 }
             }
@@ -933,7 +943,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         b.advance(line, row.in_row_tap);
     });
     match row.arithmetic {
-        Arithmetic::F32 | Arithmetic::I16 => store(b, row, &acc),
+        Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => store(b, row, &acc),
         Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
     }
 }
@@ -1032,23 +1042,23 @@ fn shifted(address: Address, bytes: usize) -> Address {
     Address { offset: address.offset.checked_add(bytes).expect("a tile spans less than 2 GiB"), ..address }
 }
 
-/// What tiles of whole numbers keep in a register beside accumulators, where they need something: by what i8 become
-/// unsigned, or what keeps every second number. `None` of f32.
+/// What tiles of groups of several channels keep in a register beside accumulators, where they need something: by what
+/// i8 become unsigned, or what keeps every second number. `None` of f32.
 fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
     let signed = match row.arithmetic {
         Arithmetic::F32 => return None,
-        Arithmetic::I16 => return Some(None),
+        Arithmetic::Bf16 | Arithmetic::I16 => return Some(None),
         Arithmetic::Bytes { signed, .. } => signed,
     };
     Some(match row.factors(unit) {
         Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
         Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
-        Factors::Single | Factors::Words => None,
+        Factors::Single | Factors::Bf16 | Factors::Words => None,
     })
 }
 
-/// [`tap`] of a group of channels that are whole numbers.
-fn tap_of_bytes(
+/// [`tap`] of a group of several channels.
+fn tap_of_groups(
     b: &mut Builder,
     row: &Row,
     acc: &[Vec<Vector>],
@@ -1084,9 +1094,9 @@ fn tap_of_bytes(
         let w: Vec<Vector> = (0..row.blocks).map(load).collect();
         for &p in &pixels {
             let group = shifted(source, p * row.in_pixel);
-            // Both factors have their signs: the pixel's may come straight from memory.
-            if let (Some(Dot::I16), [w], true) = (dot, w.as_slice(), unit.embedded_broadcast) {
-                b.push(Inst::DotBroadcast { dot: Dot::I16, acc: acc[0][p], a: *w, address: group });
+            // Both factors are of one kind: the pixel's may come straight from memory.
+            if let (Some(dot @ (Dot::I16 | Dot::Bf16)), [w], true) = (dot, w.as_slice(), unit.embedded_broadcast) {
+                b.push(Inst::DotBroadcast { dot, acc: acc[0][p], a: *w, address: group });
                 continue;
             }
             let x = factor(b, row, group, vector, constant);
@@ -1101,7 +1111,8 @@ fn tap_of_bytes(
 fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
     let signed = !matches!(row.arithmetic, Arithmetic::Bytes { signed: false, .. });
     match row.factors(b.unit()) {
-        Factors::Single => unreachable!("of whole numbers"),
+        Factors::Single => unreachable!("groups have several channels"),
+        Factors::Bf16 => b.broadcast_group(Element::Bf16, group),
         Factors::Pairs if row.arithmetic == Arithmetic::I16 => b.broadcast_group(Element::I16, group),
         Factors::Quads => {
             let x = b.broadcast_group(Element::U8, group);
@@ -1133,6 +1144,7 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
 fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Vector) {
     match factors {
         Factors::Single => b.fma(acc, w, x),
+        Factors::Bf16 => b.dot(Dot::Bf16, acc, x, w),
         Factors::Quads => b.dot(Dot::U8I8, acc, x, w),
         Factors::Pairs => b.add_products_of_i16(acc, x, w),
         Factors::Words => {
@@ -1148,7 +1160,7 @@ fn store_sums(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let to = b.parameter(4);
     let extra: Vec<Int> = (0..row.extra.len()).map(|i| b.parameter(5 + i)).collect();
     let scales = b.parameter(5 + row.extra.len());
-    let scratch = if row.is_crowded(b.unit()) { b.parameter(6 + row.extra.len()) } else { to };
+    let scratch = row.parameters(b.unit()).1.map_or(to, |scratch| b.parameter(scratch));
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let sum = |(place, &(block, p)): (usize, &(usize, usize))| {
         let to = to.at(block * row.out_block + p * row.out_pixel);
@@ -1170,7 +1182,8 @@ fn store(b: &mut Builder, row: &Row, acc: &[Vec<Vector>]) {
     let places: Vec<(usize, usize)> = (0..acc.len()).flat_map(|b| (0..acc[b].len()).map(move |p| (b, p))).collect();
     let results: Vec<(Vector, Address)> =
         places.iter().map(|&(block, p)| (acc[block][p], to.at(block * row.out_block + p * row.out_pixel))).collect();
-    epilogue::store_all(b, &row.epilogue, &results, |result, i| {
+    let scratch = row.parameters(b.unit()).1.map(|scratch| b.parameter(scratch));
+    epilogue::store_all(b, &row.epilogue, &row.elements, scratch, &results, |result, i| {
         let (block, p) = places[result];
         extra[i].at(block * row.extra[i].0 + p * row.extra[i].1)
     });

@@ -15,7 +15,7 @@ use super::grid::{self, Grid};
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-use crate::ops::epilogue::PostOp;
+use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
     ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedAdd,
 };
@@ -236,10 +236,10 @@ pub(super) fn apply_affine(b: &mut Builder, steps: &[PostOp], x: &Operands) -> V
 /// Packs parts of one value a channel and gives them as arrays along the output's axes.
 pub(super) fn channel_weights(e: &mut Emitter, step: &Step, parts: Vec<Part>) -> Vec<Array> {
     let output = &step.outputs[0];
-    let element = output.element_bytes() as i64;
+    let element = Element::F32.bytes() as i64;
     let packed = e.pack(e.weights(step), parts);
     let strides = match output.layout {
-        Layout::Blocked { .. } => vec![0, output.pixel_stride() as i64, 0, 0, element],
+        Layout::Blocked { .. } => vec![0, output.block() as i64 * element, 0, 0, element],
         Layout::Plain => (0..output.shape.rank()).map(|axis| if axis == 1 { element } else { 0 }).collect(),
     };
     packed.into_iter().map(|at| Array::weights(at, strides.clone())).collect()
@@ -337,10 +337,6 @@ pub(super) fn finish(b: &mut Builder, steps: &[PostOp], mut v: Vector, x: &Opera
         };
     }
     v
-}
-
-pub(super) fn are_total(steps: &[PostOp]) -> bool {
-    steps.iter().all(|s| if let PostOp::Activate(a) = s { a.is_total() } else { true })
 }
 
 #[cfg(test)]

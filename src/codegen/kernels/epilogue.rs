@@ -1,9 +1,13 @@
 //! Epilogues on registers: what a kernel does to its results before it stores them.
 
-use super::super::vector::{Address, Builder, Compare, UnaryOp, Vector, VectorOp};
-use super::math;
+use super::super::vector::{Address, Builder, Compare, Int, UnaryOp, Vector, VectorOp};
+use super::{grid, math};
 use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
+use crate::plan::View;
+use crate::plan::conv::registers_beside_stores;
+use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Applies all steps to a result. `operand` loads the nth extra operand of the result.
 pub(crate) fn apply_all(
@@ -29,23 +33,59 @@ pub(crate) fn apply_all(
     v
 }
 
+/// What epilogues read and write of memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Elements {
+    pub output: Element,
+    /// Of each extra operand.
+    pub operands: Vec<Element>,
+}
+
+impl Elements {
+    /// Those of views in blocks.
+    pub(crate) fn of(output: &View, operands: &[View]) -> Elements {
+        let operands = operands.iter().map(|view| view.shape.element()).collect();
+        Elements { output: output.shape.element(), operands }
+    }
+
+    /// Of a kernel without operands that writes f32.
+    pub(crate) fn of_sums() -> Elements {
+        Elements { output: Element::F32, operands: vec![] }
+    }
+
+    /// Whether so many results leave too few registers for the steps.
+    pub(crate) fn is_crowded(&self, steps: &[PostOp], results: usize, unit: Unit) -> bool {
+        results + temporaries(steps) > registers_beside_stores(self.output, unit)
+    }
+
+    /// Whether results then go to scratch memory: where they are to lie has no room for f32.
+    pub(crate) fn wants_scratch(&self, steps: &[PostOp], results: usize, unit: Unit) -> bool {
+        self.output != Element::F32 && self.is_crowded(steps, results, unit)
+    }
+}
+
 /// Applies all steps to results and stores each at its address. Where the results leave too few
-/// registers for the steps, they are stored first and taken up again one by one. `operand` tells
-/// where the nth extra operand of a result lies.
+/// registers for the steps, they are stored first and taken up again one by one: where they are to lie, or in scratch
+/// memory ([`Elements::wants_scratch`]). `operand` tells where the nth extra operand of a result lies.
 pub(crate) fn store_all(
     b: &mut Builder,
     steps: &[PostOp],
+    elements: &Elements,
+    scratch: Option<Int>,
     results: &[(Vector, Address)],
     operand: impl Fn(usize, usize) -> Address,
 ) {
-    let crowded = results.len() + temporaries(steps) > b.unit().registers;
+    let bytes = b.unit().bytes();
+    let kept = |result: usize| scratch.map_or(results[result].1, |scratch| scratch.at(result * bytes));
+    let crowded = elements.is_crowded(steps, results.len(), b.unit());
     if crowded {
-        results.iter().for_each(|&(v, place)| b.store(place, v));
+        results.iter().enumerate().for_each(|(result, &(v, _))| b.store(kept(result), v));
     }
     for (result, &(v, place)) in results.iter().enumerate() {
-        let v = if crowded { b.load(place) } else { v };
-        let v = apply_all(b, steps, v, |b, i| b.load(operand(result, i)));
-        b.store(place, v);
+        let v = if crowded { b.load(kept(result)) } else { v };
+        let load = |b: &mut Builder, i: usize| grid::load_stored(b, operand(result, i), elements.operands[i]);
+        let v = apply_all(b, steps, v, load);
+        grid::store_stored(b, place, v, elements.output);
     }
 }
 

@@ -306,7 +306,7 @@ pub(crate) fn store(b: &mut Builder, address: Address, v: Vector, grid: Option<G
     }
 }
 
-/// A vector in memory as f32, whole numbers as what they are.
+/// A vector in memory as f32, whole numbers and bf16 as what they are.
 pub(crate) fn load_stored(b: &mut Builder, address: Address, element: Element) -> Vector {
     match element {
         Element::F32 => b.load(address),
@@ -314,10 +314,11 @@ pub(crate) fn load_stored(b: &mut Builder, address: Address, element: Element) -
     }
 }
 
-/// Stores a vector of f32, which are whole numbers where others do not fit.
+/// Stores a vector of f32, which are whole numbers where others do not fit; as bf16 the nearest.
 pub(crate) fn store_stored(b: &mut Builder, address: Address, v: Vector, element: Element) {
     match element {
         Element::F32 => b.store(address, v),
+        Element::Bf16 => b.store_as(address, v, element),
         element => {
             let v = b.convert_to_int(v);
             b.store_as(address, v, element);

@@ -106,10 +106,10 @@ pub(crate) fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Em
 /// One task is one row of output pixels of one block.
 fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
-    let (pixel, element) = (step.inputs[0].pixel_stride(), step.inputs[0].shape.element());
+    let pixel = step.inputs[0].pixel_stride();
     let row = Row {
         kind,
-        element,
+        elements: [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element()),
         input: x.input,
         step: y.distance * x.input * pixel,
         single: y.spans.iter().all(|s| s.count == 1),
@@ -181,7 +181,7 @@ impl Columns {
 struct Row {
     kind: PoolKind,
     /// Of input and output. Rows in scratch memory are of f32.
-    element: Element,
+    elements: [Element; 2],
     /// Input columns.
     input: usize,
     /// Bytes from one of a window's rows to the next.
@@ -197,7 +197,7 @@ struct Row {
 /// For the kernel's name, which tells the element by itself.
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { kind, element: _, input, step, single, columns, width, distance } = self;
+        let Row { kind, elements: _, input, step, single, columns, width, distance } = self;
         let mut row = f.debug_struct("Row");
         row.field("kind", kind).field("input", input).field("step", step).field("single", single);
         row.field("columns", columns).field("width", width).field("distance", distance).finish()
@@ -208,7 +208,11 @@ impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
     fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let of = match self.elements {
+            [Element::F32, Element::F32] => String::new(),
+            [from, to] if from == to => format!(" of {from}"),
+            [from, to] => format!(" of {from} to {to}"),
+        };
         let mut b = Builder::new(format!("pool {self:?}{of}"), unit, if with_table { 5 } else { 4 });
         let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
         let offset = table::number(&mut b, rows, 0);
@@ -232,7 +236,7 @@ impl KernelKey for Row {
 impl Row {
     /// What columns are read as.
     fn source(&self) -> Element {
-        if self.single { self.element } else { Element::F32 }
+        if self.single { self.elements[0] } else { Element::F32 }
     }
 
     /// Bytes from one of them to the next.
@@ -240,15 +244,16 @@ impl Row {
         unit.lanes * self.source().bytes()
     }
 
-    fn pixel(&self, unit: Unit) -> usize {
-        unit.lanes * self.element.bytes()
+    /// Bytes from one pixel of the input to the next, and of the output.
+    fn pixels(&self, unit: Unit) -> [usize; 2] {
+        self.elements.map(|element| unit.lanes * element.bytes())
     }
 
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
-        let (pixel, scratch_pixel) = (self.pixel(b.unit()), b.unit().bytes());
+        let ([pixel, _], scratch_pixel) = (self.pixels(b.unit()), b.unit().bytes());
         let to = b.int(scratch);
-        let load = |b: &mut Builder, address| grid::load_stored(b, address, self.element);
+        let load = |b: &mut Builder, address| grid::load_stored(b, address, self.elements[0]);
         let columns = |b: &mut Builder, columns: usize| {
             let acc: Vec<Vector> = (0..columns).map(|i| load(b, input.at(i * pixel))).collect();
             let from = b.int(input);
@@ -270,7 +275,7 @@ impl Row {
     }
 
     fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
-        let (pixel, source_pixel) = (self.pixel(b.unit()), self.source_pixel(b.unit()));
+        let ([_, pixel], source_pixel) = (self.pixels(b.unit()), self.source_pixel(b.unit()));
         let factor = factor.map(|f| {
             let by_column = b.splat(1.0 / run.span.divisor as f32);
             b.op(VectorOp::Mul, f, by_column)
@@ -281,7 +286,7 @@ impl Row {
             let acc = self.windows(b, run, from, pixels);
             for (i, acc) in acc.into_iter().enumerate() {
                 let v = factor.map_or(acc, |f| b.op(VectorOp::Mul, acc, f));
-                grid::store_stored(b, output.at(i * pixel), v, self.element);
+                grid::store_stored(b, output.at(i * pixel), v, self.elements[1]);
             }
             b.advance(from, pixels * run.stride * source_pixel);
             b.advance(output, pixels * pixel);
@@ -344,8 +349,8 @@ impl Row {
                 let f = b.op(VectorOp::Mul, f, by_column);
                 v = b.op(VectorOp::Mul, v, f);
             }
-            grid::store_stored(b, output.at(0), v, self.element);
-            b.advance(output, self.pixel(b.unit()));
+            grid::store_stored(b, output.at(0), v, self.elements[1]);
+            b.advance(output, self.pixels(b.unit())[1]);
             b.advance(entry, table::ENTRY);
         });
     }
@@ -367,7 +372,8 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let [_, _, h, w] = step.inputs[0].image();
-    let kernel = e.kernel(&Global { kind: op.kind, pixels: h * w });
+    let elements = [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element());
+    let kernel = e.kernel(&Global { kind: op.kind, pixels: h * w, elements });
     each_block(e, step, kernel)
 }
 
@@ -448,27 +454,30 @@ impl KernelKey for GlobalOfLevels {
 struct Global {
     kind: PoolKind,
     pixels: usize,
+    /// Of input and output.
+    elements: [Element; 2],
 }
 
 impl KernelKey for Global {
     /// Parameters: the block's pixels, the result. Several accumulators, so that additions overlap.
     fn build(&self, unit: Unit) -> Function {
-        let Global { kind, pixels } = *self;
+        let Global { kind, pixels, elements: [from, to] } = *self;
+        let pixel = unit.lanes * from.bytes();
         let mut b = Builder::new(format!("global_{kind}_{pixels}"), unit, 2);
         let (input, output) = (b.parameter(0), b.parameter(1));
         let count = pixels.min(COLUMNS);
-        let acc: Vec<Vector> = (0..count).map(|i| b.load(input.at(i * unit.bytes()))).collect();
+        let acc: Vec<Vector> = (0..count).map(|i| grid::load_stored(&mut b, input.at(i * pixel), from)).collect();
         let add = |b: &mut Builder, count: usize| {
             for (i, &acc) in acc.iter().enumerate().take(count) {
-                let v = b.load(input.at(i * unit.bytes()));
+                let v = grid::load_stored(b, input.at(i * pixel), from);
                 combine(b, kind, acc, v);
             }
         };
         b.repeat(pixels / count - 1, |b| {
-            b.advance(input, count * unit.bytes());
+            b.advance(input, count * pixel);
             add(b, count);
         });
-        b.advance(input, count * unit.bytes());
+        b.advance(input, count * pixel);
         add(&mut b, pixels % count);
         acc[1..].iter().for_each(|&v| combine(&mut b, kind, acc[0], v));
         let mut result = acc[0];
@@ -476,7 +485,7 @@ impl KernelKey for Global {
             let factor = b.splat(1.0 / pixels as f32);
             result = b.op(VectorOp::Mul, result, factor);
         }
-        b.store(output.at(0), result);
+        grid::store_stored(&mut b, output.at(0), result, to);
         b.finish()
     }
 }

@@ -1,5 +1,6 @@
 //! Every kernel that the planner may choose, on every vector unit, against the interpreter.
 
+mod bf16;
 mod levels;
 mod special;
 mod states;

@@ -24,11 +24,13 @@ use crate::tensor::Element;
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &Upsample) -> Emitted {
     let ([.., h, w], [.., height, width]) = (step.inputs[0].image(), step.outputs[0].image());
     let pixel = step.inputs[0].pixel_stride();
-    let mix = Mix { taps: op.mode.taps(), input: w, output: width, element: step.inputs[0].shape.element() };
-    let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], pixel)];
+    let elements = [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element());
+    let mix = Mix { taps: op.mode.taps(), input: w, output: width, elements };
+    let column = e.unit().lanes * mix.source().bytes();
+    let parts = vec![mix.table(op, 0, [h, height], w * pixel), mix.table(op, 1, [w, width], column)];
     let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&mix);
-    let scratch = if mix.taps == 1 { 0 } else { w * pixel };
+    let scratch = if mix.taps == 1 { 0 } else { w * column };
     table::emit_rows(e, step, (packed[0], mix.entry()), scratch, |d, [from, row, to]| {
         let columns = d.weights(packed[1]);
         d.b.call(kernel, [from, to, row, columns, d.scratch].map(Operand::from).to_vec());
@@ -41,14 +43,14 @@ struct Mix {
     taps: usize,
     input: usize,
     output: usize,
-    /// f32 where there are several taps.
-    element: Element,
+    /// Of input and output; rows in scratch memory are of f32.
+    elements: [Element; 2],
 }
 
 /// For the kernel's name, which tells the element by itself.
 impl fmt::Debug for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mix { taps, input, output, element: _ } = self;
+        let Mix { taps, input, output, elements: _ } = self;
         f.debug_struct("Mix").field("taps", taps).field("input", input).field("output", output).finish()
     }
 }
@@ -56,7 +58,11 @@ impl fmt::Debug for Mix {
 impl KernelKey for Mix {
     /// Parameters: the input's block, the output's row, the row's entry, the columns' entries, scratch.
     fn build(&self, unit: Unit) -> Function {
-        let of = if self.element == Element::F32 { String::new() } else { format!(" of {}", self.element) };
+        let of = match self.elements {
+            [Element::F32, Element::F32] => String::new(),
+            [from, to] if from == to => format!(" of {from}"),
+            [from, to] => format!(" of {from} to {to}"),
+        };
         let mut b = Builder::new(format!("resize {self:?}{of}"), unit, 5);
         let [input, output, row, columns, scratch] = [0, 1, 2, 3, 4].map(|i| b.parameter(i));
         let from = match self.taps {
@@ -73,7 +79,7 @@ impl KernelKey for Mix {
             let taps: Vec<Vector> = (0..self.taps)
                 .map(|tap| {
                     let offset = table::number(b, columns, tap);
-                    grid::load_stored(b, from.plus(offset, 0), self.element)
+                    grid::load_stored(b, from.plus(offset, 0), self.source())
                 })
                 .collect();
             let mixed = match taps[..] {
@@ -83,8 +89,8 @@ impl KernelKey for Mix {
                     weighted(b, &taps, &shares)
                 }
             };
-            grid::store_stored(b, output.at(0), mixed, self.element);
-            b.advance(output, unit.lanes * self.element.bytes());
+            grid::store_stored(b, output.at(0), mixed, self.elements[1]);
+            b.advance(output, unit.lanes * self.elements[1].bytes());
             b.advance(columns, self.entry());
         });
         b.finish()
@@ -92,6 +98,11 @@ impl KernelKey for Mix {
 }
 
 impl Mix {
+    /// What columns are read as.
+    fn source(self) -> Element {
+        if self.taps == 1 { self.elements[0] } else { Element::F32 }
+    }
+
     /// Bytes of an entry of the tables: an offset for each tap, then a share for each.
     fn entry(self) -> usize {
         (12 * self.taps).next_multiple_of(16)
@@ -126,10 +137,10 @@ impl Mix {
         let shares: Vec<Vector> = (0..self.taps).map(|tap| b.broadcast(self.share(row, tap))).collect();
         let to = b.int(scratch);
         b.repeat(self.input, |b| {
-            let taps: Vec<Vector> = rows.iter().map(|row| b.load(row.at(0))).collect();
+            let taps: Vec<Vector> = rows.iter().map(|row| grid::load_stored(b, row.at(0), self.elements[0])).collect();
             let mixed = weighted(b, &taps, &shares);
             b.store(to.at(0), mixed);
-            rows.iter().for_each(|&row| b.advance(row, unit.bytes()));
+            rows.iter().for_each(|&row| b.advance(row, unit.lanes * self.elements[0].bytes()));
             b.advance(to, unit.bytes());
         });
     }

@@ -18,6 +18,10 @@
 //!
 //! Stride 2 takes other matrices ([`cook_toom`]) and is else the same: a tile's window is
 //! α = s (m − 1) + r wide, and windows are s m apart. A transposed convolution is done phase by phase.
+//!
+//! Of bf16, V and U are rounded to bf16 once they are transformed, and M is f32 again; or both are f32, and only input
+//! and output are bf16. For the few digits of bf16 there are points whose transforms make rounding errors grow less
+//! ([`Points`]); a tile then has more products along an axis than its window has inputs.
 
 use super::super::Error;
 use super::super::emit::{Driver, Emitted, Emitter, Packed};
@@ -26,11 +30,12 @@ use super::super::packing::{self, Fill, Loop, Part, Walk};
 use super::super::vector::{
     Address, Builder, Callee, Condition, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
 };
-use super::cook_toom::{self, Numbers, Transforms};
+use super::cook_toom::{self, Transforms};
 use super::direct::{BlockRun, Row, Tail, runs};
-use super::{epilogue, grid};
+use super::epilogue::{self, Elements};
+use super::{LANE, grid};
 use crate::balance::TaskCost;
-use crate::plan::conv::{Arithmetic, Axis, Geometry, Taps, Winograd};
+use crate::plan::conv::{Arithmetic, Axis, Geometry, Points, Taps, Winograd, registers_beside_stores};
 use crate::plan::{Step, View};
 use crate::target::Unit;
 use crate::tensor::Element;
@@ -43,62 +48,65 @@ struct Sizes {
     m: usize,
     taps: usize,
     stride: usize,
-    numbers: Numbers,
-    alpha: usize,
+    points: Points,
+    /// Inputs along each axis of a window, and products of a tile.
+    window: usize,
+    products: usize,
     /// Different weights along an axis: elements from the last of them on share theirs.
     distinct: usize,
     in_blocks: usize,
     /// Input blocks that a set reads: those of its group.
     group_blocks: usize,
-    /// V: from a channel block to the next, and from an element to the next.
+    /// How V is multiplied, which says what it consists of.
+    arithmetic: Arithmetic,
+    /// V: a tile's block of channels, from a channel block to the next, and from an element to the next.
+    v_tile: usize,
     v_block: usize,
     v_element: usize,
     m_block: usize,
     m_element: usize,
-    /// What V consists of, a vector of whose lanes is a pixel of a channel block.
-    transformed: Element,
-    v_vector: usize,
-    /// Of f32 and sums.
+    /// A vector of f32 or of sums, which M and half transformed tiles consist of.
     vector: usize,
 }
 
 impl Sizes {
     /// Of a step with such an input: a pixel's channels of a block are the lanes of a vector.
-    fn new(w: &Winograd, input: &View, unit: Unit) -> Sizes {
+    fn new(w: &Winograd, input: &View) -> Sizes {
         let in_blocks = input.blocks();
-        let transformed = w.products().input();
-        let (vector, v_vector) = (unit.bytes(), input.block() * transformed.bytes());
-        let (v_block, m_block) = (w.tiles * v_vector, w.tiles * vector);
+        let vector = input.block() * LANE;
+        let v_tile = input.block() * w.products.input().bytes();
+        let (v_block, m_block) = (w.tiles * v_tile, w.tiles * vector);
         Sizes {
             m: w.m,
             taps: w.taps(),
             stride: w.stride(),
-            numbers: numbers(w),
-            alpha: w.alpha(),
+            points: w.points,
+            window: w.window(),
+            products: w.alpha(),
             distinct: w.distinct(),
             in_blocks,
             group_blocks: w.problem.in_per_group().div_ceil(input.block()),
+            arithmetic: w.products,
+            v_tile,
             v_block,
             v_element: in_blocks * v_block,
             m_block,
             m_element: w.blocks * m_block,
-            transformed,
-            v_vector,
             vector,
         }
     }
 
     fn transforms(&self) -> Transforms {
-        cook_toom::transforms(self.m, self.taps, self.stride, self.numbers)
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points)
     }
 
     fn elements(&self) -> usize {
-        self.alpha * self.alpha
+        self.products * self.products
     }
 
     /// Where M begins in the scratch; V begins at 0.
     fn m_offset(&self) -> usize {
-        self.elements() * self.v_element
+        (self.elements() * self.v_element).next_multiple_of(self.vector)
     }
 
     /// Where a transform keeps its half-transformed tile.
@@ -111,15 +119,11 @@ impl Sizes {
     }
 }
 
-fn numbers(w: &Winograd) -> Numbers {
-    if w.problem.arithmetic == Arithmetic::F32 { Numbers::Real } else { Numbers::Whole }
-}
-
 pub(crate) fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
     let tail = Tail::of(e.graph.node(step.node).op());
     let runs = runs(&step.outputs, w.blocks, e.unit());
-    let sizes = Sizes::new(w, &step.inputs[0], e.unit());
+    let sizes = Sizes::new(w, &step.inputs[0]);
     let (bias, panels) = pack(e, step, w, &sizes, &runs, tail.bias);
     let finish = Finish::new(w, tail, &sizes);
     let mut panels = panels.into_iter();
@@ -190,7 +194,7 @@ pub(crate) fn sets(step: &Step, w: &Winograd, unit: Unit) -> Vec<Set> {
 /// The largest number that the step computes on its way, where neither weights nor inputs are larger
 /// than 1. Each product has a factor of 1 in some output of its tile, so that no product is larger either.
 pub(crate) fn largest(w: &Winograd) -> f64 {
-    cook_toom::transforms(w.m, w.taps(), w.stride(), Numbers::Real).growth().powi(2) * w.problem.in_per_group() as f64
+    cook_toom::transforms(w.m, w.taps(), w.stride(), w.points).growth().powi(2) * w.problem.in_per_group() as f64
 }
 
 /// One phase of the convolution: all of it, where it is not transposed.
@@ -271,9 +275,9 @@ fn pack(
     has_bias: bool,
 ) -> (Packed, Vec<Packed>) {
     let (weights, output) = (e.weights(step), &step.outputs[0]);
-    let mut packed = vec![match s.numbers {
-        Numbers::Real => Part::bias(has_bias, w.problem.out_channels, output),
-        Numbers::Whole => grid::scales(0, w.problem.out_channels, output.block()),
+    let mut packed = vec![match s.points {
+        Points::Real | Points::Complex => Part::bias(has_bias, w.problem.out_channels, output),
+        Points::Whole => grid::scales(0, w.problem.out_channels, output.block()),
     }];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {
@@ -321,12 +325,12 @@ fn panel(
         ],
     );
     let element_step = s.group_blocks * block * channels;
-    let factors = w.products().factors(unit);
+    let factors = w.products.factors(unit);
     let packed = packing::Winograd {
         m: w.m,
         taps: r,
         stride: w.stride(),
-        numbers: s.numbers,
+        points: w.points,
         weight: 0,
         filters,
         inputs: problem.in_per_group(),
@@ -400,9 +404,9 @@ fn input_kernels(e: &mut Emitter, step: &Step, w: &Winograd, s: &Sizes, g: &Geom
     let [height, width] = w.grid(g);
     let view = &step.inputs[0];
     let strides = [view.row_stride(), view.pixel_stride(), view.block_stride()];
-    let columns = classes(width, |t| window(&g.x, w.m, s.alpha, t));
+    let columns = classes(width, |t| window(&g.x, w.m, s.window, t));
     let mut borders = vec![];
-    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.alpha, t)) {
+    for (rows, valid_rows) in classes(height, |t| window(&g.y, w.m, s.window, t)) {
         for (columns, valid_columns) in &columns {
             let valid = [valid_rows.clone(), valid_columns.clone()];
             let kernel = e.kernel(&InputTransform { sizes: *s, arithmetic: w.problem.arithmetic, valid, strides });
@@ -429,7 +433,7 @@ impl KernelKey for InputTransform {
     fn build(&self, unit: Unit) -> Function {
         let InputTransform { sizes: s, arithmetic, ref valid, strides: [row, pixel, block] } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_input_{}", s.alpha), unit, 3);
+        let mut b = Builder::new(format!("winograd_input_{}", s.products), unit, 3);
         let [source, v, half] = [0, 1, 2].map(|i| b.parameter(i));
         let paired = pair_rows(transforms);
         let mut constants = Constants::new(&mut b, &paired.matrix);
@@ -447,18 +451,19 @@ impl KernelKey for InputTransform {
                     b.op(VectorOp::Sub, x, zero)
                 };
                 let column: Vec<_> =
-                    (0..s.alpha).map(|i| valid[0].contains(&i).then(|| load(b, &constants, i))).collect();
+                    (0..s.window).map(|i| valid[0].contains(&i).then(|| load(b, &constants, i))).collect();
                 multiply_rows(b, &mut constants, &paired, &column, |b, i, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    b.store(half.at((i * s.alpha + j) * s.vector), value);
+                    b.store(half.at((i * s.window + j) * s.vector), value);
                 });
             }
-            for i in 0..s.alpha {
-                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.alpha + j) * s.vector));
-                let line: Vec<_> = (0..s.alpha).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
+            for i in 0..s.products {
+                let load = |b: &mut Builder, j: usize| b.load(half.at((i * s.window + j) * s.vector));
+                let line: Vec<_> = (0..s.window).map(|j| valid[1].contains(&j).then(|| load(b, j))).collect();
                 multiply_rows(b, &mut constants, &paired, &line, |b, j, value| {
                     let value = value.unwrap_or_else(|| b.splat(0.0));
-                    grid::store_stored(b, v.at((i * s.alpha + j) * s.v_element), value, s.transformed);
+                    let place = v.at((i * s.products + j) * s.v_element);
+                    grid::store_stored(b, place, value, s.arithmetic.input());
                 });
             }
             b.advance(source, block);
@@ -489,7 +494,7 @@ fn transform_inputs(
         d.step(source, x.into(), w.m * w.stride() * pixel);
         d.b.advance(source, g.y.taps.first as i64 * row as i64 + g.x.taps.first as i64 * pixel as i64);
         let v = d.b.int(d.scratch);
-        d.step(v, index.into(), s.v_vector);
+        d.step(v, index.into(), s.v_tile);
         let half = d.b.add(d.scratch, s.half_offset());
         vec![source.into(), v.into(), half.into()]
     });
@@ -507,8 +512,8 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
             continue;
         }
         let tile = [w.pixels, run.blocks];
-        let (arithmetic, channels) = (w.products(), w.problem.in_per_group());
-        let row = Row::product(arithmetic, tiles, tile, run.half, channels, e.unit(), [s.v_block, s.m_block]);
+        let (channels, strides) = (w.problem.in_per_group(), [s.v_block, s.m_block]);
+        let row = Row::product(w.products, tiles, tile, run.half, channels, e.unit(), strides);
         let callee = e.kernel(&row);
         kernels.push((tiles, callee));
     }
@@ -516,8 +521,8 @@ fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, tota
 }
 
 fn multiply(d: &mut Driver, unit: Unit, w: &Winograd, s: &Sizes, part: &PassRun, set: Int, count: Int) {
-    let lanes = s.vector / w.products().sum().bytes();
-    let weight = w.products().factors(unit).element().bytes();
+    let lanes = s.vector / s.arithmetic.sum().bytes();
+    let weight = s.arithmetic.factors(unit).element().bytes();
     let element = s.group_blocks * lanes * part.run.blocks * lanes * weight;
     let weights = d.weights(part.panels);
     d.step(weights, set.into(), element * s.distinct * s.distinct);
@@ -546,10 +551,10 @@ fn multiply(d: &mut Driver, unit: Unit, w: &Winograd, s: &Sizes, part: &PassRun,
 
 /// Which of the packed elements the weights of an element of the tile are.
 fn weight_element(d: &mut Driver, s: &Sizes, element: Int) -> Operand {
-    if s.distinct == s.alpha {
+    if s.distinct == s.products {
         return element.into();
     }
-    let (row, column) = d.split(element, s.alpha);
+    let (row, column) = d.split(element, s.products);
     let (row, column) = (d.int(row), d.int(column));
     let row = d.b.int_op(IntOp::Min, row, s.distinct - 1);
     let column = d.b.int_op(IntOp::Min, column, s.distinct - 1);
@@ -585,6 +590,7 @@ fn output_kernels(
                 strides: strides.clone(),
                 blocks: run.blocks,
                 finish: finish.clone(),
+                elements: Elements::of(&step.outputs[run.output], &step.inputs[1..]),
             });
             borders.push(Border { rows: rows.clone(), columns: columns.clone(), kernel });
         }
@@ -603,6 +609,7 @@ struct OutputTransform {
     /// Channel blocks of a set.
     blocks: usize,
     finish: Finish,
+    elements: Elements,
 }
 
 /// What is done to results.
@@ -620,9 +627,9 @@ impl Finish {
     /// When sums are not known to be so small that what comes of the transforms tells them.
     fn new(w: &Winograd, tail: Tail, s: &Sizes) -> Finish {
         let steps = Epilogue::of(&tail.steps);
-        match s.numbers {
-            Numbers::Real => Finish::Reals(steps),
-            Numbers::Whole => {
+        match s.points {
+            Points::Real | Points::Complex => Finish::Reals(steps),
+            Points::Whole => {
                 let (inverse, shift) = s.transforms().unscale();
                 let largest = w.problem.largest_sum.expect("the plan knows how large sums are");
                 assert!(largest < 1 << (31 - shift), "2^{shift} times a sum of {largest} leaves 32 bits");
@@ -643,10 +650,13 @@ impl Finish {
 impl KernelKey for OutputTransform {
     /// Parameters: M of the tile, bias, the half transformed tile, output, the epilogue's operands.
     /// Loops over the set's channel blocks.
+    ///
+    /// Results for whose epilogue there are too few registers wait where they are to lie. Of other elements than f32 they
+    /// wait in place of the line that they were made of.
     fn build(&self, unit: Unit) -> Function {
         let OutputTransform { sizes: s, ref strides, blocks, .. } = *self;
         let transforms = &s.transforms();
-        let mut b = Builder::new(format!("winograd_output_{}", s.alpha), unit, 3 + strides.len());
+        let mut b = Builder::new(format!("winograd_output_{}", s.products), unit, 3 + strides.len());
         let [m, bias, half] = [0, 1, 2].map(|i| b.parameter(i));
         let places: Vec<Int> = (0..strides.len()).map(|i| b.parameter(3 + i)).collect();
         let paired = pair_columns(transforms);
@@ -656,10 +666,11 @@ impl KernelKey for OutputTransform {
             Finish::Levels { .. } => (Element::I32, Constants::default()),
         };
         b.repeat(blocks, |b| {
-            for j in 0..s.alpha {
-                let column = (0..s.alpha).map(|i| b.load_of(sum, m.at((i * s.alpha + j) * s.m_element))).collect();
+            for j in 0..s.products {
+                let column =
+                    (0..s.products).map(|i| b.load_of(sum, m.at((i * s.products + j) * s.m_element))).collect();
                 multiply_columns(b, &mut constants, &paired, column, self.valid[0], |b, k, value| {
-                    b.store(half.at((k * s.alpha + j) * s.vector), value);
+                    b.store(half.at((k * s.products + j) * s.vector), value);
                 });
             }
             match &self.finish {
@@ -679,8 +690,8 @@ impl KernelKey for OutputTransform {
 impl OutputTransform {
     /// Where a row of the half transformed tile lies.
     fn row(&self, half: Int, k: usize) -> impl Fn(usize) -> Address {
-        let (alpha, vector) = (self.sizes.alpha, self.sizes.vector);
-        move |j| half.at((k * alpha + j) * vector)
+        let (products, vector) = (self.sizes.products, self.sizes.vector);
+        move |j| half.at((k * products + j) * vector)
     }
 
     /// Where a result of the tile lies in the output, or of its operands.
@@ -697,27 +708,34 @@ impl OutputTransform {
         [bias, half]: [Int; 2],
         places: &[Int],
     ) {
-        let (alpha, [rows, columns]) = (self.sizes.alpha, self.valid);
+        let (products, [rows, columns], elements) = (self.sizes.products, self.valid, &self.elements);
         let bias_vector = b.load(bias.at(0));
         // Inputs, their sums, a result and the bias are live while results come out.
-        let crowded = alpha + 4 + constants.held.len() + epilogue::temporaries(steps) > b.unit().registers;
+        let live = products + 4 + constants.held.len() + epilogue::temporaries(steps);
+        let crowded = live > registers_beside_stores(elements.output, b.unit());
+        let kept = |k: usize, l: usize| match elements.output {
+            Element::F32 => self.place(places, 0, k, l),
+            _ => self.row(half, k)(l),
+        };
         let finish = |b: &mut Builder, k: usize, l: usize, value: Vector| {
-            let value = epilogue::apply_all(b, steps, value, |b, i| b.load(self.place(places, i + 1, k, l)));
-            b.store(self.place(places, 0, k, l), value);
+            let load =
+                |b: &mut Builder, i: usize| grid::load_stored(b, self.place(places, i + 1, k, l), elements.operands[i]);
+            let value = epilogue::apply_all(b, steps, value, load);
+            grid::store_stored(b, self.place(places, 0, k, l), value, elements.output);
         };
         for k in 0..rows {
-            let line = (0..alpha).map(self.row(half, k)).map(|at| b.load(at)).collect();
+            let line = (0..products).map(self.row(half, k)).map(|at| b.load(at)).collect();
             multiply_columns(b, constants, paired, line, columns, |b, l, value| {
                 let value = b.op(VectorOp::Add, value, bias_vector);
                 if crowded {
-                    b.store(self.place(places, 0, k, l), value);
+                    b.store(kept(k, l), value);
                 } else {
                     finish(b, k, l, value);
                 }
             });
         }
         for (k, l) in (0..rows).flat_map(|k| (0..columns).map(move |l| (k, l))).filter(|_| crowded) {
-            let value = b.load(self.place(places, 0, k, l));
+            let value = b.load(kept(k, l));
             finish(b, k, l, value);
         }
     }
@@ -735,7 +753,7 @@ impl OutputTransform {
         let registers = b.unit().registers_beside_narrowing();
         for k in 0..self.valid[0] {
             let kept = self.row(half, k);
-            let line = (0..self.sizes.alpha).map(&kept).map(|at| b.load_of(Element::I32, at)).collect();
+            let line = (0..self.sizes.products).map(&kept).map(|at| b.load_of(Element::I32, at)).collect();
             let mut scaled = vec![];
             multiply_columns(b, &mut Constants::default(), paired, line, self.valid[1], |_, _, value| {
                 scaled.push(value);

@@ -25,8 +25,10 @@ mod tests;
 
 use std::ops::Range;
 
-use super::kernels::cook_toom::{self, Numbers};
+use super::kernels::cook_toom;
+use super::vector::round_to_bf16;
 use crate::plan::View;
+use crate::plan::conv::Points;
 use crate::tensor::Element;
 use crate::weights::{Values, WeightId};
 
@@ -128,9 +130,8 @@ pub(crate) struct Loop {
     pub to: usize,
 }
 
-/// `U = G g Gᵀ` of the filters of a set of output channels, in f64: `[element][input channel][the set's channels]`, in f32
-/// with denormal results as zeros. Of whole numbers, which all fit, inputs that a unit multiplies together lie together:
-/// `[element][inputs][the set's channels][inputs that lie together]`.
+/// `U = G g Gᵀ` of the filters of a set of output channels, in f64: `[element][input channel][the set's channels]`, input
+/// channels in groups of [`Self::together`]. Of real numbers, denormal results are zeros; whole ones all fit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Winograd {
     /// Outputs along each axis of a tile, taps along each axis, stride, and numbers: what [`cook_toom::transforms`]
@@ -138,7 +139,7 @@ pub(crate) struct Winograd {
     pub m: usize,
     pub taps: usize,
     pub stride: usize,
-    pub numbers: Numbers,
+    pub points: Points,
     pub weight: usize,
     /// The filters of the first input channel, as `[tap][the set's channels]`.
     pub filters: Walk,
@@ -147,7 +148,7 @@ pub(crate) struct Winograd {
     pub input_step: usize,
     /// Channels of the set, in the packed weights.
     pub channels: usize,
-    /// Inputs whose weights for an output channel are neighbours.
+    /// Input channels whose weights of one output channel are neighbours.
     pub together: usize,
     /// From an element to the next in the packed weights.
     pub element_step: usize,
@@ -190,7 +191,7 @@ pub(crate) enum Affine {
 impl Part {
     /// A number for each of `channels` channels of blocks such as the output's, the last filled up with zeros.
     pub(crate) fn of_channels(channels: usize, output: &View, fill: Fill) -> Part {
-        Part { element: output.shape.element(), elements: channels.next_multiple_of(output.block()), fill }
+        Part { element: Element::F32, elements: channels.next_multiple_of(output.block()), fill }
     }
 
     /// The step's weight `weight`, which has a number for each channel.
@@ -235,22 +236,24 @@ impl Part {
                 let source = (*values[*weight]).as_ref();
                 for walk in walks {
                     match element {
+                        Element::Bf16 => walk.follow(source, bytemuck::cast_slice_mut(out), bf16),
                         Element::I8 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i8),
                         Element::I16 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i16),
                         Element::I32 => walk.follow(source, bytemuck::cast_slice_mut(out), |v| v as i32),
-                        element => unreachable!("kernels read weights as f32 or whole numbers, not as {element}"),
+                        element => unreachable!("kernels do not read weights as {element}"),
                     }
                 }
             }
             (Fill::Winograd(winograd), element) => {
                 let source = (*values[winograd.weight]).as_ref();
                 match element {
+                    Element::Bf16 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| bf16(v as f32)),
                     Element::I16 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i16),
                     Element::I32 => winograd.fill(source, bytemuck::cast_slice_mut(out), |v| v as i32),
-                    element => unreachable!("transformed filters are f32 or whole numbers, not {element}"),
+                    element => unreachable!("kernels do not read transformed filters as {element}"),
                 }
             }
-            (_, element) => unreachable!("what is computed of weights is f32, not {element}"),
+            (_, element) => unreachable!("what is computed of weights is no {element}"),
         }
     }
 
@@ -277,6 +280,11 @@ impl Part {
 /// Denormal weights cost hundreds of cycles a product and mean nothing.
 fn flushed(v: f32) -> f32 {
     if v.is_subnormal() { 0.0 } else { v }
+}
+
+/// The nearest bf16, as its bits; of denormal ones zero.
+fn bf16(v: f32) -> u16 {
+    round_to_bf16(v.to_bits())
 }
 
 impl Walk {
@@ -344,7 +352,7 @@ impl Winograd {
 
     /// The matrices.
     pub(crate) fn transforms(&self) -> cook_toom::Transforms {
-        cook_toom::transforms(self.m, self.taps, self.stride, self.numbers)
+        cook_toom::transforms(self.m, self.taps, self.stride, self.points)
     }
 
     fn fill<T>(&self, source: &[f32], out: &mut [T], convert: impl Fn(f64) -> T) {

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use super::super::Generated;
 use super::{Affine, BatchNorm, Fill, Packing, Part, Starts, Walk, Winograd};
 use crate::ir::Graph;
+use crate::plan::conv::Points;
 use crate::weights::WeightId;
 
 /// For each step that reads packed weights: what they take, the weights that they are made of, a line for each
@@ -80,10 +81,25 @@ impl fmt::Display for Part {
                 Ok(())
             }
             Fill::Winograd(w) => {
-                let Winograd { m, taps, stride, weight, filters, inputs, input_step, channels, element_step, .. } = w;
+                let Winograd {
+                    m,
+                    taps,
+                    stride,
+                    points,
+                    weight,
+                    filters,
+                    inputs,
+                    input_step,
+                    channels,
+                    together,
+                    element_step,
+                } = w;
                 write!(f, "winograd{m} of {taps}x{taps} stride {stride} of weight {weight}: ")?;
-                if w.together > 1 {
-                    write!(f, "{} together, ", w.together)?;
+                if *points == Points::Complex {
+                    write!(f, "complex points, ")?;
+                }
+                if *together > 1 {
+                    write!(f, "by {together} ")?;
                 }
                 write!(f, "{inputs} inputs ({input_step} -> {channels}), elements -> {element_step}, filters {filters}")
             }

@@ -129,7 +129,6 @@ impl Dot {
 /// subnormal numbers become zeros of their sign.
 ///
 /// As `VCVTNEPS2BF16` of Intel's Software Developer's Manual. It is public for whoever packs weights as bf16.
-#[cfg(test)]
 pub(crate) fn round_to_bf16(bits: u32) -> u16 {
     let upper = (bits >> 16) as u16;
     if f32::from_bits(bits).is_nan() {

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::metadata;
 use super::super::onnx::proto::{self, data_type};
-use super::{IR_VERSION, OPSET, outputs};
+use super::{IR_VERSION, MICROSOFT, OPSET, outputs};
 use crate::ir::{Graph, NodeId};
+use crate::ops::attributes::AttributeValue as _;
 use crate::ops::images::Images;
+use crate::ops::quantized::Levels;
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
@@ -21,15 +23,16 @@ pub(crate) enum Data {
     Weight(WeightId, Element),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
-    /// Levels 0 of an element of one byte.
-    Zeros(usize, Element),
+    /// Zero points of these levels, which have 8 or 16 bits.
+    Levels(Vec<i64>, Levels),
 }
 
 impl Initializer {
     /// Bytes of its numbers.
     pub(crate) fn bytes(&self) -> u64 {
         let size = match self.data {
-            Data::Weight(_, element) | Data::Zeros(_, element) => element.bytes() as u64,
+            Data::Weight(_, element) => element.bytes() as u64,
+            Data::Levels(_, levels) => levels.bits as u64 / 8,
             Data::Floats(_) => 4,
             Data::Ints(_) => 8,
         };
@@ -39,10 +42,11 @@ impl Initializer {
     /// The type of its numbers.
     pub(crate) fn data_type(&self) -> i32 {
         match self.data {
-            Data::Weight(_, Element::I8) | Data::Zeros(_, Element::I8) => data_type::INT8,
-            Data::Weight(_, Element::U8) | Data::Zeros(_, Element::U8) => data_type::UINT8,
+            Data::Weight(_, Element::I8) => data_type::INT8,
+            Data::Weight(_, Element::U8) => data_type::UINT8,
+            Data::Levels(_, levels) => data_type::of_levels(levels).unwrap_or(data_type::UINT8),
             Data::Ints(_) => data_type::INT64,
-            Data::Weight(..) | Data::Floats(_) | Data::Zeros(..) => data_type::FLOAT,
+            Data::Weight(..) | Data::Floats(_) => data_type::FLOAT,
         }
     }
 
@@ -82,7 +86,7 @@ pub(crate) struct OnnxBuilder<'g> {
     weights: HashMap<(WeightId, Vec<usize>), String>,
     ints: HashMap<Vec<i64>, String>,
     numbers: HashMap<u32, String>,
-    zeros: HashMap<(Vec<usize>, Element), String>,
+    zeros: HashMap<(Vec<usize>, Levels), String>,
     /// Names of values and of initializers, which must differ.
     taken: Names,
     taken_by_nodes: Names,
@@ -196,6 +200,17 @@ impl<'g> OnnxBuilder<'g> {
 
     /// Adds a node of one result, and gives that a name.
     pub(crate) fn node(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
+        self.node_of("", op_type, inputs, attributes)
+    }
+
+    /// As [`Self::node`], of another domain than the standard's.
+    pub(crate) fn node_of(
+        &mut self,
+        domain: &str,
+        op_type: &str,
+        inputs: &[&str],
+        attributes: Vec<proto::Attribute>,
+    ) -> String {
         let base = self.label.clone();
         let name = match self.taken_by_nodes.contains(&base) {
             false => base,
@@ -208,6 +223,7 @@ impl<'g> OnnxBuilder<'g> {
             output: vec![output.clone()],
             name,
             op_type: op_type.into(),
+            domain: domain.into(),
             attribute: attributes,
             ..Default::default()
         });
@@ -233,16 +249,29 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// The zero points of a symmetric grid, as many as there are scales.
-    pub(crate) fn zeros(&mut self, dims: &[usize], element: Element) -> String {
-        let key = (dims.to_vec(), element);
+    pub(crate) fn zeros(&mut self, dims: &[usize], levels: Levels) -> String {
+        let key = (dims.to_vec(), levels);
         if let Some(name) = self.zeros.get(&key) {
             return name.clone();
         }
-        let name = self.unique(&format!("zero/{element}"));
-        let data = Data::Zeros(dims.iter().product(), element);
-        self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data });
+        let name = self.levels(&format!("zero/{}", levels.print()), dims, vec![0; dims.iter().product()], levels);
         self.zeros.insert(key, name.clone());
         name
+    }
+
+    /// Numbers of a type of 8 or 16 bits.
+    fn levels(&mut self, name: &str, dims: &[usize], numbers: Vec<i64>, levels: Levels) -> String {
+        let name = self.unique(name);
+        let data = Data::Levels(numbers, levels);
+        self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data });
+        name
+    }
+
+    /// Weight `index` of a node, zero points of levels whose type no element of a weight is.
+    pub(crate) fn zero_points(&mut self, id: NodeId, index: usize, dims: &[usize], levels: Levels) -> String {
+        let weight = self.graph.weights_of(id).expect("nodes whose parameters are computed are refused")[index];
+        let numbers = (*self.graph.weights.values(weight)).as_ref().iter().map(|&v| v as i64).collect();
+        self.levels(&self.graph.weights.get(weight).name, dims, numbers, levels)
     }
 
     /// A list of integers: sizes, axes.
@@ -303,12 +332,16 @@ impl<'g> OnnxBuilder<'g> {
             output_infos.push(self.info(&output.name, output.node));
         }
         let inputs = graph.inputs().iter().map(|&id| self.info(&self.values[&id], id)).collect();
+        let mut opset_import = vec![proto::OperatorSet { domain: String::new(), version: OPSET }];
+        if self.nodes.iter().any(|node| node.domain == MICROSOFT) {
+            opset_import.push(proto::OperatorSet { domain: MICROSOFT.into(), version: 1 });
+        }
         let model = proto::Model {
             ir_version: IR_VERSION,
             producer_name: "netc".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             metadata_props: metadata::write(graph),
-            opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
+            opset_import,
             graph: Some(proto::Graph {
                 name: graph.name.clone(),
                 node: self.nodes,

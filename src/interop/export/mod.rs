@@ -29,6 +29,8 @@ use crate::tensor::Element;
 const OPSET: i64 = 17;
 /// The version of the file format that belongs to it.
 const IR_VERSION: i64 = 8;
+/// The domain of ONNX Runtime's operators, which has levels of 16 bits before the standard's operator set 21.
+const MICROSOFT: &str = "com.microsoft";
 /// A protobuf message ends at 2 GB; some room is left for the nodes.
 const INLINE_LIMIT: u64 = 1_900_000_000;
 
@@ -144,9 +146,8 @@ fn check_parts(graph: &Graph, id: NodeId) -> Result<(), String> {
     let of_weights = weights.into_iter().map(|weight| graph.weights.get(weight)).map(|w| (w.name.as_str(), &w.shape));
     let value = ("its value", &graph.node(id).shape);
     let is_written = |element: Element| match graph.node(id).op() {
-        Some(op) if Op::QUANTIZED_NAMES.contains(&op.name()) => {
-            matches!(element, Element::U8 | Element::I8 | Element::F32)
-        }
+        // Those that have a form write what they read as it is.
+        Some(op) if Op::QUANTIZED_NAMES.contains(&op.name()) => true,
         _ => element == Element::F32,
     };
     match std::iter::once(value).chain(of_weights).find(|(_, shape)| !is_written(shape.element())) {

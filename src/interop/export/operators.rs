@@ -1,6 +1,7 @@
 //! How each op is written in ONNX's operators.
 
 use super::super::onnx::proto::{self, attribute_type, data_type};
+use super::MICROSOFT;
 use super::builder::OnnxBuilder;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
@@ -187,17 +188,23 @@ fn with_whole_weight(b: &mut OnnxBuilder, id: NodeId, x: &str, axis: usize, bias
 
 /// To levels and back; the levels alone as f32 where these are wanted.
 fn fake_quantize(b: &mut OnnxBuilder, id: NodeId, op: &FakeQuantize, x: &str) -> Result {
-    if op.levels.bits != 8 {
-        return Err(format!("in ONNX's operator set of the file, levels have 8 bits, not {}", op.levels.bits));
-    }
+    let domain = match op.levels.bits {
+        8 => "",
+        16 => MICROSOFT,
+        other => return Err(format!("in ONNX's operator set of the file, levels have 8 or 16 bits, not {other}")),
+    };
     let dims: Vec<usize> = op.axis.map(|axis| b.shape(id)[axis]).into_iter().collect();
     let scale = b.weight(id, 0, None);
-    let zero = if op.symmetric { b.zeros(&dims, op.levels.element()) } else { b.weight(id, 1, None) };
+    let zero = match (op.symmetric, op.levels.bits) {
+        (true, _) => b.zeros(&dims, op.levels),
+        (false, 8) => b.weight(id, 1, None),
+        (false, _) => b.zero_points(id, 1, &dims, op.levels),
+    };
     let axis = || op.axis.map(|axis| int("axis", axis)).into_iter().collect::<Vec<_>>();
-    let levels = b.node("QuantizeLinear", &[x, &scale, &zero], axis());
+    let levels = b.node_of(domain, "QuantizeLinear", &[x, &scale, &zero], axis());
     Ok(match op.whole {
         true => b.node("Cast", &[&levels], vec![int("to", data_type::FLOAT as usize)]),
-        false => b.node("DequantizeLinear", &[&levels, &scale, &zero], axis()),
+        false => b.node_of(domain, "DequantizeLinear", &[&levels, &scale, &zero], axis()),
     })
 }
 

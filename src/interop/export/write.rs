@@ -85,7 +85,10 @@ fn numbers(out: &mut impl Write, initializer: &Initializer, weights: &Weights) -
             let values = weights.values(*id);
             out.write_all(&encoded((*values).as_ref(), *element))
         }
-        Data::Zeros(count, _) => out.write_all(&vec![0; *count]),
+        Data::Levels(numbers, levels) => {
+            let bytes = numbers.iter().flat_map(|n| n.to_le_bytes().into_iter().take(levels.bits / 8));
+            out.write_all(&bytes.collect::<Vec<u8>>())
+        }
         Data::Floats(values) => out.write_all(bytemuck::cast_slice(values)),
         Data::Ints(values) => out.write_all(bytemuck::cast_slice(values)),
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::array::Array;
-use super::proto::{self, attribute_type};
+use super::proto::{self, attribute_type, data_type};
 use super::view::View;
 use crate::ops::quantized::Levels;
 
@@ -31,6 +31,42 @@ pub(crate) struct Grid {
     pub scale: Vec<f32>,
     pub zero: Vec<i64>,
     pub axis: Option<i64>,
+}
+
+impl Grid {
+    /// The numbers of a scale and of a zero point that belong together, in a row. `levels` are those that the grid has, as
+    /// far as that is known.
+    ///
+    /// # Errors
+    /// Where they are none that a grid can have.
+    pub(crate) fn numbers(
+        scale: &Array,
+        zero: Option<&Array>,
+        levels: Option<Levels>,
+    ) -> Result<(Vec<f32>, Vec<i64>), String> {
+        let scales = scale.as_floats().ok_or("its scale is no floating-point number")?.to_vec();
+        if let Some(odd) = scales.iter().find(|&&s| s <= 0.0 || !s.is_finite()) {
+            let how = "Quantize the model again, with samples that give this value a range";
+            return Err(format!("its scale is {odd}; a scale is a finite number above 0. {how}"));
+        }
+        let zeros = match zero {
+            None => vec![0; scales.len()],
+            Some(zero) => zero.as_ints().ok_or("its zero point is no whole number")?.to_vec(),
+        };
+        if scales.is_empty() || zeros.len() != scales.len() {
+            return Err(format!("{} scales and {} zero points", scales.len(), zeros.len()));
+        }
+        let own = zero.and_then(Array::levels);
+        if let (Some(levels), Some(own)) = (levels, own)
+            && levels != own
+        {
+            let [levels, own] = [levels, own].map(|l| data_type::of_levels(l).map_or("another", data_type::name));
+            return Err(format!(
+                "its zero point is of type {own}, its levels are of {levels}: both must have one type"
+            ));
+        }
+        Ok((scales, zeros))
+    }
 }
 
 /// A node with what its inputs are.

@@ -71,10 +71,10 @@ impl ModelFile {
             Some((bytes, length)) => raw_numbers(tensor.data_type, bytes, length)?,
             None => listed_numbers(tensor)?,
         };
-        // Of an odd number, half of the last byte is none.
+        // Where several share a byte, the last byte may have more than there are.
         if let Numbers::Int(v) = &mut numbers
-            && matches!(tensor.data_type, data_type::UINT4 | data_type::INT4)
-            && v.len() == count + count % 2
+            && let Some(levels) = data_type::levels(tensor.data_type).filter(|levels| levels.bits < 8)
+            && v.len() == count.next_multiple_of(8 / levels.bits)
         {
             Arc::make_mut(v).truncate(count);
         }
@@ -83,7 +83,10 @@ impl ModelFile {
             Numbers::Int(v) => v.len(),
         };
         match found == count {
-            true => Ok(Array { dims, numbers, origin: levels(tensor.data_type).map(|l| Arc::new(Origin::Levels(l))) }),
+            true => {
+                let origin = data_type::levels(tensor.data_type).map(|levels| Arc::new(Origin::Levels(levels)));
+                Ok(Array { dims, numbers, origin })
+            }
             false => Err(format!("the sizes {dims:?} need {count} numbers, {found} are there")),
         }
     }
@@ -224,29 +227,18 @@ fn raw_integers(ty: i32, bytes: &[u8]) -> Result<Numbers, String> {
         data_type::INT8 => read(bytes, |[b]| (b as i8).into()),
         data_type::UINT8 => read(bytes, |[b]| b.into()),
         data_type::BOOL => read(bytes, |[b]| (b != 0).into()),
-        data_type::UINT4 | data_type::INT4 => Ok(Numbers::Int(Arc::new(halves(ty, bytes.iter().copied())))),
-        _ => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+        _ => match data_type::levels(ty) {
+            Some(levels) => Ok(Numbers::Int(Arc::new(several_a_byte(levels, bytes.iter().copied())))),
+            None => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+        },
     }
 }
 
-/// Two numbers of 4 bits a byte, the lower half first.
-fn halves(ty: i32, bytes: impl Iterator<Item = u8>) -> Vec<i64> {
-    let number = |half: u8| if ty == data_type::INT4 && half > 7 { i64::from(half) - 16 } else { half.into() };
-    bytes.flat_map(|byte| [number(byte & 15), number(byte >> 4)]).collect()
-}
-
-/// The levels that a type of few bits has.
-fn levels(ty: i32) -> Option<Levels> {
-    let of = |bits, signed| Some(Levels { bits, signed });
-    match ty {
-        data_type::UINT4 => of(4, false),
-        data_type::INT4 => of(4, true),
-        data_type::UINT8 => of(8, false),
-        data_type::INT8 => of(8, true),
-        data_type::UINT16 => of(16, false),
-        data_type::INT16 => of(16, true),
-        _ => None,
-    }
+/// Numbers of less than 8 bits, the lowest bits first.
+fn several_a_byte(levels: Levels, bytes: impl Iterator<Item = u8>) -> Vec<i64> {
+    let (bits, count) = (levels.bits, 1 << levels.bits);
+    let number = |part: i64| if part > levels.high() { part - count } else { part };
+    bytes.flat_map(|byte| (0..8 / bits).map(move |i| number(i64::from(byte) >> (i * bits) & (count - 1)))).collect()
 }
 
 /// Numbers that the file lists one by one rather than as bytes.
@@ -262,12 +254,19 @@ fn listed_numbers(tensor: &proto::Tensor) -> Result<Numbers, String> {
         data_type::BFLOAT16 => float(small.iter().map(|&v| f32::from_bits((v as u32) << 16)).collect()),
         data_type::INT64 => int(tensor.int64_data.clone()),
         data_type::UINT64 | data_type::UINT32 => int(tensor.uint64_data.iter().map(|&v| v as i64).collect()),
-        data_type::INT32 | data_type::INT16 | data_type::INT8 | data_type::UINT16 | data_type::UINT8 => {
-            int(small.iter().map(|&v| v.into()).collect())
-        }
+        data_type::INT32 => int(small.iter().map(|&v| v.into()).collect()),
         data_type::BOOL => int(small.iter().map(|&v| (v != 0).into()).collect()),
-        data_type::UINT4 | data_type::INT4 => int(halves(tensor.data_type, small.iter().map(|&v| v as u8))),
-        ty => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+        ty => match data_type::levels(ty) {
+            Some(levels) if levels.bits < 8 => int(several_a_byte(levels, small.iter().map(|&v| v as u8))),
+            Some(levels) => {
+                let is_none = |v: &&i32| !(levels.low()..=levels.high()).contains(&i64::from(**v));
+                match small.iter().find(is_none) {
+                    None => int(small.iter().map(|&v| v.into()).collect()),
+                    Some(odd) => Err(format!("{odd} is no number of type {}", data_type::name(ty))),
+                }
+            }
+            None => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+        },
     }
 }
 

@@ -142,6 +142,9 @@ fn from_path(name: &str, op_type: &str) -> Option<String> {
     if name.is_empty() {
         return None;
     }
+    if let Some(layer) = of_tflite(name) {
+        return Some(layer);
+    }
     if !name.starts_with('/') {
         let cleaned = without_noise(name);
         return Some(if cleaned.is_empty() { name.to_string() } else { cleaned });
@@ -163,6 +166,16 @@ fn from_path(name: &str, op_type: &str) -> Option<String> {
         (false, true) => Some(path),
         (false, false) => Some(format!("{path}.{}", last.to_lowercase())),
     }
+}
+
+/// `net/conv2d/Relu;net/conv2d/convolution_prequant` → `net/conv2d`: TensorFlow Lite calls what it made one of several
+/// operations by all their names, and its converter what is rounded afterwards `prequant`.
+fn of_tflite(name: &str) -> Option<String> {
+    let (joined, rounded) = (name.split_once(';').map(|(first, _)| first), name.strip_suffix("_prequant"));
+    let first = joined.or(rounded)?;
+    let (layer, _operation) = first.rsplit_once('/')?;
+    let layer = without_noise(layer);
+    (!layer.is_empty()).then_some(layer)
 }
 
 /// A graph's name as an identifier.
@@ -249,6 +262,9 @@ mod tests {
         assert_eq!(named("/features/features.3/Relu_2", "Relu"), "features.3.relu_2");
         assert_eq!(named("/Flatten", "Flatten"), "flatten");
         assert_eq!(named("node_conv2d_1", "Conv"), "node_conv2d_1");
+        assert_eq!(named("net/conv2d_1/Relu;net/conv2d_1/convolution_prequant", "Conv"), "net/conv2d_1");
+        assert_eq!(named("net/add_1/Add_prequant", "Add"), "net/add_1");
+        assert_eq!(named("PartitionedCall:0_prequant", "Add"), "PartitionedCall:0_prequant");
         assert_eq!(named("", "Conv"), "conv");
         assert_eq!(named("a\"{b}\n", "Conv"), "ab");
     }

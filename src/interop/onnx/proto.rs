@@ -158,6 +158,8 @@ pub struct Tensor {
 
 /// Values of [`Tensor::data_type`] and [`TensorType::elem_type`].
 pub mod data_type {
+    use crate::ops::quantized::Levels;
+
     pub const FLOAT: i32 = 1;
     pub const UINT8: i32 = 2;
     pub const INT8: i32 = 3;
@@ -173,10 +175,12 @@ pub mod data_type {
     pub const BFLOAT16: i32 = 16;
     pub const UINT4: i32 = 21;
     pub const INT4: i32 = 22;
+    pub const UINT2: i32 = 25;
+    pub const INT2: i32 = 26;
 
     /// The format's name of a type, for messages.
     pub fn name(ty: i32) -> &'static str {
-        const NAMES: [&str; 17] = [
+        const NAMES: [&str; 27] = [
             "undefined",
             "float",
             "uint8",
@@ -194,8 +198,40 @@ pub mod data_type {
             "complex64",
             "complex128",
             "bfloat16",
+            "float8e4m3fn",
+            "float8e4m3fnuz",
+            "float8e5m2",
+            "float8e5m2fnuz",
+            "uint4",
+            "int4",
+            "float4e2m1",
+            "float8e8m0",
+            "uint2",
+            "int2",
         ];
-        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("a type of few bits")
+        usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("unknown")
+    }
+
+    /// The types of few bits, with their levels.
+    const LEVELS: [(i32, Levels); 8] = [
+        (UINT2, Levels { bits: 2, signed: false }),
+        (INT2, Levels { bits: 2, signed: true }),
+        (UINT4, Levels { bits: 4, signed: false }),
+        (INT4, Levels { bits: 4, signed: true }),
+        (UINT8, Levels { bits: 8, signed: false }),
+        (INT8, Levels { bits: 8, signed: true }),
+        (UINT16, Levels { bits: 16, signed: false }),
+        (INT16, Levels { bits: 16, signed: true }),
+    ];
+
+    /// The levels that a type of few bits has.
+    pub fn levels(ty: i32) -> Option<Levels> {
+        LEVELS.iter().find(|(of, _)| *of == ty).map(|(_, levels)| *levels)
+    }
+
+    /// The type that has these levels and no others.
+    pub fn of_levels(levels: Levels) -> Option<i32> {
+        LEVELS.iter().find(|(_, of)| *of == levels).map(|(ty, _)| *ty)
     }
 }
 

@@ -1037,14 +1037,36 @@ fn grids_that_are_none_are_refused() {
         let known = vec![
             number("s", 0.5),
             number("nothing", 0.0),
+            number("negative", -0.5),
+            number("nan", f32::NAN),
+            number("infinite", f32::INFINITY),
             proto::Tensor { float_data: vec![0.5, 0.5], ..floats("two", &[2]) },
             bytes("z", &[], data_type::UINT8, &[3]),
+            bytes("signed", &[], data_type::INT8, &[3]),
+            bytes("w", &[2, 3, 1, 1], data_type::INT8, &[1, 255, 3, 100, 129, 7]),
             longs("long", &[3]),
         ];
-        message(&model(&[1, 3, 4, 4], vec![node(call, attributes)], known, "y"))
+        let levels = node("QuantizeLinear x s z -> q", vec![]);
+        let named = node(call, attributes);
+        let further = node("Identity v -> y", vec![]);
+        let last = if call.ends_with("-> v") { vec![further] } else { vec![] };
+        message(&model(&[1, 3, 4, 4], [vec![levels, named], last].concat(), known, "y"))
     };
     let found = [
         refused("QuantizeLinear x nothing z -> y", vec![]),
+        refused("QuantizeLinear x negative z -> y", vec![]),
+        refused("QuantizeLinear x nan z -> y", vec![]),
+        refused("QuantizeLinear x infinite z -> y", vec![]),
+        refused("DequantizeLinear w nothing -> v", vec![]),
+        refused("DequantizeLinear w nan -> v", vec![]),
+        refused("DequantizeLinear w s z -> v", vec![]),
+        refused("DequantizeLinear w two -> v", vec![int("axis", 1)]),
+        refused("DequantizeLinear w two -> v", vec![int("axis", 7)]),
+        refused("DequantizeLinear q s signed -> y", vec![]),
+        refused("QLinearConv q s signed w s signed s z -> y", vec![]),
+        refused("QLinearConv q s z w s z s z -> y", vec![]),
+        refused("QLinearConv q s z w two signed s z -> y", vec![]),
+        refused("ConvInteger q w signed signed -> y", vec![]),
         refused("QuantizeLinear x two -> y", vec![]),
         refused("QuantizeLinear x s long -> y", vec![]),
         refused("QuantizeLinear x s -> y", vec![int("output_dtype", 17)]),
@@ -1053,4 +1075,8 @@ fn grids_that_are_none_are_refused() {
         refused("QuantizeLinear x x -> y", vec![]),
     ];
     insta::assert_snapshot!(found.join("\n"));
+    let listed = proto::Tensor { int32_data: vec![300], ..bytes("z", &[], data_type::UINT8, &[]) };
+    let outside = vec![node("QuantizeLinear x s z -> y", vec![])];
+    let message = message(&model(&[1, 3, 4, 4], outside, vec![number("s", 0.5), listed], "y"));
+    assert_eq!(message, "model.onnx: initializer z: 300 is no number of type uint8");
 }

@@ -13,6 +13,8 @@ use crate::tensor::Element;
 pub enum Arithmetic {
     /// f32: one fused multiply-add after the other.
     F32,
+    /// Inputs and weights of bf16, two products at a time, sums of f32.
+    Bf16,
     /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
     Bytes {
         /// Inputs are i8 rather than u8.
@@ -30,6 +32,8 @@ pub enum Arithmetic {
 pub(crate) enum Factors {
     /// One f32 for each lane.
     Single,
+    /// Two bf16 for each lane, by one dot product.
+    Bf16,
     /// Four i8 for each lane, by one dot product.
     Quads,
     /// Two i16 for each lane. Of a group of four channels those of channels 0 and 2, then those of channels 1 and 3.
@@ -43,6 +47,7 @@ impl Arithmetic {
     pub fn input(self) -> Element {
         match self {
             Arithmetic::F32 => Element::F32,
+            Arithmetic::Bf16 => Element::Bf16,
             Arithmetic::Bytes { signed: false, .. } => Element::U8,
             Arithmetic::Bytes { signed: true, .. } => Element::I8,
             Arithmetic::I16 => Element::I16,
@@ -51,10 +56,7 @@ impl Arithmetic {
 
     /// What products are added up in.
     pub fn sum(self) -> Element {
-        match self {
-            Arithmetic::F32 => Element::F32,
-            Arithmetic::Bytes { .. } | Arithmetic::I16 => Element::I32,
-        }
+        if self.is_of_whole_numbers() { Element::I32 } else { Element::F32 }
     }
 
     /// Of bytes, the least and the greatest input less the zero point.
@@ -62,6 +64,21 @@ impl Arithmetic {
         let Arithmetic::Bytes { signed, zero } = self else { return None };
         let low = if signed { i64::from(i8::MIN) } else { 0 };
         Some([low, low + 255].map(|input| input - i64::from(zero)))
+    }
+
+    /// The arithmetic of real numbers that lie in memory as that.
+    pub fn of_reals(input: Element) -> Arithmetic {
+        if input == Element::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 }
+    }
+
+    /// Whether what is multiplied and added up are whole numbers.
+    pub fn is_of_whole_numbers(self) -> bool {
+        matches!(self, Arithmetic::Bytes { .. } | Arithmetic::I16)
+    }
+
+    /// Whether sums are of whole numbers, which a multiplier and an offset make real ones.
+    pub fn is_of_levels(self) -> bool {
+        matches!(self, Arithmetic::Bytes { .. })
     }
 
     /// Channels of a group.
@@ -73,6 +90,7 @@ impl Arithmetic {
     pub(crate) fn factors(self, unit: Unit) -> Factors {
         match self {
             Arithmetic::F32 => Factors::Single,
+            Arithmetic::Bf16 => Factors::Bf16,
             Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
             Arithmetic::Bytes { .. } | Arithmetic::I16 if unit.narrow => Factors::Pairs,
             Arithmetic::Bytes { .. } | Arithmetic::I16 => Factors::Words,
@@ -87,7 +105,7 @@ impl Arithmetic {
     /// Most pixels of a tile with that many channel blocks: accumulators, a weight a block, and what else a product needs.
     pub fn most_pixels(self, blocks: usize, unit: Unit) -> usize {
         let beside = match (self, self.factors(unit)) {
-            (Arithmetic::F32, _) => return most_pixels(blocks, unit),
+            (Arithmetic::F32 | Arithmetic::Bf16, _) => return most_pixels(blocks, unit),
             // The pixel's group; the number that makes signed ones unsigned.
             (Arithmetic::Bytes { signed, .. }, Factors::Quads) => 1 + usize::from(signed),
             // The group's part, a mask, a product.
@@ -102,7 +120,7 @@ impl Arithmetic {
     /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
     pub(super) fn preparation(self, unit: Unit) -> f64 {
         match (self, self.factors(unit)) {
-            (_, Factors::Single) | (Arithmetic::I16, Factors::Pairs) => 1.0,
+            (_, Factors::Single | Factors::Bf16) | (Arithmetic::I16, Factors::Pairs) => 1.0,
             (Arithmetic::I16, Factors::Words) => 2.0,
             (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
             (_, Factors::Quads) => 1.0,
@@ -114,8 +132,8 @@ impl Arithmetic {
     /// Registers for vectors, where results of bytes may be bytes.
     pub(crate) fn registers(self, unit: Unit) -> usize {
         match self {
-            Arithmetic::Bytes { .. } => unit.registers_beside_narrowing(),
-            Arithmetic::F32 | Arithmetic::I16 => unit.registers,
+            Arithmetic::Bytes { .. } => registers_beside_stores(Element::U8, unit),
+            Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => unit.registers,
         }
     }
 
@@ -123,7 +141,7 @@ impl Arithmetic {
     /// unsigned numbers, which i8 become by adding 128.
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
-            Arithmetic::F32 | Arithmetic::I16 => 0,
+            Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => 0,
             Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
@@ -135,6 +153,7 @@ impl Factors {
     pub(crate) fn element(self) -> Element {
         match self {
             Factors::Single => Element::F32,
+            Factors::Bf16 => Element::Bf16,
             Factors::Quads => Element::I8,
             Factors::Pairs => Element::I16,
             Factors::Words => Element::I32,
@@ -149,9 +168,14 @@ impl Factors {
     /// Instructions that multiply one vector and add the products up.
     pub(super) fn instructions(self, unit: Unit) -> f64 {
         match self {
-            Factors::Single | Factors::Quads => 1.0,
+            Factors::Single | Factors::Bf16 | Factors::Quads => 1.0,
             Factors::Pairs if unit.dot_i16 => 1.0,
             Factors::Pairs | Factors::Words => 2.0,
         }
     }
+}
+
+/// Registers for vectors of a kernel that stores such elements: stores of narrow ones may take one.
+pub(crate) fn registers_beside_stores(of: Element, unit: Unit) -> usize {
+    if of == Element::F32 { unit.registers } else { unit.registers_beside_narrowing() }
 }

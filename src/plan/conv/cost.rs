@@ -1,6 +1,6 @@
 //! What the families' estimates share.
 
-use super::arithmetic::Arithmetic;
+use super::Arithmetic;
 use super::problem::Problem;
 use crate::balance::{TaskCost, imbalance};
 use crate::target::{Core, Target};
@@ -16,7 +16,7 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
 pub(super) fn group_cycles(arithmetic: Arithmetic, pixels: usize, blocks: f64, target: &Target) -> f64 {
     let (core, factors) = (&target.core, arithmetic.factors(target.unit));
     let one = tap_cycles(pixels, blocks, core);
-    if arithmetic == Arithmetic::F32 {
+    if !arithmetic.is_of_whole_numbers() {
         return one;
     }
     // Products, and what prepares each pixel's group, share the vector units, which take less than two a cycle.

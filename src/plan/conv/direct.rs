@@ -4,7 +4,7 @@ use super::cost::{group_cycles, uneven};
 use super::geometry::Axis;
 use super::problem::Problem;
 use super::tile::{BlockSets, half_filled, split};
-use super::{Arithmetic, Family};
+use super::{Arithmetic, Family, OF_BF16};
 use crate::balance::TaskCost;
 use crate::target::{Target, Unit};
 
@@ -70,7 +70,8 @@ impl Family for Direct {
             Fold::Image { height, width } => format!(" as {height}x{width}"),
             Fold::Batch => " over batch".into(),
         };
-        format!("direct {}x{}{fold}", self.pixels, self.blocks)
+        let of = if self.problem.arithmetic == Arithmetic::Bf16 { OF_BF16 } else { "" };
+        format!("direct{of} {}x{}{fold}", self.pixels, self.blocks)
     }
 }
 
@@ -103,7 +104,7 @@ impl Direct {
         let factors = p.arithmetic.factors(target.unit);
         let element = p.arithmetic.input().bytes();
         // Cycles of a result: of levels its sum is scaled, clamped, rounded and narrowed.
-        let finish = if p.arithmetic == Arithmetic::F32 { 1.5 } else { 5.0 / core.vectors };
+        let finish = if p.arithmetic.is_of_levels() { 5.0 / core.vectors } else { 1.5 };
         let group_sets = p.out_channels.div_ceil(block) / out_blocks;
         let in_channels = match p.groups {
             1 => p.in_channels,

@@ -17,7 +17,7 @@ mod winograd;
 
 use crate::target::Target;
 
-pub(crate) use arithmetic::{Arithmetic, Factors};
+pub(crate) use arithmetic::{Arithmetic, Factors, registers_beside_stores};
 pub(crate) use cost::convert_cost;
 pub(crate) use depthwise::Depthwise;
 pub(crate) use direct::{Direct, Fold};
@@ -25,7 +25,10 @@ pub(crate) use geometry::{Axis, Geometry, Taps};
 pub(crate) use grouped::Grouped;
 pub(crate) use problem::Problem;
 pub(crate) use tile::{BlockSets, half_filled, split, work};
-pub(crate) use winograd::{Winograd, objection, wants_sums};
+pub(crate) use winograd::{Points, Winograd, name as winograd_name, objection, wants_sums};
+
+/// What the names of kernels have that multiply in bf16, where others of their family do not.
+pub(crate) const OF_BF16: &str = "-bf16";
 
 /// A family of kernels: its type holds the choices that one of them makes.
 pub(crate) trait Family: Sized {

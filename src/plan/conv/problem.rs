@@ -30,14 +30,17 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The input's shape is that of its view, whose element says in which arithmetic real numbers are multiplied.
+    ///
     /// # Panics
     /// When a shape is no image, which the op's shape rule excludes; so of the other ops.
     pub fn conv(op: &Conv2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis =
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -51,10 +54,11 @@ impl Problem {
 
     /// `input` is the image before it was flattened.
     pub fn linear(op: &Linear, input: &Shape) -> Problem {
+        let element = input.element();
         let input = sizes(input);
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             batch: input[0],
             in_channels: input[1],
             out_channels: op.features,
@@ -67,6 +71,7 @@ impl Problem {
     }
 
     pub fn conv_transpose(op: &ConvTranspose2d, input: &Shape, output: &Shape) -> Problem {
+        let element = input.element();
         let [input, output] = [input, output].map(sizes);
         let axis = |a: usize, r: usize| {
             let (k, s, p, d) = (op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
@@ -79,7 +84,7 @@ impl Problem {
             .map(|(ry, rx)| Geometry { y: axis(0, ry), x: axis(1, rx) })
             .collect();
         Problem {
-            arithmetic: Arithmetic::F32,
+            arithmetic: Arithmetic::of_reals(element),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -225,7 +230,7 @@ impl Problem {
     pub fn sums_fit_f32(&self) -> bool {
         const LARGEST_PRODUCT: usize = 255 * 128;
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
-        self.arithmetic == Arithmetic::F32 || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+        !self.arithmetic.is_of_levels() || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
     }
 
     /// Most pixels of a direct kernel's tile with that many channel blocks.

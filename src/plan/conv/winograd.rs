@@ -9,15 +9,35 @@ use super::cost::{group_cycles, uneven};
 use super::geometry::{Axis, Geometry};
 use super::problem::Problem;
 use super::tile::{half_filled, split, work};
-use super::{Arithmetic, Family};
+use super::{Arithmetic, Family, OF_BF16};
 use crate::balance::TaskCost;
 use crate::target::Target;
+
+/// The points at which a Winograd convolution multiplies polynomials, the least rounding error first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Points {
+    /// 0, ±1, ±2 and infinity, of whole numbers: there is no error.
+    Whole,
+    /// 0, ±1, ±i and infinity: seven products for a window of six.
+    Complex,
+    /// 0 and pairs of real numbers, and infinity: as many products as the window has inputs.
+    Real,
+}
+
+impl Points {
+    /// Inputs of a window with complex points.
+    pub const WINDOW: usize = 6;
+}
 
 /// A Winograd convolution F(m×m, r×r) of stride 1 or 2, or of each phase of a transposed one: tiles of
 /// m×m outputs, transformed and multiplied in blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Winograd {
     pub problem: Problem,
+    /// In which transformed inputs and weights are multiplied: as the input lies in memory, or in f32.
+    pub products: Arithmetic,
+    /// Where polynomials are multiplied.
+    pub points: Points,
     /// Outputs along each axis of a tile.
     pub m: usize,
     /// Tiles that are transformed and multiplied at a time.
@@ -37,9 +57,14 @@ impl Winograd {
         self.problem.phases[0].y.taps.count
     }
 
-    /// Products along each axis of a tile, and inputs of its window.
-    pub fn alpha(&self) -> usize {
+    /// Inputs along each axis of a tile's window.
+    pub fn window(&self) -> usize {
         self.stride() * (self.m - 1) + self.taps()
+    }
+
+    /// Products along each axis of a tile.
+    pub fn alpha(&self) -> usize {
+        self.window() + usize::from(self.points == Points::Complex)
     }
 
     /// Weights along each axis of a tile. Where the last of the classes into which a stride divides
@@ -49,17 +74,9 @@ impl Winograd {
         self.alpha() - shared
     }
 
-    /// How transformed inputs are multiplied by transformed weights.
-    pub(crate) fn products(&self) -> Arithmetic {
-        match self.problem.arithmetic {
-            Arithmetic::F32 => Arithmetic::F32,
-            Arithmetic::Bytes { .. } | Arithmetic::I16 => Arithmetic::I16,
-        }
-    }
-
     /// Whether results are the definition's, to the last bit.
     pub fn is_exact(&self) -> bool {
-        self.problem.arithmetic != Arithmetic::F32
+        self.points == Points::Whole
     }
 
     /// Tiles along each axis of an image.
@@ -85,21 +102,24 @@ impl Winograd {
     }
 
     fn cycles(&self, out_blocks: usize, block: usize, target: &Target) -> f64 {
-        let (p, core, multiplied) = (&self.problem, &target.core, self.products());
-        let element = multiplied.input().bytes() as f64;
+        let (p, core) = (&self.problem, &target.core);
+        let element = self.products.input().bytes() as f64;
         let products = (self.alpha() * self.alpha()) as f64;
         let total = (self.most_tiles() * p.phases.len()) as f64;
         let tile_blocks = total / self.tiles as f64;
         let in_blocks = p.in_channels.div_ceil(block) as f64;
         // Loads, sums and stores of the transforms, by element.
-        let input = total * in_blocks * products * core.transform;
-        let output = total * out_blocks as f64 * products * core.transform;
+        let converted = if p.arithmetic == Arithmetic::Bf16 { CONVERTED } else { 1.0 };
+        let input = total * in_blocks * products * core.transform * converted;
+        let output = total * out_blocks as f64 * products * core.transform * converted;
         let sets = work(out_blocks, half_filled(p.out_channels, block, target.unit)) / self.blocks as f64;
-        let taps = p.in_per_group().div_ceil(multiplied.group()) as f64;
+        let taps = p.in_per_group().div_ceil(self.products.group()) as f64;
         let product_tile: f64 = split(self.tiles, self.pixels)
             .into_iter()
             .map(|t| {
-                taps * group_cycles(multiplied, t, self.blocks as f64, target) + 40.0 + 2.0 * (t * self.blocks) as f64
+                taps * group_cycles(self.products, t, self.blocks as f64, target)
+                    + 40.0
+                    + 2.0 * (t * self.blocks) as f64
             })
             .sum();
         // Short sums of small groups do not hide how a product's weights begin to arrive.
@@ -110,7 +130,7 @@ impl Winograd {
         let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * element;
         let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
         multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
-        let weight = multiplied.factors(target.unit).element().bytes();
+        let weight = self.products.factors(target.unit).element().bytes();
         let weights = p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels * weight;
         let weights = weights as f64;
         let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
@@ -121,46 +141,65 @@ impl Winograd {
 impl Family for Winograd {
     /// The blocks of tiles of each F(m×m, r×r) that fits.
     fn candidates(problem: &Problem, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
-        sizes(problem, block).iter().flat_map(|&m| tile_blocks(problem, m, block, target)).collect()
+        let (f32, bf16) = (Arithmetic::F32, Arithmetic::Bf16);
+        let forms: &[(Arithmetic, Points)] = match problem.arithmetic {
+            Arithmetic::Bf16 => &[(bf16, Points::Real), (bf16, Points::Complex), (f32, Points::Real)],
+            Arithmetic::Bytes { .. } | Arithmetic::I16 => &[OF_BYTES],
+            Arithmetic::F32 => &[(f32, Points::Real)],
+        };
+        let of = |&form: &(Arithmetic, Points)| {
+            sizes(problem, form, block).iter().flat_map(move |&m| tile_blocks(problem, form, m, block, target))
+        };
+        forms.iter().flat_map(of).collect()
     }
 
     fn name(&self) -> String {
-        format!("winograd{}", self.m)
+        name(self.products, self.points, self.m)
     }
 
     fn describe(&self) -> String {
-        format!("winograd{} {} tiles {}x{}", self.m, self.tiles, self.pixels, self.blocks)
+        format!("{} {} tiles {}x{}", self.name(), self.tiles, self.pixels, self.blocks)
     }
 }
+
+/// What kernels of such choices are called.
+pub(crate) fn name(products: Arithmetic, points: Points, m: usize) -> String {
+    let points = if points == Points::Complex { "c" } else { "" };
+    let of = if products == Arithmetic::Bf16 { OF_BF16 } else { "" };
+    format!("winograd{m}{points}{of}")
+}
+
+/// What transforms of bf16 take, which widen what they read and narrow what they store, beside what they take in f32.
+const CONVERTED: f64 = 1.15;
 
 /// What sums of bytes have to stay below: 2⁶ times a sum is taken from 32 bits. `codegen` has the proof beside the matrices,
 /// and holds the plan to it.
 const SUMS: u64 = 1 << 25;
 
+/// How bytes are multiplied, and where.
+const OF_BYTES: (Arithmetic, Points) = (Arithmetic::I16, Points::Whole);
+
 /// Why a layer that else has a kernel of whole numbers has none: its sums may be too large.
 pub(crate) fn objection(p: &Problem, block: usize) -> Option<String> {
     let sum = p.largest_sum?;
-    (sum >= SUMS && !of_geometry(p, block).is_empty())
+    (sum >= SUMS && wants_sums(p, block))
         .then(|| format!("winograd4 is exact for sums below {SUMS}; with the layer's weights they reach {sum}"))
-}
-
-/// The m for which there is an F(m×m, r×r) that may be chosen.
-fn sizes(p: &Problem, block: usize) -> &'static [usize] {
-    match p.arithmetic {
-        Arithmetic::F32 => of_geometry(p, block),
-        _ if p.largest_sum.is_some_and(|sum| sum < SUMS) => of_geometry(p, block),
-        _ => &[],
-    }
 }
 
 /// Whether a kernel of whole numbers would fit, whatever sums are.
 pub(crate) fn wants_sums(p: &Problem, block: usize) -> bool {
-    p.arithmetic != Arithmetic::F32 && !of_geometry(p, block).is_empty()
+    p.arithmetic.is_of_levels() && !of_geometry(p, OF_BYTES, block).is_empty()
+}
+
+/// The m for which there is an F(m×m, r×r) that may be chosen.
+fn sizes(p: &Problem, form: (Arithmetic, Points), block: usize) -> &'static [usize] {
+    let is_proved = form != OF_BYTES || p.largest_sum.is_some_and(|sum| sum < SUMS);
+    if is_proved { of_geometry(p, form, block) } else { &[] }
 }
 
 /// The m for which there is an F(m×m, r×r) of the problem's taps and stride. Groups must consist of
 /// whole blocks of so many channels.
-fn of_geometry(p: &Problem, block: usize) -> &'static [usize] {
+fn of_geometry(p: &Problem, (products, points): (Arithmetic, Points), block: usize) -> &'static [usize] {
     let first = &p.phases[0];
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
@@ -170,8 +209,13 @@ fn of_geometry(p: &Problem, block: usize) -> &'static [usize] {
         return &[];
     }
     match (taps, step) {
-        (3, 1) if p.arithmetic != Arithmetic::F32 => &[4],
-        _ if p.arithmetic != Arithmetic::F32 => &[],
+        (3, 1) if points == Points::Whole => &[4],
+        _ if points == Points::Whole => &[],
+        (3, 1) if points == Points::Complex => &[4],
+        (5, 1) if points == Points::Complex => &[2],
+        _ if points == Points::Complex => &[],
+        // The larger the tile, the more its error: beyond some size bf16 has too few digits.
+        (3, 1) if products == Arithmetic::Bf16 => &[2, 4],
         (3, 1) => &[2, 4, 6],
         (2 | 5, 1) => &[2, 4],
         (3 | 4, 2) => &[2, 3, 4],
@@ -179,17 +223,21 @@ fn of_geometry(p: &Problem, block: usize) -> &'static [usize] {
     }
 }
 
-fn tile_blocks(problem: &Problem, m: usize, block: usize, target: &Target) -> Vec<(Winograd, f64)> {
+fn tile_blocks(
+    problem: &Problem,
+    (products, points): (Arithmetic, Points),
+    m: usize,
+    block: usize,
+    target: &Target,
+) -> Vec<(Winograd, f64)> {
     let unit = target.unit;
     let out_blocks = problem.out_channels.div_ceil(block);
     let mut candidates: Vec<(Winograd, f64)> = vec![];
     let together = problem.blocks_together(block);
     for blocks in (1..=together.min(4)).filter(|b| problem.groups == 1 || together % b == 0) {
-        let mut w = Winograd { problem: problem.clone(), m, tiles: 1, pixels: 0, blocks };
-        w.pixels = w.products().most_pixels(blocks, unit).min(28);
-        let pixels = w.pixels;
+        let pixels = products.most_pixels(blocks, unit).min(28);
         for rows in 1..=4 {
-            let mut w = w.clone();
+            let mut w = Winograd { problem: problem.clone(), products, points, m, tiles: 1, pixels, blocks };
             let total = w.most_tiles();
             // Blocks of equal size: the last one is not much smaller than the others.
             let count = total.div_ceil(rows * pixels);

@@ -12,6 +12,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo as To, Rounding};
 use crate::ops::*;
+use crate::plan::conv::{Arithmetic, Points};
 use crate::plan::{Flaw, Inaccurate, Options};
 use crate::tensor::{Shape, Tensor};
 use crate::testing::{GraphBuilder, binary, conv, conv_transpose, random_inputs, randomize_weights};
@@ -49,7 +50,8 @@ fn check(mut graph: Graph, every: usize) {
     let finite = |v: &f32| v.is_finite();
     assert!(expected.iter().any(|t| !t.data().iter().all(finite)), "nothing special came out of\n{graph}");
     let mut options = Options { algorithms: vec![("*".into(), "depthwise".into())], ..Options::default() };
-    let refused = |node| Inaccurate { node, m: 0, flaw: Flaw::Range(f32::NAN) };
+    let refused =
+        |node| Inaccurate { node, products: Arithmetic::F32, points: Points::Real, m: 0, flaw: Flaw::Range(f32::NAN) };
     options.findings.inaccurate = graph.order().into_iter().map(refused).collect();
     for target in targets() {
         let got = model(&graph, &target, &options, 1).run_tensors(&inputs).unwrap();

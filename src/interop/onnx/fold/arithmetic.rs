@@ -2,7 +2,7 @@
 
 use super::{Folded, one};
 use crate::interop::onnx::array::{Array, broadcast_strides, positions, strides};
-use crate::interop::onnx::call::{Call, axis};
+use crate::interop::onnx::call::{Call, Grid, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::geometry::{broadcast_dims, reduced_axes};
 use crate::ops::quantized::Levels;
@@ -110,19 +110,13 @@ pub(super) fn dequantized(call: &Call, array: &Array, inputs: &[Option<&Array>])
     call.int("output_dtype", 0)?;
     let scale = inputs.get(1).copied().flatten().ok_or("it has no scale")?;
     let (along, of) = owners(call, array, scale)?;
-    let scales = scale.to_f64();
-    let zeros = inputs.get(2).copied().flatten().map_or_else(|| vec![0.0; scales.len()], Array::to_f64);
-    if zeros.len() != scales.len() {
-        return Err(format!("{} scales and {} zero points", scales.len(), zeros.len()));
-    }
+    let (scales, zeros) = Grid::numbers(scale, inputs.get(2).copied().flatten(), array.levels())?;
     let is_blocked = along.is_none() && scales.len() > 1;
     if array.levels().is_some() && !is_blocked {
-        let scale: Vec<f32> = scales.iter().map(|&s| s as f32).collect();
-        let zero: Vec<i64> = zeros.iter().map(|&z| z as i64).collect();
-        return one(array.dequantized(&scale, &zero, along)?);
+        return one(array.dequantized(&scales, &zeros, along)?);
     }
-    let values = array.to_f64().into_iter().zip(of);
-    one(Array::floats(array.dims.clone(), values.map(|(v, i)| ((v - zeros[i]) * scales[i]) as f32).collect()))
+    let number = |(v, i): (f64, usize)| ((v - zeros[i] as f64) * f64::from(scales[i])) as f32;
+    one(Array::floats(array.dims.clone(), array.to_f64().into_iter().zip(of).map(number).collect()))
 }
 
 /// Levels of weights that are kept as numbers.
@@ -135,13 +129,9 @@ pub(super) fn quantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -
         Some(zero) => zero.levels().ok_or("levels of another type than 4, 8 or 16 bits")?,
     };
     let (_, of) = owners(call, array, scale)?;
-    let scales = scale.as_floats().ok_or("its scale is no floating-point number")?;
-    let zeros = zero.map_or_else(|| vec![0.0; scales.len()], Array::to_f64);
-    if zeros.len() != scales.len() {
-        return Err(format!("{} scales and {} zero points", scales.len(), zeros.len()));
-    }
+    let (scales, zeros) = Grid::numbers(scale, zero, Some(levels))?;
     let values = array.to_f64().into_iter().zip(of);
-    let numbers = values.map(|(v, i)| levels.nearest(v as f32, scales[i], zeros[i]) as i64).collect();
+    let numbers = values.map(|(v, i)| levels.nearest(v as f32, scales[i], zeros[i] as f64) as i64).collect();
     one(Array::ints(array.dims.clone(), numbers).of_levels(levels))
 }
 

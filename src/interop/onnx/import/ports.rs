@@ -49,17 +49,9 @@ impl Importer<'_> {
         let name = &input.name;
         let ty = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref());
         let ty = ty.ok_or_else(|| format!("input {name} is no tensor"))?;
-        if !matches!(
-            ty.elem_type,
-            data_type::FLOAT
-                | data_type::DOUBLE
-                | data_type::FLOAT16
-                | data_type::BFLOAT16
-                | data_type::UINT8
-                | data_type::INT8
-                | data_type::UINT16
-                | data_type::INT16
-        ) {
+        let is_float =
+            matches!(ty.elem_type, data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16);
+        if !is_float && data_type::levels(ty.elem_type).is_none() {
             return Err(format!(
                 "input {name} is of type {}; netc runs networks on floating-point numbers",
                 data_type::name(ty.elem_type)

@@ -25,22 +25,32 @@ type Results = Result<Vec<Value>, String>;
 
 // ---- Grids -------------------------------------------------------------------------------------
 
-/// The grid that a scale and a zero point among a node's inputs tell. `default` are the levels where there is no zero
-/// point to have their type.
-fn grid(call: &Call, scale: usize, zero: usize, axis: i64, default: Option<Levels>) -> Result<Grid, String> {
-    let scales = call.known(scale)?.ok_or("it has no scale")?;
-    let scale = scales.as_floats().ok_or("its scale is no floating-point number")?.to_vec();
-    let zeros = call.known(zero)?;
-    let levels = match (zeros.and_then(Array::levels), default) {
-        (Some(levels), _) | (None, Some(levels)) => levels,
-        (None, None) => return Err("levels of another type than 4, 8 or 16 bits".into()),
-    };
-    let zero = zeros.and_then(Array::as_ints).map_or_else(|| vec![0; scale.len()], <[i64]>::to_vec);
-    if scale.is_empty() || zero.len() != scale.len() || scales.rank() > 1 {
-        return Err(format!("{} scales and {} zero points", scale.len(), zero.len()));
+/// The grid of an input of levels, which the two inputs behind it tell, a scale and a zero point.
+fn grid_of(call: &Call, input: usize, axis: i64) -> Result<Grid, String> {
+    grid(call, input + 1, input + 2, axis, known_levels(call, input))
+}
+
+/// The type of an input's levels, as far as it is known.
+fn known_levels(call: &Call, input: usize) -> Option<Levels> {
+    match call.input(input) {
+        Some(Value::OnGrid(_, grid)) => Some(grid.levels),
+        Some(Value::Known(array)) => array.levels(),
+        _ => None,
     }
-    if let Some(odd) = scale.iter().find(|&&s| s <= 0.0 || !s.is_finite()) {
-        return Err(format!("its scale is {odd}, and has to be above 0"));
+}
+
+/// The grid that a scale and a zero point among a node's inputs tell. `levels` are those that it has, where something else
+/// tells them; a grid of which nothing does is of u8, as the standard says.
+fn grid(call: &Call, scale: usize, zero: usize, axis: i64, levels: Option<Levels>) -> Result<Grid, String> {
+    let scales = call.known(scale)?.ok_or("it has no scale")?;
+    let zeros = call.known(zero)?;
+    if zeros.is_some_and(|zeros| zeros.levels().is_none()) {
+        return Err("levels of another type than 2, 4, 8 or 16 bits".into());
+    }
+    let (scale, zero) = Grid::numbers(scales, zeros, levels)?;
+    let levels = zeros.and_then(Array::levels).or(levels).unwrap_or(Levels::U8);
+    if scales.rank() > 1 {
+        return Err(format!("scales of sizes {:?}", scales.dims));
     }
     let axis = (scale.len() > 1).then_some(axis);
     Ok(Grid { levels, scale, zero, axis })
@@ -48,16 +58,12 @@ fn grid(call: &Call, scale: usize, zero: usize, axis: i64, default: Option<Level
 
 /// Levels by the type that an attribute names; `None` where there is none.
 fn named_levels(call: &Call) -> Result<Option<Levels>, String> {
-    let of = |bits, signed| Ok(Some(Levels { bits, signed }));
     match i32::try_from(call.int("output_dtype", 0)?).unwrap_or(-1) {
         0 => Ok(None),
-        data_type::UINT8 => of(8, false),
-        data_type::INT8 => of(8, true),
-        data_type::UINT16 => of(16, false),
-        data_type::INT16 => of(16, true),
-        data_type::UINT4 => of(4, false),
-        data_type::INT4 => of(4, true),
-        ty => Err(format!("levels of {}", data_type::name(ty))),
+        ty => match data_type::levels(ty) {
+            Some(levels) => Ok(Some(levels)),
+            None => Err(format!("levels of type {}", data_type::name(ty))),
+        },
     }
 }
 
@@ -169,9 +175,7 @@ pub(crate) fn quantize_linear(draft: &mut Draft, call: &Call) -> Results {
         return Err("quotients of another type than float".into());
     }
     let axis = call.int("axis", 1)?;
-    let default = named_levels(call)?.unwrap_or(Levels::U8);
-    let has_other_type = call.known(2)?.is_some_and(|zero| zero.levels().is_none());
-    let grid = grid(call, 1, 2, axis, (!has_other_type).then_some(default))?;
+    let grid = grid(call, 1, 2, axis, named_levels(call)?)?;
     let view = draft.view(call, 0)?;
     on_grid(draft, &view, grid)
 }
@@ -183,19 +187,15 @@ pub(crate) fn dequantize_linear(draft: &mut Draft, call: &Call) -> Results {
     if !matches!(i32::try_from(call.int("output_dtype", 0)?), Ok(0 | data_type::FLOAT)) {
         return Err("numbers of another type than float".into());
     }
-    let default = match call.input(0) {
-        Some(Value::OnGrid(_, grid)) => grid.levels,
-        _ => Levels::U8,
-    };
-    let grid = grid(call, 1, 2, call.int("axis", 1)?, Some(default))?;
+    let grid = grid_of(call, 0, call.int("axis", 1)?)?;
     Ok(vec![numbers(draft, call, 0, &grid)?])
 }
 
 /// x, its scale and zero point, weight, its, those of the result, bias.
 pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Results {
-    let x_grid = grid(call, 1, 2, 1, None)?;
+    let x_grid = grid_of(call, 0, 1)?;
     let x = numbers(draft, call, 0, &x_grid)?;
-    let w_grid = grid(call, 4, 5, 0, None)?;
+    let w_grid = grid_of(call, 3, 0)?;
     let weight = numbers(draft, call, 3, &w_grid)?;
     let bias = match call.known(8)? {
         None => None,
@@ -229,9 +229,9 @@ fn end(draft: &mut Draft, results: Vec<Value>, grid: Grid) -> Results {
 }
 
 pub(crate) fn matmul(draft: &mut Draft, call: &Call) -> Results {
-    let a_grid = grid(call, 1, 2, -2, None)?;
+    let a_grid = grid_of(call, 0, -2)?;
     let a = numbers(draft, call, 0, &a_grid)?;
-    let b_grid = grid(call, 4, 5, -1, None)?;
+    let b_grid = grid_of(call, 3, -1)?;
     let b = numbers(draft, call, 3, &b_grid)?;
     let y_grid = grid(call, 6, 7, 1, None)?;
     let results = linear::matmul(draft, &call.with_inputs(vec![Some(a), Some(b)]))?;
@@ -253,15 +253,13 @@ fn centred(draft: &mut Draft, call: &Call, input: usize, zero: usize, axis: i64)
 
 /// The grid of levels that are multiplied as they are, less their zero point.
 fn whole_grid(call: &Call, input: usize, zero: usize, axis: i64) -> Result<Grid, String> {
-    let levels = match call.input(input) {
-        Some(Value::OnGrid(_, grid)) => Some(grid.levels),
-        Some(Value::Known(array)) => array.levels(),
-        _ => call.known(zero)?.and_then(Array::levels),
-    };
-    let zero = call.known(zero)?.and_then(Array::as_ints).map_or_else(|| vec![0], <[i64]>::to_vec);
-    let scale = vec![1.0; zero.len()];
+    let zeros = call.known(zero)?;
+    let levels = known_levels(call, input);
+    let ones = Array::floats([], vec![1.0]).broadcast(&[zeros.map_or(1, Array::len)]);
+    let (scale, zero) = Grid::numbers(&ones, zeros, levels)?;
     let axis = (zero.len() > 1).then_some(axis);
-    Ok(Grid { levels: levels.unwrap_or(Levels::U8), scale, zero, axis })
+    let levels = levels.or(zeros.and_then(Array::levels)).unwrap_or(Levels::U8);
+    Ok(Grid { levels, scale, zero, axis })
 }
 
 pub(crate) fn conv_integer(draft: &mut Draft, call: &Call) -> Results {
@@ -287,9 +285,10 @@ pub(crate) fn mul(draft: &mut Draft, call: &Call) -> Results {
 }
 
 fn two(draft: &mut Draft, call: &Call, of_numbers: super::Convert) -> Results {
-    let a = numbers(draft, call, 0, &grid(call, 1, 2, 1, Some(Levels::U8))?)?;
-    let b = numbers(draft, call, 3, &grid(call, 4, 5, 1, Some(Levels::U8))?)?;
-    let y_grid = grid(call, 6, 7, 1, Some(Levels::U8))?;
+    let a_grid = grid_of(call, 0, 1)?;
+    let a = numbers(draft, call, 0, &a_grid)?;
+    let b = numbers(draft, call, 3, &grid_of(call, 3, 1)?)?;
+    let y_grid = grid(call, 6, 7, 1, Some(a_grid.levels))?;
     let results = of_numbers(draft, &call.with_inputs(vec![Some(a), Some(b)]))?;
     end(draft, results, y_grid)
 }
@@ -328,18 +327,19 @@ fn one(draft: &mut Draft, call: &Call, of_numbers: impl Fn(&mut Draft, &Call) ->
     if call.flag("channels_last", false)? {
         return Err("images with channels last".into());
     }
-    let x = numbers(draft, call, 0, &grid(call, 1, 2, 1, Some(Levels::U8))?)?;
-    let y_grid = grid(call, 3, 4, 1, Some(Levels::U8))?;
+    let x_grid = grid_of(call, 0, 1)?;
+    let x = numbers(draft, call, 0, &x_grid)?;
+    let y_grid = grid(call, 3, 4, 1, Some(x_grid.levels))?;
     let results = of_numbers(draft, &call.with_inputs(vec![Some(x)]))?;
     end(draft, results, y_grid)
 }
 
 /// The result's scale and zero point, then x, its scale and zero point for each operand.
 pub(crate) fn concat(draft: &mut Draft, call: &Call) -> Results {
-    let y_grid = grid(call, 0, 1, 1, Some(Levels::U8))?;
+    let y_grid = grid(call, 0, 1, 1, None)?;
     let mut values = vec![];
     for first in (2..call.inputs.len()).step_by(3) {
-        values.push(Some(numbers(draft, call, first, &grid(call, first + 1, first + 2, 1, Some(Levels::U8))?)?));
+        values.push(Some(numbers(draft, call, first, &grid_of(call, first, 1)?)?));
     }
     let results = shape::concat(draft, &call.with_inputs(values))?;
     end(draft, results, y_grid)
@@ -350,16 +350,16 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Results {
     if call.float("alpha", 1.0)? != 1.0 {
         return Err("a factor of the product".into());
     }
-    let a_grid = grid(call, 1, 2, 1, None)?;
+    let a_grid = grid_of(call, 0, 1)?;
     let a = numbers(draft, call, 0, &a_grid)?;
-    let b_grid = grid(call, 4, 5, if call.flag("transB", false)? { 0 } else { 1 }, None)?;
+    let b_grid = grid_of(call, 3, if call.flag("transB", false)? { 0 } else { 1 })?;
     let b = numbers(draft, call, 3, &b_grid)?;
     let c = call.known(6)?.map(|c| bias_of(c, &a_grid, &b_grid)).transpose()?.map(Value::Known);
     let results = linear::gemm(draft, &call.with_inputs(vec![Some(a), Some(b), c]))?;
     match call.input(7) {
         None => Ok(results),
         Some(_) => {
-            let y_grid = grid(call, 7, 8, 1, Some(Levels::U8))?;
+            let y_grid = grid(call, 7, 8, 1, None)?;
             end(draft, results, y_grid)
         }
     }
