@@ -402,7 +402,10 @@ fn main() {
         return;
     }
     let roofline = Roofline::measure(&target, 1).expect("the machine can be measured");
-    let Roofline { gflops, gops_of_bytes, gb_per_s } = roofline;
-    println!("\n{gflops:.1} GFLOP/s between registers, {gops_of_bytes:.1} of 8 bits, {gb_per_s:.1} GB/s from memory");
+    let Roofline { gflops, gops_of_bytes, gflops_of_bf16, gb_per_s } = roofline;
+    println!(
+        "\n{gflops:.1} GFLOP/s between registers, {gops_of_bytes:.1} of 8 bits, {gflops_of_bf16:.1} of bf16, \
+         {gb_per_s:.1} GB/s from memory"
+    );
     rows.iter().for_each(|row| println!("{}", row.text(roofline)));
 }

@@ -15,6 +15,7 @@ use super::network;
 use super::train::Rehearsal;
 use crate::artifact::{Port, StepRecord};
 use crate::ops::Op;
+use crate::plan::conv::OF_BF16;
 use crate::runtime::{Model, Timings};
 use crate::target::Target;
 use crate::trial::roofline::Roofline;
@@ -130,8 +131,8 @@ fn target_of(model: &Model) -> Target {
         () if has("fma") => "fma",
         () => "baseline",
     };
-    let extension = ["avx512vnni", "avxvnni"].into_iter().find(|e| has(e)).map(|e| format!("+{e}"));
-    let name = format!("{name}{}", extension.unwrap_or_default());
+    let extensions = ["avx512bf16", "avx512vnni", "avxvnni"].into_iter().filter(|e| has(e)).map(|e| format!("+{e}"));
+    let name = format!("{name}{}", extensions.collect::<String>());
     Target::parse(&name).unwrap_or_else(|_| Target::host())
 }
 
@@ -186,7 +187,10 @@ fn as_text(model: &Model, rows: &[StepProfile], roofline: Roofline) -> String {
     let total: f64 = rows.iter().map(|r| r.seconds).sum();
     let flops: u64 = rows.iter().map(|r| r.step.flops).sum();
     let is_quantized = rows.iter().any(|r| r.step.flops > 0 && Op::QUANTIZED_NAMES.contains(&r.step.op.as_str()));
-    let of_bytes = if is_quantized { format!(", {:.1} of 8 bits", roofline.gops_of_bytes) } else { String::new() };
+    let mut of_others = if is_quantized { format!(", {:.1} of 8 bits", roofline.gops_of_bytes) } else { String::new() };
+    if rows.iter().any(|r| r.step.algorithm.contains(OF_BF16)) {
+        of_others += &format!(", {:.1} of bf16", roofline.gflops_of_bf16);
+    }
     format!(
         "{}\n{}: {:.3} ms in {} steps, {:.1} GFLOP/s\n{} threads of this machine: {:.1} GFLOP/s between registers{}, {:.1} GB/s from memory\n",
         table(&cells, &[4, 5, 6, 7, 8, 9]),
@@ -196,7 +200,7 @@ fn as_text(model: &Model, rows: &[StepProfile], roofline: Roofline) -> String {
         flops as f64 / total.max(1e-9) / 1e9,
         model.threads(),
         roofline.gflops,
-        of_bytes,
+        of_others,
         roofline.gb_per_s,
     )
 }
@@ -224,6 +228,7 @@ fn as_json(model: &Model, rows: &[StepProfile], roofline: Roofline) -> Value {
         "total_ms": total * 1e3,
         "peak_gflops": roofline.gflops,
         "peak_gops_of_bytes": roofline.gops_of_bytes,
+        "peak_gflops_of_bf16": roofline.gflops_of_bf16,
         "peak_gb_per_s": roofline.gb_per_s,
         "steps": rows.iter().map(row).collect::<Vec<_>>(),
     })

@@ -467,50 +467,52 @@ impl Planner<'_> {
             }
             _ => self.any(source),
         };
-        let output = &graph.node(id).shape;
-        let of_levels = |problem: Problem, zero: i64| {
-            let arithmetic = Arithmetic::Bytes { signed: input.shape.element() == Element::I8, zero: zero as i16 };
-            Problem { arithmetic, ..problem }
+        let label = graph.node(id).name.as_deref().unwrap_or_default();
+        let chosen = |input: &View| {
+            let mut layer = Layer::new(op, problem_of(op, &input.shape, &graph.node(id).shape), input, self.block);
+            if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
+                let weight = graph.weights_read(id)[0];
+                layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
+            }
+            choose(id, label, &layer, self.tile_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
-        let problem = match op {
-            Op::Conv2d(c) => Problem::conv(c, &input.shape, output),
-            Op::Linear(l) => Problem::linear(l, &input.shape),
-            Op::LinearW8(l) => {
-                let arithmetic = Arithmetic::WholeWeights;
-                Problem { arithmetic, ..Problem::linear(&l.of_reals, &input.shape) }
-            }
-            Op::ConvTranspose2d(c) => Problem::conv_transpose(c, &input.shape, output),
-            Op::QuantizedConv2d(c) => {
-                let zeros = c.zeros.iter().map(|&zero| zero as i16).collect();
-                let problem = Problem { zeros, ..Problem::conv(&c.of_reals(), &input.shape, output) };
-                of_levels(problem, c.zero)
-            }
-            Op::QuantizedConvTranspose2d(c) => {
-                of_levels(Problem::conv_transpose(&c.of_reals(), &input.shape, output), c.zero)
-            }
-            Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), &input.shape), l.zero),
-            _ => unreachable!("called for convolutions"),
+        let (layer, choice, brought) = match self.brought_into_bf16(source, &input) {
+            None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
+            Some(blocks) => match (chosen(&input), chosen(&blocks)) {
+                (Err(error), Err(_)) => return Err(error),
+                (Ok((layer, choice)), Err(_)) => (layer, choice, false),
+                (Err(_), Ok((layer, choice))) => (layer, choice, true),
+                (Ok((of_f32, in_f32)), Ok((of_bf16, in_bf16))) => {
+                    let convert = conv::convert_cost(&of_bf16.problem, self.block, self.target) / 2.0;
+                    match in_bf16.ns + convert < in_f32.ns {
+                        true => (of_bf16, in_bf16, true),
+                        false => (of_f32, in_f32, false),
+                    }
+                }
+            },
         };
-        let mut layer = Layer::new(op, problem, &input, self.block);
-        if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
-            let weight = graph.weights_read(id)[0];
-            layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
-        }
+        let input = if brought { self.get(source, self.blocked()) } else { input };
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));
         let outputs = match self.placements.split.get(&id).cloned() {
             Some(parts) => parts.into_iter().map(|part| self.allocate(part, self.blocked())).collect(),
             None => vec![self.allocate(id, self.blocked())],
         };
-        let label = graph.node(id).name.as_deref().unwrap_or_default();
-        let Choice { kernel, ns, alternatives, forced, notes } =
-            choose(id, label, &layer, self.tile_of(id), self.target, self.options)?;
+        let Choice { kernel, ns, alternatives, forced, notes } = choice;
         if inputs[0].layout == Layout::Plain && !matches!(kernel, Algorithm::Direct(_)) {
             inputs[0] = self.get(source, self.blocked());
         }
         let step = self.push(id, inputs, outputs, kernel, ns);
         *step = Step { alternatives, forced, notes, layer: Some(layer), ..step.clone() };
         Ok(())
+    }
+
+    /// A plain value as blocks of bf16, where it may be brought into these for layers that multiply bf16: what they would
+    /// read, which is not there yet.
+    fn brought_into_bf16(&self, source: NodeId, input: &View) -> Option<View> {
+        let may_be = input.layout == Layout::Plain && self.reduced.contains(&source);
+        let is_image = view::image(&input.shape).is_some();
+        (may_be && is_image).then(|| View::whole(input.place, self.blocked(), &self.shape(source, self.blocked())))
     }
 
     /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
@@ -737,6 +739,27 @@ impl Planner<'_> {
         let mut plan = Plan { unit, strict, steps, buffers, states, state_bytes, arena_bytes: 0, arena_lower_bound: 0 };
         plan.pack_arena();
         plan
+    }
+}
+
+/// The sum over taps that an op is, of an input with the shape of its view.
+fn problem_of(op: &Op, input: &Shape, output: &Shape) -> Problem {
+    let of_levels = |problem: Problem, zero: i64| {
+        let arithmetic = Arithmetic::Bytes { signed: input.element() == Element::I8, zero: zero as i16 };
+        Problem { arithmetic, ..problem }
+    };
+    match op {
+        Op::Conv2d(c) => Problem::conv(c, input, output),
+        Op::Linear(l) => Problem::linear(l, input),
+        Op::LinearW8(l) => Problem { arithmetic: Arithmetic::WholeWeights, ..Problem::linear(&l.of_reals, input) },
+        Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input, output),
+        Op::QuantizedConv2d(c) => {
+            let zeros = c.zeros.iter().map(|&zero| zero as i16).collect();
+            of_levels(Problem { zeros, ..Problem::conv(&c.of_reals(), input, output) }, c.zero)
+        }
+        Op::QuantizedConvTranspose2d(c) => of_levels(Problem::conv_transpose(&c.of_reals(), input, output), c.zero),
+        Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), input), l.zero),
+        _ => unreachable!("called for convolutions"),
     }
 }
 

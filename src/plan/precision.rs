@@ -6,8 +6,9 @@
 //! by weights in bf16, and add up in f32.
 //!
 //! A value is stored as bf16 where all kernels that write or read its blocks can. Values that share memory
-//! (operands of a concat, slices, names of one value) are stored alike. What stays f32: inputs, plain memory,
-//! outputs that no layer reads, and all that an op touches which is not in the list of [`converts`]. A layer
+//! (operands of a concat, slices, names of one value) are stored alike. What stays f32: plain memory, and so inputs, which
+//! may be brought into blocks of bf16; outputs that no layer reads; and all that an op touches which is not in the list of
+//! [`converts`]. A layer
 //! whose products were found too coarse ([`Coarse`]) has its input stored as f32, and so multiplies in f32.
 //!
 //! [`Arithmetic::Bf16`]: super::conv::Arithmetic::Bf16
@@ -117,7 +118,6 @@ fn is_name(op: &Op) -> bool {
 /// Whether all that write or read the value's blocks can convert.
 fn may_be_reduced(graph: &Graph, id: NodeId, coarse: &HashSet<NodeId>) -> bool {
     let node = graph.node(id);
-    let Some(op) = node.op() else { return false };
     let users = graph.users(id);
     let reads = |&(user, slot): &(NodeId, Slot)| {
         let multiplies = slot == Slot::Operand(0) && coarse.contains(&user);
@@ -125,14 +125,16 @@ fn may_be_reduced(graph: &Graph, id: NodeId, coarse: &HashSet<NodeId>) -> bool {
         // What works on plain memory reads a copy.
         !multiplies && (is_name(reader) || !works_on_blocks(graph, user) || converts(reader))
     };
-    if is_name(op) {
+    if node.op().is_some_and(is_name) {
         return users.iter().all(reads);
     }
     let near = image(&node.shape).is_some_and(|[.., h, w]| h.saturating_mul(w) <= MAX_PIXELS_OF_BYTES);
     let is_wanted = !users.is_empty() || !graph.is_output(id);
     let is_real =
         node.shape.element() == Element::F32 && graph.operand_shapes(id).iter().all(|s| s.element() == Element::F32);
-    near && is_wanted && is_real && works_on_blocks(graph, id) && converts(op) && users.iter().all(reads)
+    // What is written to plain memory is brought into blocks by a conversion.
+    let writes = !works_on_blocks(graph, id) || node.op().is_some_and(converts);
+    near && is_wanted && is_real && writes && users.iter().all(reads)
 }
 
 /// Whether an op's kernels on blocks read and write bf16. They do so by whole blocks: functions that must be kept from

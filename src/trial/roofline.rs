@@ -10,6 +10,7 @@ use crate::artifact::{About, Cause, Destination, Image, Manifest, Port, StepReco
 use crate::codegen::vector::{Builder, Dot, Element, Function, Program, Vector, VectorOp};
 use crate::codegen::{self, link};
 use crate::ops::Op;
+use crate::plan::conv::OF_BF16;
 use crate::runtime::{Model, ModelOptions, Timings};
 use crate::target::Target;
 
@@ -20,6 +21,8 @@ pub struct Roofline {
     pub gflops: f64,
     /// The same of numbers of 8 bits, by the instructions that kernels use, into sums of 32 bits.
     pub gops_of_bytes: f64,
+    /// The same of pairs of bf16 into sums of f32; of f32 where the target has no such instruction.
+    pub gflops_of_bf16: f64,
     /// Bytes that are streamed from memory, in 10⁹ a second.
     pub gb_per_s: f64,
 }
@@ -47,13 +50,21 @@ impl Roofline {
         let (products, operations) = products_of_bytes(target);
         let seconds = fastest(products, tasks, 0, target, threads)?;
         let gops_of_bytes = (tasks * operations) as f64 / seconds / 1e9;
+        let gflops_of_bf16 = match products_of_bf16(target) {
+            None => gflops,
+            Some((products, flops)) => (tasks * flops) as f64 / fastest(products, tasks, 0, target, threads)? / 1e9,
+        };
         let seconds = fastest(stream(target), STREAM_TASKS, STREAM_BYTES, target, threads)?;
-        Ok(Self { gflops, gops_of_bytes, gb_per_s: STREAM_BYTES as f64 / seconds / 1e9 })
+        Ok(Self { gflops, gops_of_bytes, gflops_of_bf16, gb_per_s: STREAM_BYTES as f64 / seconds / 1e9 })
     }
 
     /// The least time that a step can take, by its plain definition.
     pub fn seconds(&self, step: &StepRecord) -> f64 {
-        let peak = if Op::QUANTIZED_NAMES.contains(&step.op.as_str()) { self.gops_of_bytes } else { self.gflops };
+        let peak = match () {
+            () if Op::QUANTIZED_NAMES.contains(&step.op.as_str()) => self.gops_of_bytes,
+            () if step.algorithm.contains(OF_BF16) => self.gflops_of_bf16,
+            () => self.gflops,
+        };
         (step.flops as f64 / peak / 1e9).max(step.bytes as f64 / self.gb_per_s / 1e9)
     }
 }
@@ -100,6 +111,24 @@ fn products_of_bytes(target: &Target) -> (Function, usize) {
     });
     keep(&mut b, &sums);
     (b.finish(), 2 * at_once * count * ROUNDS * unit.lanes)
+}
+
+/// Products of pairs of bf16 into as many sums, where the target has them; and the operations of one task.
+fn products_of_bf16(target: &Target) -> Option<(Function, usize)> {
+    let unit = target.unit;
+    if !unit.dot_bf16 {
+        return None;
+    }
+    let mut b = Builder::new("products_of_bf16", unit, 4);
+    let count = (unit.registers - 4).min(24);
+    let [x, y] = [0x3f00, 0x3e80].map(|bits| b.splat_int(Element::Bf16, bits));
+    let sums: Vec<Vector> = (0..count).map(|_| b.splat(0.0)).collect();
+    let (begin, end) = (b.parameter(2), b.parameter(3));
+    b.loop_range(begin, end, 1, |b, _| {
+        b.repeat(ROUNDS, |b| sums.iter().for_each(|&sum| b.dot(Dot::Bf16, sum, x, y)));
+    });
+    keep(&mut b, &sums);
+    Some((b.finish(), 4 * count * ROUNDS * unit.lanes))
 }
 
 /// Sums the tasks' parts of the weights.

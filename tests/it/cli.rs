@@ -56,6 +56,7 @@ transcripts!(
     limits,
     overwrite,
     packing,
+    precision,
     quantize,
     run,
     stats,

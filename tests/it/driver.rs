@@ -316,6 +316,27 @@ fn layers_that_winograd_has_no_room_for_are_direct() {
     assert!(kernel.starts_with("winograd") && notes.is_empty(), "{kernel} {notes:?}");
 }
 
+/// bf16 as far as a tolerance goes; where it goes nowhere, the bits of f32. On CPUs that do not multiply bf16 all are
+/// those.
+#[test]
+fn the_fastest_within_a_tolerance() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits/digits.net");
+    let values: Vec<f32> = (0..28 * 28).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
+    let input = [Tensor::new(Shape::from([1, 1, 28, 28]), values)];
+    let outputs = |precision: &str| {
+        let mut compiler = Compiler::default();
+        compiler.plan.precision = precision.parse().unwrap();
+        compiler.compile_file(&path).unwrap().run_tensors(&input).unwrap()
+    };
+    let exact = outputs("f32");
+    let near = outputs("fastest-within=2e-2");
+    let (worst, scale) = near[0].difference(&exact[0]);
+    // It is measured on other inputs.
+    assert!(worst <= 4e-2 * scale, "{worst} of {scale}");
+    assert_eq!(near != exact, Target::host().extensions.contains(&"avx512bf16"));
+    assert_eq!(outputs("fastest-within=1e-7"), exact);
+}
+
 #[test]
 fn a_forced_kernel_is_kept_and_remarked_on() {
     let (mut compiler, said) = observed();

@@ -218,6 +218,11 @@ fn models_that_pytorch_exported() {
 }
 
 #[test]
+fn models_that_tools_quantized() {
+    insta::assert_snapshot!(run("tools.npz"), @"12 cases pass");
+}
+
+#[test]
 fn operators_in_each_of_their_versions() {
     insta::assert_snapshot!(run("versions.npz"), @"386 cases pass");
 }

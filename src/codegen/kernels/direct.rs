@@ -813,7 +813,6 @@ impl KernelKey for Row {
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
-        let of_bytes = row.arithmetic.is_scaled();
         let of = match row.arithmetic {
             Arithmetic::F32 => "",
             Arithmetic::WholeWeights => "whole_weights_",
@@ -834,15 +833,12 @@ impl KernelKey for Row {
         while i < tiles.len() {
             let (first, pixels) = tiles[i];
             let alike = tiles[i..].iter().take_while(|t| t.1 == pixels && is_interior(row, t.0, t.1)).count().max(1);
-            // Kernels with many operands, and more beside these, have no integer left to count tiles.
-            let more = of_bytes || row.wants_scratch(unit);
-            let same = if more && row.trimmed && row.extra.len() > 1 { 1 } else { alike };
-            b.repeat(same, |b| {
+            b.repeat(alike, |b| {
                 tile(b, row, unit, first, pixels);
                 b.advance(input, pixels * row.in_pixel);
                 outs.iter().zip(&strides).for_each(|(&o, &s)| b.advance(o, pixels * s));
             });
-            i += same;
+            i += alike;
         }
         b.finish()
     }

@@ -297,6 +297,12 @@ impl State<'_> {
                 }
                 self.set(*dst, value);
             }
+            Inst::Narrow { dst, sources } => {
+                let to = self.element(*dst);
+                let lanes = sources.iter().flat_map(|&v| lanes::of(Element::I32, self.words(v)).take(self.lanes));
+                let words = lanes::words(to, lanes.map(|value| lanes::narrow(Element::I32, to, value)));
+                self.set(*dst, words);
+            }
             Inst::Permute { dst, sources, lanes: from } => {
                 let sources = sources.map(|v| self.words(v));
                 let lane = |l: u8| sources[usize::from(l) / lanes][usize::from(l) % lanes];

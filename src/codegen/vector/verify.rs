@@ -298,6 +298,7 @@ impl<'a> Checker<'a> {
                 self.memory(address, *stride, 0, *count)
             }
             Inst::Reduce { op, dst, src, temp } => reduction(*op, *dst, *src, *temp),
+            Inst::Narrow { dst, sources } => sources.contains(dst).then_some(Problem::PermutesInto(*dst)),
             Inst::Permute { dst, sources, lanes } => permutation(*dst, *sources, lanes, self.function.unit.lanes),
             _ => None,
         };

@@ -1,10 +1,10 @@
 //! Direct convolution: all taps are added up while a tile of the output stays in registers.
 
-use super::Family;
 use super::cost::{group_cycles, uneven};
 use super::geometry::Axis;
 use super::problem::Problem;
 use super::tile::{BlockSets, half_filled, split};
+use super::{Arithmetic, Family, OF_BF16};
 use crate::balance::TaskCost;
 use crate::target::{Target, Unit};
 
@@ -70,7 +70,8 @@ impl Family for Direct {
             Fold::Image { height, width } => format!(" as {height}x{width}"),
             Fold::Batch => " over batch".into(),
         };
-        format!("direct {}x{}{fold}", self.pixels, self.blocks)
+        let of = if self.problem.arithmetic == Arithmetic::Bf16 { OF_BF16 } else { "" };
+        format!("direct{of} {}x{}{fold}", self.pixels, self.blocks)
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) use problem::Problem;
 pub(crate) use tile::{BlockSets, half_filled, split, work};
 pub(crate) use winograd::{Points, Winograd, name as winograd_name, objection, wants_sums};
 
+/// What the names of kernels have that multiply in bf16, where others of their family do not.
+pub(crate) const OF_BF16: &str = "-bf16";
+
 /// A family of kernels: its type holds the choices that one of them makes.
 pub(crate) trait Family: Sized {
     /// Whether it reads a plain image as it is; the others' inputs are brought into blocks first.

@@ -9,7 +9,7 @@ use super::cost::{group_cycles, uneven};
 use super::geometry::{Axis, Geometry};
 use super::problem::Problem;
 use super::tile::{half_filled, split, work};
-use super::{Arithmetic, Family};
+use super::{Arithmetic, Family, OF_BF16};
 use crate::balance::TaskCost;
 use crate::target::Target;
 
@@ -165,7 +165,7 @@ impl Family for Winograd {
 /// What kernels of such choices are called.
 pub(crate) fn name(products: Arithmetic, points: Points, m: usize) -> String {
     let points = if points == Points::Complex { "c" } else { "" };
-    let of = if products == Arithmetic::Bf16 { "-bf16" } else { "" };
+    let of = if products == Arithmetic::Bf16 { OF_BF16 } else { "" };
     format!("winograd{m}{points}{of}")
 }
 

@@ -377,6 +377,31 @@ fn sums_that_leave_the_bound_are_direct() {
     }
 }
 
+/// As many operands as an epilogue has, of windows whose rows are cut off: more addresses than there are registers.
+#[test]
+fn many_operands_are_read_last() {
+    let grid = |levels: Levels, scale| Some(Grid { levels, scale, zero: levels.low() + 100 });
+    for (count, kernel) in [(3, 3), (4, 3), (4, 5)] {
+        let mut b = Building::new(count as u64, false);
+        let x = b.levels(&[2, 40, 9, 31], Levels::I8);
+        let kinds = [grid(Levels::U8, 0.5), None, grid(Levels::I8, 1.5), grid(Levels::U8, 1.0)];
+        let reads = kinds[..count].to_vec();
+        let mut operands = vec![x];
+        for read in &reads {
+            operands.push(match read {
+                Some(grid) => b.levels(&[2, 20, 9, 31], grid.levels),
+                None => b.reals(&[2, 20, 9, 31]),
+            });
+        }
+        let mut epilogue = vec![PostOp::Add; count];
+        epilogue.push(PostOp::Activate(Activation::Relu));
+        let output = grid(Levels::U8, 1.0);
+        let op = QuantizedConv2d { epilogue, reads, output, ..plain_conv(20, [kernel; 2], kernel / 2, 3) };
+        let y = b.layer(op, &operands);
+        check(b.finish(&[y]));
+    }
+}
+
 /// Bits that are the definition's are those of `--strict`.
 #[test]
 fn strict_plans_may_have_it() {

@@ -382,6 +382,10 @@ impl Lowering<'_> {
                 let value = self.reduce(op, src);
                 self.set(dst, value);
             }
+            Inst::Narrow { dst, sources } => {
+                let value = self.narrow(sources, self.function.element(dst));
+                self.set(dst, value);
+            }
             Inst::Permute { dst, sources, ref lanes } => {
                 let value = self.permute(sources, lanes);
                 self.set(dst, value);
