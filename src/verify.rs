@@ -20,6 +20,7 @@
 //! Equal infinities agree. Where both sides are NaN, nothing is compared: an output with such values makes
 //! the comparison inconclusive, which is no pass.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::Location;
@@ -28,7 +29,7 @@ use crate::interpreter;
 use crate::ir::{Graph, Images, Kind, NodeId};
 use crate::ops::Op;
 use crate::runtime::Model;
-use crate::tensor::{NotFinite, Tensor};
+use crate::tensor::{Element, NotFinite, Tensor};
 use crate::weights::SplitMix;
 
 /// How two values differ.
@@ -45,15 +46,24 @@ pub(crate) struct Difference {
     pub both_nan: Option<NotFinite>,
 }
 
+/// A value's numbers, levels as f32.
+fn reals(tensor: &Tensor) -> Cow<'_, [f32]> {
+    match tensor.shape().element() {
+        Element::F32 => Cow::Borrowed(tensor.data()),
+        _ => Cow::Owned(tensor.values().map(|v| v as f32).collect()),
+    }
+}
+
 impl Difference {
     /// Of values of equally many elements; `None` where their numbers differ.
     pub(crate) fn of(found: &Tensor, reference: &Tensor) -> Option<Self> {
-        if found.data().len() != reference.data().len() {
+        let (found, reference) = (reals(found), reals(reference));
+        if found.len() != reference.len() {
             return None;
         }
         let (mut largest, mut sum, mut scale) = (0.0f64, 0.0f64, 0.0f64);
         let mut both_nan: Option<NotFinite> = None;
-        for (first, (&a, &b)) in found.data().iter().zip(reference.data()).enumerate() {
+        for (first, (&a, &b)) in found.iter().zip(reference.iter()).enumerate() {
             if a.is_nan() && b.is_nan() {
                 both_nan.get_or_insert(NotFinite { nan: 0, infinite: 0, first }).nan += 1;
                 continue;
@@ -68,7 +78,7 @@ impl Difference {
         }
         // Of zeros, a share would say nothing.
         let unit = if scale > 0.0 { scale } else { 1.0 };
-        Some(Self { max: largest / unit, mean: sum / found.data().len() as f64 / unit, scale, both_nan })
+        Some(Self { max: largest / unit, mean: sum / found.len() as f64 / unit, scale, both_nan })
     }
 
     /// The worse of two, for several inputs.
@@ -479,7 +489,8 @@ impl Code<'_> {
                 let by_rounding = if own.max > tolerance { self.rounding(id, &operands, &defined) } else { 0.0 };
                 layer.unexplained = layer.unexplained.min(beyond(own.max, by_rounding));
             }
-            let off = found.data().iter().zip(defined.data()).map(|(f, d)| (f - d).abs());
+            let (found, defined) = (reals(found), reals(&defined));
+            let off = found.iter().zip(defined.iter()).map(|(f, d)| (f - d).abs());
             errors.insert(id, off.map(|e| if e.is_finite() { e } else { 0.0 }).collect::<Vec<f32>>());
         }
         if report.outputs.iter().chain(&report.passes).all(|l| l.passes(tolerance)) {
@@ -503,14 +514,16 @@ impl Code<'_> {
     fn value(&self, id: NodeId) -> Tensor {
         let input = || self.graph.inputs().iter().position(|&i| i == id).map(|i| self.inputs[i].clone());
         let constant = || interpreter::evaluate(self.graph, id, &[]);
-        self.found.get(&id).cloned().or_else(input).unwrap_or_else(constant)
+        let value = self.found.get(&id).cloned().or_else(input).unwrap_or_else(constant);
+        // Levels leave code as f32.
+        value.to_element(self.graph.node(id).shape.element())
     }
 
     /// By how much a layer's value changes where its operands are moved by their rounding. Sums of n values
     /// round n times, so that they are moved √n times as far.
     fn rounding(&self, id: NodeId, operands: &[Tensor], defined: &Tensor) -> f64 {
-        let results = defined.data().len().max(1) as u64;
-        let read: u64 = operands.iter().map(|o| o.data().len() as u64).sum();
+        let results = defined.len().max(1) as u64;
+        let read: u64 = operands.iter().map(|o| o.len() as u64).sum();
         let terms = (self.graph.macs(id).max(read) / results).max(1);
         let share = 8.0 * ROUNDING * (terms as f64).sqrt();
         let change = |draw: u64| {
@@ -579,8 +592,11 @@ fn note(changes: &mut HashMap<String, f64>, name: &str, moved: &Tensor, exact: &
     *most = most.max(change);
 }
 
-/// Moves every number up or down at random, by a share of it and what `more` says.
+/// Moves every number up or down at random, by a share of it and what `more` says. Whole numbers are exact, and stay.
 fn shake(tensor: &mut Tensor, share: f64, more: impl Fn(usize) -> f64, random: &mut SplitMix) {
+    if tensor.shape().element() != Element::F32 {
+        return;
+    }
     for (i, v) in tensor.data_mut().iter_mut().enumerate().filter(|(_, v)| v.is_finite()) {
         let way = if random.uniform() < 0.5 { -1.0 } else { 1.0 };
         *v = (f64::from(*v) + way * (share * f64::from(v.abs()) + more(i))) as f32;
@@ -695,6 +711,24 @@ mod tests {
             if graph.node(id).op().is_some() {
                 shake(value, 2.0 * ROUNDING, |_| 0.0, &mut random);
             }
+        }
+    }
+
+    /// Whole numbers, as the passes make them of a quantized network, are compared like others.
+    #[test]
+    fn levels_are_compared() {
+        for seed in 0..8 {
+            let mut graph = crate::testing::quantized_graph(seed);
+            crate::passes::run(&mut graph, &crate::passes::Selection::default());
+            let report = judged(&graph, |_, _| {});
+            assert_eq!(report.outputs[0].difference.unwrap().max, 0.0);
+            let one_off = judged(&graph, |id, value| {
+                if value.shape().element() == Element::U8 && graph.node(id).op().is_some() {
+                    let off: Vec<f64> = value.values().map(|level| (level + 1.0).min(255.0)).collect();
+                    *value = Tensor::from_values(value.shape().clone(), off);
+                }
+            });
+            assert!(one_off.code.iter().any(|layer| layer.difference.unwrap().max > 0.0));
         }
     }
 
