@@ -259,30 +259,19 @@ fn shift(layer: &Eight, shape: &Shape, weight: &[f32], whole: &Whole, taps: &[f6
 fn coverage(graph: &Graph, layer: NodeId, op: &Op) -> Vec<f64> {
     let input = graph.node(graph.operands(layer)[0]).shape.dims();
     let output = graph.node(layer).shape.dims();
-    let (kernel, along): ([usize; 2], Box<dyn Fn(usize, usize) -> f64>) = match op {
-        Op::Conv2d(op) => {
-            let reads = move |axis: usize, tap: usize| {
-                let inside = |place: &usize| {
-                    let at = place * op.stride[axis] + tap * op.dilation[axis];
-                    (op.pad[axis]..op.pad[axis] + input[2 + axis]).contains(&at)
-                };
-                (0..output[2 + axis]).filter(inside).count() as f64 / output[2 + axis] as f64
-            };
-            (op.kernel, Box::new(reads))
-        }
-        Op::ConvTranspose2d(op) => {
-            let reaches = move |axis: usize, tap: usize| {
-                let inside = |place: &usize| {
-                    let at = place * op.stride[axis] + tap * op.dilation[axis];
-                    (op.pad[axis]..op.pad[axis] + output[2 + axis]).contains(&at)
-                };
-                (0..input[2 + axis]).filter(inside).count() as f64 / output[2 + axis] as f64
-            };
-            (op.kernel, Box::new(reaches))
-        }
-        _ => return vec![1.0],
+    let shares = |axis: usize| -> Vec<f64> {
+        let at = 2 + axis;
+        // Where windows begin, and the image behind the padding in which their taps have to lie.
+        let (kernel, stride, dilation, pad, places, image) = match op {
+            Op::Conv2d(c) => (c.kernel, c.stride, c.dilation, c.pad, output[at], input[at]),
+            Op::ConvTranspose2d(c) => (c.kernel, c.stride, c.dilation, c.pad, input[at], output[at]),
+            _ => return vec![1.0],
+        };
+        let image = pad[axis]..pad[axis] + image;
+        let is_inside = |place: usize, tap: usize| image.contains(&(place * stride[axis] + tap * dilation[axis]));
+        let count = |tap: usize| (0..places).filter(|&place| is_inside(place, tap)).count();
+        (0..kernel[axis]).map(|tap| count(tap) as f64 / output[at] as f64).collect()
     };
-    let shares = |axis: usize| -> Vec<f64> { (0..kernel[axis]).map(|tap| along(axis, tap)).collect() };
     let (rows, columns) = (shares(0), shares(1));
     rows.iter().flat_map(|row| columns.iter().map(move |column| row * column)).collect()
 }
