@@ -16,6 +16,7 @@ use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 use crate::ops::quantized;
 use crate::plan::{Layout, stored};
+use crate::target::Unit;
 use crate::tensor::Element;
 
 /// A grid in a key.
@@ -82,8 +83,6 @@ impl Grid {
     }
 
     /// Stores the levels of the nearest numbers, of `rectified` ones no number below 0.
-    ///
-    /// Bounds are whole numbers, so that what is between them may be rounded after it was clamped, on the way to i32.
     fn store(self, b: &mut Builder, address: Address, v: Vector, rectified: bool, constants: &mut Constants) {
         if self.element == Element::F32 {
             let zero = constants.number(b, Element::F32, 0);
@@ -91,6 +90,14 @@ impl Grid {
             let v = self.nearest(b, v);
             return b.store(address, v);
         }
+        let v = self.whole(b, v, rectified, constants);
+        b.store_as(address, v, self.element);
+    }
+
+    /// The levels of the nearest numbers as i32, of `rectified` ones no number below 0.
+    ///
+    /// Bounds are whole numbers, so that what is between them may be rounded after it was clamped, on the way to i32.
+    fn whole(self, b: &mut Builder, v: Vector, rectified: bool, constants: &mut Constants) -> Vector {
         let v = self.steps(b, v);
         let low = if rectified { 0 } else { self.low - self.zero };
         let low_bound = constants.number(b, Element::F32, low);
@@ -105,14 +112,18 @@ impl Grid {
         let high = constants.number(b, Element::F32, self.high - self.zero);
         let v = b.op(VectorOp::Min, v, high);
         let v = b.convert_to_int(v);
-        let v = match self.zero {
+        match self.zero {
             0 => v,
             zero => {
                 let zero = constants.number(b, Element::I32, zero);
                 b.op(VectorOp::Add, v, zero)
             }
-        };
-        b.store_as(address, v, self.element);
+        }
+    }
+
+    /// Whether results that are neighbours are narrowed and stored together, four at a time.
+    fn stores_four(self, unit: Unit) -> bool {
+        self.element.bytes() == 1 && unit.narrow
     }
 }
 
@@ -151,23 +162,38 @@ impl Tail {
             sums.iter().for_each(|&(sum, places)| b.store(places.kept, sum));
         }
         let mut constants = Constants::default();
-        for (result, &(sum, places)) in sums.iter().enumerate() {
+        let mut result = 0;
+        while result < sums.len() {
+            let together = match self.output {
+                Some(grid) if grid.stores_four(b.unit()) && are_neighbours(&sums[result..], b.lanes()) => TOGETHER,
+                _ => 1,
+            };
             // Sums that are stored leave registers to constants, which are then loaded once.
-            let live = if crowded { 1 } else { sums.len() - result };
+            let live = if crowded { together } else { sums.len() - result };
             constants.kept = live + needed + Constants::MOST <= registers;
-            let element = b.element(sum);
-            let sum = if crowded { b.load_of(element, places.kept) } else { sum };
-            let v = if element == Element::I32 { b.convert_from_int(sum) } else { sum };
-            let multiplier = constants.vector(b, places.scales);
-            let v = b.op(VectorOp::Mul, v, multiplier);
-            let bytes = b.unit().bytes() as i32;
-            let offset = constants.vector(b, Address { offset: places.scales.offset + bytes, ..places.scales });
-            let v = b.op(VectorOp::Add, v, offset);
-            let v = epilogue::apply_all(b, steps, v, |b, i| load(b, operand(result, i), self.reads[i]));
-            match self.output {
-                None => b.store(places.to, v),
-                Some(grid) => grid.store(b, places.to, v, rectified, &mut constants),
+            let mut levels = vec![];
+            for i in result..result + together {
+                let (sum, places) = sums[i];
+                let element = b.element(sum);
+                let sum = if crowded { b.load_of(element, places.kept) } else { sum };
+                let v = if element == Element::I32 { b.convert_from_int(sum) } else { sum };
+                let multiplier = constants.vector(b, places.scales);
+                let v = b.op(VectorOp::Mul, v, multiplier);
+                let bytes = b.unit().bytes() as i32;
+                let offset = constants.vector(b, Address { offset: places.scales.offset + bytes, ..places.scales });
+                let v = b.op(VectorOp::Add, v, offset);
+                let v = epilogue::apply_all(b, steps, v, |b, n| load(b, operand(i, n), self.reads[n]));
+                match self.output {
+                    None => b.store(places.to, v),
+                    Some(grid) if together == 1 => grid.store(b, places.to, v, rectified, &mut constants),
+                    Some(grid) => levels.push(grid.whole(b, v, rectified, &mut constants)),
+                }
             }
+            if let (Ok(levels), Some(grid)) = (levels.try_into(), self.output) {
+                let bytes = b.narrow(grid.element, levels);
+                b.store(sums[result].1.to, bytes);
+            }
+            result += together;
         }
     }
 
@@ -184,6 +210,16 @@ impl Tail {
             _ => (&self.steps, false),
         }
     }
+}
+
+/// Results of bytes that are narrowed together: as many as bytes fit in 32 bits.
+const TOGETHER: usize = 4;
+
+/// Whether the first results lie side by side, `lanes` bytes each.
+fn are_neighbours(sums: &[(Vector, Places)], lanes: usize) -> bool {
+    let first = sums[0].1.to;
+    let at = |i: usize| Address { offset: first.offset + (i * lanes) as i32, ..first };
+    sums.len() >= TOGETHER && (1..TOGETHER).all(|i| sums[i].1.to == at(i))
 }
 
 /// Constants in registers, where there are enough.
@@ -230,15 +266,16 @@ impl Constants {
 }
 
 /// The part of packed weights that holds the multipliers and offsets of channels from `from` on, the step's second and
-/// third weights: of each block a vector of one and then of the other.
-pub(crate) fn scales(from: usize, channels: usize, block: usize) -> Part {
+/// third weights: of each block a vector of one and then of the other. Offsets are 0 where there is no third weight.
+pub(crate) fn scales(from: usize, channels: usize, block: usize, has_offsets: bool) -> Part {
     let (blocks, rest) = (channels / block, channels % block);
     let walk = |first: usize, count: usize, lanes: usize, which: usize| {
         let blocks = Loop { count, from: block as isize, to: 2 * block };
         let lanes = Loop { count: lanes, from: 1, to: 1 };
         (1 + which, Walk::new(from + first * block, (2 * first + which) * block, [blocks, lanes]))
     };
-    let walks = (0..2).flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
+    let walks = (0..1 + usize::from(has_offsets))
+        .flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
     let walks = walks.filter(|(_, walk)| walk.loops.iter().all(|l| l.count > 0)).collect();
     Part { element: Element::F32, elements: 2 * channels.next_multiple_of(block), fill: Fill::Copies(walks) }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::codegen::generate;
 use crate::ir::Phase;
-use crate::ops::Conv2d;
+use crate::ops::{Conv2d, Quantize, QuantizedConv2d};
 use crate::plan::Options;
 use crate::target::Target;
 use crate::testing::{GraphBuilder, conv, conv_transpose, randomize_weights};
@@ -77,22 +77,26 @@ fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
             }
         }
         Fill::Starts(starts) => {
-            let [kh, kw] = starts.kernel;
             let blocks = starts.channels.div_ceil(starts.block);
             for (at, out) in out.iter_mut().enumerate().take(starts.elements()) {
                 let (set, lane) = (at / starts.block, at % starts.block);
-                let (set, column) = (set / starts.columns.len(), set % starts.columns.len());
+                let (set, column) = (set / starts.columns.sets.len(), set % starts.columns.sets.len());
                 let (row, block) = (set / blocks, set % blocks);
                 let channel = block * starts.block + lane;
                 if channel >= starts.channels {
                     continue;
                 }
-                for (input, ky, kx) in (0..starts.inputs)
-                    .flat_map(|i| starts.rows[row].clone().map(move |ky| (i, ky)))
-                    .flat_map(|(i, ky)| starts.columns[column].clone().map(move |kx| (i, ky, kx)))
+                let [group, own, input] = starts.steps;
+                let filter = channel / starts.group * group + channel % starts.group * own;
+                for (i, ky, kx) in (0..starts.inputs)
+                    .flat_map(|i| starts.rows.sets[row].clone().map(move |ky| (i, ky)))
+                    .flat_map(|(i, ky)| starts.columns.sets[column].clone().map(move |kx| (i, ky, kx)))
                 {
-                    let tap = source(starts.weight, ((channel * starts.inputs + input) * kh + ky) * kw + kx);
-                    *out -= f64::from(starts.zero) * tap;
+                    let (ky, kx) = (ky as isize, kx as isize);
+                    let y = starts.rows.first as isize + ky * starts.rows.step;
+                    let x = starts.columns.first as isize + kx * starts.columns.step;
+                    let tap = source(starts.weight, filter + i * input + (y + x) as usize);
+                    *out -= f64::from(starts.zeros[i % starts.zeros.len()]) * tap;
                 }
             }
         }
@@ -159,19 +163,62 @@ fn the_data_say_all() {
         } else {
             Options::default()
         };
-        for packing in &generate(&graph, &target, &options).expect("it fits").packings {
-            let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
-            for part in &packing.parts {
-                let mut words = vec![u32::MAX; part.elements];
-                part.fill(&values, bytemuck::cast_slice_mut(&mut words));
-                let bytes: &[u8] = bytemuck::cast_slice(&words);
-                let filled = bytes.chunks(part.element.bytes()).map(|bytes| part.element.read(bytes));
-                for (at, (got, said)) in filled.zip(read_from_data(part, &values)).enumerate() {
-                    assert!((got - said).abs() <= 1e-6 * said.abs().max(1.0), "{at}: {got}, not {said}, of {part}");
-                }
+        follow_both(&graph, &target, &options);
+    }
+}
+
+/// Filters of whole numbers in the Winograd domain, in pairs of inputs and one by one.
+#[test]
+fn the_data_say_all_of_whole_numbers() {
+    let pairs = Target::parse("avx2").expect("a known name");
+    let single =
+        Target { unit: crate::target::Unit::V512, extensions: vec![], ..Target::parse("avx512").expect("known") };
+    for (target, groups) in [(&pairs, 1), (&single, 1), (&pairs, 2)] {
+        let mut b = GraphBuilder::new("packed", Phase::Infer);
+        let x = b.input([1, if groups == 1 { 19 } else { 32 }, 6, 7]);
+        let levels = crate::ops::quantized::Levels::U8;
+        let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
+        let Conv2d { channels, kernel, stride, pad, dilation, .. } = conv(if groups == 1 { 21 } else { 48 }, 3, 1, 1);
+        let (epilogue, reads, output) = (vec![], vec![], None);
+        let y = b.add(
+            QuantizedConv2d {
+                channels,
+                kernel,
+                stride,
+                pad,
+                dilation,
+                groups,
+                zero: 7,
+                zeros: vec![],
+                epilogue,
+                reads,
+                output,
+            },
+            &[x],
+        );
+        let graph = b.finish(&[y]);
+        let options = Options { algorithms: vec![("*".into(), "winograd4".into())], ..Options::default() };
+        assert!(follow_both(&graph, target, &options).contains("winograd4"));
+    }
+}
+
+/// Compares the parts of a graph's packings with what the other reader makes of them. Gives them as text.
+fn follow_both(graph: &crate::ir::Graph, target: &Target, options: &Options) -> String {
+    let mut text = String::new();
+    for packing in &generate(graph, target, options).expect("it fits").packings {
+        let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
+        for part in &packing.parts {
+            let mut words = vec![u32::MAX; part.bytes().div_ceil(4)];
+            part.fill(&values, bytemuck::cast_slice_mut(&mut words));
+            let bytes: &[u8] = bytemuck::cast_slice(&words);
+            let filled = bytes.chunks(part.element.bytes()).map(|bytes| part.element.read(bytes));
+            for (at, (got, said)) in filled.zip(read_from_data(part, &values)).enumerate() {
+                assert!((got - said).abs() <= 1e-6 * said.abs().max(1.0), "{at}: {got}, not {said}, of {part}");
             }
         }
+        text += &packing.to_string();
     }
+    text
 }
 
 /// Loops that go backwards, and what they do not reach.

@@ -1,12 +1,13 @@
 //! The instructions, and what each means.
 //!
 //! Each vector variable has an [`Element`]; how many lanes it has follows from the unit. Arithmetic is
-//! by lane, of whole numbers modulo 2ⁿ. A vector changes its element in one of three ways:
+//! by lane, of whole numbers modulo 2ⁿ. A vector changes its element in one of four ways:
 //!
 //! - On the way from or to memory, [`Inst::LoadAs`] widens and [`Inst::StoreAs`] narrows: vectors of few
 //!   narrow elements, which would leave parts of a register unused, do not exist.
 //! - [`UnaryOp::ToInt`] and [`UnaryOp::FromInt`] convert between elements of 32 bits, and sums of
 //!   products ([`Inst::MaddI16`], [`Dot`]) have wider lanes than their factors.
+//! - [`Inst::Narrow`] makes one vector of four.
 //! - [`Inst::Reinterpret`] keeps the bits.
 //!
 //! Vectors of f32 also serve as vectors of their bits: bitwise operations, shifts, [`VectorOp::AddBits`]
@@ -157,6 +158,16 @@ pub enum Inst {
         dst: Int,
         address: Address,
     },
+    /// Loads a byte, as a number from 0 to 255.
+    LoadByte {
+        dst: Int,
+        address: Address,
+    },
+    /// Stores the lowest 8 bits.
+    StoreByte {
+        address: Address,
+        src: Int,
+    },
 
     /// A constant: every 32 bits of the vector are these, which hold one, two or four elements.
     Splat {
@@ -302,6 +313,12 @@ pub enum Inst {
         acc: Vector,
         a: Vector,
         address: Address,
+    },
+    /// A vector of i8 or u8: the lanes of four vectors of i32, one vector after the other, each number narrowed to the
+    /// nearest that there is. `dst` is another variable than the sources.
+    Narrow {
+        dst: Vector,
+        sources: [Vector; 4],
     },
     /// `dst = compare(a, b) ? x : y` by lane, of elements of 32 bits; false where one is NaN.
     Select {

@@ -144,6 +144,8 @@ impl Display for Inst {
             Inst::SetInt { dst, src } => write!(f, "{dst} = {src}"),
             Inst::IntBinary { op, dst, a, b } => write!(f, "{dst} = {op} {a}, {b}"),
             Inst::LoadInt { dst, address } => write!(f, "{dst} = load_int {address}"),
+            Inst::LoadByte { dst, address } => write!(f, "{dst} = load_byte {address}"),
+            Inst::StoreByte { address, src } => write!(f, "store_byte {address}, {src}"),
             Inst::Splat { dst, bits } => write_splat(f, *dst, *bits),
             Inst::Move { dst, src } => write!(f, "{dst} = {src}"),
             Inst::Reinterpret { dst, src } => write!(f, "{dst} = reinterpret {src}"),
@@ -174,6 +176,7 @@ impl Display for Inst {
             Inst::FmaBroadcast { acc, a, address } => write!(f, "{acc} += {a} * broadcast {address}"),
             Inst::Select { dst, compare, a, b, x, y } => write!(f, "{dst} = if {a} {compare} {b} then {x} else {y}"),
             Inst::Reduce { op, dst, src, temp } => write!(f, "{dst} = reduce {op} {src} temp={temp}"),
+            Inst::Narrow { dst, sources: [a, b, c, d] } => write!(f, "{dst} = narrow {a}, {b}, {c}, {d}"),
             Inst::Permute { dst, sources: [a, b], lanes } => write!(f, "{dst} = permute {a} {b} {}", list(lanes)),
             Inst::Loop { counter, start, end, step: 1, .. } => write!(f, "for {counter} in {start}..{end}"),
             Inst::Loop { counter, start, end, step, .. } => write!(f, "for {counter} in {start}..{end} step {step}"),
@@ -357,6 +360,8 @@ mod tests {
         b.store_bf16(out.at(0), float);
         let int = b.convert_to_int(float);
         b.store_as(out.at(64), int, Element::U8);
+        let bytes = b.narrow(Element::I8, [int, sums, int, sums]);
+        b.store(out.at(128), bytes);
         insta::assert_snapshot!(b.finish().to_string());
     }
 }

@@ -16,6 +16,9 @@ pub struct Uses {
 impl Inst {
     pub fn uses(&self) -> Uses {
         let mut u = Uses::default();
+        if let Some(address) = self.address() {
+            u.address(address);
+        }
         match self {
             Inst::SetInt { dst, src } => {
                 u.operand(src);
@@ -26,33 +29,24 @@ impl Inst {
                 u.operand(b);
                 u.int_writes.push(*dst);
             }
-            Inst::LoadInt { dst, address } => {
-                u.address(address);
-                u.int_writes.push(*dst);
-            }
+            Inst::LoadInt { dst, .. } | Inst::LoadByte { dst, .. } => u.int_writes.push(*dst),
+            Inst::StoreByte { src, .. } => u.int_reads.push(*src),
             Inst::Splat { dst, .. } => u.writes.push(*dst),
             Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => {
                 u.reads.push(*src);
                 u.writes.push(*dst);
             }
-            Inst::Load { dst, address }
-            | Inst::LoadAs { dst, address, .. }
-            | Inst::Gather { dst, address, .. }
-            | Inst::Broadcast { dst, address }
-            | Inst::BroadcastGroup { dst, address } => {
-                u.address(address);
-                u.writes.push(*dst);
-            }
-            Inst::Prefetch { address } => u.address(address),
-            Inst::Store { address, src }
-            | Inst::StoreAs { address, src, .. }
-            | Inst::StoreLanes { address, src, .. }
-            | Inst::Scatter { address, src, .. } => {
-                u.address(address);
-                u.reads.push(*src);
-            }
-            Inst::LoadLanes { dst, address, .. } => {
-                u.address(address);
+            Inst::Load { dst, .. }
+            | Inst::LoadAs { dst, .. }
+            | Inst::Gather { dst, .. }
+            | Inst::Broadcast { dst, .. }
+            | Inst::BroadcastGroup { dst, .. } => u.writes.push(*dst),
+            Inst::Prefetch { .. } => {}
+            Inst::Store { src, .. }
+            | Inst::StoreAs { src, .. }
+            | Inst::StoreLanes { src, .. }
+            | Inst::Scatter { src, .. } => u.reads.push(*src),
+            Inst::LoadLanes { dst, .. } => {
                 u.reads.push(*dst);
                 u.writes.push(*dst);
             }
@@ -68,15 +62,18 @@ impl Inst {
                 u.reads.extend(sources);
                 u.writes.push(*dst);
             }
+            Inst::Narrow { dst, sources } => {
+                u.reads.extend(sources);
+                u.writes.push(*dst);
+            }
             Inst::Fma { acc, a, b } | Inst::FmaLane { acc, a, b, .. } | Inst::Dot { acc, a, b, .. } => {
                 u.reads.extend([*acc, *a, *b]);
                 u.writes.push(*acc);
             }
-            Inst::FmaLoad { acc, a, address }
-            | Inst::FmaBroadcast { acc, a, address }
-            | Inst::DotLoad { acc, a, address, .. }
-            | Inst::DotBroadcast { acc, a, address, .. } => {
-                u.address(address);
+            Inst::FmaLoad { acc, a, .. }
+            | Inst::FmaBroadcast { acc, a, .. }
+            | Inst::DotLoad { acc, a, .. }
+            | Inst::DotBroadcast { acc, a, .. } => {
                 u.reads.extend([*acc, *a]);
                 u.writes.push(*acc);
             }
@@ -100,6 +97,48 @@ impl Inst {
             Inst::Call { arguments, .. } => arguments.iter().for_each(|a| u.operand(a)),
         }
         u
+    }
+
+    /// The memory that the instruction reads, writes or names.
+    pub(super) fn address(&self) -> Option<&Address> {
+        match self {
+            Inst::LoadInt { address, .. }
+            | Inst::LoadByte { address, .. }
+            | Inst::StoreByte { address, .. }
+            | Inst::Load { address, .. }
+            | Inst::LoadAs { address, .. }
+            | Inst::LoadLanes { address, .. }
+            | Inst::Gather { address, .. }
+            | Inst::Broadcast { address, .. }
+            | Inst::BroadcastGroup { address, .. }
+            | Inst::Prefetch { address }
+            | Inst::Store { address, .. }
+            | Inst::StoreAs { address, .. }
+            | Inst::StoreLanes { address, .. }
+            | Inst::Scatter { address, .. }
+            | Inst::FmaLoad { address, .. }
+            | Inst::FmaBroadcast { address, .. }
+            | Inst::DotLoad { address, .. }
+            | Inst::DotBroadcast { address, .. } => Some(address),
+            Inst::SetInt { .. }
+            | Inst::IntBinary { .. }
+            | Inst::Splat { .. }
+            | Inst::Move { .. }
+            | Inst::Reinterpret { .. }
+            | Inst::Binary { .. }
+            | Inst::Unary { .. }
+            | Inst::Fma { .. }
+            | Inst::FmaLane { .. }
+            | Inst::MaddI16 { .. }
+            | Inst::Dot { .. }
+            | Inst::Narrow { .. }
+            | Inst::Select { .. }
+            | Inst::Reduce { .. }
+            | Inst::Permute { .. }
+            | Inst::Loop { .. }
+            | Inst::If { .. }
+            | Inst::Call { .. } => None,
+        }
     }
 
     /// Whether the vectors it writes may be halves.

@@ -272,6 +272,8 @@ impl<'a> Checker<'a> {
                 (usize::from(*n) >= bits).then_some(Problem::Shift { by: *n, bits })
             }
             Inst::LoadInt { address, .. }
+            | Inst::LoadByte { address, .. }
+            | Inst::StoreByte { address, .. }
             | Inst::Load { address, .. }
             | Inst::Store { address, .. }
             | Inst::LoadAs { address, .. }
@@ -296,6 +298,7 @@ impl<'a> Checker<'a> {
                 self.memory(address, *stride, 0, *count)
             }
             Inst::Reduce { op, dst, src, temp } => reduction(*op, *dst, *src, *temp),
+            Inst::Narrow { dst, sources } => sources.contains(dst).then_some(Problem::PermutesInto(*dst)),
             Inst::Permute { dst, sources, lanes } => permutation(*dst, *sources, lanes, self.function.unit.lanes),
             _ => None,
         };

@@ -46,6 +46,13 @@ impl Builder {
         self.push(Inst::StoreAs { address, src, to });
     }
 
+    /// Four vectors of i32 as one of i8 or u8, one after the other, each number narrowed to the nearest that there is.
+    pub(crate) fn narrow(&mut self, element: Element, sources: [Vector; 4]) -> Vector {
+        let dst = self.new_vector_of(element);
+        self.push(Inst::Narrow { dst, sources });
+        dst
+    }
+
     /// All lanes the element at the address.
     pub(crate) fn broadcast_of(&mut self, element: Element, address: Address) -> Vector {
         let dst = self.new_vector_of(element);

@@ -154,6 +154,19 @@ fn narrowing_stores_reach_the_ends_and_no_further() {
 }
 
 #[test]
+fn four_vectors_become_one() {
+    let (first, second) = (bytes_of(I32, &extremes(I32)), bytes_of(I32, &(-200..400).collect::<Vec<i64>>()));
+    let count = first.len().min(second.len());
+    let narrow = |unit: Unit| unit.narrow;
+    check(&[first[..count].to_vec(), second[..count].to_vec()], 3, narrow, |b, [x, y], target| {
+        let (x, y) = (b.load_of(I32, x.at(0)), b.load_of(I32, y.at(0)));
+        let sum = b.op(VectorOp::Add, x, y);
+        let results = [b.narrow(U8, [x, y, sum, x]), b.narrow(I8, [x, y, y, sum]), b.narrow(U8, [y, y, sum, sum])];
+        store_all(b, target, &results);
+    });
+}
+
+#[test]
 fn conversions_between_f32_and_i32() {
     let floats = [0.5f32, 1.5, 2.5, -0.5, -1.5, 254.5, 255.5, 8388609.0, 2147483520.0, -2147483648.0];
     let bits: Vec<i64> = floats.iter().map(|f| f.to_bits().into()).collect();

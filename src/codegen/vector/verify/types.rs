@@ -58,6 +58,11 @@ impl Types<'_> {
                 self.same([dst, src, temp])?;
                 self.has_32_bits(src)
             }
+            Inst::Narrow { dst, sources } => {
+                self.all(sources, I32)?;
+                self.narrows(I32, self.of(dst))?;
+                self.takes(self.of(dst).bytes() == 1, dst)
+            }
             Inst::Permute { dst, sources: [a, b], .. } => {
                 self.same([dst, a, b])?;
                 self.has_32_bits(dst)
@@ -73,6 +78,8 @@ impl Types<'_> {
             | Inst::SetInt { .. }
             | Inst::IntBinary { .. }
             | Inst::LoadInt { .. }
+            | Inst::LoadByte { .. }
+            | Inst::StoreByte { .. }
             | Inst::Loop { .. }
             | Inst::If { .. }
             | Inst::Call { .. } => Ok(()),

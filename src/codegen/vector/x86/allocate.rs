@@ -3,8 +3,14 @@
 //! Live ranges are intervals in text order. A variable that is defined before a loop and occurs in
 //! it lives to the loop's end, because the next iteration may read it; one that is first set inside
 //! a loop dies at its last occurrence (the verifier has it set before it is read).
+//!
+//! Vectors never go to memory: a kernel that has too many is a mistake of its author. Parameters may stay on the stack, on
+//! which all but the first of them arrive, where they are only the bases of addresses and moved by additions: those of
+//! operands, which kernels read when all else is done.
 
-use super::super::{Element, Function, Inst, Operand, any};
+use std::collections::BTreeSet;
+
+use super::super::{Element, Function, Inst, Int, IntOp, Operand, any};
 use super::Error;
 
 /// Integer registers in the order in which they are given out: parameters' own first.
@@ -19,6 +25,8 @@ pub(crate) struct Registers {
     pub vectors: Vec<u8>,
     /// Which integer registers are in use, and so which to save.
     pub used_ints: Vec<bool>,
+    /// Parameters that have no register.
+    pub on_stack: BTreeSet<Int>,
 }
 
 /// First and last position of a variable. Reads happen at even, writes at odd half-positions, so
@@ -93,7 +101,7 @@ impl Scan {
 fn becomes_several(inst: &Inst) -> bool {
     match inst {
         Inst::IntBinary { dst, a, .. } => dst != a,
-        Inst::Select { .. } | Inst::Reduce { .. } | Inst::Permute { .. } => true,
+        Inst::Select { .. } | Inst::Reduce { .. } | Inst::Permute { .. } | Inst::Narrow { .. } => true,
         Inst::Gather { .. } | Inst::Scatter { .. } => true,
         Inst::Loop { .. } | Inst::If { .. } => true,
         _ => false,
@@ -103,7 +111,7 @@ fn becomes_several(inst: &Inst) -> bool {
 /// Whether the function needs a scratch vector register of the back end.
 pub(crate) fn needs_scratch(function: &Function) -> bool {
     let needs = |inst: &Inst| match inst {
-        Inst::Gather { .. } | Inst::Scatter { .. } => true,
+        Inst::Gather { .. } | Inst::Scatter { .. } | Inst::Narrow { .. } => true,
         Inst::StoreAs { to, .. } => matches!(to, Element::U8 | Element::Bf16),
         _ => false,
     };
@@ -124,10 +132,36 @@ pub(crate) fn allocate(function: &Function) -> Result<Registers, Error> {
         |class, available| move |needed| Error::Spill { function: function.name.clone(), class, needed, available };
     let vectors = linear_scan(&scan.vectors, available, 0).map_err(spill("vector", available))?;
     let fixed = function.parameters.len().min(REGISTER_PARAMETERS);
-    let ints = linear_scan(&scan.ints, INT_REGISTERS, fixed).map_err(spill("integer", INT_REGISTERS))?;
+    let mut may_stay: Vec<Int> = function.parameters[fixed..].to_vec();
+    may_stay.retain(|&p| !any(&function.body, &|inst| needs_register(inst, p)));
+    let mut on_stack = BTreeSet::new();
+    let ints = loop {
+        match linear_scan(&scan.ints, INT_REGISTERS, fixed) {
+            Ok(ints) => break ints,
+            Err(needed) => match may_stay.pop() {
+                Some(p) => {
+                    scan.ints[p.0 as usize] = None;
+                    on_stack.insert(p);
+                }
+                None => return Err(spill("integer", INT_REGISTERS)(needed)),
+            },
+        }
+    };
     let mut used_ints = vec![false; INT_REGISTERS];
-    ints.iter().for_each(|&r| used_ints[r as usize] = true);
-    Ok(Registers { ints, vectors, used_ints })
+    let of_variables = ints.iter().zip(&scan.ints).filter(|(_, interval)| interval.is_some());
+    of_variables.for_each(|(&r, _)| used_ints[r as usize] = true);
+    Ok(Registers { ints, vectors, used_ints, on_stack })
+}
+
+/// Whether an instruction does more with a parameter than to take it as a base or to add to it.
+fn needs_register(inst: &Inst, p: Int) -> bool {
+    let uses = inst.uses();
+    let read = uses.int_reads.iter().filter(|&&v| v == p).count();
+    let as_base = usize::from(inst.address().is_some_and(|address| address.base == p));
+    match inst {
+        Inst::IntBinary { op: IntOp::Add, dst, a, b } if *dst == p && *a == p => *b == Operand::Var(p),
+        _ => read > as_base || uses.int_writes.contains(&p),
+    }
 }
 
 /// The first `fixed` variables get the registers of their own numbers. `Err` tells how many

@@ -40,6 +40,8 @@ struct Emitter<'a> {
     /// Constants behind the code, by their words.
     pool: BTreeMap<Vec<u32>, CodeLabel>,
     wide: bool,
+    /// Bytes from the stack pointer to the first parameter on the stack.
+    stack: i32,
 }
 
 /// Emits an instruction whose operands are all vectors (and possibly one memory operand or
@@ -62,7 +64,7 @@ pub(crate) fn emit(function: &Function, registers: &Registers) -> Result<Vec<u8>
     let wide = function.unit.bytes == 64;
     // Half vectors live in any of the 32 registers, of which VEX reaches sixteen.
     asm.set_prefer_vex(!wide);
-    let mut e = Emitter { function, registers, asm, pool: BTreeMap::new(), wide };
+    let mut e = Emitter { function, registers, asm, pool: BTreeMap::new(), wide, stack: 0 };
     e.check_leaf(&function.body)?;
     e.whole().map_err(failed)
 }
@@ -95,10 +97,12 @@ impl Emitter<'_> {
         for &reg in &saved {
             self.asm.push(reg)?;
         }
-        for (i, &p) in self.function.parameters.iter().enumerate().skip(REGISTER_PARAMETERS) {
-            let offset = 8 * (saved.len() + 1 + i - REGISTER_PARAMETERS) as i32;
-            let dst = self.int(p);
-            self.asm.mov(dst, qword_ptr(rsp + offset))?;
+        // Behind what was saved lies the return address.
+        self.stack = 8 * (saved.len() + 1) as i32;
+        for &p in self.function.parameters.iter().skip(REGISTER_PARAMETERS) {
+            if !self.registers.on_stack.contains(&p) {
+                self.asm.mov(self.int(p), self.on_stack(p))?;
+            }
         }
         self.block(&self.function.body)?;
         self.asm.vzeroupper()?;
@@ -159,8 +163,14 @@ impl Emitter<'_> {
         if self.wide { 31 } else { 15 }
     }
 
+    /// Where a parameter lies that arrived on the stack.
+    fn on_stack(&self, p: Int) -> AsmMemoryOperand {
+        qword_ptr(rsp + (self.stack + 8 * (p.0 as i32 - REGISTER_PARAMETERS as i32)))
+    }
+
+    /// A base that has no register is in the scratch register while its instruction is emitted.
     fn memory(&self, a: &Address) -> AsmMemoryOperand {
-        let base = self.int(a.base);
+        let base = if self.registers.on_stack.contains(&a.base) { rax } else { self.int(a.base) };
         match a.index {
             None => base + a.offset,
             Some((index, scale)) => base + self.int(index) * i32::from(scale) + a.offset,
@@ -172,12 +182,25 @@ impl Emitter<'_> {
     }
 
     fn inst(&mut self, inst: &Inst) -> Result<(), IcedError> {
+        if let Some(address) = inst.address().filter(|address| self.registers.on_stack.contains(&address.base)) {
+            self.asm.mov(rax, self.on_stack(address.base))?;
+        }
         match *inst {
+            Inst::IntBinary { dst, b, .. } if self.registers.on_stack.contains(&dst) => self.add_on_stack(dst, b),
             Inst::SetInt { dst, src } => self.set_int(dst, src),
             Inst::IntBinary { op, dst, a, b } => self.int_binary(op, dst, a, b),
             Inst::LoadInt { dst, ref address } => {
                 let memory = self.memory(address);
                 self.asm.mov(self.int(dst), qword_ptr(memory))
+            }
+            Inst::LoadByte { dst, ref address } => {
+                let memory = self.memory(address);
+                self.asm.movzx(self.int(dst), byte_ptr(memory))
+            }
+            Inst::StoreByte { ref address, src } => {
+                let memory = self.memory(address);
+                self.asm.mov(rax, self.int(src))?;
+                self.asm.mov(byte_ptr(memory), al)
             }
             Inst::Splat { dst, bits: 0 } if self.wide => vector!(self, vpxord, [dst, dst, dst]),
             Inst::Splat { dst, bits: 0 } => vector!(self, vxorps, [dst, dst, dst]),
@@ -233,6 +256,7 @@ impl Emitter<'_> {
             }
             Inst::Select { dst, compare, a, b, x, y } => self.select(dst, compare, [a, b], [x, y]),
             Inst::Reduce { op, dst, src, temp } => self.reduce(op, dst, src, temp),
+            Inst::Narrow { dst, sources } => self.narrow(dst, sources),
             Inst::Permute { dst, sources, ref lanes } => self.permute(dst, sources, lanes),
             Inst::Loop { counter, start, end, step, ref body } => self.loop_range(counter, start, end, step, body),
             Inst::If { condition, a, b, ref then, ref otherwise } => self.condition(condition, a, b, then, otherwise),
@@ -256,6 +280,20 @@ impl Emitter<'_> {
                 if src == dst { Ok(()) } else { self.asm.mov(dst, src) }
             }
             Operand::Const(c) => self.asm.mov(dst, c),
+        }
+    }
+
+    fn add_on_stack(&mut self, p: Int, b: Operand) -> Result<(), IcedError> {
+        let place = self.on_stack(p);
+        match b {
+            Operand::Var(v) => self.asm.add(place, self.int(v)),
+            Operand::Const(c) => match i32::try_from(c) {
+                Ok(c) => self.asm.add(place, c),
+                Err(_) => {
+                    self.asm.mov(rax, c)?;
+                    self.asm.add(place, rax)
+                }
+            },
         }
     }
 

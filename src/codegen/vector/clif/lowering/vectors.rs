@@ -100,6 +100,15 @@ impl Lowering<'_> {
         self.b.ins().store(MEMORY, lowest, base, address.offset);
     }
 
+    pub(super) fn narrow(&mut self, sources: [Vector; 4], to: Element) -> Value {
+        let [a, b, c, d] = sources.map(|v| self.vector(v));
+        let (first, second) = (self.b.ins().snarrow(a, b), self.b.ins().snarrow(c, d));
+        match to {
+            Element::U8 => self.b.ins().unarrow(first, second),
+            _ => self.b.ins().snarrow(first, second),
+        }
+    }
+
     /// The same bits as another vector.
     pub(super) fn cast(&mut self, ty: Type, v: Value) -> Value {
         let from = self.b.func.dfg.value_type(v);

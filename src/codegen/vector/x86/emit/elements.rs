@@ -87,6 +87,34 @@ impl Emitter<'_> {
         self.asm.vmovq(qword_ptr(memory), s)
     }
 
+    /// By packing twice, within 128 bits, which leaves four bytes of each source after the other; then by a permutation of
+    /// those.
+    pub(super) fn narrow(&mut self, dst: Vector, [a, b, c, d]: [Vector; 4]) -> Result<(), IcedError> {
+        let quarters = self.function.unit.bytes / 16;
+        let label = self.constant((0..4 * quarters).map(|i| (i % quarters * 4 + i / quarters) as u32).collect());
+        let unsigned = self.function.element(dst) == Element::U8;
+        if self.wide {
+            let (v, s) = (self.zmm(dst), zmm(self.scratch()));
+            self.asm.vpackssdw(v, self.zmm(a), self.zmm(b))?;
+            self.asm.vpackssdw(s, self.zmm(c), self.zmm(d))?;
+            match unsigned {
+                true => self.asm.vpackuswb(v, v, s)?,
+                false => self.asm.vpacksswb(v, v, s)?,
+            }
+            self.asm.vmovups(s, zmmword_ptr(label))?;
+            return self.asm.vpermd(v, s, v);
+        }
+        let (v, s) = (self.ymm(dst), ymm(self.scratch()));
+        self.asm.vpackssdw(v, self.ymm(a), self.ymm(b))?;
+        self.asm.vpackssdw(s, self.ymm(c), self.ymm(d))?;
+        match unsigned {
+            true => self.asm.vpackuswb(v, v, s)?,
+            false => self.asm.vpacksswb(v, v, s)?,
+        }
+        self.asm.vmovups(s, ymmword_ptr(label))?;
+        self.asm.vpermd(v, s, v)
+    }
+
     /// Additions, products and extrema of whole numbers.
     pub(super) fn integer_binary(&mut self, op: VectorOp, dst: Vector, a: Vector, b: Vector) -> Result<(), IcedError> {
         match (op, self.function.element(a)) {
