@@ -29,6 +29,9 @@ pub struct Problem {
     pub largest_sum: Option<u64>,
 }
 
+/// Of a byte less its zero point and a weight.
+const LARGEST_PRODUCT: usize = 255 * 128;
+
 impl Problem {
     /// The input's shape is that of its view, whose element says in which arithmetic real numbers are multiplied.
     ///
@@ -226,9 +229,14 @@ impl Problem {
         largest.max()
     }
 
+    /// What no sum of bytes exceeds, whatever weights are; at most what 32 bits hold.
+    pub fn most_of_sums(&self) -> f64 {
+        let products = (self.in_per_group() * self.kernel[0] * self.kernel[1]) as f64;
+        (products * LARGEST_PRODUCT as f64).min(f64::from(i32::MAX) + 1.0)
+    }
+
     /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
     pub fn sums_fit_f32(&self) -> bool {
-        const LARGEST_PRODUCT: usize = 255 * 128;
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
         !self.arithmetic.is_of_levels() || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
     }
