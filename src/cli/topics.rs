@@ -127,8 +127,8 @@ fastest-within=TOLERANCE
          output's largest value: layers go back to f32, the least accurate first, until it does. Where the CPU has no
          AVX512_BF16, or is not this machine, or with --strict, that is f32.
 
-Inputs and outputs of a model are f32, and so are what softmax and the norms read and write, and outputs that no layer
-reads. An output that layers read is rounded as they read it.
+Inputs and outputs of a model are f32, and so are what softmax, layer and instance norms read and write, and outputs that
+no layer reads. An output that layers read is rounded as they read it.
 
 Each layer is tried when a model is compiled, with its own weights on random inputs: in bf16 it may be off by {:.1e} of
 its largest value, one step of bf16. A layer that is not as near stays f32; `-v` and `netc ir --stage plan` name it.

@@ -59,8 +59,8 @@ pub enum PlanError {
     )]
     StrictWithoutFma,
     #[error(
-        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` is for any \
-         CPU, and `--target-features avx512+avx512bf16` makes code for one that has it"
+        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` needs \
+         none of it, and `--target-features avx512+avx512bf16` makes code for a CPU that has it"
     )]
     NoBf16,
     #[error(

@@ -269,7 +269,10 @@ fn zeros_of_the_border_are_no_pixels() {
 }
 
 /// Two numbers near 1000 whose difference tells the class: below what 8 bits resolve.
-struct Near(Vec<Field>);
+struct Near {
+    fields: Vec<Field>,
+    classes: Vec<String>,
+}
 
 impl crate::data::Samples for Near {
     fn count(&self) -> usize {
@@ -277,12 +280,16 @@ impl crate::data::Samples for Near {
     }
 
     fn fields(&self) -> &[Field] {
-        &self.0
+        &self.fields
     }
 
     fn read(&self, index: usize, _: usize) -> Result<Value, DataError> {
         let at = 25.0 * index as f32;
         Ok(Value::Numbers(vec![at, at + if self.class(index) == 1 { 0.4 } else { -0.4 }]))
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
     }
 
     fn label_shape(&self) -> Option<&[usize]> {
@@ -309,7 +316,8 @@ fn layers_go_back_until_the_accuracy_is_kept() {
     };
     let dataset = || {
         let fields = vec![Field { name: "x".into(), kind: FieldKind::Numbers(vec![2]) }];
-        Dataset::of("near", Arc::new(Near(fields))).unwrap()
+        let classes = vec!["left".into(), "right".into()];
+        Dataset::of("near", Arc::new(Near { fields, classes })).unwrap()
     };
     let (calibration, labelled) = (dataset(), dataset());
     let samples = |dataset| Samples { dataset, on_broken: OnBroken::Stop, threads: 0 };

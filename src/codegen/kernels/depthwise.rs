@@ -23,7 +23,7 @@ use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::epilogue::{self, Elements};
-use super::grid::{self, Grid, Places, Tail};
+use super::grid::{self, Places, Tail};
 use super::table::{self, Entry};
 use crate::ops::epilogue::extra_operands;
 use crate::ops::{Conv2d, Op};
@@ -42,11 +42,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     let (op, levels) = match node.op() {
         Some(Op::Conv2d(op)) => (op.clone(), None),
         Some(Op::QuantizedConv2d(op)) => {
-            let tail = Tail {
-                steps: Epilogue::of(&op.epilogue),
-                reads: op.reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect(),
-                output: op.output.as_ref().map(Grid::in_blocks),
-            };
+            let layer = step.layer.as_ref().expect("convolutions have one");
+            let tail = super::direct::Tail::of(e.graph, step.node, &layer.problem).of_sums();
             (Conv2d { epilogue: op.epilogue.clone(), ..op.of_reals() }, Some((op.zero as i32, tail)))
         }
         _ => unreachable!("planned for convolutions only"),

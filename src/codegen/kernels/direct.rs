@@ -39,6 +39,8 @@ use super::epilogue::{self, Elements};
 use super::grid::{self, Grid, Places};
 use super::{LANE, table};
 use crate::balance::TaskCost;
+use crate::ir::{Graph, NodeId};
+use crate::ops::activation::Activation;
 use crate::ops::epilogue::PostOp;
 use crate::ops::{Op, epilogue::extra_operands, quantized};
 use crate::plan::conv::{self, Arithmetic, Axis, BlockSets, Direct, Factors, Fold, Geometry, Problem};
@@ -108,8 +110,9 @@ pub(super) struct Row {
     inside: bool,
     /// Accumulators start from the bias rather than from zero.
     bias: bool,
-    /// The grid that results are on.
+    /// The grid that results are on, and whether they are known to be small ([`grid::Tail`]).
     grid: Option<Grid>,
+    small: bool,
 }
 
 impl Row {
@@ -151,6 +154,7 @@ impl Row {
             inside: true,
             bias: false,
             grid: None,
+            small: false,
         }
     }
 }
@@ -181,6 +185,7 @@ impl Row {
             steps: self.epilogue.clone(),
             reads: self.extra.iter().map(|&(_, _, grid)| grid).collect(),
             output: self.grid,
+            small: self.small,
         }
     }
 
@@ -255,7 +260,7 @@ impl BlockRun {
 pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
     let unit = e.unit();
-    let tail = Tail::of(e.graph.node(step.node).op());
+    let tail = Tail::of(e.graph, step.node, &direct.problem);
     assert_eq!(extra_operands(&tail.steps), step.inputs.len() - 1, "one operand a step of the epilogue");
     let weights = e.weights(step);
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
@@ -356,34 +361,85 @@ pub(super) struct Tail {
     /// Of each operand of the steps, and of the result.
     pub reads: Vec<Option<Grid>>,
     pub output: Option<Grid>,
+    /// As [`grid::Tail::small`].
+    pub small: bool,
 }
 
 impl Tail {
     /// # Panics
-    /// When the op is no convolution and no linear layer.
-    pub(super) fn of(op: Option<&Op>) -> Tail {
-        match op {
+    /// When the node is no convolution and no linear layer.
+    pub(super) fn of(graph: &Graph, node: NodeId, problem: &Problem) -> Tail {
+        let of_levels = |steps: &[PostOp], reads: &[Option<quantized::Grid>], output: Option<quantized::Grid>| {
+            let small = results_are_small(graph, node, problem, (steps, reads, output));
+            Tail { small, ..Tail::of_levels(steps, reads, output) }
+        };
+        match graph.node(node).op() {
             Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
             Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
             Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
             Some(Op::LinearW8(l)) => Tail::of_reals(l.of_reals.bias, &l.of_reals.epilogue),
-            Some(Op::QuantizedConv2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
-            Some(Op::QuantizedConvTranspose2d(c)) => Tail::of_levels(&c.epilogue, &c.reads, c.output),
-            Some(Op::QuantizedLinear(l)) => Tail::of_levels(&l.epilogue, &l.reads, l.output),
+            Some(Op::QuantizedConv2d(c)) => of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedConvTranspose2d(c)) => of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedLinear(l)) => of_levels(&l.epilogue, &l.reads, l.output),
             _ => unreachable!("these kernels are planned for convolutions only"),
         }
     }
 
+    /// What is done to sums of levels.
+    pub(super) fn of_sums(self) -> grid::Tail {
+        let Tail { steps, reads, output, small, .. } = self;
+        grid::Tail { steps: Epilogue::of(&steps), reads, output, small }
+    }
+
     fn of_reals(bias: bool, steps: &[PostOp]) -> Tail {
-        let reads = vec![None; extra_operands(steps)];
-        Tail { bias, steps: steps.to_vec(), reads, output: None }
+        Tail { bias, steps: steps.to_vec(), reads: vec![None; extra_operands(steps)], output: None, small: false }
     }
 
     fn of_levels(steps: &[PostOp], reads: &[Option<quantized::Grid>], output: Option<quantized::Grid>) -> Tail {
         let reads = reads.iter().map(|grid| grid.as_ref().map(Grid::in_blocks)).collect();
         let output = output.as_ref().map(Grid::in_blocks);
-        Tail { bias: false, steps: steps.to_vec(), reads, output }
+        Tail { bias: false, steps: steps.to_vec(), reads, output, small: false }
     }
+}
+
+/// Whether what is rounded to levels is known to be finite and far within the range of i32, by the number of products, the
+/// multipliers and offsets, and the operands' grids.
+fn results_are_small(
+    graph: &Graph,
+    node: NodeId,
+    problem: &Problem,
+    (steps, reads, output): (&[PostOp], &[Option<quantized::Grid>], Option<quantized::Grid>),
+) -> bool {
+    // A quarter of i32's range: a zero point is added, and bounds are rounded otherwise than results.
+    const SMALL: f64 = (1u64 << 29) as f64;
+    let largest = |which: usize| {
+        let values = graph.weights.values(graph.weights_read(node)[which]);
+        // NaN is larger than all others.
+        (*values).as_ref().iter().map(|v| f64::from(v.abs())).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+    };
+    let (multiplier, offset) = (largest(1), largest(2));
+    let mut bound = problem.most_of_sums() * multiplier + offset;
+    let mut operands = reads.iter();
+    for step in steps {
+        let operand = match step {
+            PostOp::Add | PostOp::Mul => operands.next().copied().flatten(),
+            PostOp::Activate(_) => None,
+        };
+        let levels = |grid: quantized::Grid| (grid.levels.high() - grid.levels.low()) as f64 * f64::from(grid.scale);
+        bound = match (step, operand.map(levels)) {
+            (PostOp::Add, Some(most)) => bound + most,
+            (PostOp::Mul, Some(most)) => bound * most,
+            (PostOp::Activate(Activation::Relu), _) => bound,
+            (PostOp::Activate(Activation::Clip { min, max }), _) if min <= max => {
+                bound.max(f64::from(min.abs())).max(f64::from(max.abs()))
+            }
+            (PostOp::Activate(Activation::LeakyRelu { slope }), _) if !slope.is_nan() => {
+                bound * f64::from(slope.abs()).max(1.0)
+            }
+            _ => f64::INFINITY,
+        };
+    }
+    output.is_some_and(|grid| bound / f64::from(grid.scale) < SMALL)
 }
 
 /// The taps along an axis that lie in the image: the sets that there are, and which is that of each output position.
@@ -645,6 +701,7 @@ fn row_spec(
         inside: direct.fold != Fold::Rows,
         bias: true,
         grid: tail.output,
+        small: tail.small,
     }
 }
 

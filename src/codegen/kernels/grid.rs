@@ -83,34 +83,55 @@ impl Grid {
     }
 
     /// Stores the levels of the nearest numbers, of `rectified` ones no number below 0.
-    fn store(self, b: &mut Builder, address: Address, v: Vector, rectified: bool, constants: &mut Constants) {
+    fn store(
+        self,
+        b: &mut Builder,
+        address: Address,
+        v: Vector,
+        (rectified, small): (bool, bool),
+        constants: &mut Constants,
+    ) {
         if self.element == Element::F32 {
             let zero = constants.number(b, Element::F32, 0);
             let v = if rectified { b.op(VectorOp::Max, zero, v) } else { v };
             let v = self.nearest(b, v);
             return b.store(address, v);
         }
-        let v = self.whole(b, v, rectified, constants);
+        let v = self.whole(b, v, (rectified, small), constants);
         b.store_as(address, v, self.element);
     }
 
     /// The levels of the nearest numbers as i32, of `rectified` ones no number below 0.
     ///
     /// Bounds are whole numbers, so that what is between them may be rounded after it was clamped, on the way to i32.
-    fn whole(self, b: &mut Builder, v: Vector, rectified: bool, constants: &mut Constants) -> Vector {
+    /// Of `small` numbers those that are not are clamped when they are narrowed.
+    fn whole(self, b: &mut Builder, v: Vector, (rectified, small): (bool, bool), constants: &mut Constants) -> Vector {
         let v = self.steps(b, v);
-        let low = if rectified { 0 } else { self.low - self.zero };
-        let low_bound = constants.number(b, Element::F32, low);
+        let ends = self.element.integer_range().map(|(least, greatest)| [least as i32, greatest as i32]);
+        let [least, greatest] = ends.expect("of whole numbers");
+        let low_level = if rectified { self.zero } else { self.low };
+        let (narrowed_low, narrowed_high) = (small && low_level == least, small && self.high == greatest);
+        let low = low_level - self.zero;
         // The extremum is its second operand where one is NaN, whose level is that of 0.
         let v = match low {
-            0 => b.op(VectorOp::Max, v, low_bound),
+            _ if narrowed_low => v,
+            0 => {
+                let low = constants.number(b, Element::F32, low);
+                b.op(VectorOp::Max, v, low)
+            }
             _ => {
-                let v = or_zero(b, v);
-                b.op(VectorOp::Max, v, low_bound)
+                let low = constants.number(b, Element::F32, low);
+                let v = if small { v } else { or_zero(b, v) };
+                b.op(VectorOp::Max, v, low)
             }
         };
-        let high = constants.number(b, Element::F32, self.high - self.zero);
-        let v = b.op(VectorOp::Min, v, high);
+        let v = match narrowed_high {
+            true => v,
+            false => {
+                let high = constants.number(b, Element::F32, self.high - self.zero);
+                b.op(VectorOp::Min, v, high)
+            }
+        };
         let v = b.convert_to_int(v);
         match self.zero {
             0 => v,
@@ -134,6 +155,9 @@ pub(crate) struct Tail {
     /// Of each operand of the steps the grid.
     pub reads: Vec<Option<Grid>>,
     pub output: Option<Grid>,
+    /// What is rounded to levels is known to be finite and within the range of i32, whatever the inputs are: narrowing
+    /// clamps it.
+    pub small: bool,
 }
 
 /// Where a sum's result goes, the multipliers and then the offsets of its channels, and a place in scratch memory.
@@ -185,8 +209,8 @@ impl Tail {
                 let v = epilogue::apply_all(b, steps, v, |b, n| load(b, operand(i, n), self.reads[n]));
                 match self.output {
                     None => b.store(places.to, v),
-                    Some(grid) if together == 1 => grid.store(b, places.to, v, rectified, &mut constants),
-                    Some(grid) => levels.push(grid.whole(b, v, rectified, &mut constants)),
+                    Some(grid) if together == 1 => grid.store(b, places.to, v, (rectified, self.small), &mut constants),
+                    Some(grid) => levels.push(grid.whole(b, v, (rectified, self.small), &mut constants)),
                 }
             }
             if let (Ok(levels), Some(grid)) = (levels.try_into(), self.output) {
@@ -303,7 +327,7 @@ pub(crate) fn load(b: &mut Builder, address: Address, grid: Option<Grid>) -> Vec
 pub(crate) fn store(b: &mut Builder, address: Address, v: Vector, grid: Option<Grid>) {
     match grid {
         None => b.store(address, v),
-        Some(grid) => grid.store(b, address, v, false, &mut Constants::default()),
+        Some(grid) => grid.store(b, address, v, (false, false), &mut Constants::default()),
     }
 }
 

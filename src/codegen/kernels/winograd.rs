@@ -121,7 +121,7 @@ impl Sizes {
 
 pub(crate) fn emit(e: &mut Emitter, step: &Step, w: &Winograd) -> Result<Emitted, Error> {
     super::check_blocks_are_vectors(e, step);
-    let tail = Tail::of(e.graph.node(step.node).op());
+    let tail = Tail::of(e.graph, step.node, &w.problem);
     let runs = runs(&step.outputs, w.blocks, e.unit());
     let sizes = Sizes::new(w, &step.inputs[0]);
     let (bias, panels) = pack(e, step, w, &sizes, &runs, tail.bias);
@@ -626,14 +626,13 @@ impl Finish {
     /// # Panics
     /// When sums are not known to be so small that what comes of the transforms tells them.
     fn new(w: &Winograd, tail: Tail, s: &Sizes) -> Finish {
-        let steps = Epilogue::of(&tail.steps);
         match s.points {
-            Points::Real | Points::Complex => Finish::Reals(steps),
+            Points::Real | Points::Complex => Finish::Reals(Epilogue::of(&tail.steps)),
             Points::Whole => {
                 let (inverse, shift) = s.transforms().unscale();
                 let largest = w.problem.largest_sum.expect("the plan knows how large sums are");
                 assert!(largest < 1 << (31 - shift), "2^{shift} times a sum of {largest} leaves 32 bits");
-                Finish::Levels { inverse, shift, tail: grid::Tail { steps, reads: tail.reads, output: tail.output } }
+                Finish::Levels { inverse, shift, tail: tail.of_sums() }
             }
         }
     }

@@ -31,6 +31,9 @@ pub struct Problem {
     pub largest_sum: Option<u64>,
 }
 
+/// Of a byte less its zero point and a weight.
+const LARGEST_PRODUCT: usize = 255 * 128;
+
 impl Problem {
     /// The input's shape is that of its view, whose element says in which arithmetic real numbers are multiplied.
     ///
@@ -231,10 +234,15 @@ impl Problem {
         largest.max()
     }
 
+    /// What no sum of bytes exceeds, whatever weights are; at most what 32 bits hold.
+    pub fn most_of_sums(&self) -> f64 {
+        let products = (self.in_per_group() * self.kernel[0] * self.kernel[1]) as f64;
+        (products * LARGEST_PRODUCT as f64).min(f64::from(i32::MAX) + 1.0)
+    }
+
     /// Whether a kernel that multiplies f32 by f32 computes it: of levels where f32 holds all sums of products, and not of
     /// weights of 8 bits beside inputs of f32, nor of zero points by channel, which direct kernels alone read.
     pub fn sums_fit_f32(&self) -> bool {
-        const LARGEST_PRODUCT: usize = 255 * 128;
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
         match self.arithmetic.is_of_levels() {
             true => self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT,

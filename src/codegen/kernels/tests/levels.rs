@@ -402,6 +402,40 @@ fn many_operands_are_read_last() {
     }
 }
 
+/// Results far beyond the ends of every kind of grid, where it is known how far and where they may be anything.
+#[test]
+fn results_beyond_a_grid_are_its_ends() {
+    let (i4, u6) = (Levels { bits: 4, signed: true }, Levels { bits: 6, signed: false });
+    for (levels, zero) in [
+        (Levels::U8, 0),
+        (Levels::U8, 128),
+        (Levels::U8, 255),
+        (Levels::I8, 0),
+        (Levels::I8, -128),
+        (Levels::I8, 127),
+        (i4, 0),
+        (i4, -8),
+        (u6, 63),
+    ] {
+        let mut b = Building::new(3, false);
+        let x = b.levels(&[1, 20, 5, 9], Levels::I8);
+        let relu = vec![PostOp::Activate(Activation::Relu)];
+        let mut outputs = vec![];
+        for (epilogue, wild) in [(vec![], false), (relu.clone(), false), (vec![], true), (relu, true)] {
+            for scale in [1.0, 0.125] {
+                let output = Some(Grid { levels, scale, zero });
+                let op = QuantizedConv2d { epilogue: epilogue.clone(), output, ..plain_conv(35, [3; 2], 1, 3) };
+                let y = b.layer(op, &[x]);
+                let multipliers = if wild { [1e30, -1e30, f32::NAN, f32::INFINITY] } else { [1.0, 1e-3, -1.0, 0.0] };
+                b.set(y, "multiplier", |b| multipliers[b.random.below(4) as usize]);
+                outputs.push(y);
+            }
+        }
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[1]);
+    }
+}
+
 /// Bits that are the definition's are those of `--strict`.
 #[test]
 fn strict_plans_may_have_it() {
