@@ -77,7 +77,7 @@ def convert(command, made):
 MNN_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 # The command `mnnquant` calls this in a way that ends its process.
 MNN_QUANTIZE = "import sys, MNN, _tools; _tools.mnnquant(['mnnquant', *sys.argv[1:]])"
-SAMPLES = 16
+SAMPLES = 8
 
 
 def mnn_command(onnx, mnn):

@@ -105,6 +105,7 @@ def largest_inputs(param, layers, samples):
     import ncnn
 
     net = ncnn.Net()
+    net.opt.num_threads = 1
     if net.load_param(str(param)) or net.load_model(str(param.with_suffix(".bin"))):
         raise RuntimeError("ncnn cannot read the model")
     largest = {layer.name: 0.0 for layer in layers}
