@@ -145,7 +145,7 @@ fn converts(op: &Op) -> bool {
         Op::Activate(op) => op.kind.is_total(),
         Op::Binary(op) => op.kind != BinaryKind::Div && are_total(&op.epilogue),
         Op::ChannelAffine(op) => are_total(&op.epilogue),
-        Op::BatchNorm(_) | Op::PRelu(_) => true,
+        Op::BatchNorm(_) | Op::Lrn(_) | Op::PRelu(_) => true,
         Op::AdaptiveAvgPool(_) | Op::AvgPool(_) | Op::GlobalPool(_) | Op::MaxPool(_) => true,
         Op::ChannelShuffle(_) | Op::Concat(_) | Op::Pad(_) | Op::Slice(_) | Op::Upsample(_) => true,
         _ => false,

@@ -195,15 +195,23 @@ fn rounding_of(graph: &Graph, step: &Step, problem: &Problem) -> f64 {
     extrapolated(got, expected)
 }
 
-/// What the largest error among all results may be, by those of a few: four times their root mean square, since errors of
-/// products in bf16 are many and independent. As a share of the largest of the few results.
+/// What the largest error of all results is, as a share of the largest result, by a few: errors of products in bf16 are many
+/// and independent, and the largest is about four times their root mean square. Of results, which may be alike, it is
+/// taken to be three times theirs at least. Infinite where a result is no number though the definition's is one.
 fn extrapolated(got: Tensor, expected: Tensor) -> f64 {
-    const LARGEST: f64 = 4.0;
-    let squares = || expected.data().iter().zip(got.data()).map(|(e, g)| (f64::from(*e) - f64::from(*g)).powi(2));
-    let mean = squares().filter(|v| v.is_finite()).sum::<f64>() / expected.data().len().max(1) as f64;
-    let scale = expected.data().iter().map(|e| f64::from(e.abs())).filter(|v| v.is_finite()).fold(0.0, f64::max);
-    let spread = if mean == 0.0 { 0.0 } else { LARGEST * mean.sqrt() / scale };
-    spread.max(difference(&[got], &[expected]))
+    const LARGEST_ERROR: f64 = 4.0;
+    const LARGEST_RESULT: f64 = 3.0;
+    if difference(&[got.clone()], &[expected.clone()]).is_infinite() {
+        return f64::INFINITY;
+    }
+    let pairs = || expected.data().iter().zip(got.data()).filter(|(e, _)| e.is_finite());
+    let root_mean_square = |values: &mut dyn Iterator<Item = f64>| {
+        (values.map(|v| v * v).sum::<f64>() / pairs().count().max(1) as f64).sqrt()
+    };
+    let error = root_mean_square(&mut pairs().map(|(e, g)| f64::from(*e) - f64::from(*g)));
+    let result = root_mean_square(&mut pairs().map(|(e, _)| f64::from(*e)));
+    let largest = pairs().map(|(e, _)| f64::from(e.abs())).fold(0.0, f64::max);
+    if error == 0.0 { 0.0 } else { LARGEST_ERROR * error / largest.max(LARGEST_RESULT * result) }
 }
 
 struct Probe<'a> {

@@ -339,6 +339,27 @@ pub(crate) fn load_stored(b: &mut Builder, address: Address, element: Element) -
     }
 }
 
+/// The first `count` channels of a block as f32, zeros behind them. Blocks of other elements are read whole.
+pub(crate) fn load_first_stored(b: &mut Builder, address: Address, count: usize, element: Element) -> Vector {
+    match element {
+        Element::F32 => b.load_first(address, count),
+        _ => {
+            let v = load_stored(b, address, element);
+            first_lanes(b, v, count)
+        }
+    }
+}
+
+/// The first `count` lanes, zeros behind them.
+pub(crate) fn first_lanes(b: &mut Builder, v: Vector, count: usize) -> Vector {
+    let lanes = b.lanes();
+    if count == lanes {
+        return v;
+    }
+    let zero = b.splat(0.0);
+    b.shuffle([v, zero], |lane| if lane < count { lane } else { lanes + lane })
+}
+
 /// Stores a vector of f32, which are whole numbers where others do not fit; as bf16 the nearest.
 pub(crate) fn store_stored(b: &mut Builder, address: Address, v: Vector, element: Element) {
     match element {

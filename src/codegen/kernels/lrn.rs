@@ -21,12 +21,12 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::vector::{Address, Builder, Function, Int, IntOp, Operand, UnaryOp, Vector, VectorOp};
-use super::LANE;
-use super::math;
+use super::{LANE, grid, math};
 use crate::ops::lrn::LongerHalf;
 use crate::ops::{Lrn, LrnGradient};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
+use crate::tensor::Element;
 
 /// Pixels whose squares are in scratch memory at a time; loads of the first no longer wait for
 /// stores of the last.
@@ -148,7 +148,8 @@ fn blocked(e: &mut Emitter, step: &Step, op: &Lrn) -> Emitted {
     let blocks = [input, output].map(View::block_stride);
     let kernel_of = |pixels| Blocked { pixels, channels, blocks, before, after, scale: Scale::of(op) };
     let scratch = kernel_of(PIXELS).line().bytes(e.unit());
-    over_pixels(e, step, kernel_of, scratch)
+    let elements = [input, output].map(|view| view.shape.element());
+    over_pixels(e, step, |pixels| BlockedOf { kernel: kernel_of(pixels), elements }, scratch)
 }
 
 /// One task is up to [`PIXELS`] pixels of an image, each with so many bytes of scratch memory. Parameters of the
@@ -186,13 +187,22 @@ fn over_pixels<K: KernelKey>(e: &mut Emitter, step: &Step, kernel_of: impl Fn(us
     Emitted { entry, grid, scratch: PIXELS.min(pixels) * scratch }
 }
 
-impl KernelKey for Blocked {
+/// The kernel for such elements in the input and in the output.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct BlockedOf {
+    kernel: Blocked,
+    elements: [Element; 2],
+}
+
+impl KernelKey for BlockedOf {
     /// Parameters: input, output, scratch.
     fn build(&self, unit: Unit) -> Function {
-        let mut b = Builder::new(format!("lrn {self:?}"), unit, 3);
+        let BlockedOf { kernel, elements } = self;
+        let of = if *elements == [Element::F32; 2] { String::new() } else { format!(" of {elements:?}") };
+        let mut b = Builder::new(format!("lrn {kernel:?}{of}"), unit, 3);
         let (input, scratch) = (b.parameter(0), b.parameter(2));
-        self.line().squares(&mut b, input, self.blocks[0], scratch, self.pixels);
-        self.normalise(&mut b, unit);
+        kernel.line().squares(&mut b, (input, elements[0]), kernel.blocks[0], scratch, kernel.pixels);
+        kernel.normalise(&mut b, unit, *elements);
         b.finish()
     }
 }
@@ -240,13 +250,14 @@ impl Line {
     }
 
     /// Writes the squares of pixels that begin at `from`, whose blocks lie `stride` apart, to lines at `first`.
-    fn squares(self, b: &mut Builder, from: Int, stride: usize, first: Int, pixels: usize) {
+    fn squares(self, b: &mut Builder, (from, element): (Int, Element), stride: usize, first: Int, pixels: usize) {
         let unit = b.unit();
+        let pixel = unit.lanes * element.bytes();
         self.clear(b, first, pixels);
         let (from, to) = (b.int(from), b.add(first, self.margins(unit).0));
         let block = |b: &mut Builder, lanes: usize| {
             for p in 0..pixels {
-                let v = b.load_first(from.at(p * unit.bytes()), lanes);
+                let v = grid::load_first_stored(b, from.at(p * pixel), lanes, element);
                 let square = b.op(VectorOp::Mul, v, v);
                 b.store(to.at(p * self.bytes(unit)), square);
             }
@@ -291,9 +302,12 @@ impl Line {
 }
 
 /// Stores a block's vector whole; zeros in the lanes that are no channels, unless what is there is finite anyway.
-fn store_block(b: &mut Builder, to: Address, v: Vector, lanes: usize, is_total: bool) {
+fn store_block(b: &mut Builder, to: Address, v: Vector, lanes: usize, is_total: bool, element: Element) {
     if lanes == b.lanes() || is_total {
-        b.store(to, v);
+        grid::store_stored(b, to, v, element);
+    } else if element != Element::F32 {
+        let v = grid::first_lanes(b, v, lanes);
+        grid::store_stored(b, to, v, element);
     } else {
         let zero = b.splat(0.0);
         b.store(to, zero);
@@ -306,17 +320,18 @@ impl Blocked {
         Line { channels: self.channels, before: self.before, after: self.after }
     }
 
-    /// Sums the windows and writes the results.
-    fn normalise(&self, b: &mut Builder, unit: Unit) {
+    /// Sums the windows and writes the results, of such elements in the input and in the output.
+    fn normalise(&self, b: &mut Builder, unit: Unit, elements: [Element; 2]) {
+        let pixels = elements.map(|element| unit.lanes * element.bytes());
         let line = self.line();
         let (from, to) = (b.int(b.parameter(0)), b.int(b.parameter(1)));
         let window = b.add(b.parameter(2), line.first_window(unit));
         let block = |b: &mut Builder, lanes: usize| {
             for p in 0..self.pixels {
                 let squares = line.window(b, window, p * line.bytes(unit));
-                let x = b.load_first(from.at(p * unit.bytes()), lanes);
+                let x = grid::load_first_stored(b, from.at(p * pixels[0]), lanes, elements[0]);
                 let y = self.scale.apply(b, x, squares);
-                store_block(b, to.at(p * unit.bytes()), y, lanes, self.scale.is_total());
+                store_block(b, to.at(p * pixels[1]), y, lanes, self.scale.is_total(), elements[1]);
             }
         };
         line.each_block(b, block, |b| {
@@ -353,7 +368,7 @@ impl KernelKey for BlockedGradient {
         let mut b = Builder::new(format!("lrn_gradient {self:?}"), unit, 4);
         let [line, readers] = self.lines();
         let [x, dy, dx, scratch] = [0, 1, 2, 3].map(|i| b.parameter(i));
-        line.squares(&mut b, x, self.blocks[0], scratch, self.pixels);
+        line.squares(&mut b, (x, Element::F32), self.blocks[0], scratch, self.pixels);
         let products = b.add(scratch, self.pixels * line.bytes(unit));
         readers.clear(&mut b, products, self.pixels);
         let is_total = self.scale.is_total();
@@ -366,10 +381,10 @@ impl KernelKey for BlockedGradient {
                 let base = self.scale.base(b, squares);
                 let [x, dy] = [0, 1].map(|i| b.load_first(arrays[i].at(p * unit.bytes()), lanes));
                 let direct = self.scale.divided(b, dy, base);
-                store_block(b, arrays[2].at(p * unit.bytes()), direct, lanes, is_total);
+                store_block(b, arrays[2].at(p * unit.bytes()), direct, lanes, is_total, Element::F32);
                 let product = b.op(VectorOp::Mul, direct, x);
                 let product = b.op(VectorOp::Div, product, base);
-                store_block(b, to.at(p * readers.bytes(unit)), product, lanes, is_total);
+                store_block(b, to.at(p * readers.bytes(unit)), product, lanes, is_total, Element::F32);
             }
         };
         line.each_block(&mut b, block, |b| {
