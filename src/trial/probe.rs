@@ -192,16 +192,16 @@ fn rounding_of(graph: &Graph, step: &Step, problem: &Problem) -> f64 {
         let sums: Vec<f32> = results.iter().map(|sums| sums[i] as f32).collect();
         Tensor::new(Shape::from([sums.len()]), sums)
     });
-    extrapolated(got, expected)
+    extrapolated(&got, &expected)
 }
 
 /// What the largest error of all results is, as a share of the largest result, by a few: errors of products in bf16 are many
 /// and independent, and the largest is about four times their root mean square. Of results, which may be alike, it is
 /// taken to be three times theirs at least. Infinite where a result is no number though the definition's is one.
-fn extrapolated(got: Tensor, expected: Tensor) -> f64 {
+fn extrapolated(got: &Tensor, expected: &Tensor) -> f64 {
     const LARGEST_ERROR: f64 = 4.0;
     const LARGEST_RESULT: f64 = 3.0;
-    if difference(&[got.clone()], &[expected.clone()]).is_infinite() {
+    if difference(std::slice::from_ref(got), std::slice::from_ref(expected)).is_infinite() {
         return f64::INFINITY;
     }
     let pairs = || expected.data().iter().zip(got.data()).filter(|(e, _)| e.is_finite());
@@ -252,7 +252,7 @@ impl Probe<'_> {
         let expected = self.definition(&memory, &sample);
         let (node, products, points, m) = (self.step.node, self.w.products, self.w.points, self.w.m);
         let error = match products {
-            Arithmetic::Bf16 => extrapolated(got, expected),
+            Arithmetic::Bf16 => extrapolated(&got, &expected),
             _ => difference(&[got], &[expected]),
         };
         let tolerance = match (products, self.step.outputs[set.output].shape.element()) {
