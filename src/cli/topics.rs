@@ -156,9 +156,9 @@ Writing one     The layer `quantize` gives the nearest number of a grid: of all 
 
 A layer multiplies whole numbers where its input is on a grid of 8 bits with one scale and its weight has 8 bits: put
 `quantize` before it, and behind what follows it (relu, add, batch_norm). Max pools, concats and what else only moves
-numbers keep the grid of what they read; what one concat joins should be on one grid. All else computes in f32: softmax
-and other functions, products of two values, transposed convolutions, and layers whose input is on no grid or on one of
-16 bits. `netc compile -v` names the layers that stay f32.
+numbers keep the grid of what they read; what one concat joins should be on one grid. Between two grids, averages,
+products by gates and functions such as sigmoid stay in whole numbers too. Else layers compute in f32, as those do whose
+input is on no grid or on one of 16 bits. `netc compile -v` names the layers that stay f32.
 
 The interpreter (`--interpret`, `netc verify`) says what the result is, to the last bit: it is the same on every vector
 unit, with AVX512_VNNI or without, at any batch and number of threads. Against the network as it is written, whose sums
