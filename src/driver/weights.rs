@@ -44,7 +44,7 @@ pub enum WeightsReport {
         /// Of the names and values in the file.
         hash: u64,
         /// What was taken from the file, and what was left.
-        loaded: Loaded,
+        loaded: Box<Loaded>,
         /// Which of the file's sets of weights was taken, where it holds several.
         choice: Option<Choice>,
         /// What netc wrote of the training that they are of.
@@ -100,11 +100,11 @@ impl Compiler {
                 {
                     network.graph.labels = trained.classes.clone();
                 }
-                let (choice, trained) = (file.choice, file.trained.map(Box::new));
+                let (choice, trained, loaded) = (file.choice, file.trained.map(Box::new), Box::new(loaded));
                 network.weights = WeightsReport::File { path, hash, loaded, choice, trained };
                 Ok(())
             }
-            Err(misfit) => Err(Error::Misfit { path, misfit: Box::new(misfit) }),
+            Err(misfit) => Err(Error::Misfit { path, misfit }),
         }
     }
 

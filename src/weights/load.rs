@@ -100,14 +100,14 @@ const PART_PREFIXES: [&str; 1] = ["model."];
 ///
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
-pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Misfit> {
+pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Box<Misfit>> {
     let (loaded, mut misfit, mut found) = compare_all(weights, entries, tolerance);
     let shortened;
     let mut loaded = loaded;
     if !misfit.is_empty() {
         let Some((entries, prefix)) = without_prefix(weights, entries, tolerance) else {
             misfit.suggest();
-            return Err(misfit);
+            return Err(misfit.into());
         };
         shortened = entries;
         (loaded, _, found) = compare_all(weights, &shortened, tolerance);

@@ -422,7 +422,7 @@ fn files_come_and_go_through_pipes() {
             &format!("mkfifo pipe; cat digits.net > pipe & \"$0\" run pipe --weights digits.safetensors {picture}"),
             "seven",
         ),
-        (&format!("\"$0\" run digits.net --image seven-0.png --output - | od -An -c -N6 | tr -d ' '"), "NUMPY"),
+        ("\"$0\" run digits.net --image seven-0.png --output - | od -An -c -N6 | tr -d ' '", "NUMPY"),
     ] {
         let ran =
             Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_netc")]).current_dir(&folder).output().unwrap();
