@@ -428,7 +428,7 @@ model photos() {
     assert!(text.contains("input x: u8[N, 3, 8, 8]") && text.contains("dequantize(axis = 1)"), "{text}");
     let levels = Tensor::new([1, 3, 8, 8], photo(3));
     let pixels = levels.to_element(crate::tensor::Element::U8);
-    let found = interpreter::run(&made.network.graph, &[pixels.clone()]).unwrap();
+    let found = interpreter::run(&made.network.graph, std::slice::from_ref(&pixels)).unwrap();
     // Less than what rounding to 8 bits costs.
     let real = levels.data().iter().enumerate().map(|(i, p)| (p / 255.0 - mean[i / 64]) / std[i / 64]).collect();
     let expected = interpreter::run(&network.graph, &[Tensor::new([1, 3, 8, 8], real)]).unwrap();
@@ -440,7 +440,7 @@ model photos() {
     let lowered = graph.to_string();
     assert!(lowered.contains("quantized_conv2d %x,") && lowered.contains("zeros=[124,116,104]"), "{lowered}");
     let code = compiler.compile(&Network { graph: graph.clone(), ..made.network.clone() }).unwrap();
-    assert_eq!(code.run_tensors(&[pixels.clone()]).unwrap(), interpreter::run(&graph, &[pixels]).unwrap());
+    assert_eq!(code.run_tensors(std::slice::from_ref(&pixels)).unwrap(), interpreter::run(&graph, &[pixels]).unwrap());
 }
 
 /// Pictures of digits: (l / 255 − 0.1307) / 0.3081.
