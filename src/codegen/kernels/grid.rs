@@ -218,8 +218,7 @@ impl Tail {
             let live = if crowded { together } else { sums.len() - result };
             constants.kept = live + needed + Constants::MOST <= registers;
             let mut levels = vec![];
-            for i in result..result + together {
-                let (sum, places) = sums[i];
+            for (i, &(sum, places)) in sums.iter().enumerate().skip(result).take(together) {
                 let element = b.element(sum);
                 let sum = if crowded { b.load_of(element, places.kept) } else { sum };
                 let v = if element == Element::I32 { b.convert_from_int(sum) } else { sum };
