@@ -85,6 +85,7 @@ impl Case {
             dilation: [1; 2],
             groups,
             zero: 0,
+            zeros: vec![],
             epilogue: vec![PostOp::Activate(Activation::Relu)],
             reads: vec![],
             output: Some(Grid { levels: Levels::U8, scale: 1.0, zero: 0 }),
@@ -95,7 +96,7 @@ impl Case {
         let small = |v: &f32| (v * v.abs() / 127.0).round();
         let values: Vec<f32> = (*b.graph.weights.values(weight)).as_ref().iter().map(small).collect();
         b.graph.weights.set(weight, std::sync::Arc::new(values));
-        let result = b.add(Dequantize { axis: None, symmetric: true }, &[layer]);
+        let result = b.add(Dequantize::new(None, true), &[layer]);
         let strided = if stride > 1 { format!(" stride {stride}") } else { String::new() };
         let grouped = if groups > 1 { format!(" groups {groups}") } else { String::new() };
         let of = if signed { "i8" } else { "u8" };

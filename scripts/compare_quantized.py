@@ -13,6 +13,9 @@ outputs lie within a step of what the nodes say, or netc refuses a model.
 
 neural-compressor 2.6 (the last version that reads ONNX files) and TensorFlow with tf2onnx want packages of other versions
 than the rest: `--neural-compressor` and `--tensorflow` name Pythons of environments that have them.
+
+With --archive, nothing is compared: one model of each kind is written with an input and its answer, node by node, to
+the archive that `cargo test onnx` reads, tests/onnx/tools.npz.
 """
 
 import argparse
@@ -27,6 +30,18 @@ import quantized_models
 from onnx import TensorProto, numpy_helper
 
 TYPES = {TensorProto.FLOAT16: np.float16, TensorProto.FLOAT: np.float32}
+# What the tests keep: tool and model.
+KEPT = {
+    "static": ["residual.QOperator.channel.QUInt8", "joined.QDQ.tensor.QInt8"],
+    "options": ["gated.QOperator.reduced", "scored.QDQ.u16", "depthwise.QDQ.opset12"],
+    "dynamic": ["scored.dynamic.QInt8.tensor"],
+    "nncf": ["residual.nncf.mixed"],
+    "neural_compressor": ["plain.neural_compressor.static.QDQ"],
+    "torchao": ["torch.torchao"],
+    "fake_quantize": ["torch.fake_quantize.channel"],
+    "tflite": ["keras.tflite"],
+    "bfloat16": ["plain.bfloat16_weights"],
+}
 
 
 def step_of(model):
@@ -159,6 +174,23 @@ def of_tool(tool, options, folder):
     return total, count, failed
 
 
+def archive(path):
+    arrays = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for tool, names in KEPT.items():
+            for name, made in quantized_models.models([tool], pathlib.Path(folder)):
+                if isinstance(made, Exception):
+                    raise made
+                if name not in names:
+                    continue
+                reference = Reference(made)
+                x = reference.input(np.random.default_rng(2))
+                arrays[f"{name}/model"] = np.frombuffer(pathlib.Path(made).read_bytes(), np.uint8)
+                arrays[f"{name}/in/0"], arrays[f"{name}/out/0"] = x, reference.run(x)
+    np.savez_compressed(path, **arrays)
+    print(f"{path}: {len(arrays) // 3} models, {path.stat().st_size} bytes")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", nargs="*", metavar="TOOL", help=f"of {', '.join(quantized_models.TOOLS)} (default: all)")
@@ -166,10 +198,13 @@ def main():
     parser.add_argument("--interpret", action="store_true", help="run the definition, not compiled code")
     parser.add_argument("--images", type=int, default=2, help="inputs of each model (default: 2)")
     parser.add_argument("--keep", type=pathlib.Path, help="where to leave models and specs")
+    parser.add_argument("--archive", type=pathlib.Path, help="write the archive of the tests, and compare nothing")
     parser.add_argument("--neural-compressor", metavar="PYTHON")
     parser.add_argument("--tensorflow", metavar="PYTHON")
     options = parser.parse_args()
     quantized_models.tools.update(neural_compressor=options.neural_compressor, tensorflow=options.tensorflow)
+    if options.archive:
+        return archive(options.archive)
     rows, bad = [], False
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or pathlib.Path(scratch)

@@ -254,7 +254,9 @@ def of_neural_compressor(folder):
         name = f"{network.__name__}.neural_compressor.{approach}.{'QOperator' if form == 'default' else form}"
         made = folder / f"{name}.onnx"
         arguments = [written(network, folder), made, folder / "samples.npy", approach, form]
-        ran = subprocess.run([python, "-c", NEURAL_COMPRESSOR, *map(str, arguments)], capture_output=True, text=True)
+        command = [python, "-c", NEURAL_COMPRESSOR, *map(str, arguments)]
+        # It leaves its notes in the folder that it runs in.
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if not made.exists():
             raise RuntimeError(f"neural-compressor: {ran.stderr.strip()[-300:]}")
         yield name, made

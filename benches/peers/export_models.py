@@ -111,6 +111,7 @@ def quantize_mnn(onnx, samples, made):
         (folder / "settings.json").write_text(json.dumps(settings))
         files = [str(folder / "fixed.mnn"), str(made), str(folder / "settings.json")]
         convert([sys.executable, "-c", MNN_QUANTIZE, *files], made)
+    made.with_name(f"{made.name}.json").unlink(missing_ok=True)
 
 
 def attempt(makers):

@@ -227,12 +227,13 @@ impl Engine {
         Ok((0..count).map(|result| (0..self.outputs.len()).map(|output| value(result, output)).collect()).collect())
     }
 
+    /// Inputs are of f32, whatever the ports are of.
     fn run(&self, runner: &Runner, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match runner {
-            Runner::Compiled(model) => model.run_tensors(inputs).map_err(Failure::message),
+            Runner::Compiled(model) => model.run_tensors(&as_ports(inputs, &self.inputs)).map_err(Failure::message),
             Runner::Interpreted(graph) => match self.batch() {
-                Some(batch) => interpret_batches(graph, inputs, batch),
-                None => interpreter::run(graph, inputs).map_err(Failure::message),
+                Some(batch) => interpret_batches(graph, inputs, &self.inputs, batch),
+                None => interpreter::run(graph, &as_ports(inputs, &self.inputs)).map_err(Failure::message),
             },
         }
     }
@@ -246,13 +247,18 @@ fn seeds(network: &Network) -> BTreeSet<u64> {
     }
 }
 
+/// Numbers as the elements of the ports that take them.
+fn as_ports(inputs: &[Tensor], ports: &[Port]) -> Vec<Tensor> {
+    inputs.iter().zip(ports).map(|(tensor, port)| tensor.to_element(port.element)).collect()
+}
+
 /// The interpreter takes exactly the graph's shapes: whole batches, the last one padded.
-fn interpret_batches(graph: &Graph, inputs: &[Tensor], batch: usize) -> Result<Vec<Tensor>> {
+fn interpret_batches(graph: &Graph, inputs: &[Tensor], ports: &[Port], batch: usize) -> Result<Vec<Tensor>> {
     let images = inputs.first().map_or(batch, |t| t.shape()[0]);
     let mut joined: Vec<(Shape, Vec<f32>)> = vec![];
     for first in (0..images).step_by(batch) {
         let part: Vec<Tensor> = inputs.iter().map(|t| slice(t, first, batch)).collect();
-        let outputs = interpreter::run(graph, &part).map_err(Failure::message)?;
+        let outputs = interpreter::run(graph, &as_ports(&part, ports)).map_err(Failure::message)?;
         joined.resize_with(outputs.len(), Default::default);
         for ((shape, data), output) in joined.iter_mut().zip(outputs) {
             *shape = output.shape().clone();

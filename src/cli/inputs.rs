@@ -17,7 +17,7 @@ use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::random::Draws;
 use crate::runtime::default_memory;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 /// What the random numbers of `--noise` are drawn for.
 const NOISE: u32 = 0x6e6f_6973;
@@ -153,12 +153,16 @@ impl Feed {
             return Err(Failure::Usage(format!("--crops averages over classes, which {} does not tell", engine.name)));
         }
         let preprocess = engine.preprocess.first().cloned().flatten().unwrap_or_else(|| {
+            let is_real = port.element == Element::F32;
+            let pixels = if is_real { "scaled to 0..1" } else { "taken as they are" };
             console.note(format_args!(
-                "the spec has no preprocess for {}: images are resized to {height}×{width} and scaled to 0..1; --preprocess says it otherwise",
+                "the spec has no preprocess for {}: images are resized to {height}×{width} and {pixels}; --preprocess says it otherwise",
                 port.name
             ));
-            Preprocess::usual(shape)
+            let usual = Preprocess::usual(shape);
+            Preprocess { scale: usual.scale.filter(|_| is_real), ..usual }
         });
+        check_pixels(&preprocess, port)?;
         if let Some(crops) = &crops {
             crops.check(&preprocess, shape).map_err(|error| explain_crops(error, [height, width]))?;
         }
@@ -192,7 +196,8 @@ impl Feed {
             }
             let mut draws = Draws::new(seed, NOISE, [number as u32, 0, 0]);
             let shape = Shape::new(dims);
-            let data = (0..shape.elements()).map(|_| draws.normal() as f32).collect();
+            let of_port = |v: f64| if port.element == Element::F32 { v as f32 } else { v.round() as f32 };
+            let data = (0..shape.elements()).map(|_| of_port(draws.normal())).collect();
             tensors.push(Tensor::new(shape, data));
         }
         let name = "noise".to_string();
@@ -210,7 +215,9 @@ impl Feed {
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
-            tensors.push(fit(arrays.take(file)?, port, engine, file)?);
+            let tensor = fit(arrays.take(file)?, port, engine, file)?;
+            check_numbers(&tensor, port, file)?;
+            tensors.push(tensor);
         }
         let name = files[0].display().to_string();
         if batch.is_none() {
@@ -222,6 +229,22 @@ impl Feed {
             return Err(Failure::message(format!("{} has {found} images, {name} has {images}", file.display())));
         }
         Ok(Feed::Arrays { tensors, images, name })
+    }
+}
+
+/// Requires steps that leave pixels levels, of an input that takes these.
+fn check_pixels(preprocess: &Preprocess, port: &Port) -> Result<()> {
+    let computes = preprocess.scale.is_some() || !preprocess.mean.is_empty() || !preprocess.std.is_empty();
+    match port.element {
+        Element::U8 if !computes => Ok(()),
+        Element::F32 => Ok(()),
+        Element::U8 => Err(Failure::Usage(format!(
+            "the input {} takes pixels as they are, as u8: leave out scale, mean and std of the preprocessing",
+            port.name
+        ))),
+        element => {
+            Err(Failure::Usage(format!("the input {} takes {element}, which pixels are not; use --input", port.name)))
+        }
     }
 }
 
@@ -288,6 +311,23 @@ fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tens
         port.name,
         expected.join(",")
     )))
+}
+
+/// Requires that a port's element has an array's numbers.
+pub(crate) fn check_numbers(tensor: &Tensor, port: &Port, file: &Path) -> Result<()> {
+    let Some((low, high)) = port.element.integer_range() else { return Ok(()) };
+    let is_one = |v: f32| v.fract() == 0.0 && (low..=high).contains(&f64::from(v));
+    match tensor.data().iter().position(|&v| !is_one(v)) {
+        None => Ok(()),
+        Some(at) => Err(Failure::message(format!(
+            "{} has {:?} at {:?}; the input {} takes {}, whole numbers from {low} to {high}",
+            file.display(),
+            tensor.data()[at],
+            tensor.shape().position(at),
+            port.name,
+            port.element
+        ))),
+    }
 }
 
 /// The file of each port, from arguments of the form `FILE` or `NAME=FILE`.

@@ -36,11 +36,16 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Seeded values between −1 and 1 for an input of `images` images.
+/// Seeded values between −1 and 1, of whole numbers between the least and the largest, for an input of `images` images.
 pub(crate) fn random_input(port: &Port, batch: usize, images: usize) -> Vec<f32> {
     let elements = port.shape.iter().product::<usize>() / batch * images;
     let mut random = SplitMix(7);
-    (0..elements).map(|_| 2.0 * random.uniform() - 1.0).collect()
+    match port.element.integer_range() {
+        None => (0..elements).map(|_| 2.0 * random.uniform() - 1.0).collect(),
+        Some((low, high)) => {
+            (0..elements).map(|_| (low as f32 + random.uniform() * (high - low) as f32).round()).collect()
+        }
+    }
 }
 
 /// The most memory that this process has had resident, in bytes, where the system tells.

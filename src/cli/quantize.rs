@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -18,7 +18,7 @@ use super::spec_files::SpecFiles;
 use super::train::{Broken, Share};
 use crate::data::{Dataset, Options, Part};
 use crate::driver::Network;
-use crate::quantize::{Goal, Job, LayerReport, Method, Quantized, Report, Samples, ValueReport, quantize};
+use crate::quantize::{Goal, Job, LayerReport, Method, Quantized, Report, Samples, ValueReport, of_weights, quantize};
 
 /// Make a network of 8 bits of one of f32
 ///
@@ -33,14 +33,19 @@ use crate::quantize::{Goal, Job, LayerReport, Method, Quantized, Report, Samples
   netc quantize resnet34.net --calibrate photos -o resnet34.int8.net
   netc quantize digits.net --calibrate digits.npz --data digits.npz -o digits8.net
   netc quantize resnet50.onnx --calibrate photos --data photos/val --keep-accuracy 0.5% -o resnet50.int8.net
-  netc quantize unet.net --calibrate samples.npy --method percentile --keep head -o unet8.net --json")]
+  netc quantize unet.net --calibrate samples.npy --method percentile --keep head -o unet8.net --json
+  netc quantize vgg16.net --weights vgg16.pth --weights-only -o vgg16.w8.net")]
 pub(crate) struct QuantizeArgs {
     /// A spec (.net) or an ONNX model (.onnx)
     pub file: PathBuf,
     /// Samples of the input, which need no labels: a folder of pictures or of folders of pictures, an array (.npy), an
     /// archive of arrays (.npz), or another data set that `netc train` reads; of sets in two parts, that for training
-    #[arg(long, value_name = "PATH")]
-    pub calibrate: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "weights_only")]
+    pub calibrate: Option<PathBuf>,
+    /// Give linear layers weights of 8 bits and let all values stay f32: with one image or a few such layers do little but
+    /// read their weights. Needs no samples
+    #[arg(long, conflicts_with_all = ["calibrate", "samples", "method", "data", "no_bias_correction"])]
+    pub weights_only: bool,
     /// Take so many of them, from all parts of the set alike
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub samples: u32,
@@ -56,6 +61,10 @@ pub(crate) struct QuantizeArgs {
     /// Lose no more of the accuracy on these than so many points: the layers that add the most noise stay f32
     #[arg(long, value_name = "SHARE", requires = "data")]
     pub keep_accuracy: Option<Share>,
+    /// What the input of the written network is. Of u8, the pixels themselves: what the preprocessing does to them becomes part
+    /// of the layer that reads them
+    #[arg(long, value_enum, default_value_t, value_name = "ELEMENT", conflicts_with = "weights_only")]
+    pub input_type: InputType,
     /// Let the layer of this label stay f32; may be repeated
     #[arg(long, value_name = "LABEL")]
     pub keep: Vec<String>,
@@ -80,6 +89,16 @@ pub(crate) struct QuantizeArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub compilation: CompilationArgs,
+}
+
+/// What a network takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputType {
+    /// Real numbers, as the network of f32
+    #[default]
+    F32,
+    /// Pixels as they are
+    U8,
 }
 
 /// The names of [`Method`].
@@ -109,7 +128,7 @@ impl From<MethodName> for Method {
 
 pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
     refuse_name("--output", &args.output, "net")?;
-    let inputs = args.network.source.files(&args.file).into_iter().chain([args.calibrate.clone()]);
+    let inputs = args.network.source.files(&args.file).into_iter().chain(args.calibrate.clone());
     let files = SpecFiles::new(args.output.clone(), args.force, inputs.chain(args.data.clone()))?;
     let options = args.threads.options(console);
     let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, options)?;
@@ -125,7 +144,12 @@ pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
         let message = format!("{}: a portable model has settled its layers; give the spec", args.file.display());
         return Err(Failure::message(message));
     }
-    let (calibration, labelled) = datasets(args, &network, console)?;
+    let Some(calibrate) = &args.calibrate else {
+        let made = of_weights(&compiler, &network, &args.keep).map_err(failure)?;
+        files.write(&made.network)?;
+        return tell(args, &files, &made, console);
+    };
+    let (calibration, labelled) = datasets(args, calibrate, &network, console)?;
     let samples = |dataset| Samples { dataset, on_broken: args.on_broken.into(), threads: args.data_threads.into() };
     let loss = args.keep_accuracy.map(|Share(share)| share);
     let progress = Progress::new(console);
@@ -134,6 +158,7 @@ pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
         network: &network,
         samples: samples(&calibration),
         method: args.method.into(),
+        takes_pixels: args.input_type == InputType::U8,
         keep: &args.keep,
         correct_biases: !args.no_bias_correction,
         goal: labelled.as_ref().map(|labelled| Goal { labelled: samples(labelled), loss }),
@@ -141,18 +166,27 @@ pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
     };
     let made = quantize(&job);
     progress.finish();
-    let made = made.map_err(|error| match error {
-        crate::quantize::Error::Driver(error) => error.into(),
-        other => Failure::message(other),
-    })?;
+    let made = made.map_err(failure)?;
     files.write(&made.network)?;
     tell(args, &files, &made, console)
 }
 
+fn failure(error: crate::quantize::Error) -> Failure {
+    match error {
+        crate::quantize::Error::Driver(error) => error.into(),
+        other => Failure::message(other),
+    }
+}
+
 /// The samples that ranges are chosen by, and those with labels.
-fn datasets(args: &QuantizeArgs, network: &Network, console: Console) -> Result<(Dataset, Option<Dataset>)> {
+fn datasets(
+    args: &QuantizeArgs,
+    calibrate: &Path,
+    network: &Network,
+    console: Console,
+) -> Result<(Dataset, Option<Dataset>)> {
     let options = |part| Options { part, memory: console.max_memory, ..Options::default() };
-    let all = Dataset::open_unlabelled(&args.calibrate, &options(Part::Train)).map_err(Failure::message)?;
+    let all = Dataset::open_unlabelled(calibrate, &options(Part::Train)).map_err(Failure::message)?;
     let calibration = all.spread(args.samples as usize);
     let Some(path) = &args.data else { return Ok((calibration, None)) };
     let labelled = Dataset::open(path, &options(Part::Test)).map_err(Failure::message)?;
@@ -300,7 +334,7 @@ fn as_json(args: &QuantizeArgs, files: &SpecFiles, made: &Quantized) -> Value {
         "model": made.network.graph.name,
         "spec": files.text,
         "weights": files.weights,
-        "method": args.method.to_possible_value().map(|name| name.get_name().to_string()),
+        "method": args.calibrate.as_ref().and(args.method.to_possible_value()).map(|name| name.get_name().to_string()),
         "weights_bytes": { "before": report.bytes[0], "after": report.bytes[1] },
         "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
         "values": report.values.iter().map(value).collect::<Vec<_>>(),

@@ -15,7 +15,7 @@ use crate::plan::limits as code;
 use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
 /// Help on a command or a topic: layers, training, losses, optimizers, schedules, augmentations, passes, limits,
-/// numbers, precision, exit-codes
+/// numbers, precision, quantization, exit-codes
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc help run
@@ -25,7 +25,8 @@ use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
   netc help optimizers adam")]
 pub(crate) struct HelpArgs {
     /// A command, `layers`, `layers NAME`, `training`, `losses`, `metrics`, `optimizers`, `schedules`, `augmentations`,
-    /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers`, `precision` or `exit-codes`
+    /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers`, `precision`, `quantization` or
+    /// `exit-codes`
     pub topic: Vec<String>,
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
         ["limits"] => limits() + "\n",
         ["numbers"] => format!("{NUMBERS}\n"),
         ["precision"] => precision() + "\n",
+        ["quantization"] => format!("{QUANTIZATION}\n"),
         ["exit-codes"] => format!("{EXIT_CODES}\n"),
         ref command => command_help(command)?,
     };
@@ -125,8 +127,8 @@ fastest-within=TOLERANCE
          output's largest value: layers go back to f32, the least accurate first, until it does. Where the CPU has no
          AVX512_BF16, or is not this machine, or with --strict, that is f32.
 
-Inputs and outputs of a model are f32, and so are what softmax and the norms read and write, and outputs that no layer
-reads. An output that layers read is rounded as they read it.
+Inputs and outputs of a model are f32, and so are what softmax, layer and instance norms read and write, and outputs that
+no layer reads. An output that layers read is rounded as they read it.
 
 Each layer is tried when a model is compiled, with its own weights on random inputs: in bf16 it may be off by {:.1e} of
 its largest value, one step of bf16. A layer that is not as near stays f32; `-v` and `netc ir --stage plan` name it.
@@ -138,12 +140,41 @@ A portable model keeps its weights as f32 and its precision as a wish: a CPU wit
     )
 }
 
+/// What a network of 8 bits is, in short.
+const QUANTIZATION: &str = "\
+A network of 8 bits computes with whole numbers: its weights take a quarter of the memory, and CPUs multiply whole
+numbers faster.
+
+Making one      `netc quantize NET --calibrate SAMPLES -o NET8` chooses by samples of the input which numbers 8 bits stand
+                for, and writes a text and its weights. With `--data` and `--keep-accuracy` layers that cost too much
+                accuracy stay f32.
+Importing one   ONNX models that other tools quantized: QuantizeLinear and DequantizeLinear, QLinearConv and the like,
+                DynamicQuantizeLinear, and what ONNX Runtime adds to these. `netc export` writes the first two.
+Writing one     The layer `quantize` gives the nearest number of a grid: of all (q - zero_point) * scale with whole q of 8
+                bits. `weight_bits = 8` of `conv`, `conv_transpose` and `linear` keeps the weight as whole numbers, with a
+                scale for each output channel. `netc help layers quantize` tells the parameters.
+
+A layer multiplies whole numbers where its input is on a grid of 8 bits with one scale and its weight has 8 bits: put
+`quantize` before it, and behind what follows it (relu, add, batch_norm). Max pools, concats and what else only moves
+numbers keep the grid of what they read; what one concat joins should be on one grid. All else computes in f32: softmax
+and other functions, products of two values, transposed convolutions, and layers whose input is on no grid or on one of
+16 bits. `netc compile -v` names the layers that stay f32.
+
+The interpreter (`--interpret`, `netc verify`) says what the result is, to the last bit: it is the same on every vector
+unit, with AVX512_VNNI or without, at any batch and number of threads. Against the network as it is written, whose sums
+are rounded, a number may be one step of its grid off.
+
+Scales are finite numbers above 0, zero points are levels of the grid, and both come from the weights or from numbers in
+the text. Models and files with others are refused, with the name of the layer or node.";
+
 fn command_help(path: &[&str]) -> Result<String> {
     let mut command = Cli::command();
     command.build();
     for name in path {
         let Some(found) = command.find_subcommand(name) else {
-            let topics = ["layers", "training", "passes", "limits", "numbers", "precision", "exit-codes"].into_iter();
+            let topics =
+                ["layers", "training", "passes", "limits", "numbers", "precision", "quantization", "exit-codes"];
+            let topics = topics.into_iter();
             let topics = topics.chain(TABLES.iter().map(|(topic, _)| *topic));
             let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
             let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();

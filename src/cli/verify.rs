@@ -22,7 +22,7 @@ use crate::ir::{Graph, Images};
 use crate::npy;
 use crate::plan::Precision;
 use crate::runtime::Model;
-use crate::tensor::{NotFinite, Shape, Tensor};
+use crate::tensor::{Element, NotFinite, Shape, Tensor};
 use crate::trainer::{self, GradientReport, Slope, ValueDifference};
 use crate::verify::{self, Culprit, Layer, Reference, Report, Verdict};
 use crate::weights::{self, SplitMix};
@@ -247,7 +247,13 @@ fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<
         let set = |seed: usize| {
             let tensor = |(i, shape): (usize, &Shape)| {
                 let mut random = SplitMix((seed * nodes.len() + i) as u64 + 1);
-                Tensor::from_values(shape.clone(), (0..shape.elements()).map(|_| f64::from(random.normal())))
+                // Levels are all over their range.
+                let (low, high) = shape.element().integer_range().unwrap_or((-0.5, 0.5));
+                let number = |v: f32| match shape.element() {
+                    Element::F32 => f64::from(v),
+                    _ => (low + high) / 2.0 + f64::from(v) * (high - low) / 6.0,
+                };
+                Tensor::from_values(shape.clone(), (0..shape.elements()).map(|_| number(random.normal())))
             };
             nodes.iter().map(|n| &n.shape).enumerate().map(tensor).collect()
         };
@@ -268,8 +274,9 @@ fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<
                 shape_text(&port.shape)
             ))
         })?;
+        super::inputs::check_numbers(&tensor, port, &file)?;
         parts.resize_with(parts.len().max(cut.len()), Vec::new);
-        parts.iter_mut().zip(cut).for_each(|(part, tensor)| part.push(tensor));
+        parts.iter_mut().zip(cut).for_each(|(part, tensor)| part.push(tensor.to_element(port.element)));
     }
     if parts.len() > 1 && network.images != Images::Independent {
         let (name, count) = (&network.graph.name, parts.len());

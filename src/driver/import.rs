@@ -312,8 +312,10 @@ fn about(file: &ModelFile) -> String {
     let model = &file.model;
     let producer = [model.producer_name.trim(), model.producer_version.trim()].join(" ");
     let by = if producer.trim().is_empty() { String::new() } else { format!(", which {} wrote", producer.trim()) };
+    let kept =
+        onnx::other_floats(file).map_or_else(String::new, |ty| format!(" Numbers that are {ty} there are f32 here."));
     // A name is one line, whatever the file says.
-    format!("Imported from {name}{by}.").replace(|c| is_hidden(c) || c == '\n', " ")
+    format!("Imported from {name}{by}.{kept}").replace(|c| is_hidden(c) || c == '\n', " ")
 }
 
 fn shared(graph: &Graph, named: usize) -> Option<Diagnostic> {

@@ -195,7 +195,7 @@ fn check_values(graph: &Graph) -> Result<(), String> {
         let Some(op) = graph.node(id).op().filter(|op| Op::QUANTIZED_NAMES.contains(&op.name())) else { continue };
         let declared = op.weights(&graph.operand_shapes(id));
         for (declared, weight) in declared.iter().zip(graph.weights_of(id).unwrap_or_default()) {
-            let checked = op.check_values(declared.role, (*graph.weights.values(weight)).as_ref());
+            let checked = op.check_values(declared, (*graph.weights.values(weight)).as_ref());
             odd.extend(checked.err().map(|message| format!("{}: {message}", graph.weights.get(weight).name)));
         }
     }

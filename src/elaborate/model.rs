@@ -7,11 +7,12 @@ use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use crate::ir::stats::{Stats, stats};
 use crate::ir::{AuxHead, Images, NodeId, Phase, images};
 use crate::ops::MAX_ELEMENTS;
+use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{
     Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Statement, StatementKind,
 };
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// An `expect`, to be checked when the graph is complete.
 pub(crate) struct Budget {
@@ -148,7 +149,7 @@ impl Elaborator<'_> {
 
     pub(super) fn model_statement(&mut self, frame: &mut Frame, statement: &Statement, flow: Flow) -> Flow {
         match &statement.kind {
-            StatementKind::Input { name, dims, .. } => return self.input(frame, name, dims, statement.span),
+            StatementKind::Input { name, dtype, dims } => return self.input(frame, name, dtype, dims, statement.span),
             StatementKind::Output { name, from } => self.output(frame, name, from.as_ref(), flow),
             // What another call of a model has said already.
             StatementKind::Preprocess { .. } | StatementKind::ClassLabels(_) if self.is_called_again() => {}
@@ -171,8 +172,9 @@ impl Elaborator<'_> {
 
     // ---- Inputs and outputs ------------------------------------------------------------------
 
-    fn input(&mut self, frame: &mut Frame, name: &Ident, dims: &[Expr], span: Span) -> Flow {
-        let flow = match self.input_shape(frame, dims, span) {
+    fn input(&mut self, frame: &mut Frame, name: &Ident, dtype: &Ident, dims: &[Expr], span: Span) -> Flow {
+        let element = input_element(dtype).unwrap_or_default();
+        let flow = match self.input_shape(frame, dims, span).map(|shape| shape.with_element(element)) {
             Some(shape) if let Some(given) = self.given_input(name, &shape) => given,
             Some(shape) => {
                 let location = Some(self.location(span));
@@ -409,6 +411,11 @@ impl Elaborator<'_> {
             }
         }
     }
+}
+
+/// The element that stands before an input's sizes.
+pub(crate) fn input_element(dtype: &Ident) -> Option<Element> {
+    OF_INPUTS.into_iter().find(|element| element.name() == dtype.name)
 }
 
 /// `N`, the free size.

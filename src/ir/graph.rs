@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Preprocess;
 use crate::diagnostic::Location;
 use crate::ops::{Op, ShapeError};
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 use crate::weights::{WeightId, Weights};
 
 /// Names a node. Stays valid while other nodes are added and removed.
@@ -265,6 +265,13 @@ impl Graph {
     /// Says how pictures become an input.
     pub fn set_preprocess(&mut self, input: NodeId, preprocess: Option<Preprocess>) {
         self.node_mut(input).kind = Kind::Input(preprocess);
+    }
+
+    /// Lets an input consist of other elements; who reads it has to take them.
+    #[cfg(feature = "train")]
+    pub(crate) fn set_input_element(&mut self, input: NodeId, element: Element) {
+        let node = self.node_mut(input);
+        node.shape = node.shape.clone().with_element(element);
     }
 
     /// Names a value as an output, after those that are there. `aux` is the auxiliary head that it belongs to, if

@@ -2,6 +2,9 @@
 
 use crate::tensor::Element;
 
+/// What inputs of a network may consist of: f32, with which code computes, holds all of their numbers.
+pub const OF_INPUTS: [Element; 4] = [Element::F32, Element::U8, Element::I8, Element::I16];
+
 /// Of ops that compute: f32 only.
 ///
 /// # Errors

@@ -4,9 +4,9 @@ use super::attributes::{attribute_enum, attributes};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer};
-use super::planes::fill_planes;
-use super::{MaxPoolGradient, Op, Operation, ShapeError, image_shape};
-use crate::tensor::{Shape, Tensor};
+use super::planes::fill_planes_of;
+use super::{MaxPoolGradient, Op, Operation, ShapeError, element, image_shape};
+use crate::tensor::{Element, Shape, Tensor};
 
 attribute_enum! {
     /// What a global pooling computes.
@@ -62,14 +62,21 @@ impl Operation for GlobalPool {
         Ok([n, c, 1, 1].into())
     }
 
+    fn element(&self, inputs: &[Element]) -> Result<Element, String> {
+        match self.kind {
+            PoolKind::Avg => element::float(inputs),
+            PoolKind::Max => element::comparable(inputs),
+        }
+    }
+
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         apart(images[0], &[2, 3])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [_, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
-        fill_planes(output, |n, c, plane| {
-            let x = &inputs[0].data()[(n * channels + c) * h * w..][..h * w];
+        fill_planes_of(inputs[0], output, |x, n, c, plane| {
+            let x = &x[(n * channels + c) * h * w..][..h * w];
             plane[0] = match self.kind {
                 PoolKind::Avg => (x.iter().map(|&v| f64::from(v)).sum::<f64>() / x.len() as f64) as f32,
                 PoolKind::Max => x.iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a }),

@@ -319,7 +319,13 @@ macro_rules! operations {
                 }
                 let elements: Vec<Element> = inputs.iter().map(|input| input.element()).collect();
                 let element = match self { $(Op::$ty(o) => o.element(&elements)),* };
-                let element = element.map_err(|message| ShapeError::new(format!("{} {message}", self.name())))?;
+                let element = element.map_err(|message| {
+                    let error = ShapeError::new(format!("{} {message}", self.name()));
+                    match elements.iter().any(|element| element.integer_range().is_some()) {
+                        true => error.help("`dequantize` makes real numbers of whole ones"),
+                        false => error,
+                    }
+                })?;
                 let shape = match self { $(Op::$ty(o) => o.infer(inputs)),* }?;
                 Ok(shape.with_element(element))
             }
@@ -354,7 +360,7 @@ macro_rules! operations {
             pub fn is_convolution_or_linear(&self) -> bool {
                 matches!(self, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_))
                     || matches!(self, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))
-                    || matches!(self, Op::QuantizedConv2d(_) | Op::QuantizedLinear(_))
+                    || matches!(self, Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_))
             }
             /// See [`Attributes::print_attributes`].
             pub fn print_attributes(&self) -> Vec<(&'static str, String)> { match self { $(Op::$ty(o) => o.print_attributes()),* } }
@@ -409,10 +415,14 @@ operations! {
         FakeQuantize,
         LinearW8,
         Quantize,
-        QuantizedAdd,
+        QuantizedAdaptiveAvgPool,
+        QuantizedAvgPool,
+        QuantizedBinary,
         QuantizedConv2d,
+        QuantizedConvTranspose2d,
         QuantizedGlobalPool,
         QuantizedLinear,
+        Requantize,
     }
     training {
         activation_gradient::ActivationGradient,

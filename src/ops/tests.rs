@@ -778,6 +778,7 @@ fn calls_make_the_ops_that_they_are_of() {
             zero_point: Some(3),
         }
         .into(),
+        Dequantize { axis: Some(1), symmetric: false, scale: Some(0.5), zero_point: Some(-3) }.into(),
     ];
     let activations = Activation::EACH.iter().map(|&kind| Op::from(Activate { kind }));
     for op in rare.into_iter().chain(activations) {

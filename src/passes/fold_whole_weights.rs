@@ -1,4 +1,5 @@
-//! Layers with weights of 8 bits that nobody computes in whole numbers become layers of f32.
+//! Convolutions with weights of 8 bits that nobody computes in whole numbers become layers of f32. Linear layers, which do
+//! little but read their weights, keep these.
 //!
 //! ```text
 //! %y = conv2d_w8 %x, @w, @w_scale, @b { … }     ⟶     %y = conv2d %x, @w', @b { … }
@@ -24,7 +25,6 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     let (of_reals, values): (Op, Tensor) = match &op {
         Op::Conv2dW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
         Op::ConvTranspose2dW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
-        Op::LinearW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
         _ => return None,
     };
     let (name, values, shape) = (e.parameter_name(id, 0), values.values().collect::<Vec<_>>(), values.shape().clone());
@@ -37,5 +37,5 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
 
 /// Whether the op's weights are whole numbers.
 fn is_whole(op: &Op) -> bool {
-    matches!(op, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))
+    matches!(op, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_))
 }

@@ -88,7 +88,7 @@ impl Layer {
             problem,
             input: input.layout,
             block,
-            is_linear: matches!(op, Op::Linear(_) | Op::QuantizedLinear(_)),
+            is_linear: matches!(op, Op::Linear(_) | Op::LinearW8(_) | Op::QuantizedLinear(_)),
             key,
         }
     }

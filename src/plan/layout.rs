@@ -51,7 +51,8 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         }
     }
     // Groups of channels are neighbours in blocks only.
-    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op() {
+    if let Some(Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_)) = graph.node(id).op()
+    {
         operands[0] = Want::Only(Layout::Blocked { block });
     }
     // Blocks of both, and rows of a weight; a plain image where it is a first layer's.
@@ -82,8 +83,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let images = operands.iter().all(|s| image(s).is_some()) && image(&node.shape).is_some();
     let in_blocks = match op {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => return true,
-        Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => return true,
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => return true,
+        Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -116,7 +117,10 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::MaxPool(_)
         | Op::PRelu(_)
         | Op::PReluGradient(_)
+        | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAvgPool(_)
         | Op::QuantizedGlobalPool(_)
+        | Op::Requantize(_)
         | Op::Pad(_)
         | Op::Upsample(_) => true,
         Op::Softmax(op) => op.axis == 1,
@@ -124,7 +128,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Concat(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
-        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedAdd(_) => {
+        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedBinary(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
         // Numbers of losses, and what weights begin with.
@@ -140,7 +144,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::PointwiseLoss(_) | Op::PointwiseLossGradient(_) => false,
         Op::ReduceMaxGradient(_) => false,
         // `limits` refuses them: a pass makes others of them.
-        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => false,
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };
@@ -149,11 +153,15 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::ChannelShuffle(_)
             | Op::Concat(_)
             | Op::Dequantize(_)
+            | Op::GlobalPool(_)
             | Op::MaxPool(_)
             | Op::Pad(_)
             | Op::Quantize(_)
-            | Op::QuantizedAdd(_)
+            | Op::QuantizedAdaptiveAvgPool(_)
+            | Op::QuantizedAvgPool(_)
+            | Op::QuantizedBinary(_)
             | Op::QuantizedGlobalPool(_)
+            | Op::Requantize(_)
             | Op::Slice(_)
             | Op::Upsample(_)
     );

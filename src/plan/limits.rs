@@ -6,7 +6,7 @@
 
 use super::PlanError;
 use crate::ir::{Graph, Node, NodeId};
-use crate::ops::{Op, Operation, Window};
+use crate::ops::{ConvTranspose2d, Op, Operation, QuantizedConvTranspose2d, Window};
 use crate::tensor::{Element, Shape};
 use crate::weights::WeightId;
 
@@ -43,8 +43,7 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
 /// # Errors
 /// Names the first that is as written.
 pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
-    let is_written =
-        |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_));
+    let is_written = |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_));
     let nodes = graph.order().into_iter().map(|id| graph.node(id));
     match nodes.filter(|node| node.op().is_some_and(is_written)).map(called).next() {
         None => Ok(()),
@@ -80,7 +79,10 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         _ => None,
     };
     let phases = match node.op() {
-        Some(Op::ConvTranspose2d(op)) => (0..2).map(|a| op.stride[a].min(node.shape[2 + a])).product(),
+        Some(Op::ConvTranspose2d(ConvTranspose2d { stride, .. }))
+        | Some(Op::QuantizedConvTranspose2d(QuantizedConvTranspose2d { stride, .. })) => {
+            (0..2).map(|a| stride[a].min(node.shape[2 + a])).product()
+        }
         _ => 1,
     };
     let pixels_of_bytes = match (node.shape.element(), node.shape.dims()) {
@@ -89,6 +91,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     };
     let taps_of_bytes = match node.op() {
         Some(Op::QuantizedConv2d(op)) => largest(op.kernel),
+        Some(Op::QuantizedConvTranspose2d(op)) => largest(op.kernel),
         _ => 0,
     };
     let checks = [
@@ -122,10 +125,14 @@ fn window_of(op: &Op, inputs: &[&Shape], output: &Shape) -> Option<Window> {
     }
 }
 
-/// Whether a node's values are levels of a grid that are computed. No run takes levels.
+/// Whether a node's values are whole numbers that code computes with: levels of a grid, or inputs that f32 holds.
 fn are_levels(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    node.op().is_some() && matches!(node.shape.element(), Element::U8 | Element::I8 | Element::I16 | Element::I32)
+    match node.shape.element() {
+        Element::U8 | Element::I8 | Element::I16 => true,
+        Element::I32 => node.op().is_some(),
+        _ => false,
+    }
 }
 
 /// Whether a node is the input of random masks, seed and step, and of nothing else.
@@ -213,6 +220,7 @@ mod tests {
                 dilation: [1; 2],
                 groups: 1,
                 zero: 0,
+                zeros: vec![],
                 epilogue: vec![],
                 reads: vec![],
                 output: None,
@@ -230,7 +238,7 @@ mod tests {
             let x = b.input([1, 1, h, w]);
             let levels = quantized::Levels::I8;
             let x = b.add(Quantize { levels, axis: None, symmetric: true, scale: None, zero_point: None }, &[x]);
-            let y = b.add(Dequantize { axis: None, symmetric: true }, &[x]);
+            let y = b.add(Dequantize::new(None, true), &[x]);
             check(&b.finish(&[y])).map_or_else(|e| e.to_string(), |()| "fits".into())
         };
         assert_eq!(image(1 << 12, 1 << 13), "fits");

@@ -59,8 +59,8 @@ pub enum PlanError {
     )]
     StrictWithoutFma,
     #[error(
-        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` is for any \
-         CPU, and `--target-features avx512+avx512bf16` makes code for one that has it"
+        "bf16 needs a CPU with AVX512_BF16 (`avx512bf16`), which the target does not have: `--precision f32` needs \
+         none of it, and `--target-features avx512+avx512bf16` makes code for a CPU that has it"
     )]
     NoBf16,
     #[error(
@@ -243,7 +243,7 @@ impl Planner<'_> {
         let op = match &node.kind {
             Kind::Input(_) => {
                 let index = graph.inputs().iter().position(|&i| i == id).expect("inputs are listed");
-                let view = View::whole(Place::Input(index), Layout::Plain, &node.shape);
+                let view = View::whole(Place::Input(index), Layout::Plain, &self.shape(id, Layout::Plain));
                 self.views.insert((id, Layout::Plain), view);
                 return Ok(());
             }
@@ -462,7 +462,9 @@ impl Planner<'_> {
         let operands = graph.operands(id);
         let source = self.linear_source(op, operands[0]);
         let input = match op {
-            Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => self.get(source, self.blocked()),
+            Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => {
+                self.get(source, self.blocked())
+            }
             _ => self.any(source),
         };
         let label = graph.node(id).name.as_deref().unwrap_or_default();
@@ -551,7 +553,7 @@ impl Planner<'_> {
     /// A linear layer reads the image behind a flatten: its weights are packed in the image's order.
     fn linear_source(&self, op: &Op, operand: NodeId) -> NodeId {
         match (op, self.graph.node(operand).op()) {
-            (Op::Linear(_) | Op::QuantizedLinear(_), Some(Op::Flatten(_))) => {
+            (Op::Linear(_) | Op::LinearW8(_) | Op::QuantizedLinear(_), Some(Op::Flatten(_))) => {
                 let source = self.graph.operands(operand)[0];
                 if view::image(&self.graph.node(source).shape).is_some() { source } else { operand }
             }
@@ -749,8 +751,13 @@ fn problem_of(op: &Op, input: &Shape, output: &Shape) -> Problem {
     match op {
         Op::Conv2d(c) => Problem::conv(c, input, output),
         Op::Linear(l) => Problem::linear(l, input),
+        Op::LinearW8(l) => Problem { arithmetic: Arithmetic::WholeWeights, ..Problem::linear(&l.of_reals, input) },
         Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input, output),
-        Op::QuantizedConv2d(c) => of_levels(Problem::conv(&c.of_reals(), input, output), c.zero),
+        Op::QuantizedConv2d(c) => {
+            let zeros = c.zeros.iter().map(|&zero| zero as i16).collect();
+            of_levels(Problem { zeros, ..Problem::conv(&c.of_reals(), input, output) }, c.zero)
+        }
+        Op::QuantizedConvTranspose2d(c) => of_levels(Problem::conv_transpose(&c.of_reals(), input, output), c.zero),
         Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), input), l.zero),
         _ => unreachable!("called for convolutions"),
     }

@@ -67,17 +67,21 @@ pub(crate) struct Means {
 /// The axis of a layer's input along which its channels lie.
 fn channel_axis(graph: &Graph, layer: NodeId) -> usize {
     match graph.node(layer).op() {
-        Some(Op::Conv2d(_)) => 1,
+        Some(Op::Conv2d(_) | Op::ConvTranspose2d(_)) => 1,
         _ => graph.node(graph.operands(layer)[0]).shape.rank() - 1,
     }
 }
 
-/// For each layer the means of its input, which is rounded to the grid that `grid` gives it.
-pub(crate) fn means(job: &Job<'_>, graph: &Graph, layers: &[(NodeId, Grid)]) -> Result<HashMap<NodeId, Means>, Error> {
+/// For each layer the means of its input, which is rounded to the grid that stands beside it, or to those of its channels.
+pub(crate) fn means(
+    job: &Job<'_>,
+    graph: &Graph,
+    layers: &[(NodeId, Vec<Grid>)],
+) -> Result<HashMap<NodeId, Means>, Error> {
     let mut values: Vec<NodeId> = vec![];
     let mut places = vec![];
-    for &(layer, _) in layers {
-        let value = graph.operands(layer)[0];
+    for (layer, _) in layers {
+        let value = graph.operands(*layer)[0];
         let place = values.iter().position(|&known| known == value);
         places.push(place.unwrap_or_else(|| {
             values.push(value);
@@ -87,14 +91,15 @@ pub(crate) fn means(job: &Job<'_>, graph: &Graph, layers: &[(NodeId, Grid)]) -> 
     let watched = Watched::new(job.compiler, job.network, graph, &values)?;
     let mut sums = vec![Sums::default(); layers.len()];
     for_each(job, &job.samples, &watched, "averaging values", |seen| {
-        for ((&(layer, grid), &place), sums) in layers.iter().zip(&places).zip(&mut sums) {
+        for (((layer, grids), &place), sums) in layers.iter().zip(&places).zip(&mut sums) {
             let dims = graph.node(values[place]).shape.dims();
-            let axis = channel_axis(graph, layer);
+            let axis = channel_axis(graph, *layer);
             let (channels, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
             sums.of_reals.resize(channels, 0.0);
             sums.of_grid.resize(channels, 0.0);
             for (i, row) in seen[place].chunks(inner).enumerate() {
                 let channel = i % channels;
+                let grid = grids[channel % grids.len()];
                 sums.of_reals[channel] += row.iter().map(|&v| f64::from(v)).sum::<f64>();
                 let rounded = row.iter().map(|&v| f64::from(grid.real(grid.nearest(v))));
                 sums.of_grid[channel] += rounded.sum::<f64>();
@@ -106,7 +111,7 @@ pub(crate) fn means(job: &Job<'_>, graph: &Graph, layers: &[(NodeId, Grid)]) -> 
         let of = |sum: Vec<f64>| sum.into_iter().map(|sum| sum / sums.count).collect();
         Means { of_reals: of(sums.of_reals), of_grid: of(sums.of_grid) }
     };
-    Ok(layers.iter().zip(sums).map(|(&(layer, _), sums)| (layer, mean(sums))).collect())
+    Ok(layers.iter().zip(sums).map(|((layer, _), sums)| (*layer, mean(sums))).collect())
 }
 
 /// How large a value is, and how far another lies from it.

@@ -15,6 +15,7 @@
 mod accuracy;
 mod calibrate;
 mod histogram;
+mod pixels;
 mod range;
 mod report;
 mod rewrite;
@@ -37,6 +38,7 @@ use crate::passes::{self, Selection};
 use crate::preprocess::Preprocess;
 use calibrate::Noise;
 use histogram::Histogram;
+use pixels::Pixels;
 use range::Range;
 use rewrite::Rewritten;
 use sites::Sites;
@@ -112,6 +114,8 @@ pub(crate) struct Job<'a> {
     pub network: &'a Network,
     pub samples: Samples<'a>,
     pub method: Method,
+    /// The network that is made takes pixels as they are, as u8.
+    pub takes_pixels: bool,
     /// Labels of layers that stay f32.
     pub keep: &'a [String],
     /// Biases take the mean error of the weights' rounding.
@@ -155,7 +159,8 @@ pub(crate) fn quantize(job: &Job<'_>) -> Result<Quantized, Error> {
     let mut graph = job.network.graph.clone();
     let folding = Selection::only(FOLDING.iter().copied()).expect("passes of these names");
     passes::run(&mut graph, &folding);
-    let run = Rounding::new(job, &graph)?;
+    let pixels = job.takes_pixels.then(|| Pixels::of(&mut graph)).transpose().map_err(Error::Network)?;
+    let run = Rounding::new(job, &graph, pixels)?;
     let (kept, accuracy) = match &job.goal {
         None => (BTreeSet::new(), None),
         Some(goal) => {
@@ -169,8 +174,64 @@ pub(crate) fn quantize(job: &Job<'_>) -> Result<Quantized, Error> {
     let name = job.network.graph.name.clone();
     let about = format!("{name} with weights and values of 8 bits.");
     let open: Vec<NodeId> = job.network.open.iter().map(|&i| graph.inputs()[i]).collect();
-    let network = job.compiler.as_text(job.network, &made.rewritten.graph, &about, &open);
+    let mut rewritten = made.rewritten.graph.clone();
+    if let Some(pixels) = &run.pixels {
+        let Some(&rounded) = made.rewritten.rounded.get(&pixels.root) else {
+            let message = format!("{name} cannot take pixels as u8: the layer that reads them stays f32");
+            return Err(Error::Network(message));
+        };
+        pixels.take_levels(&mut rewritten, rounded);
+    }
+    let network = job.compiler.as_text(job.network, &rewritten, &about, &open);
     Ok(Quantized { network: network.map_err(Error::Network)?, report })
+}
+
+/// Gives a network's linear layers weights of 8 bits, and nothing else: values stay f32, so that no samples are needed.
+/// Linear layers of a few images do little but read their weights, which then are a quarter as large.
+///
+/// # Errors
+/// Where there is no such layer, or no layer of a label in `keep`.
+pub(crate) fn of_weights(compiler: &Compiler, network: &Network, keep: &[String]) -> Result<Quantized, Error> {
+    let mut graph = network.graph.clone();
+    let folding = Selection::only(FOLDING.iter().copied()).expect("passes of these names");
+    passes::run(&mut graph, &folding);
+    let name = &network.graph.name;
+    let (candidates, asked) = chosen(&graph, name, keep)?;
+    let is_linear = |id: NodeId| matches!(graph.node(id).op(), Some(Op::Linear(_)));
+    let has_eight = |candidate: &&sites::Candidate| {
+        candidate.refused.is_none() && is_linear(candidate.node) && !asked.contains(&candidate.node)
+    };
+    let layers: Vec<NodeId> = candidates.iter().filter(has_eight).map(|candidate| candidate.node).collect();
+    if layers.is_empty() {
+        return Err(Error::Network(format!("{name} has no linear layer whose weights could have 8 bits")));
+    }
+    let made = rewrite::of_weights(&graph, &layers);
+    let report = report::of_weights(&graph, &made, &candidates, &layers, &asked);
+    let about = format!("{name} with weights of 8 bits in its linear layers.");
+    let open: Vec<NodeId> = network.open.iter().map(|&i| graph.inputs()[i]).collect();
+    let network = compiler.as_text(network, &made, &about, &open);
+    Ok(Quantized { network: network.map_err(Error::Network)?, report })
+}
+
+/// The layers of a network that is not quantized yet, and those of them that a user lets stay f32.
+fn chosen(graph: &Graph, name: &str, keep: &[String]) -> Result<(Vec<sites::Candidate>, BTreeSet<NodeId>), Error> {
+    let is_quantized = |&id: &NodeId| graph.node(id).op().is_some_and(|op| Op::QUANTIZED_NAMES.contains(&op.name()));
+    if graph.order().iter().any(is_quantized) {
+        return Err(Error::Network(format!("{name} is quantized already")));
+    }
+    let candidates = sites::candidates(graph);
+    let mut asked = BTreeSet::new();
+    for label in keep {
+        let named = |candidate: &&sites::Candidate| graph.node(candidate.node).name.as_ref() == Some(label);
+        match candidates.iter().find(named) {
+            Some(candidate) => drop(asked.insert(candidate.node)),
+            None => {
+                let message = format!("{name} has no convolution or linear layer called `{label}`");
+                return Err(Error::Network(message));
+            }
+        }
+    }
+    Ok((candidates, asked))
 }
 
 /// A folded network and what was seen of its values.
@@ -181,6 +242,8 @@ struct Rounding<'a> {
     /// Of these, those that a user lets stay.
     asked: BTreeSet<NodeId>,
     seen: HashMap<NodeId, Histogram>,
+    /// What the input is made of, where the network that is made takes that.
+    pixels: Option<Pixels>,
 }
 
 /// A network of 8 bits in which some layers stay f32.
@@ -191,26 +254,10 @@ struct Made {
 }
 
 impl<'a> Rounding<'a> {
-    fn new(job: &'a Job<'a>, graph: &'a Graph) -> Result<Self, Error> {
+    fn new(job: &'a Job<'a>, graph: &'a Graph, pixels: Option<Pixels>) -> Result<Self, Error> {
         let name = &job.network.graph.name;
-        let is_quantized =
-            |&id: &NodeId| graph.node(id).op().is_some_and(|op| Op::QUANTIZED_NAMES.contains(&op.name()));
-        if graph.order().iter().any(is_quantized) {
-            return Err(Error::Network(format!("{name} is quantized already")));
-        }
-        let candidates = sites::candidates(graph);
-        let mut asked = BTreeSet::new();
-        for label in job.keep {
-            let named = |candidate: &&sites::Candidate| graph.node(candidate.node).name.as_ref() == Some(label);
-            match candidates.iter().find(named) {
-                Some(candidate) => drop(asked.insert(candidate.node)),
-                None => {
-                    let message = format!("{name} has no convolution or linear layer called `{label}`");
-                    return Err(Error::Network(message));
-                }
-            }
-        }
-        let mut run = Rounding { job, graph, candidates, asked, seen: HashMap::new() };
+        let (candidates, asked) = chosen(graph, name, job.keep)?;
+        let mut run = Rounding { job, graph, candidates, asked, seen: HashMap::new(), pixels };
         let layers = run.layers(&BTreeSet::new());
         if layers.is_empty() {
             let message = match run.candidates.iter().find_map(|candidate| candidate.refused) {
@@ -224,6 +271,17 @@ impl<'a> Rounding<'a> {
         }
         let values = Sites::possible(graph, &layers);
         run.seen = calibrate::histograms(job, graph, &values)?;
+        if let Some(pixels) = &run.pixels
+            && let Some(seen) = run.seen.get(&pixels.root)
+        {
+            let ends = |zero: i64| [-zero, 255 - zero].map(|steps| steps as f32 * pixels.scale);
+            let held = pixels.zeros.iter().map(|&zero| ends(zero));
+            let [low, high] = held.fold([0.0f32; 2], |all, [low, high]| [all[0].min(low), all[1].max(high)]);
+            if seen.least < low - pixels.scale || seen.largest > high + pixels.scale {
+                let message = format!("the samples of {name} are no pixels: some lie beyond the levels from 0 to 255");
+                return Err(Error::Samples(message));
+            }
+        }
         Ok(run)
     }
 
@@ -239,13 +297,24 @@ impl<'a> Rounding<'a> {
     fn made(&self, kept: &BTreeSet<NodeId>) -> Result<Made, Error> {
         let sites = Sites::of(self.graph, &self.layers(kept));
         let grids = self.grids(&sites);
-        let of_layer = |(layer, roots): &(NodeId, Vec<NodeId>)| Some((*layer, grids[roots.first()?]));
-        let layers: Vec<(NodeId, Grid)> = sites.layers.iter().filter_map(of_layer).collect();
+        let of_layer = |(layer, roots): &(NodeId, Vec<NodeId>)| {
+            let root = roots.first()?;
+            let grid = grids[root];
+            // Of each channel, where they differ.
+            let channels = match &self.pixels {
+                Some(pixels) if pixels.root == *root => {
+                    pixels.zeros.iter().map(|&zero| Grid { zero, ..grid }).collect()
+                }
+                _ => vec![grid],
+            };
+            Some((*layer, channels))
+        };
+        let layers: Vec<(NodeId, Vec<Grid>)> = sites.layers.iter().filter_map(of_layer).collect();
         let means = match self.job.correct_biases {
             true => calibrate::means(self.job, self.graph, &layers)?,
             false => HashMap::new(),
         };
-        let rewritten = rewrite::rewrite(self.graph, &sites, &grids, &means);
+        let rewritten = rewrite::rewrite(self.graph, &sites, &grids, self.pixels.as_ref(), &means);
         Ok(Made { sites, grids, rewritten })
     }
 
@@ -260,8 +329,11 @@ impl<'a> Rounding<'a> {
         let is_alone =
             |root: NodeId| sites.roots.iter().filter(|&&other| sites.group(other) == sites.group(root)).count() == 1;
         let grid = |&root: &NodeId| {
+            if let Some(Pixels { scale, zeros, .. }) = self.pixels.as_ref().filter(|pixels| pixels.root == root) {
+                return (root, Grid { levels: Levels::U8, scale: *scale, zero: zeros[0] });
+            }
             let of_pixels = preprocess(self.graph, root)
-                .and_then(pixels)
+                .and_then(grid_of_pixels)
                 .filter(|grid| is_alone(root) && holds(grid, &self.seen[&root]));
             (root, of_pixels.unwrap_or_else(|| ranges[&sites.group(root)].grid(Levels::U8)))
         };
@@ -298,7 +370,7 @@ struct Noises {
 ///
 /// A level l becomes `(l · scale − mean) / std`. Where `mean / scale` is no whole number, all pixels lie beside the grid by
 /// the same part of a step, below half of one, and still each on a level of its own.
-fn pixels(preprocess: &Preprocess) -> Option<Grid> {
+fn grid_of_pixels(preprocess: &Preprocess) -> Option<Grid> {
     let alike = |values: &[f32], absent: f32| match values.split_first() {
         None => Some(absent),
         Some((first, rest)) => rest.iter().all(|v| v == first).then_some(*first),

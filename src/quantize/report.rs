@@ -113,6 +113,42 @@ pub(super) fn report(
     }
 }
 
+/// Of a network in which these layers have weights of 8 bits, and all values are f32.
+pub(super) fn of_weights(
+    graph: &Graph,
+    made: &Graph,
+    candidates: &[super::sites::Candidate],
+    layers: &[NodeId],
+    asked: &BTreeSet<NodeId>,
+) -> Report {
+    let layer = |candidate: &super::sites::Candidate| {
+        let id = candidate.node;
+        let has_eight_bits = layers.contains(&id);
+        let reason = match candidate.refused {
+            Some(refused) => refused,
+            None if asked.contains(&id) => "asked for",
+            None if has_eight_bits => "its weights alone",
+            None => "no linear layer",
+        };
+        LayerReport {
+            name: describe(graph, id),
+            kind: graph.node(id).op().map_or("input", |op| op.layer_name()),
+            has_eight_bits,
+            reason: reason.into(),
+            reads: None,
+            decibels: None,
+            correction: 0.0,
+        }
+    };
+    Report {
+        layers: candidates.iter().map(layer).collect(),
+        values: vec![],
+        outputs: vec![],
+        accuracy: None,
+        bytes: [bytes(graph), bytes(made)],
+    }
+}
+
 /// Bytes of all weights that something reads.
 fn bytes(graph: &Graph) -> u64 {
     graph.all_parameters().map(|(_, weight)| graph.weights.get(weight).shape.bytes() as u64).sum()

@@ -6,8 +6,8 @@
 //!
 //! Roots are rounded, and all that a root's readers read is rounded then. Roots that a concat joins share one grid. A sum that
 //! is rounded adds numbers of grids, but for one operand: what a layer of 8 bits gives for nobody else is added before
-//! it is rounded. So is what a global average gives, whose operand is put on a grid. The network's outputs stay as they
-//! are.
+//! it is rounded. Averages and products are rounded, and what they are made of is put on grids. The network's outputs stay
+//! as they are.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -31,11 +31,10 @@ pub(crate) struct Candidate {
 pub(crate) fn candidates(graph: &Graph) -> Vec<Candidate> {
     let candidate = |node| {
         let refused = match graph.node(node).op()? {
-            Op::Conv2d(_) | Op::Linear(_) if graph.weights_of(node).is_none() => {
+            Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) if graph.weights_of(node).is_none() => {
                 Some("its weights are computed in the run")
             }
-            Op::Conv2d(_) | Op::Linear(_) => None,
-            Op::ConvTranspose2d(_) => Some("transposed convolutions compute in f32"),
+            Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => None,
             Op::MatMul(_) => Some("products of two computed values are f32"),
             _ => return None,
         };
@@ -147,7 +146,15 @@ impl<'g> Finder<'g> {
                     self.need(operand);
                 }
             }
+            // Products of images and gates.
+            Some(Op::Binary(op)) if op.kind == BinaryKind::Mul && op.epilogue.is_empty() => {
+                let is_constant = |&id: &NodeId| matches!(graph.node(id).op(), Some(Op::Constant(_)));
+                if !operands.iter().any(is_constant) {
+                    operands.into_iter().for_each(|operand| drop(self.need(operand)));
+                }
+            }
             Some(Op::GlobalPool(op)) if op.kind == PoolKind::Avg => drop(self.need(operands[0])),
+            Some(Op::AvgPool(_) | Op::AdaptiveAvgPool(_)) => drop(self.need(operands[0])),
             _ => {}
         }
     }

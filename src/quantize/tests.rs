@@ -59,6 +59,7 @@ fn job<'a>(compiler: &'a Compiler, network: &'a Network, dataset: &'a Dataset) -
         network,
         samples: Samples { dataset, on_broken: OnBroken::Stop, threads: 0 },
         method: Method::MinMax,
+        takes_pixels: false,
         keep: &[],
         correct_biases: true,
         goal: None,
@@ -108,7 +109,7 @@ fn values_that_are_rounded() {
     let layers: Vec<NodeId> = sites::candidates(&graph).iter().map(|candidate| candidate.node).collect();
     let sites = Sites::of(&graph, &layers);
     let grids = sites.roots.iter().map(|&root| (root, Range { low: -1.0, high: 1.0 }.grid(Levels::U8))).collect();
-    let rewritten = rewrite::rewrite(&graph, &sites, &grids, &HashMap::new());
+    let rewritten = rewrite::rewrite(&graph, &sites, &grids, None, &HashMap::new());
     let after = &rewritten.graph;
     let label = |root: &NodeId| after.node(rewritten.rounded[root]).name.clone().unwrap();
     let labels: Vec<String> = sites.roots.iter().map(label).collect();
@@ -173,6 +174,62 @@ fn the_whole_road() {
     }
 }
 
+const DECODER: &str = "
+model decoder() {
+    input x: f32[N, 3, 8, 8]
+    conv1: conv(8, 3, stride = 2, pad = 1)
+    relu
+    avg_pool(3, stride = 1, pad = 1)
+    branches mul {
+        { }
+        { global_avg_pool  gate: conv(8, 1)  sigmoid }
+    }
+    up1: conv_transpose(6, 4, stride = 2, pad = 1, groups = 2)
+    relu
+    up2: conv_transpose(2, 3, bias = false)
+    output y
+}";
+
+/// Transposed convolutions, gates and means are whole numbers, too, and biases take what their stride leaves out.
+#[test]
+fn decoders_have_eight_bits() {
+    let (compiler, network) = network(DECODER);
+    let dataset = waves(&[3, 8, 8], 0.0);
+    let made = quantize(&job(&compiler, &network, &dataset)).unwrap_or_else(|e| panic!("{e}"));
+    assert!(made.report.layers.iter().all(|layer| layer.has_eight_bits));
+    assert_eq!(made.report.layers.len(), 4);
+    assert!(made.report.outputs[0].1.unwrap() > 20.0, "{:?}", made.report.outputs);
+    let plain = quantize(&Job { correct_biases: false, ..job(&compiler, &network, &dataset) }).unwrap();
+    assert!(made.report.outputs[0].1 >= plain.report.outputs[0].1);
+    let mut graph = made.network.graph.clone();
+    passes::run(&mut graph, &Selection::default());
+    let text = graph.to_string();
+    let counts = ["quantized_conv_transpose2d", "quantized_avg_pool", "quantized_binary", "requantize"];
+    let counts = counts.map(|name| text.matches(&format!("= {name} ")).count());
+    // Behind the gate's layer there is f32, so that its sigmoid is no table.
+    assert_eq!(counts, [2, 1, 1, 0], "{text}");
+}
+
+/// Linear layers read weights of 8 bits, and give nearly what they gave.
+#[test]
+fn weights_alone() {
+    let (compiler, network) = network(RESIDUAL);
+    let made = of_weights(&compiler, &network, &[]).unwrap_or_else(|e| panic!("{e}"));
+    let eight: Vec<&str> = made.report.layers.iter().filter(|l| l.has_eight_bits).map(|l| l.name.as_str()).collect();
+    assert_eq!(eight.len(), 1, "{eight:?}");
+    assert!(eight[0].starts_with("fc"), "{eight:?}");
+    let mut graph = made.network.graph.clone();
+    passes::run(&mut graph, &Selection::default());
+    assert!(graph.to_string().contains("linear_w8"), "{graph}");
+    let input = [Tensor::new([1, 3, 8, 8], (0..192).map(|i| (i as f32 * 0.3).sin()).collect())];
+    let real = interpreter::run(&network.graph, &input).unwrap();
+    let found = compiler.compile(&Network { graph, ..made.network.clone() }).unwrap().run_tensors(&input).unwrap();
+    let (difference, largest) = real[0].difference(&found[0]);
+    assert!(difference < 0.01 * largest, "{difference} of {largest}");
+    let error = of_weights(&compiler, &network, &["fc".into()]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("no linear layer whose weights could have 8 bits"), "{error}");
+}
+
 /// One pixel of 1.0 by 1×1 weights of which −0.4 · 127 is no whole number: −50.8, and becomes −51. On the input's grid, 1.0 is
 /// 0.99. The bias takes both errors.
 #[test]
@@ -187,7 +244,7 @@ fn biases_take_the_mean_error() {
     let grids: HashMap<NodeId, Grid> =
         sites.roots.iter().map(|&root| (root, Range { low: 0.0, high: 2.55 }.grid(Levels::U8))).collect();
     let means = HashMap::from([(layer, Means { of_reals: vec![1.0], of_grid: vec![0.99] })]);
-    let made = rewrite::rewrite(&network.graph, &sites, &grids, &means);
+    let made = rewrite::rewrite(&network.graph, &sites, &grids, None, &means);
     let weights = made.graph.weights_of(layer).unwrap();
     let values = |i: usize| (*made.graph.weights.values(weights[i])).as_ref().to_vec();
     assert_eq!(values(0), [127.0, -127.0]);
@@ -209,6 +266,86 @@ fn zeros_of_the_border_are_no_pixels() {
     assert_eq!(plain.report.layers[0].correction, 0.0);
     assert!(corrected.report.layers[0].correction > 0.0);
     assert!(corrected.report.outputs[0].1 >= plain.report.outputs[0].1);
+}
+
+/// Two numbers near 1000 whose difference tells the class: below what 8 bits resolve.
+struct Near {
+    fields: Vec<Field>,
+    classes: Vec<String>,
+}
+
+impl crate::data::Samples for Near {
+    fn count(&self) -> usize {
+        40
+    }
+
+    fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    fn read(&self, index: usize, _: usize) -> Result<Value, DataError> {
+        let at = 25.0 * index as f32;
+        Ok(Value::Numbers(vec![at, at + if self.class(index) == 1 { 0.4 } else { -0.4 }]))
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label_shape(&self) -> Option<&[usize]> {
+        Some(&[])
+    }
+
+    fn labels(&self, index: usize) -> Vec<i64> {
+        vec![self.class(index)]
+    }
+}
+
+impl Near {
+    fn class(&self, index: usize) -> i64 {
+        (index * 7 % 5 % 2) as i64
+    }
+}
+
+/// The layer that reads such numbers goes back to f32, and no other.
+#[test]
+fn layers_go_back_until_the_accuracy_is_kept() {
+    let set = |network: &mut Network, name: &str, values: &[f32]| {
+        let id = network.graph.weights.find(name).unwrap();
+        network.graph.weights.set(id, Arc::new(values.to_vec()));
+    };
+    let dataset = || {
+        let fields = vec![Field { name: "x".into(), kind: FieldKind::Numbers(vec![2]) }];
+        let classes = vec!["left".into(), "right".into()];
+        Dataset::of("near", Arc::new(Near { fields, classes })).unwrap()
+    };
+    let (calibration, labelled) = (dataset(), dataset());
+    let samples = |dataset| Samples { dataset, on_broken: OnBroken::Stop, threads: 0 };
+    let (compiler, mut network) = network(
+        "model near() { input x: f32[N, 2]  a: linear(2, bias = false)  b: linear(2, bias = false)
+         c: linear(2, bias = false)  output y }",
+    );
+    set(&mut network, "a.weight", &[1.0, -1.0, -1.0, 1.0]);
+    set(&mut network, "b.weight", &[1.0, 0.25, 0.25, 1.0]);
+    set(&mut network, "c.weight", &[2.0, 0.0, 0.0, 2.0]);
+    let with = |loss, keep: &[String]| {
+        let goal = Some(Goal { labelled: samples(&labelled), loss });
+        quantize(&Job { goal, keep, correct_biases: false, ..job(&compiler, &network, &calibration) })
+    };
+    let told = with(None, &[]).unwrap_or_else(|e| panic!("{e}")).report;
+    let accuracy = told.accuracy.unwrap();
+    assert_eq!((accuracy.samples, accuracy.of_reals), (40, 1.0));
+    assert!(accuracy.of_eight_bits < 0.8 && accuracy.of_eight_bits == accuracy.without_kept, "{accuracy:?}");
+    assert!(told.layers.iter().all(|layer| layer.has_eight_bits));
+    let kept = with(Some(0.05), &[]).unwrap_or_else(|e| panic!("{e}")).report;
+    assert_eq!(kept.accuracy.unwrap().of_eight_bits, 1.0);
+    assert_eq!(kept.accuracy.unwrap().without_kept, accuracy.without_kept);
+    let reasons: Vec<(bool, &str)> = kept.layers.iter().map(|l| (l.has_eight_bits, l.reason.as_str())).collect();
+    let reads = (true, "reads numbers of a grid");
+    assert_eq!(reasons, [(false, "for the accuracy"), reads, reads]);
+    // Where the others are f32 anyway, nothing is left that could have 8 bits.
+    let error = with(Some(0.05), &["b".into(), "c".into()]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("no layer can have 8 bits"), "{error}");
 }
 
 #[test]
@@ -235,15 +372,6 @@ fn what_is_refused() {
         ),
         (
             refused(
-                "model up() { input x: f32[N, 1, 4, 4]  u: conv_transpose(2, 2, stride = 2)  output y }",
-                &[1, 4, 4],
-                0.0,
-                &[],
-            ),
-            "transposed convolutions compute in f32",
-        ),
-        (
-            refused(
                 "model again() { input x: f32[N, 4]  q: quantize  fc: linear(2, weight_bits = 8)  output y }",
                 &[4],
                 0.0,
@@ -257,19 +385,77 @@ fn what_is_refused() {
     }
 }
 
+/// A network that takes pixels gives, to the last bit, what that of the preprocessed picture gives on its grids.
+#[test]
+fn pixels_are_levels() {
+    let text = "
+model photos() {
+    input x: f32[N, 3, 8, 8]
+    preprocess { scale 1/255  mean [0.485, 0.456, 0.406]  std [0.229, 0.224, 0.225] }
+    conv1: conv(6, 3, stride = 2, pad = 1)
+    relu
+    conv2: conv(4, 1)
+    output y
+}";
+    let (compiler, network) = network(text);
+    let mean = [0.485f32, 0.456, 0.406];
+    let std = [0.229f32, 0.224, 0.225];
+    let fields = vec![Field { name: "x".into(), kind: FieldKind::Numbers(vec![3, 8, 8]) }];
+    struct Photos(Vec<Field>);
+    impl crate::data::Samples for Photos {
+        fn count(&self) -> usize {
+            8
+        }
+        fn fields(&self) -> &[Field] {
+            &self.0
+        }
+        fn read(&self, index: usize, _: usize) -> Result<Value, DataError> {
+            Ok(Value::Numbers(photo(index).into_iter().enumerate().map(|(i, p)| prepared(i / 64, p)).collect()))
+        }
+    }
+    fn photo(index: usize) -> Vec<f32> {
+        (0..192).map(|i| ((i * 37 * (index + 1) + 11 * index) % 256) as f32).collect()
+    }
+    fn prepared(channel: usize, p: f32) -> f32 {
+        let (mean, std) = ([0.485, 0.456, 0.406][channel], [0.229, 0.224, 0.225][channel]);
+        (p / 255.0 - mean) / std
+    }
+    let dataset = Dataset::of("photos", Arc::new(Photos(fields))).unwrap();
+    let made =
+        quantize(&Job { takes_pixels: true, ..job(&compiler, &network, &dataset) }).unwrap_or_else(|e| panic!("{e}"));
+    assert!(made.report.outputs[0].1.unwrap() > 25.0, "{:?}", made.report.outputs);
+    let text = &made.network.sources.get(made.network.root).text;
+    assert!(text.contains("input x: u8[N, 3, 8, 8]") && text.contains("dequantize(axis = 1)"), "{text}");
+    let levels = Tensor::new([1, 3, 8, 8], photo(3));
+    let pixels = levels.to_element(crate::tensor::Element::U8);
+    let found = interpreter::run(&made.network.graph, &[pixels.clone()]).unwrap();
+    // Less than what rounding to 8 bits costs.
+    let real = levels.data().iter().enumerate().map(|(i, p)| (p / 255.0 - mean[i / 64]) / std[i / 64]).collect();
+    let expected = interpreter::run(&network.graph, &[Tensor::new([1, 3, 8, 8], real)]).unwrap();
+    let (difference, largest) = expected[0].difference(&found[0]);
+    assert!(difference < 0.05 * largest, "{difference} of {largest}");
+    // The first layer reads the input.
+    let mut graph = made.network.graph.clone();
+    passes::run(&mut graph, &Selection::default());
+    let lowered = graph.to_string();
+    assert!(lowered.contains("quantized_conv2d %x,") && lowered.contains("zeros=[124,116,104]"), "{lowered}");
+    let code = compiler.compile(&Network { graph: graph.clone(), ..made.network.clone() }).unwrap();
+    assert_eq!(code.run_tensors(&[pixels.clone()]).unwrap(), interpreter::run(&graph, &[pixels]).unwrap());
+}
+
 /// Pictures of digits: (l / 255 − 0.1307) / 0.3081.
 #[test]
 fn grids_of_pixels() {
     let digits =
         Preprocess { scale: Some(1.0 / 255.0), mean: vec![0.1307], std: vec![0.3081], ..Preprocess::default() };
-    let grid = pixels(&digits).unwrap();
+    let grid = grid_of_pixels(&digits).unwrap();
     assert_eq!((grid.zero, grid.scale), (33, 1.0 / 255.0 / 0.3081));
     for level in 0..=255 {
         assert_eq!(grid.nearest((level as f32 / 255.0 - 0.1307) / 0.3081), f64::from(level));
     }
     let imagenet = Preprocess { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225], ..digits.clone() };
-    assert_eq!(pixels(&imagenet), None);
-    assert_eq!(pixels(&Preprocess::default()).map(|grid| (grid.scale, grid.zero)), Some((1.0, 0)));
+    assert_eq!(grid_of_pixels(&imagenet), None);
+    assert_eq!(grid_of_pixels(&Preprocess::default()).map(|grid| (grid.scale, grid.zero)), Some((1.0, 0)));
     // Halfway between two levels no rounding tells pixels apart.
-    assert_eq!(pixels(&Preprocess { scale: None, mean: vec![127.5], std: vec![64.0], ..digits }), None);
+    assert_eq!(grid_of_pixels(&Preprocess { scale: None, mean: vec![127.5], std: vec![64.0], ..digits }), None);
 }

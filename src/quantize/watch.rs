@@ -114,13 +114,17 @@ impl Watched {
             }
             Run::Interpreted(graph) => {
                 let tensors = inputs.iter().zip(&self.inputs);
-                let tensors: Vec<Tensor> =
-                    tensors.map(|(values, shape)| Tensor::new(shape.clone(), values.clone())).collect();
+                let tensors: Vec<Tensor> = tensors.map(|(values, shape)| of_shape(values, shape)).collect();
                 let outputs = interpreter::run(graph, &tensors).map_err(|error| failed(&error))?;
                 Ok(outputs.into_iter().map(Tensor::into_data).collect())
             }
         }
     }
+}
+
+/// Numbers as a tensor of the shape's element.
+fn of_shape(values: &[f32], shape: &Shape) -> Tensor {
+    Tensor::new(Shape::new(shape.dims()), values.to_vec()).to_element(shape.element())
 }
 
 fn run_of(compiler: &Compiler, network: &Network, graph: Graph) -> Result<Run, Error> {

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // Vouches for the frame that generated code works on.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -75,7 +76,9 @@ pub enum RunError {
 impl Model {
     /// Runs the model. Inputs and outputs are row-major f32 of [`Self::inputs`] and
     /// [`Self::outputs`], in that order; all may hold any number of images along the first axis, where
-    /// the network treats them one by one ([`Self::batched`]).
+    /// the network treats them one by one ([`Self::batched`]). Of ports of whole numbers
+    /// ([`Port::element`](crate::artifact::Port::element)), f32 holds each number; others than the element has mean
+    /// nothing. [`Self::run_tensors`] takes and gives them as they are.
     ///
     /// The result does not depend on the number of threads. After the first run on a thread,
     /// nothing is allocated.
@@ -101,8 +104,8 @@ impl Model {
         self.run_timed(inputs, outputs, Some(timings))
     }
 
-    /// Runs the model on tensors of the inputs' shapes, with any number of images along the first
-    /// axis. Allocates the outputs.
+    /// Runs the model on tensors of the inputs' shapes and elements, with any number of images along the first
+    /// axis. Allocates the outputs, which are of f32.
     ///
     /// # Errors
     /// As [`Self::run`], and where a tensor has another shape.
@@ -114,7 +117,7 @@ impl Model {
             .iter()
             .zip(inputs)
             .try_for_each(|(port, tensor)| self.check_shape(port, tensor.shape()))?;
-        let images = self.count_images(inputs.iter().map(|t| t.data().len()))?;
+        let images = self.count_images(inputs.iter().map(Tensor::len))?;
         let zeros = |port: &Port| {
             let mut shape = port.shape.clone();
             if let (Some(batch), Some(size), Some(images)) = (self.batched(), shape.first_mut(), images) {
@@ -123,7 +126,8 @@ impl Model {
             Tensor::try_zeros(Shape::new(shape)).map_err(|_| RunError::Memory(io::ErrorKind::OutOfMemory.into()))
         };
         let mut outputs = self.manifest.outputs.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
-        let values: Vec<&[f32]> = inputs.iter().map(Tensor::data).collect();
+        let numbers: Vec<Cow<'_, [f32]>> = inputs.iter().map(numbers).collect();
+        let values: Vec<&[f32]> = numbers.iter().map(|numbers| &**numbers).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
         self.run(&values, &mut slices)?;
         Ok(outputs)
@@ -173,9 +177,11 @@ impl Model {
         result
     }
 
-    /// Runs are of f32. What has other inputs, steps of training, is run with its states.
+    /// Runs are of f32, which holds whole numbers of up to 16 bits. What has other inputs, steps of training, is run with
+    /// its states.
     fn check_elements(&self) -> Result<(), RunError> {
-        let other = self.ports().find(|port| port.element != Element::F32);
+        let is_held = |element| matches!(element, Element::F32 | Element::U8 | Element::I8 | Element::I16);
+        let other = self.ports().find(|port| !is_held(port.element));
         let Some(port) = other else { return Ok(()) };
         let given = Shape::new(port.shape.clone());
         let expected = Shape::of(port.element, port.shape.clone()).to_string();
@@ -334,6 +340,14 @@ impl Model {
         let path = self.source.path().map(PathBuf::from);
         let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
         RunError::Damaged { path, step: self.manifest.steps[step].name.clone(), offset }
+    }
+}
+
+/// A tensor's numbers as f32, which holds each.
+fn numbers(tensor: &Tensor) -> Cow<'_, [f32]> {
+    match tensor.shape().element() {
+        Element::F32 => Cow::Borrowed(tensor.data()),
+        _ => Cow::Owned(tensor.values().map(|v| v as f32).collect()),
     }
 }
 

@@ -174,6 +174,15 @@ impl Tensor {
         }
     }
 
+    /// The same numbers as another element, each rounded once ([`Element::write`]).
+    #[must_use]
+    pub fn to_element(&self, element: Element) -> Tensor {
+        match element == self.shape.element() {
+            true => self.clone(),
+            false => Tensor::from_values(self.shape.clone().with_element(element), self.values()),
+        }
+    }
+
     /// Sizes and element.
     pub fn shape(&self) -> &Shape {
         &self.shape

@@ -66,6 +66,12 @@ fn tensor(entry: &Entry) -> Tensor {
     Tensor::new(entry.shape.clone(), (*entry.values().expect("cases hold floats")).as_ref().to_vec())
 }
 
+/// Numbers as what a graph's inputs are of.
+fn as_inputs(graph: &Graph, tensors: &[Tensor]) -> Vec<Tensor> {
+    let element = |i: usize| graph.node(graph.inputs()[i]).shape.element();
+    tensors.iter().enumerate().map(|(i, tensor)| tensor.to_element(element(i))).collect()
+}
+
 fn cases(archive: &str) -> BTreeMap<String, Case> {
     let mut cases: BTreeMap<String, Case> = BTreeMap::new();
     for entry in weights::open(&path(archive)).unwrap().entries {
@@ -83,7 +89,10 @@ fn cases(archive: &str) -> BTreeMap<String, Case> {
     cases
 }
 
-fn outcome(case: Case) -> Outcome {
+/// What is wrong with results, where something is.
+type Difference = fn(&[Tensor], &[Tensor]) -> Option<String>;
+
+fn outcome(case: Case, difference: Difference) -> Outcome {
     let file = ModelFile::from_bytes(Path::new("model.onnx"), case.model).unwrap();
     let graph = match onnx::import_file(&file, &Options::default()) {
         Ok(graph) => graph,
@@ -99,7 +108,7 @@ fn outcome(case: Case) -> Outcome {
     }
     let mut optimized = graph.clone();
     passes::run(&mut optimized, &passes::Selection::default());
-    let inputs = &case.inputs;
+    let inputs = &as_inputs(&graph, &case.inputs);
     let interpreted = |graph| interpreter::run(graph, inputs).map_err(|e| e.to_string());
     for (name, results) in [
         ("imported", interpreted(&graph)),
@@ -120,7 +129,7 @@ fn outcome(case: Case) -> Outcome {
 /// Cases of operators on levels: in the interpreter as imported and optimized, within a level where results are levels.
 #[test]
 fn operators_on_levels_compute_what_the_standard_says() {
-    let mut verdicts = vec![];
+    let (mut verdicts, mut report) = (vec![], String::new());
     for (name, case) in cases("quantized.npz") {
         let file = ModelFile::from_bytes(Path::new("model.onnx"), case.model).unwrap();
         let graph = match onnx::import_file(&file, &Options::default()) {
@@ -128,6 +137,8 @@ fn operators_on_levels_compute_what_the_standard_says() {
             Err(error) => {
                 let lines: Vec<String> = error.to_string().lines().skip(1).map(|l| l.trim().to_string()).collect();
                 let reason = if lines.is_empty() { error.to_string() } else { lines.join(" ") };
+                let told = reason.trim_start_matches("model.onnx: ").trim_end_matches(" at y").to_string();
+                writeln!(report, "{name}\t{}", Outcome::Unsupported(told)).unwrap();
                 verdicts.push(format!("{name}: refused, {reason}"));
                 continue;
             }
@@ -136,7 +147,7 @@ fn operators_on_levels_compute_what_the_standard_says() {
         let mut optimized = graph.clone();
         passes::run(&mut optimized, &passes::Selection::default());
         for graph in [&graph, &optimized] {
-            let results = interpreter::run(graph, &case.inputs).unwrap();
+            let results = interpreter::run(graph, &as_inputs(graph, &case.inputs)).unwrap();
             for (result, expected) in results.iter().zip(&case.outputs) {
                 assert_eq!(result.shape(), expected.shape(), "{name}");
                 let whole = expected.data().iter().all(|v| v.fract() == 0.0);
@@ -149,6 +160,10 @@ fn operators_on_levels_compute_what_the_standard_says() {
             }
         }
         verdicts.push(format!("{name}: pass"));
+        writeln!(report, "{name}\t{}", Outcome::Pass).unwrap();
+    }
+    if let Some(folder) = conformance() {
+        fs::write(folder.join("quantized.tsv"), report).unwrap();
     }
     insta::assert_snapshot!(verdicts.join("\n"));
 }
@@ -176,12 +191,27 @@ fn within_the_suites_tolerance(result: &Tensor, expected: &Tensor) -> bool {
     result.data().iter().zip(expected.data()).all(|(r, e)| r == e || (r - e).abs() <= 1e-7 + 1e-3 * e.abs())
 }
 
+/// Where an operator before them takes sums in another order, a level flips now and then: nine of ten outputs are the same,
+/// and none is further off than a level of 8 bits.
+fn difference_in_levels(results: &[Tensor], expected: &[Tensor]) -> Option<String> {
+    let (result, expected) = (&results[0], &expected[0]);
+    let scale = expected.data().iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let off: Vec<f32> = result.data().iter().zip(expected.data()).map(|(r, e)| (r - e).abs() / scale).collect();
+    let flipped = off.iter().filter(|&&o| !(o <= 1e-4)).count();
+    let is_close = result.shape() == expected.shape() && flipped * 10 <= off.len() && off.iter().all(|&o| o <= 0.01);
+    (!is_close).then(|| format!("{flipped} of {} outputs differ: {off:?}", off.len()))
+}
+
 /// Runs an archive; gives the table of what is not supported.
 fn run(archive: &str) -> String {
+    run_with(archive, difference)
+}
+
+fn run_with(archive: &str, difference: Difference) -> String {
     let (mut passed, mut table, mut failures, mut report) = (0, String::new(), vec![], String::new());
     for (name, case) in cases(archive) {
         let different = DIFFERENT.iter().find(|(different, _)| *different == name);
-        let outcome = match (outcome(case), different) {
+        let outcome = match (outcome(case, difference), different) {
             (Outcome::Fail(_), Some((_, reason))) => Outcome::Differs(reason),
             (Outcome::Pass, Some(_)) => Outcome::Fail("does not differ any more".into()),
             (outcome, _) => outcome,
@@ -209,6 +239,11 @@ fn node_cases() {
 #[test]
 fn models_that_pytorch_exported() {
     insta::assert_snapshot!(run("pytorch.npz"));
+}
+
+#[test]
+fn models_that_tools_quantized() {
+    insta::assert_snapshot!(run_with("tools.npz", difference_in_levels), @"12 cases pass");
 }
 
 #[test]

@@ -43,11 +43,18 @@ pub(crate) enum Body {
     Dequantize {
         symmetric: bool,
     },
-    /// The sum of two operands on grids, an epilogue without operands, the nearest levels of a grid.
-    QuantizedAdd {
+    /// A function of two operands on grids, an epilogue without operands, the nearest levels of a grid.
+    QuantizedBinary {
+        kind: BinaryKind,
         reads: [Option<Grid>; 2],
         steps: Epilogue,
         output: Option<Grid>,
+    },
+    /// The numbers of a grid, an epilogue without operands, the nearest levels of another.
+    Requantize {
+        input: Grid,
+        steps: Epilogue,
+        output: Grid,
     },
     /// Operands: see [`batch_norm::apply_train`].
     BatchNormTrain {
@@ -71,7 +78,8 @@ impl Body {
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
             Body::Quantize { .. } | Body::Dequantize { .. } => 4,
-            Body::QuantizedAdd { steps, .. } => 3 + grid::temporaries(steps),
+            Body::QuantizedBinary { steps, .. } => 3 + grid::temporaries(steps),
+            Body::Requantize { steps, .. } => 2 + grid::temporaries(steps),
             Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
             Body::BatchNormTrain { steps, .. } => 6.max(2 + epilogue::temporaries(steps)),
             Body::BatchNormInputGradient { .. } => 12,
@@ -96,9 +104,10 @@ impl Body {
             Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
             &Body::Quantize { low, high, symmetric } => elementwise::apply_quantize(b, [low, high], symmetric, x),
             &Body::Dequantize { symmetric } => elementwise::apply_dequantize(b, symmetric, x),
-            Body::QuantizedAdd { reads, steps, output } => {
-                elementwise::apply_quantized_add(b, reads, steps, *output, x)
+            Body::QuantizedBinary { kind, reads, steps, output } => {
+                elementwise::apply_quantized_binary(b, *kind, reads, (steps, *output), x)
             }
+            Body::Requantize { input, steps, output } => elementwise::apply_requantize(b, *input, steps, *output, x),
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
@@ -124,7 +133,10 @@ impl fmt::Display for Body {
             Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
             Body::Quantize { low, high, .. } => write!(f, "quantize {low}..{high}"),
             Body::Dequantize { .. } => f.write_str("dequantize"),
-            Body::QuantizedAdd { reads, steps, output } => write!(f, "quantized_add {reads:?} {steps:?} {output:?}"),
+            Body::QuantizedBinary { kind, reads, steps, output } => {
+                write!(f, "quantized {kind:?} {reads:?} {steps:?} {output:?}")
+            }
+            Body::Requantize { input, steps, output } => write!(f, "requantize {input:?} {steps:?} {output:?}"),
             Body::PRelu => f.write_str("prelu"),
             Body::PReluGradient => f.write_str("gradient of prelu"),
             Body::Affine(steps) => write!(f, "affine {steps:?}"),

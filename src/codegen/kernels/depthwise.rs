@@ -73,7 +73,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
         weights(op, output, group),
         match kernel.levels {
             None => Part::bias(op.bias, channels, output),
-            Some(_) => grid::scales(0, channels, output.block()),
+            Some(_) => grid::scales(0, channels, output.block(), true),
         },
         rows(op, [h, height], input.row_stride(), kernel.row_bytes(unit)),
     ];

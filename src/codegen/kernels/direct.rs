@@ -176,7 +176,7 @@ impl Row {
 
     /// Bytes of the weights of one group and one kernel column.
     fn tap_bytes(&self, unit: Unit) -> usize {
-        self.arithmetic.vectors(unit) * self.blocks * unit.bytes()
+        self.arithmetic.vectors(unit) * self.blocks * self.factors(unit).vector_bytes(unit)
     }
 
     /// What is done to sums of whole numbers.
@@ -192,7 +192,7 @@ impl Row {
     /// Whether a tile's sums leave too few registers for what is done to them, and wait in scratch memory.
     fn wants_scratch(&self, unit: Unit) -> bool {
         let sums = self.tile * self.blocks;
-        match self.arithmetic.is_of_levels() {
+        match self.arithmetic.is_scaled() {
             true => self.tail().is_crowded(sums, self.arithmetic.registers(unit)),
             false => self.elements.wants_scratch(&self.epilogue, sums, unit),
         }
@@ -200,7 +200,7 @@ impl Row {
 
     /// Parameters of its kernel, and which of them is scratch memory.
     fn parameters(&self, unit: Unit) -> (usize, Option<usize>) {
-        let others = 5 + self.extra.len() + usize::from(self.arithmetic.is_of_levels());
+        let others = 5 + self.extra.len() + usize::from(self.arithmetic.is_scaled());
         let scratch = self.wants_scratch(unit);
         (others + usize::from(scratch), scratch.then_some(others))
     }
@@ -272,17 +272,29 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
         _ => runs(&step.outputs, direct.blocks, unit),
     };
 
-    let sets = tap_sets(&direct.problem, direct.fold, unit);
-    let start_block = sets[1].sets.len() * unit.bytes();
+    let of_levels = direct.problem.arithmetic.is_of_levels();
     let mut parts = match direct.problem.arithmetic {
         Arithmetic::F32 | Arithmetic::Bf16 => vec![Part::bias(tail.bias, direct.problem.out_channels, output)],
-        _ => {
-            // Of each output row the byte at which what its sums begin with begins.
-            let set_of_rows = start_block * direct.problem.out_channels.div_ceil(output.block());
-            let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
-            vec![starts(&direct.problem, &sets, output.block(), unit), Part::words(places)]
-        }
+        // The bias is added at the end.
+        Arithmetic::WholeWeights => vec![Part::bias(false, direct.problem.out_channels, output)],
+        Arithmetic::Bytes { .. } | Arithmetic::I16 => vec![],
     };
+    // What sums of each phase begin with: the first of its parts, and bytes from a block of channels to the next.
+    let mut begins = vec![];
+    for g in direct.problem.phases.iter() {
+        if !of_levels {
+            begins.push((0, unit.bytes()));
+            continue;
+        }
+        let sets =
+            [g.y, g.x].map(|axis| TapSets::of(direct.problem.arithmetic, &axis, direct.fold != Fold::Rows, unit));
+        let block_bytes = sets[1].sets.len() * unit.bytes();
+        begins.push((parts.len(), block_bytes));
+        // Of each output row the byte at which what its sums begin with begins.
+        let set_of_rows = block_bytes * direct.problem.out_channels.div_ceil(output.block());
+        let places = sets[0].of.iter().flat_map(|set| table::words(set * set_of_rows)).collect();
+        parts.extend([starts(&direct.problem, *g, sets, output.block(), unit), Part::words(places)]);
+    }
     // Where in `parts` the panels of each phase and run begin.
     let mut regions = vec![];
     for (phase, g) in direct.problem.phases.iter().enumerate() {
@@ -294,10 +306,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             regions.push((phase, *run, count, parts.len()));
             for tile in 0..run.tiles {
                 parts.push(panel(&direct.problem, *g, *run, tile, count, block, unit));
-                if direct.problem.arithmetic.is_of_levels() {
+                if direct.problem.arithmetic.is_scaled() {
                     let first = (run.first + tile * run.step) * block[0];
                     let channels = (run.blocks * block[0]).min(direct.problem.out_channels - first);
-                    parts.push(grid::scales(first, channels, block[0]));
+                    parts.push(grid::scales(first, channels, block[0], of_levels || tail.bias));
                 }
             }
         }
@@ -308,7 +320,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     for &(phase, run, count, part) in &regions {
         let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
         let callee = e.kernel(&row);
-        calls.push(Region { phase, run, count, panels: packed[part], row, callee });
+        let (begin, begin_block) = begins[phase];
+        let begins = &packed[begin..][..if of_levels { 2 } else { 1 }];
+        let begins = begins.to_vec();
+        calls.push(Region { phase, run, count, panels: packed[part], begins, begin_block, row, callee });
     }
 
     let (height, images) = match direct.fold {
@@ -328,19 +343,19 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
                 let (rest, y) = d.split(task, height);
                 let rest = d.int(rest);
                 let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, (&packed, start_block), [tile, image, y]);
+                region.call(e, d, step, direct, [tile, image, y]);
             });
             first += count;
         }
     });
-    let wants = |r: &&Region| direct.problem.arithmetic.is_of_levels() || r.row.wants_scratch(unit);
+    let wants = |r: &&Region| direct.problem.arithmetic.is_scaled() || r.row.wants_scratch(unit);
     let scratch = calls.iter().filter(wants).map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0);
     Ok(Emitted { entry, grid, scratch })
 }
 
 /// What a convolution does to sums.
 pub(super) struct Tail {
-    /// Of f32; bytes have multipliers and offsets.
+    /// Of f32, or beside weights of 8 bits; sums of levels have multipliers and offsets.
     pub bias: bool,
     pub steps: Vec<PostOp>,
     /// Of each operand of the steps, and of the result.
@@ -362,7 +377,9 @@ impl Tail {
             Some(Op::Conv2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
             Some(Op::Linear(l)) => Tail::of_reals(l.bias, &l.epilogue),
             Some(Op::ConvTranspose2d(c)) => Tail::of_reals(c.bias, &c.epilogue),
+            Some(Op::LinearW8(l)) => Tail::of_reals(l.of_reals.bias, &l.of_reals.epilogue),
             Some(Op::QuantizedConv2d(c)) => of_levels(&c.epilogue, &c.reads, c.output),
+            Some(Op::QuantizedConvTranspose2d(c)) => of_levels(&c.epilogue, &c.reads, c.output),
             Some(Op::QuantizedLinear(l)) => of_levels(&l.epilogue, &l.reads, l.output),
             _ => unreachable!("these kernels are planned for convolutions only"),
         }
@@ -455,24 +472,28 @@ impl TapSets {
     }
 }
 
-/// Those of rows and of columns.
-fn tap_sets(problem: &Problem, fold: Fold, unit: Unit) -> [TapSets; 2] {
-    let Geometry { y, x } = problem.phases[0];
-    [y, x].map(|axis| TapSets::of(problem.arithmetic, &axis, fold != Fold::Rows, unit))
-}
-
-/// What sums of whole numbers begin with.
-fn starts(problem: &Problem, [rows, columns]: &[TapSets; 2], block: usize, unit: Unit) -> Part {
-    assert!(!problem.transposed, "levels are convolved forwards only");
+/// What sums of whole numbers of a phase begin with.
+fn starts(problem: &Problem, g: Geometry, [rows, columns]: [TapSets; 2], block: usize, unit: Unit) -> Part {
+    let [out_step, in_step] = problem.weight_steps();
+    let places = |sets: Vec<Range<usize>>, axis: Axis, line: usize| packing::TapSets {
+        sets,
+        first: axis.taps.kernel_first * line,
+        step: axis.taps.kernel_step * line as isize,
+    };
+    let (inputs, filter) = (problem.in_per_group(), problem.kernel[0] * problem.kernel[1]);
     let starts = Starts {
         weight: 0,
-        zero: problem.arithmetic.zero(unit),
+        zeros: match problem.zeros.is_empty() {
+            true => vec![problem.arithmetic.zero(unit)],
+            false => problem.zeros.iter().map(|&zero| zero.into()).collect(),
+        },
         channels: problem.out_channels,
+        group: problem.out_per_group(),
         block,
-        inputs: problem.in_per_group(),
-        kernel: problem.kernel,
-        rows: rows.sets.clone(),
-        columns: columns.sets.clone(),
+        steps: [inputs * problem.out_per_group() * filter, out_step, in_step],
+        inputs,
+        rows: places(rows.sets, g.y, problem.kernel[1]),
+        columns: places(columns.sets, g.x, 1),
     };
     Part { element: Element::I32, elements: starts.elements(), fill: Fill::Starts(starts) }
 }
@@ -696,6 +717,10 @@ struct Region {
     count: usize,
     /// The first tile's panel.
     panels: Packed,
+    /// The bias; of whole numbers what sums begin with, and for each row of the output where that is.
+    begins: Vec<Packed>,
+    /// Bytes from a block of channels to the next there.
+    begin_block: usize,
     row: Row,
     callee: Callee,
 }
@@ -715,21 +740,12 @@ impl Region {
 
     /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        let scales = if self.row.arithmetic.is_of_levels() { 2 * self.row.blocks * unit.bytes() } else { 0 };
+        let scales = if self.row.arithmetic.is_scaled() { 2 * self.row.blocks * unit.bytes() } else { 0 };
         self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
     }
 
     /// One call: `at` is the tile of channels, the image and the row.
-    #[allow(clippy::too_many_arguments)] // One value each of the step's many sides.
-    fn call(
-        &self,
-        e: &Emitter,
-        d: &mut Driver,
-        step: &Step,
-        direct: &Direct,
-        (packed, bias_block): (&[Packed], usize),
-        at: [Operand; 3],
-    ) {
+    fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, at: [Operand; 3]) {
         let unit = e.unit();
         let [tile, image, y] = at;
         let g = direct.problem.phases[self.phase];
@@ -746,14 +762,14 @@ impl Region {
         }
         let weights = d.weights(self.panels);
         d.step(weights, tile, self.panel_bytes(unit));
-        let of_bytes = direct.problem.arithmetic.is_of_levels();
+        let of_bytes = direct.problem.arithmetic.is_scaled();
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
-        let bias = d.weights(packed[0] + self.run.first * bias_block);
-        d.step(bias, tile, self.run.step * bias_block);
+        let bias = d.weights(self.begins[0] + self.run.first * self.begin_block);
+        d.step(bias, tile, self.run.step * self.begin_block);
 
         if of_bytes && direct.fold == Fold::Rows && direct.problem.arithmetic.zero(unit) != 0 {
-            let place = d.weights(packed[1]);
+            let place = d.weights(self.begins[1]);
             d.step(place, y, TABLE_ENTRY);
             let place = d.b.load_int(place.at(0));
             d.b.advance(bias, place);
@@ -856,6 +872,7 @@ impl KernelKey for Row {
         let half = if row.half { "half" } else { "" };
         let of = match row.arithmetic {
             Arithmetic::F32 => "",
+            Arithmetic::WholeWeights => "whole_weights_",
             Arithmetic::Bf16 => "bf16_",
             Arithmetic::Bytes { .. } => "bytes_",
             Arithmetic::I16 => "i16_",
@@ -923,6 +940,16 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                 of_block
             })
             .collect(),
+        Arithmetic::WholeWeights => {
+            let start = |b: &mut Builder, block: usize| {
+                let zero = b.splat(0.0);
+                if row.is_half(block) {
+                    b.halve(zero);
+                }
+                zero
+            };
+            (0..row.blocks).map(|block| (0..pixels).map(|_| start(b, block)).collect()).collect()
+        }
         Arithmetic::Bytes { .. } | Arithmetic::I16 => {
             let columns = TapSets::of(row.arithmetic, &row.x, row.inside, unit);
             let start = |b: &mut Builder, block: usize, p: usize| {
@@ -1003,7 +1030,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     });
     match row.arithmetic {
         Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => store(b, row, &acc),
-        Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
+        Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
     }
 }
 
@@ -1066,8 +1093,10 @@ fn tap(
     if pixels.is_empty() {
         return;
     }
-    let weight_at = |block: usize| shifted(weights, block * unit.bytes());
-    if let [p] = *pixels.as_slice() {
+    let factors = row.factors(unit);
+    let weight_at = |block: usize| shifted(weights, block * factors.vector_bytes(unit));
+    if let ([p], Factors::Single) = (pixels.as_slice(), factors) {
+        let p = *p;
         // Each weight is used once: it comes straight from memory.
         let x = b.broadcast(shifted(source, p * row.in_pixel));
         for (block, acc) in acc.iter().enumerate() {
@@ -1076,7 +1105,10 @@ fn tap(
         return;
     }
     let load = |block: usize| {
-        let w = b.load(weight_at(block));
+        let w = match factors {
+            Factors::Narrow => b.load_as(Element::F32, weight_at(block), Element::I8),
+            _ => b.load(weight_at(block)),
+        };
         if row.is_half(block) {
             b.halve(w);
         }
@@ -1105,14 +1137,14 @@ fn shifted(address: Address, bytes: usize) -> Address {
 /// i8 become unsigned, or what keeps every second number. `None` of f32.
 fn constant(b: &mut Builder, row: &Row, unit: Unit) -> Option<Option<Vector>> {
     let signed = match row.arithmetic {
-        Arithmetic::F32 => return None,
+        Arithmetic::F32 | Arithmetic::WholeWeights => return None,
         Arithmetic::Bf16 | Arithmetic::I16 => return Some(None),
         Arithmetic::Bytes { signed, .. } => signed,
     };
     Some(match row.factors(unit) {
         Factors::Quads => signed.then(|| b.splat_int(Element::U8, 0x80)),
         Factors::Pairs => (!signed).then(|| b.splat_int(Element::I16, 0xff)),
-        Factors::Single | Factors::Bf16 | Factors::Words => None,
+        Factors::Single | Factors::Narrow | Factors::Bf16 | Factors::Words => None,
     })
 }
 
@@ -1170,7 +1202,7 @@ fn tap_of_groups(
 fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: Option<Vector>) -> Vector {
     let signed = !matches!(row.arithmetic, Arithmetic::Bytes { signed: false, .. });
     match row.factors(b.unit()) {
-        Factors::Single => unreachable!("groups have several channels"),
+        Factors::Single | Factors::Narrow => unreachable!("groups have several channels"),
         Factors::Bf16 => b.broadcast_group(Element::Bf16, group),
         Factors::Pairs if row.arithmetic == Arithmetic::I16 => b.broadcast_group(Element::I16, group),
         Factors::Quads => {
@@ -1202,7 +1234,7 @@ fn factor(b: &mut Builder, row: &Row, group: Address, vector: usize, constant: O
 /// `acc += x · w`
 fn add_products(b: &mut Builder, factors: Factors, acc: Vector, x: Vector, w: Vector) {
     match factors {
-        Factors::Single => b.fma(acc, w, x),
+        Factors::Single | Factors::Narrow => b.fma(acc, w, x),
         Factors::Bf16 => b.dot(Dot::Bf16, acc, x, w),
         Factors::Quads => b.dot(Dot::U8I8, acc, x, w),
         Factors::Pairs => b.add_products_of_i16(acc, x, w),
@@ -1255,7 +1287,7 @@ mod tests {
     use crate::ops::activation::Activation;
     use crate::ops::attributes::AttributeValue;
     use crate::ops::epilogue::PostOp;
-    use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, Op};
+    use crate::ops::{Conv2d, ConvTranspose2d, Flatten, Linear, LinearW8, Op};
     use crate::testing::{GraphBuilder, conv, conv_transpose};
 
     fn one(input: [usize; 4], op: impl Into<Op>) -> Graph {
@@ -1313,6 +1345,25 @@ mod tests {
             let y = b.add(Linear { features: 37, bias: true, epilogue: vec![] }, &[y]);
             let y = b.add(Linear { features: 10, bias: false, epilogue: vec![] }, &[y]);
             check(b.finish(&[y]));
+        }
+    }
+
+    /// Weights of 8 bits beside inputs of f32.
+    #[test]
+    fn linear_layers_of_whole_weights() {
+        for (batch, features) in [(1, 37), (3, 100), (20, 16)] {
+            let mut b = GraphBuilder::new("whole", Phase::Infer);
+            let x = b.input([batch, 3, 6, 5]);
+            let y = b.add(conv(18, 3, 1, 0), &[x]);
+            let y = b.add(Flatten {}, &[y]);
+            let layer = |features, bias, epilogue| LinearW8 { of_reals: Linear { features, bias, epilogue }, bits: 8 };
+            let gelu = PostOp::Activate(Activation::Gelu);
+            let y = b.add(layer(features, true, vec![gelu]), &[y]);
+            let z = b.add(layer(features, false, vec![]), &[y]);
+            let y = b.add(layer(features, true, vec![PostOp::Add, gelu, PostOp::Mul]), &[y, z, z]);
+            let x = b.input([batch, 1]);
+            let one = b.add(layer(1, true, vec![]), &[x]);
+            check(b.finish(&[y, one]));
         }
     }
 

@@ -10,14 +10,15 @@ use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::body::Body;
 use super::convert::{self, Rounding};
-use super::epilogue;
 use super::grid::{self, Grid};
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
+use super::{epilogue, lookup};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
-    ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedAdd,
+    ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedBinary,
+    Requantize,
 };
 use crate::plan::{Layout, Step, View};
 use crate::tensor::Element;
@@ -141,27 +142,46 @@ pub(super) fn apply_dequantize(b: &mut Builder, symmetric: bool, x: &Operands) -
     b.op(VectorOp::Mul, v, scale)
 }
 
-pub(crate) fn quantized_add(e: &mut Emitter, step: &Step, op: &QuantizedAdd) -> Emitted {
+pub(crate) fn quantized_binary(e: &mut Emitter, step: &Step, op: &QuantizedBinary) -> Emitted {
     let reads = [0, 1].map(|i| op.reads[i].as_ref().map(Grid::in_blocks));
     let output = op.output.as_ref().map(Grid::in_blocks);
-    emit(e, step, &Body::QuantizedAdd { reads, steps: Epilogue::of(&op.epilogue), output }, vec![], true)
+    let body = Body::QuantizedBinary { kind: op.kind, reads, steps: Epilogue::of(&op.epilogue), output };
+    emit(e, step, &body, vec![], true)
 }
 
 /// On numbers of grids as f32, whatever they lie in memory as.
-pub(super) fn apply_quantized_add(
+pub(super) fn apply_quantized_binary(
     b: &mut Builder,
+    kind: BinaryKind,
     reads: &[Option<Grid>; 2],
-    steps: &[PostOp],
-    output: Option<Grid>,
+    (steps, output): (&[PostOp], Option<Grid>),
     x: &Operands,
 ) -> Vector {
     let [left, right] = [0, 1].map(|i| {
         let v = x.get(b, i);
         reads[i].map_or(v, |grid| grid.real(b, v))
     });
-    let v = b.op(VectorOp::Add, left, right);
+    let v = combine(b, kind, left, right);
     let v = finish(b, steps, v, x, 2);
     output.map_or(v, |grid| grid.nearest(b, v))
+}
+
+/// By arithmetic where vectors compute the functions to the last bit, else by a table of all levels.
+pub(crate) fn requantize(e: &mut Emitter, step: &Step, op: &Requantize) -> Emitted {
+    if !op.is_exact() {
+        let table = op.table().expect("functions that are not exact map 8 bits to 8 bits: the op's shape rule");
+        return lookup::emit(e, step, &table);
+    }
+    let [input, output] = [&op.input, &op.output].map(Grid::in_blocks);
+    emit(e, step, &Body::Requantize { input, steps: Epilogue::of(&op.epilogue), output }, vec![], true)
+}
+
+/// On numbers of grids as f32, whatever they lie in memory as.
+pub(super) fn apply_requantize(b: &mut Builder, input: Grid, steps: &[PostOp], output: Grid, x: &Operands) -> Vector {
+    let v = x.get(b, 0);
+    let v = input.real(b, v);
+    let v = finish(b, steps, v, x, 1);
+    output.nearest(b, v)
 }
 
 /// Scales and zero points, packed, and whether they are those of the channels of blocks.

@@ -324,15 +324,16 @@ impl Constants {
 }
 
 /// The part of packed weights that holds the multipliers and offsets of channels from `from` on, the step's second and
-/// third weights: of each block a vector of one and then of the other.
-pub(crate) fn scales(from: usize, channels: usize, block: usize) -> Part {
+/// third weights: of each block a vector of one and then of the other. Offsets are 0 where there is no third weight.
+pub(crate) fn scales(from: usize, channels: usize, block: usize, has_offsets: bool) -> Part {
     let (blocks, rest) = (channels / block, channels % block);
     let walk = |first: usize, count: usize, lanes: usize, which: usize| {
         let blocks = Loop { count, from: block as isize, to: 2 * block };
         let lanes = Loop { count: lanes, from: 1, to: 1 };
         (1 + which, Walk::new(from + first * block, (2 * first + which) * block, [blocks, lanes]))
     };
-    let walks = (0..2).flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
+    let walks = (0..1 + usize::from(has_offsets))
+        .flat_map(|which| [walk(0, blocks, block, which), walk(blocks, 1, rest, which)]);
     let walks = walks.filter(|(_, walk)| walk.loops.iter().all(|l| l.count > 0)).collect();
     Part { element: Element::F32, elements: 2 * channels.next_multiple_of(block), fill: Fill::Copies(walks) }
 }

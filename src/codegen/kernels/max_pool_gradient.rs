@@ -36,9 +36,9 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &MaxPoolGradient) -> Emitte
         width: horizontal.spans.len(),
         distance: horizontal.distance,
     };
-    let mut parts = vec![entries(&vertical, x.row_stride())];
+    let mut parts = vec![entries(&vertical, x.row_stride(), |rows| 1.0 / rows as f32)];
     if let Columns::Table = row.columns {
-        parts.push(entries(&horizontal, x.pixel_stride()));
+        parts.push(entries(&horizontal, x.pixel_stride(), |columns| 1.0 / columns as f32));
     }
     let packed = e.pack(vec![], parts);
     let (clear, kernel) = (e.kernel(&Clear { vectors: h * w }), e.kernel(&row));

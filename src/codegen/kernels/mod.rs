@@ -15,6 +15,7 @@ pub(crate) mod epilogue;
 mod grid;
 mod instance_norm;
 mod layer_norm;
+mod lookup;
 mod lrn;
 mod math;
 mod matmul;
@@ -87,7 +88,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::Quantize(op) => elementwise::quantize(e, step, op),
         Op::Dequantize(op) => elementwise::dequantize(e, step, op),
-        Op::QuantizedAdd(op) => elementwise::quantized_add(e, step, op),
+        Op::QuantizedBinary(op) => elementwise::quantized_binary(e, step, op),
+        Op::QuantizedAvgPool(op) => pool::average_of_levels(e, step, op),
+        Op::QuantizedAdaptiveAvgPool(op) => pool::adaptive_of_levels(e, step, op),
+        Op::Requantize(op) => elementwise::requantize(e, step, op),
         Op::QuantizedGlobalPool(op) => pool::global_of_levels(e, step, op),
         Op::MaxPool(op) => pool::max(e, step, op),
         Op::AvgPool(op) => pool::average(e, step, op),
@@ -112,10 +116,13 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Constant(_) => movement::constant(e, step),
         Op::Reduce(op) => reduce::emit(e, step, op),
         Op::MatMul(_) => matmul::emit(e, step),
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::QuantizedConv2d(_) | Op::QuantizedLinear(_) => {
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => {
             unreachable!("these have algorithms")
         }
-        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) | Op::LinearW8(_) => {
+        Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => {
+            unreachable!("these have algorithms")
+        }
+        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => {
             unreachable!("the plan refuses these")
         }
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),

@@ -15,15 +15,19 @@
 
 use std::fmt;
 
-use super::super::emit::{Emitted, Emitter};
+use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
-use super::super::vector::{Builder, Callee, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Callee, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::grid::{self, Grid};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
-use crate::ops::{AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool, QuantizedGlobalPool};
+use crate::ops::quantized::{column_factor, row_factor};
+use crate::ops::{
+    AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedGlobalPool,
+    quantized,
+};
 use crate::plan::Step;
 use crate::plan::conv::Taps;
 use crate::target::Unit;
@@ -86,25 +90,77 @@ pub(crate) fn max(e: &mut Emitter, step: &Step, op: &MaxPool) -> Emitted {
         let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
         Axis::sliding(input, output, window, [op.pad[a], op.pad[a + 2]], false)
     });
-    emit(e, step, PoolKind::Max, axes)
+    emit(e, step, Kind::of_reals(PoolKind::Max), axes)
 }
 
 pub(crate) fn average(e: &mut Emitter, step: &Step, op: &AvgPool) -> Emitted {
-    let axes = [0, 1].map(|a| {
-        let window = [op.kernel[a], op.stride[a], op.dilation[a]];
-        let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
-        Axis::sliding(input, output, window, [op.pad[a], op.pad[a + 2]], op.count_include_pad)
-    });
-    emit(e, step, PoolKind::Avg, axes)
+    emit(e, step, Kind::of_reals(PoolKind::Avg), sliding_means(step, op))
 }
 
 pub(crate) fn adaptive(e: &mut Emitter, step: &Step, op: &AdaptiveAvgPool) -> Emitted {
-    let axes = [0, 1].map(|a| Axis::adaptive(step.inputs[0].image()[2 + a], op.output[a]));
-    emit(e, step, PoolKind::Avg, axes)
+    emit(e, step, Kind::of_reals(PoolKind::Avg), adaptive_means(step, op))
+}
+
+/// Sums of levels that f32 holds exactly, then two factors.
+pub(crate) fn average_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedAvgPool) -> Emitted {
+    let kind = Kind::of_levels(op.zero, op.multiplier, op.output.as_ref());
+    emit(e, step, kind, sliding_means(step, &op.of_reals))
+}
+
+/// As [`average_of_levels`].
+pub(crate) fn adaptive_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedAdaptiveAvgPool) -> Emitted {
+    let kind = Kind::of_levels(op.zero, op.multiplier, op.output.as_ref());
+    emit(e, step, kind, adaptive_means(step, &op.of_reals))
+}
+
+fn sliding_means(step: &Step, op: &AvgPool) -> [Axis; 2] {
+    [0, 1].map(|a| {
+        let window = [op.kernel[a], op.stride[a], op.dilation[a]];
+        let (input, output) = (step.inputs[0].image()[2 + a], step.outputs[0].image()[2 + a]);
+        Axis::sliding(input, output, window, [op.pad[a], op.pad[a + 2]], op.count_include_pad)
+    })
+}
+
+fn adaptive_means(step: &Step, op: &AdaptiveAvgPool) -> [Axis; 2] {
+    [0, 1].map(|a| Axis::adaptive(step.inputs[0].image()[2 + a], op.output[a]))
+}
+
+/// How the pixels of a window are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    kind: PoolKind,
+    levels: Option<OfLevels>,
+}
+
+/// Means of levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct OfLevels {
+    zero: i32,
+    multiplier: Bits,
+    output: Option<Grid>,
+}
+
+impl Kind {
+    fn of_reals(kind: PoolKind) -> Kind {
+        Kind { kind, levels: None }
+    }
+
+    fn of_levels(zero: i64, multiplier: f32, output: Option<&quantized::Grid>) -> Kind {
+        let (zero, multiplier, output) = (zero as i32, Bits::of(multiplier), output.map(Grid::in_blocks));
+        Kind { kind: PoolKind::Avg, levels: Some(OfLevels { zero, multiplier, output }) }
+    }
+
+    /// What a mean over so many rows multiplies its sum by.
+    fn row_factor(self, rows: usize) -> f32 {
+        match self.levels {
+            None => 1.0 / rows as f32,
+            Some(levels) => row_factor(levels.multiplier.value(), rows),
+        }
+    }
 }
 
 /// One task is one row of output pixels of one block.
-fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emitted {
+fn emit(e: &mut Emitter, step: &Step, kind: Kind, [y, x]: [Axis; 2]) -> Emitted {
     let [.., width] = step.outputs[0].image();
     let pixel = step.inputs[0].pixel_stride();
     let row = Row {
@@ -117,9 +173,9 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
         width,
         distance: x.distance,
     };
-    let mut parts = vec![entries(&y, x.input * pixel)];
+    let mut parts = vec![entries(&y, x.input * pixel, |rows| kind.row_factor(rows))];
     if let Columns::Table = row.columns {
-        parts.push(entries(&x, row.source_pixel(e.unit())));
+        parts.push(entries(&x, row.source_pixel(e.unit()), column_factor));
     }
     let packed = e.pack(vec![], parts);
     let kernel = e.kernel(&row);
@@ -132,9 +188,9 @@ fn emit(e: &mut Emitter, step: &Step, kind: PoolKind, [y, x]: [Axis; 2]) -> Emit
     })
 }
 
-/// For each span the byte offset of its first position, its length, and one over its divisor.
-pub(super) fn entries(axis: &Axis, stride: usize) -> Part {
-    let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: 1.0 / s.divisor as f32 };
+/// For each span the byte offset of its first position, its length, and the factor that its divisor gives.
+pub(super) fn entries(axis: &Axis, stride: usize, factor: impl Fn(usize) -> f32) -> Part {
+    let entry = |s: &Span| Entry { numbers: [s.first * stride, s.count, 0], factor: factor(s.divisor) };
     table::part(&axis.spans.iter().map(entry).collect::<Vec<_>>())
 }
 
@@ -179,7 +235,7 @@ impl Columns {
 /// All that a row kernel's code depends on.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
-    kind: PoolKind,
+    kind: Kind,
     /// Of input and output. Rows in scratch memory are of f32.
     elements: [Element; 2],
     /// Input columns.
@@ -199,7 +255,7 @@ impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { kind, elements: _, input, step, single, columns, width, distance } = self;
         let mut row = f.debug_struct("Row");
-        row.field("kind", kind).field("input", input).field("step", step).field("single", single);
+        row.field("kind", &kind.kind).field("input", input).field("step", step).field("single", single);
         row.field("columns", columns).field("width", width).field("distance", distance).finish()
     }
 }
@@ -208,32 +264,66 @@ impl KernelKey for Row {
     /// Parameters: input, entry of the row table, scratch, output, the column table.
     fn build(&self, unit: Unit) -> Function {
         let with_table = matches!(self.columns, Columns::Table);
-        let of = match self.elements {
+        let mut of = match self.elements {
             [Element::F32, Element::F32] => String::new(),
             [from, to] if from == to => format!(" of {from}"),
             [from, to] => format!(" of {from} to {to}"),
         };
+        if let Some(levels) = self.kind.levels {
+            of += &format!(" {levels:?}");
+        }
         let mut b = Builder::new(format!("pool {self:?}{of}"), unit, if with_table { 5 } else { 4 });
         let [input, rows, scratch, output] = [0, 1, 2, 3].map(|i| b.parameter(i));
         let offset = table::number(&mut b, rows, 0);
         b.advance(input, offset);
-        let factor = (self.kind == PoolKind::Avg).then(|| b.broadcast(table::factor(rows)));
+        let factor = (self.kind.kind == PoolKind::Avg).then(|| b.broadcast(table::factor(rows)));
+        let zero = self.kind.levels.filter(|levels| levels.zero != 0).map(|levels| b.splat(levels.zero as f32));
+        let constants = Constants { factor, zero };
         let source = if self.single {
             input
         } else {
             let count = table::number(&mut b, rows, 1);
-            self.combine_rows(&mut b, [input, scratch], count);
+            self.combine_rows(&mut b, [input, scratch], count, constants);
             scratch
         };
         match &self.columns {
-            Columns::Runs(runs) => runs.iter().for_each(|run| self.run(&mut b, run, source, output, factor)),
-            Columns::Table => self.by_table(&mut b, source, output, factor),
+            Columns::Runs(runs) => runs.iter().for_each(|run| self.run(&mut b, run, source, output, constants)),
+            Columns::Table => self.by_table(&mut b, source, output, constants),
         }
         b.finish()
     }
 }
 
+/// What a row kernel keeps in registers: of means what the row's divisor gives, and a zero point.
+#[derive(Clone, Copy)]
+struct Constants {
+    factor: Option<Vector>,
+    zero: Option<Vector>,
+}
+
 impl Row {
+    /// A vector of the input. Zero points are taken from what is summed one by one: sums of centred levels are those
+    /// that f32 holds.
+    fn load(&self, b: &mut Builder, address: Address, constants: Constants) -> Vector {
+        let v = grid::load_stored(b, address, self.elements[0]);
+        constants.zero.map_or(v, |zero| b.op(VectorOp::Sub, v, zero))
+    }
+
+    /// A vector of a row: the input's, or one that was combined of several.
+    fn load_source(&self, b: &mut Builder, address: Address, constants: Constants) -> Vector {
+        match self.single {
+            true => self.load(b, address, constants),
+            false => b.load(address),
+        }
+    }
+
+    fn store(&self, b: &mut Builder, address: Address, v: Vector) {
+        match self.kind.levels {
+            None => grid::store_stored(b, address, v, self.elements[1]),
+            Some(levels) => grid::store(b, address, v, levels.output),
+        }
+    }
+
     /// What columns are read as.
     fn source(&self) -> Element {
         if self.single { self.elements[0] } else { Element::F32 }
@@ -250,10 +340,10 @@ impl Row {
     }
 
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
-    fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int) {
+    fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int, constants: Constants) {
         let ([pixel, _], scratch_pixel) = (self.pixels(b.unit()), b.unit().bytes());
         let to = b.int(scratch);
-        let load = |b: &mut Builder, address| grid::load_stored(b, address, self.elements[0]);
+        let load = |b: &mut Builder, address| self.load(b, address, constants);
         let columns = |b: &mut Builder, columns: usize| {
             let acc: Vec<Vector> = (0..columns).map(|i| load(b, input.at(i * pixel))).collect();
             let from = b.int(input);
@@ -261,7 +351,7 @@ impl Row {
                 b.advance(from, self.step);
                 for (i, &acc) in acc.iter().enumerate() {
                     let v = load(b, from.at(i * pixel));
-                    combine(b, self.kind, acc, v);
+                    combine(b, self.kind.kind, acc, v);
                 }
             });
             acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * scratch_pixel), acc));
@@ -274,19 +364,19 @@ impl Row {
         }
     }
 
-    fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, factor: Option<Vector>) {
+    fn run(&self, b: &mut Builder, run: &Run, source: Int, output: Int, constants: Constants) {
         let ([_, pixel], source_pixel) = (self.pixels(b.unit()), self.source_pixel(b.unit()));
-        let factor = factor.map(|f| {
-            let by_column = b.splat(1.0 / run.span.divisor as f32);
+        let factor = constants.factor.map(|f| {
+            let by_column = b.splat(column_factor(run.span.divisor));
             b.op(VectorOp::Mul, f, by_column)
         });
         let from = b.add(source, run.span.first * source_pixel);
         let tile = if run.span.count > MOST_UNROLLED { 1 } else { COLUMNS };
         let pixels = |b: &mut Builder, pixels: usize| {
-            let acc = self.windows(b, run, from, pixels);
+            let acc = self.windows(b, run, from, pixels, constants);
             for (i, acc) in acc.into_iter().enumerate() {
                 let v = factor.map_or(acc, |f| b.op(VectorOp::Mul, acc, f));
-                grid::store_stored(b, output.at(i * pixel), v, self.elements[1]);
+                self.store(b, output.at(i * pixel), v);
             }
             b.advance(from, pixels * run.stride * source_pixel);
             b.advance(output, pixels * pixel);
@@ -298,10 +388,10 @@ impl Row {
     }
 
     /// The combined columns of `pixels` windows. A column that several windows share is loaded once.
-    fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize) -> Vec<Vector> {
+    fn windows(&self, b: &mut Builder, run: &Run, from: Int, pixels: usize, constants: Constants) -> Vec<Vector> {
         let pixel = self.source_pixel(b.unit());
         if run.span.count > MOST_UNROLLED {
-            return vec![self.window(b, from, run.span.count.into())];
+            return vec![self.window(b, from, run.span.count.into(), constants)];
         }
         let mut uses: Vec<(usize, usize)> = (0..pixels)
             .flat_map(|p| (0..run.span.count).map(move |k| (p * run.stride + k * self.distance, p)))
@@ -309,10 +399,10 @@ impl Row {
         uses.sort_unstable();
         let mut acc: Vec<Option<Vector>> = vec![None; pixels];
         for shared in uses.chunk_by(|a, b| a.0 == b.0) {
-            let column = grid::load_stored(b, from.at(shared[0].0 * pixel), self.source());
+            let column = self.load_source(b, from.at(shared[0].0 * pixel), constants);
             for &(_, p) in shared {
                 match acc[p] {
-                    Some(acc) => combine(b, self.kind, acc, column),
+                    Some(acc) => combine(b, self.kind.kind, acc, column),
                     None if shared.len() == 1 => acc[p] = Some(column),
                     None => {
                         let copy = b.new_vector();
@@ -326,30 +416,30 @@ impl Row {
     }
 
     /// The combined columns of one window of `count` columns.
-    fn window(&self, b: &mut Builder, from: Int, count: Operand) -> Vector {
+    fn window(&self, b: &mut Builder, from: Int, count: Operand, constants: Constants) -> Vector {
         let at = b.int(from);
-        let acc = grid::load_stored(b, at.at(0), self.source());
+        let acc = self.load_source(b, at.at(0), constants);
         b.loop_range(1i64, count, 1, |b, _| {
             b.advance(at, self.distance * self.source_pixel(b.unit()));
-            let v = grid::load_stored(b, at.at(0), self.source());
-            combine(b, self.kind, acc, v);
+            let v = self.load_source(b, at.at(0), constants);
+            combine(b, self.kind.kind, acc, v);
         });
         acc
     }
 
-    fn by_table(&self, b: &mut Builder, source: Int, output: Int, factor: Option<Vector>) {
+    fn by_table(&self, b: &mut Builder, source: Int, output: Int, constants: Constants) {
         let entry = b.parameter(4);
         b.repeat(self.width, |b| {
             let from = table::number(b, entry, 0);
             b.advance(from, source);
             let count = table::number(b, entry, 1);
-            let mut v = self.window(b, from, count.into());
-            if let Some(f) = factor {
+            let mut v = self.window(b, from, count.into(), constants);
+            if let Some(f) = constants.factor {
                 let by_column = b.broadcast(table::factor(entry));
                 let f = b.op(VectorOp::Mul, f, by_column);
                 v = b.op(VectorOp::Mul, v, f);
             }
-            grid::store_stored(b, output.at(0), v, self.elements[1]);
+            self.store(b, output.at(0), v);
             b.advance(output, self.pixels(b.unit())[1]);
             b.advance(entry, table::ENTRY);
         });
@@ -374,7 +464,7 @@ pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
     let [_, _, h, w] = step.inputs[0].image();
     let elements = [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element());
     let kernel = e.kernel(&Global { kind: op.kind, pixels: h * w, elements });
-    each_block(e, step, kernel)
+    each_block(e, step, kernel, &[])
 }
 
 /// Exact sums of levels, then a factor; one task is one block of an image.
@@ -389,24 +479,27 @@ pub(crate) fn global_of_levels(e: &mut Emitter, step: &Step, op: &QuantizedGloba
         multiplier: Bits::of(op.multiplier),
         output: op.output.as_ref().map(Grid::in_blocks),
     });
-    each_block(e, step, kernel)
+    each_block(e, step, kernel, &[])
 }
 
-/// Calls the kernel for each block of each image, with where it begins in the input and in the output.
-fn each_block(e: &mut Emitter, step: &Step, kernel: Callee) -> Emitted {
+/// Calls the kernel for each block of each image, with where it begins in the input and in the output, and with packed
+/// weights.
+pub(super) fn each_block(e: &mut Emitter, step: &Step, kernel: Callee, packed: &[Packed]) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let [images, ..] = input.image();
     let blocks = input.blocks();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, images * blocks, |d, task| {
             let (image, block) = d.split(task, blocks);
-            let arguments = [input, output].map(|view| {
+            let mut arguments: Vec<Operand> = vec![];
+            for view in [input, output] {
                 let base = d.view(e, view);
                 d.step(base, image, view.batch_stride);
                 d.step(base, block, view.block_stride());
-                Operand::from(base)
-            });
-            d.b.call(kernel, arguments.to_vec());
+                arguments.push(base.into());
+            }
+            arguments.extend(packed.iter().map(|&at| Operand::from(d.weights(at))));
+            d.b.call(kernel, arguments);
         });
     });
     Emitted { entry, grid: images * blocks, scratch: 0 }

@@ -277,7 +277,7 @@ fn pack(
     let (weights, output) = (e.weights(step), &step.outputs[0]);
     let mut packed = vec![match s.points {
         Points::Real | Points::Complex => Part::bias(has_bias, w.problem.out_channels, output),
-        Points::Whole => grid::scales(0, w.problem.out_channels, output.block()),
+        Points::Whole => grid::scales(0, w.problem.out_channels, output.block(), true),
     }];
     let mut first_part = vec![];
     for geometry in w.problem.phases.iter() {

@@ -160,16 +160,36 @@ pub(crate) struct Winograd {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Starts {
     pub weight: usize,
-    pub zero: i32,
-    /// Output channels, and those of a block.
+    /// One for all inputs of an output channel, or one for each.
+    pub zeros: Vec<i32>,
+    /// Output channels, those of a group, and those of a block.
     pub channels: usize,
+    pub group: usize,
     pub block: usize,
-    /// Inputs of an output channel, and taps of the stored kernel.
+    /// From the filters of a group to the next in the weight, from an output channel's to the next within a group, and
+    /// from an input's to the next.
+    pub steps: [usize; 3],
+    /// Inputs of an output channel.
     pub inputs: usize,
-    pub kernel: [usize; 2],
-    /// Ranges of kernel rows, and of kernel columns.
-    pub rows: Vec<Range<usize>>,
-    pub columns: Vec<Range<usize>>,
+    /// The taps of the window in the stored kernel.
+    pub rows: TapSets,
+    pub columns: TapSets,
+}
+
+/// The sets of taps along an axis that lie in the image, and where the taps are in the stored kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TapSets {
+    pub sets: Vec<Range<usize>>,
+    /// In the weight, tap 0, and from one tap to the next.
+    pub first: usize,
+    pub step: isize,
+}
+
+impl TapSets {
+    /// A tap's place in the stored kernel.
+    pub(crate) fn place(&self, tap: usize) -> usize {
+        (self.first as isize + tap as isize * self.step) as usize
+    }
 }
 
 /// One of the two numbers a channel by which `(x − mean) / √(variance + ε) · weight + bias` is
@@ -390,21 +410,28 @@ impl Winograd {
 
 impl Starts {
     fn fill(&self, source: &[f32], out: &mut [i32]) {
-        let [kh, kw] = self.kernel;
         let blocks = self.channels.div_ceil(self.block);
-        for (channel, filter) in source.chunks_exact(self.inputs * kh * kw).take(self.channels).enumerate() {
-            // Of each tap, the sum over the inputs.
-            let mut sums = vec![0i64; kh * kw];
-            for taps in filter.chunks_exact(kh * kw) {
-                sums.iter_mut().zip(taps).for_each(|(sum, &v)| *sum += v as i64);
+        let [group_step, channel_step, input_step] = self.steps;
+        let taps = |sets: &TapSets| sets.sets.iter().map(|set| set.end).max().unwrap_or(0);
+        let (height, width) = (taps(&self.rows), taps(&self.columns));
+        for channel in 0..self.channels {
+            let filter = channel / self.group * group_step + channel % self.group * channel_step;
+            // Of each tap, the sum over the inputs of what their zero points come to.
+            let mut sums = vec![0i64; height * width];
+            for input in 0..self.inputs {
+                let zero = i64::from(self.zeros[input % self.zeros.len()]);
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let tap = self.rows.place(i / width) + self.columns.place(i % width);
+                    *sum += zero * source[filter + input * input_step + tap] as i64;
+                }
             }
-            for (r, rows) in self.rows.iter().enumerate() {
-                for (c, columns) in self.columns.iter().enumerate() {
-                    let taps = rows.clone().flat_map(|y| columns.clone().map(move |x| y * kw + x));
+            for (r, rows) in self.rows.sets.iter().enumerate() {
+                for (c, columns) in self.columns.sets.iter().enumerate() {
+                    let taps = rows.clone().flat_map(|y| columns.clone().map(move |x| y * width + x));
                     let sum: i64 = taps.map(|tap| sums[tap]).sum();
-                    let at = (r * blocks + channel / self.block) * self.columns.len() + c;
+                    let at = (r * blocks + channel / self.block) * self.columns.sets.len() + c;
                     // Modulo 2³², as sums are.
-                    out[at * self.block + channel % self.block] = (-i64::from(self.zero) * sum) as i32;
+                    out[at * self.block + channel % self.block] = (-sum) as i32;
                 }
             }
         }
@@ -412,7 +439,7 @@ impl Starts {
 
     /// Numbers of a part of these.
     pub(crate) fn elements(&self) -> usize {
-        self.rows.len() * self.columns.len() * self.channels.next_multiple_of(self.block)
+        self.rows.sets.len() * self.columns.sets.len() * self.channels.next_multiple_of(self.block)
     }
 }
 

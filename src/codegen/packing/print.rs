@@ -108,8 +108,9 @@ impl fmt::Display for Part {
                 let weights = if *affine { "weights 0 to 3" } else { "weights 0 and 1" };
                 write!(f, "{which} of the normalization of {channels} channels by {weights}, eps {eps:e}")
             }
-            Fill::Starts(Starts { weight, zero, channels, rows, columns, .. }) => {
-                let (rows, columns) = (rows.len(), columns.len());
+            Fill::Starts(Starts { weight, zeros, channels, rows, columns, .. }) => {
+                let (rows, columns) = (rows.sets.len(), columns.sets.len());
+                let zero = zeros.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
                 write!(
                     f,
                     "-{zero} times sums of weight {weight}, of {channels} channels, {rows}x{columns} sets of taps"

@@ -77,22 +77,26 @@ fn read_from_data(part: &Part, values: &[Values]) -> Vec<f64> {
             }
         }
         Fill::Starts(starts) => {
-            let [kh, kw] = starts.kernel;
             let blocks = starts.channels.div_ceil(starts.block);
             for (at, out) in out.iter_mut().enumerate().take(starts.elements()) {
                 let (set, lane) = (at / starts.block, at % starts.block);
-                let (set, column) = (set / starts.columns.len(), set % starts.columns.len());
+                let (set, column) = (set / starts.columns.sets.len(), set % starts.columns.sets.len());
                 let (row, block) = (set / blocks, set % blocks);
                 let channel = block * starts.block + lane;
                 if channel >= starts.channels {
                     continue;
                 }
-                for (input, ky, kx) in (0..starts.inputs)
-                    .flat_map(|i| starts.rows[row].clone().map(move |ky| (i, ky)))
-                    .flat_map(|(i, ky)| starts.columns[column].clone().map(move |kx| (i, ky, kx)))
+                let [group, own, input] = starts.steps;
+                let filter = channel / starts.group * group + channel % starts.group * own;
+                for (i, ky, kx) in (0..starts.inputs)
+                    .flat_map(|i| starts.rows.sets[row].clone().map(move |ky| (i, ky)))
+                    .flat_map(|(i, ky)| starts.columns.sets[column].clone().map(move |kx| (i, ky, kx)))
                 {
-                    let tap = source(starts.weight, ((channel * starts.inputs + input) * kh + ky) * kw + kx);
-                    *out -= f64::from(starts.zero) * tap;
+                    let (ky, kx) = (ky as isize, kx as isize);
+                    let y = starts.rows.first as isize + ky * starts.rows.step;
+                    let x = starts.columns.first as isize + kx * starts.columns.step;
+                    let tap = source(starts.weight, filter + i * input + (y + x) as usize);
+                    *out -= f64::from(starts.zeros[i % starts.zeros.len()]) * tap;
                 }
             }
         }
@@ -177,7 +181,19 @@ fn the_data_say_all_of_whole_numbers() {
         let Conv2d { channels, kernel, stride, pad, dilation, .. } = conv(if groups == 1 { 21 } else { 48 }, 3, 1, 1);
         let (epilogue, reads, output) = (vec![], vec![], None);
         let y = b.add(
-            QuantizedConv2d { channels, kernel, stride, pad, dilation, groups, zero: 7, epilogue, reads, output },
+            QuantizedConv2d {
+                channels,
+                kernel,
+                stride,
+                pad,
+                dilation,
+                groups,
+                zero: 7,
+                zeros: vec![],
+                epilogue,
+                reads,
+                output,
+            },
             &[x],
         );
         let graph = b.finish(&[y]);

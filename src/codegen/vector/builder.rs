@@ -144,6 +144,18 @@ impl Builder {
         dst
     }
 
+    /// A byte, as a number from 0 to 255.
+    pub(crate) fn load_byte(&mut self, address: Address) -> Int {
+        let dst = self.new_int();
+        self.push(Inst::LoadByte { dst, address });
+        dst
+    }
+
+    /// The lowest 8 bits.
+    pub(crate) fn store_byte(&mut self, address: Address, src: Int) {
+        self.push(Inst::StoreByte { address, src });
+    }
+
     // Vectors.
 
     pub(crate) fn splat(&mut self, value: f32) -> Vector {

@@ -158,6 +158,16 @@ pub enum Inst {
         dst: Int,
         address: Address,
     },
+    /// Loads a byte, as a number from 0 to 255.
+    LoadByte {
+        dst: Int,
+        address: Address,
+    },
+    /// Stores the lowest 8 bits.
+    StoreByte {
+        address: Address,
+        src: Int,
+    },
 
     /// A constant: every 32 bits of the vector are these, which hold one, two or four elements.
     Splat {

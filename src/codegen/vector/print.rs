@@ -144,6 +144,8 @@ impl Display for Inst {
             Inst::SetInt { dst, src } => write!(f, "{dst} = {src}"),
             Inst::IntBinary { op, dst, a, b } => write!(f, "{dst} = {op} {a}, {b}"),
             Inst::LoadInt { dst, address } => write!(f, "{dst} = load_int {address}"),
+            Inst::LoadByte { dst, address } => write!(f, "{dst} = load_byte {address}"),
+            Inst::StoreByte { address, src } => write!(f, "store_byte {address}, {src}"),
             Inst::Splat { dst, bits } => write_splat(f, *dst, *bits),
             Inst::Move { dst, src } => write!(f, "{dst} = {src}"),
             Inst::Reinterpret { dst, src } => write!(f, "{dst} = reinterpret {src}"),

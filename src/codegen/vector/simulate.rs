@@ -203,6 +203,14 @@ impl State<'_> {
                 let bytes = self.memory.slice(inst, address, 8)?;
                 self.ints[dst.0 as usize] = i64::from_le_bytes((&*bytes).try_into().expect("eight bytes"));
             }
+            Inst::LoadByte { dst, address } => {
+                let address = self.address(address);
+                self.ints[dst.0 as usize] = self.memory.slice(inst, address, 1)?[0].into();
+            }
+            Inst::StoreByte { address, src } => {
+                let (address, byte) = (self.address(address), self.ints[src.0 as usize] as u8);
+                self.memory.slice(inst, address, 1)?[0] = byte;
+            }
             Inst::Splat { dst, bits } => self.set(*dst, [*bits; 16]),
             Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => self.set(*dst, self.words(*src)),
             Inst::Load { dst, address } => {

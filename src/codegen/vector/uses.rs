@@ -29,7 +29,8 @@ impl Inst {
                 u.operand(b);
                 u.int_writes.push(*dst);
             }
-            Inst::LoadInt { dst, .. } => u.int_writes.push(*dst),
+            Inst::LoadInt { dst, .. } | Inst::LoadByte { dst, .. } => u.int_writes.push(*dst),
+            Inst::StoreByte { src, .. } => u.int_reads.push(*src),
             Inst::Splat { dst, .. } => u.writes.push(*dst),
             Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => {
                 u.reads.push(*src);
@@ -102,6 +103,8 @@ impl Inst {
     pub(super) fn address(&self) -> Option<&Address> {
         match self {
             Inst::LoadInt { address, .. }
+            | Inst::LoadByte { address, .. }
+            | Inst::StoreByte { address, .. }
             | Inst::Load { address, .. }
             | Inst::LoadAs { address, .. }
             | Inst::LoadLanes { address, .. }

@@ -272,6 +272,8 @@ impl<'a> Checker<'a> {
                 (usize::from(*n) >= bits).then_some(Problem::Shift { by: *n, bits })
             }
             Inst::LoadInt { address, .. }
+            | Inst::LoadByte { address, .. }
+            | Inst::StoreByte { address, .. }
             | Inst::Load { address, .. }
             | Inst::Store { address, .. }
             | Inst::LoadAs { address, .. }

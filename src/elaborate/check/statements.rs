@@ -6,8 +6,9 @@ use super::expressions::count_of;
 use super::{COLORS, Checker, JOINS, METRICS, PHASES, Place, SETTINGS, TRAINING_METRIC};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::elaborate::expression::some_of;
-use crate::elaborate::model::is_batch;
+use crate::elaborate::model::{input_element, is_batch};
 use crate::elaborate::program::{Callee, FileId, Program};
+use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::{Arity, Preset};
 use crate::syntax::ast::*;
 
@@ -125,9 +126,10 @@ impl Checker<'_> {
 
     fn input(&mut self, statement: &Statement, dtype: &Ident, dims: &[Expr]) {
         self.only_in(statement, "input", &[Place::Model]);
-        if dtype.name != "f32" {
+        if input_element(dtype).is_none() {
             let diagnostic = Diagnostic::error("unknown-type", format!("there is no element type `{}`", dtype.name));
-            self.report.add(diagnostic.primary(dtype.span, "unknown").help("values are of type `f32`"));
+            let known = OF_INPUTS.map(|element| format!("`{element}`")).join(", ");
+            self.report.add(diagnostic.primary(dtype.span, "unknown").help(format!("inputs are of type {known}")));
         }
         match dims.split_first() {
             Some((first, rest)) => {

@@ -314,7 +314,12 @@ impl<'g> OnnxBuilder<'g> {
             _ => proto::Dimension { dim_value: Some(size as i64), dim_param: None },
         };
         let shape = proto::Shape { dim: dims.iter().enumerate().map(dim).collect() };
-        let tensor_type = proto::TensorType { elem_type: data_type::FLOAT, shape: Some(shape) };
+        let elem_type = match self.shape(id).element() {
+            Element::U8 => data_type::UINT8,
+            Element::I8 => data_type::INT8,
+            _ => data_type::FLOAT,
+        };
+        let tensor_type = proto::TensorType { elem_type, shape: Some(shape) };
         proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type: Some(tensor_type) }) }
     }
 

@@ -11,13 +11,15 @@ use crate::ops::epilogue::PostOp;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
+use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, FakeQuantize,
-    InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample, any_training_op,
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
+    FakeQuantize, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+    any_training_op,
 };
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 /// The name of the value that was made.
 type Result = std::result::Result<String, String>;
@@ -118,12 +120,16 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             let inputs = with_whole_weight(b, id, x, 0, op.of_reals.bias);
             b.node("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("transB", 1)])
         }
-        Op::Dequantize(_)
-        | Op::Quantize(_)
-        | Op::QuantizedAdd(_)
+        Op::Dequantize(op) => dequantize(b, id, op, x)?,
+        Op::Quantize(_)
+        | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAvgPool(_)
+        | Op::QuantizedBinary(_)
         | Op::QuantizedConv2d(_)
+        | Op::QuantizedConvTranspose2d(_)
         | Op::QuantizedGlobalPool(_)
-        | Op::QuantizedLinear(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
+        | Op::QuantizedLinear(_)
+        | Op::Requantize(_) => return Err(format!("{} has no form in ONNX files yet", op.name())),
         any_training_op!() => return Err(format!("{} is an op of training; ONNX files are for inference", op.name())),
     })
 }
@@ -206,6 +212,20 @@ fn fake_quantize(b: &mut OnnxBuilder, id: NodeId, op: &FakeQuantize, x: &str) ->
         true => b.node("Cast", &[&levels], vec![int("to", data_type::FLOAT as usize)]),
         false => b.node_of(domain, "DequantizeLinear", &[&levels, &scale, &zero], axis()),
     })
+}
+
+fn dequantize(b: &mut OnnxBuilder, id: NodeId, op: &Dequantize, x: &str) -> Result {
+    let levels = b.shape(b.graph.operands(id)[0]).clone();
+    let of = match levels.element() {
+        Element::U8 => Levels::U8,
+        Element::I8 => Levels::I8,
+        other => return Err(format!("in ONNX's operator set of the file, levels have 8 bits; {other} has more")),
+    };
+    let dims: Vec<usize> = op.axis.map(|axis| levels[axis]).into_iter().collect();
+    let scale = b.weight(id, 0, None);
+    let zero = if op.symmetric { b.zeros(&dims, of) } else { b.weight(id, 1, None) };
+    let axis = op.axis.map(|axis| int("axis", axis)).into_iter().collect();
+    Ok(b.node("DequantizeLinear", &[x, &scale, &zero], axis))
 }
 
 fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {

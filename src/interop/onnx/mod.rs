@@ -52,6 +52,7 @@ use std::path::Path;
 pub use error::ImportError;
 pub(crate) use error::Problem;
 pub use file::ModelFile;
+use proto::data_type;
 
 use crate::ir::Graph;
 
@@ -90,6 +91,16 @@ pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportE
 /// [`Options::batch`] gives.
 pub(crate) fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
     import::open_inputs(file, options)
+}
+
+/// The type of floating-point numbers, other than f32, that a model's inputs or weights are of.
+pub(crate) fn other_floats(file: &ModelFile) -> Option<&'static str> {
+    let graph = file.model.graph.as_ref()?;
+    // Single numbers of other types are in models of f32, too.
+    let weights = graph.initializer.iter().filter(|tensor| tensor.dims.len() > 1).map(|tensor| tensor.data_type);
+    let inputs = graph.input.iter().filter_map(|input| Some(input.ty.as_ref()?.tensor_type.as_ref()?.elem_type));
+    let is_other = |ty: &i32| matches!(*ty, data_type::FLOAT16 | data_type::BFLOAT16 | data_type::DOUBLE);
+    weights.chain(inputs).find(is_other).map(data_type::name)
 }
 
 /// Whether bytes begin as ONNX models do: with the field of the IR version, then another of a model's.

@@ -1014,6 +1014,19 @@ fn levels_are_whole_numbers_where_they_are_wanted() {
     assert_eq!(run(dynamic, vec![]), [153.0, 255.0, 0.0, 26.0, 221.0, 179.0]);
 }
 
+#[test]
+fn floats_of_other_types_are_named() {
+    let of = |weights: Vec<proto::Tensor>| {
+        let model = model(&[1, 3, 4, 4], vec![node("Relu x -> y", vec![])], weights, "y");
+        let file = ModelFile::from_bytes(Path::new("model.onnx"), model.encode_to_vec()).unwrap();
+        crate::interop::onnx::other_floats(&file)
+    };
+    let halves = |dims: &[i64]| bytes("w", dims, data_type::FLOAT16, &[0; 4]);
+    assert_eq!(of(vec![floats("w", &[2, 2])]), None);
+    assert_eq!(of(vec![halves(&[2])]), None);
+    assert_eq!(of(vec![halves(&[2, 1])]), Some("float16"));
+}
+
 /// Two to a byte, an odd number of them, and blocks with scales of their own.
 #[test]
 fn weights_of_four_bits_and_in_blocks() {

@@ -32,7 +32,7 @@ pub(crate) use parts::NoText;
 
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Graph, NodeId, images};
-use crate::tensor::Element;
+use crate::ops::element::OF_INPUTS;
 use crate::weights::WeightId;
 
 /// A network as text.
@@ -108,7 +108,7 @@ fn check_inputs(graph: &Graph) -> Result<(), NoText> {
         let name = || input.name.clone().unwrap_or_default();
         match input.shape.element() {
             _ if input.shape.rank() == 0 => return Err(NoText::Scalar(name())),
-            Element::F32 => {}
+            element if OF_INPUTS.contains(&element) => {}
             element => return Err(NoText::Element { input: name(), element }),
         }
     }

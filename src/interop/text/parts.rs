@@ -123,7 +123,7 @@ pub enum NoText {
     Op { node: String, op: &'static str },
     #[error("its input {0} has no size")]
     Scalar(String),
-    #[error("its input {input} is of {element}; inputs of a text are of f32")]
+    #[error("its input {input} is of {element}; inputs of a text are of f32, or of whole numbers of up to 16 bits")]
     Element { input: String, element: Element },
     #[error("{0} has parameters that are computed, which no layer of the language has")]
     ComputedParameters(String),

@@ -75,7 +75,7 @@ impl Printer<'_> {
             if self.open.contains(&id) {
                 sizes[0] = "N".into();
             }
-            self.line(format!("input {name}: f32[{}]", sizes.join(", ")));
+            self.line(format!("input {name}: {}[{}]", node.shape.element(), sizes.join(", ")));
             if let Kind::Input(Some(steps)) = &node.kind {
                 self.line(about::preprocess(&name, steps));
             }

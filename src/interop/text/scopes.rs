@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::structure::{Block, Item};
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
+use crate::ops::quantized::LABEL_OF_GRID;
 
 /// Scopes that one name may lie in; what is deeper is one part.
 const MAX_SCOPES: usize = 12;
@@ -20,18 +21,23 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Names with dots have parts between them; of others, slashes and underscores are tried.
+    /// Names with dots have parts between them; of others, slashes and underscores are tried. What rounds a value to a grid
+    /// belongs where the value does: the end of its name is part of what it is called there.
     pub(crate) fn of(graph: &Graph) -> Self {
         let nodes: Vec<NodeId> = graph.order();
         let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
         let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.parameters(n).is_empty())).collect();
-        let count = |c: char| nodes.iter().filter(|n| weighted[n] && names(n).contains(c)).count();
+        let count = |c: char| nodes.iter().filter(|n| weighted[n] && own(&names(n)).contains(c)).count();
         let separator = ['.', '/', '_'].into_iter().max_by_key(|&c| (count(c), c == '.')).unwrap_or('.');
         let cut = |name: String| {
-            let parts: Vec<&str> = name.split(separator).filter(|p| !p.is_empty()).collect();
+            let parts: Vec<&str> = own(&name).split(separator).filter(|p| !p.is_empty()).collect();
             let (scopes, rest) = parts.split_at(parts.len().min(MAX_SCOPES));
             let rest = (!rest.is_empty()).then(|| rest.join("_"));
-            scopes.iter().map(|p| p.to_string()).chain(rest).collect()
+            let mut parts: Vec<String> = scopes.iter().map(|p| p.to_string()).chain(rest).collect();
+            if let Some(last) = parts.last_mut() {
+                last.push_str(&name[own(&name).len()..]);
+            }
+            parts
         };
         let mut parts: HashMap<NodeId, Vec<String>> = nodes.iter().map(|n| (*n, cut(names(n)))).collect();
         set_apart(&mut parts, &weighted, graph);
@@ -45,6 +51,11 @@ impl Labels {
     pub(crate) fn is_weighted(&self, node: NodeId) -> bool {
         self.weighted[&node]
     }
+}
+
+/// A name without what says that it is of a grid.
+fn own(name: &str) -> &str {
+    name.strip_suffix(LABEL_OF_GRID).filter(|own| !own.is_empty()).unwrap_or(name)
 }
 
 /// A layer that is called as the scope of others is (`blocks.0` beside `blocks.0.conv`) gets a part of

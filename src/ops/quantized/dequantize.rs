@@ -2,10 +2,11 @@
 
 use super::super::attributes::attributes;
 use super::super::images::{Images, apart};
-use super::super::layer::Layer;
-use super::super::{Operation, ShapeError, WeightDecl};
+use super::super::layer::{Arity, Layer, ParamType, Preset, Value, param};
+use super::super::{Op, Operation, ShapeError, WeightDecl};
+use super::fake_quantize::of_argument;
 use super::quantize::declare;
-use super::{INITIAL_SCALE, owner, parameter_dims, real, whole_scale};
+use super::{INITIAL_SCALE, check_scale, owner, parameter_dims, real, whole_scale};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -15,14 +16,71 @@ attributes! {
         axis: Option<usize> = None,
         /// The zero point is 0, and no parameter.
         symmetric: bool = false,
+        /// What the parameter is where the text of the network says it, and no file.
+        scale: Option<f32> = None,
+        zero_point: Option<i64> = None,
+    }
+}
+
+impl Dequantize {
+    /// By parameters that have their values.
+    pub fn new(axis: Option<usize>, symmetric: bool) -> Dequantize {
+        Dequantize { axis, symmetric, scale: None, zero_point: None }
+    }
+
+    /// Requires numbers of a text that a grid has.
+    fn check(&self) -> Result<(), ShapeError> {
+        self.scale.map_or(Ok(()), check_scale)?;
+        match self.zero_point {
+            Some(_) if self.symmetric => {
+                Err(ShapeError::new("a symmetric grid has the zero point 0").param("zero_point"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl Operation for Dequantize {
     const NAME: &'static str = "dequantize";
-    const LAYERS: &'static [Layer] = &[];
+    const LAYERS: &'static [Layer] = &[Layer {
+        name: "dequantize",
+        doc: "the numbers that whole ones stand for: (x - zero_point) * scale, of an input of u8, i8, i16 or i32",
+        arity: Arity::Unary,
+        params: &[
+            param("scale", ParamType::Float, Preset::Absent, "distance of levels; the weight `scale` if absent"),
+            param("zero_point", ParamType::Int, Preset::Absent, "level of the number 0; a weight if absent"),
+            param("symmetric", ParamType::Bool, Preset::Bool(false), "zero_point is 0, and no weight"),
+            param("axis", ParamType::Count, Preset::Absent, "a scale for each entry of this axis, not one for all"),
+        ],
+        build: |a| {
+            let op = Dequantize {
+                axis: a.has("axis").then(|| a.size("axis")),
+                symmetric: a.bool("symmetric"),
+                scale: a.has("scale").then(|| a.float("scale")),
+                zero_point: a.has("zero_point").then(|| a.int("zero_point")),
+            };
+            op.check().map_err(of_argument)?;
+            Ok(op.into())
+        },
+        arguments: |op| {
+            let Op::Dequantize(op) = op else { return None };
+            let mut arguments = vec![];
+            arguments.extend(op.scale.map(|scale| ("scale", Value::from(scale))));
+            arguments.extend(op.zero_point.map(|zero| ("zero_point", Value::from(zero))));
+            arguments.push(("symmetric", op.symmetric.into()));
+            arguments.extend(op.axis.map(|axis| ("axis", Value::from(axis))));
+            Some(arguments)
+        },
+    }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+        self.check()?;
+        if let (Some(zero), Some((low, high))) = (self.zero_point, inputs[0].element().integer_range())
+            && !(low..=high).contains(&(zero as f64))
+        {
+            let element = inputs[0].element();
+            return Err(ShapeError::new(format!("the zero point {zero} is no {element}")).param("zero_point"));
+        }
         parameter_dims(inputs[0], self.axis)?;
         Ok(Shape::new(inputs[0].dims()))
     }
@@ -42,7 +100,7 @@ impl Operation for Dequantize {
             Some(axis) => whole_scale(x.elements() / x[axis].max(1)),
             None => INITIAL_SCALE,
         };
-        declare(dims, x.element(), self.symmetric, scale, 0)
+        declare(dims, x.element(), self.symmetric, self.scale.unwrap_or(scale), self.zero_point.unwrap_or(0))
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

@@ -30,12 +30,12 @@ impl FakeQuantize {
 
     /// The second.
     pub fn dequantize(&self) -> Dequantize {
-        Dequantize { axis: self.axis, symmetric: self.symmetric }
+        Dequantize::new(self.axis, self.symmetric)
     }
 }
 
 /// An argument that makes no grid.
-fn of_argument(error: ShapeError) -> LayerError {
+pub(super) fn of_argument(error: ShapeError) -> LayerError {
     LayerError { param: error.param.unwrap_or("bits"), message: error.message }
 }
 

@@ -6,7 +6,7 @@
 //! both, with layers whose weights are whole numbers ([`Conv2dW8`]).
 //!
 //! `passes::lower_quantized` makes of it the `quantized_` ops here, which add up whole numbers. What they compute is stated
-//! once, in this file ([`Requantize`]), to the last bit; compiled code must give the same bits:
+//! once, in this file ([`Tail`]), to the last bit; compiled code must give the same bits:
 //!
 //! ```text
 //! sum = Σ (x − zero) · w                                     in 32 bits, modulo 2³²
@@ -16,16 +16,19 @@
 //! ```
 //!
 //! `fl` rounds to the nearest f32 and `rint` to the nearest whole number, of two the even one; so does f32(…).
-//! Of NaN, q is the zero point. [`QuantizedGlobalPool`] has one multiplier and no offset; [`QuantizedAdd`] begins with
-//! both operands as an epilogue reads them.
+//! Of NaN, q is the zero point. Pools have one multiplier and no offset; [`QuantizedBinary`] and [`Requantize`] begin with
+//! operands as an epilogue reads them.
 
 mod dequantize;
 mod fake_quantize;
 mod quantize;
-mod quantized_add;
+mod quantized_binary;
 mod quantized_conv2d;
+mod quantized_conv_transpose2d;
 mod quantized_global_pool;
 mod quantized_linear;
+mod quantized_pool;
+mod requantize;
 #[cfg(test)]
 mod tests;
 mod whole_weights;
@@ -33,10 +36,15 @@ mod whole_weights;
 pub use dequantize::Dequantize;
 pub use fake_quantize::FakeQuantize;
 pub use quantize::Quantize;
-pub use quantized_add::QuantizedAdd;
+pub use quantized_binary::QuantizedBinary;
+pub use quantized_conv_transpose2d::QuantizedConvTranspose2d;
 pub use quantized_conv2d::QuantizedConv2d;
 pub use quantized_global_pool::QuantizedGlobalPool;
 pub use quantized_linear::QuantizedLinear;
+pub(crate) use quantized_pool::{MOST_PIXELS, column_factor, most_pixels, row_factor};
+pub use quantized_pool::{QuantizedAdaptiveAvgPool, QuantizedAvgPool};
+pub use requantize::Requantize;
+pub(crate) use requantize::is_exact;
 pub use whole_weights::{Conv2dW8, ConvTranspose2dW8, LinearW8};
 
 use super::attributes::AttributeValue;
@@ -205,7 +213,7 @@ pub(crate) fn owner(x: &Shape, axis: Option<usize>) -> impl Fn(usize) -> usize {
 }
 
 /// What is done to sums of products of levels; see the module's text.
-pub(crate) struct Requantize<'op> {
+pub(crate) struct Tail<'op> {
     /// The zero point of the operand that is summed.
     pub zero: i64,
     pub epilogue: &'op [PostOp],
@@ -215,7 +223,7 @@ pub(crate) struct Requantize<'op> {
     pub output: Option<Grid>,
 }
 
-impl Requantize<'_> {
+impl Tail<'_> {
     /// The result's element.
     pub(crate) fn element(&self, inputs: &[Element]) -> Result<Element, String> {
         summed(inputs[0], self.output)
@@ -245,7 +253,7 @@ impl Requantize<'_> {
     }
 
     /// The result of sums that are multiplied and offset already.
-    pub(crate) fn finish(&self, mut y: Tensor, extra: &[&Tensor], output: &Shape) -> Tensor {
+    pub(crate) fn apply(&self, mut y: Tensor, extra: &[&Tensor], output: &Shape) -> Tensor {
         let extra: Vec<Tensor> = extra.iter().zip(self.reads).map(|(value, grid)| read(value, *grid)).collect();
         epilogue::apply(self.epilogue, &mut y, &extra.iter().collect::<Vec<_>>());
         stored(y, self.output, output)
@@ -294,10 +302,9 @@ pub(crate) fn scaled(sum: i32, multiplier: f32, offset: f32) -> f32 {
     sum as f32 * multiplier + offset
 }
 
-/// Weights of 8 bits, and what a sum is multiplied by and what is added for each output channel.
-pub(crate) fn declare(weight: &[usize]) -> Vec<WeightDecl> {
-    let fan_in: usize = weight[1..].iter().product();
-    let per_channel = |role, value| WeightDecl::per_channel(role, weight[0], value, false);
+/// Weights of 8 bits, and what a sum of `fan_in` products is multiplied by and what is added for each output channel.
+pub(crate) fn declare(weight: &[usize], channels: usize, fan_in: usize) -> Vec<WeightDecl> {
+    let per_channel = |role, value| WeightDecl::per_channel(role, channels, value, false);
     vec![
         WeightDecl {
             role: "weight",
@@ -309,6 +316,9 @@ pub(crate) fn declare(weight: &[usize]) -> Vec<WeightDecl> {
         per_channel("offset", 0.0),
     ]
 }
+
+/// How the label of a `quantize` layer ends that is called after the value which it rounds.
+pub(crate) const LABEL_OF_GRID: &str = "_grid";
 
 /// What weights of 8 bits are drawn between where no file gives them.
 pub(crate) const WHOLE_BOUND: f32 = 127.0;
@@ -327,25 +337,28 @@ impl Op {
     ///
     /// # Errors
     /// Says what a value is to be, and the first that is not.
-    pub(crate) fn check_values(&self, role: &str, values: &[f32]) -> Result<(), String> {
+    pub(crate) fn check_values(&self, declared: &WeightDecl, values: &[f32]) -> Result<(), String> {
         let weights = |bits: usize| whole_weights::levels(bits);
-        let levels = match self {
-            Op::FakeQuantize(op) => op.levels,
-            Op::Quantize(op) => op.levels,
-            Op::Conv2dW8(op) => weights(op.bits),
-            Op::ConvTranspose2dW8(op) => weights(op.bits),
-            Op::LinearW8(op) => weights(op.bits),
+        let of = |levels: Levels| (levels.low() as f64, levels.high() as f64);
+        let (low, high) = match self {
+            Op::FakeQuantize(op) => of(op.levels),
+            Op::Quantize(op) => of(op.levels),
+            // A zero point is of what it is taken from.
+            Op::Dequantize(_) => declared.shape.element().integer_range().unwrap_or_default(),
+            Op::Conv2dW8(op) => of(weights(op.bits)),
+            Op::ConvTranspose2dW8(op) => of(weights(op.bits)),
+            Op::LinearW8(op) => of(weights(op.bits)),
             _ => return Ok(()),
         };
-        let fits = |v: f32| match role {
+        let fits = |v: f32| match declared.role {
             "scale" | "weight_scale" => v > 0.0 && v.is_finite(),
-            "zero_point" | "weight" => v.fract() == 0.0 && (levels.low() as f32..=levels.high() as f32).contains(&v),
+            "zero_point" | "weight" => v.fract() == 0.0 && (low..=high).contains(&f64::from(v)),
             _ => true,
         };
         let Some((at, odd)) = values.iter().enumerate().find(|(_, v)| !fits(**v)) else { return Ok(()) };
-        let wanted = match role {
+        let wanted = match declared.role {
             "scale" | "weight_scale" => "a number above 0".to_string(),
-            _ => format!("a whole number from {} to {}", levels.low(), levels.high()),
+            _ => format!("a whole number from {low} to {high}"),
         };
         Err(format!("value {at} is {odd:?}, and has to be {wanted}"))
     }

@@ -7,7 +7,7 @@ use super::super::images::{Images, apart, joined};
 use super::super::layer::Layer;
 use super::super::planes::fill_planes;
 use super::super::{Operation, ShapeError, WeightDecl, Window};
-use super::{Grid, Requantize, centred, declare, scaled, whole};
+use super::{Grid, Levels, Tail, centred, declare, owner, scaled, whole};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -23,6 +23,9 @@ attributes! {
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
         zero: i64 = 0,
+        /// The zero point of each input channel, where they differ, of levels u8 in one group: pixels, whose mean is another
+        /// in each colour. `zero` is the largest then.
+        zeros: Vec<i64> = vec![],
         epilogue: Vec<PostOp> = vec![],
         /// Of each value that the epilogue reads, the grid; `none` of f32.
         reads: Vec<Option<Grid>> = vec![],
@@ -38,9 +41,29 @@ impl QuantizedConv2d {
         Conv2d { channels, kernel, stride, pad, dilation, groups, bias: false, epilogue: vec![] }
     }
 
-    fn requantize(&self) -> Requantize<'_> {
+    fn check_zeros(&self, x: &Shape) -> Result<(), ShapeError> {
+        let Some(&largest) = self.zeros.iter().max() else { return Ok(()) };
+        self.zeros.iter().try_for_each(|&zero| Levels::U8.check_zero(zero))?;
+        match (x.element(), self.groups) == (Element::U8, 1) && self.zeros.len() == x[1] && largest == self.zero {
+            true => Ok(()),
+            false => {
+                Err(ShapeError::new("zero points of channels are those of u8 in one group, and the largest is `zero`"))
+            }
+        }
+    }
+
+    /// The levels of the image less their zero points.
+    fn centred(&self, x: &Tensor) -> Vec<i32> {
+        if self.zeros.is_empty() {
+            return centred(x, self.zero);
+        }
+        let channel = owner(x.shape(), Some(1));
+        x.values().enumerate().map(|(i, level)| (level as i64 - self.zeros[channel(i)]) as i32).collect()
+    }
+
+    fn tail(&self) -> Tail<'_> {
         let &QuantizedConv2d { zero, output, .. } = self;
-        Requantize { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -55,16 +78,18 @@ impl Operation for QuantizedConv2d {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let output = self.of_reals().infer(&inputs[..1])?;
-        self.requantize().check(inputs, &output)?;
+        self.tail().check(inputs, &output)?;
+        self.check_zeros(inputs[0])?;
         Ok(output)
     }
 
     fn element(&self, inputs: &[Element]) -> Result<Element, String> {
-        self.requantize().element(inputs)
+        self.tail().element(inputs)
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        declare(&[self.channels, inputs[0][1] / self.groups, self.kernel[0], self.kernel[1]])
+        let weight = [self.channels, inputs[0][1] / self.groups, self.kernel[0], self.kernel[1]];
+        declare(&weight, self.channels, weight[1..].iter().product())
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
@@ -77,7 +102,7 @@ impl Operation for QuantizedConv2d {
         let [_, c, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
         let [kh, kw] = self.kernel;
         let (in_per_group, out_per_group) = (c / self.groups, channels / self.groups);
-        let (x, k) = (centred(inputs[0], self.zero), whole(weights[0]));
+        let (x, k) = (self.centred(inputs[0]), whole(weights[0]));
         let y = fill_planes(&Shape::new(output.dims()), |n, oc, plane| {
             let mut sums = vec![0i32; oh * ow];
             for ic in 0..in_per_group {
@@ -98,7 +123,7 @@ impl Operation for QuantizedConv2d {
             let (multiplier, offset) = (weights[1].data()[oc], weights[2].data()[oc]);
             plane.iter_mut().zip(sums).for_each(|(y, sum)| *y = scaled(sum, multiplier, offset));
         });
-        self.requantize().finish(y, &inputs[1..], output)
+        self.tail().apply(y, &inputs[1..], output)
     }
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {

@@ -7,7 +7,7 @@ use super::super::layer::Layer;
 use super::super::linear::Linear;
 use super::super::planes::fill_rows;
 use super::super::{Operation, ShapeError, WeightDecl};
-use super::{Grid, Requantize, centred, declare, scaled, whole};
+use super::{Grid, Tail, centred, declare, scaled, whole};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
@@ -31,9 +31,9 @@ impl QuantizedLinear {
         Linear { features: self.features, bias: false, epilogue: vec![] }
     }
 
-    fn requantize(&self) -> Requantize<'_> {
+    fn tail(&self) -> Tail<'_> {
         let &QuantizedLinear { zero, output, .. } = self;
-        Requantize { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -48,16 +48,16 @@ impl Operation for QuantizedLinear {
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let output = self.of_reals().infer(&inputs[..1])?;
-        self.requantize().check(inputs, &output)?;
+        self.tail().check(inputs, &output)?;
         Ok(output)
     }
 
     fn element(&self, inputs: &[Element]) -> Result<Element, String> {
-        self.requantize().element(inputs)
+        self.tail().element(inputs)
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        declare(&[self.features, inputs[0][1]])
+        declare(&[self.features, inputs[0][1]], self.features, inputs[0][1])
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
@@ -76,7 +76,7 @@ impl Operation for QuantizedLinear {
                 *result = scaled(sum, weights[1].data()[f], weights[2].data()[f]);
             }
         });
-        self.requantize().finish(y, &inputs[1..], output)
+        self.tail().apply(y, &inputs[1..], output)
     }
 
     fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {

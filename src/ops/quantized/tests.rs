@@ -2,7 +2,8 @@
 
 use super::super::activation::Activation;
 use super::super::attributes::AttributeReader;
-use super::super::{Attributes, Op};
+use super::super::binary::BinaryKind;
+use super::super::{AdaptiveAvgPool, Attributes, AvgPool, Op};
 use super::*;
 use crate::testing::evaluate;
 use proptest::prelude::*;
@@ -37,6 +38,7 @@ fn conv(channels: usize, kernel: usize, pad: usize) -> QuantizedConv2d {
         dilation: [1; 2],
         groups: 1,
         zero: 0,
+        zeros: vec![],
         epilogue: vec![],
         reads: vec![],
         output: None,
@@ -79,13 +81,13 @@ fn quantize_and_dequantize_take_a_scale_for_each_entry_of_an_axis() {
     let q = evaluate(op, &[&x], &[&scale, &zero]).unwrap();
     assert_eq!(q.shape().to_string(), "i8[2,2,2]");
     assert_eq!(q.values().collect::<Vec<_>>(), [1.0, 2.0, -4.0, -2.0, 5.0, 6.0, 4.0, 6.0]);
-    let back = evaluate(Dequantize { axis: Some(1), symmetric: false }, &[&q], &[&scale, &zero]).unwrap();
+    let back = evaluate(Dequantize::new(Some(1), false), &[&q], &[&scale, &zero]).unwrap();
     assert_eq!(back, x);
-    let op = Dequantize { axis: Some(2), symmetric: true };
+    let op = Dequantize::new(Some(2), true);
     assert_eq!(evaluate(op, &[&q], &[&scale]).unwrap().data()[..4], [1.0, 1.0, -4.0, -1.0]);
     // Biases are of 32 bits: a number beyond 2²⁴ is rounded before the product.
     let bias = whole_numbers(Element::I32, &[1], [16_777_217]);
-    let op = Dequantize { axis: None, symmetric: true };
+    let op = Dequantize::new(None, true);
     assert_eq!(evaluate(op, &[&bias], &[&number(0.5)]).unwrap().data(), [8_388_608.0]);
 }
 
@@ -155,11 +157,11 @@ fn results_are_rounded_step_by_step() {
 fn sums_and_means_of_grids() {
     let (a, b) = (whole_numbers(Element::U8, &[3], [0, 128, 255]), whole_numbers(Element::I8, &[3], [-128, 5, 127]));
     let reads = vec![Some(grid(Levels::U8, 0.1, 128)), Some(grid(Levels::I8, 0.3, 5))];
-    let op = QuantizedAdd { reads, epilogue: vec![], output: None };
+    let op = QuantizedBinary { kind: BinaryKind::Add, reads, epilogue: vec![], output: None };
     let found = evaluate(op.clone(), &[&a, &b], &[]).unwrap();
     assert_eq!(found.data(), [-128.0f32 * 0.1 + -133.0 * 0.3, 0.0, 127.0f32 * 0.1 + 122.0 * 0.3]);
     let epilogue = vec![PostOp::Activate(Activation::Relu)];
-    let op = QuantizedAdd { epilogue, output: Some(grid(Levels::U8, 0.25, 1)), ..op };
+    let op = QuantizedBinary { epilogue, output: Some(grid(Levels::U8, 0.25, 1)), ..op };
     assert_eq!(evaluate(op, &[&a, &b], &[]).unwrap().values().collect::<Vec<_>>(), [1.0, 1.0, 198.0]);
     // The sum of 7 × 7 levels, of either sign.
     let x = whole_numbers(Element::I8, &[1, 2, 7, 7], (0..98).map(|i| if i < 49 { -128 } else { 127 }));
@@ -167,6 +169,63 @@ fn sums_and_means_of_grids() {
     assert_eq!(evaluate(op.clone(), &[&x], &[]).unwrap().data(), [-255.0 * 49.0 * 0.5, 0.0]);
     let op = QuantizedGlobalPool { output: Some(grid(Levels::I8, 1.0, -3)), ..op };
     assert_eq!(evaluate(op, &[&x], &[]).unwrap().values().collect::<Vec<_>>(), [-128.0, -3.0]);
+}
+
+#[test]
+fn products_of_grids_spread_gates_over_images() {
+    let image = whole_numbers(Element::U8, &[1, 2, 1, 2], [0, 10, 20, 255]);
+    let gates = whole_numbers(Element::U8, &[1, 2, 1, 1], [0, 128]);
+    let reads = vec![Some(grid(Levels::U8, 0.1, 10)), Some(grid(Levels::U8, 1.0 / 256.0, 0))];
+    let op = QuantizedBinary { kind: BinaryKind::Mul, reads, epilogue: vec![], output: None };
+    let found = evaluate(op.clone(), &[&image, &gates], &[]).unwrap();
+    assert_eq!(found.data(), [-0.0, 0.0, 10.0f32 * 0.1 * 0.5, 245.0f32 * 0.1 * 0.5]);
+    let op = QuantizedBinary { output: Some(grid(Levels::I8, 0.25, -3)), ..op };
+    assert_eq!(evaluate(op, &[&image, &gates], &[]).unwrap().values().collect::<Vec<_>>(), [-3.0, -3.0, -1.0, 46.0]);
+}
+
+#[test]
+fn means_of_windows_count_as_the_pool_does() {
+    let x = whole_numbers(Element::I8, &[1, 1, 2, 3], [-128, 0, 127, 5, 6, 7]);
+    let pool = |count_include_pad| {
+        let of_reals =
+            AvgPool { kernel: [2; 2], stride: [2; 2], pad: [1; 4], dilation: [1; 2], ceil: false, count_include_pad };
+        QuantizedAvgPool { of_reals, zero: -28, multiplier: 0.5, output: None }
+    };
+    let found = |include| evaluate(pool(include), &[&x], &[]).unwrap();
+    assert_eq!(found(true).data(), [-12.5, (28.0 + 155.0) / 8.0, 33.0 / 8.0, (34.0 + 35.0) / 8.0]);
+    assert_eq!(found(false).data(), [-50.0, (28.0 + 155.0) / 4.0, 16.5, (34.0 + 35.0) / 4.0]);
+    let of_reals = AdaptiveAvgPool { output: [1, 2] };
+    let op = QuantizedAdaptiveAvgPool { of_reals, zero: 0, multiplier: 4.0, output: Some(grid(Levels::I8, 1.0, 0)) };
+    assert_eq!(evaluate(op.clone(), &[&x], &[]).unwrap().values().collect::<Vec<_>>(), [-117.0, 127.0]);
+    let printed = op.print_attributes().into_iter().map(|(name, text)| (name.to_string(), text));
+    assert_eq!(QuantizedAdaptiveAvgPool::parse_attributes(&mut AttributeReader::new(printed)), Ok(op));
+    let wide = Shape::of(Element::U8, [1, 1, 257, 257]);
+    let pool = AdaptiveAvgPool { output: [1, 1] };
+    let op = QuantizedAdaptiveAvgPool { of_reals: pool, zero: 0, multiplier: 1.0, output: None };
+    assert_eq!(Op::from(op).infer(&[&wide]).unwrap_err().to_string(), "a window has more than 65793 pixels");
+}
+
+#[test]
+fn each_level_becomes_one_level() {
+    let x = whole_numbers(Element::I8, &[1, 4], [-128, -3, 0, 127]);
+    let epilogue = vec![PostOp::Activate(Activation::Sigmoid)];
+    let op = Requantize { input: grid(Levels::I8, 0.25, -3), epilogue, output: grid(Levels::U8, 1.0 / 256.0, 0) };
+    let found: Vec<f64> = evaluate(op.clone(), &[&x], &[]).unwrap().values().collect();
+    let sigmoid = |x: f64| (256.0 / (1.0 + (-x).exp())).round();
+    assert_eq!(found, [0.0, sigmoid(0.0), sigmoid(0.75), 255.0]);
+    let table = op.table().unwrap();
+    let bytes = [128, 253, 0, 127].map(|bits: usize| f64::from(table[bits]));
+    assert_eq!(found, bytes);
+    // What code would have to look up elsewhere than in bytes of blocks.
+    let refused = |op: Requantize, dims: &[usize]| {
+        let element = op.input.levels.element();
+        Op::from(op).infer(&[&Shape::of(element, dims)]).map(|shape| shape.to_string()).map_err(|e| e.message)
+    };
+    let wide = grid(Levels { bits: 16, signed: true }, 0.1, 0);
+    let sizes = "such functions are of 8 bits to 8 bits, of vectors or images".to_string();
+    assert_eq!(refused(op.clone(), &[2, 3, 4]), Err(sizes.clone()));
+    assert_eq!(refused(Requantize { output: wide, ..op.clone() }, &[2, 3]), Err(sizes));
+    assert_eq!(refused(Requantize { epilogue: vec![], output: wide, ..op }, &[2, 3, 4]), Ok("i16[2,3,4]".into()));
 }
 
 #[test]

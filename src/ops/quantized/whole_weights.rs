@@ -2,9 +2,11 @@
 //!
 //! They compute what the layer of real numbers does, of which each holds one; so the layers `conv`, `conv_transpose` and
 //! `linear` make them where `weight_bits` is given. `passes::lower_quantized` makes ops of whole numbers of those whose
-//! input is on a grid, and `passes::fold_whole_weights` layers of f32 of the others.
+//! input is on a grid, and `passes::fold_whole_weights` layers of f32 of the other convolutions. Linear layers stay: their
+//! code reads weights of 8 bits, a quarter of the memory, and multiplies sums by the scales.
 
 use super::super::attributes::AttributeReader;
+use super::super::epilogue::PostOp;
 use super::super::images::Images;
 use super::super::layer::{Layer, LayerError};
 use super::super::{Attributes, Conv2d, ConvTranspose2d, Init, Linear, Operation, ShapeError, WeightDecl, Window};
@@ -48,7 +50,7 @@ macro_rules! whole_weights {
             }
 
             /// For each element of a weight of these sizes, the output channel that it is of.
-            fn channel(&self, weight: &Shape) -> impl Fn(usize) -> usize {
+            pub(crate) fn channel(&self, weight: &Shape) -> impl Fn(usize) -> usize + use<> {
                 $channel(&self.of_reals, weight)
             }
 
@@ -82,6 +84,18 @@ macro_rules! whole_weights {
 
             fn layer_name(&self) -> &'static str {
                 self.of_reals.layer_name()
+            }
+
+            fn operands(&self) -> (usize, usize) {
+                self.of_reals.operands()
+            }
+
+            fn epilogue(&self) -> Option<&Vec<PostOp>> {
+                self.of_reals.epilogue()
+            }
+
+            fn epilogue_mut(&mut self) -> Option<&mut Vec<PostOp>> {
+                self.of_reals.epilogue_mut()
             }
 
             fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {

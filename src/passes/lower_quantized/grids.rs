@@ -3,7 +3,7 @@
 use crate::ir::{Editor, NodeId};
 use crate::ops::attributes::AttributeValue;
 use crate::ops::quantized::{Grid, Levels};
-use crate::ops::{Op, Quantize};
+use crate::ops::{Dequantize, Op, Quantize};
 use crate::tensor::Element;
 
 /// A value whose numbers are on a grid with one scale.
@@ -23,6 +23,32 @@ pub(super) fn on_grid(e: &Editor, id: NodeId) -> Option<OnGrid> {
     let levels = e.operands(id)[0];
     let grid = grid(e, id, levels_of(e, levels)?)?;
     Some(OnGrid { levels, grid })
+}
+
+/// As [`on_grid`], where each channel of an image may have a zero point of its own: the grid with the largest, and those of
+/// the channels where they differ.
+pub(super) fn on_grids_of_channels(e: &Editor, id: NodeId) -> Option<(OnGrid, Vec<i64>)> {
+    if let Some(value) = on_grid(e, id) {
+        return Some((value, vec![]));
+    }
+    let Op::Dequantize(Dequantize { axis: Some(1), .. }) = e.node(id).op()? else { return None };
+    let levels = e.operands(id)[0];
+    let weights = e.weights_of(id)?;
+    let scales = e.weight_values(weights[0]);
+    let zeros: Vec<i64> = match weights.get(1) {
+        Some(&weight) => e.weight_values(weight).into_iter().map(|zero| zero as i64).collect(),
+        None => vec![0; scales.len()],
+    };
+    let (scale, zero) = (*scales.first()?, *zeros.iter().max()?);
+    let grid = Grid { levels: levels_of(e, levels)?, scale: scale as f32, zero };
+    let is_one = scales.iter().all(|&s| s == scale) && grid.check().is_ok();
+    let same = zeros.iter().all(|&z| z == zero);
+    is_one.then(|| (OnGrid { levels, grid }, if same { vec![] } else { zeros }))
+}
+
+/// As [`on_grid`], of a value of bytes.
+pub(super) fn byte_on_grid(e: &Editor, id: NodeId) -> Option<OnGrid> {
+    on_grid(e, id).filter(|value| matches!(e.node(value.levels).shape.element(), Element::U8 | Element::I8))
 }
 
 /// The grid to which a node quantizes.

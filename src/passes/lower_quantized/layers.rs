@@ -3,30 +3,36 @@
 use std::collections::HashMap;
 
 use super::super::affine::{self, Affine};
-use super::grids::{OnGrid, on_grid, target};
+use super::grids::{OnGrid, byte_on_grid, on_grid, on_grids_of_channels, target};
 use crate::ir::{Editor, NodeId};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::global_pool::PoolKind;
-use crate::ops::quantized::{Grid, check_scale};
-use crate::ops::{Op, QuantizedAdd, QuantizedConv2d, QuantizedGlobalPool, QuantizedLinear};
+use crate::ops::quantized::{Grid, Levels, MOST_PIXELS, check_scale, is_exact, most_pixels};
+use crate::ops::{
+    Op, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
+    QuantizedGlobalPool, QuantizedLinear, Requantize,
+};
 use crate::tensor::Element;
 use crate::weights::WeightId;
 
 pub(super) fn run(e: &mut Editor) {
     let depths = depths(e);
     e.for_each(|e, id| {
-        if let Some(Op::Conv2dW8(_) | Op::LinearW8(_)) = e.node(id).op() {
+        if let Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)) = e.node(id).op() {
             layer(e, id, &depths);
         }
     });
     e.for_each(|e, id| {
         match e.node(id).op() {
-            Some(Op::Binary(_)) => sum(e, id),
-            Some(Op::GlobalPool(_)) => mean(e, id),
+            Some(Op::Binary(_)) => binary(e, id),
+            Some(Op::GlobalPool(_) | Op::AvgPool(_) | Op::AdaptiveAvgPool(_)) => mean(e, id),
             _ => None,
         };
+    });
+    e.for_each(|e, id| {
+        function(e, id);
     });
 }
 
@@ -72,16 +78,21 @@ fn layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) {
 
 fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Result<(), String> {
     let op = e.node(id).op().expect("a layer is one").clone();
-    let x =
-        on_grid(e, e.operands(id)[0]).ok_or("what it reads is on no grid with one scale; put `quantize` before it")?;
+    let (x, zeros) = on_grids_of_channels(e, e.operands(id)[0])
+        .ok_or("what it reads is on no grid with one scale; put `quantize` before it")?;
+    let takes_zeros = matches!(&op, Op::Conv2dW8(op) if op.of_reals.groups == 1) && x.grid.levels == Levels::U8;
+    if !zeros.is_empty() && !takes_zeros {
+        return Err("each channel of what it reads has a zero point of its own".into());
+    }
     if !matches!(e.node(x.levels).shape.element(), Element::U8 | Element::I8) {
         return Err("what it reads has more than 8 bits".into());
     }
     let parameters = e.weights_of(id).ok_or("its weights are computed in the run")?;
-    let weight = weight(e, parameters[0], parameters[1]);
+    let weight = weight(e, &op, parameters[0], parameters[1]);
     let bias = parameters.get(2).map_or(vec![], |&bias| e.weight_values(bias));
     let channels = weight.scales.len();
-    let largest = x.grid.levels.high().abs_diff(x.grid.zero).max(x.grid.levels.low().abs_diff(x.grid.zero));
+    let farthest = |zero: i64| x.grid.levels.high().abs_diff(zero).max(x.grid.levels.low().abs_diff(zero));
+    let largest = zeros.iter().map(|&zero| farthest(zero)).fold(farthest(x.grid.zero), u64::max);
     if weight.norms.iter().any(|&norm| norm.saturating_mul(largest) >= 1 << 31) {
         return Err("a sum of its products could leave 32 bits".into());
     }
@@ -106,6 +117,21 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             dilation: op.of_reals.dilation,
             groups: op.of_reals.groups,
             zero: x.grid.zero,
+            zeros,
+            epilogue: tail.steps.clone(),
+            reads: tail.reads.clone(),
+            output: tail.output,
+        }
+        .into(),
+        Op::ConvTranspose2dW8(op) => QuantizedConvTranspose2d {
+            channels: op.of_reals.channels,
+            kernel: op.of_reals.kernel,
+            stride: op.of_reals.stride,
+            pad: op.of_reals.pad,
+            output_pad: op.of_reals.output_pad,
+            dilation: op.of_reals.dilation,
+            groups: op.of_reals.groups,
+            zero: x.grid.zero,
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
             output: tail.output,
@@ -119,7 +145,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             output: tail.output,
         }
         .into(),
-        _ => unreachable!("layers are these two"),
+        _ => unreachable!("layers are these three"),
     };
     let message = described(e, &tail);
     let locations = e.locations(&tail.nodes);
@@ -150,11 +176,20 @@ fn described(e: &Editor, tail: &Tail) -> String {
     format!("{}{with} computes in 8 bits", e.describe(tail.nodes[0]))
 }
 
-/// The weight of these numbers, whose output channels are axis 0.
-fn weight(e: &Editor, id: WeightId, scale: WeightId) -> Weight {
+/// The weight of a layer, by its numbers.
+fn weight(e: &Editor, layer: &Op, id: WeightId, scale: WeightId) -> Weight {
     let (levels, scales) = (e.weight_values(id), e.weight_values(scale));
-    let run = levels.len() / scales.len();
-    let norms = levels.chunks(run).map(|row| row.iter().map(|w| w.abs() as u64).sum()).collect();
+    let shape = &e.weights.get(id).shape;
+    let mut norms = vec![0; scales.len()];
+    let mut add = |channel: &dyn Fn(usize) -> usize| {
+        levels.iter().enumerate().for_each(|(i, w)| norms[channel(i)] += w.abs() as u64);
+    };
+    match layer {
+        Op::Conv2dW8(op) => add(&op.channel(shape)),
+        Op::ConvTranspose2dW8(op) => add(&op.channel(shape)),
+        Op::LinearW8(op) => add(&op.channel(shape)),
+        _ => unreachable!("layers are these three"),
+    }
     Weight { id, norms, scales }
 }
 
@@ -221,13 +256,8 @@ fn extend(e: &Editor, tail: &mut Tail, user: NodeId, depths: &HashMap<NodeId, us
 
 /// Whether a value that only `user` reads is that of a layer which could take `user` in.
 fn is_open(e: &Editor, id: NodeId, user: NodeId) -> bool {
-    let is_layer = matches!(e.node(id).op(), Some(Op::Conv2dW8(_) | Op::LinearW8(_)));
+    let is_layer = matches!(e.node(id).op(), Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)));
     is_layer && e.feeds_only(id, user) && on_grid(e, e.operands(id)[0]).is_some()
-}
-
-/// Functions that vectors compute to the last bit.
-fn is_exact(kind: Activation) -> bool {
-    matches!(kind, Activation::Relu | Activation::Clip { .. } | Activation::LeakyRelu { .. })
 }
 
 /// Leaves out at the end what the grid's ends do anyway.
@@ -277,13 +307,12 @@ fn divided(steps: &[PostOp], reads: &[Option<Grid>], scale: f32) -> Option<Vec<O
     reads.iter().map(divide).collect()
 }
 
-/// A sum of two values on grids that ends on a grid.
-fn sum(e: &mut Editor, id: NodeId) -> Option<()> {
+/// A sum, difference, product or extremum of two values on grids that ends on a grid.
+fn binary(e: &mut Editor, id: NodeId) -> Option<()> {
     let Op::Binary(op) = e.node(id).op()?.clone() else { return None };
     let operands = e.operands(id);
     let [a, b] = [on_grid(e, operands[0])?, on_grid(e, *operands.get(1)?)?];
-    let same = e.node(operands[0]).shape == e.node(operands[1]).shape;
-    if op.kind != BinaryKind::Add || !op.epilogue.is_empty() || !same {
+    if op.kind == BinaryKind::Div || !op.epilogue.is_empty() {
         return None;
     }
     let (mut steps, mut nodes) = (vec![], vec![id]);
@@ -300,31 +329,53 @@ fn sum(e: &mut Editor, id: NodeId) -> Option<()> {
     };
     drop_saturating(&mut steps, &output);
     let mut reads = vec![Some(a.grid), Some(b.grid)];
-    if let Some(divided) = divided(&steps, &reads, output.scale) {
-        (reads, output.scale) = (divided, 1.0);
+    // A product is divided where one of its factors is.
+    let divides = if op.kind == BinaryKind::Mul { 1 } else { 2 };
+    if let Some(divided) = divided(&steps, &reads[..divides], output.scale) {
+        reads.splice(..divides, divided);
+        output.scale = 1.0;
     }
     debug_assert_eq!(extra_operands(&steps), 0);
-    let message = format!("{} adds levels", e.describe(id));
-    let locations = e.locations(&nodes);
+    let verb = match op.kind {
+        BinaryKind::Add => "adds",
+        BinaryKind::Sub => "subtracts",
+        BinaryKind::Mul => "multiplies",
+        BinaryKind::Div | BinaryKind::Max | BinaryKind::Min => "compares",
+    };
+    let message = format!("{} {verb} levels", e.describe(id));
+    let op = QuantizedBinary { kind: op.kind, reads, epilogue: steps, output: Some(output) };
+    replace(e, &nodes, last, op, &[a.levels, b.levels], message);
+    Some(())
+}
+
+/// Makes the last of these nodes the op, with the first name that there is.
+fn replace(e: &mut Editor, nodes: &[NodeId], last: NodeId, op: impl Into<Op>, operands: &[NodeId], message: String) {
+    let locations = e.locations(nodes);
     let name = nodes.iter().find_map(|&node| e.node(node).name.clone());
-    let op = QuantizedAdd { reads, epilogue: steps, output: Some(output) };
-    e.rewrite(last, op, &[a.levels, b.levels], vec![]);
+    e.rewrite(last, op, operands, vec![]);
     if e.node(last).name.is_none() {
         e.rename(last, name);
     }
     e.remark(message, locations);
-    Some(())
 }
 
-/// The mean of all pixels of levels.
+/// The mean of pixels of levels.
 fn mean(e: &mut Editor, id: NodeId) -> Option<()> {
-    let Op::GlobalPool(op) = e.node(id).op()? else { return None };
-    let OnGrid { levels, grid } = on_grid(e, e.operands(id)[0])?;
-    let [.., h, w] = e.node(levels).shape.nchw()?;
+    let pool = e.node(id).op()?.clone();
+    let OnGrid { levels, grid } = byte_on_grid(e, e.operands(id)[0])?;
+    let shape = e.node(levels).shape.clone();
+    let [.., h, w] = shape.nchw()?;
     let largest = grid.levels.high().abs_diff(grid.zero).max(grid.levels.low().abs_diff(grid.zero));
-    let is_small = largest.saturating_mul((h * w) as u64) < 1 << 31;
-    let is_byte = matches!(e.node(levels).shape.element(), Element::U8 | Element::I8);
-    if op.kind != PoolKind::Avg || !is_small || !is_byte {
+    // The sum is exact, and what it is divided by beside what the op counts itself.
+    let (is_exact, pixels) = match &pool {
+        Op::GlobalPool(op) => {
+            (op.kind == PoolKind::Avg && largest.saturating_mul((h * w) as u64) < 1 << 31, (h * w) as f64)
+        }
+        Op::AvgPool(op) => (most_pixels(op, &shape) <= MOST_PIXELS, 1.0),
+        Op::AdaptiveAvgPool(op) => (most_pixels(op, &shape) <= MOST_PIXELS, 1.0),
+        _ => return None,
+    };
+    if !is_exact {
         return None;
     }
     let quantizes = e.sole_user(id).and_then(|user| Some((user, target(e, user)?)));
@@ -332,15 +383,43 @@ fn mean(e: &mut Editor, id: NodeId) -> Option<()> {
         Some((user, grid)) => (user, f64::from(grid.scale), Some(Grid { scale: 1.0, ..grid })),
         None => (id, 1.0, None),
     };
-    let multiplier = (f64::from(grid.scale) / (h * w) as f64 / scale) as f32;
+    let multiplier = (f64::from(grid.scale) / pixels / scale) as f32;
     check_scale(multiplier).ok()?;
+    let zero = grid.zero;
+    let op: Op = match pool {
+        Op::AvgPool(of_reals) => QuantizedAvgPool { of_reals, zero, multiplier, output }.into(),
+        Op::AdaptiveAvgPool(of_reals) => QuantizedAdaptiveAvgPool { of_reals, zero, multiplier, output }.into(),
+        _ => QuantizedGlobalPool { zero, multiplier, output }.into(),
+    };
     let message = format!("{} adds up levels", e.describe(id));
-    let locations = e.locations(&[id]);
-    let name = e.node(id).name.clone();
-    e.rewrite(last, QuantizedGlobalPool { zero: grid.zero, multiplier, output }, &[levels], vec![]);
-    if e.node(last).name.is_none() {
-        e.rename(last, name);
+    let nodes = if last == id { vec![id] } else { vec![id, last] };
+    replace(e, &nodes, last, op, &[levels], message);
+    Some(())
+}
+
+/// Functions of a value on a grid that end on a grid, or none where the two grids differ: what each level becomes is
+/// known.
+fn function(e: &mut Editor, id: NodeId) -> Option<()> {
+    let output = target(e, id)?;
+    let (mut steps, mut nodes) = (vec![], vec![id]);
+    let mut at = e.operands(id)[0];
+    while let Some(Op::Activate(op)) = e.node(at).op()
+        && steps.len() < LONGEST
+    {
+        steps.push(PostOp::Activate(op.kind));
+        nodes.push(at);
+        at = e.operands(at)[0];
     }
-    e.remark(message, locations);
+    steps.reverse();
+    nodes.reverse();
+    let OnGrid { levels, grid } = on_grid(e, at)?;
+    drop_saturating(&mut steps, &output);
+    let op = Requantize { input: grid, epilogue: steps, output };
+    Op::from(op.clone()).infer(&[&e.node(levels).shape]).ok()?;
+    let message = match nodes.len() {
+        1 => format!("{} becomes levels of another grid", e.describe(at)),
+        _ => format!("{} maps levels to levels", e.describe(nodes[0])),
+    };
+    replace(e, &nodes, id, op, &[levels], message);
     Some(())
 }

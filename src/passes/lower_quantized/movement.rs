@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::grids::{listed, on_grid, target};
 use crate::ir::{Editor, NodeId, Slot};
+use crate::ops::global_pool::PoolKind;
 use crate::ops::pad::PadMode;
 use crate::ops::quantized::Grid;
 use crate::ops::upsample::Interpolation;
@@ -23,6 +24,7 @@ pub(crate) fn moves(op: &Op) -> bool {
         | Op::Reshape(_)
         | Op::Slice(_)
         | Op::Transpose(_) => true,
+        Op::GlobalPool(op) => op.kind == PoolKind::Max,
         Op::Upsample(op) => op.mode == Interpolation::Nearest,
         _ => false,
     }
@@ -43,10 +45,21 @@ fn of_levels(op: &Op, grid: &Grid) -> Option<Op> {
 fn takes_levels(e: &Editor, user: NodeId, slot: Slot) -> bool {
     match e.node(user).op() {
         Some(Op::Quantize(_)) => true,
-        Some(Op::Conv2dW8(_) | Op::LinearW8(_)) => slot == Slot::Operand(0),
-        Some(Op::Binary(_) | Op::GlobalPool(_)) => true,
+        Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)) => slot == Slot::Operand(0),
+        Some(Op::Binary(_) | Op::GlobalPool(_) | Op::AvgPool(_) | Op::AdaptiveAvgPool(_)) => true,
+        // A function whose result is rounded.
+        Some(Op::Activate(_)) => ends_on_grid(e, user),
         _ => false,
     }
+}
+
+/// Whether a function's result is rounded to a grid, behind other functions or at once.
+fn ends_on_grid(e: &Editor, mut id: NodeId) -> bool {
+    while let Some(Op::Activate(_)) = e.node(id).op() {
+        let Some(user) = e.sole_user(id) else { return false };
+        id = user;
+    }
+    matches!(e.node(id).op(), Some(Op::Quantize(_)))
 }
 
 /// The nodes that move elements and have a reader, at once or behind others of them, that takes levels.
@@ -88,7 +101,7 @@ pub(super) fn dequantize_late(e: &mut Editor) {
         let locations = e.locations(&[id]);
         let levels: Vec<NodeId> = values.iter().map(|value| value.levels).collect();
         let moved = e.insert(moving, &levels, vec![], id);
-        let numbers = e.insert(Dequantize { axis: None, symmetric }, &[moved], parameters, id);
+        let numbers = e.insert(Dequantize::new(None, symmetric), &[moved], parameters, id);
         e.forward(id, numbers);
         e.remark(message, locations);
     });
@@ -100,10 +113,13 @@ fn could_quantize(e: &Editor, id: NodeId) -> bool {
         e.node(id).op(),
         Some(
             Op::Activate(_)
+                | Op::AdaptiveAvgPool(_)
+                | Op::AvgPool(_)
                 | Op::BatchNorm(_)
                 | Op::Binary(_)
                 | Op::ChannelAffine(_)
                 | Op::Conv2dW8(_)
+                | Op::ConvTranspose2dW8(_)
                 | Op::GlobalPool(_)
                 | Op::LinearW8(_)
         )

@@ -21,7 +21,7 @@ fn split(e: &mut Editor, id: NodeId) -> Option<()> {
         // The levels themselves are numbers of the grid of scale 1.
         true => {
             let one = e.derive(&origin, Shape::new([]), &[1.0], false);
-            e.rewrite(id, Dequantize { axis: None, symmetric: true }, &[levels], vec![one]);
+            e.rewrite(id, Dequantize::new(None, true), &[levels], vec![one]);
         }
     }
     Some(())

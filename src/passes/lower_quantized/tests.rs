@@ -48,6 +48,10 @@ fn check(input: &str, lines: &str) -> String {
     let text = format!("graph @g phase=infer seed=3 {{\n  %x = input : {input}\n{lines}}}\n");
     let mut graph = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     ir::verify(&graph).unwrap();
+    if let Some(zeros) = graph.weights.find("d.zero_point").filter(|&id| graph.weights.get(id).shape.rank() > 0) {
+        let count = graph.weights.get(zeros).shape.elements();
+        graph.weights.set(zeros, std::sync::Arc::new((0..count).map(|c| 104.0 + 10.0 * c as f32).collect::<Vec<_>>()));
+    }
     let before = graph.clone();
     let remarks = run(&mut graph, &Selection::only(["lower_quantized", "fold_whole_weights"]).unwrap());
     let mut compared = Compared::default();
@@ -145,6 +149,54 @@ lowering!(
      output y = %s"
 );
 
+// Functions of levels, means of windows, a gate, parts of a concat on grids of their own.
+lowering!(
+    between_layers,
+    "f32[1,4,6,6]",
+    "%q = quantize %x, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[1,4,6,6]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[1,4,6,6]
+     %s = activation %d { kind=silu } : f32[1,4,6,6]   // g.net:4
+     %sq = quantize %s, @s.scale, @s.zero_point { scale=0.02 zero_point=14 } : u8[1,4,6,6]
+     %sd = dequantize %sq, @s.scale, @s.zero_point : f32[1,4,6,6]
+     %w = avg_pool %sd { kernel=3x3 stride=1x1 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:6
+     %wq = quantize %w, @w.scale { levels=i8 symmetric=true scale=0.02 } : i8[1,4,6,6]
+     %wd = dequantize %wq, @w.scale { symmetric=true } : f32[1,4,6,6]
+     %m = global_pool %d { kind=avg } : f32[1,4,1,1]   // g.net:8
+     %mq = quantize %m, @m.scale, @m.zero_point { scale=0.0113 zero_point=120 } : u8[1,4,1,1]
+     %md = dequantize %mq, @m.scale, @m.zero_point : f32[1,4,1,1]
+     %g = activation %md { kind=sigmoid } : f32[1,4,1,1]   // g.net:10
+     %gq = quantize %g, @g.scale { symmetric=true scale=0.0039 } : u8[1,4,1,1]
+     %gd = dequantize %gq, @g.scale { symmetric=true } : f32[1,4,1,1]
+     %p = binary %wd, %gd { kind=mul } : f32[1,4,6,6]   // g.net:12
+     %pq = quantize %p, @p.scale { levels=i8 symmetric=true scale=0.02 } : i8[1,4,6,6]
+     %pd = dequantize %pq, @p.scale { symmetric=true } : f32[1,4,6,6]
+     %a = adaptive_avg_pool %pd { output=4x5 } : f32[1,4,4,5]   // g.net:14
+     %b = adaptive_avg_pool %d { output=4x5 } : f32[1,4,4,5]   // g.net:15
+     %aq = quantize %a, @a.scale { levels=i8 symmetric=true scale=0.0173 } : i8[1,4,4,5]
+     %ad = dequantize %aq, @a.scale { symmetric=true } : f32[1,4,4,5]
+     %bq = quantize %b, @b.scale, @b.zero_point { scale=0.0163 zero_point=100 } : u8[1,4,4,5]
+     %bd = dequantize %bq, @b.scale, @b.zero_point : f32[1,4,4,5]
+     %j = concat %ad, %bd { axis=1 } : f32[1,8,4,5]   // g.net:18
+     %jq = quantize %j, @j.scale, @j.zero_point { scale=0.02 zero_point=128 } : u8[1,8,4,5]
+     %jd = dequantize %jq, @j.scale, @j.zero_point : f32[1,8,4,5]
+     %t = conv_transpose2d_w8 %jd, @t.weight, @t.weight_scale, @t.bias { channels=3 kernel=4x4 stride=2x2 pad=1,1,1,1 } : f32[1,3,8,10]   // g.net:20
+     %r = activation %t { kind=relu } : f32[1,3,8,10]   // g.net:21
+     %z = quantize %r, @z.scale { symmetric=true scale=0.05 } : u8[1,3,8,10]
+     %y = dequantize %z, @z.scale { symmetric=true } : f32[1,3,8,10]
+     output y = %y"
+);
+
+// Pixels, whose channels have zero points of their own.
+lowering!(
+    pixels,
+    "u8[1,3,6,6]",
+    "%d = dequantize %x, @d.scale, @d.zero_point { axis=1 scale=0.02 zero_point=110 } : f32[1,3,6,6]   // g.net:3
+     %c = conv2d_w8 %d, @c.weight, @c.weight_scale, @c.bias { channels=5 kernel=3x3 pad=1,1,1,1 } : f32[1,5,6,6]   // g.net:4
+     %z = quantize %c, @z.scale, @z.zero_point { scale=0.05 zero_point=128 } : u8[1,5,6,6]
+     %y = dequantize %z, @z.scale, @z.zero_point : f32[1,5,6,6]
+     output y = %y"
+);
+
 // No grid before the layer, one of 16 bits, one grid read on another.
 lowering!(
     what_stays,
@@ -231,7 +283,8 @@ fn pipelines_keep_random_networks() {
         let mut after = before.clone();
         run(&mut after, &Selection::default());
         compare(&before, &after, &random_inputs(&before, 1), &mut Compared::default());
-        let is_left = |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::LinearW8(_));
+        let is_left =
+            |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_));
         assert!(!after.order().into_iter().any(|id| after.node(id).op().is_some_and(is_left)), "{after}");
     }
 }

@@ -13,6 +13,9 @@ use crate::tensor::Element;
 pub enum Arithmetic {
     /// f32: one fused multiply-add after the other.
     F32,
+    /// Inputs of f32 and weights of 8 bits, which become f32 on the way from memory. Sums are of f32, and multiplied by
+    /// a number for each output channel at the end.
+    WholeWeights,
     /// Inputs and weights of bf16, two products at a time, sums of f32.
     Bf16,
     /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
@@ -32,6 +35,8 @@ pub enum Arithmetic {
 pub(crate) enum Factors {
     /// One f32 for each lane.
     Single,
+    /// One i8 for each lane, which is loaded as f32.
+    Narrow,
     /// Two bf16 for each lane, by one dot product.
     Bf16,
     /// Four i8 for each lane, by one dot product.
@@ -46,7 +51,7 @@ impl Arithmetic {
     /// What the input consists of.
     pub fn input(self) -> Element {
         match self {
-            Arithmetic::F32 => Element::F32,
+            Arithmetic::F32 | Arithmetic::WholeWeights => Element::F32,
             Arithmetic::Bf16 => Element::Bf16,
             Arithmetic::Bytes { signed: false, .. } => Element::U8,
             Arithmetic::Bytes { signed: true, .. } => Element::I8,
@@ -81,6 +86,12 @@ impl Arithmetic {
         matches!(self, Arithmetic::Bytes { .. })
     }
 
+    /// Whether sums are multiplied by a number for each output channel, and another is added: what levels or weights of 8
+    /// bits stand for.
+    pub fn is_scaled(self) -> bool {
+        matches!(self, Arithmetic::Bytes { .. } | Arithmetic::WholeWeights)
+    }
+
     /// Channels of a group.
     pub fn group(self) -> usize {
         4 / self.input().bytes()
@@ -90,6 +101,7 @@ impl Arithmetic {
     pub(crate) fn factors(self, unit: Unit) -> Factors {
         match self {
             Arithmetic::F32 => Factors::Single,
+            Arithmetic::WholeWeights => Factors::Narrow,
             Arithmetic::Bf16 => Factors::Bf16,
             Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
             Arithmetic::Bytes { .. } | Arithmetic::I16 if unit.narrow => Factors::Pairs,
@@ -105,7 +117,7 @@ impl Arithmetic {
     /// Most pixels of a tile with that many channel blocks: accumulators, a weight a block, and what else a product needs.
     pub fn most_pixels(self, blocks: usize, unit: Unit) -> usize {
         let beside = match (self, self.factors(unit)) {
-            (Arithmetic::F32 | Arithmetic::Bf16, _) => return most_pixels(blocks, unit),
+            (Arithmetic::F32 | Arithmetic::WholeWeights | Arithmetic::Bf16, _) => return most_pixels(blocks, unit),
             // The pixel's group; the number that makes signed ones unsigned.
             (Arithmetic::Bytes { signed, .. }, Factors::Quads) => 1 + usize::from(signed),
             // The group's part, a mask, a product.
@@ -120,7 +132,7 @@ impl Arithmetic {
     /// Instructions that bring a pixel's group to all lanes, for each vector of its weights.
     pub(super) fn preparation(self, unit: Unit) -> f64 {
         match (self, self.factors(unit)) {
-            (_, Factors::Single | Factors::Bf16) | (Arithmetic::I16, Factors::Pairs) => 1.0,
+            (_, Factors::Single | Factors::Narrow | Factors::Bf16) | (Arithmetic::I16, Factors::Pairs) => 1.0,
             (Arithmetic::I16, Factors::Words) => 2.0,
             (Arithmetic::Bytes { signed: true, .. }, Factors::Quads | Factors::Pairs) => 2.0,
             (_, Factors::Quads) => 1.0,
@@ -133,7 +145,7 @@ impl Arithmetic {
     pub(crate) fn registers(self, unit: Unit) -> usize {
         match self {
             Arithmetic::Bytes { .. } => registers_beside_stores(Element::U8, unit),
-            Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => unit.registers,
+            Arithmetic::F32 | Arithmetic::WholeWeights | Arithmetic::Bf16 | Arithmetic::I16 => unit.registers,
         }
     }
 
@@ -141,7 +153,7 @@ impl Arithmetic {
     /// unsigned numbers, which i8 become by adding 128.
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
-            Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => 0,
+            Arithmetic::F32 | Arithmetic::WholeWeights | Arithmetic::Bf16 | Arithmetic::I16 => 0,
             Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
@@ -154,7 +166,7 @@ impl Factors {
         match self {
             Factors::Single => Element::F32,
             Factors::Bf16 => Element::Bf16,
-            Factors::Quads => Element::I8,
+            Factors::Narrow | Factors::Quads => Element::I8,
             Factors::Pairs => Element::I16,
             Factors::Words => Element::I32,
         }
@@ -162,13 +174,21 @@ impl Factors {
 
     /// Channels of a group whose weights of one lane are neighbours.
     pub(crate) fn together(self) -> usize {
-        4 / self.element().bytes()
+        match self {
+            Factors::Narrow => 1,
+            _ => 4 / self.element().bytes(),
+        }
+    }
+
+    /// Bytes of a vector of weights, a lane for each output channel.
+    pub(crate) fn vector_bytes(self, unit: Unit) -> usize {
+        unit.lanes * self.together() * self.element().bytes()
     }
 
     /// Instructions that multiply one vector and add the products up.
     pub(super) fn instructions(self, unit: Unit) -> f64 {
         match self {
-            Factors::Single | Factors::Bf16 | Factors::Quads => 1.0,
+            Factors::Single | Factors::Narrow | Factors::Bf16 | Factors::Quads => 1.0,
             Factors::Pairs if unit.dot_i16 => 1.0,
             Factors::Pairs | Factors::Words => 2.0,
         }

@@ -16,6 +16,10 @@ pub(super) fn tap_cycles(pixels: usize, blocks: f64, core: &Core) -> f64 {
 pub(super) fn group_cycles(arithmetic: Arithmetic, pixels: usize, blocks: f64, target: &Target) -> f64 {
     let (core, factors) = (&target.core, arithmetic.factors(target.unit));
     let one = tap_cycles(pixels, blocks, core);
+    if arithmetic == Arithmetic::WholeWeights {
+        // Each weight is widened and converted.
+        return one.max((pixels as f64 * blocks + 2.0 * blocks) / core.vectors);
+    }
     if !arithmetic.is_of_whole_numbers() {
         return one;
     }

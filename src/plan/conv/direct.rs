@@ -132,7 +132,8 @@ impl Direct {
                     .into_iter()
                     .map(|t| {
                         let start = 25.0 + finish * (t * blocks) as f64;
-                        let panel = taps * (blocks * block * 4 * p.arithmetic.vectors(target.unit)) as f64;
+                        let vectors = blocks * p.arithmetic.vectors(target.unit);
+                        let panel = taps * (vectors * factors.vector_bytes(target.unit)) as f64;
                         let stream = panel / if panel > target.caches.l2 as f64 * 0.4 { core.l3 } else { core.l2 };
                         (taps * inside * group_cycles(p.arithmetic, t, set.work(), target) + start).max(stream)
                     })

@@ -14,6 +14,8 @@ use crate::tensor::Shape;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     pub arithmetic: Arithmetic,
+    /// Zero points of the input channels, where they are not all that of the arithmetic.
+    pub zeros: Arc<[i16]>,
     pub batch: usize,
     pub in_channels: usize,
     pub out_channels: usize,
@@ -44,6 +46,7 @@ impl Problem {
             |a: usize| Axis::conv(input[2 + a], output[2 + a], op.kernel[a], op.stride[a], op.pad[a], op.dilation[a]);
         Problem {
             arithmetic: Arithmetic::of_reals(element),
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -62,6 +65,7 @@ impl Problem {
         let axis = |a: usize| Axis::conv(input[2 + a], 1, input[2 + a], 1, 0, 1);
         Problem {
             arithmetic: Arithmetic::of_reals(element),
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: op.features,
@@ -88,6 +92,7 @@ impl Problem {
             .collect();
         Problem {
             arithmetic: Arithmetic::of_reals(element),
+            zeros: [].into(),
             batch: input[0],
             in_channels: input[1],
             out_channels: output[1],
@@ -235,10 +240,14 @@ impl Problem {
         (products * LARGEST_PRODUCT as f64).min(f64::from(i32::MAX) + 1.0)
     }
 
-    /// Whether f32 holds all sums of products, as far as it has to: of 8 bits exactly.
+    /// Whether a kernel that multiplies f32 by f32 computes it: of levels where f32 holds all sums of products, and not of
+    /// weights of 8 bits beside inputs of f32, nor of zero points by channel, which direct kernels alone read.
     pub fn sums_fit_f32(&self) -> bool {
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
-        !self.arithmetic.is_of_levels() || products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT
+        match self.arithmetic.is_of_levels() {
+            true => self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT,
+            false => self.arithmetic != Arithmetic::WholeWeights,
+        }
     }
 
     /// Most pixels of a direct kernel's tile with that many channel blocks.

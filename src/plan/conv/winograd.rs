@@ -145,7 +145,7 @@ impl Family for Winograd {
         let forms: &[(Arithmetic, Points)] = match problem.arithmetic {
             Arithmetic::Bf16 => &[(bf16, Points::Real), (bf16, Points::Complex), (f32, Points::Real)],
             Arithmetic::Bytes { .. } | Arithmetic::I16 => &[OF_BYTES],
-            Arithmetic::F32 => &[(f32, Points::Real)],
+            Arithmetic::F32 | Arithmetic::WholeWeights => &[(f32, Points::Real)],
         };
         let of = |&form: &(Arithmetic, Points)| {
             sizes(problem, form, block).iter().flat_map(move |&m| tile_blocks(problem, form, m, block, target))
@@ -204,8 +204,11 @@ fn of_geometry(p: &Problem, (products, points): (Arithmetic, Points), block: usi
     let (taps, step) = (first.y.taps.count, first.y.taps.step);
     let fits = |a: &Axis| a.taps.distance == 1 && a.taps.count == taps && a.taps.step == step;
     let whole = |channels: usize| channels.is_multiple_of(block);
+    // Levels are centred by one zero point; transposed ones, and weights of 8 bits alone, have no such kernel.
+    let is_direct = !p.zeros.is_empty() || p.arithmetic == Arithmetic::WholeWeights;
+    let is_direct = is_direct || p.arithmetic.is_of_levels() && p.transposed;
     let grouped = p.groups > 1 && (p.transposed || !whole(p.in_per_group()) || !whole(p.out_per_group()));
-    if grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
+    if is_direct || grouped || !p.phases.iter().all(|g| fits(&g.y) && fits(&g.x)) {
         return &[];
     }
     match (taps, step) {

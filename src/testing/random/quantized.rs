@@ -102,7 +102,7 @@ impl Walk {
     fn step(&mut self) -> Option<NodeId> {
         let x = self.recent();
         let [_, c, h, w] = self.shape(x);
-        Some(match self.below(12) {
+        Some(match self.below(16) {
             0 => {
                 let pad = self.below(2);
                 let op = MaxPool { kernel: [2; 2], stride: [1 + pad; 2], pad: [pad; 4], dilation: [1; 2], ceil: false };
@@ -133,6 +133,10 @@ impl Walk {
                 let y = self.b.add(Concat { axis: 1 }, &[x, other]);
                 if self.below(2) == 0 { self.quantize(y) } else { y }
             }
+            6 => self.function(x),
+            7 => self.mean(x)?,
+            8 => self.gate(x),
+            9 if h * w < 120 => self.transposed(x)?,
             5 => {
                 let other = self.recent();
                 if self.shape(other) != self.shape(x) {
@@ -144,6 +148,66 @@ impl Walk {
             }
             _ => self.convolution(x),
         })
+    }
+
+    /// A function of levels, or another grid.
+    fn function(&mut self, x: NodeId) -> NodeId {
+        let kinds = [Activation::Sigmoid, Activation::Silu, Activation::HardSwish, Activation::Tanh, Activation::Gelu];
+        let y = match self.below(kinds.len() + 1) {
+            n if n < kinds.len() => self.b.add(Activate { kind: kinds[n] }, &[x]),
+            _ => x,
+        };
+        self.quantize(y)
+    }
+
+    /// Means of windows.
+    fn mean(&mut self, x: NodeId) -> Option<NodeId> {
+        let y = match self.below(2) {
+            0 => {
+                let (kernel, stride, count_include_pad) =
+                    ([2 + self.below(2); 2], [1 + self.below(2); 2], self.below(2) == 0);
+                let op =
+                    AvgPool { kernel, stride, pad: [1, 1, 0, 1], dilation: [1; 2], ceil: false, count_include_pad };
+                self.b.try_add(op, &[x]).ok()?
+            }
+            _ => {
+                let output = [1 + self.below(4), 1 + self.below(4)];
+                self.b.add(AdaptiveAvgPool { output }, &[x])
+            }
+        };
+        Some(if self.below(3) > 0 { self.quantize(y) } else { y })
+    }
+
+    /// A number for each channel, by which all pixels are multiplied.
+    fn gate(&mut self, x: NodeId) -> NodeId {
+        let kind = if self.below(2) == 0 { PoolKind::Avg } else { PoolKind::Max };
+        let pooled = self.b.add(GlobalPool { kind }, &[x]);
+        let pooled = self.quantize(pooled);
+        let gate = self.b.add(Activate { kind: Activation::Sigmoid }, &[pooled]);
+        let gate = self.quantize(gate);
+        let y = self.b.add(binary(BinaryKind::Mul), &[x, gate]);
+        self.quantize(y)
+    }
+
+    fn transposed(&mut self, x: NodeId) -> Option<NodeId> {
+        let [_, c, ..] = self.shape(x);
+        let groups = if c % 2 == 0 && self.below(2) == 0 { 2 } else { 1 };
+        let [size, stride] = [1 + self.below(4), 1 + self.below(3)];
+        let of_reals = ConvTranspose2d {
+            channels: groups * (1 + self.below(9)),
+            kernel: [size; 2],
+            stride: [stride; 2],
+            pad: [self.below(2); 4],
+            output_pad: [0; 2],
+            dilation: [1; 2],
+            groups,
+            bias: self.below(2) > 0,
+            epilogue: vec![],
+        };
+        let y = self.b.try_add(ConvTranspose2dW8 { of_reals, bits: 8 }, &[x]).ok()?;
+        self.fill(y);
+        let y = self.activate(y);
+        Some(self.quantize(y))
     }
 
     fn activate(&mut self, x: NodeId) -> NodeId {

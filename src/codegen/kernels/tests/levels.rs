@@ -9,12 +9,15 @@ use crate::codegen::testing::{model, simulated, targets};
 use crate::interpreter;
 use crate::ir::{Graph, NodeId, Phase, verify};
 use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, extra_operands};
+use crate::ops::global_pool::PoolKind;
 use crate::ops::quantized::{Grid, Levels};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    ChannelShuffle, Concat, Dequantize, Flatten, MaxPool, Op, Operation, Quantize, QuantizedAdd, QuantizedConv2d,
-    QuantizedGlobalPool, QuantizedLinear, Slice, Transpose, Upsample,
+    AdaptiveAvgPool, AvgPool, ChannelShuffle, Concat, Dequantize, Flatten, GlobalPool, MaxPool, Op, Operation,
+    Quantize, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
+    QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
 use crate::plan::{self, Options};
@@ -127,7 +130,7 @@ impl Building {
                 if self.b.graph.node(y).shape.element() == Element::F32 {
                     return y;
                 }
-                let y = self.b.add(Dequantize { axis: None, symmetric: true }, &[y]);
+                let y = self.b.add(Dequantize::new(None, true), &[y]);
                 self.set(y, "scale", |_| 0.5);
                 y
             })
@@ -174,6 +177,7 @@ fn plain_conv(channels: usize, kernel: [usize; 2], pad: usize, zero: i64) -> Qua
         dilation: [1; 2],
         groups: 1,
         zero,
+        zeros: vec![],
         epilogue: vec![],
         reads: vec![],
         output: None,
@@ -235,6 +239,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     dilation,
                     groups,
                     zero: levels.low() + (at * 255.0) as i64,
+                    zeros: vec![],
                     reads: reads[..extra_operands(&epilogue)].to_vec(),
                     epilogue,
                     output,
@@ -463,6 +468,31 @@ proptest! {
         check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
     }
 
+    /// Phases of a stride, some of which have no taps.
+    #[test]
+    fn any_transposed_convolution_is_exact(case in cases(), output_pad in [0usize..=1, 0..=1], cut in [0usize..=1, 0..=1]) {
+        let QuantizedConv2d { channels, kernel, stride, dilation, groups, zero, ref epilogue, ref reads, output, .. } = case.op;
+        let [top, left] = cut;
+        let op = QuantizedConvTranspose2d {
+            channels, kernel, stride: stride.map(|s| s + 1), pad: [top, left, 0, top], output_pad, dilation, groups, zero,
+            epilogue: epilogue.clone(), reads: reads.clone(), output,
+        };
+        let dims = [case.batch, groups * case.per_group[0], case.size[0], case.size[1]];
+        let Ok(shape) = op.of_reals().infer(&[&Shape::new(dims)]) else { return Ok(()) };
+        let mut b = Building::new(case.seed, case.extreme);
+        let x = b.levels(&dims, if case.signed { Levels::I8 } else { Levels::U8 });
+        let mut operands = vec![x];
+        for grid in reads {
+            operands.push(match grid {
+                Some(grid) => b.levels(shape.dims(), grid.levels),
+                None => b.reals(shape.dims()),
+            });
+        }
+        let y = b.layer(op, &operands);
+        let (graph, inputs) = b.finish(&[y]);
+        check_on(&graph, &inputs, &variants(), &[1 + case.batch % 2]);
+    }
+
     /// Sums of values on two grids, and means.
     #[test]
     fn sums_and_means_are_exact(
@@ -478,13 +508,105 @@ proptest! {
             None => b.reals(&sizes),
         });
         let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
-        let sum = b.b.add(QuantizedAdd { reads: reads.to_vec(), epilogue, output }, &operands);
+        let sum = QuantizedBinary { kind: BinaryKind::Add, reads: reads.to_vec(), epilogue, output };
+        let sum = b.b.add(sum, &operands);
         let levels = if relu { Levels::U8 } else { Levels::I8 };
         let x = b.levels(&sizes, levels);
         let multiplier = 0.7 / (sizes[2] * sizes[3]) as f32;
         let mean = b.b.add(QuantizedGlobalPool { zero: levels.high() - 100, multiplier, output }, &[x]);
         let (graph, inputs) = b.finish(&[sum, mean]);
         check_on(&graph, &inputs, &variants(), &[2]);
+    }
+}
+
+fn grids_of_bytes() -> impl Strategy<Value = Grid> {
+    grids()
+        .prop_map(|grid| Grid { levels: Levels { bits: grid.levels.bits.min(8), ..grid.levels }, ..grid })
+        .prop_map(|grid| Grid { zero: grid.zero.clamp(grid.levels.low(), grid.levels.high()), ..grid })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// Functions of two values, one of which may be a number for each channel.
+    #[test]
+    fn functions_of_two_grids_are_exact(
+        reads in [prop::option::of(grids()), prop::option::of(grids())],
+        output in prop::option::of(grids()),
+        sizes in [1usize..=3, 1..=40, 1..=6, 1..=9],
+        (gates, turned, relu) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (extreme, seed) in (any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let spread = if gates { [sizes[0], sizes[1], 1, 1] } else { sizes };
+        let operands = [0, 1].map(|i| {
+            let sizes = if (i == 1) == turned { sizes } else { spread };
+            match reads[i] {
+                Some(grid) => b.levels(&sizes, grid.levels),
+                None => b.reals(&sizes),
+            }
+        });
+        let epilogue = if relu { vec![PostOp::Activate(Activation::Relu)] } else { vec![] };
+        let outputs = [BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Max, BinaryKind::Min].map(|kind| {
+            b.b.add(QuantizedBinary { kind, reads: reads.to_vec(), epilogue: epilogue.clone(), output }, &operands)
+        });
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[2]);
+    }
+
+    /// All functions between two grids, and none.
+    #[test]
+    fn functions_of_levels_are_exact(
+        (input, output) in (grids_of_bytes(), grids_of_bytes()),
+        sizes in [1usize..=2, 1..=40, 1..=5, 1..=5],
+        seed in any::<u64>(),
+    ) {
+        let mut b = Building::new(seed, false);
+        let x = b.levels(&sizes, input.levels);
+        let mut chains: Vec<Vec<PostOp>> = Activation::EACH.iter().map(|&kind| vec![PostOp::Activate(kind)]).collect();
+        chains.push(vec![]);
+        chains.push(vec![PostOp::Activate(Activation::HardSwish), PostOp::Activate(Activation::Tanh)]);
+        let outputs: Vec<NodeId> =
+            chains.into_iter().map(|epilogue| b.b.add(Requantize { input, epilogue, output }, &[x])).collect();
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[1 + sizes[0] % 2]);
+    }
+
+    /// Between grids of any bits, in blocks and in plain memory.
+    #[test]
+    fn requantization_is_exact(
+        (input, output) in (grids(), grids()),
+        sizes in [1usize..=2, 1..=40, 1..=5, 1..=5],
+        (plain, extreme, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let x = b.levels(if plain { &sizes[..3] } else { &sizes }, input.levels);
+        let epilogue = vec![PostOp::Activate(Activation::LeakyRelu { slope: 0.3 })];
+        let y = b.b.add(Requantize { input, epilogue, output }, &[x]);
+        let (graph, inputs) = b.finish(&[y]);
+        check_on(&graph, &inputs, &variants(), &[1]);
+    }
+
+    /// Means of windows, clipped at the borders or not, and extrema of whole images.
+    #[test]
+    fn pools_of_levels_are_exact(
+        (signed, at, output) in (any::<bool>(), 0.0..1.0f64, prop::option::of(grids())),
+        (batch, channels, size) in (1usize..=2, 1usize..=40, [1usize..=15, 1..=15]),
+        (kernel, stride, pad) in ([1usize..=5, 1..=5], [1usize..=3, 1..=3], [0usize..=2, 0..=2, 0..=2, 0..=2]),
+        (ceil, count_include_pad, extreme, seed) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>()),
+        adaptive in [1usize..=9, 1..=9],
+    ) {
+        let levels = if signed { Levels::I8 } else { Levels::U8 };
+        let mut b = Building::new(seed, extreme);
+        let x = b.levels(&[batch, channels, size[0], size[1]], levels);
+        let (zero, multiplier) = (levels.low() + (at * 255.0) as i64, 0.37);
+        let of_reals = AdaptiveAvgPool { output: adaptive };
+        let mut outputs = vec![b.b.add(QuantizedAdaptiveAvgPool { of_reals, zero, multiplier, output }, &[x])];
+        outputs.push(b.b.add(GlobalPool { kind: PoolKind::Max }, &[x]));
+        let of_reals = AvgPool { kernel, stride, pad, dilation: [1; 2], ceil, count_include_pad };
+        outputs.extend(b.b.try_add(QuantizedAvgPool { of_reals, zero, multiplier, output }, &[x]).ok());
+        let (graph, inputs) = b.finish(&outputs);
+        check_on(&graph, &inputs, &variants(), &[1 + batch % 2]);
     }
 }
 
@@ -539,11 +661,54 @@ fn levels_have_their_own_scale_in_each_channel() {
             b.set(y, "scale", |b| 0.01 + 0.02 * b.random.uniform() as f32);
             b.extreme = false;
             b.set(y, "zero_point", |b| b.level(levels.low(), levels.high()));
-            let z = b.b.add(Dequantize { axis, symmetric: false }, &[y]);
+            let z = b.b.add(Dequantize::new(axis, false), &[y]);
             b.set(z, "scale", |b| b.random.uniform() as f32);
             b.set(z, "zero_point", |b| b.level(levels.low(), levels.high()));
             check(b.finish(&[z, y]));
         }
+    }
+}
+
+/// Inputs of whole numbers: read by layers as they are, moved, and as the real numbers that they stand for.
+#[test]
+fn inputs_are_levels() {
+    let shapes: [(&[usize], Element); 6] = [
+        (&[2, 3, 7, 5], Element::U8),
+        (&[1, 19, 4, 4], Element::I8),
+        (&[1, 4, 9, 3], Element::U8),
+        (&[3, 5], Element::U8),
+        (&[2, 3, 4], Element::I8),
+        (&[1, 2, 3, 3], Element::I16),
+    ];
+    for (dims, element) in shapes {
+        let mut b = Building::new(5, true);
+        let (low, high) = element.integer_range().expect("whole numbers");
+        let shape = Shape::of(element, dims);
+        let x = b.b.input(shape.clone());
+        let levels: Vec<f64> = (0..shape.elements()).map(|_| f64::from(b.level(low as i64, high as i64))).collect();
+        b.inputs.push(Tensor::from_values(shape, levels));
+        b.extreme = false;
+        let real = b.b.add(Dequantize::new(None, false), &[x]);
+        b.set(real, "scale", |b| b.random.uniform() as f32);
+        b.set(real, "zero_point", |b| b.level(low as i64, high as i64));
+        let mut outputs = vec![real];
+        let is_byte = element.bytes() == 1;
+        if dims.len() == 4 {
+            let perm = vec![0, 2, 3, 1];
+            let turned = b.b.add(Transpose { perm }, &[x]);
+            outputs.push(turned);
+            if is_byte {
+                let back = b.b.add(Transpose { perm: vec![0, 3, 1, 2] }, &[turned]);
+                outputs.push(b.layer(plain_conv(21, [3, 2], 1, low as i64 + 7), &[back]));
+                outputs.push(b.layer(plain_conv(21, [3, 2], 1, low as i64 + 9), &[x]));
+            }
+            if element == Element::U8 {
+                let zeros: Vec<i64> = (0..dims[1] as i64).map(|c| 104 + 10 * c).collect();
+                let plain = plain_conv(21, [3, 2], 1, *zeros.last().expect("channels"));
+                outputs.push(b.layer(QuantizedConv2d { zeros, ..plain }, &[x]));
+            }
+        }
+        check(b.finish(&outputs));
     }
 }
 
@@ -588,8 +753,12 @@ fn is_exact(op: &Op) -> bool {
             "quantize"
                 | "dequantize"
                 | "quantized_conv2d"
+                | "quantized_conv_transpose2d"
                 | "quantized_linear"
-                | "quantized_add"
+                | "quantized_adaptive_avg_pool"
+                | "quantized_avg_pool"
+                | "quantized_binary"
+                | "requantize"
                 | "quantized_global_pool"
                 | "max_pool"
                 | "concat"

@@ -241,6 +241,7 @@ impl Lowering<'_> {
             next,
             Inst::Store { .. }
                 | Inst::StoreAs { .. }
+                | Inst::StoreByte { .. }
                 | Inst::StoreLanes { .. }
                 | Inst::Scatter { .. }
                 | Inst::Call { .. }
@@ -267,6 +268,15 @@ impl Lowering<'_> {
             Inst::LoadInt { dst, ref address } => {
                 let value = self.load(types::I64, address);
                 self.set_int(dst, value);
+            }
+            Inst::LoadByte { dst, ref address } => {
+                let base = self.base(address);
+                let value = self.b.ins().uload8(types::I64, MEMORY, base, address.offset);
+                self.set_int(dst, value);
+            }
+            Inst::StoreByte { ref address, src } => {
+                let (value, base) = (self.int(src), self.base(address));
+                self.b.ins().istore8(MEMORY, value, base, address.offset);
             }
             Inst::Splat { dst, bits } => {
                 let value = self.splat_bits(self.type_of(dst), bits);

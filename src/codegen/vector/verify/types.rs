@@ -78,6 +78,8 @@ impl Types<'_> {
             | Inst::SetInt { .. }
             | Inst::IntBinary { .. }
             | Inst::LoadInt { .. }
+            | Inst::LoadByte { .. }
+            | Inst::StoreByte { .. }
             | Inst::Loop { .. }
             | Inst::If { .. }
             | Inst::Call { .. } => Ok(()),

@@ -193,6 +193,15 @@ impl Emitter<'_> {
                 let memory = self.memory(address);
                 self.asm.mov(self.int(dst), qword_ptr(memory))
             }
+            Inst::LoadByte { dst, ref address } => {
+                let memory = self.memory(address);
+                self.asm.movzx(self.int(dst), byte_ptr(memory))
+            }
+            Inst::StoreByte { ref address, src } => {
+                let memory = self.memory(address);
+                self.asm.mov(rax, self.int(src))?;
+                self.asm.mov(byte_ptr(memory), al)
+            }
             Inst::Splat { dst, bits: 0 } if self.wide => vector!(self, vpxord, [dst, dst, dst]),
             Inst::Splat { dst, bits: 0 } => vector!(self, vxorps, [dst, dst, dst]),
             Inst::Splat { dst, bits } => {

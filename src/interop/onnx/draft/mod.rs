@@ -17,7 +17,7 @@ use super::file::ModelFile;
 use super::view::View;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::{self, Op, Reshape, Transpose};
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 use crate::weights::Values;
 
 /// Elements of all arrays that importing computes together, beside [`FOLDS_OF_WEIGHT`] for each that the
@@ -146,6 +146,11 @@ impl Draft<'_> {
         if let Some(label) = self.label_of(node) {
             self.label = format!("{label}q");
         }
+    }
+
+    /// What a node's value consists of.
+    pub(crate) fn element(&self, node: NodeId) -> Element {
+        self.graph.node(node).shape.element()
     }
 
     /// Sizes of a node's own axes.

@@ -1,6 +1,7 @@
 //! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Importer;
 use crate::interop::onnx::Options;
@@ -11,7 +12,7 @@ use crate::interop::onnx::view::View;
 use crate::interop::onnx::{names, operators};
 use crate::ir::NodeId;
 use crate::ops;
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 
 impl Importer<'_> {
     pub(super) fn initializers(&mut self, graph: &proto::Graph) -> Result<(), String> {
@@ -34,8 +35,14 @@ impl Importer<'_> {
             // Before IR version 4, weights had to be inputs too.
             if self.lookup(&input.name).is_none() {
                 let shape = self.input_shape(input)?;
-                let rank = shape.rank();
-                let node = self.draft.add_input(names::value(&input.name), shape);
+                let (rank, element) = (shape.rank(), shape.element());
+                let name = names::value(&input.name);
+                let mut node = self.draft.add_input(name.clone(), shape);
+                if element != Element::F32 {
+                    // Whole numbers, for whoever computes with them. What dequantizes them reads the input itself.
+                    self.draft.set_label(format!("{name}_numbers"));
+                    node = self.draft.add(operators::numbers_of_levels(), &[node], vec![Arc::new(vec![1.0f32])])?;
+                }
                 self.define(&input.name, Value::Data(View::whole(node, rank)));
             }
         }
@@ -66,7 +73,13 @@ impl Importer<'_> {
             }
             None => self.stated_sizes(name, stated)?,
         };
-        let shape = Shape::new(dims);
+        let element = match ty.elem_type {
+            data_type::UINT8 => Element::U8,
+            data_type::INT8 => Element::I8,
+            data_type::INT16 => Element::I16,
+            _ => Element::F32,
+        };
+        let shape = Shape::of(element, dims);
         ops::check_size("the input", &shape).map_err(|e| format!("input {name}: {e}"))?;
         Ok(shape)
     }

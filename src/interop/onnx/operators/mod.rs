@@ -26,6 +26,7 @@ mod shape;
 
 use super::call::{Call, Value};
 use super::draft::Draft;
+pub(crate) use quantized::numbers_of_levels;
 
 /// Builds a node's results.
 pub(crate) type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;

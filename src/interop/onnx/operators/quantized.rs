@@ -15,11 +15,12 @@ use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::proto::data_type;
 use crate::interop::onnx::view::View;
+use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::{FakeQuantize, Op};
+use crate::ops::{Dequantize, FakeQuantize, Op};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -67,18 +68,19 @@ fn named_levels(call: &Call) -> Result<Option<Levels>, String> {
     }
 }
 
+/// The axis of a view's node along which a grid has its scales, where it has several.
+fn own_axis(draft: &Draft, view: &View, grid: &Grid) -> Result<Option<usize>, String> {
+    let Some(axis) = grid.axis else { return Ok(None) };
+    let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
+    if draft.dims(view)[axis] != grid.scale.len() {
+        return Err(format!("{} scales for {} places", grid.scale.len(), draft.dims(view)[axis]));
+    }
+    Ok(Some(view.axes[axis].ok_or("scales along an axis that is only shown")?))
+}
+
 /// The nearest numbers of a grid; where `whole` is set, their levels.
 fn rounded(draft: &mut Draft, view: &View, grid: &Grid, whole: bool) -> Result<View, String> {
-    let axis = match grid.axis {
-        None => None,
-        Some(axis) => {
-            let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
-            if draft.dims(view)[axis] != grid.scale.len() {
-                return Err(format!("{} scales for {} places", grid.scale.len(), draft.dims(view)[axis]));
-            }
-            Some(view.axes[axis].ok_or("scales along an axis that is only shown")?)
-        }
-    };
+    let axis = own_axis(draft, view, grid)?;
     let symmetric = grid.zero.iter().all(|&zero| zero == 0);
     let op = FakeQuantize { levels: grid.levels, axis, symmetric, whole, scale: None, zero_point: None };
     let mut weights: Vec<crate::weights::Values> = vec![Arc::new(grid.scale.clone())];
@@ -138,8 +140,32 @@ fn numbers(draft: &mut Draft, call: &Call, input: usize, grid: &Grid) -> Result<
     }
 }
 
-/// The numbers of levels that come as such: a product, and the grid on which they are anyway.
+/// The whole numbers that an input's levels are.
+pub(crate) fn numbers_of_levels() -> Dequantize {
+    Dequantize { axis: None, symmetric: true, scale: Some(1.0), zero_point: None }
+}
+
+/// The input whose levels a value's numbers are, where it has those of the grid.
+fn input_of(draft: &Draft, view: &View, grid: &Grid) -> Option<NodeId> {
+    let Op::Dequantize(op) = draft.op(view.node)? else { return None };
+    let input = draft.operands(view.node)[0];
+    let is_input = *op == numbers_of_levels() && draft.op(input).is_none();
+    let whole = Levels { bits: 8 * grid.levels.element().bytes(), ..grid.levels };
+    (is_input && grid.levels == whole && draft.element(input) == grid.levels.element()).then_some(input)
+}
+
+/// The numbers of levels that come as such: of an input's those that it stands for; else a product, and the grid on which
+/// they are anyway.
 fn dequantized(draft: &mut Draft, view: &View, grid: &Grid) -> Result<View, String> {
+    if let Some(input) = input_of(draft, view, grid) {
+        let axis = own_axis(draft, view, grid)?;
+        let symmetric = grid.zero.iter().all(|&zero| zero == 0);
+        let mut weights: Vec<crate::weights::Values> = vec![Arc::new(grid.scale.clone())];
+        if !symmetric {
+            weights.push(Arc::new(grid.zero.iter().map(|&zero| zero as f32).collect::<Vec<_>>()));
+        }
+        return Ok(view.of(draft.add(Dequantize::new(axis, symmetric), &[input], weights)?));
+    }
     let dims = match grid.axis {
         None => vec![],
         Some(axis) => {

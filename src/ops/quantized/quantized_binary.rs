@@ -1,18 +1,21 @@
-//! Sums of values on different grids.
+//! Functions of two values on different grids.
 
 use super::super::attributes::attributes;
+use super::super::binary::{BinaryKind, broadcast};
 use super::super::epilogue::PostOp;
-use super::super::images::{Images, joined};
+use super::super::images::{self, Images};
 use super::super::layer::Layer;
-use super::super::{Operation, ShapeError};
+use super::super::{Binary, Operation, ShapeError};
 use super::{Grid, read};
 use crate::ops::epilogue;
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `fl(fl((a − zero_a) · scale_a) + fl((b − zero_b) · scale_b))`, then the epilogue, which reads nothing, then the
-    /// output's grid, as the text of [`super`] says. Operands: two of one shape, each on its grid of `reads` or f32.
-    pub struct QuantizedAdd {
+    /// `fl(kind(fl((a − zero_a) · scale_a), fl((b − zero_b) · scale_b)))`, then the epilogue, which reads nothing, then
+    /// the output's grid, as the text of [`super`] says. Operands: two, each on its grid of `reads` or f32, where axes
+    /// of size 1 repeat as in `binary`. No quotients: they may be no number.
+    pub struct QuantizedBinary {
+        kind: BinaryKind,
         /// The grids of both operands; `none` of f32.
         reads: Vec<Option<Grid>>,
         epilogue: Vec<PostOp> = vec![],
@@ -21,8 +24,8 @@ attributes! {
     }
 }
 
-impl Operation for QuantizedAdd {
-    const NAME: &'static str = "quantized_add";
+impl Operation for QuantizedBinary {
+    const NAME: &'static str = "quantized_binary";
     const LAYERS: &'static [Layer] = &[];
 
     fn operands(&self) -> (usize, usize) {
@@ -35,8 +38,8 @@ impl Operation for QuantizedAdd {
         if self.reads.len() != 2 || epilogue::extra_operands(&self.epilogue) > 0 {
             return Err(ShapeError::new("reads two grids, and none in the epilogue"));
         }
-        if a.dims() != b.dims() {
-            return Err(ShapeError::new(format!("{a} and {b} differ")).operand(1).between_operands());
+        if self.kind == BinaryKind::Div {
+            return Err(ShapeError::new("quotients are computed in f32"));
         }
         for (i, (found, grid)) in inputs.iter().zip(&self.reads).enumerate() {
             let element = grid.map_or(Element::F32, |grid| grid.levels.element());
@@ -44,21 +47,21 @@ impl Operation for QuantizedAdd {
                 return Err(ShapeError::new(format!("{found} is not of {element}")).operand(i));
             }
         }
-        Ok(Shape::new(a.dims()))
+        let dims = broadcast(a, b);
+        dims.ok_or_else(|| ShapeError::new(format!("{a} and {b} differ")).operand(1).between_operands())
     }
 
     fn element(&self, _: &[Element]) -> Result<Element, String> {
         Ok(self.output.map_or(Element::F32, |grid| grid.levels.element()))
     }
 
-    fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
-        joined(images.iter().copied())
+    fn images(&self, images: &[Images], inputs: &[&Shape], output: &Shape) -> Result<Images, String> {
+        images::broadcast(images, inputs, output)
     }
 
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
-        let mut y = read(inputs[0], self.reads[0]);
-        epilogue::apply(&[PostOp::Add], &mut y, &[&read(inputs[1], self.reads[1])]);
-        epilogue::apply(&self.epilogue, &mut y, &[]);
-        super::stored(y, self.output, output)
+        let [a, b] = [0, 1].map(|i| read(inputs[i], self.reads[i]));
+        let of_reals = Binary { kind: self.kind, epilogue: self.epilogue.clone() };
+        super::stored(of_reals.evaluate(&[&a, &b], &[], &Shape::new(output.dims())), self.output, output)
     }
 }
