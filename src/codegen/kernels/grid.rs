@@ -48,6 +48,28 @@ impl Grid {
                 b.op(VectorOp::Sub, v, zero)
             }
         };
+        self.scaled(b, v)
+    }
+
+    /// The real numbers at levels in memory. The zero point is subtracted before they become f32, by units that wait.
+    fn load(self, b: &mut Builder, address: Address) -> Vector {
+        if self.element == Element::F32 {
+            let v = b.load(address);
+            return self.real(b, v);
+        }
+        let v = b.load_as(Element::I32, address, self.element);
+        let v = match self.zero {
+            0 => v,
+            zero => {
+                let zero = b.splat_int(Element::I32, zero);
+                b.op(VectorOp::Sub, v, zero)
+            }
+        };
+        let v = b.convert_from_int(v);
+        self.scaled(b, v)
+    }
+
+    fn scaled(self, b: &mut Builder, v: Vector) -> Vector {
         match self.scale.value() {
             1.0 => v,
             scale => {
@@ -204,7 +226,7 @@ impl Tail {
                 let v = b.op(VectorOp::Mul, v, multiplier);
                 let bytes = b.unit().bytes() as i32;
                 let offset = constants.vector(b, Address { offset: places.scales.offset + bytes, ..places.scales });
-                let v = b.op(VectorOp::Add, v, offset);
+                let v = constants.plus(b, v, offset);
                 let v = epilogue::apply_all(b, steps, v, |b, n| load(b, operand(i, n), self.reads[n]));
                 match self.output {
                     None => b.store(places.to, v),
@@ -254,8 +276,21 @@ struct Constants {
 }
 
 impl Constants {
-    /// Registers of constants at most: a multiplier and an offset, two bounds, a zero point.
-    const MOST: usize = 5;
+    /// Registers of constants at most: a multiplier and an offset, two bounds, a zero point, one.
+    const MOST: usize = 6;
+
+    /// `v + w`. Units that add and convert are busy with results, those that multiply wait: where there is a register for a
+    /// factor of 1 they take the sum, which is rounded once and so is the same.
+    fn plus(&mut self, b: &mut Builder, v: Vector, w: Vector) -> Vector {
+        if !self.kept || b.unit().registers < 32 {
+            return b.op(VectorOp::Add, v, w);
+        }
+        let one = self.number(b, Element::F32, 1);
+        let sum = b.new_vector_like(&[v]);
+        b.copy(sum, w);
+        b.fma(sum, v, one);
+        sum
+    }
 
     /// All lanes that number.
     fn number(&mut self, b: &mut Builder, element: Element, value: i32) -> Vector {
@@ -315,10 +350,7 @@ const TEMPORARIES: usize = 3;
 pub(crate) fn load(b: &mut Builder, address: Address, grid: Option<Grid>) -> Vector {
     match grid {
         None => b.load(address),
-        Some(grid) => {
-            let v = load_stored(b, address, grid.element);
-            grid.real(b, v)
-        }
+        Some(grid) => grid.load(b, address),
     }
 }
 
