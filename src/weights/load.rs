@@ -1,5 +1,6 @@
 //! Giving a network's weights the values of a file: all of them, and nothing that does not fit.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
@@ -101,23 +102,17 @@ const PART_PREFIXES: [&str; 1] = ["model."];
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Box<Misfit>> {
-    let (loaded, mut misfit, mut found) = compare_all(weights, entries, tolerance);
-    let shortened;
-    let mut loaded = loaded;
+    let (entries, prefix) = as_compared(weights, entries, tolerance);
+    let (loaded, mut misfit, found) = compare_all(weights, &entries, tolerance);
     if !misfit.is_empty() {
-        let Some((entries, prefix)) = without_prefix(weights, entries, tolerance) else {
-            misfit.suggest();
-            return Err(misfit.into());
-        };
-        shortened = entries;
-        (loaded, _, found) = compare_all(weights, &shortened, tolerance);
-        loaded.prefix = Some(prefix);
+        misfit.suggest();
+        return Err(misfit.into());
     }
     for (id, entry) in found {
         let values = entry.values().expect("other encodings were refused");
         weights.set(id, values);
     }
-    Ok(loaded)
+    Ok(Loaded { prefix, ..loaded })
 }
 
 /// Weights that are needed and have values of a file which are no finite numbers. Reads all of them, in
@@ -145,23 +140,31 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
 
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
 pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
-    let (loaded, mut misfit, _) = compare_all(weights, entries, tolerance);
-    if !misfit.is_empty()
-        && let Some((entries, prefix)) = without_prefix(weights, entries, tolerance)
-    {
-        let (loaded, misfit, _) = compare_all(weights, &entries, tolerance);
-        return (Loaded { prefix: Some(prefix), ..loaded }, misfit);
-    }
+    let (entries, prefix) = as_compared(weights, entries, tolerance);
+    let (loaded, mut misfit, _) = compare_all(weights, &entries, tolerance);
     misfit.suggest();
-    (loaded, misfit)
+    (Loaded { prefix, ..loaded }, misfit)
 }
 
-/// The entries without what all of their names begin with, where it is one of [`PART_PREFIXES`] and they fit then.
-fn without_prefix(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> Option<(Vec<Entry>, &'static str)> {
-    let prefix = *PART_PREFIXES.iter().find(|prefix| entries.iter().all(|e| e.name.starts_with(**prefix)))?;
-    let shorter = |entry: &Entry| Entry { name: entry.name[prefix.len()..].into(), ..entry.clone() };
-    let entries: Vec<Entry> = entries.iter().map(shorter).collect();
-    compare_all(weights, &entries, tolerance).1.is_empty().then_some((entries, prefix))
+/// The entries by the names under which they are compared: without what all of their names begin with, where it is one of
+/// [`PART_PREFIXES`] and they fit only then.
+fn as_compared<'e>(
+    weights: &Weights,
+    entries: &'e [Entry],
+    tolerance: &Tolerance,
+) -> (Cow<'e, [Entry]>, Option<&'static str>) {
+    let fits = |entries: &[Entry]| compare_all(weights, entries, tolerance).1.is_empty();
+    let starts_all = |prefix: &&str| entries.iter().all(|e| e.name.starts_with(*prefix));
+    if let Some(prefix) = PART_PREFIXES.into_iter().find(starts_all)
+        && !fits(entries)
+    {
+        let shorter = |entry: &Entry| Entry { name: entry.name[prefix.len()..].into(), ..entry.clone() };
+        let entries: Vec<Entry> = entries.iter().map(shorter).collect();
+        if fits(&entries) {
+            return (entries.into(), Some(prefix));
+        }
+    }
+    (entries.into(), None)
 }
 
 type Found<'e> = Vec<(WeightId, &'e Entry)>;
