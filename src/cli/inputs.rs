@@ -335,7 +335,7 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
     let mut files = vec![None; ports.len()];
     let names = || ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
     for argument in arguments {
-        let named = argument.split_once('=').and_then(|(n, f)| Some((ports.iter().position(|p| p.name == n)?, f)));
+        let named = argument.split_once('=').and_then(|(n, f)| Some((port_named(n, ports)?, f)));
         let (index, file) = match named {
             Some(found) => found,
             None if ports.len() == 1 && !argument.contains('=') => (0, argument.as_str()),
@@ -356,6 +356,12 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
         }
     }
     Ok(files)
+}
+
+/// The port of this name, or of the name that TensorFlow gives to the first result of a node: `input` is `input:0`, too.
+fn port_named(name: &str, ports: &[Port]) -> Option<usize> {
+    let position = |wanted: &str| ports.iter().position(|p| p.name == wanted);
+    position(name).or_else(|| position(&format!("{name}:0")))
 }
 
 /// A planar image with the channels of a pixel side by side.

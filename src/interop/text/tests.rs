@@ -280,6 +280,26 @@ fn values_called_like_words_of_the_language() {
     }
 }
 
+/// Callers know inputs and outputs by what the model calls them, which need be no word.
+#[test]
+fn inputs_and_outputs_keep_their_names() {
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{GraphBuilder, binary};
+    let mut b = GraphBuilder::new("names", Phase::Infer);
+    let inputs = ["input:0", "0", "a/b"].map(|name| b.graph.add_input(name, [1, 3, 4, 4].into(), None, None));
+    let outputs = ["Identity:0", "448", "y"].map(|name| {
+        let y = b.add(binary(BinaryKind::Sub), &[inputs[0], inputs[if name == "448" { 1 } else { 2 }]]);
+        b.graph.output(name, y, None);
+        name
+    });
+    let text = round_trip(&b.graph);
+    let again = elaborated("text", &text, None, 1);
+    let names: Vec<_> = again.inputs().iter().filter_map(|&id| again.node(id).name.as_deref()).collect();
+    assert_eq!(names, ["input:0", "0", "a/b"], "{text}");
+    assert_eq!(again.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), outputs, "{text}");
+}
+
 /// They would be written as something else.
 #[test]
 fn what_the_language_lacks_is_not_written() {
