@@ -169,7 +169,7 @@ pub mod internals;
 
 pub use artifact::{Images, OpenError, Port};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, Network};
+pub use driver::{BlockChoice, Compiler, Error, Network, Part};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

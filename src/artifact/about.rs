@@ -52,6 +52,10 @@ pub struct Recipe {
     /// Shapes that were given for an ONNX model's inputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Values that are inputs, values that are the outputs, and outputs beside the network's own: the part that was
+    /// compiled, as three lists of labels.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub part: [Vec<String>; 3],
     pub weights: Origin,
     /// How names of the file's weights become the network's: rules, in order, then a table.
     #[serde(default)]
@@ -71,6 +75,10 @@ pub struct Recipe {
     /// Bytes of the first, second and third level of cache that the plan counted with.
     #[serde(default)]
     pub caches: [u64; 3],
+}
+
+fn is_whole(part: &[Vec<String>; 3]) -> bool {
+    part.iter().all(Vec::is_empty)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

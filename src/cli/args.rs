@@ -214,6 +214,22 @@ pub(crate) struct NetworkArgs {
     pub batch: Option<u32>,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub part: PartArgs,
+}
+
+/// Which part of the network is compiled.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PartArgs {
+    /// Leave out what comes after this value, which becomes an output of that name; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub until: Vec<String>,
+    /// Leave out what comes before this value, which becomes an input of that name; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub from: Vec<String>,
+    /// Values that are outputs beside the network's own
+    #[arg(skip)]
+    pub also: Vec<String>,
 }
 
 /// Sizes that an ONNX model leaves open.

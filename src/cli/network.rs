@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{CompilationArgs, NetworkArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, PartArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::{Console, bytes, grouped, progress_style};
 use super::escape;
 use super::failure::{Failure, Result};
@@ -16,7 +16,8 @@ use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
-    Compiler, Error, Event, NOT_FINITE, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx, weights_beside,
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, is_onnx,
+    weights_beside,
 };
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
@@ -79,6 +80,7 @@ pub(crate) fn compiler(
     options: ModelOptions,
 ) -> Result<Compiler> {
     if is_portable(file) {
+        refuse(network.part.given(), "takes a spec (.net); a portable model has settled it")?;
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
     let plan = plan::Options {
@@ -89,12 +91,17 @@ pub(crate) fn compiler(
     };
     Ok(Compiler {
         batch: network.batch.unwrap_or(1) as usize,
+        part: part(&network.part),
         shapes: shapes(&network.shapes)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
         ..front(&network.source, &compilation.passes, options)?
     })
+}
+
+fn part(args: &PartArgs) -> Part {
+    Part { from: args.from.clone(), until: args.until.clone(), also: args.also.clone() }
 }
 
 /// What has been settled where a portable model was made cannot be asked for.
@@ -163,6 +170,12 @@ impl SourceArgs {
 impl PassArgs {
     pub(crate) fn given(&self) -> Vec<Given> {
         vec![("--passes", self.passes.is_some()), ("--no-pass", !self.no_pass.is_empty())]
+    }
+}
+
+impl PartArgs {
+    pub(crate) fn given(&self) -> Vec<Given> {
+        vec![("--until", !self.until.is_empty()), ("--from", !self.from.is_empty())]
     }
 }
 

@@ -8,9 +8,11 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs, or_standard_output};
+use super::args::{
+    CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs, or_standard_output,
+};
 use super::console::Console;
-use super::engine::Engine;
+use super::engine::{Engine, is_compiled};
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
@@ -60,7 +62,8 @@ pub(crate) struct RunArgs {
     /// Which random numbers --noise takes
     #[arg(long, value_name = "N", requires = "noise", default_value_t = 0)]
     pub noise_seed: u64,
-    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
+    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs. Of a spec or an ONNX model NAME may
+    /// be any label: the value there becomes an output
     #[arg(long, value_name = "[NAME=]FILE")]
     pub output: Vec<String>,
     /// How pictures become inputs, instead of the spec's `preprocess`: its steps, or `imagenet` for those that most
@@ -133,6 +136,13 @@ impl std::str::FromStr for ImageRange {
     }
 }
 
+/// The part of the network that is asked for. A spec gives any value that has a name; a compiled model has its outputs.
+fn part(args: &RunArgs) -> PartArgs {
+    let named = |output: &String| Some(output.split_once('=')?.0.to_string());
+    let wanted = args.output.iter().filter_map(named).filter(|_| !is_compiled(&args.file));
+    PartArgs { also: wanted.collect(), ..args.network.part.clone() }
+}
+
 /// Images that are prepared and run together; more would only take more memory.
 const PART: usize = 16;
 
@@ -148,7 +158,8 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     let open = |network: &NetworkArgs, console| {
         make(&args.file, network, &args.compilation, &args.threads, &fitted, args.expect_hash, console)
     };
-    let mut engine = Engine::averaging(&args.file, &args.network, &args.ensemble.ensemble, console, open)?;
+    let network = NetworkArgs { part: part(args), ..args.network.clone() };
+    let mut engine = Engine::averaging(&args.file, &network, &args.ensemble.ensemble, console, open)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::observer::Observer;
+use super::part::Part;
 use super::weights::WeightsFrom;
 use crate::ir::Phase;
 use crate::ops::layer::Value;
@@ -28,6 +29,8 @@ pub struct Compiler {
     pub set: Vec<(String, Value)>,
     /// Whether auxiliary heads, dropout and `when train` are part of the graph before the passes.
     pub phase: Phase,
+    /// Which part of the network is compiled.
+    pub part: Part,
     /// Images that are computed at once, see [`Self::batch`].
     pub batch: usize,
     /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
@@ -60,6 +63,7 @@ impl Default for Compiler {
             model: None,
             set: vec![],
             phase: Phase::Infer,
+            part: Part::default(),
             batch: 1,
             shapes: BTreeMap::new(),
             seed: 0,
@@ -90,6 +94,18 @@ impl Compiler {
     /// The value of a parameter of the model.
     pub fn set(mut self, name: impl Into<String>, value: Value) -> Self {
         self.set.push((name.into(), value));
+        self
+    }
+
+    /// Compiles the network up to this value only, which becomes an output of that name; may be said several times.
+    pub fn until(mut self, label: impl Into<String>) -> Self {
+        self.part.until.push(label.into());
+        self
+    }
+
+    /// Compiles the network from this value on, which becomes an input of that name; may be said several times.
+    pub fn from(mut self, label: impl Into<String>) -> Self {
+        self.part.from.push(label.into());
         self
     }
 

@@ -10,6 +10,7 @@
 //! another CPU are those of the text that `netc import` writes. The text is believed only where it
 //! elaborates to the graph that it was made of; a model that cannot be written is compiled as it is.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -164,6 +165,7 @@ impl Compiler {
             images: graph.images(open),
             open: (0..graph.inputs().len()).filter(|&i| open.contains(&graph.inputs()[i])).collect(),
             graph,
+            labels: HashMap::new(),
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],

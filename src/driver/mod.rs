@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file
-//!      network           weights                            generation
+//!      network           weights, part                      generation
 //!      import                                               portable
 //! ```
 //!
@@ -19,6 +19,7 @@ mod hash;
 mod import;
 mod network;
 mod observer;
+mod part;
 mod portable;
 mod recipe;
 mod training;
@@ -35,6 +36,7 @@ pub use network::Network;
 pub(crate) use network::{preprocess, read_spec};
 pub(crate) use observer::Stage;
 pub use observer::{Event, Observer};
+pub use part::Part;
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
 pub(crate) use training::Begun;

@@ -10,6 +10,7 @@
 //! values, and that there are passes, is not known here.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::interop::onnx;
 use crate::ir::stats::Stats;
-use crate::ir::{Graph, Images, Kind, Mixed, Phase, Remark};
+use crate::ir::{Graph, Images, Kind, Mixed, NodeId, Phase, Remark};
 use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::syntax::MAX_SOURCE;
@@ -41,6 +42,8 @@ pub struct Network {
     pub images: Images,
     /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
     pub open: Vec<usize>,
+    /// The values that labels name, in the graph as written.
+    pub(crate) labels: HashMap<String, NodeId>,
     /// What the front end warned of; none of it keeps the network from being compiled.
     pub warnings: Vec<Diagnostic>,
     /// Where the values of the weights came from.
@@ -108,6 +111,7 @@ impl Compiler {
                     graph: made.graph,
                     stats: made.stats,
                     images: made.images,
+                    labels: made.labels,
                     warnings: made.warnings,
                     weights: WeightsReport::Seed(self.seed),
                     remarks: vec![],

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Compiler, Error, Network, WeightsFrom, WeightsReport};
+use super::{Compiler, Error, Network, Part, WeightsFrom, WeightsReport};
 use crate::artifact::{About, Container, Origin, Recipe, SourceHash};
 use crate::diagnostic::Source;
 use crate::elaborate;
@@ -54,6 +54,7 @@ impl Compiler {
             settings: self.set.iter().map(setting).collect(),
             batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
             shapes: self.shapes.clone().into_iter().collect(),
+            part: [self.part.from.clone(), self.part.until.clone(), self.part.also.clone()],
             weights: match &network.weights {
                 WeightsReport::Seed(seed) => Origin::Seed(*seed),
                 WeightsReport::File { path, hash, .. } => {
@@ -128,10 +129,12 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
         Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file, &opener)?), 0),
     };
+    let [from, until, also] = recipe.part.clone();
     let set = recipe.settings.iter().map(|(name, value)| elaborate::parse_setting(&format!("{name}={value}")));
     Ok(Compiler {
         model: Some(recipe.model.clone()),
         set: set.collect::<Result<_, _>>()?,
+        part: Part { from, until, also },
         seed,
         weights,
         renames: Renames::from_parts(&recipe.renames, &recipe.weight_map).map_err(|e| e.to_string())?,

@@ -12,7 +12,7 @@ use super::network::read_spec;
 use super::{Compiler, Error, Network, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::elaborate::elaborate;
-use crate::ir::{Graph, Phase};
+use crate::ir::{CutError, Graph, Phase};
 use crate::ops::Op;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
@@ -64,14 +64,21 @@ pub(crate) fn weights_of_model(weights: &Path, model: &str) -> PathBuf {
 }
 
 impl Compiler {
-    /// Gives the network's weights their values, where a file has them. A portable model has its own.
+    /// Gives the network's weights their values, where a file has them. A portable model has its own. Of the network then
+    /// stays the part that is asked for, since files hold the weights of the whole.
     ///
     /// # Errors
-    /// Where the file cannot be read or does not fit the network.
+    /// Where the file cannot be read or does not fit the network, or the network has no such part.
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
         if network.settled.is_some() {
-            return Ok(());
+            let refused = Error::Part { network: network.graph.name.clone(), cause: CutError::Settled };
+            return if self.part.is_whole() { Ok(()) } else { Err(refused) };
         }
+        self.read_weights(network)?;
+        self.cut(network)
+    }
+
+    fn read_weights(&self, network: &mut Network) -> Result<(), Error> {
         self.begin(Stage::Weights);
         let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
         let given = file.entries.clone();

@@ -105,6 +105,8 @@ pub struct Elaborated {
     /// The inputs whose first size is `N`.
     pub open: Vec<NodeId>,
     pub images: Images,
+    /// The values that labels name, by full names.
+    pub labels: HashMap<String, NodeId>,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -122,11 +124,12 @@ pub fn elaborate(sources: &mut Sources, root: SourceId, options: &Options) -> Re
     let mut elaborator = Elaborator::new(&program, sources, options, report, &program.definition(model).name.name);
     elaborator.globals();
     let figures = elaborator.model(model);
+    let labels = elaborator.labels.values();
     let Elaborator { graph, report, open, .. } = elaborator;
     let diagnostics = report.finish();
     match figures {
         Some((stats, images)) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
-            Ok(Elaborated { graph, stats, open, images, warnings: diagnostics })
+            Ok(Elaborated { graph, stats, open, images, labels, warnings: diagnostics })
         }
         _ => Err(diagnostics),
     }

@@ -556,3 +556,41 @@ fn weights_of_quantized_networks() {
     let error = kept(&|graph| set(graph, "conv.weight_scale", vec![1.0, 0.0])).unwrap_err();
     assert!(error.ends_with("conv.weight_scale: value 1 is 0.0, and has to be a number above 0"), "{error}");
 }
+
+/// Two parts, one after the other, are the whole; files of weights are those of the whole, and a recipe makes the part
+/// again.
+#[test]
+fn a_part_of_a_network() {
+    let folder = Folder::new();
+    folder.write_weights("small.safetensors", 7);
+    let image = Tensor::new([2, 3, 9, 7], (0..378).map(|i| (i % 23) as f32 / 10.0 - 1.0).collect());
+    let run = |compiler: Compiler, input: &Tensor| {
+        compiler.compile_file(folder.path("small.net")).unwrap().run_tensors(std::slice::from_ref(input)).unwrap()
+    };
+    let whole = run(Compiler::new(), &image);
+    let first = run(Compiler::new().until("stem"), &image);
+    assert_eq!(first[0].shape(), &Shape::new([2, 8, 9, 7]));
+    let second = run(Compiler::new().from("stem"), &first[0]);
+    assert_eq!((second.len(), &second[0]), (1, &whole[0]));
+    // A value within a module, beside the output.
+    let mut also = Compiler::new();
+    also.part.also = vec!["stem.conv".into(), "map".into()];
+    let both = run(also, &image);
+    // Where its own value is wanted, the convolution has no batch norm in it.
+    let (worst, scale) = both[0].difference(&whole[0]);
+    assert!(both.len() == 2 && worst <= 1e-5 * scale, "{worst} of {scale}");
+    assert_eq!(both[1].shape(), first[0].shape());
+
+    let made = folder.path("part.netc");
+    Compiler::new().from("stem").until("map").compile_file_to(folder.path("small.net"), &made).unwrap();
+    let again = recompile(&made, ModelOptions::default()).unwrap();
+    assert_eq!(again.run_tensors(&first).unwrap()[0], whole[0]);
+
+    let refused =
+        |compiler: Compiler| compiler.compile_file(folder.path("small.net")).map(drop).unwrap_err().to_string();
+    assert_eq!(refused(Compiler::new().until("stam")), "there is no value `stam` in small; did you mean `stem`?");
+    assert_eq!(refused(Compiler::new().from("out").until("stem")), "small: nothing of `out` leads to the outputs");
+    let empty = "small: `stem` would be an output as it comes in: nothing is computed";
+    assert_eq!(refused(Compiler::new().from("stem").until("stem")), empty);
+    assert_eq!(refused(Compiler::new().until("stem").until("stem")), "small: two outputs are named `stem`");
+}
