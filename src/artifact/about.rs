@@ -95,10 +95,19 @@ pub enum Origin {
     Seed(u64),
     /// They were read from a file.
     File {
-        /// As it was given.
+        /// As it was given; the first of several.
         path: String,
+        /// Files beside it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<String>,
         /// Of the names and values in the file.
         hash: u64,
+        /// Of the weights that they may lack.
+        #[serde(default)]
+        seed: u64,
+        /// Whether they may lack weights, and whether they may hold others.
+        #[serde(default)]
+        partial: [bool; 2],
     },
 }
 

@@ -125,9 +125,16 @@ pub(crate) struct SourceArgs {
     /// Weights by the names that the labels give (safetensors, .pth, .npz); without it, the .safetensors beside
     /// the spec that has its name (NAME.MODEL.safetensors before NAME.safetensors, since a training of several models
     /// writes those), or else a seeded initialisation. FILE:KEY takes one of several sets of weights
-    /// (`esrgan.pth:params`), or those whose names begin with `KEY.`
+    /// (`esrgan.pth:params`), or those whose names begin with `KEY.`. Said several times, the files hold the weights
+    /// together
     #[arg(long, value_name = "FILE[:KEY]")]
-    pub weights: Option<PathBuf>,
+    pub weights: Vec<PathBuf>,
+    /// Weights that the file lacks keep their initial values
+    #[arg(long, requires = "weights")]
+    pub allow_missing: bool,
+    /// The file may have tensors that the network does not have
+    #[arg(long, requires = "weights")]
+    pub allow_extra: bool,
     #[command(flatten)]
     pub renaming: RenamingArgs,
     /// Initialise the weights by this seed, whatever files there are

@@ -91,7 +91,7 @@ impl Engine {
             ));
         }
         let of = |weights: &PathBuf| {
-            let source = SourceArgs { weights: Some(weights.clone()), ..network.source.clone() };
+            let source = SourceArgs { weights: vec![weights.clone()], ..network.source.clone() };
             NetworkArgs { source, ..network.clone() }
         };
         let mut engine = open(&of(first), console)?;

@@ -112,16 +112,18 @@ fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) ->
 }
 
 pub(crate) fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> Result<Compiler> {
-    let weights = match (&source.weights, source.seed) {
-        (Some(path), _) => WeightsFrom::File(path.clone()),
-        (None, Some(_)) => WeightsFrom::Seed,
-        (None, None) => WeightsFrom::Beside,
+    let weights = match (&source.weights[..], source.seed) {
+        ([], Some(_)) => WeightsFrom::Seed,
+        ([], None) => WeightsFrom::Beside,
+        (paths, _) => WeightsFrom::Files(paths.to_vec()),
     };
     Ok(Compiler {
         model: source.model.clone(),
         set: settings(&source.set)?,
         seed: source.seed.unwrap_or(0),
         weights,
+        allow_missing: source.allow_missing,
+        allow_extra: source.allow_extra,
         renames: renames(&source.renaming)?,
         passes: selection(passes)?,
         options,
@@ -146,8 +148,11 @@ impl SourceArgs {
     /// The files that a command reads: the network's, those that these flags name, and the weights
     /// that belong to a spec.
     pub(crate) fn files(&self, network: &Path) -> Vec<PathBuf> {
-        let weights = self.weights.clone().unwrap_or_else(|| weights_beside(network, self.model.as_deref()));
-        [network.to_path_buf(), weights].into_iter().chain(self.renaming.weight_map.clone()).collect()
+        let weights = match &self.weights[..] {
+            [] => vec![weights_beside(network, self.model.as_deref())],
+            given => given.to_vec(),
+        };
+        [network.to_path_buf()].into_iter().chain(weights).chain(self.renaming.weight_map.clone()).collect()
     }
 }
 
@@ -159,7 +164,7 @@ impl SourceArgs {
         vec![
             ("--model", self.model.is_some()),
             ("--set", !self.set.is_empty()),
-            ("--weights", self.weights.is_some()),
+            ("--weights", !self.weights.is_empty()),
             ("--rename", !self.renaming.rename.is_empty()),
             ("--weight-map", self.renaming.weight_map.is_some()),
             ("--seed", self.seed.is_some()),
@@ -211,7 +216,7 @@ pub(crate) fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt:
 pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
     let (name, imported) = (&network.graph.name, network.imported.as_ref());
     let own =
-        !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_none());
+        !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_empty());
     let given = source.given();
     let of = |names: &[&str]| given.iter().copied().filter(|(flag, _)| names.contains(flag)).collect::<Vec<_>>();
     if own {
@@ -221,7 +226,7 @@ pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Net
     if imported.is_some_and(|i| !i.is_text) {
         refuse(of(&["--model", "--set"]), format_args!("is for specs, and {name} cannot be written as one"))?;
     }
-    let open = imported.is_some() || source.weights.as_ref().is_some_and(|path| is_onnx(path).unwrap_or(false));
+    let open = imported.is_some() || source.weights.iter().any(|path| is_onnx(path).unwrap_or(false));
     refuse([("--shape", !shapes.shape.is_empty() && !open)], "is for ONNX models; a spec states its shapes")
 }
 
@@ -469,6 +474,29 @@ fn weights_note(network: &Network, console: Console) {
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if let Some(prefix) = loaded.prefix {
                 console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
+            }
+            if loaded.reshaped > 0 {
+                console.detail(format_args!(
+                    "{}: {} tensors have other axes of size 1",
+                    path.display(),
+                    loaded.reshaped
+                ));
+            }
+            if !loaded.missing.is_empty() {
+                console.note(format_args!(
+                    "{}: {} weights are not in it and stay as they begin: {}",
+                    path.display(),
+                    loaded.missing.len(),
+                    shortened(&loaded.missing)
+                ));
+            }
+            if !loaded.extra.is_empty() {
+                console.note(format_args!(
+                    "{}: {} tensors are not the network's: {}",
+                    path.display(),
+                    loaded.extra.len(),
+                    shortened(&loaded.extra)
+                ));
             }
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));

@@ -39,6 +39,10 @@ pub struct Compiler {
     pub seed: u64,
     /// Where the weights' values come from.
     pub weights: WeightsFrom,
+    /// Weights that files lack keep their initial values, which are the seed's.
+    pub allow_missing: bool,
+    /// Files may hold tensors that the network does not have.
+    pub allow_extra: bool,
     /// Brings the names of the file's weights to the network's.
     pub renames: Renames,
     /// The passes that run, in the order of the pipeline.
@@ -68,6 +72,8 @@ impl Default for Compiler {
             shapes: BTreeMap::new(),
             seed: 0,
             weights: WeightsFrom::Beside,
+            allow_missing: false,
+            allow_extra: false,
             renames: Renames::default(),
             passes: Selection::default(),
             target: Target::host(),
@@ -122,9 +128,10 @@ impl Compiler {
         self
     }
 
-    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive.
+    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive. Said several times, the files
+    /// hold them together.
     pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
-        self.weights = WeightsFrom::File(path.into());
+        self.weights = WeightsFrom::Files([self.weights.paths(), &[path.into()]].concat());
         self
     }
 

@@ -15,7 +15,6 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::hash::MadeOf;
-use super::weights::fingerprint;
 use super::{Compiler, Error, Network, Stage, WeightsReport};
 use crate::diagnostic::{Diagnostic, Sources, is_hidden};
 use crate::elaborate;
@@ -193,11 +192,6 @@ impl Compiler {
         let network = plain.import(path, &stem(path))?;
         let weights = network.imported.expect("imported just now").weights;
         Ok(WeightFile { files: network.made_of.files, ..weights })
-    }
-
-    /// Whether the file holds the weights that a recipe names.
-    pub(super) fn has_weights(&self, path: &Path, hash: u64) -> bool {
-        self.open_weights(path).is_ok_and(|file| fingerprint(&file.entries) == hash)
     }
 }
 

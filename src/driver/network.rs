@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::hash::{self, MadeOf};
 use super::import::{Imported, is_onnx, stem};
-use super::{Compiler, Error, Stage, WeightsFrom, WeightsReport};
+use super::{Compiler, Error, Stage, WeightsReport};
 use crate::artifact::{self, MAGIC, Recipe, Texts, is_portable};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
@@ -79,7 +79,7 @@ impl Compiler {
         if is_portable(path) {
             return self.read_portable(path);
         }
-        if !self.shapes.is_empty() && !matches!(self.weights, WeightsFrom::File(_)) {
+        if !self.shapes.is_empty() && self.weights.paths().is_empty() {
             return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
         }
         let text = read_spec(path).map_err(unreadable)?;

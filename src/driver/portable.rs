@@ -162,6 +162,7 @@ fn network(path: &Path, graph: Graph, open_inputs: Vec<usize>, about: About, tex
         warnings: vec![],
         weights: WeightsReport::File {
             path: path.into(),
+            others: vec![],
             hash: 0,
             loaded: Box::new(weights),
             choice: None,

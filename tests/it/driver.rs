@@ -594,3 +594,75 @@ fn a_part_of_a_network() {
     assert_eq!(refused(Compiler::new().from("stem").until("stem")), empty);
     assert_eq!(refused(Compiler::new().until("stem").until("stem")), "small: two outputs are named `stem`");
 }
+
+/// Writes seeded weights under the names that `named` keeps, with the shapes that it gives.
+fn write_some(path: &Path, named: impl Fn(&str, &[usize]) -> Option<Vec<usize>>) {
+    use netc::internals::ops::Init;
+    use netc::internals::weights::{Weights, safetensors};
+    let shapes: [(&str, &[usize]); 7] = [
+        ("stem.conv.weight", &[8, 3, 3, 3]),
+        ("stem.bn.weight", &[8]),
+        ("stem.bn.bias", &[8]),
+        ("stem.bn.running_mean", &[8]),
+        ("stem.bn.running_var", &[8]),
+        ("out.weight", &[2, 8, 3, 3]),
+        ("out.bias", &[2]),
+    ];
+    let mut weights = Weights::default();
+    for (name, dims) in shapes {
+        let Some(shape) = named(name, dims) else { continue };
+        weights.declare(name, Shape::new(shape), Init::Constant(0.5), true).unwrap();
+    }
+    safetensors::write(path, &weights).unwrap();
+}
+
+/// Files may hold a part of the weights each, lack some, or have more than the network, where that is said.
+#[test]
+fn weights_of_several_files_and_in_part() {
+    let folder = Folder::new();
+    let [stem, rest, odd] = ["stem.safetensors", "rest.safetensors", "odd.safetensors"].map(|name| folder.path(name));
+    let keep = |yes: bool, dims: &[usize]| yes.then(|| dims.to_vec());
+    write_some(&stem, |name, dims| keep(name.starts_with("stem"), dims));
+    write_some(&rest, |name, dims| keep(name.starts_with("out"), dims));
+    // Axes of size 1 may be more or fewer.
+    write_some(&odd, |name, dims| {
+        keep(true, dims).map(|dims| if name == "stem.bn.bias" { vec![1, 8, 1, 1] } else { dims })
+    });
+    let made = |compiler: Compiler| {
+        let mut network = compiler.front(&folder.path("small.net")).unwrap();
+        compiler.load_weights(&mut network).map(|()| network)
+    };
+    let loaded = |network: &Network| match &network.weights {
+        WeightsReport::File { loaded, .. } => loaded.clone(),
+        WeightsReport::Seed(_) => panic!("there are files"),
+    };
+    assert_eq!(loaded(&made(Compiler::new().weights(&stem).weights(&rest)).unwrap()).weights, 7);
+    let whole = loaded(&made(Compiler::new().weights(&odd)).unwrap());
+    assert_eq!((whole.weights, whole.reshaped), (7, 1));
+
+    let twice = made(Compiler::new().weights(&stem).weights(&stem)).map(drop).unwrap_err().to_string();
+    assert!(twice.contains("it has stem.bn.bias, and so has"), "{twice}");
+    assert!(matches!(made(Compiler::new().weights(&rest)), Err(Error::Misfit { .. })));
+    let partial = loaded(&made(Compiler { allow_missing: true, ..Compiler::new().weights(&rest) }).unwrap());
+    assert_eq!((partial.weights, partial.missing.len(), partial.extra.len()), (2, 5, 0));
+    std::fs::write(folder.path("blocks.net"), BLOCKS.replace("    bn: batch_norm\n", "")).unwrap();
+    assert!(matches!(made(Compiler::new().weights(&odd)), Err(Error::Misfit { .. })));
+    let partial = loaded(&made(Compiler { allow_extra: true, ..Compiler::new().weights(&odd) }).unwrap());
+    assert_eq!((partial.weights, partial.missing.len(), partial.extra.len()), (3, 0, 4));
+    // A file that has nothing of the network is another network's, whatever is allowed.
+    write_some(&rest, |name, _| (name == "stem.bn.bias").then(|| vec![8]));
+    let other = Compiler { allow_missing: true, allow_extra: true, ..Compiler::new().weights(&rest) };
+    assert!(matches!(made(other), Err(Error::Misfit { .. })));
+
+    // A recipe finds all of them again.
+    std::fs::write(folder.path("blocks.net"), BLOCKS).unwrap();
+    write_some(&rest, |name, dims| keep(name.starts_with("out"), dims));
+    let both = folder.path("both.netc");
+    Compiler::new().weights(&stem).weights(&rest).compile_file_to(folder.path("small.net"), &both).unwrap();
+    let image = Tensor::new([1, 3, 9, 7], vec![0.5; 189]);
+    let again = recompile(&both, ModelOptions::default()).unwrap().run_tensors(std::slice::from_ref(&image)).unwrap();
+    let expected = Compiler::new().weights(&stem).weights(&rest).compile_file(folder.path("small.net")).unwrap();
+    assert_eq!(again, expected.run_tensors(&[image]).unwrap());
+    std::fs::remove_file(&rest).unwrap();
+    assert!(recompile(&both, ModelOptions::default()).is_err());
+}
