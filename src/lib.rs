@@ -99,6 +99,7 @@
 
 mod artifact;
 mod balance;
+pub mod classes;
 mod cpu;
 #[cfg(feature = "images")]
 mod image;
@@ -146,6 +147,8 @@ mod quantize;
 mod random;
 #[cfg(feature = "compile")]
 mod recipe;
+#[cfg(feature = "render")]
+pub mod render;
 #[cfg(feature = "compile")]
 mod syntax;
 #[cfg(feature = "compile")]
@@ -167,7 +170,7 @@ mod weights;
 #[doc(hidden)]
 pub mod internals;
 
-pub use artifact::{Images, OpenError, Port};
+pub use artifact::{Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
 pub use driver::{BlockChoice, Compiler, Error, Network, Part};
 #[cfg(feature = "images")]

@@ -8,12 +8,12 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{ColorWhen, GlobalArgs, MessageFormat};
-use super::escape::{self, Escaping};
 use super::failure::{Failure, Result};
-use super::render::{self, Style};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
 pub(crate) use crate::memory::size as bytes;
+use crate::render::escape::{self, Escaping};
+use crate::render::{self, Style};
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";

@@ -10,7 +10,6 @@ mod completions;
 mod console;
 mod curves;
 mod engine;
-mod escape;
 mod eval;
 mod export;
 mod failure;
@@ -24,7 +23,6 @@ mod measure;
 mod network;
 mod profile;
 mod quantize;
-pub(crate) mod render;
 mod results;
 mod run;
 #[cfg(unix)]
@@ -36,6 +34,7 @@ mod train;
 mod verify;
 mod weights;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -50,16 +49,24 @@ const STACK: usize = 8 << 20;
 
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
-    match std::thread::Builder::new().name("netc".into()).stack_size(STACK).spawn(run_command_line) {
-        Ok(thread) => thread.join().unwrap_or(ExitCode::from(failure::INTERNAL)),
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// As [`main`], for the arguments of a command line, of which the first is the program's name; gives the exit code. The
+/// process is to end then: what it does at signals is changed.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let own = args.clone();
+    match std::thread::Builder::new().name("netc".into()).stack_size(STACK).spawn(|| run_command_line(own)) {
+        Ok(thread) => thread.join().unwrap_or(failure::INTERNAL),
         // Where no thread is to be had, the process's own stack has to do.
-        Err(_) => run_command_line(),
+        Err(_) => run_command_line(args),
     }
 }
 
-fn run_command_line() -> ExitCode {
+fn run_command_line(args: Vec<OsString>) -> u8 {
     std::panic::set_hook(Box::new(report_panic));
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(args);
     crate::opened::keep_streams();
     #[cfg(unix)]
     signals::clean_up();
@@ -68,19 +75,19 @@ fn run_command_line() -> ExitCode {
     let console = Console::new(&cli.global);
     let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
     match result {
-        Ok(Ok(())) => ExitCode::from(failure::SUCCESS),
+        Ok(Ok(())) => failure::SUCCESS,
         Ok(Err(failure)) => {
             console.failure(&failure);
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
-        Err(_) => ExitCode::from(failure::INTERNAL),
+        Err(_) => failure::INTERNAL,
     }
 }
 
 /// A panic is a mistake in netc, and is told as such.
 fn report_panic(info: &std::panic::PanicHookInfo) {
     let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-    let text = escape::text(info.payload_as_str().unwrap_or("no message"));
+    let text = crate::render::escape::text(info.payload_as_str().unwrap_or("no message"));
     // Where standard error is gone, there is nobody to tell.
     let _ = writeln!(
         std::io::stderr(),

@@ -10,7 +10,6 @@ use indicatif::ProgressBar;
 
 use super::args::{CompilationArgs, NetworkArgs, PartArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::{Console, bytes, grouped, progress_style};
-use super::escape;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
@@ -26,6 +25,7 @@ use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan::{self, Precision};
+use crate::render::escape;
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;

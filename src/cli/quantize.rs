@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, bytes, table};
-use super::escape;
 use super::eval::by_name;
 use super::failure::{Failure, Result};
 use super::network::{self, refuse_idle, refuse_name};
@@ -19,6 +18,7 @@ use super::train::{Broken, Share};
 use crate::data::{Dataset, Options, Part};
 use crate::driver::Network;
 use crate::quantize::{Goal, Job, LayerReport, Method, Quantized, Report, Samples, ValueReport, of_weights, quantize};
+use crate::render::escape;
 
 /// Make a network of 8 bits of one of f32
 ///

@@ -16,8 +16,9 @@ use super::engine::{Engine, is_compiled};
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, Feed, assign, stated};
 use super::network::{fitting, refuse};
-use super::results::{ResultRow, best, labels_of, position};
+use super::results::{ResultRow, labels_of, position};
 use crate::artifact::Port;
+use crate::classes::ranked;
 use crate::driver::{ContentHash, Network};
 use crate::image::{self, Crops};
 use crate::npy;
@@ -229,7 +230,7 @@ fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], 
     let classes = engine.ranks().then(|| {
         // A spec's labels of another number of classes would name the wrong ones.
         let labels = if labels.len() == values[0].len() { labels } else { &[] };
-        best(&values[0], labels, top_k)
+        ranked(&values[0], labels, top_k)
     });
     ResultRow { name, values, classes }
 }

@@ -1,7 +1,7 @@
 //! ONNX models on the road: each is written as text, and from there on is a spec like others.
 //!
 //! ```text
-//! model.onnx ─import─▶ Graph ─recognise─▶ Graph ─write─▶ text ─front_text─▶ Network
+//! model.onnx ─import─▶ Graph ─recognise─▶ Graph ─write─▶ text ─front_loaded─▶ Network
 //!                                           │                                  ▲
 //!                                           └── weights, by the text's names ──┘
 //! ```
@@ -101,7 +101,7 @@ impl Compiler {
         let written = text::write(graph, about, open).map_err(|e| e.to_string())?;
         let batch = first_size(graph, open);
         let same = Self { batch, phase: Phase::Infer, model: None, set: vec![], observer: None, ..self.clone() };
-        let read = same.front_text(path, written.text.clone(), &no_files);
+        let read = same.front_loaded(path, written.text.clone(), &no_files);
         let network = read.map_err(|e| format!("its text cannot be read: {e}"))?;
         written.compare(graph, &network.graph).map_err(|e| format!("its text means something else: {e}"))?;
         Ok(ReadBack { written, network, batch })
@@ -131,7 +131,7 @@ impl Compiler {
             batch == compared && self.phase == Phase::Infer && self.model.is_none() && self.set.is_empty();
         let mut network = match is_asked_for {
             true => network,
-            false => Self { batch, ..self.clone() }.front_text(path, written.text, &no_files)?,
+            false => Self { batch, ..self.clone() }.front_loaded(path, written.text, &no_files)?,
         };
         let own = || written.weights.iter().filter(|w| !w.shared);
         let entries = own().map(|w| {

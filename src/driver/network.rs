@@ -1,7 +1,7 @@
 //! From a path to a graph: which kind of file is there, and what the front says of it.
 //!
 //! ```text
-//! .net  ─read_spec─▶ text ─front_text─▶ Network
+//! .net  ─read_spec─▶ text ─front_loaded─▶ Network
 //! .onnx ─────────import───────────────▶ Network     in `import`, by way of a text
 //! .netc ──────read_portable───────────▶ Network     in `portable`, if it is a portable model
 //! ```
@@ -84,13 +84,22 @@ impl Compiler {
         }
         let text = read_spec(path).map_err(unreadable)?;
         let read = hash::Recorded::new(path, &text);
-        let mut network = self.front_text(path, text, &|path| read.read(path, read_spec))?;
+        let mut network = self.front_loaded(path, text, &|path| read.read(path, read_spec))?;
         network.made_of.texts = read.finish();
         Ok(network)
     }
 
+    /// Parses and elaborates a spec that is no file. `name` is what messages call it; files that it names lie beside the
+    /// file of that path, or in the current folder.
+    ///
+    /// # Errors
+    /// Where the spec has mistakes, or files that it uses cannot be read.
+    pub fn front_text(&self, name: impl AsRef<Path>, text: impl Into<String>) -> Result<Network, Error> {
+        self.front_loaded(name.as_ref(), text.into(), &read_spec)
+    }
+
     /// Elaborates a text that was read from `path`. What it uses is read by `loader`.
-    pub(super) fn front_text(
+    pub(super) fn front_loaded(
         &self,
         path: &Path,
         text: String,
@@ -177,7 +186,7 @@ pub(crate) fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> 
         format!("input image: f32[N, {channels}, {height}, {width}]  preprocess image {{\n{steps}\n}}  output image");
     let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let text = format!("netc 1  model picture {{ {model} }}\n");
-    let network = Compiler::new().front_text(Path::new("--preprocess"), text, &no_files)?;
+    let network = Compiler::new().front_loaded(Path::new("--preprocess"), text, &no_files)?;
     match network.graph.inputs().first().map(|&id| &network.graph.node(id).kind) {
         Some(Kind::Input(Some(steps))) => Ok(steps.clone()),
         _ => Ok(Preprocess::default()),

@@ -122,7 +122,7 @@ fn remake_container(container: &Container, options: ModelOptions) -> Result<(Com
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
     let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
-    let mut network = compiler.front_text(&root, text, &loader)?;
+    let mut network = compiler.front_loaded(&root, text, &loader)?;
     compiler.load_weights(&mut network)?;
     Ok((compiler, network))
 }

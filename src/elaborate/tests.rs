@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::render::{Style, render};
+use crate::render::{Style, render};
 use std::path::PathBuf;
 
 fn root() -> PathBuf {

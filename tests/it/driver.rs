@@ -557,6 +557,30 @@ fn weights_of_quantized_networks() {
     assert!(error.ends_with("conv.weight_scale: value 1 is 0.0, and has to be a number above 0"), "{error}");
 }
 
+/// A model in memory is the bytes of a file, and those are a model.
+#[test]
+fn a_model_as_bytes() {
+    let folder = Folder::new();
+    let image = Tensor::new([2, 3, 9, 7], (0..378).map(|i| (i % 23) as f32 / 10.0 - 1.0).collect());
+    let model = Compiler::new().seed(1).compile_file(folder.path("small.net")).unwrap();
+    let made = folder.path("small.netc");
+    Compiler::new().seed(1).compile_file_to(folder.path("small.net"), &made).unwrap();
+    let bytes = model.to_bytes().unwrap();
+    assert!(bytes == std::fs::read(&made).unwrap());
+    let again = crate::from_bytes(&bytes).unwrap();
+    let file = crate::open(&made, ModelOptions::default()).unwrap();
+    assert!(bytes == again.to_bytes().unwrap() && bytes == file.to_bytes().unwrap());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&image)).unwrap();
+    assert_eq!(run(&model), run(&again));
+    let saved = folder.path("saved.netc");
+    model.save(&saved).unwrap();
+    assert!(bytes == std::fs::read(&saved).unwrap());
+    assert!(model.save(folder.path("none/saved.netc")).is_err());
+    for cut in [0, 1, 4095, 4096, bytes.len() / 2, bytes.len() - 1] {
+        assert!(crate::from_bytes(&bytes[..cut]).is_err());
+    }
+}
+
 /// Two parts, one after the other, are the whole; files of weights are those of the whole, and a recipe makes the part
 /// again.
 #[test]
