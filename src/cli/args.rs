@@ -16,6 +16,7 @@ use super::export::ExportArgs;
 use super::failure::{EXIT_CODES, Failure, Result};
 use super::fmt::FmtArgs;
 use super::import::ImportArgs;
+use super::info::InfoArgs;
 use super::ir::IrArgs;
 use super::network::refuse;
 use super::profile::ProfileArgs;
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     Check(CheckArgs),
     Ir(IrArgs),
+    Info(InfoArgs),
     Stats(StatsArgs),
     Fmt(FmtArgs),
     Import(ImportArgs),
@@ -304,7 +306,7 @@ impl From<PhaseName> for crate::ir::Phase {
 }
 
 /// The threads of a run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ThreadArgs {
     /// Threads of a run; 0 stands for one for each CPU, which is the default
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=256))]

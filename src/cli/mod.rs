@@ -17,6 +17,7 @@ mod failure;
 mod fault;
 mod fmt;
 mod import;
+mod info;
 mod inputs;
 mod ir;
 mod measure;
@@ -40,6 +41,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::diagnostic::{Diagnostic, Sources};
+use crate::render;
 use args::{Cli, Command};
 use console::Console;
 use failure::Result;
@@ -66,7 +69,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run_command_line(args: Vec<OsString>) -> u8 {
     std::panic::set_hook(Box::new(report_panic));
-    let cli = Cli::parse_from(args);
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_command_line(&error, &args),
+    };
     crate::opened::keep_streams();
     #[cfg(unix)]
     signals::clean_up();
@@ -82,6 +88,23 @@ fn run_command_line(args: Vec<OsString>) -> u8 {
         }
         Err(_) => failure::INTERNAL,
     }
+}
+
+/// Tells of a command line that means nothing, as a program may have asked to be told; or shows the help that is asked for.
+fn wrong_command_line(error: &clap::Error, args: &[OsString]) -> u8 {
+    let asks = |pair: &[OsString]| pair[0] == "--message-format" && pair[1] == "json";
+    let wants_json = args.windows(2).any(asks) || args.iter().any(|arg| arg == "--message-format=json");
+    if wants_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let diagnostic = Diagnostic::error(console::USAGE, message);
+        let line = render::render(&[diagnostic], &Sources::default(), render::Style::Json);
+        // Where nobody reads it, there is nobody to tell.
+        let _ = std::io::stdout().write_all(line.as_bytes());
+        return failure::USAGE;
+    }
+    let _ = error.print();
+    if error.use_stderr() { failure::USAGE } else { failure::SUCCESS }
 }
 
 /// A panic is a mistake in netc, and is told as such.
@@ -101,6 +124,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Run(args) => run::run(args, console),
         Command::Check(args) => check::run(args, console),
         Command::Ir(args) => ir::run(args, console),
+        Command::Info(args) => info::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         Command::Fmt(args) => fmt::run(args, console),
         Command::Import(args) => import::run(args, console),

@@ -20,6 +20,8 @@ const PRINTED: usize = 4096;
 /// One class of a ranking.
 /// The outputs for one image.
 pub(crate) struct ResultRow {
+    /// Which input it is of.
+    pub index: usize,
     pub name: String,
     /// By output: its values.
     pub values: Vec<Vec<f32>>,
