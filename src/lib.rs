@@ -170,7 +170,7 @@ mod weights;
 #[doc(hidden)]
 pub mod internals;
 
-pub use artifact::{Images, OpenError, Port, StepRecord};
+pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
 pub use driver::{BlockChoice, Compiler, Error, Network, Part};
 #[cfg(feature = "images")]
