@@ -241,10 +241,11 @@ pub(crate) struct PartArgs {
     pub also: Vec<String>,
 }
 
-/// Sizes that an ONNX model leaves open.
+/// Sizes of inputs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShapeArgs {
-    /// The whole shape of an ONNX model's input, such as `input=1,3,224,224`; may be repeated
+    /// The whole shape of an input, such as `image=1,3,320,320`: where an ONNX model leaves sizes open, or in place of those
+    /// that a text states; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
 }

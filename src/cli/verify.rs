@@ -234,7 +234,7 @@ fn subject(args: &VerifyArgs, arrays: &Arrays, console: Console) -> Result<(Comp
         network = compiler.front(&args.file)?;
     }
     compiler.load_weights(&mut network)?;
-    network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+    network::refuse_idle(&args.network.source, &network)?;
     network::report(&network, console)?;
     Ok((compiler, network, None))
 }
