@@ -278,6 +278,10 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
+    /// Keep the compiled model about as small as its weights: no Winograd kernels, whose weights take four times as much and
+    /// more; slower
+    #[arg(long)]
+    pub small: bool,
     /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
     /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
     #[arg(long, value_name = "NAME", default_value_t)]

@@ -85,6 +85,7 @@ pub(crate) fn compiler(
     let plan = plan::Options {
         algorithms: algorithms(&compilation.algo)?,
         strict: compilation.strict,
+        small: compilation.small,
         precision: compilation.precision,
         ..Default::default()
     };
@@ -189,6 +190,7 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--small", self.small),
             ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),

@@ -747,3 +747,27 @@ model any {
     assert!(refused(&[("image", &[1, 3, 1 << 20, 1 << 20])]).contains("larger than netc's limit"));
     assert!(models.model(&[vec![1, 3, 1, 0]]).is_err());
 }
+
+/// A small model is about as large as its weights, also when it is made again.
+#[test]
+fn small_models() {
+    let folder = Folder::new();
+    let spec = folder.path("wide.net");
+    std::fs::write(&spec, "netc 1\nmodel wide {\n    input x: f32[N, 64, 28, 28]\n    a: conv(128, 3, pad = 1)  relu\n    b: conv(128, 3, pad = 1)\n    output y\n}\n").unwrap();
+    let (large, small) = (folder.path("large.netc"), folder.path("small.netc"));
+    let compiler = Compiler::new().seed(1);
+    compiler.compile_file_to(&spec, &large).unwrap();
+    let mut packed = compiler.clone();
+    packed.plan.small = true;
+    packed.compile_file_to(&spec, &small).unwrap();
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let weights = 4 * (64 * 128 * 9 + 128 + 128 * 128 * 9 + 128);
+    assert!(size(&large) > 3 * weights, "{}", size(&large));
+    assert!(size(&small) < weights * 11 / 10 + 40_000, "{} for {weights}", size(&small));
+    let image = Tensor::new([1, 64, 28, 28], (0..64 * 28 * 28).map(|i| (i % 29) as f32 / 14.0 - 1.0).collect());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&image)).unwrap().swap_remove(0);
+    let again = recompile(&small, ModelOptions::default()).unwrap();
+    assert_eq!(run(&again), run(&crate::open(&small, ModelOptions::default()).unwrap()));
+    let (worst, scale) = run(&again).difference(&run(&crate::open(&large, ModelOptions::default()).unwrap()));
+    assert!(worst <= 1e-4 * scale, "{worst} of {scale}");
+}
