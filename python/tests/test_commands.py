@@ -10,7 +10,8 @@ import pytest
 
 import netc
 
-from .conftest import DIGITS, ROOT
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = ROOT / "models" / "digits"
 
 TEXT = """netc 1
 model shapes(classes = 3) {

@@ -15,7 +15,7 @@ import pytest
 
 import netc
 
-from .conftest import DIGITS
+DIGITS = pathlib.Path(__file__).parents[2] / "models" / "digits"
 
 SPEC = """netc 1
 model two(channels = 4) {
