@@ -44,14 +44,17 @@ impl NetworkSource {
     }
 }
 
+/// The sizes of all inputs, without the numbers of images.
+type Sizes = Vec<Vec<usize>>;
+
 /// Models of one network for several sizes of its inputs. The latest are kept.
 pub struct ModelsBySize {
     compiler: Compiler,
     source: NetworkSource,
     /// The names of the inputs.
     inputs: Vec<String>,
-    /// By sizes without the number of images; the last that was asked for is the last.
-    made: Mutex<Vec<(Vec<Vec<usize>>, Arc<Model>)>>,
+    /// The last that was asked for is the last.
+    made: Mutex<Vec<(Sizes, Arc<Model>)>>,
     most: usize,
 }
 
@@ -68,7 +71,7 @@ impl ModelsBySize {
     /// # Errors
     /// Where the network cannot be compiled for them. Nothing is remembered then.
     pub fn model(&self, shapes: &[Vec<usize>]) -> Result<Arc<Model>, Error> {
-        let key: Vec<Vec<usize>> = shapes.iter().map(|shape| key(shape)).collect();
+        let key: Sizes = shapes.iter().map(|shape| key(shape)).collect();
         // Others wait while one compiles: they most likely want the same.
         let mut made = self.made.lock().unwrap_or_else(|broken| broken.into_inner());
         if let Some(place) = made.iter().position(|(known, _)| *known == key) {
