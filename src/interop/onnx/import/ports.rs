@@ -36,7 +36,7 @@ impl Importer<'_> {
             if self.lookup(&input.name).is_none() {
                 let shape = self.input_shape(input)?;
                 let (rank, element) = (shape.rank(), shape.element());
-                let name = names::value(&input.name);
+                let name = names::port(&input.name);
                 let mut node = self.draft.add_input(name.clone(), shape);
                 if element != Element::F32 {
                     // Whole numbers, for whoever computes with them. What dequantizes them reads the input itself.
