@@ -55,6 +55,9 @@ pub struct Port {
     pub(crate) shape: Vec<usize>,
     #[serde(default, skip_serializing_if = "Element::is_f32")]
     pub(crate) element: Element,
+    /// Code reads the elements themselves. Others lie in its memory as f32, whatever the element is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) raw: bool,
 }
 
 impl Port {

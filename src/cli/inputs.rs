@@ -357,9 +357,14 @@ fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tens
     )))
 }
 
+/// Whole numbers below this, of either sign, are what they were read as.
+const MOST_WHOLE: f64 = (1 << 24) as f64;
+
 /// Requires that a port's element has an array's numbers.
 pub(crate) fn check_numbers(tensor: &Tensor, port: &Port, file: &Path) -> Result<()> {
     let Some((low, high)) = port.element.integer_range() else { return Ok(()) };
+    // An array is read as f32, in which larger whole numbers are neighbours' as well.
+    let (low, high) = (low.max(1.0 - MOST_WHOLE), high.min(MOST_WHOLE - 1.0));
     let is_one = |v: f32| v.fract() == 0.0 && (low..=high).contains(&f64::from(v));
     match tensor.data().iter().position(|&v| !is_one(v)) {
         None => Ok(()),

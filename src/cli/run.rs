@@ -332,7 +332,8 @@ impl ArrayOutput {
             dims[0] = dims[0] / batch * feed.len();
         }
         let data = rows.iter().flat_map(|r| r.values[self.index].iter().copied()).collect();
-        let written = npy::write(std::io::BufWriter::new(self.file.file()), &Tensor::new(Shape::new(dims), data));
+        let tensor = Tensor::new(Shape::new(dims), data).into_element(engine.outputs[self.index].element);
+        let written = npy::write(std::io::BufWriter::new(self.file.file()), &tensor);
         written.and_then(|()| self.file.commit()).map_err(|e| cannot_write(&self.path, &e))
     }
 }

@@ -325,6 +325,7 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::Count => "integer ≥ 0",
         ParamType::Int => "integer",
         ParamType::Float => "float",
+        ParamType::Extended => "float, \"inf\" or \"-inf\"",
         ParamType::Bool => "true or false",
         ParamType::Str => "string",
         ParamType::Size2 => "size or (height, width)",

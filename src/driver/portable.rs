@@ -87,6 +87,7 @@ impl Compiler {
             name: name.into(),
             shape: graph.node(id).shape.dims().to_vec(),
             element: graph.node(id).shape.element(),
+            raw: false,
         };
         Ok(Compiled {
             name: graph.name.clone(),

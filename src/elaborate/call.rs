@@ -529,6 +529,15 @@ pub(super) fn describe(value: &Val) -> String {
     }
 }
 
+/// What has no digits is written as a string.
+fn infinite(value: &Val) -> Option<f64> {
+    match value {
+        Val::Str(word) if **word == *"inf" => Some(f64::INFINITY),
+        Val::Str(word) if **word == *"-inf" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
 /// The value as a parameter of the given type takes it.
 ///
 /// # Errors
@@ -545,6 +554,10 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Size => integer(value, 1).ok_or("an integer from 1 on"),
         ParamType::Count => integer(value, 0).ok_or("an integer from 0 on"),
         ParamType::Int => integer(value, -MAX_SIZE).ok_or("an integer"),
+        ParamType::Extended => match infinite(value) {
+            Some(infinity) => Ok(Value::Float(infinity)),
+            None => convert(value, ParamType::Float),
+        },
         ParamType::Float => match value.number() {
             Some(number) if (number as f32).is_finite() => Ok(Value::Float(number)),
             Some(_) => Err("a number of single precision, below 3.5e38"),

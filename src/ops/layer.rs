@@ -116,6 +116,8 @@ pub enum ParamType {
     Int,
     /// A float; integers are taken too.
     Float,
+    /// A float, or the strings `inf` and `-inf`.
+    Extended,
     /// One float for both axes, or `(vertical, horizontal)`.
     Float2,
     /// `true` or `false`.

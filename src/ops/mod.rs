@@ -18,6 +18,7 @@ pub mod element;
 pub mod epilogue;
 pub mod gradient;
 pub mod images;
+pub(crate) mod indices;
 pub mod layer;
 pub mod number;
 mod planes;
@@ -294,8 +295,11 @@ macro_rules! operations {
                 let own = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)));
                 // A layer of another op may make it, by one of its arguments.
                 let call = own.or_else(|| self::layers().find_map(|layer| Some((layer, (layer.arguments)(self)?))))?;
-                let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
-                call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
+                // A border that loses to every number is the one infinity that has a use.
+                let is_border = matches!(self, Op::Pad(_));
+                let is_written =
+                    |v: &Value| !matches!(v, Value::Float(f) if f.is_nan() || (f.is_infinite() && !is_border));
+                call.1.iter().all(|(_, v)| is_written(v)).then_some(call)
             }
             /// See [`Operation::operands`].
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
@@ -411,6 +415,17 @@ operations! {
         softmax::Softmax,
         transpose::Transpose,
         upsample::Upsample,
+        select::Where,
+        arg_reduce::ArgReduce,
+        cast::Cast,
+        cumsum::CumSum,
+        gather::Gather,
+        gather_elements::GatherElements,
+        gather_nd::GatherNd,
+        index_select::IndexSelect,
+        scatter_elements::ScatterElements,
+        scatter_nd::ScatterNd,
+        topk::TopK,
     }
     composed {
         conv_nd::ConvNd,

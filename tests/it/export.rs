@@ -123,6 +123,31 @@ fn cases() -> Vec<(&'static str, Graph)> {
         Activation::Abs,
         Activation::Erf,
         Activation::Log,
+        Activation::Sign,
+        Activation::Floor,
+        Activation::Ceil,
+        Activation::Round,
+        Activation::Trunc,
+        Activation::IsNan,
+        Activation::IsInf,
+        Activation::EqualTo { number: 0.5 },
+        Activation::NotEqualTo { number: 0.5 },
+        Activation::NotEqualTo { number: 0.0 },
+        Activation::GreaterThan { number: 0.5 },
+        Activation::AtLeast { number: 0.5 },
+        Activation::LessThan { number: 0.5 },
+        Activation::AtMost { number: 0.5 },
+        Activation::Sin,
+        Activation::Cos,
+        Activation::Tan,
+        Activation::Asin,
+        Activation::Acos,
+        Activation::Atan,
+        Activation::Sinh,
+        Activation::Cosh,
+        Activation::Asinh,
+        Activation::Acosh,
+        Activation::Atanh,
     ];
     for kind in kinds {
         case("activation", image, Activate { kind }.into());
@@ -321,7 +346,8 @@ fn what_would_be_written_as_something_else_is_refused() {
     let bias = b.graph.parameters(y)[1];
     b.graph.set_parameters(y, &[weight, bias]);
     let integers = b.input(Shape::of(Element::I64, [1, 4]));
-    let graph = b.finish(&[y, integers]);
+    let moved = b.add(Transpose { perm: vec![1, 0] }, &[integers]);
+    let graph = b.finish(&[y, moved]);
     insta::assert_snapshot!(export::to_bytes(&graph, &Options::default()).unwrap_err().to_string());
 }
 

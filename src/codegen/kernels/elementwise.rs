@@ -10,15 +10,16 @@ use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::body::Body;
 use super::convert::{self, Rounding};
+use super::epilogue::truth;
 use super::grid::{self, Grid};
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
-use super::{epilogue, lookup};
+use super::{epilogue, lookup, math};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
-    ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedBinary,
-    Requantize,
+    ActivationGradient, BatchNorm, Binary, Cast, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize,
+    QuantizedBinary, Requantize,
 };
 use crate::plan::{Layout, Step, View};
 use crate::tensor::Element;
@@ -60,7 +61,7 @@ pub(crate) fn fill(e: &mut Emitter, step: &Step, value: f32) -> Emitted {
 
 /// Operands: both values, then the epilogue's.
 pub(crate) fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
-    let total = op.kind != BinaryKind::Div && are_total(&op.epilogue);
+    let total = op.kind.is_total() && are_total(&op.epilogue);
     emit(e, step, &Body::Binary(op.kind, Epilogue::of(&op.epilogue)), vec![], total)
 }
 
@@ -68,6 +69,25 @@ pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[PostOp], 
     let (left, right) = (x.get(b, 0), x.get(b, 1));
     let v = combine(b, kind, left, right);
     finish(b, steps, v, x, 2)
+}
+
+/// What lies in memory is f32 before and after.
+pub(crate) fn cast(e: &mut Emitter, step: &Step, op: &Cast) -> Emitted {
+    match op.function() {
+        Some(kind) => activate(e, step, kind),
+        None => expand(e, step),
+    }
+}
+
+/// Operands: the condition, what is taken where it is not 0, and what elsewhere.
+pub(crate) fn choose(e: &mut Emitter, step: &Step) -> Emitted {
+    emit(e, step, &Body::Where, vec![], true)
+}
+
+pub(super) fn apply_where(b: &mut Builder, x: &Operands) -> Vector {
+    let (condition, yes, no) = (x.get(b, 0), x.get(b, 1), x.get(b, 2));
+    let zero = b.splat(0.0);
+    b.select(Compare::Equal, condition, zero, no, yes)
 }
 
 /// Operands: the value, then the epilogue's.
@@ -331,6 +351,32 @@ fn combine(b: &mut Builder, kind: BinaryKind, x: Vector, y: Vector) -> Vector {
         BinaryKind::Div => b.op(VectorOp::Div, x, y),
         BinaryKind::Max => keep_nan(b, VectorOp::Max, x, y),
         BinaryKind::Min => keep_nan(b, VectorOp::Min, x, y),
+        BinaryKind::Equal => truth(b, Compare::Equal, x, y, [1.0, 0.0]),
+        BinaryKind::NotEqual => truth(b, Compare::Equal, x, y, [0.0, 1.0]),
+        BinaryKind::Greater => truth(b, Compare::Less, y, x, [1.0, 0.0]),
+        BinaryKind::GreaterEqual => truth(b, Compare::LessEqual, y, x, [1.0, 0.0]),
+        BinaryKind::Less => truth(b, Compare::Less, x, y, [1.0, 0.0]),
+        BinaryKind::LessEqual => truth(b, Compare::LessEqual, x, y, [1.0, 0.0]),
+        BinaryKind::And => {
+            let zero = b.splat(0.0);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            b.select(Compare::Equal, x, zero, zero, right)
+        }
+        BinaryKind::Or => {
+            let zero = b.splat(0.0);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            let one = b.splat(1.0);
+            b.select(Compare::Equal, x, zero, right, one)
+        }
+        BinaryKind::Xor => {
+            let zero = b.splat(0.0);
+            let left = truth(b, Compare::Equal, x, zero, [0.0, 1.0]);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            truth(b, Compare::Equal, left, right, [0.0, 1.0])
+        }
+        BinaryKind::Pow => math::pow(b, x, y),
+        BinaryKind::Remainder => math::remainder(b, x, y),
+        BinaryKind::Fmod => math::fmod(b, x, y),
     }
 }
 

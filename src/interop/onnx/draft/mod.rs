@@ -134,6 +134,11 @@ impl Draft<'_> {
         self.graph.node(node).name.clone()
     }
 
+    /// What is built now is called.
+    pub(crate) fn label_now(&self) -> String {
+        self.label.clone()
+    }
+
     /// Calls what is built from here on by another name than the node's.
     pub(crate) fn relabel(&mut self, label: Option<String>) {
         if let Some(label) = label {
