@@ -38,7 +38,7 @@ pub mod tensor {
 /// The command line, which `src/main.rs` calls.
 #[cfg(feature = "cli")]
 pub mod cli {
-    pub use crate::cli::main;
+    pub use crate::cli::{main, run};
 }
 
 #[cfg(feature = "compile")]

@@ -99,6 +99,7 @@
 
 mod artifact;
 mod balance;
+pub mod classes;
 mod cpu;
 #[cfg(feature = "images")]
 mod image;
@@ -146,6 +147,8 @@ mod quantize;
 mod random;
 #[cfg(feature = "compile")]
 mod recipe;
+#[cfg(feature = "render")]
+pub mod render;
 #[cfg(feature = "compile")]
 mod syntax;
 #[cfg(feature = "compile")]
@@ -167,9 +170,9 @@ mod weights;
 #[doc(hidden)]
 pub mod internals;
 
-pub use artifact::{Images, OpenError, Port};
+pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, Network};
+pub use driver::{BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, Part};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

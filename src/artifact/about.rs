@@ -52,6 +52,10 @@ pub struct Recipe {
     /// Shapes that were given for an ONNX model's inputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Values that are inputs, values that are the outputs, and outputs beside the network's own: the part that was
+    /// compiled, as three lists of labels.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub part: [Vec<String>; 3],
     pub weights: Origin,
     /// How names of the file's weights become the network's: rules, in order, then a table.
     #[serde(default)]
@@ -65,12 +69,19 @@ pub struct Recipe {
     /// Whether the bits are the same for every vector unit and batch.
     #[serde(default)]
     pub strict: bool,
+    /// Whether packed weights had to be as small as the weights.
+    #[serde(default)]
+    pub small: bool,
     /// In what values are stored and multiplied, as the command line names it; f32 without.
     #[serde(default)]
     pub precision: String,
     /// Bytes of the first, second and third level of cache that the plan counted with.
     #[serde(default)]
     pub caches: [u64; 3],
+}
+
+fn is_whole(part: &[Vec<String>; 3]) -> bool {
+    part.iter().all(Vec::is_empty)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,10 +98,19 @@ pub enum Origin {
     Seed(u64),
     /// They were read from a file.
     File {
-        /// As it was given.
+        /// As it was given; the first of several.
         path: String,
+        /// Files beside it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<String>,
         /// Of the names and values in the file.
         hash: u64,
+        /// Of the weights that they may lack.
+        #[serde(default)]
+        seed: u64,
+        /// Whether they may lack weights, and whether they may hold others.
+        #[serde(default)]
+        partial: [bool; 2],
     },
 }
 

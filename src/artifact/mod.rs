@@ -87,4 +87,4 @@ pub(crate) use read::{Artifact, Container, FileWeights};
 #[cfg(feature = "compile")]
 pub(crate) use weights::{Destination, Weights};
 #[cfg(feature = "compile")]
-pub(crate) use write::Writer;
+pub(crate) use write::{Writer, to_bytes};

@@ -34,7 +34,6 @@ enum Bytes {
     /// Where others can write.
     File { file: Arc<File>, stamp: Stamp },
     /// All of the file, in memory of this process.
-    #[cfg(feature = "cli")]
     Memory(Arc<Mmap>),
 }
 
@@ -69,6 +68,28 @@ impl Container {
         copied().map_err(|cause| OpenError { path: path.into(), cause })
     }
 
+    /// A file's bytes that somebody has in memory. They are copied, so that pages are whole and nobody changes them.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, OpenError> {
+        let path = PathBuf::from("a model in memory");
+        let copied = || -> Result<Self, Cause> {
+            let start = &bytes[..bytes.len().min(PAGE as usize)];
+            let header = Header::decode(start, bytes.len() as u64)?;
+            let mut map = MmapMut::map_anon(bytes.len().max(1))?;
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            map[..bytes.len()].copy_from_slice(bytes);
+            Ok(Self { path: path.clone(), bytes: Bytes::Memory(Arc::new(map.make_read_only()?)), header })
+        };
+        copied().map_err(|cause| OpenError { path: path.clone(), cause })
+    }
+
+    /// All bytes of the file.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Cause> {
+        let mut bytes = vec![0; self.header.file_bytes as usize];
+        self.read_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -91,7 +112,6 @@ impl Container {
     pub(crate) fn outlive_tick(&self) {
         match &self.bytes {
             Bytes::File { stamp, .. } => stamp.outlive_tick(),
-            #[cfg(feature = "cli")]
             Bytes::Memory(_) => {}
         }
     }
@@ -106,7 +126,6 @@ impl Container {
     pub(crate) fn check_unchanged(&self) -> Result<(), Change> {
         match &self.bytes {
             Bytes::File { file, stamp } => stamp.check(file),
-            #[cfg(feature = "cli")]
             Bytes::Memory(_) => Ok(()),
         }
     }
@@ -140,7 +159,6 @@ impl Container {
                 io::ErrorKind::UnexpectedEof => self.cut(file.metadata().map_or(0, |m| m.len())),
                 _ => Cause::Io(error),
             }),
-            #[cfg(feature = "cli")]
             Bytes::Memory(map) => {
                 // The header's places lie within the file.
                 bytes.copy_from_slice(&map[offset as usize..][..bytes.len()]);
@@ -264,7 +282,6 @@ impl Artifact {
         let range = section.offset as usize..section.end() as usize;
         let file = match &self.container.bytes {
             Bytes::File { file, .. } => file,
-            #[cfg(feature = "cli")]
             Bytes::Memory(map) => return Ok(FileWeights { map: map.clone(), range }),
         };
         // From the file's first byte: then the system can align it for huge pages.

@@ -1,6 +1,5 @@
 //! Writing a `.netc` file: into a temporary file beside its place, which is renamed when it is whole.
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::WriteError;
 use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, padded};
 use super::metadata::{Metadata, PortableMetadata, TensorRecord};
-use super::{About, Destination, Image, Texts, Weights};
+use super::{About, Destination, Image, Manifest, Texts, Weights};
 use crate::output::OutputFile;
 
 /// A file under construction. Dropped before [`Self::finish`], it leaves nothing behind.
@@ -85,20 +84,54 @@ impl Writer {
         let body = || -> io::Result<()> {
             let file = output.file();
             if !weights.in_file() {
-                write_at(file, PAGE, weights)?;
+                write_at(&mut &*file, PAGE, weights)?;
             }
-            let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
-            let weights = Section { offset: PAGE, bytes: weights.len() as u64, checksum: xxh3_64(&listed) };
-            let code = write_section(file, weights.end(), code)?;
-            let metadata = write_section(file, code.end(), &serde_json::to_vec(metadata)?)?;
-            let texts = write_section(file, metadata.end(), &serde_json::to_vec(texts)?)?;
-            file.set_len(texts.end())?;
-            let sections = [weights, code, metadata, texts];
-            let header = Header { architecture: architecture.into(), file_bytes: texts.end(), sections };
-            write_at(file, 0, &header.encode())
+            let end = write_around(&mut &*file, architecture, weights.len(), blocks, code, metadata, texts)?;
+            file.set_len(end)
         };
         body().and_then(|()| output.commit()).map_err(|cause| WriteError { path, cause })
     }
+}
+
+/// The bytes of the file that a model in memory would be.
+///
+/// # Errors
+/// Where the metadata cannot be written as JSON.
+pub(crate) fn to_bytes(
+    manifest: &Manifest,
+    about: &About,
+    weights: &[u8],
+    code: &[u8],
+    texts: &Texts,
+) -> io::Result<Vec<u8>> {
+    let blocks = checksums(weights);
+    let metadata = Metadata { manifest: manifest.clone(), about: about.clone(), blocks: blocks.clone() };
+    let mut bytes = io::Cursor::new(vec![]);
+    write_at(&mut bytes, PAGE, weights)?;
+    write_around(&mut bytes, std::env::consts::ARCH, weights.len(), &blocks, code, &metadata, texts)?;
+    Ok(bytes.into_inner())
+}
+
+/// Writes everything but the weights, and gives the length of the whole.
+fn write_around(
+    sink: &mut (impl Write + Seek),
+    architecture: &str,
+    weights: usize,
+    blocks: &[u64],
+    code: &[u8],
+    metadata: &impl serde::Serialize,
+    texts: &Texts,
+) -> io::Result<u64> {
+    let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
+    let weights = Section { offset: PAGE, bytes: weights as u64, checksum: xxh3_64(&listed) };
+    let code = write_section(sink, weights.end(), code)?;
+    let metadata = write_section(sink, code.end(), &serde_json::to_vec(metadata)?)?;
+    let texts = write_section(sink, metadata.end(), &serde_json::to_vec(texts)?)?;
+    let end = texts.end();
+    let sections = [weights, code, metadata, texts];
+    let header = Header { architecture: architecture.into(), file_bytes: end, sections };
+    write_at(sink, 0, &header.encode())?;
+    Ok(end)
 }
 
 /// The checksums of the blocks of the padded weights.
@@ -112,16 +145,16 @@ fn checksums(weights: &[u8]) -> Vec<u64> {
     sums
 }
 
-fn write_section(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Section> {
+fn write_section(sink: &mut (impl Write + Seek), offset: u64, bytes: &[u8]) -> io::Result<Section> {
     let mut section = bytes.to_vec();
     section.resize(padded(bytes.len() as u64) as usize, 0);
-    write_at(file, offset, &section)?;
+    write_at(sink, offset, &section)?;
     Ok(Section { offset, bytes: bytes.len() as u64, checksum: xxh3_64(&section) })
 }
 
-fn write_at(mut file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
-    file.write_all(bytes)
+fn write_at(sink: &mut (impl Write + Seek), offset: u64, bytes: &[u8]) -> io::Result<()> {
+    sink.seek(SeekFrom::Start(offset))?;
+    sink.write_all(bytes)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::export::ExportArgs;
 use super::failure::{EXIT_CODES, Failure, Result};
 use super::fmt::FmtArgs;
 use super::import::ImportArgs;
+use super::info::InfoArgs;
 use super::ir::IrArgs;
 use super::network::refuse;
 use super::profile::ProfileArgs;
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     Check(CheckArgs),
     Ir(IrArgs),
+    Info(InfoArgs),
     Stats(StatsArgs),
     Fmt(FmtArgs),
     Import(ImportArgs),
@@ -125,9 +127,16 @@ pub(crate) struct SourceArgs {
     /// Weights by the names that the labels give (safetensors, .pth, .npz); without it, the .safetensors beside
     /// the spec that has its name (NAME.MODEL.safetensors before NAME.safetensors, since a training of several models
     /// writes those), or else a seeded initialisation. FILE:KEY takes one of several sets of weights
-    /// (`esrgan.pth:params`), or those whose names begin with `KEY.`
+    /// (`esrgan.pth:params`), or those whose names begin with `KEY.`. Said several times, the files hold the weights
+    /// together
     #[arg(long, value_name = "FILE[:KEY]")]
-    pub weights: Option<PathBuf>,
+    pub weights: Vec<PathBuf>,
+    /// Weights that the file lacks keep their initial values
+    #[arg(long, requires = "weights")]
+    pub allow_missing: bool,
+    /// The file may have tensors that the network does not have
+    #[arg(long, requires = "weights")]
+    pub allow_extra: bool,
     #[command(flatten)]
     pub renaming: RenamingArgs,
     /// Initialise the weights by this seed, whatever files there are
@@ -214,12 +223,29 @@ pub(crate) struct NetworkArgs {
     pub batch: Option<u32>,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub part: PartArgs,
 }
 
-/// Sizes that an ONNX model leaves open.
+/// Which part of the network is compiled.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PartArgs {
+    /// Leave out what comes after this value, which becomes an output of that name; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub until: Vec<String>,
+    /// Leave out what comes before this value, which becomes an input of that name; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub from: Vec<String>,
+    /// Values that are outputs beside the network's own
+    #[arg(skip)]
+    pub also: Vec<String>,
+}
+
+/// Sizes of inputs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShapeArgs {
-    /// The whole shape of an ONNX model's input, such as `input=1,3,224,224`; may be repeated
+    /// The whole shape of an input, such as `image=1,3,320,320`: where an ONNX model leaves sizes open, or in place of those
+    /// that a text states; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
 }
@@ -252,6 +278,10 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
+    /// Keep the compiled model about as small as its weights: no Winograd kernels, whose weights take four times as much and
+    /// more; slower
+    #[arg(long)]
+    pub small: bool,
     /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
     /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -281,7 +311,7 @@ impl From<PhaseName> for crate::ir::Phase {
 }
 
 /// The threads of a run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ThreadArgs {
     /// Threads of a run; 0 stands for one for each CPU, which is the default
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=256))]

@@ -116,7 +116,7 @@ fn hash(args: &CheckArgs, file: &Path, console: Console) -> Result<()> {
         hash_file(&opened::open(file).map_err(named)?).map_err(named)?
     } else {
         let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-        let weights = args.weights.clone().map_or(WeightsFrom::Beside, WeightsFrom::File);
+        let weights = args.weights.clone().map_or(WeightsFrom::Beside, |path| WeightsFrom::Files(vec![path]));
         let model = args.model.clone();
         let compiler = Compiler { model, set, shapes, weights, phase: args.phase.into(), ..Compiler::default() };
         let mut network = compiler.front(file)?;
@@ -229,7 +229,7 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
     let mut compiler = Compiler { model, set, shapes, phase, options, ..Compiler::default() };
     let mut network = compiler.front(file);
     if let (Ok(network), Some(path)) = (&mut network, &args.weights) {
-        compiler.weights = WeightsFrom::File(path.clone());
+        compiler.weights = WeightsFrom::Files(vec![path.clone()]);
         compiler.load_weights(network)?;
     }
     match network {

@@ -8,12 +8,12 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{ColorWhen, GlobalArgs, MessageFormat};
-use super::escape::{self, Escaping};
 use super::failure::{Failure, Result};
-use super::render::{self, Style};
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver;
 pub(crate) use crate::memory::size as bytes;
+use crate::render::escape::{self, Escaping};
+use crate::render::{self, Style};
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -36,6 +36,9 @@ pub(crate) struct Console {
     /// Bytes, where the user says how many.
     pub max_memory: Option<u64>,
 }
+
+/// The code of a mistake in the command line.
+pub(crate) const USAGE: &str = "usage";
 
 impl Console {
     pub(crate) fn new(global: &GlobalArgs) -> Self {
@@ -87,6 +90,21 @@ impl Console {
         self.say(YELLOW, "warning", text);
     }
 
+    /// Something that went wrong though the command goes on.
+    pub(crate) fn error(&self, text: impl std::fmt::Display) {
+        match self.json_messages() {
+            true => self.error_object("error", &text.to_string()),
+            false => self.say(RED, "error", text),
+        }
+    }
+
+    /// An error without a place in a text, as diagnostics are for programs.
+    fn error_object(&self, code: &'static str, message: &str) {
+        let diagnostic = Diagnostic::error(code, message);
+        // Where nobody reads it, there is nobody to tell.
+        let _ = self.diagnostics(&[diagnostic], &Sources::default());
+    }
+
     /// Something that only those want to know who asked by `-v`.
     pub(crate) fn detail(&self, text: impl std::fmt::Display) {
         if self.verbose {
@@ -123,8 +141,9 @@ impl Console {
             Failure::Compiler(driver::Error::Spec { sources, diagnostics }) => {
                 let _ = self.diagnostics(diagnostics, sources);
             }
-            Failure::Compiler(error) => self.say(RED, "error", error),
-            Failure::Message(text) => self.say(RED, "error", text),
+            Failure::Compiler(error) => self.error(error),
+            Failure::Message(text) => self.error(text),
+            Failure::Usage(text) if self.json_messages() => self.error_object(USAGE, text),
             Failure::Usage(text) => {
                 self.say(RED, "error", text);
                 let _ = writeln!(self.err(), "\nFor more information, try '--help'.");

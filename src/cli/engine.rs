@@ -91,7 +91,7 @@ impl Engine {
             ));
         }
         let of = |weights: &PathBuf| {
-            let source = SourceArgs { weights: Some(weights.clone()), ..network.source.clone() };
+            let source = SourceArgs { weights: vec![weights.clone()], ..network.source.clone() };
             NetworkArgs { source, ..network.clone() }
         };
         let mut engine = open(&of(first), console)?;
@@ -272,7 +272,7 @@ fn interpret_batches(graph: &Graph, inputs: &[Tensor], ports: &[Port], batch: us
         joined.resize_with(outputs.len(), Default::default);
         for ((shape, data), output) in joined.iter_mut().zip(outputs) {
             *shape = output.shape().clone();
-            data.extend(output.into_data());
+            data.extend(output.into_element(Element::F32).into_data());
         }
     }
     let whole = |(shape, mut data): (Shape, Vec<f32>)| {
@@ -319,7 +319,9 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 /// What a compiled model has settled cannot be asked for.
 pub(crate) fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
     let more = [("--batch", network.batch.is_some()), ("--shape", !network.shapes.shape.is_empty())];
-    let flags = [network.source.given(), more.to_vec(), compilation.passes.given(), compilation.given()].concat();
+    let flags =
+        [network.source.given(), more.to_vec(), network.part.given(), compilation.passes.given(), compilation.given()];
+    let flags = flags.concat();
     refuse(flags, "takes a spec (.net); a compiled model has settled it")
 }
 

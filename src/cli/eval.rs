@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use super::args::{CompilationArgs, CropArgs, EnsembleArgs, NetworkArgs, ThreadArgs, explain_crops};
 use super::console::{Console, table};
 use super::engine::Engine;
-use super::escape;
 use super::failure::{Failure, Result};
 use super::network::AS_ASKED;
-use super::results::{labels_of, probabilities};
+use super::results::labels_of;
 use super::train::{Broken, Share};
+use crate::classes::probabilities;
 use crate::data::{Batch, DataError, Dataset, Feed, Input, Loader, Mode, Options, Part, Settings};
 use crate::preprocess::Preprocess;
+use crate::render::escape;
 use crate::tensor::{Shape, Tensor};
 use crate::trainer::{best_classes, top_k};
 

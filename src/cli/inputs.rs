@@ -12,7 +12,7 @@ use super::network::memory_limit;
 use super::run::RunArgs;
 use crate::artifact::Port;
 use crate::driver;
-use crate::image::{self, Crops, Picture};
+use crate::image::{self, Crops};
 use crate::npy;
 use crate::preprocess::{Color, Preprocess, Resize};
 use crate::random::Draws;
@@ -48,6 +48,12 @@ impl Arrays {
         let kept = self.read.borrow_mut().remove(file);
         kept.map_or_else(|| npy::read_within(file, self.memory).map_err(Failure::message), Ok)
     }
+}
+
+/// A picture that cannot be read, and why.
+pub(crate) struct Broken {
+    pub name: String,
+    pub message: String,
 }
 
 /// Everything that a run computes on, to be had in parts.
@@ -102,29 +108,67 @@ impl Feed {
     /// The inputs for the results from `first` to `end`.
     pub(crate) fn part(&self, first: usize, end: usize) -> Result<Vec<Tensor>> {
         match self {
-            Feed::Pictures { paths, preprocess, shape, channels_last, crops, by_exif, memory } => {
-                let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
-                let make = |picture: &Picture| match crops {
-                    Some(crops) => picture.crops(preprocess, *shape, crops),
-                    None => picture.prepare(preprocess, *shape),
-                };
+            Feed::Pictures { .. } => {
                 let mut data = vec![];
-                for path in &paths[first..end] {
-                    let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
-                    let values = make(&picture);
-                    data.extend(values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?);
+                for index in first..end {
+                    data.extend(self.picture(index)?);
                 }
-                let rows = (end - first) * crops.map_or(1, |crops| crops.count());
-                let [channels, height, width] = *shape;
-                if *channels_last {
-                    let data = data.chunks_exact(channels * height * width).flat_map(|i| interleaved(i, channels));
-                    return Ok(vec![Tensor::new([rows, height, width, channels], data.collect())]);
-                }
-                Ok(vec![Tensor::new([rows, channels, height, width], data)])
+                Ok(self.pictures_together(data, end - first))
             }
             Feed::Arrays { tensors, .. } => Ok(tensors.iter().map(|t| rows(t, first, end)).collect()),
             Feed::Whole { tensors, .. } => Ok(tensors.clone()),
         }
+    }
+
+    /// As [`Self::part`] without the pictures that cannot be read, which go to `broken`; and the numbers of the others.
+    pub(crate) fn readable(
+        &self,
+        first: usize,
+        end: usize,
+        broken: &mut Vec<Broken>,
+    ) -> Result<(Vec<Tensor>, Vec<usize>)> {
+        if !matches!(self, Feed::Pictures { .. }) {
+            return Ok((self.part(first, end)?, (first..end).collect()));
+        }
+        let (mut data, mut indices) = (vec![], vec![]);
+        for index in first..end {
+            match self.picture(index) {
+                Ok(values) => {
+                    data.extend(values);
+                    indices.push(index);
+                }
+                Err(Failure::Message(message)) => broken.push(Broken { name: self.name(index), message }),
+                Err(other) => return Err(other),
+            }
+        }
+        let count = indices.len();
+        Ok((self.pictures_together(data, count), indices))
+    }
+
+    /// The numbers of one picture, or of several crops of it.
+    fn picture(&self, index: usize) -> Result<Vec<f32>> {
+        let Feed::Pictures { paths, preprocess, shape, crops, by_exif, memory, .. } = self else { return Ok(vec![]) };
+        let exif = if *by_exif { image::Exif::Heeded } else { image::Exif::Ignored };
+        let path = &paths[index];
+        let picture = image::read_within(path, exif, *memory).map_err(Failure::message)?;
+        let values = match crops {
+            Some(crops) => picture.crops(preprocess, *shape, crops),
+            None => picture.prepare(preprocess, *shape),
+        };
+        values.map_err(|e| Failure::message(format!("{}: {e}", path.display())))
+    }
+
+    /// The input that the numbers of so many pictures are.
+    fn pictures_together(&self, data: Vec<f32>, count: usize) -> Vec<Tensor> {
+        let Feed::Pictures { shape: [channels, height, width], channels_last, crops, .. } = *self else {
+            return vec![];
+        };
+        let rows = count * crops.map_or(1, |crops| crops.count());
+        if channels_last {
+            let data = data.chunks_exact(channels * height * width).flat_map(|i| interleaved(i, channels));
+            return vec![Tensor::new([rows, height, width, channels], data.collect())];
+        }
+        vec![Tensor::new([rows, channels, height, width], data)]
     }
 
     fn pictures(args: &RunArgs, engine: &Engine, console: Console) -> Result<Self> {
@@ -340,7 +384,7 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
     let mut files = vec![None; ports.len()];
     let names = || ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
     for argument in arguments {
-        let named = argument.split_once('=').and_then(|(n, f)| Some((ports.iter().position(|p| p.name == n)?, f)));
+        let named = argument.split_once('=').and_then(|(n, f)| Some((port_named(n, ports)?, f)));
         let (index, file) = match named {
             Some(found) => found,
             None if ports.len() == 1 && !argument.contains('=') => (0, argument.as_str()),
@@ -361,6 +405,12 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
         }
     }
     Ok(files)
+}
+
+/// The port of this name, or of the name that TensorFlow gives to the first result of a node: `input` is `input:0`, too.
+fn port_named(name: &str, ports: &[Port]) -> Option<usize> {
+    let position = |wanted: &str| ports.iter().position(|p| p.name == wanted);
+    position(name).or_else(|| position(&format!("{name}:0")))
 }
 
 /// A planar image with the channels of a pixel side by side.

@@ -10,7 +10,6 @@ mod completions;
 mod console;
 mod curves;
 mod engine;
-mod escape;
 mod eval;
 mod export;
 mod failure;
@@ -18,13 +17,13 @@ mod failure;
 mod fault;
 mod fmt;
 mod import;
+mod info;
 mod inputs;
 mod ir;
 mod measure;
 mod network;
 mod profile;
 mod quantize;
-pub(crate) mod render;
 mod results;
 mod run;
 #[cfg(unix)]
@@ -36,11 +35,14 @@ mod train;
 mod verify;
 mod weights;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::diagnostic::{Diagnostic, Sources};
+use crate::render;
 use args::{Cli, Command};
 use console::Console;
 use failure::Result;
@@ -50,16 +52,27 @@ const STACK: usize = 8 << 20;
 
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
-    match std::thread::Builder::new().name("netc".into()).stack_size(STACK).spawn(run_command_line) {
-        Ok(thread) => thread.join().unwrap_or(ExitCode::from(failure::INTERNAL)),
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// As [`main`], for the arguments of a command line, of which the first is the program's name; gives the exit code. The
+/// process is to end then: what it does at signals is changed.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let own = args.clone();
+    match std::thread::Builder::new().name("netc".into()).stack_size(STACK).spawn(|| run_command_line(own)) {
+        Ok(thread) => thread.join().unwrap_or(failure::INTERNAL),
         // Where no thread is to be had, the process's own stack has to do.
-        Err(_) => run_command_line(),
+        Err(_) => run_command_line(args),
     }
 }
 
-fn run_command_line() -> ExitCode {
+fn run_command_line(args: Vec<OsString>) -> u8 {
     std::panic::set_hook(Box::new(report_panic));
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_command_line(&error, &args),
+    };
     crate::opened::keep_streams();
     #[cfg(unix)]
     signals::clean_up();
@@ -68,19 +81,36 @@ fn run_command_line() -> ExitCode {
     let console = Console::new(&cli.global);
     let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
     match result {
-        Ok(Ok(())) => ExitCode::from(failure::SUCCESS),
+        Ok(Ok(())) => failure::SUCCESS,
         Ok(Err(failure)) => {
             console.failure(&failure);
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
-        Err(_) => ExitCode::from(failure::INTERNAL),
+        Err(_) => failure::INTERNAL,
     }
+}
+
+/// Tells of a command line that means nothing, as a program may have asked to be told; or shows the help that is asked for.
+fn wrong_command_line(error: &clap::Error, args: &[OsString]) -> u8 {
+    let asks = |pair: &[OsString]| pair[0] == "--message-format" && pair[1] == "json";
+    let wants_json = args.windows(2).any(asks) || args.iter().any(|arg| arg == "--message-format=json");
+    if wants_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let diagnostic = Diagnostic::error(console::USAGE, message);
+        let line = render::render(&[diagnostic], &Sources::default(), render::Style::Json);
+        // Where nobody reads it, there is nobody to tell.
+        let _ = std::io::stdout().write_all(line.as_bytes());
+        return failure::USAGE;
+    }
+    let _ = error.print();
+    if error.use_stderr() { failure::USAGE } else { failure::SUCCESS }
 }
 
 /// A panic is a mistake in netc, and is told as such.
 fn report_panic(info: &std::panic::PanicHookInfo) {
     let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-    let text = escape::text(info.payload_as_str().unwrap_or("no message"));
+    let text = crate::render::escape::text(info.payload_as_str().unwrap_or("no message"));
     // Where standard error is gone, there is nobody to tell.
     let _ = writeln!(
         std::io::stderr(),
@@ -94,6 +124,7 @@ fn dispatch(command: &Command, console: Console) -> Result<()> {
         Command::Run(args) => run::run(args, console),
         Command::Check(args) => check::run(args, console),
         Command::Ir(args) => ir::run(args, console),
+        Command::Info(args) => info::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         Command::Fmt(args) => fmt::run(args, console),
         Command::Import(args) => import::run(args, console),

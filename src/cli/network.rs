@@ -8,15 +8,14 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::args::{CompilationArgs, NetworkArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, PartArgs, PassArgs, RenamingArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::{Console, bytes, grouped, progress_style};
-use super::escape;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
-    Compiler, Error, Event, NOT_FINITE, Network, Observer, Stage, WeightsFrom, WeightsReport, is_onnx, weights_beside,
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, weights_beside,
 };
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
@@ -25,6 +24,7 @@ use crate::ops::layer::Value;
 use crate::output::keep;
 use crate::passes::Selection;
 use crate::plan::{self, Precision};
+use crate::render::escape;
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
@@ -79,22 +79,29 @@ pub(crate) fn compiler(
     options: ModelOptions,
 ) -> Result<Compiler> {
     if is_portable(file) {
+        refuse(network.part.given(), "takes a spec (.net); a portable model has settled it")?;
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
     let plan = plan::Options {
         algorithms: algorithms(&compilation.algo)?,
         strict: compilation.strict,
+        small: compilation.small,
         precision: compilation.precision,
         ..Default::default()
     };
     Ok(Compiler {
         batch: network.batch.unwrap_or(1) as usize,
+        part: part(&network.part),
         shapes: shapes(&network.shapes)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
         ..front(&network.source, &compilation.passes, options)?
     })
+}
+
+fn part(args: &PartArgs) -> Part {
+    Part { from: args.from.clone(), until: args.until.clone(), also: args.also.clone() }
 }
 
 /// What has been settled where a portable model was made cannot be asked for.
@@ -105,16 +112,18 @@ fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) ->
 }
 
 pub(crate) fn front(source: &SourceArgs, passes: &PassArgs, options: ModelOptions) -> Result<Compiler> {
-    let weights = match (&source.weights, source.seed) {
-        (Some(path), _) => WeightsFrom::File(path.clone()),
-        (None, Some(_)) => WeightsFrom::Seed,
-        (None, None) => WeightsFrom::Beside,
+    let weights = match (&source.weights[..], source.seed) {
+        ([], Some(_)) => WeightsFrom::Seed,
+        ([], None) => WeightsFrom::Beside,
+        (paths, _) => WeightsFrom::Files(paths.to_vec()),
     };
     Ok(Compiler {
         model: source.model.clone(),
         set: settings(&source.set)?,
         seed: source.seed.unwrap_or(0),
         weights,
+        allow_missing: source.allow_missing,
+        allow_extra: source.allow_extra,
         renames: renames(&source.renaming)?,
         passes: selection(passes)?,
         options,
@@ -139,8 +148,11 @@ impl SourceArgs {
     /// The files that a command reads: the network's, those that these flags name, and the weights
     /// that belong to a spec.
     pub(crate) fn files(&self, network: &Path) -> Vec<PathBuf> {
-        let weights = self.weights.clone().unwrap_or_else(|| weights_beside(network, self.model.as_deref()));
-        [network.to_path_buf(), weights].into_iter().chain(self.renaming.weight_map.clone()).collect()
+        let weights = match &self.weights[..] {
+            [] => vec![weights_beside(network, self.model.as_deref())],
+            given => given.to_vec(),
+        };
+        [network.to_path_buf()].into_iter().chain(weights).chain(self.renaming.weight_map.clone()).collect()
     }
 }
 
@@ -152,7 +164,7 @@ impl SourceArgs {
         vec![
             ("--model", self.model.is_some()),
             ("--set", !self.set.is_empty()),
-            ("--weights", self.weights.is_some()),
+            ("--weights", !self.weights.is_empty()),
             ("--rename", !self.renaming.rename.is_empty()),
             ("--weight-map", self.renaming.weight_map.is_some()),
             ("--seed", self.seed.is_some()),
@@ -166,12 +178,19 @@ impl PassArgs {
     }
 }
 
+impl PartArgs {
+    pub(crate) fn given(&self) -> Vec<Given> {
+        vec![("--until", !self.until.is_empty()), ("--from", !self.from.is_empty())]
+    }
+}
+
 impl CompilationArgs {
     /// What only code generation heeds.
     pub(crate) fn given(&self) -> Vec<Given> {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--small", self.small),
             ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
@@ -195,10 +214,10 @@ pub(crate) fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt:
 }
 
 /// Refuses flags that turned out to change nothing of the network.
-pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
+pub(crate) fn refuse_idle(source: &SourceArgs, network: &Network) -> Result<()> {
     let (name, imported) = (&network.graph.name, network.imported.as_ref());
     let own =
-        !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_none());
+        !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_empty());
     let given = source.given();
     let of = |names: &[&str]| given.iter().copied().filter(|(flag, _)| names.contains(flag)).collect::<Vec<_>>();
     if own {
@@ -208,8 +227,7 @@ pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Net
     if imported.is_some_and(|i| !i.is_text) {
         refuse(of(&["--model", "--set"]), format_args!("is for specs, and {name} cannot be written as one"))?;
     }
-    let open = imported.is_some() || source.weights.as_ref().is_some_and(|path| is_onnx(path).unwrap_or(false));
-    refuse([("--shape", !shapes.shape.is_empty() && !open)], "is for ONNX models; a spec states its shapes")
+    Ok(())
 }
 
 /// Refuses a name for a file that says another of the kinds which netc reads and writes than `kind`.
@@ -357,7 +375,7 @@ pub(crate) fn optimized(
 ) -> Result<(Network, ProgressBar)> {
     observed(compiler, path, console, |compiler| {
         let network = read(compiler, path, fitted, console)?;
-        refuse_idle(&args.source, &args.shapes, &network)?;
+        refuse_idle(&args.source, &network)?;
         Ok(network)
     })
 }
@@ -457,6 +475,29 @@ fn weights_note(network: &Network, console: Console) {
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if let Some(prefix) = loaded.prefix {
                 console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
+            }
+            if loaded.reshaped > 0 {
+                console.detail(format_args!(
+                    "{}: {} tensors have other axes of size 1",
+                    path.display(),
+                    loaded.reshaped
+                ));
+            }
+            if !loaded.missing.is_empty() {
+                console.note(format_args!(
+                    "{}: {} weights are not in it and stay as they begin: {}",
+                    path.display(),
+                    loaded.missing.len(),
+                    shortened(&loaded.missing)
+                ));
+            }
+            if !loaded.extra.is_empty() {
+                console.note(format_args!(
+                    "{}: {} tensors are not the network's: {}",
+                    path.display(),
+                    loaded.extra.len(),
+                    shortened(&loaded.extra)
+                ));
             }
             if loaded.bookkeeping > 0 {
                 console.detail(format_args!("{} num_batches_tracked are not needed", loaded.bookkeeping));

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
 use super::console::{Console, bytes, table};
-use super::escape;
 use super::eval::by_name;
 use super::failure::{Failure, Result};
 use super::network::{self, refuse_idle, refuse_name};
@@ -19,6 +18,7 @@ use super::train::{Broken, Share};
 use crate::data::{Dataset, Options, Part};
 use crate::driver::Network;
 use crate::quantize::{Goal, Job, LayerReport, Method, Quantized, Report, Samples, ValueReport, of_weights, quantize};
+use crate::render::escape;
 
 /// Make a network of 8 bits of one of f32
 ///
@@ -135,7 +135,7 @@ pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
     let (network, bar) = network::observed(&mut compiler, &args.file, console, |compiler| {
         let mut network = compiler.front(&args.file)?;
         compiler.load_weights(&mut network)?;
-        refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+        refuse_idle(&args.network.source, &network)?;
         Ok(network)
     })?;
     bar.finish_and_clear();

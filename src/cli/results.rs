@@ -6,52 +6,27 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::engine::Engine;
-use super::escape;
 use super::failure::{Failure, Result};
 use super::inputs::shape_text;
 use super::network::read_text;
 use crate::artifact::Port;
+use crate::classes::{Class, probabilities};
+use crate::render::escape;
 use crate::tensor::{NotFinite, Shape};
 
 /// An output with more elements than this is described, not printed.
 const PRINTED: usize = 4096;
 
 /// One class of a ranking.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Class {
-    pub index: usize,
-    pub label: Option<String>,
-    pub probability: f32,
-}
-
 /// The outputs for one image.
 pub(crate) struct ResultRow {
+    /// Which input it is of.
+    pub index: usize,
     pub name: String,
     /// By output: its values.
     pub values: Vec<Vec<f32>>,
     /// The best classes, where the network tells classes apart.
     pub classes: Option<Vec<Class>>,
-}
-
-/// The `k` likeliest classes. Values that are no distribution yet become one by softmax.
-pub(crate) fn best(values: &[f32], labels: &[String], k: usize) -> Vec<Class> {
-    let probabilities = probabilities(values);
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
-    let class = |index: usize| Class { index, label: labels.get(index).cloned(), probability: probabilities[index] };
-    order.into_iter().take(k).map(class).collect()
-}
-
-/// The values themselves where they are a distribution, else their softmax.
-pub(crate) fn probabilities(values: &[f32]) -> Vec<f32> {
-    let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
-    if values.iter().all(|v| (0.0..=1.0).contains(v)) && (sum - 1.0).abs() < 1e-3 {
-        return values.to_vec();
-    }
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = values.iter().map(|&v| f64::from(v - largest).exp()).collect();
-    let total: f64 = powers.iter().sum();
-    powers.iter().map(|p| (p / total) as f32).collect()
 }
 
 /// What several rows of values say together: of `scores`, the mean of the distributions that they are or become by
@@ -161,15 +136,16 @@ fn summary(values: &[f32]) -> (f32, f64, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classes::ranked;
 
     #[test]
     fn logits_and_distributions_rank_alike() {
         let labels = ["a", "b", "c"].map(String::from);
-        let ranked = best(&[1.0, 3.0, 2.0], &labels, 2);
-        assert_eq!(ranked.iter().map(|c| c.index).collect::<Vec<_>>(), [1, 2]);
-        assert!((ranked[0].probability - 0.665_240_94).abs() < 1e-6);
-        assert_eq!(ranked[0].label.as_deref(), Some("b"));
-        assert_eq!(best(&[0.25, 0.25, 0.5], &[], 9)[0], Class { index: 2, label: None, probability: 0.5 });
+        let best = ranked(&[1.0, 3.0, 2.0], &labels, 2);
+        assert_eq!(best.iter().map(|c| c.index).collect::<Vec<_>>(), [1, 2]);
+        assert!((best[0].probability - 0.665_240_94).abs() < 1e-6);
+        assert_eq!(best[0].label.as_deref(), Some("b"));
+        assert_eq!(ranked(&[0.25, 0.25, 0.5], &[], 9)[0], Class { index: 2, label: None, probability: 0.5 });
     }
 
     #[test]
@@ -190,6 +166,6 @@ mod tests {
     #[test]
     fn extreme_values_do_not_overflow() {
         assert_eq!(probabilities(&[1e30, -1e30]), [1.0, 0.0]);
-        assert!(best(&[f32::NAN, 1.0], &[], 2).len() == 2);
+        assert!(ranked(&[f32::NAN, 1.0], &[], 2).len() == 2);
     }
 }

@@ -8,14 +8,18 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, ThreadArgs, or_standard_output};
+use super::args::{
+    CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs, or_standard_output,
+};
 use super::console::Console;
-use super::engine::Engine;
+use super::engine::{Engine, is_compiled};
 use super::failure::{Failure, Result};
-use super::inputs::{Arrays, Feed, assign, stated};
+use super::inputs::{Arrays, Broken, Feed, assign, stated};
 use super::network::{fitting, refuse};
-use super::results::{ResultRow, best, labels_of, position};
+use super::results::{ResultRow, labels_of, position};
 use crate::artifact::Port;
+use crate::classes::ranked;
+use crate::data;
 use crate::driver::{ContentHash, Network};
 use crate::image::{self, Crops};
 use crate::npy;
@@ -31,8 +35,9 @@ use crate::tensor::{NotFinite, Shape, Tensor};
 ///
 /// Images are turned as their EXIF orientation says and go through the spec's `preprocess`. Arrays (`--input`) are
 /// float32 in the order batch, channel, row, column
-/// and are taken as they are. A network that ends in one value a class has its best classes printed.
-#[derive(Debug, Args)]
+/// and are taken as they are. A network that ends in one value a class has its best classes printed. Of several pictures,
+/// those that cannot be read are named, and the others are answered; the exit code is 1 then.
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
   netc run models/digits/digits.net --image models/digits/images/*.png --top-k 1
   netc run resnet34.netc --image cat.jpg dog.png --labels imagenet --json
@@ -47,8 +52,8 @@ use crate::tensor::{NotFinite, Shape, Tensor};
 pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
-    /// Pictures to run on: PNG, JPEG, WebP
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    /// Pictures to run on: PNG, JPEG, WebP; of a folder, all that are in it
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
     /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
     #[arg(long, value_name = "[NAME=]FILE")]
@@ -60,7 +65,8 @@ pub(crate) struct RunArgs {
     /// Which random numbers --noise takes
     #[arg(long, value_name = "N", requires = "noise", default_value_t = 0)]
     pub noise_seed: u64,
-    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs
+    /// Where an output goes (.npy); `NAME=FILE` where the network has several outputs. Of a spec or an ONNX model NAME may
+    /// be any label: the value there becomes an output
     #[arg(long, value_name = "[NAME=]FILE")]
     pub output: Vec<String>,
     /// How pictures become inputs, instead of the spec's `preprocess`: its steps, or `imagenet` for those that most
@@ -133,6 +139,13 @@ impl std::str::FromStr for ImageRange {
     }
 }
 
+/// The part of the network that is asked for. A spec gives any value that has a name; a compiled model has its outputs.
+fn part(args: &RunArgs) -> PartArgs {
+    let named = |output: &String| Some(output.split_once('=')?.0.to_string());
+    let wanted = args.output.iter().filter_map(named).filter(|_| !is_compiled(&args.file));
+    PartArgs { also: wanted.collect(), ..args.network.part.clone() }
+}
+
 /// Images that are prepared and run together; more would only take more memory.
 const PART: usize = 16;
 
@@ -142,13 +155,15 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
         return Err(Failure::Usage(what.into()));
     }
     args.crops()?;
+    let args = &RunArgs { image: pictures_of(&args.image)?, ..args.clone() };
     let make = if args.interpret { Engine::interpret } else { Engine::open };
     let arrays = Arrays::new(console);
     let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
     let open = |network: &NetworkArgs, console| {
         make(&args.file, network, &args.compilation, &args.threads, &fitted, args.expect_hash, console)
     };
-    let mut engine = Engine::averaging(&args.file, &args.network, &args.ensemble.ensemble, console, open)?;
+    let network = NetworkArgs { part: part(args), ..args.network.clone() };
+    let mut engine = Engine::averaging(&args.file, &network, &args.ensemble.ensemble, console, open)?;
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
@@ -162,7 +177,7 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     let feed = Feed::new(args, &engine, &arrays, console)?;
     let mut pictures = |path| Pictures::new(path, args, &engine, &feed, &mut files);
     let pictures = args.save_image.as_deref().map(&mut pictures).transpose()?;
-    let rows = compute(&engine, &feed, args, &labels, console)?;
+    let (rows, broken) = compute(&engine, &feed, args, &labels, console)?;
     tell_of_odd(&engine, &rows, console);
     for output in outputs {
         output.write(&engine, &feed, &rows)?;
@@ -170,7 +185,25 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     if let Some(pictures) = pictures {
         pictures.write(&feed, &rows)?;
     }
-    show(args, &engine, &rows, console)
+    show(args, &engine, &rows, &broken, console)?;
+    if broken.is_empty() { Ok(()) } else { Err(Failure::Silent) }
+}
+
+/// The pictures that are named: of a folder those that are in it, by their names.
+fn pictures_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut pictures = vec![];
+    for path in paths {
+        if !path.is_dir() {
+            pictures.push(path.clone());
+            continue;
+        }
+        let found = data::pictures_in(path).map_err(Failure::message)?;
+        if found.is_empty() {
+            return Err(Failure::message(format!("{}: there is no picture in it (.png, .jpg, .webp)", path.display())));
+        }
+        pictures.extend(found);
+    }
+    Ok(pictures)
 }
 
 /// Runs everything, a part at a time.
@@ -180,22 +213,29 @@ fn compute(
     args: &RunArgs,
     labels: &[String],
     console: Console,
-) -> Result<Vec<ResultRow>> {
+) -> Result<(Vec<ResultRow>, Vec<Broken>)> {
     let part = engine.batch().unwrap_or(1).max(PART);
     let bar = console.progress(Some(feed.len() as u64), format!("running {}", engine.name));
     let begin = Instant::now();
-    let mut rows = vec![];
+    let (mut rows, mut broken) = (vec![], vec![]);
+    // An array has a row for each picture.
+    let skips = feed.len() > 1 && args.output.is_empty();
     for first in (0..feed.len()).step_by(part) {
         let end = feed.len().min(first + part);
-        let results = engine.results(&feed.part(first, end)?, end - first)?;
-        for (index, values) in (first..end).zip(results) {
-            rows.push(row(engine, feed.name(index), values, labels, args.top_k.unwrap_or(5)));
+        let (inputs, indices) = match skips {
+            true => feed.readable(first, end, &mut broken)?,
+            false => (feed.part(first, end)?, (first..end).collect()),
+        };
+        let results = if indices.is_empty() { vec![] } else { engine.results(&inputs, indices.len())? };
+        for (index, values) in indices.into_iter().zip(results) {
+            rows.push(row(engine, index, feed.name(index), values, labels, args.top_k.unwrap_or(5)));
         }
         bar.inc((end - first) as u64);
     }
     bar.finish_and_clear();
+    broken.iter().for_each(|broken| console.error(&broken.message));
     console.detail(format_args!("{} results in {:.1} ms", rows.len(), begin.elapsed().as_secs_f64() * 1e3));
-    Ok(rows)
+    Ok((rows, broken))
 }
 
 /// Says where outputs hold what is no finite number, once for each output.
@@ -214,13 +254,20 @@ fn tell_of_odd(engine: &Engine, rows: &[ResultRow], console: Console) {
     }
 }
 
-fn row(engine: &Engine, name: String, values: Vec<Vec<f32>>, labels: &[String], top_k: usize) -> ResultRow {
+fn row(
+    engine: &Engine,
+    index: usize,
+    name: String,
+    values: Vec<Vec<f32>>,
+    labels: &[String],
+    top_k: usize,
+) -> ResultRow {
     let classes = engine.ranks().then(|| {
         // A spec's labels of another number of classes would name the wrong ones.
         let labels = if labels.len() == values[0].len() { labels } else { &[] };
-        best(&values[0], labels, top_k)
+        ranked(&values[0], labels, top_k)
     });
-    ResultRow { name, values, classes }
+    ResultRow { index, name, values, classes }
 }
 
 /// Where an output of the network goes, opened before the run so that its place is known to be good.
@@ -333,7 +380,7 @@ impl<'a> Pictures<'a> {
             let pictures: Vec<image::Picture> = rows.iter().map(picture).collect();
             return write_picture(&image::grid(&pictures), self.path);
         }
-        rows.iter().enumerate().try_for_each(|(i, row)| write_picture(&picture(row), &picture_path(self.path, feed, i)))
+        rows.iter().try_for_each(|row| write_picture(&picture(row), &picture_path(self.path, feed, row.index)))
     }
 }
 
@@ -379,11 +426,15 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// Prints the results, unless they went to files and nobody asked for more.
-fn show(args: &RunArgs, engine: &Engine, rows: &[ResultRow], console: Console) -> Result<()> {
+fn show(args: &RunArgs, engine: &Engine, rows: &[ResultRow], broken: &[Broken], console: Console) -> Result<()> {
     let mut out = console.out();
     if args.json {
         let results: Vec<Value> = rows.iter().map(|r| r.json(&engine.outputs)).collect();
         let mut printed = json!({ "model": engine.name, "results": results });
+        if !broken.is_empty() {
+            let one = |b: &Broken| json!({ "input": b.name, "error": b.message });
+            printed["broken"] = broken.iter().map(one).collect();
+        }
         if !engine.ensemble.is_empty() {
             printed["ensemble"] = engine.ensemble.iter().map(|path| path.display().to_string()).collect();
         }

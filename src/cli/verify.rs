@@ -140,7 +140,7 @@ fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<
     let batch = args.network.batch.map_or(2, |n| n as usize);
     let choice = BlockChoice { name, batch: Some(batch), ..BlockChoice::default() };
     let mut spec = compiler.front_training(&args.file, &choice)?;
-    if let Some(path) = &args.network.source.weights {
+    for path in &args.network.source.weights {
         compiler.begin_with(&mut spec, path, None)?;
     }
     let bar = console.progress(None, format!("verifying the gradients of {}", spec.training.name));
@@ -234,7 +234,7 @@ fn subject(args: &VerifyArgs, arrays: &Arrays, console: Console) -> Result<(Comp
         network = compiler.front(&args.file)?;
     }
     compiler.load_weights(&mut network)?;
-    network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+    network::refuse_idle(&args.network.source, &network)?;
     network::report(&network, console)?;
     Ok((compiler, network, None))
 }

@@ -37,7 +37,7 @@ fn is_picture(path: &Path) -> bool {
     extension.is_some_and(|e| EXTENSIONS.contains(&&*e))
 }
 
-pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut found = vec![];
     for entry in fs::read_dir(folder).map_err(|e| DataError::file(folder, e))? {
         let path = entry.map_err(|e| DataError::file(folder, e))?.path();

@@ -93,6 +93,8 @@ pub use crate::recipe::Augmentation;
 pub use dataset::{Dataset, Field, FieldKind, Options, Part, Samples, Value};
 pub use error::{DataError, FileCause};
 pub use feed::{Feed, Input};
+#[cfg(feature = "cli")]
+pub(crate) use folder::pictures_in;
 pub use loader::{Batch, Loader, Mix, Mode, OnBroken, Settings};
 
 use crate::mapped::Files;

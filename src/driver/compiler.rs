@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::observer::Observer;
+use super::part::Part;
 use super::weights::WeightsFrom;
 use crate::ir::Phase;
 use crate::ops::layer::Value;
@@ -28,14 +29,20 @@ pub struct Compiler {
     pub set: Vec<(String, Value)>,
     /// Whether auxiliary heads, dropout and `when train` are part of the graph before the passes.
     pub phase: Phase,
+    /// Which part of the network is compiled.
+    pub part: Part,
     /// Images that are computed at once, see [`Self::batch`].
     pub batch: usize,
-    /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
+    /// Whole shapes of inputs, by name: where an ONNX model leaves sizes open, or in place of those that a text states.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// What weights without values of their own are initialised by.
     pub seed: u64,
     /// Where the weights' values come from.
     pub weights: WeightsFrom,
+    /// Weights that files lack keep their initial values, which are the seed's.
+    pub allow_missing: bool,
+    /// Files may hold tensors that the network does not have.
+    pub allow_extra: bool,
     /// Brings the names of the file's weights to the network's.
     pub renames: Renames,
     /// The passes that run, in the order of the pipeline.
@@ -60,10 +67,13 @@ impl Default for Compiler {
             model: None,
             set: vec![],
             phase: Phase::Infer,
+            part: Part::default(),
             batch: 1,
             shapes: BTreeMap::new(),
             seed: 0,
             weights: WeightsFrom::Beside,
+            allow_missing: false,
+            allow_extra: false,
             renames: Renames::default(),
             passes: Selection::default(),
             target: Target::host(),
@@ -93,7 +103,19 @@ impl Compiler {
         self
     }
 
-    /// The shape of an ONNX model's input.
+    /// Compiles the network up to this value only, which becomes an output of that name; may be said several times.
+    pub fn until(mut self, label: impl Into<String>) -> Self {
+        self.part.until.push(label.into());
+        self
+    }
+
+    /// Compiles the network from this value on, which becomes an input of that name; may be said several times.
+    pub fn from(mut self, label: impl Into<String>) -> Self {
+        self.part.from.push(label.into());
+        self
+    }
+
+    /// The shape of an input, which an ONNX model leaves open or a text states otherwise.
     pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
         self.shapes.insert(input.into(), dims.into());
         self
@@ -106,9 +128,10 @@ impl Compiler {
         self
     }
 
-    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive.
+    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive. Said several times, the files
+    /// hold them together.
     pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
-        self.weights = WeightsFrom::File(path.into());
+        self.weights = WeightsFrom::Files([self.weights.paths(), &[path.into()]].concat());
         self
     }
 

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::part::NoValue;
 use crate::artifact::{Cause, OpenError, WriteError};
 use crate::codegen;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::interop::onnx::ImportError;
+use crate::ir::CutError;
 use crate::mapped::ChangedFile;
 use crate::trial;
 use crate::trial::store::StoreError;
@@ -66,6 +68,12 @@ pub enum Error {
     /// Kernels could not be run to be measured or probed.
     #[error(transparent)]
     Trial(#[from] trial::Error),
+    /// A part of the network that is named by what it does not have.
+    #[error(transparent)]
+    NoValue(#[from] NoValue),
+    /// A part of the network that is none.
+    #[error("{network}: {cause}")]
+    Part { network: String, cause: CutError },
     /// A compiled model that cannot be made again: its texts or weights are gone or are others now.
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },

@@ -1,7 +1,7 @@
 //! ONNX models on the road: each is written as text, and from there on is a spec like others.
 //!
 //! ```text
-//! model.onnx ─import─▶ Graph ─recognise─▶ Graph ─write─▶ text ─front_text─▶ Network
+//! model.onnx ─import─▶ Graph ─recognise─▶ Graph ─write─▶ text ─front_loaded─▶ Network
 //!                                           │                                  ▲
 //!                                           └── weights, by the text's names ──┘
 //! ```
@@ -10,11 +10,11 @@
 //! another CPU are those of the text that `netc import` writes. The text is believed only where it
 //! elaborates to the graph that it was made of; a model that cannot be written is compiled as it is.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::hash::MadeOf;
-use super::weights::fingerprint;
 use super::{Compiler, Error, Network, Stage, WeightsReport};
 use crate::diagnostic::{Diagnostic, Sources, is_hidden};
 use crate::elaborate;
@@ -101,7 +101,7 @@ impl Compiler {
         let written = text::write(graph, about, open).map_err(|e| e.to_string())?;
         let batch = first_size(graph, open);
         let same = Self { batch, phase: Phase::Infer, model: None, set: vec![], observer: None, ..self.clone() };
-        let read = same.front_text(path, written.text.clone(), &no_files);
+        let read = same.front_loaded(path, written.text.clone(), &no_files);
         let network = read.map_err(|e| format!("its text cannot be read: {e}"))?;
         written.compare(graph, &network.graph).map_err(|e| format!("its text means something else: {e}"))?;
         Ok(ReadBack { written, network, batch })
@@ -131,7 +131,7 @@ impl Compiler {
             batch == compared && self.phase == Phase::Infer && self.model.is_none() && self.set.is_empty();
         let mut network = match is_asked_for {
             true => network,
-            false => Self { batch, ..self.clone() }.front_text(path, written.text, &no_files)?,
+            false => Self { batch, ..self.clone() }.front_loaded(path, written.text, &no_files)?,
         };
         let own = || written.weights.iter().filter(|w| !w.shared);
         let entries = own().map(|w| {
@@ -164,6 +164,7 @@ impl Compiler {
             images: graph.images(open),
             open: (0..graph.inputs().len()).filter(|&i| open.contains(&graph.inputs()[i])).collect(),
             graph,
+            labels: HashMap::new(),
             warnings: vec![warning],
             weights: WeightsReport::Seed(self.seed),
             remarks: vec![],
@@ -191,11 +192,6 @@ impl Compiler {
         let network = plain.import(path, &stem(path))?;
         let weights = network.imported.expect("imported just now").weights;
         Ok(WeightFile { files: network.made_of.files, ..weights })
-    }
-
-    /// Whether the file holds the weights that a recipe names.
-    pub(super) fn has_weights(&self, path: &Path, hash: u64) -> bool {
-        self.open_weights(path).is_ok_and(|file| fingerprint(&file.entries) == hash)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file
-//!      network           weights                            generation
+//!      network           weights, part                      generation
 //!      import                                               portable
 //! ```
 //!
@@ -19,8 +19,10 @@ mod hash;
 mod import;
 mod network;
 mod observer;
+mod part;
 mod portable;
 mod recipe;
+mod sizes;
 mod training;
 mod weights;
 
@@ -35,8 +37,10 @@ pub use network::Network;
 pub(crate) use network::{preprocess, read_spec};
 pub(crate) use observer::Stage;
 pub use observer::{Event, Observer};
+pub use part::Part;
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
+pub use sizes::{ModelsBySize, NetworkSource};
 pub(crate) use training::Begun;
 pub use training::{BlockChoice, TrainingSpec, training_names};
 pub use weights::{WeightsFrom, WeightsReport};

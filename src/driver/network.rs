@@ -1,7 +1,7 @@
 //! From a path to a graph: which kind of file is there, and what the front says of it.
 //!
 //! ```text
-//! .net  ─read_spec─▶ text ─front_text─▶ Network
+//! .net  ─read_spec─▶ text ─front_loaded─▶ Network
 //! .onnx ─────────import───────────────▶ Network     in `import`, by way of a text
 //! .netc ──────read_portable───────────▶ Network     in `portable`, if it is a portable model
 //! ```
@@ -10,18 +10,19 @@
 //! values, and that there are passes, is not known here.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::hash::{self, MadeOf};
 use super::import::{Imported, is_onnx, stem};
-use super::{Compiler, Error, Stage, WeightsFrom, WeightsReport};
+use super::{Compiler, Error, Stage, WeightsReport};
 use crate::artifact::{self, MAGIC, Recipe, Texts, is_portable};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::interop::onnx;
 use crate::ir::stats::Stats;
-use crate::ir::{Graph, Images, Kind, Mixed, Phase, Remark};
+use crate::ir::{Graph, Images, Kind, Mixed, NodeId, Phase, Remark};
 use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::syntax::MAX_SOURCE;
@@ -41,6 +42,8 @@ pub struct Network {
     pub images: Images,
     /// The inputs, by their place, whose first size [`Compiler::batch`] gives.
     pub open: Vec<usize>,
+    /// The values that labels name, in the graph as written.
+    pub(crate) labels: HashMap<String, NodeId>,
     /// What the front end warned of; none of it keeps the network from being compiled.
     pub warnings: Vec<Diagnostic>,
     /// Where the values of the weights came from.
@@ -76,18 +79,24 @@ impl Compiler {
         if is_portable(path) {
             return self.read_portable(path);
         }
-        if !self.shapes.is_empty() && !matches!(self.weights, WeightsFrom::File(_)) {
-            return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
-        }
         let text = read_spec(path).map_err(unreadable)?;
         let read = hash::Recorded::new(path, &text);
-        let mut network = self.front_text(path, text, &|path| read.read(path, read_spec))?;
+        let mut network = self.front_loaded(path, text, &|path| read.read(path, read_spec))?;
         network.made_of.texts = read.finish();
         Ok(network)
     }
 
+    /// Parses and elaborates a spec that is no file. `name` is what messages call it; files that it names lie beside the
+    /// file of that path, or in the current folder.
+    ///
+    /// # Errors
+    /// Where the spec has mistakes, or files that it uses cannot be read.
+    pub fn front_text(&self, name: impl AsRef<Path>, text: impl Into<String>) -> Result<Network, Error> {
+        self.front_loaded(name.as_ref(), text.into(), &read_spec)
+    }
+
     /// Elaborates a text that was read from `path`. What it uses is read by `loader`.
-    pub(super) fn front_text(
+    pub(super) fn front_loaded(
         &self,
         path: &Path,
         text: String,
@@ -108,6 +117,7 @@ impl Compiler {
                     graph: made.graph,
                     stats: made.stats,
                     images: made.images,
+                    labels: made.labels,
                     warnings: made.warnings,
                     weights: WeightsReport::Seed(self.seed),
                     remarks: vec![],
@@ -122,7 +132,10 @@ impl Compiler {
 
     pub(super) fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
         let (model, set) = (self.model.clone(), self.set.clone());
-        elaborate::Options { model, set, phase, batch: self.batch, seed: self.seed, loader }
+        // Those of an ONNX model that gives the weights are its own inputs'.
+        let of_weights = self.weights.paths().iter().any(|path| is_onnx(path).unwrap_or(false));
+        let shapes = if of_weights { BTreeMap::new() } else { self.shapes.clone() };
+        elaborate::Options { model, set, phase, shapes, batch: self.batch, seed: self.seed, loader }
     }
 }
 
@@ -173,7 +186,7 @@ pub(crate) fn preprocess(steps: &str, [channels, height, width]: [usize; 3]) -> 
         format!("input image: f32[N, {channels}, {height}, {width}]  preprocess image {{\n{steps}\n}}  output image");
     let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let text = format!("netc 1  model picture {{ {model} }}\n");
-    let network = Compiler::new().front_text(Path::new("--preprocess"), text, &no_files)?;
+    let network = Compiler::new().front_loaded(Path::new("--preprocess"), text, &no_files)?;
     match network.graph.inputs().first().map(|&id| &network.graph.node(id).kind) {
         Some(Kind::Input(Some(steps))) => Ok(steps.clone()),
         _ => Ok(Preprocess::default()),

@@ -8,6 +8,7 @@
 //! compared before memory is taken, the graph's shapes are inferred anew, and weights are those that
 //! the graph declares, no others.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -158,9 +159,11 @@ fn network(path: &Path, graph: Graph, open_inputs: Vec<usize>, about: About, tex
         images: graph.images(&open_ids),
         open,
         graph,
+        labels: HashMap::new(),
         warnings: vec![],
         weights: WeightsReport::File {
             path: path.into(),
+            others: vec![],
             hash: 0,
             loaded: Box::new(weights),
             choice: None,

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Compiler, Error, Network, WeightsFrom, WeightsReport};
+use super::weights::fingerprint;
+use super::{Compiler, Error, Network, Part, WeightsFrom, WeightsReport};
 use crate::artifact::{About, Container, Origin, Recipe, SourceHash};
 use crate::diagnostic::Source;
 use crate::elaborate;
@@ -54,17 +55,24 @@ impl Compiler {
             settings: self.set.iter().map(setting).collect(),
             batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
             shapes: self.shapes.clone().into_iter().collect(),
+            part: [self.part.from.clone(), self.part.until.clone(), self.part.also.clone()],
             weights: match &network.weights {
                 WeightsReport::Seed(seed) => Origin::Seed(*seed),
-                WeightsReport::File { path, hash, .. } => {
-                    Origin::File { path: path.display().to_string(), hash: *hash }
-                }
+                WeightsReport::File { path, others, hash, .. } => Origin::File {
+                    path: path.display().to_string(),
+                    others: others.iter().map(|other| other.display().to_string()).collect(),
+                    hash: *hash,
+                    // What the files lack is made of this seed.
+                    seed: self.seed,
+                    partial: [self.allow_missing, self.allow_extra],
+                },
             },
             renames,
             weight_map,
             passes: selected.map(String::from).collect(),
             algorithms: self.plan.algorithms.clone(),
             strict: self.plan.strict,
+            small: self.plan.small,
             precision: self.plan.precision.to_string(),
             caches: [self.target.caches.l1, self.target.caches.l2, self.target.caches.l3].map(|bytes| bytes as u64),
         }
@@ -115,7 +123,7 @@ fn remake_container(container: &Container, options: ModelOptions) -> Result<(Com
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
     let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
-    let mut network = compiler.front_text(&root, text, &loader)?;
+    let mut network = compiler.front_loaded(&root, text, &loader)?;
     compiler.load_weights(&mut network)?;
     Ok((compiler, network))
 }
@@ -126,19 +134,30 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
     let opener = Compiler { batch: recipe.batch, shapes, ..Compiler::default() };
     let (weights, seed) = match &recipe.weights {
         Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
-        Origin::File { path, hash } => (WeightsFrom::File(find_weights(path, *hash, file, &opener)?), 0),
+        Origin::File { path, others, hash, seed, .. } => {
+            (WeightsFrom::Files(find_weights(path, others, *hash, file, &opener)?), *seed)
+        }
     };
+    let [allow_missing, allow_extra] = match &recipe.weights {
+        Origin::File { partial, .. } => *partial,
+        Origin::Seed(_) => [false; 2],
+    };
+    let [from, until, also] = recipe.part.clone();
     let set = recipe.settings.iter().map(|(name, value)| elaborate::parse_setting(&format!("{name}={value}")));
     Ok(Compiler {
         model: Some(recipe.model.clone()),
         set: set.collect::<Result<_, _>>()?,
+        part: Part { from, until, also },
         seed,
         weights,
+        allow_missing,
+        allow_extra,
         renames: Renames::from_parts(&recipe.renames, &recipe.weight_map).map_err(|e| e.to_string())?,
         passes: Selection::only(recipe.passes.iter().map(String::as_str)).map_err(|e| e.to_string())?,
         plan: plan::Options {
             algorithms: recipe.algorithms.clone(),
             strict: recipe.strict,
+            small: recipe.small,
             precision: precision_of(recipe, &opener.target),
             ..Default::default()
         },
@@ -156,13 +175,31 @@ pub(super) fn precision_of(recipe: &Recipe, target: &Target) -> Precision {
     }
 }
 
-/// The weights file of a recipe: where it was, or beside the compiled model.
-fn find_weights(path: &str, hash: u64, file: &Path, opener: &Compiler) -> Result<PathBuf, String> {
-    let named = PathBuf::from(path);
-    let beside = named.file_name().map(|name| file.with_file_name(name));
-    let candidates = [Some(named.clone()), beside];
-    let mut found = candidates.into_iter().flatten().filter(|p| split_key(p).0.is_file());
-    found
-        .find(|p| opener.has_weights(p, hash))
-        .ok_or_else(|| format!("its weights {path} are not to be found, or have changed"))
+/// The weights files of a recipe: where they were, or beside the compiled model.
+fn find_weights(
+    path: &str,
+    others: &[String],
+    hash: u64,
+    file: &Path,
+    opener: &Compiler,
+) -> Result<Vec<PathBuf>, String> {
+    let lost = |path: &str| format!("its weights {path} are not to be found, or have changed");
+    let is_whole = |paths: &[PathBuf]| {
+        let file = opener.open_together(paths);
+        file.is_ok_and(|file| fingerprint(&file.entries) == hash)
+    };
+    let candidates = |path: &str| {
+        let named = PathBuf::from(path);
+        let beside = named.file_name().map(|name| file.with_file_name(name));
+        let found = [Some(named), beside].into_iter().flatten().filter(|p| split_key(p).0.is_file());
+        found.collect::<Vec<PathBuf>>()
+    };
+    if others.is_empty() {
+        return candidates(path).into_iter().map(|p| vec![p]).find(|p| is_whole(p)).ok_or_else(|| lost(path));
+    }
+    // Of several, the first that is there: what they hold together tells whether they are the ones.
+    let first = |path: &str| candidates(path).into_iter().next().ok_or_else(|| lost(path));
+    let paths = std::iter::once(path).chain(others.iter().map(String::as_str));
+    let paths = paths.map(first).collect::<Result<Vec<_>, _>>()?;
+    if is_whole(&paths) { Ok(paths) } else { Err(lost(path)) }
 }

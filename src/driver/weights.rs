@@ -3,7 +3,7 @@
 //! In go a network as written and the compiler's settings; the network leaves with values, or the
 //! answer is everything that does not fit. Formats and comparing are `crate::weights`'.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -12,12 +12,12 @@ use super::network::read_spec;
 use super::{Compiler, Error, Network, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::elaborate::elaborate;
-use crate::ir::{Graph, Phase};
+use crate::ir::{CutError, Graph, Phase};
 use crate::ops::Op;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::RenameError;
-use crate::weights::{Choice, Trained, WeightFile, WeightId};
+use crate::weights::{Choice, FileError, Trained, WeightFile, WeightId};
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +26,21 @@ pub enum WeightsFrom {
     /// writes it, or else in `.safetensors`; without one, the seed. An ONNX model's are its own.
     #[default]
     Beside,
-    /// This file: safetensors, a PyTorch checkpoint or a NumPy archive, and maybe `FILE:KEY` for a part of it.
-    File(PathBuf),
+    /// These files, which hold the weights together: safetensors, a PyTorch checkpoint or a NumPy archive, and maybe
+    /// `FILE:KEY` for a part of it.
+    Files(Vec<PathBuf>),
     /// He or Xavier initialisation, by layer.
     Seed,
+}
+
+impl WeightsFrom {
+    /// The files that are named.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        match self {
+            WeightsFrom::Files(paths) => paths,
+            WeightsFrom::Beside | WeightsFrom::Seed => &[],
+        }
+    }
 }
 
 /// Where the values of a network's weights came from.
@@ -39,8 +50,10 @@ pub enum WeightsReport {
     Seed(u64),
     /// `choice` tells where the file holds several sets of weights.
     File {
-        /// The file, as it was given.
+        /// The file, as it was given; the first of several.
         path: PathBuf,
+        /// Files beside it.
+        others: Vec<PathBuf>,
         /// Of the names and values in the file.
         hash: u64,
         /// What was taken from the file, and what was left.
@@ -64,14 +77,21 @@ pub(crate) fn weights_of_model(weights: &Path, model: &str) -> PathBuf {
 }
 
 impl Compiler {
-    /// Gives the network's weights their values, where a file has them. A portable model has its own.
+    /// Gives the network's weights their values, where a file has them. A portable model has its own. Of the network then
+    /// stays the part that is asked for, since files hold the weights of the whole.
     ///
     /// # Errors
-    /// Where the file cannot be read or does not fit the network.
+    /// Where the file cannot be read or does not fit the network, or the network has no such part.
     pub fn load_weights(&self, network: &mut Network) -> Result<(), Error> {
         if network.settled.is_some() {
-            return Ok(());
+            let refused = Error::Part { network: network.graph.name.clone(), cause: CutError::Settled };
+            return if self.part.is_whole() { Ok(()) } else { Err(refused) };
         }
+        self.read_weights(network)?;
+        self.cut(network)
+    }
+
+    fn read_weights(&self, network: &mut Network) -> Result<(), Error> {
         self.begin(Stage::Weights);
         let Some((path, mut file)) = self.weights_of(network)? else { return Ok(()) };
         let given = file.entries.clone();
@@ -101,7 +121,8 @@ impl Compiler {
                     network.graph.labels = trained.classes.clone();
                 }
                 let (choice, trained, loaded) = (file.choice, file.trained.map(Box::new), Box::new(loaded));
-                network.weights = WeightsReport::File { path, hash, loaded, choice, trained };
+                let others = self.weights.paths().get(1..).unwrap_or_default().to_vec();
+                network.weights = WeightsReport::File { path, others, hash, loaded, choice, trained };
                 Ok(())
             }
             Err(misfit) => Err(Error::Misfit { path, misfit }),
@@ -117,11 +138,14 @@ impl Compiler {
         Ok(())
     }
 
-    /// The file whose values the network is to have.
+    /// The file whose values the network is to have, or what several hold together, under the first one's name.
     fn weights_of(&self, network: &Network) -> Result<Option<(PathBuf, WeightFile)>, Error> {
         let path = match (&self.weights, &network.imported) {
             (WeightsFrom::Seed, _) => return Ok(None),
-            (WeightsFrom::File(path), _) => path.clone(),
+            (WeightsFrom::Files(paths), _) => {
+                let Some(first) = paths.first() else { return Ok(None) };
+                return Ok(Some((first.clone(), self.open_together(paths)?)));
+            }
             (WeightsFrom::Beside, Some(imported)) => return Ok(Some((network.path(), imported.weights.clone()))),
             (WeightsFrom::Beside, None) => weights_beside(&network.path(), Some(&network.graph.name)),
         };
@@ -130,6 +154,30 @@ impl Compiler {
         }
         let file = self.open_weights(&path)?;
         Ok(Some((path, file)))
+    }
+
+    /// Files that hold the weights of one network together.
+    ///
+    /// # Errors
+    /// Where one cannot be read, or two have a tensor of the same name.
+    pub(crate) fn open_together(&self, paths: &[PathBuf]) -> Result<WeightFile, Error> {
+        let (first, others) = paths.split_first().expect("there is a file");
+        let mut all = self.open_weights(first)?;
+        let mut owners: HashMap<String, &PathBuf> = all.entries.iter().map(|e| (e.name.clone(), first)).collect();
+        for path in others {
+            let mut file = self.open_weights(path)?;
+            for entry in &file.entries {
+                if let Some(owner) = owners.insert(entry.name.clone(), path) {
+                    let message = format!("it has {}, and so has {}", entry.name, owner.display());
+                    return Err(FileError::new(path, message).into());
+                }
+            }
+            all.entries.append(&mut file.entries);
+            all.paths.append(&mut file.paths);
+            all.files.join(&file.files);
+            all.trained = all.trained.or(file.trained);
+        }
+        Ok(all)
     }
 
     /// What of a file's tensors fits the network, and what does not. Their names are those that
@@ -145,8 +193,9 @@ impl Compiler {
 
     /// In the infer phase, what only training needs may be missing on either side.
     pub(super) fn tolerance(&self, network: &Network) -> Tolerance {
+        let (missing, extra) = (self.allow_missing, self.allow_extra);
         if self.phase == Phase::Train {
-            return Tolerance::default();
+            return Tolerance { missing, extra, ..Tolerance::default() };
         }
         let graph = &network.graph;
         let needed: BTreeSet<_> = network.stats.rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
@@ -156,7 +205,7 @@ impl Compiler {
         let optional = graph.weights.iter().map(|(id, _)| id).filter(may_lack).collect();
         // The text of an imported model has no parts for training only: no name is missing here.
         let elsewhere = if network.imported.is_some() { BTreeSet::new() } else { self.names_in_training(network) };
-        Tolerance { optional, elsewhere }
+        Tolerance { optional, elsewhere, missing, extra }
     }
 
     /// The weights of the network that is trained. `when train` may declare what the network at hand, whose phase

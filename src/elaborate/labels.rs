@@ -6,6 +6,7 @@
 
 use super::Flow;
 use crate::diagnostic::Span;
+use crate::ir::NodeId;
 use std::collections::{HashMap, HashSet};
 
 /// Numbers the evaluations of bodies: one a call.
@@ -97,6 +98,12 @@ impl Labels {
         let prefix = if base == 0 { String::new() } else { scopes[..base].join(".") + "." };
         let own = self.entries.iter().filter(|e| e.frame == frame);
         own.map(|e| e.name.strip_prefix(&prefix).unwrap_or(&e.name).to_string()).collect()
+    }
+
+    /// The values of all labels, by full names.
+    pub(crate) fn values(&self) -> HashMap<String, NodeId> {
+        let node = |entry: &Entry| if let Flow::Node(node) = entry.value { Some(node) } else { None };
+        self.entries.iter().filter_map(|entry| Some((entry.name.clone(), node(entry)?))).collect()
     }
 
     /// The labels that nothing reads and that name no weights, wherever their text was evaluated.

@@ -13,6 +13,7 @@
 //! petgraph holds the edges and stays private to this folder. The graph knows ops and weights; it
 //! knows neither syntax nor passes nor targets.
 
+mod cut;
 pub(crate) mod edit;
 mod graph;
 pub(crate) mod images;
@@ -24,6 +25,7 @@ pub(crate) mod updates;
 mod verify;
 
 pub(crate) use crate::preprocess::{self, Preprocess};
+pub(crate) use cut::CutError;
 pub(crate) use edit::Cost;
 pub(crate) use edit::Editor;
 pub use edit::Remark;

@@ -25,6 +25,8 @@ pub struct Options {
     pub algorithms: Vec<(String, String)>,
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
+    /// No kernels whose packed weights are larger than the weights: Winograd's are four times as large and more.
+    pub small: bool,
     /// In what values are stored and multiplied.
     pub precision: Precision,
     /// What running kernels on the target has shown.

@@ -3,6 +3,8 @@
 #![allow(unsafe_code)] // Opening files whose code is believed, and scratch memory of the workers.
 
 use std::io;
+#[cfg(feature = "compile")]
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +22,8 @@ use crate::artifact::{
 };
 use crate::cpu;
 use crate::memory::default_memory;
+#[cfg(feature = "compile")]
+use crate::output::OutputFile;
 
 /// When a file's weights are compared with their checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -206,6 +210,51 @@ impl Model {
         let container = Container::open(path.as_ref())?;
         // SAFETY: by this function's own contract.
         unsafe { Self::open_container(container, options) }
+    }
+
+    /// Opens a compiled model from the bytes of its file, which are copied.
+    ///
+    /// # Errors
+    /// Where they are no undamaged model for this machine.
+    ///
+    /// # Safety
+    /// A compiled model is a program, see [`Self::open_with`]: netc wrote these bytes, for somebody whose programs you
+    /// would run.
+    pub unsafe fn from_bytes(bytes: &[u8], options: ModelOptions) -> Result<Self, OpenError> {
+        let container = Container::from_bytes(bytes)?;
+        // SAFETY: by this function's own contract; the bytes are this process's own.
+        unsafe { Self::open_container(container, options) }
+    }
+
+    /// The bytes of the model's file, as `netc compile` would write it.
+    ///
+    /// # Errors
+    /// Where the model's file cannot be read any more.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, OpenError> {
+        match &self.source {
+            #[cfg(feature = "compile")]
+            Source::Memory { weights, texts } => {
+                let bytes = crate::artifact::to_bytes(&self.manifest, &self.about, weights, self.code.bytes(), texts);
+                bytes.map_err(|error| OpenError { path: "a model in memory".into(), cause: Cause::Io(error) })
+            }
+            Source::File { artifact, .. } => {
+                let container = artifact.container();
+                container.to_bytes().map_err(|cause| OpenError { path: container.path().into(), cause })
+            }
+        }
+    }
+
+    /// Writes the model's file, which appears when it is whole.
+    ///
+    /// # Errors
+    /// Where nothing can be written there, or the model's own file cannot be read any more.
+    #[cfg(feature = "compile")]
+    pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let bytes = self.to_bytes().map_err(io::Error::other)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let output = OutputFile::create(path).map_err(named)?;
+        output.file().write_all(&bytes).and_then(|()| output.commit()).map_err(named)
     }
 
     /// # Safety

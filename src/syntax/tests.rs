@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::render::{Style, render};
+use crate::render::{Style, render};
 use std::path::{Path, PathBuf};
 
 /// Every `.net` text of the repository that is meant to be right.

@@ -19,7 +19,7 @@ use super::metrics::top_k;
 use super::samples::{self, check_samples};
 use super::weighted::weigh_classes;
 use crate::data::{Batch, DataError, Dataset, Feed, Loader, Mix, Mode, OnBroken, Settings};
-use crate::driver::{BlockChoice, Compiler, TrainingSpec, WeightsFrom};
+use crate::driver::{BlockChoice, Compiler, TrainingSpec};
 use crate::ir::NodeId;
 use crate::random::uniform;
 use crate::recipe::{Metric, RESERVED, Source, Training};
@@ -200,7 +200,7 @@ impl Compiler {
     }
 
     fn begin_trainer(&self, mut spec: TrainingSpec, fit: Option<Fit>) -> Result<Trainer, TrainError> {
-        if let WeightsFrom::File(weights) = &self.weights {
+        for weights in self.weights.paths() {
             self.begin_with(&mut spec, weights, None)?;
         }
         Trainer::fitted(spec.training, self.engine_options(), fit)

@@ -22,6 +22,12 @@ pub struct Loaded {
     pub absent: Vec<String>,
     /// Tensors of the file that belong to parts which only training has.
     pub unused: Vec<String>,
+    /// Weights that the file lacks, which keep their initial values as [`Tolerance::missing`] allows.
+    pub missing: Vec<String>,
+    /// Tensors that the network does not have, which [`Tolerance::extra`] allows.
+    pub extra: Vec<String>,
+    /// Weights whose axes of size 1 stand elsewhere in the file, such as `[O, I]` for `[O, I, 1, 1]`.
+    pub reshaped: usize,
     /// What [`not_finite`] found.
     pub not_finite: Vec<(WeightId, NotFinite)>,
     /// Renamings that no name of the file matches.
@@ -37,6 +43,10 @@ pub struct Tolerance {
     pub optional: BTreeSet<WeightId>,
     /// Names that the network has in another phase: the file may have them.
     pub elsewhere: BTreeSet<String>,
+    /// Weights may be missing in the file.
+    pub missing: bool,
+    /// The file may have tensors that the network does not.
+    pub extra: bool,
 }
 
 /// A file that does not fit a network: everything that is wrong, at once.
@@ -103,9 +113,13 @@ const PART_PREFIXES: [&str; 1] = ["model."];
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Box<Misfit>> {
     let (entries, prefix) = as_compared(weights, entries, tolerance);
-    let (loaded, mut misfit, found) = compare_all(weights, &entries, tolerance);
+    let (mut loaded, mut misfit, found) = compare_all(weights, &entries, tolerance);
+    misfit.suggest();
+    // A file that has nothing of the network is another network's.
+    if loaded.weights > 0 {
+        misfit.forgive(tolerance, &mut loaded);
+    }
     if !misfit.is_empty() {
-        misfit.suggest();
         return Err(misfit.into());
     }
     for (id, entry) in found {
@@ -141,8 +155,11 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
 pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
     let (entries, prefix) = as_compared(weights, entries, tolerance);
-    let (loaded, mut misfit, _) = compare_all(weights, &entries, tolerance);
+    let (mut loaded, mut misfit, _) = compare_all(weights, &entries, tolerance);
     misfit.suggest();
+    if loaded.weights > 0 {
+        misfit.forgive(tolerance, &mut loaded);
+    }
     (Loaded { prefix, ..loaded }, misfit)
 }
 
@@ -153,7 +170,10 @@ fn as_compared<'e>(
     entries: &'e [Entry],
     tolerance: &Tolerance,
 ) -> (Cow<'e, [Entry]>, Option<&'static str>) {
-    let fits = |entries: &[Entry]| compare_all(weights, entries, tolerance).1.is_empty();
+    let fits = |entries: &[Entry]| {
+        let (loaded, misfit, _) = compare_all(weights, entries, tolerance);
+        misfit.is_empty() || (loaded.weights > 0 && (tolerance.missing || tolerance.extra))
+    };
     let starts_all = |prefix: &&str| entries.iter().all(|e| e.name.starts_with(*prefix));
     if let Some(prefix) = PART_PREFIXES.into_iter().find(starts_all)
         && !fits(entries)
@@ -177,7 +197,7 @@ fn compare_all<'e>(weights: &Weights, entries: &'e [Entry], tolerance: &Toleranc
     let mut found = vec![];
     for (id, weight) in weights.iter() {
         match by_name.get(weight.name.as_str()) {
-            Some(entry) if entry.shape.dims() != weight.shape.dims() => misfit.wrong_shape.push(WrongShape {
+            Some(entry) if !is_alike(&entry.shape, &weight.shape) => misfit.wrong_shape.push(WrongShape {
                 name: weight.name.clone(),
                 expected: weight.shape.clone(),
                 found: entry.shape.clone(),
@@ -186,7 +206,10 @@ fn compare_all<'e>(weights: &Weights, entries: &'e [Entry], tolerance: &Toleranc
             Some(entry) if !fits(entry.encoding, weight.shape.element()) => {
                 misfit.wrong_type.push((weight.name.clone(), entry.encoding.to_string()));
             }
-            Some(entry) => found.push((id, *entry)),
+            Some(entry) => {
+                loaded.reshaped += usize::from(entry.shape.dims() != weight.shape.dims());
+                found.push((id, *entry));
+            }
             None if tolerance.optional.contains(&id) => loaded.absent.push(weight.name.clone()),
             None => {
                 misfit.missing.push(Missing { name: weight.name.clone(), shape: weight.shape.clone(), nearest: None })
@@ -225,6 +248,13 @@ impl Tolerance {
     }
 }
 
+/// Whether shapes are the same but for axes of size 1, which change no number's place: a linear layer's `[O, I]` is the
+/// 1×1 convolution's `[O, I, 1, 1]`, and `[O, I, K]` of one axis is `[O, I, 1, K]` of two.
+fn is_alike(a: &Shape, b: &Shape) -> bool {
+    let proper = |shape: &Shape| shape.dims().iter().copied().filter(|&size| size != 1).collect::<Vec<_>>();
+    proper(a) == proper(b)
+}
+
 fn same_values(a: &Entry, b: &Entry) -> bool {
     match (a.values(), b.values()) {
         (Some(a), Some(b)) => super::same_bits((*a).as_ref(), (*b).as_ref()),
@@ -252,6 +282,19 @@ impl Misfit {
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Takes out what the tolerance allows, and notes it.
+    fn forgive(&mut self, tolerance: &Tolerance, loaded: &mut Loaded) {
+        if tolerance.missing {
+            loaded.missing = std::mem::take(&mut self.missing).into_iter().map(|missing| missing.name).collect();
+        }
+        if tolerance.extra {
+            loaded.extra = std::mem::take(&mut self.unexpected).into_iter().map(|extra| extra.name).collect();
+        }
+        if self.missing.is_empty() || self.unexpected.is_empty() {
+            self.prefix = None;
+        }
     }
 
     /// Pairs what is missing with what is there instead, for the entries that will be listed.
@@ -418,7 +461,8 @@ mod tests {
     fn what_only_training_has_may_be_missing_on_either_side() {
         let mut weights = network(&[("a", &[3]), ("aux1.weight", &[3])]);
         let optional = BTreeSet::from([weights.find("aux1.weight").unwrap()]);
-        let tolerance = Tolerance { optional, elsewhere: BTreeSet::from(["head.bias".to_string()]) };
+        let tolerance =
+            Tolerance { optional, elsewhere: BTreeSet::from(["head.bias".to_string()]), ..Tolerance::default() };
         let entries = ["a", "head.bias", "AuxLogits.fc.bias"].map(|n| entry(n, &[3], Encoding::F32));
         let loaded = load(&mut weights, &entries, &tolerance).unwrap();
         assert_eq!(loaded.absent, ["aux1.weight"]);

@@ -556,3 +556,218 @@ fn weights_of_quantized_networks() {
     let error = kept(&|graph| set(graph, "conv.weight_scale", vec![1.0, 0.0])).unwrap_err();
     assert!(error.ends_with("conv.weight_scale: value 1 is 0.0, and has to be a number above 0"), "{error}");
 }
+
+/// A model in memory is the bytes of a file, and those are a model.
+#[test]
+fn a_model_as_bytes() {
+    let folder = Folder::new();
+    let image = Tensor::new([2, 3, 9, 7], (0..378).map(|i| (i % 23) as f32 / 10.0 - 1.0).collect());
+    let model = Compiler::new().seed(1).compile_file(folder.path("small.net")).unwrap();
+    let made = folder.path("small.netc");
+    Compiler::new().seed(1).compile_file_to(folder.path("small.net"), &made).unwrap();
+    let bytes = model.to_bytes().unwrap();
+    assert!(bytes == std::fs::read(&made).unwrap());
+    let again = crate::from_bytes(&bytes).unwrap();
+    let file = crate::open(&made, ModelOptions::default()).unwrap();
+    assert!(bytes == again.to_bytes().unwrap() && bytes == file.to_bytes().unwrap());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&image)).unwrap();
+    assert_eq!(run(&model), run(&again));
+    let saved = folder.path("saved.netc");
+    model.save(&saved).unwrap();
+    assert!(bytes == std::fs::read(&saved).unwrap());
+    assert!(model.save(folder.path("none/saved.netc")).is_err());
+    for cut in [0, 1, 4095, 4096, bytes.len() / 2, bytes.len() - 1] {
+        assert!(crate::from_bytes(&bytes[..cut]).is_err());
+    }
+}
+
+/// Two parts, one after the other, are the whole; files of weights are those of the whole, and a recipe makes the part
+/// again.
+#[test]
+fn a_part_of_a_network() {
+    let folder = Folder::new();
+    folder.write_weights("small.safetensors", 7);
+    let image = Tensor::new([2, 3, 9, 7], (0..378).map(|i| (i % 23) as f32 / 10.0 - 1.0).collect());
+    let run = |compiler: Compiler, input: &Tensor| {
+        compiler.compile_file(folder.path("small.net")).unwrap().run_tensors(std::slice::from_ref(input)).unwrap()
+    };
+    let whole = run(Compiler::new(), &image);
+    let first = run(Compiler::new().until("stem"), &image);
+    assert_eq!(first[0].shape(), &Shape::new([2, 8, 9, 7]));
+    let second = run(Compiler::new().from("stem"), &first[0]);
+    assert_eq!((second.len(), &second[0]), (1, &whole[0]));
+    // A value within a module, beside the output.
+    let mut also = Compiler::new();
+    also.part.also = vec!["stem.conv".into(), "map".into()];
+    let both = run(also, &image);
+    // Where its own value is wanted, the convolution has no batch norm in it.
+    let (worst, scale) = both[0].difference(&whole[0]);
+    assert!(both.len() == 2 && worst <= 1e-5 * scale, "{worst} of {scale}");
+    assert_eq!(both[1].shape(), first[0].shape());
+
+    let made = folder.path("part.netc");
+    Compiler::new().from("stem").until("map").compile_file_to(folder.path("small.net"), &made).unwrap();
+    let again = recompile(&made, ModelOptions::default()).unwrap();
+    assert_eq!(again.run_tensors(&first).unwrap()[0], whole[0]);
+
+    let refused =
+        |compiler: Compiler| compiler.compile_file(folder.path("small.net")).map(drop).unwrap_err().to_string();
+    assert_eq!(refused(Compiler::new().until("stam")), "there is no value `stam` in small; did you mean `stem`?");
+    assert_eq!(refused(Compiler::new().from("out").until("stem")), "small: nothing of `out` leads to the outputs");
+    let empty = "small: `stem` would be an output as it comes in: nothing is computed";
+    assert_eq!(refused(Compiler::new().from("stem").until("stem")), empty);
+    assert_eq!(refused(Compiler::new().until("stem").until("stem")), "small: two outputs are named `stem`");
+}
+
+/// Writes seeded weights under the names that `named` keeps, with the shapes that it gives.
+fn write_some(path: &Path, named: impl Fn(&str, &[usize]) -> Option<Vec<usize>>) {
+    use netc::internals::ops::Init;
+    use netc::internals::weights::{Weights, safetensors};
+    let shapes: [(&str, &[usize]); 7] = [
+        ("stem.conv.weight", &[8, 3, 3, 3]),
+        ("stem.bn.weight", &[8]),
+        ("stem.bn.bias", &[8]),
+        ("stem.bn.running_mean", &[8]),
+        ("stem.bn.running_var", &[8]),
+        ("out.weight", &[2, 8, 3, 3]),
+        ("out.bias", &[2]),
+    ];
+    let mut weights = Weights::default();
+    for (name, dims) in shapes {
+        let Some(shape) = named(name, dims) else { continue };
+        weights.declare(name, Shape::new(shape), Init::Constant(0.5), true).unwrap();
+    }
+    safetensors::write(path, &weights).unwrap();
+}
+
+/// Files may hold a part of the weights each, lack some, or have more than the network, where that is said.
+#[test]
+fn weights_of_several_files_and_in_part() {
+    let folder = Folder::new();
+    let [stem, rest, odd] = ["stem.safetensors", "rest.safetensors", "odd.safetensors"].map(|name| folder.path(name));
+    let keep = |yes: bool, dims: &[usize]| yes.then(|| dims.to_vec());
+    write_some(&stem, |name, dims| keep(name.starts_with("stem"), dims));
+    write_some(&rest, |name, dims| keep(name.starts_with("out"), dims));
+    // Axes of size 1 may be more or fewer.
+    write_some(&odd, |name, dims| {
+        keep(true, dims).map(|dims| if name == "stem.bn.bias" { vec![1, 8, 1, 1] } else { dims })
+    });
+    let made = |compiler: Compiler| {
+        let mut network = compiler.front(&folder.path("small.net")).unwrap();
+        compiler.load_weights(&mut network).map(|()| network)
+    };
+    let loaded = |network: &Network| match &network.weights {
+        WeightsReport::File { loaded, .. } => loaded.clone(),
+        WeightsReport::Seed(_) => panic!("there are files"),
+    };
+    assert_eq!(loaded(&made(Compiler::new().weights(&stem).weights(&rest)).unwrap()).weights, 7);
+    let whole = loaded(&made(Compiler::new().weights(&odd)).unwrap());
+    assert_eq!((whole.weights, whole.reshaped), (7, 1));
+
+    let twice = made(Compiler::new().weights(&stem).weights(&stem)).map(drop).unwrap_err().to_string();
+    assert!(twice.contains("it has stem.bn.bias, and so has"), "{twice}");
+    assert!(matches!(made(Compiler::new().weights(&rest)), Err(Error::Misfit { .. })));
+    let partial = loaded(&made(Compiler { allow_missing: true, ..Compiler::new().weights(&rest) }).unwrap());
+    assert_eq!((partial.weights, partial.missing.len(), partial.extra.len()), (2, 5, 0));
+    std::fs::write(folder.path("blocks.net"), BLOCKS.replace("    bn: batch_norm\n", "")).unwrap();
+    assert!(matches!(made(Compiler::new().weights(&odd)), Err(Error::Misfit { .. })));
+    let partial = loaded(&made(Compiler { allow_extra: true, ..Compiler::new().weights(&odd) }).unwrap());
+    assert_eq!((partial.weights, partial.missing.len(), partial.extra.len()), (3, 0, 4));
+    // A file that has nothing of the network is another network's, whatever is allowed.
+    write_some(&rest, |name, _| (name == "stem.bn.bias").then(|| vec![8]));
+    let other = Compiler { allow_missing: true, allow_extra: true, ..Compiler::new().weights(&rest) };
+    assert!(matches!(made(other), Err(Error::Misfit { .. })));
+
+    // A recipe finds all of them again.
+    std::fs::write(folder.path("blocks.net"), BLOCKS).unwrap();
+    write_some(&rest, |name, dims| keep(name.starts_with("out"), dims));
+    let both = folder.path("both.netc");
+    Compiler::new().weights(&stem).weights(&rest).compile_file_to(folder.path("small.net"), &both).unwrap();
+    let image = Tensor::new([1, 3, 9, 7], vec![0.5; 189]);
+    let again = recompile(&both, ModelOptions::default()).unwrap().run_tensors(std::slice::from_ref(&image)).unwrap();
+    let expected = Compiler::new().weights(&stem).weights(&rest).compile_file(folder.path("small.net")).unwrap();
+    assert_eq!(again, expected.run_tensors(&[image]).unwrap());
+    std::fs::remove_file(&rest).unwrap();
+    assert!(recompile(&both, ModelOptions::default()).is_err());
+}
+
+/// Sizes may be given in place of those that a text states: pictures end in them, weights are the same, and a model is
+/// compiled for each.
+#[test]
+fn inputs_of_other_sizes() {
+    use netc::{ModelsBySize, NetworkSource};
+    let text = "netc 1
+model any {
+    input image: f32[N, 3, 8, 8]
+    preprocess image { resize 9  center_crop 8  scale 1/255 }
+    conv: conv(4, 3, pad = 1)
+    relu
+    output map
+    global_avg_pool
+    flatten
+    fc: linear(2)
+    output y
+    expect macs == 6_920
+}
+";
+    let source = NetworkSource::Text { name: "any.net".into(), text: text.into() };
+    let compiler = Compiler::new().seed(3);
+    let model = Arc::new(source.compile(&compiler).unwrap());
+    let models = ModelsBySize::new(compiler.clone(), source.clone(), &model, 2);
+    assert!(Arc::ptr_eq(&models.model(&[vec![7, 3, 8, 8]]).unwrap(), &model));
+    let other = models.model(&[vec![1, 3, 10, 12]]).unwrap();
+    assert_eq!(other.outputs()[0].shape(), [1, 4, 10, 12]);
+    let preprocess = other.about().preprocess[0].clone().unwrap();
+    assert_eq!((preprocess.resize, preprocess.center_crop), (Some(netc::Resize::Exact([10, 12])), None));
+    assert!(Arc::ptr_eq(&models.model(&[vec![5, 3, 10, 12]]).unwrap(), &other));
+    // Of three, the two that were asked for last are kept.
+    let third = models.model(&[vec![1, 3, 8, 9]]).unwrap();
+    assert!(!Arc::ptr_eq(&models.model(&[vec![1, 3, 8, 8]]).unwrap(), &model));
+    assert!(Arc::ptr_eq(&models.model(&[vec![1, 3, 8, 9]]).unwrap(), &third));
+    // Where a pixel is far from the border, the sizes do not matter.
+    let of = |model: &Model, height: usize, width: usize| {
+        let pixel = |i: usize| ((i / (height * width) * 31 + i / width % height * 7 + i % width * 3) % 19) as f32;
+        let image = Tensor::new([1, 3, height, width], (0..3 * height * width).map(pixel).collect());
+        let map = model.run_tensors(&[image]).unwrap().swap_remove(0);
+        map.data()[2 * width + 3]
+    };
+    assert!((of(&model, 8, 8) - of(&other, 10, 12)).abs() < 1e-5);
+
+    let refused = |shapes: &[(&str, &[usize])]| {
+        let compiler = shapes.iter().fold(compiler.clone(), |c, (name, shape)| c.shape(*name, *shape));
+        source.compile(&compiler).map(drop).unwrap_err().to_string()
+    };
+    assert!(
+        refused(&[("picture", &[1, 3, 8, 8])]).contains("a shape is given for `picture`, but the inputs are image")
+    );
+    assert!(refused(&[("image", &[3, 8, 8])]).contains("the input `image` has 4 axes, not 3"));
+    assert!(
+        refused(&[("image", &[4, 3, 8, 8])]).contains("the first size of `image` is `N`, which --batch sets, not 4")
+    );
+    assert!(refused(&[("image", &[1, 3, 1 << 20, 1 << 20])]).contains("larger than netc's limit"));
+    assert!(models.model(&[vec![1, 3, 1, 0]]).is_err());
+}
+
+/// A small model is about as large as its weights, also when it is made again.
+#[test]
+fn small_models() {
+    let folder = Folder::new();
+    let spec = folder.path("wide.net");
+    std::fs::write(&spec, "netc 1\nmodel wide {\n    input x: f32[N, 64, 28, 28]\n    a: conv(128, 3, pad = 1)  relu\n    b: conv(128, 3, pad = 1)\n    output y\n}\n").unwrap();
+    let (large, small) = (folder.path("large.netc"), folder.path("small.netc"));
+    let compiler = Compiler::new().seed(1);
+    compiler.compile_file_to(&spec, &large).unwrap();
+    let mut packed = compiler.clone();
+    packed.plan.small = true;
+    packed.compile_file_to(&spec, &small).unwrap();
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let weights = 4 * (64 * 128 * 9 + 128 + 128 * 128 * 9 + 128);
+    assert!(size(&large) > 3 * weights, "{}", size(&large));
+    assert!(size(&small) < weights * 11 / 10 + 40_000, "{} for {weights}", size(&small));
+    let image = Tensor::new([1, 64, 28, 28], (0..64 * 28 * 28).map(|i| (i % 29) as f32 / 14.0 - 1.0).collect());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&image)).unwrap().swap_remove(0);
+    let again = recompile(&small, ModelOptions::default()).unwrap();
+    assert_eq!(run(&again), run(&crate::open(&small, ModelOptions::default()).unwrap()));
+    let (worst, scale) = run(&again).difference(&run(&crate::open(&large, ModelOptions::default()).unwrap()));
+    assert!(worst <= 1e-4 * scale, "{worst} of {scale}");
+}

@@ -12,6 +12,13 @@ fn open(path: &Path, options: ModelOptions) -> Result<Model, OpenError> {
     unsafe { Model::open_with(path, options) }
 }
 
+/// The same of the bytes of its file.
+#[allow(unsafe_code)]
+fn from_bytes(bytes: &[u8]) -> Result<Model, OpenError> {
+    // SAFETY: as above.
+    unsafe { Model::from_bytes(bytes, ModelOptions::default()) }
+}
+
 mod artifact;
 mod batches;
 mod cli;

@@ -1,10 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::cli::render::{Style, render};
 use crate::elaborate::tests::{fixture_names, with_snapshots};
 use crate::ops::Op;
 use crate::ops::layer::Preset;
+use crate::render::{Style, render};
 use crate::weights::WeightId;
 
 fn root() -> PathBuf {

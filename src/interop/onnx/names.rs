@@ -180,19 +180,18 @@ fn of_tflite(name: &str) -> Option<String> {
 
 /// A graph's name as an identifier.
 pub(crate) fn graph(name: &str) -> String {
-    let name = value(name).to_lowercase();
-    if name.is_empty() || name == "main_graph" { "network".into() } else { name }
-}
-
-/// The name of an input or output as an identifier: `input:0` → `input`, `495` → `v495`.
-pub(crate) fn value(name: &str) -> String {
-    let name = name.strip_suffix(":0").unwrap_or(name);
     let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    out = out.trim_matches('_').to_string();
+    out = out.trim_matches('_').to_lowercase();
     if out.starts_with(|c: char| c.is_ascii_digit()) {
         out.insert(0, 'v');
     }
-    if out.is_empty() { "value".into() } else { cut(&out) }
+    if out.is_empty() || out == "main_graph" { "network".into() } else { cut(&out) }
+}
+
+/// The name of an input or output, which callers use: as the model has it, without what no text shows.
+pub(crate) fn port(name: &str) -> String {
+    let name = cut(name);
+    if name.is_empty() { "value".into() } else { name }
 }
 
 fn cut(name: &str) -> String {
@@ -270,11 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn values_become_identifiers() {
-        assert_eq!(
-            [value("input:0"), value("495"), value("x.1"), value("/"), graph("main_graph")],
-            ["input", "v495", "x_1", "value", "network"]
-        );
+    fn graphs_become_identifiers_and_ports_stay() {
+        assert_eq!(["Net", "495", "x.1", "/", "main_graph"].map(graph), ["net", "v495", "x_1", "network", "network"]);
+        assert_eq!(["input:0", "495", "a/b", "", "a\n\"b\""].map(port), ["input:0", "495", "a/b", "value", "ab"]);
         let mut taken = HashSet::new();
         assert_eq!(["a", "a", "", "a"].map(|n| unique(n, &mut taken)), ["a", "a_2", "value", "a_3"]);
     }

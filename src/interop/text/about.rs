@@ -6,7 +6,16 @@ use crate::preprocess::{Color, Preprocess, Resize};
 const LINE: usize = 100;
 
 /// The statement for an input called `name`.
-pub(crate) fn preprocess(name: &str, steps: &Preprocess) -> String {
+pub(crate) fn preprocess(name: &str, of: &Preprocess) -> String {
+    match &steps(of)[..] {
+        [] => format!("preprocess {name} {{}}"),
+        [one] => format!("preprocess {name} {{ {one} }}"),
+        several => format!("preprocess {name} {{\n{}\n}}", several.join("\n")),
+    }
+}
+
+/// What stands between the braces, on a line or two.
+pub(crate) fn steps(steps: &Preprocess) -> Vec<String> {
     let sizes = |[h, w]: [usize; 2]| if h == w { h.to_string() } else { format!("({h}, {w})") };
     let numbers = |v: &[f32]| format!("[{}]", v.iter().map(f32::to_string).collect::<Vec<_>>().join(", "));
     let resize = steps.resize.map(|resize| match resize {
@@ -23,13 +32,7 @@ pub(crate) fn preprocess(name: &str, steps: &Preprocess) -> String {
     let per_channel = [("mean", &steps.mean), ("std", &steps.std)];
     let per_channel = per_channel.map(|(word, v)| (!v.is_empty()).then(|| format!("{word} {}", numbers(v))));
     let line = |steps: &[Option<String>]| steps.iter().flatten().cloned().collect::<Vec<_>>().join("  ");
-    let lines = [line(&pixels), line(&per_channel)].into_iter().filter(|l| !l.is_empty());
-    let lines: Vec<String> = lines.collect();
-    match &lines[..] {
-        [] => format!("preprocess {name} {{}}"),
-        [one] => format!("preprocess {name} {{ {one} }}"),
-        several => format!("preprocess {name} {{\n{}\n}}", several.join("\n")),
-    }
+    [line(&pixels), line(&per_channel)].into_iter().filter(|l| !l.is_empty()).collect()
 }
 
 /// 1/255 where that is what is meant.

@@ -26,6 +26,8 @@ mod words;
 
 use std::collections::HashMap;
 
+#[cfg(feature = "cli")]
+pub(crate) use about::steps;
 pub(crate) use compare::Difference;
 pub use compare::compare;
 pub(crate) use parts::NoText;

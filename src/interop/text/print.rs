@@ -70,14 +70,15 @@ impl Printer<'_> {
         let mut inputs = HashMap::new();
         for &id in self.graph.inputs() {
             let node = self.graph.node(id);
-            let name = words::identifier(node.name.as_deref().unwrap_or("x"));
+            let name = node.name.clone().unwrap_or_else(|| "x".into());
+            let port = words::port(&name);
             let mut sizes: Vec<String> = node.shape.dims().iter().map(usize::to_string).collect();
             if self.open.contains(&id) {
                 sizes[0] = "N".into();
             }
-            self.line(format!("input {name}: {}[{}]", node.shape.element(), sizes.join(", ")));
+            self.line(format!("input {port}: {}[{}]", node.shape.element(), sizes.join(", ")));
             if let Kind::Input(Some(steps)) = &node.kind {
-                self.line(about::preprocess(&name, steps));
+                self.line(about::preprocess(&port, steps));
             }
             inputs.insert(id, name);
         }
@@ -228,9 +229,9 @@ impl Printer<'_> {
                 format!("{label}{}", self.call(*module, args))
             }
             Part::From(slot) => format!("from({})", self.slot(slot)),
-            Part::Output { name, from: None } => format!("output {}", words::output(name)),
+            Part::Output { name, from: None } => format!("output {}", words::port(name)),
             Part::Output { name, from: Some(from) } => {
-                format!("output {} from {}", words::output(name), self.slot(from))
+                format!("output {} from {}", words::port(name), self.slot(from))
             }
             Part::Join { .. } | Part::Scope { .. } => unreachable!("blocks are no single statements"),
         }

@@ -280,6 +280,46 @@ fn values_called_like_words_of_the_language() {
     }
 }
 
+/// Callers know inputs and outputs by what the model calls them, which need be no word.
+#[test]
+fn inputs_and_outputs_keep_their_names() {
+    use crate::ir::Phase;
+    use crate::ops::binary::BinaryKind;
+    use crate::testing::{GraphBuilder, binary};
+    let mut b = GraphBuilder::new("names", Phase::Infer);
+    let inputs = ["input:0", "0", "a/b"].map(|name| b.graph.add_input(name, [1, 3, 4, 4].into(), None, None));
+    let outputs = ["Identity:0", "448", "y"].map(|name| {
+        let y = b.add(binary(BinaryKind::Sub), &[inputs[0], inputs[if name == "448" { 1 } else { 2 }]]);
+        b.graph.output(name, y, None);
+        name
+    });
+    let text = round_trip(&b.graph);
+    let again = elaborated("text", &text, None, 1);
+    let names: Vec<_> = again.inputs().iter().filter_map(|&id| again.node(id).name.as_deref()).collect();
+    assert_eq!(names, ["input:0", "0", "a/b"], "{text}");
+    assert_eq!(again.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), outputs, "{text}");
+}
+
+/// A concatenation within another is a part of it, also where a label stands between.
+#[test]
+fn concatenations_within_others() {
+    use crate::ir::Phase;
+    use crate::testing::{GraphBuilder, conv, relu};
+    let concat = || crate::ops::Concat { axis: 1 };
+    let mut b = GraphBuilder::new("parts", Phase::Infer);
+    let x = b.input([1, 4, 6, 6]);
+    let first = b.add(conv(4, 3, 1, 1), &[x]);
+    let a = b.add(relu(), &[first]);
+    let second = b.add(conv(4, 3, 1, 1), &[a]);
+    let third = b.add(conv(4, 3, 1, 1), &[second]);
+    // `third` and `second` are joined beside one another, then with what was before them.
+    let inner = b.add(concat(), &[second, third]);
+    let outer = b.add(concat(), &[a, inner]);
+    let y = b.add(conv(2, 1, 1, 0), &[outer]);
+    let text = round_trip(&b.finish(&[y]));
+    assert!(text.contains("concat"), "{text}");
+}
+
 /// They would be written as something else.
 #[test]
 fn what_the_language_lacks_is_not_written() {

@@ -11,12 +11,12 @@ pub(super) fn label(text: &str) -> String {
 /// these words a field of their values.
 pub(super) fn reference(text: &str) -> String {
     let is_value = matches!(first_word(text), "in" | "true" | "false");
-    if is_value || text.starts_with(|c: char| c.is_ascii_digit()) { format!("{text:?}") } else { label(text) }
+    if is_value || text.starts_with(|c: char| c.is_ascii_digit()) { in_quotes(text) } else { label(text) }
 }
 
 /// A label behind `shares`: what begins with a reserved word would be the next statement there.
 pub(super) fn shared(text: &str) -> String {
-    if RESERVED.contains(&first_word(text)) { format!("{text:?}") } else { label(text) }
+    if RESERVED.contains(&first_word(text)) { in_quotes(text) } else { label(text) }
 }
 
 fn first_word(label: &str) -> &str {
@@ -26,24 +26,21 @@ fn first_word(label: &str) -> &str {
 /// `text` as a label that reads like `plain` once what is in braces is filled in.
 pub(super) fn quoted(text: &str, plain: &str) -> String {
     let is_word = |p: &str| !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if plain.split('.').all(is_word) { text.into() } else { format!("{text:?}") }
+    if plain.split('.').all(is_word) { text.into() } else { in_quotes(text) }
 }
 
-/// The name of an output, which callers use: it stays what it is.
-pub(super) fn output(name: &str) -> String {
-    if is_reserved(name) { format!("{name:?}") } else { name.into() }
+/// A string of the language. Braces stay what they are there: expressions.
+fn in_quotes(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The name of an input or output, which callers use: it stays what it is.
+pub(super) fn port(name: &str) -> String {
+    if identifier(name) == name { name.into() } else { in_quotes(name) }
 }
 
 /// A name that may stand where the language wants one.
 pub(super) fn identifier(name: &str) -> String {
-    match name {
-        // What most models call it, and the language's word for saying so.
-        "input" => "image".into(),
-        _ => word(name),
-    }
-}
-
-fn word(name: &str) -> String {
     let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     match word.chars().next() {
         None => "value".into(),

@@ -366,7 +366,7 @@ impl AstBuilder<'_> {
 
     fn input(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = children(pair);
-        let name = self.ident(parts.next().expect("a name"));
+        let name = self.port_name(parts.next().expect("a name"));
         let (dtype, dims) = self.value_type(parts.next().expect("a type"));
         StatementKind::Input { name, dtype, dims }
     }
@@ -380,18 +380,22 @@ impl AstBuilder<'_> {
 
     fn output(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = children(pair);
-        let name = parts.next().expect("a name");
-        let name = match name.as_rule() {
-            Rule::string => Ident { span: self.span(&name), name: self.plain_string(name) },
-            _ => self.ident(name),
-        };
+        let name = self.port_name(parts.next().expect("a name"));
         let from = parts.next().map(|from| self.label(children(from).next().expect("a label")));
         StatementKind::Output { name, from }
     }
 
+    /// What callers know an input or output by: a word, or anything at all in quotes.
+    fn port_name(&mut self, pair: Pair<'_, Rule>) -> Ident {
+        match pair.as_rule() {
+            Rule::string => Ident { span: self.span(&pair), name: self.plain_string(pair) },
+            _ => self.ident(pair),
+        }
+    }
+
     fn preprocess(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = children(pair).peekable();
-        let input = parts.next_if(|p| p.as_rule() == Rule::ident).map(|i| self.ident(i));
+        let input = parts.next_if(|p| matches!(p.as_rule(), Rule::ident | Rule::string)).map(|i| self.port_name(i));
         let settings = parts.map(|setting| {
             let mut parts = children(setting);
             let name = self.ident(parts.next().expect("a name"));

@@ -63,7 +63,7 @@ impl Draft<'_> {
         }
         let mut taken = HashSet::new();
         for (name, node) in outputs {
-            graph.output(names::unique(&names::value(name), &mut taken), copies[node], None);
+            graph.output(names::unique(&names::port(name), &mut taken), copies[node], None);
         }
         graph
     }

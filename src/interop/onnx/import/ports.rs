@@ -36,7 +36,7 @@ impl Importer<'_> {
             if self.lookup(&input.name).is_none() {
                 let shape = self.input_shape(input)?;
                 let (rank, element) = (shape.rank(), shape.element());
-                let name = names::value(&input.name);
+                let name = names::port(&input.name);
                 let mut node = self.draft.add_input(name.clone(), shape);
                 self.set_type(&input.name, type_of_input(input));
                 if !matches!(element, Element::F32 | Element::U8 | Element::I8 | Element::I16) {
@@ -140,7 +140,7 @@ impl Importer<'_> {
         match to == self.draft.element(node) {
             true => Ok(node),
             false => {
-                self.draft.set_label(format!("{}_{to}", names::value(name)));
+                self.draft.set_label(format!("{}_{to}", names::port(name)));
                 self.draft.add(ops::Cast { to }, &[node], vec![])
             }
         }

@@ -2,8 +2,10 @@
 //!
 //! Turns data into strings; printing them is the caller's. Colour appears only when asked for.
 
-use super::escape;
+pub(crate) mod escape;
+
 use crate::diagnostic::{Diagnostic, Label, Severity, SourceId, Sources, Span};
+use crate::driver::Error;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
@@ -14,6 +16,26 @@ pub(crate) enum Style {
     Text { color: bool, width: usize },
     /// One JSON object a line, with the plain text under `rendered`.
     Json,
+}
+
+/// An error as the command line shows it: mistakes of a text with the lines that they are on, `width` columns wide, in
+/// colours of a terminal if that is asked for.
+pub fn error_text(error: &Error, color: bool, width: usize) -> String {
+    match error {
+        Error::Spec { sources, diagnostics } => {
+            let text = render(diagnostics, sources, Style::Text { color, width });
+            if color { escape::rendered(&text) } else { text }.trim_end().into()
+        }
+        other => escape::text(&other.to_string()).into_owned(),
+    }
+}
+
+/// The mistakes of a text, each as an object of JSON: `severity`, `code`, `message`, `labels` (`file`, `line`, `column`,
+/// `end_line`, `end_column`, `start`, `end`, `text`, `primary`), `notes`, `help`, `rendered`. Lines and columns count from 1,
+/// columns in bytes. Of other errors there is none.
+pub fn error_json(error: &Error) -> Vec<String> {
+    let Error::Spec { sources, diagnostics } = error else { return vec![] };
+    diagnostics.iter().map(|diagnostic| json_line(diagnostic, sources).trim_end().into()).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,174 @@
+"""Compiled convolutional networks for CPUs.
+
+A network is a short text, an ONNX model or a PyTorch module. It becomes machine code for exactly that network and this
+CPU, and takes and gives NumPy arrays:
+
+>>> import netc
+>>> model = netc.compile("models/digits/digits.net")
+>>> label, probability = model.classify("models/digits/images/seven-0.png")[0]
+>>> label
+'seven'
+
+Arrays of float32 that lie row by row are not copied, whatever library they are of (`__dlpack__`). A model may be called
+from several threads at once; Python's lock is released while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+
+from . import _netc
+from ._commands import Quantized, Training, quantize, stats, train, verify
+from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, __version__
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    Setting = typing.Union[bool, int, float, str, Sequence["Setting"]]
+    Path = typing.Union[str, os.PathLike[str]]
+
+__all__ = [
+    "Model",
+    "ModelError",
+    "NetcError",
+    "Port",
+    "Quantized",
+    "SpecError",
+    "Training",
+    "WeightsError",
+    "__version__",
+    "compile",
+    "from_torch",
+    "load",
+    "quantize",
+    "stats",
+    "train",
+    "verify",
+]
+
+
+def _listed(value: typing.Any) -> list[typing.Any]:
+    """One value or several as a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, (str, os.PathLike)) else list(value)
+
+
+def compile(
+    source: Path,
+    *,
+    weights: Path | Sequence[Path] | None = None,
+    model: str | None = None,
+    set: Mapping[str, Setting] | None = None,
+    batch: int = 1,
+    threads: int = 0,
+    seed: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    until: str | Sequence[str] | None = None,
+    from_: str | Sequence[str] | None = None,
+    precision: str = "f32",
+    strict: bool = False,
+    target: str = "host",
+    allow_missing: bool = False,
+    allow_extra: bool = False,
+) -> Model:
+    """Compiles a network for this CPU.
+
+    Args:
+        source: A path (`.net`, `.onnx`, a portable `.netc`), or a text in netc's language.
+        weights: A file of weights (safetensors, .pth, .npz), or several that hold them together. Without it, those beside
+            the text, else random ones.
+        model: Which model of a text that holds several.
+        set: Values of the model's parameters.
+        batch: Images that are computed at once. A model takes any number of images, in such batches, unless it mixes them.
+        threads: Threads of a run; 0 is one for each CPU.
+        seed: Initialises the weights by this seed, whatever files there are.
+        shapes: Whole shapes of an ONNX model's inputs, where it leaves sizes open.
+        until: Labels of values that become the outputs; what comes after them is left out.
+        from_: Labels of values that become inputs; what comes before them is left out.
+        precision: "f32", "bf16" or "fastest-within=TOLERANCE".
+        strict: The same bits on every CPU, in every batch.
+        target: The CPU to compile for; a model for another one cannot be run here.
+        allow_missing: Weights that the file lacks keep their initial values.
+        allow_extra: The file may have tensors that the network does not have.
+
+    Raises:
+        SpecError: Mistakes in the text; `diagnostics` has each of them as data.
+        WeightsError: The weights do not fit.
+        FileNotFoundError: There is no such file.
+        NetcError: Anything else that netc refuses.
+
+    >>> import netc
+    >>> netc.compile('''netc 1
+    ... model small {
+    ...     input image: f32[N, 3, 8, 8]
+    ...     conv(4, 3)  relu  global_avg_pool  flatten
+    ...     output y
+    ... }''', seed=1)
+    <netc.Model small(image: f32[N, 3, 8, 8]) -> (y: f32[N, 4])>
+    """
+    return _netc.compile(
+        source,
+        weights=_listed(weights),
+        model=model,
+        set=None if set is None else dict(set),
+        batch=batch,
+        threads=threads,
+        seed=seed,
+        shapes=None if shapes is None else {name: list(sizes) for name, sizes in shapes.items()},
+        until=_listed(until),
+        from_=_listed(from_),
+        precision=precision,
+        strict=strict,
+        target=target,
+        allow_missing=allow_missing,
+        allow_extra=allow_extra,
+    )
+
+
+def load(path: Path, *, threads: int = 0, copy_weights: bool = False) -> Model:
+    """Opens a compiled model (`netc compile`, `Model.save`) in a millisecond, without the compiler.
+
+    A compiled model is a program: load only what you would import as a module. The weights stay in the file, which is
+    replaced by renaming another over it, never written to; `copy_weights` reads them into memory instead.
+
+    Args:
+        path: The file.
+        threads: Threads of a run; 0 is one for each CPU.
+        copy_weights: Whether to read the weights into memory.
+
+    Raises:
+        ModelError: The file is damaged, of another version of netc, or for another CPU.
+        FileNotFoundError: There is no such file.
+    """
+    return _netc.load(path, threads, copy_weights)
+
+
+def from_torch(
+    module: torch.nn.Module,
+    example: torch.Tensor | tuple[torch.Tensor, ...],
+    *,
+    batch: int = 1,
+    threads: int = 0,
+    precision: str = "f32",
+) -> Model:
+    """Compiles a PyTorch module, by way of `torch.onnx.export`, which needs the package `onnxscript`.
+
+    Args:
+        module: In evaluation mode; its weights become part of the model.
+        example: Its arguments, of the sizes that the model will take. The first size may be another in a run.
+        batch: Images that are computed at once.
+        threads: Threads of a run; 0 is one for each CPU.
+        precision: As for `compile`.
+
+    Raises:
+        NetcError: The module takes what netc does not have; the message lists it.
+        ValueError: The module is in training mode.
+    """
+    from ._torch import exported
+
+    with exported(module, example) as path:
+        return compile(path, batch=batch, threads=threads, precision=precision)

@@ -1,0 +1,30 @@
+"""PyTorch modules as ONNX models; torch is imported here only."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def exported(module: torch.nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]) -> Iterator[pathlib.Path]:
+    """The module as a file that lives as long as the block."""
+    if module.training:
+        raise ValueError("the module is in training mode; call module.eval() first")
+    args = (example,) if isinstance(example, torch.Tensor) else tuple(example)
+    # The first size is the number of images.
+    batch = torch.export.Dim("batch")
+    sizes = tuple({0: batch} if arg.ndim > 1 else {} for arg in args)
+    with tempfile.TemporaryDirectory(prefix="netc-") as folder:
+        path = pathlib.Path(folder) / f"{type(module).__name__.lower()}.onnx"
+        try:
+            program = torch.export.export(module, args, dynamic_shapes=sizes)
+        except Exception:
+            # The module takes this number of images only.
+            program = torch.export.export(module, args)
+        torch.onnx.export(program, (), str(path), dynamo=True, verbose=False)
+        yield path

@@ -1,0 +1,146 @@
+//! From texts, ONNX models and files to models.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use netc::{Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict};
+
+use crate::errors;
+use crate::model::Model;
+
+/// Compiles a network.
+#[pyfunction]
+#[pyo3(signature = (source, *, weights=vec![], model=None, set=None, batch=1, threads=0, seed=None, shapes=None, until=vec![],
+    from_=vec![], precision="f32", strict=false, target="host", allow_missing=false, allow_extra=false))]
+#[allow(clippy::too_many_arguments, reason = "each is a setting that Python names")]
+pub(crate) fn compile(
+    py: Python<'_>,
+    source: &Bound<'_, PyAny>,
+    weights: Vec<PathBuf>,
+    model: Option<String>,
+    set: Option<&Bound<'_, PyDict>>,
+    batch: usize,
+    threads: usize,
+    seed: Option<u64>,
+    shapes: Option<&Bound<'_, PyDict>>,
+    until: Vec<String>,
+    from_: Vec<String>,
+    precision: &str,
+    strict: bool,
+    target: &str,
+    allow_missing: bool,
+    allow_extra: bool,
+) -> PyResult<Model> {
+    if !(1..=65536).contains(&batch) {
+        return Err(PyValueError::new_err(format!("batch is a number from 1 to 65536, not {batch}")));
+    }
+    let mut compiler = Compiler { model, phase: Phase::Infer, allow_missing, allow_extra, ..Compiler::new() };
+    compiler = compiler.batch(batch).options(options(threads)?);
+    compiler.part.until = until;
+    compiler.part.from = from_;
+    compiler.plan.strict = strict;
+    compiler.plan.precision = precision.parse().map_err(|e| PyValueError::new_err(format!("precision: {e}")))?;
+    compiler.target = Target::parse(target).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    for (name, value) in set.into_iter().flatten() {
+        compiler = compiler.set(name.extract::<String>()?, setting(&value)?);
+    }
+    for (name, dims) in shapes.into_iter().flatten() {
+        compiler = compiler.shape(name.extract::<String>()?, dims.extract::<Vec<usize>>()?);
+    }
+    if let Some(seed) = seed {
+        compiler = compiler.seed(seed);
+    }
+    for file in weights {
+        compiler = compiler.weights(file);
+    }
+    let source = source_of(source)?;
+    let made = py.detach(|| source.compile(&compiler)).map_err(|e| errors::of_compiling(py, &e))?;
+    Ok(Model::compiled(made, compiler, source, threads))
+}
+
+/// Where a network comes from. A path-like object is a file; a string is one, too, unless it is a text of several lines or
+/// begins as texts do.
+fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
+    let Ok(text) = source.extract::<String>() else {
+        let path = source.extract::<PathBuf>();
+        return path.map(NetworkSource::File).map_err(|_| {
+            PyTypeError::new_err("a network is a path (.net, .onnx, .netc) or a text in netc's language")
+        });
+    };
+    let is_text = text.contains('\n') || text.trim_start().starts_with("netc ");
+    Ok(if is_text { NetworkSource::Text { name: "<text>".into(), text } } else { NetworkSource::File(text.into()) })
+}
+
+/// A model's parameter.
+fn setting(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if value.is_instance_of::<PyBool>() {
+        return Ok(Value::Bool(value.extract()?));
+    }
+    if let Ok(whole) = value.extract::<i64>() {
+        return Ok(Value::Int(whole));
+    }
+    if let Ok(number) = value.extract::<f64>() {
+        return Ok(Value::Float(number));
+    }
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(Value::Str(text));
+    }
+    if let Ok(items) = value.extract::<Vec<Bound<'_, PyAny>>>() {
+        let items: Vec<Value> = items.iter().map(setting).collect::<PyResult<_>>()?;
+        return Ok(if value.is_instance_of::<pyo3::types::PyTuple>() {
+            Value::Tuple(items)
+        } else {
+            Value::List(items)
+        });
+    }
+    Err(PyTypeError::new_err(format!(
+        "a parameter is a number, a string, True or False, or a list of these, not {value}"
+    )))
+}
+
+fn options(threads: usize) -> PyResult<ModelOptions> {
+    match threads {
+        0..=256 => Ok(ModelOptions::default().threads(threads)),
+        _ => Err(PyValueError::new_err(format!("threads is a number up to 256, not {threads}; 0 is one for each CPU"))),
+    }
+}
+
+/// Opens a compiled model.
+#[pyfunction]
+#[pyo3(signature = (path, threads=0, copy_weights=false))]
+#[allow(unsafe_code)]
+pub(crate) fn load(py: Python<'_>, path: PathBuf, threads: usize, copy_weights: bool) -> PyResult<Model> {
+    let options = options(threads)?.copy_weights(copy_weights);
+    // SAFETY: whoever calls `netc.load` vouches for the file as for a module that is imported; its text says so.
+    let opened = py.detach(|| unsafe { netc::Model::open_with(&path, options) });
+    match opened {
+        Ok(model) => Ok(Model::new(model, Some(absolute(&path)), threads)),
+        Err(error) if !path.exists() => Err(pyo3::exceptions::PyFileNotFoundError::new_err(error.to_string())),
+        Err(error) => Err(errors::of_opening(&error)),
+    }
+}
+
+/// Another process may be in another folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+/// Opens a compiled model from the bytes of its file.
+#[pyfunction]
+#[pyo3(signature = (data, threads=0))]
+#[allow(unsafe_code)]
+pub(crate) fn load_bytes(py: Python<'_>, data: &Bound<'_, PyBytes>, threads: usize) -> PyResult<Model> {
+    let (bytes, options) = (data.as_bytes(), options(threads)?);
+    // SAFETY: as in `load`: a compiled model is a program, and the caller vouches for it.
+    let opened = py.detach(|| unsafe { netc::Model::from_bytes(bytes, options) });
+    Ok(Model::new(opened.map_err(|e| errors::of_opening(&e))?, None, threads))
+}
+
+/// Does what the command line `netc ARGS…` does, and gives its exit code.
+#[pyfunction]
+pub(crate) fn run_command(py: Python<'_>, args: Vec<OsString>) -> u8 {
+    py.detach(|| netc::internals::cli::run(args))
+}

@@ -1,0 +1,442 @@
+//! A compiled model, and what it takes and gives.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use netc::{Compiler, Element, Images, ModelsBySize, NetworkSource, Picture, Preprocess, classes};
+use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::{arrays, errors};
+
+/// An input or output of a model.
+#[pyclass(frozen, module = "netc", eq)]
+#[derive(Clone, PartialEq)]
+pub(crate) struct Port {
+    /// Its name.
+    #[pyo3(get)]
+    name: String,
+    /// Its sizes; the first is the number of images that the code computes at once.
+    #[pyo3(get)]
+    shape: Vec<usize>,
+    /// Its element, as NumPy calls it.
+    #[pyo3(get)]
+    dtype: &'static str,
+}
+
+#[pymethods]
+impl Port {
+    fn __repr__(&self) -> String {
+        format!("Port({:?}, shape={:?}, dtype={:?})", self.name, self.shape, self.dtype)
+    }
+}
+
+impl Port {
+    fn of(port: &netc::Port) -> Self {
+        Self { name: port.name().into(), shape: port.shape().to_vec(), dtype: arrays::dtype_name(port) }
+    }
+}
+
+/// A compiled network. It may be called from several threads at once.
+#[pyclass(frozen, module = "netc")]
+pub(crate) struct Model {
+    model: Arc<netc::Model>,
+    /// Models of the same network for inputs of other sizes, where it was compiled here.
+    by_size: Option<Arc<ModelsBySize>>,
+    /// The compiled file that it was loaded from.
+    file: Option<PathBuf>,
+    threads: usize,
+}
+
+/// Models for so many sizes of inputs are kept.
+const SIZES_KEPT: usize = 8;
+
+impl Model {
+    pub(crate) fn new(model: netc::Model, file: Option<PathBuf>, threads: usize) -> Self {
+        Self { model: Arc::new(model), by_size: None, file, threads }
+    }
+
+    /// A model that is compiled again where inputs have other sizes.
+    pub(crate) fn compiled(model: netc::Model, compiler: Compiler, source: NetworkSource, threads: usize) -> Self {
+        let model = Arc::new(model);
+        let by_size = Some(Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT)));
+        Self { model, by_size, file: None, threads }
+    }
+
+    /// The model for arrays of these sizes: this one, or one that is compiled for them.
+    fn for_sizes(&self, py: Python<'_>, arrays: &[Bound<'_, PyUntypedArray>]) -> PyResult<Arc<netc::Model>> {
+        let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
+        let ports = self.model.inputs();
+        let are_images = ports.iter().zip(arrays).all(|(port, array)| array.ndim() == port.shape().len());
+        let has_other = ports.iter().zip(arrays).any(|(port, array)| array.shape().get(1..) != port.shape().get(1..));
+        let are_none = arrays.iter().any(|array| array.shape().contains(&0));
+        if !are_images || !has_other || are_none {
+            return Ok(self.model.clone());
+        }
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        py.detach(|| by_size.model(&shapes)).map_err(|error| {
+            let cause = errors::of_compiling(py, &error);
+            let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
+            let refused = PyValueError::new_err(format!("{} cannot take {sizes}: {cause}", self.model.name()));
+            refused.set_cause(py, Some(cause));
+            refused
+        })
+    }
+
+    fn input_place(&self, name: &str) -> PyResult<usize> {
+        place(self.model.inputs(), "input", name)
+    }
+
+    /// Runs on objects that are arrays, one for each input, and gives an array for each output.
+    fn compute<'py>(
+        &self,
+        py: Python<'py>,
+        given: Vec<Bound<'py, PyAny>>,
+        mut out: Vec<Option<Bound<'py, PyAny>>>,
+    ) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+        let ports = self.model.inputs();
+        let given: PyResult<Vec<_>> =
+            ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object)).collect();
+        let given = given?;
+        let model = &self.for_sizes(py, &given)?;
+        let batched = model.batched();
+        let mut inputs = vec![];
+        let mut images = None;
+        for (port, array) in model.inputs().iter().zip(&given) {
+            let (values, dims) = arrays::input(port, batched.is_some(), array)?;
+            images = images.or(dims.first().copied());
+            inputs.push(values);
+        }
+        out.resize(model.outputs().len(), None);
+        let mut outputs = vec![];
+        for (port, given) in model.outputs().iter().zip(out) {
+            let mut dims = port.shape().to_vec();
+            if let (Some(batch), Some(first), Some(images)) = (batched, dims.first_mut(), images) {
+                *first = *first / batch * images;
+            }
+            outputs.push(arrays::output(py, port, &dims, given)?);
+        }
+        let values: Vec<&[f32]> = inputs.iter().map(arrays::Values::as_slice).collect();
+        let writing: Result<Vec<_>, _> = outputs.iter().map(|array| array.try_readwrite()).collect();
+        let mut writing = writing.map_err(|_| PyValueError::new_err("an output is read or written elsewhere"))?;
+        let slices: Result<Vec<&mut [f32]>, _> = writing.iter_mut().map(|array| array.as_slice_mut()).collect();
+        let mut slices = slices.map_err(|e| PyValueError::new_err(e.to_string()))?;
+        // The borrows above keep both sides of the arrays as they are while the lock is not ours.
+        py.detach(|| model.run(&values, &mut slices)).map_err(|e| errors::of_running(&e))?;
+        drop(writing);
+        Ok(outputs)
+    }
+
+    /// The arrays of a call, in the inputs' order.
+    fn in_order<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        named: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let inputs = self.model.inputs();
+        if args.len() > inputs.len() {
+            return Err(PyTypeError::new_err(format!(
+                "the model has {} inputs, {} were given",
+                inputs.len(),
+                args.len()
+            )));
+        }
+        let mut values: Vec<Option<Bound<'py, PyAny>>> = args.iter().map(Some).collect();
+        values.resize(inputs.len(), None);
+        for (name, value) in named.into_iter().flatten() {
+            let name: String = name.extract()?;
+            if values[self.input_place(&name)?].replace(value).is_some() {
+                return Err(PyTypeError::new_err(format!("the input {name:?} is given twice")));
+            }
+        }
+        let missing = |(port, value): (&netc::Port, Option<Bound<'py, PyAny>>)| {
+            value.ok_or_else(|| PyTypeError::new_err(format!("the input {:?} is missing", port.name())))
+        };
+        inputs.iter().zip(values).map(missing).collect()
+    }
+
+    /// The input that takes a picture: its place, channels, height and width.
+    fn picture_input(&self, name: Option<&str>) -> PyResult<(usize, [usize; 3])> {
+        let index = match name {
+            Some(name) => self.input_place(name)?,
+            None => 0,
+        };
+        let port = &self.model.inputs()[index];
+        match port.shape() {
+            &[_, channels @ (1 | 3), height, width] => Ok((index, [channels, height, width])),
+            other => Err(PyValueError::new_err(format!("the input {:?} is no image but {other:?}", port.name()))),
+        }
+    }
+
+    fn prepared(&self, image: &Bound<'_, PyAny>, name: Option<&str>) -> PyResult<(Vec<f32>, [usize; 3])> {
+        let py = image.py();
+        let (index, shape) = self.picture_input(name)?;
+        let picture = picture(image)?;
+        let stated = self.model.about().preprocess.get(index).cloned().flatten();
+        let is_real = self.model.inputs()[index].element() == Element::F32;
+        let steps = stated.unwrap_or_else(|| {
+            let usual = Preprocess::usual(shape);
+            Preprocess { scale: usual.scale.filter(|_| is_real), ..usual }
+        });
+        let values = py.detach(|| picture.prepare(&steps, shape)).map_err(|e| errors::of_picture(&e))?;
+        Ok((values, shape))
+    }
+}
+
+/// A name as text of HTML: names come from files.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn place(ports: &[netc::Port], what: &str, name: &str) -> PyResult<usize> {
+    ports.iter().position(|port| port.name() == name).ok_or_else(|| {
+        let names: Vec<String> = ports.iter().map(|port| format!("{:?}", port.name())).collect();
+        PyKeyError::new_err(format!("there is no {what} {name:?}; there is {}", names.join(", ")))
+    })
+}
+
+/// A picture from a path, an array of levels `[height, width]` or `[height, width, 3]`, or one of PIL's.
+fn picture(image: &Bound<'_, PyAny>) -> PyResult<Picture> {
+    let py = image.py();
+    if let Ok(path) = image.extract::<PathBuf>() {
+        return py.detach(|| Picture::read(path)).map_err(|e| errors::of_picture(&e));
+    }
+    // PIL's pictures with a palette, with transparency, of one bit become colours.
+    let image = match image.hasattr("mode")? && image.hasattr("convert")? {
+        true => {
+            let gray = image.getattr("mode")?.extract::<String>().is_ok_and(|mode| mode == "L");
+            image.call_method1("convert", (if gray { "L" } else { "RGB" },))?
+        }
+        false => image.clone(),
+    };
+    let array = py.import("numpy")?.call_method1("ascontiguousarray", (image,))?;
+    let levels: PyReadonlyArrayDyn<'_, u8> = array.extract().map_err(|_| {
+        PyTypeError::new_err(
+            "an image is a path, a picture of PIL, or an array of uint8 [height, width] or [height, width, 3]",
+        )
+    })?;
+    let (height, width, channels) = match levels.shape() {
+        &[height, width] => (height, width, 1),
+        &[height, width, channels @ (1 | 3)] => (height, width, channels),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "an image is [height, width] or [height, width, 3], not {other:?}; channels come last in it"
+            )));
+        }
+    };
+    if height == 0 || width == 0 {
+        return Err(PyValueError::new_err("the image has no pixels"));
+    }
+    let levels = levels.as_slice().map_err(|e| PyValueError::new_err(e.to_string()))?.to_vec();
+    Ok(Picture { width, height, channels, levels })
+}
+
+#[pymethods]
+impl Model {
+    /// The network's name.
+    #[getter]
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    /// What a run takes, in order.
+    #[getter]
+    fn inputs(&self) -> Vec<Port> {
+        self.model.inputs().iter().map(Port::of).collect()
+    }
+
+    /// What a run gives, in order.
+    #[getter]
+    fn outputs(&self) -> Vec<Port> {
+        self.model.outputs().iter().map(Port::of).collect()
+    }
+
+    /// Names of the classes; empty where they are not known.
+    #[getter]
+    fn labels(&self) -> Vec<String> {
+        self.model.about().labels.clone()
+    }
+
+    /// Images that the code computes at once; `None` of a network that takes one number of images only.
+    #[getter]
+    fn batch(&self) -> Option<usize> {
+        self.model.batched()
+    }
+
+    /// Threads of a run.
+    #[getter]
+    fn threads(&self) -> usize {
+        self.model.threads()
+    }
+
+    /// CPU features that the code uses.
+    #[getter]
+    fn features(&self) -> Vec<String> {
+        self.model.features().to_vec()
+    }
+
+    /// Bytes that a run takes besides the weights.
+    #[getter]
+    fn run_memory(&self) -> u64 {
+        self.model.run_memory()
+    }
+
+    /// Bytes of the packed weights.
+    #[getter]
+    fn weights_bytes(&self) -> u64 {
+        self.model.weights_bytes()
+    }
+
+    #[pyo3(signature = (*args, **named))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        named: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = self.in_order(args, named)?;
+        let outputs = self.compute(py, given, vec![])?;
+        match &outputs[..] {
+            [only] => Ok(only.clone().into_any()),
+            _ => Ok(self.as_dict(py, &outputs)?.into_any()),
+        }
+    }
+
+    #[pyo3(signature = (inputs, out=None))]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        inputs: &Bound<'py, PyDict>,
+        out: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let given = self.in_order(&PyTuple::empty(py), Some(inputs))?;
+        let mut wanted = vec![None; self.model.outputs().len()];
+        for (name, array) in out.into_iter().flatten() {
+            let name: String = name.extract()?;
+            wanted[place(self.model.outputs(), "output", &name)?] = Some(array);
+        }
+        let outputs = self.compute(py, given, wanted)?;
+        self.as_dict(py, &outputs)
+    }
+
+    #[pyo3(signature = (image, input=None))]
+    fn preprocess<'py>(&self, image: &Bound<'py, PyAny>, input: Option<&str>) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let py = image.py();
+        let (values, [channels, height, width]) = self.prepared(image, input)?;
+        let array = numpy::PyArray1::from_vec(py, values);
+        Ok(array.reshape([1, channels, height, width])?.to_dyn().clone())
+    }
+
+    #[pyo3(signature = (image, top_k=5, labels=None))]
+    fn classify(
+        &self,
+        image: &Bound<'_, PyAny>,
+        top_k: usize,
+        labels: Option<Vec<String>>,
+    ) -> PyResult<Vec<(String, f32)>> {
+        let py = image.py();
+        let output = &self.model.outputs()[0];
+        let scores: usize = output.shape().iter().skip(1).product();
+        let is_ranking = output.shape().iter().skip(1).filter(|&&size| size > 1).count() == 1;
+        if self.model.inputs().len() != 1 || !is_ranking || output.shape().first() != Some(&self.model.batch()) {
+            let message = format!("{} is no network that tells classes of a picture apart", self.model.name());
+            return Err(PyTypeError::new_err(message));
+        }
+        let labels = labels.unwrap_or_else(|| self.labels());
+        if !labels.is_empty() && labels.len() != scores {
+            let message = format!("there are {} labels, and the network has {scores} classes", labels.len());
+            return Err(PyValueError::new_err(message));
+        }
+        let (values, _) = self.prepared(image, None)?;
+        let model = &self.model;
+        let mut outputs: Vec<Vec<f32>> =
+            model.outputs().iter().map(|port| vec![0.0; port.elements() / model.batch()]).collect();
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        py.detach(|| model.run(&[&values], &mut slices)).map_err(|e| errors::of_running(&e))?;
+        let named = |class: classes::Class| (class.label.unwrap_or_else(|| class.index.to_string()), class.probability);
+        Ok(classes::ranked(&outputs[0], &labels, top_k).into_iter().map(named).collect())
+    }
+
+    /// The bytes of the compiled file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = py.detach(|| self.model.to_bytes()).map_err(|e| errors::of_opening(&e))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// Writes the compiled file, which appears when it is whole.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.model.save(&path)).map_err(|e| PyOSError::new_err(e.to_string()))
+    }
+
+    /// A table for notebooks: ports, then steps.
+    fn _repr_html_(&self) -> String {
+        let cell = |text: &str| format!("<td>{}</td>", escaped(text));
+        let row = |cells: &[&str]| format!("<tr>{}</tr>", cells.iter().map(|text| cell(text)).collect::<String>());
+        let port = |what: &str, port: &netc::Port| row(&[what, port.name(), &self.sizes(port), ""]);
+        let ports = self.model.inputs().iter().map(|p| port("input", p));
+        let ports = ports.chain(self.model.outputs().iter().map(|p| port("output", p)));
+        let step =
+            |s: &netc::StepRecord| row(&[s.name(), s.op(), s.algorithm(), &format!("{:.1}", s.flops() as f64 / 1e6)]);
+        let steps = self.model.steps().iter().map(step);
+        format!(
+            "<b>{}</b>, {:.1} MB of weights, {} threads<table>{}<tr><th>step</th><th>operation</th><th>algorithm</th>\
+             <th>MFLOP</th></tr>{}</table>",
+            escaped(self.model.name()),
+            self.model.weights_bytes() as f64 / 1e6,
+            self.model.threads(),
+            ports.collect::<String>(),
+            steps.collect::<String>(),
+        )
+    }
+
+    /// By the file that it was loaded from, else by its bytes.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let module = py.import("netc._netc")?;
+        let threads = self.threads;
+        match &self.file {
+            Some(file) => Ok((module.getattr("load")?, (file, threads).into_pyobject(py)?)),
+            None => Ok((module.getattr("load_bytes")?, (self.to_bytes(py)?, threads).into_pyobject(py)?)),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let ports = |ports: &[netc::Port]| {
+            let shown = |port: &netc::Port| format!("{}: {}", port.name(), self.sizes(port));
+            ports.iter().map(shown).collect::<Vec<_>>().join(", ")
+        };
+        format!(
+            "<netc.Model {}({}) -> ({})>",
+            self.model.name(),
+            ports(self.model.inputs()),
+            ports(self.model.outputs())
+        )
+    }
+
+    /// The steps of a run: name, operation and algorithm of each, and the operations that it counts.
+    #[getter]
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let steps = self.model.steps().iter().map(|step| (step.name(), step.op(), step.algorithm(), step.flops()));
+        PyList::new(py, steps)
+    }
+}
+
+impl Model {
+    /// Sizes with `N` for the number of images.
+    fn sizes(&self, port: &netc::Port) -> String {
+        let mut sizes: Vec<String> = port.shape().iter().map(usize::to_string).collect();
+        if let (Some(Images::Independent { .. }), Some(first)) = (self.model.images(), sizes.first_mut()) {
+            *first = "N".into();
+        }
+        format!("{}[{}]", port.element(), sizes.join(", "))
+    }
+
+    fn as_dict<'py>(&self, py: Python<'py>, arrays: &[Bound<'py, PyArrayDyn<f32>>]) -> PyResult<Bound<'py, PyDict>> {
+        let results = PyDict::new(py);
+        for (port, array) in self.model.outputs().iter().zip(arrays) {
+            results.set_item(port.name(), array)?;
+        }
+        Ok(results)
+    }
+}

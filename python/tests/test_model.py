@@ -1,0 +1,270 @@
+"""Models from Python: what they take, what they give, and what they say of mistakes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import pathlib
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import netc
+
+DIGITS = pathlib.Path(__file__).parents[2] / "models" / "digits"
+
+SPEC = """netc 1
+model two(channels = 4) {
+    input left: f32[N, 3, 8, 8]
+    input right: f32[N, 3, 8, 8]
+    add(left)
+    both: conv(channels, 3, pad = 1)
+    relu
+    output sum
+    global_avg_pool
+    flatten
+    output mean
+}
+"""
+
+
+def image(seed: int = 0, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def test_a_picture_is_classified(digits: netc.Model) -> None:
+    for name, digit in [("seven-0", "seven"), ("four-1", "four"), ("two-0", "two")]:
+        (first, probability), *_ = digits.classify(DIGITS / "images" / f"{name}.png", top_k=3)
+        assert first == digit and 0.9 < probability <= 1
+    assert len(digits.classify(str(DIGITS / "images" / "seven-0.png"), top_k=2)) == 2
+
+
+def test_pictures_are_paths_arrays_or_pil(digits: netc.Model) -> None:
+    pil = pytest.importorskip("PIL.Image")
+    path = DIGITS / "images" / "seven-0.png"
+    picture = pil.open(path)
+    prepared = digits.preprocess(path)
+    assert prepared.shape == (1, 1, 28, 28) and prepared.dtype == np.float32
+    np.testing.assert_array_equal(prepared, digits.preprocess(picture))
+    np.testing.assert_array_equal(prepared, digits.preprocess(np.asarray(picture.convert("L"))))
+    with pytest.raises(TypeError, match="array of uint8"):
+        digits.preprocess(prepared)
+    with pytest.raises(FileNotFoundError, match="nothing.png"):
+        digits.preprocess("nothing.png")
+    with pytest.raises(ValueError, match=r"\[height, width, 3\]"):
+        digits.preprocess(np.zeros((3, 28, 28), np.uint8))
+
+
+def test_ports_tell_names_shapes_and_elements(digits: netc.Model) -> None:
+    assert [(p.name, p.shape, p.dtype) for p in digits.inputs] == [("image", [1, 1, 28, 28], "float32")]
+    assert [p.name for p in digits.outputs] == ["logits"]
+    assert digits.labels[7] == "seven" and digits.name == "digits" and digits.batch == 1 and digits.threads == 1
+    assert repr(digits) == "<netc.Model digits(image: f32[N, 1, 28, 28]) -> (logits: f32[N, 10])>"
+    assert "<table>" in digits._repr_html_() and digits.steps[0][0] == "conv1"
+
+
+def test_any_number_of_images(digits: netc.Model) -> None:
+    images = image(1, 5, 1, 28, 28)
+    together = digits(images)
+    assert together.shape == (5, 10)
+    for i in range(5):
+        np.testing.assert_allclose(digits(images[i])[0], together[i], rtol=1e-4, atol=1e-4)
+
+
+def test_several_inputs_and_outputs() -> None:
+    model = netc.compile(SPEC, seed=1, set={"channels": 6})
+    left, right = image(1, 2, 3, 8, 8), image(2, 2, 3, 8, 8)
+    results = model(left, right)
+    assert list(results) == ["sum", "mean"] and results["sum"].shape == (2, 6, 8, 8)
+    for other in [model(left, right=right), model(right=right, left=left), model.run({"left": left, "right": right})]:
+        for name, array in results.items():
+            np.testing.assert_array_equal(array, other[name])
+    np.testing.assert_allclose(results["sum"].mean(axis=(2, 3)), results["mean"], rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_are_written_where_the_caller_says(digits: netc.Model) -> None:
+    out = np.empty((3, 10), np.float32)
+    address = out.ctypes.data
+    results = digits.run({"image": image(3, 3, 1, 28, 28)}, out={"logits": out})
+    assert results["logits"] is out and out.ctypes.data == address
+    np.testing.assert_array_equal(out, digits(image(3, 3, 1, 28, 28)))
+    cases: list[tuple[Any, str]] = [
+        (np.empty((2, 10), np.float32), "must be"),
+        (np.empty((10, 3), np.float32).T, "row by row"),
+        (np.empty((3, 10), np.float64), "array of float32"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises((TypeError, ValueError), match=message):
+            digits.run({"image": image(3, 3, 1, 28, 28)}, out={"logits": wrong})
+    read_only = np.empty((3, 10), np.float32)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="written elsewhere|read or written"):
+        digits.run({"image": image(3, 3, 1, 28, 28)}, out={"logits": read_only})
+
+
+def test_arrays_of_other_layouts_and_precisions_mean_the_same(digits: netc.Model) -> None:
+    plain = image(4, 2, 1, 28, 28)
+    expected = digits(plain)
+    np.testing.assert_array_equal(digits(np.asfortranarray(plain)), expected)
+    np.testing.assert_array_equal(digits(plain.astype(np.float64)), expected)
+    np.testing.assert_array_equal(digits(plain[::-1])[::-1], expected)
+    assert digits(plain.astype(np.float16)).shape == (2, 10)
+    np.testing.assert_array_equal(digits(plain.tolist()), expected)
+    read_only = plain.copy()
+    read_only.flags.writeable = False
+    np.testing.assert_array_equal(digits(read_only), expected)
+    aligned_oddly = np.frombuffer(b"\0" * 4 + plain.tobytes(), np.float32)[1:].reshape(plain.shape)
+    np.testing.assert_array_equal(digits(aligned_oddly), expected)
+    unaligned = np.frombuffer(b"\0" + plain.tobytes(), np.uint8)[1:].view(np.float32).reshape(plain.shape)
+    assert not unaligned.flags.aligned
+    np.testing.assert_array_equal(digits(unaligned), expected)
+    np.testing.assert_array_equal(digits(plain.astype(">f4")), expected)
+
+
+def test_wrong_arrays_are_refused(digits: netc.Model, tmp_path: pathlib.Path) -> None:
+    for wrong, error, message in [
+        (image(0, 1, 28, 27), ValueError, r"image takes \[N, 1, 28, 28\], not \[1, 28, 27\]"),
+        (image(0, 1, 2, 28, 28), ValueError, r"digits cannot take \[1, 2, 28, 28\]"),
+        (image(0, 0, 1, 28, 28), ValueError, "takes"),
+        (np.zeros((1, 1, 28, 28), np.uint8), TypeError, "float32, not uint8"),
+        (np.zeros((1, 1, 28, 28), np.complex64), TypeError, "not complex64"),
+        (np.zeros((1, 1, 28, 28), object), TypeError, "not object"),
+        ("seven.png", TypeError, "not a string"),
+        (None, TypeError, "not object"),
+    ]:
+        with pytest.raises(error, match=message):
+            digits(wrong)
+    saved = tmp_path / "two.netc"
+    netc.compile(SPEC, seed=1).save(saved)
+    with pytest.raises(ValueError, match="channels come last"):
+        netc.load(saved)(image(0, 1, 8, 8, 3), image(0, 1, 3, 8, 8))
+    with pytest.raises(TypeError, match="'?\"?image\"?'? is missing"):
+        digits()
+    with pytest.raises(TypeError, match="1 inputs, 2 were given"):
+        digits(image(0, 1, 1, 28, 28), image(0, 1, 1, 28, 28))
+    with pytest.raises(KeyError, match="img"):
+        digits(img=image(0, 1, 1, 28, 28))
+
+
+def test_mistakes_of_a_text_are_data() -> None:
+    with pytest.raises(netc.SpecError) as caught:
+        netc.compile("netc 1\nmodel m {\n    input x: f32[N, 3, 8, 8]\n    conv2d(3)\n    output y\n}\n")
+    mistake, *_ = caught.value.diagnostics
+    assert mistake["code"] == "unknown-layer" and mistake["help"] == ["did you mean `conv`?"]
+    assert (mistake["labels"][0]["line"], mistake["labels"][0]["column"]) == (4, 5)
+    assert "conv2d(3)" in str(caught.value) and "<text>:4:5" in str(caught.value)
+    assert isinstance(caught.value, netc.NetcError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"source": "none.net"}, FileNotFoundError, "none.net"),
+        ({"source": 3}, TypeError, "a network is a path"),
+        ({"source": DIGITS / "digits.net", "weights": "none.safetensors"}, netc.NetcError, "none.safetensors"),
+        ({"source": DIGITS / "digits.net", "set": {"clases": 3}}, netc.SpecError, "did you mean `classes`"),
+        ({"source": DIGITS / "digits.net", "batch": 0}, ValueError, "batch"),
+        ({"source": DIGITS / "digits.net", "threads": 1000}, ValueError, "threads"),
+        ({"source": DIGITS / "digits.net", "precision": "f8"}, ValueError, "precision"),
+        ({"source": DIGITS / "digits.net", "target": "z80"}, ValueError, "z80"),
+        ({"source": DIGITS / "digits.net", "until": "conv9"}, netc.NetcError, "no value `conv9`"),
+        ({"source": DIGITS / "README.md"}, netc.SpecError, "README.md"),
+    ],
+)
+def test_mistakes_of_a_call(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        netc.compile(**arguments)
+
+
+def test_compiled_files(digits: netc.Model, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "digits.netc"
+    digits.save(path)
+    loaded = netc.load(path, threads=1)
+    np.testing.assert_array_equal(loaded(image(5, 1, 28, 28)), digits(image(5, 1, 28, 28)))
+    assert loaded.labels == digits.labels and path.read_bytes() == loaded.to_bytes() == digits.to_bytes()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    for damaged in [bytes(data[:100]), b"", b"not a model" * 1000]:
+        broken = tmp_path / "broken.netc"
+        broken.write_bytes(damaged)
+        with pytest.raises(netc.ModelError, match="broken.netc"):
+            netc.load(broken)
+    with pytest.raises(FileNotFoundError):
+        netc.load(tmp_path / "none.netc")
+
+
+def test_models_are_pickled(digits: netc.Model, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "digits.netc"
+    digits.save(path)
+    expected = digits(image(6, 1, 28, 28))
+    by_file, by_bytes = pickle.dumps(netc.load(path, threads=1)), pickle.dumps(digits)
+    assert len(by_file) < 1000 < len(by_bytes)
+    for data in [by_file, by_bytes]:
+        np.testing.assert_array_equal(pickle.loads(data)(image(6, 1, 28, 28)), expected)
+    code = "import pickle, sys, numpy; m = pickle.load(sys.stdin.buffer); print(m(numpy.zeros((1, 28, 28), 'f4')).shape)"
+    ran = subprocess.run([sys.executable, "-c", code], input=by_bytes, capture_output=True, check=True)
+    assert ran.stdout.strip() == b"(1, 10)"
+
+
+def test_threads_share_a_model(digits: netc.Model) -> None:
+    images = [image(seed, 1, 28, 28) for seed in range(8)]
+    expected = [digits(x) for x in images]
+
+    def work(seed: int) -> bool:
+        return all(np.array_equal(digits(images[seed % 8]), expected[seed % 8]) for _ in range(50))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(16)))
+
+
+def test_an_array_lives_as_long_as_its_run(digits: netc.Model) -> None:
+    result = digits(image(7, 1, 28, 28))
+    kept = result.copy()
+    gc.collect()
+    for seed in range(20):
+        digits(image(seed, 1, 28, 28))
+    np.testing.assert_array_equal(result, kept)
+
+
+def test_other_sizes_are_compiled_for() -> None:
+    text = """netc 1
+    model any {
+        input image: f32[N, 3, 16, 16]
+        conv(4, 3, pad = 1)  relu
+        output map
+        global_avg_pool  flatten
+        linear(2)
+        output y
+    }
+    """
+    model = netc.compile(text, seed=1)
+    small, large = image(1, 2, 3, 16, 16), image(2, 3, 3, 24, 40)
+    assert model(small)["map"].shape == (2, 4, 16, 16)
+    first = model(large)
+    assert first["map"].shape == (3, 4, 24, 40) and first["y"].shape == (3, 2)
+    np.testing.assert_array_equal(model(large)["map"], first["map"])
+    fixed = netc.compile(text, seed=1, shapes={"image": [1, 3, 24, 40]})
+    np.testing.assert_array_equal(fixed(large)["map"], first["map"])
+    # As many sizes as one likes; the latest are kept.
+    for size in range(17, 30):
+        assert model(image(size, 1, 3, size, 16))["map"].shape == (1, 4, size, 16)
+    assert model.inputs[0].shape == [1, 3, 16, 16]
+    with pytest.raises(ValueError, match="cannot take .*28.*29"):
+        netc.compile(DIGITS / "digits.net", until="fc", from_="layer3.1")(image(0, 1, 64, 28, 29))
+
+
+def test_parts_of_a_network(digits: netc.Model) -> None:
+    first = netc.compile(DIGITS / "digits.net", until="layer2.1")
+    second = netc.compile(DIGITS / "digits.net", from_="layer2.1")
+    x = image(8, 1, 28, 28)
+    np.testing.assert_allclose(second(first(x)), digits(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "netc", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("netc ") and netc.__version__ in ran.stdout
+    assert subprocess.run([sys.executable, "-m", "netc", "check", "none.net"], capture_output=True).returncode == 1
