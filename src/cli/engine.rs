@@ -272,7 +272,7 @@ fn interpret_batches(graph: &Graph, inputs: &[Tensor], ports: &[Port], batch: us
         joined.resize_with(outputs.len(), Default::default);
         for ((shape, data), output) in joined.iter_mut().zip(outputs) {
             *shape = output.shape().clone();
-            data.extend(output.into_data());
+            data.extend(output.into_element(Element::F32).into_data());
         }
     }
     let whole = |(shape, mut data): (Shape, Vec<f32>)| {
