@@ -22,7 +22,7 @@ pub(crate) fn of_known(array: &Array) -> i32 {
 pub(crate) fn of_result(node: &proto::Node, result: usize, inputs: &[i32]) -> i32 {
     let input = |index: usize| inputs.get(index).copied().unwrap_or(data_type::FLOAT);
     match (node.op_type.as_str(), result) {
-        ("Cast", _) => node.attribute.iter().find(|a| a.name == "to").map_or(data_type::FLOAT, |a| a.i() as i32),
+        ("Cast", _) => node.attribute.iter().find(|a| a.name == "to").map_or(data_type::FLOAT, cast_to),
         ("CastLike", _) | ("Where", _) => input(1),
         (
             "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN"
@@ -50,5 +50,14 @@ pub(crate) fn element(ty: i32) -> Element {
         data_type::BOOL => Element::Bool,
         data_type::FLOAT16 => Element::F16,
         _ => Element::F32,
+    }
+}
+
+/// The type that a cast names, in the first operator sets by a word.
+fn cast_to(attribute: &proto::Attribute) -> i32 {
+    let word = attribute.s.as_ref().map(|word| String::from_utf8_lossy(word).into_owned());
+    match word.filter(|_| attribute.i.is_none()) {
+        Some(word) => data_type::named(&word).unwrap_or(data_type::FLOAT),
+        None => attribute.i() as i32,
     }
 }

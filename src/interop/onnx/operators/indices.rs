@@ -36,7 +36,7 @@ fn in_order(draft: &mut Draft, call: &Call, index: usize) -> Result<(crate::ir::
 /// Numbers of one type as those of another.
 pub(crate) fn cast(draft: &mut Draft, call: &Call) -> Results {
     let to = match call.node.op_type.as_str() {
-        "Cast" => call.int("to", data_type::FLOAT.into())? as i32,
+        "Cast" => call.cast_to()?,
         _ => call.type_of(1),
     };
     let (view, from) = (draft.view(call, 0)?, call.type_of(0));
