@@ -63,6 +63,8 @@ pub(crate) const MAX_STEPS: usize = 1_000_000;
 const MAX_STEPS_AFTER_ERRORS: usize = 100_000;
 /// Blocks may be evaluated inside one another no deeper than this, calls included.
 pub(crate) const MAX_BLOCKS: usize = 200;
+/// Expressions may be evaluated inside one another no deeper than this, functions included.
+const MAX_EXPRESSIONS: usize = 300;
 /// A program may consist of no more files than this.
 pub(crate) const MAX_FILES: usize = 256;
 
@@ -184,8 +186,12 @@ struct Frame {
     base: usize,
     /// `in`: what enters the innermost block.
     input: Flow,
+    /// `here`: what the statement at hand works on.
+    here: Flow,
     /// The auxiliary head around the statement at hand.
     aux: Option<AuxHead>,
+    /// Inside a `for`.
+    in_loop: bool,
     /// Inside a `when`.
     in_phase: bool,
     /// The body is a `train` block: models, losses and metrics can be called in its expressions.
@@ -276,10 +282,14 @@ struct Elaborator<'a> {
     results: Vec<(NodeId, String)>,
     /// What the `let`s and `table`s at the top of each file bind.
     globals: HashMap<FileId, Bindings<Val>>,
+    /// What the expression at hand binds itself: inside of all that its frame binds.
+    locals: Bindings<Val>,
     locations: HashMap<Span, Location>,
     steps: usize,
     /// Blocks being evaluated.
     depth: usize,
+    /// Expressions being evaluated.
+    expressions: usize,
     /// Statements were left out because of a mistake, and with them labels.
     lacks_labels: bool,
     /// A limit was hit: nothing more is evaluated.
@@ -315,9 +325,11 @@ impl<'a> Elaborator<'a> {
             class_labels_span: None,
             results: vec![],
             globals: HashMap::new(),
+            locals: Bindings::default(),
             locations: HashMap::new(),
             steps: 0,
             depth: 0,
+            expressions: 0,
             lacks_labels: false,
             stopped: false,
             budgets: vec![],

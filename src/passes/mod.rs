@@ -20,6 +20,7 @@ mod fold_input_normalization;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
+mod lower_channel_constants;
 mod lower_quantized;
 mod merge_sibling_pointwise;
 mod pattern;
@@ -69,6 +70,11 @@ pub const PIPELINE: &[Pass] = &[
     pass("remove_aux_heads", "drop auxiliary heads and what only they need", remove_aux_heads::run),
     pass("remove_dropout", "drop dropout and identity", remove_dropout::run),
     pass("dead_code", "drop what no output needs", dead_code::run),
+    pass(
+        "lower_channel_constants",
+        "weights of the constants that a text gives channels",
+        lower_channel_constants::run,
+    ),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
     recogniser("recognise_gelu", "gelu, where it is written out", recognise_gelu::run),

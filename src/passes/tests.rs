@@ -129,6 +129,14 @@ pass_test!(
 );
 
 pass_test!(
+    lower_channel_constants,
+    "lower_channel_constants",
+    "1,2,3,3",
+    "%y = channel_constants %x { mul=[2.0,0.5] add=[0.0,1.0] } : f32[1,2,3,3]   // g.net:3
+     output y = %y"
+);
+
+pass_test!(
     recognise_gelu,
     "recognise_gelu",
     "1,4,3,3",

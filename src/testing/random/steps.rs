@@ -107,9 +107,19 @@ impl Walk {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
                 self.add(ChannelAffine { bias: true, epilogue: vec![] }, &[plain])
             }
+            4 if affine && self.shape(x)[1] > 1 => {
+                let c = self.shape(x)[1];
+                let [mul, add] = [0.75, -0.5].map(|v| (0..c).map(|i| v + i as f32 / 8.0).collect());
+                self.add(ChannelConstants { mul, add }, &[x])
+            }
             4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
-            6 => self.add(LayerNorm { eps: 1e-2, affine }, &[x]),
+            6 if self.chance(2) => {
+                let c = self.shape(x)[1];
+                let groups = (1..=c).rev().filter(|g| c.is_multiple_of(*g)).nth(self.size(0, 2)).unwrap_or(1);
+                self.add(GroupNorm { groups, eps: 1e-2, affine }, &[x])
+            }
+            6 => self.add(LayerNorm { eps: 1e-2, affine, sizes: vec![] }, &[x]),
             _ => {
                 let longer_half = if affine { LongerHalf::Before } else { LongerHalf::After };
                 let (size, alpha_over_size) = (self.size(1, 6), self.chance(2));
@@ -301,7 +311,7 @@ impl Walk {
         if self.chance(2) {
             shape.iter_mut().enumerate().filter(|(axis, _)| *axis != 1).for_each(|(_, size)| *size = 1);
         }
-        let value = self.add(Constant { shape }, &[])?;
+        let value = self.add(Constant::of(shape), &[])?;
         let value = if self.chance(2) { self.add(relu(), &[value])? } else { value };
         let kind = if self.chance(2) { BinaryKind::Add } else { BinaryKind::Mul };
         self.add(binary(kind), &[x, value])
