@@ -147,6 +147,23 @@ pub(crate) fn training_names(sources: &Sources, root: SourceId) -> Vec<String> {
     crate::syntax::training_names(&sources.get(root).text)
 }
 
+/// The parameters of a model that are integers, and their defaults. Without a name, of the only model.
+pub(crate) fn integer_parameters(sources: &Sources, root: SourceId, model: Option<&str>) -> Vec<(String, i64)> {
+    use crate::syntax::ast::{DefinitionKind, ExprKind, Item};
+    let (file, _) = crate::syntax::parse(sources, root);
+    let models = file.items.iter().filter_map(|item| match item {
+        Item::Definition(d) if d.kind == DefinitionKind::Model => Some(d),
+        _ => None,
+    });
+    let chosen = models.filter(|d| model.is_none_or(|name| d.name.name == name)).next();
+    let params = chosen.map_or(&[][..], |d| &d.params);
+    let integer = |p: &crate::syntax::ast::Param| match p.default.as_ref()?.kind {
+        ExprKind::Int(v) => Some((p.name.name.clone(), v)),
+        _ => None,
+    };
+    params.iter().filter_map(integer).collect()
+}
+
 /// Reads `name=value`, as a command line sets a model's parameter. A value that is no constant of
 /// the language is a string.
 ///
