@@ -22,11 +22,13 @@ mod fuse_epilogue;
 mod fuse_relu_gradient;
 mod lower_channel_constants;
 mod lower_quantized;
+mod merge_parallel_convolutions;
 mod merge_sibling_pointwise;
 mod pattern;
 mod recognise_channel_scales;
 mod recognise_gate;
 mod recognise_gelu;
+mod recognise_group_norm;
 mod recognise_hard_sigmoid;
 mod recognise_layer_norm;
 mod recognise_shuffle;
@@ -83,6 +85,7 @@ pub const PIPELINE: &[Pass] = &[
     recogniser("compose_scales", "one constant factor and term for several", compose_scales::run),
     recogniser("recognise_channel_scales", "scale, where its channels are cut apart", recognise_channel_scales::run),
     recogniser("recognise_layer_norm", "layer_norm, where it is written out", recognise_layer_norm::run),
+    recogniser("recognise_group_norm", "group_norm, where it is written out", recognise_group_norm::run),
     recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
@@ -96,6 +99,11 @@ pub const PIPELINE: &[Pass] = &[
         run: fold_input_normalization::run,
     },
     pass("fold_batch_norm", "fold batch norms and scales into the layer before", fold_batch_norm::run),
+    pass(
+        "merge_parallel_convolutions",
+        "one convolution for several of one value that are added",
+        merge_parallel_convolutions::run,
+    ),
     pass("collapse_pointwise_chain", "one 1x1 convolution for two, where cheaper", collapse_pointwise_chain::run),
     pass("commute_pointwise_pool", "average before a 1x1 convolution, not after", commute_pointwise_pool::run),
     pass(
