@@ -132,7 +132,9 @@ pub(crate) fn is_foreign(text: &str) -> bool {
         let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match first {
             "netc" => rest.trim_start().starts_with(|c: char| c.is_ascii_digit()),
-            "model" | "module" | "table" | "train" => rest.contains(['{', '(']),
+            "model" | "module" | "table" | "train" => {
+                rest.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_') && rest.contains(['{', '('])
+            }
             "use" => rest.contains('"') || rest.trim_start().starts_with("std."),
             "let" | "fn" => rest.contains('='),
             "input" => rest.contains(':'),
