@@ -6,7 +6,7 @@
 mod described;
 
 #[cfg(feature = "compile")]
-pub(crate) use described::{caches, name};
+pub(crate) use described::{Model, caches, model, name};
 
 macro_rules! detected {
     ($detect:ident: $($name:tt)*) => { &[$(($name, std::arch::$detect!($name))),*] };

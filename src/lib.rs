@@ -170,9 +170,9 @@ mod weights;
 #[doc(hidden)]
 pub mod internals;
 
-pub use artifact::{Images, OpenError, Port, StepRecord};
+pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, Network, Part};
+pub use driver::{BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, Part};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

@@ -175,7 +175,7 @@ fn of_network(network: &Network, file: &Path) -> Info {
     let mut facts = vec![
         ("parameters", Fact::count(totals.params)),
         ("multiply-adds", Fact::count(totals.macs)),
-        ("layers", Fact::count(totals.layers as u64)),
+        ("layers", Fact::count(totals.layers)),
     ];
     let used: Vec<String> = network.sources.iter().skip(1).map(|(_, source)| source.name.to_string()).collect();
     if !used.is_empty() {

@@ -338,6 +338,8 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::PerChannel => "float, or a list of one for each channel",
         ParamType::Axis => "axis, from the end below 0",
         ParamType::Axes => "list of axes",
+        ParamType::Size3 => "size or (depth, height, width)",
+        ParamType::Pad3 => "count, (depth, height, width), or before each and behind each",
         ParamType::Ints => "list of integers",
         ParamType::Floats => "list of floats",
     }

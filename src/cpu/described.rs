@@ -9,6 +9,29 @@ pub(crate) fn name() -> String {
     name.map_or(std::env::consts::ARCH, str::trim).to_string()
 }
 
+/// Which processor it is, by the numbers that its maker gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Model {
+    pub vendor: String,
+    pub family: u32,
+    pub model: u32,
+}
+
+/// This machine's, where the system tells: Linux on x86-64 does.
+pub(crate) fn model() -> Option<Model> {
+    read_model(&std::fs::read_to_string("/proc/cpuinfo").ok()?)
+}
+
+/// Of the first CPU in Linux's description.
+fn read_model(described: &str) -> Option<Model> {
+    let field = |name: &str| {
+        let fields = described.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    let number = |name: &str| field(name)?.parse().ok();
+    Some(Model { vendor: field("vendor_id")?.into(), family: number("cpu family")?, model: number("model")? })
+}
+
 /// One core's share of the cache of data at each level, in bytes, where the system tells a plausible
 /// size.
 pub(crate) fn caches() -> [Option<usize>; 3] {
@@ -101,6 +124,14 @@ mod tests {
             ["index3", "3", "Unified", "96M", "0-7,64-71"],
         ]);
         assert_eq!(found, [Some(48 << 10), Some(2 << 20), Some(12 << 20)]);
+    }
+
+    #[test]
+    fn the_model_is_that_of_the_first_cpu() {
+        let described = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 207\n\
+                         model name\t: Intel(R) Xeon(R)\n\nprocessor\t: 1\nvendor_id\t: Other\nmodel\t\t: 1\n";
+        assert_eq!(read_model(described), Some(Model { vendor: "GenuineIntel".into(), family: 6, model: 207 }));
+        assert_eq!(read_model("processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\n"), None);
     }
 
     #[test]

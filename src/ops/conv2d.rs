@@ -102,41 +102,9 @@ const OF_IMAGES: Layer = Layer {
     },
 };
 
-/// Of rows `[N, C, L]`, which are images one pixel high.
-const OF_ROWS: Layer = Layer {
-    name: "conv1d",
-    doc: "1-D convolution: [N, C, L] to [N, channels, L']",
-    arity: Arity::Unary,
-    params: &[
-        param("channels", ParamType::Size, Preset::Required, "number of output channels"),
-        param("kernel", ParamType::Size, Preset::Required, "size of the window"),
-        param("stride", ParamType::Size, Preset::Int(1), "step of the window"),
-        param("pad", ParamType::Count2, Preset::Int(0), "zeros around: n, or (before, behind)"),
-        param("dilation", ParamType::Size, Preset::Int(1), "distance of the window's taps"),
-        param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-        param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
-    ],
-    build: |a| {
-        let [before, behind] = a.size2("pad");
-        Ok(Conv2d {
-            channels: a.size("channels"),
-            kernel: [1, a.size("kernel")],
-            stride: [1, a.size("stride")],
-            pad: [0, before, 0, behind],
-            dilation: [1, a.size("dilation")],
-            groups: a.size("groups"),
-            bias: a.bool("bias"),
-            epilogue: vec![],
-        }
-        .into())
-    },
-    // The op is written as that of images between reshapes.
-    arguments: |_| None,
-};
-
 impl Operation for Conv2d {
     const NAME: &'static str = "conv2d";
-    const LAYERS: &'static [Layer] = &[OF_IMAGES, OF_ROWS];
+    const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);

@@ -43,9 +43,6 @@ impl Form {
     }
 }
 
-/// What layers of the row `[N, C, L]` are called, and what they are of images.
-const OF_ROWS: &[&str] = &["conv1d", "max_pool1d", "avg_pool1d"];
-
 impl Layer {
     /// What the layer takes a value of this shape for; `None` where it is the op's own business.
     ///
@@ -90,16 +87,6 @@ impl Layer {
             "group_norm" if shape.rank() == 3 => {
                 Ok(Some(Form { before: row(dims), restore: Restore::WithoutHeight, set: None }))
             }
-            name if OF_ROWS.contains(&name) => match dims {
-                [_, _, _] => Ok(Some(Form { before: row(dims), restore: Restore::WithoutHeight, set: None })),
-                _ => {
-                    let error = ShapeError::new(format!("{name} needs a row [N, C, L], not {shape}")).operand(0);
-                    Err(match (shape.rank(), name.strip_suffix("1d")) {
-                        (4, Some(of_images)) => error.help(format!("of images it is `{of_images}`")),
-                        _ => error,
-                    })
-                }
-            },
             _ => Ok(None),
         }
     }

@@ -132,6 +132,10 @@ pub enum ParamType {
     Axis,
     /// A list of axes.
     Axes,
+    /// One size for all axes, or `(depth, height, width)`; each ≥ 1.
+    Size3,
+    /// One count for all sides, one for each of three axes, or those before each axis, then those behind each.
+    Pad3,
     /// A list of integers.
     Ints,
     /// A list of floats.
@@ -199,6 +203,9 @@ pub enum Arity {
     /// As `Join`, but the operation takes two values: of more, the front end joins the first two,
     /// then the result and the third, and so on.
     Fold,
+    /// The flow, and labels as the call's positional arguments: as many as the operation takes, none where it takes the
+    /// flow alone.
+    Operands,
     /// No value: the flow begins anew with what the layer holds.
     Source,
 }
@@ -206,7 +213,7 @@ pub enum Arity {
 impl Arity {
     /// Whether the call's positional arguments are labels.
     pub fn takes_labels(self) -> bool {
-        matches!(self, Arity::Join | Arity::Fold)
+        matches!(self, Arity::Join | Arity::Fold | Arity::Operands)
     }
 }
 
@@ -305,6 +312,15 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("mean", "reduce_mean"),
     ("maxpooling1d", "max_pool1d"),
     ("adaptiveavgpool2d", "adaptive_avg_pool"),
+    ("maxpool1d", "max_pool1d"),
+    ("maxpool3d", "max_pool3d"),
+    ("avgpool1d", "avg_pool1d"),
+    ("avgpool3d", "avg_pool3d"),
+    ("convtranspose1d", "conv_transpose1d"),
+    ("convtranspose3d", "conv_transpose3d"),
+    ("gridsample", "grid_sample"),
+    ("deformconv2d", "deform_conv"),
+    ("roialign", "roi_align"),
 ];
 
 /// What other frameworks have as layers and netc writes in several, in lower case without underscores: how it is
@@ -315,9 +331,6 @@ pub const WRITTEN_OUT: &[(&str, &str)] = &[
     ("multiheadattention", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
     ("mha", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
     ("transformer", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
-    ("lstm", "netc has no such layer; `netc help layers` lists those that it has"),
-    ("gru", "netc has no such layer; `netc help layers` lists those that it has"),
-    ("rnn", "netc has no such layer; `netc help layers` lists those that it has"),
     ("embedding", "netc has no layer that looks numbers up in a table; `netc help layers` lists those that it has"),
     ("mish", "x * tanh(softplus(x)): `x: identity  softplus  tanh  mul(x)`"),
     ("square", "`mul(here)` multiplies a value by itself"),
@@ -450,6 +463,15 @@ impl Args {
     /// The values of a [`ParamType::Axes`].
     pub fn axes(&self, name: &str) -> Vec<usize> {
         self.ints(name).into_iter().map(|axis| axis as usize).collect()
+    }
+
+    /// The numbers of a [`ParamType::Size3`], [`ParamType::Pad3`], [`ParamType::Count2`] or of one count, as they were
+    /// given: one, or several.
+    pub fn counts(&self, name: &str) -> Vec<usize> {
+        match self.need(name) {
+            Value::Int(v) => vec![*v as usize],
+            other => ints_of(other).into_iter().map(|v| v as usize).collect(),
+        }
     }
 
     /// The values of a [`ParamType::Ints`].

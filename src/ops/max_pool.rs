@@ -138,36 +138,9 @@ const OF_IMAGES: Layer = Layer {
     },
 };
 
-/// Of rows `[N, C, L]`, which are images one pixel high.
-const OF_ROWS: Layer = Layer {
-    name: "max_pool1d",
-    doc: "maximum of each window of a row [N, C, L]",
-    arity: Arity::Unary,
-    params: &[
-        param("kernel", ParamType::Size, Preset::Required, "size of the window"),
-        param("stride", ParamType::Size, Preset::Absent, "step of the window; the kernel's size if absent"),
-        param("pad", ParamType::Count2, Preset::Int(0), "border: n, or (before, behind)"),
-        param("dilation", ParamType::Size, Preset::Int(1), "distance of the window's taps"),
-        param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
-    ],
-    build: |a| {
-        let [before, behind] = a.size2("pad");
-        Ok(MaxPool {
-            kernel: [1, a.size("kernel")],
-            stride: [1, a.size(if a.has("stride") { "stride" } else { "kernel" })],
-            pad: [0, before, 0, behind],
-            dilation: [1, a.size("dilation")],
-            ceil: a.bool("ceil"),
-        }
-        .into())
-    },
-    // The op is written as that of images between reshapes.
-    arguments: |_| None,
-};
-
 impl Operation for MaxPool {
     const NAME: &'static str = "max_pool";
-    const LAYERS: &'static [Layer] = &[OF_IMAGES, OF_ROWS];
+    const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         self.geometry().infer(inputs, "max_pool")

@@ -35,14 +35,43 @@ impl Core {
     };
     /// With vectors of 512 bits, which pass through its units in halves.
     pub const X86_V512: Core = Core { vectors: 1.0, tap: 4.0, transform: 6.0, ..Core::X86 };
+    /// With vectors of 512 bits that pass whole, two in a cycle; measured on an Intel Xeon of the fifth generation (Emerald
+    /// Rapids). A core's share of the mesh brings few bytes from the third-level cache.
+    pub const X86_V512_WHOLE: Core = Core {
+        clock_ghz: 2.8,
+        vectors: 2.0,
+        tap: 4.0,
+        transform: 4.0,
+        l2: 36.0,
+        l3: 6.0,
+        memory: 6.0,
+        ..Core::X86_V512
+    };
     /// Like Arm's Neoverse N1 and Cortex-A76, by their optimization guides; not measured. A load brings
     /// four factors, since a lane can be one.
     pub const AARCH64: Core = Core { clock_ghz: 2.8, broadcasts: 8.0, l2: 32.0, memory: 5.0, ..Core::X86 };
+
+    /// This machine's, where it is known to differ from `typical`, the target's by name.
+    pub fn of_host(typical: Core) -> Core {
+        let known = |model: &cpu::Model| {
+            WHOLE_V512.iter().any(|(vendor, family, models)| {
+                *vendor == model.vendor && *family == model.family && models.contains(&model.model)
+            })
+        };
+        match cpu::model() {
+            Some(model) if typical == Core::X86_V512 && known(&model) => Core::X86_V512_WHOLE,
+            _ => typical,
+        }
+    }
 
     pub fn nanoseconds(&self, cycles: f64) -> f64 {
         cycles / self.clock_ghz
     }
 }
+
+/// Processors with [`Core::X86_V512_WHOLE`], by vendor, family and models: Intel's Sapphire Rapids and Emerald Rapids,
+/// whose cores are alike.
+const WHOLE_V512: &[(&str, u32, &[u32])] = &[("GenuineIntel", 6, &[0x8f, 0xcf])];
 
 /// Sizes in bytes, of one core's share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

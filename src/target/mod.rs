@@ -155,13 +155,14 @@ fn names(between: &str, last: &str) -> String {
 }
 
 impl Target {
-    /// The widest unit that this machine has, with the extensions that it has, and its caches. On a
+    /// The widest unit that this machine has, with the extensions that it has, its core and its caches. On a
     /// machine that no code can be made for, a target that does not run here.
     pub fn host() -> Self {
         let runs = |t: &&Named| Some(t.architecture) == Architecture::host() && t.features.iter().all(|f| cpu::has(f));
         let of_architecture = |t: &&Named| Some(t.architecture) == Architecture::host();
         let best = NAMED.iter().find(runs).or_else(|| NAMED.iter().rfind(of_architecture)).unwrap_or(&NAMED[0]);
-        Self { caches: Caches::of_host(), ..best.target(|e| cpu::has(e.feature)) }
+        let core = Core::of_host(best.core);
+        Self { core, caches: Caches::of_host(), ..best.target(|e| cpu::has(e.feature)) }
     }
 
     /// A target by name, for tests and for compiling on one machine for another: `avx512`, or with

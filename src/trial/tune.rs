@@ -109,9 +109,14 @@ fn times(graph: &Graph, target: &Target, generated: &Generated) -> Result<Vec<(S
     Ok(steps.iter().enumerate().filter_map(time).collect())
 }
 
-/// Whether the step's packed weights are nothing but weights: tables lie among those of others.
+/// Whether the step's packed weights are nothing but weights: tables lie among those of others, and of direct kernels
+/// of levels.
 fn multiplies(step: &Step) -> bool {
-    matches!(step.kernel, Algorithm::Direct(_) | Algorithm::Winograd(_))
+    match &step.kernel {
+        Algorithm::Direct(direct) => !direct.problem.arithmetic.is_of_levels(),
+        Algorithm::Winograd(_) => true,
+        _ => false,
+    }
 }
 
 /// Writes to the weights that were not packed: pages that nobody has written are all one page of
@@ -153,4 +158,27 @@ fn shortest(model: &Model) -> Result<Vec<Duration>, RunError> {
         shortest.iter_mut().zip(timings.0).for_each(|(best, time)| *best = time.min(*best));
     }
     Ok(shortest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes;
+    use crate::testing::quantized_graph;
+
+    /// Direct kernels of levels find tables among their weights, which are packed even where weights are not.
+    #[test]
+    fn networks_of_levels_are_measured() {
+        let target = Target::host();
+        if !target.runs_here() {
+            return;
+        }
+        let mut known = BTreeMap::new();
+        for seed in 0..6 {
+            let mut graph = quantized_graph(seed);
+            passes::run(&mut graph, &passes::Selection::default());
+            tune(&graph, &target, &Options::default(), &mut known, &|_, _| {}).unwrap();
+        }
+        assert!(known.keys().any(|layer| layer.contains("u8") || layer.contains("i8")), "{:?}", known.keys());
+    }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
-use super::super::vector::{Builder, Function, Vector};
+use super::super::vector::{Builder, Function, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::body::Body;
 use super::nest::{self, Array, Nest};
@@ -187,7 +187,10 @@ impl KernelKey for Square {
         let mut b = Builder::new(format!("transpose {self:?}{of}"), unit, 2 + self.grids());
         let steps = if self.to_blocks { [LANE, self.pixel] } else { [self.pixel, LANE] };
         b.repeat(self.pixels / unit.lanes, |b| {
-            self.square(b, unit.lanes);
+            match self.rounding {
+                Some(rounding) if self.is_pixels_of_bytes(unit) => self.pixels_of_bytes(b, rounding),
+                _ => self.square(b, unit.lanes),
+            }
             (0..2).for_each(|i| b.advance(b.parameter(i), steps[i] * unit.lanes));
         });
         match self.pixels % unit.lanes {
@@ -202,6 +205,42 @@ impl Square {
     /// Arrays of scales and zero points.
     fn grids(&self) -> usize {
         self.rounding.map_or(0, |rounding| if rounding.symmetric { 1 } else { 2 })
+    }
+
+    /// Whether the channels of a pixel are bytes of one lane, and pixels of blocks are neighbours: images of few channels.
+    fn is_pixels_of_bytes(&self, unit: Unit) -> bool {
+        let bytes = self.to_blocks && self.element.bytes() == 1;
+        bytes && self.channels <= LANE && self.pixel == unit.lanes && unit.lanes >= LANE
+    }
+
+    /// As many pixels as there are lanes, whose channels are few: numbers are rounded while lanes are pixels, so that
+    /// a vector divides one channel of all of them; then a lane holds the bytes of its pixel.
+    fn pixels_of_bytes(&self, b: &mut Builder, rounding: Rounding) {
+        let (from, to, lanes) = (b.parameter(0), b.parameter(1), b.lanes());
+        let grid = |b: &mut Builder, i: usize, channel: usize| {
+            b.broadcast(b.parameter(2 + i).at(if rounding.by_channel { channel * LANE } else { 0 }))
+        };
+        let bytes: Vec<Vector> = (0..self.channels)
+            .map(|channel| {
+                let v = b.load(from.at(channel * self.plane));
+                let scale = grid(b, 0, channel);
+                let zero = (self.grids() > 1).then(|| grid(b, 1, channel));
+                let v = elementwise::levels(b, v, scale, zero, [rounding.low, rounding.high]);
+                let v = b.unary(UnaryOp::ToInt, v);
+                // The lowest byte alone, at its place.
+                let v = b.unary(UnaryOp::ShiftLeft(24), v);
+                if channel < 3 { b.unary(UnaryOp::ShiftRight(24 - 8 * channel as u8), v) } else { v }
+            })
+            .collect();
+        let pixels = bytes.into_iter().reduce(|all, v| b.op(VectorOp::Or, all, v)).expect("a channel at least");
+        // Of the lanes that a pixel takes in blocks the first holds its channels; the others are padding.
+        let (each, zero) = (lanes / LANE, b.splat(0.0));
+        for i in 0..each {
+            let first = i * LANE;
+            let spread = |lane: usize| if lane % each == 0 { first + lane / each } else { lanes + lane };
+            let block = b.shuffle([pixels, zero], spread);
+            b.store(to.at(first * self.pixel), block);
+        }
     }
 
     /// A square of that many pixels: rows that are pixels from rows that are channels, or the reverse.

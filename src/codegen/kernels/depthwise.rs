@@ -22,6 +22,7 @@ use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Epilogue, KernelKey};
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::super::vector::{Address, Builder, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::LANE;
 use super::epilogue::{self, Elements};
 use super::grid::{self, Places, Tail};
 use super::table::{self, Entry};
@@ -70,7 +71,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     };
     let block_bytes = op.kernel[0] * kernel.row_bytes(unit);
     let parts = vec![
-        weights(op, output, group),
+        weights(op, output, group, kernel.factor(unit)),
         match kernel.levels {
             None => Part::bias(op.bias, channels, output),
             Some(_) => grid::scales(0, channels, output.block(), true),
@@ -111,8 +112,10 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step) -> Emitted {
     Emitted { entry, grid, scratch }
 }
 
-/// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`.
-fn weights(op: &Conv2d, output: &View, group: usize) -> Part {
+/// `[block][ky][kx][turn][lane of the input channel]` from `[channel][input of the group][ky][kx]`. Of i16 each has a 0
+/// beside it.
+fn weights(op: &Conv2d, output: &View, group: usize, factor: Element) -> Part {
+    let each = LANE / factor.bytes();
     let taps = op.kernel[0] * op.kernel[1];
     let (channels, lanes) = (output.shape[1], output.block());
     let filter = group * taps;
@@ -121,23 +124,23 @@ fn weights(op: &Conv2d, output: &View, group: usize) -> Part {
     for (turn, input) in (0..group).flat_map(|turn| (0..group).map(move |input| (turn, input))) {
         // Of the first group: the output channel whose turn it is, and where its weights for the input lie.
         let from = (input + turn) % group * filter + input * taps;
-        let to = turn * lanes + input;
-        let each_tap = Loop { count: taps, from: 1, to: group * lanes };
-        let groups = |count: usize| Loop { count, from: (group * filter) as isize, to: group };
-        let block = Loop { count: blocks, from: (lanes * filter) as isize, to: taps * group * lanes };
+        let to = (turn * lanes + input) * each;
+        let each_tap = Loop { count: taps, from: 1, to: group * lanes * each };
+        let groups = |count: usize| Loop { count, from: (group * filter) as isize, to: group * each };
+        let block = Loop { count: blocks, from: (lanes * filter) as isize, to: taps * group * lanes * each };
         if blocks > 0 {
             walks.push(Walk::new(from, to, [block, groups(lanes / group), each_tap]));
         }
         if rest > 0 {
             walks.push(Walk::new(
                 from + blocks * lanes * filter,
-                to + blocks * taps * group * lanes,
+                to + blocks * taps * group * lanes * each,
                 [groups(rest), each_tap],
             ));
         }
     }
-    let elements = output.blocks() * lanes * taps * group;
-    Part { element: Element::F32, elements, fill: Fill::Filters { weight: 0, walks } }
+    let elements = output.blocks() * lanes * taps * group * each;
+    Part { element: factor, elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
 /// For each output row the byte offset of the first input row that its kernel rows meet, and their
@@ -171,7 +174,8 @@ struct Kernel {
     /// Of the input, and of what is written and read besides: all is multiplied as f32.
     element: Element,
     elements: Elements,
-    /// Of whole numbers of 8 bits, which are few enough for products and sums of f32 to be exact.
+    /// Of whole numbers of 8 bits. Products are of i16, one of each pair being 0; or of f32 where there are no vectors of
+    /// i16, since numbers are few enough for products and sums of f32 to be exact.
     levels: Option<Levels>,
 }
 
@@ -253,6 +257,11 @@ impl Kernel {
         self.levels.is_some() || self.elements.wants_scratch(&self.epilogue, self.most_pixels(unit), unit)
     }
 
+    /// What weights consist of.
+    fn factor(&self, unit: Unit) -> Element {
+        if self.levels.is_some() && unit.narrow { Element::I16 } else { Element::F32 }
+    }
+
     fn is_f32(&self) -> bool {
         self.element == Element::F32 && self.elements.output == Element::F32
     }
@@ -281,7 +290,7 @@ impl Kernel {
 
     fn tile(&self, b: &mut Builder, rows: Operand, first: usize, pixels: usize) {
         let (pixel, vector) = (self.in_pixel(b.unit()), b.unit().bytes());
-        let bias = if self.levels.is_some() { b.splat(0.0) } else { b.load(b.parameter(2).at(0)) };
+        let bias = if self.levels.is_some() { self.zero(b) } else { b.load(b.parameter(2).at(0)) };
         let acc: Vec<Vec<Vector>> = (0..pixels).map(|_| self.accumulators(b, bias)).collect();
         let (weights, from) = (b.int(b.parameter(1)), b.int(b.parameter(3)));
         b.repeat(rows, |b| {
@@ -300,30 +309,54 @@ impl Kernel {
 
     /// A pixel's accumulator a turn.
     fn accumulators(&self, b: &mut Builder, bias: Vector) -> Vec<Vector> {
-        let first = b.new_vector();
+        let first = b.new_vector_like(&[bias]);
         b.copy(first, bias);
-        std::iter::once(first).chain((1..self.group).map(|_| b.splat(0.0))).collect()
+        std::iter::once(first).chain((1..self.group).map(|_| self.zero(b))).collect()
     }
 
-    /// A pixel's channels.
+    /// An empty sum.
+    fn zero(&self, b: &mut Builder) -> Vector {
+        match self.factor(b.unit()) {
+            Element::F32 => b.splat(0.0),
+            _ => b.splat_int(Element::I32, 0),
+        }
+    }
+
+    /// A pixel's channels, of whole numbers less what stands for 0.
     fn load(&self, b: &mut Builder, address: Address) -> Vector {
-        let v = grid::load_stored(b, address, self.element);
-        match self.levels.as_ref().map_or(0, |levels| levels.zero) {
-            0 => v,
-            zero => {
-                let zero = b.splat(zero as f32);
-                b.op(VectorOp::Sub, v, zero)
+        let zero = self.levels.as_ref().map_or(0, |levels| levels.zero);
+        if self.factor(b.unit()) == Element::F32 {
+            let v = grid::load_stored(b, address, self.element);
+            if zero == 0 {
+                return v;
             }
+            let zero = b.splat(zero as f32);
+            return b.op(VectorOp::Sub, v, zero);
+        }
+        let mut v = b.load_as(Element::I32, address, self.element);
+        if zero != 0 {
+            let zero = b.splat_int(Element::I32, zero);
+            v = b.op(VectorOp::Sub, v, zero);
+        }
+        // The lower half of a lane is the number as i16; the upper one meets the weight 0.
+        b.reinterpret(Element::I16, v)
+    }
+
+    /// `acc += x · w`
+    fn add_product(&self, b: &mut Builder, acc: Vector, x: Vector, w: Vector) {
+        match self.factor(b.unit()) {
+            Element::F32 => b.fma(acc, x, w),
+            _ => b.add_products_of_i16(acc, x, w),
         }
     }
 
     /// One tap of the pixels whose accumulators and inputs are given.
     fn tap(&self, b: &mut Builder, weights: Address, pixels: &[(&[Vector], Address)]) {
         if self.group == 1 && self.element != Element::F32 {
-            let w = b.load(weights);
+            let w = b.load_of(self.factor(b.unit()), weights);
             for &(acc, address) in pixels {
                 let x = self.load(b, address);
-                b.fma(acc[0], x, w);
+                self.add_product(b, acc[0], x, w);
             }
             return;
         }
@@ -335,8 +368,8 @@ impl Kernel {
         let x: Vec<Vector> = pixels.iter().map(|&(_, address)| self.load(b, address)).collect();
         for turn in 0..self.group {
             let offset = weights.offset + (turn * b.unit().bytes()) as i32;
-            let w = b.load(Address { offset, ..weights });
-            pixels.iter().zip(&x).for_each(|((acc, _), &x)| b.fma(acc[turn], x, w));
+            let w = b.load_of(self.factor(b.unit()), Address { offset, ..weights });
+            pixels.iter().zip(&x).for_each(|((acc, _), &x)| self.add_product(b, acc[turn], x, w));
         }
     }
 

@@ -51,6 +51,16 @@ use crate::tensor::Element;
 /// Instructions of an unrolled loop body at most, so that it stays in the decoded-instruction cache.
 const UNROLL_LIMIT: usize = 700;
 
+/// Passes over a panel of whole numbers in which the next panel is brought nearer: more passes hide that its first one
+/// waits for memory.
+const MOST_PASSES_AHEAD: usize = 32;
+
+/// Bytes between what a pass reads and what it brings nearer where it is the only one over its panel.
+const STREAM_AHEAD: usize = 4 << 10;
+
+/// Bytes that are brought nearer at a time.
+const LINE: usize = 64;
+
 /// Bytes of a number in a table.
 const TABLE_ENTRY: usize = 8;
 
@@ -113,11 +123,15 @@ pub(super) struct Row {
     /// The grid that results are on, and whether they are known to be small ([`grid::Tail`]).
     grid: Option<Grid>,
     small: bool,
+    /// Lines of another panel that a row brings nearer; 0 where it brings none.
+    ahead: usize,
 }
 
 impl Row {
     /// A matrix product over `width` pixels that lie side by side, a block of channels each. Strides are those from a
-    /// block of channels to the next, of inputs and of sums, which are stored as they are.
+    /// block of channels to the next, of inputs and of sums, which are stored as they are. The weights of the next
+    /// product lie behind its own; it may bring them nearer.
+    #[allow(clippy::too_many_arguments)] // One value each of the product's many sides.
     pub(super) fn product(
         arithmetic: Arithmetic,
         width: usize,
@@ -126,10 +140,11 @@ impl Row {
         channels: usize,
         unit: Unit,
         strides: [usize; 2],
+        brings_ahead: bool,
     ) -> Row {
         let taps = conv::Taps { step: 1, first: 0, distance: 1, count: 1, kernel_first: 0, kernel_step: 1 };
         let (in_blocks, group) = (channels.div_ceil(unit.lanes), arithmetic.group());
-        Row {
+        let mut row = Row {
             arithmetic,
             x: Axis { taps, input: width, output: width, output_first: 0, output_step: 1 },
             width,
@@ -155,7 +170,17 @@ impl Row {
             bias: false,
             grid: None,
             small: false,
+            ahead: 0,
+        };
+        if brings_ahead {
+            row.ahead = row.lines_ahead(1, unit);
         }
+        row
+    }
+
+    /// Bytes from the weights of a product to those that it brings nearer; `None` where it brings none.
+    pub(super) fn next_product(&self, unit: Unit) -> Option<usize> {
+        (self.ahead > 0).then(|| self.panel_bytes(unit))
     }
 }
 
@@ -202,7 +227,12 @@ impl Row {
     fn parameters(&self, unit: Unit) -> (usize, Option<usize>) {
         let others = 5 + self.extra.len() + usize::from(self.arithmetic.is_scaled());
         let scratch = self.wants_scratch(unit);
-        (others + usize::from(scratch), scratch.then_some(others))
+        (others + usize::from(scratch) + usize::from(self.ahead > 0), scratch.then_some(others))
+    }
+
+    /// Which parameter is what is brought nearer.
+    fn ahead_parameter(&self, unit: Unit) -> Option<usize> {
+        (self.ahead > 0).then(|| self.parameters(unit).0 - 1)
     }
 
     /// Of the weights of one kernel row, of all input blocks.
@@ -213,6 +243,26 @@ impl Row {
     /// Of all weights of a tile.
     fn panel_bytes(&self, unit: Unit) -> usize {
         (self.ky * self.ky_bytes(unit)).next_multiple_of(packing::ALIGNMENT)
+    }
+
+    /// From a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
+    fn panel_with_scales_bytes(&self, unit: Unit) -> usize {
+        let scales = if self.arithmetic.is_scaled() { 2 * self.blocks * unit.bytes() } else { 0 };
+        self.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
+    }
+
+    /// Lines of another panel that each of so many rows, which read a panel one after the other, brings nearer.
+    ///
+    /// A core multiplies whole numbers faster than the third-level cache or memory delivers weights: without this, the
+    /// first pass over a panel waits for it, and few others follow in images of few pixels.
+    fn lines_ahead(&self, rows: usize, unit: Unit) -> usize {
+        let few = rows * tiles(self).len() <= MOST_PASSES_AHEAD;
+        if few && self.arithmetic.is_of_whole_numbers() { self.panel_bytes(unit).div_ceil(LINE * rows) } else { 0 }
+    }
+
+    /// Groups of channels that a tile consumes, all kernel rows together.
+    fn groups(&self) -> usize {
+        self.ky * ((self.in_blocks - 1) * self.in_groups + self.last_groups - self.first_group)
     }
 
     fn is_half(&self, block: usize) -> bool {
@@ -316,28 +366,39 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     }
     let packed = e.pack(weights, parts);
 
-    let mut calls = vec![];
-    for &(phase, run, count, part) in &regions {
-        let row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
-        let callee = e.kernel(&row);
-        let (begin, begin_block) = begins[phase];
-        let begins = &packed[begin..][..if of_levels { 2 } else { 1 }];
-        let begins = begins.to_vec();
-        calls.push(Region { phase, run, count, panels: packed[part], begins, begin_block, row, callee });
-    }
-
     let (height, images) = match direct.fold {
         Fold::Rows => (None, direct.problem.batch),
         Fold::Image { height, .. } => (Some(height), direct.problem.batch),
         Fold::Batch => (Some(1), 1),
     };
-    let rows = |r: &Region| height.unwrap_or(direct.problem.phases[r.phase].y.output);
-    let grid = calls.iter().map(|r| r.run.tiles * images * rows(r)).sum();
-    e.task_costs = calls.iter().map(|r| TaskCost::new(r.run.tiles * images * rows(r), r.cost())).collect();
+    let rows = |phase: usize| height.unwrap_or(direct.problem.phases[phase].y.output);
+    let mut calls = vec![];
+    for &(phase, run, count, part) in &regions {
+        let mut row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
+        row.ahead = row.lines_ahead(rows(phase), unit);
+        let callee = e.kernel(&row);
+        let (begin, begin_block) = begins[phase];
+        let begins = &packed[begin..][..if of_levels { 2 } else { 1 }];
+        let begins = begins.to_vec();
+        calls.push(Region {
+            phase,
+            run,
+            count,
+            rows: rows(phase),
+            panels: packed[part],
+            begins,
+            begin_block,
+            row,
+            callee,
+        });
+    }
+
+    let grid = calls.iter().map(|r| r.run.tiles * images * rows(r.phase)).sum();
+    e.task_costs = calls.iter().map(|r| TaskCost::new(r.run.tiles * images * rows(r.phase), r.cost())).collect();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut first = 0;
         for region in &calls {
-            let height = rows(region);
+            let height = rows(region.phase);
             let count = region.run.tiles * images * height;
             d.tasks(first, count, |d, task| {
                 let (rest, y) = d.split(task, height);
@@ -702,6 +763,7 @@ fn row_spec(
         bias: true,
         grid: tail.output,
         small: tail.small,
+        ahead: 0,
     }
 }
 
@@ -715,6 +777,8 @@ struct Region {
     run: BlockRun,
     /// Input blocks that a tile reads.
     count: usize,
+    /// Rows of an image.
+    rows: usize,
     /// The first tile's panel.
     panels: Packed,
     /// The bias; of whole numbers what sums begin with, and for each row of the output where that is.
@@ -738,12 +802,6 @@ impl Region {
         self.row.ky_bytes(unit)
     }
 
-    /// Bytes from a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
-    fn panel_bytes(&self, unit: Unit) -> usize {
-        let scales = if self.row.arithmetic.is_scaled() { 2 * self.row.blocks * unit.bytes() } else { 0 };
-        self.row.panel_bytes(unit) + scales.next_multiple_of(packing::ALIGNMENT)
-    }
-
     /// One call: `at` is the tile of channels, the image and the row.
     fn call(&self, e: &Emitter, d: &mut Driver, step: &Step, direct: &Direct, at: [Operand; 3]) {
         let unit = e.unit();
@@ -761,8 +819,14 @@ impl Region {
             d.step(source, first, input.block);
         }
         let weights = d.weights(self.panels);
-        d.step(weights, tile, self.panel_bytes(unit));
+        d.step(weights, tile, self.row.panel_with_scales_bytes(unit));
         let of_bytes = direct.problem.arithmetic.is_scaled();
+        let ahead = (self.row.ahead > 0).then(|| {
+            let alone = self.rows == 1 && tiles(&self.row).len() == 1;
+            let next = d.b.add(weights, if alone { STREAM_AHEAD } else { self.row.panel_with_scales_bytes(unit) });
+            d.step(next, y, self.row.ahead * LINE);
+            next
+        });
         // Before the weights move to the first kernel row that counts.
         let scales = of_bytes.then(|| d.b.add(weights, self.row.panel_bytes(unit)));
         let bias = d.weights(self.begins[0] + self.run.first * self.begin_block);
@@ -801,6 +865,7 @@ impl Region {
         if self.row.wants_scratch(unit) {
             arguments.push(d.scratch.into());
         }
+        arguments.extend(ahead.map(Operand::from));
         d.b.call(self.callee, arguments);
     }
 
@@ -866,7 +931,7 @@ impl Region {
 
 impl KernelKey for Row {
     /// Parameters: input, weights, bias, kernel rows, output, the epilogue's operands; of whole numbers the multipliers
-    /// and offsets; scratch memory where it takes sums.
+    /// and offsets; scratch memory where it takes sums; what is brought nearer.
     fn build(&self, unit: Unit) -> Function {
         let row = self;
         let half = if row.half { "half" } else { "" };
@@ -977,9 +1042,16 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
     let constant = constant(b, row, unit);
     let w = b.int(weights);
     let line = b.int(input);
+    let next = row.ahead_parameter(unit).map(|i| b.parameter(i));
+    let passes = tiles(row).len();
     let lanes = |b: &mut Builder, x: Int, lanes: usize| {
         let unroll = unroll(row, unit, lanes, pixels);
         b.loop_range(0i64, lanes * LANE, (unroll * LANE) as i64, |b, lane| {
+            if let Some(next) = next {
+                let lines = (row.ahead * unroll).div_ceil(passes * row.groups());
+                (0..lines).for_each(|line| b.prefetch(next.at(line * LINE)));
+                b.advance(next, lines * LINE);
+            }
             for u in 0..unroll {
                 for kx in 0..row.x.taps.count {
                     let at = (u * row.x.taps.count + kx) * row.tap_bytes(unit);

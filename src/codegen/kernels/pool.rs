@@ -19,6 +19,7 @@ use super::super::emit::{Emitted, Emitter, Packed};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Callee, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::LANE;
 use super::grid::{self, Grid};
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
@@ -236,7 +237,7 @@ impl Columns {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     kind: Kind,
-    /// Of input and output. Rows in scratch memory are of f32.
+    /// Of input and output. Rows in scratch memory are of f32, or of bytes where those are all that is compared.
     elements: [Element; 2],
     /// Input columns.
     input: usize,
@@ -305,33 +306,46 @@ impl Row {
     /// A vector of the input. Zero points are taken from what is summed one by one: sums of centred levels are those
     /// that f32 holds.
     fn load(&self, b: &mut Builder, address: Address, constants: Constants) -> Vector {
+        if self.is_of_bytes(b.unit()) {
+            return b.load_as(Element::I32, address, self.elements[0]);
+        }
         let v = grid::load_stored(b, address, self.elements[0]);
         constants.zero.map_or(v, |zero| b.op(VectorOp::Sub, v, zero))
     }
 
     /// A vector of a row: the input's, or one that was combined of several.
     fn load_source(&self, b: &mut Builder, address: Address, constants: Constants) -> Vector {
-        match self.single {
+        match self.single || self.is_of_bytes(b.unit()) {
             true => self.load(b, address, constants),
             false => b.load(address),
         }
     }
 
+    /// Whether maxima of bytes are bytes, of which a vector holds several pixels.
+    fn is_of_bytes(&self, unit: Unit) -> bool {
+        let [from, to] = self.elements;
+        self.kind.kind == PoolKind::Max && from == to && matches!(from, Element::U8 | Element::I8) && unit.narrow
+    }
+
+    /// Pixels of a vector of bytes.
+    const PIXELS: usize = LANE;
+
     fn store(&self, b: &mut Builder, address: Address, v: Vector) {
         match self.kind.levels {
+            None if self.is_of_bytes(b.unit()) => b.store_as(address, v, self.elements[1]),
             None => grid::store_stored(b, address, v, self.elements[1]),
             Some(levels) => grid::store(b, address, v, levels.output),
         }
     }
 
     /// What columns are read as.
-    fn source(&self) -> Element {
-        if self.single { self.elements[0] } else { Element::F32 }
+    fn source(&self, unit: Unit) -> Element {
+        if self.single || self.is_of_bytes(unit) { self.elements[0] } else { Element::F32 }
     }
 
     /// Bytes from one of them to the next.
     fn source_pixel(&self, unit: Unit) -> usize {
-        unit.lanes * self.source().bytes()
+        unit.lanes * self.source(unit).bytes()
     }
 
     /// Bytes from one pixel of the input to the next, and of the output.
@@ -341,26 +355,39 @@ impl Row {
 
     /// `scratch[x] = input[0][x] ∘ input[1][x] ∘ …` over `count` rows.
     fn combine_rows(&self, b: &mut Builder, [input, scratch]: [Int; 2], count: Int, constants: Constants) {
-        let ([pixel, _], scratch_pixel) = (self.pixels(b.unit()), b.unit().bytes());
+        let ([pixel, _], scratch_pixel) = (self.pixels(b.unit()), self.source_pixel(b.unit()));
+        let bytes = self.is_of_bytes(b.unit());
         let to = b.int(scratch);
-        let load = |b: &mut Builder, address| self.load(b, address, constants);
-        let columns = |b: &mut Builder, columns: usize| {
-            let acc: Vec<Vector> = (0..columns).map(|i| load(b, input.at(i * pixel))).collect();
+        // So many vectors, each of that many columns.
+        let columns = |b: &mut Builder, vectors: usize, each: usize| {
+            let load = |b: &mut Builder, address| match each {
+                1 => self.load(b, address, constants),
+                _ => b.load_of(self.elements[0], address),
+            };
+            let acc: Vec<Vector> = (0..vectors).map(|i| load(b, input.at(i * each * pixel))).collect();
             let from = b.int(input);
             b.loop_range(1i64, count, 1, |b, _| {
                 b.advance(from, self.step);
                 for (i, &acc) in acc.iter().enumerate() {
-                    let v = load(b, from.at(i * pixel));
+                    let v = load(b, from.at(i * each * pixel));
                     combine(b, self.kind.kind, acc, v);
                 }
             });
-            acc.iter().enumerate().for_each(|(i, &acc)| b.store(to.at(i * scratch_pixel), acc));
-            b.advance(input, columns * pixel);
-            b.advance(to, columns * scratch_pixel);
+            for (i, &acc) in acc.iter().enumerate() {
+                let to = to.at(i * each * scratch_pixel);
+                if bytes && each == 1 { self.store(b, to, acc) } else { b.store(to, acc) }
+            }
+            b.advance(input, vectors * each * pixel);
+            b.advance(to, vectors * each * scratch_pixel);
         };
-        b.repeat(self.input / COLUMNS, |b| columns(b, COLUMNS));
-        if self.input % COLUMNS > 0 {
-            columns(b, self.input % COLUMNS);
+        let mut left = self.input;
+        for each in if bytes { vec![Self::PIXELS, 1] } else { vec![1] } {
+            let vectors = left / each;
+            b.repeat(vectors / COLUMNS, |b| columns(b, COLUMNS, each));
+            if vectors % COLUMNS > 0 {
+                columns(b, vectors % COLUMNS, each);
+            }
+            left %= each;
         }
     }
 
@@ -371,6 +398,21 @@ impl Row {
             b.op(VectorOp::Mul, f, by_column)
         });
         let from = b.add(source, run.span.first * source_pixel);
+        let side_by_side = run.stride == 1 && run.span.count <= MOST_UNROLLED && self.is_of_bytes(b.unit());
+        let vectors = if side_by_side { run.outputs / Self::PIXELS } else { 0 };
+        b.repeat(vectors, |b| {
+            // Pixels of a vector are as many windows.
+            let at = |tap: usize| from.at(tap * self.distance * source_pixel);
+            let acc = b.load_of(self.elements[0], at(0));
+            for tap in 1..run.span.count {
+                let v = b.load_of(self.elements[0], at(tap));
+                combine(b, self.kind.kind, acc, v);
+            }
+            b.store(output.at(0), acc);
+            b.advance(from, Self::PIXELS * source_pixel);
+            b.advance(output, Self::PIXELS * pixel);
+        });
+        let outputs = run.outputs - vectors * Self::PIXELS;
         let tile = if run.span.count > MOST_UNROLLED { 1 } else { COLUMNS };
         let pixels = |b: &mut Builder, pixels: usize| {
             let acc = self.windows(b, run, from, pixels, constants);
@@ -381,9 +423,9 @@ impl Row {
             b.advance(from, pixels * run.stride * source_pixel);
             b.advance(output, pixels * pixel);
         };
-        b.repeat(run.outputs / tile, |b| pixels(b, tile));
-        if run.outputs % tile > 0 {
-            pixels(b, run.outputs % tile);
+        b.repeat(outputs / tile, |b| pixels(b, tile));
+        if outputs % tile > 0 {
+            pixels(b, outputs % tile);
         }
     }
 
@@ -405,7 +447,7 @@ impl Row {
                     Some(acc) => combine(b, self.kind.kind, acc, column),
                     None if shared.len() == 1 => acc[p] = Some(column),
                     None => {
-                        let copy = b.new_vector();
+                        let copy = b.new_vector_like(&[column]);
                         b.copy(copy, column);
                         acc[p] = Some(copy);
                     }
@@ -450,6 +492,7 @@ impl Row {
 fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
     match kind {
         PoolKind::Avg => b.op_into(acc, VectorOp::Add, acc, v),
+        PoolKind::Max if b.element(acc) != Element::F32 => b.op_into(acc, VectorOp::Max, acc, v),
         PoolKind::Max => {
             // The machine's choice is v where one is NaN; right but for a NaN in acc.
             let greater = b.op(VectorOp::Max, acc, v);

@@ -212,7 +212,7 @@ struct PassRun {
     run: BlockRun,
     /// Byte offset of the first set's panel in the weights section.
     panels: Packed,
-    products: Vec<(usize, Callee)>,
+    products: Vec<Product>,
     outputs: Vec<Border>,
     /// Vectors a channel block of biases, or of what sums are scaled by.
     bias_vectors: usize,
@@ -502,20 +502,39 @@ fn transform_inputs(
 
 // Products.
 
-/// A kernel for a full block of tiles and one for the last, with the tiles that they take.
-fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, total: usize) -> Vec<(usize, Callee)> {
+/// Products of one block of tiles.
+#[derive(Clone, Copy)]
+struct Product {
+    tiles: usize,
+    callee: Callee,
+    /// Bytes from its weights to those that it brings nearer meanwhile.
+    ahead: Option<usize>,
+}
+
+/// Whether weights are brought nearer while those before them are multiplied. Small ones that many blocks of tiles read
+/// are in the second-level cache already.
+fn brings_ahead(w: &Winograd) -> bool {
+    const SMALL: usize = 512 << 10;
+    const MANY: usize = 4;
+    let p = &w.problem;
+    let bytes = w.distinct() * w.distinct() * p.in_per_group() * p.out_channels * w.products.input().bytes();
+    bytes > SMALL || w.most_tiles().div_ceil(w.tiles) < MANY
+}
+
+/// A kernel for a full block of tiles and one for the last.
+fn product_kernels(e: &mut Emitter, w: &Winograd, s: &Sizes, run: BlockRun, total: usize) -> Vec<Product> {
     let last = total % w.tiles;
     let counts = [w.tiles.min(total), last].into_iter().filter(|&c| c > 0 && (c == last || total >= w.tiles));
-    let mut kernels: Vec<(usize, Callee)> = vec![];
+    let mut kernels: Vec<Product> = vec![];
     for tiles in counts {
-        if kernels.iter().any(|k| k.0 == tiles) {
+        if kernels.iter().any(|k| k.tiles == tiles) {
             continue;
         }
         let tile = [w.pixels, run.blocks];
         let (channels, strides) = (w.problem.in_per_group(), [s.v_block, s.m_block]);
-        let row = Row::product(w.products, tiles, tile, run.half, channels, e.unit(), strides);
+        let row = Row::product(w.products, tiles, tile, run.half, channels, e.unit(), strides, brings_ahead(w));
         let callee = e.kernel(&row);
-        kernels.push((tiles, callee));
+        kernels.push(Product { tiles, callee, ahead: row.next_product(e.unit()) });
     }
     kernels
 }
@@ -533,7 +552,7 @@ fn multiply(d: &mut Driver, unit: Unit, w: &Winograd, s: &Sizes, part: &PassRun,
         let group = d.b.int_op(IntOp::Div, block, w.problem.out_per_group() / lanes);
         d.step(input, group.into(), s.group_blocks * s.v_block);
     }
-    for &(tiles, kernel) in &part.products {
+    for &Product { tiles, callee, ahead } in &part.products {
         d.if_then(Condition::Equal, count, tiles, |d| {
             d.range(0i64, s.elements(), |d, index| {
                 let v = d.b.int(input);
@@ -543,7 +562,9 @@ fn multiply(d: &mut Driver, unit: Unit, w: &Winograd, s: &Sizes, part: &PassRun,
                 d.step(u, weight, element);
                 let m = d.b.add(d.scratch, s.m_offset());
                 d.step(m, index.into(), s.m_element);
-                d.b.call(kernel, vec![v.into(), u.into(), 0i64.into(), 1i64.into(), m.into()]);
+                let mut arguments = vec![v.into(), u.into(), 0i64.into(), 1i64.into(), m.into()];
+                arguments.extend(ahead.map(|bytes| Operand::from(d.b.add(u, bytes))));
+                d.b.call(callee, arguments);
             });
         });
     }

@@ -83,12 +83,18 @@ fn digests(graph: &Graph, name: impl Fn(NodeId, usize) -> String) -> HashMap<Nod
 fn flat_operands(graph: &Graph, id: NodeId) -> Vec<NodeId> {
     let operands = graph.operands(id);
     let Some(op @ Op::Concat(_)) = graph.node(id).op() else { return operands };
-    let is_part = |o: NodeId| graph.node(o).op() == Some(op) && graph.users(o).len() == 1 && !graph.is_output(o);
+    // A label may stand between: `joined: identity`.
+    let is_between = |o: NodeId| matches!(graph.node(o).op(), Some(Op::Identity(_)));
+    let is_read_once = |o: NodeId| graph.users(o).len() == 1 && !graph.is_output(o);
     let mut flat = vec![];
     let mut stack: Vec<NodeId> = operands.into_iter().rev().collect();
     while let Some(operand) = stack.pop() {
-        match is_part(operand) {
-            true => stack.extend(graph.operands(operand).into_iter().rev()),
+        let mut part = operand;
+        while is_between(part) && is_read_once(part) {
+            part = graph.operands(part)[0];
+        }
+        match graph.node(part).op() == Some(op) && is_read_once(part) {
+            true => stack.extend(graph.operands(part).into_iter().rev()),
             false => flat.push(operand),
         }
     }

@@ -300,6 +300,26 @@ fn inputs_and_outputs_keep_their_names() {
     assert_eq!(again.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), outputs, "{text}");
 }
 
+/// A concatenation within another is a part of it, also where a label stands between.
+#[test]
+fn concatenations_within_others() {
+    use crate::ir::Phase;
+    use crate::testing::{GraphBuilder, conv, relu};
+    let concat = || crate::ops::Concat { axis: 1 };
+    let mut b = GraphBuilder::new("parts", Phase::Infer);
+    let x = b.input([1, 4, 6, 6]);
+    let first = b.add(conv(4, 3, 1, 1), &[x]);
+    let a = b.add(relu(), &[first]);
+    let second = b.add(conv(4, 3, 1, 1), &[a]);
+    let third = b.add(conv(4, 3, 1, 1), &[second]);
+    // `third` and `second` are joined beside one another, then with what was before them.
+    let inner = b.add(concat(), &[second, third]);
+    let outer = b.add(concat(), &[a, inner]);
+    let y = b.add(conv(2, 1, 1, 0), &[outer]);
+    let text = round_trip(&b.finish(&[y]));
+    assert!(text.contains("concat"), "{text}");
+}
+
 /// They would be written as something else.
 #[test]
 fn what_the_language_lacks_is_not_written() {

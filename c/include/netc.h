@@ -1,0 +1,362 @@
+/* netc: convolutional networks as machine code. docs/C.md tells how it is used.
+ *
+ * Made of c/src by `cargo test -p netc-c`; do not edit. Functions that can fail give a status; netc_last_error() says
+ * why, for the thread that called. Texts are UTF-8. Sizes are in elements, tensors are row by row (C order). */
+
+
+#ifndef NETC_H
+#define NETC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// The number of this interface. It changes when programs have to be built anew.
+#define NETC_ABI_VERSION 0
+
+// What came of a call. Of all but `NETC_OK`, `netc_last_error` tells more.
+typedef enum netc_status {
+  // All went well.
+  NETC_OK = 0,
+  // A null pointer, a number out of range, a text that is no UTF-8.
+  NETC_INVALID_ARGUMENT = 1,
+  // A file that is not there or cannot be read or written.
+  NETC_IO = 2,
+  // A compiled model that is damaged, of another version, or for another CPU.
+  NETC_BAD_MODEL = 3,
+  // A tensor of another shape or element than the model takes.
+  NETC_BAD_TENSOR = 4,
+  // A text with mistakes, or an ONNX model that takes what netc does not have.
+  NETC_BAD_NETWORK = 5,
+  // Weights that cannot be read or do not fit the network.
+  NETC_BAD_WEIGHTS = 6,
+  // No memory, or more than may be taken.
+  NETC_OUT_OF_MEMORY = 7,
+  // A mistake in netc; please report it.
+  NETC_INTERNAL = 8,
+} netc_status;
+
+// A compiled network.
+typedef struct netc_model netc_model;
+
+// How a model runs. All zeros are the defaults.
+typedef struct netc_options {
+  // Threads of a run; 0 is one for each CPU.
+  uint32_t threads;
+  // 1 to read the weights into memory, so that the file may be changed or cut while the model is open.
+  uint32_t copy_weights;
+  // Bytes that a run may take; 0 is three quarters of the machine's.
+  uint64_t memory;
+} netc_options;
+
+// The type of a tensor's numbers: one of the constants below. A number, since C may put any into its enumerations.
+typedef uint32_t netc_element;
+
+// An input or output of a model. All pointers are borrowed from the model.
+typedef struct netc_port {
+  // Its name, UTF-8.
+  const char *name;
+  // Its sizes; the first is the number of images that the code computes at once.
+  const size_t *shape;
+  // How many sizes there are.
+  size_t rank;
+  // The type of its numbers.
+  netc_element element;
+} netc_port;
+
+// Numbers, row by row. The caller owns them and the sizes.
+typedef struct netc_tensor {
+  // As many numbers as the sizes say; aligned as their type is.
+  void *data;
+  // The sizes.
+  const size_t *shape;
+  // How many sizes there are.
+  size_t rank;
+  // The type of the numbers.
+  netc_element element;
+} netc_tensor;
+
+// How a network is compiled. All zeros are the defaults.
+typedef struct netc_compile_options {
+  // How the model runs.
+  struct netc_options run;
+  // A file of weights (safetensors, .pth, .npz); null for those beside the network, else random ones.
+  const char *weights;
+  // Which model of a text that holds several; null for the only one.
+  const char *model;
+  // Images that are computed at once; 0 is 1.
+  size_t batch;
+  // 1 for the same bits on every CPU, in every batch.
+  uint32_t strict;
+} netc_compile_options;
+
+// 32-bit floating point.
+#define NETC_F32 0
+
+// 8-bit unsigned.
+#define NETC_U8 1
+
+// 8-bit signed.
+#define NETC_I8 2
+
+// 16-bit signed.
+#define NETC_I16 3
+
+// 32-bit signed.
+#define NETC_I32 4
+
+// 64-bit signed.
+#define NETC_I64 5
+
+// Another one, which this interface does not carry.
+#define NETC_OTHER_ELEMENT 255
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Why the last call on this thread that failed did so: UTF-8, without a line end. It holds until the next call on this
+// thread that fails. Thread-safe.
+const char *netc_last_error(void);
+
+// Opens a compiled model (`netc compile`).
+//
+// A compiled model is a program: open only those that you would run. The file is replaced by renaming another over it,
+// never written to, unless its weights are copied. `options` may be null. On success `*out` is a model that
+// `netc_model_free` frees, else null. Thread-safe.
+//
+// # Safety
+// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
+enum netc_status netc_model_open(const char *path, const struct netc_options *options, struct netc_model **out);
+
+// Opens a compiled model from the bytes of its file, which are copied. Otherwise as `netc_model_open`. Thread-safe.
+//
+// # Safety
+// `bytes` leads to `size` bytes; the rest as for `netc_model_open`.
+enum netc_status netc_model_open_bytes(const void *bytes,
+                                       size_t size,
+                                       const struct netc_options *options,
+                                       struct netc_model **out);
+
+// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+void netc_model_free(struct netc_model *model);
+
+// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+const char *netc_model_name(const struct netc_model *model);
+
+// How many inputs the model has; 0 of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_input_count(const struct netc_model *model);
+
+// How many outputs the model has; 0 of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_output_count(const struct netc_model *model);
+
+// Tells of an input. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed, `out` leads to a place for a port.
+enum netc_status netc_model_input(const struct netc_model *model, size_t index, struct netc_port *out);
+
+// Tells of an output. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
+
+// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_label_count(const struct netc_model *model);
+
+// The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+const char *netc_model_label(const struct netc_model *model, size_t index);
+
+// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
+// Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_batch(const struct netc_model *model);
+
+// Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
+// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+//
+// Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
+// several threads may run one model at once; each of them then computes on its own, but for one that has the model's
+// threads to help.
+//
+// # Safety
+// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
+// are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
+enum netc_status netc_model_run(const struct netc_model *model,
+                                const struct netc_tensor *inputs,
+                                size_t input_count,
+                                const struct netc_tensor *outputs,
+                                size_t output_count);
+
+// Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
+// success `*out` is a model that `netc_model_free` frees, else null. Thread-safe.
+//
+// # Safety
+// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
+enum netc_status netc_model_compile(const char *path,
+                                    const struct netc_compile_options *options,
+                                    struct netc_model **out);
+
+// Compiles a network of a text in netc's language. Otherwise as `netc_model_compile`. Thread-safe.
+//
+// # Safety
+// `source` is a text that ends in a zero; the rest as for `netc_model_compile`.
+enum netc_status netc_model_compile_text(const char *source,
+                                         const struct netc_compile_options *options,
+                                         struct netc_model **out);
+
+// Writes the compiled file, which appears when it is whole. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed, `path` a text that ends in a zero.
+enum netc_status netc_model_save(const struct netc_model *model, const char *path);
+
+// The interface that the library has, to be compared with `NETC_ABI_VERSION` of the header. Thread-safe.
+uint32_t netc_abi_version(void);
+
+// The version of the library, such as "0.1.0". Thread-safe; never freed.
+const char *netc_version(void);
+
+// Why the last call on this thread that failed did so: UTF-8, without a line end. It holds until the next call on this
+// thread that fails. Thread-safe.
+const char *netc_last_error(void);
+
+// Opens a compiled model (`netc compile`).
+//
+// A compiled model is a program: open only those that you would run. The file is replaced by renaming another over it,
+// never written to, unless its weights are copied. `options` may be null. On success `*out` is a model that
+// `netc_model_free` frees, else null. Thread-safe.
+//
+// # Safety
+// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
+enum netc_status netc_model_open(const char *path, const struct netc_options *options, struct netc_model **out);
+
+// Opens a compiled model from the bytes of its file, which are copied. Otherwise as `netc_model_open`. Thread-safe.
+//
+// # Safety
+// `bytes` leads to `size` bytes; the rest as for `netc_model_open`.
+enum netc_status netc_model_open_bytes(const void *bytes,
+                                       size_t size,
+                                       const struct netc_options *options,
+                                       struct netc_model **out);
+
+// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+void netc_model_free(struct netc_model *model);
+
+// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+const char *netc_model_name(const struct netc_model *model);
+
+// How many inputs the model has; 0 of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_input_count(const struct netc_model *model);
+
+// How many outputs the model has; 0 of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_output_count(const struct netc_model *model);
+
+// Tells of an input. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed, `out` leads to a place for a port.
+enum netc_status netc_model_input(const struct netc_model *model, size_t index, struct netc_port *out);
+
+// Tells of an output. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
+
+// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_label_count(const struct netc_model *model);
+
+// The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+const char *netc_model_label(const struct netc_model *model, size_t index);
+
+// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
+// Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_batch(const struct netc_model *model);
+
+// Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
+// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+//
+// Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
+// several threads may run one model at once; each of them then computes on its own, but for one that has the model's
+// threads to help.
+//
+// # Safety
+// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
+// are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
+enum netc_status netc_model_run(const struct netc_model *model,
+                                const struct netc_tensor *inputs,
+                                size_t input_count,
+                                const struct netc_tensor *outputs,
+                                size_t output_count);
+
+// Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
+// success `*out` is a model that `netc_model_free` frees, else null. Thread-safe.
+//
+// # Safety
+// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
+enum netc_status netc_model_compile(const char *path,
+                                    const struct netc_compile_options *options,
+                                    struct netc_model **out);
+
+// Compiles a network of a text in netc's language. Otherwise as `netc_model_compile`. Thread-safe.
+//
+// # Safety
+// `source` is a text that ends in a zero; the rest as for `netc_model_compile`.
+enum netc_status netc_model_compile_text(const char *source,
+                                         const struct netc_compile_options *options,
+                                         struct netc_model **out);
+
+// Writes the compiled file, which appears when it is whole. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed, `path` a text that ends in a zero.
+enum netc_status netc_model_save(const struct netc_model *model, const char *path);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* NETC_H */

@@ -1,0 +1,515 @@
+//! Models: opening, asking, running.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::PathBuf;
+use std::ptr;
+
+use netc_lib::{Element, Model, ModelOptions, OpenError, Port, RunError};
+
+use crate::error::{Failure, Result, call, netc_status};
+
+/// The type of a tensor's numbers: one of the constants below. A number, since C may put any into its enumerations.
+#[allow(non_camel_case_types, reason = "C's names")]
+pub type netc_element = u32;
+
+/// 32-bit floating point.
+pub const NETC_F32: netc_element = 0;
+/// 8-bit unsigned.
+pub const NETC_U8: netc_element = 1;
+/// 8-bit signed.
+pub const NETC_I8: netc_element = 2;
+/// 16-bit signed.
+pub const NETC_I16: netc_element = 3;
+/// 32-bit signed.
+pub const NETC_I32: netc_element = 4;
+/// 64-bit signed.
+pub const NETC_I64: netc_element = 5;
+/// Another one, which this interface does not carry.
+pub const NETC_OTHER_ELEMENT: netc_element = 255;
+
+fn element_of(element: Element) -> netc_element {
+    match element {
+        Element::F32 => NETC_F32,
+        Element::U8 => NETC_U8,
+        Element::I8 => NETC_I8,
+        Element::I16 => NETC_I16,
+        Element::I32 => NETC_I32,
+        Element::I64 => NETC_I64,
+        _ => NETC_OTHER_ELEMENT,
+    }
+}
+
+/// Its name in messages.
+fn element_name(element: netc_element) -> &'static str {
+    match element {
+        NETC_F32 => "f32",
+        NETC_U8 => "u8",
+        NETC_I8 => "i8",
+        NETC_I16 => "i16",
+        NETC_I32 => "i32",
+        NETC_I64 => "i64",
+        _ => "another element",
+    }
+}
+
+/// How a model runs. All zeros are the defaults.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct netc_options {
+    /// Threads of a run; 0 is one for each CPU.
+    pub threads: u32,
+    /// 1 to read the weights into memory, so that the file may be changed or cut while the model is open.
+    pub copy_weights: u32,
+    /// Bytes that a run may take; 0 is three quarters of the machine's.
+    pub memory: u64,
+}
+
+impl netc_options {
+    /// # Safety
+    /// The pointer is null or leads to options.
+    pub(crate) unsafe fn read(options: *const netc_options) -> Result<ModelOptions> {
+        // SAFETY: by this function's own contract.
+        let options = unsafe { options.as_ref() }.copied().unwrap_or_default();
+        if options.threads > 256 {
+            return Err(Failure::invalid(format!("threads is {}; 256 are the most", options.threads)));
+        }
+        let made = ModelOptions::default().threads(options.threads as usize).copy_weights(options.copy_weights != 0);
+        Ok(if options.memory == 0 { made } else { made.memory(options.memory) })
+    }
+}
+
+/// An input or output of a model. All pointers are borrowed from the model.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+pub struct netc_port {
+    /// Its name, UTF-8.
+    pub name: *const c_char,
+    /// Its sizes; the first is the number of images that the code computes at once.
+    pub shape: *const usize,
+    /// How many sizes there are.
+    pub rank: usize,
+    /// The type of its numbers.
+    pub element: netc_element,
+}
+
+/// Numbers, row by row. The caller owns them and the sizes.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+pub struct netc_tensor {
+    /// As many numbers as the sizes say; aligned as their type is.
+    pub data: *mut c_void,
+    /// The sizes.
+    pub shape: *const usize,
+    /// How many sizes there are.
+    pub rank: usize,
+    /// The type of the numbers.
+    pub element: netc_element,
+}
+
+/// A compiled network.
+#[allow(non_camel_case_types, reason = "C's names")]
+pub struct netc_model {
+    pub(crate) model: Model,
+    /// Texts that end in a zero: of inputs, of outputs, of classes, and the name.
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+    labels: Vec<CString>,
+    name: CString,
+}
+
+impl netc_model {
+    pub(crate) fn new(model: Model) -> Self {
+        let text = |text: &str| CString::new(text.replace('\0', " ")).unwrap_or_default();
+        let names = |ports: &[Port]| ports.iter().map(|port| text(port.name())).collect();
+        Self {
+            inputs: names(model.inputs()),
+            outputs: names(model.outputs()),
+            labels: model.about().labels.iter().map(|label| text(label)).collect(),
+            name: text(model.name()),
+            model,
+        }
+    }
+
+    /// # Safety
+    /// The pointer is null or a model that is not freed.
+    pub(crate) unsafe fn borrow<'m>(model: *const netc_model) -> Result<&'m netc_model> {
+        // SAFETY: by this function's own contract.
+        unsafe { model.as_ref() }.ok_or_else(|| Failure::invalid("the model is a null pointer"))
+    }
+}
+
+/// # Safety
+/// The pointer is null or leads to a text that ends in a zero.
+pub(crate) unsafe fn path(what: &str, path: *const c_char) -> Result<PathBuf> {
+    if path.is_null() {
+        return Err(Failure::invalid(format!("{what} is a null pointer")));
+    }
+    // SAFETY: by this function's own contract.
+    let path = unsafe { CStr::from_ptr(path) };
+    // File names are bytes.
+    #[cfg(unix)]
+    return Ok(
+        std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.to_bytes())).into()
+    );
+    #[cfg(not(unix))]
+    path.to_str().map(PathBuf::from).map_err(|_| Failure::invalid(format!("{what} is no UTF-8")))
+}
+
+/// Hands a model to C.
+///
+/// # Safety
+/// The pointer is null or leads to a place for a model.
+pub(crate) unsafe fn give(out: *mut *mut netc_model, make: impl FnOnce() -> Result<Model>) -> netc_status {
+    call(|| {
+        // SAFETY: by this function's own contract.
+        let out = unsafe { out.as_mut() }.ok_or_else(|| Failure::invalid("there is no place for the model"))?;
+        *out = ptr::null_mut();
+        *out = Box::into_raw(Box::new(netc_model::new(make()?)));
+        Ok(())
+    })
+}
+
+pub(crate) fn of_opening(error: OpenError) -> Failure {
+    let is_io = matches!(error.cause, netc_lib::Cause::Io(_));
+    Failure::new(if is_io { netc_status::NETC_IO } else { netc_status::NETC_BAD_MODEL }, error)
+}
+
+/// Opens a compiled model (`netc compile`).
+///
+/// A compiled model is a program: open only those that you would run. The file is replaced by renaming another over it,
+/// never written to, unless its weights are copied. `options` may be null. On success `*out` is a model that
+/// `netc_model_free` frees, else null. Thread-safe.
+///
+/// # Safety
+/// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_open(
+    path: *const c_char,
+    options: *const netc_options,
+    out: *mut *mut netc_model,
+) -> netc_status {
+    let make = || {
+        // SAFETY: by this function's own contract.
+        let (path, options) = unsafe { (self::path("the path", path)?, netc_options::read(options)?) };
+        // SAFETY: as above: the caller vouches for the file.
+        unsafe { Model::open_with(path, options) }.map_err(of_opening)
+    };
+    // SAFETY: by this function's own contract.
+    unsafe { give(out, make) }
+}
+
+/// Opens a compiled model from the bytes of its file, which are copied. Otherwise as `netc_model_open`. Thread-safe.
+///
+/// # Safety
+/// `bytes` leads to `size` bytes; the rest as for `netc_model_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_open_bytes(
+    bytes: *const c_void,
+    size: usize,
+    options: *const netc_options,
+    out: *mut *mut netc_model,
+) -> netc_status {
+    let make = || {
+        if bytes.is_null() {
+            return Err(Failure::invalid("the bytes are a null pointer"));
+        }
+        // SAFETY: by this function's own contract.
+        let (bytes, options) =
+            unsafe { (std::slice::from_raw_parts(bytes.cast(), size), netc_options::read(options)?) };
+        // SAFETY: as above: the caller vouches for the bytes.
+        unsafe { Model::from_bytes(bytes, options) }.map_err(of_opening)
+    };
+    // SAFETY: by this function's own contract.
+    unsafe { give(out, make) }
+}
+
+/// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_free(model: *mut netc_model) {
+    if !model.is_null() {
+        // SAFETY: by this function's own contract it came from `Box::into_raw`, once.
+        let model = unsafe { Box::from_raw(model) };
+        call(|| {
+            drop(model);
+            Ok(())
+        });
+    }
+}
+
+/// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_name(model: *const netc_model) -> *const c_char {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(ptr::null(), |model| model.name.as_ptr())
+}
+
+/// How many inputs the model has; 0 of a null pointer. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_input_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.inputs.len())
+}
+
+/// How many outputs the model has; 0 of a null pointer. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_output_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.outputs.len())
+}
+
+/// Tells of an input. Thread-safe.
+///
+/// # Safety
+/// `model` is a model that is not freed, `out` leads to a place for a port.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_input(model: *const netc_model, index: usize, out: *mut netc_port) -> netc_status {
+    // SAFETY: by this function's own contract.
+    call(|| unsafe {
+        let model = netc_model::borrow(model)?;
+        tell("input", model.model.inputs(), &model.inputs, index, out)
+    })
+}
+
+/// Tells of an output. Thread-safe.
+///
+/// # Safety
+/// As for `netc_model_input`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_output(model: *const netc_model, index: usize, out: *mut netc_port) -> netc_status {
+    // SAFETY: by this function's own contract.
+    call(|| unsafe {
+        let model = netc_model::borrow(model)?;
+        tell("output", model.model.outputs(), &model.outputs, index, out)
+    })
+}
+
+/// # Safety
+/// `out` is null or leads to a place for a port.
+unsafe fn tell(what: &str, ports: &[Port], names: &[CString], index: usize, out: *mut netc_port) -> Result<()> {
+    let count = ports.len();
+    let port = ports.get(index);
+    let port = port.ok_or_else(|| Failure::invalid(format!("there is no {what} {index}: there are {count}")))?;
+    if out.is_null() {
+        return Err(Failure::invalid("there is no place for the port"));
+    }
+    let told = netc_port {
+        name: names[index].as_ptr(),
+        shape: port.shape().as_ptr(),
+        rank: port.shape().len(),
+        element: element_of(port.element()),
+    };
+    // SAFETY: by this function's own contract.
+    unsafe { out.write(told) };
+    Ok(())
+}
+
+/// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_label_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.labels.len())
+}
+
+/// The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_label(model: *const netc_model, index: usize) -> *const c_char {
+    // SAFETY: by this function's own contract.
+    let model = unsafe { netc_model::borrow(model) };
+    model.ok().and_then(|model| model.labels.get(index)).map_or(ptr::null(), |label| label.as_ptr())
+}
+
+/// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
+/// Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_batch(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.ok().and_then(|model| model.model.batched()).unwrap_or(0)
+}
+
+/// A run has no more ports than this; a model with more is for other interfaces.
+const MAX_PORTS: usize = 64;
+
+/// Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
+/// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+///
+/// Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
+/// several threads may run one model at once; each of them then computes on its own, but for one that has the model's
+/// threads to help.
+///
+/// # Safety
+/// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
+/// are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_run(
+    model: *const netc_model,
+    inputs: *const netc_tensor,
+    input_count: usize,
+    outputs: *const netc_tensor,
+    output_count: usize,
+) -> netc_status {
+    // SAFETY: by this function's own contract.
+    call(|| unsafe { run(netc_model::borrow(model)?, inputs, input_count, outputs, output_count) })
+}
+
+/// # Safety
+/// As [`netc_model_run`].
+unsafe fn run(
+    model: &netc_model,
+    inputs: *const netc_tensor,
+    input_count: usize,
+    outputs: *const netc_tensor,
+    output_count: usize,
+) -> Result<()> {
+    thread_local! {
+        // Numbers of inputs that are no f32, kept for the next run.
+        static WIDENED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
+    }
+    let (model, batched) = (&model.model, model.model.batched().is_some());
+    for (what, given, wanted) in
+        [("inputs", input_count, model.inputs().len()), ("outputs", output_count, model.outputs().len())]
+    {
+        if given != wanted {
+            let message = format!("the model has {wanted} {what}, {given} were given");
+            return Err(Failure::new(netc_status::NETC_BAD_TENSOR, message));
+        }
+        if wanted > MAX_PORTS {
+            return Err(Failure::invalid(format!("the model has {wanted} {what}, more than {MAX_PORTS}")));
+        }
+    }
+    if inputs.is_null() || outputs.is_null() {
+        return Err(Failure::invalid("the tensors are a null pointer"));
+    }
+    // SAFETY: by this function's own contract.
+    let (inputs, outputs) =
+        unsafe { (std::slice::from_raw_parts(inputs, input_count), std::slice::from_raw_parts(outputs, output_count)) };
+    WIDENED.with(|widened| {
+        let mut widened = widened.borrow_mut();
+        if widened.len() < input_count {
+            widened.resize_with(input_count, Vec::new);
+        }
+        for ((port, tensor), numbers) in model.inputs().iter().zip(inputs).zip(widened.iter_mut()) {
+            let count = elements(port, tensor, batched)?;
+            numbers.clear();
+            if port.element() != Element::F32 {
+                // SAFETY: the sizes were compared with the port's, and the data are as many by the caller's word.
+                unsafe { widen(tensor, count, numbers) };
+            }
+        }
+        let mut values: [&[f32]; MAX_PORTS] = [&[]; MAX_PORTS];
+        for (i, (tensor, numbers)) in inputs.iter().zip(widened.iter()).enumerate() {
+            let count = elements(&model.inputs()[i], tensor, batched)?;
+            values[i] = match model.inputs()[i].element() {
+                // SAFETY: as above; `elements` saw that the data are aligned and there.
+                Element::F32 => unsafe { std::slice::from_raw_parts(tensor.data.cast::<f32>(), count) },
+                _ => numbers,
+            };
+        }
+        let mut slices: [&mut [f32]; MAX_PORTS] = std::array::from_fn(|_| &mut [][..]);
+        for ((port, tensor), slice) in model.outputs().iter().zip(outputs).zip(&mut slices) {
+            let count = elements(port, tensor, batched)?;
+            // SAFETY: as above, and nothing else leads there by the caller's word.
+            *slice = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<f32>(), count) };
+        }
+        model.run(&values[..input_count], &mut slices[..output_count]).map_err(of_running)
+    })
+}
+
+/// The numbers of a tensor, once it is seen to be one of the port's.
+fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
+    let wrong = |message: String| Failure::new(netc_status::NETC_BAD_TENSOR, format!("{}: {message}", port.name()));
+    let element = element_of(port.element());
+    if tensor.element != element {
+        return Err(wrong(format!(
+            "the tensor is of {}, the model takes {}",
+            element_name(tensor.element),
+            element_name(element)
+        )));
+    }
+    if tensor.data.is_null() || tensor.shape.is_null() {
+        return Err(wrong("the tensor's data or sizes are a null pointer".into()));
+    }
+    if tensor.rank != port.shape().len() {
+        return Err(wrong(format!("the tensor has {} axes, the model {}", tensor.rank, port.shape().len())));
+    }
+    // SAFETY: a tensor has as many sizes as its rank says, by the word of `netc_model_run`'s caller.
+    let shape = unsafe { std::slice::from_raw_parts(tensor.shape, tensor.rank) };
+    let fits = match (batched, shape.split_first()) {
+        (true, Some((&images, rest))) => images > 0 && rest == &port.shape()[1..],
+        _ => shape == port.shape(),
+    };
+    if !fits {
+        let free = if batched { ", the first of which is free" } else { "" };
+        return Err(wrong(format!("the tensor's sizes are {shape:?}, the model's {:?}{free}", port.shape())));
+    }
+    let width = match element {
+        NETC_U8 | NETC_I8 => 1,
+        NETC_I16 => 2,
+        NETC_I64 => 8,
+        _ => 4,
+    };
+    if !tensor.data.addr().is_multiple_of(width) {
+        return Err(wrong(format!("the tensor's data are not aligned to {width} bytes")));
+    }
+    let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    count.filter(|&count| count <= isize::MAX as usize / width).ok_or_else(|| wrong("the tensor is too large".into()))
+}
+
+/// Whole numbers as f32, which holds those of 16 bits.
+///
+/// # Safety
+/// The tensor's data are `count` numbers of its element, aligned.
+unsafe fn widen(tensor: &netc_tensor, count: usize, into: &mut Vec<f32>) {
+    // SAFETY: by this function's own contract, in each case.
+    unsafe {
+        match tensor.element {
+            NETC_U8 => {
+                into.extend(std::slice::from_raw_parts(tensor.data.cast::<u8>(), count).iter().map(|&v| f32::from(v)))
+            }
+            NETC_I8 => {
+                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i8>(), count).iter().map(|&v| f32::from(v)))
+            }
+            NETC_I16 => {
+                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i16>(), count).iter().map(|&v| f32::from(v)))
+            }
+            NETC_I32 => {
+                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i32>(), count).iter().map(|&v| v as f32))
+            }
+            NETC_I64 => {
+                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i64>(), count).iter().map(|&v| v as f32))
+            }
+            _ => {}
+        }
+    }
+}
+
+fn of_running(error: RunError) -> Failure {
+    let status = match &error {
+        RunError::TooLarge { .. } | RunError::Memory(_) => netc_status::NETC_OUT_OF_MEMORY,
+        RunError::Damaged { .. } | RunError::Changed { .. } => netc_status::NETC_BAD_MODEL,
+        _ => netc_status::NETC_BAD_TENSOR,
+    };
+    Failure::new(status, error)
+}

@@ -1,0 +1,175 @@
+/* What the interface promises, asked by a program in C: results, errors with their texts, and no allocation in runs. */
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "netc.h"
+
+#undef NDEBUG
+
+/* Counts what is allocated while `counting` is set. */
+static int counting = 0;
+static size_t allocations = 0;
+extern void *__libc_malloc(size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_calloc(size_t, size_t);
+void *malloc(size_t size) {
+    allocations += counting;
+    return __libc_malloc(size);
+}
+void *realloc(void *memory, size_t size) {
+    allocations += counting;
+    return __libc_realloc(memory, size);
+}
+void *calloc(size_t count, size_t size) {
+    allocations += counting;
+    return __libc_calloc(count, size);
+}
+
+#define EXPECT(condition)                                                                        \
+    do {                                                                                         \
+        if (!(condition)) {                                                                      \
+            fprintf(stderr, "line %d: %s; %s\n", __LINE__, #condition, netc_last_error());       \
+            exit(1);                                                                             \
+        }                                                                                        \
+    } while (0)
+#define FAILS(status, call, text)                                                                \
+    do {                                                                                         \
+        EXPECT((call) == (status));                                                              \
+        EXPECT(strstr(netc_last_error(), text) != NULL);                                         \
+    } while (0)
+
+static const char *const SPEC =
+    "netc 1\n"
+    "model two {\n"
+    "    input left: f32[N, 3, 8, 8]\n"
+    "    input right: f32[N, 3, 8, 8]\n"
+    "    labels [\"a\", \"b\"]\n"
+    "    add(left)\n"
+    "    conv(2, 3, pad = 1)\n"
+    "    relu\n"
+    "    output sum\n"
+    "    global_avg_pool\n"
+    "    flatten\n"
+    "    output mean\n"
+    "}\n";
+
+int main(int argc, char **argv) {
+    EXPECT(argc == 2);
+    EXPECT(netc_abi_version() == NETC_ABI_VERSION);
+    EXPECT(strlen(netc_version()) >= 5);
+
+    netc_model *model = (netc_model *)&argc;
+    FAILS(NETC_IO, netc_model_compile("none.net", NULL, &model), "none.net");
+    EXPECT(model == NULL);
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text("netc 1\nmodel m { conv2d(3) }", NULL, &model), "did you mean `conv`");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(NULL, NULL, &model), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(SPEC, NULL, NULL), "no place");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text("\xff", NULL, &model), "UTF-8");
+    FAILS(NETC_IO, netc_model_open("none.netc", NULL, &model), "none.netc");
+    FAILS(NETC_BAD_MODEL, netc_model_open_bytes("not a model", 11, NULL, &model), "memory");
+    netc_compile_options wrong = {0};
+    wrong.run.threads = 1000;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(SPEC, &wrong, &model), "threads");
+    wrong = (netc_compile_options){0};
+    wrong.weights = "none.safetensors";
+    EXPECT(netc_model_compile_text(SPEC, &wrong, &model) != NETC_OK);
+    EXPECT(strstr(netc_last_error(), "none.safetensors") != NULL);
+
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    EXPECT(netc_model_compile_text(SPEC, &options, &model) == NETC_OK);
+    EXPECT(strcmp(netc_model_name(model), "two") == 0);
+    EXPECT(netc_model_input_count(model) == 2 && netc_model_output_count(model) == 2);
+    EXPECT(netc_model_label_count(model) == 2 && strcmp(netc_model_label(model, 1), "b") == 0);
+    EXPECT(netc_model_label(model, 2) == NULL && netc_model_batch(model) == 1);
+    netc_port port;
+    EXPECT(netc_model_input(model, 1, &port) == NETC_OK);
+    EXPECT(strcmp(port.name, "right") == 0 && port.rank == 4 && port.shape[1] == 3 && port.element == NETC_F32);
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_input(model, 2, &port), "there is no input 2");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output(model, 0, NULL), "no place");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output(NULL, 0, &port), "null pointer");
+
+    enum { IMAGES = 3, IMAGE = 3 * 8 * 8, SUM = 2 * 8 * 8 };
+    static float left[IMAGES * IMAGE], right[IMAGES * IMAGE], sum[IMAGES * SUM], mean[IMAGES * 2], again[IMAGES * SUM];
+    for (int i = 0; i < IMAGES * IMAGE; i++) {
+        left[i] = (float)(i % 17) / 8.0f - 1.0f;
+        right[i] = (float)(i % 11) / 5.0f - 1.0f;
+    }
+    const size_t image_shape[] = {IMAGES, 3, 8, 8}, sum_shape[] = {IMAGES, 2, 8, 8}, mean_shape[] = {IMAGES, 2};
+    netc_tensor in[] = {{left, image_shape, 4, NETC_F32}, {right, image_shape, 4, NETC_F32}};
+    netc_tensor out[] = {{sum, sum_shape, 4, NETC_F32}, {mean, mean_shape, 2, NETC_F32}};
+    EXPECT(netc_model_run(model, in, 2, out, 2) == NETC_OK);
+    for (int i = 0; i < IMAGES * 2; i++) {
+        float total = 0;
+        for (int k = 0; k < 64; k++) {
+            total += sum[i * 64 + k];
+        }
+        EXPECT(total / 64 - mean[i] < 1e-4f && mean[i] - total / 64 < 1e-4f);
+    }
+
+    /* After the first run, nothing is allocated. */
+    counting = 1;
+    for (int i = 0; i < 10000; i++) {
+        EXPECT(netc_model_run(model, in, 2, out, 2) == NETC_OK);
+    }
+    counting = 0;
+    EXPECT(allocations == 0);
+
+    /* Everything that is wrong with tensors. */
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 1, out, 2), "2 inputs, 1");
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 2, out, 3), "2 outputs, 3");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_run(model, NULL, 2, out, 2), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_run(NULL, in, 2, out, 2), "null pointer");
+    const size_t other_shape[] = {IMAGES, 3, 8, 9}, huge[] = {(size_t)-1, 3, 8, 8}, none[] = {0, 3, 8, 8};
+    const size_t two_images[] = {2, 3, 8, 8};
+    const struct {
+        netc_tensor tensor;
+        const char *text;
+    } cases[] = {
+        {{left, other_shape, 4, NETC_F32}, "left: the tensor's sizes"},
+        {{left, huge, 4, NETC_F32}, "too large"},
+        {{left, none, 4, NETC_F32}, "sizes"},
+        {{left, two_images, 4, NETC_F32}, "images"},
+        {{left, image_shape, 3, NETC_F32}, "3 axes, the model 4"},
+        {{left, image_shape, 4, NETC_U8}, "the tensor is of u8, the model takes f32"},
+        {{left, image_shape, 4, 77}, "another element"},
+        {{NULL, image_shape, 4, NETC_F32}, "null pointer"},
+        {{left, NULL, 4, NETC_F32}, "null pointer"},
+        {{(char *)left + 1, image_shape, 4, NETC_F32}, "aligned"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        netc_tensor broken[] = {cases[i].tensor, in[1]};
+        FAILS(NETC_BAD_TENSOR, netc_model_run(model, broken, 2, out, 2), cases[i].text);
+    }
+
+    /* The file, and its bytes, are the same model. */
+    EXPECT(netc_model_save(model, argv[1]) == NETC_OK);
+    FAILS(NETC_IO, netc_model_save(model, "none/none.netc"), "none/none.netc");
+    netc_model_free(model);
+    EXPECT(netc_model_open(argv[1], NULL, &model) == NETC_OK);
+    netc_tensor repeated[] = {{again, sum_shape, 4, NETC_F32}, out[1]};
+    EXPECT(netc_model_run(model, in, 2, repeated, 2) == NETC_OK);
+    EXPECT(memcmp(sum, again, sizeof(sum)) == 0);
+    netc_model_free(model);
+    netc_model_free(NULL);
+
+    FILE *file = fopen(argv[1], "rb");
+    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
+    size_t size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(size);
+    EXPECT(bytes != NULL && fread(bytes, 1, size, file) == size);
+    fclose(file);
+    EXPECT(netc_model_open_bytes(bytes, size, NULL, &model) == NETC_OK);
+    memset(again, 0, sizeof(again));
+    EXPECT(netc_model_run(model, in, 2, repeated, 2) == NETC_OK);
+    EXPECT(memcmp(sum, again, sizeof(sum)) == 0);
+    netc_model_free(model);
+    FAILS(NETC_BAD_MODEL, netc_model_open_bytes(bytes, size / 2, NULL, &model), "memory");
+    free(bytes);
+    puts("all good");
+    return 0;
+}
