@@ -5,7 +5,7 @@ use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::number::Number;
-use super::{ActivationGradient, Op, Operation, ShapeError};
+use super::{ActivationGradient, ChannelConstants, Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 /// Declares [`Activation`]: a row is all that there is to know about a function but its code, which
@@ -365,16 +365,24 @@ activations! {
         monotonic = mul >= 0.0;
         layers = [Layer {
             name: "affine",
-            doc: "mul * x + add with constants (learned values: see scale)",
+            doc: "mul * x + add with constants, of all channels or of each (learned values: see scale)",
             arity: Arity::Unary,
             params: &[
-                param("mul", ParamType::Float, Preset::Float(1.0), "factor"),
-                param("add", ParamType::Float, Preset::Float(0.0), "term"),
+                param("mul", ParamType::PerChannel, Preset::Float(1.0), "factor, or a list of one for each channel"),
+                param("add", ParamType::PerChannel, Preset::Float(0.0), "term, or a list of one for each channel"),
             ],
-            build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
-            arguments: |op| match kind_of(op)? {
-                Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
-                _ => None,
+            build: |a| match (a.per_channel("mul").as_slice(), a.per_channel("add").as_slice()) {
+                (&[mul], &[add]) => of(Activation::Scale { mul, add }),
+                (mul, add) => ChannelConstants::of(mul, add).map_err(|message| LayerError { param: "mul", message }),
+            },
+            arguments: |op| match op {
+                Op::ChannelConstants(op) => {
+                    Some(vec![("mul", op.mul.as_slice().into()), ("add", op.add.as_slice().into())])
+                }
+                _ => match kind_of(op)? {
+                    Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
+                    _ => None,
+                },
             },
         }];
     }

@@ -16,6 +16,7 @@
 pub mod attributes;
 pub mod element;
 pub mod epilogue;
+pub mod form;
 pub mod gradient;
 pub mod images;
 pub(crate) mod indices;
@@ -101,6 +102,11 @@ impl WeightDecl {
     /// A learned factor and a term for each channel, without effect where no weights are given.
     fn affine(channels: usize) -> [WeightDecl; 2] {
         [("weight", 1.0), ("bias", 0.0)].map(|(role, value)| WeightDecl::per_channel(role, channels, value, true))
+    }
+
+    /// The weight's name under a label: that of a weight without a role is the label itself.
+    pub fn name(&self, label: &str) -> String {
+        if self.role.is_empty() { label.to_string() } else { format!("{label}.{}", self.role) }
     }
 }
 
@@ -390,6 +396,7 @@ operations! {
         batch_norm::BatchNorm,
         binary::Binary,
         channel_affine::ChannelAffine,
+        channel_constants::ChannelConstants,
         channel_shuffle::ChannelShuffle,
         concat::Concat,
         constant::Constant,
@@ -403,6 +410,7 @@ operations! {
         layer_norm::LayerNorm,
         linear::Linear,
         lrn::Lrn,
+        group_norm::GroupNorm,
         matmul::MatMul,
         max_pool::MaxPool,
         pad::Pad,
@@ -524,7 +532,15 @@ pub(crate) fn image_shape(inputs: &[&Shape], index: usize, what: &str) -> Result
         let error =
             ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index);
         match inputs[index].dims() {
-            [c, h, w] => error.help(format!("an input of images begins with the batch: f32[N, {c}, {h}, {w}]")),
+            [c, h, w] => {
+                let help = format!("an input of images begins with the batch: f32[N, {c}, {h}, {w}]");
+                match what.trim_end_matches("2d") {
+                    layer @ ("conv" | "max_pool" | "avg_pool") => {
+                        error.help(format!("{help}; of rows [N, C, L] it is `{layer}1d`"))
+                    }
+                    _ => error.help(help),
+                }
+            }
             _ => error,
         }
     })

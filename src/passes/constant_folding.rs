@@ -56,5 +56,5 @@ fn replace(e: &mut Editor, id: NodeId, value: Tensor) {
     let origin = e.parameter_name(operand, 0);
     let values: Vec<f64> = value.data().iter().map(|&v| f64::from(v)).collect();
     let weight = e.derive(&origin, value.shape().clone(), &values, false);
-    e.rewrite(id, Constant { shape: value.shape().dims().to_vec() }, &[], vec![weight]);
+    e.rewrite(id, Constant::of(value.shape().dims().to_vec()), &[], vec![weight]);
 }

@@ -55,6 +55,7 @@ transcripts!(
     info,
     ir,
     limits,
+    mistakes,
     overwrite,
     packing,
     pictures,

@@ -180,10 +180,14 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("batch norm, plain", &[2, 5], BatchNorm { eps: 1e-5, affine: false }.into());
     case("instance norm", image, InstanceNorm { eps: 1e-3, affine: true }.into());
     case("instance norm, plain", image, InstanceNorm { eps: 1e-5, affine: false }.into());
-    case("layer norm", image, LayerNorm { eps: 1e-3, affine: true }.into());
-    case("layer norm, plain", image, LayerNorm { eps: 1e-5, affine: false }.into());
-    case("layer norm of vectors", &[2, 5], LayerNorm { eps: 1e-6, affine: true }.into());
-    case("layer norm of vectors, plain", &[2, 5], LayerNorm { eps: 1e-6, affine: false }.into());
+    case("layer norm", image, LayerNorm { eps: 1e-3, affine: true, sizes: vec![] }.into());
+    case("layer norm, plain", image, LayerNorm { eps: 1e-5, affine: false, sizes: vec![] }.into());
+    case("layer norm of several axes", &[2, 12], LayerNorm { eps: 1e-4, affine: true, sizes: vec![3, 2, 2] }.into());
+    case("group norm", image, GroupNorm { groups: 1, eps: 1e-3, affine: true }.into());
+    case("group norm, plain", &[2, 6, 5, 4], GroupNorm { groups: 3, eps: 1e-4, affine: false }.into());
+    case("constants", &[1, 2, 3, 3], ChannelConstants { mul: vec![2.0, 0.5], add: vec![0.0, -1.0] }.into());
+    case("layer norm of vectors", &[2, 5], LayerNorm { eps: 1e-6, affine: true, sizes: vec![] }.into());
+    case("layer norm of vectors, plain", &[2, 5], LayerNorm { eps: 1e-6, affine: false, sizes: vec![] }.into());
     case("scale", image, ChannelAffine { bias: true, epilogue: vec![] }.into());
     case("scale of vectors", &[2, 5], ChannelAffine { bias: false, epilogue: vec![] }.into());
     case("shuffle", image, ChannelShuffle { groups: 2 }.into());

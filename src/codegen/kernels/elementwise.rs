@@ -18,8 +18,8 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
-    ActivationGradient, BatchNorm, Binary, Cast, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize,
-    QuantizedBinary, Requantize,
+    ActivationGradient, BatchNorm, Binary, Cast, ChannelAffine, ChannelConstants, Dequantize, PRelu, PReluGradient,
+    Quantize, QuantizedBinary, Requantize,
 };
 use crate::plan::{Layout, Step, View};
 use crate::tensor::Element;
@@ -96,6 +96,17 @@ pub(crate) fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -
     let channels = output.shape[1];
     let parts = [Part::per_channel(0, channels, output), Part::bias(op.bias, channels, output)];
     affine(e, step, &op.epilogue, parts)
+}
+
+/// Numbers of the op's own, which lie beside the weights.
+pub(crate) fn channel_constants(e: &mut Emitter, step: &Step, op: &ChannelConstants) -> Emitted {
+    let block = step.outputs[0].block();
+    let parts = [&op.mul, &op.add].map(|values| {
+        let mut words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+        words.resize(values.len().next_multiple_of(block), 0);
+        Part::words(words)
+    });
+    affine(e, step, &[], parts)
 }
 
 pub(crate) fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
@@ -465,7 +476,7 @@ mod tests {
         let ops: [Op; 4] = [
             InstanceNorm { eps: 0.0, affine: false }.into(),
             InstanceNorm { eps: 0.0, affine: true }.into(),
-            LayerNorm { eps: 0.0, affine: true }.into(),
+            LayerNorm { eps: 0.0, affine: true, sizes: vec![] }.into(),
             lrn.into(),
         ];
         for op in ops {
@@ -538,6 +549,12 @@ mod tests {
         let affine = |bias| ChannelAffine { bias, epilogue: vec![PostOp::Add] };
         check(on_blocks(affine(true), 19, 2));
         check(on_plain(affine(false), &[&[2, 19, 3], &[2, 19, 3]]));
+        let constants = |channels: usize| {
+            let numbers = |from: f32| (0..channels).map(|i| from + i as f32 / 8.0).collect();
+            ChannelConstants { mul: numbers(-1.0), add: numbers(0.5) }
+        };
+        check(on_blocks(constants(19), 19, 1));
+        check(on_plain(constants(19), &[&[2, 19, 3]]));
         for norm in [BatchNorm { eps: 1e-3, affine: true }, BatchNorm { eps: 1e-5, affine: false }] {
             check(on_blocks(norm.clone(), 19, 1));
             check(on_plain(norm, &[&[2, 19]]));

@@ -15,6 +15,7 @@ mod elementwise;
 pub(crate) mod epilogue;
 mod grid;
 mod grid_sample;
+mod group_norm;
 mod indexed;
 mod instance_norm;
 mod layer_norm;
@@ -96,6 +97,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Expand(_) => elementwise::expand(e, step),
         Op::Fill(op) => elementwise::fill(e, step, op.value),
         Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
+        Op::ChannelConstants(op) => elementwise::channel_constants(e, step, op),
         Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
         Op::ChannelMoments(_) => batch_norm::moments(e, step),
         Op::BatchNormTrain(op) => batch_norm::train(e, step, op),
@@ -117,6 +119,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::GroupNorm(op) => group_norm::emit(e, step, op),
         Op::LrnGradient(op) => lrn::gradient(e, step, op),
         Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
         Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),

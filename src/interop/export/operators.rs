@@ -18,7 +18,7 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
-    FakeQuantize, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+    FakeQuantize, GroupNorm, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
     any_training_op,
 };
 use crate::tensor::{Element, Shape};
@@ -59,6 +59,13 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::BatchNorm(op) => batch_norm(b, id, op, x),
         Op::Binary(op) => binary(b, op.kind, x, &operands[1]),
         Op::ChannelAffine(op) => channel_affine(b, id, op, x),
+        Op::ChannelConstants(op) => {
+            let dims = channel_dims(b.shape(id));
+            let [mul, add] =
+                [("mul", &op.mul), ("add", &op.add)].map(|(name, values)| b.floats(name, &dims, values.clone()));
+            let scaled = b.node("Mul", &[x, &mul], vec![]);
+            b.node("Add", &[&scaled, &add], vec![])
+        }
         Op::ChannelShuffle(op) => channel_shuffle(b, id, op, x),
         Op::Concat(op) => {
             let inputs: Vec<&str> = operands.iter().map(String::as_str).collect();
@@ -83,6 +90,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             PoolKind::Max => b.node("GlobalMaxPool", &[x], vec![]),
         },
         Op::Identity(_) => b.node("Identity", &[x], vec![]),
+        Op::GroupNorm(op) => group_norm(b, id, op, x),
         Op::InstanceNorm(op) => instance_norm(b, id, op, x),
         Op::LayerNorm(op) => layer_norm(b, id, op, x),
         Op::Linear(op) => {
@@ -637,11 +645,35 @@ fn instance_norm(b: &mut OnnxBuilder, id: NodeId, op: &InstanceNorm, x: &str) ->
     b.node("InstanceNormalization", &[x, &factor, &term], vec![float("epsilon", op.eps)])
 }
 
+/// As exporters write it: an instance norm of images that hold a group each, then a factor and a term per channel.
+fn group_norm(b: &mut OnnxBuilder, id: NodeId, op: &GroupNorm, x: &str) -> String {
+    let sizes = sizes_of(b, id);
+    let groups = op.groups;
+    let [factor, term] =
+        [1.0, 0.0].map(|v| b.floats(if v == 1.0 { "factor" } else { "term" }, &[groups], vec![v; groups]));
+    let grouped = reshape(b, x, &[0, groups as i64, -1]);
+    let normal = b.node("InstanceNormalization", &[&grouped, &factor, &term], vec![float("epsilon", op.eps)]);
+    let y = reshape(b, &normal, &sizes);
+    if !op.affine {
+        return y;
+    }
+    let dims = channel_dims(b.shape(id));
+    let weight = b.weight(id, 0, Some(dims.clone()));
+    let scaled = b.node("Mul", &[&y, &weight], vec![]);
+    let bias = b.weight(id, 1, Some(dims));
+    b.node("Add", &[&scaled, &bias], vec![])
+}
+
 /// ONNX normalises over the last axes: images go there and back with their channels last.
 fn layer_norm(b: &mut OnnxBuilder, id: NodeId, op: &LayerNorm, x: &str) -> String {
     let (rank, channels) = (b.shape(id).rank(), b.shape(id)[1]);
     let x = if rank == 4 { transpose(b, x, &[0, 2, 3, 1]) } else { x.into() };
     let inputs = match op.affine {
+        // Of several axes they are one beside vectors.
+        true if !op.sizes.is_empty() => {
+            let [weight, bias] = [0, 1].map(|i| b.weight(id, i, Some(vec![channels])));
+            vec![x, weight, bias]
+        }
         true => with_weights(b, id, &x, true),
         false => vec![x, b.floats("factor", &[channels], vec![1.0; channels])],
     };

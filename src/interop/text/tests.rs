@@ -158,7 +158,7 @@ fn layers_called_as_the_scope_beside_them() {
                 node
             };
             let y = layer(labels[0], conv(8, 3, 1, 1).into(), x);
-            let y = layer(labels[1], LayerNorm { eps: 1e-6, affine: true }.into(), y);
+            let y = layer(labels[1], LayerNorm { eps: 1e-6, affine: true, sizes: vec![] }.into(), y);
             let y = layer(labels[2], conv(32, 1, 1, 0).into(), y);
             let y = layer("", relu().into(), y);
             let y = layer(labels[3], conv(8, 1, 1, 0).into(), y);

@@ -109,9 +109,19 @@ impl Walk {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
                 self.add(ChannelAffine { bias: true, epilogue: vec![] }, &[plain])
             }
+            4 if affine && self.shape(x)[1] > 1 => {
+                let c = self.shape(x)[1];
+                let [mul, add] = [0.75, -0.5].map(|v| (0..c).map(|i| v + i as f32 / 8.0).collect());
+                self.add(ChannelConstants { mul, add }, &[x])
+            }
             4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
-            6 => self.add(LayerNorm { eps: 1e-2, affine }, &[x]),
+            6 if self.chance(2) => {
+                let c = self.shape(x)[1];
+                let groups = (1..=c).rev().filter(|g| c.is_multiple_of(*g)).nth(self.size(0, 2)).unwrap_or(1);
+                self.add(GroupNorm { groups, eps: 1e-2, affine }, &[x])
+            }
+            6 => self.add(LayerNorm { eps: 1e-2, affine, sizes: vec![] }, &[x]),
             _ => {
                 let longer_half = if affine { LongerHalf::Before } else { LongerHalf::After };
                 let (size, alpha_over_size) = (self.size(1, 6), self.chance(2));
@@ -178,7 +188,7 @@ impl Walk {
     /// A weight of the value's shape. Functions that jump are of these: there, rounding must not tell which side is taken.
     fn beside(&mut self, x: NodeId) -> Option<NodeId> {
         let shape = self.shape(x).dims().to_vec();
-        self.add(Constant { shape }, &[])
+        self.add(Constant::of(shape), &[])
     }
 
     /// What jumps, of weights, and the value where it is to be taken.
@@ -263,12 +273,12 @@ impl Walk {
             3 => self.add(GatherElements { axis }, &[x, weights]),
             4 => {
                 let shape = vec![self.size(1, 4), self.size(1, rank)];
-                let indices = self.add(Constant { shape }, &[])?;
+                let indices = self.add(Constant::of(shape), &[])?;
                 self.add(GatherNd { batch_dims: 0 }, &[x, indices])
             }
             _ => {
                 let shape = vec![self.size(1, 2 * size)];
-                let indices = self.add(Constant { shape }, &[])?;
+                let indices = self.add(Constant::of(shape), &[])?;
                 self.add(Gather { axis }, &[x, indices])
             }
         }
@@ -284,8 +294,8 @@ impl Walk {
         }
         let count = self.size(1, 3);
         let first = self.shape(x).dims().get(1..)?.to_vec();
-        let indices = self.add(Constant { shape: vec![count, 1] }, &[])?;
-        let updates = self.add(Constant { shape: [vec![count], first].concat() }, &[])?;
+        let indices = self.add(Constant::of([count, 1]), &[])?;
+        let updates = self.add(Constant::of([vec![count], first].concat()), &[])?;
         let reduction = [Reduction::None, Reduction::Mul, Reduction::Max, Reduction::Min][self.random.below(4)];
         self.add(ScatterNd { reduction }, &[x, indices, updates])
     }
@@ -442,7 +452,7 @@ impl Walk {
         if self.chance(2) {
             shape.iter_mut().enumerate().filter(|(axis, _)| *axis != 1).for_each(|(_, size)| *size = 1);
         }
-        let value = self.add(Constant { shape }, &[])?;
+        let value = self.add(Constant::of(shape), &[])?;
         let value = if self.chance(2) { self.add(relu(), &[value])? } else { value };
         let kind = if self.chance(2) { BinaryKind::Add } else { BinaryKind::Mul };
         self.add(binary(kind), &[x, value])

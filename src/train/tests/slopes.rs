@@ -308,8 +308,8 @@ fn normalisations() {
         check_op(BatchNorm { eps: 0.1, affine }, &[&[4, 3]]);
         let constant = |b: &mut GraphBuilder, x: &[NodeId]| b.add(BatchNorm { eps: 0.1, affine }, x);
         check_forms("batch norm at inference", &[&[1, 2, 2, 3]], 0.0, false, constant);
-        check_op(LayerNorm { eps: 0.1, affine }, &[&[2, 4, 2, 1]]);
-        check_op(LayerNorm { eps: 0.1, affine }, &[&[2, 5]]);
+        check_op(LayerNorm { eps: 0.1, affine, sizes: vec![] }, &[&[2, 4, 2, 1]]);
+        check_op(LayerNorm { eps: 0.1, affine, sizes: vec![] }, &[&[2, 5]]);
         check_op(InstanceNorm { eps: 0.1, affine }, &[&[2, 2, 3, 2]]);
         check_op(ChannelAffine { bias: affine, epilogue: vec![] }, &[&[2, 3, 2, 2]]);
     }

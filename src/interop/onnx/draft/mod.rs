@@ -217,7 +217,7 @@ impl Draft<'_> {
 
     /// A known array as a value.
     pub(crate) fn constant(&mut self, array: &Array) -> Result<View, String> {
-        let op = ops::Constant { shape: array.dims.clone() };
+        let op = ops::Constant::of(array.dims.clone());
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
     }
 
