@@ -61,7 +61,7 @@ pub(crate) fn input<'py>(
 ) -> PyResult<(Values<'py>, Vec<usize>)> {
     let py = array.py();
     let kind: u8 = array.dtype().kind();
-    let is_real = port.element() == netc::Element::F32;
+    let is_real = matches!(port.element(), netc::Element::F32 | netc::Element::F16);
     match (is_real, kind) {
         (true, b'f') | (false, b'i' | b'u' | b'b') => {}
         (true, _) => {
@@ -145,7 +145,17 @@ pub(crate) fn dtype_name(port: &Port) -> &'static str {
         netc::Element::I16 => "int16",
         netc::Element::I32 => "int32",
         netc::Element::I64 => "int64",
+        netc::Element::Bool => "bool",
+        netc::Element::F16 => "float16",
         _ => "float32",
+    }
+}
+
+/// Whole numbers, truth values and halves are f32 within; what comes out is of the port's element.
+pub(crate) fn as_element<'py>(port: &Port, array: Bound<'py, PyArrayDyn<f32>>) -> PyResult<Bound<'py, PyAny>> {
+    match port.element() {
+        netc::Element::F32 => Ok(array.into_any()),
+        _ => array.call_method1("astype", (dtype_name(port),)),
     }
 }
 
@@ -160,6 +170,10 @@ pub(crate) fn output<'py>(
         let zeros = PyArrayDyn::<f32>::zeros(py, dims, false);
         return Ok(zeros);
     };
+    if port.element() != netc::Element::F32 {
+        let message = format!("out[{:?}]: the output is {}, of which a new array is made", port.name(), dtype_name(port));
+        return Err(PyTypeError::new_err(message));
+    }
     let wrong = |why: String| PyValueError::new_err(format!("out[{:?}] {why}", port.name()));
     let array = given.cast_into::<PyArrayDyn<f32>>();
     let array =

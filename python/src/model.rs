@@ -95,7 +95,7 @@ impl Model {
         py: Python<'py>,
         given: Vec<Bound<'py, PyAny>>,
         mut out: Vec<Option<Bound<'py, PyAny>>>,
-    ) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let ports = self.model.inputs();
         let given: PyResult<Vec<_>> =
             ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object)).collect();
@@ -126,7 +126,7 @@ impl Model {
         // The borrows above keep both sides of the arrays as they are while the lock is not ours.
         py.detach(|| model.run(&values, &mut slices)).map_err(|e| errors::of_running(&e))?;
         drop(writing);
-        Ok(outputs)
+        model.outputs().iter().zip(outputs).map(|(port, array)| arrays::as_element(port, array)).collect()
     }
 
     /// The arrays of a call, in the inputs' order.
@@ -299,7 +299,7 @@ impl Model {
         let given = self.in_order(args, named)?;
         let outputs = self.compute(py, given, vec![])?;
         match &outputs[..] {
-            [only] => Ok(only.clone().into_any()),
+            [only] => Ok(only.clone()),
             _ => Ok(self.as_dict(py, &outputs)?.into_any()),
         }
     }
@@ -432,7 +432,7 @@ impl Model {
         format!("{}[{}]", port.element(), sizes.join(", "))
     }
 
-    fn as_dict<'py>(&self, py: Python<'py>, arrays: &[Bound<'py, PyArrayDyn<f32>>]) -> PyResult<Bound<'py, PyDict>> {
+    fn as_dict<'py>(&self, py: Python<'py>, arrays: &[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyDict>> {
         let results = PyDict::new(py);
         for (port, array) in self.model.outputs().iter().zip(arrays) {
             results.set_item(port.name(), array)?;

@@ -257,6 +257,33 @@ def test_other_sizes_are_compiled_for() -> None:
         netc.compile(DIGITS / "digits.net", until="fc", from_="layer3.1")(image(0, 1, 64, 28, 29))
 
 
+def test_whole_numbers_and_truth_values() -> None:
+    text = """netc 1
+    model ids {
+        input tokens: i64[N, 6]
+        tokens_f: cast
+        greater_than(2)
+        cast("bool")
+        output large
+        from(tokens_f)
+        argmax(axis = 1)
+        cast("i64")
+        output place
+    }
+    """
+    model = netc.compile(text, seed=1)
+    assert [(p.name, p.dtype) for p in model.outputs] == [("large", "bool"), ("place", "int64")]
+    x = np.array([[0, 1, 2, 3, 4, 2], [9, 1, 1, 1, 1, 1]])
+    results = model(x)
+    assert results["large"].dtype == np.bool_ and results["place"].dtype == np.int64
+    np.testing.assert_array_equal(results["large"], x > 2)
+    np.testing.assert_array_equal(results["place"], x.argmax(axis=1))
+    with pytest.raises(TypeError, match="takes int64, not float32"):
+        model(x.astype(np.float32))
+    with pytest.raises(TypeError, match="of which a new array is made"):
+        model.run({"tokens": x}, out={"place": np.zeros(2, np.int64)})
+
+
 def test_parts_of_a_network(digits: netc.Model) -> None:
     first = netc.compile(DIGITS / "digits.net", until="layer2.1")
     second = netc.compile(DIGITS / "digits.net", from_="layer2.1")

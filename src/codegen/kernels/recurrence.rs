@@ -267,7 +267,8 @@ impl StepsKernel {
             self.group(b, &at, lanes);
             let bytes = lanes.len() * unit.bytes();
             [at.gates, at.sums].into_iter().for_each(|p| b.advance(p, bytes));
-            b.advance(at.weights, bytes * self.hidden * set.1);
+            // Its own steps have taken the address past the first block.
+            b.advance(at.weights, (lanes.len() - 1) * unit.bytes() * self.hidden * set.1);
         };
         b.repeat(whole / most, |b| group(b, &vec![unit.lanes; most]));
         let mut last = vec![unit.lanes; whole % most];
@@ -291,7 +292,8 @@ impl StepsKernel {
             };
             acc.push((0..count).map(|gate| begin(b, first + gate)).collect());
         }
-        let (vector, weights) = (b.int(at.vector), b.int(at.weights));
+        // The address of the weights itself goes on: another one would be one register too many.
+        let (vector, weights) = (b.int(at.vector), at.weights);
         let block = self.hidden * count * unit.bytes();
         b.repeat(self.hidden, |b| {
             let x = b.broadcast(vector.at(0));
