@@ -172,7 +172,7 @@ pub mod internals;
 
 pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, Network, Part};
+pub use driver::{BlockChoice, Compiler, Error, Network, ObjectForm, ObjectOptions, Part};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

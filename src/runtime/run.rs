@@ -180,8 +180,7 @@ impl Model {
     /// Runs are of f32, which holds whole numbers of up to 16 bits. What has other inputs, steps of training, is run with
     /// its states.
     fn check_elements(&self) -> Result<(), RunError> {
-        let is_held = |element| matches!(element, Element::F32 | Element::U8 | Element::I8 | Element::I16);
-        let other = self.ports().find(|port| !is_held(port.element));
+        let other = self.ports().find(|port| !port.runs_as_f32());
         let Some(port) = other else { return Ok(()) };
         let given = Shape::new(port.shape.clone());
         let expected = Shape::of(port.element, port.shape.clone()).to_string();

@@ -55,6 +55,7 @@ transcripts!(
     info,
     ir,
     limits,
+    objects,
     overwrite,
     packing,
     pictures,

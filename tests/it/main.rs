@@ -31,6 +31,7 @@ mod hostile;
 mod images;
 mod import;
 mod not_finite;
+mod objects;
 mod onnx;
 mod optimized_zoo;
 mod portable;
