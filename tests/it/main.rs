@@ -31,6 +31,7 @@ mod hostile;
 mod images;
 mod import;
 mod not_finite;
+#[cfg(target_os = "linux")] // They are linked and run.
 mod objects;
 mod onnx;
 mod optimized_zoo;

@@ -241,7 +241,7 @@ int main(void) {
     std::fs::write(here.join("main.cpp"), program).unwrap();
     compile("cc", &["-std=c11", "-DALIGNED=_Alignas", "main.c", "first.o", "second.o", "-o", "main"], here);
     command("./main", &[], here);
-    compile("g++", &["-std=c++11", "-DALIGNED=alignas", "main.cpp", "first.o", "second.o", "-o", "main"], here);
+    compile("c++", &["-std=c++11", "-DALIGNED=alignas", "main.cpp", "first.o", "second.o", "-o", "main"], here);
     command("./main", &[], here);
 }
 
