@@ -172,7 +172,9 @@ pub mod internals;
 
 pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, Network, ObjectForm, ObjectOptions, Part};
+pub use driver::{
+    BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions, Part,
+};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

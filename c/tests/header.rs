@@ -79,6 +79,14 @@ fn examples_in_c_and_cpp() {
 }
 
 #[test]
+fn wrong_tensors_do_no_harm() {
+    let made = tempfile::tempdir().unwrap();
+    let flags = ["-std=c11", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let fuzz = program(made.path(), "cc", &flags, &folder().join("tests/fuzz.c"));
+    assert_eq!(run(&fuzz, &[]), "all good\n");
+}
+
+#[test]
 fn the_interface_holds() {
     let made = tempfile::tempdir().unwrap();
     let test = program(made.path(), "cc", &["-std=c11"], &folder().join("tests/interface.c"));

@@ -19,6 +19,7 @@ import os
 import typing
 
 from . import _netc
+from ._commands import Quantized, Training, quantize, stats, train, verify
 from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, __version__
 
 if typing.TYPE_CHECKING:
@@ -34,12 +35,18 @@ __all__ = [
     "ModelError",
     "NetcError",
     "Port",
+    "Quantized",
     "SpecError",
+    "Training",
     "WeightsError",
     "__version__",
     "compile",
     "from_torch",
     "load",
+    "quantize",
+    "stats",
+    "train",
+    "verify",
 ]
 
 

@@ -31,7 +31,7 @@ impl Values<'_> {
 }
 
 /// What an object is as an array: itself, or what `__dlpack__` or `__array__` give.
-fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
     if let Ok(array) = object.cast::<PyUntypedArray>() {
         return Ok(array.clone());
     }
@@ -57,10 +57,9 @@ fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
 pub(crate) fn input<'py>(
     port: &Port,
     batched: bool,
-    object: &Bound<'py, PyAny>,
+    array: &Bound<'py, PyUntypedArray>,
 ) -> PyResult<(Values<'py>, Vec<usize>)> {
-    let py = object.py();
-    let array = as_array(port, object)?;
+    let py = array.py();
     let kind: u8 = array.dtype().kind();
     let is_real = port.element() == netc::Element::F32;
     match (is_real, kind) {
@@ -87,7 +86,7 @@ pub(crate) fn input<'py>(
             return Ok((Values::Borrowed(readonly), dims));
         }
     }
-    let copied = py.import("numpy")?.call_method1("require", (&array, dtype::<f32>(py), ["C", "A"]))?;
+    let copied = py.import("numpy")?.call_method1("require", (array, dtype::<f32>(py), ["C", "A"]))?;
     let copied = copied.cast_into::<PyArrayDyn<f32>>()?;
     let values = copied.try_readonly().map_err(|e| PyValueError::new_err(e.to_string()))?;
     let values = values.as_slice().map_err(|e| PyValueError::new_err(e.to_string()))?.to_vec();

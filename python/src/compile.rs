@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use netc::{Compiler, ModelOptions, Network, Phase, Target, Value};
+use netc::{Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict};
@@ -56,41 +56,22 @@ pub(crate) fn compile(
     for file in weights {
         compiler = compiler.weights(file);
     }
-    let source = Source::of(source)?;
-    let made = py.detach(|| -> Result<netc::Model, netc::Error> {
-        let mut network = source.front(&compiler)?;
-        compiler.load_weights(&mut network)?;
-        compiler.optimize(&mut network);
-        compiler.compile(&network)
-    });
-    Ok(Model::new(made.map_err(|e| errors::of_compiling(py, &e))?, None, threads))
+    let source = source_of(source)?;
+    let made = py.detach(|| source.compile(&compiler)).map_err(|e| errors::of_compiling(py, &e))?;
+    Ok(Model::compiled(made, compiler, source, threads))
 }
 
-/// Where a network comes from.
-enum Source {
-    File(PathBuf),
-    Text(String),
-}
-
-impl Source {
-    /// A path-like object is a file; a string is one, too, unless it is a text of several lines or begins as texts do.
-    fn of(source: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let Ok(text) = source.extract::<String>() else {
-            let path = source.extract::<PathBuf>();
-            return path.map(Source::File).map_err(|_| {
-                PyTypeError::new_err("a network is a path (.net, .onnx, .netc) or a text in netc's language")
-            });
-        };
-        let is_text = text.contains('\n') || text.trim_start().starts_with("netc ");
-        Ok(if is_text { Source::Text(text) } else { Source::File(text.into()) })
-    }
-
-    fn front(&self, compiler: &Compiler) -> Result<Network, netc::Error> {
-        match self {
-            Source::File(path) => compiler.front(path),
-            Source::Text(text) => compiler.front_text("<text>", text.as_str()),
-        }
-    }
+/// Where a network comes from. A path-like object is a file; a string is one, too, unless it is a text of several lines or
+/// begins as texts do.
+fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
+    let Ok(text) = source.extract::<String>() else {
+        let path = source.extract::<PathBuf>();
+        return path.map(NetworkSource::File).map_err(|_| {
+            PyTypeError::new_err("a network is a path (.net, .onnx, .netc) or a text in netc's language")
+        });
+    };
+    let is_text = text.contains('\n') || text.trim_start().starts_with("netc ");
+    Ok(if is_text { NetworkSource::Text { name: "<text>".into(), text } } else { NetworkSource::File(text.into()) })
 }
 
 /// A model's parameter.

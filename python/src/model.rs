@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use netc::{Element, Images, Picture, Preprocess, classes};
-use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use netc::{Compiler, Element, Images, ModelsBySize, NetworkSource, Picture, Preprocess, classes};
+use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -43,14 +43,46 @@ impl Port {
 #[pyclass(frozen, module = "netc")]
 pub(crate) struct Model {
     model: Arc<netc::Model>,
+    /// Models of the same network for inputs of other sizes, where it was compiled here.
+    by_size: Option<Arc<ModelsBySize>>,
     /// The compiled file that it was loaded from.
     file: Option<PathBuf>,
     threads: usize,
 }
 
+/// Models for so many sizes of inputs are kept.
+const SIZES_KEPT: usize = 8;
+
 impl Model {
     pub(crate) fn new(model: netc::Model, file: Option<PathBuf>, threads: usize) -> Self {
-        Self { model: Arc::new(model), file, threads }
+        Self { model: Arc::new(model), by_size: None, file, threads }
+    }
+
+    /// A model that is compiled again where inputs have other sizes.
+    pub(crate) fn compiled(model: netc::Model, compiler: Compiler, source: NetworkSource, threads: usize) -> Self {
+        let model = Arc::new(model);
+        let by_size = Some(Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT)));
+        Self { model, by_size, file: None, threads }
+    }
+
+    /// The model for arrays of these sizes: this one, or one that is compiled for them.
+    fn for_sizes(&self, py: Python<'_>, arrays: &[Bound<'_, PyUntypedArray>]) -> PyResult<Arc<netc::Model>> {
+        let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
+        let ports = self.model.inputs();
+        let are_images = ports.iter().zip(arrays).all(|(port, array)| array.ndim() == port.shape().len());
+        let has_other = ports.iter().zip(arrays).any(|(port, array)| array.shape().get(1..) != port.shape().get(1..));
+        let are_none = arrays.iter().any(|array| array.shape().contains(&0));
+        if !are_images || !has_other || are_none {
+            return Ok(self.model.clone());
+        }
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        py.detach(|| by_size.model(&shapes)).map_err(|error| {
+            let cause = errors::of_compiling(py, &error);
+            let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
+            let refused = PyValueError::new_err(format!("{} cannot take {sizes}: {cause}", self.model.name()));
+            refused.set_cause(py, Some(cause));
+            refused
+        })
     }
 
     fn input_place(&self, name: &str) -> PyResult<usize> {
@@ -64,12 +96,16 @@ impl Model {
         given: Vec<Bound<'py, PyAny>>,
         mut out: Vec<Option<Bound<'py, PyAny>>>,
     ) -> PyResult<Vec<Bound<'py, PyArrayDyn<f32>>>> {
-        let model = &self.model;
+        let ports = self.model.inputs();
+        let given: PyResult<Vec<_>> =
+            ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object)).collect();
+        let given = given?;
+        let model = &self.for_sizes(py, &given)?;
         let batched = model.batched();
         let mut inputs = vec![];
         let mut images = None;
-        for (port, object) in model.inputs().iter().zip(&given) {
-            let (values, dims) = arrays::input(port, batched.is_some(), object)?;
+        for (port, array) in model.inputs().iter().zip(&given) {
+            let (values, dims) = arrays::input(port, batched.is_some(), array)?;
             images = images.or(dims.first().copied());
             inputs.push(values);
         }

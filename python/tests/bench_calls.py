@@ -41,7 +41,7 @@ def bare(program: str, file: pathlib.Path) -> float:
 
 
 def main() -> None:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     model = netc.compile(DIGITS, threads=1)
     x = np.random.default_rng(0).standard_normal((1, 1, 28, 28), dtype=np.float32)

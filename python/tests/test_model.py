@@ -15,7 +15,7 @@ import pytest
 
 import netc
 
-from .conftest import DIGITS
+DIGITS = pathlib.Path(__file__).parents[2] / "models" / "digits"
 
 SPEC = """netc 1
 model two(channels = 4) {
@@ -125,9 +125,10 @@ def test_arrays_of_other_layouts_and_precisions_mean_the_same(digits: netc.Model
     np.testing.assert_array_equal(digits(plain.astype(">f4")), expected)
 
 
-def test_wrong_arrays_are_refused(digits: netc.Model) -> None:
+def test_wrong_arrays_are_refused(digits: netc.Model, tmp_path: pathlib.Path) -> None:
     for wrong, error, message in [
-        (image(0, 1, 1, 28, 27), ValueError, r"image takes \[N, 1, 28, 28\], not \[1, 1, 28, 27\]"),
+        (image(0, 1, 28, 27), ValueError, r"image takes \[N, 1, 28, 28\], not \[1, 28, 27\]"),
+        (image(0, 1, 2, 28, 28), ValueError, r"digits cannot take \[1, 2, 28, 28\]"),
         (image(0, 0, 1, 28, 28), ValueError, "takes"),
         (np.zeros((1, 1, 28, 28), np.uint8), TypeError, "float32, not uint8"),
         (np.zeros((1, 1, 28, 28), np.complex64), TypeError, "not complex64"),
@@ -137,8 +138,10 @@ def test_wrong_arrays_are_refused(digits: netc.Model) -> None:
     ]:
         with pytest.raises(error, match=message):
             digits(wrong)
+    saved = tmp_path / "two.netc"
+    netc.compile(SPEC, seed=1).save(saved)
     with pytest.raises(ValueError, match="channels come last"):
-        netc.compile(SPEC, seed=1)(image(0, 1, 8, 8, 3), image(0, 1, 3, 8, 8))
+        netc.load(saved)(image(0, 1, 8, 8, 3), image(0, 1, 3, 8, 8))
     with pytest.raises(TypeError, match="'?\"?image\"?'? is missing"):
         digits()
     with pytest.raises(TypeError, match="1 inputs, 2 were given"):
@@ -225,6 +228,33 @@ def test_an_array_lives_as_long_as_its_run(digits: netc.Model) -> None:
     for seed in range(20):
         digits(image(seed, 1, 28, 28))
     np.testing.assert_array_equal(result, kept)
+
+
+def test_other_sizes_are_compiled_for() -> None:
+    text = """netc 1
+    model any {
+        input image: f32[N, 3, 16, 16]
+        conv(4, 3, pad = 1)  relu
+        output map
+        global_avg_pool  flatten
+        linear(2)
+        output y
+    }
+    """
+    model = netc.compile(text, seed=1)
+    small, large = image(1, 2, 3, 16, 16), image(2, 3, 3, 24, 40)
+    assert model(small)["map"].shape == (2, 4, 16, 16)
+    first = model(large)
+    assert first["map"].shape == (3, 4, 24, 40) and first["y"].shape == (3, 2)
+    np.testing.assert_array_equal(model(large)["map"], first["map"])
+    fixed = netc.compile(text, seed=1, shapes={"image": [1, 3, 24, 40]})
+    np.testing.assert_array_equal(fixed(large)["map"], first["map"])
+    # As many sizes as one likes; the latest are kept.
+    for size in range(17, 30):
+        assert model(image(size, 1, 3, size, 16))["map"].shape == (1, 4, size, 16)
+    assert model.inputs[0].shape == [1, 3, 16, 16]
+    with pytest.raises(ValueError, match="cannot take .*28.*29"):
+        netc.compile(DIGITS / "digits.net", until="fc", from_="layer3.1")(image(0, 1, 64, 28, 29))
 
 
 def test_parts_of_a_network(digits: netc.Model) -> None:

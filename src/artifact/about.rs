@@ -69,6 +69,9 @@ pub struct Recipe {
     /// Whether the bits are the same for every vector unit and batch.
     #[serde(default)]
     pub strict: bool,
+    /// Whether packed weights had to be as small as the weights.
+    #[serde(default)]
+    pub small: bool,
     /// In what values are stored and multiplied, as the command line names it; f32 without.
     #[serde(default)]
     pub precision: String,

@@ -241,10 +241,11 @@ pub(crate) struct PartArgs {
     pub also: Vec<String>,
 }
 
-/// Sizes that an ONNX model leaves open.
+/// Sizes of inputs.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShapeArgs {
-    /// The whole shape of an ONNX model's input, such as `input=1,3,224,224`; may be repeated
+    /// The whole shape of an input, such as `image=1,3,320,320`: where an ONNX model leaves sizes open, or in place of those
+    /// that a text states; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
 }
@@ -277,6 +278,10 @@ pub(crate) struct CompilationArgs {
     /// Give the same bits whatever the vector unit, the batch and the threads; slower, since Winograd of f32 is not used
     #[arg(long)]
     pub strict: bool,
+    /// Keep the compiled model about as small as its weights: no Winograd kernels, whose weights take four times as much and
+    /// more; slower
+    #[arg(long)]
+    pub small: bool,
     /// In what layers store and multiply: f32, bf16, or fastest-within=TOLERANCE, whatever is the fastest as long as
     /// outputs keep so near to those of f32, as a share of an output's largest value (`netc help precision`)
     #[arg(long, value_name = "NAME", default_value_t)]

@@ -12,6 +12,7 @@ use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
 use super::network;
 use crate::driver::{Network, ObjectForm, ObjectOptions};
+use crate::ir::Graph;
 use crate::opened;
 use crate::output::Files;
 
@@ -113,6 +114,7 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
             "model": compiled.name,
             "output": output,
             "file_bytes": file_bytes,
+            "weight_bytes": weight_bytes(&network.graph),
             "portable": compiled.code.is_none(),
             "arena_bytes": compiled.code.as_ref().map(|c| c.arena_bytes),
             "arena_lower_bound": compiled.code.as_ref().map(|c| c.arena_lower_bound),
@@ -129,7 +131,20 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
     };
     let size = file_bytes.map(|n| format!(", {}", bytes(n))).unwrap_or_default();
     console.note(format_args!("{}: {}{size}, {how}", compiled.name, output.display()));
+    let weights = weight_bytes(&network.graph);
+    if file_bytes.is_some_and(|n| n > LARGE && n > weights * 3 / 2) && !args.compilation.small && !args.portable {
+        console
+            .note(format_args!("its weights take {}; --small packs them as small, for slower kernels", bytes(weights)));
+    }
     Ok(())
+}
+
+/// Files below this are small enough for everybody.
+const LARGE: u64 = 50_000_000;
+
+/// What the network's weights take where each is stored once, as its element.
+fn weight_bytes(graph: &Graph) -> u64 {
+    graph.all_parameters().map(|(_, weight)| graph.weights.get(weight).shape.bytes() as u64).sum()
 }
 
 /// What inference does without is said; whoever trained the network should know. The rest of what

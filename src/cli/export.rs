@@ -86,7 +86,7 @@ pub(crate) fn run(args: &ExportArgs, console: Console) -> Result<()> {
         return Err(Failure::message(format!("--batch {name}: the batch cannot stay open, since {why}")));
     }
     compiler.load_weights(&mut network)?;
-    refuse_idle(&args.source, &args.shapes, &network)?;
+    refuse_idle(&args.source, &network)?;
     if args.stage == ExportStage::Optimized {
         compiler.optimize(&mut network);
     }

@@ -128,7 +128,7 @@ fn spec(args: &IrArgs, console: Console) -> Result<String> {
     };
     if args.stage == StageName::Graph {
         let network = compiler.front(&args.file)?;
-        network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+        network::refuse_idle(&args.network.source, &network)?;
         console.diagnostics(&network.warnings, &network.sources)?;
         return Ok(network.graph.to_string());
     }

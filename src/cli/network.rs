@@ -15,8 +15,7 @@ use super::inputs::{Arrays, assign};
 use crate::artifact::{Port, is_portable};
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
-    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, is_onnx,
-    weights_beside,
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, weights_beside,
 };
 use crate::elaborate;
 use crate::ir::{Graph, Images, NodeId, Remark};
@@ -86,6 +85,7 @@ pub(crate) fn compiler(
     let plan = plan::Options {
         algorithms: algorithms(&compilation.algo)?,
         strict: compilation.strict,
+        small: compilation.small,
         precision: compilation.precision,
         ..Default::default()
     };
@@ -190,6 +190,7 @@ impl CompilationArgs {
         vec![
             ("--algo", !self.algo.is_empty()),
             ("--strict", self.strict),
+            ("--small", self.small),
             ("--precision", self.precision != Precision::F32),
             ("--tune", self.tune),
             ("--target-features", self.target_features != "host"),
@@ -213,7 +214,7 @@ pub(crate) fn refuse(flags: impl IntoIterator<Item = Given>, why: impl std::fmt:
 }
 
 /// Refuses flags that turned out to change nothing of the network.
-pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Network) -> Result<()> {
+pub(crate) fn refuse_idle(source: &SourceArgs, network: &Network) -> Result<()> {
     let (name, imported) = (&network.graph.name, network.imported.as_ref());
     let own =
         !matches!(&network.weights, WeightsReport::File { .. }) || (imported.is_some() && source.weights.is_empty());
@@ -226,8 +227,7 @@ pub(crate) fn refuse_idle(source: &SourceArgs, shapes: &ShapeArgs, network: &Net
     if imported.is_some_and(|i| !i.is_text) {
         refuse(of(&["--model", "--set"]), format_args!("is for specs, and {name} cannot be written as one"))?;
     }
-    let open = imported.is_some() || source.weights.iter().any(|path| is_onnx(path).unwrap_or(false));
-    refuse([("--shape", !shapes.shape.is_empty() && !open)], "is for ONNX models; a spec states its shapes")
+    Ok(())
 }
 
 /// Refuses a name for a file that says another of the kinds which netc reads and writes than `kind`.
@@ -374,7 +374,7 @@ pub(crate) fn optimized(
 ) -> Result<(Network, ProgressBar)> {
     observed(compiler, path, console, |compiler| {
         let network = read(compiler, path, fitted, console)?;
-        refuse_idle(&args.source, &args.shapes, &network)?;
+        refuse_idle(&args.source, &network)?;
         Ok(network)
     })
 }

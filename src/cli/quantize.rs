@@ -135,7 +135,7 @@ pub(crate) fn run(args: &QuantizeArgs, console: Console) -> Result<()> {
     let (network, bar) = network::observed(&mut compiler, &args.file, console, |compiler| {
         let mut network = compiler.front(&args.file)?;
         compiler.load_weights(&mut network)?;
-        refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+        refuse_idle(&args.network.source, &network)?;
         Ok(network)
     })?;
     bar.finish_and_clear();

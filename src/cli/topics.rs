@@ -331,6 +331,8 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::Float2 => "float or (height, width)",
         ParamType::Count2 => "count or (height, width)",
         ParamType::Pad => "count, (vertical, horizontal) or (top, left, bottom, right)",
+        ParamType::Size3 => "size or (depth, height, width)",
+        ParamType::Pad3 => "count, (depth, height, width), or before each and behind each",
         ParamType::Ints => "list of integers",
         ParamType::Floats => "list of floats",
     }

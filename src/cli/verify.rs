@@ -18,7 +18,7 @@ use crate::diagnostic::Diagnostic;
 use crate::driver::{self, BlockChoice, Compiler, Network};
 use crate::interop::onnx;
 use crate::interpreter;
-use crate::ir::{Graph, Images};
+use crate::ir::{Graph, Images, NodeId};
 use crate::npy;
 use crate::plan::Precision;
 use crate::runtime::Model;
@@ -234,7 +234,7 @@ fn subject(args: &VerifyArgs, arrays: &Arrays, console: Console) -> Result<(Comp
         network = compiler.front(&args.file)?;
     }
     compiler.load_weights(&mut network)?;
-    network::refuse_idle(&args.network.source, &args.network.shapes, &network)?;
+    network::refuse_idle(&args.network.source, &network)?;
     network::report(&network, console)?;
     Ok((compiler, network, None))
 }
@@ -307,7 +307,10 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
     if ends("onnx") {
         let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
         let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)? };
-        return onnx::import(path, &options).map(|g| Reference::Graph(Box::new(g))).map_err(Failure::message);
+        let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
+        let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
+        let model = onnx::import_beside(path, &options, &inputs);
+        return model.map(|g| Reference::Graph(Box::new(g))).map_err(Failure::message);
     }
     if random > 0 {
         return Err(Failure::Usage(format!("outputs in {} need the inputs that they are of: --input", path.display())));

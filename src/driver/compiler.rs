@@ -33,7 +33,7 @@ pub struct Compiler {
     pub part: Part,
     /// Images that are computed at once, see [`Self::batch`].
     pub batch: usize,
-    /// Whole shapes of an ONNX model's inputs, by name, where the model leaves sizes open.
+    /// Whole shapes of inputs, by name: where an ONNX model leaves sizes open, or in place of those that a text states.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// What weights without values of their own are initialised by.
     pub seed: u64,
@@ -115,7 +115,7 @@ impl Compiler {
         self
     }
 
-    /// The shape of an ONNX model's input.
+    /// The shape of an input, which an ONNX model leaves open or a text states otherwise.
     pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
         self.shapes.insert(input.into(), dims.into());
         self

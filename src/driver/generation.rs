@@ -123,6 +123,7 @@ impl Compiler {
         let mut options = self.plan.clone();
         if let Some(Settled { recipe: Some(recipe) }) = &network.settled {
             options.strict |= recipe.strict;
+            options.small |= recipe.small;
             if options.precision == Precision::F32 {
                 options.precision = precision_of(recipe, &self.target);
             }

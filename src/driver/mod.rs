@@ -24,6 +24,7 @@ mod observer;
 mod part;
 mod portable;
 mod recipe;
+mod sizes;
 mod training;
 mod weights;
 
@@ -42,6 +43,7 @@ pub use observer::{Event, Observer};
 pub use part::Part;
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
+pub use sizes::{ModelsBySize, NetworkSource};
 pub(crate) use training::Begun;
 pub use training::{BlockChoice, TrainingSpec, training_names};
 pub use weights::{WeightsFrom, WeightsReport};

@@ -10,7 +10,7 @@
 //! values, and that there are passes, is not known here.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -79,9 +79,6 @@ impl Compiler {
         if is_portable(path) {
             return self.read_portable(path);
         }
-        if !self.shapes.is_empty() && self.weights.paths().is_empty() {
-            return Err(unreadable(io::Error::other("a spec states its shapes; only those of ONNX models are given")));
-        }
         let text = read_spec(path).map_err(unreadable)?;
         let read = hash::Recorded::new(path, &text);
         let mut network = self.front_loaded(path, text, &|path| read.read(path, read_spec))?;
@@ -135,7 +132,10 @@ impl Compiler {
 
     pub(super) fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
         let (model, set) = (self.model.clone(), self.set.clone());
-        elaborate::Options { model, set, phase, batch: self.batch, seed: self.seed, loader }
+        // Those of an ONNX model that gives the weights are its own inputs'.
+        let of_weights = self.weights.paths().iter().any(|path| is_onnx(path).unwrap_or(false));
+        let shapes = if of_weights { BTreeMap::new() } else { self.shapes.clone() };
+        elaborate::Options { model, set, phase, shapes, batch: self.batch, seed: self.seed, loader }
     }
 }
 

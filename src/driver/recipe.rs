@@ -72,6 +72,7 @@ impl Compiler {
             passes: selected.map(String::from).collect(),
             algorithms: self.plan.algorithms.clone(),
             strict: self.plan.strict,
+            small: self.plan.small,
             precision: self.plan.precision.to_string(),
             caches: [self.target.caches.l1, self.target.caches.l2, self.target.caches.l3].map(|bytes| bytes as u64),
         }
@@ -156,6 +157,7 @@ fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compile
         plan: plan::Options {
             algorithms: recipe.algorithms.clone(),
             strict: recipe.strict,
+            small: recipe.small,
             precision: precision_of(recipe, &opener.target),
             ..Default::default()
         },

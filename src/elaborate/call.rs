@@ -164,7 +164,10 @@ impl Elaborator<'_> {
         if layer.arity.takes_labels() {
             let operands: Vec<Operand> =
                 [Operand { flow: input, span: None }].into_iter().chain(layer_call.operands).collect();
-            return self.join_values(frame, op, layer, &operands, call.name.span);
+            return match layer.arity {
+                Arity::Operands => self.one_of_values(frame, op, &operands, call.span, labelled),
+                _ => self.join_values(frame, op, layer, &operands, call.name.span),
+            };
         }
         let Flow::Node(input) = input else {
             return Flow::Unknown;
@@ -253,7 +256,7 @@ impl Elaborator<'_> {
         let mut args = call.args.clone();
         if let Some(param) = error.param.and_then(|p| call.layer.params.iter().find(|l| l.name == p)) {
             match param.preset.value().or(match param.ty {
-                ParamType::Size | ParamType::Size2 => Some(Value::Int(1)),
+                ParamType::Size | ParamType::Size2 | ParamType::Size3 => Some(Value::Int(1)),
                 _ => None,
             }) {
                 Some(value) => args.set(param.name, value),
@@ -509,7 +512,7 @@ pub(super) fn holds_unknown(value: &Val) -> bool {
 /// Parameters that take integers up to [`MAX_SIZE`].
 fn takes_sizes(ty: ParamType) -> bool {
     use ParamType::*;
-    matches!(ty, Size | Count | Int | Size2 | Count2 | Pad)
+    matches!(ty, Size | Count | Int | Size2 | Count2 | Pad | Size3 | Pad3)
 }
 
 /// Whether the number, or one of a list, is too large.
@@ -582,6 +585,12 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Pad => integer(value, 0)
             .or_else(|| integers(&[2, 4], 0))
             .ok_or("an integer from 0 on, (vertical, horizontal) or (top, left, bottom, right)"),
+        ParamType::Size3 => integer(value, 1)
+            .or_else(|| integers(&[3], 1))
+            .ok_or("an integer from 1 on or three (depth, height, width) of them"),
+        ParamType::Pad3 => integer(value, 0)
+            .or_else(|| integers(&[3, 6], 0))
+            .ok_or("an integer from 0 on, (depth, height, width), or those before each axis and behind each"),
         ParamType::Ints => all(|v| v.integer().map(Value::Int)).ok_or("a list of integers"),
         ParamType::Floats => all(|v| v.number().map(Value::Float)).ok_or("a list of numbers"),
     }

@@ -48,6 +48,9 @@ impl Elaborator<'_> {
             let message = format!("only images have preprocessing, this input is {}", self.graph.node(node).shape);
             return self.error(frame, Diagnostic::error("no-image", message).primary(span, "no image"));
         };
+        // Steps are those of the size that the text states. Pictures for an input of another size end in that.
+        let other = self.stated_sizes.get(&node).copied().map(|stated| (stated, [height, width]));
+        let [height, width] = other.map_or([height, width], |(stated, _)| stated);
         let color = if channels == 1 { Color::Gray } else { Color::Rgb };
         let mut steps = Preprocess { color, ..Preprocess::default() };
         for setting in settings {
@@ -57,6 +60,10 @@ impl Elaborator<'_> {
                 let diagnostic = Diagnostic::error("wrong-step", message).primary(setting.value.span, "");
                 self.error(frame, diagnostic);
             }
+        }
+        if let Some((_, size)) = other {
+            steps.resize = Some(Resize::Exact(size));
+            steps.center_crop = None;
         }
         self.graph.set_preprocess(node, Some(steps));
     }

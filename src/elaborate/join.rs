@@ -149,6 +149,32 @@ impl Elaborator<'_> {
         }
     }
 
+    /// Adds an operation of the flow and as many further values as are given, which may have weights.
+    pub(super) fn one_of_values(
+        &mut self,
+        frame: &mut Frame,
+        op: Op,
+        operands: &[Operand],
+        span: Span,
+        labelled: bool,
+    ) -> Flow {
+        let node = |o: &Operand| if let Flow::Node(n) = o.flow { Some(n) } else { None };
+        let Some(nodes) = operands.iter().map(node).collect::<Option<Vec<_>>>() else {
+            self.report.unknown(span);
+            return Flow::Unknown;
+        };
+        match self.add_node(frame, op, &nodes, span, labelled) {
+            Ok(node) => Flow::Node(node),
+            Err(error) => {
+                let mut diagnostic = Diagnostic::error("shape", error.message).primary(span, "reads these values");
+                diagnostic.help.extend(error.help);
+                let diagnostic = self.show_operands(diagnostic, operands);
+                self.error(frame, diagnostic);
+                Flow::Unknown
+            }
+        }
+    }
+
     /// Labels each operand with its shape, at the text that made it.
     fn show_operands(&self, mut diagnostic: Diagnostic, operands: &[Operand]) -> Diagnostic {
         for operand in operands {

@@ -46,7 +46,7 @@ use bindings::Bindings;
 use labels::{FrameId, Labels};
 use program::{DefinitionId, FileId, Program};
 use report::Report;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
@@ -77,6 +77,9 @@ pub struct Options<'a> {
     pub set: Vec<(String, Value)>,
     /// Whether the graph is to be the one for training or the one for inference.
     pub phase: Phase,
+    /// Whole shapes of inputs in place of those that the text states, by name. The first size of an input that begins with
+    /// `N` is [`Self::batch`] whatever stands there.
+    pub shapes: BTreeMap<String, Vec<usize>>,
     /// The size of `N`. A model without `N` has no other than its own; 1 is taken for that.
     pub batch: usize,
     /// Seed of the weights' initialisation.
@@ -93,7 +96,7 @@ impl Default for Options<'_> {
             let file = opened::open(path)?;
             file.take(MAX_SOURCE as u64 + 1).read_to_string(&mut text).map(|_| text)
         };
-        Self { model: None, set: vec![], phase: Phase::Infer, batch: 1, seed: 0, loader }
+        Self { model: None, set: vec![], phase: Phase::Infer, shapes: BTreeMap::new(), batch: 1, seed: 0, loader }
     }
 }
 
@@ -270,6 +273,8 @@ struct Elaborator<'a> {
     output_spans: HashMap<String, Span>,
     /// The `preprocess` of each input that has one.
     preprocess_spans: HashMap<NodeId, Span>,
+    /// Heights and widths that the text states of inputs which have others now.
+    stated_sizes: HashMap<NodeId, [usize; 2]>,
     /// The names of classes, where they are given.
     class_labels_span: Option<Span>,
     /// The last node of each labelled statement.
@@ -312,6 +317,7 @@ impl<'a> Elaborator<'a> {
             origins: HashMap::new(),
             output_spans: HashMap::new(),
             preprocess_spans: HashMap::new(),
+            stated_sizes: HashMap::new(),
             class_labels_span: None,
             results: vec![],
             globals: HashMap::new(),

@@ -80,6 +80,7 @@ impl Elaborator<'_> {
             self.report.add(diagnostic.help("write `output name` where the value is complete"));
         }
         self.check_batch(definition);
+        self.unknown_shapes(definition);
         self.name_unnamed();
         self.share_weights();
         self.name_results();
@@ -174,13 +175,20 @@ impl Elaborator<'_> {
 
     fn input(&mut self, frame: &mut Frame, name: &Ident, dtype: &Ident, dims: &[Expr], span: Span) -> Flow {
         let element = input_element(dtype).unwrap_or_default();
-        let flow = match self.input_shape(frame, dims, span).map(|shape| shape.with_element(element)) {
+        let stated = self.input_shape(frame, dims, span).map(|shape| shape.with_element(element));
+        let given = stated.clone().and_then(|stated| self.given_shape(frame, name, dims, stated, span));
+        let flow = match given {
             Some(shape) if let Some(given) = self.given_input(name, &shape) => given,
             Some(shape) => {
                 let location = Some(self.location(span));
                 let node = self.graph.add_input(&*name.name, shape, None, location);
                 if dims.first().is_some_and(is_batch) {
                     self.open.push(node);
+                }
+                if let Some([_, _, height, width]) = stated.as_ref().and_then(Shape::nchw)
+                    && stated.as_ref() != Some(&self.graph.node(node).shape)
+                {
+                    self.stated_sizes.insert(node, [height, width]);
                 }
                 self.note_input(name, node);
                 Flow::Node(node)
@@ -200,6 +208,47 @@ impl Elaborator<'_> {
             frame.input = flow;
         }
         flow
+    }
+
+    /// The shape that an input is asked to have in place of the stated one.
+    fn given_shape(&mut self, frame: &Frame, name: &Ident, dims: &[Expr], stated: Shape, span: Span) -> Option<Shape> {
+        let Some(given) = self.options.shapes.get(&name.name) else { return Some(stated) };
+        let mut sizes = given.clone();
+        let is_open = dims.first().is_some_and(is_batch);
+        let fits = sizes.len() == stated.rank()
+            && !sizes.contains(&0)
+            && (!is_open || sizes[0] == 1 || sizes[0] == self.batch);
+        if fits && is_open {
+            sizes[0] = self.batch;
+        }
+        let shape = Shape::of(stated.element(), sizes);
+        let is_small = shape.checked_elements().is_some_and(|n| n <= MAX_ELEMENTS);
+        if fits && is_small {
+            return Some(shape);
+        }
+        let message = match (given.len() != stated.rank(), is_small) {
+            (false, _) if given.contains(&0) => format!("a size of the input `{}` is 0", name.name),
+            (true, _) => format!("the input `{}` has {} axes, not {}", name.name, stated.rank(), given.len()),
+            (false, true) => format!("the first size of `{}` is `N`, which --batch sets, not {}", name.name, given[0]),
+            (false, false) => format!("the input {shape} is larger than netc's limit of {MAX_ELEMENTS} elements"),
+        };
+        self.error(frame, Diagnostic::error("shape", message).primary(span, "asked to have another shape"));
+        None
+    }
+
+    /// Shapes are given for inputs that the model has.
+    fn unknown_shapes(&mut self, definition: &Definition) {
+        // A mistake may have kept an input from being one.
+        if self.report.has_errors() {
+            return;
+        }
+        let names: Vec<String> =
+            self.graph.inputs().iter().filter_map(|&id| self.graph.node(id).name.clone()).collect();
+        for name in self.options.shapes.keys().filter(|name| !names.contains(name)) {
+            let message = format!("a shape is given for `{name}`, but the inputs are {}", names.join(", "));
+            let diagnostic = Diagnostic::error("unknown-input", message);
+            self.report.add(diagnostic.primary(definition.name.span, "this model"));
+        }
     }
 
     pub(super) fn input_shape(&mut self, frame: &Frame, dims: &[Expr], span: Span) -> Option<Shape> {
@@ -403,9 +452,11 @@ impl Elaborator<'_> {
                 let direction = if actual as f64 > expected { "more" } else { "fewer" };
                 let note = format!("{} {direction} than stated", grouped(difference as u64));
                 // What a text states of its network holds for the parameters that it gives.
-                let diagnostic = match self.options.set.is_empty() {
+                let diagnostic = match self.options.set.is_empty() && self.stated_sizes.is_empty() {
                     true => Diagnostic::error("budget", message).note(note),
-                    false => Diagnostic::warning("budget", message).note(note).note("parameters have been set"),
+                    false => {
+                        Diagnostic::warning("budget", message).note(note).note("parameters or sizes have been set")
+                    }
                 };
                 self.report.add(diagnostic.primary(span, format!("found {}", grouped(actual))));
             }

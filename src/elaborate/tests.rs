@@ -12,7 +12,8 @@ fn elaborate_file(path: &str, options: &Options) -> Result<Elaborated, String> {
     let text = std::fs::read_to_string(root().join(path)).unwrap();
     let id = sources.add(path, text);
     let loader = |p: &Path| std::fs::read_to_string(root().join(p));
-    let options = Options { loader: &loader, model: options.model.clone(), set: options.set.clone(), ..*options };
+    let (model, set, shapes) = (options.model.clone(), options.set.clone(), options.shapes.clone());
+    let options = Options { loader: &loader, model, set, shapes, ..*options };
     elaborate(&mut sources, id, &options).map_err(|d| render(&d, &sources, Style::PLAIN))
 }
 

@@ -128,6 +128,10 @@ pub enum ParamType {
     Count2,
     /// One count for all sides, `(vertical, horizontal)`, or `(top, left, bottom, right)`.
     Pad,
+    /// One size for all axes, or `(depth, height, width)`; each ≥ 1.
+    Size3,
+    /// One count for all sides, one for each of three axes, or those before each axis, then those behind each.
+    Pad3,
     /// A list of integers.
     Ints,
     /// A list of floats.
@@ -193,6 +197,9 @@ pub enum Arity {
     /// As `Join`, but the operation takes two values: of more, the front end joins the first two,
     /// then the result and the third, and so on.
     Fold,
+    /// The flow, and labels as the call's positional arguments: as many as the operation takes, none where it takes the
+    /// flow alone.
+    Operands,
     /// No value: the flow begins anew with what the layer holds.
     Source,
 }
@@ -200,7 +207,7 @@ pub enum Arity {
 impl Arity {
     /// Whether the call's positional arguments are labels.
     pub fn takes_labels(self) -> bool {
-        matches!(self, Arity::Join | Arity::Fold)
+        matches!(self, Arity::Join | Arity::Fold | Arity::Operands)
     }
 }
 
@@ -289,6 +296,15 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("resize", "upsample"),
     ("depthtospace", "pixel_shuffle"),
     ("permute", "transpose"),
+    ("maxpool1d", "max_pool1d"),
+    ("maxpool3d", "max_pool3d"),
+    ("avgpool1d", "avg_pool1d"),
+    ("avgpool3d", "avg_pool3d"),
+    ("convtranspose1d", "conv_transpose1d"),
+    ("convtranspose3d", "conv_transpose3d"),
+    ("gridsample", "grid_sample"),
+    ("deformconv2d", "deform_conv"),
+    ("roialign", "roi_align"),
 ];
 
 /// A wrong argument, to be shown at that argument.
@@ -399,6 +415,15 @@ impl Args {
                 [t, l, b, r] => [t as usize, l as usize, b as usize, r as usize],
                 _ => panic!("layer table: {name} has a wrong number of sides"),
             },
+        }
+    }
+
+    /// The numbers of a [`ParamType::Size3`], [`ParamType::Pad3`], [`ParamType::Count2`] or of one count, as they were
+    /// given: one, or several.
+    pub fn counts(&self, name: &str) -> Vec<usize> {
+        match self.need(name) {
+            Value::Int(v) => vec![*v as usize],
+            other => ints_of(other).into_iter().map(|v| v as usize).collect(),
         }
     }
 

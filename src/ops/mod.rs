@@ -242,14 +242,16 @@ pub trait Operation: Attributes {
 macro_rules! operations {
     (
         layers { $($module:ident :: $layer:ident),* $(,)? }
+        composed { $($composed_module:ident :: $composed:ident),* $(,)? }
         quantized { $($quantized:ident),* $(,)? }
         training { $($training_module:ident :: $training:ident),* $(,)? }
     ) => {
         $(pub mod $module; pub use $module::$layer;)*
+        $(pub mod $composed_module; pub use $composed_module::$composed;)*
         $(pub use quantized::$quantized;)*
         $(pub use training::$training_module::$training;)*
 
-        operations! { @all $($layer,)* $($quantized,)* $($training,)* }
+        operations! { @all $($layer,)* $($composed,)* $($quantized,)* $($training,)* }
 
         /// The pattern of all ops that only training needs, for stages that know inference only.
         macro_rules! any_training_op { () => { $($crate::ops::Op::$training(_))|* }; }
@@ -258,6 +260,8 @@ macro_rules! operations {
         impl Op {
             /// The names of the ops of values on grids.
             pub const QUANTIZED_NAMES: &'static [&'static str] = &[$($quantized::NAME),*];
+            /// The names of the ops that passes make of several others, or others of.
+            pub const COMPOSED_NAMES: &'static [&'static str] = &[$($composed::NAME),*];
             /// The names of the ops that only training needs.
             pub const TRAINING_NAMES: &'static [&'static str] = &[$($training::NAME),*];
         }
@@ -407,6 +411,16 @@ operations! {
         softmax::Softmax,
         transpose::Transpose,
         upsample::Upsample,
+    }
+    composed {
+        conv_nd::ConvNd,
+        deform_conv2d::DeformConv2d,
+        dynamic_conv2d::DynamicConv2d,
+        grid_sample::GridSample,
+        pool_nd::PoolNd,
+        recurrence::Recurrence,
+        recurrent::Recurrent,
+        roi_align::RoiAlign,
     }
     quantized {
         Conv2dW8,

@@ -716,6 +716,7 @@ fn sample(ty: ParamType) -> Value {
         ParamType::Size | ParamType::Count | ParamType::Int | ParamType::Size2 | ParamType::Count2 | ParamType::Pad => {
             Value::Int(1)
         }
+        ParamType::Size3 | ParamType::Pad3 => Value::Int(1),
         ParamType::Float | ParamType::Float2 => Value::Float(0.5),
         ParamType::Bool => Value::Bool(true),
         ParamType::Str => Value::Str("edge".into()),
@@ -743,6 +744,80 @@ fn the_layer_table_is_consistent() {
         let alias = [("relu6", "clip"), ("swish", "silu")].contains(&(layer.name, named));
         assert!(named == layer.name || alias, "{} builds {named}", layer.name);
     }
+}
+
+/// One of each layer that is several of the kernels', with numbers that are no defaults.
+fn composed() -> Vec<Op> {
+    use super::grid_sample::{Beyond, GridCoordinates, Sampling};
+    use super::pool_nd::WindowPool;
+    use super::recurrent::{Cell, Direction};
+    let conv = |axes: usize, transposed: bool| ConvNd {
+        channels: 4,
+        kernel: (0..axes).map(|i| 2 + i).collect(),
+        stride: vec![2; axes],
+        pad: (0..2 * axes).collect(),
+        dilation: vec![1; axes],
+        groups: 2,
+        bias: false,
+        transposed,
+        output_pad: if transposed { vec![1; axes] } else { vec![0; axes] },
+    };
+    let pool = |axes: usize, kind: WindowPool| PoolNd {
+        kind,
+        kernel: vec![3; axes],
+        stride: vec![2; axes],
+        pad: vec![1; 2 * axes],
+        dilation: vec![1; axes],
+        ceil: true,
+    };
+    let recurrent = |cell: Cell, direction: Direction| Recurrent {
+        cell,
+        hidden: 5,
+        layers: 1,
+        direction,
+        batch_first: false,
+        bias: false,
+        cells: cell == Cell::Lstm,
+    };
+    vec![
+        conv(1, false).into(),
+        conv(3, false).into(),
+        conv(1, true).into(),
+        conv(3, true).into(),
+        pool(1, WindowPool::Max).into(),
+        pool(3, WindowPool::Max).into(),
+        pool(1, WindowPool::Avg).into(),
+        pool(3, WindowPool::AvgWithPad).into(),
+        recurrent(Cell::Lstm, Direction::Both).into(),
+        recurrent(Cell::Gru, Direction::Reverse).into(),
+        recurrent(Cell::GruResetBefore, Direction::Forward).into(),
+        recurrent(Cell::Tanh, Direction::Both).into(),
+        recurrent(Cell::Relu, Direction::Both).into(),
+        GridSample { mode: Sampling::Bicubic, beyond: Beyond::Border, coordinates: GridCoordinates::AlignCorners }
+            .into(),
+        DeformConv2d::SAMPLE.into(),
+        RoiAlign { size: [7, 5], scale: 0.25, samples: 3, aligned: true }.into(),
+        DeformConv2d {
+            channels: 4,
+            kernel: [3, 1],
+            stride: [2, 2],
+            pad: [1, 0, 1, 0],
+            dilation: [1, 2],
+            groups: 2,
+            offset_groups: 2,
+            bias: false,
+        }
+        .into(),
+        DynamicConv2d {
+            stride: [2, 1],
+            pad: [1; 4],
+            dilation: [1, 2],
+            groups: 2,
+            transposed: true,
+            output_pad: [1, 0],
+        }
+        .into(),
+    ]
 }
 
 /// A layer's inverse says all that its `build` asks for. Ops with an epilogue are made by passes only.
@@ -781,7 +856,7 @@ fn calls_make_the_ops_that_they_are_of() {
         Dequantize { axis: Some(1), symmetric: false, scale: Some(0.5), zero_point: Some(-3) }.into(),
     ];
     let activations = Activation::EACH.iter().map(|&kind| Op::from(Activate { kind }));
-    for op in rare.into_iter().chain(activations) {
+    for op in rare.into_iter().chain(activations).chain(composed()) {
         let (layer, remade) = remade(&op).unwrap_or_else(|| panic!("no layer makes {op:?}"));
         assert_eq!(remade, op, "{layer}");
         written.insert(layer);

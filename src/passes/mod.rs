@@ -20,7 +20,11 @@ mod fold_input_normalization;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
+mod lower_dynamic_conv;
 mod lower_quantized;
+mod lower_recurrent;
+mod lower_sampling;
+mod lower_volumes;
 mod merge_sibling_pointwise;
 mod pattern;
 mod recognise_channel_scales;
@@ -80,6 +84,10 @@ pub const PIPELINE: &[Pass] = &[
     recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
+    pass("lower_recurrent", "recurrent layers as products over all steps, and the steps", lower_recurrent::run),
+    pass("lower_sampling", "deformable convolutions and regions as samples of images", lower_sampling::run),
+    pass("lower_volumes", "layers of sequences and volumes as layers of images", lower_volumes::run),
+    pass("lower_dynamic_conv", "weights that are computed as parameters of a convolution", lower_dynamic_conv::run),
     pass("lower_quantized", "compute what is on grids in whole numbers", lower_quantized::run),
     pass("fold_whole_weights", "f32 for weights of 8 bits that no layer multiplies as such", fold_whole_weights::run),
     Pass {
@@ -103,7 +111,7 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] = &["dead_code", "cse", "fuse_epilogue"];
+const TRAINING: &[&str] = &["dead_code", "cse", "lower_dynamic_conv", "fuse_epilogue"];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(

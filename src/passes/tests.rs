@@ -620,6 +620,58 @@ fn preprocessing_folds_into_the_first_convolution() {
     assert_eq!(remarks[0].to_string(), "folded the normalization of x into the first convolution");
 }
 
+pass_test!(
+    lower_volumes,
+    "lower_volumes",
+    "1,2,4,5,5",
+    "%a = conv_nd %x, @a.weight, @a.bias { channels=4 kernel=[3,3,3] stride=[1,1,1] pad=[1,1,1,1,1,1] dilation=[1,1,1] output_pad=[0,0,0] } : f32[1,4,4,5,5]
+     %r = activation %a { kind=relu } : f32[1,4,4,5,5]
+     %p = pool_nd %r { kind=max kernel=[2,2,2] stride=[2,2,2] pad=[0,0,0,0,0,0] dilation=[1,1,1] } : f32[1,4,2,2,2]
+     %y = conv_nd %p, @y.weight { channels=2 kernel=[2,2,2] stride=[2,2,2] pad=[0,0,0,0,0,0] dilation=[1,1,1] bias=false transposed=true output_pad=[0,0,0] } : f32[1,2,4,4,4]
+     output y = %y"
+);
+
+pass_test!(
+    lower_volumes_of_sequences,
+    "lower_volumes",
+    "1,2,9",
+    "%a = conv_nd %x, @a.weight, @a.bias { channels=4 kernel=[3] stride=[2] pad=[1,0] dilation=[1] output_pad=[0] } : f32[1,4,4]
+     %r = activation %a { kind=relu } : f32[1,4,4]
+     %y = pool_nd %r { kind=avg kernel=[2] stride=[2] pad=[0,0] dilation=[1] } : f32[1,4,2]
+     output y = %y"
+);
+
+pass_test!(
+    lower_recurrent,
+    "lower_recurrent",
+    "2,5,3",
+    "%y = recurrent %x, @y.weight_ih_l0, @y.weight_hh_l0, @y.bias_ih_l0, @y.bias_hh_l0, @y.weight_ih_l0_reverse, @y.weight_hh_l0_reverse, @y.bias_ih_l0_reverse, @y.bias_hh_l0_reverse { cell=gru hidden=4 direction=both } : f32[2,5,8]
+     output y = %y"
+);
+
+pass_test!(
+    lower_sampling,
+    "lower_sampling",
+    "1,4,5,5",
+    "%o = conv2d %x, @o.weight, @o.bias { channels=18 kernel=3x3 pad=1,1,1,1 } : f32[1,18,5,5]
+     %m = conv2d %x, @m.weight, @m.bias { channels=9 kernel=3x3 pad=1,1,1,1 } : f32[1,9,5,5]
+     %y = deform_conv2d %x, %o, %m, @y.weight, @y.bias { channels=6 kernel=3x3 pad=1,1,1,1 } : f32[1,6,5,5]
+     output y = %y"
+);
+
+pass_test!(
+    lower_dynamic_conv,
+    "lower_dynamic_conv",
+    "1,4,5,5",
+    "%w = constant @w { shape=[6,4,3,3] } : f32[6,4,3,3]
+     %b = constant @b { shape=[6] } : f32[6]
+     %s = activation %w { kind=relu } : f32[6,4,3,3]
+     %y = dynamic_conv2d %x, %s, %b { pad=1,1,1,1 } : f32[1,6,5,5]
+     %z = dynamic_conv2d %x, %w, %b : f32[1,6,3,3]
+     output y = %y
+     output z = %z"
+);
+
 /// What recognises written-out functions runs by itself as in the pipeline, and nothing else then does.
 #[test]
 fn recognisers_are_passes_of_the_pipeline() {

@@ -207,6 +207,7 @@ fn allowed(kernel: &Algorithm, node: NodeId, layer: &Layer, options: &Options) -
         // By the op alone: estimates depend on the unit and the batch.
         Algorithm::Direct(_) => !options.strict || !Depthwise::fits(&layer.problem),
         Algorithm::Grouped(_) => !options.strict,
+        Algorithm::Winograd(_) if options.small => false,
         Algorithm::Winograd(w) => w.is_exact() || !options.strict && accurate(w, node, &options.findings),
         _ => true,
     }

@@ -60,6 +60,10 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         let blocks = Want::Only(Layout::Blocked { block });
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
     }
+    // Positions lie in plain memory.
+    if let Some(Op::GridSample(_)) = graph.node(id).op() {
+        operands[1] = Want::Only(Layout::Plain);
+    }
     // Seed and step.
     if let Some(Op::DropoutMask(_)) = graph.node(id).op() {
         operands[0] = Want::Only(Layout::Plain);
@@ -85,6 +89,8 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Whatever their input is: a linear layer's is a vector, or the image behind it.
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => return true,
         Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => return true,
+        // Whatever sizes the positions have.
+        Op::GridSample(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -145,6 +151,10 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::ReduceMaxGradient(_) => false,
         // `limits` refuses them: a pass makes others of them.
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
+        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => false,
+        Op::DeformConv2d(_) | Op::RoiAlign(_) => false,
+        // Steps follow one another in plain memory.
+        Op::Recurrence(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.
         Op::Constant(_) | Op::Dropout(_) | Op::Flatten(_) | Op::Identity(_) | Op::Reshape(_) => false,
     };

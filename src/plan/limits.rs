@@ -38,17 +38,26 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
     graph.order().into_iter().try_for_each(|id| check_node(graph, id))
 }
 
-/// Requires that passes made ops of whole numbers, or of f32, of what a quantized network is written as.
+/// Requires that passes made ops that have kernels of what a network is written as: of quantized layers ops of whole
+/// numbers, or of f32, and of layers that are several of the kernels' those.
 ///
 /// # Errors
 /// Names the first that is as written.
 pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
-    let is_written = |op: &Op| matches!(op, Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_));
-    let nodes = graph.order().into_iter().map(|id| graph.node(id));
-    match nodes.filter(|node| node.op().is_some_and(is_written)).map(called).next() {
-        None => Ok(()),
-        Some(node) => Err(PlanError::Unlowered { node }),
+    for node in graph.order().into_iter().map(|id| graph.node(id)) {
+        let pass = match node.op() {
+            Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_)) => {
+                return Err(PlanError::Unlowered { node: called(node) });
+            }
+            Some(Op::ConvNd(_) | Op::PoolNd(_)) => "lower_volumes",
+            Some(Op::DynamicConv2d(_)) => "lower_dynamic_conv",
+            Some(Op::Recurrent(_)) => "lower_recurrent",
+            Some(Op::DeformConv2d(_) | Op::RoiAlign(_)) => "lower_sampling",
+            _ => continue,
+        };
+        return Err(PlanError::Compound { node: called(node), pass });
     }
+    Ok(())
 }
 
 /// What messages call a node.
@@ -59,8 +68,9 @@ fn called(node: &Node) -> String {
 
 fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     let node = graph.node(id);
-    // States are memory of a step of training; what infers has none.
-    let unpacked = graph.updates().is_empty() || matches!(node.op(), Some(Op::BatchNorm(_)));
+    // Kernels of convolutions and linear layers pack what they read before the step; of others, training's have states.
+    let packs = matches!(node.op(), Some(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)));
+    let unpacked = (graph.updates().is_empty() && !packs) || matches!(node.op(), Some(Op::BatchNorm(_)));
     if unpacked && reads_computed(graph, id) {
         return Err(PlanError::ComputedWeights {
             node: node.name.clone().unwrap_or_else(|| node.op().map_or("", Op::layer_name).to_string()),

@@ -25,6 +25,8 @@ pub struct Options {
     pub algorithms: Vec<(String, String)>,
     /// The same bits whatever the vector unit and the batch: algorithms are chosen by the op alone.
     pub strict: bool,
+    /// No kernels whose packed weights are larger than the weights: Winograd's are four times as large and more.
+    pub small: bool,
     /// In what values are stored and multiplied.
     pub precision: Precision,
     /// What running kernels on the target has shown.
@@ -77,6 +79,8 @@ pub enum PlanError {
          `fold_whole_weights` make of it"
     )]
     Unlowered { node: String },
+    #[error("{node} is several of the layers that have kernels; code is made of what the pass `{pass}` makes of it")]
+    Compound { node: String, pass: &'static str },
     #[error("{node} is {shape}; code is made for f32")]
     Element { node: String, shape: Shape },
     #[error("{node}: {found} {what}; code is made for at most {most}")]
@@ -523,8 +527,11 @@ impl Planner<'_> {
             let shape = &self.graph.node(weight).shape;
             shape.bytes() / shape.dims().iter().copied().take(2).min().unwrap_or(1).max(1)
         });
-        match self.has_known_parameters(id) || filters.saturating_mul(SET) < i32::MAX as usize {
+        match self.has_known_parameters(id) {
             true => self.tile,
+            // Whoever compiles for inference tries Winograd kernels with the layer's own weights, which are not there yet.
+            false if self.graph.updates().is_empty() => 0,
+            false if filters.saturating_mul(SET) < i32::MAX as usize => self.tile,
             false => 0,
         }
     }

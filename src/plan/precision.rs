@@ -123,7 +123,9 @@ fn may_be_reduced(graph: &Graph, id: NodeId, coarse: &HashSet<NodeId>) -> bool {
         let multiplies = slot == Slot::Operand(0) && coarse.contains(&user);
         let Some(reader) = graph.node(user).op() else { return false };
         // What works on plain memory reads a copy.
-        !multiplies && (is_name(reader) || !works_on_blocks(graph, user) || converts(reader))
+        // Whether products are near enough is known of weights that are.
+        let converts = converts(reader) && graph.weights_of(user).is_some();
+        !multiplies && (is_name(reader) || !works_on_blocks(graph, user) || converts)
     };
     if node.op().is_some_and(is_name) {
         return users.iter().all(reads);

@@ -690,3 +690,84 @@ fn weights_of_several_files_and_in_part() {
     std::fs::remove_file(&rest).unwrap();
     assert!(recompile(&both, ModelOptions::default()).is_err());
 }
+
+/// Sizes may be given in place of those that a text states: pictures end in them, weights are the same, and a model is
+/// compiled for each.
+#[test]
+fn inputs_of_other_sizes() {
+    use netc::{ModelsBySize, NetworkSource};
+    let text = "netc 1
+model any {
+    input image: f32[N, 3, 8, 8]
+    preprocess image { resize 9  center_crop 8  scale 1/255 }
+    conv: conv(4, 3, pad = 1)
+    relu
+    output map
+    global_avg_pool
+    flatten
+    fc: linear(2)
+    output y
+    expect macs == 6_920
+}
+";
+    let source = NetworkSource::Text { name: "any.net".into(), text: text.into() };
+    let compiler = Compiler::new().seed(3);
+    let model = Arc::new(source.compile(&compiler).unwrap());
+    let models = ModelsBySize::new(compiler.clone(), source.clone(), &model, 2);
+    assert!(Arc::ptr_eq(&models.model(&[vec![7, 3, 8, 8]]).unwrap(), &model));
+    let other = models.model(&[vec![1, 3, 10, 12]]).unwrap();
+    assert_eq!(other.outputs()[0].shape(), [1, 4, 10, 12]);
+    let preprocess = other.about().preprocess[0].clone().unwrap();
+    assert_eq!((preprocess.resize, preprocess.center_crop), (Some(netc::Resize::Exact([10, 12])), None));
+    assert!(Arc::ptr_eq(&models.model(&[vec![5, 3, 10, 12]]).unwrap(), &other));
+    // Of three, the two that were asked for last are kept.
+    let third = models.model(&[vec![1, 3, 8, 9]]).unwrap();
+    assert!(!Arc::ptr_eq(&models.model(&[vec![1, 3, 8, 8]]).unwrap(), &model));
+    assert!(Arc::ptr_eq(&models.model(&[vec![1, 3, 8, 9]]).unwrap(), &third));
+    // Where a pixel is far from the border, the sizes do not matter.
+    let of = |model: &Model, height: usize, width: usize| {
+        let pixel = |i: usize| ((i / (height * width) * 31 + i / width % height * 7 + i % width * 3) % 19) as f32;
+        let image = Tensor::new([1, 3, height, width], (0..3 * height * width).map(pixel).collect());
+        let map = model.run_tensors(&[image]).unwrap().swap_remove(0);
+        map.data()[2 * width + 3]
+    };
+    assert!((of(&model, 8, 8) - of(&other, 10, 12)).abs() < 1e-5);
+
+    let refused = |shapes: &[(&str, &[usize])]| {
+        let compiler = shapes.iter().fold(compiler.clone(), |c, (name, shape)| c.shape(*name, *shape));
+        source.compile(&compiler).map(drop).unwrap_err().to_string()
+    };
+    assert!(
+        refused(&[("picture", &[1, 3, 8, 8])]).contains("a shape is given for `picture`, but the inputs are image")
+    );
+    assert!(refused(&[("image", &[3, 8, 8])]).contains("the input `image` has 4 axes, not 3"));
+    assert!(
+        refused(&[("image", &[4, 3, 8, 8])]).contains("the first size of `image` is `N`, which --batch sets, not 4")
+    );
+    assert!(refused(&[("image", &[1, 3, 1 << 20, 1 << 20])]).contains("larger than netc's limit"));
+    assert!(models.model(&[vec![1, 3, 1, 0]]).is_err());
+}
+
+/// A small model is about as large as its weights, also when it is made again.
+#[test]
+fn small_models() {
+    let folder = Folder::new();
+    let spec = folder.path("wide.net");
+    std::fs::write(&spec, "netc 1\nmodel wide {\n    input x: f32[N, 64, 28, 28]\n    a: conv(128, 3, pad = 1)  relu\n    b: conv(128, 3, pad = 1)\n    output y\n}\n").unwrap();
+    let (large, small) = (folder.path("large.netc"), folder.path("small.netc"));
+    let compiler = Compiler::new().seed(1);
+    compiler.compile_file_to(&spec, &large).unwrap();
+    let mut packed = compiler.clone();
+    packed.plan.small = true;
+    packed.compile_file_to(&spec, &small).unwrap();
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let weights = 4 * (64 * 128 * 9 + 128 + 128 * 128 * 9 + 128);
+    assert!(size(&large) > 3 * weights, "{}", size(&large));
+    assert!(size(&small) < weights * 11 / 10 + 40_000, "{} for {weights}", size(&small));
+    let image = Tensor::new([1, 64, 28, 28], (0..64 * 28 * 28).map(|i| (i % 29) as f32 / 14.0 - 1.0).collect());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&image)).unwrap().swap_remove(0);
+    let again = recompile(&small, ModelOptions::default()).unwrap();
+    assert_eq!(run(&again), run(&crate::open(&small, ModelOptions::default()).unwrap()));
+    let (worst, scale) = run(&again).difference(&run(&crate::open(&large, ModelOptions::default()).unwrap()));
+    assert!(worst <= 1e-4 * scale, "{worst} of {scale}");
+}

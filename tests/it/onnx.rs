@@ -236,6 +236,12 @@ fn node_cases() {
     insta::assert_snapshot!(run("node.npz"));
 }
 
+/// Recurrent layers, samples of images, volumes, sums over named axes, computed weights (`tests/onnx/layers.py`).
+#[test]
+fn layers_of_other_kinds() {
+    insta::assert_snapshot!(run("layers.npz"));
+}
+
 #[test]
 fn models_that_pytorch_exported() {
     insta::assert_snapshot!(run("pytorch.npz"));

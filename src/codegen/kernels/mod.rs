@@ -13,6 +13,7 @@ mod dropout_mask;
 mod elementwise;
 pub(crate) mod epilogue;
 mod grid;
+mod grid_sample;
 mod instance_norm;
 mod layer_norm;
 mod lookup;
@@ -28,6 +29,7 @@ mod partial;
 mod parts;
 mod pointwise_loss;
 mod pool;
+mod recurrence;
 mod reduce;
 mod reduce_gradient;
 pub(super) mod repack;
@@ -116,6 +118,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Constant(_) => movement::constant(e, step),
         Op::Reduce(op) => reduce::emit(e, step, op),
         Op::MatMul(_) => matmul::emit(e, step),
+        Op::Recurrence(op) => recurrence::emit(e, step, op),
+        Op::GridSample(op) => grid_sample::emit(e, step, op),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => {
             unreachable!("these have algorithms")
         }
@@ -125,6 +129,10 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => {
             unreachable!("the plan refuses these")
         }
+        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => {
+            unreachable!("the plan refuses these")
+        }
+        Op::DeformConv2d(_) | Op::RoiAlign(_) => unreachable!("the plan refuses these"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),

@@ -1,6 +1,7 @@
 //! Every kernel that the planner may choose, on every vector unit, against the interpreter.
 
 mod bf16;
+mod composed;
 mod levels;
 mod special;
 mod states;

@@ -4,7 +4,7 @@ use super::Checker;
 use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::call::assign;
 use crate::elaborate::program::Callee;
-use crate::ops::layer::{Layer, Preset};
+use crate::ops::layer::{Arity, Layer, Preset};
 use crate::syntax::ast::*;
 
 impl Checker<'_> {
@@ -62,7 +62,7 @@ impl Checker<'_> {
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
         labels.iter().for_each(|a| self.label_reference(&a.value));
         args.iter().for_each(|a| self.expr(&a.value));
-        if joins && labels.is_empty() {
+        if joins && labels.is_empty() && layer.arity != Arity::Operands {
             let message = format!("`{}` joins the flow with other values; name them", layer.name);
             let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "joins with what?");
             self.report.add(diagnostic.help(format!("give labels: `{}(stem)`", layer.name)));

@@ -10,6 +10,7 @@
 //! combinations of attributes; those are refused by name, all at once.
 
 mod builder;
+mod layers;
 mod operators;
 mod write;
 

@@ -3,6 +3,7 @@
 use super::super::onnx::proto::{self, attribute_type, data_type};
 use super::MICROSOFT;
 use super::builder::OnnxBuilder;
+use super::layers;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool::adaptive_range;
@@ -22,7 +23,7 @@ use crate::ops::{
 use crate::tensor::{Element, Shape};
 
 /// The name of the value that was made.
-type Result = std::result::Result<String, String>;
+pub(super) type Result = std::result::Result<String, String>;
 
 /// Adds the nodes that compute a node of the graph.
 ///
@@ -90,6 +91,14 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Lrn(op) => lrn(b, op, x)?,
         Op::MatMul(_) => b.node("MatMul", &[x, &operands[1]], vec![]),
         Op::MaxPool(op) => max_pool(b, id, op, x),
+        Op::ConvNd(op) => layers::conv_nd(b, id, op, x),
+        Op::PoolNd(op) => layers::pool_nd(b, id, op, x)?,
+        Op::DynamicConv2d(op) => layers::dynamic_conv(b, id, op, operands)?,
+        Op::Recurrent(op) => layers::recurrent(b, id, op, operands)?,
+        Op::GridSample(op) => layers::grid_sample(b, op, operands)?,
+        Op::RoiAlign(op) => layers::roi_align(b, id, op, operands),
+        Op::DeformConv2d(_) => return Err("DeformConv came with operator set 19".into()),
+        Op::Recurrence(_) => return Err("recurrence has no form in ONNX files; export the network as written".into()),
         Op::Pad(op) => pad(b, op, x),
         Op::PixelShuffle(op) => b.node("DepthToSpace", &[x], vec![int("blocksize", op.factor), string("mode", "CRD")]),
         Op::PixelUnshuffle(op) => pixel_unshuffle(b, id, op, x),
@@ -134,24 +143,29 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
     })
 }
 
-fn attribute(name: &str, ty: i32) -> proto::Attribute {
+pub(super) fn attribute(name: &str, ty: i32) -> proto::Attribute {
     proto::Attribute { name: name.into(), ty, ..Default::default() }
 }
 
-fn int(name: &str, value: usize) -> proto::Attribute {
+pub(super) fn int(name: &str, value: usize) -> proto::Attribute {
     proto::Attribute { i: Some(value as i64), ..attribute(name, attribute_type::INT) }
 }
 
-fn ints(name: &str, values: &[usize]) -> proto::Attribute {
+pub(super) fn ints(name: &str, values: &[usize]) -> proto::Attribute {
     proto::Attribute { ints: values.iter().map(|&v| v as i64).collect(), ..attribute(name, attribute_type::INTS) }
 }
 
-fn float(name: &str, value: f32) -> proto::Attribute {
+pub(super) fn float(name: &str, value: f32) -> proto::Attribute {
     proto::Attribute { f: Some(value), ..attribute(name, attribute_type::FLOAT) }
 }
 
-fn string(name: &str, value: &'static str) -> proto::Attribute {
+pub(super) fn string(name: &str, value: &'static str) -> proto::Attribute {
     proto::Attribute { s: Some(value.as_bytes().into()), ..attribute(name, attribute_type::STRING) }
+}
+
+pub(super) fn strings(name: &str, values: &[&'static str]) -> proto::Attribute {
+    let strings = values.iter().map(|value| value.as_bytes().into()).collect();
+    proto::Attribute { strings, ..attribute(name, attribute_type::STRINGS) }
 }
 
 fn binary(kind: BinaryKind) -> &'static str {
@@ -173,7 +187,7 @@ fn channel_dims(shape: &Shape) -> Vec<usize> {
 }
 
 /// The value, then the weight and, where there is one, the bias.
-fn with_weights(b: &mut OnnxBuilder, id: NodeId, x: &str, bias: bool) -> Vec<String> {
+pub(super) fn with_weights(b: &mut OnnxBuilder, id: NodeId, x: &str, bias: bool) -> Vec<String> {
     let mut inputs = vec![x.to_string(), b.weight(id, 0, None)];
     if bias {
         inputs.push(b.weight(id, 1, None));
@@ -228,12 +242,12 @@ fn dequantize(b: &mut OnnxBuilder, id: NodeId, op: &Dequantize, x: &str) -> Resu
     Ok(b.node("DequantizeLinear", &[x, &scale, &zero], axis))
 }
 
-fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {
+pub(super) fn reshape(b: &mut OnnxBuilder, x: &str, shape: &[i64]) -> String {
     let shape = b.ints(shape);
     b.node("Reshape", &[x, &shape], vec![])
 }
 
-fn transpose(b: &mut OnnxBuilder, x: &str, perm: &[usize]) -> String {
+pub(super) fn transpose(b: &mut OnnxBuilder, x: &str, perm: &[usize]) -> String {
     b.node("Transpose", &[x], vec![ints("perm", perm)])
 }
 
@@ -310,7 +324,7 @@ fn gelu_tanh(b: &mut OnnxBuilder, x: &str) -> String {
     with_number(b, "Mul", &product, 0.5)
 }
 
-fn conv(b: &mut OnnxBuilder, op: &Conv2d, inputs: &[String]) -> String {
+pub(super) fn conv(b: &mut OnnxBuilder, op: &Conv2d, inputs: &[String]) -> String {
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
         ints("strides", &op.stride),
@@ -321,7 +335,7 @@ fn conv(b: &mut OnnxBuilder, op: &Conv2d, inputs: &[String]) -> String {
     b.node("Conv", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes)
 }
 
-fn conv_transpose(b: &mut OnnxBuilder, op: &ConvTranspose2d, inputs: &[String]) -> String {
+pub(super) fn conv_transpose(b: &mut OnnxBuilder, op: &ConvTranspose2d, inputs: &[String]) -> String {
     let attributes = vec![
         ints("kernel_shape", &op.kernel),
         ints("strides", &op.stride),

@@ -78,8 +78,8 @@ pub(crate) struct Call<'a> {
     pub inputs: Vec<Option<Value>>,
     /// How often each input's value is read in the whole model.
     pub uses: Vec<usize>,
-    /// Somebody reads another result than the first.
-    further_is_read: bool,
+    /// Whether somebody reads each result.
+    read: Vec<bool>,
     /// Attributes that somebody asked for.
     asked: Rc<RefCell<HashSet<String>>>,
 }
@@ -106,15 +106,15 @@ impl<'a> Call<'a> {
         inputs: Vec<Option<Value>>,
         uses: impl Fn(&str) -> usize,
     ) -> Self {
-        let further_is_read = node.output.iter().skip(1).any(|name| uses(name) > 0);
+        let read = node.output.iter().map(|name| uses(name) > 0).collect();
         let uses = node.input.iter().map(|name| uses(name)).collect();
-        Self { node, opset, inputs, uses, further_is_read, asked: Rc::default() }
+        Self { node, opset, inputs, uses, read, asked: Rc::default() }
     }
 
     /// The same node with other inputs, such as numbers in the place of levels.
     pub(crate) fn with_inputs(&self, inputs: Vec<Option<Value>>) -> Call<'a> {
-        let (uses, asked) = (self.uses.clone(), self.asked.clone());
-        Call { node: self.node, opset: self.opset, inputs, uses, further_is_read: self.further_is_read, asked }
+        let (uses, asked, read) = (self.uses.clone(), self.asked.clone(), self.read.clone());
+        Call { node: self.node, opset: self.opset, inputs, uses, read, asked }
     }
 
     /// The same node of another version of the operator set.
@@ -188,6 +188,17 @@ impl<'a> Call<'a> {
         Ok(self.typed(name, attribute_type::INT)?.map_or(default, |a| a.i()))
     }
 
+    /// The type that a cast makes: a number, before operator set 6 its name.
+    pub(crate) fn cast_to(&self) -> Result<i32, String> {
+        match self.attribute("to") {
+            Some(a) if a.ty == attribute_type::STRING || (a.ty == 0 && a.s.is_some()) => {
+                let name = self.string("to", "")?;
+                data_type::named(&name).ok_or_else(|| format!("it casts to {name}, which is no type"))
+            }
+            _ => Ok(self.int("to", data_type::FLOAT.into())? as i32),
+        }
+    }
+
     pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
         Ok(self.int(name, default.into())? != 0)
     }
@@ -211,6 +222,13 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A list of texts; empty where there is none.
+    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, String> {
+        let texts = self.typed(name, attribute_type::STRINGS)?.map_or(&[][..], |a| &a.strings);
+        let text = |t: &prost::bytes::Bytes| String::from_utf8(t.to_vec());
+        texts.iter().map(text).collect::<Result<_, _>>().map_err(|_| format!("attribute {name} is no text"))
+    }
+
     /// What older operator sets have as an attribute and newer ones as an input.
     pub(crate) fn ints_either(&self, attribute: &str, input: usize) -> Result<Option<Vec<i64>>, String> {
         match self.ints(attribute)? {
@@ -219,9 +237,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Somebody reads that result.
+    pub(crate) fn reads(&self, output: usize) -> bool {
+        self.read.get(output) == Some(&true)
+    }
+
     /// Refuses a node of which an optional result is read that netc does not compute.
     pub(crate) fn only_first_output(&self, why: &str) -> Result<(), String> {
-        if self.further_is_read { Err(why.into()) } else { Ok(()) }
+        if self.read.iter().skip(1).any(|&read| read) { Err(why.into()) } else { Ok(()) }
     }
 }
 

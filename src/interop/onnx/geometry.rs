@@ -110,9 +110,30 @@ pub(crate) fn cuts(call: &Call, dims: &[usize]) -> Result<Vec<Cut>, String> {
         .collect()
 }
 
+/// How often `Tile` repeats each axis.
+pub(crate) fn repeats(call: &Call, rank: usize) -> Result<Vec<usize>, String> {
+    // Before operator set 6 inputs tell one number and its axis, as floating-point numbers or not.
+    if call.opset < 6
+        && let (Some(count), Some(of)) = (call.known_scalar(1)?, call.known_scalar(2)?)
+    {
+        let mut counts = vec![1; rank];
+        counts[axis(of as i64, rank)?] = if count >= 0.0 { count as usize } else { 0 };
+        return Ok(counts);
+    }
+    let counts = call.known_ints(1)?.ok_or("input 1 is missing")?;
+    let counts: Option<Vec<usize>> = counts.iter().map(|&d| d.try_into().ok()).collect();
+    counts.filter(|c| c.len() == rank).ok_or_else(|| "its repeats differ in number from the axes".into())
+}
+
 /// Sizes of the parts of a `Split`.
 pub(crate) fn parts(call: &Call, size: usize) -> Result<Vec<usize>, String> {
-    if let Some(given) = call.ints_either("split", 1)? {
+    let given = match (call.ints("split")?, call.known(1)?.and_then(|a| a.as_floats())) {
+        (Some(given), _) => Some(given),
+        // The first operator set takes them as numbers of the value's type.
+        (None, Some(floats)) => Some(floats.iter().map(|&f| f as i64).collect()),
+        (None, None) => call.known_ints(1)?,
+    };
+    if let Some(given) = given {
         let parts: Option<Vec<usize>> = given.iter().map(|&p| p.try_into().ok()).collect();
         let fits = |parts: &Vec<usize>| parts.iter().try_fold(0usize, |sum, &p| sum.checked_add(p)) == Some(size);
         return parts.filter(fits).ok_or_else(|| format!("the parts {given:?} do not make {size}"));

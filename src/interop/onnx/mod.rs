@@ -25,7 +25,7 @@
 //! | `draft` | `array` `view` `names` `file` `call` | the graph under import, and what may be computed for it |
 //! | `fold` | `proto` `array` `call` `geometry` `draft` | what is known is computed |
 //! | `operators` | `proto` `array` `view` `call` `geometry` `draft` | the rest becomes operations, a node each |
-//! | `import` | `proto` `error` `view` `names` `file` `call` `draft` `fold` `operators` | the walk over the nodes |
+//! | `import` | `proto` `error` `array` `view` `names` `file` `call` `draft` `fold` `operators` | the walk over the nodes |
 //!
 //! The graph has the model's semantics for the chosen sizes; names come from the model. Everything
 //! that stands in the way is reported at once.
@@ -69,6 +69,22 @@ impl Default for Options {
     fn default() -> Self {
         Self { batch: 1, shapes: BTreeMap::new() }
     }
+}
+
+/// As [`import`], of a model beside a network whose inputs have these sizes, in order: those that the model leaves open and
+/// nobody gives are these.
+///
+/// # Errors
+/// As [`import`]'s.
+pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>]) -> Result<Graph, ImportError> {
+    let file = ModelFile::open(path)?;
+    let mut options = options.clone();
+    for (i, name) in import::of_open_sizes(&file) {
+        if let Some(sizes) = inputs.get(i) {
+            options.shapes.entry(name).or_insert_with(|| sizes.clone());
+        }
+    }
+    import_file(&file, &options)
 }
 
 /// Reads a model as a graph for inference. Weights stay in the mapped file where they are f32.

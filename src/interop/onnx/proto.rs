@@ -126,6 +126,7 @@ pub mod attribute_type {
     pub const STRING: i32 = 3;
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
+    pub const STRINGS: i32 = 8;
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -178,37 +179,44 @@ pub mod data_type {
     pub const UINT2: i32 = 25;
     pub const INT2: i32 = 26;
 
+    /// The type of that name, in capitals or not.
+    pub fn named(text: &str) -> Option<i32> {
+        let at = NAMES.iter().position(|name| name.eq_ignore_ascii_case(text))?;
+        i32::try_from(at).ok()
+    }
+
+    const NAMES: [&str; 27] = [
+        "undefined",
+        "float",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "int32",
+        "int64",
+        "string",
+        "bool",
+        "float16",
+        "double",
+        "uint32",
+        "uint64",
+        "complex64",
+        "complex128",
+        "bfloat16",
+        "float8e4m3fn",
+        "float8e4m3fnuz",
+        "float8e5m2",
+        "float8e5m2fnuz",
+        "uint4",
+        "int4",
+        "float4e2m1",
+        "float8e8m0",
+        "uint2",
+        "int2",
+    ];
+
     /// The format's name of a type, for messages.
     pub fn name(ty: i32) -> &'static str {
-        const NAMES: [&str; 27] = [
-            "undefined",
-            "float",
-            "uint8",
-            "int8",
-            "uint16",
-            "int16",
-            "int32",
-            "int64",
-            "string",
-            "bool",
-            "float16",
-            "double",
-            "uint32",
-            "uint64",
-            "complex64",
-            "complex128",
-            "bfloat16",
-            "float8e4m3fn",
-            "float8e4m3fnuz",
-            "float8e5m2",
-            "float8e5m2fnuz",
-            "uint4",
-            "int4",
-            "float4e2m1",
-            "float8e8m0",
-            "uint2",
-            "int2",
-        ];
         usize::try_from(ty).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("unknown")
     }
 

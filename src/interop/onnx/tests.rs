@@ -198,6 +198,124 @@ fn older_operator_sets() {
     assert!(message(&old).contains("Dropout: its mask is not given out"));
 }
 
+/// Forms that operators had before operator set 6.
+#[test]
+fn the_first_operator_sets() {
+    let real = |name: &str, value: f32| proto::Attribute {
+        name: name.into(),
+        f: Some(value),
+        ty: attribute_type::FLOAT,
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("BatchNormalization x s s s s -> a", vec![int("is_test", 1), ints("consumed_inputs", &[0, 0, 0, 1, 1])]),
+        node("Cast a -> b", vec![text_attribute("to", "FLOAT")]),
+        node("Pad b -> c", vec![ints("paddings", &[0, 0, 1, 1, 0, 0, 1, 1]), text_attribute("mode", "constant")]),
+        node("Upsample c -> d", vec![real("height_scale", 2.0), real("width_scale", 2.0)]),
+        node("Tile d count axis -> e", vec![]),
+        node("Split e parts -> f g", vec![int("axis", 1)]),
+        node("Add f g -> h", vec![]),
+        node("Selu h -> i", vec![ints("consumed_inputs", &[0])]),
+        node("Mul i s -> j", vec![int("broadcast", 1), int("axis", 1), ints("consumed_inputs", &[0, 0])]),
+        node("Reshape j -> k", vec![ints("shape", &[0, -1]), ints("consumed_inputs", &[0])]),
+        node(
+            "ImageScaler x -> l",
+            vec![
+                real("scale", 0.5),
+                proto::Attribute {
+                    name: "bias".into(),
+                    floats: vec![1.0, 2.0],
+                    ty: attribute_type::FLOATS,
+                    ..Default::default()
+                },
+            ],
+        ),
+        node("Flatten l -> m", vec![]),
+        node("Concat k m -> y", vec![]),
+    ];
+    let known = vec![floats("s", &[2]), number("count", 2.0), number("axis", 1.0), floats("parts", &[2])];
+    let mut old = model(&[1, 2, 2, 2], nodes, known, "y");
+    old.graph.as_mut().unwrap().initializer[3].float_data = vec![2.0, 2.0];
+    old.opset_import[0].version = 1;
+    insta::assert_snapshot!(text(&old));
+}
+
+/// Readers may stand before what they read, but nothing waits for itself.
+#[test]
+fn nodes_in_any_order() {
+    let nodes = |last: &str| {
+        vec![node("Add a b -> y : third", vec![]), node(last, vec![]), node("Relu x -> a : first", vec![])]
+    };
+    insta::assert_snapshot!(text(&model(&[1, 3], nodes("Neg a -> b : second"), vec![], "y")));
+    insta::assert_snapshot!(message(&model(&[1, 3], nodes("Neg y -> b : second"), vec![], "y")));
+    insta::assert_snapshot!(message(&model(&[1, 3], nodes("Neg nothing -> b : second"), vec![], "y")));
+}
+
+#[test]
+fn loops_of_known_length_are_written_out() {
+    let body = |condition: &str| proto::Graph {
+        node: vec![
+            node("Mul v half -> w", vec![]),
+            node("Identity w -> seen", vec![]),
+            node("Less i most -> small", vec![]),
+            node(&format!("Identity {condition} -> on"), vec![]),
+        ],
+        input: vec![value("i", &[]), value("going", &[]), value("v", &[1, 3])],
+        output: vec![value("on", &[]), value("w", &[1, 3]), value("seen", &[1, 3])],
+        initializer: vec![number("half", 0.5), proto::Tensor { dims: vec![], ..longs("most", &[1]) }],
+        ..Default::default()
+    };
+    let looped = |condition: &str, turns: i64| {
+        let attribute =
+            proto::Attribute { name: "body".into(), g: Some(Box::new(body(condition))), ..Default::default() };
+        let nodes = vec![node("Loop turns _ x -> y all", vec![attribute])];
+        model(&[1, 3], nodes, vec![proto::Tensor { dims: vec![], ..longs("turns", &[turns]) }], "all")
+    };
+    insta::assert_snapshot!(text(&looped("going", 3)));
+    // Turns 0 and 1: the condition ends it before the third.
+    insta::assert_snapshot!(text(&looped("small", 9)));
+    insta::assert_snapshot!([message(&looped("going", 1000)), message(&looped("w", 9))].join("\n"));
+}
+
+#[test]
+fn sums_over_named_axes() {
+    let sum = |equation: &str, dims: &[i64]| {
+        let nodes = vec![node("Einsum x w -> y", vec![text_attribute("equation", equation)])];
+        model(&[2, 3, 4, 5], nodes, vec![floats("w", dims)], "y")
+    };
+    insta::assert_snapshot!(text(&sum("bchw,dc->bdhw", &[6, 3])));
+    insta::assert_snapshot!(text(&sum("bchw,bdhw->bcd", &[2, 6, 4, 5])));
+    let odd = [("bchw,dc", &[6, 4][..]), ("bchw->b", &[2]), ("bc,dc->bd", &[6, 3]), ("bchw,dc->bx", &[6, 3])];
+    insta::assert_snapshot!(odd.map(|(equation, dims)| message(&sum(equation, dims))).join("\n"));
+}
+
+/// What a recurrent layer does not have in netc, with the node's name.
+#[test]
+fn recurrent_layers_are_refused_by_what_they_lack() {
+    let lstm = |attributes: Vec<proto::Attribute>, extra: &str| {
+        let attributes = [vec![int("hidden_size", 2)], attributes].concat();
+        let nodes = vec![node(&format!("LSTM x w r {extra} -> y : /text/LSTM"), attributes)];
+        let known =
+            vec![floats("w", &[1, 8, 3]), floats("r", &[1, 8, 2]), longs("lengths", &[4, 2]), floats("p", &[1, 6])];
+        model(&[4, 2, 3], nodes, known, "y")
+    };
+    let strings = |values: &[&str]| proto::Attribute {
+        name: "activations".into(),
+        strings: values.iter().map(|v| v.as_bytes().to_vec().into()).collect(),
+        ty: attribute_type::STRINGS,
+        ..Default::default()
+    };
+    let clip = proto::Attribute { name: "clip".into(), f: Some(1.0), ty: attribute_type::FLOAT, ..Default::default() };
+    let cases = [
+        lstm(vec![], "_ lengths"),
+        lstm(vec![], "_ _ _ _ p"),
+        lstm(vec![clip], ""),
+        lstm(vec![strings(&["Relu", "Tanh", "Tanh"])], ""),
+        lstm(vec![text_attribute("direction", "bidirectional")], ""),
+    ];
+    insta::assert_snapshot!(cases.iter().map(message).collect::<Vec<_>>().join("\n"));
+}
+
 /// As tf2onnx writes a small Keras network.
 #[test]
 fn networks_that_keras_trained_are_plain() {
@@ -635,7 +753,7 @@ fn an_output_that_the_operator_does_not_have_is_no_network() {
 fn models_that_are_wrong_as_a_whole() {
     let relu = || vec![node("Relu x -> y", vec![])];
     let mut old = model(&[1, 3], relu(), vec![], "y");
-    old.opset_import[0].version = 3;
+    old.opset_import[0].version = 99;
     let mut tokens = model(&[1, 3], relu(), vec![], "y");
     let ty = tokens.graph.as_mut().unwrap().input[0].ty.as_mut().unwrap();
     ty.tensor_type.as_mut().unwrap().elem_type = data_type::INT64;

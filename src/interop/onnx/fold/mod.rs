@@ -42,7 +42,7 @@ pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
     draft.reserve(inputs.iter().flatten().map(|a| a.len()).sum())?;
     let all: Option<Vec<&Array>> = inputs.iter().copied().collect();
     match call.node.op_type.as_str() {
-        "Cast" => one(cast(first, call.int("to", data_type::FLOAT.into())?)?),
+        "Cast" => one(cast(first, call.cast_to()?.into())?),
         "CastLike" => {
             let like = inputs.get(1).copied().flatten().ok_or("input 1 is missing")?;
             let ty = if like.as_ints().is_some() { data_type::INT64 } else { data_type::FLOAT };

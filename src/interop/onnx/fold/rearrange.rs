@@ -4,7 +4,7 @@ use super::{Folded, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, axis};
 use crate::interop::onnx::draft::Draft;
-use crate::interop::onnx::geometry::{broadcast_dims, cuts, parts, picks};
+use crate::interop::onnx::geometry::{broadcast_dims, cuts, parts, picks, repeats};
 
 /// Number of elements before an axis and behind it.
 fn around(dims: &[usize], axis: usize) -> (usize, usize) {
@@ -98,21 +98,17 @@ pub(super) fn filled(draft: &mut Draft, call: &Call, shape: &Array) -> Folded {
 }
 
 pub(super) fn repeat(draft: &mut Draft, call: &Call, array: &Array) -> Folded {
-    let given = call.known_ints(1)?.ok_or("input 1 is missing")?;
-    let given: Option<Vec<usize>> = given.iter().map(|&d| d.try_into().ok()).collect();
-    let given = given.ok_or("a size is negative")?;
-    let expand = call.node.op_type == "Expand";
-    let dims = match expand {
-        true => broadcast_dims(&array.dims, &given)?,
-        false if given.len() == array.rank() => {
-            array.dims.iter().zip(&given).map(|(d, n)| d.saturating_mul(*n)).collect()
-        }
-        false => return Err("its repeats differ in number from the axes".into()),
-    };
-    draft.reserve(dims.iter().fold(1usize, |p, &d| p.saturating_mul(d)))?;
-    if expand {
+    let elements = |dims: &[usize]| dims.iter().fold(1usize, |p, &d| p.saturating_mul(d));
+    if call.node.op_type == "Expand" {
+        let given = call.known_ints(1)?.ok_or("input 1 is missing")?;
+        let given: Option<Vec<usize>> = given.iter().map(|&d| d.try_into().ok()).collect();
+        let dims = broadcast_dims(&array.dims, &given.ok_or("a size is negative")?)?;
+        draft.reserve(elements(&dims))?;
         return one(array.broadcast(&dims));
     }
+    let given = repeats(call, array.rank())?;
+    let dims: Vec<usize> = array.dims.iter().zip(&given).map(|(d, n)| d.saturating_mul(*n)).collect();
+    draft.reserve(elements(&dims))?;
     let mut result = array.clone();
     for (axis, count) in given.into_iter().enumerate() {
         let picks: Vec<usize> = (0..count).flat_map(|_| 0..array.dims[axis]).collect();

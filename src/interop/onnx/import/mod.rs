@@ -7,6 +7,7 @@
 //! [`Draft`]; it keeps those that outputs need and declares their weights under labels.
 
 mod nested;
+mod order;
 mod ports;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use super::call::{Call, Grid, Value};
 use super::draft::Draft;
-pub(crate) use ports::open_inputs;
+pub(crate) use ports::{of_open_sizes, open_inputs};
 
 use super::error::{ImportError, Problem};
 use super::file::ModelFile;
@@ -24,7 +25,7 @@ use crate::interop::metadata;
 use crate::ir::Graph;
 
 /// Operator sets whose operators netc knows.
-pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 /// Nodes walked, those of functions and branches included.
 const MAX_NODES: usize = 1 << 18;
 /// Functions within functions, branches within branches.
@@ -114,7 +115,11 @@ impl<'m> Importer<'m> {
     }
 
     fn nodes(&mut self, nodes: &[proto::Node], depth: usize) {
-        for node in nodes {
+        let order = match order::sorted(nodes) {
+            Ok(order) => order.unwrap_or_else(|| (0..nodes.len()).collect()),
+            Err(at) => return self.problem(&nodes[at], "it waits for its own result: the nodes form a circle".into()),
+        };
+        for node in order.into_iter().map(|i| &nodes[i]) {
             self.walked += 1;
             if self.walked > MAX_NODES {
                 return self.problem(node, format!("the model has more than {MAX_NODES} nodes"));
@@ -170,8 +175,10 @@ impl<'m> Importer<'m> {
         self.draft.set_label(names::label(node, &weights));
         let (inputs, moved) = self.without_grids(node, inputs)?;
         let call = Call::new(node, self.opset, inputs, |name| self.uses(name));
-        if node.op_type == "If" {
-            return self.branch(&call, depth);
+        match node.op_type.as_str() {
+            "If" => return self.branch(&call, depth),
+            "Loop" => return self.repeated(&call, depth),
+            _ => {}
         }
         let results = match fold::fold(&mut self.draft, &call)? {
             Some(arrays) => arrays.into_iter().map(Value::Known).collect(),
@@ -222,7 +229,7 @@ impl<'m> Importer<'m> {
         let input = |name: &String| match self.lookup(name) {
             _ if name.is_empty() => Ok(None),
             Some(value) => Ok(Some(value)),
-            None => Err(format!("input `{name}` is computed by no node before it")),
+            None => Err(format!("input `{name}` is computed by no node")),
         };
         node.input.iter().map(input).collect()
     }

@@ -1,8 +1,12 @@
 //! Graphs within the graph: functions that the file defines, and the branches of an `If`.
 
 use super::{Importer, MAX_DEPTH, Scope, opset_of};
+use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
-use crate::interop::onnx::proto;
+use crate::interop::onnx::{operators, proto};
+
+/// Turns of a loop that are written out at most.
+const MAX_TURNS: usize = 256;
 
 impl<'m> Importer<'m> {
     /// `If` with a condition that is known: the nodes of the branch that is taken.
@@ -18,6 +22,60 @@ impl<'m> Importer<'m> {
         let result = self.body(&graph.initializer, &graph.node, graph.output.iter().map(|o| o.name.as_str()), depth);
         self.scopes.pop();
         result
+    }
+
+    /// `Loop` of a number of turns that is known: its body as often. A condition may end it, as long as it is known.
+    pub(super) fn repeated(&mut self, call: &Call, depth: usize) -> Result<Vec<Value>, String> {
+        let known = |index: usize| match call.input(index) {
+            None => Ok(None),
+            Some(_) => call.known_scalar(index),
+        };
+        let turns = known(0).map_err(|_| "a loop whose length depends on data".to_string())?;
+        let turns = turns.map_or(usize::MAX, |turns| turns.max(0.0) as usize);
+        let mut goes_on = known(1).map_err(|_| "a loop whose condition depends on data".to_string())? != Some(0.0);
+        let graph = call.attribute("body").and_then(|a| a.g.as_deref()).ok_or("its body is missing")?;
+        if depth == MAX_DEPTH {
+            return Err(format!("loops nest deeper than {MAX_DEPTH} levels"));
+        }
+        let mut carried: Vec<Option<Value>> = call.inputs.iter().skip(2).cloned().collect();
+        let scans =
+            graph.output.len().checked_sub(1 + carried.len()).filter(|_| graph.input.len() == 2 + carried.len());
+        let scans = scans.ok_or("its body's inputs and outputs do not fit the values that it carries")?;
+        let mut gathered: Vec<Vec<Value>> = vec![vec![]; scans];
+        for turn in 0..turns {
+            if !goes_on {
+                break;
+            }
+            if turn == MAX_TURNS {
+                return Err(format!("a loop of more than {MAX_TURNS} turns, each of which would be written out"));
+            }
+            self.scopes.push(Scope::default());
+            let count = Value::Known(Array::ints([], vec![turn as i64]));
+            let given = [Some(count), Some(Value::Known(Array::ints([], vec![1])))].into_iter().chain(carried);
+            for (input, value) in graph.input.iter().zip(given) {
+                if let Some(value) = value {
+                    self.define(&input.name, value);
+                }
+            }
+            let names = graph.output.iter().map(|o| o.name.as_str());
+            let results = self.body(&graph.initializer, &graph.node, names, depth);
+            self.scopes.pop();
+            let mut results = results?.into_iter();
+            goes_on = match results.next() {
+                Some(Value::Known(condition)) => {
+                    condition.scalar().ok_or("its condition is no single truth value")? != 0.0
+                }
+                Some(Value::Missing) => return Ok(vec![]),
+                _ => return Err("a loop whose condition depends on data".into()),
+            };
+            carried = results.by_ref().take(call.inputs.len() - 2).map(Some).collect();
+            gathered.iter_mut().zip(results).for_each(|(all, value)| all.push(value));
+        }
+        let mut results: Vec<Value> = carried.into_iter().map(|v| v.unwrap_or(Value::Missing)).collect();
+        for all in gathered {
+            results.push(operators::stacked(&mut self.draft, all)?);
+        }
+        Ok(results)
     }
 
     /// A node that the file defines by others: those, with its inputs and attributes.

@@ -1,12 +1,13 @@
 //! Convolutions, and the geometry of windows that pooling shares.
 
+use super::volume;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::pad::PadMode;
-use crate::ops::{Conv2d, Conv2dW8, ConvTranspose2d, ConvTranspose2dW8, Op};
+use crate::ops::{Conv2d, Conv2dW8, ConvTranspose2d, ConvTranspose2dW8, DynamicConv2d, Op};
 use crate::weights::Values;
 
 /// A window over images; a one-dimensional one is one pixel high.
@@ -86,12 +87,12 @@ impl Window {
     }
 }
 
-fn halves(total: usize, odd_at_start: bool) -> (usize, usize) {
+pub(super) fn halves(total: usize, odd_at_start: bool) -> (usize, usize) {
     if odd_at_start { (total.div_ceil(2), total / 2) } else { (total / 2, total.div_ceil(2)) }
 }
 
 /// The kernel's sizes, of weights with as many axes as their input.
-fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, String> {
+pub(super) fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, String> {
     let kernel = weight.dims.get(2..).filter(|_| weight.rank() == rank);
     let kernel = kernel.ok_or_else(|| format!("its weights have {} axes, its input {rank}", weight.rank()))?;
     let kernel: Vec<i64> = kernel.iter().map(|&d| d as i64).collect();
@@ -103,20 +104,52 @@ fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, Strin
     }
 }
 
-fn weights_of<'c>(call: &'c Call) -> Result<(&'c Array, Option<&'c Array>), String> {
-    match call.input(1) {
-        Some(Value::Known(_)) => Ok((call.need_known(1)?, call.known(2)?)),
-        _ => Err("its weights are computed while the model runs; netc needs them beforehand".into()),
+/// Its weights and its bias, where these are known.
+fn weights_of<'c>(call: &'c Call) -> Option<(&'c Array, Option<&'c Array>)> {
+    match (call.input(1), call.input(2)) {
+        (Some(Value::Known(weight)), Some(Value::Known(bias))) => Some((weight, Some(bias))),
+        (Some(Value::Known(weight)), None) => Some((weight, None)),
+        _ => None,
     }
 }
 
-fn groups_of(call: &Call) -> Result<usize, String> {
+/// A convolution whose weight or bias another part of the network computes.
+fn dynamic(draft: &mut Draft, call: &Call, transposed: bool) -> Result<Vec<Value>, String> {
+    let (view, weight) = (draft.view(call, 0)?, draft.view(call, 1)?);
+    let (image, shown) = draft.image(&view)?;
+    let dims = draft.dims(&weight);
+    if dims.len() != view.rank() {
+        return Err(format!("its weights have {} axes, its input {}", dims.len(), view.rank()));
+    }
+    let kernel: Vec<i64> = dims[2..].iter().map(|&d| d as i64).collect();
+    call.ints("kernel_shape")?;
+    let sizes = draft.node_dims(image);
+    let (window, output_pad) = match transposed {
+        false => (Window::of(call, &kernel, [sizes[2], sizes[3]], kernel.len())?, [0, 0]),
+        true => transposed_window(call, &kernel, [sizes[2], sizes[3]])?,
+    };
+    // One-dimensional kernels are one pixel high.
+    let weight = if dims.len() == 3 { weight.with_new(&[2]) } else { weight };
+    let mut operands = vec![image, draft.in_order(&weight)?];
+    if call.input(2).is_some() {
+        let bias = draft.view(call, 2)?;
+        operands.push(draft.in_order(&bias)?);
+    }
+    let Window { stride, pad, dilation, .. } = window;
+    let op = DynamicConv2d { stride, pad, dilation, groups: groups_of(call)?, transposed, output_pad };
+    Ok(vec![Value::Data(shown.of(draft.add(op, &operands, vec![])?))])
+}
+
+pub(super) fn groups_of(call: &Call) -> Result<usize, String> {
     usize::try_from(call.int("group", 1)?).ok().filter(|&g| g > 0).ok_or_else(|| "group is below 1".into())
 }
 
 pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
-    let (weight, bias) = weights_of(call)?;
+    let Some((weight, bias)) = weights_of(call) else { return dynamic(draft, call, false) };
+    if view.rank() == 5 {
+        return volume::conv(draft, call, &view, weight, bias, false);
+    }
     let (mut image, shown) = draft.image(&view)?;
     let kernel = kernel_of(weight, view.rank(), call)?;
     let dims = draft.node_dims(image);
@@ -163,7 +196,7 @@ fn add(draft: &mut Draft, op: impl Into<Op>, image: &View, weights: [Option<&Arr
     Ok(vec![Value::Data(draft.map(op, image, weights)?)])
 }
 
-fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
+pub(super) fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
     match due == found {
         true => Ok(()),
         false => Err(format!("weights of sizes {:?} take {due} channels, its input has {found}", weight.dims)),
@@ -183,7 +216,10 @@ fn absorb_padding(draft: &Draft, image: NodeId, window: &mut Window) -> NodeId {
 
 pub(crate) fn conv_transpose(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
-    let (weight, bias) = weights_of(call)?;
+    let Some((weight, bias)) = weights_of(call) else { return dynamic(draft, call, true) };
+    if view.rank() == 5 {
+        return volume::conv(draft, call, &view, weight, bias, true);
+    }
     let (image, shown) = draft.image(&view)?;
     let kernel = kernel_of(weight, view.rank(), call)?;
     let dims = draft.node_dims(image);

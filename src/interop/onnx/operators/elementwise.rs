@@ -75,7 +75,9 @@ fn bounds(min: Option<f32>, max: Option<f32>) -> Activation {
 /// gamma · elu(x, alpha)
 pub(crate) fn selu(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
-    let (alpha, gamma) = (call.float("alpha", 1.673_263_2)?, call.float("gamma", 1.050_701)?);
+    // Before operator set 6 with fewer digits.
+    let (alpha, gamma) = if call.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
+    let (alpha, gamma) = (call.float("alpha", alpha)?, call.float("gamma", gamma)?);
     let elu = activate(draft, &view, Activation::Elu { alpha })?;
     one(activate(draft, &elu, Activation::Scale { mul: gamma, add: 0.0 })?)
 }
@@ -120,6 +122,23 @@ pub(crate) fn swish(draft: &mut Draft, call: &Call) -> Results {
     one(join(draft, BinaryKind::Mul, &view, &gate)?)
 }
 
+/// scale · x and a term for each channel: an operator of models that are older than the standard's first release.
+pub(crate) fn image_scaler(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let scaled = activate(draft, &view, Activation::Scale { mul: call.float("scale", 1.0)?, add: 0.0 })?;
+    let bias = call.floats("bias")?.unwrap_or_default();
+    let trailing = view.rank().checked_sub(2).ok_or("a value without channels")?;
+    let bias = Array::floats([vec![bias.len()], vec![1; trailing]].concat(), bias);
+    one(with_known(draft, BinaryKind::Add, &scaled, &bias, false, true)?)
+}
+
+/// alpha · x + beta
+pub(crate) fn affine(draft: &mut Draft, call: &Call) -> Results {
+    let view = draft.view(call, 0)?;
+    let (mul, add) = (call.float("alpha", 1.0)?, call.float("beta", 0.0)?);
+    one(activate(draft, &view, Activation::Scale { mul, add })?)
+}
+
 pub(crate) fn reciprocal(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
     one(inverse(draft, &view)?)
@@ -138,6 +157,10 @@ pub(crate) fn pow(draft: &mut Draft, call: &Call) -> Results {
     let Some(Value::Known(exponents)) = call.input(1) else {
         return Err("a power that is computed while the model runs".into());
     };
+    if call.opset < 7 {
+        // One exponent for all needs no alignment.
+        call.attribute("axis");
+    }
     let power = exponents.uniform().ok_or("powers that differ from element to element")?;
     let dims = draft.dims(&view);
     if broadcast_dims(&dims, &exponents.dims)? != dims {
@@ -236,20 +259,25 @@ fn many(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Results {
 }
 
 fn two(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Results {
+    one(two_values(draft, call, kind)?)
+}
+
+/// Inputs 0 and 1 joined, whichever of them is known.
+pub(super) fn two_values(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Result<View, String> {
     let mut call_inputs = (call.input(0).cloned(), call.input(1).cloned());
     if call.opset < 7 {
         call_inputs.1 = call_inputs.1.map(|b| aligned_by_attribute(call, b)).transpose()?;
     }
-    one(match call_inputs {
-        (Some(Value::Data(a)), Some(Value::Data(b))) => join(draft, kind, &a, &b)?,
-        (Some(Value::Data(a)), Some(Value::Known(b))) => with_known(draft, kind, &a, &b, false, call.is_only_user(0))?,
-        (Some(Value::Known(a)), Some(Value::Data(b))) => with_known(draft, kind, &b, &a, true, call.is_only_user(1))?,
+    match call_inputs {
+        (Some(Value::Data(a)), Some(Value::Data(b))) => join(draft, kind, &a, &b),
+        (Some(Value::Data(a)), Some(Value::Known(b))) => with_known(draft, kind, &a, &b, false, call.is_only_user(0)),
+        (Some(Value::Known(a)), Some(Value::Data(b))) => with_known(draft, kind, &b, &a, true, call.is_only_user(1)),
         (Some(Value::Known(a)), Some(Value::Known(b))) => {
             let a = draft.constant(&a)?;
-            with_known(draft, kind, &a, &b, false, true)?
+            with_known(draft, kind, &a, &b, false, true)
         }
-        _ => return Err("an input is missing".into()),
-    })
+        _ => Err("an input is missing".into()),
+    }
 }
 
 /// Before operator set 7, `axis` says where the second value's axes lie in the first's.

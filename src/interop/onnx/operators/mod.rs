@@ -14,15 +14,20 @@
 //! - padding before a convolution or pool is its own ([`conv`]), as the language writes it.
 
 mod channels;
+mod contrib;
 mod conv;
+mod einsum;
 mod elementwise;
 mod layer_norm;
 mod linear;
 mod norm;
 mod pool;
 mod quantized;
+mod recurrent;
 mod resize;
+mod sampling;
 mod shape;
+mod volume;
 
 use super::call::{Call, Value};
 use super::draft::Draft;
@@ -48,6 +53,9 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "LayerNormalization" => layer_norm::layer_normalization,
         "GroupNormalization" => norm::group_normalization,
         "LRN" => norm::lrn,
+        "Einsum" => einsum::einsum,
+        "ImageScaler" => elementwise::image_scaler,
+        "Affine" => elementwise::affine,
         "Gemm" => linear::gemm,
         "MatMul" => linear::matmul,
         "Add" => elementwise::add,
@@ -99,9 +107,14 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "ConvInteger" => quantized::conv_integer,
         "MatMulInteger" => quantized::matmul_integer,
         "DynamicQuantizeLinear" => quantized::dynamic,
-        "Loop" | "Scan" => return Err("loops whose length depends on data are outside of what netc compiles".into()),
-        "LSTM" | "GRU" | "RNN" => return Err("recurrent layers are outside of what netc compiles".into()),
-        "NonMaxSuppression" | "RoiAlign" | "MaxRoiPool" | "TopK" | "NonZero" => {
+        "LSTM" | "GRU" | "RNN" => recurrent::recurrent,
+        "GridSample" => sampling::grid_sample,
+        "AffineGrid" => sampling::affine_grid,
+        "DeformConv" => sampling::deform_conv,
+        "RoiAlign" => sampling::roi_align,
+        "Loop" => depends_on_data,
+        "Scan" => return Err("a loop over slices of its inputs".into()),
+        "NonMaxSuppression" | "MaxRoiPool" | "TopK" | "NonZero" => {
             return Err("detection heads need results whose size depends on data: cut the model before it".into());
         }
         "ArgMax" | "ArgMin" | "Hardmax" => {
@@ -125,6 +138,15 @@ pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
         "QLinearLeakyRelu" => quantized::leaky_relu,
         "QLinearSoftmax" => quantized::softmax,
         "QGemm" => quantized::gemm,
+        "GridSample" => sampling::grid_sample,
+        "DynamicQuantizeLSTM" => recurrent::with_whole_weights,
+        "FusedConv" => contrib::fused_conv,
+        "FusedGemm" => contrib::fused_gemm,
+        "FusedMatMul" | "TransposeMatMul" => contrib::fused_matmul,
+        "Gelu" | "BiasGelu" => contrib::gelu,
+        "FastGelu" => contrib::fast_gelu,
+        "QuickGelu" => contrib::quick_gelu,
+        "SkipLayerNormalization" => contrib::skip_layer_normalization,
         _ => return None,
     })
 }
@@ -160,6 +182,7 @@ pub(crate) fn moves(op_type: &str) -> bool {
 }
 
 pub(crate) use quantized::levels;
+pub(crate) use shape::stacked;
 
 /// Operators that are computed when a model is imported, or not at all.
 fn depends_on_data(_: &mut Draft, _: &Call) -> Result<Vec<Value>, String> {

@@ -54,6 +54,19 @@ fn standardised(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
 
 pub(crate) fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
+    if view.rank() > 4 {
+        // Volumes are images of as many rows.
+        let node = draft.in_order(&view)?;
+        let dims = draft.node_dims(node);
+        let rows = dims[2..dims.len() - 1].iter().product();
+        let image = draft.reshape(node, &[dims[0], dims[1], rows, dims[dims.len() - 1]])?;
+        let mut inputs = call.inputs.clone();
+        inputs[0] = Some(Value::Data(View::whole(image, 4)));
+        let results = instance_normalization(draft, &call.with_inputs(inputs))?;
+        let [Value::Data(result)] = results.as_slice() else { return Err("it has no result".into()) };
+        let node = draft.reshape(result.node, &dims)?;
+        return Ok(vec![Value::Data(View::whole(node, dims.len()))]);
+    }
     let (image, shown) = draft.image(&view)?;
     let (scale, bias) = (call.need_known(1)?, call.need_known(2)?);
     let eps = call.float("epsilon", 1e-5)?;

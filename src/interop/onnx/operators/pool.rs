@@ -2,6 +2,7 @@
 
 use super::conv::Window;
 use super::elementwise::{self, activate};
+use super::volume;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::geometry::reduced_axes;
@@ -32,6 +33,9 @@ pub(crate) fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>,
 
 fn pool(draft: &mut Draft, call: &Call, op: impl Fn(Window, bool) -> Result<Op, String>) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
+    if view.rank() == 5 {
+        return volume::pool(draft, call, &view);
+    }
     let (image, shown) = draft.image(&view)?;
     let kernel = call.ints("kernel_shape")?.ok_or("it has no kernel_shape")?;
     let axes = view.rank() - 2;
@@ -55,6 +59,11 @@ pub(crate) fn global_max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Valu
 
 fn global_pool(draft: &mut Draft, call: &Call, kind: PoolKind) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
+    if view.rank() > 4 {
+        let kind = if kind == PoolKind::Avg { ReduceKind::Mean } else { ReduceKind::Max };
+        let axes: Vec<usize> = (2..view.rank()).collect();
+        return Ok(vec![Value::Data(reduce_axes(draft, &view, kind, &axes)?)]);
+    }
     let (image, shown) = draft.image(&view)?;
     let node = draft.add(GlobalPool { kind }, &[image], vec![])?;
     Ok(vec![Value::Data(shown.of(node))])

@@ -36,7 +36,7 @@ pub(crate) fn identity(draft: &mut Draft, call: &Call) -> Results {
 pub(crate) fn cast(draft: &mut Draft, call: &Call) -> Results {
     use crate::interop::onnx::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
     let to = match call.node.op_type.as_str() {
-        "Cast" => call.int("to", FLOAT.into())? as i32,
+        "Cast" => call.cast_to()?,
         _ => FLOAT,
     };
     match to {
@@ -134,7 +134,7 @@ pub(crate) fn concat(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// The values one after the other along an axis of theirs.
-fn join(draft: &mut Draft, views: &[View], axis: usize) -> Result<View, String> {
+pub(super) fn join(draft: &mut Draft, views: &[View], axis: usize) -> Result<View, String> {
     let first = &views[0];
     if views.len() == 1 {
         return Ok(first.clone());
@@ -152,6 +152,22 @@ fn join(draft: &mut Draft, views: &[View], axis: usize) -> Result<View, String> 
     Ok(View::whole(draft.concat(nodes, axis)?, first.rank()))
 }
 
+/// Values side by side along a new first axis.
+pub(crate) fn stacked(draft: &mut Draft, values: Vec<Value>) -> Result<Value, String> {
+    let mut views = vec![];
+    for value in values {
+        views.push(match value {
+            Value::Data(view) => view.with_new(&[0]),
+            Value::Known(array) => draft.constant(&array)?.with_new(&[0]),
+            Value::OnGrid(..) | Value::Missing => return Ok(Value::Missing),
+        });
+    }
+    match views.is_empty() {
+        true => Ok(Value::Missing),
+        false => Ok(Value::Data(join(draft, &views, 0)?)),
+    }
+}
+
 /// Channels with a factor or a term each: what joining them is for is a better name than the operator's.
 fn is_scaled_channel(draft: &Draft, view: &View) -> bool {
     let is_scaled = matches!(draft.op(view.node), Some(Op::Activate(Activate { kind: Activation::Scale { .. } })));
@@ -159,7 +175,14 @@ fn is_scaled_channel(draft: &Draft, view: &View) -> bool {
 }
 
 /// Elements `start, start + step, …` of an axis of the value.
-fn cut(draft: &mut Draft, view: &View, axis: usize, start: usize, count: usize, step: usize) -> Result<View, String> {
+pub(super) fn cut(
+    draft: &mut Draft,
+    view: &View,
+    axis: usize,
+    start: usize,
+    count: usize,
+    step: usize,
+) -> Result<View, String> {
     let size = draft.dims(view)[axis];
     if count == 0 {
         return Err("a result without elements".into());
@@ -280,9 +303,7 @@ fn spread(draft: &mut Draft, view: &View, counts: &[usize]) -> Result<Option<Vie
 
 pub(crate) fn tile(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
-    let counts: Option<Vec<usize>> =
-        call.known_ints(1)?.ok_or("input 1 is missing")?.iter().map(|&d| d.try_into().ok()).collect();
-    let counts = counts.filter(|c| c.len() == view.rank()).ok_or("its repeats differ in number from the axes")?;
+    let counts = geometry::repeats(call, view.rank())?;
     one(copies(draft, view, &counts)?)
 }
 
@@ -303,7 +324,9 @@ fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, S
 
 pub(crate) fn pad(draft: &mut Draft, call: &Call) -> Results {
     let mut view = draft.view(call, 0)?;
-    let list = call.ints_either("pads", 1)?.ok_or("it names no pads")?;
+    // The first operator set calls them paddings.
+    let named = if call.opset < 2 { "paddings" } else { "pads" };
+    let list = call.ints_either(named, 1)?.ok_or("it names no pads")?;
     let listed = match call.known_ints(3)? {
         Some(list) => axes_as_listed(&list, view.rank())?,
         None => (0..view.rank()).collect(),

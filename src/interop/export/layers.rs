@@ -1,0 +1,175 @@
+//! ONNX's operators for layers of sequences and volumes, recurrent layers, and layers that sample images.
+
+use super::builder::OnnxBuilder;
+use super::operators::{Result, conv, conv_transpose, float, int, ints, string, transpose, with_weights};
+use crate::ir::NodeId;
+use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
+use crate::ops::pool_nd::WindowPool;
+use crate::ops::recurrent::{Cell, Direction};
+use crate::ops::{ConvNd, DynamicConv2d, GridSample, Op, PoolNd, Recurrent, RoiAlign};
+
+fn named(inputs: &[String]) -> Vec<&str> {
+    inputs.iter().map(String::as_str).collect()
+}
+
+pub(super) fn conv_nd(b: &mut OnnxBuilder, id: NodeId, op: &ConvNd, x: &str) -> String {
+    let inputs = with_weights(b, id, x, op.bias);
+    let mut attributes = vec![
+        ints("kernel_shape", &op.kernel),
+        ints("strides", &op.stride),
+        ints("pads", &op.pad),
+        ints("dilations", &op.dilation),
+        int("group", op.groups),
+    ];
+    if op.transposed {
+        attributes.push(ints("output_padding", &op.output_pad));
+    }
+    b.node(if op.transposed { "ConvTranspose" } else { "Conv" }, &named(&inputs), attributes)
+}
+
+pub(super) fn pool_nd(b: &mut OnnxBuilder, id: NodeId, op: &PoolNd, x: &str) -> Result {
+    let axes = op.kernel.len();
+    let is_max = op.kind == WindowPool::Max;
+    if !is_max && op.dilation.iter().any(|&d| d != 1) {
+        return Err("average pooling with gaps came with operator set 19".into());
+    }
+    let (from, to) = (b.input_shape(id), b.shape(id));
+    // What a last window reaches beyond the padding; engines disagree on what counts there.
+    let beyond: Vec<usize> = (0..axes)
+        .map(|i| {
+            let reach = (to[i + 2] - 1) * op.stride[i] + (op.kernel[i] - 1) * op.dilation[i] + 1;
+            reach.saturating_sub(from[i + 2] + op.pad[i] + op.pad[i + axes])
+        })
+        .collect();
+    let mut pad = op.pad.clone();
+    if op.ceil {
+        if op.kind == WindowPool::AvgWithPad && beyond.iter().any(|&reach| reach > 0) && op.pad.iter().any(|&p| p > 0) {
+            return Err("a window that hangs over padding which counts".into());
+        }
+        (0..axes).for_each(|i| pad[i + axes] += beyond[i]);
+    }
+    let counts = op.kind == WindowPool::AvgWithPad && op.pad.iter().any(|&p| p > 0);
+    let mut attributes = vec![ints("kernel_shape", &op.kernel), ints("strides", &op.stride), ints("pads", &pad)];
+    match is_max {
+        true => attributes.push(ints("dilations", &op.dilation)),
+        false => attributes.push(int("count_include_pad", counts.into())),
+    }
+    Ok(b.node(if is_max { "MaxPool" } else { "AveragePool" }, &[x], attributes))
+}
+
+pub(super) fn dynamic_conv(b: &mut OnnxBuilder, id: NodeId, op: &DynamicConv2d, operands: &[String]) -> Result {
+    let shapes = b.graph.operand_shapes(id);
+    let of = op.of_parameters(shapes[1], operands.len() == 3).map_err(|e| e.to_string())?;
+    Ok(match of {
+        Op::Conv2d(op) => conv(b, &op, operands),
+        Op::ConvTranspose2d(op) => conv_transpose(b, &op, operands),
+        other => return Err(format!("{} reads no computed weight", other.name())),
+    })
+}
+
+/// Where ONNX's gates are among PyTorch's.
+fn gates(cell: Cell) -> &'static [usize] {
+    match cell {
+        // i o f c of i f c o
+        Cell::Lstm => &[0, 3, 1, 2],
+        // z r h of r z n
+        Cell::Gru | Cell::GruResetBefore => &[1, 0, 2],
+        Cell::Tanh | Cell::Relu => &[0],
+    }
+}
+
+pub(super) fn recurrent(b: &mut OnnxBuilder, id: NodeId, op: &Recurrent, operands: &[String]) -> Result {
+    if op.cells {
+        return Err("LSTM gives the cells behind the last step only".into());
+    }
+    if op.layers > 1 && operands.len() > 1 {
+        return Err("states of several layers at once".into());
+    }
+    let (directions, each) = (op.direction.count(), op.weights_each());
+    let rows: Vec<i64> =
+        gates(op.cell).iter().flat_map(|gate| gate * op.hidden..(gate + 1) * op.hidden).map(|row| row as i64).collect();
+    let rows = b.ints(&rows);
+    let (operator, activations): (_, &[&str]) = match op.cell {
+        Cell::Lstm => ("LSTM", &[]),
+        Cell::Gru | Cell::GruResetBefore => ("GRU", &[]),
+        Cell::Tanh => ("RNN", &["Tanh"]),
+        Cell::Relu => ("RNN", &["Relu"]),
+    };
+    let mut x = if op.batch_first { transpose(b, &operands[0], &[1, 0, 2]) } else { operands[0].clone() };
+    for layer in 0..op.layers {
+        let first = layer * directions * each;
+        // `[D, rows, …]` of each kind of weight, with ONNX's gates in order.
+        let of_kind = |b: &mut OnnxBuilder, kind: usize| {
+            let of_direction = |b: &mut OnnxBuilder, d: usize| {
+                let weight = b.weight(id, first + d * each + kind, None);
+                let ordered = b.node("Gather", &[&weight, &rows], vec![int("axis", 0)]);
+                let axes = b.ints(&[0]);
+                b.node("Unsqueeze", &[&ordered, &axes], vec![])
+            };
+            let parts: Vec<String> = (0..directions).map(|d| of_direction(b, d)).collect();
+            if directions == 1 { parts[0].clone() } else { b.node("Concat", &named(&parts), vec![int("axis", 0)]) }
+        };
+        let mut inputs = vec![x.clone(), of_kind(b, 0), of_kind(b, 1)];
+        if op.bias {
+            let biases = [of_kind(b, 2), of_kind(b, 3)];
+            inputs.push(b.node("Concat", &named(&biases), vec![int("axis", 1)]));
+        }
+        if operands.len() > 1 {
+            inputs.resize(5, String::new());
+            inputs.extend(operands[1..].iter().cloned());
+        }
+        let mut attributes = vec![int("hidden_size", op.hidden)];
+        attributes.push(string(
+            "direction",
+            match op.direction {
+                Direction::Forward => "forward",
+                Direction::Reverse => "reverse",
+                Direction::Both => "bidirectional",
+            },
+        ));
+        if op.cell == Cell::Gru {
+            attributes.push(int("linear_before_reset", 1));
+        }
+        if !activations.is_empty() {
+            attributes.push(super::operators::strings("activations", &activations.repeat(directions)));
+        }
+        // `[T, D, N, hidden]`
+        let y = b.node(operator, &named(&inputs), attributes);
+        let is_last = layer + 1 == op.layers;
+        let perm = if is_last && op.batch_first { [2, 0, 1, 3] } else { [0, 2, 1, 3] };
+        let y = transpose(b, &y, &perm);
+        x = super::operators::reshape(b, &y, &[0, 0, -1]);
+    }
+    Ok(x)
+}
+
+pub(super) fn grid_sample(b: &mut OnnxBuilder, op: &GridSample, operands: &[String]) -> Result {
+    if op.coordinates == GridCoordinates::Pixels || op.beyond == Beyond::NearBorder {
+        return Err("GridSample has no positions in pixels, nor a border of one pixel".into());
+    }
+    let mode = match op.mode {
+        Sampling::Nearest => "nearest",
+        Sampling::Bilinear => "bilinear",
+        Sampling::Bicubic => "bicubic",
+    };
+    let beyond = match op.beyond {
+        Beyond::Border => "border",
+        Beyond::Reflection => "reflection",
+        Beyond::Zeros | Beyond::NearBorder => "zeros",
+    };
+    let corners = op.coordinates == GridCoordinates::AlignCorners;
+    let attributes = vec![string("mode", mode), string("padding_mode", beyond), int("align_corners", corners.into())];
+    Ok(b.node("GridSample", &named(operands), attributes))
+}
+
+pub(super) fn roi_align(b: &mut OnnxBuilder, id: NodeId, op: &RoiAlign, operands: &[String]) -> String {
+    let images = b.ints(&vec![0; b.shape(id)[0]]);
+    let attributes = vec![
+        int("output_height", op.size[0]),
+        int("output_width", op.size[1]),
+        int("sampling_ratio", op.samples),
+        float("spatial_scale", op.scale),
+        string("coordinate_transformation_mode", if op.aligned { "half_pixel" } else { "output_half_pixel" }),
+    ];
+    b.node("RoiAlign", &[&operands[0], &operands[1], &images], attributes)
+}

@@ -1,0 +1,144 @@
+//! Operators that read images at computed positions.
+
+use super::conv::{Window, groups_of, kernel_of};
+use crate::interop::onnx::array::Array;
+use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::view::View;
+use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
+use crate::ops::{DeformConv2d, GridSample, MatMul, RoiAlign};
+
+type Results = Result<Vec<Value>, String>;
+
+fn one(view: View) -> Results {
+    Ok(vec![Value::Data(view)])
+}
+
+pub(crate) fn grid_sample(draft: &mut Draft, call: &Call) -> Results {
+    let (x, grid) = (draft.view(call, 0)?, draft.view(call, 1)?);
+    if x.rank() != 4 || grid.rank() != 4 {
+        return Err(format!("a value of {} axes; netc samples images [N, C, H, W]", x.rank()));
+    }
+    let mode = match call.string("mode", "linear")?.as_str() {
+        "nearest" => Sampling::Nearest,
+        "linear" | "bilinear" => Sampling::Bilinear,
+        "cubic" | "bicubic" => Sampling::Bicubic,
+        other => return Err(format!("mode {other} is none")),
+    };
+    let beyond = match call.string("padding_mode", "zeros")?.as_str() {
+        "zeros" => Beyond::Zeros,
+        "border" => Beyond::Border,
+        "reflection" => Beyond::Reflection,
+        other => return Err(format!("padding_mode {other} is none")),
+    };
+    let coordinates = match call.flag("align_corners", false)? {
+        true => GridCoordinates::AlignCorners,
+        false => GridCoordinates::HalfPixel,
+    };
+    let operands = [draft.in_order(&x)?, draft.in_order(&grid)?];
+    let node = draft.add(GridSample { mode, beyond, coordinates }, &operands, vec![])?;
+    one(View::whole(node, 4))
+}
+
+/// Places of an image's pixels by an affine map: a product with the places as they are.
+pub(crate) fn affine_grid(draft: &mut Draft, call: &Call) -> Results {
+    let theta = draft.view(call, 0)?;
+    let size = call.known_ints(1)?.ok_or("input 1 is missing")?;
+    let sizes: Option<Vec<usize>> = size.iter().map(|&s| usize::try_from(s).ok().filter(|&s| s > 0)).collect();
+    let rows = draft.dims(&theta).get(1).copied().unwrap_or(0);
+    let sizes = sizes.filter(|s| theta.rank() == 3 && matches!(rows, 2 | 3) && s.len() == rows + 2);
+    let sizes = sizes.ok_or_else(|| format!("sizes {size:?} of a grid"))?;
+    let spatial = &sizes[2..];
+    let corners = call.flag("align_corners", false)?;
+    let places = |count: usize| -> Vec<f32> {
+        let step = |i: usize| match (corners, count) {
+            (true, 1) => 0.0,
+            (true, _) => 2.0 * i as f64 / (count - 1) as f64 - 1.0,
+            (false, _) => (2.0 * i as f64 + 1.0) / count as f64 - 1.0,
+        };
+        (0..count).map(|i| step(i) as f32).collect()
+    };
+    let along: Vec<Vec<f32>> = spatial.iter().map(|&count| places(count)).collect();
+    let count = spatial.iter().fold(1usize, |p, &s| p.saturating_mul(s));
+    let width = spatial.len() + 1;
+    draft.reserve(count.saturating_mul(width))?;
+    let mut rows = Vec::with_capacity(count * width);
+    for i in 0..count {
+        // The last axis comes first: columns, then rows.
+        let mut rest = i;
+        for (axis, places) in along.iter().enumerate().rev() {
+            rows.push(places[rest % spatial[axis]]);
+            rest /= spatial[axis];
+        }
+        rows.push(1.0);
+    }
+    let base = draft.constant(&Array::floats([count, width], rows))?;
+    let (base, theta) = (draft.in_order(&base)?, draft.in_order(&theta.transposed(&[0, 2, 1]))?);
+    let grid = draft.add(MatMul {}, &[base, theta], vec![])?;
+    let dims = [&sizes[..1], spatial, &[spatial.len()]].concat();
+    one(View::whole(draft.reshape(grid, &dims)?, dims.len()))
+}
+
+pub(crate) fn deform_conv(draft: &mut Draft, call: &Call) -> Results {
+    let (x, offset) = (draft.view(call, 0)?, draft.view(call, 2)?);
+    let weight = match call.input(1) {
+        Some(Value::Known(weight)) => weight,
+        _ => return Err("its weights are computed while the model runs".into()),
+    };
+    if x.rank() != 4 || offset.rank() != 4 {
+        return Err(format!("a value of {} axes; netc moves taps in images [N, C, H, W]", x.rank()));
+    }
+    let kernel = kernel_of(weight, 4, call)?;
+    let dims = draft.dims(&x);
+    let window = Window::of(call, &kernel, [dims[2], dims[3]], 2)?;
+    let offset_groups = usize::try_from(call.int("offset_group", 1)?).unwrap_or(0);
+    let bias = call.known(3)?;
+    let op = DeformConv2d {
+        channels: weight.dims[0],
+        kernel: window.kernel,
+        stride: window.stride,
+        pad: window.pad,
+        dilation: window.dilation,
+        groups: groups_of(call)?,
+        offset_groups,
+        bias: bias.is_some(),
+    };
+    let mut operands = vec![draft.in_order(&x)?, draft.in_order(&offset)?];
+    if call.input(4).is_some() {
+        let mask = draft.view(call, 4)?;
+        operands.push(draft.in_order(&mask)?);
+    }
+    let weights = [Some(weight), bias].into_iter().flatten().map(Array::to_values).collect();
+    one(View::whole(draft.add(op, &operands, weights)?, 4))
+}
+
+pub(crate) fn roi_align(draft: &mut Draft, call: &Call) -> Results {
+    let (x, boxes) = (draft.view(call, 0)?, draft.view(call, 1)?);
+    if x.rank() != 4 || boxes.rank() != 2 {
+        return Err("no image [N, C, H, W] and boxes [R, 4]".into());
+    }
+    if draft.dims(&x)[0] != 1 {
+        return Err("boxes of several images: netc takes those of one (`--batch 1`)".into());
+    }
+    let size = |name: &str| {
+        let size = call.int(name, 1)?;
+        usize::try_from(size).ok().filter(|&s| s > 0).ok_or_else(|| format!("{name} is {size}"))
+    };
+    let samples = usize::try_from(call.int("sampling_ratio", 0)?).unwrap_or(0);
+    if samples == 0 {
+        return Err("as many samples as a box has pixels (sampling_ratio 0): give a number of them".into());
+    }
+    if call.string("mode", "avg")? != "avg" {
+        return Err("the largest sample of a bin rather than the mean".into());
+    }
+    let before = call.opset < 16 && call.attribute("coordinate_transformation_mode").is_none();
+    let usual = if before { "output_half_pixel" } else { "half_pixel" };
+    let op = RoiAlign {
+        size: [size("output_height")?, size("output_width")?],
+        scale: call.float("spatial_scale", 1.0)?,
+        samples,
+        aligned: call.string("coordinate_transformation_mode", usual)? == "half_pixel",
+    };
+    let operands = [draft.in_order(&x)?, draft.in_order(&boxes)?];
+    one(View::whole(draft.add(op, &operands, vec![])?, 4))
+}

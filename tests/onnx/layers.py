@@ -1,0 +1,258 @@
+"""Recurrent layers, layers that sample images, volumes, Einstein sums, computed weights and the forms of ONNX Runtime's
+optimizer, as fixtures for `cargo test onnx`.
+
+    python tests/onnx/layers.py   # needs onnx, onnxruntime and numpy; writes layers.npz beside itself
+
+Cases of the backend suite are those of the operators below; what they expect is what the suite says. Others are built here,
+and ONNX Runtime says what they compute. The archive is as those of make.py.
+"""
+
+import pathlib
+import warnings
+
+import numpy as np
+import onnx
+from make import SIZE_LIMIT
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = pathlib.Path(__file__).parent
+# Which inputs are data; all others are known.
+OPERATORS = {
+    "LSTM": {0}, "GRU": {0}, "RNN": {0}, "GridSample": {0, 1}, "DeformConv": {0, 2, 4}, "RoiAlign": {0, 1},
+    "Einsum": {0, 1, 2}, "AffineGrid": {0}, "MaxPool": {0}, "AveragePool": {0}, "GlobalAveragePool": {0},
+}  # fmt: skip
+RNG = np.random.default_rng(7)
+
+
+def numbers(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def suite():
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = collect_testcases(None)
+    for case in cases:
+        nodes = case.model.graph.node
+        if len(nodes) != 1 or nodes[0].op_type not in OPERATORS:
+            continue
+        inputs, outputs = case.data_sets[0]
+        if "Pool" in nodes[0].op_type and inputs[0].ndim < 5:
+            continue
+        inputs = [np.float32(i) if i.dtype == np.float64 else i for i in inputs]
+        outputs = [np.float32(o) if o.dtype == np.float64 else o for o in outputs]
+        model = onnx.ModelProto.FromString(case.model.SerializeToString())
+        for value in [*model.graph.input, *model.graph.output]:
+            if value.type.tensor_type.elem_type == TensorProto.DOUBLE:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        known = {t.name for t in model.graph.initializer}
+        kept = []
+        for index, (info, array) in enumerate(zip([i for i in model.graph.input if i.name not in known], inputs)):
+            place = list(nodes[0].input).index(info.name)
+            if place in OPERATORS[nodes[0].op_type] and array.dtype == np.float32 and array.size:
+                kept.append(array)
+            else:
+                model.graph.input.remove(info)
+                model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), info.name))
+        yield case.name, model, kept, outputs
+
+
+def made(name, nodes, inputs, known=(), opset=17, domains=(), outputs=("y",)):
+    """A case by what ONNX Runtime computes of it, without its optimizations."""
+    import onnxruntime
+
+    value = lambda n, a: helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape)  # noqa: E731
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [value(n, a) for n, a in inputs.items()],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in dict(known).items()],
+    )
+    sets = [helper.make_opsetid("", opset)] + [helper.make_opsetid(d, 1) for d in domains]
+    model = helper.make_model(graph, opset_imports=sets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return name, model, list(inputs.values()), session.run(None, inputs)
+
+
+def ours():
+    node = helper.make_node
+    volume = numbers(2, 4, 5, 6, 7)
+    convs = {
+        "plain": ((6, 4, 3, 3, 3), dict(pads=[1] * 6)),
+        "strided": ((6, 4, 3, 3, 3), dict(strides=[2, 1, 2], pads=[1, 0, 1, 0, 1, 2])),
+        "dilated": ((3, 4, 2, 3, 2), dict(dilations=[3, 1, 2])),
+        "grouped": ((8, 2, 2, 3, 3), dict(group=2, pads=[0, 1, 1, 1, 1, 1])),
+        "depthwise": ((4, 1, 3, 3, 3), dict(group=4, pads=[1] * 6)),
+        "flat": ((5, 4, 1, 3, 3), dict(strides=[2, 2, 2], pads=[0, 1, 1, 0, 1, 1])),
+        "same": ((5, 4, 4, 3, 2), dict(auto_pad="SAME_UPPER", strides=[2, 2, 1])),
+    }
+    for name, (shape, attributes) in convs.items():
+        known = {"w": numbers(*shape), "b": numbers(shape[0])}
+        yield made(f"conv3d_{name}", [node("Conv", ["x", "w", "b"], ["y"], **attributes)], {"x": volume}, known)
+    transposed = {
+        "plain": ((4, 3, 3, 3, 3), {}),
+        "twice": ((4, 5, 2, 2, 2), dict(strides=[2, 2, 2])),
+        "padded": ((4, 3, 4, 3, 3), dict(strides=[2, 3, 1], pads=[1, 0, 1, 1, 1, 0], output_padding=[1, 2, 0])),
+        "grouped": ((4, 3, 3, 2, 3), dict(group=2, strides=[2, 1, 2], dilations=[2, 1, 1])),
+        "gaps": ((4, 2, 2, 2, 2), dict(strides=[3, 3, 3])),
+    }
+    for name, (shape, attributes) in transposed.items():
+        channels = shape[1] * attributes.get("group", 1)
+        known = {"w": numbers(*shape), "b": numbers(channels)}
+        nodes = [node("ConvTranspose", ["x", "w", "b"], ["y"], **attributes)]
+        yield made(f"conv_transpose3d_{name}", nodes, {"x": volume}, known)
+    pools = {
+        "max": ("MaxPool", dict(kernel_shape=[2, 2, 2], strides=[2, 2, 2])),
+        "max_padded": ("MaxPool", dict(kernel_shape=[3, 3, 3], strides=[2, 2, 2], pads=[1] * 6)),
+        "max_dilated": ("MaxPool", dict(kernel_shape=[2, 2, 2], dilations=[2, 3, 1])),
+        "max_ceil": ("MaxPool", dict(kernel_shape=[2, 3, 2], strides=[2, 2, 2], ceil_mode=1)),
+        "avg": ("AveragePool", dict(kernel_shape=[2, 3, 2], strides=[1, 2, 1])),
+        "avg_padded": ("AveragePool", dict(kernel_shape=[3, 3, 3], pads=[1] * 6)),
+        "avg_with_pad": ("AveragePool", dict(kernel_shape=[3, 3, 3], pads=[1] * 6, count_include_pad=1)),
+        "global": ("GlobalAveragePool", {}),
+        "global_max": ("GlobalMaxPool", {}),
+    }
+    for name, (operator, attributes) in pools.items():
+        yield made(f"pool3d_{name}", [node(operator, ["x"], ["y"], **attributes)], {"x": volume})
+    known = {"w": numbers(6, 4, 3, 3, 3), "v": numbers(3, 6, 3, 1, 1), "s": numbers(6), "m": np.abs(numbers(6)) + 1}
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], pads=[1] * 6),
+        node("BatchNormalization", ["a", "s", "s", "s", "m"], ["b"]),
+        node("Relu", ["b"], ["c"]),
+        node("MaxPool", ["c"], ["d"], kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
+        node("Conv", ["d", "v"], ["e"], pads=[1, 0, 0, 1, 0, 0]),
+        node("InstanceNormalization", ["e", "t", "t"], ["y"]),
+    ]
+    yield made("network3d", nodes, {"x": volume}, {**known, "t": numbers(3)})
+
+    sequence = numbers(6, 2, 5)
+    for operator, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for direction in ("forward", "reverse", "bidirectional"):
+            d = 2 if direction == "bidirectional" else 1
+            known = {"w": numbers(d, gates * 7, 5), "r": numbers(d, gates * 7, 7), "b": numbers(d, 2 * gates * 7)}
+            known["h"] = numbers(d, 2, 7)
+            outputs = ["y", "yh"] + (["yc"] if operator == "LSTM" else [])
+            attributes = dict(hidden_size=7, direction=direction)
+            inputs = ["x", "w", "r", "b", "", "h"]
+            if operator == "LSTM":
+                inputs, known["c"] = [*inputs, "c"], numbers(d, 2, 7)
+            if operator == "GRU" and direction != "reverse":
+                attributes["linear_before_reset"] = 1
+            if operator == "RNN" and direction == "reverse":
+                attributes["activations"] = ["Relu"]
+            nodes = [node(operator, inputs, outputs, **attributes)]
+            yield made(f"{operator.lower()}_{direction}", nodes, {"x": sequence}, known, outputs=outputs)
+    # As PyTorch writes a layer that has the batch first, and a recogniser of text its head.
+    known = {"w": numbers(2, 28, 5), "r": numbers(2, 28, 7), "s": np.int64([0, 0, -1]), "f": numbers(14, 9)}
+    nodes = [
+        node("Transpose", ["x"], ["a"], perm=[1, 0, 2]),
+        node("LSTM", ["a", "w", "r"], ["b"], hidden_size=7, direction="bidirectional"),
+        node("Transpose", ["b"], ["c"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["c", "s"], ["d"]),
+        node("Transpose", ["d"], ["e"], perm=[1, 0, 2]),
+        node("MatMul", ["e", "f"], ["y"]),
+    ]
+    yield made("lstm_batch_first", nodes, {"x": numbers(2, 6, 5)}, known)
+
+    equations = {
+        "bchw,bdhw->bcd": ((2, 3, 4, 5), (2, 6, 4, 5)),
+        "bchw,bchw->bhw": ((2, 3, 4, 5), (2, 3, 4, 5)),
+        "bhqd,bhkd->bhqk": ((2, 3, 4, 5), (2, 3, 6, 5)),
+        "nctv,vw->nctw": ((2, 3, 4, 5), (5, 6)),
+        "...ij,...jk->...ik": ((2, 3, 4), (2, 4, 5)),
+        "ij,jk": ((3, 4), (4, 5)),
+        "bi,bj->bij": ((2, 3), (2, 4)),
+        "bij,bj->bi": ((2, 3, 4), (2, 4)),
+    }
+    for i, (equation, shapes) in enumerate(equations.items()):
+        inputs = {n: numbers(*s) for n, s in zip("xz", shapes)}
+        yield made(f"einsum_{i}", [node("Einsum", ["x", "z"], ["y"], equation=equation)], inputs)
+    yield made("einsum_known", [node("Einsum", ["x", "w"], ["y"], equation="bchw,dc->bdhw")], {"x": numbers(2, 3, 4, 5)}, {"w": numbers(6, 3)})
+    yield made("einsum_trace", [node("Einsum", ["x"], ["y"], equation="bii->b")], {"x": numbers(2, 3, 3)})
+
+    image, weight = numbers(1, 4, 7, 8), numbers(6, 4, 3, 3)
+    yield made("conv_computed_weight", [node("Conv", ["x", "w"], ["y"], pads=[1] * 4)], {"x": image, "w": weight})
+    yield made("conv_computed_bias", [node("Conv", ["x", "w", "b"], ["y"])], {"x": image, "b": numbers(6)}, {"w": weight})
+    yield made("conv_computed_groups", [node("Conv", ["x", "w"], ["y"], group=4, strides=[2, 1])], {"x": image, "w": numbers(8, 1, 3, 3)})
+    yield made("conv_transpose_computed_weight", [node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])], {"x": image, "w": numbers(4, 3, 2, 2)})
+    modulated = [
+        node("Mul", ["w", "s"], ["m"]),
+        node("Conv", ["x", "m"], ["c"], pads=[1] * 4),
+        node("Relu", ["c"], ["y"]),
+    ]
+    yield made("conv_modulated", modulated, {"x": image, "s": numbers(1, 4, 1, 1)}, {"w": weight})
+
+    grid = np.clip(numbers(1, 5, 6, 2), -1.6, 1.6)
+    for mode in ("nearest", "bilinear", "bicubic"):
+        for border in ("zeros", "border", "reflection"):
+            for corners in (0, 1):
+                name = f"grid_sample_{mode}_{border}_{corners}"
+                attributes = dict(mode=mode, padding_mode=border, align_corners=corners)
+                yield made(name, [node("GridSample", ["x", "g"], ["y"], **attributes)], {"x": image, "g": grid})
+
+    ms = ("com.microsoft",)
+    contrib = lambda *a, **k: node(*a, domain="com.microsoft", **k)  # noqa: E731
+    b = numbers(6)
+    yield made("fused_conv", [contrib("FusedConv", ["x", "w", "b"], ["y"], activation="Relu", pads=[1] * 4)], {"x": image}, {"w": weight, "b": b}, domains=ms)
+    yield made("fused_conv_sum", [contrib("FusedConv", ["x", "w", "b", "z"], ["y"], activation="Relu", pads=[1] * 4)], {"x": image, "z": numbers(1, 6, 7, 8)}, {"w": weight, "b": b}, domains=ms)
+    yield made("fused_conv_leaky", [contrib("FusedConv", ["x", "w"], ["y"], activation="LeakyRelu", activation_params=[0.3])], {"x": image}, {"w": weight}, domains=ms)
+    yield made("fused_matmul", [contrib("FusedMatMul", ["x", "z"], ["y"], transB=1, alpha=0.5)], {"x": numbers(2, 3, 4), "z": numbers(2, 5, 4)}, domains=ms)
+    yield made("fused_matmul_batch", [contrib("FusedMatMul", ["x", "z"], ["y"], transA=1, transBatchA=1)], {"x": numbers(4, 2, 3), "z": numbers(2, 4, 5)}, domains=ms)
+    yield made("fused_gemm", [contrib("FusedGemm", ["x", "w", "b"], ["y"], activation="Relu", transB=1)], {"x": numbers(3, 4)}, {"w": numbers(6, 4), "b": b}, domains=ms)
+    yield made("gelu", [contrib("Gelu", ["x"], ["y"])], {"x": image}, domains=ms)
+    yield made("bias_gelu", [contrib("BiasGelu", ["x", "b"], ["y"])], {"x": numbers(2, 3, 6)}, {"b": b}, domains=ms)
+    yield made("quick_gelu", [contrib("QuickGelu", ["x"], ["y"])], {"x": image}, domains=ms)
+    yield made("fast_gelu", [contrib("FastGelu", ["x", "b"], ["y"])], {"x": numbers(2, 3, 6)}, {"b": b}, domains=ms)
+    known = {"g": numbers(6), "b": b, "t": numbers(6)}
+    nodes = [contrib("SkipLayerNormalization", ["x", "z", "g", "b", "t"], ["y"], epsilon=1e-5)]
+    yield made("skip_layer_norm", nodes, {"x": numbers(2, 3, 6), "z": numbers(2, 3, 6)}, known, domains=ms)
+
+    # Readers before what they read.
+    nodes = [node("Add", ["a", "x"], ["y"]), node("Relu", ["b"], ["a"]), node("Neg", ["x"], ["b"])]
+    name, model, inputs, outputs = made("out_of_order", nodes[::-1], {"x": image})
+    ordered = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(ordered[::-1])
+    yield name, model, inputs, outputs
+
+    # A loop of three turns, which gathers what each gives.
+    info = lambda n, t, s=None: helper.make_tensor_value_info(n, t, s)  # noqa: E731
+    body = helper.make_graph(
+        [
+            node("Mul", ["v", "half"], ["h"]),
+            node("Add", ["h", "x"], ["w"]),
+            node("Identity", ["going"], ["on"]),
+            node("Identity", ["w"], ["seen"]),
+        ],
+        "body",
+        [info("i", TensorProto.INT64, []), info("going", TensorProto.BOOL, []), info("v", TensorProto.FLOAT)],
+        [info("on", TensorProto.BOOL, []), info("w", TensorProto.FLOAT), info("seen", TensorProto.FLOAT)],
+    )
+    nodes = [node("Loop", ["turns", "", "x"], ["y", "all"], body=body)]
+    known = {"turns": np.int64(3), "half": np.float32(0.5)}
+    yield made("loop", nodes, {"x": numbers(2, 3)}, known, outputs=("y", "all"))
+
+
+def main():
+    archive, count = {}, 0
+    for name, model, inputs, outputs in [*suite(), *ours()]:
+        size = sum(a.nbytes for a in [*inputs, *outputs]) + model.ByteSize()
+        outputs = [np.asarray(o) for o in outputs]
+        if not inputs or size > SIZE_LIMIT or not all(o.dtype == np.float32 and o.size for o in outputs):
+            print("left out:", name)
+            continue
+        count += 1
+        archive[f"{name}/model"] = np.frombuffer(model.SerializeToString(), np.uint8)
+        archive.update({f"{name}/in/{i}": a for i, a in enumerate(inputs)})
+        archive.update({f"{name}/out/{i}": a for i, a in enumerate(outputs)})
+    np.savez_compressed(HERE / "layers.npz", **archive)
+    print(f"layers.npz: {count} cases")
+
+
+if __name__ == "__main__":
+    main()
