@@ -172,7 +172,7 @@ pub mod internals;
 
 pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, Part};
+pub use driver::{BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions, Part};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]

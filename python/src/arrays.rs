@@ -171,7 +171,8 @@ pub(crate) fn output<'py>(
         return Ok(zeros);
     };
     if port.element() != netc::Element::F32 {
-        let message = format!("out[{:?}]: the output is {}, of which a new array is made", port.name(), dtype_name(port));
+        let message =
+            format!("out[{:?}]: the output is {}, of which a new array is made", port.name(), dtype_name(port));
         return Err(PyTypeError::new_err(message));
     }
     let wrong = |why: String| PyValueError::new_err(format!("out[{:?}] {why}", port.name()));

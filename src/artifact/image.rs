@@ -13,7 +13,8 @@
 //! run in order, with a barrier between them.
 //! `frame` is an array of base pointers indexed by [`Slot`]; `scratch` is the calling thread's own
 //! memory of [`Manifest::scratch_bytes`]. All bases are 64-byte aligned except inputs and outputs,
-//! which are 4-byte aligned. Code is position independent and calls nothing outside itself.
+//! which are 4-byte aligned. Code is position independent and calls nothing outside itself. Whoever calls it flushes
+//! denormals meanwhile ([`flush_denormals`]).
 
 use crate::balance::TaskCost;
 use crate::tensor::Element;
@@ -21,6 +22,16 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "compile")]
 use super::Weights;
+
+/// What a thread's control register of the floating-point unit has set while it runs steps, by Rust's name of the
+/// architecture: of MXCSR flush-to-zero and denormals-are-zero, of FPCR FZ.
+pub(crate) const fn flush_denormals(architecture: &str) -> u64 {
+    match architecture.as_bytes() {
+        b"x86_64" => 0x8040,
+        b"aarch64" => 1 << 24,
+        _ => 0,
+    }
+}
 
 /// Index into the frame of base pointers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +85,11 @@ impl Port {
     /// What each of the values is.
     pub fn element(&self) -> Element {
         self.element
+    }
+
+    /// Whether runs take and give its values as f32, whatever its element is.
+    pub(crate) fn runs_as_f32(&self) -> bool {
+        !self.raw
     }
 
     /// Number of values.

@@ -76,7 +76,7 @@ pub(crate) use format::MAGIC;
 #[cfg(feature = "compile")]
 pub(crate) use image::Image;
 pub use image::{Images, Port, StepRecord};
-pub(crate) use image::{Manifest, Slot, StateRecord, WeightRange};
+pub(crate) use image::{Manifest, Slot, StateRecord, WeightRange, flush_denormals};
 #[cfg(feature = "compile")]
 pub(crate) use metadata::TensorRecord;
 #[cfg(feature = "compile")]

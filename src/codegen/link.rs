@@ -22,9 +22,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// Functions begin at cache lines.
-const FUNCTION_ALIGNMENT: u64 = 64;
+pub(super) const FUNCTION_ALIGNMENT: u64 = 64;
 /// Between functions; it traps when run.
-const PADDING: u8 = 0xcc;
+pub(super) const PADDING: u8 = 0xcc;
 
 /// Why a program has no code.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! ([`kernels`]) as vector functions ([`vector`]), turn those into code ([`link`]), pack the
 //! weights, and put all of it into an [`Image`].
 
+pub(crate) mod bare;
 pub(crate) mod emit;
 pub(crate) mod kernels;
 pub(crate) mod key;

@@ -47,6 +47,9 @@ pub enum Error {
     /// The plan or the code cannot be made for this target.
     #[error(transparent)]
     Codegen(Box<codegen::Error>),
+    /// A network that cannot be an object for linkers.
+    #[error("cannot write {}: {cause}", path.display())]
+    Bare { path: PathBuf, cause: codegen::bare::Error },
     /// The compiled model cannot be written. Nothing is left at its path.
     #[error(transparent)]
     Write(#[from] WriteError),

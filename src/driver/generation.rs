@@ -102,7 +102,7 @@ impl Compiler {
         self.settle(network, options, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
     }
 
-    fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
+    pub(super) fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
         let made = self.settle(network, options, destination, &|_, _, _| true)?;

@@ -1,9 +1,10 @@
 //! The road of a model from its text to something that runs: the stages in their order, once.
 //!
 //! ```text
-//! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file
+//! path ─front─▶ Network ─load_weights─▶ ─optimize─▶ Network ─compile─▶ Model | .netc file | object
 //!      network           weights, part                      generation
 //!      import                                               portable
+//!                                                           bare
 //! ```
 //!
 //! The driver knows every stage and decides nothing that a stage could: it reads files, hands
@@ -12,6 +13,7 @@
 //! Each stretch is a file here, named below its arrows. Beside the road stand [`recipe`], which walks it
 //! again for a compiled model, and [`hash`], which says what a network was made of.
 
+mod bare;
 mod compiler;
 mod error;
 mod generation;
@@ -26,6 +28,7 @@ mod sizes;
 mod training;
 mod weights;
 
+pub use bare::{ObjectForm, ObjectOptions};
 pub use compiler::Compiler;
 pub use error::Error;
 pub(crate) use generation::Compiled;

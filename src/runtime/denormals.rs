@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)] // The control register of the floating-point unit.
 
+use crate::artifact::flush_denormals;
+
 /// Flushes denormals on this thread until dropped, then restores what was.
 pub(crate) struct FlushDenormals {
     #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
@@ -25,9 +27,6 @@ impl Drop for FlushDenormals {
 
 #[cfg(target_arch = "x86_64")]
 mod register {
-    /// Flush-to-zero and denormals-are-zero of MXCSR.
-    pub(crate) const FLUSH: u64 = 0x8040;
-
     pub(crate) fn read() -> u64 {
         let mut value = 0u32;
         // SAFETY: stores four bytes to `value`.
@@ -45,9 +44,6 @@ mod register {
 
 #[cfg(target_arch = "aarch64")]
 mod register {
-    /// FZ of FPCR.
-    pub const FLUSH: u64 = 1 << 24;
-
     pub fn read() -> u64 {
         let value: u64;
         // SAFETY: reads a control register.
@@ -63,14 +59,15 @@ mod register {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod register {
-    pub const FLUSH: u64 = 0;
     pub fn read() -> u64 {
         0
     }
     pub fn write(_: u64) {}
 }
 
-use register::{FLUSH, read, write};
+use register::{read, write};
+
+const FLUSH: u64 = flush_denormals(std::env::consts::ARCH);
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {

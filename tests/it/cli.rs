@@ -56,6 +56,7 @@ transcripts!(
     ir,
     limits,
     mistakes,
+    objects,
     overwrite,
     packing,
     pictures,

@@ -32,6 +32,8 @@ mod hostile;
 mod images;
 mod import;
 mod not_finite;
+#[cfg(target_os = "linux")] // They are linked and run.
+mod objects;
 mod onnx;
 mod optimized_zoo;
 mod portable;

@@ -75,7 +75,7 @@ impl Compiler {
         }
         // The fused instructions of x86 are encoded as AVX's are.
         let fused = target.fuses() && (!x86 || target.has("avx"));
-        Ok(Self { optimizing: isa(target, "speed")?, literal: isa(target, "none")?, fused, x86 })
+        Ok(Self { optimizing: isa(target, "speed", true)?, literal: isa(target, "none", true)?, fused, x86 })
     }
 
     /// The target, for whoever places the code.
@@ -117,7 +117,16 @@ pub(crate) fn signature(parameters: usize) -> ir::Signature {
     signature
 }
 
-fn isa(target: &Target, opt_level: &str) -> Result<OwnedTargetIsa, Error> {
+/// Cranelift for functions that ask for addresses of what is in the same file. It finds them by their distance, so that
+/// the code may stand anywhere; what it calls position-independent code asks a table for them.
+///
+/// # Errors
+/// As [`Compiler::new`].
+pub(crate) fn isa_of_one_file(target: &Target) -> Result<OwnedTargetIsa, Error> {
+    isa(target, "speed", false)
+}
+
+fn isa(target: &Target, opt_level: &str, by_table: bool) -> Result<OwnedTargetIsa, Error> {
     let architecture = target.architecture.name();
     let failed = |e: &dyn std::fmt::Display| Error::Architecture { architecture, message: e.to_string() };
     let mut flags = settings::builder();
@@ -125,7 +134,7 @@ fn isa(target: &Target, opt_level: &str) -> Result<OwnedTargetIsa, Error> {
     for (name, value) in [
         ("opt_level", opt_level),
         ("enable_verifier", verifier),
-        ("is_pic", "true"),
+        ("is_pic", if by_table { "true" } else { "false" }),
         ("unwind_info", "false"),
         ("enable_probestack", "false"),
     ] {

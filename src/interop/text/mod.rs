@@ -26,7 +26,6 @@ mod words;
 
 use std::collections::HashMap;
 
-#[cfg(feature = "cli")]
 pub(crate) use about::steps;
 pub(crate) use compare::Difference;
 pub use compare::compare;

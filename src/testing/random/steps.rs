@@ -270,18 +270,28 @@ impl Walk {
                 let best = self.add(TopK { k, axis, largest }, &[weights])?;
                 self.add(GatherElements { axis }, &[x, best])
             }
-            3 => self.add(GatherElements { axis }, &[x, weights]),
+            3 => {
+                let indices = self.whole(weights)?;
+                self.add(GatherElements { axis }, &[x, indices])
+            }
             4 => {
                 let shape = vec![self.size(1, 4), self.size(1, rank)];
                 let indices = self.add(Constant::of(shape), &[])?;
+                let indices = self.whole(indices)?;
                 self.add(GatherNd { batch_dims: 0 }, &[x, indices])
             }
             _ => {
                 let shape = vec![self.size(1, 2 * size)];
                 let indices = self.add(Constant::of(shape), &[])?;
+                let indices = self.whole(indices)?;
                 self.add(Gather { axis }, &[x, indices])
             }
         }
+    }
+
+    /// Indices: whole numbers, some of them beyond the axis.
+    fn whole(&mut self, x: NodeId) -> Option<NodeId> {
+        self.add(Activate { kind: Activation::Round }, &[x])
     }
 
     /// Parts placed in the value, by indices that weights are.
@@ -290,11 +300,13 @@ impl Walk {
         let weights = self.beside(x)?;
         if self.chance(2) {
             let axis = self.random.below(rank.max(1));
-            return self.add(ScatterElements { axis, reduction: Reduction::Add }, &[x, weights, x]);
+            let indices = self.whole(weights)?;
+            return self.add(ScatterElements { axis, reduction: Reduction::Add }, &[x, indices, x]);
         }
         let count = self.size(1, 3);
         let first = self.shape(x).dims().get(1..)?.to_vec();
         let indices = self.add(Constant::of([count, 1]), &[])?;
+        let indices = self.whole(indices)?;
         let updates = self.add(Constant::of([vec![count], first].concat()), &[])?;
         let reduction = [Reduction::None, Reduction::Mul, Reduction::Max, Reduction::Min][self.random.below(4)];
         self.add(ScatterNd { reduction }, &[x, indices, updates])

@@ -3,6 +3,7 @@
 use super::{Importer, MAX_DEPTH, Scope, opset_of};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::proto::data_type;
 use crate::interop::onnx::{operators, proto};
 
 /// Turns of a loop that are written out at most.
@@ -42,6 +43,9 @@ impl<'m> Importer<'m> {
             graph.output.len().checked_sub(1 + carried.len()).filter(|_| graph.input.len() == 2 + carried.len());
         let scans = scans.ok_or("its body's inputs and outputs do not fit the values that it carries")?;
         let mut gathered: Vec<Vec<Value>> = vec![vec![]; scans];
+        // Of the count, of the condition, and of what is carried.
+        let mut types = [&[data_type::INT64, data_type::BOOL], call.types.get(2..).unwrap_or_default()].concat();
+        let mut of_results = types[2..].to_vec();
         for turn in 0..turns {
             if !goes_on {
                 break;
@@ -57,6 +61,7 @@ impl<'m> Importer<'m> {
                     self.define(&input.name, value);
                 }
             }
+            graph.input.iter().zip(&types).for_each(|(input, &ty)| self.set_type(&input.name, ty));
             let names = graph.output.iter().map(|o| o.name.as_str());
             let results = self.body(&graph.initializer, &graph.node, names, depth);
             self.scopes.pop();
@@ -68,9 +73,13 @@ impl<'m> Importer<'m> {
                 Some(Value::Missing) => return Ok(vec![]),
                 _ => return Err("a loop whose condition depends on data".into()),
             };
+            // The body's first result is the condition.
+            of_results = self.inner_types.get(1..).unwrap_or_default().to_vec();
+            types.splice(2.., of_results.iter().copied().take(call.inputs.len() - 2));
             carried = results.by_ref().take(call.inputs.len() - 2).map(Some).collect();
             gathered.iter_mut().zip(results).for_each(|(all, value)| all.push(value));
         }
+        self.inner_types = of_results;
         let mut results: Vec<Value> = carried.into_iter().map(|v| v.unwrap_or(Value::Missing)).collect();
         for all in gathered {
             results.push(operators::stacked(&mut self.draft, all)?);

@@ -1,5 +1,6 @@
 //! Convolutions, and the geometry of windows that pooling shares.
 
+use super::kernel::{check_channels, groups_of, halves, kernel_of};
 use super::volume;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
@@ -87,23 +88,6 @@ impl Window {
     }
 }
 
-pub(super) fn halves(total: usize, odd_at_start: bool) -> (usize, usize) {
-    if odd_at_start { (total.div_ceil(2), total / 2) } else { (total / 2, total.div_ceil(2)) }
-}
-
-/// The kernel's sizes, of weights with as many axes as their input.
-pub(super) fn kernel_of(weight: &Array, rank: usize, call: &Call) -> Result<Vec<i64>, String> {
-    let kernel = weight.dims.get(2..).filter(|_| weight.rank() == rank);
-    let kernel = kernel.ok_or_else(|| format!("its weights have {} axes, its input {rank}", weight.rank()))?;
-    let kernel: Vec<i64> = kernel.iter().map(|&d| d as i64).collect();
-    match call.ints("kernel_shape")? {
-        Some(stated) if stated != kernel => {
-            Err(format!("kernel_shape {stated:?} is not that of its weights, {kernel:?}"))
-        }
-        _ => Ok(kernel),
-    }
-}
-
 /// Its weights and its bias, where these are known.
 fn weights_of<'c>(call: &'c Call) -> Option<(&'c Array, Option<&'c Array>)> {
     match (call.input(1), call.input(2)) {
@@ -138,10 +122,6 @@ fn dynamic(draft: &mut Draft, call: &Call, transposed: bool) -> Result<Vec<Value
     let Window { stride, pad, dilation, .. } = window;
     let op = DynamicConv2d { stride, pad, dilation, groups: groups_of(call)?, transposed, output_pad };
     Ok(vec![Value::Data(shown.of(draft.add(op, &operands, vec![])?))])
-}
-
-pub(super) fn groups_of(call: &Call) -> Result<usize, String> {
-    usize::try_from(call.int("group", 1)?).ok().filter(|&g| g > 0).ok_or_else(|| "group is below 1".into())
 }
 
 pub(crate) fn conv(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
@@ -194,13 +174,6 @@ fn add_whole(
 fn add(draft: &mut Draft, op: impl Into<Op>, image: &View, weights: [Option<&Array>; 2]) -> Result<Vec<Value>, String> {
     let weights = weights.into_iter().flatten().map(Array::to_values).collect();
     Ok(vec![Value::Data(draft.map(op, image, weights)?)])
-}
-
-pub(super) fn check_channels(weight: &Array, due: usize, found: usize) -> Result<(), String> {
-    match due == found {
-        true => Ok(()),
-        false => Err(format!("weights of sizes {:?} take {due} channels, its input has {found}", weight.dims)),
-    }
 }
 
 /// A border of zeros that only this convolution reads is its own padding.

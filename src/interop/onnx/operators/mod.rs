@@ -19,6 +19,7 @@ mod conv;
 mod einsum;
 mod elementwise;
 mod indices;
+mod kernel;
 mod layer_norm;
 mod linear;
 mod norm;

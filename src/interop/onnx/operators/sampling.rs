@@ -1,6 +1,7 @@
 //! Operators that read images at computed positions.
 
-use super::conv::{Window, groups_of, kernel_of};
+use super::conv::Window;
+use super::kernel::{groups_of, kernel_of};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;

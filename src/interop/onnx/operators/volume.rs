@@ -1,6 +1,6 @@
 //! Convolutions and pools over volumes `[N, C, D, H, W]`.
 
-use super::conv::{check_channels, groups_of, halves, kernel_of};
+use super::kernel::{check_channels, groups_of, halves, kernel_of};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
