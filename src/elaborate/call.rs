@@ -250,7 +250,7 @@ impl Elaborator<'_> {
             let value = self.eval(frame, &arg.value);
             match convert(&value, param.ty) {
                 Ok(value) if matches!(param.ty, ParamType::Axis | ParamType::Axes) => {
-                    match self.from_first_axis(frame, layer, arg, value, flow) {
+                    match self.along_first_axis(frame, layer, arg, value, flow) {
                         Some(value) => result.args.set(param.name, value),
                         None => complete = false,
                     }
@@ -269,7 +269,7 @@ impl Elaborator<'_> {
     }
 
     /// Axes that count from the end, as they are of the value at hand.
-    fn from_first_axis(&mut self, frame: &Frame, layer: &Layer, arg: &Arg, value: Value, flow: Flow) -> Option<Value> {
+    fn along_first_axis(&mut self, frame: &Frame, layer: &Layer, arg: &Arg, value: Value, flow: Flow) -> Option<Value> {
         let counts_from_end = |v: &Value| matches!(v, Value::Int(..0));
         match &value {
             Value::List(axes) if axes.iter().any(counts_from_end) => {}

@@ -154,11 +154,11 @@ pub(crate) fn training_names(sources: &Sources, root: SourceId) -> Vec<String> {
 pub(crate) fn integer_parameters(sources: &Sources, root: SourceId, model: Option<&str>) -> Vec<(String, i64)> {
     use crate::syntax::ast::{DefinitionKind, ExprKind, Item};
     let (file, _) = crate::syntax::parse(sources, root);
-    let models = file.items.iter().filter_map(|item| match item {
+    let mut models = file.items.iter().filter_map(|item| match item {
         Item::Definition(d) if d.kind == DefinitionKind::Model => Some(d),
         _ => None,
     });
-    let chosen = models.filter(|d| model.is_none_or(|name| d.name.name == name)).next();
+    let chosen = models.find(|d| model.is_none_or(|name| d.name.name == name));
     let params = chosen.map_or(&[][..], |d| &d.params);
     let integer = |p: &crate::syntax::ast::Param| match p.default.as_ref()?.kind {
         ExprKind::Int(v) => Some((p.name.name.clone(), v)),
