@@ -342,7 +342,7 @@ impl Operation for Recurrent {
             let mut read =
                 vec![Tensor::from_values(Shape::from([directions, rows, self.hidden]), recurrent.into_iter())];
             if self.keeps_bias() {
-                read.push(Tensor::from_values(Shape::from([directions, self.hidden]), kept.into_iter()));
+                read.push(Tensor::from_values(Shape::from([directions, self.hidden]), kept));
             }
             let op = self.recurrence();
             let operands: Vec<&Tensor> = operands.iter().collect();

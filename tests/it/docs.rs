@@ -102,7 +102,14 @@ fn links_lead_somewhere() {
     let documents = [
         &documents[..],
         &["models/digits_gan/README.md", "models/fashion/README.md", "docs/LESSONS.md"],
-        &["docs/IMPORT.md", "docs/OBJECTS.md", "CHANGELOG.md", "SECURITY.md", "tests/goldens/README.md", "benches/peers/README.md"],
+        &[
+            "docs/IMPORT.md",
+            "docs/OBJECTS.md",
+            "CHANGELOG.md",
+            "SECURITY.md",
+            "tests/goldens/README.md",
+            "benches/peers/README.md",
+        ],
     ]
     .concat();
     let readme = read("README.md");

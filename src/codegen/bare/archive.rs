@@ -55,5 +55,5 @@ fn even(bytes: usize) -> usize {
 
 /// Times and owners are zeros, so that the same network gives the same bytes.
 fn header(sink: &mut impl Write, name: &str, length: u64) -> io::Result<()> {
-    write!(sink, "{name:<16}{:<12}{:<6}{:<6}{:<8}{length:<10}`\n", 0, 0, 0, 644)
+    writeln!(sink, "{name:<16}{:<12}{:<6}{:<6}{:<8}{length:<10}`", 0, 0, 0, 644)
 }

@@ -158,7 +158,8 @@ pub(crate) fn of_open_sizes(file: &ModelFile) -> Vec<(usize, String)> {
     let graph = file.model.graph.as_ref().expect("checked when the file was opened");
     let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let shape = |input: &proto::ValueInfo| input.ty.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.clone());
-    let is_open = |input: &proto::ValueInfo| shape(input).is_none_or(|s| s.dim.iter().any(|d| stated_size(d).is_none()));
+    let is_open =
+        |input: &proto::ValueInfo| shape(input).is_none_or(|s| s.dim.iter().any(|d| stated_size(d).is_none()));
     let inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str())).enumerate();
     inputs.filter(|(_, input)| is_open(input)).map(|(i, input)| (i, input.name.clone())).collect()
 }
