@@ -1,6 +1,6 @@
 //! NumPy's `.npy` arrays: how tensors come in and go out without any preprocessing.
 //!
-//! Reads row-major little-endian numbers, all to f32; writes f32.
+//! Reads row-major little-endian numbers, all to f32; writes those of any element.
 //! Format: NumPy Enhancement Proposal 1, versions 1 to 3.
 
 use std::io::{self, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::memory::{default_memory, size};
 use crate::opened;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// A header is a line of text; this is more than NumPy ever writes.
@@ -118,22 +118,57 @@ fn read_limited(mut from: impl Read, length: Option<u64>, memory: u64) -> Result
     Ok(Tensor::new(Shape::new(header.shape), data))
 }
 
-/// Writes an array of f32, row-major.
+/// NumPy's name of an element.
+fn descr(element: Element) -> &'static str {
+    match element {
+        // NumPy has no bf16, which f32 holds.
+        Element::F32 | Element::Bf16 => "<f4",
+        Element::F16 => "<f2",
+        Element::U8 => "|u1",
+        Element::I8 => "|i1",
+        Element::I16 => "<i2",
+        Element::I32 => "<i4",
+        Element::I64 => "<i8",
+        Element::Bool => "|b1",
+    }
+}
+
+/// Writes an array of the tensor's element, row-major.
 ///
 /// # Errors
 /// As for any writing.
 pub fn write(mut to: impl Write, tensor: &Tensor) -> io::Result<()> {
     let dims: String = tensor.shape().dims().iter().map(|d| format!("{d}, ")).collect();
-    let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end_matches(' '));
+    let dict = format!(
+        "{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
+        descr(tensor.shape().element()),
+        dims.trim_end_matches(' ')
+    );
     // Magic, version and length take ten bytes; the data begins at a multiple of 64.
     let size = (10 + dict.len() + 1).next_multiple_of(64) - 10;
     to.write_all(MAGIC)?;
     to.write_all(&[1, 0])?;
     to.write_all(&(size as u16).to_le_bytes())?;
     to.write_all(format!("{dict:width$}\n", width = size - 1).as_bytes())?;
-    for chunk in tensor.data().chunks(1 << 14) {
-        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-        to.write_all(&bytes)?;
+    if let Element::F32 = tensor.shape().element() {
+        for chunk in tensor.data().chunks(1 << 14) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+            to.write_all(&bytes)?;
+        }
+        return to.flush();
+    }
+    if let Element::Bf16 = tensor.shape().element() {
+        tensor.values().try_for_each(|v| to.write_all(&(v as f32).to_le_bytes()))?;
+        return to.flush();
+    }
+    let size = tensor.shape().element().bytes();
+    for item in tensor.bytes().chunks_exact(size) {
+        // As they lie in memory, in this machine's order.
+        let mut item = item.to_vec();
+        if cfg!(target_endian = "big") {
+            item.reverse();
+        }
+        to.write_all(&item)?;
     }
     to.flush()
 }

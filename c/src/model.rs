@@ -427,13 +427,31 @@ unsafe fn run(
                 _ => numbers,
             };
         }
+        // Outputs of other elements are f32 first. Where all are f32, nothing is allocated.
+        let mut others: Vec<Vec<f32>> = vec![];
+        for (port, tensor) in model.outputs().iter().zip(outputs).filter(|(port, _)| port.element() != Element::F32) {
+            others.push(vec![0.0; elements(port, tensor, batched)?]);
+        }
+        let mut unwritten = others.iter_mut();
         let mut slices: [&mut [f32]; MAX_PORTS] = std::array::from_fn(|_| &mut [][..]);
         for ((port, tensor), slice) in model.outputs().iter().zip(outputs).zip(&mut slices) {
             let count = elements(port, tensor, batched)?;
-            // SAFETY: as above, and nothing else leads there by the caller's word.
-            *slice = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<f32>(), count) };
+            *slice = match port.element() {
+                // SAFETY: as above, and nothing else leads there by the caller's word.
+                Element::F32 => unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<f32>(), count) },
+                _ => unwritten.next().expect("there is one for each"),
+            };
         }
-        model.run(&values[..input_count], &mut slices[..output_count]).map_err(of_running)
+        model.run(&values[..input_count], &mut slices[..output_count]).map_err(of_running)?;
+        let narrow = model.outputs().iter().zip(outputs).filter(|(port, _)| port.element() != Element::F32);
+        for ((port, tensor), numbers) in narrow.zip(&others) {
+            let size = port.element().bytes();
+            // SAFETY: as above; `elements` saw that the tensor is of the port's element and sizes.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<u8>(), numbers.len() * size) };
+            let places = bytes.chunks_exact_mut(size).zip(numbers);
+            places.for_each(|(place, &number)| port.element().write(place, number.into()));
+        }
+        Ok(())
     })
 }
 

@@ -66,6 +66,9 @@ pub struct Port {
     pub(crate) shape: Vec<usize>,
     #[serde(default, skip_serializing_if = "Element::is_f32")]
     pub(crate) element: Element,
+    /// Code reads the elements themselves. Others lie in its memory as f32, whatever the element is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) raw: bool,
 }
 
 impl Port {
@@ -82,11 +85,6 @@ impl Port {
     /// What each of the values is.
     pub fn element(&self) -> Element {
         self.element
-    }
-
-    /// Whether runs take and give its values as f32, which holds them: numbers, and whole ones of up to 16 bits.
-    pub(crate) fn runs_as_f32(&self) -> bool {
-        matches!(self.element, Element::F32 | Element::U8 | Element::I8 | Element::I16)
     }
 
     /// Number of values.

@@ -63,7 +63,7 @@ pub(crate) struct GlobalArgs {
     /// Tell more: what each pass did, where the weights came from, how long it took
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
-    /// No notes and no progress
+    /// Nothing but errors and what the command is for: no notes, no warnings, no progress
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
     /// The most memory that compiling, a run, a picture or an archive may take, such as 512MiB or 16G [default: three
@@ -163,11 +163,11 @@ pub(crate) struct CropArgs {
     pub crops: Option<CropCount>,
     /// Before crops are cut, resize pictures so that their shorter side has this length, instead of what `preprocess`
     /// says
-    #[arg(long, value_name = "SIDE", value_parser = clap::value_parser!(u32).range(1..=32768))]
+    #[arg(long, value_name = "SIDE", value_parser = whole::<u32>(1..=32768))]
     pub resize: Option<u32>,
     /// Before crops are cut, give pictures a border of so many black pixels (of arrays: zeros), as `pad` does in training:
     /// for pictures that are no larger than the input
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "PIXELS", value_parser = whole::<u32>(1..=4096))]
     pub border: Option<u32>,
 }
 
@@ -219,7 +219,7 @@ pub(crate) struct NetworkArgs {
     #[command(flatten)]
     pub source: SourceArgs,
     /// Images that are computed at once; any number of images runs in such batches, unless the network mixes them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=65536))]
     pub batch: Option<u32>,
     #[command(flatten)]
     pub shapes: ShapeArgs,
@@ -314,7 +314,7 @@ impl From<PhaseName> for crate::ir::Phase {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ThreadArgs {
     /// Threads of a run; 0 stands for one for each CPU, which is the default
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=256))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u16>(0..=256))]
     pub threads: Option<u16>,
     /// Let the system place the threads; without this they keep to CPUs of their own
     #[arg(long)]
@@ -322,6 +322,20 @@ pub(crate) struct ThreadArgs {
     /// Read a compiled model's weights into memory, so that its file may be changed while it runs
     #[arg(long)]
     pub copy_weights: bool,
+}
+
+/// Reads whole numbers within bounds, and says so in plain words.
+pub(crate) fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
+    bounds: std::ops::RangeInclusive<u64>,
+) -> impl Fn(&str) -> std::result::Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.trim().parse::<u64>().ok().filter(|n| bounds.contains(n));
+        let (least, most) = (bounds.start(), bounds.end());
+        number.and_then(|n| T::try_from(n).ok()).ok_or_else(|| match *most {
+            most if most >= u32::MAX.into() => format!("write a whole number from {least} on"),
+            most => format!("write a whole number from {least} to {most}"),
+        })
+    }
 }
 
 /// A number of bytes.

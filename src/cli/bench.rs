@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, bytes};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -32,13 +32,13 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub threads: ThreadArgs,
     /// Runs that go on at the same time, each on one thread of its own
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(1..=256))]
     pub streams: u16,
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
     /// Runs before the measured ones
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..=100_000))]
     pub warm_up: u32,
     /// Measure steps of the text's `train` block, on made-up samples; of several blocks, that of this name
     #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "", conflicts_with = "streams")]

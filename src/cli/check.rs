@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::{PhaseName, ShapeArgs};
-use super::console::{Console, bytes, grouped};
+use super::console::{Console, bytes, counted, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
 use super::network::{memory_limit, options, refuse, settings, shapes};
@@ -244,15 +244,15 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
                 return Ok(None);
             }
             let totals = network.stats.totals;
-            if !console.json_messages() {
+            if !console.json_messages() && !console.is_quiet() {
                 writeln!(
                     console.out(),
-                    "{}: {} is right: {} layers, {} parameters, {} MACs",
+                    "{}: {} is right: {}, {}, {}",
                     file.display(),
                     network.graph.name,
-                    totals.layers,
-                    grouped(totals.params),
-                    grouped(totals.macs),
+                    counted(totals.layers, "layer"),
+                    counted(totals.params, "parameter"),
+                    counted(totals.macs, "MAC"),
                 )?;
             }
             Ok(Some(network.warnings))

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{ColorWhen, GlobalArgs, MessageFormat};
 use super::failure::{Failure, Result};
-use crate::diagnostic::{Diagnostic, Sources};
+use crate::diagnostic::{Diagnostic, Severity, Sources};
 use crate::driver;
 pub(crate) use crate::memory::size as bytes;
 use crate::render::escape::{self, Escaping};
@@ -78,6 +78,11 @@ impl Console {
         }
     }
 
+    /// Whether only errors are told, and what a command is for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Something that the user should know though all is well.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
@@ -87,7 +92,9 @@ impl Console {
 
     /// Something that is likely wrong though the command goes on.
     pub(crate) fn warning(&self, text: impl std::fmt::Display) {
-        self.say(YELLOW, "warning", text);
+        if !self.quiet {
+            self.say(YELLOW, "warning", text);
+        }
     }
 
     /// Something that went wrong though the command goes on.
@@ -125,9 +132,14 @@ impl Console {
                 Ok(self.out().write_all(render::render(diagnostics, sources, Style::Json).as_bytes())?)
             }
             MessageFormat::Text => {
+                let is_told = |d: &&Diagnostic| !self.quiet || d.severity == Severity::Error;
+                let diagnostics: Vec<Diagnostic> = diagnostics.iter().filter(is_told).cloned().collect();
+                if diagnostics.is_empty() {
+                    return Ok(());
+                }
                 // Colours are always rendered; the stream drops them where they are not wanted.
                 let style = Style::Text { color: true, width: width() };
-                let rendered = escape::rendered(&render::render(diagnostics, sources, style));
+                let rendered = escape::rendered(&render::render(&diagnostics, sources, style));
                 let _ = self.err().write_all(rendered.as_bytes());
                 Ok(())
             }
@@ -185,6 +197,11 @@ fn width() -> usize {
 }
 
 /// `21797672` as `21,797,672`.
+/// So many things, in words: `1 layer`, `1,000 layers`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
 pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();

@@ -20,7 +20,7 @@ use crate::ir::{Graph, Kind};
 use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::runtime::{Model, ModelOptions};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
 pub(crate) struct Engine {
     pub name: String,
@@ -160,6 +160,7 @@ impl Engine {
             name: name.into(),
             shape: shape.dims().to_vec(),
             element: shape.element(),
+            raw: false,
         };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
@@ -230,10 +231,14 @@ impl Engine {
     /// Inputs are of f32, whatever the ports are of.
     fn run(&self, runner: &Runner, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         match runner {
-            Runner::Compiled(model) => model.run_tensors(&as_ports(inputs, &self.inputs)).map_err(Failure::message),
+            Runner::Compiled(model) => {
+                model.run_tensors(&as_ports(inputs, &self.inputs)).map(as_numbers).map_err(Failure::message)
+            }
             Runner::Interpreted(graph) => match self.batch() {
                 Some(batch) => interpret_batches(graph, inputs, &self.inputs, batch),
-                None => interpreter::run(graph, &as_ports(inputs, &self.inputs)).map_err(Failure::message),
+                None => {
+                    interpreter::run(graph, &as_ports(inputs, &self.inputs)).map(as_numbers).map_err(Failure::message)
+                }
             },
         }
     }
@@ -252,6 +257,11 @@ fn as_ports(inputs: &[Tensor], ports: &[Port]) -> Vec<Tensor> {
     inputs.iter().zip(ports).map(|(tensor, port)| tensor.to_element(port.element)).collect()
 }
 
+/// What came out, as f32: it becomes its ports' elements again where it is written.
+fn as_numbers(outputs: Vec<Tensor>) -> Vec<Tensor> {
+    outputs.into_iter().map(|output| output.into_element(Element::F32)).collect()
+}
+
 /// The interpreter takes exactly the graph's shapes: whole batches, the last one padded.
 fn interpret_batches(graph: &Graph, inputs: &[Tensor], ports: &[Port], batch: usize) -> Result<Vec<Tensor>> {
     let images = inputs.first().map_or(batch, |t| t.shape()[0]);
@@ -262,7 +272,7 @@ fn interpret_batches(graph: &Graph, inputs: &[Tensor], ports: &[Port], batch: us
         joined.resize_with(outputs.len(), Default::default);
         for ((shape, data), output) in joined.iter_mut().zip(outputs) {
             *shape = output.shape().clone();
-            data.extend(output.into_data());
+            data.extend(output.into_element(Element::F32).into_data());
         }
     }
     let whole = |(shape, mut data): (Shape, Vec<f32>)| {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, CropArgs, EnsembleArgs, NetworkArgs, ThreadArgs, explain_crops};
+use super::args::{CompilationArgs, CropArgs, EnsembleArgs, NetworkArgs, ThreadArgs, explain_crops, whole};
 use super::console::{Console, table};
 use super::engine::Engine;
 use super::failure::{Failure, Result};
@@ -70,7 +70,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_broken: Broken,
     /// Threads that read samples beside the runs
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(0..=64))]
     pub data_threads: u16,
     #[command(flatten)]
     pub threads: ThreadArgs,

@@ -62,6 +62,7 @@ fn pipe(args: &FmtArgs, console: Console) -> Result<bool> {
     let limit = syntax::MAX_SOURCE as u64 + 1;
     let read = std::io::stdin().take(limit).read_to_string(&mut text);
     read.map_err(|e| Failure::message(format!("standard input: {e}")))?;
+    let text = text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text);
     let Some(formatted) = formatted("standard input", &text, console)? else { return Ok(false) };
     if args.check {
         return Ok(formatted == text);

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::ShapeArgs;
-use super::console::{Console, bytes, grouped};
+use super::console::{Console, bytes, counted};
 use super::failure::{Failure, Result};
 use super::network::{options, shapes};
 use super::spec_files::SpecFiles;
@@ -88,11 +88,11 @@ fn tell(args: &ImportArgs, network: &Network, files: &SpecFiles, console: Consol
         return Ok(writeln!(console.out(), "{:#}", report(network, files, size))?);
     }
     console.note(format_args!(
-        "{}: {} layers, {} parameters, {} MACs",
+        "{}: {}, {}, {}",
         files.text.display(),
-        totals.layers,
-        grouped(totals.params),
-        grouped(totals.macs),
+        counted(totals.layers, "layer"),
+        counted(totals.params, "parameter"),
+        counted(totals.macs, "MAC"),
     ));
     let count = network.graph.weights.iter().count();
     console.note(format_args!("{}: {count} tensors, {}", files.weights.display(), bytes(size)));

@@ -9,7 +9,7 @@ use super::console::Console;
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::network::memory_limit;
-use super::run::RunArgs;
+use super::run::{ArrayLayout, RunArgs};
 use crate::artifact::Port;
 use crate::driver;
 use crate::image::{self, Crops};
@@ -259,7 +259,11 @@ impl Feed {
         let files: Vec<PathBuf> = files.into_iter().flatten().collect();
         let mut tensors = vec![];
         for (port, file) in engine.inputs.iter().zip(&files) {
-            let tensor = fit(arrays.take(file)?, port, engine, file)?;
+            let tensor = match args.layout {
+                ArrayLayout::Nchw => arrays.take(file)?,
+                ArrayLayout::Nhwc => channels_first(arrays.take(file)?),
+            };
+            let tensor = fit(tensor, port, engine, file)?;
             check_numbers(&tensor, port, file)?;
             tensors.push(tensor);
         }
@@ -347,7 +351,14 @@ fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tens
     if free {
         expected[0] = "N".into();
     }
-    let why = if is_row && !free { format!(" and nothing else: {}", engine.one_batch()) } else { String::new() };
+    let last = moved_last(port.shape.get(1..).unwrap_or_default());
+    let why = match () {
+        () if is_row && !free => format!(" and nothing else: {}", engine.one_batch()),
+        () if port.shape.len() == 4 && dims.ends_with(&last) && dims.len() <= 4 => {
+            ": it looks like channels last, which --layout nhwc takes".to_string()
+        }
+        () => String::new(),
+    };
     Err(Failure::message(format!(
         "{} is {}; the input {} takes [{}]{why}",
         file.display(),
@@ -357,9 +368,14 @@ fn fit(tensor: Tensor, port: &Port, engine: &Engine, file: &Path) -> Result<Tens
     )))
 }
 
+/// Whole numbers below this, of either sign, are what they were read as.
+const MOST_WHOLE: f64 = (1 << 24) as f64;
+
 /// Requires that a port's element has an array's numbers.
 pub(crate) fn check_numbers(tensor: &Tensor, port: &Port, file: &Path) -> Result<()> {
     let Some((low, high)) = port.element.integer_range() else { return Ok(()) };
+    // An array is read as f32, in which larger whole numbers are neighbours' as well.
+    let (low, high) = (low.max(1.0 - MOST_WHOLE), high.min(MOST_WHOLE - 1.0));
     let is_one = |v: f32| v.fract() == 0.0 && (low..=high).contains(&f64::from(v));
     match tensor.data().iter().position(|&v| !is_one(v)) {
         None => Ok(()),
@@ -400,6 +416,27 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
         }
     }
     Ok(files)
+}
+
+/// Sizes with the first of them, the channels, at the end.
+fn moved_last(image: &[usize]) -> Vec<usize> {
+    let (channels, sizes) = image.split_at(image.len().min(1));
+    [sizes, channels].concat()
+}
+
+/// Images whose channels come last, with the channels before rows and columns.
+fn channels_first(tensor: Tensor) -> Tensor {
+    let dims = tensor.shape().dims().to_vec();
+    let (batch, [height, width, channels]) = match dims[..] {
+        [h, w, c] => (&dims[..0], [h, w, c]),
+        [_, h, w, c] => (&dims[..1], [h, w, c]),
+        _ => return tensor,
+    };
+    let size = height * width * channels;
+    let images = tensor.data().chunks(size.max(1));
+    let planes =
+        images.flat_map(|image| (0..channels).flat_map(move |c| image.iter().skip(c).step_by(channels).copied()));
+    Tensor::new(Shape::new([batch, &[channels, height, width]].concat()), planes.collect())
 }
 
 /// The port of this name, or of the name that TensorFlow gives to the first result of a node: `input` is `input:0`, too.

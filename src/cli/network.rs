@@ -360,6 +360,7 @@ pub(crate) fn input_port(graph: &Graph, id: NodeId) -> Port {
         name: node.name.clone().unwrap_or_default(),
         shape: node.shape.dims().to_vec(),
         element: node.shape.element(),
+        raw: false,
     }
 }
 

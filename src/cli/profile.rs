@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, table};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -33,7 +33,7 @@ pub(crate) struct ProfileArgs {
     #[command(flatten)]
     pub threads: ThreadArgs,
     /// How many runs to average
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole::<u32>(1..=100_000))]
     pub runs: u32,
     /// Profile a step of the text's `train` block, on made-up samples; of several blocks, that of this name
     #[arg(long, value_name = "BLOCK", num_args = 0..=1, default_missing_value = "")]

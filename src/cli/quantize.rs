@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, bytes, table};
 use super::eval::by_name;
 use super::failure::{Failure, Result};
@@ -47,7 +47,7 @@ pub(crate) struct QuantizeArgs {
     #[arg(long, conflicts_with_all = ["calibrate", "samples", "method", "data", "no_bias_correction"])]
     pub weights_only: bool,
     /// Take so many of them, from all parts of the set alike
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = whole::<u32>(1..=1 << 20))]
     pub samples: u32,
     /// How the range of a value is chosen from what was seen of it
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
@@ -81,7 +81,7 @@ pub(crate) struct QuantizeArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_broken: Broken,
     /// Threads that read samples beside the runs
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(0..=64))]
     pub data_threads: u16,
     #[command(flatten)]
     pub threads: ThreadArgs,

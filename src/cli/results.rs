@@ -96,7 +96,7 @@ impl ResultRow {
 }
 
 fn describe(port: &Port, values: &[f32]) -> String {
-    let shape = shape_text(&port.shape[1..]);
+    let shape = shape_text(port.shape.get(1..).unwrap_or_default());
     if values.len() <= 8 {
         let values: Vec<String> = values.iter().map(|v| format!("{v:.6}")).collect();
         return format!("{} {shape}: {}", port.name, values.join(" "));
@@ -106,7 +106,7 @@ fn describe(port: &Port, values: &[f32]) -> String {
 }
 
 fn output_json(port: &Port, values: &[f32]) -> Value {
-    let shape = &port.shape[1..];
+    let shape = port.shape.get(1..).unwrap_or_default();
     let mut value = if values.len() <= PRINTED {
         json!({ "shape": shape, "values": values })
     } else {

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::{
-    CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs, or_standard_output,
+    CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs, or_standard_output, whole,
 };
 use super::console::Console;
 use super::engine::{Engine, is_compiled};
@@ -58,9 +58,12 @@ pub(crate) struct RunArgs {
     /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
     #[arg(long, value_name = "[NAME=]FILE")]
     pub input: Vec<String>,
+    /// How the axes of --input's images lie: nchw (batch, channel, row, column), or nhwc, with the channels last
+    #[arg(long, value_enum, value_name = "ORDER", requires = "input", default_value_t)]
+    pub layout: ArrayLayout,
     /// Run on so many inputs of random numbers, normal with mean 0 and deviation 1, which generators of pictures take
     #[arg(long, value_name = "N", conflicts_with_all = ["image", "input"],
-        value_parser = clap::value_parser!(u32).range(1..=65536))]
+        value_parser = whole::<u32>(1..=65536))]
     pub noise: Option<u32>,
     /// Which random numbers --noise takes
     #[arg(long, value_name = "N", requires = "noise", default_value_t = 0)]
@@ -121,6 +124,14 @@ impl RunArgs {
         refuse([("--crops", crops.is_some() && self.image.is_empty())], "is for pictures (--image)")?;
         Ok(crops)
     }
+}
+
+/// The order of an image's axes in an array.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ArrayLayout {
+    #[default]
+    Nchw,
+    Nhwc,
 }
 
 /// Two different numbers.
@@ -332,7 +343,8 @@ impl ArrayOutput {
             dims[0] = dims[0] / batch * feed.len();
         }
         let data = rows.iter().flat_map(|r| r.values[self.index].iter().copied()).collect();
-        let written = npy::write(std::io::BufWriter::new(self.file.file()), &Tensor::new(Shape::new(dims), data));
+        let tensor = Tensor::new(Shape::new(dims), data).into_element(engine.outputs[self.index].element);
+        let written = npy::write(std::io::BufWriter::new(self.file.file()), &tensor);
         written.and_then(|()| self.file.commit()).map_err(|e| cannot_write(&self.path, &e))
     }
 }

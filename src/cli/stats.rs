@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{MemorySize, PhaseName, ShapeArgs};
-use super::console::{Console, bytes, grouped, table};
+use super::args::{MemorySize, PhaseName, ShapeArgs, whole};
+use super::console::{Console, bytes, counted, grouped, table};
 use super::failure::{Failure, Result};
 use super::network::{options, settings, shapes};
 use crate::driver::{BlockChoice, Compiler, Network, training_names};
@@ -31,7 +31,7 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
     /// The size of N; MACs are those of all images
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1..=65536))]
     pub batch: u32,
     /// Which life of the network; `infer` does not count auxiliary heads
     #[arg(long, value_enum, default_value_t, value_name = "PHASE")]
@@ -155,12 +155,12 @@ fn as_text(network: &Network) -> String {
     let batch = network.stats.batch;
     let images = if batch == 1 { String::new() } else { format!(" for {batch} images") };
     format!(
-        "{}\n{}: {} layers, {} parameters, {} MACs{images}, {} activations{images}, receptive field {}\n",
+        "{}\n{}: {}, {}, {}{images}, {} activations{images}, receptive field {}\n",
         table(&rows, &[3, 4, 5]),
         network.graph.name,
-        totals.layers,
-        grouped(totals.params),
-        grouped(totals.macs),
+        counted(totals.layers, "layer"),
+        counted(totals.params, "parameter"),
+        counted(totals.macs, "MAC"),
         grouped(totals.activations),
         field(totals.receptive_field),
     )

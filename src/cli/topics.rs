@@ -14,7 +14,7 @@ use crate::ops::layer::{Layer, Param, ParamType, Preset};
 use crate::plan::limits as code;
 use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
 
-/// Help on a command or a topic: layers, training, losses, optimizers, schedules, augmentations, passes, limits,
+/// Help on a command or a topic: layers, cookbook, training, losses, optimizers, schedules, augmentations, passes, limits,
 /// numbers, precision, quantization, exit-codes
 #[derive(Debug, Args)]
 #[command(after_help = "\x1b[1mExamples:\x1b[0m
@@ -24,7 +24,7 @@ use crate::{elaborate, image, interpreter, ops, passes, syntax, weights};
   netc help training
   netc help optimizers adam")]
 pub(crate) struct HelpArgs {
-    /// A command, `layers`, `layers NAME`, `training`, `losses`, `metrics`, `optimizers`, `schedules`, `augmentations`,
+    /// A command, `layers`, `layers NAME`, `cookbook`, `training`, `losses`, `metrics`, `optimizers`, `schedules`, `augmentations`,
     /// `initialisations`, each alone or with a NAME, `passes`, `limits`, `numbers`, `precision`, `quantization` or
     /// `exit-codes`
     pub topic: Vec<String>,
@@ -39,6 +39,7 @@ pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
         ["training"] => training(),
         [topic] if let Some(table) = table_of(topic) => words_of(topic, table),
         [topic, name] if let Some(table) = table_of(topic) => word(table, name)?,
+        ["cookbook"] => COOKBOOK.to_string(),
         ["passes"] => passes(),
         ["limits"] => limits() + "\n",
         ["numbers"] => format!("{NUMBERS}\n"),
@@ -49,6 +50,9 @@ pub(crate) fn run(args: &HelpArgs, console: Console) -> Result<()> {
     };
     Ok(console.raw().write_all(text.as_bytes())?)
 }
+
+/// How parts of networks are written that people know from elsewhere.
+const COOKBOOK: &str = include_str!("../../docs/COOKBOOK.md");
 
 /// What bounds specs, files and runs, so that none can make netc take memory or time without end.
 pub(crate) fn limits() -> String {
@@ -325,12 +329,16 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::Count => "integer ≥ 0",
         ParamType::Int => "integer",
         ParamType::Float => "float",
+        ParamType::Extended => "float, \"inf\" or \"-inf\"",
         ParamType::Bool => "true or false",
         ParamType::Str => "string",
         ParamType::Size2 => "size or (height, width)",
         ParamType::Float2 => "float or (height, width)",
         ParamType::Count2 => "count or (height, width)",
         ParamType::Pad => "count, (vertical, horizontal) or (top, left, bottom, right)",
+        ParamType::PerChannel => "float, or a list of one for each channel",
+        ParamType::Axis => "axis, from the end below 0",
+        ParamType::Axes => "list of axes",
         ParamType::Size3 => "size or (depth, height, width)",
         ParamType::Pad3 => "count, (depth, height, width), or before each and behind each",
         ParamType::Ints => "list of integers",

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::args::{MemorySize, ThreadArgs};
+use super::args::{MemorySize, ThreadArgs, whole};
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use crate::data::{Dataset, OnBroken, Options, Part};
@@ -55,13 +55,13 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "SHARE")]
     pub hold_out: Option<Share>,
     /// Train with so many samples only, chosen by the seed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=u32::MAX.into()))]
     pub samples: Option<u32>,
     /// Passes over the data, instead of the text's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=u32::MAX.into()))]
     pub epochs: Option<u32>,
     /// Samples of a step, instead of the text's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=65536))]
     pub batch: Option<u32>,
     /// Of all random numbers: weights, order and changes of samples, dropout, noise
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -96,7 +96,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_broken: Broken,
     /// Threads that read and change samples beside the training
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(0..=64))]
     pub data_threads: u16,
     /// Give the same bits on AVX2 and AVX-512; slower, since Winograd is not used
     #[arg(long)]
@@ -107,7 +107,7 @@ pub(crate) struct TrainArgs {
     pub memory: Option<MemorySize>,
     /// Take the samples of a step in so many parts of equal size, one after the other, and add up their gradients:
     /// less memory; batch normalisations take the statistics of a part
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "K", value_parser = whole::<u32>(1..=65536))]
     pub accumulate: Option<u32>,
     /// Say what memory a step takes, and end
     #[arg(long)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, table};
 use super::engine::is_compiled;
 use super::failure::{Failure, Result};
@@ -49,7 +49,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "[NAME=]FILE", conflicts_with = "random")]
     pub input: Vec<String>,
     /// Run on this many random inputs
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(1..=1000))]
     pub random: u16,
     /// The largest error that passes [default: 1e-4; with --precision bf16 3e-2, with fastest-within its tolerance]
     #[arg(long, value_name = "SHARE", allow_hyphen_values = true, value_parser = share)]

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use crate::artifact::{Destination, Image, Manifest, Port, StateRecord, StepRecord, WeightRange, Weights};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId, Verified, VerifyError, verify};
+use crate::ops::Op;
 use crate::plan::{self, Layout, Plan, PlanError, stored};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
@@ -191,9 +192,11 @@ fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Mani
     let port = |name: String, id: NodeId| {
         let shape = &graph.node(id).shape;
         // Levels leave a model as they lie in plain memory.
-        let is_computed = graph.node(id).op().is_some();
-        let element = if is_computed { stored(shape.element(), Layout::Plain) } else { shape.element() };
-        Port { name, shape: shape.dims().to_vec(), element }
+        let element = match graph.node(id).op() {
+            None | Some(Op::Cast(_)) => shape.element(),
+            Some(_) => stored(shape.element(), Layout::Plain),
+        };
+        Port { name, shape: shape.dims().to_vec(), element, raw: plan::is_random(graph, id) }
     };
     let plan = &generated.plan;
     Manifest {

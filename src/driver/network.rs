@@ -25,7 +25,7 @@ use crate::ir::stats::Stats;
 use crate::ir::{Graph, Images, Kind, Mixed, NodeId, Phase, Remark};
 use crate::opened;
 use crate::preprocess::Preprocess;
-use crate::syntax::MAX_SOURCE;
+use crate::syntax::{self, MAX_SOURCE};
 
 /// A network on its way: its graph, and what the stages said about it.
 #[derive(Clone)]
@@ -80,6 +80,10 @@ impl Compiler {
             return self.read_portable(path);
         }
         let text = read_spec(path).map_err(unreadable)?;
+        if syntax::is_foreign(&text) {
+            let why = "this is a text, but no network: it does not begin with `netc 1`";
+            return Err(unreadable(io::Error::other(why)));
+        }
         let read = hash::Recorded::new(path, &text);
         let mut network = self.front_loaded(path, text, &|path| read.read(path, read_spec))?;
         network.made_of.texts = read.finish();
@@ -210,5 +214,42 @@ pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
     if onnx::is_onnx(&bytes) {
         return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));
     }
+    if let Some(kind) = kind_of(&bytes) {
+        return Err(io::Error::other(format!("this is {kind}, and no network")));
+    }
+    // Editors of Windows put a mark of the encoding before the text.
+    let bytes = bytes.strip_prefix(UTF8_MARK).map(<[u8]>::to_vec).unwrap_or(bytes);
     String::from_utf8(bytes).map_err(|_| io::Error::other("this is no spec: it is no UTF-8 text"))
+}
+
+/// The mark that some editors put before a text in UTF-8.
+const UTF8_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// What files that are no texts begin with, and what they are called.
+const KINDS: &[(&[u8], &str)] = &[
+    (b"\x80\x02", "a PyTorch checkpoint of the old kind (--weights takes it)"),
+    (b"\x93NUMPY", "a NumPy array (--input takes it)"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture (--image takes it)"),
+    (b"\xff\xd8\xff", "a JPEG picture (--image takes it)"),
+    (b"\x1f\x8b", "packed by gzip"),
+    (b"\x7fELF", "a program"),
+    (b"%PDF", "a PDF document"),
+];
+
+/// What a file is that is no text, as its first bytes tell.
+fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"PK\x03\x04") {
+        let holds = |name: &[u8]| bytes.windows(name.len()).take(4096).any(|w| w == name);
+        return Some(match () {
+            () if holds(b"data.pkl") => "a PyTorch checkpoint (--weights takes it)",
+            () if holds(b".npy") => "an archive of NumPy arrays (--weights takes it)",
+            () => "a ZIP archive",
+        });
+    }
+    // The length of a header in JSON.
+    if bytes.get(8) == Some(&b'{') && bytes.get(4..8) == Some(&[0; 4]) {
+        return Some("a file of weights, safetensors (--weights takes it)");
+    }
+    KINDS.iter().find(|(begin, _)| bytes.starts_with(begin)).map(|(_, kind)| *kind)
 }

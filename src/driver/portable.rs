@@ -87,6 +87,7 @@ impl Compiler {
             name: name.into(),
             shape: graph.node(id).shape.dims().to_vec(),
             element: graph.node(id).shape.element(),
+            raw: false,
         };
         Ok(Compiled {
             name: graph.name.clone(),
@@ -185,7 +186,8 @@ fn parse(text: &str) -> Result<Graph, String> {
         return Err(format!("its graph has {} nodes, more than {MAX_NODES}", graph.len()));
     }
     ir::verify(&graph).map_err(|errors| format!("its graph makes no sense: {}", errors[0]))?;
-    let trains = |id: &NodeId| graph.node(*id).op().is_some_and(Op::is_training);
+    // Passes pad volumes with what training fills weights with.
+    let trains = |id: &NodeId| graph.node(*id).op().is_some_and(|op| op.is_training() && !matches!(op, Op::Fill(_)));
     if graph.phase != Phase::Infer || !graph.updates().is_empty() || graph.order().iter().any(trains) {
         return Err("its graph is one for training".into());
     }

@@ -11,13 +11,17 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::network::read_spec;
 use super::{Compiler, Error, Network, Stage};
 use crate::diagnostic::Diagnostic;
-use crate::elaborate::elaborate;
+use crate::elaborate::{elaborate, integer_parameters};
 use crate::ir::{CutError, Graph, Phase};
 use crate::ops::Op;
+use crate::ops::layer::Value;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::RenameError;
 use crate::weights::{Choice, FileError, Trained, WeightFile, WeightId};
+
+/// Parameters that are tried where a file's sizes are not a network's.
+const MOST_SETTINGS: usize = 4;
 
 /// Where the values of the weights are to come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,8 +129,31 @@ impl Compiler {
                 network.weights = WeightsReport::File { path, others, hash, loaded, choice, trained };
                 Ok(())
             }
-            Err(misfit) => Err(Error::Misfit { path, misfit }),
+            Err(mut misfit) => {
+                misfit.setting = self.fitting_setting(network, &file.entries, &misfit);
+                Err(Error::Misfit { path, misfit })
+            }
         }
+    }
+
+    /// A parameter of the text with which weights would fit of which only sizes differ.
+    fn fitting_setting(&self, network: &Network, entries: &[Entry], misfit: &Misfit) -> Option<String> {
+        let only_sizes = misfit.missing.is_empty() && misfit.unexpected.is_empty() && misfit.wrong_type.is_empty();
+        let first = misfit.wrong_shape.first().filter(|_| only_sizes && network.imported.is_none())?;
+        let pairs = first.expected.dims().iter().zip(first.found.dims());
+        let (expected, found) = pairs.filter(|(a, b)| a != b).map(|(a, b)| (*a as i64, *b as i64)).next()?;
+        let root = network.sources.get(network.root);
+        let params = integer_parameters(&network.sources, network.root, Some(&network.graph.name));
+        let of_size = params.into_iter().filter(|(_, v)| *v == expected).map(|(name, _)| name);
+        of_size.take(MOST_SETTINGS).find_map(|name| {
+            let mut set = self.set.clone();
+            set.push((name.clone(), Value::Int(found)));
+            let trial = Compiler { set, shapes: Default::default(), ..self.clone() };
+            let path = Path::new(&*root.name);
+            let other = trial.front_loaded(path, root.text.to_string(), &read_spec).ok()?;
+            let fits = compare(&other.graph.weights, entries, &trial.tolerance(&other)).1.is_empty();
+            fits.then(|| format!("{name}={found}"))
+        })
     }
 
     /// Looks at the file of weights that [`Self::load_weights`] would load, for the content's hash only.

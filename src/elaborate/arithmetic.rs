@@ -31,6 +31,7 @@ pub(crate) fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
         BinaryOp::Eq => return Ok(Val::Bool(a.equals(b))),
         BinaryOp::Ne => return Ok(Val::Bool(!a.equals(b))),
         BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => return compare(op, a, b),
+        BinaryOp::In => return contains(b, a).map(Val::Bool),
         _ => {}
     }
     match (op, a, b) {
@@ -70,6 +71,21 @@ fn compare(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
         BinaryOp::Gt => order.is_gt(),
         _ => order.is_ge(),
     }))
+}
+
+/// Whether a list, tuple, row or range holds a value, or a table a row that begins with it.
+fn contains(list: &Val, value: &Val) -> Result<bool, Fault> {
+    match list {
+        Val::Range(start, end) => Ok(value.integer().is_some_and(|v| (*start..*end).contains(&v))),
+        Val::Table(table) => Ok(table.rows.iter().any(|row| row.first().is_some_and(|cell| cell.equals(value)))),
+        other => match other.parts() {
+            Some(parts) => Ok(parts.iter().any(|part| part.equals(value))),
+            None => Err((
+                format!("{} holds no values that `in` could look for", other.type_name()),
+                Some("look in a list: `x in [1, 2]`"),
+            )),
+        },
+    }
 }
 
 fn integers(op: BinaryOp, a: i64, b: i64) -> Result<Val, Fault> {

@@ -6,9 +6,10 @@ use super::value::Val;
 use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Shares, Sharing, Unnamed};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ir::NodeId;
+use crate::ops::form::Form;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
-use crate::ops::{Op, ShapeError, WeightDecl};
-use crate::syntax::ast::{Arg, Call, Definition, Label};
+use crate::ops::{Op, Reshape, ShapeError, WeightDecl};
+use crate::syntax::ast::{Arg, Call, Definition, ExprKind, Label};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -64,6 +65,8 @@ impl Elaborator<'_> {
     }
 
     /// Whose weights a call has that says so; `None` behind a mistake.
+    ///
+    /// In a loop it may be the call's own label: the first of the calls has the weights that the others share.
     fn shares(&mut self, frame: &Frame, label: &Label, labelled: bool) -> Option<Rc<Shares>> {
         if !labelled {
             let message = "a call that shares weights needs a label of its own";
@@ -76,6 +79,7 @@ impl Elaborator<'_> {
         let around = &frame.scopes[..frame.scopes.len() - 1];
         let own = frame.path();
         match self.labels.full_name(&name, around, frame.base.min(around.len()), frame.id) {
+            Some(other) if other == own && frame.in_loop => None,
             Some(other) if other == own => {
                 let message = format!("`{name}` shares its own weights");
                 let diagnostic = Diagnostic::error("shared-weights", message).primary(label.span, "this very call");
@@ -103,6 +107,8 @@ impl Elaborator<'_> {
         let mut inner = self.new_frame(id.file, Some(frame));
         Rc::make_mut(&mut inner.calls).push((call.span, definition.name.name.clone()));
         inner.active.push(id);
+        // What defaults read of the value that the module works on.
+        (inner.input, inner.here) = (flow, flow);
         self.bind_params(frame, &mut inner, definition, &call.args);
         self.block(&mut inner, &definition.body, flow)
     }
@@ -134,7 +140,7 @@ impl Elaborator<'_> {
         labelled: bool,
         flow: Flow,
     ) -> Flow {
-        let layer_call = self.arguments(frame, layer, call);
+        let layer_call = self.arguments(frame, layer, call, flow);
         let input = match flow {
             Flow::Node(_) => flow,
             Flow::Unknown => Flow::Unknown,
@@ -148,6 +154,21 @@ impl Elaborator<'_> {
         let Some(layer_call) = layer_call else {
             return Flow::Unknown;
         };
+        let mut layer_call = layer_call;
+        let form = match input {
+            Flow::Node(input) => match layer.form(&layer_call.args, &self.graph.node(input).shape) {
+                Ok(form) => form,
+                Err(error) => {
+                    let retry = self.likely_op(&layer_call, &error, input);
+                    self.shape_error(frame, &layer_call, error, input);
+                    return retry.map_or(Flow::Unknown, |shape| self.placeholder(shape));
+                }
+            },
+            _ => None,
+        };
+        if let Some((name, value)) = form.as_ref().and_then(|form| form.set.clone()) {
+            layer_call.args.set(name, value);
+        }
         let op = match (layer.build)(&layer_call.args) {
             Ok(op) => op,
             Err(error) => {
@@ -162,8 +183,8 @@ impl Elaborator<'_> {
             self.report.add(super::with_calls(diagnostic, &frame.calls));
         }
         if layer.arity.takes_labels() {
-            let operands: Vec<Operand> =
-                [Operand { flow: input, span: None }].into_iter().chain(layer_call.operands).collect();
+            let flow = (!places_flow(frame, call)).then_some(Operand { flow: input, span: None });
+            let operands: Vec<Operand> = flow.into_iter().chain(layer_call.operands).collect();
             return match layer.arity {
                 Arity::Operands => self.one_of_values(frame, op, &operands, call.span, labelled),
                 _ => self.join_values(frame, op, layer, &operands, call.name.span),
@@ -173,7 +194,11 @@ impl Elaborator<'_> {
             return Flow::Unknown;
         };
         let operands: &[NodeId] = if layer.arity == Arity::Source { &[] } else { &[input] };
-        match self.add_node(frame, op, operands, call.span, labelled) {
+        let result = match &form {
+            None => self.add_node(frame, op, operands, call.span, labelled),
+            Some(form) => self.in_form(frame, op, form, input, call.span, labelled),
+        };
+        match result {
             Ok(node) => Flow::Node(node),
             Err(error) => {
                 let retry = self.likely_op(&layer_call, &error, input);
@@ -183,8 +208,30 @@ impl Elaborator<'_> {
         }
     }
 
+    /// Adds an operation on a value that is taken for another shape, and gives the result its axes back.
+    fn in_form(
+        &mut self,
+        frame: &Frame,
+        op: Op,
+        form: &Form,
+        value: NodeId,
+        span: Span,
+        labelled: bool,
+    ) -> Result<NodeId, ShapeError> {
+        let reshaped = self.add_node(frame, Reshape { shape: form.before.clone() }.into(), &[value], span, false)?;
+        let node = self.add_node(frame, op, &[reshaped], span, labelled)?;
+        let shape = form.after(&self.graph.node(value).shape, &self.graph.node(node).shape);
+        self.add_node(frame, Reshape { shape }.into(), &[node], span, false)
+    }
+
     /// The arguments of a layer's call; `None` where one of them is unknown.
-    fn arguments<'c>(&mut self, frame: &Frame, layer: &'static Layer, call: &'c Call) -> Option<LayerCall<'c>> {
+    fn arguments<'c>(
+        &mut self,
+        frame: &Frame,
+        layer: &'static Layer,
+        call: &'c Call,
+        flow: Flow,
+    ) -> Option<LayerCall<'c>> {
         let mut result = LayerCall { layer, call, args: layer.defaults(), given: vec![], operands: vec![] };
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
             call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
@@ -202,6 +249,12 @@ impl Elaborator<'_> {
             };
             let value = self.eval(frame, &arg.value);
             match convert(&value, param.ty) {
+                Ok(value) if matches!(param.ty, ParamType::Axis | ParamType::Axes) => {
+                    match self.from_first_axis(frame, layer, arg, value, flow) {
+                        Some(value) => result.args.set(param.name, value),
+                        None => complete = false,
+                    }
+                }
                 Ok(value) => result.args.set(param.name, value),
                 Err(wanted) => {
                     complete = false;
@@ -213,6 +266,37 @@ impl Elaborator<'_> {
             result.given.push((param.name, arg.span));
         }
         complete.then_some(result)
+    }
+
+    /// Axes that count from the end, as they are of the value at hand.
+    fn from_first_axis(&mut self, frame: &Frame, layer: &Layer, arg: &Arg, value: Value, flow: Flow) -> Option<Value> {
+        let counts_from_end = |v: &Value| matches!(v, Value::Int(..0));
+        match &value {
+            Value::List(axes) if axes.iter().any(counts_from_end) => {}
+            v if counts_from_end(v) => {}
+            _ => return Some(value),
+        }
+        let Flow::Node(node) = flow else { return None };
+        let shape = &self.graph.node(node).shape;
+        let rank = shape.rank() as i64;
+        let counted = |v: &Value| match *v {
+            Value::Int(axis @ ..0) if axis + rank >= 0 => Ok(Value::Int(axis + rank)),
+            Value::Int(axis @ ..0) => Err(axis),
+            ref other => Ok(other.clone()),
+        };
+        let result = match &value {
+            Value::List(axes) => axes.iter().map(counted).collect::<Result<Vec<_>, _>>().map(Value::List),
+            one => counted(one),
+        };
+        match result {
+            Ok(value) => Some(value),
+            Err(axis) => {
+                let message = about(layer, &format!("{shape} has no axis {axis}"));
+                let diagnostic = Diagnostic::error("wrong-argument", message);
+                self.error(frame, diagnostic.primary(arg.value.span, format!("its axes are {} to -1", -rank)));
+                None
+            }
+        }
     }
 
     fn wrong_argument(&mut self, frame: &Frame, layer: &Layer, param: &Param, arg: &Arg, value: &Val, wanted: &str) {
@@ -328,10 +412,14 @@ impl Elaborator<'_> {
     fn declare(&mut self, path: &str, decls: Vec<WeightDecl>, span: Span, calls: &Calls) -> Vec<WeightId> {
         let mut ids = vec![];
         for decl in decls {
-            let name = format!("{path}.{}", decl.role);
+            let name = decl.name(path);
             match self.graph.weights.declare(&name, decl.shape, decl.init, decl.learnable) {
                 Ok(id) => {
                     self.origins.insert(id, Origin { span, calls: calls.clone() });
+                    if decl.role.is_empty() {
+                        // As files have it that were written when it was a weight `value`.
+                        self.graph.weights.add_alias(&format!("{path}.value"), id);
+                    }
                     ids.push(id);
                 }
                 Err(taken) => {
@@ -400,7 +488,7 @@ impl Elaborator<'_> {
     /// Gives layers that share weights those of the others, which have names by now.
     pub(super) fn share_weights(&mut self) {
         let sharing = std::mem::take(&mut self.sharing);
-        let own_name = |sharing: &Sharing, decl: &WeightDecl| format!("{}.{}", sharing.path, decl.role);
+        let own_name = |sharing: &Sharing, decl: &WeightDecl| decl.name(&sharing.path);
         // A layer may share what another one shares: names lead to a name that holds a weight. Each leads to a label
         // before its own, so that none leads back.
         let named = sharing.iter().flat_map(|s| s.decls.iter().map(move |decl| (s, own_name(s, decl))));
@@ -497,6 +585,18 @@ pub(crate) fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg
     slots
 }
 
+/// Whether the operands of a join say themselves where the flow stands among them: `concat(skip, here)`. A single one
+/// is joined with the flow, whatever it is.
+fn places_flow(frame: &Frame, call: &Call) -> bool {
+    let operands: Vec<&Arg> = call.args.iter().filter(|arg| arg.name.is_none()).collect();
+    let is_flow = |arg: &&Arg| match arg.value.kind {
+        ExprKind::Here => true,
+        ExprKind::In => frame.input == frame.here,
+        _ => false,
+    };
+    operands.len() > 1 && operands.iter().any(is_flow)
+}
+
 /// A message that begins with the layer's name.
 fn about(layer: &Layer, message: &str) -> String {
     match message.strip_prefix(layer.name) {
@@ -529,6 +629,15 @@ pub(super) fn describe(value: &Val) -> String {
     }
 }
 
+/// What has no digits is written as a string.
+fn infinite(value: &Val) -> Option<f64> {
+    match value {
+        Val::Str(word) if **word == *"inf" => Some(f64::INFINITY),
+        Val::Str(word) if **word == *"-inf" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
 /// The value as a parameter of the given type takes it.
 ///
 /// # Errors
@@ -545,6 +654,10 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Size => integer(value, 1).ok_or("an integer from 1 on"),
         ParamType::Count => integer(value, 0).ok_or("an integer from 0 on"),
         ParamType::Int => integer(value, -MAX_SIZE).ok_or("an integer"),
+        ParamType::Extended => match infinite(value) {
+            Some(infinity) => Ok(Value::Float(infinity)),
+            None => convert(value, ParamType::Float),
+        },
         ParamType::Float => match value.number() {
             Some(number) if (number as f32).is_finite() => Ok(Value::Float(number)),
             Some(_) => Err("a number of single precision, below 3.5e38"),
@@ -585,6 +698,14 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Pad => integer(value, 0)
             .or_else(|| integers(&[2, 4], 0))
             .ok_or("an integer from 0 on, (vertical, horizontal) or (top, left, bottom, right)"),
+        ParamType::PerChannel => {
+            let number = |v: &Val| v.number().filter(|v| (*v as f32).is_finite()).map(Value::Float);
+            number(value)
+                .or_else(|| all(|v| v.number().filter(|v| (*v as f32).is_finite()).map(Value::Float)))
+                .ok_or("a number, or a list of one for each channel")
+        }
+        ParamType::Axis => integer(value, -MAX_SIZE).ok_or("an axis, an integer"),
+        ParamType::Axes => all(|v| v.integer().filter(|v| v.abs() <= MAX_SIZE).map(Value::Int)).ok_or("a list of axes"),
         ParamType::Size3 => integer(value, 1)
             .or_else(|| integers(&[3], 1))
             .ok_or("an integer from 1 on or three (depth, height, width) of them"),

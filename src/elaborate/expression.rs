@@ -1,11 +1,13 @@
 //! Expressions: their values at compile time.
 
 use super::arithmetic::{FUNCTIONS, Fault, apply, call_function, fault};
-use super::value::{Items, MAX_DEPTH, MAX_ITEMS, MAX_STRING, Val};
-use super::{Elaborator, Flow, Frame};
+use super::call::assign;
+use super::program::FunctionId;
+use super::value::{Items, MAX_DEPTH, MAX_ITEMS, MAX_STRING, TableValue, Val};
+use super::{Elaborator, Flow, Frame, MAX_EXPRESSIONS};
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ops::layer::Value;
-use crate::syntax::ast::{Arg, BinaryOp, Expr, ExprKind, Ident, Label, TemplatePart, UnaryOp};
+use crate::syntax::ast::{Arg, BinaryOp, Each, Expr, ExprKind, Function, Ident, Label, TemplatePart, UnaryOp};
 use std::rc::Rc;
 
 /// The fields of a value of the network.
@@ -17,6 +19,19 @@ impl Elaborator<'_> {
         if !self.step(e.span, 1) {
             return Val::Unknown;
         }
+        if self.expressions == MAX_EXPRESSIONS {
+            let message = format!("functions and expressions nest deeper than {MAX_EXPRESSIONS}");
+            self.error(frame, Diagnostic::error("too-deep", message).primary(e.span, "one too many"));
+            self.stopped = true;
+            return Val::Unknown;
+        }
+        self.expressions += 1;
+        let value = self.value_of(frame, e);
+        self.expressions -= 1;
+        value
+    }
+
+    fn value_of(&mut self, frame: &Frame, e: &Expr) -> Val {
         match &e.kind {
             ExprKind::Int(v) => Val::Int(*v),
             ExprKind::Float(v) => Val::Float(*v),
@@ -26,6 +41,7 @@ impl Elaborator<'_> {
             }
             ExprKind::Name(name) => self.name(frame, name, e.span),
             ExprKind::In => self.flow_value(frame, frame.input, e.span),
+            ExprKind::Here => self.flow_value(frame, frame.here, e.span),
             ExprKind::Label(label) => match self.label_text(frame, label) {
                 Some(name) => self.label_value(frame, &name, label.span),
                 None => Val::Unknown,
@@ -44,6 +60,10 @@ impl Elaborator<'_> {
             },
             ExprKind::Field(operand, field) => self.field(frame, operand, field, e.span),
             ExprKind::Index(operand, index) => self.index(frame, operand, index),
+            ExprKind::Slice { operand, start, end, inclusive } => {
+                self.slice(frame, operand, [start.as_deref(), end.as_deref()], *inclusive, e.span)
+            }
+            ExprKind::Comprehension { value, each } => self.comprehension(frame, value, each, e.span),
             ExprKind::Function(name, args) => self.function(frame, name, args, e.span),
             ExprKind::Error => self.unknown(e.span),
         }
@@ -87,10 +107,14 @@ impl Elaborator<'_> {
         Some(text)
     }
 
+    /// What a name stands for in the expression or the body at hand.
+    pub(super) fn bound<'v>(&'v self, frame: &'v Frame, name: &str) -> Option<&'v Val> {
+        self.locals.find(name).or_else(|| frame.variables.find(name))
+    }
+
     fn name(&mut self, frame: &Frame, name: &str, span: Span) -> Val {
-        let bound = frame.variables.find(name);
         let global = || self.globals.get(&frame.file).and_then(|g| g.find(name));
-        if let Some(value) = bound.or_else(global) {
+        if let Some(value) = self.bound(frame, name).or_else(global) {
             return value.clone();
         }
         match self.labels.find(name, &frame.scopes, frame.base, frame.id) {
@@ -247,7 +271,7 @@ impl Elaborator<'_> {
     fn dotted_label(&mut self, frame: &Frame, operand: &Expr, field: &Ident, span: Span) -> Option<Val> {
         let head = dotted_name(operand)?;
         let first = head.split('.').next().unwrap_or(&head);
-        let bound = frame.variables.find(first).is_some();
+        let bound = self.bound(frame, first).is_some();
         if bound || (FIELDS.contains(&field.name.as_str()) && self.has_label(frame, &head)) {
             return None;
         }
@@ -298,7 +322,7 @@ impl Elaborator<'_> {
     fn index(&mut self, frame: &Frame, operand: &Expr, index: &Expr) -> Val {
         let (value, at) = (self.eval(frame, operand), self.eval(frame, index));
         let fail = |this: &mut Self, message: String| this.fail(frame, "bad-index", index.span, (message, None));
-        let inside = |length: usize, at: i64| usize::try_from(at).ok().filter(|&i| i < length);
+        let inside = |length: usize, at: i64| from_start(length, at).filter(|&i| i < length);
         match (&value, &at) {
             (Val::Unknown, _) | (_, Val::Unknown) => Val::Unknown,
             (Val::Table(table), Val::Int(i)) => match inside(table.rows.len(), *i) {
@@ -312,10 +336,13 @@ impl Elaborator<'_> {
                     |row| Val::Row(table.clone(), row),
                 )
             }
-            (Val::Range(start, end), Val::Int(i)) => match start.checked_add(*i).filter(|v| *i >= 0 && v < end) {
-                Some(v) => Val::Int(v),
-                None => fail(self, format!("element {i} of {value}")),
-            },
+            (Val::Range(start, end), Val::Int(i)) => {
+                let length = usize::try_from(end.saturating_sub(*start)).unwrap_or(0);
+                match inside(length, *i) {
+                    Some(i) => Val::Int(start + i as i64),
+                    None => fail(self, format!("element {i} of {value}")),
+                }
+            }
             (_, Val::Int(i)) => match value.parts() {
                 Some(parts) => match inside(parts.len(), *i) {
                     Some(i) => parts[i].clone(),
@@ -327,11 +354,140 @@ impl Elaborator<'_> {
         }
     }
 
+    /// `operand[start..end]`: a bound below 0 counts from the end.
+    fn slice(&mut self, frame: &Frame, operand: &Expr, bounds: [Option<&Expr>; 2], inclusive: bool, span: Span) -> Val {
+        let value = self.eval(frame, operand);
+        let bounds = bounds.map(|bound| bound.map(|e| (self.eval(frame, e), e.span)));
+        if value.is_unknown() || bounds.iter().flatten().any(|(v, _)| v.is_unknown()) {
+            return Val::Unknown;
+        }
+        if let Some((v, span)) = bounds.iter().flatten().find(|(v, _)| v.integer().is_none()) {
+            let message = format!("a range goes from integer to integer, this is {}", v.type_name());
+            return self.fail(frame, "wrong-type", *span, (message, None));
+        }
+        let length = match &value {
+            Val::Range(start, end) => usize::try_from(end.saturating_sub(*start)).unwrap_or(0),
+            Val::Table(table) => table.rows.len(),
+            Val::List(_) | Val::Tuple(_) => value.parts().map_or(0, <[Val]>::len),
+            other => {
+                let message = format!("{} has no elements to take a part of", other.type_name());
+                return self.fail(frame, "bad-index", operand.span, (message, None));
+            }
+        };
+        let [start, end] = bounds.map(|bound| bound.and_then(|(v, _)| v.integer()));
+        let place = |at: i64| from_start(length, at).filter(|&i| i <= length);
+        let first = start.map_or(Some(0), place);
+        // Of an end that counts, its own element is the last.
+        let behind = match end {
+            None => Some(length),
+            Some(end) if inclusive => from_start(length, end).filter(|&i| i < length).map(|i| i + 1),
+            Some(end) => place(end),
+        };
+        let (Some(first), Some(behind)) = (first, behind) else {
+            let [start, end] = [start, end].map(|at| at.map_or(String::new(), |at| at.to_string()));
+            let message = format!("elements {start}{}{end} of {length} values", if inclusive { "..=" } else { ".." });
+            return self.fail(frame, "bad-index", span, (message, None));
+        };
+        let range = first..behind.max(first);
+        match &value {
+            Val::Range(start, _) => Val::Range(start + range.start as i64, start + range.end as i64),
+            Val::Table(table) => {
+                if !self.step(span, range.len()) {
+                    return Val::Unknown;
+                }
+                let rows = table.rows[range].to_vec();
+                Val::Table(Rc::new(TableValue { columns: table.columns.clone(), rows }))
+            }
+            Val::Tuple(items) => {
+                self.make_items(frame, items.values()[range].to_vec(), span).map_or(Val::Unknown, Val::Tuple)
+            }
+            list => {
+                let values = list.parts().unwrap_or(&[])[range].to_vec();
+                self.make_items(frame, values, span).map_or(Val::Unknown, Val::List)
+            }
+        }
+    }
+
+    /// `[value for pattern in items if condition]`: of several clauses, the last walks fastest.
+    fn comprehension(&mut self, frame: &Frame, value: &Expr, each: &[Each], span: Span) -> Val {
+        let mut values = vec![];
+        match self.walk(frame, value, each, &mut values) {
+            Some(()) => self.make_items(frame, values, span).map_or(Val::Unknown, Val::List),
+            None => Val::Unknown,
+        }
+    }
+
+    /// Gathers the values of a comprehension; `None` where one of them, or how many they are, is unknown.
+    fn walk(&mut self, frame: &Frame, value: &Expr, each: &[Each], values: &mut Vec<Val>) -> Option<()> {
+        let Some((Each { pattern, items, condition }, inner)) = each.split_first() else {
+            let span = value.span;
+            let value = Some(self.eval(frame, value)).filter(|value| !value.is_unknown())?;
+            if values.len() == MAX_ITEMS {
+                let message = format!("a list of more than {MAX_ITEMS} values or {MAX_DEPTH} levels");
+                self.fail(frame, "list-too-long", span, (message, None));
+                return None;
+            }
+            values.push(value);
+            return Some(());
+        };
+        let walked = Some(self.eval(frame, items)).filter(|walked| !walked.is_unknown())?;
+        let elements = match self.elements(frame, &walked, items.span) {
+            Ok(elements) => elements,
+            Err(fault) => {
+                self.fail(frame, "wrong-type", items.span, fault);
+                return None;
+            }
+        };
+        for element in elements {
+            let bound = self.locals.len();
+            for (name, value) in self.taken_apart(frame, pattern, element) {
+                self.locals.bind(name, value);
+            }
+            let taken = condition.as_ref().map_or(Some(true), |condition| self.condition(frame, condition));
+            let result = match taken {
+                Some(true) => self.walk(frame, value, inner, values),
+                Some(false) => Some(()),
+                None => None,
+            };
+            self.locals.leave(bound);
+            result?;
+        }
+        Some(())
+    }
+
+    /// Calls a function of the text.
+    fn own_function(&mut self, frame: &Frame, id: FunctionId, function: &Function, args: &[Arg], span: Span) -> Val {
+        let names: Vec<&str> = function.params.iter().map(|p| p.name.name.as_str()).collect();
+        let slots: Vec<Option<Val>> =
+            assign(args, &names).into_iter().map(|arg| arg.map(|arg| self.eval(frame, &arg.value))).collect();
+        let mut inner = self.new_frame(id.file, None);
+        // `check` has reported who asks for these.
+        (inner.input, inner.here) = (Flow::Unknown, Flow::Unknown);
+        inner.calls = frame.calls.clone();
+        Rc::make_mut(&mut inner.calls).push((span, function.name.name.clone()));
+        let locals = std::mem::take(&mut self.locals);
+        for (param, given) in function.params.iter().zip(slots) {
+            let value = match (given, &param.default) {
+                (Some(value), _) => value,
+                (None, Some(default)) => self.eval(&inner, default),
+                (None, None) => self.unknown(span),
+            };
+            inner.variables.bind(&param.name.name, value);
+        }
+        let value = self.eval(&inner, &function.body);
+        self.locals = locals;
+        value
+    }
+
     fn function(&mut self, frame: &Frame, name: &Ident, args: &[Arg], span: Span) -> Val {
         if frame.in_training
             && let Some(value) = self.training_function(frame, name, args, span)
         {
             return value;
+        }
+        let program = self.program;
+        if let Some((id, function)) = program.function(frame.file, &name.name) {
+            return self.own_function(frame, id, function, args, span);
         }
         let values: Vec<Val> = args.iter().map(|a| self.eval(frame, &a.value)).collect();
         if values.iter().any(Val::is_unknown) {
@@ -386,6 +542,11 @@ impl Elaborator<'_> {
             _ => value.parts().unwrap_or(&[]).to_vec(),
         })
     }
+}
+
+/// The place that an index means, which counts from the end where it is below 0.
+fn from_start(length: usize, at: i64) -> Option<usize> {
+    usize::try_from(if at < 0 { at.checked_add(i64::try_from(length).ok()?)? } else { at }).ok()
 }
 
 fn pair(a: Val, b: Val) -> Val {

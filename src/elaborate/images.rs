@@ -65,7 +65,22 @@ impl Elaborator<'_> {
             steps.resize = Some(Resize::Exact(size));
             steps.center_crop = None;
         }
+        self.padded_pictures(&steps, span);
         self.graph.set_preprocess(node, Some(steps));
+    }
+
+    /// Warns of pictures that are made smaller than what is then cut of them.
+    fn padded_pictures(&mut self, steps: &Preprocess, span: Span) {
+        let (Some(resize), Some([height, width])) = (&steps.resize, steps.center_crop) else { return };
+        let (made, wanted) = match *resize {
+            Resize::ShorterSide(side) if side < height.min(width) => (side.to_string(), height.min(width)),
+            Resize::Exact([h, w]) if h < height || w < width => (format!("{h} × {w}"), height.max(width)),
+            _ => return,
+        };
+        let message = format!("pictures of {made} pixels are smaller than the crop of {height} × {width}");
+        let diagnostic = Diagnostic::warning("padded-pictures", message).primary(span, "the rest becomes black");
+        self.report
+            .add(diagnostic.help(format!("`resize {wanted}` fills the crop, or more for a part of the picture")));
     }
 
     /// One step of the preprocessing of an image of `[channels, height, width]`.

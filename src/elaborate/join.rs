@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::ops::Op;
 use crate::ops::layer::{Arity, Layer};
 use crate::syntax::ast::{self, Block, Branches, Expr, ExprKind, Statement, StatementKind};
+use crate::tensor::Shape;
 
 /// A value that enters a join, and the text to show for it.
 #[derive(Clone, Copy)]
@@ -32,13 +33,16 @@ impl Elaborator<'_> {
         if let [Flow::Node(a), Flow::Node(b)] = [main, other]
             && self.graph.node(a).shape != self.graph.node(b).shape
         {
-            let [a, b] = [a, b].map(|n| self.graph.node(n).shape.clone());
+            let a_and_b = [a, b].map(|n| self.graph.node(n).shape.clone());
+            let [a, b] = &a_and_b;
             let diagnostic = Diagnostic::error("join-mismatch", format!("the residual's body gives {a}, its skip {b}"))
                 .primary(keyword, "adds two different shapes");
             let diagnostic = self.show_operands(diagnostic, &operands);
+            let lost = self.lost_padding(&a_and_b, [main, flow]);
             self.error(
                 frame,
                 match skip {
+                    _ if lost.is_some() => diagnostic.help(lost.unwrap_or_default()),
                     None => diagnostic.help("give the residual a `skip { … }` that projects its input"),
                     Some(_) => diagnostic,
                 },
@@ -46,6 +50,49 @@ impl Elaborator<'_> {
             return main;
         }
         self.join(frame, "add", &operands, keyword)
+    }
+
+    /// Where a residual's body has a smaller image than its input, because of windows without padding: what would keep
+    /// the size.
+    fn lost_padding(&self, [body, skip]: &[Shape; 2], [end, start]: [Flow; 2]) -> Option<String> {
+        let [Flow::Node(end), Flow::Node(start)] = [end, start] else { return None };
+        let (&[_, channels, height, width], &[_, of_skip, full_height, full_width]) = (body.dims(), skip.dims()) else {
+            return None;
+        };
+        let mut missing = [full_height.checked_sub(height)?, full_width.checked_sub(width)?];
+        if channels != of_skip || missing == [0, 0] {
+            return None;
+        }
+        // Back along the flow, as long as each value is made of one other.
+        let (mut pads, mut node) = (vec![], end);
+        while node != start {
+            let operands = self.graph.operands(node);
+            let (&[before], Some(op)) = (operands.as_slice(), self.graph.node(node).op()) else { return None };
+            let (from, to) = (&self.graph.node(before).shape, &self.graph.node(node).shape);
+            if let Some(window) = op.window(&[from], to).filter(|w| w.stride == [1, 1]) {
+                let lost = [2, 3].map(|axis| {
+                    from.dims().get(axis).zip(to.dims().get(axis)).map_or(0, |(a, b)| a.saturating_sub(*b))
+                });
+                let whole =
+                    (0..2).all(|i| lost[i] + 1 == window.extent[i] && lost[i] % 2 == 0 && lost[i] <= missing[i]);
+                if whole && lost != [0, 0] {
+                    let name = self.graph.node(node).name.clone().unwrap_or_else(|| op.layer_name().to_string());
+                    let pad = if lost[0] == lost[1] {
+                        (lost[0] / 2).to_string()
+                    } else {
+                        format!("({}, {})", lost[0] / 2, lost[1] / 2)
+                    };
+                    pads.push(format!("`pad = {pad}` in `{name}`"));
+                    (0..2).for_each(|i| missing[i] -= lost[i]);
+                }
+            }
+            node = before;
+        }
+        let size = format!("{full_height} × {full_width}");
+        (missing == [0, 0]).then(|| {
+            pads.reverse();
+            format!("only sizes differ: {} keep{} {size}", pads.join(" and "), if pads.len() == 1 { "s" } else { "" })
+        })
     }
 
     pub(super) fn branches(&mut self, frame: &mut Frame, branches: &Branches, flow: Flow) -> Flow {
@@ -195,7 +242,7 @@ impl Elaborator<'_> {
                 Val::Str(name) => self.label_value(frame, &name, e.span),
                 other => other,
             },
-            (_, Some(name)) if name.split('.').next().is_none_or(|n| frame.variables.find(n).is_none()) => {
+            (_, Some(name)) if name.split('.').next().is_none_or(|n| self.bound(frame, n).is_none()) => {
                 self.label_value(frame, &name, e.span)
             }
             _ => match self.eval(frame, e) {

@@ -63,6 +63,8 @@ pub(crate) const MAX_STEPS: usize = 1_000_000;
 const MAX_STEPS_AFTER_ERRORS: usize = 100_000;
 /// Blocks may be evaluated inside one another no deeper than this, calls included.
 pub(crate) const MAX_BLOCKS: usize = 200;
+/// Expressions may be evaluated inside one another no deeper than this, functions included.
+const MAX_EXPRESSIONS: usize = 300;
 /// A program may consist of no more files than this.
 pub(crate) const MAX_FILES: usize = 256;
 
@@ -148,6 +150,23 @@ pub(crate) fn training_names(sources: &Sources, root: SourceId) -> Vec<String> {
     crate::syntax::training_names(&sources.get(root).text)
 }
 
+/// The parameters of a model that are integers, and their defaults. Without a name, of the only model.
+pub(crate) fn integer_parameters(sources: &Sources, root: SourceId, model: Option<&str>) -> Vec<(String, i64)> {
+    use crate::syntax::ast::{DefinitionKind, ExprKind, Item};
+    let (file, _) = crate::syntax::parse(sources, root);
+    let models = file.items.iter().filter_map(|item| match item {
+        Item::Definition(d) if d.kind == DefinitionKind::Model => Some(d),
+        _ => None,
+    });
+    let chosen = models.filter(|d| model.is_none_or(|name| d.name.name == name)).next();
+    let params = chosen.map_or(&[][..], |d| &d.params);
+    let integer = |p: &crate::syntax::ast::Param| match p.default.as_ref()?.kind {
+        ExprKind::Int(v) => Some((p.name.name.clone(), v)),
+        _ => None,
+    };
+    params.iter().filter_map(integer).collect()
+}
+
 /// Reads `name=value`, as a command line sets a model's parameter. A value that is no constant of
 /// the language is a string.
 ///
@@ -187,8 +206,12 @@ struct Frame {
     base: usize,
     /// `in`: what enters the innermost block.
     input: Flow,
+    /// `here`: what the statement at hand works on.
+    here: Flow,
     /// The auxiliary head around the statement at hand.
     aux: Option<AuxHead>,
+    /// Inside a `for`.
+    in_loop: bool,
     /// Inside a `when`.
     in_phase: bool,
     /// The body is a `train` block: models, losses and metrics can be called in its expressions.
@@ -281,10 +304,14 @@ struct Elaborator<'a> {
     results: Vec<(NodeId, String)>,
     /// What the `let`s and `table`s at the top of each file bind.
     globals: HashMap<FileId, Bindings<Val>>,
+    /// What the expression at hand binds itself: inside of all that its frame binds.
+    locals: Bindings<Val>,
     locations: HashMap<Span, Location>,
     steps: usize,
     /// Blocks being evaluated.
     depth: usize,
+    /// Expressions being evaluated.
+    expressions: usize,
     /// Statements were left out because of a mistake, and with them labels.
     lacks_labels: bool,
     /// A limit was hit: nothing more is evaluated.
@@ -321,9 +348,11 @@ impl<'a> Elaborator<'a> {
             class_labels_span: None,
             results: vec![],
             globals: HashMap::new(),
+            locals: Bindings::default(),
             locations: HashMap::new(),
             steps: 0,
             depth: 0,
+            expressions: 0,
             lacks_labels: false,
             stopped: false,
             budgets: vec![],

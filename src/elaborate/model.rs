@@ -144,7 +144,10 @@ impl Elaborator<'_> {
         }
         let message = format!("`{}` is {}, it cannot be set to {value}", name.name, wanted.type_name());
         let diagnostic = Diagnostic::error("wrong-type", message).primary(default.span, "its default");
-        self.report.add(diagnostic);
+        self.report.add(match how_to_write(&wanted, &value) {
+            Some(text) => diagnostic.help(format!("write `--set '{}={text}'`", name.name)),
+            None => diagnostic,
+        });
         Val::Unknown
     }
 
@@ -278,7 +281,9 @@ impl Elaborator<'_> {
         Some(shape)
     }
 
-    fn output(&mut self, frame: &Frame, name: &Ident, from: Option<&Label>, flow: Flow) {
+    fn output(&mut self, frame: &Frame, label: &Label, from: Option<&Label>, flow: Flow) {
+        let Some(name) = self.label_text(frame, label) else { return };
+        let name = Ident { name, span: label.span };
         let flow = match from {
             None => flow,
             Some(label) => {
@@ -461,6 +466,27 @@ impl Elaborator<'_> {
                 self.report.add(diagnostic.primary(span, format!("found {}", grouped(actual))));
             }
         }
+    }
+}
+
+/// How a text that is no value of the language would be one of the type that is wanted.
+fn how_to_write(wanted: &Val, given: &Val) -> Option<String> {
+    let Val::Str(text) = given else {
+        let Val::List(_) = wanted else { return None };
+        return Some(format!("[{}]", given.quoted()));
+    };
+    match wanted {
+        Val::Bool(_) => match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" => Some("true".into()),
+            "false" | "no" | "off" => Some("false".into()),
+            _ => None,
+        },
+        Val::List(_) => {
+            let inner = text.trim_matches(|c| matches!(c, '[' | ']' | '(' | ')'));
+            let parts: Vec<&str> = inner.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()).collect();
+            Some(format!("[{}]", parts.join(", ")))
+        }
+        _ => None,
     }
 }
 

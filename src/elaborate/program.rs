@@ -35,6 +35,13 @@ pub(crate) struct DefinitionId {
     item: usize,
 }
 
+/// Names a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FunctionId {
+    pub file: FileId,
+    item: usize,
+}
+
 pub(crate) struct Loaded {
     pub source: SourceId,
     pub tree: ast::File,
@@ -54,6 +61,8 @@ pub(crate) struct Program {
     files: Vec<Loaded>,
     /// The modules that each file sees, by name.
     modules: Vec<HashMap<String, DefinitionId>>,
+    /// The functions that each file sees, by name.
+    functions: Vec<HashMap<String, FunctionId>>,
     layers: HashMap<&'static str, &'static Layer>,
     /// What wrong names have been taken for: a loop may ask for the same one many times.
     similar: RefCell<HashMap<(FileId, String), Option<String>>>,
@@ -75,17 +84,14 @@ impl Program {
             next += 1;
         }
         let layers = ops::layers().map(|l| (l.name, l)).collect();
-        let mut program = Program { files: loader.files, modules: vec![], layers, similar: RefCell::default() };
-        program.modules = program.files().map(|file| program.visible(file)).collect();
+        let mut program =
+            Program { files: loader.files, modules: vec![], functions: vec![], layers, similar: RefCell::default() };
+        let visible = |file| first_of_each(program.modules(file).map(|(id, module)| (&module.name.name, id)));
+        program.modules = program.files().map(visible).collect();
+        let functions = |file| program.seen_from(file).flat_map(|file| program.functions_of(file));
+        let visible = |file| first_of_each(functions(file).map(|(id, function)| (&function.name.name, id)));
+        program.functions = program.files().map(visible).collect();
         program
-    }
-
-    fn visible(&self, file: FileId) -> HashMap<String, DefinitionId> {
-        let mut visible = HashMap::new();
-        for (id, definition) in self.modules(file) {
-            visible.entry(definition.name.name.clone()).or_insert(id);
-        }
-        visible
     }
 
     pub(crate) fn file(&self, id: FileId) -> &Loaded {
@@ -122,10 +128,37 @@ impl Program {
         items.filter_map(|item| if let Item::Train(train) = item { Some(train) } else { None })
     }
 
+    /// A file and those that it uses.
+    fn seen_from(&self, file: FileId) -> impl Iterator<Item = FileId> {
+        [file].into_iter().chain(self.file(file).imports.iter().copied())
+    }
+
     /// The modules that a file sees: its own, then those that it uses.
     fn modules(&self, file: FileId) -> impl Iterator<Item = (DefinitionId, &Definition)> {
-        let seen = [file].into_iter().chain(self.file(file).imports.iter().copied());
-        seen.flat_map(|f| self.definitions(f, DefinitionKind::Module))
+        self.seen_from(file).flat_map(|f| self.definitions(f, DefinitionKind::Module))
+    }
+
+    /// The functions of a file, in text order.
+    pub(crate) fn functions_of(&self, file: FileId) -> impl Iterator<Item = (FunctionId, &ast::Function)> {
+        let items = self.file(file).tree.items.iter().enumerate();
+        items.filter_map(move |(item, i)| match i {
+            Item::Function(function) => Some((FunctionId { file, item }, function)),
+            _ => None,
+        })
+    }
+
+    /// The function that a file calls by this name, unless it is one of the language.
+    pub(crate) fn function(&self, file: FileId, name: &str) -> Option<(FunctionId, &ast::Function)> {
+        let id = *self.functions[file.0].get(name)?;
+        match &self.file(id.file).tree.items[id.item] {
+            Item::Function(function) => Some((id, function)),
+            other => unreachable!("a function's id names {other:?}"),
+        }
+    }
+
+    /// The names of the functions that a file sees.
+    pub(crate) fn function_names(&self, file: FileId) -> impl Iterator<Item = &str> {
+        self.functions[file.0].keys().map(String::as_str)
     }
 
     pub(crate) fn callee(&self, file: FileId, name: &str) -> Option<Callee> {
@@ -153,6 +186,9 @@ impl Program {
     }
 
     fn most_similar(&self, file: FileId, name: &str) -> Option<String> {
+        if ops::layer::written_out(name).is_some() {
+            return None;
+        }
         let names: Vec<&str> =
             self.modules(file).map(|(_, d)| d.name.name.as_str()).chain(self.layers.keys().copied()).collect();
         let plain = |n: &str| n.to_lowercase().replace('_', "");
@@ -163,6 +199,15 @@ impl Program {
         sorted.sort_unstable();
         same.or_else(known).or_else(|| nearest(name, sorted)).map(str::to_string)
     }
+}
+
+/// By name, the first that has it.
+fn first_of_each<'a, T>(named: impl Iterator<Item = (&'a String, T)>) -> HashMap<String, T> {
+    let mut first = HashMap::new();
+    for (name, id) in named {
+        first.entry(name.clone()).or_insert(id);
+    }
+    first
 }
 
 #[derive(PartialEq, Eq, Hash)]

@@ -12,17 +12,21 @@ use std::rc::Rc;
 impl Elaborator<'_> {
     /// Evaluates what stands at the top of each file.
     pub(super) fn globals(&mut self) {
-        for file in self.program.files() {
+        // A function of a file that is used reads what that file binds.
+        let files: Vec<_> = self.program.files().collect();
+        for file in files.into_iter().rev() {
             let mut frame = self.new_frame(file, None);
             let program = self.program;
             for item in &program.file(file).tree.items {
                 match item {
                     ast::Item::Let(l) => self.bind_let(&mut frame, l),
                     ast::Item::Table(t) => self.bind_table(&mut frame, t),
-                    _ => {}
+                    _ => continue,
                 }
+                // At once, for the functions of this file.
+                let globals = self.globals.entry(file).or_default();
+                frame.variables.leave(0).into_iter().for_each(|(name, value)| globals.bind(&name, value));
             }
-            self.globals.insert(file, frame.variables);
         }
     }
 
@@ -36,7 +40,9 @@ impl Elaborator<'_> {
             base: scopes.len(),
             scopes,
             input: Flow::Nothing,
+            here: Flow::Nothing,
             aux: caller.and_then(|c| c.aux.clone()),
+            in_loop: false,
             in_phase: caller.is_some_and(|c| c.in_phase),
             in_training: false,
             calls: caller.map_or(Rc::default(), |c| c.calls.clone()),
@@ -86,6 +92,7 @@ impl Elaborator<'_> {
         if !self.step(statement.span, 1) {
             return Flow::Unknown;
         }
+        frame.here = flow;
         let Some(label) = &statement.label else {
             return self.unlabelled(frame, statement, false, flow);
         };
@@ -125,7 +132,9 @@ impl Elaborator<'_> {
             frame,
             match span == first {
                 true => diagnostic.help("put the loop's variable into the label: `name{i}:`"),
-                false => diagnostic.secondary(first, "first given here"),
+                false => diagnostic
+                    .secondary(first, "first given here")
+                    .help(format!("for the same weights again, give it a label of its own and say `shares {name}`")),
             },
         );
     }
@@ -140,7 +149,16 @@ impl Elaborator<'_> {
             StatementKind::Call(call) => self.call(frame, call, labelled, flow),
             StatementKind::Block(block) => self.block(frame, block, flow),
             StatementKind::Branches(branches) => self.branches(frame, branches, flow),
-            StatementKind::Residual { body, skip } => self.residual(frame, body, skip.as_ref(), statement.span, flow),
+            StatementKind::Residual { condition, body, skip } => {
+                match condition.as_ref().map_or(Some(true), |e| self.condition(frame, e)) {
+                    Some(true) => self.residual(frame, body, skip.as_ref(), statement.span, flow),
+                    Some(false) => self.block(frame, body, flow),
+                    None => {
+                        self.lacks_labels = true;
+                        Flow::Unknown
+                    }
+                }
+            }
             StatementKind::Aux(aux) => self.aux(frame, aux, flow),
             StatementKind::For { pattern, items, body } => {
                 let mut flow = flow;
@@ -241,8 +259,10 @@ impl Elaborator<'_> {
                 return;
             }
             let bound = frame.variables.len();
+            let outer = std::mem::replace(&mut frame.in_loop, true);
             self.bind(frame, pattern, value);
             body(self, frame);
+            frame.in_loop = outer;
             frame.variables.leave(bound);
         }
     }
@@ -256,11 +276,15 @@ impl Elaborator<'_> {
 
     /// Binds the names of a pattern; to `Unknown` where the value does not fit.
     fn bind(&mut self, frame: &mut Frame, pattern: &Pattern, value: Val) {
+        for (name, value) in self.taken_apart(frame, pattern, value) {
+            frame.variables.bind(name, value);
+        }
+    }
+
+    /// The names of a pattern and their values.
+    pub(super) fn taken_apart<'p>(&mut self, frame: &Frame, pattern: &'p Pattern, value: Val) -> Vec<(&'p str, Val)> {
         let (parts, span) = match pattern {
-            Pattern::Name(ident) => {
-                frame.variables.bind(&ident.name, value);
-                return;
-            }
+            Pattern::Name(ident) => return vec![(&ident.name, value)],
             Pattern::Tuple(parts, span) => (parts, span),
         };
         let values = match value.parts() {
@@ -272,9 +296,7 @@ impl Elaborator<'_> {
                 vec![Val::Unknown; parts.len()]
             }
         };
-        for (part, value) in parts.iter().zip(values) {
-            self.bind(frame, part, value);
-        }
+        parts.iter().zip(values).flat_map(|(part, value)| self.taken_apart(frame, part, value)).collect()
     }
 
     fn pattern_mismatch(&mut self, frame: &Frame, value: &Val, names: usize, span: Span) {
@@ -335,19 +357,18 @@ fn gather_leaves<'e>(e: &'e Expr, leaves: &mut Vec<(String, &'e Expr)>) {
         ExprKind::Name(name) => leaves.push((name.clone(), e)),
         ExprKind::Field(operand, field) => match &operand.kind {
             ExprKind::In => leaves.push((format!("in.{}", field.name), e)),
+            ExprKind::Here => leaves.push((format!("here.{}", field.name), e)),
             ExprKind::Name(name) => leaves.push((format!("{name}.{}", field.name), e)),
             _ => gather_leaves(operand, leaves),
         },
-        ExprKind::Unary(_, operand) => gather_leaves(operand, leaves),
-        ExprKind::Binary(_, _, left, right) => {
-            gather_leaves(left, leaves);
-            gather_leaves(right, leaves);
-        }
-        ExprKind::Index(operand, index) => {
-            gather_leaves(operand, leaves);
-            gather_leaves(index, leaves);
-        }
         ExprKind::Function(_, args) => args.iter().for_each(|a| gather_leaves(&a.value, leaves)),
-        _ => {}
+        // What it binds has no value outside of it.
+        ExprKind::Comprehension { each, .. } => {
+            if let Some(first) = each.first() {
+                gather_leaves(&first.items, leaves);
+            }
+        }
+        ExprKind::List(_) | ExprKind::Tuple(_) | ExprKind::Template(_) | ExprKind::Label(_) => {}
+        _ => e.parts().into_iter().for_each(|part| gather_leaves(part, leaves)),
     }
 }

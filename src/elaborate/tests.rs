@@ -102,9 +102,9 @@ fn goldens_elaborate_and_their_weights_are_those_of_their_files() {
             .tensors()
             .iter()
             .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-            .map(|(name, t)| {
+            .map(|(weight, t)| {
                 let dims: Vec<String> = t.shape().iter().map(usize::to_string).collect();
-                format!("{name} {}", dims.join(" "))
+                format!("{weight} {}", dims.join(" "))
             })
             .collect();
         expected.sort();
@@ -346,10 +346,14 @@ pub(super) fn language_document() -> String {
 
 #[test]
 fn the_examples_of_the_language_document_are_right() {
-    let document = language_document();
-    let examples: Vec<&str> =
-        document.split("```netc\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(examples.len() >= 5);
+    let cookbook = std::fs::read_to_string(root().join("docs/COOKBOOK.md")).unwrap();
+    let documents = [language_document(), cookbook];
+    let of = |document: &'_ str| -> Vec<String> {
+        document.split("```netc\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_string()).collect()
+    };
+    assert!(documents.iter().all(|document| of(document).len() >= 5));
+    let examples: Vec<String> = documents.iter().flat_map(|document| of(document)).collect();
+    let examples: Vec<&str> = examples.iter().map(String::as_str).collect();
     for example in examples {
         let model = crate::syntax::model_names(example).first().cloned();
         for phase in [Phase::Infer, Phase::Train] {

@@ -327,7 +327,7 @@ mod tests {
             (PRelu { per_channel: true }.into(), &[0, 2, 3]),
             (BatchNorm { eps: 0.1, affine: true }.into(), &[0, 2, 3]),
             (affine.into(), &[0, 2, 3]),
-            (LayerNorm { eps: 0.1, affine: true }.into(), &[0, 2, 3]),
+            (LayerNorm { eps: 0.1, affine: true, sizes: vec![] }.into(), &[0, 2, 3]),
             (lrn.into(), &[0, 2, 3]),
             (ChannelShuffle { groups: 1 }.into(), &[0, 2, 3]),
             (InstanceNorm { eps: 0.1, affine: false }.into(), &[0, 1]),
@@ -465,13 +465,13 @@ mod tests {
             }),
             (ONE_NUMBER, {
                 graph(|b, x| {
-                    let known = b.add(Constant { shape: vec![1, 2, 6, 8] }, &[]);
+                    let known = b.add(Constant::of(vec![1, 2, 6, 8]), &[]);
                     b.add(Concat { axis: 1 }, &[x, known])
                 })
             }),
             (ONE_NUMBER, graph(|b, x| b.add(Reshape { shape: vec![1, 192] }, &[x]))),
             ("the output y0 is the same whatever the images are", {
-                graph(|b, _| b.add(Constant { shape: vec![1, 3] }, &[]))
+                graph(|b, _| b.add(Constant::of(vec![1, 3]), &[]))
             }),
         ];
         for (reason, graph) in mixing {
@@ -486,8 +486,8 @@ mod tests {
     #[test]
     fn constants_are_everybodys() {
         let product = graph(|b, x| {
-            let known = b.add(Constant { shape: vec![8, 5] }, &[]);
-            let other = b.add(Constant { shape: vec![4, 6, 5] }, &[]);
+            let known = b.add(Constant::of(vec![8, 5]), &[]);
+            let other = b.add(Constant::of(vec![4, 6, 5]), &[]);
             let y = b.add(MatMul {}, &[x, known]);
             b.add(binary(BinaryKind::Mul), &[y, other])
         });
@@ -495,7 +495,7 @@ mod tests {
         let columns = graph(|b, x| {
             let rows = b.add(Reshape { shape: vec![0, -1] }, &[x]);
             let turned = b.add(Transpose { perm: vec![1, 0] }, &[rows]);
-            let known = b.add(Constant { shape: vec![3, 192] }, &[]);
+            let known = b.add(Constant::of(vec![3, 192]), &[]);
             let y = b.add(MatMul {}, &[known, turned]);
             b.add(Transpose { perm: vec![1, 0] }, &[y])
         });

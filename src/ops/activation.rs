@@ -5,7 +5,7 @@ use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::number::Number;
-use super::{ActivationGradient, Op, Operation, ShapeError};
+use super::{ActivationGradient, ChannelConstants, Op, Operation, ShapeError};
 use crate::tensor::{Shape, Tensor};
 
 /// Declares [`Activation`]: a row is all that there is to know about a function but its code, which
@@ -88,6 +88,27 @@ macro_rules! activations {
                 }
             }
 
+            /// Small differences of the argument make small differences of the result.
+            pub fn is_continuous(self) -> bool {
+                use Activation::{AtLeast, AtMost, Ceil, EqualTo, Floor, GreaterThan, IsInf, IsNan, LessThan};
+                use Activation::{NotEqualTo, Round, Sign, Trunc};
+                !matches!(
+                    self,
+                    Sign | Floor
+                        | Ceil
+                        | Round
+                        | Trunc
+                        | IsNan
+                        | IsInf
+                        | EqualTo { .. }
+                        | NotEqualTo { .. }
+                        | GreaterThan { .. }
+                        | AtLeast { .. }
+                        | LessThan { .. }
+                        | AtMost { .. }
+                )
+            }
+
             const LAYERS: &'static [Layer] = &[$($($layer,)*)*];
         }
     };
@@ -103,6 +124,23 @@ macro_rules! plain {
             params: &[],
             build: |_| of($kind),
             arguments: |op| (kind_of(op)? == $kind).then(Vec::new),
+        }
+    };
+}
+
+/// A layer that compares with one number.
+macro_rules! comparison {
+    ($name:literal, $doc:literal, $variant:ident) => {
+        Layer {
+            name: $name,
+            doc: $doc,
+            arity: Arity::Unary,
+            params: &[param("number", ParamType::Float, Preset::Required, "what x is compared with")],
+            build: |a| of(Activation::$variant { number: a.float("number") }),
+            arguments: |op| match kind_of(op)? {
+                Activation::$variant { number } => Some(vec![("number", number.into())]),
+                _ => None,
+            },
         }
     };
 }
@@ -327,16 +365,24 @@ activations! {
         monotonic = mul >= 0.0;
         layers = [Layer {
             name: "affine",
-            doc: "mul * x + add with constants (learned values: see scale)",
+            doc: "mul * x + add with constants, of all channels or of each (learned values: see scale)",
             arity: Arity::Unary,
             params: &[
-                param("mul", ParamType::Float, Preset::Float(1.0), "factor"),
-                param("add", ParamType::Float, Preset::Float(0.0), "term"),
+                param("mul", ParamType::PerChannel, Preset::Float(1.0), "factor, or a list of one for each channel"),
+                param("add", ParamType::PerChannel, Preset::Float(0.0), "term, or a list of one for each channel"),
             ],
-            build: |a| of(Activation::Scale { mul: a.float("mul"), add: a.float("add") }),
-            arguments: |op| match kind_of(op)? {
-                Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
-                _ => None,
+            build: |a| match (a.per_channel("mul").as_slice(), a.per_channel("add").as_slice()) {
+                (&[mul], &[add]) => of(Activation::Scale { mul, add }),
+                (mul, add) => ChannelConstants::of(mul, add).map_err(|message| LayerError { param: "mul", message }),
+            },
+            arguments: |op| match op {
+                Op::ChannelConstants(op) => {
+                    Some(vec![("mul", op.mul.as_slice().into()), ("add", op.add.as_slice().into())])
+                }
+                _ => match kind_of(op)? {
+                    Activation::Scale { mul, add } => Some(vec![("mul", mul.into()), ("add", add.into())]),
+                    _ => None,
+                },
             },
         }];
     }
@@ -388,6 +434,261 @@ activations! {
         monotonic = false;
         layers = [plain!("abs", "|x|", Activation::Abs)];
     }
+    /// −1, 0 or 1, as x is below, at or above 0
+    Sign = "sign" {
+        value(x) = if x == 0.0 || x.is_nan() { x } else { x.signum() };
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("sign", "-1, 0 or 1, as x is below, at or above 0", Activation::Sign)];
+    }
+    /// The largest whole number that is not above x
+    Floor = "floor" {
+        value(x) = x.floor();
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("floor", "the largest whole number that is not above x", Activation::Floor)];
+    }
+    /// The smallest whole number that is not below x
+    Ceil = "ceil" {
+        value(x) = x.ceil();
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("ceil", "the smallest whole number that is not below x", Activation::Ceil)];
+    }
+    /// The nearest whole number, of two the even one
+    Round = "round" {
+        value(x) = x.round_ties_even();
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("round", "the nearest whole number, of two the even one", Activation::Round)];
+    }
+    /// x without its fraction
+    Trunc = "trunc" {
+        value(x) = x.trunc();
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("trunc", "x without its fraction", Activation::Trunc)];
+    }
+    /// 1 where x is NaN, else 0
+    IsNan = "isnan" {
+        value(x) = truth(x.is_nan());
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("isnan", "1 where x is NaN, else 0", Activation::IsNan)];
+    }
+    /// 1 where x is infinite, of either sign, else 0
+    IsInf = "isinf" {
+        value(x) = truth(x.is_infinite());
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [plain!("isinf", "1 where x is infinite, else 0", Activation::IsInf)];
+    }
+    /// 1 where x = number, else 0
+    EqualTo { number = 0.5 } = "equal_to" {
+        value(x) = truth(x == number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [
+            // 0 is what is not true.
+            plain!("logical_not", "1 where x is 0, else 0", Activation::EqualTo { number: 0.0 }),
+            comparison!("equal_to", "1 where x = number, else 0", EqualTo),
+        ];
+    }
+    /// 1 where x ≠ number, and of NaN, else 0
+    NotEqualTo { number = 0.5 } = "not_equal_to" {
+        value(x) = truth(x != number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [comparison!("not_equal_to", "1 where x is not number, else 0", NotEqualTo)];
+    }
+    /// 1 where x > number, else 0
+    GreaterThan { number = 0.5 } = "greater_than" {
+        value(x) = truth(x > number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [comparison!("greater_than", "1 where x > number, else 0", GreaterThan)];
+    }
+    /// 1 where x ≥ number, else 0
+    AtLeast { number = 0.5 } = "at_least" {
+        value(x) = truth(x >= number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [comparison!("at_least", "1 where x >= number, else 0", AtLeast)];
+    }
+    /// 1 where x < number, else 0
+    LessThan { number = 0.5 } = "less_than" {
+        value(x) = truth(x < number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [comparison!("less_than", "1 where x < number, else 0", LessThan)];
+    }
+    /// 1 where x ≤ number, else 0
+    AtMost { number = 0.5 } = "at_most" {
+        value(x) = truth(x <= number);
+        derivative(x) = x.constant(0.0);
+        of_output(y) = Some(y.constant(0.0));
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [comparison!("at_most", "1 where x <= number, else 0", AtMost)];
+    }
+    Sin = "sin" {
+        value(x) = x.sin();
+        derivative(x) = x.cos();
+        of_output(y) = None;
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [plain!("sin", "sine of x", Activation::Sin)];
+    }
+    Cos = "cos" {
+        value(x) = x.cos();
+        derivative(x) = -x.sin();
+        of_output(y) = None;
+        total = true;
+        bounded = true;
+        monotonic = false;
+        layers = [plain!("cos", "cosine of x", Activation::Cos)];
+    }
+    Tan = "tan" {
+        value(x) = x.tan();
+        derivative(x) = x.constant(1.0) / (x.cos() * x.cos());
+        of_output(y) = Some(y * y + 1.0);
+        total = true;
+        bounded = false;
+        // It begins anew at each pole.
+        monotonic = false;
+        layers = [plain!("tan", "tangent of x", Activation::Tan)];
+    }
+    /// NaN beyond ±1
+    Asin = "asin" {
+        value(x) = x.asin();
+        derivative(x) = x.constant(1.0) / (-(x * x) + 1.0).sqrt();
+        of_output(y) = Some(y.constant(1.0) / y.cos());
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("asin", "arc sine of x", Activation::Asin)];
+    }
+    /// NaN beyond ±1
+    Acos = "acos" {
+        value(x) = x.acos();
+        derivative(x) = x.constant(-1.0) / (-(x * x) + 1.0).sqrt();
+        of_output(y) = Some(y.constant(-1.0) / y.sin());
+        total = false;
+        bounded = false;
+        monotonic = false;
+        layers = [plain!("acos", "arc cosine of x", Activation::Acos)];
+    }
+    Atan = "atan" {
+        value(x) = x.atan();
+        derivative(x) = x.constant(1.0) / (x * x + 1.0);
+        of_output(y) = None;
+        total = true;
+        bounded = true;
+        monotonic = true;
+        layers = [plain!("atan", "arc tangent of x", Activation::Atan)];
+    }
+    /// Infinite in f32 beyond ±89.4
+    Sinh = "sinh" {
+        value(x) = x.sinh();
+        derivative(x) = (x.exp() + (-x).exp()) * 0.5;
+        of_output(y) = Some((y * y + 1.0).sqrt());
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("sinh", "hyperbolic sine of x", Activation::Sinh)];
+    }
+    /// Infinite in f32 beyond ±89.4
+    Cosh = "cosh" {
+        value(x) = x.cosh();
+        derivative(x) = (x.exp() - (-x).exp()) * 0.5;
+        of_output(y) = None;
+        total = false;
+        bounded = false;
+        monotonic = false;
+        layers = [plain!("cosh", "hyperbolic cosine of x", Activation::Cosh)];
+    }
+    Asinh = "asinh" {
+        value(x) = asinh(x);
+        derivative(x) = x.constant(1.0) / (x * x + 1.0).sqrt();
+        of_output(y) = None;
+        total = true;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("asinh", "inverse hyperbolic sine of x", Activation::Asinh)];
+    }
+    /// NaN below 1
+    Acosh = "acosh" {
+        value(x) = acosh(x);
+        derivative(x) = x.constant(1.0) / (x * x + -1.0).sqrt();
+        of_output(y) = None;
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("acosh", "inverse hyperbolic cosine of x", Activation::Acosh)];
+    }
+    /// NaN beyond ±1, where it is infinite
+    Atanh = "atanh" {
+        value(x) = x.atanh();
+        derivative(x) = x.constant(1.0) / (-(x * x) + 1.0);
+        of_output(y) = None;
+        total = false;
+        bounded = false;
+        monotonic = true;
+        layers = [plain!("atanh", "inverse hyperbolic tangent of x", Activation::Atanh)];
+    }
+}
+
+/// Truth values are numbers: 1 and 0.
+pub(super) fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+/// The standard library's squares its argument.
+fn asinh(x: f64) -> f64 {
+    if x.abs() > 1e8 { (x.abs().ln() + std::f64::consts::LN_2).copysign(x) } else { x.asinh() }
+}
+
+/// The standard library's squares its argument.
+fn acosh(x: f64) -> f64 {
+    if x > 1e8 { x.ln() + std::f64::consts::LN_2 } else { x.acosh() }
 }
 
 pub(super) fn sigmoid(x: f64) -> f64 {
@@ -509,6 +810,7 @@ impl Operation for Activate {
 
     fn layer_name(&self) -> &'static str {
         match self.kind.parts().0 {
+            "equal_to" if self.kind == (Activation::EqualTo { number: 0.0 }) => "logical_not",
             "scale" => "affine",
             "gelu_tanh" => "gelu",
             name => name,

@@ -55,43 +55,45 @@ impl AvgPool {
     }
 }
 
+const OF_IMAGES: Layer = Layer {
+    name: "avg_pool",
+    doc: "mean of each window",
+    arity: Arity::Unary,
+    params: &[
+        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+        param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
+        param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
+        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+        param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
+        param("count_include_pad", ParamType::Bool, Preset::Bool(true), "count padding as zeros"),
+    ],
+    build: |a| {
+        Ok(AvgPool {
+            kernel: a.size2("kernel"),
+            stride: stride_or_kernel(a),
+            pad: a.pad("pad"),
+            dilation: a.size2("dilation"),
+            ceil: a.bool("ceil"),
+            count_include_pad: a.bool("count_include_pad"),
+        }
+        .into())
+    },
+    arguments: |op| match op {
+        Op::AvgPool(op) => Some(vec![
+            ("kernel", op.kernel.into()),
+            ("stride", op.stride.into()),
+            ("pad", op.pad.into()),
+            ("dilation", op.dilation.into()),
+            ("ceil", op.ceil.into()),
+            ("count_include_pad", op.count_include_pad.into()),
+        ]),
+        _ => None,
+    },
+};
+
 impl Operation for AvgPool {
     const NAME: &'static str = "avg_pool";
-    const LAYERS: &'static [Layer] = &[Layer {
-        name: "avg_pool",
-        doc: "mean of each window",
-        arity: Arity::Unary,
-        params: &[
-            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-            param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
-            param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
-            param("count_include_pad", ParamType::Bool, Preset::Bool(true), "count padding as zeros"),
-        ],
-        build: |a| {
-            Ok(AvgPool {
-                kernel: a.size2("kernel"),
-                stride: stride_or_kernel(a),
-                pad: a.pad("pad"),
-                dilation: a.size2("dilation"),
-                ceil: a.bool("ceil"),
-                count_include_pad: a.bool("count_include_pad"),
-            }
-            .into())
-        },
-        arguments: |op| match op {
-            Op::AvgPool(op) => Some(vec![
-                ("kernel", op.kernel.into()),
-                ("stride", op.stride.into()),
-                ("pad", op.pad.into()),
-                ("dilation", op.dilation.into()),
-                ("ceil", op.ceil.into()),
-                ("count_include_pad", op.count_include_pad.into()),
-            ]),
-            _ => None,
-        },
-    }];
+    const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         self.geometry().infer(inputs, "avg_pool")

@@ -1,12 +1,13 @@
 //! Elementwise functions of two values, with broadcasting.
 
+use super::activation::{Activation, truth};
 use super::attributes::{attribute_enum, attributes};
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
 use super::images::{self, Images};
 use super::layer::{Arguments, Arity, Build, Inverse, Layer, LayerError};
 use super::planes::{element_at, fill_elements};
-use super::{ExtremeGradient, Op, Operation, ShapeError};
+use super::{ExtremeGradient, Op, Operation, ShapeError, Where};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -24,6 +25,30 @@ attribute_enum! {
         Max = "max",
         /// The smaller one; NaN where either is.
         Min = "min",
+        /// 1 where a = b, else 0
+        Equal = "equal",
+        /// 1 where a ≠ b, and where one is NaN, else 0
+        NotEqual = "not_equal",
+        /// 1 where a > b, else 0
+        Greater = "greater",
+        /// 1 where a ≥ b, else 0
+        GreaterEqual = "greater_equal",
+        /// 1 where a < b, else 0
+        Less = "less",
+        /// 1 where a ≤ b, else 0
+        LessEqual = "less_equal",
+        /// 1 where neither is 0, else 0
+        And = "logical_and",
+        /// 0 where both are 0, else 1
+        Or = "logical_or",
+        /// 1 where one is 0 and the other is not, else 0
+        Xor = "logical_xor",
+        /// a to the power b, as IEEE 754 has it
+        Pow = "pow",
+        /// What is left of a after whole multiples of b, with the sign of b. Beyond 2²⁴ multiples it has no digits in f32.
+        Remainder = "remainder",
+        /// What is left of a after whole multiples of b, with the sign of a; as `remainder`.
+        Fmod = "fmod",
     }
 }
 
@@ -59,12 +84,39 @@ impl BinaryKind {
                     b
                 }
             }
+            BinaryKind::Equal => truth(a == b),
+            BinaryKind::NotEqual => truth(a != b),
+            BinaryKind::Greater => truth(a > b),
+            BinaryKind::GreaterEqual => truth(a >= b),
+            BinaryKind::Less => truth(a < b),
+            BinaryKind::LessEqual => truth(a <= b),
+            BinaryKind::And => truth(a != 0.0 && b != 0.0),
+            BinaryKind::Or => truth(a != 0.0 || b != 0.0),
+            BinaryKind::Xor => truth((a != 0.0) != (b != 0.0)),
+            BinaryKind::Pow => a.powf(b),
+            BinaryKind::Remainder => {
+                let rest = a % b;
+                if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+            }
+            BinaryKind::Fmod => a % b,
         }
     }
 
     /// a ∘ b = b ∘ a
     pub fn commutes(self) -> bool {
-        !matches!(self, BinaryKind::Sub | BinaryKind::Div)
+        use BinaryKind::{Add, And, Equal, Max, Min, Mul, NotEqual, Or, Xor};
+        matches!(self, Add | Mul | Max | Min | Equal | NotEqual | And | Or | Xor)
+    }
+
+    /// The result is finite wherever both operands are.
+    pub fn is_total(self) -> bool {
+        !matches!(self, BinaryKind::Div | BinaryKind::Pow | BinaryKind::Remainder | BinaryKind::Fmod)
+    }
+
+    /// Small differences of the operands make small differences of the result.
+    pub fn is_continuous(self) -> bool {
+        use BinaryKind::{Add, Max, Min, Mul, Sub};
+        matches!(self, Add | Sub | Mul | Max | Min)
     }
 }
 
@@ -101,6 +153,13 @@ fn arguments(op: &Op, kind: BinaryKind) -> Option<Arguments> {
     matches!(op, Op::Binary(op) if op.kind == kind && op.epilogue.is_empty()).then(Vec::new)
 }
 
+/// A layer of one kind.
+macro_rules! function {
+    ($name:literal, $doc:literal, $kind:ident) => {
+        layer($name, $doc, |_| of(BinaryKind::$kind), |op| arguments(op, BinaryKind::$kind))
+    };
+}
+
 impl Operation for Binary {
     const NAME: &'static str = "binary";
     const LAYERS: &'static [Layer] = &[
@@ -125,6 +184,18 @@ impl Operation for Binary {
             |_| of(BinaryKind::Min),
             |op| arguments(op, BinaryKind::Min),
         ),
+        function!("equal", "1 where the flow equals another value, else 0", Equal),
+        function!("not_equal", "1 where the flow differs from another value, else 0", NotEqual),
+        function!("greater", "1 where the flow is greater than another value, else 0", Greater),
+        function!("greater_equal", "1 where the flow is greater than another value or equal, else 0", GreaterEqual),
+        function!("less", "1 where the flow is less than another value, else 0", Less),
+        function!("less_equal", "1 where the flow is less than another value or equal, else 0", LessEqual),
+        function!("logical_and", "1 where neither the flow nor another value is 0, else 0", And),
+        function!("logical_or", "1 where the flow or another value is not 0, else 0", Or),
+        function!("logical_xor", "1 where one of the flow and another value is 0, else 0", Xor),
+        function!("pow", "the flow to the power of another value", Pow),
+        function!("remainder", "what division of the flow by another value leaves, with the divisor's sign", Remainder),
+        function!("fmod", "what division of the flow by another value leaves, with the flow's sign", Fmod),
     ];
 
     fn layer_name(&self) -> &'static str {
@@ -184,6 +255,33 @@ impl Operation for Binary {
             kind @ (BinaryKind::Max | BinaryKind::Min) => {
                 [g.add(ExtremeGradient { kind }, &[a, b, dy])?, g.add(ExtremeGradient { kind }, &[b, a, dy])?]
             }
+            // b a^(b − 1) and a^b ln a, which is 0 at a = 0.
+            BinaryKind::Pow => {
+                let less = g.activate(Activation::Scale { mul: 1.0, add: -1.0 }, b)?;
+                let power = g.binary(BinaryKind::Pow, a, less)?;
+                let slope = g.product(power, b)?;
+                let (is_zero, zero) = (g.activate(Activation::EqualTo { number: 0.0 }, a)?, g.fill(&g.shape(a), 0.0)?);
+                let log = g.activate(Activation::Log, a)?;
+                let log = g.add(Where {}, &[is_zero, zero, log])?;
+                let of_b = g.product(dy, g.result)?;
+                [g.product(dy, slope)?, g.product(of_b, log)?]
+            }
+            // y = a − b n
+            BinaryKind::Remainder | BinaryKind::Fmod => {
+                let multiples = g.binary(BinaryKind::Sub, g.result, a)?;
+                let slope = g.binary(BinaryKind::Div, multiples, b)?;
+                [dy, g.product(dy, slope)?]
+            }
+            // They change by jumps.
+            BinaryKind::Equal
+            | BinaryKind::NotEqual
+            | BinaryKind::Greater
+            | BinaryKind::GreaterEqual
+            | BinaryKind::Less
+            | BinaryKind::LessEqual
+            | BinaryKind::And
+            | BinaryKind::Or
+            | BinaryKind::Xor => return Ok(vec![None, None]),
         };
         Ok(vec![Some(g.summed_to(of_a, &g.shape(a))?), Some(g.summed_to(of_b, &g.shape(b))?)])
     }

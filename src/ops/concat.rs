@@ -19,7 +19,7 @@ impl Operation for Concat {
         name: "concat",
         doc: "the flow and other values, one after the other along an axis",
         arity: Arity::Join,
-        params: &[param("axis", ParamType::Count, Preset::Int(1), "axis along which to join")],
+        params: &[param("axis", ParamType::Axis, Preset::Int(1), "axis along which to join")],
         build: |a| Ok(Concat { axis: a.size("axis") }.into()),
         arguments: |op| match op {
             Op::Concat(op) => Some(vec![("axis", op.axis.into())]),

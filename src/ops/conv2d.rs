@@ -52,57 +52,59 @@ fn add_multiple(sums: &mut [f64], tap: f64, pixels: &[f32], stride: usize) {
     }
 }
 
+const OF_IMAGES: Layer = Layer {
+    name: "conv",
+    doc: "2-D convolution: [N, C, H, W] to [N, channels, H', W']",
+    arity: Arity::Unary,
+    params: &[
+        param("channels", ParamType::Size, Preset::Required, "number of output channels"),
+        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+        param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
+        param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
+        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+        param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
+        param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
+        param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
+    ],
+    build: |a| {
+        let op = Conv2d {
+            channels: a.size("channels"),
+            kernel: a.size2("kernel"),
+            stride: a.size2("stride"),
+            pad: a.pad("pad"),
+            dilation: a.size2("dilation"),
+            groups: a.size("groups"),
+            bias: a.bool("bias"),
+            epilogue: vec![],
+        };
+        Ok(match a.has("weight_bits") {
+            true => Conv2dW8::of(op, a.size("weight_bits"))?.into(),
+            false => op.into(),
+        })
+    },
+    arguments: |op| {
+        let (op, bits) = match op {
+            Op::Conv2d(op) if op.epilogue.is_empty() => (op, None),
+            Op::Conv2dW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
+            _ => return None,
+        };
+        let mut arguments: Arguments = vec![
+            ("channels", op.channels.into()),
+            ("kernel", op.kernel.into()),
+            ("stride", op.stride.into()),
+            ("pad", op.pad.into()),
+            ("dilation", op.dilation.into()),
+            ("groups", op.groups.into()),
+            ("bias", op.bias.into()),
+        ];
+        arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
+        Some(arguments)
+    },
+};
+
 impl Operation for Conv2d {
     const NAME: &'static str = "conv2d";
-    const LAYERS: &'static [Layer] = &[Layer {
-        name: "conv",
-        doc: "2-D convolution: [N, C, H, W] to [N, channels, H', W']",
-        arity: Arity::Unary,
-        params: &[
-            param("channels", ParamType::Size, Preset::Required, "number of output channels"),
-            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-            param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
-            param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-            param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
-            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
-        ],
-        build: |a| {
-            let op = Conv2d {
-                channels: a.size("channels"),
-                kernel: a.size2("kernel"),
-                stride: a.size2("stride"),
-                pad: a.pad("pad"),
-                dilation: a.size2("dilation"),
-                groups: a.size("groups"),
-                bias: a.bool("bias"),
-                epilogue: vec![],
-            };
-            Ok(match a.has("weight_bits") {
-                true => Conv2dW8::of(op, a.size("weight_bits"))?.into(),
-                false => op.into(),
-            })
-        },
-        arguments: |op| {
-            let (op, bits) = match op {
-                Op::Conv2d(op) if op.epilogue.is_empty() => (op, None),
-                Op::Conv2dW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
-                _ => return None,
-            };
-            let mut arguments: Arguments = vec![
-                ("channels", op.channels.into()),
-                ("kernel", op.kernel.into()),
-                ("stride", op.stride.into()),
-                ("pad", op.pad.into()),
-                ("dilation", op.dilation.into()),
-                ("groups", op.groups.into()),
-                ("bias", op.bias.into()),
-            ];
-            arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
-            Some(arguments)
-        },
-    }];
+    const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn operands(&self) -> (usize, usize) {
         let n = 1 + epilogue::extra_operands(&self.epilogue);

@@ -2,8 +2,10 @@
 
 use crate::tensor::Element;
 
-/// What inputs of a network may consist of: f32, with which code computes, holds all of their numbers.
-pub const OF_INPUTS: [Element; 4] = [Element::F32, Element::U8, Element::I8, Element::I16];
+/// What inputs of a network may consist of. Code computes with f32, which holds all of their numbers, of those of 32 bits
+/// and more the whole ones up to 2²⁴.
+pub const OF_INPUTS: [Element; 8] =
+    [Element::F32, Element::U8, Element::I8, Element::I16, Element::F16, Element::I32, Element::I64, Element::Bool];
 
 /// Of ops that compute: f32 only.
 ///

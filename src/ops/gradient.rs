@@ -83,7 +83,7 @@ impl Gradient<'_> {
     /// A parameter as an operand.
     pub fn read(&mut self, parameter: Value) -> Result<Value, String> {
         let shape = self.shape(parameter).dims().to_vec();
-        self.add_reading(Constant { shape }, &[], &[parameter])
+        self.add_reading(Constant::of(shape), &[], &[parameter])
     }
 
     /// One number everywhere.

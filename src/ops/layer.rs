@@ -116,6 +116,8 @@ pub enum ParamType {
     Int,
     /// A float; integers are taken too.
     Float,
+    /// A float, or the strings `inf` and `-inf`.
+    Extended,
     /// One float for both axes, or `(vertical, horizontal)`.
     Float2,
     /// `true` or `false`.
@@ -128,6 +130,10 @@ pub enum ParamType {
     Count2,
     /// One count for all sides, `(vertical, horizontal)`, or `(top, left, bottom, right)`.
     Pad,
+    /// An axis of the value: an integer from 0 on, or from the end, -1 being the last.
+    Axis,
+    /// A list of axes.
+    Axes,
     /// One size for all axes, or `(depth, height, width)`; each ≥ 1.
     Size3,
     /// One count for all sides, one for each of three axes, or those before each axis, then those behind each.
@@ -136,6 +142,8 @@ pub enum ParamType {
     Ints,
     /// A list of floats.
     Floats,
+    /// One float for all channels, or a list with one for each.
+    PerChannel,
 }
 
 /// A parameter's default. `Required` has none; `Absent` lets [`Args::has`] tell.
@@ -296,6 +304,16 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("resize", "upsample"),
     ("depthtospace", "pixel_shuffle"),
     ("permute", "transpose"),
+    ("batchnorm1d", "batch_norm"),
+    ("dropout2d", "dropout"),
+    ("upsampling2d", "upsample"),
+    ("squeeze", "reshape"),
+    ("unsqueeze", "reshape"),
+    ("chunk", "slice"),
+    ("split", "slice"),
+    ("mean", "reduce_mean"),
+    ("maxpooling1d", "max_pool1d"),
+    ("adaptiveavgpool2d", "adaptive_avg_pool"),
     ("maxpool1d", "max_pool1d"),
     ("maxpool3d", "max_pool3d"),
     ("avgpool1d", "avg_pool1d"),
@@ -306,6 +324,32 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("deformconv2d", "deform_conv"),
     ("roialign", "roi_align"),
 ];
+
+/// What other frameworks have as layers and netc writes in several, in lower case without underscores: how it is
+/// written.
+pub const WRITTEN_OUT: &[(&str, &str)] = &[
+    ("attention", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
+    ("selfattention", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
+    ("multiheadattention", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
+    ("mha", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
+    ("transformer", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
+    ("embedding", "netc has no layer that looks numbers up in a table; `netc help layers` lists those that it has"),
+    ("mish", "x * tanh(softplus(x)): `x: identity  softplus  tanh  mul(x)`"),
+    ("square", "`mul(here)` multiplies a value by itself"),
+    ("se", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
+    ("seblock", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
+    ("squeezeexcite", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
+    ("squeezeexcitation", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
+    ("sequential", "layers stand one behind the other; `module name { … }` gives them a name"),
+    ("skip", "`residual { … }` adds a block's input to what it gives"),
+    ("shortcut", "`residual { … }` adds a block's input to what it gives"),
+];
+
+/// How a layer of another framework is written here, where it takes several.
+pub fn written_out(name: &str) -> Option<&'static str> {
+    let plain = name.to_lowercase().replace('_', "");
+    WRITTEN_OUT.iter().find(|(other, _)| *other == plain).map(|(_, text)| *text)
+}
 
 /// A wrong argument, to be shown at that argument.
 #[derive(Clone, Debug, PartialEq)]
@@ -347,7 +391,7 @@ impl Args {
         self.get(name).unwrap_or_else(|| panic!("layer table: parameter {name} has neither value nor default"))
     }
 
-    /// The value of a [`ParamType::Int`], [`ParamType::Size`] or [`ParamType::Count`].
+    /// The value of a [`ParamType::Int`], [`ParamType::Size`], [`ParamType::Count`] or [`ParamType::Axis`].
     ///
     /// # Panics
     /// As all readers here, where the layer's table does not declare such a parameter: the front end has checked what
@@ -359,7 +403,7 @@ impl Args {
         }
     }
 
-    /// The value of a [`ParamType::Size`] or [`ParamType::Count`].
+    /// The value of a [`ParamType::Size`], [`ParamType::Count`] or [`ParamType::Axis`].
     pub fn size(&self, name: &str) -> usize {
         self.int(name) as usize
     }
@@ -418,6 +462,11 @@ impl Args {
         }
     }
 
+    /// The values of a [`ParamType::Axes`].
+    pub fn axes(&self, name: &str) -> Vec<usize> {
+        self.ints(name).into_iter().map(|axis| axis as usize).collect()
+    }
+
     /// The numbers of a [`ParamType::Size3`], [`ParamType::Pad3`], [`ParamType::Count2`] or of one count, as they were
     /// given: one, or several.
     pub fn counts(&self, name: &str) -> Vec<usize> {
@@ -437,6 +486,14 @@ impl Args {
         match self.need(name) {
             Value::List(v) | Value::Tuple(v) => v.iter().map(|v| double(name, v)).collect(),
             v => panic!("layer table: {name} is {}", v.type_name()),
+        }
+    }
+
+    /// The values of a [`ParamType::PerChannel`], each rounded to f32: one, or one for each channel.
+    pub fn per_channel(&self, name: &str) -> Vec<f32> {
+        match self.need(name) {
+            Value::List(_) | Value::Tuple(_) => self.floats(name),
+            one => vec![double(name, one) as f32],
         }
     }
 

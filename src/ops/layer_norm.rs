@@ -17,6 +17,8 @@ attributes! {
     pub struct LayerNorm {
         eps: f32 = 1e-5,
         affine: bool = true,
+        /// Sizes of weight and bias where they are not one axis: `[C, H, W]` of vectors of C · H · W numbers.
+        sizes: Vec<usize> = vec![],
     }
 }
 
@@ -24,21 +26,32 @@ impl Operation for LayerNorm {
     const NAME: &'static str = "layer_norm";
     const LAYERS: &'static [Layer] = &[Layer {
         name: "layer_norm",
-        doc: "normalises each pixel, or vector, by the mean and variance of its channels",
+        doc: "normalises each pixel, or vector, by the mean and variance of its channels; or over the last axes",
         arity: Arity::Unary,
         params: &[
             param("eps", ParamType::Float, Preset::Float(1e-5), "added to the variance"),
             param("affine", ParamType::Bool, Preset::Bool(true), "scale and shift by learned values"),
+            param("axes", ParamType::Axes, Preset::Absent, "the last axes, in place of the channels: [-1], [1, 2, 3]"),
         ],
-        build: |a| Ok(LayerNorm { eps: a.float("eps"), affine: a.bool("affine") }.into()),
+        build: |a| {
+            // Of several axes the front end tells the sizes; one that is not the channels is a form of the value.
+            let sizes = if a.has("sizes") { a.axes("sizes") } else { vec![] };
+            Ok(LayerNorm { eps: a.float("eps"), affine: a.bool("affine"), sizes }.into())
+        },
         arguments: |op| match op {
-            Op::LayerNorm(op) => Some(vec![("eps", op.eps.into()), ("affine", op.affine.into())]),
+            Op::LayerNorm(op) if op.sizes.is_empty() => {
+                Some(vec![("eps", op.eps.into()), ("affine", op.affine.into())])
+            }
             _ => None,
         },
     }];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         check_eps(self.eps)?;
+        let of_vectors = inputs[0].rank() == 2 && self.sizes.iter().product::<usize>() == inputs[0][1];
+        if !self.sizes.is_empty() && !of_vectors {
+            return Err(ShapeError::new(format!("weights {:?} do not fit {}", self.sizes, inputs[0])).operand(0));
+        }
         match inputs[0].rank() {
             2 | 4 => Ok(inputs[0].clone()),
             _ => Err(ShapeError::new(format!(
@@ -50,7 +63,9 @@ impl Operation for LayerNorm {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten().collect()
+        let sizes = if self.sizes.is_empty() { vec![inputs[0][1]] } else { self.sizes.clone() };
+        let decls = self.affine.then(|| WeightDecl::affine(inputs[0][1])).into_iter().flatten();
+        decls.map(|decl| WeightDecl { shape: Shape::new(sizes.clone()), ..decl }).collect()
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
@@ -82,11 +97,27 @@ impl Operation for LayerNorm {
         if !self.affine {
             return Ok(vec![Some(g.add(LayerNormGradient { eps }, &[x, g.of_result])?)]);
         }
-        let scale = ChannelAffine { bias: false, epilogue: vec![] };
-        let of_normal = g.add_reading(scale, &[g.of_result], &g.parameters[..1])?;
+        let of_normal = match self.sizes.is_empty() {
+            true => {
+                let scale = ChannelAffine { bias: false, epilogue: vec![] };
+                g.add_reading(scale, &[g.of_result], &g.parameters[..1])?
+            }
+            // Numbers of several axes, beside vectors of as many.
+            false => {
+                let weight = g.read(g.parameters[0])?;
+                let row = g.reshaped(weight, &[1, g.operand_shape(0)[1]].into())?;
+                g.product(g.of_result, row)?
+            }
+        };
         let of_x = g.add(LayerNormGradient { eps }, &[x, of_normal])?;
-        let normal = g.add(LayerNorm { eps, affine: false }, &[x])?;
+        let normal = g.add(LayerNorm { eps, affine: false, sizes: vec![] }, &[x])?;
         let products = g.product(g.of_result, normal)?;
-        Ok(vec![Some(of_x), Some(g.channel_sums(products)?), Some(g.channel_sums(g.of_result)?)])
+        let sums = [g.channel_sums(products)?, g.channel_sums(g.of_result)?];
+        let shape = g.shape(g.parameters[0]);
+        let [of_weight, of_bias] = match self.sizes.is_empty() {
+            true => sums,
+            false => [g.reshaped(sums[0], &shape)?, g.reshaped(sums[1], &shape)?],
+        };
+        Ok(vec![Some(of_x), Some(of_weight), Some(of_bias)])
     }
 }

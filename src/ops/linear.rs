@@ -23,12 +23,13 @@ impl Operation for Linear {
     const NAME: &'static str = "linear";
     const LAYERS: &'static [Layer] = &[Layer {
         name: "linear",
-        doc: "fully connected layer: [N, F] to [N, features]",
+        doc: "fully connected layer: [N, F] to [N, features], of [N, T, F] along the last axis",
         arity: Arity::Unary,
         params: &[
             param("features", ParamType::Size, Preset::Required, "number of outputs"),
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
             param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
+            param("axis", ParamType::Axis, Preset::Absent, "-1: along the last axis of images, too"),
         ],
         build: |a| {
             let op = Linear { features: a.size("features"), bias: a.bool("bias"), epilogue: vec![] };
@@ -65,7 +66,10 @@ impl Operation for Linear {
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let &[n, _] = inputs[0].dims() else {
             let error = ShapeError::new(format!("linear needs vectors [N, F], not {}", inputs[0])).operand(0);
-            return Err(if inputs[0].rank() > 2 { error.help("add `flatten` before it") } else { error });
+            return Err(match inputs[0].rank() > 2 {
+                true => error.help("add `flatten` before it, or say `axis = -1` for the last axis"),
+                false => error,
+            });
         };
         let output = Shape::from([n, self.features]);
         epilogue::check(&self.epilogue, inputs, 1, &output)?;

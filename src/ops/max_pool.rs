@@ -105,40 +105,42 @@ impl MaxPool {
     }
 }
 
+const OF_IMAGES: Layer = Layer {
+    name: "max_pool",
+    doc: "maximum of each window",
+    arity: Arity::Unary,
+    params: &[
+        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+        param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
+        param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
+        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+        param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
+    ],
+    build: |a| {
+        Ok(MaxPool {
+            kernel: a.size2("kernel"),
+            stride: stride_or_kernel(a),
+            pad: a.pad("pad"),
+            dilation: a.size2("dilation"),
+            ceil: a.bool("ceil"),
+        }
+        .into())
+    },
+    arguments: |op| match op {
+        Op::MaxPool(op) => Some(vec![
+            ("kernel", op.kernel.into()),
+            ("stride", op.stride.into()),
+            ("pad", op.pad.into()),
+            ("dilation", op.dilation.into()),
+            ("ceil", op.ceil.into()),
+        ]),
+        _ => None,
+    },
+};
+
 impl Operation for MaxPool {
     const NAME: &'static str = "max_pool";
-    const LAYERS: &'static [Layer] = &[Layer {
-        name: "max_pool",
-        doc: "maximum of each window",
-        arity: Arity::Unary,
-        params: &[
-            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-            param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
-            param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
-        ],
-        build: |a| {
-            Ok(MaxPool {
-                kernel: a.size2("kernel"),
-                stride: stride_or_kernel(a),
-                pad: a.pad("pad"),
-                dilation: a.size2("dilation"),
-                ceil: a.bool("ceil"),
-            }
-            .into())
-        },
-        arguments: |op| match op {
-            Op::MaxPool(op) => Some(vec![
-                ("kernel", op.kernel.into()),
-                ("stride", op.stride.into()),
-                ("pad", op.pad.into()),
-                ("dilation", op.dilation.into()),
-                ("ceil", op.ceil.into()),
-            ]),
-            _ => None,
-        },
-    }];
+    const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         self.geometry().infer(inputs, "max_pool")

@@ -16,8 +16,10 @@
 pub mod attributes;
 pub mod element;
 pub mod epilogue;
+pub mod form;
 pub mod gradient;
 pub mod images;
+pub(crate) mod indices;
 pub mod layer;
 pub mod number;
 mod planes;
@@ -100,6 +102,11 @@ impl WeightDecl {
     /// A learned factor and a term for each channel, without effect where no weights are given.
     fn affine(channels: usize) -> [WeightDecl; 2] {
         [("weight", 1.0), ("bias", 0.0)].map(|(role, value)| WeightDecl::per_channel(role, channels, value, true))
+    }
+
+    /// The weight's name under a label: that of a weight without a role is the label itself.
+    pub fn name(&self, label: &str) -> String {
+        if self.role.is_empty() { label.to_string() } else { format!("{label}.{}", self.role) }
     }
 }
 
@@ -294,8 +301,11 @@ macro_rules! operations {
                 let own = layers.iter().find_map(|layer| Some((layer, (layer.arguments)(self)?)));
                 // A layer of another op may make it, by one of its arguments.
                 let call = own.or_else(|| self::layers().find_map(|layer| Some((layer, (layer.arguments)(self)?))))?;
-                let is_finite = |v: &Value| !matches!(v, Value::Float(f) if !f.is_finite());
-                call.1.iter().all(|(_, v)| is_finite(v)).then_some(call)
+                // A border that loses to every number is the one infinity that has a use.
+                let is_border = matches!(self, Op::Pad(_));
+                let is_written =
+                    |v: &Value| !matches!(v, Value::Float(f) if f.is_nan() || (f.is_infinite() && !is_border));
+                call.1.iter().all(|(_, v)| is_written(v)).then_some(call)
             }
             /// See [`Operation::operands`].
             pub fn operands(&self) -> (usize, usize) { match self { $(Op::$ty(o) => o.operands()),* } }
@@ -386,6 +396,7 @@ operations! {
         batch_norm::BatchNorm,
         binary::Binary,
         channel_affine::ChannelAffine,
+        channel_constants::ChannelConstants,
         channel_shuffle::ChannelShuffle,
         concat::Concat,
         constant::Constant,
@@ -399,6 +410,7 @@ operations! {
         layer_norm::LayerNorm,
         linear::Linear,
         lrn::Lrn,
+        group_norm::GroupNorm,
         matmul::MatMul,
         max_pool::MaxPool,
         pad::Pad,
@@ -411,6 +423,17 @@ operations! {
         softmax::Softmax,
         transpose::Transpose,
         upsample::Upsample,
+        select::Where,
+        arg_reduce::ArgReduce,
+        cast::Cast,
+        cumsum::CumSum,
+        gather::Gather,
+        gather_elements::GatherElements,
+        gather_nd::GatherNd,
+        index_select::IndexSelect,
+        scatter_elements::ScatterElements,
+        scatter_nd::ScatterNd,
+        topk::TopK,
     }
     composed {
         conv_nd::ConvNd,
@@ -509,7 +532,15 @@ pub(crate) fn image_shape(inputs: &[&Shape], index: usize, what: &str) -> Result
         let error =
             ShapeError::new(format!("{what} needs an image [N, C, H, W], not {}", inputs[index])).operand(index);
         match inputs[index].dims() {
-            [c, h, w] => error.help(format!("an input of images begins with the batch: f32[N, {c}, {h}, {w}]")),
+            [c, h, w] => {
+                let help = format!("an input of images begins with the batch: f32[N, {c}, {h}, {w}]");
+                match what.trim_end_matches("2d") {
+                    layer @ ("conv" | "max_pool" | "avg_pool") => {
+                        error.help(format!("{help}; of rows [N, C, L] it is `{layer}1d`"))
+                    }
+                    _ => error.help(help),
+                }
+            }
             _ => error,
         }
     })

@@ -28,6 +28,10 @@ pub trait Number:
     fn exp(self) -> Self;
     /// eˣ − 1, with all digits where it is small.
     fn exp_m1(self) -> Self;
+    /// The sine.
+    fn sin(self) -> Self;
+    /// The cosine.
+    fn cos(self) -> Self;
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
     /// 1 / (1 + e⁻ˣ)
@@ -68,6 +72,12 @@ impl Number for f64 {
     }
     fn exp_m1(self) -> f64 {
         f64::exp_m1(self)
+    }
+    fn sin(self) -> f64 {
+        f64::sin(self)
+    }
+    fn cos(self) -> f64 {
+        f64::cos(self)
     }
     fn tanh(self) -> f64 {
         f64::tanh(self)

@@ -54,7 +54,7 @@ impl Operation for Pad {
         params: &[
             param("pads", ParamType::Pad, Preset::Required, "n, (v, h) or (top, left, bottom, right)"),
             param("mode", ParamType::Str, Preset::Str("constant"), "constant, reflect or edge"),
-            param("value", ParamType::Float, Preset::Float(0.0), "of the constant border"),
+            param("value", ParamType::Extended, Preset::Float(0.0), "of the constant border"),
         ],
         build: |a| {
             let mode = PadMode::parse(a.str("mode")).ok_or_else(|| LayerError {

@@ -31,16 +31,14 @@ attributes! {
 
 const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
     const PARAMS: &[super::layer::Param] = &[
-        param("axes", ParamType::Ints, Preset::Required, "axes to reduce: [2, 3] are height and width"),
+        param("axes", ParamType::Axes, Preset::Required, "axes to reduce: [2, 3] are height and width"),
         param("keepdims", ParamType::Bool, Preset::Bool(true), "reduced axes stay, with size 1"),
     ];
     Layer { name, doc, arity: Arity::Unary, params: PARAMS, build, arguments }
 }
 
 fn of(kind: ReduceKind, a: &Args) -> Result<Op, LayerError> {
-    let axes: Option<Vec<usize>> = a.ints("axes").into_iter().map(|i| i.try_into().ok()).collect();
-    let axes = axes.ok_or(LayerError { param: "axes", message: "an axis cannot be negative".into() })?;
-    Ok(Reduce { kind, axes, keepdims: a.bool("keepdims") }.into())
+    Ok(Reduce { kind, axes: a.axes("axes"), keepdims: a.bool("keepdims") }.into())
 }
 
 fn arguments(op: &Op, kind: ReduceKind) -> Option<Arguments> {

@@ -29,7 +29,7 @@ impl Operation for Slice {
             param("start", ParamType::Count, Preset::Required, "first element"),
             param("end", ParamType::Count, Preset::Required, "one past the last element"),
             param("step", ParamType::Size, Preset::Int(1), "distance of the elements"),
-            param("axis", ParamType::Count, Preset::Int(1), "axis; 1 is the channels"),
+            param("axis", ParamType::Axis, Preset::Int(1), "axis; 1 is the channels"),
         ],
         build: |a| {
             Ok(Slice { axis: a.size("axis"), start: a.size("start"), end: a.size("end"), step: a.size("step") }.into())

@@ -16,7 +16,7 @@ attributes! {
 }
 
 const fn layer(name: &'static str, doc: &'static str, build: Build, arguments: Inverse) -> Layer {
-    const PARAMS: &[super::layer::Param] = &[param("axis", ParamType::Count, Preset::Int(1), "axis summed over")];
+    const PARAMS: &[super::layer::Param] = &[param("axis", ParamType::Axis, Preset::Int(1), "axis summed over")];
     Layer { name, doc, arity: Arity::Unary, params: PARAMS, build, arguments }
 }
 

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::element;
 use super::gradient::{Gradient, Gradients};
 use super::images::Images;
-use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
+use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError};
 use crate::tensor::{Element, Shape, Tensor};
@@ -20,12 +20,8 @@ impl Operation for Transpose {
         name: "transpose",
         doc: "axis i of the result is axis perm[i] of the value",
         arity: Arity::Unary,
-        params: &[param("perm", ParamType::Ints, Preset::Required, "a permutation of the axes: [0, 2, 3, 1]")],
-        build: |a| {
-            let perm: Option<Vec<usize>> = a.ints("perm").into_iter().map(|i| i.try_into().ok()).collect();
-            let perm = perm.ok_or(LayerError { param: "perm", message: "an axis cannot be negative".into() })?;
-            Ok(Transpose { perm }.into())
-        },
+        params: &[param("perm", ParamType::Axes, Preset::Required, "a permutation of the axes: [0, 2, 3, 1]")],
+        build: |a| Ok(Transpose { perm: a.axes("perm") }.into()),
         arguments: |op| match op {
             Op::Transpose(op) => Some(vec![("perm", op.perm.as_slice().into())]),
             _ => None,

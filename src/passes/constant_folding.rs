@@ -11,7 +11,7 @@
 
 use crate::ir::{Editor, NodeId};
 use crate::ops::{Constant, Op};
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Tensor};
 
 /// A result up to this size may be larger than its operands.
 const SMALL: usize = 1 << 16;
@@ -35,7 +35,8 @@ fn evaluate(e: &Editor, id: NodeId) -> Option<Tensor> {
     let node = e.node(id);
     let operands = e.operands(id);
     let constant = |o: &NodeId| matches!(e.node(*o).op(), Some(Op::Constant(_)));
-    if operands.is_empty() || !operands.iter().all(constant) {
+    // Weights are f32: another element stays what leaves the network.
+    if operands.is_empty() || !operands.iter().all(constant) || node.shape.element() != Element::F32 {
         return None;
     }
     let read: usize = operands.iter().map(|&o| e.node(o).shape.elements()).sum();
@@ -55,5 +56,5 @@ fn replace(e: &mut Editor, id: NodeId, value: Tensor) {
     let origin = e.parameter_name(operand, 0);
     let values: Vec<f64> = value.data().iter().map(|&v| f64::from(v)).collect();
     let weight = e.derive(&origin, value.shape().clone(), &values, false);
-    e.rewrite(id, Constant { shape: value.shape().dims().to_vec() }, &[], vec![weight]);
+    e.rewrite(id, Constant::of(value.shape().dims().to_vec()), &[], vec![weight]);
 }

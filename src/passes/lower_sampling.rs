@@ -43,7 +43,7 @@ fn joined(e: &mut Editor, kind: BinaryKind, a: NodeId, b: NodeId, like: NodeId) 
 fn constant(e: &mut Editor, role: &str, dims: &[usize], values: &[f64], like: NodeId) -> NodeId {
     let name = format!("{}.{role}", e.describe(like));
     let weight = e.derive(&name, Shape::new(dims), values, false);
-    e.insert(Constant { shape: dims.to_vec() }, &[], vec![weight], like)
+    e.insert(Constant::of(dims.to_vec()), &[], vec![weight], like)
 }
 
 fn cut(e: &mut Editor, x: NodeId, axis: usize, start: usize, end: usize, like: NodeId) -> NodeId {

@@ -20,16 +20,19 @@ mod fold_input_normalization;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
+mod lower_channel_constants;
 mod lower_dynamic_conv;
 mod lower_quantized;
 mod lower_recurrent;
 mod lower_sampling;
 mod lower_volumes;
+mod merge_parallel_convolutions;
 mod merge_sibling_pointwise;
 mod pattern;
 mod recognise_channel_scales;
 mod recognise_gate;
 mod recognise_gelu;
+mod recognise_group_norm;
 mod recognise_hard_sigmoid;
 mod recognise_layer_norm;
 mod recognise_shuffle;
@@ -73,6 +76,11 @@ pub const PIPELINE: &[Pass] = &[
     pass("remove_aux_heads", "drop auxiliary heads and what only they need", remove_aux_heads::run),
     pass("remove_dropout", "drop dropout and identity", remove_dropout::run),
     pass("dead_code", "drop what no output needs", dead_code::run),
+    pass(
+        "lower_channel_constants",
+        "weights of the constants that a text gives channels",
+        lower_channel_constants::run,
+    ),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
     recogniser("recognise_gelu", "gelu, where it is written out", recognise_gelu::run),
@@ -81,6 +89,7 @@ pub const PIPELINE: &[Pass] = &[
     recogniser("compose_scales", "one constant factor and term for several", compose_scales::run),
     recogniser("recognise_channel_scales", "scale, where its channels are cut apart", recognise_channel_scales::run),
     recogniser("recognise_layer_norm", "layer_norm, where it is written out", recognise_layer_norm::run),
+    recogniser("recognise_group_norm", "group_norm, where it is written out", recognise_group_norm::run),
     recogniser("recognise_shuffle", "shuffles, where they are written out", recognise_shuffle::run),
     pass("simplify_concat", "flatten nested concats and slices", simplify_concat::run),
     pass("simplify_pool", "adaptive pools as plain ones, where sizes divide", simplify_pool::run),
@@ -98,6 +107,11 @@ pub const PIPELINE: &[Pass] = &[
         run: fold_input_normalization::run,
     },
     pass("fold_batch_norm", "fold batch norms and scales into the layer before", fold_batch_norm::run),
+    pass(
+        "merge_parallel_convolutions",
+        "one convolution for several of one value that are added",
+        merge_parallel_convolutions::run,
+    ),
     pass("collapse_pointwise_chain", "one 1x1 convolution for two, where cheaper", collapse_pointwise_chain::run),
     pass("commute_pointwise_pool", "average before a 1x1 convolution, not after", commute_pointwise_pool::run),
     pass(

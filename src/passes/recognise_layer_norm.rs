@@ -47,7 +47,7 @@ fn recognise(e: &mut Editor, last: NodeId) -> Option<()> {
     let nodes = in_order(&inside, last);
     let message = format!("wrote the {} operations up to {} as layer_norm", nodes.len(), e.describe(last));
     let locations = e.locations(&nodes);
-    e.rewrite(last, LayerNorm { eps, affine: false }, &[x], vec![]);
+    e.rewrite(last, LayerNorm { eps, affine: false, sizes: vec![] }, &[x], vec![]);
     e.remark(message, locations);
     Some(())
 }
@@ -126,7 +126,7 @@ impl Norm<'_, '_> {
 fn take_affine(e: &mut Editor, id: NodeId) -> Option<()> {
     let Op::ChannelAffine(affine) = e.node(id).op()? else { return None };
     let norm = e.operands(id)[0];
-    let Op::LayerNorm(LayerNorm { eps, affine: false }) = *e.node(norm).op()? else { return None };
+    let &Op::LayerNorm(LayerNorm { eps, affine: false, .. }) = e.node(norm).op()? else { return None };
     if !affine.epilogue.is_empty() || !e.feeds_only(norm, id) {
         return None;
     }
@@ -140,7 +140,7 @@ fn take_affine(e: &mut Editor, id: NodeId) -> Option<()> {
         let zeros = vec![0.0; shape.elements()];
         weights.push(e.derive(&name, shape, &zeros, true));
     }
-    e.rewrite(id, LayerNorm { eps, affine: true }, &[x], weights);
+    e.rewrite(id, LayerNorm { eps, affine: true, sizes: vec![] }, &[x], weights);
     e.remark(message, locations);
     Some(())
 }

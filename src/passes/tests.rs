@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::interpreter;
-use crate::ir::{Kind, Preprocess};
+use crate::ir::{Kind, Phase, Preprocess};
 use crate::tensor::Tensor;
 use crate::testing::{graph_from, random_inputs, randomize_weights};
 use proptest::prelude::*;
@@ -127,6 +127,114 @@ pass_test!(
      %y = concat %p, %q, %d, %e, %c : f32[1,20,3,3]
      output y = %y"
 );
+
+pass_test!(
+    lower_channel_constants,
+    "lower_channel_constants",
+    "1,2,3,3",
+    "%y = channel_constants %x { mul=[2.0,0.5] add=[0.0,1.0] } : f32[1,2,3,3]   // g.net:3
+     output y = %y"
+);
+
+// RepVGG's branches, those of a grouped layer, a smaller window with its own padding, and the value itself.
+pass_test!(
+    merge_parallel_convolutions,
+    "merge_parallel_convolutions",
+    "1,4,5,6",
+    "%a = conv2d %x, @a.weight, @a.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,5,6]   // g.net:3
+     %b = conv2d %x, @b.weight, @b.bias { channels=4 kernel=1x1 } : f32[1,4,5,6]   // g.net:4
+     %c = channel_affine %x, @c.weight, @c.bias : f32[1,4,5,6]   // g.net:5
+     %d = binary %a, %b { kind=add } : f32[1,4,5,6]
+     %e = binary %d, %c { kind=add } : f32[1,4,5,6]   // g.net:6
+     %r = activation %e { kind=relu } : f32[1,4,5,6]
+     %f = conv2d %r, @f.weight { channels=4 kernel=1x3 pad=0,1,0,1 groups=2 bias=false } : f32[1,4,5,6]   // g.net:8
+     %g = conv2d %r, @g.weight, @g.bias { channels=4 kernel=5x3 pad=2,1,2,1 groups=2 } : f32[1,4,5,6]   // g.net:9
+     %h = binary %f, %g { kind=add } : f32[1,4,5,6]
+     %y = binary %r, %h { kind=add } : f32[1,4,5,6]
+     %s = conv2d %y, @s.weight, @s.bias { channels=6 kernel=3x3 stride=2x2 pad=1,1,1,1 } : f32[1,6,3,3]
+     %t = conv2d %y, @t.weight, @t.bias { channels=6 kernel=1x1 stride=2x2 } : f32[1,6,3,3]
+     %z = binary %s, %t { kind=add } : f32[1,6,3,3]
+     output z = %z"
+);
+
+// Another stride, windows beside one another, a reader of its own, another value.
+pass_test!(
+    merge_parallel_convolutions_of_others,
+    "merge_parallel_convolutions",
+    "1,4,6,6",
+    "%a = conv2d %x, @a.weight, @a.bias { channels=4 kernel=1x3 pad=0,1,0,1 } : f32[1,4,6,6]
+     %b = conv2d %x, @b.weight, @b.bias { channels=4 kernel=3x1 pad=1,0,1,0 } : f32[1,4,6,6]
+     %c = binary %a, %b { kind=add } : f32[1,4,6,6]
+     %d = conv2d %c, @d.weight, @d.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]
+     %e = conv2d %c, @e.weight, @e.bias { channels=4 kernel=1x1 } : f32[1,4,6,6]
+     %f = binary %d, %e { kind=add } : f32[1,4,6,6]
+     %g = conv2d %f, @g.weight, @g.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]
+     %h = binary %g, %x { kind=add } : f32[1,4,6,6]
+     output d = %d
+     output h = %h"
+);
+
+pass_test!(
+    recognise_group_norm,
+    "recognise_group_norm",
+    "2,8,3,3",
+    "%a = reshape %x { shape=[0,4,-1,1] } : f32[2,4,18,1]   // g.net:3
+     %b = instance_norm %a { eps=0.001 } : f32[2,4,18,1]
+     %c = reshape %b { shape=[0,8,3,3] } : f32[2,8,3,3]
+     %d = channel_affine %c, @d.weight, @d.bias : f32[2,8,3,3]   // g.net:6
+     %e = reshape %d { shape=[0,2,-1,1] } : f32[2,2,36,1]
+     %f = instance_norm %e, @f.weight, @f.bias { affine=true } : f32[2,2,36,1]
+     %y = reshape %f { shape=[0,8,3,3] } : f32[2,8,3,3]
+     output y = %y"
+);
+
+proptest! {
+    /// Any two geometries: what is merged gives the same numbers, and what lies within the other window is merged.
+    #[test]
+    fn parallel_convolutions_of_any_geometry(
+        kernels in [1usize..5, 1usize..5, 1usize..4, 1usize..4],
+        dilations in [1usize..3, 1usize..3],
+        stride in 1usize..3,
+        groups in 1usize..3,
+        more in 0usize..2,
+        identity in any::<bool>(),
+    ) {
+        let pad = |kernel: usize, dilation: usize| (kernel - 1) * dilation / 2 + more;
+        let conv = |kernel: [usize; 2], dilation: usize| crate::ops::Conv2d {
+            channels: 4,
+            kernel,
+            stride: [stride; 2],
+            pad: [pad(kernel[0], dilation), pad(kernel[1], dilation), pad(kernel[0], dilation), pad(kernel[1], dilation)],
+            dilation: [dilation; 2],
+            groups,
+            bias: more == 0,
+            epilogue: vec![],
+        };
+        let mut b = crate::testing::GraphBuilder::new("parallel", Phase::Infer);
+        let x = b.input([1, 4, 9, 10]);
+        let first = b.add(conv([kernels[0], kernels[1]], dilations[0]), &[x]);
+        let second = b.add(conv([kernels[2], kernels[3]], dilations[1]), &[x]);
+        let add = crate::testing::binary(crate::ops::binary::BinaryKind::Add);
+        prop_assume!(b.graph.node(first).shape == b.graph.node(second).shape);
+        let mut y = b.add(add.clone(), &[second, first]);
+        if identity && b.graph.node(y).shape == b.graph.node(x).shape {
+            let scaled = b.add(crate::ops::BatchNorm { eps: 1e-3, affine: true }, &[x]);
+            y = b.add(add, &[y, scaled]);
+        }
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 7);
+        let inputs = random_inputs(&graph, 3);
+        let expected = interpreter::run(&graph, &inputs).unwrap();
+        run(&mut graph, &Selection::only(["merge_parallel_convolutions"]).unwrap());
+        prop_assert!(difference(&expected, &interpreter::run(&graph, &inputs).unwrap()) < 1e-5);
+        let convolutions = graph.order().into_iter().filter(|&id| matches!(graph.node(id).op(), Some(crate::ops::Op::Conv2d(_))));
+        let same_middle = kernels.iter().all(|k| k % 2 == 1) && dilations == [1, 1] && more == 0;
+        let is_within = kernels[0] >= kernels[2] && kernels[1] >= kernels[3];
+        if same_middle && is_within {
+            prop_assert_eq!(convolutions.count(), 1);
+        }
+    }
+}
 
 pass_test!(
     recognise_gelu,

@@ -112,8 +112,10 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::Dequantize(_)
         | Op::Quantize(_)
         | Op::ChannelAffine(_)
+        | Op::ChannelConstants(_)
         | Op::ChannelShuffle(_)
         | Op::GlobalPool(_)
+        | Op::GroupNorm(_)
         | Op::InstanceNorm(_)
         | Op::InstanceNormGradient(_)
         | Op::LayerNorm(_)
@@ -132,15 +134,26 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Softmax(op) => op.axis == 1,
         Op::SoftmaxGradient(op) => op.axis == 1,
         Op::Concat(op) => op.axis == 1,
+        Op::IndexSelect(op) => op.axis == 1,
         Op::Slice(op) => op.axis == 1,
         Op::SliceGradient(op) => op.axis == 1 && op.step == 1,
-        Op::Binary(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedBinary(_) => {
+        Op::Binary(_) | Op::Where(_) | Op::Expand(_) | Op::ExtremeGradient(_) | Op::QuantizedBinary(_) => {
             operands.iter().all(|s| blocked_broadcast(s, &node.shape))
         }
         // Numbers of losses, and what weights begin with.
         Op::Fill(_) => false,
         // Elements move across axes.
         Op::MatMul(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) | Op::Reduce(_) | Op::Transpose(_) => false,
+        // Columns and positions are counted in plain memory.
+        Op::ArgReduce(_)
+        | Op::Cast(_)
+        | Op::CumSum(_)
+        | Op::Gather(_)
+        | Op::GatherElements(_)
+        | Op::GatherNd(_)
+        | Op::ScatterElements(_)
+        | Op::ScatterNd(_)
+        | Op::TopK(_) => false,
         // What is written are two numbers a channel; see `signature`.
         Op::ChannelMoments(_) | Op::BatchNormSums(_) => false,
         // Weights lie row-major.

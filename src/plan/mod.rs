@@ -27,6 +27,7 @@ use crate::target::Unit;
 use crate::weights::WeightId;
 
 pub(crate) use choice::{Flaw, Inaccurate, Layer};
+pub(crate) use limits::is_random;
 pub use planner::Options;
 pub(crate) use planner::PlanError;
 pub(crate) use planner::{check_forced, plan};

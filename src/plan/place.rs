@@ -49,6 +49,10 @@ impl Placements {
                 let channels = of(operands[0]);
                 (0..channels.len()).map(|c| channels[s.source(c, channels.len())]).collect()
             }
+            Some(Op::IndexSelect(s)) => {
+                let channels = of(operands[0]);
+                s.indices.iter().map(|&index| channels[index]).collect()
+            }
             Some(Op::Concat(_)) => operands.into_iter().flat_map(of).collect(),
             other => unreachable!("{other:?} moves no channels"),
         }

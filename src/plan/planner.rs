@@ -274,7 +274,7 @@ impl Planner<'_> {
                 self.concat(id);
                 Ok(())
             }
-            Op::Slice(_) | Op::ChannelShuffle(_) if works_on_blocks(graph, id) => {
+            Op::Slice(_) | Op::ChannelShuffle(_) | Op::IndexSelect(_) if works_on_blocks(graph, id) => {
                 self.gather(id);
                 Ok(())
             }
@@ -408,6 +408,7 @@ impl Planner<'_> {
         let shape = self.graph.node(id).shape.clone();
         let element = match layout.is_blocked() && self.reduced.contains(&id) {
             true => Element::Bf16,
+            false if limits::is_random(self.graph, id) => shape.element(),
             false => view::stored(shape.element(), layout),
         };
         shape.with_element(element)

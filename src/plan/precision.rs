@@ -20,7 +20,6 @@ use super::limits::MAX_PIXELS_OF_BYTES;
 use super::view::image;
 use crate::ir::{Graph, NodeId, Slot};
 use crate::ops::Op;
-use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::are_total;
 use crate::tensor::Element;
 
@@ -144,8 +143,8 @@ fn may_be_reduced(graph: &Graph, id: NodeId, coarse: &HashSet<NodeId>) -> bool {
 fn converts(op: &Op) -> bool {
     match op {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) => true,
-        Op::Activate(op) => op.kind.is_total(),
-        Op::Binary(op) => op.kind != BinaryKind::Div && are_total(&op.epilogue),
+        Op::Activate(op) => op.kind.is_total() && op.kind.is_continuous(),
+        Op::Binary(op) => op.kind.is_continuous() && are_total(&op.epilogue),
         Op::ChannelAffine(op) => are_total(&op.epilogue),
         Op::BatchNorm(_) | Op::Lrn(_) | Op::PRelu(_) => true,
         Op::AdaptiveAvgPool(_) | Op::AvgPool(_) | Op::GlobalPool(_) | Op::MaxPool(_) => true,

@@ -131,13 +131,13 @@ impl View {
     }
 }
 
-/// What the elements of a value lie in memory as. Whole numbers of 8 bits are bytes in blocks, which kernels read and
+/// What the elements of a value lie in memory as. What enters or leaves as another element is f32 in between. Whole numbers of 8 bits are bytes in blocks, which kernels read and
 /// write whole; in plain memory, and where they have more bits, they lie as f32, which holds them exactly.
 pub(crate) fn stored(element: Element, layout: Layout) -> Element {
     match (element, layout) {
         (Element::U8 | Element::I8, Layout::Blocked { .. }) => element,
-        (Element::U8 | Element::I8 | Element::I16 | Element::I32, _) => Element::F32,
-        _ => element,
+        (Element::Bf16, _) => element,
+        _ => Element::F32,
     }
 }
 

@@ -40,6 +40,9 @@ pub enum RunError {
         /// What mixes images, and where.
         why: String,
     },
+    /// A whole number that f32, which the network computes with, does not hold.
+    #[error("{name} has the number {value}; whole numbers up to {MOST_WHOLE} are exact")]
+    Number { name: String, value: f64 },
     /// Bytes that are not those that the model was compiled to. All later runs that reach the step fail alike.
     #[error("{}the weights from byte {offset} on do not match their checksum, where step {step} reads them",
             path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
@@ -105,7 +108,7 @@ impl Model {
     }
 
     /// Runs the model on tensors of the inputs' shapes and elements, with any number of images along the first
-    /// axis. Allocates the outputs, which are of f32.
+    /// axis. Allocates the outputs, of their ports' elements.
     ///
     /// # Errors
     /// As [`Self::run`], and where a tensor has another shape.
@@ -126,11 +129,14 @@ impl Model {
             Tensor::try_zeros(Shape::new(shape)).map_err(|_| RunError::Memory(io::ErrorKind::OutOfMemory.into()))
         };
         let mut outputs = self.manifest.outputs.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
-        let numbers: Vec<Cow<'_, [f32]>> = inputs.iter().map(numbers).collect();
+        let ports = self.manifest.inputs.iter();
+        let numbers = inputs.iter().zip(ports).map(|(tensor, port)| numbers(tensor, port));
+        let numbers = numbers.collect::<Result<Vec<Cow<'_, [f32]>>, _>>()?;
         let values: Vec<&[f32]> = numbers.iter().map(|numbers| &**numbers).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
         self.run(&values, &mut slices)?;
-        Ok(outputs)
+        let ports = self.manifest.outputs.iter();
+        Ok(outputs.into_iter().zip(ports).map(|(output, port)| output.into_element(port.element)).collect())
     }
 
     /// Whether a tensor is of a port's shape, with any number of images.
@@ -177,10 +183,10 @@ impl Model {
         result
     }
 
-    /// Runs are of f32, which holds whole numbers of up to 16 bits. What has other inputs, steps of training, is run with
-    /// its states.
+    /// Runs are of f32, whatever the ports' elements are. Steps of training, which read numbers of 64 bits as they are, are
+    /// run with their states.
     fn check_elements(&self) -> Result<(), RunError> {
-        let other = self.ports().find(|port| !port.runs_as_f32());
+        let other = self.ports().find(|port| port.raw);
         let Some(port) = other else { return Ok(()) };
         let given = Shape::new(port.shape.clone());
         let expected = Shape::of(port.element, port.shape.clone()).to_string();
@@ -342,11 +348,23 @@ impl Model {
     }
 }
 
-/// A tensor's numbers as f32, which holds each.
-fn numbers(tensor: &Tensor) -> Cow<'_, [f32]> {
+/// Whole numbers up to this, of either sign, are f32.
+const MOST_WHOLE: f64 = (1 << 24) as f64;
+
+/// A tensor's numbers as f32.
+///
+/// # Errors
+/// Where f32 does not hold one of them.
+fn numbers<'t>(tensor: &'t Tensor, port: &Port) -> Result<Cow<'t, [f32]>, RunError> {
     match tensor.shape().element() {
-        Element::F32 => Cow::Borrowed(tensor.data()),
-        _ => Cow::Owned(tensor.values().map(|v| v as f32).collect()),
+        Element::F32 => Ok(Cow::Borrowed(tensor.data())),
+        Element::I32 | Element::I64 => {
+            if let Some(value) = tensor.values().find(|v| v.abs() > MOST_WHOLE) {
+                return Err(RunError::Number { name: port.name.clone(), value });
+            }
+            Ok(Cow::Owned(tensor.values().map(|v| v as f32).collect()))
+        }
+        _ => Ok(Cow::Owned(tensor.values().map(|v| v as f32).collect())),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum Item {
     Let(Let),
     Table(Table),
     Train(Train),
+    Function(Function),
     Error,
 }
 
@@ -75,6 +76,14 @@ pub(crate) struct Param {
     pub default: Option<Expr>,
 }
 
+/// `fn name(parameters) = body`
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    pub name: Ident,
+    pub params: Vec<Param>,
+    pub body: Expr,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     pub statements: Vec<Statement>,
@@ -101,6 +110,8 @@ pub(crate) enum StatementKind {
     Block(Block),
     Branches(Branches),
     Residual {
+        /// Where it is false, only the body is there.
+        condition: Option<Expr>,
         body: Block,
         skip: Option<Block>,
     },
@@ -132,7 +143,7 @@ pub(crate) enum StatementKind {
         dims: Vec<Expr>,
     },
     Output {
-        name: Ident,
+        name: Label,
         from: Option<Label>,
     },
     Preprocess {
@@ -329,6 +340,38 @@ pub(crate) struct Expr {
     pub span: Span,
 }
 
+impl Expr {
+    /// The expressions directly within it, but for the arguments of functions.
+    pub(crate) fn parts(&self) -> Vec<&Expr> {
+        match &self.kind {
+            ExprKind::Template(parts) | ExprKind::Label(Label { parts, .. }) => {
+                parts.iter().filter_map(|p| if let TemplatePart::Expr(e) = p { Some(e) } else { None }).collect()
+            }
+            ExprKind::List(items) | ExprKind::Tuple(items) => items.iter().collect(),
+            ExprKind::Range { start, end, .. } => vec![start, end],
+            ExprKind::Unary(_, operand) | ExprKind::Field(operand, _) => vec![operand],
+            ExprKind::Binary(_, _, left, right) => vec![left, right],
+            ExprKind::Index(operand, index) => vec![operand, index],
+            ExprKind::Slice { operand, start, end, .. } => {
+                [Some(operand), start.as_ref(), end.as_ref()].into_iter().flatten().map(Box::as_ref).collect()
+            }
+            ExprKind::Comprehension { value, each } => {
+                let of_clauses = each.iter().flat_map(|each| [&each.items].into_iter().chain(&each.condition));
+                of_clauses.chain([value.as_ref()]).collect()
+            }
+            ExprKind::If { condition, then, otherwise } => vec![condition, then, otherwise],
+            ExprKind::Function(..)
+            | ExprKind::Int(_)
+            | ExprKind::Float(_)
+            | ExprKind::Bool(_)
+            | ExprKind::Name(_)
+            | ExprKind::In
+            | ExprKind::Here
+            | ExprKind::Error => vec![],
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum ExprKind {
     Int(i64),
@@ -339,6 +382,8 @@ pub(crate) enum ExprKind {
     Name(String),
     /// `in`: the value that enters the block.
     In,
+    /// `here`: the value at hand.
+    Here,
     /// What only a label can spell: `enc{i}`, `layer1.0`.
     Label(Label),
     List(Vec<Expr>),
@@ -358,9 +403,29 @@ pub(crate) enum ExprKind {
     },
     Field(Box<Expr>, Ident),
     Index(Box<Expr>, Box<Expr>),
+    /// `operand[start..end]`, either end of which may be left out.
+    Slice {
+        operand: Box<Expr>,
+        start: Option<Box<Expr>>,
+        end: Option<Box<Expr>>,
+        inclusive: bool,
+    },
+    /// `[value for pattern in items if condition]`
+    Comprehension {
+        value: Box<Expr>,
+        each: Vec<Each>,
+    },
     Function(Ident, Vec<Arg>),
     /// An expression that could not be parsed; it has been reported.
     Error,
+}
+
+/// `for pattern in items if condition`, within a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Each {
+    pub pattern: Pattern,
+    pub items: Expr,
+    pub condition: Option<Expr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,6 +444,8 @@ pub(crate) enum BinaryOp {
     Le,
     Gt,
     Ge,
+    /// Whether a list holds a value.
+    In,
     Add,
     Sub,
     Mul,
@@ -398,6 +465,7 @@ impl BinaryOp {
             BinaryOp::Le => "<=",
             BinaryOp::Gt => ">",
             BinaryOp::Ge => ">=",
+            BinaryOp::In => "in",
             BinaryOp::Add => "+",
             BinaryOp::Sub => "-",
             BinaryOp::Mul => "*",

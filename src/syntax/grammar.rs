@@ -18,6 +18,7 @@ impl Rule {
                 | kw_data
                 | kw_else
                 | kw_expect
+                | kw_fn
                 | kw_for
                 | kw_from
                 | kw_if
@@ -69,6 +70,8 @@ impl Rule {
                 | op_ge
                 | op_lt
                 | op_gt
+                | op_in
+                | op_not_in
                 | range_inclusive
                 | range
                 | op_add
@@ -100,10 +103,10 @@ impl Rule {
             kw_else => "`else`",
             kw_shares | shares => "`shares`",
             kw_skip => "`skip`",
-            expr | cell => "an expression",
+            expr | cell | comprehension => "an expression",
             ident | word | pattern | param => "a name",
             label | label_part | label_text => "a label",
-            string => "a string",
+            string | output_name => "a name",
             std_path => "`std.…`",
             int | float => "a number",
             version_number => "a version number",

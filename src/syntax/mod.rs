@@ -125,6 +125,26 @@ pub(crate) fn training_names(text: &str) -> Vec<String> {
     names_behind("train", text)
 }
 
+/// Whether a text is of another kind altogether: none of its first lines is the language's first, or begins an item.
+pub(crate) fn is_foreign(text: &str) -> bool {
+    const LINES: usize = 8;
+    let begins = |line: &str| {
+        let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match first {
+            "netc" => rest.trim_start().starts_with(|c: char| c.is_ascii_digit()),
+            "model" | "module" | "table" | "train" => {
+                rest.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_') && rest.contains(['{', '('])
+            }
+            "use" => rest.contains('"') || rest.trim_start().starts_with("std."),
+            "let" | "fn" => rest.contains('='),
+            "input" => rest.contains(':'),
+            _ => false,
+        }
+    };
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).peekable();
+    lines.peek().is_some() && !lines.take(LINES).any(begins)
+}
+
 fn names_behind(word: &str, text: &str) -> Vec<String> {
     let tokens: Vec<Token> = tokens::scan(text).into_iter().filter(|t| !t.is_comment()).collect();
     let (mut depth, mut names) = (0usize, vec![]);

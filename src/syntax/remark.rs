@@ -16,7 +16,7 @@ use std::collections::HashMap;
 /// Words that stand between operands.
 const BETWEEN: [&str; 6] = ["and", "or", "not", "if", "then", "else"];
 /// Words that are operands.
-const OPERANDS: [&str; 3] = ["in", "true", "false"];
+const OPERANDS: [&str; 4] = ["in", "here", "true", "false"];
 
 /// The text with those remarks read as divisions, as long as before, and what to say of each; `None` where
 /// there is none.

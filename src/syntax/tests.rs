@@ -245,3 +245,26 @@ proptest::proptest! {
         let _ = format(&text);
     }
 }
+
+/// Texts of another kind are told from networks with mistakes.
+#[test]
+fn texts_that_are_no_networks() {
+    for foreign in [
+        "# netc\n\nnetc is a compiler. Use a model (any).\n",
+        "import torch\nmodel = Net()\n",
+        "{\"a\": 1}",
+        "a,b\n1,2",
+    ] {
+        assert!(is_foreign(foreign), "{foreign}");
+    }
+    for own in [
+        "",
+        "// a remark\n\nnetc 1\n",
+        "# remark\nnetc 1\nmodel m {}",
+        "modle x\nmodel m {\n}",
+        "use std.resnet",
+        "input x: f32[1]",
+    ] {
+        assert!(!is_foreign(own), "{own}");
+    }
+}

@@ -36,6 +36,14 @@ impl Printer {
             Item::Let(l) => self.line(let_text(l)),
             Item::Table(t) => self.table(t),
             Item::Train(t) => self.train(t),
+            Item::Function(f) => {
+                let param = |p: &Param| match &p.default {
+                    Some(default) => format!("{} = {}", p.name.name, expr(default)),
+                    None => p.name.name.clone(),
+                };
+                let params: Vec<String> = f.params.iter().map(param).collect();
+                self.line(format!("fn {}({}) = {}", f.name.name, params.join(", "), expr(&f.body)));
+            }
             Item::Error => self.line("error"),
             Item::Definition(d) => self.under(format!("{} {}", d.kind.word(), d.name.name), |p| {
                 for param in &d.params {
@@ -64,12 +72,15 @@ impl Printer {
                     p.under("branch", |p| branch.iter().for_each(|s| p.statement(s)));
                 }
             }),
-            StatementKind::Residual { body, skip } => self.under(format!("{label}residual"), |p| {
-                p.under("body", |p| p.block(body));
-                if let Some(skip) = skip {
-                    p.under("skip", |p| p.block(skip));
-                }
-            }),
+            StatementKind::Residual { condition, body, skip } => {
+                let condition = condition.as_ref().map_or(String::new(), |e| format!(" if {}", expr(e)));
+                self.under(format!("{label}residual{condition}"), |p| {
+                    p.under("body", |p| p.block(body));
+                    if let Some(skip) = skip {
+                        p.under("skip", |p| p.block(skip));
+                    }
+                });
+            }
             StatementKind::Aux(a) => {
                 let name = a.label.as_ref().map_or(String::new(), |l| format!(" {}", template(&l.parts)));
                 self.under(format!("{label}aux{name}{}", args(&a.args)), |p| p.block(&a.body));
@@ -98,7 +109,7 @@ impl Printer {
             }
             StatementKind::Output { name, from } => {
                 let from = from.as_ref().map_or(String::new(), |l| format!(" from {}", template(&l.parts)));
-                self.line(format!("output {}{from}", name.name));
+                self.line(format!("output {}{from}", template(&name.parts)));
             }
             StatementKind::Preprocess { input, settings } => {
                 let input = input.as_ref().map_or(String::new(), |i| format!(" {}", i.name));
@@ -220,6 +231,7 @@ fn expr(e: &Expr) -> String {
         ExprKind::Template(parts) => format!("\"{}\"", template(parts)),
         ExprKind::Name(name) => name.clone(),
         ExprKind::In => "in".into(),
+        ExprKind::Here => "here".into(),
         ExprKind::Label(label) => template(&label.parts),
         ExprKind::List(items) => format!("[{}]", list(items)),
         ExprKind::Tuple(items) if items.len() == 1 => format!("({},)", list(items)),
@@ -235,6 +247,17 @@ fn expr(e: &Expr) -> String {
         }
         ExprKind::Field(operand, field) => format!("{}.{}", expr(operand), field.name),
         ExprKind::Index(operand, index) => format!("{}[{}]", expr(operand), expr(index)),
+        ExprKind::Slice { operand, start, end, inclusive } => {
+            let [start, end] = [start, end].map(|bound| bound.as_ref().map_or(String::new(), |e| expr(e)));
+            format!("{}[{start} {} {end}]", expr(operand), if *inclusive { "..=" } else { ".." })
+        }
+        ExprKind::Comprehension { value, each } => {
+            let clause = |each: &Each| {
+                let condition = each.condition.as_ref().map_or(String::new(), |e| format!(" if {}", expr(e)));
+                format!(" for {} in {}{condition}", pattern(&each.pattern), expr(&each.items))
+            };
+            format!("[{}{}]", expr(value), each.iter().map(clause).collect::<String>())
+        }
         ExprKind::Function(name, args) => format!("{}({})", name.name, arg_list(args)),
         ExprKind::Error => "error".into(),
     }

@@ -183,6 +183,12 @@ impl Tensor {
         }
     }
 
+    /// As [`Self::to_element`], of a tensor that nobody wants as it was.
+    #[must_use]
+    pub fn into_element(self, element: Element) -> Tensor {
+        if element == self.shape.element() { self } else { self.to_element(element) }
+    }
+
     /// Sizes and element.
     pub fn shape(&self) -> &Shape {
         &self.shape

@@ -33,7 +33,7 @@ impl GraphBuilder {
         let declared = op.weights(&shapes);
         let label = format!("n{}", self.graph.len());
         let declare = |d: WeightDecl| {
-            let name = format!("{label}.{}", d.role);
+            let name = d.name(&label);
             self.graph.weights.declare(&name, d.shape, d.init, d.learnable).expect("labels are unique")
         };
         let weights = declared.into_iter().map(declare).collect();

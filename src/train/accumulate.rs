@@ -98,5 +98,5 @@ fn gradient_behind(graph: &Graph, node: NodeId, trained: &BTreeSet<NodeId>) -> O
 /// A weight as a value.
 fn value_of(graph: &mut Graph, weight: WeightId) -> NodeId {
     let shape = graph.weights.get(weight).shape.dims().to_vec();
-    graph.add(Constant { shape }, &[], vec![weight], None, None).expect("a weight's shape")
+    graph.add(Constant::of(shape), &[], vec![weight], None, None).expect("a weight's shape")
 }

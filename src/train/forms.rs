@@ -104,7 +104,7 @@ fn moved(
 ) -> NodeId {
     let shape = editor.weights.get(weight).shape.dims().to_vec();
     let mut add = |op: Op, operands: &[NodeId], weights| editor.insert(op, operands, weights, like);
-    let old = before.unwrap_or_else(|| add(Constant { shape: shape.clone() }.into(), &[], vec![weight]));
+    let old = before.unwrap_or_else(|| add(Constant::of(shape.clone()).into(), &[], vec![weight]));
     let new = add(Slice { axis: 0, start: row, end: row + 1, step: 1 }.into(), &[moments], vec![]);
     let new = add(Reshape { shape: shape.iter().map(|&size| size as i64).collect() }.into(), &[new], vec![]);
     add(OptimizerUpdate::average((1.0 - MOMENTUM) as f32, share).into(), &[old, new], vec![])

@@ -302,7 +302,7 @@ impl Maker {
             self.graph.weights.set(average, begin);
             let shape = self.graph.weights.get(weight).shape.dims().to_vec();
             let graph = &mut self.graph;
-            let before = graph.add(Constant { shape }, &[], vec![average], None, None).expect("a weight's shape");
+            let before = graph.add(Constant::of(shape), &[], vec![average], None, None).expect("a weight's shape");
             let after = graph.add(op.clone(), &[before, value], vec![], None, None).expect("they have one shape");
             graph.update(average, after);
             averages.push((weight, average));
@@ -399,5 +399,5 @@ fn value_of(graph: &mut Graph, weight: WeightId, read_as: NodeId) -> NodeId {
         return read_as;
     }
     let shape = graph.weights.get(weight).shape.dims().to_vec();
-    graph.add(Constant { shape }, &[], vec![weight], None, None).expect("a weight's shape")
+    graph.add(Constant::of(shape), &[], vec![weight], None, None).expect("a weight's shape")
 }

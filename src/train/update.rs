@@ -121,7 +121,7 @@ impl Remembered {
             let shape = graph.weights.get(weight).shape.dims().to_vec();
             let mut begin = |state: &&str| {
                 let state = declare_unused(graph, &format!("optimizer.{state}.{name}"), weight);
-                let constant = Constant { shape: shape.clone() };
+                let constant = Constant::of(shape.clone());
                 let value =
                     graph.add(constant, &[], vec![state], None, location.clone()).expect("it has the weight's shape");
                 (state, value)

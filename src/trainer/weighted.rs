@@ -40,7 +40,7 @@ pub(crate) fn weigh_classes(training: &mut Training, dataset: &Dataset, all: boo
         graph.weights.set(weight, Arc::new(weights));
         let op = graph.node(loss).op().expect("it is a loss").clone();
         let mut editor = Editor::new(graph, "class-weights");
-        let constant = editor.insert(Constant { shape: vec![classes] }, &[], vec![weight], loss);
+        let constant = editor.insert(Constant::of(vec![classes]), &[], vec![weight], loss);
         editor.rewrite(loss, op, &[operands[0], operands[1], constant], vec![]);
     }
     Ok(())

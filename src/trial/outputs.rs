@@ -3,7 +3,7 @@
 use super::Error;
 use crate::artifact::{About, Image, Texts};
 use crate::runtime::{Model, ModelOptions};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 use crate::weights::SplitMix;
 
 /// Runs of a network, each on other inputs.
@@ -25,8 +25,9 @@ pub(crate) fn outputs(image: Image, options: ModelOptions) -> Result<Vec<Tensor>
             let values = (0..shape.elements()).map(|_| (random.uniform() - 0.5) * spread).collect();
             Tensor::new(shape, values)
         };
-        let inputs: Vec<Tensor> = model.inputs().iter().map(|port| input(&port.shape)).collect();
-        all.extend(model.run_tensors(&inputs)?);
+        let ports = model.inputs().iter();
+        let inputs: Vec<Tensor> = ports.map(|port| input(&port.shape).into_element(port.element)).collect();
+        all.extend(model.run_tensors(&inputs)?.into_iter().map(|output| output.into_element(Element::F32)));
     }
     Ok(all)
 }

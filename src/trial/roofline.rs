@@ -207,7 +207,7 @@ fn manifest(name: &str, entry: u64, tasks: usize, target: &Target) -> Manifest {
         name: name.into(),
         features: target.features.iter().chain(&target.extensions).map(|f| f.to_string()).collect(),
         inputs: vec![],
-        outputs: vec![Port { name: "done".into(), shape: vec![1], element: Default::default() }],
+        outputs: vec![Port { name: "done".into(), shape: vec![1], element: Default::default(), raw: false }],
         images: None,
         steps: vec![step],
         states: vec![],

@@ -64,6 +64,8 @@ pub struct Misfit {
     pub wrong_type: Vec<(String, String)>,
     /// What all names of the file begin with, where the network has them without it.
     pub prefix: Option<String>,
+    /// A parameter of the model with which the weights would fit: `classes=100`.
+    pub setting: Option<String>,
 }
 
 /// A weight that the file does not have.
@@ -338,12 +340,13 @@ impl fmt::Display for Misfit {
             format!("{alias} is not {name}")
         })?;
         list(f, "not of floating-point numbers", &self.wrong_type, |(name, ty)| format!("{name}: {ty}"))?;
-        match &self.prefix {
+        if let Some(prefix) = &self.prefix {
+            let rule = regex::escape(prefix);
+            write!(f, "\n  all names of the file begin with `{prefix}`: --rename '^{rule}=' takes it away")?;
+        }
+        match &self.setting {
+            Some(setting) => write!(f, "\n  they fit with --set {setting}"),
             None => Ok(()),
-            Some(prefix) => {
-                let rule = regex::escape(prefix);
-                write!(f, "\n  all names of the file begin with `{prefix}`: --rename '^{rule}=' takes it away")
-            }
         }
     }
 }

@@ -45,6 +45,13 @@ def randomize(model):
             elif isinstance(module, Scale):
                 module.weight.normal_(1, 0.3)
                 module.bias.normal_(0, 0.3)
+            elif isinstance(module, nn.Conv1d):
+                module.weight.normal_(0, math.sqrt(2 / module.weight[0].numel()))
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.1)
+            elif isinstance(module, nn.GroupNorm | nn.LayerNorm) and module.weight is not None:
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
             elif isinstance(module, nn.PReLU):
                 module.weight.uniform_(0, 0.5)
 

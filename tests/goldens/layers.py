@@ -200,6 +200,54 @@ def softmax():
     )
 
 
+def group_norm():
+    """Norms of groups and of several axes, and what else works along the last axis of images."""
+    factors = torch.tensor([0.5, 1.0, -2.0, 0.25, 3.0, 1.5]).view(6, 1, 1)
+    terms = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0, 2.0]).view(6, 1, 1)
+    return Family(
+        ("of_all", "n1", nn.GroupNorm(1, 6)),
+        ("of_two", "n2", nn.GroupNorm(2, 6, eps=0.1)),
+        ("of_each", None, nn.GroupNorm(6, 6, affine=False)),
+        ("of_blocks", None, Chain(("c3", nn.Conv2d(6, 40, 3, padding=1)), ("n3", nn.GroupNorm(5, 40)), (None, nn.ReLU()))),
+        ("of_wide_groups", None, Chain(("c4", nn.Conv2d(6, 72, 1)), ("n4", nn.GroupNorm(2, 72)))),
+        ("of_images", "n5", nn.LayerNorm([6, 5, 7])),
+        ("of_planes", "n6", nn.LayerNorm([5, 7], eps=0.01)),
+        ("of_rows", None, nn.LayerNorm([7], elementwise_affine=False)),
+        ("linear_of_rows", "f7", nn.Linear(7, 9)),
+        ("softmax_of_rows", None, nn.Softmax(dim=-1)),
+        ("constants", None, Apply(lambda x: x * factors.to(x) + terms.to(x))),
+        ("terms", None, Chain(("c8", nn.Conv2d(6, 6, 1)), (None, Apply(lambda x: 2 * x + terms.to(x))))),
+    )
+
+
+def sequence():
+    """Rows [N, C, L] and sequences of vectors [N, T, F]."""
+    return Family(
+        ("linear", "f1", nn.Linear(10, 7)),
+        ("norm", "n2", nn.LayerNorm(10)),
+        ("softmax", None, nn.Softmax(dim=-1)),
+        ("log_softmax", None, nn.LogSoftmax(dim=-2)),
+        ("conv", "c3", nn.Conv1d(6, 8, 3, stride=2, padding=1)),
+        ("groups", "c4", nn.Conv1d(6, 9, 2, dilation=3, groups=3, bias=False)),
+        ("max_pool", None, nn.MaxPool1d(3, stride=2, padding=1)),
+        ("avg_pool", None, nn.AvgPool1d(2)),
+        ("group_norm", "n5", nn.GroupNorm(3, 6)),
+        (
+            "chain",
+            None,
+            Chain(
+                ("c6", nn.Conv1d(6, 16, 3, padding=1)),
+                ("n6", nn.BatchNorm1d(16)),
+                (None, nn.ReLU()),
+                ("c7", nn.Conv1d(16, 5, 1)),
+                ("f7", nn.Linear(10, 3)),
+                (None, nn.GELU()),
+                ("n7", nn.LayerNorm(3)),
+            ),
+        ),
+    )
+
+
 def norm():
     shared = ("shared", nn.Conv2d(6, 8, 3, 1, 1))
     return Family(
@@ -272,6 +320,8 @@ LAYERS = {
     "layers_resize": (resize, (2, 8, 5, 7)),
     "layers_activation": (activation, (2, 5, 7, 9)),
     "layers_softmax": (softmax, (2, 7, 3, 5)),
+    "layers_group_norm": (group_norm, (2, 6, 5, 7)),
+    "layers_sequence": (sequence, (2, 6, 10)),
     "layers_norm": (norm, (2, 6, 5, 7)),
     "layers_shape": (Shape, (2, 6, 4, 5)),
     "layers_join": (Join, (2, 6, 5, 7)),

@@ -55,6 +55,7 @@ transcripts!(
     info,
     ir,
     limits,
+    mistakes,
     objects,
     overwrite,
     packing,

@@ -97,8 +97,14 @@ fn figures_of_the_zoo() {
 #[test]
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
-    let documents =
-        ["README.md", "CONTRIBUTING.md", "docs/LANGUAGE.md", "docs/ARCHITECTURE.md", "models/digits/README.md"];
+    let documents = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/LANGUAGE.md",
+        "docs/COOKBOOK.md",
+        "docs/ARCHITECTURE.md",
+        "models/digits/README.md",
+    ];
     let documents = [
         &documents[..],
         &["models/digits_gan/README.md", "models/fashion/README.md", "docs/LESSONS.md"],

@@ -123,6 +123,31 @@ fn cases() -> Vec<(&'static str, Graph)> {
         Activation::Abs,
         Activation::Erf,
         Activation::Log,
+        Activation::Sign,
+        Activation::Floor,
+        Activation::Ceil,
+        Activation::Round,
+        Activation::Trunc,
+        Activation::IsNan,
+        Activation::IsInf,
+        Activation::EqualTo { number: 0.5 },
+        Activation::NotEqualTo { number: 0.5 },
+        Activation::NotEqualTo { number: 0.0 },
+        Activation::GreaterThan { number: 0.5 },
+        Activation::AtLeast { number: 0.5 },
+        Activation::LessThan { number: 0.5 },
+        Activation::AtMost { number: 0.5 },
+        Activation::Sin,
+        Activation::Cos,
+        Activation::Tan,
+        Activation::Asin,
+        Activation::Acos,
+        Activation::Atan,
+        Activation::Sinh,
+        Activation::Cosh,
+        Activation::Asinh,
+        Activation::Acosh,
+        Activation::Atanh,
     ];
     for kind in kinds {
         case("activation", image, Activate { kind }.into());
@@ -155,10 +180,14 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("batch norm, plain", &[2, 5], BatchNorm { eps: 1e-5, affine: false }.into());
     case("instance norm", image, InstanceNorm { eps: 1e-3, affine: true }.into());
     case("instance norm, plain", image, InstanceNorm { eps: 1e-5, affine: false }.into());
-    case("layer norm", image, LayerNorm { eps: 1e-3, affine: true }.into());
-    case("layer norm, plain", image, LayerNorm { eps: 1e-5, affine: false }.into());
-    case("layer norm of vectors", &[2, 5], LayerNorm { eps: 1e-6, affine: true }.into());
-    case("layer norm of vectors, plain", &[2, 5], LayerNorm { eps: 1e-6, affine: false }.into());
+    case("layer norm", image, LayerNorm { eps: 1e-3, affine: true, sizes: vec![] }.into());
+    case("layer norm, plain", image, LayerNorm { eps: 1e-5, affine: false, sizes: vec![] }.into());
+    case("layer norm of several axes", &[2, 12], LayerNorm { eps: 1e-4, affine: true, sizes: vec![3, 2, 2] }.into());
+    case("group norm", image, GroupNorm { groups: 1, eps: 1e-3, affine: true }.into());
+    case("group norm, plain", &[2, 6, 5, 4], GroupNorm { groups: 3, eps: 1e-4, affine: false }.into());
+    case("constants", &[1, 2, 3, 3], ChannelConstants { mul: vec![2.0, 0.5], add: vec![0.0, -1.0] }.into());
+    case("layer norm of vectors", &[2, 5], LayerNorm { eps: 1e-6, affine: true, sizes: vec![] }.into());
+    case("layer norm of vectors, plain", &[2, 5], LayerNorm { eps: 1e-6, affine: false, sizes: vec![] }.into());
     case("scale", image, ChannelAffine { bias: true, epilogue: vec![] }.into());
     case("scale of vectors", &[2, 5], ChannelAffine { bias: false, epilogue: vec![] }.into());
     case("shuffle", image, ChannelShuffle { groups: 2 }.into());
@@ -321,7 +350,8 @@ fn what_would_be_written_as_something_else_is_refused() {
     let bias = b.graph.parameters(y)[1];
     b.graph.set_parameters(y, &[weight, bias]);
     let integers = b.input(Shape::of(Element::I64, [1, 4]));
-    let graph = b.finish(&[y, integers]);
+    let moved = b.add(Transpose { perm: vec![1, 0] }, &[integers]);
+    let graph = b.finish(&[y, moved]);
     insta::assert_snapshot!(export::to_bytes(&graph, &Options::default()).unwrap_err().to_string());
 }
 

@@ -22,6 +22,7 @@ fn from_bytes(bytes: &[u8]) -> Result<Model, OpenError> {
 mod artifact;
 mod batches;
 mod cli;
+mod cookbook;
 mod docs;
 mod driver;
 mod export;

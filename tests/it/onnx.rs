@@ -177,6 +177,7 @@ fn compiled(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
 fn difference(results: &[Tensor], expected: &[Tensor]) -> Option<String> {
     // Outputs that a model leaves unnamed are not computed.
     results.iter().zip(expected).enumerate().find_map(|(i, (result, expected))| {
+        let result = &result.to_element(expected.shape().element());
         if result.shape() != expected.shape() {
             return Some(format!("output {i} is {}, not {}", result.shape(), expected.shape()));
         }

@@ -25,6 +25,8 @@ pub(crate) enum Body {
         kind: Exact,
         of_output: bool,
     },
+    /// Operands: the condition, what is taken where it is not 0, and what elsewhere.
+    Where,
     /// Operands: both values, dy.
     ExtremeGradient(BinaryKind),
     /// Operands: the value, the slope.
@@ -75,8 +77,10 @@ impl Body {
         match self {
             Body::Copy | Body::Fill(_) => 1,
             Body::Activate(Exact(kind)) => 2 + epilogue::temporaries(&[PostOp::Activate(*kind)]),
+            Body::Binary(BinaryKind::Pow, steps) => 15.max(1 + epilogue::temporaries(steps)),
+            Body::Binary(BinaryKind::Remainder | BinaryKind::Fmod, steps) => 10.max(1 + epilogue::temporaries(steps)),
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
-            Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) => 5,
+            Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) | Body::Where => 5,
             Body::Quantize { .. } | Body::Dequantize { .. } => 4,
             Body::QuantizedBinary { steps, .. } => 3 + grid::temporaries(steps),
             Body::Requantize { steps, .. } => 2 + grid::temporaries(steps),
@@ -101,6 +105,7 @@ impl Body {
                 let dy = x.get(b, 1);
                 b.op(VectorOp::Mul, slope, dy)
             }
+            Body::Where => elementwise::apply_where(b, x),
             Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
             &Body::Quantize { low, high, symmetric } => elementwise::apply_quantize(b, [low, high], symmetric, x),
             &Body::Dequantize { symmetric } => elementwise::apply_dequantize(b, symmetric, x),
@@ -130,6 +135,7 @@ impl fmt::Display for Body {
             Body::ActivationGradient { kind, of_output } => {
                 write!(f, "gradient of {:?}{}", kind.0, if *of_output { " by its result" } else { "" })
             }
+            Body::Where => f.write_str("where"),
             Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
             Body::Quantize { low, high, .. } => write!(f, "quantize {low}..{high}"),
             Body::Dequantize { .. } => f.write_str("dequantize"),

@@ -10,15 +10,16 @@ use super::super::packing::{self, Affine, Fill, Loop, Part, Walk};
 use super::super::vector::{Builder, Compare, Vector, VectorOp};
 use super::body::Body;
 use super::convert::{self, Rounding};
+use super::epilogue::truth;
 use super::grid::{self, Grid};
 use super::nest::{self, Array, Nest, Operands, blocked_dims, blocked_strides, row_major};
-use super::{epilogue, lookup};
+use super::{epilogue, lookup, math};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
-    ActivationGradient, BatchNorm, Binary, ChannelAffine, Dequantize, PRelu, PReluGradient, Quantize, QuantizedBinary,
-    Requantize,
+    ActivationGradient, BatchNorm, Binary, Cast, ChannelAffine, ChannelConstants, Dequantize, PRelu, PReluGradient,
+    Quantize, QuantizedBinary, Requantize,
 };
 use crate::plan::{Layout, Step, View};
 use crate::tensor::Element;
@@ -60,7 +61,7 @@ pub(crate) fn fill(e: &mut Emitter, step: &Step, value: f32) -> Emitted {
 
 /// Operands: both values, then the epilogue's.
 pub(crate) fn binary(e: &mut Emitter, step: &Step, op: &Binary) -> Emitted {
-    let total = op.kind != BinaryKind::Div && are_total(&op.epilogue);
+    let total = op.kind.is_total() && are_total(&op.epilogue);
     emit(e, step, &Body::Binary(op.kind, Epilogue::of(&op.epilogue)), vec![], total)
 }
 
@@ -70,12 +71,42 @@ pub(super) fn apply_binary(b: &mut Builder, kind: BinaryKind, steps: &[PostOp], 
     finish(b, steps, v, x, 2)
 }
 
+/// What lies in memory is f32 before and after.
+pub(crate) fn cast(e: &mut Emitter, step: &Step, op: &Cast) -> Emitted {
+    match op.function() {
+        Some(kind) => activate(e, step, kind),
+        None => expand(e, step),
+    }
+}
+
+/// Operands: the condition, what is taken where it is not 0, and what elsewhere.
+pub(crate) fn choose(e: &mut Emitter, step: &Step) -> Emitted {
+    emit(e, step, &Body::Where, vec![], true)
+}
+
+pub(super) fn apply_where(b: &mut Builder, x: &Operands) -> Vector {
+    let (condition, yes, no) = (x.get(b, 0), x.get(b, 1), x.get(b, 2));
+    let zero = b.splat(0.0);
+    b.select(Compare::Equal, condition, zero, no, yes)
+}
+
 /// Operands: the value, then the epilogue's.
 pub(crate) fn channel_affine(e: &mut Emitter, step: &Step, op: &ChannelAffine) -> Emitted {
     let output = &step.outputs[0];
     let channels = output.shape[1];
     let parts = [Part::per_channel(0, channels, output), Part::bias(op.bias, channels, output)];
     affine(e, step, &op.epilogue, parts)
+}
+
+/// Numbers of the op's own, which lie beside the weights.
+pub(crate) fn channel_constants(e: &mut Emitter, step: &Step, op: &ChannelConstants) -> Emitted {
+    let block = step.outputs[0].block();
+    let parts = [&op.mul, &op.add].map(|values| {
+        let mut words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+        words.resize(values.len().next_multiple_of(block), 0);
+        Part::words(words)
+    });
+    affine(e, step, &[], parts)
 }
 
 pub(crate) fn batch_norm(e: &mut Emitter, step: &Step, op: &BatchNorm) -> Emitted {
@@ -331,6 +362,32 @@ fn combine(b: &mut Builder, kind: BinaryKind, x: Vector, y: Vector) -> Vector {
         BinaryKind::Div => b.op(VectorOp::Div, x, y),
         BinaryKind::Max => keep_nan(b, VectorOp::Max, x, y),
         BinaryKind::Min => keep_nan(b, VectorOp::Min, x, y),
+        BinaryKind::Equal => truth(b, Compare::Equal, x, y, [1.0, 0.0]),
+        BinaryKind::NotEqual => truth(b, Compare::Equal, x, y, [0.0, 1.0]),
+        BinaryKind::Greater => truth(b, Compare::Less, y, x, [1.0, 0.0]),
+        BinaryKind::GreaterEqual => truth(b, Compare::LessEqual, y, x, [1.0, 0.0]),
+        BinaryKind::Less => truth(b, Compare::Less, x, y, [1.0, 0.0]),
+        BinaryKind::LessEqual => truth(b, Compare::LessEqual, x, y, [1.0, 0.0]),
+        BinaryKind::And => {
+            let zero = b.splat(0.0);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            b.select(Compare::Equal, x, zero, zero, right)
+        }
+        BinaryKind::Or => {
+            let zero = b.splat(0.0);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            let one = b.splat(1.0);
+            b.select(Compare::Equal, x, zero, right, one)
+        }
+        BinaryKind::Xor => {
+            let zero = b.splat(0.0);
+            let left = truth(b, Compare::Equal, x, zero, [0.0, 1.0]);
+            let right = truth(b, Compare::Equal, y, zero, [0.0, 1.0]);
+            truth(b, Compare::Equal, left, right, [0.0, 1.0])
+        }
+        BinaryKind::Pow => math::pow(b, x, y),
+        BinaryKind::Remainder => math::remainder(b, x, y),
+        BinaryKind::Fmod => math::fmod(b, x, y),
     }
 }
 
@@ -419,7 +476,7 @@ mod tests {
         let ops: [Op; 4] = [
             InstanceNorm { eps: 0.0, affine: false }.into(),
             InstanceNorm { eps: 0.0, affine: true }.into(),
-            LayerNorm { eps: 0.0, affine: true }.into(),
+            LayerNorm { eps: 0.0, affine: true, sizes: vec![] }.into(),
             lrn.into(),
         ];
         for op in ops {
@@ -492,6 +549,12 @@ mod tests {
         let affine = |bias| ChannelAffine { bias, epilogue: vec![PostOp::Add] };
         check(on_blocks(affine(true), 19, 2));
         check(on_plain(affine(false), &[&[2, 19, 3], &[2, 19, 3]]));
+        let constants = |channels: usize| {
+            let numbers = |from: f32| (0..channels).map(|i| from + i as f32 / 8.0).collect();
+            ChannelConstants { mul: numbers(-1.0), add: numbers(0.5) }
+        };
+        check(on_blocks(constants(19), 19, 1));
+        check(on_plain(constants(19), &[&[2, 19, 3]]));
         for norm in [BatchNorm { eps: 1e-3, affine: true }, BatchNorm { eps: 1e-5, affine: false }] {
             check(on_blocks(norm.clone(), 19, 1));
             check(on_plain(norm, &[&[2, 19]]));

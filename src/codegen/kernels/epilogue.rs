@@ -129,7 +129,56 @@ pub(crate) fn apply(b: &mut Builder, activation: Activation, v: Vector) -> Vecto
         Activation::Gelu => math::gelu(b, v),
         Activation::GeluTanh => math::gelu_tanh(b, v),
         Activation::Softplus => math::softplus(b, v),
+        Activation::Sign => {
+            let (zero, one, minus) = (b.splat(0.0), b.splat(1.0), b.splat(-1.0));
+            let v = b.select(Compare::Less, zero, v, one, v);
+            b.select(Compare::Less, v, zero, minus, v)
+        }
+        Activation::Floor => b.unary(UnaryOp::Floor, v),
+        Activation::Ceil => math::ceil(b, v),
+        Activation::Round => b.unary(UnaryOp::Round, v),
+        Activation::Trunc => math::trunc(b, v),
+        Activation::IsNan => truth(b, Compare::Equal, v, v, [0.0, 1.0]),
+        Activation::IsInf => {
+            let (mask, infinity) = (b.splat_bits(0x7fff_ffff), b.splat(f32::INFINITY));
+            let size = b.op(VectorOp::And, v, mask);
+            truth(b, Compare::Equal, size, infinity, [1.0, 0.0])
+        }
+        Activation::EqualTo { number } => with_number(b, Compare::Equal, v, number, [1.0, 0.0]),
+        Activation::NotEqualTo { number } => with_number(b, Compare::Equal, v, number, [0.0, 1.0]),
+        Activation::LessThan { number } => with_number(b, Compare::Less, v, number, [1.0, 0.0]),
+        Activation::AtMost { number } => with_number(b, Compare::LessEqual, v, number, [1.0, 0.0]),
+        Activation::GreaterThan { number } => {
+            let number = b.splat(number);
+            truth(b, Compare::Less, number, v, [1.0, 0.0])
+        }
+        Activation::AtLeast { number } => {
+            let number = b.splat(number);
+            truth(b, Compare::LessEqual, number, v, [1.0, 0.0])
+        }
+        Activation::Sin => math::sin(b, v),
+        Activation::Cos => math::cos(b, v),
+        Activation::Tan => math::tan(b, v),
+        Activation::Asin => math::asin(b, v),
+        Activation::Acos => math::acos(b, v),
+        Activation::Atan => math::atan(b, v),
+        Activation::Sinh => math::sinh(b, v),
+        Activation::Cosh => math::cosh(b, v),
+        Activation::Asinh => math::asinh(b, v),
+        Activation::Acosh => math::acosh(b, v),
+        Activation::Atanh => math::atanh(b, v),
     }
+}
+
+/// The first number where the comparison holds, else the second.
+pub(super) fn truth(b: &mut Builder, compare: Compare, x: Vector, y: Vector, [yes, no]: [f32; 2]) -> Vector {
+    let (yes, no) = (b.splat(yes), b.splat(no));
+    b.select(compare, x, y, yes, no)
+}
+
+fn with_number(b: &mut Builder, compare: Compare, v: Vector, number: f32, numbers: [f32; 2]) -> Vector {
+    let number = b.splat(number);
+    truth(b, compare, v, number, numbers)
 }
 
 /// Registers that the steps need beside the value that they are applied to. A kernel whose
@@ -138,7 +187,15 @@ pub(crate) fn temporaries(steps: &[PostOp]) -> usize {
     let of = |step: &PostOp| match step {
         PostOp::Add | PostOp::Mul => 2,
         PostOp::Activate(a) => match a {
-            Activation::Relu | Activation::Abs | Activation::Sqrt => 2,
+            Activation::Relu | Activation::Abs | Activation::Sqrt | Activation::Floor | Activation::Round => 2,
+            Activation::IsNan | Activation::Ceil => 3,
+            Activation::Sign | Activation::Trunc | Activation::IsInf => 5,
+            Activation::EqualTo { .. }
+            | Activation::NotEqualTo { .. }
+            | Activation::LessThan { .. }
+            | Activation::AtMost { .. }
+            | Activation::GreaterThan { .. }
+            | Activation::AtLeast { .. } => 4,
             Activation::Clip { .. } | Activation::Scale { .. } => 3,
             Activation::LeakyRelu { .. } => 4,
             Activation::HardSigmoid { .. } | Activation::HardSwish => 6,
@@ -148,7 +205,18 @@ pub(crate) fn temporaries(steps: &[PostOp]) -> usize {
             | Activation::Elu { .. }
             | Activation::Tanh
             | Activation::GeluTanh
-            | Activation::Softplus => 13,
+            | Activation::Softplus
+            | Activation::Sin
+            | Activation::Cos
+            | Activation::Tan
+            | Activation::Asin
+            | Activation::Acos
+            | Activation::Atan
+            | Activation::Sinh
+            | Activation::Cosh
+            | Activation::Asinh
+            | Activation::Acosh
+            | Activation::Atanh => 13,
             Activation::Sigmoid | Activation::Silu | Activation::Gelu => 7,
         },
     };
@@ -265,6 +333,76 @@ mod tests {
         }
         // Rounding the cubic shows where the sigmoid is exponentially small.
         check_activation(Activation::GeluTanh, 1e-6, 1e-7);
+    }
+
+    #[test]
+    fn functions_that_jump_are_exact() {
+        for activation in [
+            Activation::Sign,
+            Activation::Floor,
+            Activation::Ceil,
+            Activation::Round,
+            Activation::Trunc,
+            Activation::IsNan,
+            Activation::IsInf,
+            Activation::EqualTo { number: 0.003 },
+            Activation::NotEqualTo { number: 0.0 },
+            Activation::GreaterThan { number: 0.5 },
+            Activation::AtLeast { number: 0.003 },
+            Activation::LessThan { number: -0.5 },
+            Activation::AtMost { number: 0.003 },
+        ] {
+            for_each(
+                |b, x| apply(b, activation, x),
+                |x, y| {
+                    let expected = activation.evaluate(f64::from(x)) as f32;
+                    // Flushing may take the smallest for 0.
+                    let same = y == expected || (y.is_nan() && expected.is_nan()) || x.abs() < f32::MIN_POSITIVE;
+                    assert!(same, "{activation:?}({x}) is {y}, not {expected}");
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn inverse_and_hyperbolic_functions() {
+        for activation in [
+            Activation::Asin,
+            Activation::Acos,
+            Activation::Atan,
+            Activation::Sinh,
+            Activation::Cosh,
+            Activation::Asinh,
+            Activation::Acosh,
+            Activation::Atanh,
+        ] {
+            // Where the result is 0, what is computed there is a difference of numbers near 1.
+            check_activation(activation, 2e-6, 2e-7);
+        }
+    }
+
+    /// Angles up to 5 · 10⁴; beyond, results stay within their bounds.
+    #[test]
+    fn functions_of_angles() {
+        for activation in [Activation::Sin, Activation::Cos, Activation::Tan] {
+            for_each(
+                |b, x| apply(b, activation, x),
+                |x, y| {
+                    let expected = activation.evaluate(f64::from(x));
+                    if x.abs() < 5e4 {
+                        // The tangent magnifies what the angle lost.
+                        let bound = match activation {
+                            Activation::Tan => 1e-6 * expected.abs() + 3e-7 * (1.0 + expected * expected),
+                            _ => 3e-7,
+                        };
+                        assert!((f64::from(y) - expected).abs() <= bound, "{activation:?}({x}) is {y}, not {expected}");
+                    } else {
+                        assert_eq!(y.is_finite(), x.is_finite(), "{activation:?}({x}) is {y}");
+                        assert!(activation == Activation::Tan || !(y.abs() > 1.001), "{activation:?}({x}) is {y}");
+                    }
+                },
+            );
+        }
     }
 
     /// Far below 0, where results are near 0, Φ is a difference of numbers near 1/2.

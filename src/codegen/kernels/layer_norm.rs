@@ -20,6 +20,8 @@ use crate::target::Unit;
 
 /// Partial sums of all pixels of a tile together: additions overlap, and registers remain.
 const SUMS: usize = 8;
+/// Bytes from a vector to the next, where several are normalised at once: the last one's place fits an address.
+const FARTHEST: usize = 1 << 24;
 
 /// One task is one tile of an image's pixels.
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
@@ -29,12 +31,17 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
     let weights = if op.affine { 2 } else { 0 };
     let parts = (0..weights).map(|i| Part::per_channel(i, channels, output)).collect();
     let packed = e.pack(e.weights(step), parts);
-    let (pixels, tile) = (h * w, SUMS / partial::vectors(e.unit()));
+    // Vectors are what pixels are elsewhere: one beside the other, so that there are tiles of them, too.
+    let [of_input, of_output] = [input, output].map(|view| view.batch_stride);
+    let are_vectors = h * w == 1 && images > 1 && of_input.max(of_output) <= FARTHEST;
+    let (images, pixels) = if are_vectors { (1, images) } else { (images, h * w) };
+    let apart = if are_vectors { [of_input, of_output] } else { [input, output].map(View::pixel_stride) };
+    let tile = SUMS / partial::vectors(e.unit());
     // Whole tiles, then what is left: first pixel, tiles an image, and their pixels.
     let runs = [(0, pixels / tile, tile), (pixels / tile * tile, 1, pixels % tile)];
     let runs: Vec<_> = runs.into_iter().filter(|&(_, tiles, size)| tiles * size > 0).collect();
     let strides = [input, output].map(View::block_stride);
-    let kernel = |pixels| Kernel { channels, pixels, strides, eps: Bits::of(op.eps), affine: op.affine };
+    let kernel = |pixels| Kernel { channels, pixels, apart, strides, eps: Bits::of(op.eps), affine: op.affine };
     let kernels: Vec<Callee> = runs.iter().map(|&(_, _, size)| e.kernel(&kernel(size))).collect();
     let grid = runs.iter().map(|&(_, tiles, _)| images * tiles).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
@@ -43,11 +50,11 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &LayerNorm) -> Emitted {
             d.tasks(task, images * tiles, |d, task| {
                 let (image, tile) = d.split(task, tiles);
                 let mut arguments: Vec<Operand> = vec![];
-                for view in [input, output] {
+                for (view, apart) in [input, output].into_iter().zip(apart) {
                     let base = d.view(e, view);
                     d.step(base, image, view.batch_stride);
-                    d.step(base, tile, size * view.pixel_stride());
-                    d.b.advance(base, first * view.pixel_stride());
+                    d.step(base, tile, size * apart);
+                    d.b.advance(base, first * apart);
                     arguments.push(base.into());
                 }
                 arguments.extend(packed.iter().map(|&at| Operand::from(d.weights(at))));
@@ -64,6 +71,8 @@ struct Kernel {
     channels: usize,
     /// Pixels of a tile.
     pixels: usize,
+    /// Bytes from a pixel to the next, in the input and in the output.
+    apart: [usize; 2],
     /// Bytes from a block to the next, in the input and in the output.
     strides: [usize; 2],
     eps: Bits,
@@ -101,7 +110,7 @@ impl Kernel {
         let from = b.int(b.parameter(0));
         partial::walk(b, self.channels, |b, lanes, index| {
             for (pixel, (sum, &rest)) in sums.iter().zip(rest).enumerate() {
-                let v = load(b, from, pixel, lanes, rest);
+                let v = load(b, from, pixel * self.apart[0], lanes, rest);
                 let v = term(b, v, rest);
                 sum.add(b, index, v);
             }
@@ -129,8 +138,7 @@ impl Kernel {
         b.repeat(self.channels.div_ceil(b.lanes()), |b| {
             let affine: Vec<Vector> = weights.iter().map(|w| b.load(w.at(0))).collect();
             for (pixel, (&mean, &factor)) in means.iter().zip(factors).enumerate() {
-                let place = pixel * b.unit().bytes();
-                let v = b.load(from.at(place));
+                let v = b.load(from.at(pixel * self.apart[0]));
                 let centred = b.op(VectorOp::Sub, v, mean);
                 let mut y = b.op(VectorOp::Mul, centred, factor);
                 if let [weight, bias] = affine[..] {
@@ -139,7 +147,7 @@ impl Kernel {
                     b.fma(sum, y, weight);
                     y = sum;
                 }
-                b.store(to.at(place), y);
+                b.store(to.at(pixel * self.apart[1]), y);
             }
             b.advance(from, self.strides[0]);
             b.advance(to, self.strides[1]);
@@ -149,8 +157,8 @@ impl Kernel {
 }
 
 /// A pixel's vector of a block, of which the first `lanes` lanes are channels; the others are `rest`'s.
-fn load(b: &mut Builder, block: Int, pixel: usize, lanes: usize, rest: Vector) -> Vector {
-    let address = block.at(pixel * b.unit().bytes());
+fn load(b: &mut Builder, block: Int, place: usize, lanes: usize, rest: Vector) -> Vector {
+    let address = block.at(place);
     if lanes == b.lanes() {
         return b.load(address);
     }
@@ -181,9 +189,9 @@ mod tests {
                 let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
                 let x = b.input([2, 3, h, w]);
                 let x = b.add(conv(channels, 1, 1, 0), &[x]);
-                let y = b.add(LayerNorm { eps: 1e-2, affine }, &[x]);
+                let y = b.add(LayerNorm { eps: 1e-2, affine, sizes: vec![] }, &[x]);
                 let z = b.add(shifted(), &[x]);
-                let z = b.add(LayerNorm { eps: 1e-2, affine }, &[z]);
+                let z = b.add(LayerNorm { eps: 1e-2, affine, sizes: vec![] }, &[z]);
                 check(b.finish(&[y, z]));
             }
         }
@@ -191,10 +199,10 @@ mod tests {
 
     #[test]
     fn vectors() {
-        for features in [5, 16, 40] {
+        for (count, features) in [(3, 5), (1, 16), (19, 40), (8, 16)] {
             let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
-            let x = b.input([3, features]);
-            let y = b.add(LayerNorm { eps: 1e-5, affine: true }, &[x]);
+            let x = b.input([count, features]);
+            let y = b.add(LayerNorm { eps: 1e-5, affine: true, sizes: vec![] }, &[x]);
             check(b.finish(&[y]));
         }
     }
@@ -205,7 +213,7 @@ mod tests {
         let mut b = testing::GraphBuilder::new("norm", Phase::Infer);
         let x = b.input([2, 3, 4, 5]);
         let x = b.add(conv(32, 1, 1, 0), &[x]);
-        let y = b.add(LayerNorm { eps: 1e-3, affine: true }, &[x]);
+        let y = b.add(LayerNorm { eps: 1e-3, affine: true, sizes: vec![] }, &[x]);
         let z = b.add(Concat { axis: 1 }, &[y, x]);
         check(b.finish(&[z]));
     }

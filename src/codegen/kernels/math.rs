@@ -169,14 +169,17 @@ pub(crate) fn silu(b: &mut Builder, x: Vector) -> Vector {
     b.op(VectorOp::Div, x, denominator)
 }
 
+/// [`twice_artanh`] of arguments to 1/3; error 5e-9.
+const LOG_OF_SUM: [f32; 4] = [0.140_120_44, 0.139_996_13, 0.200_108_46, 0.333_332_07];
+
 /// ln(1 + eˣ) = max(x, 0) + ln(1 + e), where e = exp(−|x|).
 pub(crate) fn softplus(b: &mut Builder, x: Vector) -> Vector {
     let size = mask(b, VectorOp::And, !SIGN, x);
     let e = exp_of_negative(b, size);
-    // ln(1 + e) = 2 artanh(e / (2 + e)); error 5e-9 for arguments to 1/3.
+    // ln(1 + e) = 2 artanh(e / (2 + e)).
     let denominator = constant_op(b, VectorOp::Add, 2.0, e);
     let s = b.op(VectorOp::Div, e, denominator);
-    let log = twice_artanh(b, s, &[0.140_120_44, 0.139_996_13, 0.200_108_46, 0.333_332_07]);
+    let log = twice_artanh(b, s, &LOG_OF_SUM);
     let positive = constant_op(b, VectorOp::Max, 0.0, x);
     b.op(VectorOp::Add, positive, log)
 }
@@ -316,4 +319,315 @@ pub(crate) fn gelu_tanh(b: &mut Builder, x: Vector) -> Vector {
     let u = b.op(VectorOp::Mul, x, slope);
     let s = sigmoid(b, u);
     b.op(VectorOp::Mul, x, s)
+}
+
+/// The smallest whole number that is not below x.
+pub(crate) fn ceil(b: &mut Builder, x: Vector) -> Vector {
+    let opposite = mask(b, VectorOp::Xor, SIGN, x);
+    let floor = b.unary(UnaryOp::Floor, opposite);
+    mask(b, VectorOp::Xor, SIGN, floor)
+}
+
+/// x without its fraction.
+pub(crate) fn trunc(b: &mut Builder, x: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let floor = b.unary(UnaryOp::Floor, size);
+    with_sign(b, floor, x)
+}
+
+/// A size that is not negative, with the sign of x.
+fn with_sign(b: &mut Builder, size: Vector, x: Vector) -> Vector {
+    let sign = mask(b, VectorOp::And, SIGN, x);
+    b.op(VectorOp::Or, size, sign)
+}
+
+/// π/2 in four parts; the first three have so few bits that their products with numbers below 2¹⁵ are exact.
+const HALF_PI: [f32; 4] = [1.570_312_5, 4.835_128_8e-4, 3.138_557e-7, 6.077_100_6e-11];
+
+/// x = n π/2 + r with |r| ≤ π/4: the bits of n as a whole number, and r. Of |x| beyond 5 · 10⁴, r loses its digits, but
+/// stays within its bounds.
+fn half_pi_multiple(b: &mut Builder, x: Vector) -> (Vector, Vector) {
+    const MOST: f32 = 1_073_741_824.0;
+    let scaled = constant_op(b, VectorOp::Mul, std::f32::consts::FRAC_2_PI, x);
+    let n = b.unary(UnaryOp::Round, scaled);
+    let r = b.new_vector();
+    b.copy(r, x);
+    for part in HALF_PI {
+        let part = b.splat(-part);
+        b.fma(r, n, part);
+    }
+    let r = constant_op(b, VectorOp::Max, -0.8, r);
+    let r = constant_op(b, VectorOp::Min, 0.8, r);
+    let n = constant_op(b, VectorOp::Max, -MOST, n);
+    let n = constant_op(b, VectorOp::Min, MOST, n);
+    (b.unary(UnaryOp::ToInt, n), r)
+}
+
+/// Sine and cosine of r for |r| ≤ π/4; errors 4e-9 and 1e-10.
+fn of_small_angle(b: &mut Builder, r: Vector) -> (Vector, Vector) {
+    let square = b.op(VectorOp::Mul, r, r);
+    let p = polynomial(b, square, &[-0.000_195_120_27, 0.008_332_137, -0.166_666_54]);
+    let sine = b.new_vector();
+    b.copy(sine, r);
+    let cube = b.op(VectorOp::Mul, square, r);
+    b.fma(sine, cube, p);
+    let p = polynomial(b, square, &[2.442_943_7e-5, -0.001_388_728_4, 0.041_666_646, -0.5]);
+    let cosine = b.splat(1.0);
+    b.fma(cosine, square, p);
+    (sine, cosine)
+}
+
+/// sin(x + quarters · π/2)
+fn sine(b: &mut Builder, x: Vector, quarters: u32) -> Vector {
+    let (n, r) = half_pi_multiple(b, x);
+    let n = mask(b, VectorOp::AddBits, quarters, n);
+    let (sine, cosine) = of_small_angle(b, r);
+    // The lowest bit, moved to where it makes 2.0 of 0.0.
+    let odd = b.unary(UnaryOp::ShiftLeft(30), n);
+    let odd = mask(b, VectorOp::And, 0x4000_0000, odd);
+    let zero = b.splat(0.0);
+    let size = b.select(Compare::Less, zero, odd, cosine, sine);
+    let sign = b.unary(UnaryOp::ShiftLeft(30), n);
+    let sign = mask(b, VectorOp::And, SIGN, sign);
+    b.op(VectorOp::Xor, size, sign)
+}
+
+/// sin x; see [`half_pi_multiple`].
+pub(crate) fn sin(b: &mut Builder, x: Vector) -> Vector {
+    sine(b, x, 0)
+}
+
+/// cos x; see [`half_pi_multiple`].
+pub(crate) fn cos(b: &mut Builder, x: Vector) -> Vector {
+    sine(b, x, 1)
+}
+
+/// tan x: sine by cosine, in odd quarters −cosine by sine; see [`half_pi_multiple`].
+pub(crate) fn tan(b: &mut Builder, x: Vector) -> Vector {
+    let (n, r) = half_pi_multiple(b, x);
+    let (sine, cosine) = of_small_angle(b, r);
+    let odd = b.unary(UnaryOp::ShiftLeft(30), n);
+    let odd = mask(b, VectorOp::And, 0x4000_0000, odd);
+    let opposite = mask(b, VectorOp::Xor, SIGN, cosine);
+    let zero = b.splat(0.0);
+    let above = b.select(Compare::Less, zero, odd, opposite, sine);
+    let below = b.select(Compare::Less, zero, odd, sine, cosine);
+    b.op(VectorOp::Div, above, below)
+}
+
+/// |x|; the arc sine of |x| or, where that is beyond 1/2, of √((1 − |x|) / 2); and 1/2 in all lanes.
+fn arc_sine_part(b: &mut Builder, x: Vector) -> (Vector, Vector, Vector) {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let half = b.splat(0.5);
+    let rest = b.splat(0.5);
+    let minus_half = b.splat(-0.5);
+    b.fma(rest, size, minus_half);
+    let square = b.op(VectorOp::Mul, size, size);
+    let square = b.select(Compare::Less, half, size, rest, square);
+    let root = b.unary(UnaryOp::Sqrt, rest);
+    let s = b.select(Compare::Less, half, size, root, size);
+    // arcsin(s) = s + s³ p(s²), error 5e-9.
+    let p = polynomial(b, square, &[0.042_196_147, 0.024_163_084, 0.045_473_46, 0.074_952_75, 0.166_667_54]);
+    let cube = b.op(VectorOp::Mul, s, square);
+    b.fma(s, cube, p);
+    (size, s, half)
+}
+
+/// arcsin x; NaN beyond ±1.
+pub(crate) fn asin(b: &mut Builder, x: Vector) -> Vector {
+    let (size, part, half) = arc_sine_part(b, x);
+    let far = b.splat(std::f32::consts::FRAC_PI_2);
+    let minus_two = b.splat(-2.0);
+    b.fma(far, part, minus_two);
+    let result = b.select(Compare::Less, half, size, far, part);
+    with_sign(b, result, x)
+}
+
+/// arccos x; NaN beyond ±1.
+pub(crate) fn acos(b: &mut Builder, x: Vector) -> Vector {
+    let (size, part, half) = arc_sine_part(b, x);
+    let twice = b.op(VectorOp::Add, part, part);
+    let opposite = b.splat(std::f32::consts::PI);
+    let opposite = b.op(VectorOp::Sub, opposite, twice);
+    let zero = b.splat(0.0);
+    let far = b.select(Compare::Less, x, zero, opposite, twice);
+    let signed = with_sign(b, part, x);
+    let near = b.splat(std::f32::consts::FRAC_PI_2);
+    let near = b.op(VectorOp::Sub, near, signed);
+    b.select(Compare::Less, half, size, far, near)
+}
+
+/// arctan x: of |x| beyond tan(3π/8) as π/2 − arctan(1/|x|), beyond tan(π/8) as π/4 + arctan((|x| − 1) / (|x| + 1)).
+pub(crate) fn atan(b: &mut Builder, x: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let (low, high) = (b.splat(std::f32::consts::SQRT_2 - 1.0), b.splat(std::f32::consts::SQRT_2 + 1.0));
+    let one = b.splat(1.0);
+    let below = constant_op(b, VectorOp::Add, -1.0, size);
+    let above = b.op(VectorOp::Add, size, one);
+    let minus_one = b.splat(-1.0);
+    let top = b.select(Compare::Less, low, size, below, size);
+    let top = b.select(Compare::Less, high, size, minus_one, top);
+    let bottom = b.select(Compare::Less, low, size, above, one);
+    let bottom = b.select(Compare::Less, high, size, size, bottom);
+    let t = b.op(VectorOp::Div, top, bottom);
+    let (zero, quarter) = (b.splat(0.0), b.splat(std::f32::consts::FRAC_PI_4));
+    let base = b.select(Compare::Less, low, size, quarter, zero);
+    let half = b.splat(std::f32::consts::FRAC_PI_2);
+    let base = b.select(Compare::Less, high, size, half, base);
+    // arctan(t) = t + t³ p(t²), error 2.1e-8.
+    let square = b.op(VectorOp::Mul, t, t);
+    let p = polynomial(b, square, &[0.080_512_78, -0.138_769_75, 0.199_776_5, -0.333_329_47]);
+    let cube = b.op(VectorOp::Mul, t, square);
+    b.fma(t, cube, p);
+    let result = b.op(VectorOp::Add, base, t);
+    with_sign(b, result, x)
+}
+
+/// e^(|x| / 2) / 2 times e^(|x| / 2), which overflows no earlier than the result, and e^−|x| / 2.
+fn halves_of_exponentials(b: &mut Builder, x: Vector) -> (Vector, Vector) {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let halved = constant_op(b, VectorOp::Mul, 0.5, size);
+    let root = exp(b, halved);
+    let half = constant_op(b, VectorOp::Mul, 0.5, root);
+    let grown = b.op(VectorOp::Mul, half, root);
+    let square = b.op(VectorOp::Mul, root, root);
+    let half = b.splat(0.5);
+    (grown, b.op(VectorOp::Div, half, square))
+}
+
+/// sinh x; infinite beyond ±89.4.
+pub(crate) fn sinh(b: &mut Builder, x: Vector) -> Vector {
+    let (grown, shrunk) = halves_of_exponentials(b, x);
+    let far = b.op(VectorOp::Sub, grown, shrunk);
+    let far = with_sign(b, far, x);
+    // x + x³ p(x²), error 2.4e-8 for |x| ≤ 1.
+    let square = b.op(VectorOp::Mul, x, x);
+    let p = polynomial(b, square, &[0.000_203_727_28, 0.008_330_277, 0.166_667_16]);
+    let cube = b.op(VectorOp::Mul, x, square);
+    let near = b.new_vector();
+    b.copy(near, x);
+    b.fma(near, cube, p);
+    let one = b.splat(1.0);
+    b.select(Compare::Less, square, one, near, far)
+}
+
+/// cosh x; infinite beyond ±89.4.
+pub(crate) fn cosh(b: &mut Builder, x: Vector) -> Vector {
+    let (grown, shrunk) = halves_of_exponentials(b, x);
+    b.op(VectorOp::Add, grown, shrunk)
+}
+
+/// ln(1 + u) for u ≥ 0; NaN below −1.
+fn log_of_more_than_one(b: &mut Builder, u: Vector) -> Vector {
+    let sum = constant_op(b, VectorOp::Add, 1.0, u);
+    let far = log(b, sum);
+    let denominator = constant_op(b, VectorOp::Add, 2.0, u);
+    let s = b.op(VectorOp::Div, u, denominator);
+    let near = twice_artanh(b, s, &LOG_OF_SUM);
+    let size = mask(b, VectorOp::And, !SIGN, u);
+    let one = b.splat(1.0);
+    b.select(Compare::Less, size, one, near, far)
+}
+
+/// From here on, inverse hyperbolic functions are ln(2 |x|) in f32.
+const LARGE: f32 = 10_000.0;
+
+/// ln(2 x) where x is large, else the other result.
+fn unless_large(b: &mut Builder, x: Vector, result: Vector) -> Vector {
+    let log = log(b, x);
+    let sum = constant_op(b, VectorOp::Add, std::f32::consts::LN_2, log);
+    let large = b.splat(LARGE);
+    b.select(Compare::Less, large, x, sum, result)
+}
+
+/// arsinh x = ±ln(1 + u), u = |x| + x² / (1 + √(x² + 1)).
+pub(crate) fn asinh(b: &mut Builder, x: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let square = b.op(VectorOp::Mul, size, size);
+    let root = constant_op(b, VectorOp::Add, 1.0, square);
+    let root = b.unary(UnaryOp::Sqrt, root);
+    let root = constant_op(b, VectorOp::Add, 1.0, root);
+    let more = b.op(VectorOp::Div, square, root);
+    let u = b.op(VectorOp::Add, size, more);
+    let result = log_of_more_than_one(b, u);
+    let result = unless_large(b, size, result);
+    with_sign(b, result, x)
+}
+
+/// arcosh x = ln(1 + u), u = t + √(t (t + 2)), t = x − 1; NaN below 1.
+pub(crate) fn acosh(b: &mut Builder, x: Vector) -> Vector {
+    let t = constant_op(b, VectorOp::Add, -1.0, x);
+    let more = constant_op(b, VectorOp::Add, 2.0, t);
+    // Both roots, since the product may be positive where t is not.
+    let root = b.unary(UnaryOp::Sqrt, t);
+    let other = b.unary(UnaryOp::Sqrt, more);
+    let product = b.op(VectorOp::Mul, root, other);
+    let u = b.op(VectorOp::Add, t, product);
+    let result = log_of_more_than_one(b, u);
+    unless_large(b, x, result)
+}
+
+/// artanh x = ±ln(1 + 2 |x| / (1 − |x|)) / 2; infinite at ±1, NaN beyond.
+pub(crate) fn atanh(b: &mut Builder, x: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let one = b.splat(1.0);
+    let rest = b.op(VectorOp::Sub, one, size);
+    let twice = b.op(VectorOp::Add, size, size);
+    let u = b.op(VectorOp::Div, twice, rest);
+    let result = log_of_more_than_one(b, u);
+    let result = constant_op(b, VectorOp::Mul, 0.5, result);
+    with_sign(b, result, x)
+}
+
+/// x to the power y, by ln |x|: exact to some 1e-7 times the size of the result's logarithm.
+pub(crate) fn pow(b: &mut Builder, x: Vector, y: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let log = log(b, size);
+    let product = b.op(VectorOp::Mul, log, y);
+    let power = exp(b, product);
+    // Of a negative x: of an even y as it is, of an odd one negative, of others NaN.
+    let floor = b.unary(UnaryOp::Floor, y);
+    let half = constant_op(b, VectorOp::Mul, 0.5, y);
+    let even = b.unary(UnaryOp::Floor, half);
+    let opposite = mask(b, VectorOp::Xor, SIGN, power);
+    let of_negative = b.select(Compare::Equal, even, half, power, opposite);
+    let nan = b.splat(f32::NAN);
+    let of_negative = b.select(Compare::Equal, floor, y, of_negative, nan);
+    let zero = b.splat(0.0);
+    let power = b.select(Compare::Less, x, zero, of_negative, power);
+    let one = b.splat(1.0);
+    let power = b.select(Compare::Equal, x, one, one, power);
+    b.select(Compare::Equal, y, zero, one, power)
+}
+
+/// What is left of x after whole multiples of y, with the sign of x.
+pub(crate) fn fmod(b: &mut Builder, x: Vector, y: Vector) -> Vector {
+    let quotient = b.op(VectorOp::Div, x, y);
+    let count = trunc(b, quotient);
+    let opposite = mask(b, VectorOp::Xor, SIGN, count);
+    let rest = b.new_vector();
+    b.copy(rest, x);
+    b.fma(rest, opposite, y);
+    let zero = b.splat(0.0);
+    // Also of an infinite y.
+    let rest = b.select(Compare::Equal, count, zero, x, rest);
+    // The quotient may have been rounded up to a whole number.
+    moved_to_sign(b, rest, x, y)
+}
+
+/// What is left of x after whole multiples of y, with the sign of y.
+pub(crate) fn remainder(b: &mut Builder, x: Vector, y: Vector) -> Vector {
+    let rest = fmod(b, x, y);
+    moved_to_sign(b, rest, y, y)
+}
+
+/// The rest, or |y| nearer to the side of 0 that x is on, where it is on the other.
+fn moved_to_sign(b: &mut Builder, rest: Vector, x: Vector, y: Vector) -> Vector {
+    let sign = mask(b, VectorOp::And, SIGN, x);
+    let turned = b.op(VectorOp::Xor, rest, sign);
+    let size = mask(b, VectorOp::And, !SIGN, y);
+    let more = b.op(VectorOp::Add, turned, size);
+    let zero = b.splat(0.0);
+    let turned = b.select(Compare::Less, turned, zero, more, turned);
+    b.op(VectorOp::Xor, turned, sign)
 }

@@ -4,6 +4,7 @@ mod adjoint;
 mod batch_norm;
 mod body;
 mod channels;
+mod columns;
 mod convert;
 pub(super) mod cook_toom;
 mod cross_entropy;
@@ -14,6 +15,8 @@ mod elementwise;
 pub(crate) mod epilogue;
 mod grid;
 mod grid_sample;
+mod group_norm;
+mod indexed;
 mod instance_norm;
 mod layer_norm;
 mod lookup;
@@ -39,6 +42,7 @@ mod softmax_gradient;
 mod table;
 #[cfg(test)]
 mod tests;
+mod topk;
 mod upsample;
 mod walk;
 mod weight_gradient;
@@ -76,12 +80,24 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
     match e.graph.node(step.node).op().expect("inputs are not computed") {
         Op::Activate(op) => elementwise::activate(e, step, op.kind),
         Op::Binary(op) => elementwise::binary(e, step, op),
+        Op::Where(_) => elementwise::choose(e, step),
+        Op::Cast(op) => elementwise::cast(e, step, op),
+        Op::ArgReduce(op) => columns::arg_reduce(e, step, op),
+        Op::CumSum(op) => columns::cumulative_sum(e, step, op),
+        Op::TopK(op) => topk::emit(e, step, op),
+        Op::Gather(op) => indexed::gather(e, step, op),
+        Op::GatherElements(op) => indexed::gather_elements(e, step, op),
+        Op::GatherNd(op) => indexed::gather_nd(e, step, op),
+        Op::IndexSelect(op) => indexed::index_select(e, step, op),
+        Op::ScatterElements(op) => indexed::scatter_elements(e, step, op),
+        Op::ScatterNd(op) => indexed::scatter_nd(e, step, op),
         Op::ActivationGradient(op) => elementwise::activation_gradient(e, step, op),
         Op::PReluGradient(op) => elementwise::prelu_gradient(e, step, op),
         Op::ExtremeGradient(op) => elementwise::extreme_gradient(e, step, op.kind),
         Op::Expand(_) => elementwise::expand(e, step),
         Op::Fill(op) => elementwise::fill(e, step, op.value),
         Op::ChannelAffine(op) => elementwise::channel_affine(e, step, op),
+        Op::ChannelConstants(op) => elementwise::channel_constants(e, step, op),
         Op::BatchNorm(op) => elementwise::batch_norm(e, step, op),
         Op::ChannelMoments(_) => batch_norm::moments(e, step),
         Op::BatchNormTrain(op) => batch_norm::train(e, step, op),
@@ -103,6 +119,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Softmax(op) => softmax::emit(e, step, op),
         Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
+        Op::GroupNorm(op) => group_norm::emit(e, step, op),
         Op::LrnGradient(op) => lrn::gradient(e, step, op),
         Op::SoftmaxGradient(op) => softmax_gradient::emit(e, step, op),
         Op::InstanceNormGradient(op) => norm_gradient::instance(e, step, op),

@@ -315,7 +315,7 @@ mod tests {
     fn constants() {
         let mut b = testing::GraphBuilder::new("constant", Phase::Infer);
         let x = b.input([2, 3, 4, 5]);
-        let c = b.add(Constant { shape: vec![3, 1, 5] }, &[]);
+        let c = b.add(Constant::of(vec![3, 1, 5]), &[]);
         let y = b.add(testing::binary(binary::BinaryKind::Add), &[x, c]);
         check(b.finish(&[y, c]));
     }

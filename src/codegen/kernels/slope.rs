@@ -106,6 +106,12 @@ impl Number for Lanes<'_, '_> {
     fn exp_m1(self) -> Self {
         self.with(math::exp_minus_one)
     }
+    fn sin(self) -> Self {
+        self.with(math::sin)
+    }
+    fn cos(self) -> Self {
+        self.with(math::cos)
+    }
     fn tanh(self) -> Self {
         self.with(math::tanh)
     }

@@ -151,6 +151,18 @@ impl Builder {
         dst
     }
 
+    /// 32 bits as a number that is not negative.
+    pub(crate) fn load_word(&mut self, address: Address) -> Int {
+        let dst = self.new_int();
+        self.push(Inst::LoadWord { dst, address });
+        dst
+    }
+
+    /// All 64 bits.
+    pub(crate) fn store_int(&mut self, address: Address, src: Int) {
+        self.push(Inst::StoreInt { address, src });
+    }
+
     /// The lowest 8 bits.
     pub(crate) fn store_byte(&mut self, address: Address, src: Int) {
         self.push(Inst::StoreByte { address, src });

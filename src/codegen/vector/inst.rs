@@ -158,6 +158,16 @@ pub enum Inst {
         dst: Int,
         address: Address,
     },
+    /// Loads 32 bits, as a number from 0 to 2³² − 1.
+    LoadWord {
+        dst: Int,
+        address: Address,
+    },
+    /// Stores 64 bits.
+    StoreInt {
+        address: Address,
+        src: Int,
+    },
     /// Loads a byte, as a number from 0 to 255.
     LoadByte {
         dst: Int,

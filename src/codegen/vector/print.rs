@@ -145,6 +145,8 @@ impl Display for Inst {
             Inst::IntBinary { op, dst, a, b } => write!(f, "{dst} = {op} {a}, {b}"),
             Inst::LoadInt { dst, address } => write!(f, "{dst} = load_int {address}"),
             Inst::LoadByte { dst, address } => write!(f, "{dst} = load_byte {address}"),
+            Inst::LoadWord { dst, address } => write!(f, "{dst} = load_word {address}"),
+            Inst::StoreInt { address, src } => write!(f, "store_int {address}, {src}"),
             Inst::StoreByte { address, src } => write!(f, "store_byte {address}, {src}"),
             Inst::Splat { dst, bits } => write_splat(f, *dst, *bits),
             Inst::Move { dst, src } => write!(f, "{dst} = {src}"),

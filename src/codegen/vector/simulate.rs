@@ -207,6 +207,15 @@ impl State<'_> {
                 let address = self.address(address);
                 self.ints[dst.0 as usize] = self.memory.slice(inst, address, 1)?[0].into();
             }
+            Inst::LoadWord { dst, address } => {
+                let address = self.address(address);
+                let bytes = self.memory.slice(inst, address, 4)?;
+                self.ints[dst.0 as usize] = u32::from_le_bytes((&*bytes).try_into().expect("four bytes")).into();
+            }
+            Inst::StoreInt { address, src } => {
+                let (address, value) = (self.address(address), self.ints[src.0 as usize]);
+                self.memory.slice(inst, address, 8)?.copy_from_slice(&value.to_le_bytes());
+            }
             Inst::StoreByte { address, src } => {
                 let (address, byte) = (self.address(address), self.ints[src.0 as usize] as u8);
                 self.memory.slice(inst, address, 1)?[0] = byte;

@@ -29,8 +29,10 @@ impl Inst {
                 u.operand(b);
                 u.int_writes.push(*dst);
             }
-            Inst::LoadInt { dst, .. } | Inst::LoadByte { dst, .. } => u.int_writes.push(*dst),
-            Inst::StoreByte { src, .. } => u.int_reads.push(*src),
+            Inst::LoadInt { dst, .. } | Inst::LoadWord { dst, .. } | Inst::LoadByte { dst, .. } => {
+                u.int_writes.push(*dst);
+            }
+            Inst::StoreInt { src, .. } | Inst::StoreByte { src, .. } => u.int_reads.push(*src),
             Inst::Splat { dst, .. } => u.writes.push(*dst),
             Inst::Move { dst, src } | Inst::Reinterpret { dst, src } => {
                 u.reads.push(*src);
@@ -105,6 +107,8 @@ impl Inst {
             Inst::LoadInt { address, .. }
             | Inst::LoadByte { address, .. }
             | Inst::StoreByte { address, .. }
+            | Inst::LoadWord { address, .. }
+            | Inst::StoreInt { address, .. }
             | Inst::Load { address, .. }
             | Inst::LoadAs { address, .. }
             | Inst::LoadLanes { address, .. }

@@ -274,6 +274,8 @@ impl<'a> Checker<'a> {
             Inst::LoadInt { address, .. }
             | Inst::LoadByte { address, .. }
             | Inst::StoreByte { address, .. }
+            | Inst::LoadWord { address, .. }
+            | Inst::StoreInt { address, .. }
             | Inst::Load { address, .. }
             | Inst::Store { address, .. }
             | Inst::LoadAs { address, .. }

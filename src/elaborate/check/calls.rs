@@ -4,7 +4,7 @@ use super::Checker;
 use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::call::assign;
 use crate::elaborate::program::Callee;
-use crate::ops::layer::{Arity, Layer, Preset};
+use crate::ops::layer::{Arity, Layer, Preset, written_out};
 use crate::syntax::ast::*;
 
 impl Checker<'_> {
@@ -36,6 +36,11 @@ impl Checker<'_> {
             self.report.add(diagnostic.help("make what both need a `module`"));
             return None;
         }
+        if let Some(help) = written_out(name) {
+            let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
+            self.report.add(diagnostic.primary(call.name.span, "unknown").help(help));
+            return None;
+        }
         let similar = self.program.similar_callee(self.file, name);
         if similar.is_none() && self.program.file(self.file).lacks_imports {
             return None;
@@ -54,7 +59,7 @@ impl Checker<'_> {
         call.args.iter().for_each(|a| self.expr(&a.value));
         let names: Vec<&str> = module.params.iter().map(|p| p.name.name.as_str()).collect();
         let required: Vec<bool> = module.params.iter().map(|p| p.default.is_none()).collect();
-        self.arguments(call, &call.args.iter().collect::<Vec<_>>(), &names, &required, Some(module.name.span));
+        self.arguments(&call.name, &call.args.iter().collect::<Vec<_>>(), &names, &required, Some(module.name.span));
     }
 
     fn layer_call(&mut self, call: &Call, layer: &Layer) {
@@ -69,11 +74,18 @@ impl Checker<'_> {
         }
         let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
         let required: Vec<bool> = layer.params.iter().map(|p| matches!(p.preset, Preset::Required)).collect();
-        self.arguments(call, &args, &names, &required, None);
+        self.arguments(&call.name, &args, &names, &required, None);
     }
 
-    fn arguments(&mut self, call: &Call, args: &[&Arg], names: &[&str], required: &[bool], defined: Option<Span>) {
-        let callee = &call.name.name;
+    pub(super) fn arguments(
+        &mut self,
+        callee: &Ident,
+        args: &[&Arg],
+        names: &[&str],
+        required: &[bool],
+        defined: Option<Span>,
+    ) {
+        let Ident { name: callee, span } = callee;
         let with_definition = |d: Diagnostic| match defined {
             Some(span) => d.secondary(span, "defined here"),
             None => d,
@@ -105,7 +117,7 @@ impl Checker<'_> {
             .collect();
         if !missing.is_empty() {
             let message = format!("`{callee}` needs {}", missing.join(" and "));
-            let diagnostic = Diagnostic::error("missing-argument", message).primary(call.name.span, "not given");
+            let diagnostic = Diagnostic::error("missing-argument", message).primary(*span, "not given");
             self.report.add(with_definition(diagnostic.note(parameters(names))));
         }
     }

@@ -1,6 +1,6 @@
 //! Expressions: whether names and functions exist. A name that a label may have is left to the elaborator.
 
-use super::Checker;
+use super::{Checker, Place};
 use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::arithmetic::FUNCTIONS;
 use crate::elaborate::expression::dotted_name;
@@ -26,29 +26,45 @@ impl Checker<'_> {
 
     pub(super) fn expr(&mut self, e: &Expr) {
         match &e.kind {
-            ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::In | ExprKind::Error => {}
-            ExprKind::Template(parts) => self.template(parts),
-            ExprKind::Label(label) => self.template(&label.parts),
-            ExprKind::Name(name) => self.name(name, e.span),
-            ExprKind::List(items) | ExprKind::Tuple(items) => items.iter().for_each(|e| self.expr(e)),
-            ExprKind::Range { start, end, .. } => [start, end].into_iter().for_each(|e| self.expr(e)),
-            ExprKind::Unary(_, operand) => self.expr(operand),
-            ExprKind::Binary(_, _, left, right) => [left, right].into_iter().for_each(|e| self.expr(e)),
-            ExprKind::If { condition, then, otherwise } => {
-                [condition, then, otherwise].into_iter().for_each(|e| self.expr(e));
+            ExprKind::In | ExprKind::Here if self.place == Place::Function => {
+                let word = if matches!(e.kind, ExprKind::In) { "in" } else { "here" };
+                let message = format!("`{word}` inside a function, which works on no value of the network");
+                let diagnostic = Diagnostic::error("misplaced-value", message).primary(e.span, "no value");
+                self.report.add(diagnostic.help("give the function what it needs: `f(in.channels)`"));
             }
-            ExprKind::Field(operand, _) => self.expr(operand),
-            ExprKind::Index(operand, index) => [operand, index].into_iter().for_each(|e| self.expr(e)),
+            ExprKind::Name(name) => self.name(name, e.span),
+            ExprKind::Comprehension { value, each } => self.comprehension(value, each, Self::expr),
             ExprKind::Function(name, args) => self.function(name, args),
+            _ => e.parts().into_iter().for_each(|part| self.expr(part)),
         }
+    }
+
+    /// Visits the expressions of a comprehension where the names that it binds are bound.
+    pub(super) fn comprehension(&mut self, value: &Expr, each: &[Each], visit: fn(&mut Self, &Expr)) {
+        self.enter();
+        for Each { pattern, items, condition } in each {
+            visit(self, items);
+            pattern.names().into_iter().for_each(|n| self.bind(n, None));
+            condition.iter().for_each(|e| visit(self, e));
+        }
+        visit(self, value);
+        self.leave();
     }
 
     fn function(&mut self, name: &Ident, args: &[Arg]) {
         args.iter().for_each(|a| self.expr(&a.value));
+        self.functions.insert(name.name.clone());
+        if let Some((_, function)) = self.program.function(self.file, &name.name) {
+            let names: Vec<&str> = function.params.iter().map(|p| p.name.name.as_str()).collect();
+            let required: Vec<bool> = function.params.iter().map(|p| p.default.is_none()).collect();
+            let args: Vec<&Arg> = args.iter().collect();
+            return self.arguments(name, &args, &names, &required, Some(function.name.span));
+        }
         if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) {
             self.report.add(named_argument(name, named));
         }
-        let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
+        let own = self.program.function_names(self.file);
+        let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).chain(own).collect();
         let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name.name) else {
             let diagnostic = Diagnostic::error("unknown-function", format!("there is no function `{}`", name.name));
             let diagnostic = diagnostic.primary(name.span, "unknown");
@@ -56,7 +72,9 @@ impl Checker<'_> {
                 ("range", _) => diagnostic.help("a range is written `start..end`"),
                 ("int", _) => diagnostic.help("`floor`, `ceil` and `round` make integers"),
                 (_, Some(similar)) => diagnostic.help(format!("did you mean `{similar}`?")),
-                _ => diagnostic.help(format!("there are {}", names.join(", "))),
+                _ => diagnostic
+                    .help(format!("there are {}", names.join(", ")))
+                    .help(format!("define it at the top of the file: `fn {}(x) = …`", name.name)),
             });
             return;
         };

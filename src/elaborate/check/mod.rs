@@ -15,6 +15,7 @@ pub(crate) use statements::{inner_blocks, is_bare_label};
 
 use std::collections::{HashMap, HashSet};
 
+use super::arithmetic::FUNCTIONS;
 use super::bindings::Bindings;
 use super::program::{FileId, Program};
 use super::recursion::recursion;
@@ -49,6 +50,7 @@ pub(crate) fn check(program: &Program, report: &mut Report) {
             labels: LabelHeads::default(),
             place: Place::File,
             called: HashSet::new(),
+            functions: HashSet::new(),
         };
         checker.file();
     }
@@ -62,6 +64,7 @@ enum Place {
     Module,
     Model,
     Aux,
+    Function,
 }
 
 struct Binding {
@@ -82,6 +85,8 @@ struct Checker<'a> {
     labels: LabelHeads,
     place: Place,
     called: HashSet<String>,
+    /// The names of functions that are called.
+    functions: HashSet<String>,
 }
 
 impl Checker<'_> {
@@ -94,6 +99,7 @@ impl Checker<'_> {
                 Item::Table(t) => self.table(t, None),
                 Item::Definition(d) => self.definition(d),
                 Item::Train(t) => self.train(t),
+                Item::Function(f) => self.function_item(f),
                 Item::Use(_) | Item::Error => {}
             }
         }
@@ -102,10 +108,33 @@ impl Checker<'_> {
         self.unused_modules();
     }
 
+    fn function_item(&mut self, function: &Function) {
+        if FUNCTIONS.iter().any(|(name, ..)| *name == function.name.name) {
+            let message = format!("the function `{0}` hides the language's own `{0}`", function.name.name);
+            let diagnostic = Diagnostic::warning("hidden-function", message);
+            self.report
+                .add(diagnostic.primary(function.name.span, "the name of a function").help("give it another name"));
+        }
+        self.place = Place::Function;
+        self.labels = LabelHeads::default();
+        self.enter();
+        self.params(&function.params);
+        self.expr(&function.body);
+        self.leave();
+        self.place = Place::File;
+    }
+
     fn unused_modules(&mut self) {
         let is_program = self.program.definitions(self.file, DefinitionKind::Model).next().is_some();
         if !is_program || self.file != Program::ROOT {
             return;
+        }
+        for (_, function) in self.program.functions_of(self.file) {
+            let Ident { name, span } = &function.name;
+            if !self.functions.contains(name) {
+                let diagnostic = Diagnostic::warning("unused-function", format!("nothing calls the function `{name}`"));
+                self.report.add(diagnostic.primary(*span, "never called"));
+            }
         }
         for (_, module) in self.program.definitions(self.file, DefinitionKind::Module) {
             let name = &module.name.name;
@@ -135,7 +164,14 @@ impl Checker<'_> {
         self.labels = LabelHeads::default();
         self.labels.gather(&definition.body);
         self.enter();
-        for param in &definition.params {
+        self.params(&definition.params);
+        self.block(&definition.body);
+        self.leave();
+        self.place = Place::File;
+    }
+
+    fn params(&mut self, params: &[Param]) {
+        for param in params {
             if let Some(default) = &param.default {
                 self.expr(default);
             }
@@ -151,9 +187,6 @@ impl Checker<'_> {
             }
             self.bind(&param.name, if known.is_none() { Some("parameter") } else { None });
         }
-        self.block(&definition.body);
-        self.leave();
-        self.place = Place::File;
     }
 
     fn bind(&mut self, name: &Ident, kind: Option<&'static str>) {
@@ -185,12 +218,21 @@ fn duplicate_definitions(program: &Program, file: FileId, report: &mut Report) {
             let Ident { name, span } = &definition.name;
             match seen.get(name.as_str()) {
                 None => drop(seen.insert(name, *span)),
-                Some(first) => {
-                    let message = format!("two {}s are named `{name}`", kind.word());
-                    let diagnostic = Diagnostic::error("duplicate-definition", message);
-                    report.add(diagnostic.primary(*span, "again").secondary(*first, "first"));
-                }
+                Some(first) => report.add(named_twice(kind.word(), name, *span, *first)),
             }
         }
     }
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for (_, function) in program.functions_of(file) {
+        let Ident { name, span } = &function.name;
+        match seen.get(name.as_str()) {
+            None => drop(seen.insert(name, *span)),
+            Some(first) => report.add(named_twice("function", name, *span, *first)),
+        }
+    }
+}
+
+fn named_twice(what: &str, name: &str, again: Span, first: Span) -> Diagnostic {
+    let diagnostic = Diagnostic::error("duplicate-definition", format!("two {what}s are named `{name}`"));
+    diagnostic.primary(again, "again").secondary(first, "first")
 }

@@ -44,7 +44,8 @@ impl Checker<'_> {
                 self.word(&branches.join, JOINS, "unknown-join", "join of branches");
                 self.block(&branches.body);
             }
-            StatementKind::Residual { body, skip } => {
+            StatementKind::Residual { condition, body, skip } => {
+                condition.iter().for_each(|e| self.expr(e));
                 self.block(body);
                 skip.iter().for_each(|s| self.block(s));
             }
@@ -78,7 +79,10 @@ impl Checker<'_> {
                 self.expect(expect);
             }
             StatementKind::Input { dtype, dims, .. } => self.input(statement, dtype, dims),
-            StatementKind::Output { .. } => self.only_in(statement, "output", &[Place::Model, Place::Aux]),
+            StatementKind::Output { name, .. } => {
+                self.only_in(statement, "output", &[Place::Model, Place::Aux]);
+                self.template(&name.parts);
+            }
             StatementKind::Preprocess { settings, .. } => self.preprocess(statement, settings),
             StatementKind::ClassLabels(names) => {
                 self.only_in(statement, "labels", &[Place::Model]);
@@ -251,7 +255,7 @@ pub(crate) fn inner_blocks(kind: &StatementKind) -> Vec<&Block> {
     match kind {
         StatementKind::Block(b) => vec![b],
         StatementKind::Branches(b) => vec![&b.body],
-        StatementKind::Residual { body, skip } => [body].into_iter().chain(skip).collect(),
+        StatementKind::Residual { body, skip, .. } => [body].into_iter().chain(skip).collect(),
         StatementKind::Aux(a) => vec![&a.body],
         StatementKind::For { body, .. } | StatementKind::When { body, .. } => vec![body],
         StatementKind::If { arms, otherwise } => arms.iter().map(|(_, b)| b).chain(otherwise).collect(),

@@ -49,23 +49,12 @@ impl Checker<'_> {
     fn uses(&mut self, e: &Expr) {
         match &e.kind {
             ExprKind::Name(name) => drop(self.use_name(name)),
-            ExprKind::Template(parts) | ExprKind::Label(Label { parts, .. }) => {
-                for part in parts {
-                    if let TemplatePart::Expr(e) = part {
-                        self.uses(e);
-                    }
-                }
+            ExprKind::Comprehension { value, each } => self.comprehension(value, each, Self::uses),
+            ExprKind::Function(name, args) => {
+                self.functions.insert(name.name.clone());
+                args.iter().for_each(|a| self.uses(&a.value));
             }
-            ExprKind::List(items) | ExprKind::Tuple(items) => items.iter().for_each(|e| self.uses(e)),
-            ExprKind::Range { start, end, .. } => [start, end].into_iter().for_each(|e| self.uses(e)),
-            ExprKind::Unary(_, operand) | ExprKind::Field(operand, _) => self.uses(operand),
-            ExprKind::Binary(_, _, left, right) => [left, right].into_iter().for_each(|e| self.uses(e)),
-            ExprKind::Index(operand, index) => [operand, index].into_iter().for_each(|e| self.uses(e)),
-            ExprKind::If { condition, then, otherwise } => {
-                [condition, then, otherwise].into_iter().for_each(|e| self.uses(e));
-            }
-            ExprKind::Function(_, args) => args.iter().for_each(|a| self.uses(&a.value)),
-            ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) | ExprKind::In | ExprKind::Error => {}
+            _ => e.parts().into_iter().for_each(|part| self.uses(part)),
         }
     }
 }

@@ -247,6 +247,7 @@ impl Elaborator<'_> {
                 let function = FUNCTIONS.iter().find(|(n, ..)| *n == name.name);
                 match function {
                     _ if word.is_some() || self.is_training_function(&name.name) => {}
+                    _ if self.program.function(frame.file, &name.name).is_some() => {}
                     Some(_) if let Some(named) = args.iter().find_map(|a| a.name.as_ref()) => {
                         self.report.add(named_argument(name, named));
                         unknown.push((String::new(), name.span, true));
@@ -264,7 +265,14 @@ impl Elaborator<'_> {
                 let args = word.map_or_else(|| args.clone(), |word| self.spelt_out(frame, word, args));
                 args.iter().for_each(|a| self.unknown_names(frame, &a.value, unknown));
             }
-            _ => inner_parts(e).into_iter().for_each(|part| self.unknown_names(frame, part, unknown)),
+            ExprKind::Comprehension { each, .. } => {
+                let bound: Vec<&str> =
+                    each.iter().flat_map(|each| each.pattern.names()).map(|ident| ident.name.as_str()).collect();
+                let mut inner = vec![];
+                e.parts().into_iter().for_each(|part| self.unknown_names(frame, part, &mut inner));
+                unknown.extend(inner.into_iter().filter(|(name, ..)| !bound.contains(&name.as_str())));
+            }
+            _ => e.parts().into_iter().for_each(|part| self.unknown_names(frame, part, unknown)),
         }
     }
 
@@ -316,21 +324,5 @@ pub(super) fn each_part<'e>(e: &'e Expr, visit: &mut dyn FnMut(&'e Expr)) {
     if let ExprKind::Function(_, args) = &e.kind {
         args.iter().for_each(|a| each_part(&a.value, visit));
     }
-    inner_parts(e).into_iter().for_each(|part| each_part(part, visit));
-}
-
-/// The expressions directly within one, but for the arguments of functions.
-fn inner_parts(e: &Expr) -> Vec<&Expr> {
-    match &e.kind {
-        ExprKind::Template(parts) | ExprKind::Label(Label { parts, .. }) => {
-            parts.iter().filter_map(|p| if let TemplatePart::Expr(e) = p { Some(e) } else { None }).collect()
-        }
-        ExprKind::List(items) | ExprKind::Tuple(items) => items.iter().collect(),
-        ExprKind::Range { start, end, .. } => vec![start, end],
-        ExprKind::Unary(_, operand) | ExprKind::Field(operand, _) => vec![operand],
-        ExprKind::Binary(_, _, left, right) => vec![left, right],
-        ExprKind::Index(operand, index) => vec![operand, index],
-        ExprKind::If { condition, then, otherwise } => vec![condition, then, otherwise],
-        _ => vec![],
-    }
+    e.parts().into_iter().for_each(|part| each_part(part, visit));
 }

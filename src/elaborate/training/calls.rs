@@ -105,8 +105,10 @@ impl<'a> Elaborator<'a> {
             self.state().call.replace(Call { model: index, given, taken: vec![], root, first, again: calls > 0, span });
         self.graph.clear_outputs();
         self.output_spans.clear();
+        let locals = std::mem::take(&mut self.locals);
         self.bind_settings(&mut inner, definition);
         self.block(&mut inner, &definition.body, Flow::Nothing);
+        self.locals = locals;
         if !is_given {
             self.check_batch(definition);
         }
@@ -258,8 +260,10 @@ impl<'a> Elaborator<'a> {
 /// The outputs in a model's text.
 fn output_names<'d>(block: &'d Block, names: &mut Vec<&'d str>) {
     for statement in &block.statements {
-        if let StatementKind::Output { name, .. } = &statement.kind {
-            names.push(&name.name);
+        if let StatementKind::Output { name: Label { parts, .. }, .. } = &statement.kind
+            && let [TemplatePart::Text(name)] = parts.as_slice()
+        {
+            names.push(name);
         }
         inner_blocks(&statement.kind).into_iter().for_each(|b| output_names(b, names));
     }

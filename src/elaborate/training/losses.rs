@@ -248,7 +248,7 @@ impl<'a> Elaborator<'a> {
         let declared = store.declare(&name, Shape::new([values.len()]), Init::Constant(1.0), false);
         let weight = declared.expect("the name is new");
         store.set(weight, Arc::new(values));
-        let constant = Constant { shape: vec![weights.len()] };
+        let constant = Constant::of(vec![weights.len()]);
         let location = Some(self.location(span));
         self.graph.add(constant, &[], vec![weight], None, location).expect("it has the weight's shape")
     }

@@ -202,8 +202,10 @@ impl<'a> Elaborator<'a> {
 
     /// The weights that begin at random: those of convolutions and linear layers.
     fn kernels(&self) -> BTreeSet<WeightId> {
+        let layers = self.layers_of_weights();
+        let is_kernel = |id: WeightId| layers.get(&id).is_none_or(|layer| *layer != "parameter");
         let random = self.graph.weights.iter().filter(|(_, w)| !matches!(w.init, Init::Constant(_)));
-        random.map(|(id, _)| id).collect()
+        random.map(|(id, _)| id).filter(|&id| is_kernel(id)).collect()
     }
 
     /// Of the weights of layers, those called `weight`; all, where there are none.

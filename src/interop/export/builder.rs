@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::metadata;
 use super::super::onnx::proto::{self, data_type};
-use super::{IR_VERSION, MICROSOFT, OPSET, outputs};
+use super::{IR_VERSION, MICROSOFT, OPSET, operators, outputs};
 use crate::ir::{Graph, NodeId};
 use crate::ops::attributes::AttributeValue as _;
 use crate::ops::images::Images;
@@ -203,6 +203,14 @@ impl<'g> OnnxBuilder<'g> {
         self.node_of("", op_type, inputs, attributes)
     }
 
+    /// As [`Self::node`], and gives the second of two results; nobody reads the first.
+    pub(crate) fn second(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
+        self.node(op_type, inputs, attributes);
+        let output = self.unique(&format!("{}/{}_indices", self.label, op_type.to_lowercase()));
+        self.nodes.last_mut().expect("just added").output.push(output.clone());
+        output
+    }
+
     /// As [`Self::node`], of another domain than the standard's.
     pub(crate) fn node_of(
         &mut self,
@@ -314,11 +322,7 @@ impl<'g> OnnxBuilder<'g> {
             _ => proto::Dimension { dim_value: Some(size as i64), dim_param: None },
         };
         let shape = proto::Shape { dim: dims.iter().enumerate().map(dim).collect() };
-        let elem_type = match self.shape(id).element() {
-            Element::U8 => data_type::UINT8,
-            Element::I8 => data_type::INT8,
-            _ => data_type::FLOAT,
-        };
+        let elem_type = operators::type_of(self.shape(id).element());
         let tensor_type = proto::TensorType { elem_type, shape: Some(shape) };
         proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type: Some(tensor_type) }) }
     }

@@ -149,7 +149,7 @@ fn check_parts(graph: &Graph, id: NodeId) -> Result<(), String> {
     let is_written = |element: Element| match graph.node(id).op() {
         // Those that have a form write what they read as it is.
         Some(op) if Op::QUANTIZED_NAMES.contains(&op.name()) => true,
-        None => matches!(element, Element::U8 | Element::I8 | Element::F32),
+        None | Some(Op::Cast(_)) => true,
         _ => element == Element::F32,
     };
     match std::iter::once(value).chain(of_weights).find(|(_, shape)| !is_written(shape.element())) {

@@ -7,6 +7,7 @@ use super::layers;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool::adaptive_range;
+use crate::ops::arg_reduce::Extreme;
 use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::PostOp;
 use crate::ops::global_pool::PoolKind;
@@ -17,7 +18,7 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
-    FakeQuantize, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
+    FakeQuantize, GroupNorm, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
     any_training_op,
 };
 use crate::tensor::{Element, Shape};
@@ -56,8 +57,15 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::AdaptiveAvgPool(op) => adaptive_avg_pool(b, id, op, x),
         Op::AvgPool(op) => avg_pool(b, id, op, x)?,
         Op::BatchNorm(op) => batch_norm(b, id, op, x),
-        Op::Binary(op) => b.node(binary(op.kind), &[x, &operands[1]], vec![]),
+        Op::Binary(op) => binary(b, op.kind, x, &operands[1]),
         Op::ChannelAffine(op) => channel_affine(b, id, op, x),
+        Op::ChannelConstants(op) => {
+            let dims = channel_dims(b.shape(id));
+            let [mul, add] =
+                [("mul", &op.mul), ("add", &op.add)].map(|(name, values)| b.floats(name, &dims, values.clone()));
+            let scaled = b.node("Mul", &[x, &mul], vec![]);
+            b.node("Add", &[&scaled, &add], vec![])
+        }
         Op::ChannelShuffle(op) => channel_shuffle(b, id, op, x),
         Op::Concat(op) => {
             let inputs: Vec<&str> = operands.iter().map(String::as_str).collect();
@@ -82,6 +90,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             PoolKind::Max => b.node("GlobalMaxPool", &[x], vec![]),
         },
         Op::Identity(_) => b.node("Identity", &[x], vec![]),
+        Op::GroupNorm(op) => group_norm(b, id, op, x),
         Op::InstanceNorm(op) => instance_norm(b, id, op, x),
         Op::LayerNorm(op) => layer_norm(b, id, op, x),
         Op::Linear(op) => {
@@ -112,6 +121,62 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Slice(op) => slice(b, op, x),
         Op::Softmax(op) => b.node(if op.log { "LogSoftmax" } else { "Softmax" }, &[x], vec![int("axis", op.axis)]),
         Op::Transpose(op) => transpose(b, x, &op.perm),
+        Op::ArgReduce(op) => {
+            let name = if op.kind == Extreme::Max { "ArgMax" } else { "ArgMin" };
+            let attributes = vec![
+                int("axis", op.axis),
+                int("keepdims", op.keepdims.into()),
+                int("select_last_index", op.last.into()),
+            ];
+            let index = b.node(name, &[x], attributes);
+            float_of(b, &index)
+        }
+        Op::Cast(op) => b.node("Cast", &[x], vec![int("to", type_of(op.to) as usize)]),
+        Op::CumSum(op) => {
+            let axis = b.ints(&[op.axis as i64]);
+            let axis = b.node("Squeeze", &[&axis], vec![]);
+            b.node(
+                "CumSum",
+                &[x, &axis],
+                vec![int("exclusive", op.exclusive.into()), int("reverse", op.reverse.into())],
+            )
+        }
+        Op::TopK(op) => {
+            let k = b.ints(&[op.k as i64]);
+            let attributes = vec![int("axis", op.axis), int("largest", op.largest.into()), int("sorted", 1)];
+            let index = b.second("TopK", &[x, &k], attributes);
+            float_of(b, &index)
+        }
+        Op::Gather(op) => {
+            let index = indices(b, &operands[1]);
+            b.node("Gather", &[x, &index], vec![int("axis", op.axis)])
+        }
+        Op::GatherElements(op) => {
+            let index = indices(b, &operands[1]);
+            b.node("GatherElements", &[x, &index], vec![int("axis", op.axis)])
+        }
+        Op::GatherNd(op) => {
+            let index = indices(b, &operands[1]);
+            b.node("GatherND", &[x, &index], vec![int("batch_dims", op.batch_dims)])
+        }
+        Op::IndexSelect(op) => {
+            let indices: Vec<i64> = op.indices.iter().map(|&index| index as i64).collect();
+            let indices = b.ints(&indices);
+            b.node("Gather", &[x, &indices], vec![int("axis", op.axis)])
+        }
+        Op::ScatterElements(op) => {
+            let index = indices(b, &operands[1]);
+            let attributes = vec![int("axis", op.axis), string("reduction", op.reduction.name())];
+            b.node("ScatterElements", &[x, &index, &operands[2]], attributes)
+        }
+        Op::ScatterNd(op) => {
+            let index = indices(b, &operands[1]);
+            b.node("ScatterND", &[x, &index, &operands[2]], vec![string("reduction", op.reduction.name())])
+        }
+        Op::Where(_) => {
+            let condition = is_true(b, x);
+            b.node("Where", &[&condition, &operands[1], &operands[2]], vec![])
+        }
         Op::Upsample(op) => upsample(b, id, op, x)?,
         Op::FakeQuantize(op) => fake_quantize(b, id, op, x)?,
         Op::Conv2dW8(op) => {
@@ -168,15 +233,41 @@ pub(super) fn strings(name: &str, values: &[&'static str]) -> proto::Attribute {
     proto::Attribute { strings, ..attribute(name, attribute_type::STRINGS) }
 }
 
-fn binary(kind: BinaryKind) -> &'static str {
+fn binary(b: &mut OnnxBuilder, kind: BinaryKind, x: &str, y: &str) -> String {
     match kind {
-        BinaryKind::Add => "Add",
-        BinaryKind::Sub => "Sub",
-        BinaryKind::Mul => "Mul",
-        BinaryKind::Div => "Div",
-        BinaryKind::Max => "Max",
-        BinaryKind::Min => "Min",
+        BinaryKind::Add => b.node("Add", &[x, y], vec![]),
+        BinaryKind::Sub => b.node("Sub", &[x, y], vec![]),
+        BinaryKind::Mul => b.node("Mul", &[x, y], vec![]),
+        BinaryKind::Div => b.node("Div", &[x, y], vec![]),
+        BinaryKind::Max => b.node("Max", &[x, y], vec![]),
+        BinaryKind::Min => b.node("Min", &[x, y], vec![]),
+        BinaryKind::Equal => truth(b, "Equal", &[x, y]),
+        BinaryKind::NotEqual => not_equal(b, x, y),
+        BinaryKind::Greater => truth(b, "Greater", &[x, y]),
+        BinaryKind::GreaterEqual => truth(b, "GreaterOrEqual", &[x, y]),
+        BinaryKind::Less => truth(b, "Less", &[x, y]),
+        BinaryKind::LessEqual => truth(b, "LessOrEqual", &[x, y]),
+        BinaryKind::And => of_truths(b, "And", [x, y]),
+        BinaryKind::Or => of_truths(b, "Or", [x, y]),
+        BinaryKind::Xor => of_truths(b, "Xor", [x, y]),
+        BinaryKind::Pow => b.node("Pow", &[x, y], vec![]),
+        // The operator has the divisor's sign for whole numbers only: fmod, and the divisor once more where signs differ.
+        BinaryKind::Remainder => {
+            let rest = b.node("Mod", &[x, y], vec![int("fmod", 1)]);
+            let sum = b.node("Add", &[&rest, y], vec![]);
+            b.node("Mod", &[&sum, y], vec![int("fmod", 1)])
+        }
+        BinaryKind::Fmod => b.node("Mod", &[x, y], vec![int("fmod", 1)]),
     }
+}
+
+fn is_true(b: &mut OnnxBuilder, x: &str) -> String {
+    b.node("Cast", &[x], vec![int("to", data_type::BOOL as usize)])
+}
+
+fn of_truths(b: &mut OnnxBuilder, op_type: &str, operands: [&str; 2]) -> String {
+    let [x, y] = operands.map(|x| is_true(b, x));
+    truth(b, op_type, &[&x, &y])
 }
 
 /// Sizes that put one number a channel beside a value: `[C, 1, 1]` beside images.
@@ -281,7 +372,87 @@ fn activate(b: &mut OnnxBuilder, activation: Activation, x: &str) -> String {
         Activation::Log => b.node("Log", &[x], vec![]),
         Activation::Erf => b.node("Erf", &[x], vec![]),
         Activation::Abs => b.node("Abs", &[x], vec![]),
+        Activation::Sign => b.node("Sign", &[x], vec![]),
+        Activation::Floor => b.node("Floor", &[x], vec![]),
+        Activation::Ceil => b.node("Ceil", &[x], vec![]),
+        Activation::Round => b.node("Round", &[x], vec![]),
+        Activation::Trunc => {
+            let whole = whole(b, x);
+            float_of(b, &whole)
+        }
+        Activation::IsNan => truth(b, "IsNaN", &[x]),
+        Activation::IsInf => truth(b, "IsInf", &[x]),
+        Activation::EqualTo { number } => compared(b, "Equal", x, number),
+        Activation::NotEqualTo { number: 0.0 } => {
+            let truth = is_true(b, x);
+            float_of(b, &truth)
+        }
+        Activation::NotEqualTo { number } => {
+            let number = b.number(number);
+            not_equal(b, x, &number)
+        }
+        Activation::GreaterThan { number } => compared(b, "Greater", x, number),
+        Activation::AtLeast { number } => compared(b, "GreaterOrEqual", x, number),
+        Activation::LessThan { number } => compared(b, "Less", x, number),
+        Activation::AtMost { number } => compared(b, "LessOrEqual", x, number),
+        Activation::Sin => b.node("Sin", &[x], vec![]),
+        Activation::Cos => b.node("Cos", &[x], vec![]),
+        Activation::Tan => b.node("Tan", &[x], vec![]),
+        Activation::Asin => b.node("Asin", &[x], vec![]),
+        Activation::Acos => b.node("Acos", &[x], vec![]),
+        Activation::Atan => b.node("Atan", &[x], vec![]),
+        Activation::Sinh => b.node("Sinh", &[x], vec![]),
+        Activation::Cosh => b.node("Cosh", &[x], vec![]),
+        Activation::Asinh => b.node("Asinh", &[x], vec![]),
+        Activation::Acosh => b.node("Acosh", &[x], vec![]),
+        Activation::Atanh => b.node("Atanh", &[x], vec![]),
     }
+}
+
+/// ONNX's type of an element.
+pub(crate) fn type_of(element: Element) -> i32 {
+    match element {
+        Element::F32 => data_type::FLOAT,
+        Element::F16 => data_type::FLOAT16,
+        Element::Bf16 => data_type::BFLOAT16,
+        Element::U8 => data_type::UINT8,
+        Element::I8 => data_type::INT8,
+        Element::I16 => data_type::INT16,
+        Element::I32 => data_type::INT32,
+        Element::I64 => data_type::INT64,
+        Element::Bool => data_type::BOOL,
+    }
+}
+
+/// The nearest whole numbers, as indices.
+fn indices(b: &mut OnnxBuilder, x: &str) -> String {
+    let nearest = b.node("Round", &[x], vec![]);
+    whole(b, &nearest)
+}
+
+/// Numbers without their fractions.
+fn whole(b: &mut OnnxBuilder, x: &str) -> String {
+    b.node("Cast", &[x], vec![int("to", data_type::INT64 as usize)])
+}
+
+fn float_of(b: &mut OnnxBuilder, x: &str) -> String {
+    b.node("Cast", &[x], vec![int("to", data_type::FLOAT as usize)])
+}
+
+/// What an operator says is true, as numbers.
+fn truth(b: &mut OnnxBuilder, op_type: &str, inputs: &[&str]) -> String {
+    let truth = b.node(op_type, inputs, vec![]);
+    b.node("Cast", &[&truth], vec![int("to", data_type::FLOAT as usize)])
+}
+
+fn compared(b: &mut OnnxBuilder, op_type: &str, x: &str, number: f32) -> String {
+    let number = b.number(number);
+    truth(b, op_type, &[x, &number])
+}
+
+fn not_equal(b: &mut OnnxBuilder, x: &str, y: &str) -> String {
+    let equal = b.node("Equal", &[x, y], vec![]);
+    truth(b, "Not", &[&equal])
 }
 
 fn with_number(b: &mut OnnxBuilder, op_type: &str, x: &str, number: f32) -> String {
@@ -474,11 +645,35 @@ fn instance_norm(b: &mut OnnxBuilder, id: NodeId, op: &InstanceNorm, x: &str) ->
     b.node("InstanceNormalization", &[x, &factor, &term], vec![float("epsilon", op.eps)])
 }
 
+/// As exporters write it: an instance norm of images that hold a group each, then a factor and a term per channel.
+fn group_norm(b: &mut OnnxBuilder, id: NodeId, op: &GroupNorm, x: &str) -> String {
+    let sizes = sizes_of(b, id);
+    let groups = op.groups;
+    let [factor, term] =
+        [1.0, 0.0].map(|v| b.floats(if v == 1.0 { "factor" } else { "term" }, &[groups], vec![v; groups]));
+    let grouped = reshape(b, x, &[0, groups as i64, -1]);
+    let normal = b.node("InstanceNormalization", &[&grouped, &factor, &term], vec![float("epsilon", op.eps)]);
+    let y = reshape(b, &normal, &sizes);
+    if !op.affine {
+        return y;
+    }
+    let dims = channel_dims(b.shape(id));
+    let weight = b.weight(id, 0, Some(dims.clone()));
+    let scaled = b.node("Mul", &[&y, &weight], vec![]);
+    let bias = b.weight(id, 1, Some(dims));
+    b.node("Add", &[&scaled, &bias], vec![])
+}
+
 /// ONNX normalises over the last axes: images go there and back with their channels last.
 fn layer_norm(b: &mut OnnxBuilder, id: NodeId, op: &LayerNorm, x: &str) -> String {
     let (rank, channels) = (b.shape(id).rank(), b.shape(id)[1]);
     let x = if rank == 4 { transpose(b, x, &[0, 2, 3, 1]) } else { x.into() };
     let inputs = match op.affine {
+        // Of several axes they are one beside vectors.
+        true if !op.sizes.is_empty() => {
+            let [weight, bias] = [0, 1].map(|i| b.weight(id, i, Some(vec![channels])));
+            vec![x, weight, bias]
+        }
         true => with_weights(b, id, &x, true),
         false => vec![x, b.floats("factor", &[channels], vec![1.0; channels])],
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::array::Array;
 use super::proto::{self, attribute_type, data_type};
+use super::types;
 use super::view::View;
 use crate::ops::quantized::Levels;
 
@@ -76,6 +77,8 @@ pub(crate) struct Call<'a> {
     pub opset: i64,
     /// In order; `None` where an optional input is left out.
     pub inputs: Vec<Option<Value>>,
+    /// The type of each input's value.
+    pub types: Vec<i32>,
     /// How often each input's value is read in the whole model.
     pub uses: Vec<usize>,
     /// Whether somebody reads each result.
@@ -104,17 +107,18 @@ impl<'a> Call<'a> {
         node: &'a proto::Node,
         opset: i64,
         inputs: Vec<Option<Value>>,
+        types: Vec<i32>,
         uses: impl Fn(&str) -> usize,
     ) -> Self {
         let read = node.output.iter().map(|name| uses(name) > 0).collect();
         let uses = node.input.iter().map(|name| uses(name)).collect();
-        Self { node, opset, inputs, uses, read, asked: Rc::default() }
+        Self { node, opset, inputs, types, uses, read, asked: Rc::default() }
     }
 
     /// The same node with other inputs, such as numbers in the place of levels.
     pub(crate) fn with_inputs(&self, inputs: Vec<Option<Value>>) -> Call<'a> {
-        let (uses, asked, read) = (self.uses.clone(), self.asked.clone(), self.read.clone());
-        Call { node: self.node, opset: self.opset, inputs, uses, read, asked }
+        let (types, uses, asked, read) = (self.types.clone(), self.uses.clone(), self.asked.clone(), self.read.clone());
+        Call { node: self.node, opset: self.opset, inputs, types, uses, read, asked }
     }
 
     /// The same node of another version of the operator set.
@@ -131,6 +135,16 @@ impl<'a> Call<'a> {
 
     pub(crate) fn input(&self, index: usize) -> Option<&Value> {
         self.inputs.get(index).and_then(Option::as_ref)
+    }
+
+    /// The type of an input's value; f32 where there is none.
+    pub(crate) fn type_of(&self, index: usize) -> i32 {
+        self.types.get(index).copied().unwrap_or(data_type::FLOAT)
+    }
+
+    /// Whether an input's value consists of whole numbers.
+    pub(crate) fn is_whole(&self, index: usize) -> bool {
+        types::is_whole(self.type_of(index))
     }
 
     /// The input's value is read here and nowhere else.

@@ -149,7 +149,11 @@ pub(crate) fn parts(call: &Call, size: usize) -> Result<Vec<usize>, String> {
 
 /// Indices of a `Gather`, counted from the start.
 pub(crate) fn picks(call: &Call, size: usize) -> Result<Vec<usize>, String> {
-    let indices = call.known_ints(1)?.ok_or("input 1 is missing")?;
+    places(&call.known_ints(1)?.ok_or("input 1 is missing")?, size)
+}
+
+/// Indices counted from the start.
+pub(crate) fn places(indices: &[i64], size: usize) -> Result<Vec<usize>, String> {
     let pick = |&i: &i64| {
         let from_start = if i < 0 { i.saturating_add(size as i64) } else { i };
         usize::try_from(from_start)

@@ -18,14 +18,15 @@
 //! | `error` | | what stood in the way |
 //! | `view` | | a value as a node with its axes moved |
 //! | `array` | | numbers that are known |
+//! | `types` | `proto` `array` | which types values have |
 //! | `names` | `proto` | what layers and values are called |
 //! | `file` | `proto` `wire` `array` | the file, and the data beside it |
-//! | `call` | `proto` `array` `view` | a node with what its inputs are |
+//! | `call` | `proto` `array` `types` `view` | a node with what its inputs are |
 //! | `geometry` | `call` | sizes, axes and cuts that a node asks for |
-//! | `draft` | `array` `view` `names` `file` `call` | the graph under import, and what may be computed for it |
-//! | `fold` | `proto` `array` `call` `geometry` `draft` | what is known is computed |
-//! | `operators` | `proto` `array` `view` `call` `geometry` `draft` | the rest becomes operations, a node each |
-//! | `import` | `proto` `error` `array` `view` `names` `file` `call` `draft` `fold` `operators` | the walk over the nodes |
+//! | `draft` | `array` `types` `view` `names` `file` `call` | the graph under import, and what may be computed for it |
+//! | `fold` | `proto` `array` `types` `call` `geometry` `draft` | what is known is computed |
+//! | `operators` | `proto` `array` `types` `view` `call` `geometry` `draft` | the rest becomes operations, a node each |
+//! | `import` | `proto` `error` `array` `types` `view` `names` `file` `call` `draft` `fold` `operators` | the walk over the nodes |
 //!
 //! The graph has the model's semantics for the chosen sizes; names come from the model. Everything
 //! that stands in the way is reported at once.
@@ -43,6 +44,7 @@ mod operators;
 pub mod proto;
 #[cfg(test)]
 mod tests;
+mod types;
 mod view;
 mod wire;
 

@@ -756,7 +756,7 @@ fn models_that_are_wrong_as_a_whole() {
     old.opset_import[0].version = 99;
     let mut tokens = model(&[1, 3], relu(), vec![], "y");
     let ty = tokens.graph.as_mut().unwrap().input[0].ty.as_mut().unwrap();
-    ty.tensor_type.as_mut().unwrap().elem_type = data_type::INT64;
+    ty.tensor_type.as_mut().unwrap().elem_type = 8;
     let mut broken = model(&[1, 3], relu(), vec![floats("w", &[2])], "y");
     broken.graph.as_mut().unwrap().initializer[0].float_data.pop();
     let mut twice = model(&[1, 3], vec![node("Relu x -> y : relu", vec![])], vec![], "y");
@@ -1210,4 +1210,57 @@ fn grids_that_are_none_are_refused() {
     let outside = vec![node("QuantizeLinear x s z -> y", vec![])];
     let message = message(&model(&[1, 3, 4, 4], outside, vec![number("s", 0.5), listed], "y"));
     assert_eq!(message, "model.onnx: initializer z: 300 is no number of type uint8");
+}
+
+/// A number beside a value is part of the function; a mask is a factor; what was found equal is found different.
+#[test]
+fn masks() {
+    let nodes = vec![
+        node("Greater x k -> g : beyond", vec![]),
+        node("Cast g -> c : mask", vec![int("to", 1)]),
+        node("Mul x c -> m : masked", vec![]),
+        node("Less k m -> l : below", vec![]),
+        node("Equal x m -> e : equal", vec![]),
+        node("Not e -> n : differs", vec![]),
+        node("And l n -> a : both", vec![]),
+        node("Where a x zero -> w : chosen", vec![]),
+        node("IsInf w -> i : infinite", vec![int("detect_negative", 0)]),
+        node("Where i m w -> y : finite", vec![]),
+    ];
+    let known = vec![number("k", 0.25), number("zero", 0.0)];
+    insta::assert_snapshot!(text(&model(&[0, 3, 4, 4], nodes, known, "y")));
+}
+
+/// Known indices are entries of an axis, in any spelling; tuples of several are a value.
+#[test]
+fn known_indices() {
+    let nodes = vec![
+        node("Transpose x -> t : first", vec![ints("perm", &[1, 0, 2, 3])]),
+        node("GatherND t bgr -> g : bgr", vec![]),
+        node("Transpose g -> b : back", vec![ints("perm", &[1, 0, 2, 3])]),
+        node("Pad b pads -> p : around", vec![text_attribute("mode", "wrap")]),
+        node("GatherND p corners -> y : corners", vec![]),
+    ];
+    let three = proto::Tensor { dims: vec![3, 1], ..longs("bgr", &[2, 1, -3]) };
+    let corners = proto::Tensor { dims: vec![2, 2], ..longs("corners", &[0, 0, 0, -1]) };
+    let known = vec![three, longs("pads", &[0, 0, 1, 0, 0, 0, 0, 2]), corners];
+    insta::assert_snapshot!(text(&model(&[1, 3, 4, 4], nodes, known, "y")));
+}
+
+#[test]
+fn what_indices_cannot_be() {
+    let refused = |text: &str, known: Vec<proto::Tensor>, attributes: Vec<proto::Attribute>| {
+        message(&model(&[1, 4], vec![node(text, attributes)], known, "y"))
+    };
+    let found = [
+        refused("NonZero x -> y", vec![], vec![]),
+        refused("TopK x k -> v y", vec![longs("k", &[9])], vec![]),
+        refused("TopK x x -> v y", vec![], vec![]),
+        refused("ScatterElements x i x -> y", vec![longs("i", &[1])], vec![text_attribute("reduction", "mean")]),
+        refused("GatherElements x i -> y", vec![longs("i", &[1])], vec![]),
+        refused("OneHot x d v -> y", vec![longs("d", &[0]), longs("v", &[0, 1])], vec![]),
+        refused("Gather x i -> y", vec![longs("i", &[4])], vec![int("axis", 1)]),
+        refused("NonMaxSuppression x x -> y", vec![], vec![]),
+    ];
+    insta::assert_snapshot!(found.join("\n"));
 }

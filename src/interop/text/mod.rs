@@ -160,7 +160,7 @@ fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
         let weights = graph.weights_of(id).expect("checked before");
         for (index, (weight, declared)) in weights.into_iter().zip(declared).enumerate() {
             let named = shared.get(&id).copied().unwrap_or(id);
-            let name = format!("{}.{}", labels[&named], declared.role);
+            let name = declared.name(&labels[&named]);
             names.push(NamedWeight { node: id, index, weight, name, shared: named != id });
         }
     }

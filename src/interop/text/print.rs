@@ -387,6 +387,8 @@ fn labelled(parts: &[String]) -> String {
 fn value(value: &Value) -> String {
     let list = |items: &[Value]| items.iter().map(self::value).collect::<Vec<_>>().join(", ");
     match value {
+        // As a string, which a number's parameter takes.
+        Value::Float(v) if v.is_infinite() => format!("\"{v}\""),
         Value::Float(v) => number(*v),
         Value::Str(v) => format!("{v:?}"),
         Value::List(items) => format!("[{}]", list(items)),

@@ -10,7 +10,7 @@ pub(super) fn label(text: &str) -> String {
 /// A label where an expression is due: what begins with a digit would be a number there, and what begins with
 /// these words a field of their values.
 pub(super) fn reference(text: &str) -> String {
-    let is_value = matches!(first_word(text), "in" | "true" | "false");
+    let is_value = matches!(first_word(text), "here" | "in" | "true" | "false");
     if is_value || text.starts_with(|c: char| c.is_ascii_digit()) { in_quotes(text) } else { label(text) }
 }
 
@@ -36,7 +36,7 @@ fn in_quotes(text: &str) -> String {
 
 /// The name of an input or output, which callers use: it stays what it is.
 pub(super) fn port(name: &str) -> String {
-    if identifier(name) == name { name.into() } else { in_quotes(name) }
+    if identifier(name) == name { name.into() } else { in_quotes(name).replace('{', "\\{") }
 }
 
 /// A name that may stand where the language wants one.
@@ -57,11 +57,10 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// Words that the language keeps for itself: those of `reserved` in the grammar.
-const RESERVED: [&str; 35] = [
+const RESERVED: [&str; 36] = [
     "def",
     "elif",
     "elseif",
-    "fn",
     "import",
     "return",
     "while",
@@ -71,8 +70,10 @@ const RESERVED: [&str; 35] = [
     "else",
     "expect",
     "false",
+    "fn",
     "for",
     "from",
+    "here",
     "if",
     "input",
     "in",

@@ -51,7 +51,7 @@ impl Operation for FakeQuantize {
             param("scale", ParamType::Float, Preset::Absent, "distance of levels; the weight `scale` if absent"),
             param("zero_point", ParamType::Int, Preset::Absent, "level of the number 0; a weight if absent"),
             param("symmetric", ParamType::Bool, Preset::Bool(false), "zero_point is 0, and no weight"),
-            param("axis", ParamType::Count, Preset::Absent, "a scale for each entry of this axis, not one for all"),
+            param("axis", ParamType::Axis, Preset::Absent, "a scale for each entry of this axis, not one for all"),
             param("whole", ParamType::Bool, Preset::Bool(false), "give the levels, not the numbers they stand for"),
         ],
         build: |a| {

@@ -23,7 +23,7 @@ impl Operation for LayerNormGradient {
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
-        LayerNorm { eps: self.eps, affine: false }.infer(&inputs[..1])?;
+        LayerNorm { eps: self.eps, affine: false, sizes: vec![] }.infer(&inputs[..1])?;
         same_shapes(inputs)
     }
 

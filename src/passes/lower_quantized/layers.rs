@@ -312,7 +312,7 @@ fn binary(e: &mut Editor, id: NodeId) -> Option<()> {
     let Op::Binary(op) = e.node(id).op()?.clone() else { return None };
     let operands = e.operands(id);
     let [a, b] = [on_grid(e, operands[0])?, on_grid(e, *operands.get(1)?)?];
-    if op.kind == BinaryKind::Div || !op.epilogue.is_empty() {
+    if !op.kind.is_continuous() || !op.epilogue.is_empty() {
         return None;
     }
     let (mut steps, mut nodes) = (vec![], vec![id]);
@@ -340,7 +340,7 @@ fn binary(e: &mut Editor, id: NodeId) -> Option<()> {
         BinaryKind::Add => "adds",
         BinaryKind::Sub => "subtracts",
         BinaryKind::Mul => "multiplies",
-        BinaryKind::Div | BinaryKind::Max | BinaryKind::Min => "compares",
+        _ => "compares",
     };
     let message = format!("{} {verb} levels", e.describe(id));
     let op = QuantizedBinary { kind: op.kind, reads, epilogue: steps, output: Some(output) };

@@ -145,8 +145,14 @@ impl AstBuilder<'_> {
             Rule::kw_true => ExprKind::Bool(true),
             Rule::kw_false => ExprKind::Bool(false),
             Rule::kw_in => ExprKind::In,
+            Rule::kw_here => ExprKind::Here,
             Rule::ident => ExprKind::Name(pair.as_str().to_string()),
             Rule::list => ExprKind::List(children(pair).map(|e| self.checked_expr(e)).collect()),
+            Rule::comprehension => {
+                let mut parts = children(pair);
+                let value = Box::new(self.checked_expr(parts.next().expect("a value")));
+                ExprKind::Comprehension { value, each: parts.map(|each| self.each(each)).collect() }
+            }
             Rule::tuple => return self.tuple(pair),
             Rule::if_expr => {
                 let mut parts = children(pair).map(|e| Box::new(self.checked_expr(e)));
@@ -161,6 +167,13 @@ impl AstBuilder<'_> {
             rule => unreachable!("{rule:?} as an expression"),
         };
         Expr { kind, span }
+    }
+
+    fn each(&mut self, pair: Pair<'_, Rule>) -> Each {
+        let mut parts = children(pair).filter(|p| p.as_rule() != Rule::kw_in);
+        let pattern = self.pattern(parts.next().expect("a pattern"));
+        let items = self.checked_expr(parts.next().expect("what to walk"));
+        Each { pattern, items, condition: parts.next().map(|e| self.checked_expr(e)) }
     }
 
     fn tuple(&mut self, pair: Pair<'_, Rule>) -> Expr {
@@ -213,12 +226,30 @@ impl AstBuilder<'_> {
     fn postfix(&mut self, operand: Expr, op: Pair<'_, Rule>) -> Expr {
         let span = operand.span.to(self.span(&op));
         let rule = op.as_rule();
-        let part = children(op).next().expect("a field or an index");
+        let mut parts = children(op);
+        let part = parts.next().expect("a field or an index");
         let kind = match rule {
             Rule::field => ExprKind::Field(Box::new(operand), self.ident(part)),
-            _ => ExprKind::Index(Box::new(operand), Box::new(self.checked_expr(part))),
+            _ => self.index(Box::new(operand), part, parts.next().is_some()),
         };
         Expr { kind, span }
+    }
+
+    /// What stands in the brackets behind a value; `open` where the range that it begins has no end.
+    fn index(&mut self, operand: Box<Expr>, part: Pair<'_, Rule>, open: bool) -> ExprKind {
+        if part.as_rule() == Rule::to_index {
+            let mut parts = children(part);
+            let inclusive = parts.next().expect("a sign").as_rule() == Rule::range_inclusive;
+            let end = Some(Box::new(self.checked_expr(parts.next().expect("an end"))));
+            return ExprKind::Slice { operand, start: None, end, inclusive };
+        }
+        match self.checked_expr(part) {
+            Expr { kind: ExprKind::Range { start, end, inclusive }, .. } if !open => {
+                ExprKind::Slice { operand, start: Some(start), end: Some(end), inclusive }
+            }
+            start if open => ExprKind::Slice { operand, start: Some(Box::new(start)), end: None, inclusive: false },
+            index => ExprKind::Index(operand, Box::new(index)),
+        }
     }
 
     fn infix(&self, left: Expr, op: Pair<'_, Rule>, right: Expr) -> Expr {
@@ -227,6 +258,10 @@ impl AstBuilder<'_> {
         let kind = match op.as_rule() {
             Rule::range => ExprKind::Range { start: left, end: right, inclusive: false },
             Rule::range_inclusive => ExprKind::Range { start: left, end: right, inclusive: true },
+            Rule::op_not_in => {
+                let kind = ExprKind::Binary(BinaryOp::In, self.span(&op), left, right);
+                ExprKind::Unary(UnaryOp::Not, Box::new(Expr { kind, span }))
+            }
             rule => ExprKind::Binary(binary_op(rule), self.span(&op), left, right),
         };
         Expr { kind, span }
@@ -244,7 +279,9 @@ static PRATT: LazyLock<PrattParser<Rule>> = LazyLock::new(|| {
             | left(Rule::op_lt)
             | left(Rule::op_le)
             | left(Rule::op_gt)
-            | left(Rule::op_ge))
+            | left(Rule::op_ge)
+            | left(Rule::op_in)
+            | left(Rule::op_not_in))
         .op(left(Rule::range) | left(Rule::range_inclusive))
         .op(left(Rule::op_add) | left(Rule::op_sub))
         .op(left(Rule::op_mul) | left(Rule::op_div) | left(Rule::op_rem))
@@ -263,6 +300,7 @@ pub(super) fn binary_op(rule: Rule) -> BinaryOp {
         Rule::op_le => BinaryOp::Le,
         Rule::op_gt => BinaryOp::Gt,
         Rule::op_ge => BinaryOp::Ge,
+        Rule::op_in => BinaryOp::In,
         Rule::op_add => BinaryOp::Add,
         Rule::op_sub => BinaryOp::Sub,
         Rule::op_mul => BinaryOp::Mul,

@@ -88,6 +88,7 @@ impl AstBuilder<'_> {
             Rule::model => Item::Definition(self.definition(DefinitionKind::Model, part)),
             Rule::table => Item::Table(self.table(part)),
             Rule::let_stmt => Item::Let(self.let_statement(part)),
+            Rule::fn_item => Item::Function(self.function_item(part)),
             Rule::train => Item::Train(self.train(part)),
             Rule::erased_item => Item::Error,
             Rule::stray_block => self.stray_block(part),
@@ -142,6 +143,13 @@ impl AstBuilder<'_> {
         Definition { kind, name, params, body }
     }
 
+    fn function_item(&mut self, pair: Pair<'_, Rule>) -> Function {
+        let mut parts = children(pair);
+        let name = self.ident(parts.next().expect("a name"));
+        let params = self.no_more_than(MAX_ARGUMENTS, "parameters", parts.next().expect("parameters"), Self::param);
+        Function { name, params, body: self.expr(parts.next().expect("a value")) }
+    }
+
     fn param(&mut self, pair: Pair<'_, Rule>) -> Param {
         let mut parts = children(pair);
         let name = self.ident(parts.next().expect("a name"));
@@ -177,9 +185,10 @@ impl AstBuilder<'_> {
             Rule::block => StatementKind::Block(self.block(pair)),
             Rule::branches => StatementKind::Branches(self.branches(pair)),
             Rule::residual => {
-                let mut blocks = children(pair);
-                let body = self.block(blocks.next().expect("a block"));
-                StatementKind::Residual { body, skip: blocks.next().map(|b| self.block(b)) }
+                let mut parts = children(pair).peekable();
+                let condition = parts.next_if(|p| p.as_rule() == Rule::expr).map(|e| self.expr(e));
+                let body = self.block(parts.next().expect("a block"));
+                StatementKind::Residual { condition, body, skip: parts.next().map(|b| self.block(b)) }
             }
             Rule::aux => StatementKind::Aux(self.aux(pair)),
             Rule::for_stmt => {
@@ -380,7 +389,11 @@ impl AstBuilder<'_> {
 
     fn output(&mut self, pair: Pair<'_, Rule>) -> StatementKind {
         let mut parts = children(pair);
-        let name = self.port_name(parts.next().expect("a name"));
+        let name = children(parts.next().expect("a name")).next().expect("a name holds one thing");
+        let name = match name.as_rule() {
+            Rule::string => Label { span: self.span(&name), parts: self.template(name) },
+            _ => self.label(name),
+        };
         let from = parts.next().map(|from| self.label(children(from).next().expect("a label")));
         StatementKind::Output { name, from }
     }

@@ -87,8 +87,13 @@ impl State<'_> {
                 error("foreign-word", &format!("there is no `{text}`"), "unknown word")
                     .map(|d| d.help("write `else if`"))
             }
-            (TokenKind::Word, "def" | "fn") => error("foreign-word", &format!("there is no `{text}`"), "unknown word")
-                .map(|d| d.help("a reusable part is a `module name(parameters) { … }`")),
+            (TokenKind::Word, "fn") if failure.in_block() => {
+                error("misplaced-statement", "`fn` inside a block", "belongs outside of modules and models")
+            }
+            (TokenKind::Word, "def") => error("foreign-word", "there is no `def`", "unknown word").map(|d| {
+                d.help("a reusable part is a `module name(parameters) { … }`")
+                    .help("a function is `fn name(x) = x + 1`")
+            }),
             (TokenKind::Word, "import") => error("foreign-word", "there is no `import`", "unknown word")
                 .map(|d| d.help("write `use \"file.net\"` or `use std.name`")),
             (TokenKind::Word, "while") => error("foreign-word", "there is no `while`", "unknown word")
@@ -101,15 +106,16 @@ impl State<'_> {
             (TokenKind::Close, "}") if failure.at_boundary() && !failure.in_block() => {
                 error("unmatched-bracket", "this `}` closes nothing", "no block is open here")
             }
-            (TokenKind::Word, word) if is_reserved(word) && failure.expects("a name") => error(
-                "reserved-word",
-                &format!("`{word}` is a word of the language and cannot be a name"),
-                "not a name",
-            ),
+            (TokenKind::Word, word) if is_reserved(word) && failure.expects("a name") => {
+                let message = format!("`{word}` is a word of the language and cannot be a name");
+                let diagnostic = error("reserved-word", &message, "not a name")?;
+                let is_output = self.token_before(failure).is_some_and(|t| t.text(self.source) == "output");
+                Some(if is_output { diagnostic.help(format!("quote it: `output \"{word}\"`")) } else { diagnostic })
+            }
             (TokenKind::Word, _) if !failure.at_boundary() || failure.in_block() => self.misspelt(failure, index),
             (TokenKind::Word, _) => self.misspelt(failure, index).or_else(|| {
                 error("statement-outside", "a statement outside of every module and model", "unexpected")
-                    .map(|d| d.help("items are `module`, `model`, `train`, `use`, `let` and `table`"))
+                    .map(|d| d.help("items are `module`, `model`, `train`, `use`, `let`, `fn` and `table`"))
             }),
             _ => None,
         }
@@ -151,6 +157,7 @@ const LEADING_WORDS: &[&str] = &[
     "module",
     "model",
     "use",
+    "fn",
     "let",
     "table",
     "require",
@@ -196,6 +203,7 @@ const FORMS: &[(&str, &str)] = &[
     ("model", "model name(parameter = default) { … }"),
     ("use", "use \"file.net\"` or `use std.name"),
     ("let", "let name = value"),
+    ("fn", "fn name(parameter, other) = value"),
     ("table", "table name(column, other) { … }"),
     ("require", "require condition, \"message\""),
     ("expect", "expect params <= 1_000_000"),
@@ -213,7 +221,8 @@ const FORMS: &[(&str, &str)] = &[
 ];
 
 fn is_reserved(word: &str) -> bool {
-    LEADING_WORDS.contains(&word) || matches!(word, "and" | "or" | "not" | "true" | "false" | "in" | "then" | "shares")
+    LEADING_WORDS.contains(&word)
+        || matches!(word, "and" | "or" | "not" | "true" | "false" | "in" | "here" | "fn" | "then" | "shares")
 }
 
 /// "`,` or `)`": what would have been right, in a reader's words.

@@ -6,8 +6,10 @@ use super::walk::Walk;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool::AdaptiveAvgPool;
+use crate::ops::arg_reduce::Extreme;
 use crate::ops::binary::BinaryKind;
 use crate::ops::global_pool::PoolKind;
+use crate::ops::indices::Reduction;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
@@ -107,9 +109,19 @@ impl Walk {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
                 self.add(ChannelAffine { bias: true, epilogue: vec![] }, &[plain])
             }
+            4 if affine && self.shape(x)[1] > 1 => {
+                let c = self.shape(x)[1];
+                let [mul, add] = [0.75, -0.5].map(|v| (0..c).map(|i| v + i as f32 / 8.0).collect());
+                self.add(ChannelConstants { mul, add }, &[x])
+            }
             4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
-            6 => self.add(LayerNorm { eps: 1e-2, affine }, &[x]),
+            6 if self.chance(2) => {
+                let c = self.shape(x)[1];
+                let groups = (1..=c).rev().filter(|g| c.is_multiple_of(*g)).nth(self.size(0, 2)).unwrap_or(1);
+                self.add(GroupNorm { groups, eps: 1e-2, affine }, &[x])
+            }
+            6 => self.add(LayerNorm { eps: 1e-2, affine, sizes: vec![] }, &[x]),
             _ => {
                 let longer_half = if affine { LongerHalf::Before } else { LongerHalf::After };
                 let (size, alpha_over_size) = (self.size(1, 6), self.chance(2));
@@ -119,7 +131,7 @@ impl Walk {
     }
 
     pub(super) fn activate(&mut self, x: NodeId) -> Option<NodeId> {
-        let kind = match self.random.below(24) {
+        let kind = match self.random.below(36) {
             0..6 => Activation::Relu,
             6 => Activation::LeakyRelu { slope: 0.2 },
             7 => Activation::Elu { alpha: 0.7 },
@@ -138,6 +150,17 @@ impl Walk {
             20 => return self.of_positive(x, Activation::Log),
             21 => return self.of_positive(x, Activation::Sqrt),
             22 => return self.of_positive(x, Activation::Exp),
+            23 => Activation::Sin,
+            24 => Activation::Cos,
+            25 => Activation::Atan,
+            26 => Activation::Asinh,
+            27 => return self.of_bounded(x, Activation::Tan, 0.0),
+            28 => return self.of_bounded(x, Activation::Sinh, 0.0),
+            29 => return self.of_bounded(x, Activation::Cosh, 0.0),
+            30 => return self.of_bounded(x, Activation::Asin, 0.0),
+            31 => return self.of_bounded(x, Activation::Acos, 0.0),
+            32 => return self.of_bounded(x, Activation::Atanh, 0.0),
+            33 => return self.of_bounded(x, Activation::Acosh, 2.0),
             _ => {
                 let per_channel = self.chance(2);
                 return self.add(PRelu { per_channel }, &[x]);
@@ -153,6 +176,134 @@ impl Walk {
         let size = self.add(Activate { kind: Activation::Abs }, &[x])?;
         let moved = self.add(Activate { kind: Activation::Scale { mul, add } }, &[size])?;
         self.add(Activate { kind }, &[moved])
+    }
+
+    /// A function of numbers about `add`, none farther from it than 3/4.
+    fn of_bounded(&mut self, x: NodeId, kind: Activation, add: f32) -> Option<NodeId> {
+        let bounded = self.add(Activate { kind: Activation::Tanh }, &[x])?;
+        let moved = self.add(Activate { kind: Activation::Scale { mul: 0.75, add } }, &[bounded])?;
+        self.add(Activate { kind }, &[moved])
+    }
+
+    /// A weight of the value's shape. Functions that jump are of these: there, rounding must not tell which side is taken.
+    fn beside(&mut self, x: NodeId) -> Option<NodeId> {
+        let shape = self.shape(x).dims().to_vec();
+        self.add(Constant::of(shape), &[])
+    }
+
+    /// What jumps, of weights, and the value where it is to be taken.
+    pub(super) fn settled(&mut self, x: NodeId) -> Option<NodeId> {
+        let (a, b) = (self.beside(x)?, self.beside(x)?);
+        let number = 0.25;
+        let kinds = [
+            Activation::Sign,
+            Activation::Floor,
+            Activation::Ceil,
+            Activation::Round,
+            Activation::Trunc,
+            Activation::IsNan,
+            Activation::IsInf,
+            Activation::EqualTo { number },
+            Activation::EqualTo { number: 0.0 },
+            Activation::NotEqualTo { number },
+            Activation::GreaterThan { number },
+            Activation::AtLeast { number },
+            Activation::LessThan { number },
+            Activation::AtMost { number },
+        ];
+        use BinaryKind::{And, Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual, Or, Xor};
+        let told = match self.random.below(4) {
+            0 | 1 => {
+                let kind = kinds[self.random.below(kinds.len())];
+                self.add(Activate { kind }, &[a])?
+            }
+            2 => {
+                let kinds = [And, Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual, Or, Xor];
+                let kind = kinds[self.random.below(kinds.len())];
+                self.add(binary(kind), &[a, b])?
+            }
+            _ => {
+                let size = self.add(Activate { kind: Activation::Abs }, &[b])?;
+                let divisor = self.add(Activate { kind: Activation::Scale { mul: 1.0, add: 0.5 } }, &[size])?;
+                match self.random.below(3) {
+                    0 => self.add(binary(BinaryKind::Fmod), &[a, divisor])?,
+                    1 => self.add(binary(BinaryKind::Remainder), &[a, divisor])?,
+                    _ => {
+                        let bounded = self.of_bounded(x, Activation::Abs, 1.0)?;
+                        return self.add(binary(BinaryKind::Pow), &[bounded, a]);
+                    }
+                }
+            }
+        };
+        match self.random.below(3) {
+            0 => self.add(Where {}, &[told, x, b]),
+            1 => {
+                let same = self.add(Cast { to: crate::tensor::Element::F32 }, &[told])?;
+                self.add(binary(BinaryKind::Mul), &[x, same])
+            }
+            _ => self.add(binary(BinaryKind::Add), &[x, told]),
+        }
+    }
+
+    /// Parts of the value, by indices that weights are, or that tell of weights.
+    pub(super) fn look_up(&mut self, x: NodeId) -> Option<NodeId> {
+        let rank = self.shape(x).rank();
+        let axis = 1 + self.random.below(rank.checked_sub(1)?.max(1));
+        let (axis, size) = (axis.min(rank - 1), self.shape(x)[axis.min(rank - 1)]);
+        let weights = self.beside(x)?;
+        match self.random.below(6) {
+            0 => {
+                let count = self.size(1, 2 * size);
+                let indices = (0..count).map(|_| self.random.below(size)).collect();
+                self.add(IndexSelect { axis, indices }, &[x])
+            }
+            1 => {
+                let kind = if self.chance(2) { Extreme::Max } else { Extreme::Min };
+                let (keepdims, last) = (self.chance(2), self.chance(2));
+                let best = self.add(ArgReduce { kind, axis, keepdims, last }, &[weights])?;
+                let indices = self.add(Reshape { shape: vec![-1] }, &[best])?;
+                let few = self.add(Slice { axis: 0, start: 0, end: 1, step: 1 }, &[indices])?;
+                self.add(Gather { axis }, &[x, few])
+            }
+            2 => {
+                let (k, largest) = (self.size(1, size), self.chance(2));
+                let best = self.add(TopK { k, axis, largest }, &[weights])?;
+                self.add(GatherElements { axis }, &[x, best])
+            }
+            3 => self.add(GatherElements { axis }, &[x, weights]),
+            4 => {
+                let shape = vec![self.size(1, 4), self.size(1, rank)];
+                let indices = self.add(Constant::of(shape), &[])?;
+                self.add(GatherNd { batch_dims: 0 }, &[x, indices])
+            }
+            _ => {
+                let shape = vec![self.size(1, 2 * size)];
+                let indices = self.add(Constant::of(shape), &[])?;
+                self.add(Gather { axis }, &[x, indices])
+            }
+        }
+    }
+
+    /// Parts placed in the value, by indices that weights are.
+    pub(super) fn place(&mut self, x: NodeId) -> Option<NodeId> {
+        let rank = self.shape(x).rank();
+        let weights = self.beside(x)?;
+        if self.chance(2) {
+            let axis = self.random.below(rank.max(1));
+            return self.add(ScatterElements { axis, reduction: Reduction::Add }, &[x, weights, x]);
+        }
+        let count = self.size(1, 3);
+        let first = self.shape(x).dims().get(1..)?.to_vec();
+        let indices = self.add(Constant::of([count, 1]), &[])?;
+        let updates = self.add(Constant::of([vec![count], first].concat()), &[])?;
+        let reduction = [Reduction::None, Reduction::Mul, Reduction::Max, Reduction::Min][self.random.below(4)];
+        self.add(ScatterNd { reduction }, &[x, indices, updates])
+    }
+
+    pub(super) fn running_sum(&mut self, x: NodeId) -> Option<NodeId> {
+        let axis = self.random.below(self.shape(x).rank());
+        let (exclusive, reverse) = (self.chance(2), self.chance(2));
+        self.add(CumSum { axis, exclusive, reverse }, &[x])
     }
 
     pub(super) fn pool(&mut self, x: NodeId) -> Option<NodeId> {
@@ -301,7 +452,7 @@ impl Walk {
         if self.chance(2) {
             shape.iter_mut().enumerate().filter(|(axis, _)| *axis != 1).for_each(|(_, size)| *size = 1);
         }
-        let value = self.add(Constant { shape }, &[])?;
+        let value = self.add(Constant::of(shape), &[])?;
         let value = if self.chance(2) { self.add(relu(), &[value])? } else { value };
         let kind = if self.chance(2) { BinaryKind::Add } else { BinaryKind::Mul };
         self.add(binary(kind), &[x, value])

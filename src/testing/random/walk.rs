@@ -52,6 +52,10 @@ const IMAGE_STEPS: &[Extend] = &[
     Walk::constant,
     Walk::twice,
     Walk::classify,
+    Walk::settled,
+    Walk::look_up,
+    Walk::place,
+    Walk::running_sum,
 ];
 
 /// Steps from anything else.
@@ -68,6 +72,10 @@ const OTHER_STEPS: &[Extend] = &[
     Walk::constant,
     Walk::twice,
     Walk::back,
+    Walk::settled,
+    Walk::look_up,
+    Walk::place,
+    Walk::running_sum,
 ];
 
 impl Walk {

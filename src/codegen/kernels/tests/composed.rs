@@ -155,8 +155,8 @@ fn a_weight_that_a_network_computes() {
     let mut b = GraphBuilder::new("modulated", Phase::Infer);
     let x = b.input([1, 20, 9, 11]);
     let style = b.input([1, 20, 1, 1]);
-    let weight = b.add(Constant { shape: vec![24, 20, 3, 3] }, &[]);
-    let bias = b.add(Constant { shape: vec![24] }, &[]);
+    let weight = b.add(Constant::of(vec![24, 20, 3, 3]), &[]);
+    let bias = b.add(Constant::of(vec![24]), &[]);
     let modulated = b.add(crate::testing::binary(binary::BinaryKind::Mul), &[weight, style]);
     let y = b.add(
         DynamicConv2d {

@@ -246,7 +246,7 @@ fn sums_over_taps() {
 #[test]
 fn norms() {
     blocked(InstanceNorm { eps: 1e-5, affine: true }, 19, 1);
-    blocked(LayerNorm { eps: 1e-6, affine: true }, 19, 1);
+    blocked(LayerNorm { eps: 1e-6, affine: true, sizes: vec![] }, 19, 1);
     let (longer_half, alpha_over_size) = (lrn::LongerHalf::Before, true);
     blocked(Lrn { size: 5, alpha: 0.1, beta: 0.75, k: 1.0, alpha_over_size, longer_half }, 19, 1);
 }

@@ -13,7 +13,7 @@ fn moving(mut graph: Graph) -> Graph {
         graph.weights.iter().map(|(id, weight)| (id, weight.name.clone(), weight.shape.clone())).collect();
     for (id, name, shape) in weights {
         let to = graph.add_input(format!("towards.{name}"), shape.clone(), None, None);
-        let now = graph.add(Constant { shape: shape.dims().to_vec() }, &[], vec![id], None, None).unwrap();
+        let now = graph.add(Constant::of(shape.dims().to_vec()), &[], vec![id], None, None).unwrap();
         let after = graph.add(op.clone(), &[now, to], vec![], None, None).unwrap();
         graph.update(id, after);
     }
@@ -73,7 +73,7 @@ fn any_op_may_change_weights() {
     let mut value = |name: &str| {
         let shape = Shape::new([1, 5, 3, 3]);
         let weight = graph.weights.declare(name, shape.clone(), Init::Constant(0.0), true).unwrap();
-        let constant = Constant { shape: shape.dims().to_vec() };
+        let constant = Constant::of(shape.dims().to_vec());
         (weight, graph.add(constant, &[], vec![weight], None, None).unwrap())
     };
     let [(clipped, of), (left, was_left), (right, was_right)] = ["clipped", "left", "right"].map(&mut value);
@@ -120,7 +120,7 @@ fn check_optimizer(rule: UpdateRule, clip: bool, sizes: [usize; 2]) {
     let mut graph = b.finish(&[]);
     let mut value = |name: &str| {
         let weight = graph.weights.declare(name, Shape::new(sizes), crate::ops::Init::Constant(0.0), true).unwrap();
-        let constant = Constant { shape: sizes.to_vec() };
+        let constant = Constant::of(sizes.to_vec());
         (weight, graph.add(constant, &[], vec![weight], None, None).unwrap())
     };
     let (weight, now) = value("w");

@@ -91,7 +91,11 @@ fn gradients_of_activations() {
         let of_output = ActivationGradient::is_told_by_output(kind);
         for of_output in [false, of_output] {
             let op = ActivationGradient { kind, of_output };
-            let range = Activation::Scale { mul: 2.0, add: if kind.is_total() { 0.0 } else { 9.0 } };
+            let range = match kind {
+                // Of numbers up to 1.
+                Activation::Asin | Activation::Acos | Activation::Atanh => Activation::Scale { mul: 0.1, add: 0.0 },
+                _ => Activation::Scale { mul: 2.0, add: if kind.is_total() { 0.0 } else { 9.0 } },
+            };
             let mut b = GraphBuilder::new("slope", Phase::Train);
             let (x, dy) = (b.input([2, 19, 5, 7]), b.input([2, 19, 5, 7]));
             let x = b.add(Activate { kind: range }, &[x]);
@@ -107,7 +111,9 @@ fn gradients_of_activations() {
 #[test]
 fn slopes_at_the_ends() {
     const FAR: [f32; 12] = [-3e38, -1e20, -1000.0, -90.0, -20.0, -6.0, 6.0, 20.0, 90.0, 1000.0, 1e20, 3e38];
-    for &kind in Activation::EACH.iter().filter(|kind| kind.is_total()) {
+    // Angles lose their digits there.
+    let is_periodic = |kind: Activation| matches!(kind, Activation::Sin | Activation::Cos | Activation::Tan);
+    for &kind in Activation::EACH.iter().filter(|kind| kind.is_total() && !is_periodic(**kind)) {
         let mut b = GraphBuilder::new("ends", Phase::Train);
         let (x, dy) = (b.input([FAR.len()]), b.input([FAR.len()]));
         let dx = b.add(ActivationGradient { kind, of_output: false }, &[x, dy]);

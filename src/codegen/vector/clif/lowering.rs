@@ -242,6 +242,7 @@ impl Lowering<'_> {
             Inst::Store { .. }
                 | Inst::StoreAs { .. }
                 | Inst::StoreByte { .. }
+                | Inst::StoreInt { .. }
                 | Inst::StoreLanes { .. }
                 | Inst::Scatter { .. }
                 | Inst::Call { .. }
@@ -273,6 +274,15 @@ impl Lowering<'_> {
                 let base = self.base(address);
                 let value = self.b.ins().uload8(types::I64, MEMORY, base, address.offset);
                 self.set_int(dst, value);
+            }
+            Inst::LoadWord { dst, ref address } => {
+                let base = self.base(address);
+                let value = self.b.ins().uload32(MEMORY, base, address.offset);
+                self.set_int(dst, value);
+            }
+            Inst::StoreInt { ref address, src } => {
+                let (value, base) = (self.int(src), self.base(address));
+                self.b.ins().store(MEMORY, value, base, address.offset);
             }
             Inst::StoreByte { ref address, src } => {
                 let (value, base) = (self.int(src), self.base(address));

@@ -80,6 +80,8 @@ impl Types<'_> {
             | Inst::LoadInt { .. }
             | Inst::LoadByte { .. }
             | Inst::StoreByte { .. }
+            | Inst::LoadWord { .. }
+            | Inst::StoreInt { .. }
             | Inst::Loop { .. }
             | Inst::If { .. }
             | Inst::Call { .. } => Ok(()),

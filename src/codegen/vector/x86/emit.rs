@@ -197,6 +197,16 @@ impl Emitter<'_> {
                 let memory = self.memory(address);
                 self.asm.movzx(self.int(dst), byte_ptr(memory))
             }
+            Inst::LoadWord { dst, ref address } => {
+                let memory = self.memory(address);
+                // A register's lower half clears the upper one; 64-bit registers name no halves here.
+                self.asm.mov(eax, dword_ptr(memory))?;
+                self.asm.mov(self.int(dst), rax)
+            }
+            Inst::StoreInt { ref address, src } => {
+                let memory = self.memory(address);
+                self.asm.mov(qword_ptr(memory), self.int(src))
+            }
             Inst::StoreByte { ref address, src } => {
                 let memory = self.memory(address);
                 self.asm.mov(rax, self.int(src))?;

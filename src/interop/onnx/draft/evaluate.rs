@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::Draft;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
+use crate::interop::onnx::types;
 use crate::ir::NodeId;
 use crate::tensor::Tensor;
 
@@ -19,10 +20,11 @@ impl Draft<'_> {
         if inputs.peek().is_none() || !inputs.all(|i| matches!(i, Value::Known(_))) {
             return Ok(results);
         }
-        results.into_iter().map(|result| self.known_result(call, result)).collect()
+        let results = results.into_iter().enumerate();
+        results.map(|(i, result)| self.known_result(result, types::of_result(call.node, i, &call.types))).collect()
     }
 
-    fn known_result(&mut self, call: &Call, result: Value) -> Result<Value, String> {
+    fn known_result(&mut self, result: Value, ty: i32) -> Result<Value, String> {
         let Value::Data(view) = &result else { return Ok(result) };
         let node = self.in_order(view)?;
         let mut values = HashMap::new();
@@ -31,9 +33,7 @@ impl Draft<'_> {
         }
         let values = values.remove(&node).expect("just computed").into_data();
         let dims = self.dims(view);
-        // What keeps its input's type keeps integers.
-        let is_int = matches!(call.input(0), Some(Value::Known(array)) if array.as_ints().is_some());
-        Ok(Value::Known(match is_int {
+        Ok(Value::Known(match types::is_whole(ty) {
             true => Array::ints(dims, values.into_iter().map(|v| v as i64).collect()),
             false => Array::floats(dims, values),
         }))

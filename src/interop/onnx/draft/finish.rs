@@ -29,7 +29,7 @@ impl SharedWeights {
         if let Some(weight) = known.iter().find(is_declared_so) {
             return *weight;
         }
-        let name = format!("{label}.{}", decl.role);
+        let name = decl.name(label);
         let weight = graph.weights.declare(&name, decl.shape, decl.init, decl.learnable);
         let weight = weight.expect("labels are unique");
         graph.weights.set(weight, values.clone());

@@ -134,6 +134,11 @@ impl Draft<'_> {
         self.graph.node(node).name.clone()
     }
 
+    /// What is built now is called.
+    pub(crate) fn label_now(&self) -> String {
+        self.label.clone()
+    }
+
     /// Calls what is built from here on by another name than the node's.
     pub(crate) fn relabel(&mut self, label: Option<String>) {
         if let Some(label) = label {
@@ -212,7 +217,7 @@ impl Draft<'_> {
 
     /// A known array as a value.
     pub(crate) fn constant(&mut self, array: &Array) -> Result<View, String> {
-        let op = ops::Constant { shape: array.dims.clone() };
+        let op = ops::Constant::of(array.dims.clone());
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
     }
 

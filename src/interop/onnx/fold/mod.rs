@@ -12,6 +12,7 @@ use super::call::{Call, Value};
 use super::draft::Draft;
 use super::geometry::{flatten_axis, new_axes, permutation, squeezed, target_dims};
 use super::proto::data_type;
+use super::types;
 
 /// Results of an operator; `None` where it is not to be computed here.
 type Folded = Result<Option<Vec<Array>>, String>;
@@ -152,8 +153,8 @@ fn cast(array: &Array, ty: i64) -> Result<Array, String> {
         (_, data_type::BOOL) => {
             Array::ints(array.dims.clone(), array.to_f64().into_iter().map(|v| (v != 0.0).into()).collect())
         }
-        (Numbers::Int(_), data_type::INT64 | data_type::INT32) => array.clone(),
-        (Numbers::Float(v), data_type::INT64 | data_type::INT32) => {
+        (Numbers::Int(_), ty) if types::is_whole(ty) => array.clone(),
+        (Numbers::Float(v), ty) if types::is_whole(ty) => {
             Array::ints(array.dims.clone(), (**v).as_ref().iter().map(|&v| v as i64).collect())
         }
         (_, ty) => return Err(format!("constants are not cast to {}", data_type::name(ty))),

@@ -20,7 +20,7 @@ pub(crate) use ports::{of_open_sizes, open_inputs};
 use super::error::{ImportError, Problem};
 use super::file::ModelFile;
 use super::proto;
-use super::{Options, fold, names, operators};
+use super::{Options, fold, names, operators, types};
 use crate::interop::metadata;
 use crate::ir::Graph;
 
@@ -35,6 +35,8 @@ const MAX_DEPTH: usize = 16;
 #[derive(Default)]
 struct Scope {
     values: HashMap<String, Value>,
+    /// Of those that are computed.
+    types: HashMap<String, i32>,
     uses: HashMap<String, usize>,
 }
 
@@ -46,6 +48,8 @@ struct Importer<'m> {
     opset: i64,
     draft: Draft<'m>,
     problems: Vec<Problem>,
+    /// Types of what the nodes within the last node give.
+    inner_types: Vec<i32>,
     walked: usize,
     options: &'m Options,
 }
@@ -66,6 +70,7 @@ pub(crate) fn import(file: &ModelFile, options: &Options) -> Result<Graph, Impor
         opset,
         draft: Draft::new(file, names::graph(&graph.name)),
         problems: vec![],
+        inner_types: vec![],
         walked: 0,
         options,
     };
@@ -108,6 +113,19 @@ impl<'m> Importer<'m> {
         self.scopes.iter().rev().find_map(|s| s.values.get(name)).cloned()
     }
 
+    /// The type of a value, as far as it is known.
+    fn type_of(&self, name: &str) -> i32 {
+        let stated = self.scopes.iter().rev().find_map(|s| s.types.get(name)).copied();
+        stated.unwrap_or_else(|| match self.lookup(name) {
+            Some(Value::Known(array)) => types::of_known(&array),
+            _ => proto::data_type::FLOAT,
+        })
+    }
+
+    fn set_type(&mut self, name: &str, ty: i32) {
+        self.scopes.last_mut().expect("one scope at least").types.insert(name.into(), ty);
+    }
+
     fn count_uses<'a>(&mut self, nodes: &[proto::Node], outputs: impl Iterator<Item = &'a str>) {
         let scope = self.scopes.last_mut().expect("one scope at least");
         outputs.for_each(|name| *scope.uses.entry(name.into()).or_default() += 1);
@@ -124,6 +142,8 @@ impl<'m> Importer<'m> {
             if self.walked > MAX_NODES {
                 return self.problem(node, format!("the model has more than {MAX_NODES} nodes"));
             }
+            let inputs: Vec<i32> = node.input.iter().map(|name| self.type_of(name)).collect();
+            self.inner_types.clear();
             let values = self.node(node, depth).unwrap_or_else(|message| {
                 self.problem(node, message);
                 vec![]
@@ -132,6 +152,11 @@ impl<'m> Importer<'m> {
             let unknown = node.output.iter().skip(values.len()).find(|name| self.uses(name) > 0);
             if let Some(name) = unknown.filter(|_| !values.is_empty()) {
                 self.problem(node, format!("its output `{name}` is read, but the operator has none in this place"));
+            }
+            let of_body = std::mem::take(&mut self.inner_types);
+            for (i, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+                let ty = of_body.get(i).copied().unwrap_or_else(|| types::of_result(node, i, &inputs));
+                self.set_type(name, ty);
             }
             let missing = std::iter::repeat(Value::Missing);
             let mut twice = None;
@@ -174,7 +199,8 @@ impl<'m> Importer<'m> {
         let weights: Vec<Option<names::Weight>> = node.input.iter().map(weight).collect();
         self.draft.set_label(names::label(node, &weights));
         let (inputs, moved) = self.without_grids(node, inputs)?;
-        let call = Call::new(node, self.opset, inputs, |name| self.uses(name));
+        let types = node.input.iter().map(|name| self.type_of(name)).collect();
+        let call = Call::new(node, self.opset, inputs, types, |name| self.uses(name));
         match node.op_type.as_str() {
             "If" => return self.branch(&call, depth),
             "Loop" => return self.repeated(&call, depth),

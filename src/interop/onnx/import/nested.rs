@@ -91,6 +91,8 @@ impl<'m> Importer<'m> {
         let opset = opset_of(&function.opset_import)?;
         let inputs = self.call_inputs(node)?;
         let mut scope = Scope::default();
+        let types = node.input.iter().map(|name| self.type_of(name));
+        scope.types = function.input.iter().cloned().zip(types).collect();
         for (name, value) in function.input.iter().zip(inputs) {
             scope.values.extend(value.map(|v| (name.clone(), v)));
         }
@@ -115,6 +117,7 @@ impl<'m> Importer<'m> {
         }
         self.count_uses(nodes, outputs.clone());
         self.nodes(nodes, depth + 1);
+        self.inner_types = outputs.clone().map(|name| self.type_of(name)).collect();
         let find = |name: &str| self.lookup(name).ok_or_else(|| format!("`{name}` is computed by no node"));
         outputs.map(find).collect()
     }

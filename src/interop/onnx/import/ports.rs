@@ -9,7 +9,7 @@ use crate::interop::onnx::call::Value;
 use crate::interop::onnx::file::ModelFile;
 use crate::interop::onnx::proto::{self, data_type};
 use crate::interop::onnx::view::View;
-use crate::interop::onnx::{names, operators};
+use crate::interop::onnx::{names, operators, types};
 use crate::ir::NodeId;
 use crate::ops;
 use crate::tensor::{Element, Shape};
@@ -38,7 +38,11 @@ impl Importer<'_> {
                 let (rank, element) = (shape.rank(), shape.element());
                 let name = names::port(&input.name);
                 let mut node = self.draft.add_input(name.clone(), shape);
-                if element != Element::F32 {
+                self.set_type(&input.name, type_of_input(input));
+                if !matches!(element, Element::F32 | Element::U8 | Element::I8 | Element::I16) {
+                    self.draft.set_label(format!("{name}_numbers"));
+                    node = self.draft.add(ops::Cast { to: Element::F32 }, &[node], vec![])?;
+                } else if element != Element::F32 {
                     // Whole numbers, for whoever computes with them. What dequantizes them reads the input itself.
                     self.draft.set_label(format!("{name}_numbers"));
                     node = self.draft.add(operators::numbers_of_levels(), &[node], vec![Arc::new(vec![1.0f32])])?;
@@ -58,11 +62,8 @@ impl Importer<'_> {
         let ty = ty.ok_or_else(|| format!("input {name} is no tensor"))?;
         let is_float =
             matches!(ty.elem_type, data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16);
-        if !is_float && data_type::levels(ty.elem_type).is_none() {
-            return Err(format!(
-                "input {name} is of type {}; netc runs networks on floating-point numbers",
-                data_type::name(ty.elem_type)
-            ));
+        if !is_float && !types::is_whole(ty.elem_type) && data_type::levels(ty.elem_type).is_none() {
+            return Err(format!("input {name} is of type {}, which no tensor here has", data_type::name(ty.elem_type)));
         }
         let stated = ty.shape.as_ref().map_or(&[][..], |s| &s.dim);
         let dims: Vec<usize> = match self.options.shapes.get(name) {
@@ -73,13 +74,7 @@ impl Importer<'_> {
             }
             None => self.stated_sizes(name, stated)?,
         };
-        let element = match ty.elem_type {
-            data_type::UINT8 => Element::U8,
-            data_type::INT8 => Element::I8,
-            data_type::INT16 => Element::I16,
-            _ => Element::F32,
-        };
-        let shape = Shape::of(element, dims);
+        let shape = Shape::of(types::element(ty.elem_type), dims);
         ops::check_size("the input", &shape).map_err(|e| format!("input {name}: {e}"))?;
         Ok(shape)
     }
@@ -114,8 +109,9 @@ impl Importer<'_> {
             }
             match self.lookup(&output.name) {
                 Some(Value::Data(view)) => {
-                    let view = self.distinct(&view)?;
-                    outputs.push((output.name.clone(), view));
+                    let node = self.distinct(&view)?;
+                    let node = self.as_element(node, &output.name)?;
+                    outputs.push((output.name.clone(), node));
                 }
                 Some(Value::OnGrid(view, grid)) => {
                     let levels = operators::levels(&mut self.draft, &view, &grid)?;
@@ -124,7 +120,8 @@ impl Importer<'_> {
                 }
                 Some(Value::Known(array)) => {
                     let view = self.draft.constant(&array)?;
-                    outputs.push((output.name.clone(), view.node));
+                    let node = self.as_element(view.node, &output.name)?;
+                    outputs.push((output.name.clone(), node));
                 }
                 // Its reason is among the problems, where there is one.
                 Some(Value::Missing) if !self.problems.is_empty() => {}
@@ -137,6 +134,18 @@ impl Importer<'_> {
         }
     }
 
+    /// An output's numbers as those of its type.
+    fn as_element(&mut self, node: NodeId, name: &str) -> Result<NodeId, String> {
+        let to = types::element(self.type_of(name));
+        match to == self.draft.element(node) {
+            true => Ok(node),
+            false => {
+                self.draft.set_label(format!("{}_{to}", names::port(name)));
+                self.draft.add(ops::Cast { to }, &[node], vec![])
+            }
+        }
+    }
+
     /// The view in order, as a node that is no input: an output must be computed.
     fn distinct(&mut self, view: &View) -> Result<NodeId, String> {
         let node = self.draft.in_order(view)?;
@@ -145,6 +154,10 @@ impl Importer<'_> {
             Some(_) => Ok(node),
         }
     }
+}
+
+fn type_of_input(input: &proto::ValueInfo) -> i32 {
+    input.ty.as_ref().and_then(|ty| ty.tensor_type.as_ref()).map_or(data_type::FLOAT, |ty| ty.elem_type)
 }
 
 fn twice(graph: &proto::Graph, name: &str) -> String {

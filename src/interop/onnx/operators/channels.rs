@@ -23,7 +23,16 @@ pub(crate) fn apply(
     reversed: bool,
     may_change: bool,
 ) -> Result<Option<View>, String> {
-    let values = channels.as_floats().ok_or("integers where floats are due")?;
+    // Whole numbers are f32 from here on, too. Others stay the initializer that several layers may read.
+    let whole;
+    let channels = match channels.as_floats() {
+        Some(_) => channels,
+        None => {
+            whole = Array::floats(channels.dims.clone(), (*channels.to_values()).as_ref().to_vec());
+            &whole
+        }
+    };
+    let values = channels.as_floats().unwrap_or_default();
     let mapped = |f: fn(f32) -> f32| Array::floats([values.len()], values.iter().map(|&v| f(v)).collect());
     let constant = |v: f32| Array::floats([values.len()], vec![v; values.len()]);
     let (weight, bias) = match (kind, reversed) {

@@ -274,3 +274,46 @@ fn transposed_window(call: &Call, kernel: &[i64], size: [usize; 2]) -> Result<(W
     }
     Ok((window, output_pad))
 }
+
+/// Columns of windows added up where they overlap: a transposed convolution of each channel by itself, whose filters have
+/// 1 at the place of the window that they are of.
+pub(crate) fn columns_to_image(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let sizes = |index: usize| call.known_ints(index)?.ok_or_else(|| format!("input {index} is missing"));
+    let (image, kernel) = (pair(&sizes(1)?, 2, "image")?, sizes(2)?);
+    let window = Window::of(call, &kernel, image, 2)?;
+    let [taps_down, taps_across] = window.kernel;
+    let taps = taps_down.checked_mul(taps_across).ok_or("its window overflows")?;
+    let &[batch, rows, columns] = draft.dims(&view).as_slice() else {
+        return Err("a value of other than 3 axes".into());
+    };
+    let mut windows = [0; 2];
+    let mut output_pad = [0; 2];
+    for axis in 0..2 {
+        let extent = (window.kernel[axis] - 1).checked_mul(window.dilation[axis]).ok_or("its window overflows")?;
+        let padded = image[axis].checked_add(window.pad[axis]).and_then(|size| size.checked_add(window.pad[axis + 2]));
+        let room = padded.and_then(|size| size.checked_sub(extent + 1)).ok_or("its window is larger than the image")?;
+        (windows[axis], output_pad[axis]) = (room / window.stride[axis] + 1, room % window.stride[axis]);
+    }
+    if !rows.is_multiple_of(taps) || windows[0].checked_mul(windows[1]) != Some(columns) {
+        return Err(format!("{rows} rows of {columns} columns do not fit windows of {taps} in an image of {image:?}"));
+    }
+    let channels = rows / taps;
+    draft.reserve(rows.saturating_mul(taps))?;
+    let node = draft.in_order(&view)?;
+    let node = draft.reshape(node, &[batch, rows, windows[0], windows[1]])?;
+    let one_each = (0..rows * taps).map(|i| if i % taps == i / taps % taps { 1.0 } else { 0.0 }).collect();
+    let weight = Array::floats([rows, 1, taps_down, taps_across], one_each);
+    let op = ConvTranspose2d {
+        channels,
+        kernel: window.kernel,
+        stride: window.stride,
+        pad: window.pad,
+        output_pad,
+        dilation: window.dilation,
+        groups: channels,
+        bias: false,
+        epilogue: vec![],
+    };
+    add(draft, op, &View::whole(node, 4), [Some(&weight), None])
+}

@@ -36,6 +36,26 @@ pub(crate) fn activation(draft: &mut Draft, call: &Call) -> Results {
         "Log" => Activation::Log,
         "Sqrt" => Activation::Sqrt,
         "Abs" => Activation::Abs,
+        "Sign" => Activation::Sign,
+        "Floor" => Activation::Floor,
+        "Ceil" => Activation::Ceil,
+        "Round" => Activation::Round,
+        "Not" => match not(draft, &view) {
+            Some(opposite) => return one(opposite?),
+            None => Activation::EqualTo { number: 0.0 },
+        },
+        "IsNaN" => Activation::IsNan,
+        "Sin" => Activation::Sin,
+        "Cos" => Activation::Cos,
+        "Tan" => Activation::Tan,
+        "Asin" => Activation::Asin,
+        "Acos" => Activation::Acos,
+        "Atan" => Activation::Atan,
+        "Sinh" => Activation::Sinh,
+        "Cosh" => Activation::Cosh,
+        "Asinh" => Activation::Asinh,
+        "Acosh" => Activation::Acosh,
+        "Atanh" => Activation::Atanh,
         "Neg" => Activation::Scale { mul: -1.0, add: 0.0 },
         "LeakyRelu" => Activation::LeakyRelu { slope: call.float("alpha", 0.01)? },
         "Elu" => Activation::Elu { alpha: call.float("alpha", 1.0)? },
@@ -45,12 +65,43 @@ pub(crate) fn activation(draft: &mut Draft, call: &Call) -> Results {
             "tanh" => Activation::GeluTanh,
             other => return Err(format!("approximate {other} is none")),
         },
+        _ if call.opset >= 11 && [1, 2].iter().any(|&i| matches!(call.input(i), Some(Value::Data(_)))) => {
+            return clip(draft, call, view);
+        }
         _ => match clip_bounds(call)? {
             (None, None) => return one(view),
             (min, max) => bounds(min, max),
         },
     };
     one(activate(draft, &view, kind)?)
+}
+
+/// What was found equal, as found different: one comparison.
+fn not(draft: &mut Draft, view: &View) -> Option<Result<View, String>> {
+    let operands = draft.operands(view.node);
+    let opposite: crate::ops::Op = match draft.op(view.node)? {
+        crate::ops::Op::Activate(Activate { kind: Activation::EqualTo { number } }) => {
+            Activate { kind: Activation::NotEqualTo { number: *number } }.into()
+        }
+        crate::ops::Op::Binary(op) if op.kind == BinaryKind::Equal && op.epilogue.is_empty() => {
+            Binary { kind: BinaryKind::NotEqual, epilogue: vec![] }.into()
+        }
+        _ => return None,
+    };
+    Some(draft.add(opposite, &operands, vec![]).map(|node| view.of(node)))
+}
+
+/// Between bounds of which one at least is computed; the upper one has the last word.
+fn clip(draft: &mut Draft, call: &Call, mut view: View) -> Results {
+    for (index, kind) in [(1, BinaryKind::Max), (2, BinaryKind::Min)] {
+        view = match call.input(index).cloned() {
+            None => view,
+            Some(Value::Known(bound)) => with_known(draft, kind, &view, &bound, false, false)?,
+            Some(Value::Data(bound)) => join(draft, kind, &view, &bound)?,
+            Some(_) => return Err(format!("input {index} is missing")),
+        };
+    }
+    one(view)
 }
 
 fn clip_bounds(call: &Call) -> Result<(Option<f32>, Option<f32>), String> {
@@ -153,19 +204,26 @@ const MAX_POWER: f32 = 64.0;
 
 /// x to a power that is one number: products where it is whole, exp(p · ln x) elsewhere.
 pub(crate) fn pow(draft: &mut Draft, call: &Call) -> Results {
-    let view = draft.view(call, 0)?;
-    let Some(Value::Known(exponents)) = call.input(1) else {
-        return Err("a power that is computed while the model runs".into());
+    let uniform = match (call.input(0), call.input(1)) {
+        (Some(Value::Data(view)), Some(Value::Known(exponents))) => {
+            let dims = draft.dims(view);
+            exponents.uniform().filter(|_| broadcast_dims(&dims, &exponents.dims) == Ok(dims.clone()))
+        }
+        _ => None,
     };
     if call.opset < 7 {
         // One exponent for all needs no alignment.
         call.attribute("axis");
     }
-    let power = exponents.uniform().ok_or("powers that differ from element to element")?;
-    let dims = draft.dims(&view);
-    if broadcast_dims(&dims, &exponents.dims)? != dims {
-        return Err("a power of more elements than its base".into());
-    }
+    let Some(power) = uniform else {
+        let power = two(draft, call, BinaryKind::Pow)?;
+        // Logarithms are not exact.
+        return match power.as_slice() {
+            [Value::Data(view)] if call.is_whole(0) => one(activate(draft, view, Activation::Round)?),
+            _ => Ok(power),
+        };
+    };
+    let view = draft.view(call, 0)?;
     let result = match power.abs() {
         0.5 => activate(draft, &view, Activation::Sqrt)?,
         size if size.fract() == 0.0 && (1.0..=MAX_POWER).contains(&size) => whole_power(draft, &view, size as u32)?,
@@ -221,7 +279,32 @@ pub(crate) fn mul(draft: &mut Draft, call: &Call) -> Results {
     two(draft, call, BinaryKind::Mul)
 }
 
+pub(crate) fn compare(draft: &mut Draft, call: &Call) -> Results {
+    let kind = match call.node.op_type.as_str() {
+        "Equal" => BinaryKind::Equal,
+        "Less" => BinaryKind::Less,
+        "LessOrEqual" => BinaryKind::LessEqual,
+        "Greater" => BinaryKind::Greater,
+        "GreaterOrEqual" => BinaryKind::GreaterEqual,
+        "And" => BinaryKind::And,
+        "Or" => BinaryKind::Or,
+        _ => BinaryKind::Xor,
+    };
+    two(draft, call, kind)
+}
+
+pub(crate) fn modulo(draft: &mut Draft, call: &Call) -> Results {
+    two(draft, call, if call.flag("fmod", false)? { BinaryKind::Fmod } else { BinaryKind::Remainder })
+}
+
 pub(crate) fn div(draft: &mut Draft, call: &Call) -> Results {
+    if call.is_whole(0) && call.is_whole(1) {
+        // A quotient of whole numbers below 2²⁴ is rounded to a whole one only where it is one; a product with the
+        // inverse is not.
+        let (a, b) = (draft.view(call, 0)?, draft.view(call, 1)?);
+        let quotient = join(draft, BinaryKind::Div, &a, &b)?;
+        return one(activate(draft, &quotient, Activation::Trunc)?);
+    }
     two(draft, call, BinaryKind::Div)
 }
 
@@ -323,7 +406,7 @@ pub(crate) fn join(draft: &mut Draft, kind: BinaryKind, a: &View, b: &View) -> R
 
 /// `other`, aligned at the end as broadcasting does, in the order of the axes of `anchor`'s node.
 /// `None` where the node lacks an axis for it.
-fn beneath(draft: &Draft, anchor: &View, other: &View) -> Option<View> {
+pub(crate) fn beneath(draft: &Draft, anchor: &View, other: &View) -> Option<View> {
     let skip = anchor.rank().checked_sub(other.rank())?;
     let dims = draft.dims(other);
     let mut axes = vec![None; draft.node_dims(anchor.node).len()];
@@ -339,7 +422,7 @@ fn beneath(draft: &Draft, anchor: &View, other: &View) -> Option<View> {
 
 /// A known array, aligned at the end, in the order of the axes of the view's node; `None` where it
 /// does not fit within the view's shape.
-fn aligned(draft: &Draft, view: &View, array: &Array) -> Option<Array> {
+pub(crate) fn aligned(draft: &Draft, view: &View, array: &Array) -> Option<Array> {
     let skip = view.rank().checked_sub(array.rank())?;
     let dims = draft.dims(view);
     (broadcast_dims(&dims, &array.dims) == Ok(dims)).then_some(())?;
@@ -416,6 +499,33 @@ fn with_number(
         (BinaryKind::Div, true) => return Ok(None),
         (BinaryKind::Max, _) => return activate(draft, view, bounds(Some(number), None)).map(Some),
         (BinaryKind::Min, _) => return activate(draft, view, bounds(None, Some(number))).map(Some),
+        (kind, reversed) => {
+            return match compared_with(kind, number, reversed) {
+                Some(kind) => activate(draft, view, kind).map(Some),
+                None => Ok(None),
+            };
+        }
     };
     activate(draft, view, Activation::Scale { mul, add }).map(Some)
+}
+
+/// What tells of each element how it compares with a number; `None` where that is no function that netc has.
+fn compared_with(kind: BinaryKind, number: f32, reversed: bool) -> Option<Activation> {
+    let kind = match (kind, reversed) {
+        (BinaryKind::Greater, true) => BinaryKind::Less,
+        (BinaryKind::GreaterEqual, true) => BinaryKind::LessEqual,
+        (BinaryKind::Less, true) => BinaryKind::Greater,
+        (BinaryKind::LessEqual, true) => BinaryKind::GreaterEqual,
+        (kind, _) => kind,
+    };
+    let function = match kind {
+        BinaryKind::Equal => Activation::EqualTo { number },
+        BinaryKind::NotEqual => Activation::NotEqualTo { number },
+        BinaryKind::Greater => Activation::GreaterThan { number },
+        BinaryKind::GreaterEqual => Activation::AtLeast { number },
+        BinaryKind::Less => Activation::LessThan { number },
+        BinaryKind::LessEqual => Activation::AtMost { number },
+        _ => return None,
+    };
+    number.is_finite().then_some(function)
 }

@@ -46,11 +46,11 @@ fn over_channels(
     let channels = draft.node_dims(view.node)[1];
     // The operator has no form without a scale.
     if bias.is_none() && scale.uniform() == Some(1.0) {
-        return draft.map(LayerNorm { eps, affine: false }, view, vec![]);
+        return draft.map(LayerNorm { eps, affine: false, sizes: vec![] }, view, vec![]);
     }
     let each = |array: &Array| array.scalar().map_or(array.to_values(), |v| constant(channels, v).to_values());
     let bias = bias.map_or_else(|| constant(channels, 0.0).to_values(), each);
-    draft.map(LayerNorm { eps, affine: true }, view, vec![each(scale), bias])
+    draft.map(LayerNorm { eps, affine: true, sizes: vec![] }, view, vec![each(scale), bias])
 }
 
 /// The norm over any axes, operator by operator; also its mean, and the inverse of its deviation.

@@ -18,6 +18,7 @@ mod contrib;
 mod conv;
 mod einsum;
 mod elementwise;
+mod indices;
 mod layer_norm;
 mod linear;
 mod norm;
@@ -44,6 +45,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
     Ok(match op_type {
         "Conv" => conv::conv,
         "ConvTranspose" => conv::conv_transpose,
+        "Col2Im" => conv::columns_to_image,
         "MaxPool" => pool::max_pool,
         "AveragePool" => pool::average_pool,
         "GlobalAveragePool" => pool::global_average_pool,
@@ -68,7 +70,26 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
         "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Erf" | "Log" | "Sqrt" | "Abs" | "Neg"
-        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" => elementwise::activation,
+        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" | "Sign" | "Floor" | "Ceil" | "Round" | "Not"
+        | "IsNaN" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh"
+        | "Atanh" => elementwise::activation,
+        "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" => elementwise::compare,
+        "Mod" => elementwise::modulo,
+        "IsInf" => indices::is_infinite,
+        "ThresholdedRelu" => indices::thresholded,
+        "Shrink" => indices::shrink,
+        "Where" => indices::choose,
+        "ArgMax" | "ArgMin" => indices::arg_reduce,
+        "Hardmax" => indices::hardmax,
+        "TopK" => indices::top_k,
+        "GatherElements" => indices::gather_elements,
+        "GatherND" => shape::gather_nd,
+        "Scatter" | "ScatterElements" => indices::scatter_elements,
+        "ScatterND" => indices::scatter_nd,
+        "CumSum" => indices::cumulative_sum,
+        "OneHot" => indices::one_hot,
+        "Trilu" => indices::triangle,
+        "NonZero" => indices::non_zero,
         "Selu" => elementwise::selu,
         "Celu" => elementwise::celu,
         "Softsign" => elementwise::softsign,
@@ -77,9 +98,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Reciprocal" => elementwise::reciprocal,
         "PRelu" => elementwise::prelu,
         "Softmax" | "LogSoftmax" => norm::softmax,
-        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => {
-            pool::reduce
-        }
+        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare"
+        | "ReduceLogSum" | "ReduceLogSumExp" => pool::reduce,
         "Concat" => shape::concat,
         "Split" => shape::split,
         "Slice" => shape::slice,
@@ -96,10 +116,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "SpaceToDepth" => shape::space_to_depth,
         "Resize" | "Upsample" => resize::resize,
         "Identity" | "Dropout" => shape::identity,
-        "Cast" | "CastLike" => shape::cast,
-        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "Where" | "Equal" | "Less" | "LessOrEqual"
-        | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Floor" | "Ceil" | "Round" | "Mod" | "ReduceProd"
-        | "Sin" | "Cos" | "Sign" | "CumSum" | "If" => depends_on_data,
+        "Cast" | "CastLike" => indices::cast,
+        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "ReduceProd" | "If" => depends_on_data,
         "QuantizeLinear" => quantized::quantize_linear,
         "DequantizeLinear" => quantized::dequantize_linear,
         "QLinearConv" => quantized::conv,
@@ -114,11 +132,13 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "RoiAlign" => sampling::roi_align,
         "Loop" => depends_on_data,
         "Scan" => return Err("a loop over slices of its inputs".into()),
-        "NonMaxSuppression" | "MaxRoiPool" | "TopK" | "NonZero" => {
-            return Err("detection heads need results whose size depends on data: cut the model before it".into());
+        "NonMaxSuppression" | "Unique" | "Compress" => {
+            return Err(
+                "how many results it has depends on the data: cut the model before it, and do it outside".into()
+            );
         }
-        "ArgMax" | "ArgMin" | "Hardmax" => {
-            return Err("results that are indices: take the values, and the largest of them outside".into());
+        "MaxRoiPool" => {
+            return Err("detection heads need results whose size depends on data: cut the model before it".into());
         }
         _ => return Err("netc has no such operator".into()),
     })

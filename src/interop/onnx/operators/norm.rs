@@ -8,7 +8,7 @@ use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::lrn::LongerHalf;
-use crate::ops::{BatchNorm, ChannelAffine, InstanceNorm, Lrn, Softmax};
+use crate::ops::{BatchNorm, GroupNorm, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
 pub(crate) fn batch_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
@@ -83,15 +83,11 @@ pub(crate) fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<
     let view = draft.view(call, 0)?;
     let (image, shown) = draft.image(&view)?;
     let dims = draft.node_dims(image);
-    let [n, c, h, w] = dims[..] else { unreachable!("an image has four axes") };
+    let c = dims[1];
     let groups = usize::try_from(call.int("num_groups", 0)?).unwrap_or(0);
     if groups == 0 || c % groups != 0 {
         return Err(format!("{groups} groups do not divide {c} channels"));
     }
-    let grouped = draft.reshape(image, &[n, groups, c / groups * h, w])?;
-    let op = InstanceNorm { eps: call.float("epsilon", 1e-5)?, affine: false };
-    let normalized = draft.add(op, &[grouped], vec![])?;
-    let node = draft.reshape(normalized, &dims)?;
     // Before operator set 21 a factor belongs to a group, since then to a channel.
     let per_channel = |index: usize| -> Result<Values, String> {
         let array = call.need_known(index)?;
@@ -103,7 +99,8 @@ pub(crate) fn group_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<
         }
     };
     let weights = vec![per_channel(1)?, per_channel(2)?];
-    let node = draft.add(ChannelAffine { bias: true, epilogue: vec![] }, &[node], weights)?;
+    let op = GroupNorm { groups, eps: call.float("epsilon", 1e-5)?, affine: true };
+    let node = draft.add(op, &[image], weights)?;
     Ok(vec![Value::Data(shown.of(node))])
 }
 

@@ -85,6 +85,19 @@ pub(crate) fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Strin
             let absolute = activate(draft, &view, Activation::Abs)?;
             reduce_axes(draft, &absolute, ReduceKind::Sum, &axes)?
         }
+        "ReduceLogSum" => {
+            let sum = reduce_axes(draft, &view, ReduceKind::Sum, &axes)?;
+            activate(draft, &sum, Activation::Log)?
+        }
+        // By differences from the largest, so that no power overflows.
+        "ReduceLogSumExp" => {
+            let largest = reduce_axes(draft, &view, ReduceKind::Max, &axes)?;
+            let moved = elementwise::join(draft, BinaryKind::Sub, &view, &largest)?;
+            let powers = activate(draft, &moved, Activation::Exp)?;
+            let sum = reduce_axes(draft, &powers, ReduceKind::Sum, &axes)?;
+            let log = activate(draft, &sum, Activation::Log)?;
+            elementwise::join(draft, BinaryKind::Add, &log, &largest)?
+        }
         name => {
             let squared = elementwise::join(draft, BinaryKind::Mul, &view, &view)?;
             let sum = reduce_axes(draft, &squared, ReduceKind::Sum, &axes)?;

@@ -1,6 +1,6 @@
 //! Operators that move, cut, join and repeat values.
 
-use super::elementwise;
+use super::{elementwise, indices};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axes_as_listed, axis};
 use crate::interop::onnx::draft::Draft;
@@ -31,19 +31,6 @@ pub(crate) fn identity(draft: &mut Draft, call: &Call) -> Results {
         call.only_first_output("its mask is not given out")?;
     }
     one(draft.view(call, 0)?)
-}
-
-pub(crate) fn cast(draft: &mut Draft, call: &Call) -> Results {
-    use crate::interop::onnx::proto::data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, name};
-    let to = match call.node.op_type.as_str() {
-        "Cast" => call.cast_to()?,
-        _ => FLOAT,
-    };
-    match to {
-        // Everything is f32 here.
-        FLOAT | DOUBLE | FLOAT16 | BFLOAT16 => one(draft.view(call, 0)?),
-        other => Err(format!("it makes {} of data; netc computes with floating-point numbers", name(other))),
-    }
 }
 
 pub(crate) fn transpose(draft: &mut Draft, call: &Call) -> Results {
@@ -77,7 +64,7 @@ pub(crate) fn reshape(draft: &mut Draft, call: &Call) -> Results {
     to_dims(draft, &view, &to)
 }
 
-fn to_dims(draft: &mut Draft, view: &View, to: &[usize]) -> Results {
+pub(super) fn to_dims(draft: &mut Draft, view: &View, to: &[usize]) -> Results {
     if let Some(view) = view.resized(&draft.dims(view), to) {
         return one(view);
     }
@@ -216,7 +203,7 @@ pub(crate) fn slice(draft: &mut Draft, call: &Call) -> Results {
             Err(_) => {
                 let step = usize::try_from(c.step.unsigned_abs()).unwrap_or(usize::MAX);
                 let picks: Vec<usize> = (0..c.count).map(|i| c.start - i * step).collect();
-                picked(draft, &view, c.axis, &picks)?
+                entries(draft, &view, c.axis, &picks)?
             }
         };
     }
@@ -224,27 +211,41 @@ pub(crate) fn slice(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// The elements of an axis at the given places, in that order.
-fn picked(draft: &mut Draft, view: &View, axis: usize, picks: &[usize]) -> Result<View, String> {
-    let runs = runs(picks);
-    if runs.is_empty() || runs.len() > MAX_COPIES {
-        return Err(format!("elements in {} runs: netc joins up to {MAX_COPIES}", runs.len()));
+pub(super) fn entries(draft: &mut Draft, view: &View, axis: usize, picks: &[usize]) -> Result<View, String> {
+    match runs(picks)[..] {
+        [] => Err("a result without elements".into()),
+        [(start, count)] => cut(draft, view, axis, start, count, 1),
+        _ => indices::picked(draft, view, axis, picks),
     }
-    let parts = runs.into_iter().map(|(start, count)| cut(draft, view, axis, start, count, 1));
-    let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    join(draft, &parts, axis)
 }
 
 pub(crate) fn gather(draft: &mut Draft, call: &Call) -> Results {
-    let Some(Value::Data(view)) = call.input(0).cloned() else {
-        return Err("a look-up by indices that are computed while the model runs".into());
+    let (Some(Value::Data(view)), Some(Value::Known(_))) = (call.input(0).cloned(), call.input(1)) else {
+        return indices::gather(draft, call);
     };
     let axis = axis(call.int("axis", 0)?, view.rank())?;
     let picks = geometry::picks(call, draft.dims(&view)[axis])?;
-    let joined = picked(draft, &view, axis, &picks)?;
+    let joined = entries(draft, &view, axis, &picks)?;
     // The axis becomes those of the indices; a single index has none.
     let indices = &call.need_known(1)?.dims;
     let dims = draft.dims(&joined);
     to_dims(draft, &joined, &[&dims[..axis], indices, &dims[axis + 1..]].concat())
+}
+
+/// Parts by tuples of indices: single ones along the first axis, if they are known, are a list of entries.
+pub(crate) fn gather_nd(draft: &mut Draft, call: &Call) -> Results {
+    if let (Some(Value::Data(view)), Some(Value::Known(indices)), 0) =
+        (call.input(0), call.input(1), call.int("batch_dims", 0)?)
+        && let (Some(&1), Some(list)) = (indices.dims.last(), indices.as_ints())
+        && let Some(&size) = draft.dims(view).first()
+    {
+        let picks = geometry::places(list, size)?;
+        let of_indices = &indices.dims[..indices.dims.len() - 1];
+        let picked = entries(draft, view, 0, &picks)?;
+        let dims = draft.dims(&picked);
+        return to_dims(draft, &picked, &[of_indices, &dims[1..]].concat());
+    }
+    indices::gather_nd(draft, call)
 }
 
 /// Runs of indices that follow each other: start and length.
@@ -349,10 +350,22 @@ pub(crate) fn pad(draft: &mut Draft, call: &Call) -> Results {
         "constant" => PadMode::Constant,
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
-        "wrap" => return Err("padding by wrapping around".into()),
+        "wrap" => return one(wrapped(draft, view, &sides)?),
         other => return Err(format!("mode {other} is none")),
     };
     one(padded(draft, view, sides, mode, value)?)
+}
+
+/// Around each axis, its elements go on from the other end.
+fn wrapped(draft: &mut Draft, mut view: View, sides: &[(usize, usize)]) -> Result<View, String> {
+    for (axis, &(before, after)) in sides.iter().enumerate().filter(|(_, side)| **side != (0, 0)) {
+        let size = draft.dims(&view)[axis];
+        let count = before.checked_add(after).and_then(|more| more.checked_add(size)).ok_or("its pads overflow")?;
+        draft.reserve(count)?;
+        let first = size - before % size;
+        view = entries(draft, &view, axis, &(0..count).map(|i| (first + i) % size).collect::<Vec<_>>())?;
+    }
+    Ok(view)
 }
 
 fn padded(
