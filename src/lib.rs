@@ -74,6 +74,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`include_model!`] opens a compiled model that is a part of the program.
+//!
 //! A [`Picture`](struct.Picture.html) is read from a file and becomes an input by the steps of a [`Preprocess`], which the
 //! network's text states and a compiled model keeps ([`Model::about`]): [`Resize`], a crop, the order of [`Color`]s. Both
 //! fail with an [`ImageError`](enum.ImageError.html).
@@ -103,6 +105,7 @@ pub mod classes;
 mod cpu;
 #[cfg(feature = "images")]
 mod image;
+mod include;
 mod mapped;
 mod memory;
 mod npy;

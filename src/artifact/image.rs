@@ -87,11 +87,6 @@ impl Port {
         self.element
     }
 
-    /// Whether runs take and give its values as f32, whatever its element is.
-    pub(crate) fn runs_as_f32(&self) -> bool {
-        !self.raw
-    }
-
     /// Number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

@@ -34,7 +34,30 @@ enum Bytes {
     /// Where others can write.
     File { file: Arc<File>, stamp: Stamp },
     /// All of the file, in memory of this process.
-    Memory(Arc<Mmap>),
+    Memory(Block),
+}
+
+/// Memory that nobody changes.
+#[derive(Clone)]
+enum Block {
+    Mapped(Arc<Mmap>),
+    /// A part of the program.
+    Static(&'static [u8]),
+}
+
+impl std::ops::Deref for Block {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Block::Mapped(map) => map,
+            Block::Static(bytes) => bytes,
+        }
+    }
+}
+
+/// Memory that was written, for good.
+fn frozen(map: MmapMut) -> io::Result<Block> {
+    Ok(Block::Mapped(Arc::new(map.make_read_only()?)))
 }
 
 impl Container {
@@ -63,7 +86,7 @@ impl Container {
             let mut map = MmapMut::map_anon((bytes as usize).max(1))?;
             read_at(&file, &mut map[..bytes as usize], 0)?;
             let header = Header::decode(&map[..bytes.min(PAGE) as usize], bytes)?;
-            Ok(Self { path: path.into(), bytes: Bytes::Memory(Arc::new(map.make_read_only()?)), header })
+            Ok(Self { path: path.into(), bytes: Bytes::Memory(frozen(map)?), header })
         };
         copied().map_err(|cause| OpenError { path: path.into(), cause })
     }
@@ -78,9 +101,22 @@ impl Container {
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
             map[..bytes.len()].copy_from_slice(bytes);
-            Ok(Self { path: path.clone(), bytes: Bytes::Memory(Arc::new(map.make_read_only()?)), header })
+            Ok(Self { path: path.clone(), bytes: Bytes::Memory(frozen(map)?), header })
         };
         copied().map_err(|cause| OpenError { path: path.clone(), cause })
+    }
+
+    /// A file's bytes that are a part of the program. Where they begin at a page they stay where they are, else they are
+    /// copied.
+    pub(crate) fn from_static(bytes: &'static [u8]) -> Result<Self, OpenError> {
+        if !bytes.as_ptr().addr().is_multiple_of(PAGE as usize) {
+            return Self::from_bytes(bytes);
+        }
+        let path = PathBuf::from("a model in the program");
+        match Header::decode(&bytes[..bytes.len().min(PAGE as usize)], bytes.len() as u64) {
+            Ok(header) => Ok(Self { path, bytes: Bytes::Memory(Block::Static(bytes)), header }),
+            Err(cause) => Err(OpenError { path, cause }),
+        }
     }
 
     /// All bytes of the file.
@@ -282,7 +318,7 @@ impl Artifact {
         let range = section.offset as usize..section.end() as usize;
         let file = match &self.container.bytes {
             Bytes::File { file, .. } => file,
-            Bytes::Memory(map) => return Ok(FileWeights { map: map.clone(), range }),
+            Bytes::Memory(block) => return Ok(FileWeights { block: block.clone(), range }),
         };
         // From the file's first byte: then the system can align it for huge pages.
         // SAFETY: by this function's own contract.
@@ -297,7 +333,7 @@ impl Artifact {
         for table in steps.filter_map(|step| step.weights) {
             own_pages(&map, range.start + table.offset as usize, table.bytes as usize)?;
         }
-        Ok(FileWeights { map: Arc::new(map), range })
+        Ok(FileWeights { block: Block::Mapped(Arc::new(map)), range })
     }
 
     /// The weights in memory of this process.
@@ -308,7 +344,7 @@ impl Artifact {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         self.container.read_at(&mut map[..bytes], section.offset)?;
-        Ok(FileWeights { map: Arc::new(map.make_read_only()?), range: 0..bytes })
+        Ok(FileWeights { block: frozen(map)?, range: 0..bytes })
     }
 }
 
@@ -344,14 +380,14 @@ fn own_pages(_: &Mmap, _: usize, _: usize) -> std::io::Result<()> {
 
 /// Packed weights as a file has them, padded to whole pages.
 pub(crate) struct FileWeights {
-    map: Arc<Mmap>,
+    block: Block,
     range: std::ops::Range<usize>,
 }
 
 impl std::ops::Deref for FileWeights {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.map[self.range.clone()]
+        &self.block[self.range.clone()]
     }
 }
 

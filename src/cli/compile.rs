@@ -39,7 +39,7 @@ use crate::output::Files;
 pub(crate) struct CompileArgs {
     /// The spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
-    /// Where the compiled model goes [default: the spec's name with .netc]
+    /// Where the compiled model goes [default: the spec's name with .netc; of what is for C with .o, .a or .h]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Write no machine code but the optimized network, which is compiled where it is opened: for any CPU, and
@@ -181,5 +181,8 @@ fn output(args: &CompileArgs, object: Option<&ObjectOptions>) -> Result<PathBuf>
         return Err(Failure::Usage(format!("{} would be written twice", twice.display())));
     }
     network::refuse_name("--output", &output, kind)?;
+    if let Some(weights) = &args.weights_apart {
+        network::refuse_name("--weights-apart", weights, "bin")?;
+    }
     Ok(output)
 }

@@ -226,6 +226,21 @@ impl Model {
         unsafe { Self::open_container(container, options) }
     }
 
+    /// Opens a compiled model from the bytes of its file that are a part of the program. Where they begin at a multiple of
+    /// 4096, as those of [`include_model!`](crate::include_model) do, the weights are read where they are.
+    ///
+    /// # Errors
+    /// Where they are no undamaged model for this machine.
+    ///
+    /// # Safety
+    /// A compiled model is a program, see [`Self::open_with`]: netc wrote these bytes, for somebody whose programs you
+    /// would run.
+    pub unsafe fn from_static(bytes: &'static [u8], options: ModelOptions) -> Result<Self, OpenError> {
+        let container = Container::from_static(bytes)?;
+        // SAFETY: by this function's own contract; nobody changes what is borrowed for good.
+        unsafe { Self::open_container(container, options) }
+    }
+
     /// The bytes of the model's file, as `netc compile` would write it.
     ///
     /// # Errors
@@ -565,6 +580,30 @@ mod tests {
         ];
         let errors = edits.map(|edit| refusal(|manifest, _| edit(manifest)));
         insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    /// Weights of what begins at a page stay; others are copied to where they may be read as vectors.
+    #[test]
+    fn a_part_of_the_program_is_read_where_it_is() {
+        let made = tiny::model(1, ModelOptions::default());
+        let bytes = made.to_bytes().unwrap();
+        let input: Vec<f32> = (0..made.inputs()[0].elements()).map(|i| i as f32).collect();
+        for (off, stays) in [(0, true), (64, false)] {
+            let room: &'static mut [u8] = Box::leak(vec![0; bytes.len() + 2 * 4096].into_boxed_slice());
+            let begin = room.as_ptr().align_offset(4096) + off;
+            room[begin..][..bytes.len()].copy_from_slice(&bytes);
+            let own: &'static [u8] = &room[begin..][..bytes.len()];
+            // SAFETY: its code is netc's.
+            let model = unsafe { Model::from_static(own, ModelOptions::default()) }.unwrap();
+            assert_eq!(own.as_ptr_range().contains(&model.source.weights().as_ptr()), stays);
+            let mut output = vec![0.0; model.outputs()[0].elements()];
+            model.run(&[&input], &mut [&mut output]).unwrap();
+            assert_eq!(output, tiny::expected(&input));
+            assert!(model.to_bytes().unwrap() == bytes);
+            // SAFETY: it is not opened.
+            let cut = unsafe { Model::from_static(&own[..4096], ModelOptions::default()) };
+            assert!(cut.is_err());
+        }
     }
 
     /// Whoever writes to an open file may change numbers, but not what code adds to addresses.

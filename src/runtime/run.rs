@@ -186,7 +186,7 @@ impl Model {
     /// Runs are of f32, whatever the ports' elements are. Steps of training, which read numbers of 64 bits as they are, are
     /// run with their states.
     fn check_elements(&self) -> Result<(), RunError> {
-        let other = self.ports().find(|port| !port.runs_as_f32());
+        let other = self.ports().find(|port| port.raw);
         let Some(port) = other else { return Ok(()) };
         let given = Shape::new(port.shape.clone());
         let expected = Shape::of(port.element, port.shape.clone()).to_string();

@@ -170,6 +170,20 @@ fn files_of_this_format_version_stay_readable() {
     assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
 }
 
+/// The same file as a part of this program.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_model_may_be_a_part_of_a_program() {
+    let included = netc::include_model!("../artifact/v1.netc", ModelOptions::default().threads(1)).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v1.netc");
+    let input = Tensor::new([3, 3, 4, 4], (0..144).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect());
+    let run = |model: &Model| model.run_tensors(std::slice::from_ref(&input)).unwrap();
+    assert_eq!(run(&included), run(&open(&file, Verify::Eager).unwrap()));
+    // What is no model is no mistake of the compilation.
+    let wrong = netc::include_model!("../artifact/small.net").map(drop).unwrap_err();
+    assert!(wrong.to_string().starts_with("cannot open a model in the program: "), "{wrong}");
+}
+
 /// Everything that somebody may do to a file that another process has open.
 mod changed_while_open {
     use super::*;

@@ -228,8 +228,8 @@ fn several_networks_are_one_program_also_of_cpp() {
 static float a[FIRST_INT__ELEMENTS], b[FIRST_OTHER_ELEMENTS], c[FIRST_SUMS_ELEMENTS], d[FIRST_INT_ELEMENTS];
 static float x[SECOND_IMAGE_ELEMENTS], y[SECOND_Y_ELEMENTS];
 static const int shape[SECOND_IMAGE_RANK] = SECOND_IMAGE_SHAPE;
-static ALIGNED(FIRST_ARENA_ALIGN) unsigned char first[FIRST_ARENA_SIZE];
-static ALIGNED(SECOND_ARENA_ALIGN) unsigned char second[SECOND_ARENA_SIZE];
+ALIGNED(FIRST_ARENA_ALIGN) static unsigned char first[FIRST_ARENA_SIZE];
+ALIGNED(SECOND_ARENA_ALIGN) static unsigned char second[SECOND_ARENA_SIZE];
 int main(void) {
     if (shape[3] != 20 || first_run(a, b, c, d, first) != FIRST_OK) return 1;
     if (second_run(x, y, second + 4) != SECOND_BAD_ARGUMENT) return 2;

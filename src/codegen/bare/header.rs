@@ -71,8 +71,7 @@ fn write(out: &mut String, bare: &Bare) -> std::fmt::Result {
 fn write_port(out: &mut String, name: &str, port: &Port, is_input: bool) -> std::fmt::Result {
     let of = if is_input { "Input" } else { "Output" };
     let sizes: Vec<String> = port.shape.iter().map(usize::to_string).collect();
-    let held =
-        if port.element.is_f32() { String::new() } else { format!(", whole numbers of {} as float", port.element) };
+    let held = if port.element.is_f32() { String::new() } else { format!(", {} as float", port.element) };
     writeln!(out, "\n/* {of} {}: [{}]{held}. */", string(&port.name), sizes.join(", "))?;
     writeln!(out, "#define {name}_NAME {}", string(&port.name))?;
     writeln!(out, "#define {name}_RANK {}", sizes.len())?;

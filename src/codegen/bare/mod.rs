@@ -31,8 +31,8 @@ pub enum Error {
     /// Only a run that keeps what the run before has left computes it.
     #[error("the network has states ({0}), which an object does not keep")]
     States(String),
-    /// Numbers that f32 does not hold.
-    #[error("{port} is of {element}; ports of objects are f32, or whole numbers of up to 16 bits as f32")]
+    /// Numbers that are no f32 in memory.
+    #[error("{port} is read as {element}; ports of objects are arrays of float")]
     Element { port: String, element: String },
     /// More weights than code reaches from where it is.
     #[error(
@@ -101,7 +101,7 @@ impl<'a> Bare<'a> {
             return Err(Error::States(state.name.clone()));
         }
         let ports = || manifest.inputs.iter().chain(&manifest.outputs);
-        if let Some(port) = ports().find(|port| !port.runs_as_f32()) {
+        if let Some(port) = ports().find(|port| port.raw) {
             return Err(Error::Element { port: port.name.clone(), element: port.element.to_string() });
         }
         let bytes = image.weights.len() as u64;

@@ -59,6 +59,7 @@ fn what_no_object_computes_is_refused_by_name() {
     assert_eq!(wrong, "the network has states (momentum), which an object does not keep");
     let mut of_others = image();
     of_others.manifest.outputs[0].element = Element::I64;
+    of_others.manifest.outputs[0].raw = true;
     let wrong = refused(&of_others, None).unwrap();
-    assert!(wrong.contains(" is of i64; "), "{wrong}");
+    assert!(wrong.contains(" is read as i64; "), "{wrong}");
 }
