@@ -566,7 +566,7 @@ fn max_pool(b: &mut OnnxBuilder, id: NodeId, op: &MaxPool, x: &str) -> String {
     if ceil && !rounds_up_plainly(from, to, extent, op.stride, pad) {
         // Padding never wins: what hangs over the end may as well be padding.
         for i in 0..2 {
-            pad[i + 2] = pad[i + 2].min(end_pad(i, from[i + 2], to[i + 2], extent[i], op.stride[i], pad[i]));
+            pad[i + 2] = end_pad(i, from[i + 2], to[i + 2], extent[i], op.stride[i], pad[i]);
         }
         ceil = false;
     }
