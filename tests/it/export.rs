@@ -158,7 +158,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
     case("max pool", image, max(3, 2, [1; 4], false).into());
     case("max pool, ceil", image, max(2, 2, [0; 4], true).into());
     case("max pool, last window dropped", &[1, 2, 5, 6], max(2, 2, [1; 4], true).into());
-    case("max pool, a window that hangs over", [1, 3, 5, 3], max(2, 4, [0; 4], true).into());
+    case("max pool, a window that hangs over", &[1, 3, 5, 3], max(2, 4, [0; 4], true).into());
     case("max pool, gaps", image, MaxPool { dilation: [2, 3], ..max(2, 1, [1, 0, 1, 2], false) }.into());
     let avg = |stride, pad, ceil, count_include_pad| AvgPool {
         kernel: [3, 3],

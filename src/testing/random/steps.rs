@@ -109,7 +109,7 @@ impl Walk {
                 let plain = self.add(BatchNorm { eps: 1e-5, affine: false }, &[x])?;
                 self.add(ChannelAffine { bias: true, epilogue: vec![] }, &[plain])
             }
-            4 if affine && self.shape(x)[1] > 1 => {
+            4 if affine && self.shape(x).dims().get(1).is_some_and(|&c| c > 1) => {
                 let c = self.shape(x)[1];
                 let [mul, add] = [0.75, -0.5].map(|v| (0..c).map(|i| v + i as f32 / 8.0).collect());
                 self.add(ChannelConstants { mul, add }, &[x])
@@ -117,7 +117,7 @@ impl Walk {
             4 => self.add(ChannelAffine { bias: affine, epilogue: vec![] }, &[x]),
             5 => self.add(InstanceNorm { eps: 1e-2, affine }, &[x]),
             6 if self.chance(2) => {
-                let c = self.shape(x)[1];
+                let c = *self.shape(x).dims().get(1)?;
                 let groups = (1..=c).rev().filter(|g| c.is_multiple_of(*g)).nth(self.size(0, 2)).unwrap_or(1);
                 self.add(GroupNorm { groups, eps: 1e-2, affine }, &[x])
             }
