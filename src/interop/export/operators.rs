@@ -554,8 +554,9 @@ fn end_pad(axis: usize, input: usize, outputs: usize, extent: usize, stride: usi
 /// windows that would begin in the padding.
 fn rounds_up_plainly(from: &Shape, to: &Shape, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 4]) -> bool {
     (0..2).all(|i| {
-        let reach = from[i + 2] + pad[i] + pad[i + 2] - kernel[i];
-        reach.div_ceil(stride[i]) + 1 == to[i + 2]
+        // A window may be larger than all that it sees.
+        let reach = (from[i + 2] + pad[i] + pad[i + 2]).checked_sub(kernel[i]);
+        reach.is_some_and(|reach| reach.div_ceil(stride[i]) + 1 == to[i + 2])
     })
 }
 
