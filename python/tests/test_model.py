@@ -172,7 +172,7 @@ def test_mistakes_of_a_text_are_data() -> None:
         ({"source": DIGITS / "digits.net", "precision": "f8"}, ValueError, "precision"),
         ({"source": DIGITS / "digits.net", "target": "z80"}, ValueError, "z80"),
         ({"source": DIGITS / "digits.net", "until": "conv9"}, netc.NetcError, "no value `conv9`"),
-        ({"source": DIGITS / "README.md"}, netc.SpecError, "README.md"),
+        ({"source": DIGITS / "README.md"}, netc.NetcError, "README.md: this is a text, but no network"),
     ],
 )
 def test_mistakes_of_a_call(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
