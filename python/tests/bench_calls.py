@@ -48,7 +48,7 @@ def main() -> None:
     out = {"logits": np.empty((1, 10), np.float32)}
     with tempfile.TemporaryDirectory() as folder:
         onnx, compiled = pathlib.Path(folder) / "digits.onnx", pathlib.Path(folder) / "digits.netc"
-        subprocess.run([sys.argv[1], "export", str(DIGITS), "-o", str(onnx)], check=True, capture_output=True)
+        subprocess.run([sys.argv[1], "export", str(DIGITS), "--onnx", str(onnx)], check=True, capture_output=True)
         model.save(compiled)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
