@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
-use netc_lib::{Compiler, Error, Network};
+use netc_lib::{Compiler, Error, NetworkSource};
 
 use crate::error::{Failure, Result, call, netc_status};
 use crate::model::{give, netc_model, netc_options, path};
@@ -58,17 +58,8 @@ unsafe fn compiler(options: *const netc_compile_options) -> Result<Compiler> {
     Ok(compiler.batch(options.batch.max(1)))
 }
 
-fn compiled(
-    compiler: &Compiler,
-    front: impl FnOnce() -> std::result::Result<Network, Error>,
-) -> Result<netc_lib::Model> {
-    let made = || {
-        let mut network = front()?;
-        compiler.load_weights(&mut network)?;
-        compiler.optimize(&mut network);
-        compiler.compile(&network)
-    };
-    made().map_err(|error: Error| {
+fn compiled(compiler: &Compiler, source: &NetworkSource) -> Result<netc_lib::Model> {
+    source.compile(compiler).map_err(|error| {
         let status = match &error {
             Error::Read { .. } | Error::Write(_) => netc_status::NETC_IO,
             Error::Weights(_) | Error::Misfit { .. } | Error::Values { .. } | Error::Rename { .. } => {
@@ -95,7 +86,7 @@ pub unsafe extern "C" fn netc_model_compile(
     let make = || {
         // SAFETY: by this function's own contract.
         let (path, compiler): (PathBuf, _) = unsafe { (self::path("the path", path)?, compiler(options)?) };
-        compiled(&compiler, || compiler.front(&path))
+        compiled(&compiler, &NetworkSource::File(path))
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -114,7 +105,7 @@ pub unsafe extern "C" fn netc_model_compile_text(
     let make = || {
         // SAFETY: by this function's own contract.
         let (source, compiler) = unsafe { (text("the text", source)?, compiler(options)?) };
-        compiled(&compiler, || compiler.front_text("<text>", source))
+        compiled(&compiler, &NetworkSource::Text { name: "<text>".into(), text: source.into() })
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, NodeId};
+use super::{Graph, NodeId, images};
 
 /// Why a part cannot be cut out. Names are those that were given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,13 +67,7 @@ impl Graph {
 
     /// Removes what no output needs, inputs too.
     fn remove_unneeded(&mut self) {
-        let mut needed: HashSet<NodeId> = HashSet::new();
-        let mut pending: Vec<NodeId> = self.outputs().iter().map(|output| output.node).collect();
-        while let Some(id) = pending.pop() {
-            if needed.insert(id) {
-                pending.extend(self.computed_reads(id));
-            }
-        }
+        let needed = images::needed_by_outputs(self);
         let unneeded: Vec<NodeId> = self.order().into_iter().filter(|id| !needed.contains(id)).collect();
         unneeded.into_iter().rev().for_each(|id| self.remove(id));
     }

@@ -218,7 +218,14 @@ fn live(graph: &Graph) -> Vec<NodeId> {
 }
 
 fn needed(graph: &Graph) -> HashSet<NodeId> {
-    let mut needed: HashSet<NodeId> = graph.inputs().iter().copied().collect();
+    let mut needed = needed_by_outputs(graph);
+    needed.extend(graph.inputs());
+    needed
+}
+
+/// The values that outputs are made of, inputs among them.
+pub(super) fn needed_by_outputs(graph: &Graph) -> HashSet<NodeId> {
+    let mut needed: HashSet<NodeId> = HashSet::new();
     let mut pending: Vec<NodeId> = graph.outputs().iter().map(|o| o.node).collect();
     while let Some(id) = pending.pop() {
         if needed.insert(id) {
