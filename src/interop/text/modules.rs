@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::alike::{exact, key, skip_key};
 use super::naming;
 use super::parameters::{self, Instance, Parameter};
-use super::parts::{Found, Named, Part, Slot, nodes, references};
+use super::parts::{Found, Named, Part, Slot, nodes, references, within};
 use super::repeats::Repeats;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
@@ -426,8 +426,8 @@ fn form(scopes: &[&Scope], modules: &[Module], graph: &Graph) -> (Module, Vec<Ve
 
 /// The nodes with weights of a scope, labelled as the module has them.
 fn inner_labels(scope: &Scope, module: &Module) -> Vec<(NodeId, String)> {
-    if let Some(names) = scope.names() {
-        return names.inner.clone();
+    if let Some(inner) = scope.found.and_then(|found| found.inner.as_ref()) {
+        return inner.clone();
     }
     let mut found = vec![];
     pair(scope.parts, &module.body, &mut found);
@@ -441,8 +441,7 @@ fn pair(own: &[Part], body: &[Part], found: &mut Vec<(NodeId, String)>) {
                 found.push((*node, label.join(".")))
             }
             (Part::Call { inner, .. }, Part::Call { label, .. }) => {
-                let scope = if label.is_empty() { String::new() } else { label.join(".") + "." };
-                found.extend(inner.iter().map(|(n, l)| (*n, format!("{scope}{l}"))));
+                found.extend(inner.iter().map(|(n, l)| (*n, within(&label.join("."), l))));
             }
             _ => own.blocks().into_iter().zip(shared.blocks()).for_each(|(own, shared)| pair(own, shared, found)),
         }

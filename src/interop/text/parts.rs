@@ -70,6 +70,8 @@ pub(crate) struct Found {
     pub original: Vec<Part>,
     /// Where their labels cannot be told by one for all: these, which the module gets as an argument.
     pub names: Option<Named>,
+    /// The nodes with weights and their labels below the scope's, where these are not those of the statements.
+    pub inner: Option<Vec<(NodeId, String)>>,
 }
 
 /// Parameters of modules that are labels: the beginning of all, or a list with one for each.
@@ -82,8 +84,6 @@ pub(crate) struct Named {
     /// The argument's name, and what it is: a string, or a list of them.
     pub parameter: &'static str,
     pub value: Value,
-    /// The nodes with weights, under their full labels.
-    pub inner: Vec<(NodeId, String)>,
 }
 
 impl Part {
@@ -252,19 +252,25 @@ pub(crate) fn references(parts: &[Part], entry: Option<NodeId>, found: &mut Hash
     }
 }
 
+/// A label within a scope; either may be empty.
+pub(crate) fn within(scope: &str, label: &str) -> String {
+    match (scope.is_empty(), label.is_empty()) {
+        (true, _) => label.into(),
+        (false, true) => scope.into(),
+        (false, false) => format!("{scope}.{label}"),
+    }
+}
+
 /// Labels of the nodes with weights, as the text gives them.
 pub(crate) fn weight_labels(parts: &[Part], around: &str, found: &mut HashMap<NodeId, String>) {
-    let join = |label: &str| if around.is_empty() { label.to_string() } else { format!("{around}.{label}") };
     for part in parts {
         match part {
             Part::Layer { label, node, .. } if !label.is_empty() => {
-                found.insert(*node, join(&label.join(".")));
+                found.insert(*node, within(around, &label.join(".")));
             }
             Part::Call { label, inner, .. } => {
-                // Without a label of its own, a use adds none to those that it gives.
-                let scope = if label.is_empty() { around.to_string() } else { join(&label.join(".")) };
-                let full = |label: &str| if scope.is_empty() { label.to_string() } else { format!("{scope}.{label}") };
-                found.extend(inner.iter().map(|(node, label)| (*node, full(label))));
+                let scope = within(around, &label.join("."));
+                found.extend(inner.iter().map(|(node, label)| (*node, within(&scope, label))));
             }
             _ => part.blocks().into_iter().for_each(|b| weight_labels(b, around, found)),
         }

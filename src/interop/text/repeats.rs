@@ -225,9 +225,12 @@ impl<'g> Repeats<'g> {
         let windows: Vec<Scope> = class.sites.iter().map(|site| all[site.block].scope(*site)).collect();
         let names: Vec<Vec<String>> = windows.iter().map(|w| names(w.parts)).collect();
         let is_own = names.iter().flatten().any(|name| !self.made_up.contains(name));
+        if is_own && saved(&class.sites, all) < MIN_SAVED_BESIDE_NAME {
+            return None;
+        }
         let scopes = if !is_own {
             windows.iter().map(|w| self.with_new_labels(w, modules)).collect()
-        } else if let Some(scopes) = by_scope(&windows) {
+        } else if let Some(scopes) = by_scope(&windows).or_else(|| by_only_label(&windows, &names)) {
             scopes
         } else {
             let scopes = by_names(&windows, &names)?;
@@ -248,7 +251,7 @@ impl<'g> Repeats<'g> {
         let label = self.made_up_label("block");
         let mut parts = window.parts.to_vec();
         relabel(&mut parts, &mut HashMap::new(), modules);
-        scope(vec![label], parts, window, None)
+        scope(vec![label], parts, window)
     }
 
     fn made_up_label(&mut self, kind: &str) -> String {
@@ -294,8 +297,8 @@ fn key(scope: &Scope) -> String {
     unlabelled_key(scope.parts, scope.entry)
 }
 
-fn scope(label: Vec<String>, parts: Vec<Part>, window: &Scope, names: Option<Named>) -> Part {
-    let found = Some(Found { original: window.parts.to_vec(), names });
+fn scope(label: Vec<String>, parts: Vec<Part>, window: &Scope) -> Part {
+    let found = Some(Found { original: window.parts.to_vec(), names: None, inner: None });
     Part::Scope { label, parts, entry: window.entry, found }
 }
 
@@ -555,9 +558,36 @@ fn by_scope(windows: &[Scope]) -> Option<Vec<Part>> {
         if beginning.is_empty() || rests.len() > 1 || !beginnings.insert(beginning.clone()) || gets_names(&parts) {
             return None;
         }
-        scopes.push(scope(beginning, parts, window, None));
+        scopes.push(scope(beginning, parts, window));
     }
     Some(scopes)
+}
+
+/// Scopes with the label of the only layer in them that has weights, which needs none then.
+fn by_only_label(windows: &[Scope], names: &[Vec<String>]) -> Option<Vec<Part>> {
+    if names.iter().any(|names| names.len() != 1) {
+        return None;
+    }
+    let made = windows.iter().map(|window| {
+        let mut only = None;
+        let mut parts = window.parts.to_vec();
+        // What is named keeps its label.
+        let mut read = HashMap::new();
+        references(&parts, Some(window.entry), &mut read);
+        for part in &mut parts {
+            if let Part::Layer { label, node, shares: None, .. } = part
+                && !label.is_empty()
+                && !read.contains_key(node)
+            {
+                only = Some((*node, std::mem::take(label)));
+            }
+        }
+        let (node, label) = only?;
+        let inner = Some(vec![(node, String::new())]);
+        let found = Some(Found { original: window.parts.to_vec(), names: None, inner });
+        Some(Part::Scope { label, parts, entry: window.entry, found })
+    });
+    made.collect()
 }
 
 /// Whether a use of a module gets labels as an argument, which are whole ones.
@@ -634,24 +664,25 @@ fn by_names(windows: &[Scope], names: &[Vec<String>]) -> Option<Vec<Part>> {
             && names.iter().zip(&beginnings).all(|(n, b)| n.iter().map(|n| &n[b.len()..]).eq(first.clone()))
     });
     let made = windows.iter().zip(names).zip(beginnings).map(|((window, names), beginning)| {
-        let mut inner = HashMap::new();
-        weight_labels(window.parts, "", &mut inner);
-        let mut inner: Vec<(NodeId, String)> = inner.into_iter().collect();
-        inner.sort_unstable();
         let mut parts = window.parts.to_vec();
         let named = match &rest {
             Some(rest) => {
                 fill(&mut parts, &|i| format!("{{{NAME}}}{}", rest[i]), None);
-                Named { parameter: NAME, value: Value::Str(beginning), inner }
+                Named { parameter: NAME, value: Value::Str(beginning) }
             }
             None => {
                 let list = NAMES[1];
                 fill(&mut parts, &|i| format!("{{{list}[{i}]}}"), Some(list));
                 let values = names.iter().cloned().map(Value::Str).collect();
-                Named { parameter: list, value: Value::List(values), inner }
+                Named { parameter: list, value: Value::List(values) }
             }
         };
-        scope(vec![], parts, window, Some(named))
+        let mut inner = HashMap::new();
+        weight_labels(window.parts, "", &mut inner);
+        let mut inner: Vec<(NodeId, String)> = inner.into_iter().collect();
+        inner.sort_unstable();
+        let found = Found { original: window.parts.to_vec(), names: Some(named), inner: Some(inner) };
+        Part::Scope { label: vec![], parts, entry: window.entry, found: Some(found) }
     });
     Some(made.collect())
 }
