@@ -106,6 +106,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::Quantize(op) => elementwise::quantize(e, step, op),
         Op::Dequantize(op) => elementwise::dequantize(e, step, op),
+        Op::QuantizedAffine(op) => elementwise::quantized_affine(e, step, op),
         Op::QuantizedBinary(op) => elementwise::quantized_binary(e, step, op),
         Op::QuantizedAvgPool(op) => pool::average_of_levels(e, step, op),
         Op::QuantizedAdaptiveAvgPool(op) => pool::adaptive_of_levels(e, step, op),
