@@ -7,7 +7,7 @@ use super::conv::{self, Arithmetic, Problem};
 use super::layout::{self, Want, signature, works_on_blocks};
 use super::parts::Parts;
 use super::place::{Placements, placements};
-use super::precision::{Precision, reduced};
+use super::precision::{Precision, Slow, reduced};
 use super::state::States;
 use super::view::{self, Layout, Place, View};
 use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, Update, limits};
@@ -140,11 +140,12 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     }
     limits::check_lowered(graph)?;
     limits::check(graph)?;
-    let fast = plan_up_to(6, graph, target, options)?;
+    let slow = slow_in_bf16(graph, target, options)?;
+    let fast = plan_up_to(6, graph, target, options, &slow)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
         return Ok(fast);
     }
-    let exact = plan_up_to(4, graph, target, options)?;
+    let exact = plan_up_to(4, graph, target, options, &slow)?;
     let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
     let saved = 1.0 - time(&fast) / time(&exact);
     Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
@@ -170,9 +171,28 @@ fn has_choice(graph: &Graph, label: &str) -> bool {
     label == "*" || graph.order().into_iter().any(|id| is_one(graph.node(id)))
 }
 
-/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
-fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+/// The layers that had better read f32, where values may be bf16.
+fn slow_in_bf16(graph: &Graph, target: &Target, options: &Options) -> Result<Vec<Slow>, PlanError> {
+    if !options.has_bf16(target) {
+        return Ok(vec![]);
+    }
+    // An algorithm of bf16 that is forced is none of f32.
+    let in_f32 = Options { precision: Precision::F32, algorithms: vec![], ..options.clone() };
+    let in_bf16 = Options { algorithms: vec![], ..options.clone() };
+    Ok(Slow::of(&plan_up_to(4, graph, target, &in_f32, &[])?, &plan_up_to(4, graph, target, &in_bf16, &[])?))
+}
+
+/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced, and layers that are slow in bf16
+/// read f32.
+fn plan_up_to(
+    tile: usize,
+    graph: &Graph,
+    target: &Target,
+    options: &Options,
+    slow: &[Slow],
+) -> Result<Plan, PlanError> {
     let block = layout::block(target.unit);
+    let in_f32 = options.findings.coarse.iter().map(|c| c.node).chain(slow.iter().map(|s| s.node));
     let mut planner = Planner {
         graph,
         target,
@@ -180,7 +200,8 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
         tile,
         block,
         placements: placements(graph, block),
-        reduced: if options.has_bf16(target) { reduced(graph, &options.findings.coarse) } else { HashSet::new() },
+        reduced: if options.has_bf16(target) { reduced(graph, in_f32) } else { HashSet::new() },
+        slow,
         states: States::of(graph),
         views: HashMap::new(),
         buffers: vec![],
@@ -220,6 +241,8 @@ struct Planner<'a> {
     placements: Placements,
     /// Values that are bf16 in blocks.
     reduced: HashSet<NodeId>,
+    /// Layers that read f32 for that.
+    slow: &'a [Slow],
     states: States,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -481,7 +504,7 @@ impl Planner<'_> {
             }
             choose(id, label, &layer, self.tile_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
-        let (layer, choice, brought) = match self.brought_into_bf16(source, &input) {
+        let (layer, mut choice, brought) = match self.brought_into_bf16(source, &input) {
             None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
             Some(blocks) => match (chosen(&input), chosen(&blocks)) {
                 (Err(error), Err(_)) => return Err(error),
@@ -496,6 +519,7 @@ impl Planner<'_> {
                 }
             },
         };
+        choice.notes.extend(self.slow.iter().filter(|s| s.node == id).map(Slow::to_string));
         let input = if brought { self.get(source, self.blocked()) } else { input };
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));

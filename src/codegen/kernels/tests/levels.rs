@@ -16,8 +16,8 @@ use crate::ops::quantized::{Grid, Levels};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, ChannelShuffle, Concat, Dequantize, Flatten, GlobalPool, MaxPool, Op, Operation,
-    Quantize, QuantizedAdaptiveAvgPool, QuantizedAffine, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
-    QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
+    Quantize, QuantizedAdaptiveAvgPool, QuantizedAffine, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d,
+    QuantizedConvTranspose2d, QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
 use crate::plan::{self, Options};
