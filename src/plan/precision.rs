@@ -17,11 +17,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layout::works_on_blocks;
+use super::layout::Layouts;
 use super::limits::MAX_PIXELS_OF_BYTES;
 use super::view::image;
 use super::{Algorithm, Plan, Step};
-use crate::ir::{Graph, NodeId, Slot};
+use crate::ir::{NodeId, Slot};
 use crate::ops::Op;
 use crate::ops::epilogue::are_total;
 use crate::tensor::Element;
@@ -124,23 +124,25 @@ impl std::fmt::Display for Slow {
 }
 
 /// The nodes whose values are stored as bf16 where they lie in blocks, but for what these layers read.
-pub(super) fn reduced(graph: &Graph, in_f32: impl Iterator<Item = NodeId>) -> HashSet<NodeId> {
+pub(super) fn reduced(layouts: &Layouts, in_f32: impl Iterator<Item = NodeId>) -> HashSet<NodeId> {
+    let graph = layouts.graph;
     let order = graph.order();
     let mut groups = Groups::default();
     for &id in &order {
-        shares(graph, id).into_iter().for_each(|operand| groups.join(operand, id));
+        shares(layouts, id).into_iter().for_each(|operand| groups.join(operand, id));
     }
     let in_f32: HashSet<NodeId> = in_f32.collect();
     let kept: HashSet<NodeId> =
-        order.iter().copied().filter(|&id| !may_be_reduced(graph, id, &in_f32)).map(|id| groups.find(id)).collect();
+        order.iter().copied().filter(|&id| !may_be_reduced(layouts, id, &in_f32)).map(|id| groups.find(id)).collect();
     order.into_iter().filter(|&id| !kept.contains(&groups.find(id))).collect()
 }
 
 /// The operands that may share memory with a node's value.
-fn shares(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+fn shares(layouts: &Layouts, id: NodeId) -> Vec<NodeId> {
+    let graph = layouts.graph;
     match graph.node(id).op() {
         Some(Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_)) => graph.operands(id),
-        Some(Op::Concat(_) | Op::Slice(_) | Op::ChannelShuffle(_)) if works_on_blocks(graph, id) => graph.operands(id),
+        Some(Op::Concat(_) | Op::Slice(_) | Op::ChannelShuffle(_)) if layouts.works_on_blocks(id) => graph.operands(id),
         _ => vec![],
     }
 }
@@ -150,7 +152,8 @@ fn is_name(op: &Op) -> bool {
 }
 
 /// Whether all that write or read the value's blocks can convert.
-fn may_be_reduced(graph: &Graph, id: NodeId, in_f32: &HashSet<NodeId>) -> bool {
+fn may_be_reduced(layouts: &Layouts, id: NodeId, in_f32: &HashSet<NodeId>) -> bool {
+    let graph = layouts.graph;
     let node = graph.node(id);
     let users = graph.users(id);
     let reads = |&(user, slot): &(NodeId, Slot)| {
@@ -159,7 +162,7 @@ fn may_be_reduced(graph: &Graph, id: NodeId, in_f32: &HashSet<NodeId>) -> bool {
         // What works on plain memory reads a copy.
         // Whether products are near enough is known of weights that are.
         let converts = converts(reader) && graph.weights_of(user).is_some();
-        !multiplies && (is_name(reader) || !works_on_blocks(graph, user) || converts)
+        !multiplies && (is_name(reader) || !layouts.works_on_blocks(user) || converts)
     };
     if node.op().is_some_and(is_name) {
         return users.iter().all(reads);
@@ -169,7 +172,7 @@ fn may_be_reduced(graph: &Graph, id: NodeId, in_f32: &HashSet<NodeId>) -> bool {
     let is_real =
         node.shape.element() == Element::F32 && graph.operand_shapes(id).iter().all(|s| s.element() == Element::F32);
     // What is written to plain memory is brought into blocks by a conversion.
-    let writes = !works_on_blocks(graph, id) || node.op().is_some_and(converts);
+    let writes = !layouts.works_on_blocks(id) || node.op().is_some_and(converts);
     near && is_wanted && is_real && writes && users.iter().all(reads)
 }
 

@@ -17,7 +17,6 @@ mod grid;
 mod grid_sample;
 mod group_norm;
 mod indexed;
-mod instance_norm;
 mod layer_norm;
 mod lookup;
 mod lrn;
@@ -35,6 +34,7 @@ mod pool;
 mod recurrence;
 mod reduce;
 mod reduce_gradient;
+mod reorder;
 pub(super) mod repack;
 mod slope;
 mod softmax;
@@ -118,7 +118,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::GlobalPool(op) => pool::global(e, step, op),
         Op::Lrn(op) => lrn::emit(e, step, op),
         Op::Softmax(op) => softmax::emit(e, step, op),
-        Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
+        Op::InstanceNorm(op) => group_norm::instance(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
         Op::GroupNorm(op) => group_norm::emit(e, step, op),
         Op::LrnGradient(op) => lrn::gradient(e, step, op),

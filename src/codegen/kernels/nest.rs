@@ -69,7 +69,7 @@ impl Array {
         }
     }
 
-    fn address(&self, e: &Emitter, d: &mut Driver) -> Int {
+    pub(super) fn address(&self, e: &Emitter, d: &mut Driver) -> Int {
         match &self.base {
             Base::View(view) => d.view(e, view),
             Base::Weights(at) => d.weights(*at),
@@ -139,7 +139,7 @@ pub(crate) fn row_major(shape: &Shape) -> Vec<i64> {
     strides
 }
 
-/// The axes of a blocked value, `[n, blocks, h, w, block]`.
+/// The axes of an image, `[n, blocks, h, w, block]`; in plain memory blocks are of one channel.
 pub(crate) fn blocked_dims(view: &View) -> Vec<usize> {
     let [n, _, h, w] = view.image();
     vec![n, view.blocks(), h, w, view.block()]
@@ -147,7 +147,6 @@ pub(crate) fn blocked_dims(view: &View) -> Vec<usize> {
 
 /// Strides along [`blocked_dims`].
 pub(crate) fn blocked_strides(view: &View) -> Vec<i64> {
-    debug_assert!(view.layout.is_blocked(), "a plain value has no blocks");
     let strides =
         [view.batch_stride, view.block_stride(), view.row_stride(), view.pixel_stride(), view.element_bytes()];
     strides.map(|s| s as i64).to_vec()
@@ -155,7 +154,7 @@ pub(crate) fn blocked_strides(view: &View) -> Vec<i64> {
 
 impl<'a> Nest<'a> {
     /// The same nest without axes of size 1, and with axes joined that walk as one.
-    fn merged(self) -> Nest<'a> {
+    pub(super) fn merged(self) -> Nest<'a> {
         let mut dims: Vec<usize> = vec![];
         let mut strides: Vec<Vec<i64>> = vec![vec![]; self.arrays.len()];
         for (axis, &size) in self.dims.iter().enumerate() {
