@@ -454,6 +454,7 @@ operations! {
         Quantize,
         QuantizedAdaptiveAvgPool,
         QuantizedAvgPool,
+        QuantizedAffine,
         QuantizedBinary,
         QuantizedConv2d,
         QuantizedConvTranspose2d,
