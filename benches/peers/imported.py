@@ -3,8 +3,9 @@
     python benches/peers/imported.py DIR --netc target/release/netc
     python benches/peers/imported.py DIR --netc target/release/netc --threads 2 --append
 
-One process has one number of threads, since engines keep the CPUs that they find when they begin. DIR holds .onnx files with one input of a known shape. All engines run in turn, pinned to the same
-CPUs, in several rounds; a figure is the median of the rounds' medians.
+One process has one number of threads, since engines keep the CPUs that they find when they begin. DIR holds .onnx files
+with one input of a known shape (`operators.py` makes some). All engines run in turn, pinned to the same CPUs, in several
+rounds; a figure is the median of the rounds' medians.
 """
 
 import argparse
@@ -81,12 +82,23 @@ def row(netc, path, threads):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def table(rows, threads):
-    yield f"\n## {threads} thread{'s' if threads > 1 else ''} (ms, less is better)\n"
-    yield "| network | netc | ONNX Runtime | OpenVINO | faster peer's time over netc's |\n|---|--:|--:|--:|--:|"
+def table(rows, title, threads):
+    threads = f"{threads} thread{'s' if threads > 1 else ''}"
+    yield f"## {f'{title}, {threads}' if title else threads} (ms, less is better)\n"
+    yield f"| {'operator' if title else 'network'} | netc | ONNX Runtime | OpenVINO | faster peer's time over netc's |\n|---|--:|--:|--:|--:|"
     for name, r in rows.items():
         ratio = min(r["ONNX Runtime"], r["OpenVINO"]) / r["netc"]
         yield f"| {name} | {r['netc']:.2f} | {r['ONNX Runtime']:.2f} | {r['OpenVINO']:.2f} | {ratio:.2f} |"
+
+
+def with_section(lines, section):
+    """The lines with a section in the place of the one of that heading, or at the end."""
+    heading, lines = section[0].rstrip(), list(lines)
+    if heading not in lines:
+        return [*lines, "", *section]
+    first = lines.index(heading)
+    after = next((i for i in range(first + 1, len(lines)) if lines[i].startswith("## ")), len(lines))
+    return [*lines[:first], *section, *([""] if after < len(lines) else []), *lines[after:]]
 
 
 def main():
@@ -94,14 +106,17 @@ def main():
     parser.add_argument("dir", type=Path)
     parser.add_argument("--netc", default="target/release/netc")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--append", action="store_true", help="add the table to the file")
+    parser.add_argument("--append", action="store_true", help="keep the file's other tables")
+    parser.add_argument("--heading", default="", help="what the table is of; networks without one")
+    parser.add_argument("--only", default="", help="files whose names contain this")
     parser.add_argument("--out", type=Path, default=Path("docs/BENCHMARKS_ONNX.md"))
     args = parser.parse_args()
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "unknown CPU")
+    measured = f"{time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} CPUs."
     lines = [
         "# Imported networks beside ONNX Runtime and OpenVINO\n",
         "Written by `benches/peers/imported.py`; do not edit. Float32, batch 1, the ONNX files as torchvision's",
-        f"networks export them. {time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} CPUs. Engines run in turn in",
+        f"networks export them. {measured} Engines run in turn in",
         f"{ROUNDS} rounds; a figure is the median of the rounds' medians. Only figures of one table compare.",
     ]
     if args.append:
@@ -109,9 +124,13 @@ def main():
     os.sched_setaffinity(0, range(args.threads))
     rows = {}
     for path in sorted(args.dir.glob("*.onnx")):
-        rows[path.stem] = row(args.netc, path, args.threads)
-        print(path.stem, rows[path.stem], flush=True)
-    args.out.write_text("\n".join([*lines, *table(rows, args.threads)]) + "\n")
+        if args.only in path.stem:
+            rows[path.stem] = row(args.netc, path, args.threads)
+            print(path.stem, rows[path.stem], flush=True)
+    note = [f"{measured}\n"] if args.heading else []
+    head, columns, *figures = table(rows, args.heading, args.threads)
+    section = "\n".join([head, *note, columns, *figures]).splitlines()
+    args.out.write_text("\n".join(with_section(lines, section)) + "\n")
 
 
 if __name__ == "__main__":

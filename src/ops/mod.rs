@@ -456,6 +456,7 @@ operations! {
         Quantize,
         QuantizedAdaptiveAvgPool,
         QuantizedAvgPool,
+        QuantizedAffine,
         QuantizedBinary,
         QuantizedConv2d,
         QuantizedConvTranspose2d,

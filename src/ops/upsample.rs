@@ -157,6 +157,34 @@ impl Upsample {
         (0..output).map(|i| self.mix(&place, self.position(axis, i, &place))).collect()
     }
 
+    /// Where an axis becomes a whole number of times as long: by the place p of output pixel `factor · i + p` which pixels it
+    /// mixes, as distances from input pixel i, and their shares. `None` where pixels are not so regular, or the factor
+    /// is large.
+    pub fn pattern(&self, axis: usize, input: usize, output: usize) -> Option<Vec<Vec<(isize, f32)>>> {
+        const MOST: usize = 8;
+        // Pixels on either side of the middle one: none of its taps lies beyond the border.
+        const BESIDE: usize = 2;
+        let factor = output / input.max(1);
+        if input <= 2 * BESIDE || output % input != 0 || factor > MOST {
+            return None;
+        }
+        let taps = self.taps(axis, input, output);
+        let middle = input / 2;
+        let of_middle = |p: usize| {
+            let taps = &taps[factor * middle + p];
+            taps.iter().map(|&(place, share)| (place as isize - middle as isize, share as f32)).collect::<Vec<_>>()
+        };
+        let pattern: Vec<_> = (0..factor).map(of_middle).collect();
+        let is_regular = taps.iter().enumerate().all(|(o, taps)| {
+            let places = pattern[o % factor].iter().map(|&(distance, share)| {
+                let place = ((o / factor) as isize + distance).clamp(0, input as isize - 1);
+                (place as usize, share)
+            });
+            places.eq(taps.iter().map(|&(place, share)| (place, share as f32)))
+        });
+        is_regular.then_some(pattern)
+    }
+
     /// The same pixels get the same shares along an axis of input and output pixels.
     pub fn is_same(&self, other: &Self, axis: usize, [input, output]: [usize; 2]) -> bool {
         let axes = [self, other].map(|op| (op, op.axis(axis, input, output)));

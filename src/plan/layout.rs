@@ -2,6 +2,12 @@
 //!
 //! Kernels of images and vectors work on channel blocks; ops that move elements across axes work
 //! on plain memory. The planner converts where a value is wanted in another layout.
+//!
+//! Some ops have kernels for both. They work on plain memory where all that they read lies there anyway and nobody
+//! who reads them wants blocks: then nothing is converted at all. That is decided for all of them at once, from the
+//! graph alone, so that `--strict` gives the same sums on every vector unit.
+
+use std::collections::HashSet;
 
 use super::view::{Layout, image};
 use crate::ir::{Graph, NodeId};
@@ -35,8 +41,111 @@ pub(crate) struct Signature {
     pub output: Layout,
 }
 
+/// The layouts of a graph's ops.
+pub(crate) struct Layouts<'g> {
+    pub graph: &'g Graph,
+    /// Channels of a block.
+    pub block: usize,
+    /// Ops with kernels for blocks that work on plain memory.
+    plain: HashSet<NodeId>,
+}
+
+impl<'g> Layouts<'g> {
+    pub(crate) fn of(graph: &'g Graph, block: usize) -> Layouts<'g> {
+        let mut layouts = Layouts { graph, block, plain: HashSet::new() };
+        // Steps of training have their values in blocks, which gradients read.
+        if graph.updates().is_empty() {
+            layouts.plain = left_plain(graph);
+        }
+        layouts
+    }
+
+    /// Whether the kernels of a node's op write blocks of channels, and read them.
+    pub(crate) fn works_on_blocks(&self, id: NodeId) -> bool {
+        !self.plain.contains(&id) && works_on_blocks(self.graph, id)
+    }
+
+    /// The layouts that the kernels of a node's op are written for.
+    pub(crate) fn signature(&self, id: NodeId) -> Signature {
+        match self.plain.contains(&id) {
+            true => Signature {
+                operands: vec![Want::Only(Layout::Plain); self.graph.operands(id).len()],
+                output: Layout::Plain,
+            },
+            false => signature(self.graph, id, self.block),
+        }
+    }
+}
+
+/// The largest set of ops with kernels for both layouts of which each reads what lies in plain memory, or what others of
+/// the set write, and is read by nobody but such ops, ops that work on plain memory, and whoever runs the network.
+fn left_plain(graph: &Graph) -> HashSet<NodeId> {
+    let order = graph.order();
+    let mut plain: HashSet<NodeId> =
+        order.iter().copied().filter(|&id| works_on_blocks(graph, id) && has_plain_kernel(graph, id)).collect();
+    // One that goes may take its neighbours with it.
+    let mut open: Vec<NodeId> = plain.iter().copied().collect();
+    while let Some(id) = open.pop() {
+        if !plain.contains(&id) {
+            continue;
+        }
+        let of_plain = graph.operands(id).into_iter().all(|o| plain.contains(&o) || lies_plain(graph, o));
+        let for_plain = graph.users(id).iter().all(|&(user, _)| plain.contains(&user) || !works_on_blocks(graph, user));
+        if !of_plain || !for_plain {
+            plain.remove(&id);
+            open.extend(graph.operands(id).into_iter().chain(graph.users(id).into_iter().map(|(user, _)| user)));
+        }
+    }
+    plain
+}
+
+/// Whether a value that no op of both layouts computes is there in plain memory.
+fn lies_plain(graph: &Graph, id: NodeId) -> bool {
+    match graph.node(id).op() {
+        None => true,
+        // Names of blocks, where these are of one pixel.
+        Some(Op::Identity(_) | Op::Dropout(_) | Op::Flatten(_)) => false,
+        Some(_) => !works_on_blocks(graph, id),
+    }
+}
+
+/// Whether an op with kernels for blocks has kernels for plain memory, too.
+fn has_plain_kernel(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let operands = graph.operand_shapes(id);
+    // Levels are bytes in blocks alone.
+    if operands.iter().copied().chain([&node.shape]).any(is_byte) {
+        return false;
+    }
+    match node.op() {
+        Some(
+            Op::Activate(_)
+            | Op::BatchNorm(_)
+            | Op::Binary(_)
+            | Op::ChannelAffine(_)
+            | Op::ChannelConstants(_)
+            | Op::ChannelShuffle(_)
+            | Op::Concat(_)
+            | Op::GlobalPool(_)
+            | Op::GroupNorm(_)
+            | Op::IndexSelect(_)
+            | Op::InstanceNorm(_)
+            | Op::Pad(_)
+            | Op::PRelu(_)
+            | Op::Slice(_)
+            | Op::Softmax(_)
+            | Op::Where(_),
+        ) => true,
+        Some(Op::Upsample(op)) => {
+            let ([.., w], [.., width]) = (operands[0].dims(), node.shape.dims()) else { return false };
+            op.pattern(1, *w, *width).is_some()
+        }
+        _ => false,
+    }
+}
+
 /// The layouts that the kernels of a node's op are written for, with blocks of so many channels.
-pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
+fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     let output = if works_on_blocks(graph, id) { Layout::Blocked { block } } else { Layout::Plain };
     let mut operands = vec![Want::Only(output); graph.operands(id).len()];
     // The first operand of a convolution may be a plain image; its epilogue's are blocked.
@@ -79,8 +188,8 @@ pub(crate) fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
     Signature { operands: (0..operands.len()).map(|operand| Want::Only(want(operand))).collect(), output }
 }
 
-/// Whether the kernels of a node's op write blocks of channels, and read them.
-pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
+/// Whether there are kernels of a node's op that write blocks of channels, and read them.
+fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let operands = graph.operand_shapes(id);
     let Some(op) = node.op() else { return false };
@@ -126,6 +235,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::PRelu(_)
         | Op::PReluGradient(_)
         | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAffine(_)
         | Op::QuantizedAvgPool(_)
         | Op::QuantizedGlobalPool(_)
         | Op::Requantize(_)
@@ -183,6 +293,7 @@ pub(crate) fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
             | Op::Pad(_)
             | Op::Quantize(_)
             | Op::QuantizedAdaptiveAvgPool(_)
+            | Op::QuantizedAffine(_)
             | Op::QuantizedAvgPool(_)
             | Op::QuantizedBinary(_)
             | Op::QuantizedGlobalPool(_)

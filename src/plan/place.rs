@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layout::works_on_blocks;
+use super::layout::Layouts;
 use super::view::image;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
@@ -59,8 +59,9 @@ impl Placements {
     }
 }
 
-/// Finds them, where blocks have so many channels.
-pub(crate) fn placements(graph: &Graph, block: usize) -> Placements {
+/// Finds them.
+pub(crate) fn placements(layouts: &Layouts) -> Placements {
+    let &Layouts { graph, block, .. } = layouts;
     let mut found = Placements::default();
     let order = graph.order();
     for &id in &order {
@@ -68,18 +69,19 @@ pub(crate) fn placements(graph: &Graph, block: usize) -> Placements {
             found.split.insert(id, parts);
         }
     }
-    found.unstored.extend(order.iter().copied().filter(|&id| is_only_gathered(graph, id)));
+    found.unstored.extend(order.iter().copied().filter(|&id| is_only_gathered(layouts, id)));
     // Outer concats first, so that an inner one finds its own place before it offers places.
     for &id in order.iter().rev() {
         let is_concat = matches!(graph.node(id).op(), Some(Op::Concat(_)));
-        if is_concat && works_on_blocks(graph, id) && !found.unstored.contains(&id) {
-            place_operands(graph, id, block, &mut found);
+        if is_concat && layouts.works_on_blocks(id) && !found.unstored.contains(&id) {
+            place_operands(layouts, id, &mut found);
         }
     }
     found
 }
 
-fn place_operands(graph: &Graph, concat: NodeId, block: usize, found: &mut Placements) {
+fn place_operands(layouts: &Layouts, concat: NodeId, found: &mut Placements) {
+    let &Layouts { graph, block, .. } = layouts;
     let operands = graph.operands(concat);
     let mut first = 0;
     let mut seen = HashSet::new();
@@ -88,7 +90,7 @@ fn place_operands(graph: &Graph, concat: NodeId, block: usize, found: &mut Place
         let aligned = first % block == 0 && (channels % block == 0 || i + 1 == operands.len());
         if aligned
             && seen.insert(operand)
-            && computes_blocks(graph, operand, found)
+            && computes_blocks(layouts, operand, found)
             && !found.in_concat.contains_key(&operand)
         {
             found.in_concat.insert(operand, (concat, first));
@@ -98,23 +100,25 @@ fn place_operands(graph: &Graph, concat: NodeId, block: usize, found: &mut Place
 }
 
 /// Whether a kernel of its own writes the value, block by block.
-fn computes_blocks(graph: &Graph, id: NodeId, found: &Placements) -> bool {
+fn computes_blocks(layouts: &Layouts, id: NodeId, found: &Placements) -> bool {
+    let graph = layouts.graph;
     match graph.node(id).op() {
         None | Some(Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_)) => false,
         Some(Op::Slice(_)) => found.is_split_part(graph, id) || found.unstored.contains(&graph.operands(id)[0]),
         _ if found.unstored.contains(&id) => false,
         // A split convolution has no value of its own.
-        Some(_) => !found.split.contains_key(&id) && works_on_blocks(graph, id),
+        Some(_) => !found.split.contains_key(&id) && layouts.works_on_blocks(id),
     }
 }
 
 /// A concat that only shuffles read, or a shuffle that only slices read, all by channels.
-fn is_only_gathered(graph: &Graph, id: NodeId) -> bool {
+fn is_only_gathered(layouts: &Layouts, id: NodeId) -> bool {
+    let graph = layouts.graph;
     let users = graph.users(id);
     let only = |is_kind: fn(&Op) -> bool| {
         let mut ops =
-            users.iter().map(|&(user, _)| works_on_blocks(graph, user) && graph.node(user).op().is_some_and(is_kind));
-        !users.is_empty() && !graph.is_output(id) && works_on_blocks(graph, id) && ops.all(|is| is)
+            users.iter().map(|&(user, _)| layouts.works_on_blocks(user) && graph.node(user).op().is_some_and(is_kind));
+        !users.is_empty() && !graph.is_output(id) && layouts.works_on_blocks(id) && ops.all(|is| is)
     };
     match graph.node(id).op() {
         Some(Op::Concat(_)) => {

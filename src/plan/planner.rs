@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::choice::{Choice, Findings, Layer, choose};
 use super::conv::{self, Arithmetic, Problem};
-use super::layout::{self, Want, signature, works_on_blocks};
+use super::layout::{self, Layouts, Want};
 use super::parts::Parts;
 use super::place::{Placements, placements};
-use super::precision::{Precision, reduced};
+use super::precision::{Precision, Slow, reduced};
 use super::state::States;
 use super::view::{self, Layout, Place, View};
 use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, Update, limits};
@@ -140,11 +140,12 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     }
     limits::check_lowered(graph)?;
     limits::check(graph)?;
-    let fast = plan_up_to(6, graph, target, options)?;
+    let slow = slow_in_bf16(graph, target, options)?;
+    let fast = plan_up_to(6, graph, target, options, &slow)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
         return Ok(fast);
     }
-    let exact = plan_up_to(4, graph, target, options)?;
+    let exact = plan_up_to(4, graph, target, options, &slow)?;
     let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
     let saved = 1.0 - time(&fast) / time(&exact);
     Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
@@ -170,17 +171,39 @@ fn has_choice(graph: &Graph, label: &str) -> bool {
     label == "*" || graph.order().into_iter().any(|id| is_one(graph.node(id)))
 }
 
-/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced.
-fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+/// The layers that had better read f32, where values may be bf16.
+fn slow_in_bf16(graph: &Graph, target: &Target, options: &Options) -> Result<Vec<Slow>, PlanError> {
+    if !options.has_bf16(target) {
+        return Ok(vec![]);
+    }
+    // An algorithm of bf16 that is forced is none of f32.
+    let in_f32 = Options { precision: Precision::F32, algorithms: vec![], ..options.clone() };
+    let in_bf16 = Options { algorithms: vec![], ..options.clone() };
+    Ok(Slow::of(&plan_up_to(4, graph, target, &in_f32, &[])?, &plan_up_to(4, graph, target, &in_bf16, &[])?))
+}
+
+/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced, and layers that are slow in bf16
+/// read f32.
+fn plan_up_to(
+    tile: usize,
+    graph: &Graph,
+    target: &Target,
+    options: &Options,
+    slow: &[Slow],
+) -> Result<Plan, PlanError> {
     let block = layout::block(target.unit);
+    let in_f32 = options.findings.coarse.iter().map(|c| c.node).chain(slow.iter().map(|s| s.node));
+    let layouts = Layouts::of(graph, block);
     let mut planner = Planner {
         graph,
         target,
         options,
         tile,
         block,
-        placements: placements(graph, block),
-        reduced: if options.has_bf16(target) { reduced(graph, &options.findings.coarse) } else { HashSet::new() },
+        placements: placements(&layouts),
+        reduced: if options.has_bf16(target) { reduced(&layouts, in_f32) } else { HashSet::new() },
+        slow,
+        layouts,
         states: States::of(graph),
         views: HashMap::new(),
         buffers: vec![],
@@ -201,9 +224,7 @@ fn plan_up_to(tile: usize, graph: &Graph, target: &Target, options: &Options) ->
     }
     planner.push_updates();
     for (i, output) in graph.outputs().iter().enumerate() {
-        let value = planner.any(output.node);
-        let to = View::whole(Place::Output(i), Layout::Plain, &planner.shape(output.node, Layout::Plain));
-        planner.push(output.node, vec![value], vec![to], Algorithm::Convert, 0.0);
+        planner.output(i, output.node);
     }
     planner.store_updates();
     Ok(planner.finish())
@@ -217,9 +238,12 @@ struct Planner<'a> {
     tile: usize,
     /// Channels of a block.
     block: usize,
+    layouts: Layouts<'a>,
     placements: Placements,
     /// Values that are bf16 in blocks.
     reduced: HashSet<NodeId>,
+    /// Layers that read f32 for that.
+    slow: &'a [Slow],
     states: States,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -270,11 +294,11 @@ impl Planner<'_> {
                 self.views.insert((id, self.blocked()), view);
                 Ok(())
             }
-            Op::Concat(_) if works_on_blocks(graph, id) => {
+            Op::Concat(_) if self.layouts.works_on_blocks(id) => {
                 self.concat(id);
                 Ok(())
             }
-            Op::Slice(_) | Op::ChannelShuffle(_) | Op::IndexSelect(_) if works_on_blocks(graph, id) => {
+            Op::Slice(_) | Op::ChannelShuffle(_) | Op::IndexSelect(_) if self.layouts.works_on_blocks(id) => {
                 self.gather(id);
                 Ok(())
             }
@@ -289,7 +313,7 @@ impl Planner<'_> {
             }
             _ => {
                 let inputs = self.operands(id);
-                let output = self.allocate(id, signature(graph, id, self.block).output);
+                let output = self.allocate(id, self.layouts.signature(id).output);
                 let ns = match op {
                     Op::Conv2dWeightGradient(_) => {
                         let (unit, core) = (self.target.unit, self.target.core);
@@ -375,6 +399,50 @@ impl Planner<'_> {
         self.push(node, inputs.concat(), outputs.concat(), Algorithm::Updates(pieces), ns);
     }
 
+    /// Brings a value into output `i`: what is computed in plain memory of its own is computed there.
+    fn output(&mut self, i: usize, id: NodeId) {
+        let to = View::whole(Place::Output(i), Layout::Plain, &self.shape(id, Layout::Plain));
+        let value = self.existing(id, Layout::Plain).unwrap_or_else(|| self.any(id));
+        let plain = self.as_it_lies(&value, id, Layout::Plain);
+        match plain.map(|view| view.place) {
+            Some(Place::Buffer(buffer)) if value.offset == 0 && self.buffers[buffer.0].bytes == to.shape.bytes() => {
+                self.replace(buffer, to.place);
+            }
+            _ => {
+                self.push(id, vec![value], vec![to], Algorithm::Convert, 0.0);
+            }
+        }
+    }
+
+    /// Puts what is in a buffer somewhere else.
+    fn replace(&mut self, buffer: BufferId, place: Place) {
+        let steps =
+            self.steps.iter_mut().flat_map(|s| s.inputs.iter_mut().chain(&mut s.outputs).chain(&mut s.parameters));
+        for view in steps.chain(self.views.values_mut()).filter(|view| view.place == Place::Buffer(buffer)) {
+            view.place = place;
+        }
+        self.buffers[buffer.0] = Buffer { bytes: 0, first: 0, last: 0, offset: 0 };
+    }
+
+    /// The view as one of another layout, where the value's bytes are the same in both: pixels of whole blocks, one an
+    /// image. Of a single one with fewer channels, plain memory is where its blocks begin.
+    fn as_it_lies(&self, view: &View, id: NodeId, layout: Layout) -> Option<View> {
+        if view.layout == layout {
+            return Some(view.clone());
+        }
+        // A state may change while others still read it as it was.
+        if matches!(view.place, Place::State(_)) {
+            return None;
+        }
+        let [images, channels, h, w] = view::image(&view.shape)?;
+        let shape = self.shape(id, layout);
+        let packed = channels * view.element_bytes();
+        let whole = channels % self.block == 0 && (images == 1 || view.batch_stride == packed);
+        let begins = images == 1 && layout == Layout::Plain;
+        let is_same = h * w == 1 && view.element_bytes() == shape.element().bytes() && (whole || begins);
+        is_same.then(|| View { layout, shape, batch_stride: packed, ..view.clone() })
+    }
+
     /// Copies what weights become to where they lie, unless it was written there.
     fn store_updates(&mut self) {
         let graph = self.graph;
@@ -417,7 +485,7 @@ impl Planner<'_> {
     fn is_aligned_slice(&self, id: NodeId) -> bool {
         let Some(Op::Slice(s)) = self.graph.node(id).op() else { return false };
         let is_whole_blocks = s.step == 1 && s.start % self.block == 0;
-        is_whole_blocks && works_on_blocks(self.graph, id) && self.is_stored(id)
+        is_whole_blocks && self.layouts.works_on_blocks(id) && self.is_stored(id)
     }
 
     /// Whether what a slice is of lies in memory.
@@ -481,7 +549,7 @@ impl Planner<'_> {
             }
             choose(id, label, &layer, self.tile_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
-        let (layer, choice, brought) = match self.brought_into_bf16(source, &input) {
+        let (layer, mut choice, brought) = match self.brought_into_bf16(source, &input) {
             None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
             Some(blocks) => match (chosen(&input), chosen(&blocks)) {
                 (Err(error), Err(_)) => return Err(error),
@@ -496,6 +564,7 @@ impl Planner<'_> {
                 }
             },
         };
+        choice.notes.extend(self.slow.iter().filter(|s| s.node == id).map(Slow::to_string));
         let input = if brought { self.get(source, self.blocked()) } else { input };
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));
@@ -570,7 +639,7 @@ impl Planner<'_> {
     }
 
     fn operands(&mut self, id: NodeId) -> Vec<View> {
-        let wants = signature(self.graph, id, self.block).operands;
+        let wants = self.layouts.signature(id).operands;
         let operands = self.graph.operands(id);
         operands
             .into_iter()
@@ -606,8 +675,9 @@ impl Planner<'_> {
             Some(view) => view,
             None => self.renamed(id),
         };
-        if from.layout == layout {
-            return from;
+        if let Some(view) = self.as_it_lies(&from, id, layout) {
+            self.views.insert((id, layout), view.clone());
+            return view;
         }
         let shape = self.shape(id, layout);
         let to = self.buffer(layout, &shape);

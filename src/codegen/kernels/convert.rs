@@ -14,6 +14,7 @@ use super::super::vector::{Builder, Function, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::body::Body;
 use super::nest::{self, Array, Nest};
+use super::reorder::{pieces, transposed};
 use super::{elementwise, grid};
 use crate::plan::{Layout, Step, View};
 use crate::target::Unit;
@@ -95,13 +96,9 @@ fn transpose(e: &mut Emitter, step: &Step, rounding: Option<(Rounding, Vec<Packe
     let block_channels = block(views[0], views[1]);
     let [images, channels, h, w] = views[0].image();
     let pixels = h * w;
-    let whole = channels / block_channels;
-    // Blocks from the first on, of that many channels; and chunks likewise.
-    let blocks = [(0, whole, block_channels), (whole, 1, channels % block_channels)];
-    let chunks = [(0, pixels / CHUNK, CHUNK), (pixels / CHUNK, 1, pixels % CHUNK)];
     let mut regions = vec![];
-    for (first_block, blocks, channels) in blocks.into_iter().filter(|b| b.1 * b.2 > 0) {
-        for (first_chunk, chunks, pixels) in chunks.into_iter().filter(|c| c.1 * c.2 > 0) {
+    for (first_block, blocks, channels) in pieces(channels, block_channels) {
+        for (first_chunk, chunks, pixels) in pieces(pixels, CHUNK) {
             let to_blocks = views[1].layout.is_blocked();
             let [plain, blocked] = if to_blocks { views } else { [views[1], views[0]] };
             let plane = plain.block_stride();
@@ -276,32 +273,6 @@ impl Square {
             }
         }
     }
-}
-
-/// The first `wanted` rows of the transposed square. Each stage exchanges one bit of the row's number
-/// with the same bit of the lane's (Eklundh 1972).
-fn transposed(b: &mut Builder, mut rows: Vec<Vector>, wanted: usize) -> Vec<Vector> {
-    let lanes = rows.len();
-    let stages: Vec<usize> = (0..lanes.ilog2()).map(|bit| 1 << bit).collect();
-    for (stage, &bit) in stages.iter().enumerate() {
-        // A row serves the wanted ones whose numbers differ from its own in bits that are yet to come.
-        let later: usize = stages[stage + 1..].iter().sum();
-        let serves = |row: usize| row & !later < wanted;
-        for low in (0..lanes).filter(|row| row & bit == 0) {
-            let pair = [rows[low], rows[low | bit]];
-            let shift = |lane: usize, row: usize| match (lane & bit == 0, row & bit == 0) {
-                (true, true) => lane,
-                (false, true) => lanes + lane - bit,
-                (true, false) => lane + bit,
-                (false, false) => lanes + lane,
-            };
-            for row in [low, low | bit].into_iter().filter(|&row| serves(row)) {
-                rows[row] = if pair[0] == pair[1] { pair[0] } else { b.shuffle(pair, |lane| shift(lane, row)) };
-            }
-        }
-    }
-    rows.truncate(wanted);
-    rows
 }
 
 /// Strides along image, block of so many channels, pixel and lane.

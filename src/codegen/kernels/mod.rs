@@ -17,7 +17,6 @@ mod grid;
 mod grid_sample;
 mod group_norm;
 mod indexed;
-mod instance_norm;
 mod layer_norm;
 mod lookup;
 mod lrn;
@@ -35,6 +34,7 @@ mod pool;
 mod recurrence;
 mod reduce;
 mod reduce_gradient;
+mod reorder;
 pub(super) mod repack;
 mod selection;
 mod slope;
@@ -109,6 +109,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::Quantize(op) => elementwise::quantize(e, step, op),
         Op::Dequantize(op) => elementwise::dequantize(e, step, op),
+        Op::QuantizedAffine(op) => elementwise::quantized_affine(e, step, op),
         Op::QuantizedBinary(op) => elementwise::quantized_binary(e, step, op),
         Op::QuantizedAvgPool(op) => pool::average_of_levels(e, step, op),
         Op::QuantizedAdaptiveAvgPool(op) => pool::adaptive_of_levels(e, step, op),
@@ -120,7 +121,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::GlobalPool(op) => pool::global(e, step, op),
         Op::Lrn(op) => lrn::emit(e, step, op),
         Op::Softmax(op) => softmax::emit(e, step, op),
-        Op::InstanceNorm(op) => instance_norm::emit(e, step, op),
+        Op::InstanceNorm(op) => group_norm::instance(e, step, op),
         Op::LayerNorm(op) => layer_norm::emit(e, step, op),
         Op::GroupNorm(op) => group_norm::emit(e, step, op),
         Op::LrnGradient(op) => lrn::gradient(e, step, op),

@@ -6,6 +6,7 @@ use super::super::key::Bits;
 use super::super::packing::{Fill, Loop, Part, Walk};
 use super::body::Body;
 use super::nest::{self, Array, Nest, blocked_dims, blocked_strides, row_major};
+use super::reorder;
 use crate::ops::pad::PadMode;
 use crate::ops::{ChannelShuffle, Concat, Pad, PixelShuffle, PixelUnshuffle, Slice, SliceGradient, Transpose};
 use crate::plan::{Step, View};
@@ -153,7 +154,7 @@ fn permute(e: &mut Emitter, step: &Step, dims: Vec<usize>, strides: Vec<i64>, of
     let body = Body::Copy;
     let target = Array::new(&step.outputs[0], row_major_as(&step.outputs[0], dims.clone()));
     let source = Array::new(&step.inputs[0], strides).shifted(offset);
-    nest::emit(e, &super::step_name(e, step), vec![Nest { dims, arrays: vec![target, source], body: &body }])
+    reorder::emit(e, &super::step_name(e, step), Nest { dims, arrays: vec![target, source], body: &body })
 }
 
 pub(crate) fn constant(e: &mut Emitter, step: &Step) -> Emitted {

@@ -21,13 +21,15 @@ use super::super::packing::Part;
 use super::super::vector::{Address, Builder, Callee, Compare, Function, Inst, Int, Operand, Vector, VectorOp};
 use super::LANE;
 use super::grid::{self, Grid};
+use super::reduce;
 use super::table::{self, Entry};
 use crate::ops::adaptive_avg_pool::adaptive_range;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::quantized::{column_factor, row_factor};
+use crate::ops::reduce::ReduceKind;
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, GlobalPool, MaxPool, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedGlobalPool,
-    quantized,
+    Reduce, quantized,
 };
 use crate::plan::Step;
 use crate::plan::conv::Taps;
@@ -503,6 +505,13 @@ fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
 
 /// One task is one block of an image.
 pub(crate) fn global(e: &mut Emitter, step: &Step, op: &GlobalPool) -> Emitted {
+    if !step.inputs[0].layout.is_blocked() {
+        let kind = match op.kind {
+            PoolKind::Avg => ReduceKind::Mean,
+            PoolKind::Max => ReduceKind::Max,
+        };
+        return reduce::emit(e, step, &Reduce { kind, axes: vec![2, 3], keepdims: true });
+    }
     super::check_blocks_are_vectors(e, step);
     let [_, _, h, w] = step.inputs[0].image();
     let elements = [&step.inputs[0], &step.outputs[0]].map(|view| view.shape.element());

@@ -208,6 +208,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Dequantize(op) => dequantize(b, id, op, x)?,
         Op::Quantize(_)
         | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAffine(_)
         | Op::QuantizedAvgPool(_)
         | Op::QuantizedBinary(_)
         | Op::QuantizedConv2d(_)
