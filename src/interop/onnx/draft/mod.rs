@@ -9,7 +9,7 @@ mod evaluate;
 mod finish;
 mod transposed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::array::Array;
 use super::call::{Call, Value};
@@ -122,6 +122,18 @@ impl Draft<'_> {
     /// The values of a draft node's weights.
     pub(crate) fn weights(&self, node: NodeId) -> &[Values] {
         self.weights.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a node is computed of rows of which only some exist.
+    pub(crate) fn is_counted(&self, node: NodeId) -> bool {
+        let (mut seen, mut pending) = (HashSet::from([node]), vec![node]);
+        while let Some(at) = pending.pop() {
+            if let Some(Op::Compact(_)) = self.op(at) {
+                return true;
+            }
+            pending.extend(self.operands(at).into_iter().filter(|&operand| seen.insert(operand)));
+        }
+        false
     }
 
     /// Nothing reads the node yet.
