@@ -4,7 +4,7 @@ use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Preprocess;
 use crate::diagnostic::Location;
@@ -144,6 +144,8 @@ pub struct Graph {
     output_counts: HashMap<NodeId, usize>,
     /// Names of the classes, where the spec gives them.
     pub labels: Vec<String>,
+    /// Names of nodes that nobody chose: an importer counted operators. Who writes the network as text may choose better ones.
+    pub made_up: HashSet<String>,
     inputs: Vec<NodeId>,
     nodes: StableDiGraph<(NodeId, Node), Slot>,
     /// Where nodes lie in `nodes`: inputs and ops by number, parameters by weight.
@@ -165,6 +167,7 @@ impl Graph {
             updates: vec![],
             output_counts: HashMap::new(),
             labels: vec![],
+            made_up: HashSet::new(),
             inputs: vec![],
             nodes: StableDiGraph::new(),
             computed: vec![],

@@ -257,10 +257,8 @@ pub(crate) fn top_k(draft: &mut Draft, call: &Call) -> Results {
     let (largest, _) = (call.flag("largest", true)?, call.flag("sorted", true)?);
     let k = if call.opset < 10 { call.int("k", 0)? } else { top_k_count(call)? };
     let k = usize::try_from(k).map_err(|_| format!("{k} elements"))?;
-    let label = draft.label_now();
-    draft.relabel(Some(format!("{label}_indices")));
-    let indices = draft.add(TopK { k, axis, largest }, &[data], vec![])?;
-    draft.relabel(Some(label));
+    let top_k = |draft: &mut Draft| draft.add(TopK { k, axis, largest }, &[data], vec![]);
+    let indices = draft.labelled(|label| format!("{label}_indices"), top_k)?;
     let values = draft.add(GatherElements { axis }, &[data, indices], vec![])?;
     Ok([values, indices].map(|node| Value::Data(View::whole(node, dims.len()))).to_vec())
 }
