@@ -338,7 +338,8 @@ impl OutputFiles {
 
 impl ArrayOutput {
     fn write(self, engine: &Engine, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
-        let mut dims = engine.outputs[self.index].shape.clone();
+        let values = rows.iter().map(|row| row.values[self.index].len()).sum();
+        let mut dims = engine.outputs[self.index].dims_of(values);
         if let Some(batch) = engine.batch() {
             dims[0] = dims[0] / batch * feed.len();
         }

@@ -88,11 +88,12 @@ impl Compiler {
             shape: graph.node(id).shape.dims().to_vec(),
             element: graph.node(id).shape.element(),
             raw: false,
+            rows: None,
         };
         Ok(Compiled {
             name: graph.name.clone(),
             inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),
-            outputs: graph.outputs().iter().map(|o| port(&o.name, o.node)).collect(),
+            outputs: graph.outputs().iter().map(|o| Port { rows: o.rows.clone(), ..port(&o.name, o.node) }).collect(),
             code: None,
         })
     }

@@ -92,7 +92,11 @@ impl Compiler {
             return if self.part.is_whole() { Ok(()) } else { Err(refused) };
         }
         self.read_weights(network)?;
-        self.cut(network)
+        self.cut(network)?;
+        if self.phase == Phase::Infer {
+            network.graph.count_rows();
+        }
+        Ok(())
     }
 
     fn read_weights(&self, network: &mut Network) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::Preprocess;
 use crate::diagnostic::Location;
 use crate::ops::{Op, ShapeError};
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Rows, Shape};
 use crate::weights::{WeightId, Weights};
 
 /// Names a node. Stays valid while other nodes are added and removed.
@@ -115,6 +115,8 @@ pub struct Output {
     pub node: NodeId,
     /// The auxiliary head that the output belongs to, if any.
     pub aux: Option<AuxHead>,
+    /// Which of the value's rows exist, where that depends on the data.
+    pub rows: Option<Rows>,
 }
 
 /// A weight that a run changes: after it, the weight is this value.
@@ -280,8 +282,13 @@ impl Graph {
     /// Names a value as an output, after those that are there. `aux` is the auxiliary head that it belongs to, if
     /// any.
     pub fn output(&mut self, name: impl Into<String>, node: NodeId, aux: Option<AuxHead>) {
-        self.outputs.push(Output { name: name.into(), node, aux });
+        self.outputs.push(Output { name: name.into(), node, aux, rows: None });
         *self.output_counts.entry(node).or_default() += 1;
+    }
+
+    /// Says which rows of an output exist.
+    pub(super) fn set_rows(&mut self, output: usize, rows: Rows) {
+        self.outputs[output].rows = Some(rows);
     }
 
     /// Drops all outputs, to name others.

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
-use super::max_pool::{Pooling, stride_or_kernel};
+use super::max_pool::{Pooling, WINDOWS};
 use super::planes::fill_planes;
 use super::{AvgPoolGradient, Op, Operation, ShapeError, Window};
 use crate::tensor::{Shape, Tensor};
@@ -59,34 +59,21 @@ const OF_IMAGES: Layer = Layer {
     name: "avg_pool",
     doc: "mean of each window",
     arity: Arity::Unary,
-    params: &[
-        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-        param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
-        param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
-        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-        param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
-        param("count_include_pad", ParamType::Bool, Preset::Bool(true), "count padding as zeros"),
-    ],
+    params: &{
+        let [kernel, stride, pad, dilation, ceil] = WINDOWS;
+        let counted = param("count_include_pad", ParamType::Bool, Preset::Bool(true), "count padding as zeros");
+        [kernel, stride, pad, dilation, ceil, counted]
+    },
     build: |a| {
-        Ok(AvgPool {
-            kernel: a.size2("kernel"),
-            stride: stride_or_kernel(a),
-            pad: a.pad("pad"),
-            dilation: a.size2("dilation"),
-            ceil: a.bool("ceil"),
-            count_include_pad: a.bool("count_include_pad"),
-        }
-        .into())
+        let Pooling { kernel, stride, pad, dilation, ceil } = Pooling::of(a);
+        Ok(AvgPool { kernel, stride, pad, dilation, ceil, count_include_pad: a.bool("count_include_pad") }.into())
     },
     arguments: |op| match op {
-        Op::AvgPool(op) => Some(vec![
-            ("kernel", op.kernel.into()),
-            ("stride", op.stride.into()),
-            ("pad", op.pad.into()),
-            ("dilation", op.dilation.into()),
-            ("ceil", op.ceil.into()),
-            ("count_include_pad", op.count_include_pad.into()),
-        ]),
+        Op::AvgPool(op) => {
+            let mut arguments = op.geometry().arguments();
+            arguments.push(("count_include_pad", op.count_include_pad.into()));
+            Some(arguments)
+        }
         _ => None,
     },
 };

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart, joined};
-use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
+use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
     Conv2dW8, Conv2dWeightGradient, ConvTranspose2d, Init, Op, Operation, ShapeError, WeightDecl, Window, check_groups,
@@ -52,22 +52,21 @@ fn add_multiple(sums: &mut [f64], tap: f64, pixels: &[f32], stride: usize) {
     }
 }
 
-const OF_IMAGES: Layer = Layer {
-    name: "conv",
-    doc: "2-D convolution: [N, C, H, W] to [N, channels, H', W']",
-    arity: Arity::Unary,
-    params: &[
-        param("channels", ParamType::Size, Preset::Required, "number of output channels"),
-        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-        param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
-        param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
-        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-        param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-        param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
-        param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
-    ],
-    build: |a| {
-        let op = Conv2d {
+/// What layers take that go over images with windows, and the learned values that they add.
+pub(super) const WINDOWS: [Param; 6] = [
+    param("channels", ParamType::Size, Preset::Required, "number of output channels"),
+    param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+    param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
+    param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
+    param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
+    param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
+];
+pub(super) const BIAS: Param = param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel");
+
+impl Conv2d {
+    /// As a layer's arguments give it.
+    pub(super) fn of(a: &Args) -> Conv2d {
+        Conv2d {
             channels: a.size("channels"),
             kernel: a.size2("kernel"),
             stride: a.size2("stride"),
@@ -76,7 +75,34 @@ const OF_IMAGES: Layer = Layer {
             groups: a.size("groups"),
             bias: a.bool("bias"),
             epilogue: vec![],
-        };
+        }
+    }
+
+    /// The arguments that give it.
+    pub(super) fn arguments(&self) -> Arguments {
+        vec![
+            ("channels", self.channels.into()),
+            ("kernel", self.kernel.into()),
+            ("stride", self.stride.into()),
+            ("pad", self.pad.into()),
+            ("dilation", self.dilation.into()),
+            ("groups", self.groups.into()),
+            ("bias", self.bias.into()),
+        ]
+    }
+}
+
+const OF_IMAGES: Layer = Layer {
+    name: "conv",
+    doc: "2-D convolution: [N, C, H, W] to [N, channels, H', W']",
+    arity: Arity::Unary,
+    params: &{
+        let [channels, kernel, stride, pad, dilation, groups] = WINDOWS;
+        let bits = param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent");
+        [channels, kernel, stride, pad, dilation, groups, BIAS, bits]
+    },
+    build: |a| {
+        let op = Conv2d::of(a);
         Ok(match a.has("weight_bits") {
             true => Conv2dW8::of(op, a.size("weight_bits"))?.into(),
             false => op.into(),
@@ -88,15 +114,7 @@ const OF_IMAGES: Layer = Layer {
             Op::Conv2dW8(op) if op.of_reals.epilogue.is_empty() => (&op.of_reals, Some(op.bits)),
             _ => return None,
         };
-        let mut arguments: Arguments = vec![
-            ("channels", op.channels.into()),
-            ("kernel", op.kernel.into()),
-            ("stride", op.stride.into()),
-            ("pad", op.pad.into()),
-            ("dilation", op.dilation.into()),
-            ("groups", op.groups.into()),
-            ("bias", op.bias.into()),
-        ];
+        let mut arguments = op.arguments();
         arguments.extend(bits.map(|bits| ("weight_bits", bits.into())));
         Some(arguments)
     },

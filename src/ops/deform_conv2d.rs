@@ -1,5 +1,6 @@
 //! Deformable convolution: taps that move (Dai et al. 2017, arXiv:1703.06211; Zhu et al. 2019, arXiv:1811.11168).
 
+use super::conv2d::{BIAS, WINDOWS};
 use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::grid_sample::{Beyond, GridCoordinates, MAX_PIXELS, Sampling};
@@ -49,40 +50,23 @@ impl Operation for DeformConv2d {
         name: "deform_conv",
         doc: "convolution whose taps another value moves, and a third one weighs: deform_conv(offset, mask, channels = …)",
         arity: Arity::Operands,
-        params: &[
-            param("channels", ParamType::Size, Preset::Required, "number of output channels"),
-            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-            param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
-            param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-            param("offset_groups", ParamType::Size, Preset::Int(1), "groups of input channels, each moved by its own"),
-            param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
-        ],
+        params: &{
+            let [channels, kernel, stride, pad, dilation, groups] = WINDOWS;
+            let offsets = "groups of input channels, each moved by its own";
+            let offsets = param("offset_groups", ParamType::Size, Preset::Int(1), offsets);
+            [channels, kernel, stride, pad, dilation, groups, offsets, BIAS]
+        },
         build: |a| {
-            Ok(DeformConv2d {
-                channels: a.size("channels"),
-                kernel: a.size2("kernel"),
-                stride: a.size2("stride"),
-                pad: a.pad("pad"),
-                dilation: a.size2("dilation"),
-                groups: a.size("groups"),
-                offset_groups: a.size("offset_groups"),
-                bias: a.bool("bias"),
-            }
-            .into())
+            let Conv2d { channels, kernel, stride, pad, dilation, groups, bias, .. } = Conv2d::of(a);
+            let offset_groups = a.size("offset_groups");
+            Ok(DeformConv2d { channels, kernel, stride, pad, dilation, groups, offset_groups, bias }.into())
         },
         arguments: |op| match op {
-            Op::DeformConv2d(op) => Some(vec![
-                ("channels", op.channels.into()),
-                ("kernel", op.kernel.into()),
-                ("stride", op.stride.into()),
-                ("pad", op.pad.into()),
-                ("dilation", op.dilation.into()),
-                ("groups", op.groups.into()),
-                ("offset_groups", op.offset_groups.into()),
-                ("bias", op.bias.into()),
-            ]),
+            Op::DeformConv2d(op) => {
+                let mut arguments = op.unmoved().arguments();
+                arguments.insert(arguments.len() - 1, ("offset_groups", op.offset_groups.into()));
+                Some(arguments)
+            }
             _ => None,
         },
     }];

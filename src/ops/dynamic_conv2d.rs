@@ -1,5 +1,6 @@
 //! A convolution whose weight is a value that the network computes.
 
+use super::conv2d::WINDOWS;
 use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, joined};
@@ -49,14 +50,12 @@ impl Operation for DynamicConv2d {
         name: "dynamic_conv",
         doc: "2-D convolution with a weight that is another value, and a bias: dynamic_conv(weight, bias)",
         arity: Arity::Operands,
-        params: &[
-            param("stride", ParamType::Size2, Preset::Int(1), "step of the window"),
-            param("pad", ParamType::Pad, Preset::Int(0), "zeros around: n, (v, h) or (top, left, bottom, right)"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-            param("transposed", ParamType::Bool, Preset::Bool(false), "a transposed convolution"),
-            param("output_pad", ParamType::Count2, Preset::Int(0), "of a transposed one: added below and right"),
-        ],
+        params: &{
+            let [_, _, stride, pad, dilation, groups] = WINDOWS;
+            let transposed = param("transposed", ParamType::Bool, Preset::Bool(false), "a transposed convolution");
+            let added = "of a transposed one: added below and right";
+            [stride, pad, dilation, groups, transposed, param("output_pad", ParamType::Count2, Preset::Int(0), added)]
+        },
         build: |a| {
             Ok(DynamicConv2d {
                 stride: a.size2("stride"),

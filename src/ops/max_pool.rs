@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::element;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
-use super::layer::{Args, Arity, Layer, ParamType, Preset, param};
+use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, param};
 use super::planes::fill_planes_of;
 use super::{MaxPoolGradient, Op, Operation, ShapeError, Window, image_shape, positive, window_output};
 use crate::tensor::{Element, Shape, Tensor};
@@ -22,11 +22,6 @@ attributes! {
     }
 }
 
-/// Stride of a pooling layer: the kernel's size where the call gives none.
-pub(super) fn stride_or_kernel(args: &Args) -> [usize; 2] {
-    args.size2(if args.has("stride") { "stride" } else { "kernel" })
-}
-
 /// Geometry that the pooling ops share.
 pub(super) struct Pooling {
     pub kernel: [usize; 2],
@@ -37,6 +32,28 @@ pub(super) struct Pooling {
 }
 
 impl Pooling {
+    /// As a layer's arguments give it.
+    pub(super) fn of(a: &Args) -> Pooling {
+        Pooling {
+            kernel: a.size2("kernel"),
+            stride: a.size2(if a.has("stride") { "stride" } else { "kernel" }),
+            pad: a.pad("pad"),
+            dilation: a.size2("dilation"),
+            ceil: a.bool("ceil"),
+        }
+    }
+
+    /// The arguments that give it.
+    pub(super) fn arguments(&self) -> Arguments {
+        vec![
+            ("kernel", self.kernel.into()),
+            ("stride", self.stride.into()),
+            ("pad", self.pad.into()),
+            ("dilation", self.dilation.into()),
+            ("ceil", self.ceil.into()),
+        ]
+    }
+
     /// Output shape; every window holds at least one input pixel.
     pub(crate) fn infer(&self, inputs: &[&Shape], what: &str) -> Result<Shape, ShapeError> {
         let [n, c, h, w] = image_shape(inputs, 0, what)?;
@@ -47,11 +64,41 @@ impl Pooling {
     }
 
     fn output(&self, axis: usize, input: usize) -> Result<usize, ShapeError> {
-        let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
-        let (before, after) = (self.pad[axis], self.pad[axis + 2]);
-        let name = ["height", "width"][axis];
+        let windows = PoolAxis {
+            name: ["height", "width"][axis],
+            kernel: self.kernel[axis],
+            stride: self.stride[axis],
+            dilation: self.dilation[axis],
+            pad: [self.pad[axis], self.pad[axis + 2]],
+            ceil: self.ceil,
+        };
+        windows.output(input)
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
+        Window { extent, stride: self.stride, upscale: [1.0, 1.0] }
+    }
+}
+
+/// The windows of pooling along one axis.
+pub(super) struct PoolAxis {
+    /// What it is called.
+    pub name: &'static str,
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    /// Before and behind.
+    pub pad: [usize; 2],
+    pub ceil: bool,
+}
+
+impl PoolAxis {
+    /// How many windows there are; every one holds at least one element of the input.
+    pub(super) fn output(&self, input: usize) -> Result<usize, ShapeError> {
+        let &PoolAxis { name, kernel, stride, dilation, pad: [before, after], ceil } = self;
         // Rounding up lets the last window hang over the end by up to a step.
-        let overhang = if self.ceil { stride - 1 } else { 0 };
+        let overhang = if ceil { stride - 1 } else { 0 };
         let reach = after.checked_add(overhang).ok_or_else(|| ShapeError::new("the padding overflows").param("pad"))?;
         let sized = |after| window_output(name, input, kernel, stride, dilation, (before, after));
         // An error is to name the padding as it was given.
@@ -69,12 +116,7 @@ impl Pooling {
                 .param("dilation"));
         }
         // A last window that would start beyond the input, in the padding, is dropped.
-        Ok(if self.ceil && (output - 1) * stride >= input + before { output - 1 } else { output })
-    }
-
-    pub(crate) fn window(&self) -> Window {
-        let extent = [0, 1].map(|i| (self.kernel[i] - 1) * self.dilation[i] + 1);
-        Window { extent, stride: self.stride, upscale: [1.0, 1.0] }
+        Ok(if ceil && (output - 1) * stride >= input + before { output - 1 } else { output })
     }
 }
 
@@ -105,35 +147,30 @@ impl MaxPool {
     }
 }
 
+/// What pooling layers of images take.
+pub(super) const WINDOWS: [Param; 5] = [
+    param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
+    param("stride", ParamType::Size2, Preset::Absent, STRIDE),
+    param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
+    param("dilation", ParamType::Size2, Preset::Int(1), DILATION),
+    CEIL,
+];
+
+pub(super) const STRIDE: &str = "step of the window; the kernel's size if absent";
+pub(super) const DILATION: &str = "distance of the window's taps";
+pub(super) const CEIL: Param = param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up");
+
 const OF_IMAGES: Layer = Layer {
     name: "max_pool",
     doc: "maximum of each window",
     arity: Arity::Unary,
-    params: &[
-        param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-        param("stride", ParamType::Size2, Preset::Absent, "step of the window; the kernel's size if absent"),
-        param("pad", ParamType::Pad, Preset::Int(0), "border: n, (v, h) or (top, left, bottom, right)"),
-        param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-        param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up"),
-    ],
+    params: &WINDOWS,
     build: |a| {
-        Ok(MaxPool {
-            kernel: a.size2("kernel"),
-            stride: stride_or_kernel(a),
-            pad: a.pad("pad"),
-            dilation: a.size2("dilation"),
-            ceil: a.bool("ceil"),
-        }
-        .into())
+        let Pooling { kernel, stride, pad, dilation, ceil } = Pooling::of(a);
+        Ok(MaxPool { kernel, stride, pad, dilation, ceil }.into())
     },
     arguments: |op| match op {
-        Op::MaxPool(op) => Some(vec![
-            ("kernel", op.kernel.into()),
-            ("stride", op.stride.into()),
-            ("pad", op.pad.into()),
-            ("dilation", op.dilation.into()),
-            ("ceil", op.ceil.into()),
-        ]),
+        Op::MaxPool(op) => Some(op.geometry().arguments()),
         _ => None,
     },
 };

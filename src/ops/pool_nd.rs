@@ -5,8 +5,9 @@ use super::conv_nd::{axis_names, same_axes, sides, sides_of, sizes, sizes_of, th
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
 use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, param};
+use super::max_pool::{CEIL, DILATION, PoolAxis, STRIDE};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, positive, window_output};
+use super::{Op, Operation, ShapeError, positive};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -35,9 +36,33 @@ attributes! {
     }
 }
 
-const CEIL: Param = param("ceil", ParamType::Bool, Preset::Bool(false), "round the output's size up");
 const COUNT: Param = param("count_include_pad", ParamType::Bool, Preset::Bool(true), "padding counts as zeros");
-const STRIDE: &str = "step of the window; the kernel's size if absent";
+
+/// What layers of sequences take, and those of volumes, whose means take one thing more.
+const OF_SEQUENCES: [Param; 4] = windows(ParamType::Size, ParamType::Count2, "window", "border: n, or (left, right)");
+const OF_VOLUMES: [Param; 4] = windows(
+    ParamType::Size3,
+    ParamType::Pad3,
+    "window: one size, or (depth, height, width)",
+    "border: n, (d, h, w), or all six sides",
+);
+
+const fn windows(size: ParamType, sides: ParamType, kernel: &'static str, pad: &'static str) -> [Param; 4] {
+    [
+        param("kernel", size, Preset::Required, kernel),
+        param("stride", size, Preset::Absent, STRIDE),
+        param("pad", sides, Preset::Int(0), pad),
+        param("dilation", size, Preset::Int(1), DILATION),
+    ]
+}
+
+const fn of_maxima([kernel, stride, pad, dilation]: [Param; 4]) -> [Param; 5] {
+    [kernel, stride, pad, dilation, CEIL]
+}
+
+const fn of_means([kernel, stride, pad, dilation]: [Param; 4]) -> [Param; 6] {
+    [kernel, stride, pad, dilation, COUNT, CEIL]
+}
 
 fn build(a: &Args, axes: usize, max: bool) -> Op {
     let kind = match max {
@@ -78,19 +103,15 @@ impl PoolNd {
     /// The output's size along an axis; every window holds an element.
     fn output(&self, axis: usize, input: usize) -> Result<usize, ShapeError> {
         let axes = self.kernel.len();
-        let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
-        let (name, before, after) = (axis_names(axes)[axis], self.pad[axis], self.pad[axis + axes]);
-        let overhang = if self.ceil { stride - 1 } else { 0 };
-        let sized = |after| window_output(name, input, kernel, stride, dilation, (before, after));
-        let output =
-            after.checked_add(overhang).map_or_else(|| sized(after), |reach| sized(reach).or_else(|_| sized(after)))?;
-        let extent = (kernel - 1) * dilation + 1;
-        let most = before.max(after);
-        if most >= extent || (dilation > input && most > 0) {
-            let message = format!("padding {most} of a window's {name} {extent}: a window would hold no element");
-            return Err(ShapeError::new(message).param("pad"));
-        }
-        Ok(if self.ceil && (output - 1) * stride >= input + before { output - 1 } else { output })
+        let windows = PoolAxis {
+            name: axis_names(axes)[axis],
+            kernel: self.kernel[axis],
+            stride: self.stride[axis],
+            dilation: self.dilation[axis],
+            pad: [self.pad[axis], self.pad[axis + axes]],
+            ceil: self.ceil,
+        };
+        windows.output(input)
     }
 
     /// The input's places of a window, and how many elements count that are there or pad.
@@ -112,13 +133,7 @@ impl Operation for PoolNd {
             name: "max_pool1d",
             doc: "maximum of each window of a sequence [N, C, L]",
             arity: Arity::Unary,
-            params: &[
-                param("kernel", ParamType::Size, Preset::Required, "window"),
-                param("stride", ParamType::Size, Preset::Absent, STRIDE),
-                param("pad", ParamType::Count2, Preset::Int(0), "border: n, or (left, right)"),
-                param("dilation", ParamType::Size, Preset::Int(1), "distance of the window's taps"),
-                CEIL,
-            ],
+            params: &of_maxima(OF_SEQUENCES),
             build: |a| Ok(build(a, 1, true)),
             arguments: |op| arguments(op, 1, true),
         },
@@ -126,14 +141,7 @@ impl Operation for PoolNd {
             name: "avg_pool1d",
             doc: "mean of each window of a sequence [N, C, L]",
             arity: Arity::Unary,
-            params: &[
-                param("kernel", ParamType::Size, Preset::Required, "window"),
-                param("stride", ParamType::Size, Preset::Absent, STRIDE),
-                param("pad", ParamType::Count2, Preset::Int(0), "border: n, or (left, right)"),
-                param("dilation", ParamType::Size, Preset::Int(1), "distance of the window's taps"),
-                COUNT,
-                CEIL,
-            ],
+            params: &of_means(OF_SEQUENCES),
             build: |a| Ok(build(a, 1, false)),
             arguments: |op| arguments(op, 1, false),
         },
@@ -141,13 +149,7 @@ impl Operation for PoolNd {
             name: "max_pool3d",
             doc: "maximum of each window of a volume [N, C, D, H, W]",
             arity: Arity::Unary,
-            params: &[
-                param("kernel", ParamType::Size3, Preset::Required, "window: one size, or (depth, height, width)"),
-                param("stride", ParamType::Size3, Preset::Absent, STRIDE),
-                param("pad", ParamType::Pad3, Preset::Int(0), "border: n, (d, h, w), or all six sides"),
-                param("dilation", ParamType::Size3, Preset::Int(1), "distance of the window's taps"),
-                CEIL,
-            ],
+            params: &of_maxima(OF_VOLUMES),
             build: |a| Ok(build(a, 3, true)),
             arguments: |op| arguments(op, 3, true),
         },
@@ -155,14 +157,7 @@ impl Operation for PoolNd {
             name: "avg_pool3d",
             doc: "mean of each window of a volume [N, C, D, H, W]",
             arity: Arity::Unary,
-            params: &[
-                param("kernel", ParamType::Size3, Preset::Required, "window: one size, or (depth, height, width)"),
-                param("stride", ParamType::Size3, Preset::Absent, STRIDE),
-                param("pad", ParamType::Pad3, Preset::Int(0), "border: n, (d, h, w), or all six sides"),
-                param("dilation", ParamType::Size3, Preset::Int(1), "distance of the window's taps"),
-                COUNT,
-                CEIL,
-            ],
+            params: &of_means(OF_VOLUMES),
             build: |a| Ok(build(a, 3, false)),
             arguments: |op| arguments(op, 3, false),
         },

@@ -20,6 +20,7 @@ mod fold_input_normalization;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
+mod join_phases;
 mod lower_channel_constants;
 mod lower_dynamic_conv;
 mod lower_quantized;
@@ -120,6 +121,7 @@ pub const PIPELINE: &[Pass] = &[
         exchange_activation_pool::run,
     ),
     pass("fuse_epilogue", "activations and joins into the kernel before", fuse_epilogue::run),
+    pass("join_phases", "one convolution for all phases of a transposed one to few channels", join_phases::run),
     pass("merge_sibling_pointwise", "one wide 1x1 convolution for several on one input", merge_sibling_pointwise::run),
 ];
 

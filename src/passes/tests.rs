@@ -174,6 +174,63 @@ pass_test!(
      output h = %h"
 );
 
+// FSRCNN's last layer, one with another padding and factor whose phases differ in taps; strides that differ, many channels.
+pass_test!(
+    join_phases,
+    "join_phases",
+    "1,3,4,5",
+    "%a = conv_transpose2d %x, @a.weight, @a.bias { channels=1 kernel=9x9 stride=3x3 pad=4,4,4,4 output_pad=2x2 epilogue=[relu] } : f32[1,1,12,15]   // g.net:3
+     %b = conv_transpose2d %a, @b.weight { channels=2 kernel=3x2 stride=2x2 bias=false } : f32[1,2,25,30]   // g.net:4
+     %c = conv_transpose2d %a, @c.weight { channels=1 kernel=2x2 stride=2x1 bias=false } : f32[1,1,24,16]
+     %d = conv_transpose2d %a, @d.weight { channels=5 kernel=2x2 stride=2x2 bias=false } : f32[1,5,24,30]
+     output b = %b
+     output c = %c
+     output d = %d"
+);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Any kernel, border and size gives what it gave.
+    #[test]
+    fn phases_of_any_geometry_are_joined(
+        kernel in [1usize..7, 1usize..7],
+        factor in 2usize..5,
+        pads in [0usize..4, 0usize..4, 0usize..4, 0usize..4],
+        more in [0usize..2, 0usize..2],
+        channels in 1usize..4,
+        size in [1usize..5, 1usize..5],
+    ) {
+        let op = crate::ops::ConvTranspose2d {
+            channels,
+            kernel,
+            stride: [factor; 2],
+            pad: pads,
+            output_pad: more,
+            dilation: [1, 1],
+            groups: 1,
+            bias: channels > 1,
+            epilogue: vec![],
+        };
+        let shape = crate::tensor::Shape::new([2, 3, size[0], size[1]]);
+        prop_assume!(crate::ops::Operation::infer(&op, &[&shape]).is_ok());
+        let mut b = crate::testing::GraphBuilder::new("phases", Phase::Infer);
+        let x = b.input([2, 3, size[0], size[1]]);
+        let y = b.add(op, &[x]);
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 7);
+        let inputs = random_inputs(&graph, 3);
+        let expected = interpreter::run(&graph, &inputs).unwrap();
+        run(&mut graph, &Selection::only(["join_phases"]).unwrap());
+        prop_assert!(difference(&expected, &interpreter::run(&graph, &inputs).unwrap()) < 1e-5);
+        let is_transposed = |&id: &crate::ir::NodeId| matches!(graph.node(id).op(), Some(crate::ops::Op::ConvTranspose2d(_)));
+        // The first pixels that count are within reach of the input, where the border is no wider than the kernel.
+        if pads[0] < kernel[0] && pads[1] < kernel[1] {
+            prop_assert!(!graph.order().iter().any(is_transposed));
+        }
+    }
+}
+
 pass_test!(
     recognise_group_norm,
     "recognise_group_norm",
@@ -425,6 +482,34 @@ pass_test!(
      %d2 = activation %e2 { kind=sqrt } : f32[1,1,3,3]
      %n2 = binary %c2, %d2 { kind=div } : f32[1,4,3,3]
      %second = channel_affine %n2, @second.weight { bias=false } : f32[1,4,3,3]
+     output y = %second"
+);
+
+// Tokens, with factors and terms; the last two axes, with a factor alone.
+pass_test!(
+    recognise_layer_norm_of_rows,
+    "recognise_layer_norm",
+    "2,3,4",
+    "%m = reduce %x { kind=mean axes=[2] } : f32[2,3,1]   // g.net:3
+     %c = binary %x, %m { kind=sub } : f32[2,3,4]   // g.net:4
+     %s = binary %c, %c { kind=mul } : f32[2,3,4]
+     %v = reduce %s { kind=mean axes=[2] } : f32[2,3,1]
+     %e = activation %v { kind=scale(1.0,0.25) } : f32[2,3,1]
+     %d = activation %e { kind=sqrt } : f32[2,3,1]
+     %n = binary %c, %d { kind=div } : f32[2,3,4]   // g.net:9
+     %w = constant @w { shape=[1,1,4] } : f32[1,1,4]
+     %b = constant @b { shape=[4] } : f32[4]
+     %p = binary %w, %n { kind=mul } : f32[2,3,4]   // g.net:10
+     %first = binary %p, %b { kind=add } : f32[2,3,4]   // g.net:11
+     %m2 = reduce %first { kind=mean axes=[1,2] } : f32[2,1,1]
+     %c2 = binary %first, %m2 { kind=sub } : f32[2,3,4]
+     %s2 = binary %c2, %c2 { kind=mul } : f32[2,3,4]
+     %v2 = reduce %s2 { kind=mean axes=[1,2] } : f32[2,1,1]
+     %e2 = activation %v2 { kind=scale(1.0,1e-5) } : f32[2,1,1]
+     %d2 = activation %e2 { kind=sqrt } : f32[2,1,1]
+     %n2 = binary %c2, %d2 { kind=div } : f32[2,3,4]
+     %w2 = constant @w2 { shape=[3,4] } : f32[3,4]
+     %second = binary %n2, %w2 { kind=mul } : f32[2,3,4]
      output y = %second"
 );
 

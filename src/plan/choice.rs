@@ -10,7 +10,8 @@ use super::precision::Coarse;
 use super::view::{Layout, View};
 use crate::ir::NodeId;
 use crate::ops::Op;
-use crate::target::Target;
+use crate::target::{Target, Unit};
+use crate::tensor::Element;
 
 /// What running kernels on a machine has shown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,6 +112,19 @@ impl Layer {
         kernels
     }
 
+    /// Bytes that a kernel's weights take beyond those that the layer has, where these are transformed real numbers.
+    fn copied_bytes(&self, kernel: &Algorithm, unit: Unit) -> usize {
+        match kernel {
+            Algorithm::Winograd(w) if !w.products.is_of_whole_numbers() => {
+                let p = &self.problem;
+                let weights = p.out_channels * p.in_per_group() * p.kernel[0] * p.kernel[1];
+                w.weight_bytes(p.out_channels.next_multiple_of(self.block), unit)
+                    .saturating_sub(weights * Element::F32.bytes())
+            }
+            _ => 0,
+        }
+    }
+
     fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Algorithm) -> Vec<(Algorithm, f64)> {
         let converts = self.input == Layout::Plain && !F::READS_PLAIN;
         let convert = if converts { conv::convert_cost(&self.problem, self.block, target) } else { 0.0 };
@@ -129,24 +143,34 @@ pub(super) struct Choice {
     pub notes: Vec<String>,
 }
 
+/// What plans of a network have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Winograd tiles are at most `tile × tile`, but for those that are forced.
+    pub tile: usize,
+    /// Nanoseconds of a run that a byte of transformed weights must save.
+    pub price: f64,
+}
+
 /// The best kernel of one algorithm.
 struct Candidate {
     kernel: Algorithm,
     ns: f64,
+    /// What the bytes of its weights must save.
+    owed: f64,
     measured: bool,
 }
 
-/// The cheapest kernel for a layer whose Winograd tiles are at most `tile × tile`, or the one that the
-/// user forces. `label` is the node's.
+/// The cheapest kernel for a layer, or the one that the user forces. `label` is the node's.
 pub(super) fn choose(
     node: NodeId,
     label: &str,
     layer: &Layer,
-    tile: usize,
+    bounds: Bounds,
     target: &Target,
     options: &Options,
 ) -> Result<Choice, PlanError> {
-    let mut candidates = algorithms(layer, target, options);
+    let mut candidates = algorithms(layer, bounds.price, target, options);
     let forced_as = |name: &str| options.algorithms.iter().rev().find(|(label, _)| label == name);
     let forced = forced_as(label).or_else(|| forced_as("*"));
     let position = |wanted: &str| candidates.iter().position(|c| c.kernel.name() == wanted);
@@ -161,13 +185,13 @@ pub(super) fn choose(
             });
         }
         _ => {
-            let allowed = |c: &Candidate| c.kernel.tile() <= tile && allowed(&c.kernel, node, layer, options);
+            let allowed = |c: &Candidate| c.kernel.tile() <= bounds.tile && allowed(&c.kernel, node, layer, options);
             candidates.iter().position(allowed).expect("direct convolution or depthwise is always allowed")
         }
     };
     let forced = by_force.is_some();
     let mut notes: Vec<String> = forced.then(|| "forced".into()).into_iter().collect();
-    let Candidate { kernel, ns, measured } = candidates.remove(chosen);
+    let Candidate { kernel, ns, measured, .. } = candidates.remove(chosen);
     if measured {
         notes.push("tuned".into());
     }
@@ -181,12 +205,14 @@ pub(super) fn choose(
 
 /// The best kernel of each algorithm that fits, the best first. Where some were measured, those come
 /// before all that were only estimated.
-fn algorithms(layer: &Layer, target: &Target, options: &Options) -> Vec<Candidate> {
+fn algorithms(layer: &Layer, price: f64, target: &Target, options: &Options) -> Vec<Candidate> {
     let measured = options.findings.measured.get(&layer.key);
     let mut best: Vec<Candidate> = vec![];
     for (kernel, estimate) in layer.kernels(target) {
         let time = measured.and_then(|times| times.get(&kernel.describe()));
-        let candidate = Candidate { ns: time.copied().unwrap_or(estimate), measured: time.is_some(), kernel };
+        let ns = time.copied().unwrap_or(estimate);
+        let owed = price * layer.copied_bytes(&kernel, target.unit) as f64;
+        let candidate = Candidate { ns, owed, measured: time.is_some(), kernel };
         match best.iter_mut().find(|b| b.kernel.name() == candidate.kernel.name()) {
             None => best.push(candidate),
             Some(other) if rank(&candidate) < rank(other) => *other = candidate,
@@ -198,7 +224,7 @@ fn algorithms(layer: &Layer, target: &Target, options: &Options) -> Vec<Candidat
 }
 
 fn rank(candidate: &Candidate) -> (bool, f64) {
-    (!candidate.measured, candidate.ns)
+    (!candidate.measured, candidate.ns + candidate.owed)
 }
 
 /// Whether the kernel may be chosen for its cost.

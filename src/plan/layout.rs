@@ -257,10 +257,12 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Columns and positions are counted in plain memory.
         Op::ArgReduce(_)
         | Op::Cast(_)
+        | Op::Compact(_)
         | Op::CumSum(_)
         | Op::Gather(_)
         | Op::GatherElements(_)
         | Op::GatherNd(_)
+        | Op::Nms(_)
         | Op::ScatterElements(_)
         | Op::ScatterNd(_)
         | Op::TopK(_) => false,

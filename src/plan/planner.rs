@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::choice::{Choice, Findings, Layer, choose};
+use super::choice::{Bounds, Choice, Findings, Layer, choose};
 use super::conv::{self, Arithmetic, Problem};
 use super::layout::{self, Layouts, Want};
 use super::parts::Parts;
@@ -113,6 +113,12 @@ const ALGORITHMS: [&str; 12] = [
 /// which deep networks amplify; for less, the digits are worth more than the time.
 const WORTH_ITS_ERROR: f64 = 0.04;
 
+/// Share of a network's time that weights must save whose transformed copies add as many bytes as all of its weights have.
+const WORTH_ITS_WEIGHTS: f64 = 1.0 / 12.0;
+
+/// Nanoseconds that a byte of transformed weights needs to save at most, whatever the network is: a millisecond for 4 MB.
+const MOST_A_BYTE: f64 = 0.25;
+
 /// Plans an optimized graph for a target.
 ///
 /// # Errors
@@ -141,12 +147,21 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     limits::check_lowered(graph)?;
     limits::check(graph)?;
     let slow = slow_in_bf16(graph, target, options)?;
-    let fast = plan_up_to(6, graph, target, options, &slow)?;
+    let planned = |tile: usize, price: f64| plan_within(Bounds { tile, price }, graph, target, options, &slow);
+    let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
+    let any = planned(6, 0.0)?;
+    let is_winograd = |s: &Step| matches!(s.kernel, Algorithm::Winograd(_));
+    if !any.steps.iter().any(|s| !s.forced && is_winograd(s)) {
+        return Ok(any);
+    }
+    // Copies of weights have to earn their bytes, which a file has and memory brings in each run.
+    let weights = graph.all_parameters().map(|(_, id)| graph.weights.get(id).shape.bytes()).sum::<usize>().max(1);
+    let price = (WORTH_ITS_WEIGHTS * time(&any) / weights as f64).min(MOST_A_BYTE);
+    let fast = planned(6, price)?;
     if !fast.steps.iter().any(|s| !s.forced && s.kernel.tile() > 4) {
         return Ok(fast);
     }
-    let exact = plan_up_to(4, graph, target, options, &slow)?;
-    let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
+    let exact = planned(4, price)?;
     let saved = 1.0 - time(&fast) / time(&exact);
     Ok(if saved >= WORTH_ITS_ERROR { fast } else { exact })
 }
@@ -179,13 +194,13 @@ fn slow_in_bf16(graph: &Graph, target: &Target, options: &Options) -> Result<Vec
     // An algorithm of bf16 that is forced is none of f32.
     let in_f32 = Options { precision: Precision::F32, algorithms: vec![], ..options.clone() };
     let in_bf16 = Options { algorithms: vec![], ..options.clone() };
-    Ok(Slow::of(&plan_up_to(4, graph, target, &in_f32, &[])?, &plan_up_to(4, graph, target, &in_bf16, &[])?))
+    let planned = |options: &Options| plan_within(Bounds { tile: 4, price: 0.0 }, graph, target, options, &[]);
+    Ok(Slow::of(&planned(&in_f32)?, &planned(&in_bf16)?))
 }
 
-/// A plan in which Winograd tiles are at most `tile × tile`, but for those that are forced, and layers that are slow in bf16
-/// read f32.
-fn plan_up_to(
-    tile: usize,
+/// A plan within bounds, in which layers that are slow in bf16 read f32.
+fn plan_within(
+    bounds: Bounds,
     graph: &Graph,
     target: &Target,
     options: &Options,
@@ -198,7 +213,7 @@ fn plan_up_to(
         graph,
         target,
         options,
-        tile,
+        bounds,
         block,
         placements: placements(&layouts),
         reduced: if options.has_bf16(target) { reduced(&layouts, in_f32) } else { HashSet::new() },
@@ -234,8 +249,7 @@ struct Planner<'a> {
     graph: &'a Graph,
     target: &'a Target,
     options: &'a Options,
-    /// Largest Winograd tile that is chosen.
-    tile: usize,
+    bounds: Bounds,
     /// Channels of a block.
     block: usize,
     layouts: Layouts<'a>,
@@ -547,7 +561,7 @@ impl Planner<'_> {
                 let weight = graph.weights_read(id)[0];
                 layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
             }
-            choose(id, label, &layer, self.tile_of(id), self.target, self.options).map(|choice| (layer, choice))
+            choose(id, label, &layer, self.bounds_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
         let (layer, mut choice, brought) = match self.brought_into_bf16(source, &input) {
             None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
@@ -589,21 +603,22 @@ impl Planner<'_> {
         (may_be && is_image).then(|| View::whole(input.place, self.blocked(), &self.shape(source, self.blocked())))
     }
 
-    /// The largest Winograd tile that a layer may have. What transforms filters in a run addresses those of a set of
-    /// output channels at once.
-    fn tile_of(&self, id: NodeId) -> usize {
+    /// The bounds of a layer. What transforms filters in a run addresses those of a set of output channels at once.
+    fn bounds_of(&self, id: NodeId) -> Bounds {
         const SET: usize = 64;
         let filters = self.graph.parameters(id).first().map_or(0, |&weight| {
             let shape = &self.graph.node(weight).shape;
             shape.bytes() / shape.dims().iter().copied().take(2).min().unwrap_or(1).max(1)
         });
-        match self.has_known_parameters(id) {
-            true => self.tile,
+        let tile = match self.has_known_parameters(id) {
+            true => return self.bounds,
             // Whoever compiles for inference tries Winograd kernels with the layer's own weights, which are not there yet.
             false if self.graph.updates().is_empty() => 0,
-            false if filters.saturating_mul(SET) < i32::MAX as usize => self.tile,
+            false if filters.saturating_mul(SET) < i32::MAX as usize => self.bounds.tile,
             false => 0,
-        }
+        };
+        // What is transformed in a run is in no file.
+        Bounds { tile, price: 0.0 }
     }
 
     fn has_known_parameters(&self, id: NodeId) -> bool {

@@ -84,6 +84,41 @@ impl Strides {
     }
 }
 
+/// What of a tile's weights is stored, of the channels that its vectors have lanes for.
+///
+/// Where much would be padding, it is left out. A vector of weights is still loaded whole: what its last lanes hold are
+/// weights that follow, and so what is added up there means nothing, until these lanes are made 0 before the epilogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Stored {
+    /// Output channels of a tap, and groups of input channels of a kernel row.
+    channels: usize,
+    groups: usize,
+}
+
+impl Stored {
+    /// All that there are lanes for.
+    fn whole(blocks: usize, lanes: usize, groups: usize) -> Stored {
+        Stored { channels: blocks * lanes, groups }
+    }
+
+    /// Of a tile of so many blocks that reads `count` input blocks. Blocks have so many channels in the output and in the
+    /// input.
+    fn of(problem: &Problem, run: &BlockRun, count: usize, [out_lanes, in_lanes]: [usize; 2]) -> Stored {
+        let group = problem.arithmetic.group();
+        let whole = Stored::whole(run.blocks, out_lanes, count * in_lanes.div_ceil(group));
+        if problem.arithmetic != Arithmetic::F32 || problem.groups > 1 {
+            return whole;
+        }
+        // Less than a quarter is not worth it.
+        let worth = |all: usize, used: usize| if 4 * used <= 3 * all { used } else { all };
+        // Of half a vector, no lanes are made 0.
+        let least = if run.half { whole.channels - out_lanes / 2 } else { 0 };
+        let channels = whole.channels.min(problem.out_channels - run.first * out_lanes).max(least);
+        let channels = if run.tiles == 1 { worth(whole.channels, channels) } else { whole.channels };
+        Stored { channels, groups: worth(whole.groups, problem.in_channels) }
+    }
+}
+
 /// All that a row kernel's code depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Row {
@@ -95,6 +130,7 @@ pub(super) struct Row {
     blocks: usize,
     /// The last block's channels lie in the lower half of its lanes: the upper half is not computed.
     half: bool,
+    stored: Stored,
     /// Bytes in the input from an output pixel to the next, and from a tap to the next.
     in_pixel: usize,
     in_tap: usize,
@@ -151,6 +187,7 @@ impl Row {
             tile: tile.min(arithmetic.most_pixels(blocks, unit)).min(width),
             blocks,
             half,
+            stored: Stored::whole(blocks, unit.lanes, in_blocks * (unit.lanes / group)),
             in_pixel: unit.lanes * arithmetic.input().bytes(),
             in_tap: 0,
             in_row_tap: 0,
@@ -201,7 +238,13 @@ impl Row {
 
     /// Bytes of the weights of one group and one kernel column.
     fn tap_bytes(&self, unit: Unit) -> usize {
-        self.arithmetic.vectors(unit) * self.blocks * self.factors(unit).vector_bytes(unit)
+        self.arithmetic.vectors(unit) * self.stored.channels * self.factors(unit).vector_bytes(unit) / unit.lanes
+    }
+
+    /// Lanes of the tile's last block that hold channels, where what the others hold is no sum of theirs.
+    fn channels_of_last(&self, unit: Unit) -> Option<usize> {
+        let whole = self.blocks * unit.lanes;
+        (self.stored.channels < whole && !self.half).then(|| unit.lanes - (whole - self.stored.channels))
     }
 
     /// What is done to sums of whole numbers.
@@ -237,12 +280,13 @@ impl Row {
 
     /// Of the weights of one kernel row, of all input blocks.
     fn ky_bytes(&self, unit: Unit) -> usize {
-        self.in_blocks * self.in_groups * self.x.taps.count * self.tap_bytes(unit)
+        self.stored.groups * self.x.taps.count * self.tap_bytes(unit)
     }
 
     /// Of all weights of a tile.
     fn panel_bytes(&self, unit: Unit) -> usize {
-        (self.ky * self.ky_bytes(unit)).next_multiple_of(packing::ALIGNMENT)
+        let beyond = self.blocks * unit.lanes - self.stored.channels;
+        (self.ky * self.ky_bytes(unit) + beyond * LANE).next_multiple_of(packing::ALIGNMENT)
     }
 
     /// From a tile's panel to the next: behind those of whole numbers lie multipliers and offsets.
@@ -638,7 +682,8 @@ fn panel(
 ) -> Part {
     let [out_lanes, in_lanes] = block;
     let (group, factors) = (problem.arithmetic.group(), problem.arithmetic.factors(unit));
-    let channels = run.blocks * out_lanes;
+    let stored = Stored::of(problem, &run, count, block);
+    let channels = stored.channels;
     let (ky, kx) = (g.y.taps.count, g.x.taps.count);
     let out_block = run.first + tile * run.step;
     let first_block = match run.reads {
@@ -655,7 +700,7 @@ fn panel(
     let y = Loop {
         count: ky,
         from: g.y.taps.kernel_step * problem.kernel[1] as isize,
-        to: count * in_lanes * kx * channels,
+        to: stored.groups * group * kx * channels,
     };
     let x = Loop { count: kx, from: g.x.taps.kernel_step, to: channels * group };
     let first_tap = g.y.taps.kernel_first * problem.kernel[1] + g.x.taps.kernel_first;
@@ -700,7 +745,8 @@ fn panel(
             walks.push(Walk::new(from(first), to(first), [output, input(rest), outer, inner, y, x]));
         }
     }
-    let elements = count * in_lanes * ky * kx * channels;
+    let beyond = run.blocks * out_lanes - channels;
+    let elements = stored.groups * group * ky * kx * channels + beyond;
     Part { element: factors.element(), elements, fill: Fill::Filters { weight: 0, walks } }
 }
 
@@ -763,6 +809,7 @@ fn row_spec(
         tile: direct.pixels.min(direct.problem.most_pixels(run.blocks, unit)).min(width).min(uncrowded),
         blocks: run.blocks,
         half: run.half,
+        stored: Stored::of(&direct.problem, &run, in_blocks, [step.outputs[run.output].block(), in_lanes]),
         in_pixel,
         in_tap: g.x.taps.distance * input.pixel,
         in_row_tap: g.y.taps.distance * input.row,
@@ -1095,7 +1142,7 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         Some(offsets) => {
             let inputs: Vec<Vector> = offsets.iter().map(|&o| b.load(x.at(o))).collect();
             for (lane, kx) in (0..row.in_groups).flat_map(|l| (0..row.x.taps.count).map(move |kx| (l, kx))) {
-                let at = (lane * row.x.taps.count + kx) * row.blocks * unit.bytes();
+                let at = (lane * row.x.taps.count + kx) * row.tap_bytes(unit);
                 tap_by_lane(b, row, unit, &acc, w.at(at), (offsets, &inputs), (first, kx, lane));
             }
             b.advance(w, row.in_groups * tap_bytes);
@@ -1123,11 +1170,21 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
                 let x = b.add(line, end * row.in_block);
                 lanes(b, x, row.last_groups);
             }
-            // The next kernel row's weights begin behind a whole block.
-            b.advance(w, (row.in_groups - row.last_groups) * tap_bytes);
+            // Where the next kernel row's weights begin behind a whole block.
+            let behind = row.stored.groups - ((row.in_blocks - 1) * row.in_groups + row.last_groups);
+            if behind > 0 {
+                b.advance(w, behind * tap_bytes);
+            }
         }
         b.advance(line, row.in_row_tap);
     });
+    if let (Some(channels), Some(last)) = (row.channels_of_last(unit), acc.last()) {
+        // The bias is 0 in these lanes.
+        let (zeros, lanes) = (bias.at((row.blocks - 1) * unit.bytes()), unit.lanes as u8);
+        for &dst in last {
+            b.push(Inst::LoadLanes { dst, address: zeros, from: channels as u8, to: lanes });
+        }
+    }
     match row.arithmetic {
         Arithmetic::F32 | Arithmetic::Bf16 | Arithmetic::I16 => store(b, row, &acc),
         Arithmetic::WholeWeights | Arithmetic::Bytes { .. } => store_sums(b, row, &acc),
@@ -1421,6 +1478,40 @@ mod tests {
             assert_eq!(b.graph.node(y).shape[1], oc);
             check(b.finish(&[y]));
         }
+    }
+
+    /// Lanes that are no channels are not stored; what is computed in them is not seen.
+    #[test]
+    fn few_channels() {
+        let sizes = [1, 2, 3, 5, 8, 12, 13, 17, 24].into_iter();
+        for (c, oc) in sizes.clone().flat_map(|c| sizes.clone().map(move |oc| (c, oc))).step_by(2) {
+            let mut b = GraphBuilder::new("few", Phase::Infer);
+            let x = b.input([2, 3, 6, 5]);
+            let x = b.add(conv(c, 1, 1, 0), &[x]);
+            let y = b.add(Conv2d { epilogue: vec![PostOp::Activate(Activation::Sigmoid)], ..conv(oc, 3, 1, 1) }, &[x]);
+            let z = b.add(Flatten {}, &[y]);
+            let z = b.add(Linear { features: oc, bias: true, epilogue: vec![] }, &[z]);
+            // Groups that straddle blocks read whole blocks.
+            let w = b.add(Conv2d { groups: oc, ..conv(2 * oc, 1, 1, 0) }, &[y]);
+            check(b.finish(&[y, z, w]));
+        }
+    }
+
+    /// Twenty layers from one channel to one: what is packed are their weights, and lines that are begun.
+    #[test]
+    fn one_channel_takes_little() {
+        let mut b = GraphBuilder::new("thin", Phase::Infer);
+        let mut x = b.input([1, 1, 8, 8]);
+        for _ in 0..20 {
+            x = b.add(conv(1, 3, 1, 1), &[x]);
+        }
+        let graph = b.finish(&[x]);
+        let target = &crate::codegen::testing::targets()[0];
+        let options = crate::plan::Options { small: true, ..Default::default() };
+        let generated = crate::codegen::generate(&graph, target, &options).unwrap();
+        let packed: usize = generated.packings.iter().map(crate::codegen::packing::Packing::bytes).sum();
+        // Nine weights, of half a vector where the unit has those, and a bias.
+        assert!(packed <= 20 * 7 * 64, "{packed}");
     }
 
     #[test]

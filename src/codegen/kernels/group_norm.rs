@@ -22,7 +22,7 @@
 use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
-use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::super::vector::{Builder, Callee, Function, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::partial::{self, Partial};
 use crate::ops::{GroupNorm, InstanceNorm};
@@ -210,7 +210,7 @@ impl Kernel {
         let shift = b.op(VectorOp::Mul, total, share);
         let sums = [0; 2].map(|_| Partial::new(b));
         walk(b, [from], self.pixels, |b, [at], lanes, index| {
-            let v = load_beside(b, at, lanes, shift);
+            let v = b.load_beside(at.at(0), lanes, shift);
             let d = b.op(VectorOp::Sub, v, shift);
             let square = b.op(VectorOp::Mul, d, d);
             sums[0].add(b, index, d);
@@ -224,7 +224,7 @@ impl Kernel {
     fn each_channel(&self, b: &mut Builder, factors: Int) {
         walk(b, [factors], self.channels, |b, [at], lanes, _| {
             let one = b.splat(1.0);
-            let variance = load_beside(b, at, lanes, one);
+            let variance = b.load_beside(at.at(0), lanes, one);
             let factor = self.factor(b, variance);
             b.store_first(at.at(0), factor, lanes);
         });
@@ -244,7 +244,7 @@ impl Kernel {
             let mean = b.op(VectorOp::Mul, sum, share);
             let sum = Partial::new(b);
             walk(b, [means, factors], self.group, |b, [means, variances], lanes, index| {
-                let d = load_beside(b, means, lanes, mean);
+                let d = b.load_beside(means.at(0), lanes, mean);
                 let d = b.op(VectorOp::Sub, d, mean);
                 let term = b.load_first(variances.at(0), lanes);
                 b.fma(term, d, d);
@@ -326,17 +326,6 @@ fn normalised(b: &mut Builder, v: Vector, [mean, factor, term]: [Vector; 3]) -> 
     b.copy(y, term);
     b.fma(y, centred, factor);
     y
-}
-
-/// The first `lanes` lanes of memory, the others from `rest`.
-fn load_beside(b: &mut Builder, from: Int, lanes: usize, rest: Vector) -> Vector {
-    if lanes == b.lanes() {
-        return b.load(from.at(0));
-    }
-    let v = b.new_vector();
-    b.copy(v, rest);
-    b.push(Inst::LoadLanes { dst: v, address: from.at(0), from: 0, to: lanes as u8 });
-    v
 }
 
 /// Walks arrays side by side, a vector at a time, as [`partial::walk`] does; the pointers stay where they are.

@@ -12,7 +12,7 @@
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::packing::Part;
-use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
+use super::super::vector::{Builder, Callee, Function, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::partial::{self, Partial};
 use crate::ops::LayerNorm;
 use crate::plan::{Step, View};
@@ -110,7 +110,7 @@ impl Kernel {
         let from = b.int(b.parameter(0));
         partial::walk(b, self.channels, |b, lanes, index| {
             for (pixel, (sum, &rest)) in sums.iter().zip(rest).enumerate() {
-                let v = load(b, from, pixel * self.apart[0], lanes, rest);
+                let v = b.load_beside(from.at(pixel * self.apart[0]), lanes, rest);
                 let v = term(b, v, rest);
                 sum.add(b, index, v);
             }
@@ -154,18 +154,6 @@ impl Kernel {
             weights.iter().for_each(|&w| b.advance(w, b.unit().bytes()));
         });
     }
-}
-
-/// A pixel's vector of a block, of which the first `lanes` lanes are channels; the others are `rest`'s.
-fn load(b: &mut Builder, block: Int, place: usize, lanes: usize, rest: Vector) -> Vector {
-    let address = block.at(place);
-    if lanes == b.lanes() {
-        return b.load(address);
-    }
-    let v = b.new_vector();
-    b.copy(v, rest);
-    b.push(Inst::LoadLanes { dst: v, address, from: 0, to: lanes as u8 });
-    v
 }
 
 #[cfg(test)]

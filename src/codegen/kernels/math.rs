@@ -73,6 +73,13 @@ fn exp_of_negative(b: &mut Builder, x: Vector) -> Vector {
     b.op(VectorOp::Scale, e, n)
 }
 
+/// e⁻ˣ for x ≥ 0; 0 from 87 on.
+pub(crate) fn exp_below(b: &mut Builder, x: Vector) -> Vector {
+    let e = exp_of_negative(b, x);
+    let (most, zero) = (b.splat(87.0), b.splat(0.0));
+    b.select(Compare::Less, most, x, zero, e)
+}
+
 /// eˣ; infinity from 88.73 on.
 pub(crate) fn exp(b: &mut Builder, x: Vector) -> Vector {
     let x = constant_op(b, VectorOp::Max, -87.33, x);

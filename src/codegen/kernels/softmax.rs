@@ -7,7 +7,7 @@
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
-use super::super::vector::{Builder, Callee, Function, Inst, Int, Operand, Vector, VectorOp};
+use super::super::vector::{Builder, Callee, Function, Int, Operand, Vector, VectorOp};
 use super::{LANE, math, partial};
 use crate::ops::Softmax;
 use crate::plan::{Step, View};
@@ -94,25 +94,25 @@ impl KernelKey for Along {
         let mut b = Builder::new(format!("softmax {self:?}"), unit, 2);
         let greatest = b.splat(f32::NEG_INFINITY);
         self.each(&mut b, |b, [from, _], lanes, _| {
-            let v = self.load(b, from, greatest, lanes);
+            let v = b.load_beside(from.at(0), lanes, greatest);
             b.op_into(greatest, VectorOp::Max, greatest, v);
         });
         let greatest = b.reduce(VectorOp::Max, greatest);
         let sums = partial::Partial::new(&mut b);
         self.each(&mut b, |b, [from, to], lanes, index| {
-            // The greatest value stands in for what is not there: its exponential is finite.
-            let v = self.load(b, from, greatest, lanes);
-            let v = b.op(VectorOp::Sub, v, greatest);
-            let v = math::exp(b, v);
+            // What is not there is infinitely far below: its exponential is 0.
+            let none = b.splat(f32::NEG_INFINITY);
+            let v = b.load_beside(from.at(0), lanes, none);
+            let below = b.op(VectorOp::Sub, greatest, v);
+            let v = math::exp_below(b, below);
             self.store(b, to, v, lanes);
-            let v = if lanes < b.lanes() { b.load_first(to.at(0), lanes) } else { v };
             sums.add(b, index, v);
         });
         let sum = sums.total(&mut b);
         let last = last_pass(&mut b, greatest, sum, self.log);
         self.each(&mut b, |b, [from, to], lanes, _| {
             let source = if self.log { from } else { to };
-            let v = self.load(b, source, greatest, lanes);
+            let v = b.load_beside(source.at(0), lanes, greatest);
             let v = last.apply(b, v);
             self.store(b, to, v, lanes);
         });
@@ -128,17 +128,6 @@ impl Along {
             body(b, pointers, lanes, index);
             pointers.iter().zip(self.strides).for_each(|(&p, stride)| b.advance(p, stride));
         });
-    }
-
-    /// The first `lanes` lanes of memory, the others from `rest`.
-    fn load(&self, b: &mut Builder, from: Int, rest: Vector, lanes: usize) -> Vector {
-        if lanes == b.lanes() {
-            return b.load(from.at(0));
-        }
-        let v = b.new_vector();
-        b.copy(v, rest);
-        b.push(Inst::LoadLanes { dst: v, address: from.at(0), from: 0, to: lanes as u8 });
-        v
     }
 
     fn store(&self, b: &mut Builder, to: Int, v: Vector, lanes: usize) {
@@ -211,8 +200,8 @@ impl Across {
         let sum = b.splat(0.0);
         self.each(b, |b, [from, to]| {
             let v = b.load_first(from.at(0), lanes);
-            let v = b.op(VectorOp::Sub, v, greatest);
-            let v = math::exp(b, v);
+            let below = b.op(VectorOp::Sub, greatest, v);
+            let v = math::exp_below(b, below);
             b.store_first(to.at(0), v, lanes);
             b.op_into(sum, VectorOp::Add, sum, v);
         });

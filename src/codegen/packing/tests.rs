@@ -22,7 +22,7 @@ fn packings(input: [usize; 4], op: impl Into<crate::ops::Op>, algorithm: &str) -
 fn packings_as_text() {
     insta::assert_snapshot!(packings([1, 20, 6, 6], conv(12, 3, 1, 1), "direct"), @r"
     f32[16] = weight 1: 0 -> 0, 12 (1 -> 1)
-    f32[2880] = filters of weight 0: 0 -> 0, 20 (9 -> 48), 12 (180 -> 1), 3 (3 -> 960), 3 (1 -> 16)
+    f32[2176] = filters of weight 0: 0 -> 0, 20 (9 -> 36), 12 (180 -> 1), 3 (3 -> 720), 3 (1 -> 12)
     ");
     insta::assert_snapshot!(packings([1, 8, 6, 6], conv_transpose(8, 4, 2, 1), "direct"), @r"
     f32[16] = weight 1: 0 -> 0, 8 (1 -> 1)

@@ -217,6 +217,17 @@ impl Builder {
         dst
     }
 
+    /// The first `count` lanes of memory; the others are those of `rest`.
+    pub(crate) fn load_beside(&mut self, address: Address, count: usize, rest: Vector) -> Vector {
+        if count == self.lanes() {
+            return self.load(address);
+        }
+        let dst = self.new_vector();
+        self.copy(dst, rest);
+        self.push(Inst::LoadLanes { dst, address, from: 0, to: count as u8 });
+        dst
+    }
+
     pub(crate) fn store_first(&mut self, address: Address, src: Vector, count: usize) {
         if count == self.lanes() {
             return self.store(address, src);

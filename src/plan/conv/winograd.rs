@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::tile::{half_filled, split, work};
 use super::{Arithmetic, Family, OF_BF16};
 use crate::balance::TaskCost;
-use crate::target::Target;
+use crate::target::{Target, Unit};
 
 /// The points at which a Winograd convolution multiplies polynomials, the least rounding error first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +74,13 @@ impl Winograd {
         self.alpha() - shared
     }
 
+    /// Bytes of the transformed weights of so many output channels.
+    pub fn weight_bytes(&self, channels: usize, unit: Unit) -> usize {
+        let p = &self.problem;
+        let element = self.products.factors(unit).element().bytes();
+        p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * channels * element
+    }
+
     /// Whether results are the definition's, to the last bit.
     pub fn is_exact(&self) -> bool {
         self.points == Points::Whole
@@ -130,9 +137,7 @@ impl Winograd {
         let transformed = products * self.tiles as f64 * p.in_per_group() as f64 * element;
         let fits = transformed * (p.groups as f64) < target.caches.l2 as f64 * 0.8;
         multiply += tile_blocks * sets * transformed / if fits { core.l2 / 2.0 } else { core.l3 };
-        let weight = self.products.factors(target.unit).element().bytes();
-        let weights = p.phases.len() * self.distinct() * self.distinct() * p.in_per_group() * p.out_channels * weight;
-        let weights = weights as f64;
+        let weights = self.weight_bytes(p.out_channels, target.unit) as f64;
         let stream = if weights > target.caches.l2 as f64 * 0.5 { weights * tile_blocks / core.l3 * 0.3 } else { 0.0 };
         input + output + (multiply + stream).max(weights / core.memory + 0.1 * multiply)
     }

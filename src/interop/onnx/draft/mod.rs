@@ -128,6 +128,18 @@ impl Draft<'_> {
         self.weights.get(&node).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a node is computed of rows of which only some exist.
+    pub(crate) fn is_counted(&self, node: NodeId) -> bool {
+        let (mut seen, mut pending) = (HashSet::from([node]), vec![node]);
+        while let Some(at) = pending.pop() {
+            if let Some(Op::Compact(_)) = self.op(at) {
+                return true;
+            }
+            pending.extend(self.operands(at).into_iter().filter(|&operand| seen.insert(operand)));
+        }
+        false
+    }
+
     /// Nothing reads the node yet.
     pub(crate) fn is_unread(&self, node: NodeId) -> bool {
         self.graph.is_unread(node)

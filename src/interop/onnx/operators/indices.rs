@@ -243,7 +243,7 @@ pub(crate) fn hardmax(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// 0, 1, 2, … along an axis of so many.
-fn counted(draft: &mut Draft, count: usize, axis: usize, rank: usize) -> Result<View, String> {
+pub(super) fn counted(draft: &mut Draft, count: usize, axis: usize, rank: usize) -> Result<View, String> {
     draft.reserve(count)?;
     let mut dims = vec![1; rank];
     dims[axis] = count;
@@ -315,9 +315,4 @@ pub(crate) fn triangle(draft: &mut Draft, call: &Call) -> Results {
     let mask = draft.constant(&Array::ints([rows, columns], mask))?.node;
     let zero = draft.constant(&Array::floats([1], vec![0.0]))?.node;
     one(View::whole(draft.add(Where {}, &[mask, node, zero], vec![])?, dims.len()))
-}
-
-/// Places of what is not 0: how many there are depends on the data.
-pub(crate) fn non_zero(_: &mut Draft, _: &Call) -> Results {
-    Err("how many results it has depends on the data: cut the model before it, or use Where with a mask".into())
 }
