@@ -316,7 +316,7 @@ def told(why):
 
 
 def cell(compute):
-    """What a way gives, or why it gives none."""
+    """What ONNX Runtime gives, or why it gives nothing. Where netc gives nothing, the script ends."""
     try:
         return compute()
     except Exception as why:
@@ -340,8 +340,8 @@ def trained_row(name, data, netc, folder):
         return float((y.argmax(1) == truth).mean())
 
     ways = {
-        "bf16": cell(lambda: netc.top1(spec, data, "--precision", "bf16")),
-        "int8": cell(lambda: netc.top1(netc.quantized(spec, samples, name), data)),
+        "bf16": netc.top1(spec, data, "--precision", "bf16"),
+        "int8": netc.top1(netc.quantized(spec, samples, name), data),
         "ort": cell(by_onnxruntime),
     }
     return {"network": name, "samples": len(truth), "f32": exact, **ways}
@@ -372,19 +372,17 @@ def pretrained_row(name, netc, folder):
     source, output = of_reals.get_inputs()[0].name, of_reals.get_outputs()[network.output].name
     exact = answers(of_reals, test, output)
     shape = ["--shape", f"{source}={','.join(map(str, [1, *test.shape[1:]]))}"]
-    key = "".join(c if c.isalnum() else "_" for c in output).strip("_")
-    key = f"v{key}" if key[0].isdigit() else key
 
     def by_netc(spec, *flags):
-        return netc.answers(spec, test, key, *flags)
+        return netc.answers(spec, test, output, *flags)
 
     def by_onnxruntime():
         made = statically(path, samples, folder)
         return answers(made, test, made.get_outputs()[network.output].name)
 
     found = {
-        "bf16": cell(lambda: by_netc(path, *shape, "--precision", "bf16")),
-        "int8": cell(lambda: by_netc(netc.quantized(path, samples, name, *shape))),
+        "bf16": by_netc(path, *shape, "--precision", "bf16"),
+        "int8": by_netc(netc.quantized(path, samples, name, *shape)),
         "ort": cell(by_onnxruntime),
     }
     row = {"network": network, "count": network.decide(exact).size}
@@ -462,7 +460,7 @@ def main():
     else:
         (ROOT / "docs/ACCURACY.md").write_text("\n".join(document(trained, pretrained)))
     ways = [(row, way) for row in trained for way in ("bf16", "int8")]
-    raise SystemExit(int(any(isinstance(row[way], Exception) or row["f32"] - row[way] > MOST_LOST for row, way in ways)))
+    raise SystemExit(int(any(row["f32"] - row[way] > MOST_LOST for row, way in ways)))
 
 
 if __name__ == "__main__":

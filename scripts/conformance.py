@@ -133,7 +133,7 @@ def cell(text):
 
 
 def case_tables(work):
-    cases = [row for archive in ("node", "pytorch") for row in rows(work / f"{archive}.tsv")]
+    cases = [row for archive in ("node", "layers", "pytorch") for row in rows(work / f"{archive}.tsv")]
     count = {verdict: sum(c[1] == verdict for c in cases) for verdict in ("pass", "unsupported", "differs", "fail")}
     yield "## The backend suite"
     yield ""

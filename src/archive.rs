@@ -20,6 +20,13 @@ const MOST_INFLATION: u64 = 1032;
 pub(crate) const DEFAULT_UNPACKED: u64 = 1 << 30;
 pub(crate) const DEFAULT_INFLATION: u64 = 8;
 
+/// Bytes that what is packed in a file of that length may take: `memory`; without a number, what the constants above say,
+/// and no more than three quarters of the memory that there is.
+pub(crate) fn unpacked_limit(length: u64, memory: Option<u64>) -> u64 {
+    let usual = || length.saturating_mul(DEFAULT_INFLATION).saturating_add(DEFAULT_UNPACKED);
+    memory.unwrap_or_else(|| usual().min(default_memory()))
+}
+
 /// What `torch.save` writes where it is told to compute none (`set_crc32_options(False)`).
 const NO_CRC: u32 = 0;
 
@@ -44,11 +51,9 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Archive {
-    /// `memory` bytes may be unpacked; without a number, what the constants above say, and no more
-    /// than three quarters of the memory that there is.
+    /// `memory` bytes may be unpacked, or what [`unpacked_limit`] says without a number.
     pub(crate) fn open(file: &Buffer, memory: Option<u64>) -> Result<Self, String> {
-        let usual = || ((**file).as_ref().len() as u64).saturating_mul(DEFAULT_INFLATION) + DEFAULT_UNPACKED;
-        let limit = memory.unwrap_or_else(|| usual().min(default_memory()));
+        let limit = unpacked_limit((**file).as_ref().len() as u64, memory);
         // Where an archive begins with the file, its reader takes places as they are stated. It looks for the beginning
         // where that is not so, and is misled by some of PyTorch's files, whose first member has an empty extra field.
         let at_beginning = Config { archive_offset: ArchiveOffset::Known(0) };

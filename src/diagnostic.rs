@@ -190,7 +190,9 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     let comparable = candidates.iter().copied().filter(|c| c.len().abs_diff(name.len()) <= most(c));
     let distances = comparable.map(|c| (strsim::damerau_levenshtein(name, c), c));
     let begins = |c: &str| c.len().min(name.len()) >= 3 && (c.starts_with(name) || name.starts_with(c));
-    let near = distances.filter(|&(d, c)| d <= most(c)).min_by_key(|&(d, _)| d).map(|(_, c)| c);
+    // Of names of one letter, each is one change from every other.
+    let near =
+        distances.filter(|&(d, c)| d <= most(c) && d < name.len().max(c.len())).min_by_key(|&(d, _)| d).map(|(_, c)| c);
     near.or_else(|| candidates.iter().copied().find(|c| begins(c)))
 }
 /// Whether a character shows nothing of itself and changes what is around it: control characters but

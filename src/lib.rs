@@ -190,4 +190,4 @@ pub use preprocess::{Color, Preprocess, Resize};
 pub use runtime::{Model, ModelOptions, RunError};
 #[cfg(feature = "compile")]
 pub use target::Target;
-pub use tensor::{Element, Shape, Tensor, TensorError};
+pub use tensor::{Element, Rows, Shape, Tensor, TensorError};

@@ -8,13 +8,16 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+#[cfg(feature = "compile")]
+use crate::diagnostic::nearest;
+
 /// Opens a file for reading. What comes out of a pipe is read to its end.
 ///
 /// # Errors
 /// Where there is no such file, it is a directory, nobody writes to the pipe, or somebody writes without end.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     #[cfg(feature = "compile")]
-    if let Some(content) = stream::content(path)? {
+    if let Some(content) = stream::content(path).map_err(|e| explained(e, path))? {
         return Ok(content);
     }
     let file = File::open(path)?;
@@ -23,6 +26,33 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         false => Ok(file),
     }
 }
+
+/// Where a file is missing: that it is, and which of its folder may be meant.
+#[cfg(feature = "compile")]
+fn explained(error: io::Error, path: &Path) -> io::Error {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let message = match (std::fs::read_dir(folder), path.file_name()) {
+        (Err(_), _) => format!("there is no folder {}", folder.display()),
+        (Ok(entries), Some(name)) => {
+            let names = entries.flatten().take(MOST_ENTRIES).map(|e| e.file_name().to_string_lossy().into_owned());
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            let similar = nearest(&name.to_string_lossy(), names.iter().map(String::as_str));
+            let hint = similar
+                .map_or(String::new(), |name| format!("; did you mean {}?", path.with_file_name(name).display()));
+            format!("there is no such file{hint}")
+        }
+        (Ok(_), None) => "there is no such file".into(),
+    };
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+/// Names of a folder that a missing one is compared with.
+#[cfg(feature = "compile")]
+const MOST_ENTRIES: usize = 1000;
 
 /// Whether a path is a pipe, or (for a command line) `-`.
 #[cfg(feature = "compile")]

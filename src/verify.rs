@@ -29,7 +29,7 @@ use crate::interpreter;
 use crate::ir::{Graph, Images, Kind, NodeId};
 use crate::ops::Op;
 use crate::runtime::Model;
-use crate::tensor::{Element, NotFinite, Tensor};
+use crate::tensor::{Element, NotFinite, Rows, Tensor};
 use crate::weights::SplitMix;
 
 /// How two values differ.
@@ -289,7 +289,8 @@ pub(crate) fn verify(
             };
             let names = || outputs.iter().flatten().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
             let reference = reference.ok_or_else(|| VerifyError::NoOutput(output.name.clone(), names()))?;
-            one.outputs.push(layer(&optimized.graph, output.node, &output.name, &found[&output.name], reference));
+            let reference = existing(&optimized.graph, output, reference, &own);
+            one.outputs.push(layer(&optimized.graph, output.node, &output.name, &found[&output.name], &reference));
         }
         let found = layers.iter().copied().zip(all.run_tensors(inputs)?).collect();
         let code = Code { written: &written.graph, graph: &optimized.graph, inputs, layers: &layers, found };
@@ -309,7 +310,18 @@ pub(crate) fn effort(written: &Network, reference: &Reference, parts: usize) -> 
 }
 
 fn shown_outputs(graph: &Graph) -> impl Iterator<Item = &crate::ir::Output> {
-    graph.outputs().iter().filter(|o| o.aux.is_none())
+    graph.outputs().iter().filter(|o| o.aux.is_none() && !graph.counts_rows(&o.name))
+}
+
+/// Of a value with room for all rows those that exist, as `named` counts them.
+fn existing<'v>(graph: &Graph, output: &crate::ir::Output, value: &'v Tensor, named: &Named) -> Cow<'v, Tensor> {
+    let count = |rows: &Rows| Some(named.get(&rows.counted_by)?.get(0) as usize);
+    match output.rows.as_ref().and_then(|rows| Some((rows, count(rows)?))) {
+        Some((rows, count)) if value.shape().dims() == graph.node(output.node).shape.dims() => {
+            Cow::Owned(rows.existing(value, count))
+        }
+        _ => Cow::Borrowed(value),
+    }
 }
 
 fn outputs_by_name(graph: &Graph, values: Vec<Tensor>) -> HashMap<String, Tensor> {

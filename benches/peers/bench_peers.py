@@ -252,9 +252,22 @@ def reduced(names, threads, precisions, engines, facts, options):
     known = json.loads(file.read_text()) if file.exists() else {}
     for precision in precisions:
         chosen = [e for e in REDUCED_ENGINES[precision] if e in (engines or REDUCED_ENGINES[precision])]
+        keep_elsewhere(known, precision, facts["machine"])
         known[precision] = facts | {"latency": latency(names, threads, precision, chosen, options)}
         file.write_text(json.dumps(known, indent=1) + "\n")
         report.write_quantized(known, options.out)
+
+
+def keep_elsewhere(known, precision, machine):
+    """Puts the last results aside where they are another machine's: the report shows the newest of each."""
+    def cpu(results):
+        return results["machine"]["cpu"], results["machine"]["family"]
+
+    others = known.setdefault("elsewhere", {})
+    newest = {(machine["cpu"], machine["family"]): None}
+    for results in [*filter(None, [known.get(precision)]), *others.get(precision, [])]:
+        newest.setdefault(cpu(results), results)
+    others[precision] = [results for results in newest.values() if results]
 
 
 def main():

@@ -178,7 +178,9 @@ def mnn(form, threads, x):
     def run():
         answer = net.forward([image])
         answer = answer[0] if isinstance(answer, list | tuple) else answer
-        return MNN.expr.convert(answer, MNN.expr.NCHW).read()
+        converted = MNN.expr.convert(answer, MNN.expr.NCHW)
+        # What `read` gives is memory of the variable, which goes with it.
+        return np.array(converted.read())
 
     return run, MNN.version()
 

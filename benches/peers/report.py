@@ -379,6 +379,11 @@ def write_quantized(known, folder):
             f"- An answer with less than {decibels(TOLERANCES[precision])} dB is not ranked.",
             "",
         ]
+        for other in known.get("elsewhere", {}).get(precision, []):
+            text += [f"### {title}, on another machine", "", *circumstances(other), *summary(other["latency"]), ""]
+            for threads, rows in other["latency"].items():
+                text += [f"{threads} thread{'s' if threads != '1' else ''} (ms, less is better):", ""]
+                text += table(rows, "median_ms")
     (Path(folder) / "BENCHMARKS_QUANTIZED.md").write_text("\n".join(text))
 
 

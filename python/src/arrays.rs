@@ -11,7 +11,7 @@ use numpy::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PySlice, PyString, PyTuple};
 
 /// An input's values, row by row.
 pub(crate) enum Values<'py> {
@@ -157,6 +157,14 @@ pub(crate) fn as_element<'py>(port: &Port, array: Bound<'py, PyArrayDyn<f32>>) -
         netc::Element::F32 => Ok(array.into_any()),
         _ => array.call_method1("astype", (dtype_name(port),)),
     }
+}
+
+/// The first entries of an axis, as a view.
+pub(crate) fn existing<'py>(array: &Bound<'py, PyAny>, axis: usize, count: usize) -> PyResult<Bound<'py, PyAny>> {
+    let py = array.py();
+    let entries = PySlice::new(py, 0, count as isize, 1);
+    let index = (0..axis).map(|_| PySlice::full(py)).chain([entries]);
+    array.get_item(PyTuple::new(py, index)?)
 }
 
 /// Where an output is written: what the caller gave, or a new array.

@@ -126,7 +126,15 @@ impl Model {
         // The borrows above keep both sides of the arrays as they are while the lock is not ours.
         py.detach(|| model.run(&values, &mut slices)).map_err(|e| errors::of_running(&e))?;
         drop(writing);
-        model.outputs().iter().zip(outputs).map(|(port, array)| arrays::as_element(port, array)).collect()
+        let first = |index: usize| outputs[index].readonly().as_slice().ok().and_then(|values| values.first().copied());
+        let existing = |(port, array): (&netc::Port, &Bound<'py, PyArrayDyn<f32>>)| {
+            let array = arrays::as_element(port, array.clone())?;
+            match model.counted(port, |index| first(index).unwrap_or(0.0)) {
+                Some((rows, count)) => arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis]),
+                None => Ok(array),
+            }
+        };
+        model.outputs().iter().zip(&outputs).map(existing).collect()
     }
 
     /// The arrays of a call, in the inputs' order.

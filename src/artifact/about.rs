@@ -130,8 +130,9 @@ mod tests {
 
     #[test]
     fn steps_are_checked_against_the_inputs() {
-        let image = Port { name: "x".into(), shape: vec![1, 3, 8, 8], element: Default::default(), raw: false };
-        let vector = Port { name: "v".into(), shape: vec![1, 3], element: Default::default(), raw: false };
+        let image =
+            Port { name: "x".into(), shape: vec![1, 3, 8, 8], element: Default::default(), raw: false, rows: None };
+        let vector = Port { name: "v".into(), shape: vec![1, 3], element: Default::default(), raw: false, rows: None };
         let about = |steps: Option<Preprocess>| About { preprocess: vec![steps], ..About::default() };
         let crop = |side| Some(Preprocess { center_crop: Some([side; 2]), ..Preprocess::default() });
         let resize = |side| Some(Preprocess { resize: Some(Resize::ShorterSide(side)), ..Preprocess::default() });

@@ -17,7 +17,7 @@
 //! denormals meanwhile ([`flush_denormals`]).
 
 use crate::balance::TaskCost;
-use crate::tensor::Element;
+use crate::tensor::{Element, Rows};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "compile")]
@@ -69,6 +69,9 @@ pub struct Port {
     /// Code reads the elements themselves. Others lie in its memory as f32, whatever the element is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) raw: bool,
+    /// Which of the rows that there is room for exist after a run, where that depends on the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<Rows>,
 }
 
 impl Port {
@@ -85,6 +88,23 @@ impl Port {
     /// What each of the values is.
     pub fn element(&self) -> Element {
         self.element
+    }
+
+    /// Of an output: which of the entries of an axis exist after a run, where that depends on the data. [`Self::shape`] is
+    /// what there is room for.
+    pub fn rows(&self) -> Option<&Rows> {
+        self.rows.as_ref()
+    }
+
+    /// The sizes of so many values, of which only some rows may exist.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn dims_of(&self, values: usize) -> Vec<usize> {
+        let mut dims = self.shape.clone();
+        if let Some(rows) = &self.rows {
+            let others = self.elements() / dims[rows.axis];
+            dims[rows.axis] = values / others;
+        }
+        dims
     }
 
     /// Number of values.

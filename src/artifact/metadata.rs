@@ -51,6 +51,7 @@ impl Manifest {
             return Err("the model has too many inputs and outputs".into());
         }
         self.inputs.iter().chain(&self.outputs).try_for_each(check_port)?;
+        self.outputs.iter().try_for_each(|port| self.check_rows(port))?;
         if let Some(Images::Independent { batch }) = self.images {
             self.inputs.iter().chain(&self.outputs).try_for_each(|port| check_batch(port, batch))?;
         }
@@ -76,6 +77,18 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl Manifest {
+    /// Rows are counted along an axis that there is, by an output of one number.
+    fn check_rows(&self, port: &Port) -> Result<(), String> {
+        let Some(rows) = &port.rows else { return Ok(()) };
+        let counts = |other: &Port| other.name == rows.counted_by && other.elements() == 1;
+        match rows.axis < port.shape.len() && self.outputs.iter().any(counts) {
+            true => Ok(()),
+            false => Err(format!("nothing counts the rows of {}", port.name)),
+        }
     }
 }
 

@@ -436,8 +436,20 @@ mod tests {
         let manifest = Manifest {
             name: "example".into(),
             features: vec![],
-            inputs: vec![Port { name: "x".into(), shape: vec![1, 3], element: Default::default(), raw: false }],
-            outputs: vec![Port { name: "y".into(), shape: vec![1, 2], element: Default::default(), raw: false }],
+            inputs: vec![Port {
+                name: "x".into(),
+                shape: vec![1, 3],
+                element: Default::default(),
+                raw: false,
+                rows: None,
+            }],
+            outputs: vec![Port {
+                name: "y".into(),
+                shape: vec![1, 2],
+                element: Default::default(),
+                raw: false,
+                rows: None,
+            }],
             images: Some(Images::Independent { batch: 1 }),
             steps: vec![step.clone(), step],
             states: vec![],

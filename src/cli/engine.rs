@@ -161,6 +161,7 @@ impl Engine {
             shape: shape.dims().to_vec(),
             element: shape.element(),
             raw: false,
+            rows: None,
         };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
@@ -170,7 +171,11 @@ impl Engine {
         Self {
             name: graph.name.clone(),
             inputs: inputs.clone().map(|n| port(n.name.as_deref().unwrap_or(""), &n.shape)).collect(),
-            outputs: graph.outputs().iter().map(|o| port(&o.name, &graph.node(o.node).shape)).collect(),
+            outputs: graph
+                .outputs()
+                .iter()
+                .map(|o| Port { rows: o.rows.clone(), ..port(&o.name, &graph.node(o.node).shape) })
+                .collect(),
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
             files: graph.weights.files.clone(),
@@ -237,7 +242,8 @@ impl Engine {
             Runner::Interpreted(graph) => match self.batch() {
                 Some(batch) => interpret_batches(graph, inputs, &self.inputs, batch),
                 None => {
-                    interpreter::run(graph, &as_ports(inputs, &self.inputs)).map(as_numbers).map_err(Failure::message)
+                    let outputs = interpreter::run(graph, &as_ports(inputs, &self.inputs)).map_err(Failure::message)?;
+                    Ok(as_numbers(graph.existing_rows(&outputs)))
                 }
             },
         }

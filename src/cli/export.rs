@@ -24,7 +24,7 @@ pub(crate) struct ExportArgs {
     /// A spec (.net) or ONNX model (.onnx)
     pub file: PathBuf,
     /// Where the ONNX model (operator set 17) goes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short = 'o', visible_alias = "output", value_name = "FILE")]
     pub onnx: PathBuf,
     /// The network as written, or after the passes
     #[arg(long, value_enum, default_value_t, value_name = "STAGE")]

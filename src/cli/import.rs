@@ -46,7 +46,9 @@ pub(crate) fn run(args: &ImportArgs, console: Console) -> Result<()> {
     let name = args.name.clone().unwrap_or_else(|| stem(&args.file));
     let unreadable = |e: io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if !is_onnx(&args.file).map_err(unreadable)? {
-        return Err(Failure::message(format!("{}: this is no ONNX model", args.file.display())));
+        let is_spec = args.file.extension().is_some_and(|extension| extension == "net");
+        let what = if is_spec { "this is a spec already, and no ONNX model" } else { "this is no ONNX model" };
+        return Err(Failure::message(format!("{}: {what}", args.file.display())));
     }
     let files = files_of(args, &name)?;
     let bar = console.progress(None, format!("importing {}", args.file.display()));

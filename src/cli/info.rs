@@ -169,7 +169,13 @@ fn of_network(network: &Network, file: &Path) -> Info {
     let input = |&id| Input { port: input_port(graph, id), preprocess: preprocess(graph, id) };
     let output = |output: &crate::ir::Output| {
         let shape = &graph.node(output.node).shape;
-        Port { name: output.name.clone(), shape: shape.dims().to_vec(), element: shape.element(), raw: false }
+        Port {
+            name: output.name.clone(),
+            shape: shape.dims().to_vec(),
+            element: shape.element(),
+            raw: false,
+            rows: output.rows.clone(),
+        }
     };
     let totals = &network.stats.totals;
     let mut facts = vec![

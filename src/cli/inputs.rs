@@ -316,6 +316,10 @@ pub(crate) fn stated(steps: &str, engine: &Engine) -> Result<Preprocess> {
     let (shape, _) = image_layout(port).ok_or_else(|| no_image(engine, port))?;
     match steps {
         "imagenet" => Ok(imagenet(shape)),
+        word if !word.trim().is_empty() && !word.trim().contains(char::is_whitespace) => {
+            let known = "`imagenet`, or steps such as 'resize 256 center_crop 224 scale 1/255'";
+            Err(Failure::Usage(format!("--preprocess {word}: write {known}")))
+        }
         steps => Ok(driver::preprocess(steps, shape)?),
     }
 }

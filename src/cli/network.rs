@@ -361,6 +361,7 @@ pub(crate) fn input_port(graph: &Graph, id: NodeId) -> Port {
         shape: node.shape.dims().to_vec(),
         element: node.shape.element(),
         raw: false,
+        rows: None,
     }
 }
 

@@ -95,8 +95,15 @@ impl ResultRow {
     }
 }
 
+/// The sizes of an image's values; of rows that were counted, all of them.
+fn sizes(port: &Port, values: &[f32]) -> Vec<usize> {
+    let dims = port.dims_of(values.len());
+    let first = usize::from(port.rows.is_none());
+    dims.get(first..).unwrap_or_default().to_vec()
+}
+
 fn describe(port: &Port, values: &[f32]) -> String {
-    let shape = shape_text(port.shape.get(1..).unwrap_or_default());
+    let shape = shape_text(&sizes(port, values));
     if values.len() <= 8 {
         let values: Vec<String> = values.iter().map(|v| format!("{v:.6}")).collect();
         return format!("{} {shape}: {}", port.name, values.join(" "));
@@ -106,7 +113,7 @@ fn describe(port: &Port, values: &[f32]) -> String {
 }
 
 fn output_json(port: &Port, values: &[f32]) -> Value {
-    let shape = port.shape.get(1..).unwrap_or_default();
+    let shape = sizes(port, values);
     let mut value = if values.len() <= PRINTED {
         json!({ "shape": shape, "values": values })
     } else {

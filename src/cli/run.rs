@@ -62,7 +62,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, value_name = "ORDER", requires = "input", default_value_t)]
     pub layout: ArrayLayout,
     /// Run on so many inputs of random numbers, normal with mean 0 and deviation 1, which generators of pictures take
-    #[arg(long, value_name = "N", conflicts_with_all = ["image", "input"],
+    #[arg(long, value_name = "N", conflicts_with_all = ["image", "input"], allow_negative_numbers = true,
         value_parser = whole::<u32>(1..=65536))]
     pub noise: Option<u32>,
     /// Which random numbers --noise takes
@@ -77,7 +77,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "STEPS", requires = "image", conflicts_with = "input")]
     pub preprocess: Option<String>,
     /// How many classes to print for each image [default: 5]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole::<usize>(1..=65536))]
     pub top_k: Option<usize>,
     /// Names of the classes, one a line, instead of the spec's; `imagenet` for the 1000 of that challenge
     #[arg(long, value_name = "FILE")]
@@ -338,7 +338,8 @@ impl OutputFiles {
 
 impl ArrayOutput {
     fn write(self, engine: &Engine, feed: &Feed, rows: &[ResultRow]) -> Result<()> {
-        let mut dims = engine.outputs[self.index].shape.clone();
+        let values = rows.iter().map(|row| row.values[self.index].len()).sum();
+        let mut dims = engine.outputs[self.index].dims_of(values);
         if let Some(batch) = engine.batch() {
             dims[0] = dims[0] / batch * feed.len();
         }

@@ -332,7 +332,7 @@ fn nth(tensor: &Tensor, index: usize, parts: usize) -> Tensor {
 }
 
 fn single(path: &Path, graph: &Graph) -> Result<HashMap<String, Tensor>> {
-    let mut outputs = graph.outputs().iter().filter(|o| o.aux.is_none());
+    let mut outputs = graph.outputs().iter().filter(|o| o.aux.is_none() && !graph.counts_rows(&o.name));
     match (outputs.next(), outputs.next()) {
         (Some(output), None) => {
             let tensor = npy::read(path).map_err(Failure::message)?;

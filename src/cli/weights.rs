@@ -38,7 +38,7 @@ use crate::weights::{WeightFile, safetensors};
 pub(crate) struct WeightsArgs {
     #[command(subcommand)]
     pub command: Option<WeightsCommand>,
-    /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
+    /// Weights: safetensors, a PyTorch checkpoint, a Keras file, a NumPy archive or an ONNX model
     #[arg(required = true)]
     pub file: Option<PathBuf>,
     /// Compare with the weights of this network
@@ -64,7 +64,7 @@ pub(crate) struct WeightsArgs {
 pub(crate) enum WeightsCommand {
     /// List a file's tensors: name, shape, type, smallest, mean and largest value
     List {
-        /// Weights: safetensors, a PyTorch checkpoint, a NumPy archive or an ONNX model
+        /// Weights: safetensors, a PyTorch checkpoint, a Keras file, a NumPy archive or an ONNX model
         file: PathBuf,
         /// Print JSON
         #[arg(long)]

@@ -196,14 +196,18 @@ fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Mani
             None | Some(Op::Cast(_)) => shape.element(),
             Some(_) => stored(shape.element(), Layout::Plain),
         };
-        Port { name, shape: shape.dims().to_vec(), element, raw: plan::is_random(graph, id) }
+        Port { name, shape: shape.dims().to_vec(), element, raw: plan::is_random(graph, id), rows: None }
     };
     let plan = &generated.plan;
     Manifest {
         name: graph.name.clone(),
         features: linked.features.iter().map(|f| f.to_string()).collect(),
         inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
-        outputs: graph.outputs().iter().map(|o| port(o.name.clone(), o.node)).collect(),
+        outputs: graph
+            .outputs()
+            .iter()
+            .map(|o| Port { rows: o.rows.clone(), ..port(o.name.clone(), o.node) })
+            .collect(),
         // Whoever knows the network as it was written says it.
         images: None,
         steps: (0..plan.steps.len()).flat_map(|i| step_records(graph, generated, linked, i)).collect(),

@@ -364,7 +364,7 @@ fn word(change: &Augmentation) -> &'static str {
         Augmentation::RandomCrop(_) => "random_crop",
         Augmentation::RandomResizedCrop { .. } => "random_resized_crop",
         Augmentation::Flip(_) => "flip",
-        Augmentation::Rotate(_) => "rotate",
+        Augmentation::Rotate(_) => "rotation",
         Augmentation::Brightness(_) => "brightness",
         Augmentation::Contrast(_) => "contrast",
         Augmentation::Saturation(_) => "saturation",
@@ -372,6 +372,25 @@ fn word(change: &Augmentation) -> &'static str {
         Augmentation::Cutout(_) => "cutout",
         Augmentation::Mixup(_) => "mixup",
     }
+}
+
+/// A change as a `train` block says it.
+fn written(change: &Augmentation) -> String {
+    let numbers = match *change {
+        Augmentation::Pad(by) | Augmentation::Cutout(by) => by.to_string(),
+        Augmentation::RandomCrop([height, width]) => format!("({height}, {width})"),
+        Augmentation::RandomResizedCrop { size: [height, width], scale: [low, high], ratio: [least, most] } => {
+            format!("({height}, {width}), scale = ({low}, {high}), ratio = ({least}, {most})")
+        }
+        Augmentation::Flip(by)
+        | Augmentation::Rotate(by)
+        | Augmentation::Brightness(by)
+        | Augmentation::Contrast(by)
+        | Augmentation::Saturation(by)
+        | Augmentation::Lighting(by)
+        | Augmentation::Mixup(by) => by.to_string(),
+    };
+    format!("{}({numbers})", word(change))
 }
 
 fn moves_pixels(change: &Augmentation) -> bool {
@@ -409,7 +428,7 @@ fn check_settings(change: &Augmentation) -> Result<(), String> {
         Augmentation::Cutout(side) => sides(&[side]),
         Augmentation::Mixup(alpha) => alpha > 0.0 && alpha <= 1e3,
     };
-    if is_right { Ok(()) } else { Err(format!("the numbers of {} make no sense: {change:?}", word(change))) }
+    if is_right { Ok(()) } else { Err(format!("the numbers of {} make no sense", written(change))) }
 }
 
 /// The size of pictures after a change, where it is known.

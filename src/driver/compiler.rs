@@ -128,7 +128,7 @@ impl Compiler {
         self
     }
 
-    /// Takes the weights from a file: safetensors, a PyTorch checkpoint or a NumPy archive. Said several times, the files
+    /// Takes the weights from a file: safetensors, a PyTorch checkpoint, Keras's files or a NumPy archive. Said several times, the files
     /// hold them together.
     pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
         self.weights = WeightsFrom::Files([self.weights.paths(), &[path.into()]].concat());

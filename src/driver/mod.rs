@@ -14,6 +14,7 @@
 //! again for a compiled model, and [`hash`], which says what a network was made of.
 
 mod bare;
+mod channels_last;
 mod compiler;
 mod error;
 mod generation;

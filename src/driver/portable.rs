@@ -88,11 +88,12 @@ impl Compiler {
             shape: graph.node(id).shape.dims().to_vec(),
             element: graph.node(id).shape.element(),
             raw: false,
+            rows: None,
         };
         Ok(Compiled {
             name: graph.name.clone(),
             inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),
-            outputs: graph.outputs().iter().map(|o| port(&o.name, o.node)).collect(),
+            outputs: graph.outputs().iter().map(|o| Port { rows: o.rows.clone(), ..port(&o.name, o.node) }).collect(),
             code: None,
         })
     }
@@ -209,7 +210,7 @@ fn check_names(graph: &Graph) -> Result<(), String> {
     let others = graph.outputs().iter().map(|o| &o.name).chain(&graph.labels).map(String::as_str);
     let mut names = of_nodes.chain(weights).chain(others).chain([graph.name.as_str()]);
     match names.find(|name| !is_plain(name)) {
-        Some(name) => Err(format!("the name {name:?} has control characters")),
+        Some(name) => Err(format!("the name `{}` has control characters", name.escape_default())),
         None => Ok(()),
     }
 }
@@ -236,7 +237,7 @@ fn give_weights(graph: &mut Graph, tensors: Vec<StoredTensor>, values: &Arc<Vec<
     }
     for tensor in tensors {
         let found = graph.weights.find(&tensor.name).filter(|&id| graph.weights.is_seeded(id));
-        let id = found.ok_or_else(|| format!("its graph has no weight {:?}, or it is given twice", tensor.name))?;
+        let id = found.ok_or_else(|| format!("its graph has no weight `{}`, or it is given twice", tensor.name))?;
         let shape = &graph.weights.get(id).shape;
         if shape.dims() != tensor.shape {
             return Err(format!("{} is {shape}, not {:?}", tensor.name, tensor.shape));

@@ -1,14 +1,16 @@
 //! From a path to a training: the `train` block of a text, elaborated.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
 use super::import::is_onnx;
-use super::{Compiler, Error, Stage, read_spec};
+use super::{Compiler, Error, Stage, channels_last, read_spec};
 use crate::diagnostic::{Diagnostic, SourceId, Sources};
 use crate::elaborate;
 use crate::recipe::{RESERVED, TrainedModel, Training};
+use crate::weights::WeightId;
 
 /// Which `train` block of a text is meant, and what is asked for in place of what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,7 +141,7 @@ impl Compiler {
         let own = weights.iter().filter(|(_, weight)| !weight.name.starts_with(RESERVED));
         let all: Vec<_> =
             own.filter_map(|(id, w)| Some((id, w.name.strip_prefix(prefix)?.to_string(), w.shape.clone()))).collect();
-        let mut begun = Begun::default();
+        let (mut begun, mut taken) = (Begun::default(), vec![]);
         for (id, name, shape) in &all {
             match file.entries.iter().find(|entry| entry.name == *name) {
                 None => begun.missing.push(name.clone()),
@@ -149,16 +151,21 @@ impl Compiler {
                 Some(entry) => match entry.values() {
                     Some(values) => {
                         weights.set(*id, values);
+                        taken.push(*id);
                         begun.loaded += 1;
                     }
                     None => begun.missing.push(name.clone()),
                 },
             }
         }
+        if file.channels_last {
+            let taken: HashSet<WeightId> = taken.into_iter().collect();
+            channels_last::reorder(&mut spec.training.graph, |_, id| taken.contains(&id));
+        }
         let known = |name: &str| all.iter().any(|(_, known, _)| known == name);
         begun.unused =
             file.entries.iter().filter(|entry| !known(&entry.name)).map(|entry| entry.name.clone()).collect();
-        weights.files.append(&mut file.paths);
+        spec.training.graph.weights.files.append(&mut file.paths);
         if begun.loaded == 0 {
             let several = model.is_none() && spec.training.models.len() > 1;
             let cause = io::Error::other(match several {

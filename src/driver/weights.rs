@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::network::read_spec;
-use super::{Compiler, Error, Network, Stage};
+use super::{Compiler, Error, Network, Stage, channels_last};
 use crate::diagnostic::Diagnostic;
 use crate::elaborate::{elaborate, integer_parameters};
 use crate::ir::{CutError, Graph, Phase};
@@ -30,7 +30,7 @@ pub enum WeightsFrom {
     /// writes it, or else in `.safetensors`; without one, the seed. An ONNX model's are its own.
     #[default]
     Beside,
-    /// These files, which hold the weights together: safetensors, a PyTorch checkpoint or a NumPy archive, and maybe
+    /// These files, which hold the weights together: safetensors, a PyTorch checkpoint, a Keras file or a NumPy archive, and maybe
     /// `FILE:KEY` for a part of it.
     Files(Vec<PathBuf>),
     /// He or Xavier initialisation, by layer.
@@ -92,7 +92,11 @@ impl Compiler {
             return if self.part.is_whole() { Ok(()) } else { Err(refused) };
         }
         self.read_weights(network)?;
-        self.cut(network)
+        self.cut(network)?;
+        if self.phase == Phase::Infer {
+            network.graph.count_rows();
+        }
+        Ok(())
     }
 
     fn read_weights(&self, network: &mut Network) -> Result<(), Error> {
@@ -109,6 +113,10 @@ impl Compiler {
         let tolerance = self.tolerance(network);
         match load(&mut network.graph.weights, &file.entries, &tolerance) {
             Ok(mut loaded) => {
+                if file.channels_last {
+                    let given = |graph: &Graph, id| !graph.weights.is_seeded(id);
+                    network.warnings.extend(channels_last::reorder(&mut network.graph, given));
+                }
                 check_values(&network.graph).map_err(|message| Error::Values { path: path.clone(), message })?;
                 // Both read all that the file holds. The fingerprint is that of the names that the file has,
                 // since a recipe is followed by reading it again.

@@ -9,7 +9,7 @@ use crate::ir::NodeId;
 use crate::ops::form::Form;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
 use crate::ops::{Op, Reshape, ShapeError, WeightDecl};
-use crate::syntax::ast::{Arg, Call, Definition, ExprKind, Label};
+use crate::syntax::ast::{Arg, Call, Definition, Expr, ExprKind, Label};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -235,7 +235,7 @@ impl Elaborator<'_> {
         let mut result = LayerCall { layer, call, args: layer.defaults(), given: vec![], operands: vec![] };
         let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
             call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
-        result.operands = labels.into_iter().map(|a| self.network_value(frame, &a.value)).collect();
+        result.operands = labels.into_iter().map(|a| self.operand(frame, layer, &a.value)).collect();
         let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
         let args: Vec<Arg> = args.into_iter().cloned().collect();
         let mut complete = true;
@@ -266,6 +266,20 @@ impl Elaborator<'_> {
             result.given.push((param.name, arg.span));
         }
         complete.then_some(result)
+    }
+
+    /// A value that a layer takes by its place.
+    fn operand(&mut self, frame: &Frame, layer: &Layer, e: &Expr) -> Operand {
+        let plain = matches!(e.kind, ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_));
+        match layer.params.first().filter(|_| plain) {
+            Some(param) => {
+                let message = format!("by their places, `{}` takes labels", layer.name);
+                let diagnostic = Diagnostic::error("wrong-type", message).primary(e.span, "no value of the network");
+                self.error(frame, diagnostic.help(format!("numbers have names: `{} = …`", param.name)));
+                Operand { flow: Flow::Unknown, span: None }
+            }
+            None => self.network_value(frame, e),
+        }
     }
 
     /// Axes that count from the end, as they are of the value at hand.

@@ -248,6 +248,14 @@ pub(crate) fn read_within(path: &Path, exif: Exif, memory: u64) -> Result<Pictur
     decode(BufReader::new(file), path, exif, memory)
 }
 
+/// What a decoder says, where it is words and no value of a program.
+fn plain(message: &str) -> String {
+    match message.contains(['{', '(']) {
+        true => "its file is damaged".into(),
+        false => message.into(),
+    }
+}
+
 /// A picture from a stream; errors call it by `path`.
 ///
 /// # Errors
@@ -258,7 +266,7 @@ pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -
         ::image::ImageError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             ImageError::Cut { path: path.into() }
         }
-        error => ImageError::Decode { path: path.into(), message: error.to_string() },
+        error => ImageError::Decode { path: path.into(), message: plain(&error.to_string()) },
     };
     let reader = ::image::ImageReader::new(from).with_guessed_format().map_err(io_error)?;
     let format = reader.format().filter(::image::ImageFormat::reading_enabled);

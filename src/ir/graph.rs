@@ -4,12 +4,12 @@ use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Preprocess;
 use crate::diagnostic::Location;
 use crate::ops::{Op, ShapeError};
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Rows, Shape};
 use crate::weights::{WeightId, Weights};
 
 /// Names a node. Stays valid while other nodes are added and removed.
@@ -115,6 +115,8 @@ pub struct Output {
     pub node: NodeId,
     /// The auxiliary head that the output belongs to, if any.
     pub aux: Option<AuxHead>,
+    /// Which of the value's rows exist, where that depends on the data.
+    pub rows: Option<Rows>,
 }
 
 /// A weight that a run changes: after it, the weight is this value.
@@ -142,6 +144,8 @@ pub struct Graph {
     output_counts: HashMap<NodeId, usize>,
     /// Names of the classes, where the spec gives them.
     pub labels: Vec<String>,
+    /// Names of nodes that nobody chose: an importer counted operators. Who writes the network as text may choose better ones.
+    pub made_up: HashSet<String>,
     inputs: Vec<NodeId>,
     nodes: StableDiGraph<(NodeId, Node), Slot>,
     /// Where nodes lie in `nodes`: inputs and ops by number, parameters by weight.
@@ -163,6 +167,7 @@ impl Graph {
             updates: vec![],
             output_counts: HashMap::new(),
             labels: vec![],
+            made_up: HashSet::new(),
             inputs: vec![],
             nodes: StableDiGraph::new(),
             computed: vec![],
@@ -277,8 +282,13 @@ impl Graph {
     /// Names a value as an output, after those that are there. `aux` is the auxiliary head that it belongs to, if
     /// any.
     pub fn output(&mut self, name: impl Into<String>, node: NodeId, aux: Option<AuxHead>) {
-        self.outputs.push(Output { name: name.into(), node, aux });
+        self.outputs.push(Output { name: name.into(), node, aux, rows: None });
         *self.output_counts.entry(node).or_default() += 1;
+    }
+
+    /// Says which rows of an output exist.
+    pub(super) fn set_rows(&mut self, output: usize, rows: Rows) {
+        self.outputs[output].rows = Some(rows);
     }
 
     /// Drops all outputs, to name others.

@@ -195,7 +195,7 @@ fn step(
 }
 
 /// The shape of a node for operands of other sizes, where these fit it and its weights.
-fn fitting(graph: &Graph, id: NodeId, op: &Op, operands: &[&Shape]) -> Option<Shape> {
+pub(super) fn fitting(graph: &Graph, id: NodeId, op: &Op, operands: &[&Shape]) -> Option<Shape> {
     let shape = op.infer_unlimited(operands).ok()?;
     let own = graph.parameters(id);
     let own = own.iter().map(|&parameter| &graph.node(parameter).shape);

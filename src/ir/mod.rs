@@ -19,6 +19,7 @@ mod graph;
 pub(crate) mod images;
 mod parse;
 mod print;
+pub(crate) mod rows;
 pub mod stats;
 mod text;
 pub(crate) mod updates;

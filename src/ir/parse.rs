@@ -14,7 +14,7 @@ use super::{AuxHead, Graph, NodeId, Phase};
 use crate::diagnostic::{Location, SourceId, Span};
 use crate::ops::attributes::AttributeReader;
 use crate::ops::{Init, Op};
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Rows, Shape};
 
 #[derive(pest_derive::Parser)]
 #[grammar = "../grammar/ir.pest"]
@@ -186,8 +186,17 @@ impl GraphReader {
         let mut parts = line.into_inner();
         let name = unquote(parts.next().expect("grammar"))?;
         let node = self.value(&parts.next().expect("grammar"))?;
-        let aux = parts.next().map(aux_head).transpose()?;
+        let (mut aux, mut rows) = (None, None);
+        for part in parts {
+            match part.as_rule() {
+                Rule::aux => aux = Some(aux_head(part)?),
+                _ => rows = Some(rows_of(part)?),
+            }
+        }
         self.graph.output(name, node, aux);
+        if let Some(rows) = rows {
+            self.graph.set_rows(self.graph.outputs().len() - 1, rows);
+        }
         Ok(())
     }
 
@@ -226,6 +235,16 @@ fn aux_head(pair: Pair<'_, Rule>) -> Result<AuxHead, ParseError> {
     let weight = reader.take("weight", None).map_err(|e| at(&pair, e))?;
     reader.finish().map_err(|e| at(&pair, e))?;
     Ok(AuxHead { label, weight })
+}
+
+fn rows_of(pair: Pair<'_, Rule>) -> Result<Rows, ParseError> {
+    let mut parts = pair.clone().into_inner();
+    let counted_by = unquote(parts.next().expect("grammar"))?;
+    let mut reader = fields(&mut parts)?;
+    let mut take = |key| reader.take(key, None).map_err(|e| at(&pair, e));
+    let rows = Rows { axis: take("axis")?, each: take("each")?, counted_by };
+    reader.finish().map_err(|e| at(&pair, e))?;
+    Ok(rows)
 }
 
 /// The label of a `%value`; numbers are no labels.

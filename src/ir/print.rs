@@ -115,5 +115,8 @@ fn write_output(f: &mut fmt::Formatter<'_>, output: &Output, values: &HashMap<No
     if let Some(aux) = &output.aux {
         write!(f, " aux {} weight={:?}", name(&aux.label), aux.weight)?;
     }
+    if let Some(rows) = &output.rows {
+        write!(f, " rows {} axis={} each={}", name(&rows.counted_by), rows.axis, rows.each)?;
+    }
     writeln!(f)
 }

@@ -65,7 +65,10 @@ pub fn stats(graph: &Graph) -> Stats {
     let order = graph.order().into_iter().filter(|id| counted.contains(id));
     let rows: Vec<Row> = order.filter_map(|id| row(graph, id, &fields)).collect();
     let weights: BTreeSet<WeightId> = rows.iter().flat_map(|r| graph.weights_read(r.node)).collect();
-    let is_layer = |r: &&Row| graph.node(r.node).op().is_some_and(Op::is_convolution_or_linear);
+    // Those of sequences and volumes, and those whose taps move, become several steps of a plan, but are layers as well.
+    let is_other = |op: &Op| matches!(op, Op::ConvNd(_) | Op::DeformConv2d(_));
+    let counts = |op: &Op| op.is_convolution_or_linear() || is_other(op);
+    let is_layer = |r: &&Row| graph.node(r.node).op().is_some_and(counts);
     let multiplying: Vec<&Row> = rows.iter().filter(is_layer).collect();
     let totals = Totals {
         params: weights.into_iter().map(|w| parameters(graph, w)).sum(),

@@ -57,7 +57,14 @@ impl Operation for Reshape {
         let elements = inputs[0].elements() as i64;
         let product = sizes.iter().filter(|&&s| s != -1).try_fold(1i64, |p, &s| p.checked_mul(s));
         let misfit = || {
-            ShapeError::new(format!("{} has {elements} elements, which {:?} cannot hold", inputs[0], self.shape))
+            // As the text has it, without the batch.
+            let (own, of) = match (self.shape.split_first(), inputs[0].dims().first()) {
+                (Some((0, rest)), Some(&images)) => (rest, elements / images.max(1) as i64),
+                _ => (self.shape.as_slice(), elements),
+            };
+            let sizes = own.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            let image = if of == elements && own.len() == self.shape.len() { "" } else { " an image" };
+            ShapeError::new(format!("{} has {of} elements{image}, which [{sizes}] cannot hold", inputs[0]))
                 .param("shape")
                 .operand(0)
         };

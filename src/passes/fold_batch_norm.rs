@@ -161,7 +161,7 @@ fn set_map(e: &mut Editor, id: NodeId, operand: NodeId, map: &Affine, origin: Op
 
 /// The name after which a map's weights are called: that of its own first weight, or of the
 /// constant that it reads.
-fn origin(e: &Editor, id: NodeId) -> Option<String> {
+pub(super) fn origin(e: &Editor, id: NodeId) -> Option<String> {
     let first = |id: NodeId| e.weights_read(id).first().copied();
     let read = || e.operands(id).into_iter().find_map(first);
     let constant = matches!(e.node(id).op(), Some(Op::Binary(_)));

@@ -235,6 +235,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         | Op::PRelu(_)
         | Op::PReluGradient(_)
         | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAffine(_)
         | Op::QuantizedAvgPool(_)
         | Op::QuantizedGlobalPool(_)
         | Op::Requantize(_)
@@ -256,10 +257,12 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // Columns and positions are counted in plain memory.
         Op::ArgReduce(_)
         | Op::Cast(_)
+        | Op::Compact(_)
         | Op::CumSum(_)
         | Op::Gather(_)
         | Op::GatherElements(_)
         | Op::GatherNd(_)
+        | Op::Nms(_)
         | Op::ScatterElements(_)
         | Op::ScatterNd(_)
         | Op::TopK(_) => false,
@@ -290,6 +293,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
             | Op::Pad(_)
             | Op::Quantize(_)
             | Op::QuantizedAdaptiveAvgPool(_)
+            | Op::QuantizedAffine(_)
             | Op::QuantizedAvgPool(_)
             | Op::QuantizedBinary(_)
             | Op::QuantizedGlobalPool(_)

@@ -7,7 +7,7 @@ use super::conv::{self, Arithmetic, Problem};
 use super::layout::{self, Layouts, Want};
 use super::parts::Parts;
 use super::place::{Placements, placements};
-use super::precision::{Precision, reduced};
+use super::precision::{Precision, Slow, reduced};
 use super::state::States;
 use super::view::{self, Layout, Place, View};
 use super::{Algorithm, Buffer, BufferId, Channel, Gather, Plan, Step, Update, limits};
@@ -146,7 +146,8 @@ pub(crate) fn plan(graph: Verified, target: &Target, options: &Options) -> Resul
     }
     limits::check_lowered(graph)?;
     limits::check(graph)?;
-    let planned = |tile: usize, price: f64| plan_within(Bounds { tile, price }, graph, target, options);
+    let slow = slow_in_bf16(graph, target, options)?;
+    let planned = |tile: usize, price: f64| plan_within(Bounds { tile, price }, graph, target, options, &slow);
     let time = |plan: &Plan| plan.steps.iter().map(|s| s.estimate_ns).sum::<f64>();
     let any = planned(6, 0.0)?;
     let is_winograd = |s: &Step| matches!(s.kernel, Algorithm::Winograd(_));
@@ -185,8 +186,28 @@ fn has_choice(graph: &Graph, label: &str) -> bool {
     label == "*" || graph.order().into_iter().any(|id| is_one(graph.node(id)))
 }
 
-fn plan_within(bounds: Bounds, graph: &Graph, target: &Target, options: &Options) -> Result<Plan, PlanError> {
+/// The layers that had better read f32, where values may be bf16.
+fn slow_in_bf16(graph: &Graph, target: &Target, options: &Options) -> Result<Vec<Slow>, PlanError> {
+    if !options.has_bf16(target) {
+        return Ok(vec![]);
+    }
+    // An algorithm of bf16 that is forced is none of f32.
+    let in_f32 = Options { precision: Precision::F32, algorithms: vec![], ..options.clone() };
+    let in_bf16 = Options { algorithms: vec![], ..options.clone() };
+    let planned = |options: &Options| plan_within(Bounds { tile: 4, price: 0.0 }, graph, target, options, &[]);
+    Ok(Slow::of(&planned(&in_f32)?, &planned(&in_bf16)?))
+}
+
+/// A plan within bounds, in which layers that are slow in bf16 read f32.
+fn plan_within(
+    bounds: Bounds,
+    graph: &Graph,
+    target: &Target,
+    options: &Options,
+    slow: &[Slow],
+) -> Result<Plan, PlanError> {
     let block = layout::block(target.unit);
+    let in_f32 = options.findings.coarse.iter().map(|c| c.node).chain(slow.iter().map(|s| s.node));
     let layouts = Layouts::of(graph, block);
     let mut planner = Planner {
         graph,
@@ -195,7 +216,8 @@ fn plan_within(bounds: Bounds, graph: &Graph, target: &Target, options: &Options
         bounds,
         block,
         placements: placements(&layouts),
-        reduced: if options.has_bf16(target) { reduced(&layouts, &options.findings.coarse) } else { HashSet::new() },
+        reduced: if options.has_bf16(target) { reduced(&layouts, in_f32) } else { HashSet::new() },
+        slow,
         layouts,
         states: States::of(graph),
         views: HashMap::new(),
@@ -234,6 +256,8 @@ struct Planner<'a> {
     placements: Placements,
     /// Values that are bf16 in blocks.
     reduced: HashSet<NodeId>,
+    /// Layers that read f32 for that.
+    slow: &'a [Slow],
     states: States,
     /// Where each value lies, by layout.
     views: HashMap<(NodeId, Layout), View>,
@@ -539,7 +563,7 @@ impl Planner<'_> {
             }
             choose(id, label, &layer, self.bounds_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
-        let (layer, choice, brought) = match self.brought_into_bf16(source, &input) {
+        let (layer, mut choice, brought) = match self.brought_into_bf16(source, &input) {
             None => chosen(&input).map(|(layer, choice)| (layer, choice, false))?,
             Some(blocks) => match (chosen(&input), chosen(&blocks)) {
                 (Err(error), Err(_)) => return Err(error),
@@ -554,6 +578,7 @@ impl Planner<'_> {
                 }
             },
         };
+        choice.notes.extend(self.slow.iter().filter(|s| s.node == id).map(Slow::to_string));
         let input = if brought { self.get(source, self.blocked()) } else { input };
         let mut inputs = vec![input];
         inputs.extend(operands[1..].iter().map(|&o| self.get(o, self.blocked())));

@@ -9,7 +9,9 @@
 //! (operands of a concat, slices, names of one value) are stored alike. What stays f32: plain memory, and so inputs, which
 //! may be brought into blocks of bf16; outputs that no layer reads; and all that an op touches which is not in the list of
 //! [`converts`]. A layer
-//! whose products were found too coarse ([`Coarse`]) has its input stored as f32, and so multiplies in f32.
+//! whose products were found too coarse ([`Coarse`]) has its input stored as f32, and so multiplies in f32; so has one that
+//! is slower in bf16 by the estimates ([`Slow`]): there are cores whose dot products do less in a cycle than their
+//! multiply-adds of f32.
 //!
 //! [`Arithmetic::Bf16`]: super::conv::Arithmetic::Bf16
 
@@ -18,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use super::layout::Layouts;
 use super::limits::MAX_PIXELS_OF_BYTES;
 use super::view::image;
+use super::{Algorithm, Plan, Step};
 use crate::ir::{NodeId, Slot};
 use crate::ops::Op;
 use crate::ops::epilogue::are_total;
@@ -88,17 +91,49 @@ impl std::fmt::Display for Coarse {
     }
 }
 
-/// The nodes whose values are stored as bf16 where they lie in blocks.
-pub(super) fn reduced(layouts: &Layouts, coarse: &[Coarse]) -> HashSet<NodeId> {
+/// A layer that is estimated to take longer in bf16 than in f32.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slow {
+    pub node: NodeId,
+    /// In f32 and in bf16.
+    pub ns: [f64; 2],
+}
+
+/// By how much a layer must be slower in bf16 for its input to take twice the memory.
+const SLOWER: f64 = 1.1;
+
+impl Slow {
+    /// The layers that are, of two plans of which only the second has bf16.
+    pub(super) fn of(in_f32: &Plan, in_bf16: &Plan) -> Vec<Slow> {
+        let multiplies = |step: &&Step| matches!(step.kernel, Algorithm::Direct(_) | Algorithm::Winograd(_));
+        let times: HashMap<NodeId, f64> =
+            in_f32.steps.iter().filter(multiplies).map(|step| (step.node, step.estimate_ns)).collect();
+        let of = |step: &Step| {
+            let ns = [*times.get(&step.node)?, step.estimate_ns];
+            (ns[1] > SLOWER * ns[0]).then_some(Slow { node: step.node, ns })
+        };
+        in_bf16.steps.iter().filter(multiplies).filter_map(of).collect()
+    }
+}
+
+impl std::fmt::Display for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [in_f32, in_bf16] = self.ns.map(|ns| ns / 1e3);
+        write!(f, "faster in f32: {in_f32:.0} µs, in bf16 {in_bf16:.0}")
+    }
+}
+
+/// The nodes whose values are stored as bf16 where they lie in blocks, but for what these layers read.
+pub(super) fn reduced(layouts: &Layouts, in_f32: impl Iterator<Item = NodeId>) -> HashSet<NodeId> {
     let graph = layouts.graph;
     let order = graph.order();
     let mut groups = Groups::default();
     for &id in &order {
         shares(layouts, id).into_iter().for_each(|operand| groups.join(operand, id));
     }
-    let coarse: HashSet<NodeId> = coarse.iter().map(|c| c.node).collect();
+    let in_f32: HashSet<NodeId> = in_f32.collect();
     let kept: HashSet<NodeId> =
-        order.iter().copied().filter(|&id| !may_be_reduced(layouts, id, &coarse)).map(|id| groups.find(id)).collect();
+        order.iter().copied().filter(|&id| !may_be_reduced(layouts, id, &in_f32)).map(|id| groups.find(id)).collect();
     order.into_iter().filter(|&id| !kept.contains(&groups.find(id))).collect()
 }
 
@@ -117,12 +152,12 @@ fn is_name(op: &Op) -> bool {
 }
 
 /// Whether all that write or read the value's blocks can convert.
-fn may_be_reduced(layouts: &Layouts, id: NodeId, coarse: &HashSet<NodeId>) -> bool {
+fn may_be_reduced(layouts: &Layouts, id: NodeId, in_f32: &HashSet<NodeId>) -> bool {
     let graph = layouts.graph;
     let node = graph.node(id);
     let users = graph.users(id);
     let reads = |&(user, slot): &(NodeId, Slot)| {
-        let multiplies = slot == Slot::Operand(0) && coarse.contains(&user);
+        let multiplies = slot == Slot::Operand(0) && in_f32.contains(&user);
         let Some(reader) = graph.node(user).op() else { return false };
         // What works on plain memory reads a copy.
         // Whether products are near enough is known of weights that are.

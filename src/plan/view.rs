@@ -79,6 +79,11 @@ impl View {
         View { place, offset: 0, layout, shape: shape.clone(), batch_stride: bytes / batch }
     }
 
+    /// Memory that its elements take, without what lies between them.
+    pub(crate) fn bytes(&self) -> usize {
+        bytes(self.layout, &self.shape)
+    }
+
     /// The channels from `first` on, as many as `shape` has, of a blocked view.
     ///
     /// # Panics

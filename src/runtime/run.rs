@@ -13,7 +13,7 @@ use super::model::Model;
 use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
-use crate::tensor::{Element, Shape, Tensor};
+use crate::tensor::{Element, Rows, Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ impl Model {
     }
 
     /// Runs the model on tensors of the inputs' shapes and elements, with any number of images along the first
-    /// axis. Allocates the outputs, of their ports' elements.
+    /// axis. Allocates the outputs, of their ports' elements; of one with [`Port::rows`], the rows that exist.
     ///
     /// # Errors
     /// As [`Self::run`], and where a tensor has another shape.
@@ -136,7 +136,23 @@ impl Model {
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
         self.run(&values, &mut slices)?;
         let ports = self.manifest.outputs.iter();
-        Ok(outputs.into_iter().zip(ports).map(|(output, port)| output.into_element(port.element)).collect())
+        let existing = |(output, port): (&Tensor, &Port)| {
+            let output = match self.counted(port, |index| outputs[index].data()[0]) {
+                Some((rows, count)) => rows.existing(output, count),
+                None => output.clone(),
+            };
+            output.into_element(port.element)
+        };
+        Ok(outputs.iter().zip(ports).map(existing).collect())
+    }
+
+    /// Which rows of an output exist after a run, and how many, where that depends on the data. `first` gives an output's
+    /// first number.
+    pub fn counted<'m>(&self, port: &'m Port, first: impl Fn(usize) -> f32) -> Option<(&'m Rows, usize)> {
+        let rows = port.rows()?;
+        let counter = self.manifest.outputs.iter().position(|other| other.name == rows.counted_by)?;
+        // A count is no fraction, and no more than there is room for.
+        Some((rows, first(counter).max(0.0) as usize))
     }
 
     /// Whether a tensor is of a port's shape, with any number of images.

@@ -8,6 +8,8 @@ pub struct Core {
     pub clock_ghz: f64,
     /// Multiply-adds, or loads of vectors, that begin in a cycle.
     pub vectors: f64,
+    /// Dot products of pairs of bf16 that begin in a cycle.
+    pub dots_of_bf16: f64,
     /// Loads of single elements for all lanes that begin in a cycle.
     pub broadcasts: f64,
     /// Cycles that a tile's products of one tap take at least, however few they are: what its
@@ -26,6 +28,7 @@ impl Core {
     pub const X86: Core = Core {
         clock_ghz: 3.5,
         vectors: 2.0,
+        dots_of_bf16: 2.0,
         broadcasts: 2.0,
         tap: 2.0,
         transform: 3.6,
@@ -34,12 +37,14 @@ impl Core {
         memory: 6.5,
     };
     /// With vectors of 512 bits, which pass through its units in halves.
-    pub const X86_V512: Core = Core { vectors: 1.0, tap: 4.0, transform: 6.0, ..Core::X86 };
+    pub const X86_V512: Core = Core { vectors: 1.0, dots_of_bf16: 1.0, tap: 4.0, transform: 6.0, ..Core::X86 };
     /// With vectors of 512 bits that pass whole, two in a cycle; measured on an Intel Xeon of the fifth generation (Emerald
-    /// Rapids). A core's share of the mesh brings few bytes from the third-level cache.
+    /// Rapids). A core's share of the mesh brings few bytes from the third-level cache. A dot product of bf16 takes as long
+    /// as four multiply-adds of f32, which do twice its work.
     pub const X86_V512_WHOLE: Core = Core {
         clock_ghz: 2.8,
         vectors: 2.0,
+        dots_of_bf16: 0.5,
         tap: 4.0,
         transform: 4.0,
         l2: 36.0,

@@ -3,9 +3,11 @@
 //! This module knows nothing of operations, layouts or files.
 
 mod element;
+mod rows;
 mod shape;
 
 pub use element::Element;
+pub use rows::Rows;
 pub use shape::Shape;
 
 use std::fmt;

@@ -84,7 +84,7 @@ pub fn add_losses(
         return Err(vec![Diagnostic::error("unknown-output", format!("there is no output {output} for a loss"))]);
     }
     let (mut losses, mut errors) = (vec![], vec![]);
-    for Output { name, node, aux } in meant {
+    for Output { name, node, aux, .. } in meant {
         let location = graph.node(node).location.clone();
         match graph.add(loss.clone(), &[node, targets], vec![], None, location) {
             Ok(loss) => losses.push(Loss {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::entries::{Buffer, Entry};
-use super::{npz, pth, safetensors, sharded};
+use super::{hdf5, keras, npz, pth, safetensors, sharded};
 use crate::archive::Archive;
 use crate::mapped::{self, Files};
 use crate::opened;
@@ -38,6 +38,8 @@ pub enum Format {
     PyTorch,
     /// `numpy.savez`
     Npz,
+    /// HDF5 as Keras writes it, alone or in a `.keras` archive; or any other.
+    Hdf5,
     /// An ONNX model's own, which [`open`] does not read: their names are those of its text.
     Onnx,
 }
@@ -49,6 +51,7 @@ impl std::fmt::Display for Format {
             Format::Sharded => "sharded",
             Format::PyTorch => "PyTorch checkpoint",
             Format::Npz => "NumPy archive",
+            Format::Hdf5 => "HDF5 file",
             Format::Onnx => "ONNX model",
         })
     }
@@ -67,13 +70,16 @@ pub struct WeightFile {
     pub choice: Option<Choice>,
     /// What netc wrote of the training that they are of.
     pub trained: Option<Trained>,
+    /// Whether they are of a network whose images have their channels last, so that features of flattened images stand in
+    /// another order. Axes of the tensors themselves are netc's.
+    pub channels_last: bool,
     /// Where the values still are.
     pub(crate) files: Files,
 }
 
 impl WeightFile {
     pub(crate) fn new(format: Format, entries: Vec<Entry>, files: Files) -> Self {
-        Self { format, entries, paths: vec![], choice: None, trained: None, files }
+        Self { format, entries, paths: vec![], choice: None, trained: None, channels_last: false, files }
     }
 }
 
@@ -160,7 +166,11 @@ pub(super) fn parse_within(file: &Buffer, memory: Option<u64>) -> Result<WeightF
 }
 
 fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<WeightFile, String> {
-    let (mut choice, mut trained) = (None, None);
+    let (mut choice, mut trained, mut channels_last) = (None, None, false);
+    let mut of_keras = |read: keras::Read| {
+        channels_last = read.channels_last;
+        Ok::<_, String>((Format::Hdf5, below(read.entries, key)?))
+    };
     let (format, entries) = match (**file).as_ref() {
         [] => return Err("the file is empty".into()),
         // The length of the header, then the header, which is JSON. First of all, since the length may be any number, such
@@ -172,15 +182,17 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
         }
         [b'P', b'K', 3 | 5, ..] => {
             let mut archive = Archive::open(file, memory)?;
-            match pth::describing_member(&archive) {
-                Some(name) => {
+            match (keras::is_archive(&archive), pth::describing_member(&archive)) {
+                (true, _) => of_keras(keras::parse_archive(&mut archive, memory)?)?,
+                (false, Some(name)) => {
                     let entries;
                     (entries, choice) = pth::parse_archive(&mut archive, &name, key)?;
                     (Format::PyTorch, entries)
                 }
-                None => (Format::Npz, below(npz::parse(&mut archive)?, key)?),
+                (false, None) => (Format::Npz, below(npz::parse(&mut archive)?, key)?),
             }
         }
+        bytes if bytes.starts_with(hdf5::SIGNATURE) => of_keras(keras::parse(file, memory)?)?,
         [0x80, 2..=5, ..] => {
             let entries;
             (entries, choice) = pth::parse_legacy(file, key)?;
@@ -189,20 +201,19 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
         bytes => return Err(unknown(bytes)),
     };
     entries.iter().try_for_each(Entry::check_length)?;
-    Ok(WeightFile { choice, trained, ..WeightFile::new(format, entries, Files::default()) })
+    Ok(WeightFile { choice, trained, channels_last, ..WeightFile::new(format, entries, Files::default()) })
 }
 
 /// What a file is that is none of ours.
 fn unknown(bytes: &[u8]) -> String {
-    let kinds: [(&[u8], &str); 6] = [
+    let kinds: [(&[u8], &str); 5] = [
         (b"\x89NETC", "it is a model that netc compiled, which has its weights inside"),
         (b"\x93NUMPY", "it is a single NumPy array; save several with numpy.savez"),
-        (b"\x89HDF", "it is an HDF5 file; save the weights as safetensors"),
         (b"\x08", "perhaps an ONNX model: `netc import` makes a network and weights of it"),
         (b"netc ", "it is a network; weights are what --weights takes"),
         (b"\x1f\x8b", "it is compressed by gzip; unpack it first"),
     ];
-    let known = "this is no file of weights that netc reads (safetensors, PyTorch checkpoint, .npz)";
+    let known = "this is no file of weights that netc reads (safetensors, PyTorch checkpoint, Keras, .npz)";
     match kinds.iter().find(|(start, _)| bytes.starts_with(start)) {
         Some((_, kind)) => format!("{known}; {kind}"),
         None => known.into(),

@@ -7,6 +7,8 @@
 
 pub mod entries;
 pub mod file;
+mod hdf5;
+mod keras;
 pub mod load;
 pub(crate) mod matching;
 mod npz;

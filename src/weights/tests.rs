@@ -98,6 +98,27 @@ fn numpy_archives() {
     }
 }
 
+/// Chunks, packed and not, numbers in another order of bytes, groups of newer kinds: what h5py writes.
+#[test]
+fn datasets_of_other_files_go_by_their_paths() {
+    let file = open(&path("packed.h5")).unwrap();
+    assert_eq!((file.format, file.entries.len()), (Format::Hdf5, 17));
+    for name in ["conv1.plain", "conv1.half", "big", "grown"] {
+        assert_eq!(entry(&file, name).shape.dims(), [2, 3], "{name}");
+        assert_eq!(values(&file, name), COUNTING, "{name}");
+    }
+    assert_eq!(values(&file, "many.11"), [11.0]);
+    assert_eq!(entry(&file, "name").encoding, Encoding::Other("text"));
+    let half = entry(&file, "conv1.half");
+    assert!((*half.bytes.0).as_ref().len() > 1000, "values in one piece stay in the file");
+    let within = |memory| {
+        super::file::parse_within(&(std::sync::Arc::new(std::fs::read(path("packed.h5")).unwrap()) as _), memory)
+    };
+    let message = within(Some(70)).map(drop).unwrap_err();
+    assert!(message.contains("are unpacked, more than the 70 B that the file may take"), "{message}");
+    assert!(within(Some(200)).is_ok());
+}
+
 /// Programs keep settings, figures and averages beside the weights.
 #[test]
 fn what_lies_beside_a_state_dict_is_left_alone() {
@@ -147,12 +168,22 @@ fn what_is_no_state_dict_is_refused_by_name() {
 /// Every prefix of every file, and every file with one byte changed, is read or refused.
 #[test]
 fn damaged_files_never_panic() {
-    for name in ["state.pth", "legacy.pth", "nested.pth", "stored.npz", "packed.npz"] {
+    let files = [
+        ("state.pth", 1),
+        ("legacy.pth", 1),
+        ("nested.pth", 1),
+        ("stored.npz", 1),
+        ("packed.npz", 1),
+        ("packed.h5", 1),
+        ("keras.h5", 5),
+        ("keras.keras", 11),
+    ];
+    for (name, step) in files {
         let whole = std::fs::read(path(name)).unwrap();
-        for length in (0..whole.len()).step_by(7) {
+        for length in (0..whole.len()).step_by(7 * step) {
             drop(read_all(whole[..length].to_vec()));
         }
-        for at in 0..whole.len() {
+        for at in (0..whole.len()).step_by(step) {
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << (at % 8);
             drop(read_all(damaged));

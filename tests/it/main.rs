@@ -31,6 +31,7 @@ mod gradients;
 mod hostile;
 mod images;
 mod import;
+mod keras;
 mod not_finite;
 #[cfg(target_os = "linux")] // They are linked and run.
 mod objects;

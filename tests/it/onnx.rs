@@ -106,10 +106,15 @@ fn outcome(case: Case, difference: Difference) -> Outcome {
     if let Err(errors) = ir::verify(&graph) {
         return Outcome::Fail(format!("the graph does not verify: {errors:?}"));
     }
+    let mut graph = graph;
+    graph.count_rows();
     let mut optimized = graph.clone();
     passes::run(&mut optimized, &passes::Selection::default());
     let inputs = &as_inputs(&graph, &case.inputs);
-    let interpreted = |graph| interpreter::run(graph, inputs).map_err(|e| e.to_string());
+    let interpreted = |graph: &Graph| {
+        let results = interpreter::run(graph, inputs).map_err(|e| e.to_string())?;
+        Ok(graph.existing_rows(&results))
+    };
     for (name, results) in [
         ("imported", interpreted(&graph)),
         ("optimized", interpreted(&optimized)),

@@ -1,5 +1,5 @@
-"""Recurrent layers, layers that sample images, volumes, Einstein sums, computed weights and the forms of ONNX Runtime's
-optimizer, as fixtures for `cargo test onnx`.
+"""Recurrent layers, layers that sample images, volumes, Einstein sums, computed weights, the forms of ONNX Runtime's
+optimizer, loops, and results whose number the data say, as fixtures for `cargo test onnx`.
 
     python tests/onnx/layers.py   # needs onnx, onnxruntime and numpy; writes layers.npz beside itself
 
@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).parent
 OPERATORS = {
     "LSTM": {0}, "GRU": {0}, "RNN": {0}, "GridSample": {0, 1}, "DeformConv": {0, 2, 4}, "RoiAlign": {0, 1},
     "Einsum": {0, 1, 2}, "AffineGrid": {0}, "MaxPool": {0}, "AveragePool": {0}, "GlobalAveragePool": {0},
+    "NonMaxSuppression": {0, 1}, "NonZero": {0}, "Compress": {0}, "Unique": {0}, "Scan": {0, 1},
 }  # fmt: skip
 RNG = np.random.default_rng(7)
 
@@ -42,7 +43,7 @@ def suite():
         if "Pool" in nodes[0].op_type and inputs[0].ndim < 5:
             continue
         inputs = [np.float32(i) if i.dtype == np.float64 else i for i in inputs]
-        outputs = [np.float32(o) if o.dtype == np.float64 else o for o in outputs]
+        outputs = [np.float32(o) if o.dtype in (np.float64, np.int64) else o for o in outputs]
         model = onnx.ModelProto.FromString(case.model.SerializeToString())
         for value in [*model.graph.input, *model.graph.output]:
             if value.type.tensor_type.elem_type == TensorProto.DOUBLE:
@@ -76,7 +77,8 @@ def made(name, nodes, inputs, known=(), opset=17, domains=(), outputs=("y",)):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return name, model, list(inputs.values()), session.run(None, inputs)
+    found = session.run(None, inputs)
+    return name, model, list(inputs.values()), [np.float32(o) if o.dtype == np.int64 else o for o in found]
 
 
 def ours():
@@ -236,6 +238,61 @@ def ours():
     nodes = [node("Loop", ["turns", "", "x"], ["y", "all"], body=body)]
     known = {"turns": np.int64(3), "half": np.float32(0.5)}
     yield made("loop", nodes, {"x": numbers(2, 3)}, known, outputs=("y", "all"))
+
+    # Results whose number the data say, and what is computed of each.
+    corners = np.abs(numbers(2, 40, 2)) * 20
+    boxes = np.concatenate([corners, corners + np.abs(numbers(2, 40, 2)) * 15], -1)
+    scores = np.abs(numbers(2, 3, 40))
+    known = {"k": np.int64([6]), "iou": np.float32([0.3]), "least": np.float32([0.4])}
+    suppression = node("NonMaxSuppression", ["x", "z", "k", "iou", "least"], ["i"])
+    nodes = [suppression, node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
+    yield made("nms", nodes, {"x": boxes, "z": scores}, known)
+    centers = np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
+    nodes = [helper.make_node("NonMaxSuppression", ["x", "z", "k", "iou"], ["i"], center_point_box=1)]
+    nodes += [node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)]
+    yield made("nms_centers", nodes, {"x": centers, "z": scores}, known)
+    # As detectors end: the columns of image, class and box beside the box itself.
+    nodes = [
+        suppression,
+        node("Gather", ["i", "two"], ["b"], axis=1),
+        node("Squeeze", ["x", "zero"], ["x0"]),
+        node("Gather", ["x0", "b"], ["boxes"], axis=0),
+        node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        node("Mul", ["boxes", "half"], ["halves"]),
+        node("Concat", ["f", "halves"], ["y"], axis=1),
+    ]
+    known = {**known, "two": np.int64(2), "zero": np.int64([0]), "half": np.float32(0.5)}
+    yield made("nms_rows", nodes, {"x": boxes[:1], "z": scores[:1]}, known)
+    nodes = [
+        node("Greater", ["z", "bound"], ["mask"]),
+        node("NonZero", ["mask"], ["places"]),
+        node("Transpose", ["places"], ["turned"], perm=[1, 0]),
+        node("Squeeze", ["turned", "one"], ["rows"]),
+        node("Gather", ["x", "rows"], ["taken"], axis=0),
+        node("Sigmoid", ["taken"], ["y"]),
+    ]
+    known = {"bound": np.float32(0.2), "one": np.int64([1])}
+    yield made("rows_above_a_bound", nodes, {"x": numbers(20, 3), "z": numbers(20)}, known)
+    nodes = [node("Unique", ["x"], ["y", "a", "b", "c"])]
+    nodes += [node("Cast", [n], [n + "f"], to=TensorProto.FLOAT) for n in "abc"]
+    x = RNG.integers(0, 5, 30).astype(np.float32)
+    yield made("unique", nodes, {"x": x}, outputs=("y", "af", "bf", "cf"))
+
+    # A body for each entry, from the last to the first.
+    body = helper.make_graph(
+        [node("Add", ["s", "e"], ["t"]), node("Mul", ["t", "e"], ["o"])],
+        "body",
+        [info("s", TensorProto.FLOAT, [3]), info("e", TensorProto.FLOAT, [3])],
+        [info("t", TensorProto.FLOAT, [3]), info("o", TensorProto.FLOAT, [3])],
+    )
+    for name, attributes in {
+        "scan": {},
+        "scan_back": dict(scan_input_directions=[1], scan_output_directions=[1]),
+        "scan_axes": dict(scan_input_axes=[1], scan_output_axes=[1]),
+    }.items():
+        nodes = [node("Scan", ["h", "x"], ["y", "all"], body=body, num_scan_inputs=1, **attributes)]
+        x = numbers(3, 5) if name == "scan_axes" else numbers(5, 3)
+        yield made(name, nodes, {"x": x, "h": numbers(3)}, outputs=("y", "all"))
 
 
 def main():

@@ -45,6 +45,13 @@ pub(crate) enum Body {
     Dequantize {
         symmetric: bool,
     },
+    /// Operands: the number, or the level, less its zero point; multiplier and offset. An epilogue without operands, the
+    /// nearest levels of a grid.
+    QuantizedAffine {
+        zero: i32,
+        steps: Epilogue,
+        output: Grid,
+    },
     /// A function of two operands on grids, an epilogue without operands, the nearest levels of a grid.
     QuantizedBinary {
         kind: BinaryKind,
@@ -82,11 +89,21 @@ impl Body {
             Body::Binary(_, steps) | Body::Affine(steps) => 5.max(1 + epilogue::temporaries(steps)),
             Body::PRelu | Body::PReluGradient | Body::ExtremeGradient(_) | Body::Where => 5,
             Body::Quantize { .. } | Body::Dequantize { .. } => 4,
+            Body::QuantizedAffine { steps, .. } => 4 + grid::temporaries(steps),
             Body::QuantizedBinary { steps, .. } => 3 + grid::temporaries(steps),
             Body::Requantize { steps, .. } => 2 + grid::temporaries(steps),
             Body::ActivationGradient { kind: Exact(kind), .. } => 3 + slope::temporaries(*kind),
             Body::BatchNormTrain { steps, .. } => 6.max(2 + epilogue::temporaries(steps)),
             Body::BatchNormInputGradient { .. } => 12,
+        }
+    }
+
+    /// The grid on which the nearest levels of what [`Body::apply`] gives are the results.
+    pub(crate) fn grid(&self) -> Option<Grid> {
+        match self {
+            Body::QuantizedAffine { output, .. } | Body::Requantize { output, .. } => Some(*output),
+            Body::QuantizedBinary { output, .. } => *output,
+            _ => None,
         }
     }
 
@@ -109,10 +126,11 @@ impl Body {
             Body::ExtremeGradient(kind) => elementwise::apply_extreme_gradient(b, *kind, x),
             &Body::Quantize { low, high, symmetric } => elementwise::apply_quantize(b, [low, high], symmetric, x),
             &Body::Dequantize { symmetric } => elementwise::apply_dequantize(b, symmetric, x),
-            Body::QuantizedBinary { kind, reads, steps, output } => {
-                elementwise::apply_quantized_binary(b, *kind, reads, (steps, *output), x)
+            Body::QuantizedAffine { zero, steps, .. } => elementwise::apply_quantized_affine(b, *zero, steps, x),
+            Body::QuantizedBinary { kind, reads, steps, .. } => {
+                elementwise::apply_quantized_binary(b, *kind, reads, steps, x)
             }
-            Body::Requantize { input, steps, output } => elementwise::apply_requantize(b, *input, steps, *output, x),
+            Body::Requantize { input, steps, .. } => elementwise::apply_requantize(b, *input, steps, x),
             Body::PRelu => elementwise::apply_prelu(b, x),
             Body::PReluGradient => elementwise::apply_prelu_gradient(b, x),
             Body::Affine(steps) => elementwise::apply_affine(b, steps, x),
@@ -139,6 +157,9 @@ impl fmt::Display for Body {
             Body::ExtremeGradient(kind) => write!(f, "gradient of {kind:?}"),
             Body::Quantize { low, high, .. } => write!(f, "quantize {low}..{high}"),
             Body::Dequantize { .. } => f.write_str("dequantize"),
+            Body::QuantizedAffine { zero, steps, output } => {
+                write!(f, "quantized affine {zero} {steps:?} {output:?}")
+            }
             Body::QuantizedBinary { kind, reads, steps, output } => {
                 write!(f, "quantized {kind:?} {reads:?} {steps:?} {output:?}")
             }

@@ -419,7 +419,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     let mut calls = vec![];
     for &(phase, run, count, part) in &regions {
         let mut row = row_spec(step, direct, direct.problem.phases[phase], run, count, &tail, unit);
-        row.ahead = row.lines_ahead(rows(phase), unit);
+        let by_rows = goes_by_rows(&direct.problem, run, images * rows(phase), row.panel_bytes(unit), input);
+        row.ahead = if by_rows { 0 } else { row.lines_ahead(rows(phase), unit) };
         let callee = e.kernel(&row);
         let (begin, begin_block) = begins[phase];
         let begins = &packed[begin..][..if of_levels { 2 } else { 1 }];
@@ -429,6 +430,7 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             run,
             count,
             rows: rows(phase),
+            by_rows,
             panels: packed[part],
             begins,
             begin_block,
@@ -445,10 +447,18 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             let height = rows(region.phase);
             let count = region.run.tiles * images * height;
             d.tasks(first, count, |d, task| {
-                let (rest, y) = d.split(task, height);
-                let rest = d.int(rest);
-                let (tile, image) = d.split(rest, images);
-                region.call(e, d, step, direct, [tile, image, y]);
+                let at = if region.by_rows {
+                    let (rest, tile) = d.split(task, region.run.tiles);
+                    let rest = d.int(rest);
+                    let (image, y) = d.split(rest, height);
+                    [tile, image, y]
+                } else {
+                    let (rest, y) = d.split(task, height);
+                    let rest = d.int(rest);
+                    let (tile, image) = d.split(rest, images);
+                    [tile, image, y]
+                };
+                region.call(e, d, step, direct, at);
             });
             first += count;
         }
@@ -456,6 +466,15 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
     let wants = |r: &&Region| direct.problem.arithmetic.is_scaled() || r.row.wants_scratch(unit);
     let scratch = calls.iter().filter(wants).map(|r| r.row.tile * r.row.blocks * unit.bytes()).max().unwrap_or(0);
     Ok(Emitted { entry, grid, scratch })
+}
+
+/// Whether all tiles of channels of a row are computed one after the other, and not all rows of a tile.
+///
+/// What is read again for each, the row or the panel of weights, should be the smaller; and a thread, which has tasks that
+/// follow one another, then reads its part of the larger only. Half of the input may lie in another core's cache.
+fn goes_by_rows(problem: &Problem, run: BlockRun, rows: usize, panel: usize, input: &View) -> bool {
+    let reads_all = problem.groups == 1 && run.reads.is_none();
+    reads_all && run.tiles > 1 && rows > 1 && run.tiles * panel < input.bytes()
 }
 
 /// What a convolution does to sums.
@@ -826,6 +845,8 @@ struct Region {
     count: usize,
     /// Rows of an image.
     rows: usize,
+    /// Tasks that follow one another are the tiles of a row; else the rows of a tile.
+    by_rows: bool,
     /// The first tile's panel.
     panels: Packed,
     /// The bias; of whole numbers what sums begin with, and for each row of the output where that is.
@@ -1112,6 +1133,10 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
             b.advance(w, unroll * tap_bytes);
         });
     };
+    // Pixels of one tap are new to each tile, and half of them may lie in another core's cache: the next tile's are brought
+    // nearer. Other taps find most of theirs where the row before left them.
+    let is_read_once = row.ky * row.x.taps.count == 1 && row.arithmetic.is_of_levels();
+    let pixels_ahead = if is_read_once { pixels * row.in_pixel } else { 0 };
     let resident = resident(row, unit, first, pixels);
     let whole_block = |b: &mut Builder, x: Int| match &resident {
         Some(offsets) => {
@@ -1134,6 +1159,9 @@ fn tile(b: &mut Builder, row: &Row, unit: Unit, first: usize, pixels: usize) {
         if begin < end {
             b.loop_range(begin * row.in_block, end * row.in_block, row.in_block.max(1) as i64, |b, offset| {
                 let x = b.add(line, offset);
+                for ahead in (0..pixels_ahead).step_by(LINE) {
+                    b.prefetch(x.at(pixels * row.in_pixel + ahead));
+                }
                 whole_block(b, x);
             });
         }

@@ -19,7 +19,7 @@ use crate::ops::binary::BinaryKind;
 use crate::ops::epilogue::{PostOp, are_total};
 use crate::ops::{
     ActivationGradient, BatchNorm, Binary, Cast, ChannelAffine, ChannelConstants, Dequantize, PRelu, PReluGradient,
-    Quantize, QuantizedBinary, Requantize,
+    Quantize, QuantizedAffine, QuantizedBinary, Requantize,
 };
 use crate::plan::{Layout, Step, View};
 use crate::tensor::Element;
@@ -173,6 +173,36 @@ pub(super) fn apply_dequantize(b: &mut Builder, symmetric: bool, x: &Operands) -
     b.op(VectorOp::Mul, v, scale)
 }
 
+/// Multipliers and offsets lie beside the weights.
+pub(crate) fn quantized_affine(e: &mut Emitter, step: &Step, op: &QuantizedAffine) -> Emitted {
+    let output = &step.outputs[0];
+    let channels = output.shape[1];
+    let weights = channel_weights(e, step, [0, 1].map(|weight| Part::per_channel(weight, channels, output)).into());
+    let body = Body::QuantizedAffine {
+        zero: op.zero as i32,
+        steps: Epilogue::of(&op.epilogue),
+        output: Grid::in_blocks(&op.output),
+    };
+    emit(e, step, &body, weights, true)
+}
+
+/// Two roundings, no fused multiply-add.
+pub(super) fn apply_quantized_affine(b: &mut Builder, zero: i32, steps: &[PostOp], x: &Operands) -> Vector {
+    let v = x.get(b, 0);
+    let v = match zero {
+        0 => v,
+        zero => {
+            let zero = b.splat(zero as f32);
+            b.op(VectorOp::Sub, v, zero)
+        }
+    };
+    let multiplier = x.get(b, 1);
+    let v = b.op(VectorOp::Mul, v, multiplier);
+    let offset = x.get(b, 2);
+    let v = b.op(VectorOp::Add, v, offset);
+    finish(b, steps, v, x, 1)
+}
+
 pub(crate) fn quantized_binary(e: &mut Emitter, step: &Step, op: &QuantizedBinary) -> Emitted {
     let reads = [0, 1].map(|i| op.reads[i].as_ref().map(Grid::in_blocks));
     let output = op.output.as_ref().map(Grid::in_blocks);
@@ -185,7 +215,7 @@ pub(super) fn apply_quantized_binary(
     b: &mut Builder,
     kind: BinaryKind,
     reads: &[Option<Grid>; 2],
-    (steps, output): (&[PostOp], Option<Grid>),
+    steps: &[PostOp],
     x: &Operands,
 ) -> Vector {
     let [left, right] = [0, 1].map(|i| {
@@ -193,8 +223,7 @@ pub(super) fn apply_quantized_binary(
         reads[i].map_or(v, |grid| grid.real(b, v))
     });
     let v = combine(b, kind, left, right);
-    let v = finish(b, steps, v, x, 2);
-    output.map_or(v, |grid| grid.nearest(b, v))
+    finish(b, steps, v, x, 2)
 }
 
 /// By arithmetic where vectors compute the functions to the last bit, else by a table of all levels.
@@ -208,11 +237,10 @@ pub(crate) fn requantize(e: &mut Emitter, step: &Step, op: &Requantize) -> Emitt
 }
 
 /// On numbers of grids as f32, whatever they lie in memory as.
-pub(super) fn apply_requantize(b: &mut Builder, input: Grid, steps: &[PostOp], output: Grid, x: &Operands) -> Vector {
+pub(super) fn apply_requantize(b: &mut Builder, input: Grid, steps: &[PostOp], x: &Operands) -> Vector {
     let v = x.get(b, 0);
     let v = input.real(b, v);
-    let v = finish(b, steps, v, x, 1);
-    output.nearest(b, v)
+    finish(b, steps, v, x, 1)
 }
 
 /// Scales and zero points, packed, and whether they are those of the channels of blocks.

@@ -165,8 +165,16 @@ impl Grid {
     }
 
     /// Whether results that are neighbours are narrowed and stored together, four at a time.
-    fn stores_four(self, unit: Unit) -> bool {
+    pub(crate) fn stores_four(self, unit: Unit) -> bool {
         self.element.bytes() == 1 && unit.narrow
+    }
+
+    /// Stores the levels of the nearest numbers of vectors that are neighbours, where [`Self::stores_four`].
+    pub(crate) fn store_four(self, b: &mut Builder, address: Address, results: [Vector; TOGETHER]) {
+        let mut constants = Constants::default();
+        let levels = results.map(|v| self.whole(b, v, (false, false), &mut constants));
+        let bytes = b.narrow(self.element, levels);
+        b.store(address, bytes);
     }
 }
 
@@ -258,7 +266,7 @@ impl Tail {
 }
 
 /// Results of bytes that are narrowed together: as many as bytes fit in 32 bits.
-const TOGETHER: usize = 4;
+pub(crate) const TOGETHER: usize = 4;
 
 /// Whether the first results lie side by side, `lanes` bytes each.
 fn are_neighbours(sums: &[(Vector, Places)], lanes: usize) -> bool {

@@ -36,6 +36,7 @@ mod reduce;
 mod reduce_gradient;
 mod reorder;
 pub(super) mod repack;
+mod selection;
 mod slope;
 mod softmax;
 mod softmax_gradient;
@@ -84,6 +85,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Cast(op) => elementwise::cast(e, step, op),
         Op::ArgReduce(op) => columns::arg_reduce(e, step, op),
         Op::CumSum(op) => columns::cumulative_sum(e, step, op),
+        Op::Compact(op) => selection::compact(e, step, op),
+        Op::Nms(op) => selection::nms(e, step, op),
         Op::TopK(op) => topk::emit(e, step, op),
         Op::Gather(op) => indexed::gather(e, step, op),
         Op::GatherElements(op) => indexed::gather_elements(e, step, op),
@@ -106,6 +109,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::PRelu(op) => elementwise::prelu(e, step, op),
         Op::Quantize(op) => elementwise::quantize(e, step, op),
         Op::Dequantize(op) => elementwise::dequantize(e, step, op),
+        Op::QuantizedAffine(op) => elementwise::quantized_affine(e, step, op),
         Op::QuantizedBinary(op) => elementwise::quantized_binary(e, step, op),
         Op::QuantizedAvgPool(op) => pool::average_of_levels(e, step, op),
         Op::QuantizedAdaptiveAvgPool(op) => pool::adaptive_of_levels(e, step, op),

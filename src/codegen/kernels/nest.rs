@@ -13,7 +13,7 @@ use super::super::emit::{Driver, Emitted, Emitter, Packed};
 use super::super::key::KernelKey;
 use super::super::vector::{Address, Builder, Callee, Function, Inst, Int, Operand, Vector};
 use super::body::Body;
-use super::grid;
+use super::grid::{self, Grid};
 use crate::plan::View;
 use crate::target::Unit;
 use crate::tensor::{Element, Shape};
@@ -333,15 +333,23 @@ impl NestKernel<'_> {
             return;
         }
         let mut hoisted = vec![None; steps.len()];
-        let free = self.unit.registers.saturating_sub(self.body.registers());
+        let bytes = self.bytes_side_by_side(steps[0], lanes);
+        // Results that are stored together wait for one another.
+        let waiting = if bytes.is_some() { grid::TOGETHER } else { 0 };
+        let free = self.unit.registers.saturating_sub(self.body.registers() + waiting);
         let invariant = (1..steps.len()).filter(|&i| steps[i] == 0).take(free);
         invariant.for_each(|i| hoisted[i] = Some(self.load(b, i, 0, lanes)));
         let near = steps.iter().all(|s| s.abs() < 1 << 24);
         let unroll = if near { count.min(UNROLL) } else { 1 };
         let copies = |b: &mut Builder, copies: usize| {
-            for i in 0..copies {
-                let offsets: Vec<i64> = steps.iter().map(|s| s * i as i64).collect();
-                self.item(b, &hoisted, &offsets, lanes);
+            let offsets = |i: usize| steps.iter().map(|s| s * i as i64).collect::<Vec<_>>();
+            match bytes {
+                Some(grid) if copies == grid::TOGETHER => {
+                    let results = std::array::from_fn(|i| self.result(b, &hoisted, &offsets(i), lanes));
+                    let address = self.address(b, 0, 0);
+                    grid.store_four(b, address, results);
+                }
+                _ => (0..copies).for_each(|i| self.item(b, &hoisted, &offsets(i), lanes)),
             }
             self.advance(b, &steps.iter().map(|s| s * copies as i64).collect::<Vec<_>>());
         };
@@ -355,14 +363,28 @@ impl NestKernel<'_> {
         }
     }
 
+    /// The grid of results whose vectors are neighbours, so that four of them are narrowed and stored together.
+    fn bytes_side_by_side(&self, step: i64, lanes: usize) -> Option<Grid> {
+        let fits = self.is_narrow(0) && step == lanes as i64 && lanes == self.unit.lanes;
+        self.body.grid().filter(|grid| fits && grid.stores_four(self.unit))
+    }
+
+    fn result(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) -> Vector {
+        self.body.apply(b, &Operands { kernel: self, hoisted, offsets, lanes })
+    }
+
     /// One vector: loads, the body, the store.
     fn item(&self, b: &mut Builder, hoisted: &[Option<Vector>], offsets: &[i64], lanes: usize) {
-        let result = self.body.apply(b, &Operands { kernel: self, hoisted, offsets, lanes });
+        let result = self.result(b, hoisted, offsets, lanes);
         let address = self.address(b, 0, offsets[0]);
         if self.is_narrow(0) {
             assert!(lanes == self.unit.lanes && self.vector_stride(0) == self.elements[0].bytes() as i32, "a block");
-            return grid::store_stored(b, address, result, self.elements[0]);
+            return match self.body.grid() {
+                Some(grid) => grid::store(b, address, result, Some(grid)),
+                None => grid::store_stored(b, address, result, self.elements[0]),
+            };
         }
+        let result = self.body.grid().map_or(result, |grid| grid.nearest(b, result));
         match self.vector_stride(0) {
             NEIGHBOUR => b.store_first(address, result, lanes),
             _ if lanes == 1 => b.store_first(address, result, 1),

@@ -129,6 +129,12 @@ impl Checker<'_> {
             diagnostic = diagnostic.secondary(span, "defined here");
         }
         self.report.add(match nearest(&name.name, names.iter().copied()) {
+            None if matches!(name.name.as_str(), "activation" | "act" | "act_layer") => {
+                diagnostic.help("an activation is a layer of its own: write `relu` behind this one")
+            }
+            None if matches!(name.name.as_str(), "in_channels" | "in_features" | "input_shape") => {
+                diagnostic.help("leave it out: what comes in tells it")
+            }
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if names.is_empty() => diagnostic.help(format!("`{callee}` takes no arguments")),
             None => diagnostic.help(parameters(names)),

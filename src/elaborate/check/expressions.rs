@@ -100,6 +100,11 @@ impl Checker<'_> {
         self.report.add(match similar {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if name == "True" || name == "False" => diagnostic.help("write it in small letters"),
+            None if name == "None" => diagnostic.help("leave the argument out"),
+            None if name == "same" => {
+                diagnostic.help("a pad is a number: at stride 1, `(kernel - 1) / 2` keeps the size")
+            }
+            None if name == "valid" => diagnostic.help("a pad is a number: without one, it is 0"),
             None => diagnostic,
         });
     }

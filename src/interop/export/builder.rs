@@ -9,7 +9,7 @@ use crate::ir::{Graph, NodeId};
 use crate::ops::attributes::AttributeValue as _;
 use crate::ops::images::Images;
 use crate::ops::quantized::Levels;
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Rows, Shape};
 use crate::weights::WeightId;
 
 /// A tensor of the model, whose numbers are there when they are written.
@@ -131,7 +131,9 @@ impl<'g> OnnxBuilder<'g> {
             self.values.insert(id, name);
         }
         for output in outputs(graph) {
-            let is_free = !self.planned.contains_key(&output.node) && !self.taken.contains(&output.name);
+            // Of one with rows that are counted, another value has the name: those that exist.
+            let is_free =
+                output.rows.is_none() && !self.planned.contains_key(&output.node) && !self.taken.contains(&output.name);
             self.taken.insert(output.name.clone());
             if is_free {
                 self.planned.insert(output.node, output.name.clone());
@@ -327,18 +329,42 @@ impl<'g> OnnxBuilder<'g> {
         proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type: Some(tensor_type) }) }
     }
 
+    /// The rows of a value that exist.
+    fn existing(&mut self, value: &str, rows: &Rows) -> String {
+        let graph = self.graph;
+        let counter = graph.outputs().iter().find(|other| other.name == rows.counted_by);
+        let mut count = self.values[&counter.expect("counted by an output").node].clone();
+        if rows.each > 1 {
+            let each = self.ints(&[rows.each as i64]);
+            count = self.node("Mul", &[&count, &each], vec![]);
+        }
+        let [start, axis] = [0, rows.axis as i64].map(|number| self.ints(&[number]));
+        self.node("Slice", &[value, &start, &count, &axis], vec![])
+    }
+
     /// The model. Outputs that are called otherwise than their values are copies.
     pub(crate) fn finish(mut self) -> Made {
         let graph = self.graph;
         let mut output_infos = vec![];
-        for output in outputs(graph) {
-            let value = self.values[&output.node].clone();
+        // Rows are counted within: a size of ONNX may depend on the data.
+        for output in outputs(graph).filter(|output| !graph.counts_rows(&output.name)) {
+            let mut value = self.values[&output.node].clone();
+            self.label = output.name.clone();
+            if let Some(rows) = &output.rows {
+                value = self.existing(&value, rows);
+            }
             if value != output.name {
-                self.label = output.name.clone();
                 self.node("Identity", &[&value], vec![]);
                 self.nodes.last_mut().expect("just added").output[0] = output.name.clone();
             }
-            output_infos.push(self.info(&output.name, output.node));
+            let mut info = self.info(&output.name, output.node);
+            if let (Some(rows), Some(ty)) = (&output.rows, &mut info.ty) {
+                let shape = ty.tensor_type.as_mut().and_then(|tensor| tensor.shape.as_mut());
+                if let Some(dim) = shape.and_then(|shape| shape.dim.get_mut(rows.axis)) {
+                    *dim = proto::Dimension { dim_value: None, dim_param: Some(rows.counted_by.clone()) };
+                }
+            }
+            output_infos.push(info);
         }
         let inputs = graph.inputs().iter().map(|&id| self.info(&self.values[&id], id)).collect();
         let mut opset_import = vec![proto::OperatorSet { domain: String::new(), version: OPSET }];

@@ -18,8 +18,8 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
-    FakeQuantize, GroupNorm, InstanceNorm, LayerNorm, Lrn, MaxPool, Op, Pad, PixelUnshuffle, Reduce, Slice, Upsample,
-    any_training_op,
+    FakeQuantize, GroupNorm, InstanceNorm, LayerNorm, Lrn, MaxPool, Nms, Op, Pad, PixelUnshuffle, Reduce, Slice,
+    Upsample, any_training_op,
 };
 use crate::tensor::{Element, Shape};
 
@@ -147,6 +147,17 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             let index = b.second("TopK", &[x, &k], attributes);
             float_of(b, &index)
         }
+        Op::Compact(_) => {
+            let mask = is_true(b, &operands[1]);
+            let rows = b.node("Compress", &[x, &mask], vec![int("axis", 0)]);
+            // Behind them zeros, up to as many as there were.
+            let zeros = b.node("Sub", &[x, x], vec![]);
+            let padded = b.node("Concat", &[&rows, &zeros], vec![int("axis", 0)]);
+            let [start, end] = [0, b.shape(id)[0] as i64].map(|bound| b.ints(&[bound]));
+            let axis = b.ints(&[0]);
+            b.node("Slice", &[&padded, &start, &end, &axis], vec![])
+        }
+        Op::Nms(op) => nms(b, id, op, operands),
         Op::Gather(op) => {
             let index = indices(b, &operands[1]);
             b.node("Gather", &[x, &index], vec![int("axis", op.axis)])
@@ -197,6 +208,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Dequantize(op) => dequantize(b, id, op, x)?,
         Op::Quantize(_)
         | Op::QuantizedAdaptiveAvgPool(_)
+        | Op::QuantizedAffine(_)
         | Op::QuantizedAvgPool(_)
         | Op::QuantizedBinary(_)
         | Op::QuantizedConv2d(_)
@@ -259,6 +271,40 @@ fn binary(b: &mut OnnxBuilder, kind: BinaryKind, x: &str, y: &str) -> String {
         }
         BinaryKind::Fmod => b.node("Mod", &[x, y], vec![int("fmod", 1)]),
     }
+}
+
+/// Boxes that stay come as rows of image, class and box; here they have a place each, −1 where there is none.
+fn nms(b: &mut OnnxBuilder, id: NodeId, op: &Nms, operands: &[String]) -> String {
+    let dims = b.shape(id).dims().to_vec();
+    let most = b.ints(&[dims[2] as i64]);
+    let (iou, score) = (b.floats("iou", &[1], vec![op.iou]), b.floats("score", &[1], vec![op.score.max(f32::MIN)]));
+    let center = int("center_point_box", op.centers.into());
+    let rows = b.node("NonMaxSuppression", &[&operands[0], &operands[1], &most, &iou, &score], vec![center]);
+    let of_class = {
+        let [two, three, axis] = [2, 3, 1].map(|n| b.ints(&[n]));
+        let box_index = b.node("Slice", &[&rows, &two, &three, &axis], vec![]);
+        let zero = b.ints(&[0]);
+        let class = b.node("Slice", &[&rows, &zero, &two, &axis], vec![]);
+        (class, box_index)
+    };
+    // How many rows of the same image and class come before.
+    let [one, zero] = [1, 0].map(|n| b.ints(&[n]));
+    let factor = b.ints(&[dims[1] as i64, 1]);
+    let groups = b.node("Mul", &[&of_class.0, &factor], vec![]);
+    let groups = b.node("ReduceSum", &[&groups, &one], vec![int("keepdims", 0)]);
+    let (down, across) =
+        (b.node("Unsqueeze", &[&groups, &one], vec![]), b.node("Unsqueeze", &[&groups, &zero], vec![]));
+    let same = b.node("Equal", &[&down, &across], vec![]);
+    let same = whole(b, &same);
+    let minus_one = b.ints(&[-1]);
+    let diagonal = b.node("Squeeze", &[&minus_one], vec![]);
+    let before = b.node("Trilu", &[&same, &diagonal], vec![int("upper", 0)]);
+    let slot = b.node("ReduceSum", &[&before, &one], vec![int("keepdims", 1)]);
+    let place = b.node("Concat", &[&of_class.0, &slot], vec![int("axis", 1)]);
+    let chosen = b.node("Squeeze", &[&of_class.1, &one], vec![]);
+    let chosen = float_of(b, &chosen);
+    let none = b.floats("none", &dims, vec![-1.0; dims.iter().product()]);
+    b.node("ScatterND", &[&none, &place, &chosen], vec![])
 }
 
 fn is_true(b: &mut OnnxBuilder, x: &str) -> String {

@@ -202,15 +202,9 @@ impl<'a> Call<'a> {
         Ok(self.typed(name, attribute_type::INT)?.map_or(default, |a| a.i()))
     }
 
-    /// The type that a cast makes: a number, before operator set 6 its name.
+    /// The type that a cast makes.
     pub(crate) fn cast_to(&self) -> Result<i32, String> {
-        match self.attribute("to") {
-            Some(a) if a.ty == attribute_type::STRING || (a.ty == 0 && a.s.is_some()) => {
-                let name = self.string("to", "")?;
-                data_type::named(&name).ok_or_else(|| format!("it casts to {name}, which is no type"))
-            }
-            _ => Ok(self.int("to", data_type::FLOAT.into())? as i32),
-        }
+        self.attribute("to").map_or(Ok(data_type::FLOAT), types::cast_to)
     }
 
     pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, String> {

@@ -48,7 +48,7 @@ mod types;
 mod view;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 pub use error::ImportError;
@@ -74,13 +74,16 @@ impl Default for Options {
 }
 
 /// As [`import`], of a model beside a network whose inputs have these sizes, in order: those that the model leaves open and
-/// nobody gives are these.
+/// nobody gives are these. Shapes of inputs that the model does not have are the network's.
 ///
 /// # Errors
 /// As [`import`]'s.
 pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>]) -> Result<Graph, ImportError> {
     let file = ModelFile::open(path)?;
     let mut options = options.clone();
+    let own = file.model.graph.iter().flat_map(|graph| &graph.input);
+    let own: HashSet<&str> = own.map(|input| input.name.as_str()).collect();
+    options.shapes.retain(|name, _| own.contains(name.as_str()));
     for (i, name) in import::of_open_sizes(&file) {
         if let Some(sizes) = inputs.get(i) {
             options.shapes.entry(name).or_insert_with(|| sizes.clone());

@@ -54,8 +54,22 @@ pub(crate) struct Weight<'n> {
     pub uses: usize,
 }
 
+/// What a layer is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub text: String,
+    /// The model has no name for it: operators were counted, by the exporter or here.
+    pub is_made_up: bool,
+}
+
+impl From<String> for Label {
+    fn from(text: String) -> Self {
+        Self { text, is_made_up: false }
+    }
+}
+
 /// A name for what a node makes. `weights` are the inputs that are known.
-pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
+pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> Label {
     // Of an operator on levels, scales and zero points are among the inputs.
     let is_weight =
         |name: &str| has_weights(&node.op_type) || is_quantized(&node.op_type) && without_kind(name) != name;
@@ -64,8 +78,17 @@ pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> String {
     // What several nodes read was one weight of each before the exporter found them equal.
     let own = || weights().filter(|w| w.uses == 1).find_map(owned);
     let shared = || weights().find_map(owned);
-    let name = own().or_else(|| from_scopes(node)).or_else(shared).or_else(|| from_path(&node.name, &node.op_type));
-    cut(&name.unwrap_or_else(|| node.op_type.to_lowercase()))
+    let chosen = own().or_else(|| from_scopes(node)).or_else(shared);
+    let is_chosen = chosen.is_some();
+    let name = chosen.or_else(|| from_path(&node.name, &node.op_type));
+    let text = cut(&name.unwrap_or_else(|| node.op_type.to_lowercase()));
+    Label { is_made_up: !is_chosen && is_counted(&text, &node.op_type), text }
+}
+
+/// Whether a name says no more than an operator and a number: `Conv_12`, `node_conv2d_3`, `193`.
+fn is_counted(name: &str, op_type: &str) -> bool {
+    let word = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ':'));
+    word.is_empty() || word.eq_ignore_ascii_case(op_type) || name.starts_with("node_")
 }
 
 fn has_weights(op_type: &str) -> bool {
@@ -223,13 +246,13 @@ mod tests {
 
     #[test]
     fn weights_name_layers() {
-        let named = |name: &str| label(&node("/a/Conv", "Conv"), &[None, Some(Weight { name, uses: 1 })]);
+        let named = |name: &str| label(&node("/a/Conv", "Conv"), &[None, Some(Weight { name, uses: 1 })]).text;
         assert_eq!(named("layer1.0.conv1.weight"), "layer1.0.conv1");
         assert_eq!(named("conv1_w_0"), "conv1");
         assert_eq!(named("resnetv17_conv0_weight"), "resnetv17_conv0");
         assert_eq!(named("StatefulPartitionedCall/model/conv1/kernel:0"), "conv1");
         assert_eq!(named("onnx::Conv_193"), "a");
-        let multiplied = |name: &str| label(&node("/a/Mul", "Mul"), &[None, Some(Weight { name, uses: 1 })]);
+        let multiplied = |name: &str| label(&node("/a/Mul", "Mul"), &[None, Some(Weight { name, uses: 1 })]).text;
         assert_eq!(multiplied("stages.0.blocks.0.gamma"), "stages.0.blocks.0.gamma");
         assert_eq!(multiplied("blocks.0.norm1.weight"), "blocks.0.norm1");
         assert_eq!(multiplied("bn/gamma"), "bn");
@@ -240,19 +263,19 @@ mod tests {
     fn modules_name_layers_whose_weights_are_shared() {
         let mut norm = node("node_batch_norm_3", "BatchNormalization");
         let shared = [None, Some(Weight { name: "layer1.0.bn1.weight", uses: 9 })];
-        assert_eq!(label(&norm, &shared), "layer1.0.bn1");
+        assert_eq!(label(&norm, &shared).text, "layer1.0.bn1");
         let value = "['', 'layer2', 'layer2.0', 'layer2.0.bn2', 'batch_norm_3']".into();
         norm.metadata_props = vec![proto::StringPair { key: "pkg.torch.onnx.name_scopes".into(), value }];
-        assert_eq!(label(&norm, &shared), "layer2.0.bn2");
+        assert_eq!(label(&norm, &shared).text, "layer2.0.bn2");
         norm.op_type = "Relu".into();
-        assert_eq!(label(&norm, &[]), "layer2.0.bn2.batch_norm_3");
+        assert_eq!(label(&norm, &[]).text, "layer2.0.bn2.batch_norm_3");
         norm.metadata_props[0].value = "['".into();
-        assert_eq!(label(&norm, &[]), "node_batch_norm_3");
+        assert_eq!(label(&norm, &[]).text, "node_batch_norm_3");
     }
 
     #[test]
     fn paths_name_the_rest() {
-        let named = |name: &str, op: &str| label(&node(name, op), &[]);
+        let named = |name: &str, op: &str| label(&node(name, op), &[]).text;
         assert_eq!(named("/layer1/layer1.0/conv1/Conv", "Conv"), "layer1.0.conv1");
         assert_eq!(named("/layer1/layer1.0/relu_1/Relu", "Relu"), "layer1.0.relu_1");
         assert_eq!(named("/layer2/layer2.0/downsample/downsample.0/Conv", "Conv"), "layer2.0.downsample.0");
@@ -266,6 +289,20 @@ mod tests {
         assert_eq!(named("PartitionedCall:0_prequant", "Add"), "PartitionedCall:0_prequant");
         assert_eq!(named("", "Conv"), "conv");
         assert_eq!(named("a\"{b}\n", "Conv"), "ab");
+    }
+
+    #[test]
+    fn counted_operators_are_no_names() {
+        let made_up = |name: &str, op: &str| label(&node(name, op), &[]).is_made_up;
+        for name in ["", "Conv_12", "conv", "/Conv_3", "193", "node_conv2d_1", "node_Conv_7"] {
+            assert!(made_up(name, "Conv"), "{name}");
+        }
+        for name in ["/layer1/layer1.0/conv1/Conv", "stem", "conv_a", "/body/Conv_3", "net/conv2d_1"] {
+            assert!(!made_up(name, "Conv"), "{name}");
+        }
+        // The name of a module that somebody called so.
+        let weight = Weight { name: "conv_1.weight", uses: 1 };
+        assert!(!label(&node("", "Conv"), &[None, Some(weight)]).is_made_up);
     }
 
     #[test]

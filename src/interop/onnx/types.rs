@@ -22,14 +22,19 @@ pub(crate) fn of_known(array: &Array) -> i32 {
 pub(crate) fn of_result(node: &proto::Node, result: usize, inputs: &[i32]) -> i32 {
     let input = |index: usize| inputs.get(index).copied().unwrap_or(data_type::FLOAT);
     match (node.op_type.as_str(), result) {
-        ("Cast", _) => node.attribute.iter().find(|a| a.name == "to").map_or(data_type::FLOAT, cast_to),
+        ("Cast", _) => {
+            let to = node.attribute.iter().find(|a| a.name == "to");
+            to.map_or(Ok(data_type::FLOAT), cast_to).unwrap_or(data_type::FLOAT)
+        }
         ("CastLike", _) | ("Where", _) => input(1),
         (
             "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN"
             | "IsInf",
             _,
         ) => data_type::BOOL,
-        ("Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression", _) | ("TopK", 1) => data_type::INT64,
+        ("Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression", _)
+        | ("TopK", 1)
+        | ("Unique", 1..) => data_type::INT64,
         ("OneHot", _) => input(2),
         ("Range", _) => input(0),
         // Levels are numbers of a grid, of which other code knows.
@@ -53,11 +58,16 @@ pub(crate) fn element(ty: i32) -> Element {
     }
 }
 
-/// The type that a cast names, in the first operator sets by a word.
-fn cast_to(attribute: &proto::Attribute) -> i32 {
-    let word = attribute.s.as_ref().map(|word| String::from_utf8_lossy(word).into_owned());
-    match word.filter(|_| attribute.i.is_none()) {
-        Some(word) => data_type::named(&word).unwrap_or(data_type::FLOAT),
-        None => attribute.i() as i32,
+/// The type that a cast names: by a number, before operator set 6 by a word.
+///
+/// # Errors
+/// Where the word is none of a type.
+pub(crate) fn cast_to(attribute: &proto::Attribute) -> Result<i32, String> {
+    match attribute.s.as_ref().filter(|_| attribute.i.is_none()) {
+        None => Ok(attribute.i() as i32),
+        Some(word) => {
+            let word = String::from_utf8_lossy(word);
+            data_type::named(&word).ok_or_else(|| format!("it casts to {word}, which is no type"))
+        }
     }
 }

@@ -58,9 +58,11 @@ fn live(graph: &Graph) -> Vec<NodeId> {
 /// A number for each node that says what it computes, and from what.
 fn digests(graph: &Graph, name: impl Fn(NodeId, usize) -> String) -> HashMap<NodeId, u64> {
     let mut digests: HashMap<NodeId, u64> = HashMap::new();
-    for id in live(graph) {
+    let order = live(graph);
+    let live: HashSet<NodeId> = order.iter().copied().collect();
+    for id in order {
         let node = graph.node(id);
-        let mut operands: Vec<u64> = flat_operands(graph, id).iter().map(|o| digests[o]).collect();
+        let mut operands: Vec<u64> = flat_operands(graph, id, &live).iter().map(|o| digests[o]).collect();
         let digest = match &node.kind {
             Kind::Op(Op::Identity(_)) => operands[0],
             Kind::Op(Op::Concat(_)) if operands.len() == 1 => operands[0],
@@ -79,13 +81,14 @@ fn digests(graph: &Graph, name: impl Fn(NodeId, usize) -> String) -> HashMap<Nod
     digests
 }
 
-/// Operands, those of a concatenation that only this one reads in its place.
-fn flat_operands(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+/// Operands, those of a concatenation that only this one reads in its place. What is not `live` reads nothing.
+fn flat_operands(graph: &Graph, id: NodeId, live: &HashSet<NodeId>) -> Vec<NodeId> {
     let operands = graph.operands(id);
     let Some(op @ Op::Concat(_)) = graph.node(id).op() else { return operands };
     // A label may stand between: `joined: identity`.
     let is_between = |o: NodeId| matches!(graph.node(o).op(), Some(Op::Identity(_)));
-    let is_read_once = |o: NodeId| graph.users(o).len() == 1 && !graph.is_output(o);
+    let readers = |o: NodeId| graph.users(o).into_iter().filter(|(user, _)| live.contains(user)).count();
+    let is_read_once = |o: NodeId| readers(o) == 1 && !graph.is_output(o);
     let mut flat = vec![];
     let mut stack: Vec<NodeId> = operands.into_iter().rev().collect();
     while let Some(operand) = stack.pop() {
@@ -109,6 +112,9 @@ fn digest(value: &impl Hash) -> u64 {
 
 fn describe(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
-    let op = node.op().map_or("input".to_string(), |op| format!("{op:?}"));
+    let op = node.op().map_or("input".to_string(), |op| {
+        let attributes = op.print_attributes().into_iter().map(|(key, value)| format!(" {key}={value}"));
+        op.name().to_string() + &attributes.collect::<String>()
+    });
     format!("{} ({op}: {})", node.name.as_deref().unwrap_or("a value"), node.shape)
 }

@@ -1,9 +1,9 @@
 //! From a graph to a `.net` text that a person would have written.
 //!
 //! ```text
-//! Graph ─structure─▶ blocks ─scopes─▶ what belongs together ─modules─▶ what repeats, once ─print─▶ text
-//!        joins become          by labels               sizes that differ
-//!        branches, residuals                           become parameters
+//! Graph ─structure─▶ blocks ─scopes──▶ what belongs together ─modules─▶ what repeats, once ─print─▶ text
+//!        joins become         by labels                        sizes that differ
+//!        branches, residuals  repeats, by what is computed     become parameters
 //! ```
 //!
 //! The text elaborates to the graph that it was made of, up to the names of weights, which
@@ -11,6 +11,7 @@
 //! not a part.
 
 mod about;
+mod alike;
 mod compare;
 mod modules;
 mod naming;
@@ -18,6 +19,7 @@ mod parameters;
 mod parts;
 mod prepare;
 mod print;
+mod repeats;
 mod scopes;
 mod structure;
 #[cfg(test)]
@@ -71,9 +73,8 @@ impl Written {
     }
 }
 
-/// Nodes of the largest graph that is written. Nobody reads longer texts, and finding what repeats takes
-/// time that grows with the square.
-pub(crate) const MAX_NODES: usize = 1 << 13;
+/// Nodes of the largest graph that is written. Nobody reads longer texts.
+pub(crate) const MAX_NODES: usize = 1 << 14;
 
 /// Writes a graph as text. `about` becomes the model's documentation. The first size of the inputs `open` is
 /// written as `N`, that of others as the number that it is.
@@ -95,7 +96,7 @@ pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoT
     let entry = *graph.inputs().last().expect("networks have an input");
     let mut parts = parts::of_block(&blocks, entry, 0, &labels, graph)?;
     parts::note_shared(&mut parts, graph);
-    let lifted = modules::lift(parts, graph);
+    let lifted = modules::lift(parts, graph, &graph.made_up);
     let weights = weight_names(graph, &lifted.body);
     let budgets = budgets(graph, &weights, open);
     let text = print::file(&lifted, graph, about, &budgets, open);

@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::alike::{exact, key, skip_key};
 use super::naming;
 use super::parameters::{self, Instance, Parameter};
-use super::parts::{Part, Slot, nodes, references};
-use super::structure::Join;
+use super::parts::{Found, Named, Part, Slot, nodes, references, within};
+use super::repeats::Repeats;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
 
@@ -22,6 +23,8 @@ pub(crate) struct Module {
     pub doc: String,
     pub params: Vec<(String, Option<Value>)>,
     pub body: Vec<Part>,
+    /// The value that the body works on, of the use that it was made of.
+    pub entry: NodeId,
 }
 
 /// A network's modules, those used by others first, and its own statements.
@@ -31,19 +34,15 @@ pub(crate) struct Lifted {
     pub body: Vec<Part>,
 }
 
-/// Rounds of grouping by structure: one for each level of joins within joins.
-const MAX_ROUNDS: usize = 6;
-
-/// Lifts what repeats. `outside` are values that something beyond the statements reads.
-pub(crate) fn lift(parts: Vec<Part>, graph: &Graph) -> Lifted {
+/// Lifts what repeats: first what names set apart, then what is found to. `made_up` are labels that nobody chose.
+pub(crate) fn lift(parts: Vec<Part>, graph: &Graph, made_up: &HashSet<String>) -> Lifted {
     let mut lifted = Lifted { modules: vec![], body: parts };
     lift_scopes(&mut lifted, graph);
-    for _ in 0..MAX_ROUNDS {
-        if !naming::wrap_repeated_joins(&mut lifted.body, &lifted.modules) {
-            break;
-        }
+    let mut repeats = Repeats::new(&lifted.body, graph, made_up);
+    while repeats.wrap(&mut lifted.body, &lifted.modules) {
         lift_scopes(&mut lifted, graph);
     }
+    repeats.number_labels(&mut lifted.body, &lifted.modules);
     lifted
 }
 
@@ -57,7 +56,7 @@ fn lift_scopes(lifted: &mut Lifted, graph: &Graph) {
             break;
         }
         let mut read = HashMap::new();
-        references(&lifted.body, &mut read);
+        references(&lifted.body, None, &mut read);
         while absorb_followers(&mut lifted.body) {}
         let mut innermost = vec![];
         collect(&lifted.body, &mut innermost);
@@ -99,10 +98,10 @@ fn absorb_followers(body: &mut Vec<Part>) -> bool {
 fn survey(parts: &[Part], followers: &mut HashMap<String, Option<String>>) {
     for (i, part) in parts.iter().enumerate() {
         match part {
-            Part::Scope { parts: inner, .. } if !has_scope(inner) => {
+            Part::Scope { parts: inner, entry, found: None, .. } if !has_scope(inner) => {
                 let follower = parts.get(i + 1).filter(|p| is_plain(p)).map(exact);
                 followers
-                    .entry(key(inner))
+                    .entry(key(inner, *entry))
                     .and_modify(|f| *f = f.take().filter(|f| Some(f) == follower.as_ref()))
                     .or_insert(follower);
             }
@@ -117,7 +116,8 @@ fn take_in(parts: &mut Vec<Part>, wanted: &HashSet<String>) -> bool {
         if index >= parts.len() {
             break;
         }
-        let takes = matches!(&parts[index], Part::Scope { parts: inner, .. } if !has_scope(inner) && wanted.contains(&key(inner)));
+        let takes = matches!(&parts[index], Part::Scope { parts: inner, entry, found: None, .. }
+            if !has_scope(inner) && wanted.contains(&key(inner, *entry)));
         if takes {
             let follower = parts.remove(index + 1);
             if let Part::Scope { parts: inner, .. } = &mut parts[index] {
@@ -136,31 +136,23 @@ fn is_plain(part: &Part) -> bool {
     matches!(part, Part::Layer { label, operands, .. } if label.is_empty() && operands.is_empty())
 }
 
-/// Equal for parts that are the same, sizes included.
-fn exact(part: &Part) -> String {
-    match part {
-        Part::Layer { layer, args, .. } => format!("{layer}{args:?}"),
-        _ => String::new(),
-    }
-}
-
 // ---- Where a scope's label ends -----------------------------------------------------------------
 
 /// How many parts of the labels within each scope are to be part of its own label, so that it is like
 /// others: `7`, whose layers are `0.conv` and so on, becomes `7.0` beside `2.0` and `2.1`.
 fn raises(scopes: &[Scope]) -> Vec<usize> {
-    let keys: Vec<String> = scopes.iter().map(|s| key(s.parts)).collect();
+    let keys: Vec<String> = scopes.iter().map(|s| key(s.parts, s.entry)).collect();
     let mut counts: HashMap<&str, usize> = HashMap::new();
     keys.iter().for_each(|k| *counts.entry(k).or_default() += 1);
     let raise = |(scope, own): (&Scope, &String)| {
         let mut labels = vec![];
         naming::labels_of(scope.parts, &mut labels);
-        let alone = counts[own.as_str()] == 1;
+        let alone = counts[own.as_str()] == 1 && scope.found.is_none();
         let most = if alone { naming::shared_beginning(&labels).len() } else { 0 };
         let fits = |count: &usize| {
             let mut parts = scope.parts.to_vec();
             strip(&mut parts, *count);
-            counts.contains_key(key(&parts).as_str())
+            counts.contains_key(key(&parts, scope.entry).as_str())
         };
         (1..=most).find(fits).unwrap_or(0)
     };
@@ -200,9 +192,17 @@ struct Use {
 }
 
 /// An innermost scope.
-struct Scope<'p> {
-    parts: &'p [Part],
-    entry: NodeId,
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'p> {
+    pub parts: &'p [Part],
+    pub entry: NodeId,
+    pub found: Option<&'p Found>,
+}
+
+impl<'p> Scope<'p> {
+    fn names(&self) -> Option<&'p Named> {
+        self.found?.names.as_ref()
+    }
 }
 
 fn has_scope(parts: &[Part]) -> bool {
@@ -213,7 +213,9 @@ fn has_scope(parts: &[Part]) -> bool {
 fn collect<'p>(parts: &'p [Part], found: &mut Vec<Scope<'p>>) {
     for part in parts {
         match part {
-            Part::Scope { parts, entry, .. } if !has_scope(parts) => found.push(Scope { parts, entry: *entry }),
+            Part::Scope { parts, entry, found: how, .. } if !has_scope(parts) => {
+                found.push(Scope { parts, entry: *entry, found: how.as_ref() });
+            }
             _ => part.blocks().into_iter().for_each(|b| collect(b, found)),
         }
     }
@@ -223,12 +225,12 @@ fn replace(parts: Vec<Part>, calls: &mut impl Iterator<Item = Option<Use>>) -> V
     let mut out = vec![];
     for mut part in parts {
         match part {
-            Part::Scope { label, parts, .. } if !has_scope(&parts) => match calls.next().flatten() {
+            Part::Scope { label, parts, found, .. } if !has_scope(&parts) => match calls.next().flatten() {
                 Some(Use { module, args, inner }) => {
                     let node = parts.iter().rev().find_map(Part::node).expect("a scope computes something");
                     out.push(Part::Call { label, module, args, node, inner });
                 }
-                None => out.extend(dissolved(parts, &label)),
+                None => out.extend(dissolved(parts, &label, found)),
             },
             _ => {
                 for block in part.blocks_mut() {
@@ -246,7 +248,7 @@ fn replace(parts: Vec<Part>, calls: &mut impl Iterator<Item = Option<Use>>) -> V
 fn rename_twins(parts: &mut [Part], taken: &mut HashSet<Vec<String>>) {
     for part in parts {
         match part {
-            Part::Call { label, .. } => {
+            Part::Call { label, .. } if !label.is_empty() => {
                 let (last, mut number) = (label.last().cloned().unwrap_or_default(), 2);
                 while !taken.insert(label.clone()) {
                     *label.last_mut().expect("calls have labels") = format!("{last}_{number}");
@@ -279,18 +281,20 @@ fn layer_labels(parts: &[Part]) -> HashSet<Vec<String>> {
 /// Dissolves the innermost scopes that are not worth a module; whether there were any.
 fn dissolve_small(body: &mut Vec<Part>) -> bool {
     let mut read = HashMap::new();
-    references(body, &mut read);
-    let mut dissolve = |parts: &[Part], entry: NodeId| !is_eligible(&Scope { parts, entry }, &read);
+    references(body, None, &mut read);
+    let mut dissolve = |scope: &Scope| !is_eligible(scope, &read);
     dissolve_where(body, &mut dissolve)
 }
 
-fn dissolve_where(parts: &mut Vec<Part>, wanted: &mut impl FnMut(&[Part], NodeId) -> bool) -> bool {
+fn dissolve_where(parts: &mut Vec<Part>, wanted: &mut impl FnMut(&Scope) -> bool) -> bool {
     let mut changed = false;
     let mut out = vec![];
     for mut part in std::mem::take(parts) {
         match part {
-            Part::Scope { label, parts, entry } if !has_scope(&parts) && wanted(&parts, entry) => {
-                out.extend(dissolved(parts, &label));
+            Part::Scope { label, parts, entry, found }
+                if !has_scope(&parts) && wanted(&Scope { parts: &parts, entry, found: found.as_ref() }) =>
+            {
+                out.extend(dissolved(parts, &label, found));
                 changed = true;
             }
             _ => {
@@ -303,8 +307,11 @@ fn dissolve_where(parts: &mut Vec<Part>, wanted: &mut impl FnMut(&[Part], NodeId
     changed
 }
 
-/// A scope's statements with its label before theirs.
-fn dissolved(mut parts: Vec<Part>, scope: &[String]) -> Vec<Part> {
+/// A scope's statements with its label before theirs, or as they were before it was found.
+fn dissolved(mut parts: Vec<Part>, scope: &[String], found: Option<Found>) -> Vec<Part> {
+    if let Some(found) = found {
+        return found.original;
+    }
     prefix(&mut parts, scope);
     parts
 }
@@ -330,7 +337,7 @@ fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>) -> Vec<Vec<usize>> 
     let mut first_of: HashMap<String, usize> = HashMap::new();
     for (i, scope) in scopes.iter().enumerate() {
         if is_eligible(scope, read) {
-            let first = *first_of.entry(key(scope.parts)).or_insert(i);
+            let first = *first_of.entry(key(scope.parts, scope.entry)).or_insert(i);
             classes.entry(first).or_default().push(i);
         }
     }
@@ -338,16 +345,22 @@ fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>) -> Vec<Vec<usize>> 
     alike.filter(|members| members.len() > 1).collect()
 }
 
-/// A scope can be a module where it is more than a line or two, and one value goes in and one out.
+/// A scope can be a module where it is more than a line or two, and one value goes in and one out. What was found is worth
+/// its name.
 fn is_eligible(scope: &Scope, read: &HashMap<NodeId, usize>) -> bool {
+    (scope.found.is_some() || is_worth_a_name(scope.parts)) && is_closed(scope, read)
+}
+
+/// Whether one value goes in and one out. `read` are the values that are named anywhere.
+pub(crate) fn is_closed(scope: &Scope, read: &HashMap<NodeId, usize>) -> bool {
     let inside: HashSet<NodeId> = nodes(scope.parts).into_iter().collect();
     let result = scope.parts.iter().rev().find_map(Part::node);
     let mut own = HashMap::new();
-    references(scope.parts, &mut own);
+    references(scope.parts, Some(scope.entry), &mut own);
     let reaches_out = own.keys().any(|n| !inside.contains(n));
     // A value that others read by its label is the module's result.
     let escapes = inside.iter().any(|n| read.get(n) != own.get(n) && Some(*n) != result);
-    is_worth_a_name(scope.parts) && !escapes && !reaches_out && !puts_out(scope.parts)
+    !escapes && !reaches_out && !puts_out(scope.parts)
 }
 
 /// Joins are; of statements in a row, a convolution with all that follows it, or many. Calls in a row
@@ -368,7 +381,7 @@ fn by_skip(members: Vec<usize>, scopes: &[Scope]) -> Vec<Vec<usize>> {
     let mut kinds: Vec<(String, Vec<usize>)> = vec![];
     let mut without = vec![];
     for member in members {
-        let skips = skip_key(scopes[member].parts);
+        let skips = skip_key(scopes[member].parts, scopes[member].entry);
         match kinds.iter_mut().find(|(k, _)| *k == skips) {
             _ if skips.is_empty() => without.push(member),
             Some((_, found)) => found.push(member),
@@ -386,99 +399,6 @@ fn by_skip(members: Vec<usize>, scopes: &[Scope]) -> Vec<Vec<usize>> {
     kinds.into_iter().map(|(_, found)| found).collect()
 }
 
-/// Equal for statements that are the same but for sizes and for residuals' skips.
-pub(crate) fn key(parts: &[Part]) -> String {
-    let mut writer = Key { places: places(parts), text: String::new(), skips: String::new() };
-    writer.block(parts);
-    writer.text
-}
-
-fn skip_key(parts: &[Part]) -> String {
-    let mut writer = Key { places: places(parts), text: String::new(), skips: String::new() };
-    writer.block(parts);
-    writer.skips
-}
-
-fn places(parts: &[Part]) -> HashMap<NodeId, usize> {
-    nodes(parts).into_iter().enumerate().map(|(i, n)| (n, i)).collect()
-}
-
-struct Key {
-    places: HashMap<NodeId, usize>,
-    text: String,
-    skips: String,
-}
-
-impl Key {
-    fn block(&mut self, parts: &[Part]) {
-        self.text.push('{');
-        parts.iter().for_each(|p| self.part(p));
-        self.text.push('}');
-    }
-
-    fn part(&mut self, part: &Part) {
-        match part {
-            Part::Layer { label, layer, args, operands, shares, node } => {
-                self.text += &format!("{}:{layer}(", label.join("."));
-                args.iter().for_each(|(name, slot)| self.argument(name, slot));
-                operands.iter().for_each(|slot| self.reference(slot));
-                self.text.push(')');
-                // A module's body cannot name a layer outside of it.
-                if shares.is_some() {
-                    self.text += &format!("shares {}", node.index());
-                }
-            }
-            Part::Call { label, module, args, .. } => {
-                self.text += &format!("{}:#{module}(", label.join("."));
-                args.iter().for_each(|(name, slot)| self.argument(name, slot));
-                self.text.push(')');
-            }
-            Part::Join { kind: Join::Residual, branches, .. } => {
-                self.text += "residual";
-                self.block(&branches[0]);
-                if !branches[1].is_empty() {
-                    let text = std::mem::take(&mut self.text);
-                    self.block(&branches[1]);
-                    let skip = std::mem::replace(&mut self.text, text);
-                    self.skips += &format!("{}{skip}", self.text.len());
-                }
-            }
-            Part::Join { kind: Join::Branches(word), branches, .. } => {
-                self.text += word;
-                branches.iter().for_each(|b| self.block(b));
-            }
-            Part::Scope { label, parts, .. } => {
-                self.text += &label.join(".");
-                self.block(parts);
-            }
-            Part::From(slot) => {
-                self.text += "from";
-                self.reference(slot);
-            }
-            Part::Output { name, .. } => self.text += name,
-        }
-    }
-
-    /// Sizes may differ; words, numbers with a point and lists may not.
-    fn argument(&mut self, name: &str, slot: &Slot) {
-        self.text += name;
-        match slot {
-            Slot::Value(Value::Int(_) | Value::Tuple(_)) => self.text.push(','),
-            Slot::Node(node) => self.text += &format!("{node:?},"),
-            Slot::Value(value) => self.text += &format!("={value},"),
-            Slot::Text(text) => self.text += &format!("={text},"),
-        }
-    }
-
-    /// Values within, by their place.
-    fn reference(&mut self, slot: &Slot) {
-        match slot {
-            Slot::Node(node) => self.text += &format!("@{:?},", self.places.get(node)),
-            other => self.text += &format!("{other:?},"),
-        }
-    }
-}
-
 // ---- One module of several scopes --------------------------------------------------------------
 
 /// The module that the scopes are uses of, and the arguments of each use.
@@ -488,18 +408,27 @@ fn form(scopes: &[&Scope], modules: &[Module], graph: &Graph) -> (Module, Vec<Ve
     let instances: Vec<Instance> = scopes.iter().map(|s| Instance { parts: s.parts, entry: s.entry }).collect();
     let (name, doc) = naming::describe(template.parts, modules);
     let made = parameters::find(template.parts, &instances, modules, graph);
-    let params = made.params.iter().map(|p| (p.name.clone(), p.default.clone())).collect();
+    let of_names = template.names().map(|n| (n.parameter.to_string(), None));
+    let params = made.params.iter().map(|p| (p.name.clone(), p.default.clone()));
+    let params = of_names.into_iter().chain(params).collect();
     let argument = |p: &Parameter, i: usize| {
         // A use that lacks the part takes whatever the first has.
         let value = p.arguments[i].clone().or_else(|| p.default.clone());
         value.or_else(|| p.arguments.iter().flatten().next().cloned()).expect("some use has the part")
     };
-    let arguments = |i: usize| made.params.iter().map(|p| (p.name.clone(), Slot::Value(argument(p, i)))).collect();
-    (Module { name, doc, params, body: made.body }, (0..scopes.len()).map(arguments).collect())
+    let arguments = |i: usize| {
+        let names = scopes[i].names().map(|n| (n.parameter.to_string(), Slot::Value(n.value.clone())));
+        names.into_iter().chain(made.params.iter().map(|p| (p.name.clone(), Slot::Value(argument(p, i))))).collect()
+    };
+    let all = (0..scopes.len()).map(arguments).collect();
+    (Module { name, doc, params, body: made.body, entry: template.entry }, all)
 }
 
 /// The nodes with weights of a scope, labelled as the module has them.
 fn inner_labels(scope: &Scope, module: &Module) -> Vec<(NodeId, String)> {
+    if let Some(inner) = scope.found.and_then(|found| found.inner.as_ref()) {
+        return inner.clone();
+    }
     let mut found = vec![];
     pair(scope.parts, &module.body, &mut found);
     found
@@ -512,7 +441,7 @@ fn pair(own: &[Part], body: &[Part], found: &mut Vec<(NodeId, String)>) {
                 found.push((*node, label.join(".")))
             }
             (Part::Call { inner, .. }, Part::Call { label, .. }) => {
-                found.extend(inner.iter().map(|(n, l)| (*n, format!("{}.{l}", label.join(".")))));
+                found.extend(inner.iter().map(|(n, l)| (*n, within(&label.join("."), l))));
             }
             _ => own.blocks().into_iter().zip(shared.blocks()).for_each(|(own, shared)| pair(own, shared, found)),
         }

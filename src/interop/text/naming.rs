@@ -1,9 +1,9 @@
 //! Names that a person would give: to modules by what they are, to parameters by what they set, and to
 //! repeated parts of networks whose own names say nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::modules::{Module, key};
+use super::modules::Module;
 use super::parts::{Part, Slot};
 use super::structure::Join;
 use crate::interop::free_number;
@@ -58,14 +58,16 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
     let all = traits(parts, modules);
     let convs: Vec<&Trait> = all.iter().filter(|t| t.layer == "conv").collect();
     let depthwise = convs.iter().any(|t| t.depthwise);
-    let join = parts
+    let mut joins = parts
         .iter()
-        .find_map(|p| if let Part::Join { kind, branches, .. } = p { Some((*kind, branches)) } else { None });
+        .filter_map(|p| if let Part::Join { kind, branches, .. } = p { Some((*kind, branches)) } else { None });
+    let (join, others) = (joins.next(), joins.next().is_some());
     let named = |name: &str, doc: &str| (name.to_string(), doc.to_string());
     if all.iter().any(|t| t.layer == "channel_shuffle") {
         return named("shuffle_unit", "Two ways side by side, whose channels are mixed for the next.");
     }
     match join {
+        Some(_) if others => named("block", "Layers that stand together."),
         Some((Join::Residual, branches)) => {
             let body = traits(&branches[0], modules);
             let convs: Vec<&Trait> = body.iter().filter(|t| t.layer == "conv").collect();
@@ -93,10 +95,30 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
                 false => named("split_block", "Two ways side by side."),
             }
         }
-        Some((Join::Branches("mul"), _)) => named(SQUEEZE, "Each channel weighted by what the whole image says."),
+        Some((Join::Branches("mul"), branches)) if branches.iter().any(|b| pools_image(b)) => {
+            named(SQUEEZE, "Each channel weighted by what the whole image says.")
+        }
+        Some((Join::Branches("mul"), _)) => named("gate", "A value weighted by another way."),
         Some(_) => named("block", "Several ways, joined."),
         None => chain(&all, depthwise),
     }
+}
+
+/// Whether one number is left of each channel's image.
+fn pools_image(parts: &[Part]) -> bool {
+    let is_one = |args: &[(String, Slot)], name: &str| {
+        let one = [Value::Int(1), Value::Tuple(vec![Value::Int(1); 2])];
+        args.iter().any(|(n, slot)| n == name && one.iter().any(|v| *slot == Slot::Value(v.clone())))
+    };
+    let image = Slot::Value(Value::List(vec![Value::Int(2), Value::Int(3)]));
+    parts.iter().any(|part| match part {
+        Part::Layer { layer: "global_avg_pool" | "global_max_pool", .. } => true,
+        Part::Layer { layer: "adaptive_avg_pool", args, .. } => is_one(args, "output"),
+        Part::Layer { layer: "reduce_mean" | "reduce_max", args, .. } => {
+            args.iter().any(|(name, slot)| name == "axes" && *slot == image)
+        }
+        _ => part.blocks().into_iter().any(|b| pools_image(b)),
+    })
 }
 
 /// The name of statements without a join: their layers' names, where they are few.
@@ -146,8 +168,11 @@ fn traits(parts: &[Part], modules: &[Module]) -> Vec<Trait> {
                 // A module's own layers, with this call's kernel where it has one.
                 let kernel = args.iter().find(|(n, _)| n.contains("kernel"));
                 let kernel = kernel.and_then(|(_, s)| if let Slot::Value(v) = s { Some(v.clone()) } else { None });
+                let arg = |name: &str| args.iter().find(|(n, _)| n == name).map(|(_, s)| s);
+                let depthwise = arg("groups").is_some() && arg("groups") == arg("channels");
                 for mut inner in traits(&modules[*module].body, modules) {
                     inner.kernel = inner.kernel.or(kernel.clone());
+                    inner.depthwise |= depthwise && inner.layer == "conv";
                     all.push(inner);
                 }
             }
@@ -196,111 +221,7 @@ fn kernel_of(part: &Part, modules: &[Module]) -> Option<i64> {
     convs.iter().filter(|t| t.layer == "conv").filter_map(|t| side(t.kernel.as_ref()?)).max()
 }
 
-// ---- Repeated joins ----------------------------------------------------------------------------
-
-/// Sets joins that repeat apart as scopes, where no names do; their layers get names of their own.
-/// Returns whether there were any.
-pub(crate) fn wrap_repeated_joins(body: &mut Vec<Part>, modules: &[Module]) -> bool {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    count_joins(body, &mut counts);
-    let mut names = Names { number: 0, taken: HashSet::new(), modules };
-    collect_labels(body, &mut names.taken);
-    wrap(body, &counts, &mut names)
-}
-
-/// Joins that are not within others that could be meant: the innermost ones first.
-fn count_joins(parts: &[Part], counts: &mut HashMap<String, usize>) {
-    for (i, part) in parts.iter().enumerate() {
-        part.blocks().into_iter().for_each(|b| count_joins(b, counts));
-        if let Some(unit) = unit(parts, i) {
-            *counts.entry(unlabelled_key(unit)).or_default() += 1;
-        }
-    }
-}
-
-/// A join of some layers, and the activation behind it.
-fn unit(parts: &[Part], index: usize) -> Option<&[Part]> {
-    let Part::Join { branches, .. } = &parts[index] else { return None };
-    let layers: usize = branches.iter().map(Vec::len).sum();
-    let has_join = branches.iter().flatten().any(|p| matches!(p, Part::Join { .. }));
-    if layers < 3 || has_join {
-        return None;
-    }
-    let activation = matches!(parts.get(index + 1), Some(Part::Layer { label, operands, .. }) if label.is_empty() && operands.is_empty() && is_activation(&parts[index + 1]));
-    Some(&parts[index..index + 1 + usize::from(activation)])
-}
-
-fn is_activation(part: &Part) -> bool {
-    const ACTIVATIONS: [&str; 12] = [
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "sigmoid",
-        "tanh",
-        "hard_sigmoid",
-        "hard_swish",
-        "silu",
-        "gelu",
-        "softplus",
-        "clip",
-    ];
-    matches!(part, Part::Layer { layer, .. } if ACTIVATIONS.contains(layer))
-}
-
-fn unlabelled_key(unit: &[Part]) -> String {
-    let mut parts = unit.to_vec();
-    relabel(&mut parts, &mut HashMap::new(), &[]);
-    key(&parts)
-}
-
-struct Names<'m> {
-    number: usize,
-    taken: HashSet<String>,
-    modules: &'m [Module],
-}
-
-fn wrap(parts: &mut Vec<Part>, counts: &HashMap<String, usize>, names: &mut Names) -> bool {
-    let mut wrapped = false;
-    let mut index = 0;
-    while index < parts.len() {
-        for block in parts[index].blocks_mut() {
-            wrapped |= wrap(block, counts, names);
-        }
-        if let Some(unit) = unit(parts, index)
-            && counts.get(&unlabelled_key(unit)).is_some_and(|&n| n > 1)
-        {
-            let length = unit.len();
-            let mut inner: Vec<Part> = parts.drain(index..index + length).collect();
-            let Part::Join { entry, .. } = inner[0] else { unreachable!("a unit begins with a join") };
-            let label = names.scope(&inner);
-            relabel(&mut inner, &mut HashMap::new(), names.modules);
-            parts.insert(index, Part::Scope { label: vec![label], parts: inner, entry });
-            wrapped = true;
-        }
-        index += 1;
-    }
-    wrapped
-}
-
-impl Names<'_> {
-    /// What the layers' names have in common, or a number.
-    fn scope(&mut self, parts: &[Part]) -> String {
-        let mut labels = vec![];
-        labels_of(parts, &mut labels);
-        let name = shared_beginning(&labels).join("_");
-        if !name.is_empty() && self.taken.insert(name.clone()) {
-            return name;
-        }
-        loop {
-            self.number += 1;
-            let name = format!("block{}", self.number);
-            if self.taken.insert(name.clone()) {
-                return name;
-            }
-        }
-    }
-}
+// ---- Labels --------------------------------------------------------------------------------------
 
 /// What all labels begin with; something of each is left.
 pub(crate) fn shared_beginning(labels: &[Vec<String>]) -> Vec<String> {
@@ -316,37 +237,6 @@ pub(crate) fn labels_of(parts: &[Part], found: &mut Vec<Vec<String>>) {
         match part {
             Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => found.push(label.clone()),
             _ => part.blocks().into_iter().for_each(|b| labels_of(b, found)),
-        }
-    }
-}
-
-fn collect_labels(parts: &[Part], taken: &mut HashSet<String>) {
-    let mut labels = vec![];
-    labels_of(parts, &mut labels);
-    taken.extend(labels.into_iter().map(|l| l.join(".")));
-}
-
-/// Labels by kind and number: `conv1`, `bn1`, `conv2`, …
-fn relabel(parts: &mut [Part], counts: &mut HashMap<String, usize>, modules: &[Module]) {
-    for part in parts {
-        let short = match &*part {
-            Part::Layer { layer, .. } => match *layer {
-                "batch_norm" => "bn",
-                "linear" => "fc",
-                "conv_transpose" => "deconv",
-                other => other,
-            }
-            .to_string(),
-            Part::Call { module, .. } => modules.get(*module).map_or("part".into(), |m| m.name.clone()),
-            _ => String::new(),
-        };
-        match part {
-            Part::Layer { label, .. } | Part::Call { label, .. } if !label.is_empty() => {
-                let count = counts.entry(short.clone()).or_default();
-                *count += 1;
-                *label = vec![format!("{short}{count}")];
-            }
-            _ => part.blocks_mut().into_iter().for_each(|b| relabel(b, counts, modules)),
         }
     }
 }

@@ -44,6 +44,30 @@ struct Place {
     block: usize,
 }
 
+/// When a place is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Size,
+    Pad,
+    Skip,
+}
+
+impl Place {
+    fn turn(&self) -> Turn {
+        match self.arg.as_str() {
+            SKIP => Turn::Skip,
+            arg if arg.starts_with("pad") => Turn::Pad,
+            _ => Turn::Size,
+        }
+    }
+}
+
+/// What a size is of. Only sizes of one kind are said by one another: that a stride is as large as a kernel says nothing.
+fn family(arg: &str) -> &'static str {
+    let families = [("kernel", "kernel"), ("stride", "stride"), ("pad", "pad"), ("dilation", "pad")];
+    families.iter().find(|(word, _)| arg.starts_with(word)).map_or("width", |(_, family)| family)
+}
+
 /// What a use has at a place.
 #[derive(Clone, Debug)]
 struct Sight {
@@ -68,11 +92,11 @@ pub(crate) fn find(template: &[Part], instances: &[Instance], modules: &[Module]
     }
     let mut solver = Solver { known: vec![], params: vec![] };
     let mut slots: Vec<Option<Slot>> = vec![None; places.len()];
-    // Whether there is a skip is said last, by what is known of the sizes.
-    for skips in [false, true] {
-        for (i, place) in places.iter().enumerate().filter(|(_, p)| (p.arg == SKIP) == skips) {
+    // A pad follows from what it makes up for. Whether there is a skip is said last, by what is known of the sizes.
+    for turn in [Turn::Size, Turn::Pad, Turn::Skip] {
+        for (i, place) in places.iter().enumerate().filter(|(_, p)| p.turn() == turn) {
             let column: Vec<&Sight> = rows.iter().map(|row| &row[i]).collect();
-            slots[i] = Some(if skips { solver.skip(place, &column) } else { solver.size(place, &column) });
+            slots[i] = Some(if turn == Turn::Skip { solver.skip(place, &column) } else { solver.size(place, &column) });
         }
     }
     let mut body = template.to_vec();
@@ -185,6 +209,7 @@ struct Known {
     values: Vec<Option<Value>>,
     /// `in` means another value in another block.
     block: Option<usize>,
+    family: &'static str,
 }
 
 struct Solver {
@@ -231,13 +256,15 @@ impl Solver {
 
     /// What has this value already.
     fn same(&self, place: &Place, values: &[Option<Value>]) -> Option<String> {
-        let fits = |k: &&Known| k.block.is_none_or(|b| b == place.block) && agree(values, &k.values);
+        let fits = |k: &&Known| {
+            k.family == family(&place.arg) && k.block.is_none_or(|b| b == place.block) && agree(values, &k.values)
+        };
         self.known.iter().find(fits).map(|k| k.text.clone())
     }
 
     /// An expression of the input's channels or of parameters.
     fn derived(&mut self, place: &Place, values: &[Option<Value>], column: &[&Sight]) -> Option<String> {
-        if place.arg == "pad" {
+        if place.turn() == Turn::Pad {
             return self.keeping_size(values);
         }
         const WIDTHS: [&str; 6] = ["channels", "groups", "features", "start", "end", "hidden"];
@@ -251,12 +278,18 @@ impl Solver {
             texts.next().map(|text| (text, None))
         });
         let (text, block) = text?;
-        self.known.push(Known { text: text.clone(), values: values.to_vec(), block });
+        self.known.push(Known { text: text.clone(), values: values.to_vec(), block, family: family(&place.arg) });
         Some(text)
     }
 
-    /// `(kernel − 1) / 2` for a parameter that is a kernel.
+    /// `(kernel − 1) / 2` for a parameter that is a kernel, or a multiple of a dilation.
     fn keeping_size(&self, values: &[Option<Value>]) -> Option<String> {
+        let dilations = self.params.iter().filter(|p| p.name.starts_with("dilation"));
+        let of_dilation = || dilations.filter_map(|p| multiple(values, &p.arguments, &p.name)).next();
+        of_dilation().or_else(|| self.half_a_kernel(values))
+    }
+
+    fn half_a_kernel(&self, values: &[Option<Value>]) -> Option<String> {
         self.params.iter().filter(|p| p.name.contains("kernel")).find_map(|p| {
             let half = |v: &Option<Value>| v.as_ref().and_then(int).map(|v| Value::Int((v - 1) / 2));
             let halves: Vec<Option<Value>> = p.arguments.iter().map(half).collect();
@@ -269,7 +302,7 @@ impl Solver {
         let mut taken: HashSet<String> = self.params.iter().map(|p| p.name.clone()).collect();
         let name = naming::unique(suggestion, &mut taken);
         let default = default_of(arg, &values);
-        self.known.push(Known { text: name.clone(), values: values.clone(), block: None });
+        self.known.push(Known { text: name.clone(), values: values.clone(), block: None, family: family(arg) });
         self.params.push(Parameter { name: name.clone(), default, arguments: values });
         name
     }

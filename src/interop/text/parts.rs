@@ -15,6 +15,8 @@ pub(crate) enum Slot {
     Text(String),
     /// A value of the network, by the label that it has where the statement stands.
     Node(NodeId),
+    /// The flow, where it is not the first of several values.
+    Here,
 }
 
 #[derive(Clone, Debug)]
@@ -51,12 +53,37 @@ pub(crate) enum Part {
         label: Vec<String>,
         parts: Vec<Part>,
         entry: NodeId,
+        /// Of one that was found by what it computes, not by names.
+        found: Option<Found>,
     },
     From(Slot),
     Output {
         name: String,
         from: Option<Slot>,
     },
+}
+
+/// How statements became a scope that names do not set apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The statements as they were, with their own labels.
+    pub original: Vec<Part>,
+    /// Where their labels cannot be told by one for all: these, which the module gets as an argument.
+    pub names: Option<Named>,
+    /// The nodes with weights and their labels below the scope's, where these are not those of the statements.
+    pub inner: Option<Vec<(NodeId, String)>>,
+}
+
+/// Parameters of modules that are labels: the beginning of all, or a list with one for each.
+pub(crate) const NAME: &str = "name";
+pub(crate) const NAMES: [&str; 2] = [NAME, "names"];
+
+/// Labels that a use of a module gives to what is in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// The argument's name, and what it is: a string, or a list of them.
+    pub parameter: &'static str,
+    pub value: Value,
 }
 
 impl Part {
@@ -67,6 +94,17 @@ impl Part {
             Part::Scope { parts, .. } => parts.iter().rev().find_map(Part::node),
             Part::From(Slot::Node(node)) => Some(*node),
             Part::From(_) | Part::Output { .. } => None,
+        }
+    }
+
+    /// What stands where values and arguments do.
+    pub(crate) fn slots(&self) -> Vec<&Slot> {
+        match self {
+            Part::Layer { operands, .. } => operands.iter().collect(),
+            Part::Call { args, .. } => args.iter().map(|(_, slot)| slot).collect(),
+            Part::From(slot) => vec![slot],
+            Part::Output { from, .. } => from.iter().collect(),
+            Part::Join { .. } | Part::Scope { .. } => vec![],
         }
     }
 
@@ -152,13 +190,16 @@ pub(crate) fn of_block(
 
 fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Graph) -> Result<Part, NoText> {
     Ok(match item {
-        Item::Layer { node, operands } => {
+        Item::Layer { node, operands, place } => {
             let op = graph.node(*node).op().expect("inputs are no items");
             let named = || graph.node(*node).name.clone().unwrap_or_default();
             let (layer, args) = op.call().ok_or_else(|| NoText::Op { node: named(), op: op.name() })?;
             let label = if labels.is_weighted(*node) { labels.parts(*node)[depth..].to_vec() } else { vec![] };
             let args = args.into_iter().map(|(name, value)| (name.into(), Slot::Value(value))).collect();
-            let operands = operands.iter().map(|&o| Slot::Node(o)).collect();
+            let mut operands: Vec<Slot> = operands.iter().map(|&o| Slot::Node(o)).collect();
+            if *place > 0 {
+                operands.insert(*place, Slot::Here);
+            }
             Part::Layer { label, layer: layer.name, args, operands, shares: None, node: *node }
         }
         Item::Join { node, kind, branches } => {
@@ -168,7 +209,7 @@ fn of_item(item: &Item, entry: NodeId, depth: usize, labels: &Labels, graph: &Gr
         }
         Item::Scope { label, block } => {
             let parts = of_block(block, entry, depth + label.len(), labels, graph)?;
-            Part::Scope { label: label.clone(), parts, entry }
+            Part::Scope { label: label.clone(), parts, entry, found: None }
         }
         Item::From(node) => Part::From(Slot::Node(*node)),
         Item::Output { name, from } => Part::Output { name: name.clone(), from: from.map(Slot::Node) },
@@ -192,36 +233,44 @@ pub(crate) fn nodes(parts: &[Part]) -> Vec<NodeId> {
     all
 }
 
-/// The values that parts name by label, and how often.
-pub(crate) fn references(parts: &[Part], found: &mut HashMap<NodeId, usize>) {
+/// The values that parts name by label, and how often. `entry` is the value that the block begins with, which is called `in`
+/// there; of a model it is `None`, since its inputs have names.
+pub(crate) fn references(parts: &[Part], entry: Option<NodeId>, found: &mut HashMap<NodeId, usize>) {
     for part in parts {
-        part.blocks().into_iter().for_each(|b| references(b, found));
-        let slots: Vec<&Slot> = match part {
-            Part::Layer { operands, .. } => operands.iter().collect(),
-            Part::Call { args, .. } => args.iter().map(|(_, s)| s).collect(),
-            Part::From(slot) => vec![slot],
-            Part::Output { from, .. } => from.iter().collect(),
-            _ => vec![],
-        };
-        for slot in slots {
-            if let Slot::Node(node) = slot {
+        match part {
+            Part::Join { branches, entry, .. } => branches.iter().for_each(|b| references(b, Some(*entry), found)),
+            Part::Scope { parts, .. } => references(parts, entry, found),
+            _ => {}
+        }
+        for slot in part.slots() {
+            if let Slot::Node(node) = slot
+                && Some(*node) != entry
+            {
                 *found.entry(*node).or_default() += 1;
             }
         }
     }
 }
 
+/// A label within a scope; either may be empty.
+pub(crate) fn within(scope: &str, label: &str) -> String {
+    match (scope.is_empty(), label.is_empty()) {
+        (true, _) => label.into(),
+        (false, true) => scope.into(),
+        (false, false) => format!("{scope}.{label}"),
+    }
+}
+
 /// Labels of the nodes with weights, as the text gives them.
 pub(crate) fn weight_labels(parts: &[Part], around: &str, found: &mut HashMap<NodeId, String>) {
-    let join = |label: &str| if around.is_empty() { label.to_string() } else { format!("{around}.{label}") };
     for part in parts {
         match part {
             Part::Layer { label, node, .. } if !label.is_empty() => {
-                found.insert(*node, join(&label.join(".")));
+                found.insert(*node, within(around, &label.join(".")));
             }
             Part::Call { label, inner, .. } => {
-                let scope = join(&label.join("."));
-                found.extend(inner.iter().map(|(node, label)| (*node, format!("{scope}.{label}"))));
+                let scope = within(around, &label.join("."));
+                found.extend(inner.iter().map(|(node, label)| (*node, within(&scope, label))));
             }
             _ => part.blocks().into_iter().for_each(|b| weight_labels(b, around, found)),
         }

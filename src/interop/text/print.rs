@@ -8,6 +8,7 @@ use super::about;
 use super::modules::{Lifted, Module, strip};
 use super::naming;
 use super::parts::{self, Part, Slot, nodes, references};
+use super::repeats::gets_names;
 use super::structure::Join;
 use super::words;
 use crate::ir::{Graph, Kind, NodeId};
@@ -15,7 +16,7 @@ use crate::ops;
 use crate::ops::layer::{Arity, Layer, Preset, Value};
 
 /// A run of calls is written as a loop from this length on.
-const LOOP_LENGTH: usize = 6;
+const LOOP_LENGTH: usize = 4;
 /// A branch longer than this gets lines of its own.
 const LINE: usize = 96;
 
@@ -29,6 +30,10 @@ pub(crate) struct Printer<'p> {
     weights: HashMap<NodeId, String>,
     /// Labels by which the body at hand names values.
     labels: HashMap<NodeId, String>,
+    /// The value that the block at hand begins with, which is called `in` there.
+    entry: Option<NodeId>,
+    /// How many parts of a long label are that of a block around its statement.
+    heads: HashMap<NodeId, usize>,
 }
 
 /// The whole text: header, modules, model.
@@ -36,7 +41,8 @@ pub(crate) fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str
     let text = "netc 1\n\n".into();
     let mut weights = HashMap::new();
     parts::weight_labels(&lifted.body, "", &mut weights);
-    let mut printer = Printer { graph, open, modules: &lifted.modules, text, weights, labels: HashMap::new() };
+    let (modules, labels) = (&lifted.modules, HashMap::new());
+    let mut printer = Printer { graph, open, modules, text, weights, labels, entry: None, heads: HashMap::new() };
     for module in &lifted.modules {
         printer.module(module);
     }
@@ -59,8 +65,8 @@ impl Printer<'_> {
         let params = if params.is_empty() { String::new() } else { format!("({})", params.join(", ")) };
         self.line(format!("/// {}", module.doc));
         self.line(format!("module {}{params} {{", module.name));
-        let body = self.with_labels(module.body.clone(), HashMap::new());
-        self.block(&body);
+        let body = self.with_labels(module.body.clone(), Some(module.entry), HashMap::new());
+        self.block(&body, Some(module.entry));
         self.line("}\n");
     }
 
@@ -83,8 +89,8 @@ impl Printer<'_> {
             inputs.insert(id, name);
         }
         self.line("");
-        let body = self.with_labels(body.to_vec(), inputs);
-        self.block(&body);
+        let body = self.with_labels(body.to_vec(), None, inputs);
+        self.block(&body, None);
         self.line("");
         if !self.graph.labels.is_empty() {
             self.line(about::labels(&self.graph.labels));
@@ -97,15 +103,47 @@ impl Printer<'_> {
     }
 
     /// The body with a label before everything that is named somewhere; notes the labels.
-    fn with_labels(&mut self, mut body: Vec<Part>, inputs: HashMap<NodeId, String>) -> Vec<Part> {
+    fn with_labels(
+        &mut self,
+        mut body: Vec<Part>,
+        entry: Option<NodeId>,
+        inputs: HashMap<NodeId, String>,
+    ) -> Vec<Part> {
         let mut read = HashMap::new();
-        references(&body, &mut read);
+        references(&body, entry, &mut read);
         let mut taken: HashSet<String> = inputs.values().cloned().collect();
         taken_labels(&body, &mut taken);
         self.labels = inputs;
         label_joins(&mut body, &read, &mut taken);
         self.name_values(&mut body, &read, &mut taken);
+        self.find_heads(&body, &mut taken);
         body
+    }
+
+    /// Splits labels that are too long, where the first part is that of no other statement.
+    fn find_heads(&mut self, parts: &[Part], taken: &mut HashSet<String>) {
+        let length = |label: &[String]| label.join(".").chars().count();
+        for part in parts {
+            if let Part::Layer { label, node, .. } | Part::Call { label, node, .. } = part
+                && length(label) > words::LONGEST
+            {
+                let is_short =
+                    |&n: &usize| length(&label[..n]) <= words::LONGEST && length(&label[n..]) <= words::LONGEST;
+                let mut heads = (1..label.len()).rev().filter(is_short);
+                if let Some(head) = heads.find(|&n| taken.insert(label[..n].join("."))) {
+                    self.heads.insert(*node, head);
+                }
+            }
+            part.blocks().into_iter().for_each(|b| self.find_heads(b, taken));
+        }
+    }
+
+    /// A statement behind its label.
+    fn within_label(&self, label: &[String], node: NodeId, statement: &str) -> String {
+        match self.heads.get(&node) {
+            Some(&head) => format!("{}{{ {}{statement} }}", labelled(&label[..head]), labelled(&label[head..])),
+            None => format!("{}{statement}", labelled(label)),
+        }
     }
 
     fn name_values(&mut self, parts: &mut Vec<Part>, read: &HashMap<NodeId, usize>, taken: &mut HashSet<String>) {
@@ -150,7 +188,9 @@ impl Printer<'_> {
 
     // ---- Statements --------------------------------------------------------------------------
 
-    fn block(&mut self, parts: &[Part]) {
+    /// The statements of a block that begins with the value `entry`.
+    fn block(&mut self, parts: &[Part], entry: Option<NodeId>) {
+        let outer = std::mem::replace(&mut self.entry, entry);
         let mut index = 0;
         while index < parts.len() {
             let run = self.run_length(&parts[index..]);
@@ -162,32 +202,33 @@ impl Printer<'_> {
                 index += 1;
             }
         }
+        self.entry = outer;
     }
 
     fn part(&mut self, part: &Part) {
         match part {
-            Part::Join { label, kind: Join::Residual, branches, skip_if, .. } => {
+            Part::Join { label, kind: Join::Residual, branches, skip_if, entry, .. } => {
                 self.line(format!("{}residual {{", labelled(label)));
-                self.block(&branches[0]);
+                self.block(&branches[0], Some(*entry));
                 if !branches[1].is_empty() {
                     self.line("} skip {");
                     match skip_if {
                         Some(condition) => {
                             self.line(format!("if {condition} {{"));
-                            self.block(&branches[1]);
+                            self.block(&branches[1], Some(*entry));
                             self.line("}");
                         }
-                        None => self.block(&branches[1]),
+                        None => self.block(&branches[1], Some(*entry)),
                     }
                 }
                 self.line("}");
             }
-            Part::Join { label, kind: Join::Branches(word), branches, .. } => {
+            Part::Join { label, kind: Join::Branches(word), branches, entry, .. } => {
                 self.line(format!("{}branches {word} {{", labelled(label)));
-                branches.iter().for_each(|b| self.branch(b));
+                branches.iter().for_each(|b| self.branch(b, *entry));
                 self.line("}");
             }
-            Part::Scope { parts, .. } => self.block(parts),
+            Part::Scope { parts, .. } => self.block(parts, self.entry),
             other => {
                 let text = self.statement(other);
                 self.line(text);
@@ -196,12 +237,15 @@ impl Printer<'_> {
     }
 
     /// A branch is a line; a long one is a block.
-    fn branch(&mut self, parts: &[Part]) {
+    fn branch(&mut self, parts: &[Part], entry: NodeId) {
+        let outer = self.entry.replace(entry);
         let is_flat = parts.iter().all(|p| p.blocks().is_empty());
         let flat = || parts.iter().map(|p| self.statement(p)).collect::<Vec<_>>().join("  ");
+        // Of a single statement, `in` would be what the whole join stands in.
+        let needs_braces = parts.iter().flat_map(Part::slots).any(|slot| *slot == Slot::Node(entry));
         match (parts.len(), is_flat) {
             (0, _) => self.line("identity"),
-            (1, true) => {
+            (1, true) if !needs_braces => {
                 let text = flat();
                 self.line(text);
             }
@@ -211,22 +255,24 @@ impl Printer<'_> {
             }
             _ => {
                 self.line("{");
-                self.block(parts);
+                self.block(parts, Some(entry));
                 self.line("}");
             }
         }
+        self.entry = outer;
     }
 
     fn statement(&self, part: &Part) -> String {
         match part {
-            Part::Layer { label, layer, args, operands, shares, .. } => {
+            Part::Layer { label, layer, args, operands, shares, node } => {
                 let shares =
                     shares.map_or(String::new(), |other| format!(" shares {}", words::shared(&self.weights[&other])));
-                format!("{}{}{shares}", labelled(label), self.layer(row(layer), args, operands))
+                let statement = format!("{}{shares}", self.layer(row(layer), args, operands));
+                self.within_label(label, *node, &statement)
             }
-            Part::Call { label, module, args, .. } => {
-                let label = if self.is_needed(part) { labelled(label) } else { String::new() };
-                format!("{label}{}", self.call(*module, args))
+            Part::Call { label, module, args, node, .. } => {
+                let call = self.call(*module, args);
+                if self.is_needed(part) { self.within_label(label, *node, &call) } else { call }
             }
             Part::From(slot) => format!("from({})", self.slot(slot)),
             Part::Output { name, from: None } => format!("output {}", words::port(name)),
@@ -281,30 +327,43 @@ impl Printer<'_> {
         match slot {
             Slot::Value(v) => value(v),
             Slot::Text(text) => text.clone(),
+            Slot::Here => "here".into(),
+            Slot::Node(node) if Some(*node) == self.entry => "in".into(),
             Slot::Node(node) => words::reference(self.labels.get(node).map_or("", String::as_str)),
         }
     }
 
     // ---- Loops -------------------------------------------------------------------------------
 
-    /// How many calls at the start are equal but for a number in their labels that counts up.
+    /// How many calls at the start are equal but for a number in their labels that counts up, or but for labels that they
+    /// get.
     fn run_length(&self, parts: &[Part]) -> usize {
         let Some(Part::Call { label, module, args, .. }) = parts.first() else { return 0 };
-        let Some((scope, first)) = counted(label) else { return 0 };
         // Within the loop, `in` would be the value before each turn.
         if args.iter().any(|(_, slot)| matches!(slot, Slot::Text(text) if text.contains("in."))) {
             return 0;
         }
+        let first = counted(label);
+        if first.is_none() && !(label.is_empty() && given_names(args).is_some()) {
+            return 0;
+        }
         let follows = |(i, part): &(usize, &Part)| {
-            matches!(part, Part::Call { label, module: m, args: a, .. }
-                if m == module && a == args && counted(label) == Some((scope.clone(), first + *i as u64)))
+            let Part::Call { label: l, module: m, args: a, node, .. } = part else { return false };
+            let continues = match (&first, counted(l)) {
+                (Some((scope, first)), Some((other, number))) => other == *scope && number == first + *i as u64,
+                // A value that is named needs a label of its own.
+                (None, None) => l.is_empty() && !self.labels.contains_key(node),
+                _ => false,
+            };
+            let same = |(a, b): (&(String, Slot), &(String, Slot))| a == b || parts::NAMES.contains(&a.0.as_str());
+            m == module && args.iter().zip(a).all(same) && continues
         };
         parts.iter().enumerate().take_while(|p| follows(p)).count()
     }
 
     fn run(&mut self, parts: &[Part]) {
         let Part::Call { label, module, args, .. } = &parts[0] else { unreachable!("runs are of calls") };
-        let (scope, first) = counted(label).expect("runs are counted");
+        let Some((scope, first)) = counted(label) else { return self.run_of_names(parts) };
         let call = self.call(*module, args);
         let has_labels = parts.iter().any(|p| self.is_needed(p));
         let first = if has_labels { first } else { 0 };
@@ -315,6 +374,47 @@ impl Printer<'_> {
             false => self.line(call),
         }
         self.line("}");
+    }
+
+    /// A run of calls that get labels: by a number, where that is all that differs.
+    fn run_of_names(&mut self, parts: &[Part]) {
+        let calls = parts.iter().filter_map(|p| if let Part::Call { args, .. } = p { given_names(args) } else { None });
+        let given: Vec<&(String, Slot)> = calls.collect();
+        let Part::Call { module, args, .. } = &parts[0] else { unreachable!("runs are of calls") };
+        let (name, _) = given[0];
+        let numbers: Option<Vec<(String, u64)>> = given.iter().map(|(_, slot)| counted_name(slot)).collect();
+        let counts_up = numbers.as_ref().is_some_and(|numbers| {
+            numbers.iter().enumerate().all(|(i, n)| n.0 == numbers[0].0 && n.1 == numbers[0].1 + i as u64)
+        });
+        let mut args = args.clone();
+        let given_slot = args.iter_mut().find(|(n, _)| n == name).map(|(_, slot)| slot).expect("looked at above");
+        match numbers.filter(|_| counts_up) {
+            Some(numbers) => {
+                let (scope, first) = &numbers[0];
+                *given_slot = Slot::Text(words::in_quotes(&format!("{scope}{{i}}")));
+                self.line(format!("for i in {first}..{} {{", first + numbers.len() as u64));
+            }
+            None => {
+                let all: Vec<String> = given.iter().map(|(_, slot)| self.slot(slot)).collect();
+                self.line(format!("for {name} in [{}] {{", all.join(", ")));
+                *given_slot = Slot::Text(name.clone());
+            }
+        }
+        let call = self.call(*module, &args);
+        self.line(call);
+        self.line("}");
+    }
+}
+
+/// The labels that a call gets.
+fn given_names(args: &[(String, Slot)]) -> Option<&(String, Slot)> {
+    args.iter().find(|(name, _)| parts::NAMES.contains(&name.as_str()))
+}
+
+fn counted_name(slot: &Slot) -> Option<(String, u64)> {
+    match slot {
+        Slot::Value(Value::Str(name)) => counted(std::slice::from_ref(name)),
+        _ => None,
     }
 }
 
@@ -366,7 +466,10 @@ fn label_joins(parts: &mut [Part], read: &HashMap<NodeId, usize>, taken: &mut Ha
         naming::labels_of(std::slice::from_ref(part), &mut labels);
         let is_named = nodes(std::slice::from_ref(part)).iter().any(|n| read.contains_key(n));
         match part {
-            Part::Join { label, branches, .. } if !is_named && labels.len() > 1 => {
+            // Labels that a use gets are whole ones.
+            Part::Join { label, branches, .. }
+                if !is_named && labels.len() > 1 && !gets_names(branches.concat().as_slice()) =>
+            {
                 let shared = naming::shared_beginning(&labels);
                 if !shared.is_empty() && taken.insert(shared.join(".")) {
                     branches.iter_mut().for_each(|b| strip(b, shared.len()));
@@ -390,7 +493,7 @@ fn value(value: &Value) -> String {
         // As a string, which a number's parameter takes.
         Value::Float(v) if v.is_infinite() => format!("\"{v}\""),
         Value::Float(v) => number(*v),
-        Value::Str(v) => format!("{v:?}"),
+        Value::Str(v) => words::in_quotes(v),
         Value::List(items) => format!("[{}]", list(items)),
         Value::Tuple(items) => format!("({})", list(items)),
         Value::Int(_) | Value::Bool(_) => value.to_string(),

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::structure::{Block, Item};
+use super::words;
 use crate::ir::{Graph, NodeId};
 use crate::ops::Op;
 use crate::ops::quantized::LABEL_OF_GRID;
@@ -21,15 +22,20 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Names with dots have parts between them; of others, slashes and underscores are tried. What rounds a value to a grid
-    /// belongs where the value does: the end of its name is part of what it is called there.
+    /// Names with dots have parts between them, others maybe with slashes. Those with underscores stay whole, since a scope
+    /// would put a dot in their place, and weights would no longer be found by them. So do names that nobody chose, which tell
+    /// nothing. What rounds a value to a grid belongs where the value does: the end of its name is part of what it is called
+    /// there.
     pub(crate) fn of(graph: &Graph) -> Self {
         let nodes: Vec<NodeId> = graph.order();
         let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
         let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.parameters(n).is_empty())).collect();
         let count = |c: char| nodes.iter().filter(|n| weighted[n] && own(&names(n)).contains(c)).count();
-        let separator = ['.', '/', '_'].into_iter().max_by_key(|&c| (count(c), c == '.')).unwrap_or('.');
+        let separator = ['.', '/'].into_iter().max_by_key(|&c| (count(c), c == '.')).unwrap_or('.');
         let cut = |name: String| {
+            if graph.made_up.contains(&name) {
+                return vec![name];
+            }
             let parts: Vec<&str> = own(&name).split(separator).filter(|p| !p.is_empty()).collect();
             let (scopes, rest) = parts.split_at(parts.len().min(MAX_SCOPES));
             let rest = (!rest.is_empty()).then(|| rest.join("_"));
@@ -39,7 +45,13 @@ impl Labels {
             }
             parts
         };
-        let mut parts: HashMap<NodeId, Vec<String>> = nodes.iter().map(|n| (*n, cut(names(n)))).collect();
+        let mut taken: HashSet<String> = nodes.iter().map(names).collect();
+        // Paths are told by their ends. What a state dict calls its weights stays whole.
+        let mut short = |n: &NodeId| match names(n) {
+            name if separator == '.' && name.contains('.') => name,
+            name => words::shortened(&name, &mut taken),
+        };
+        let mut parts: HashMap<NodeId, Vec<String>> = nodes.iter().map(|n| (*n, cut(short(n)))).collect();
         set_apart(&mut parts, &weighted, graph);
         Self { parts, weighted }
     }

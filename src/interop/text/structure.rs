@@ -22,10 +22,11 @@ pub(crate) struct Block {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    /// A layer on the flow, and the other values that it takes.
+    /// A layer on the flow, the other values that it takes, and the place of the flow among them.
     Layer {
         node: NodeId,
         operands: Vec<NodeId>,
+        place: usize,
     },
     /// The flow goes on from this value.
     From(NodeId),
@@ -339,7 +340,8 @@ impl Structure<'_> {
                     let flow = operands.remove(index);
                     self.go_to(flow, current, block);
                 }
-                Item::Layer { node: id, operands }
+                let place = flow.filter(|_| !self.commutes(id)).unwrap_or(0);
+                Item::Layer { node: id, operands, place }
             }
         };
         block.items.push(item);
@@ -349,10 +351,14 @@ impl Structure<'_> {
         }
     }
 
-    /// Which operand is the flow: the first, or any where their order does not matter.
+    fn commutes(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id).op(), Some(Op::Binary(b)) if b.kind.commutes())
+    }
+
+    /// Which operand is the flow: what is at hand, else the first, or any that is computed where their order does not matter.
     fn flow_index(&self, id: NodeId, operands: &[NodeId], current: Option<NodeId>) -> Option<usize> {
-        let commutes = matches!(self.graph.node(id).op(), Some(Op::Binary(b)) if b.kind.commutes());
-        let at_hand = operands.iter().position(|&o| Some(o) == current).filter(|&i| commutes || i == 0);
+        let commutes = self.commutes(id);
+        let at_hand = operands.iter().position(|&o| Some(o) == current);
         let computed = operands.iter().position(|&o| !self.is_constant(o)).filter(|_| commutes);
         (!operands.is_empty()).then(|| at_hand.or(computed).unwrap_or(0))
     }

@@ -48,7 +48,7 @@ fn again(graph: &Graph, open: &[NodeId], batch: usize) -> String {
     }
     let written = write(graph, "As written.", open).unwrap();
     let again = elaborated("text", &written.text, None, batch);
-    written.compare(graph, &again).unwrap_or_else(|e| panic!("{e}\n{}", written.text));
+    written.compare(graph, &again).unwrap_or_else(|e| panic!("{e}\n{graph}\n{}", written.text));
     written.text
 }
 
@@ -59,6 +59,105 @@ fn texts_of_the_zoo() {
     {
         insta::assert_snapshot!(file, round_trip(&zoo(file)));
     }
+}
+
+/// Gives layers with weights names, by kind and number; `made_up` ones are nobody's.
+fn named(graph: &mut Graph, made_up: bool, name: impl Fn(&str, usize) -> String) {
+    let mut weighted = graph.order();
+    weighted.retain(|&id| !graph.parameters(id).is_empty());
+    for (number, id) in weighted.into_iter().enumerate() {
+        let name = name(graph.node(id).op().map_or("", |op| op.layer_name()), number);
+        if made_up {
+            graph.made_up.insert(name.clone());
+        }
+        graph.set_name(id, Some(name));
+    }
+}
+
+/// As optimizers and old exporters leave them: operators are counted.
+fn nameless(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    let others: Vec<NodeId> = graph.order().into_iter().filter(|&id| graph.node(id).op().is_some()).collect();
+    others.into_iter().for_each(|id| graph.set_name(id, None));
+    named(&mut graph, true, |kind, number| format!("{kind}_{number}"));
+    graph
+}
+
+#[test]
+fn what_repeats_is_found_without_names() {
+    for file in ["resnet50", "googlenet", "densenet121", "unet", "squeezenet"] {
+        insta::assert_snapshot!(format!("nameless_{file}"), round_trip(&nameless(&zoo(file))));
+    }
+}
+
+/// Blocks within blocks, whose layers read what came long before, as networks for super-resolution have them.
+fn dense_blocks(name: impl Fn(usize, usize, usize) -> String) -> Graph {
+    use crate::ir::Phase;
+    use crate::ops::activation::Activation;
+    use crate::ops::binary::BinaryKind;
+    use crate::ops::{Activate, Concat};
+    use crate::testing::{GraphBuilder, binary, conv, relu};
+    let scaled = || Activate { kind: Activation::Scale { mul: 0.25, add: 0.0 } };
+    let mut b = GraphBuilder::new("dense", Phase::Infer);
+    let mut x = b.input([1, 8, 6, 6]);
+    for group in 0..6 {
+        let begin = x;
+        for block in 0..3 {
+            let mut values = vec![x];
+            for layer in 0..5 {
+                let joined = if layer == 0 { x } else { b.add(Concat { axis: 1 }, &values) };
+                let width = if layer == 4 { 8 } else { 4 };
+                let y = b.add(conv(width, 3, 1, 1), &[joined]);
+                b.graph.set_name(y, Some(name(group, block, layer)));
+                values.push(if layer == 4 { y } else { b.add(relu(), &[y]) });
+            }
+            let scaled = b.add(scaled(), &[values[5]]);
+            x = b.add(binary(BinaryKind::Add), &[scaled, x]);
+        }
+        let scaled = b.add(scaled(), &[x]);
+        x = b.add(binary(BinaryKind::Add), &[scaled, begin]);
+    }
+    b.finish(&[x])
+}
+
+/// Weights keep the names that somebody gave them, whatever module their layers are in.
+#[test]
+fn labels_that_somebody_chose_are_kept() {
+    let number = |group: usize, block: usize, layer: usize| (group * 3 + block) * 5 + layer;
+    let cases: [(&str, &dyn Fn(usize, usize, usize) -> String); 4] = [
+        ("dotted", &|g, b, l| format!("body.{g}.rdb{b}.conv{l}")),
+        ("underscored", &|g, b, l| format!("body_{g}_rdb{b}_conv{l}")),
+        ("numbered", &|g, b, l| format!("conv_{}", number(g, b, l))),
+        ("shuffled", &|g, b, l| format!("w{}", number(g, b, l) * 37 % 91)),
+    ];
+    for (case, name) in cases {
+        let graph = dense_blocks(name);
+        let written = write(&graph, "As written.", &[]).unwrap();
+        let given: BTreeSet<String> = (0..90).map(|n| name(n / 15, n / 5 % 3, n % 5) + ".weight").collect();
+        let names = written.weights.iter().filter(|w| w.index == 0).map(|w| w.name.clone());
+        assert_eq!(names.collect::<BTreeSet<String>>(), given, "{case}\n{}", written.text);
+        insta::assert_snapshot!(format!("chosen_{case}"), round_trip(&graph));
+    }
+    insta::assert_snapshot!("chosen_by_nobody", round_trip(&nameless(&dense_blocks(cases[0].1))));
+}
+
+/// Steps of random graphs over and over, under names of all kinds.
+#[test]
+fn random_repetitions_are_written_and_read_back() {
+    use crate::weights::SplitMix;
+    let mut modules = 0;
+    for seed in 0..150 {
+        let mut random = SplitMix(seed);
+        let cell: Vec<u64> = (0..2 + seed % 5).map(|_| random.next()).collect();
+        let steps: Vec<u64> = [random.next()].into_iter().chain((0..6).flat_map(|_| cell.clone())).collect();
+        let mut graph = crate::testing::graph_from(&steps);
+        modules += round_trip(&nameless(&graph)).matches("\nmodule ").count();
+        named(&mut graph, false, |kind, number| format!("{kind}_{number}"));
+        round_trip(&graph);
+        named(&mut graph, false, |kind, number| format!("stage{}_{}.{kind}", number / 3, number % 3));
+        round_trip(&graph);
+    }
+    assert!(modules > 40, "only {modules} modules");
 }
 
 /// What has no number in the language.

@@ -2,6 +2,10 @@
 //!
 //! What models call their values goes in, any text at all; what the grammar takes for one name comes out.
 
+use std::collections::HashSet;
+
+use super::naming;
+
 /// A label as it is written: in quotes where it is not made of words and dots.
 pub(super) fn label(text: &str) -> String {
     quoted(text, text)
@@ -30,7 +34,7 @@ pub(super) fn quoted(text: &str, plain: &str) -> String {
 }
 
 /// A string of the language. Braces stay what they are there: expressions.
-fn in_quotes(text: &str) -> String {
+pub(super) fn in_quotes(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -38,6 +42,24 @@ fn in_quotes(text: &str) -> String {
 pub(super) fn port(name: &str) -> String {
     if identifier(name) == name { name.into() } else { in_quotes(name).replace('{', "\\{") }
 }
+
+/// Characters of the longest label that is written.
+pub(super) const LONGEST: usize = 40;
+
+/// A name, or the end of a long one from the beginning of a word on, which is none of those that are taken.
+pub(super) fn shortened(name: &str, taken: &mut HashSet<String>) -> String {
+    if name.chars().count() <= LONGEST {
+        return name.into();
+    }
+    let starts_word = |at: usize| name[..at].ends_with(|c: char| matches!(c, '/' | '_' | '.' | ':' | '-' | ';' | ' '));
+    let end_from = |at: usize| name[at..].chars().count();
+    let ends = || name.char_indices().map(|(at, _)| at).filter(|&at| end_from(at) <= LONGEST - NUMBER);
+    let start = ends().find(|&at| starts_word(at)).or_else(|| ends().next()).unwrap_or(0);
+    naming::unique(&name[start..], taken)
+}
+
+/// Characters that are left for what tells names apart that end in the same.
+const NUMBER: usize = 6;
 
 /// A name that may stand where the language wants one.
 pub(super) fn identifier(name: &str) -> String {
@@ -99,6 +121,17 @@ const RESERVED: [&str; 36] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_told_by_their_ends() {
+        let mut taken = HashSet::new();
+        let mut short = |name: &str| shortened(name, &mut taken);
+        assert_eq!(short("stage1/conv"), "stage1/conv");
+        let long = "StatefulPartitionedCall/efficientnetb0/block2a_project_bn/FusedBatchNormV3";
+        assert_eq!(short(long), "project_bn/FusedBatchNormV3");
+        assert_eq!(short(&format!("x{long}")), "project_bn/FusedBatchNormV3b");
+        assert_eq!(short(&"é".repeat(100)).chars().count(), LONGEST - NUMBER);
+    }
 
     #[test]
     fn reserved_words_are_those_of_the_grammar() {

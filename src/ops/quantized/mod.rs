@@ -16,12 +16,13 @@
 //! ```
 //!
 //! `fl` rounds to the nearest f32 and `rint` to the nearest whole number, of two the even one; so does f32(…).
-//! Of NaN, q is the zero point. Pools have one multiplier and no offset; [`QuantizedBinary`] and [`Requantize`] begin with
-//! operands as an epilogue reads them.
+//! Of NaN, q is the zero point. Pools have one multiplier and no offset; of [`QuantizedAffine`], the sum is an operand, which may
+//! be f32; [`QuantizedBinary`] and [`Requantize`] begin with operands as an epilogue reads them.
 
 mod dequantize;
 mod fake_quantize;
 mod quantize;
+mod quantized_affine;
 mod quantized_binary;
 mod quantized_conv2d;
 mod quantized_conv_transpose2d;
@@ -36,6 +37,7 @@ mod whole_weights;
 pub use dequantize::Dequantize;
 pub use fake_quantize::FakeQuantize;
 pub use quantize::Quantize;
+pub use quantized_affine::QuantizedAffine;
 pub use quantized_binary::QuantizedBinary;
 pub use quantized_conv_transpose2d::QuantizedConvTranspose2d;
 pub use quantized_conv2d::QuantizedConv2d;

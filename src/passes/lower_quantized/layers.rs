@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::affine::{self, Affine};
+use super::super::fold_batch_norm::{bias_name, origin};
 use super::grids::{OnGrid, byte_on_grid, on_grid, on_grids_of_channels, target};
 use crate::ir::{Editor, NodeId};
 use crate::ops::activation::Activation;
@@ -11,8 +12,8 @@ use crate::ops::epilogue::{PostOp, extra_operands};
 use crate::ops::global_pool::PoolKind;
 use crate::ops::quantized::{Grid, Levels, MOST_PIXELS, check_scale, is_exact, most_pixels};
 use crate::ops::{
-    Op, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
-    QuantizedGlobalPool, QuantizedLinear, Requantize,
+    Op, QuantizedAdaptiveAvgPool, QuantizedAffine, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d,
+    QuantizedConvTranspose2d, QuantizedGlobalPool, QuantizedLinear, Requantize,
 };
 use crate::tensor::Element;
 use crate::weights::WeightId;
@@ -28,7 +29,7 @@ pub(super) fn run(e: &mut Editor) {
         match e.node(id).op() {
             Some(Op::Binary(_)) => binary(e, id),
             Some(Op::GlobalPool(_) | Op::AvgPool(_) | Op::AdaptiveAvgPool(_)) => mean(e, id),
-            _ => None,
+            _ => affine(e, id),
         };
     });
     e.for_each(|e, id| {
@@ -104,8 +105,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
     let multiplier: Vec<f64> = weight.scales.iter().zip(&tail.affine.mul).map(|(sw, a)| sx * sw * a / fold).collect();
     let offset: Vec<f64> =
         (0..channels).map(|o| (bias.get(o).unwrap_or(&0.0) * tail.affine.mul[o] + tail.affine.add[o]) / fold).collect();
-    let finite = |values: &[f64]| values.iter().all(|&v| (v as f32).is_finite());
-    if !finite(&multiplier) || !finite(&offset) {
+    if !are_finite(&multiplier) || !are_finite(&offset) {
         return Err("its scales and those of its input and output give no finite number".into());
     }
     let quantized: Op = match &op {
@@ -315,18 +315,8 @@ fn binary(e: &mut Editor, id: NodeId) -> Option<()> {
     if !op.kind.is_continuous() || !op.epilogue.is_empty() {
         return None;
     }
-    let (mut steps, mut nodes) = (vec![], vec![id]);
-    let (last, mut output) = loop {
-        let user = e.sole_user(nodes[nodes.len() - 1])?;
-        nodes.push(user);
-        if let Some(grid) = target(e, user) {
-            break (user, grid);
-        }
-        match e.node(user).op()? {
-            Op::Activate(op) if is_exact(op.kind) && steps.len() < LONGEST => steps.push(PostOp::Activate(op.kind)),
-            _ => return None,
-        }
-    };
+    let mut nodes = vec![id];
+    let (mut steps, mut output) = to_grid(e, &mut nodes)?;
     drop_saturating(&mut steps, &output);
     let mut reads = vec![Some(a.grid), Some(b.grid)];
     // A product is divided where one of its factors is.
@@ -344,15 +334,79 @@ fn binary(e: &mut Editor, id: NodeId) -> Option<()> {
     };
     let message = format!("{} {verb} levels", e.describe(id));
     let op = QuantizedBinary { kind: op.kind, reads, epilogue: steps, output: Some(output) };
-    replace(e, &nodes, last, op, &[a.levels, b.levels], message);
+    replace(e, &nodes, op, &[a.levels, b.levels], vec![], message);
     Some(())
 }
 
+/// The functions from the last of these nodes to a grid, which alone reads them; the nodes are put behind the others.
+fn to_grid(e: &Editor, nodes: &mut Vec<NodeId>) -> Option<(Vec<PostOp>, Grid)> {
+    let mut steps = vec![];
+    loop {
+        let user = e.sole_user(nodes[nodes.len() - 1])?;
+        nodes.push(user);
+        if let Some(grid) = target(e, user) {
+            return Some((steps, grid));
+        }
+        match e.node(user).op()? {
+            Op::Activate(op) if is_exact(op.kind) && steps.len() < LONGEST => steps.push(PostOp::Activate(op.kind)),
+            _ => return None,
+        }
+    }
+}
+
+/// Factors and offsets of channels that no layer before them takes in, and which end on a grid.
+fn affine(e: &mut Editor, id: NodeId) -> Option<()> {
+    let (x, mut map) = affine::of(e, id).filter(|(_, map)| !map.uniform)?;
+    let mut nodes = vec![id];
+    while let Some(user) = e.sole_user(nodes[nodes.len() - 1])
+        && let Some((_, next)) = affine::of(e, user)
+    {
+        map = map.then(&next);
+        nodes.push(user);
+    }
+    let (mut steps, mut output) = to_grid(e, &mut nodes)?;
+    drop_saturating(&mut steps, &output);
+    let fold = match divided(&steps, &[], output.scale) {
+        Some(_) => f64::from(std::mem::replace(&mut output.scale, 1.0)),
+        None => 1.0,
+    };
+    let (value, scale, zero) = match byte_on_grid(e, x) {
+        Some(OnGrid { levels, grid }) => (levels, f64::from(grid.scale), grid.zero),
+        None => (x, 1.0, 0),
+    };
+    let divide = |values: &[f64], by: f64| values.iter().map(|v| v / by).collect::<Vec<_>>();
+    let (multiplier, offset) = (divide(&map.mul, fold / scale), divide(&map.add, fold));
+    if !are_finite(&multiplier) || !are_finite(&offset) {
+        return None;
+    }
+    let message = format!("{} writes levels", e.describe(id));
+    let origin = origin(e, id).unwrap_or_else(|| "affine.weight".into());
+    let weights = vec![
+        e.derive(&origin, [multiplier.len()], &multiplier, false),
+        e.derive(&bias_name(&origin), [offset.len()], &offset, false),
+    ];
+    replace(e, &nodes, QuantizedAffine { zero, epilogue: steps, output }, &[value], weights, message);
+    Some(())
+}
+
+/// Whether numbers stay finite as f32.
+fn are_finite(values: &[f64]) -> bool {
+    values.iter().all(|&v| (v as f32).is_finite())
+}
+
 /// Makes the last of these nodes the op, with the first name that there is.
-fn replace(e: &mut Editor, nodes: &[NodeId], last: NodeId, op: impl Into<Op>, operands: &[NodeId], message: String) {
+fn replace(
+    e: &mut Editor,
+    nodes: &[NodeId],
+    op: impl Into<Op>,
+    operands: &[NodeId],
+    weights: Vec<WeightId>,
+    message: String,
+) {
+    let last = nodes[nodes.len() - 1];
     let locations = e.locations(nodes);
     let name = nodes.iter().find_map(|&node| e.node(node).name.clone());
-    e.rewrite(last, op, operands, vec![]);
+    e.rewrite(last, op, operands, weights);
     if e.node(last).name.is_none() {
         e.rename(last, name);
     }
@@ -393,7 +447,7 @@ fn mean(e: &mut Editor, id: NodeId) -> Option<()> {
     };
     let message = format!("{} adds up levels", e.describe(id));
     let nodes = if last == id { vec![id] } else { vec![id, last] };
-    replace(e, &nodes, last, op, &[levels], message);
+    replace(e, &nodes, op, &[levels], vec![], message);
     Some(())
 }
 
@@ -420,6 +474,6 @@ fn function(e: &mut Editor, id: NodeId) -> Option<()> {
         1 => format!("{} becomes levels of another grid", e.describe(at)),
         _ => format!("{} maps levels to levels", e.describe(nodes[0])),
     };
-    replace(e, &nodes, id, op, &[levels], message);
+    replace(e, &nodes, op, &[levels], vec![], message);
     Some(())
 }

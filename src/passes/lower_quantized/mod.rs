@@ -16,7 +16,7 @@
 //! 3. `quantize` of numbers that are on its grid already vanishes. Exact.
 //! 4. Convolutions and linear layers of levels by weights of 8 bits, sums of two values on grids and means of levels
 //!    become ops of whole numbers ([`layers`]), with affine maps, relu, clip, leaky_relu and residual adds behind them,
-//!    and the `quantize` at the end.
+//!    and the `quantize` at the end. So do affine maps that are left, of f32 or levels, before a `quantize`.
 //!
 //! Legal when: scales are per tensor for values, per tensor or output channel for weights; no sum can leave 32 bits,
 //! which the largest level and the sums of |weights| tell; nothing else reads what vanishes. Numerics: the sum is exact

@@ -48,14 +48,19 @@ fn takes_levels(e: &Editor, user: NodeId, slot: Slot) -> bool {
         Some(Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_)) => slot == Slot::Operand(0),
         Some(Op::Binary(_) | Op::GlobalPool(_) | Op::AvgPool(_) | Op::AdaptiveAvgPool(_)) => true,
         // A function whose result is rounded.
-        Some(Op::Activate(_)) => ends_on_grid(e, user),
+        Some(op) if is_function(op) => ends_on_grid(e, user),
         _ => false,
     }
 }
 
+/// Whether an op is a function of one number, or of one for each channel.
+fn is_function(op: &Op) -> bool {
+    matches!(op, Op::Activate(_) | Op::BatchNorm(_) | Op::ChannelAffine(_))
+}
+
 /// Whether a function's result is rounded to a grid, behind other functions or at once.
 fn ends_on_grid(e: &Editor, mut id: NodeId) -> bool {
-    while let Some(Op::Activate(_)) = e.node(id).op() {
+    while e.node(id).op().is_some_and(is_function) {
         let Some(user) = e.sole_user(id) else { return false };
         id = user;
     }

@@ -197,6 +197,27 @@ lowering!(
      output y = %y"
 );
 
+// Batch norms that no layer takes in: of f32, of levels, and one whose function is more than a change of scale.
+lowering!(
+    affine_maps,
+    "f32[1,4,6,6]",
+    "%n = batch_norm %x, @n.weight, @n.bias, @n.running_mean, @n.running_var : f32[1,4,6,6]   // g.net:4
+     %r = activation %n { kind=relu } : f32[1,4,6,6]   // g.net:5
+     %q = quantize %r, @q.scale { levels=i8 symmetric=true scale=0.02 } : i8[1,4,6,6]
+     %d = dequantize %q, @q.scale { symmetric=true } : f32[1,4,6,6]
+     %m = max_pool %d { kernel=2x2 stride=2x2 } : f32[1,4,3,3]   // g.net:7
+     %s = channel_affine %m, @s.weight, @s.bias : f32[1,4,3,3]   // g.net:8
+     %o = activation %s { kind=relu } : f32[1,4,3,3]   // g.net:9
+     %p = quantize %o, @p.scale, @p.zero_point { scale=0.03 zero_point=3 } : u8[1,4,3,3]
+     %e = dequantize %p, @p.scale, @p.zero_point : f32[1,4,3,3]
+     %t = channel_affine %x, @t.weight, @t.bias : f32[1,4,6,6]   // g.net:12
+     %six = activation %t { kind=clip(0.0,1.0) } : f32[1,4,6,6]   // g.net:13
+     %u = quantize %six, @u.scale { scale=0.01 symmetric=true } : u8[1,4,6,6]
+     %f = dequantize %u, @u.scale { symmetric=true } : f32[1,4,6,6]
+     output y = %e
+     output z = %f"
+);
+
 // No grid before the layer, one of 16 bits, one grid read on another.
 lowering!(
     what_stays,

@@ -20,6 +20,9 @@ pub(super) fn group_cycles(arithmetic: Arithmetic, pixels: usize, blocks: f64, t
         // Each weight is widened and converted.
         return one.max((pixels as f64 * blocks + 2.0 * blocks) / core.vectors);
     }
+    if arithmetic == Arithmetic::Bf16 {
+        return one.max(pixels as f64 * blocks / core.dots_of_bf16);
+    }
     if !arithmetic.is_of_whole_numbers() {
         return one;
     }

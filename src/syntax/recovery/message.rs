@@ -20,6 +20,10 @@ impl State<'_> {
 
     /// How the statement that the line begins with is written.
     fn form(&self, failure: &Failure) -> Option<String> {
+        let found = failure.token.map(|t| self.tokens[t].text(self.source));
+        if found == Some("=") && failure.expected.contains(&Rule::op_add) {
+            return Some("to compare, write `==`".into());
+        }
         let line = self.blamed_line(failure);
         let inside = self.tokens.iter().filter(|t| t.start >= line.start && t.end <= line.end);
         let first = inside.into_iter().find(|t| t.kind == TokenKind::Word)?.text(self.source);

@@ -251,7 +251,22 @@ impl Walk {
         let axis = 1 + self.random.below(rank.checked_sub(1)?.max(1));
         let (axis, size) = (axis.min(rank - 1), self.shape(x)[axis.min(rank - 1)]);
         let weights = self.beside(x)?;
-        match self.random.below(6) {
+        match self.random.below(8) {
+            6 => {
+                let mask = self.add(Constant::of([self.shape(x)[0]]), &[])?;
+                let mask = self.add(Activate { kind: Activation::GreaterThan { number: 0.0 } }, &[mask])?;
+                self.add(Compact {}, &[x, mask])
+            }
+            7 => {
+                let (count, classes) = (self.size(1, 40), self.size(1, 2));
+                let boxes = self.add(Constant::of([1, count, 4]), &[])?;
+                let scores = self.add(Constant::of([1, classes, count]), &[])?;
+                let (most, centers) = (self.size(1, count), self.chance(2));
+                let chosen = self.add(Nms { iou: 0.2, score: 0.0, most, centers }, &[boxes, scores])?;
+                let indices = self.add(Reshape { shape: vec![-1] }, &[chosen])?;
+                let few = self.add(Slice { axis: 0, start: 0, end: 1, step: 1 }, &[indices])?;
+                self.add(Gather { axis }, &[x, few])
+            }
             0 => {
                 let count = self.size(1, 2 * size);
                 let indices = (0..count).map(|_| self.random.below(size)).collect();

@@ -22,7 +22,7 @@ use crate::passes::{self, Selection};
 use crate::plan::conv::Points;
 use crate::plan::{Algorithm, Coarse, Options, Plan, PlanError, Precision, plan};
 use crate::random::Draws;
-use crate::target::Target;
+use crate::target::{Core, Target, Unit};
 use crate::tensor::{Element, Tensor};
 use crate::testing::{GraphBuilder, binary, conv, conv_transpose, graph_from, random_inputs, randomize_weights};
 
@@ -261,6 +261,33 @@ fn some_values_stay_f32() {
     let step = again.steps.iter().find(|s| s.node == scores).unwrap();
     assert_eq!(step.inputs[0].shape.element(), Element::F32);
     assert_eq!(step.notes, ["bf16 is out of tolerance, by 1.0e-1 of the largest value"]);
+}
+
+/// A core whose dot products of bf16 do less than its multiply-adds computes in f32, but for layers that only read weights.
+/// Nothing of it runs here.
+#[test]
+fn layers_that_are_slower_in_bf16_stay_f32() {
+    let mut b = GraphBuilder::new("slow", Phase::Infer);
+    let image = b.input([1, 3, 14, 14]);
+    let x = b.add(conv(256, 1, 1, 0), &[image]);
+    let y = b.add(conv(256, 1, 1, 0), &[x]);
+    let z = b.add(GlobalPool { kind: PoolKind::Avg }, &[y]);
+    let z = b.add(crate::ops::Flatten {}, &[z]);
+    let scores = b.add(Linear { features: 4096, bias: true, epilogue: vec![] }, &[z]);
+    let graph = b.finish(&[scores]);
+    let read = |core: Core| {
+        let avx512 = Target::parse("avx512").unwrap();
+        let target = Target { unit: Unit { dot_bf16: true, ..avx512.unit }, core, ..avx512 };
+        let found = planned(&graph, &target, &options());
+        [y, scores].map(|id| {
+            let step = found.steps.iter().find(|s| s.node == id).unwrap();
+            let note = step.notes.first().and_then(|note| note.split(':').next()).unwrap_or_default();
+            (step.inputs[0].shape.element(), note.to_string())
+        })
+    };
+    let in_bf16 = || (Element::Bf16, String::new());
+    assert_eq!(read(Core::X86_V512), [in_bf16(), in_bf16()]);
+    assert_eq!(read(Core::X86_V512_WHOLE), [(Element::F32, "faster in f32".into()), in_bf16()]);
 }
 
 /// Compiled code and the simulator, to the last bit.

@@ -16,8 +16,8 @@ use crate::ops::quantized::{Grid, Levels};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
     AdaptiveAvgPool, AvgPool, ChannelShuffle, Concat, Dequantize, Flatten, GlobalPool, MaxPool, Op, Operation,
-    Quantize, QuantizedAdaptiveAvgPool, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d, QuantizedConvTranspose2d,
-    QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
+    Quantize, QuantizedAdaptiveAvgPool, QuantizedAffine, QuantizedAvgPool, QuantizedBinary, QuantizedConv2d,
+    QuantizedConvTranspose2d, QuantizedGlobalPool, QuantizedLinear, Requantize, Slice, Transpose, Upsample,
 };
 use crate::passes;
 use crate::plan::{self, Options};
@@ -552,6 +552,30 @@ proptest! {
         });
         let (graph, inputs) = b.finish(&outputs);
         check_on(&graph, &inputs, &variants(), &[2]);
+    }
+
+    /// Factors and offsets of channels, of f32 and of levels.
+    #[test]
+    fn affine_maps_of_channels_are_exact(
+        (of, output) in (prop::option::of(grids_of_bytes()), grids()),
+        sizes in [1usize..=3, 1..=40, 1..=6, 1..=9],
+        step in prop::option::of(prop_oneof![
+            Just(Activation::Relu), Just(Activation::Clip { min: 0.0, max: 3.5 }), Just(Activation::LeakyRelu { slope: 0.3 }),
+        ]),
+        (plain, extreme, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+    ) {
+        let mut b = Building::new(seed, extreme);
+        let sizes = if plain { &sizes[..3] } else { &sizes };
+        let x = match of {
+            Some(grid) => b.levels(sizes, Levels { bits: 8, ..grid.levels }),
+            None => b.reals(sizes),
+        };
+        let epilogue = step.map(PostOp::Activate).into_iter().collect();
+        let y = b.b.add(QuantizedAffine { zero: of.map_or(0, |grid| grid.zero), epilogue, output }, &[x]);
+        b.set(y, "multiplier", |b| 3.0 * b.random.uniform() as f32 - 1.0);
+        b.set(y, "offset", |b| 20.0 * b.random.uniform() as f32 - 5.0);
+        let (graph, inputs) = b.finish(&[y]);
+        check_on(&graph, &inputs, &variants(), &[1 + sizes[0] % 2]);
     }
 
     /// All functions between two grids, and none.

@@ -10,8 +10,17 @@ use super::Draft;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::types;
+use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
+use crate::ops::Op;
 use crate::tensor::Tensor;
+
+fn known(ty: i32, dims: Vec<usize>, values: Vec<f32>) -> Array {
+    match types::is_whole(ty) {
+        true => Array::ints(dims, values.into_iter().map(|v| v as i64).collect()),
+        false => Array::floats(dims, values),
+    }
+}
 
 impl Draft<'_> {
     /// The results of a node as known values where all its inputs are known; else as they are.
@@ -26,6 +35,9 @@ impl Draft<'_> {
 
     fn known_result(&mut self, result: Value, ty: i32) -> Result<Value, String> {
         let Value::Data(view) = &result else { return Ok(result) };
+        if let Some(Op::Compact(_)) = self.op(view.node) {
+            return self.known_rows(view, ty);
+        }
         let node = self.in_order(view)?;
         let mut values = HashMap::new();
         if !self.evaluate(node, &mut values) {
@@ -33,10 +45,24 @@ impl Draft<'_> {
         }
         let values = values.remove(&node).expect("just computed").into_data();
         let dims = self.dims(view);
-        Ok(Value::Known(match types::is_whole(ty) {
-            true => Array::ints(dims, values.into_iter().map(|v| v as i64).collect()),
-            false => Array::floats(dims, values),
-        }))
+        Ok(Value::Known(known(ty, dims, values)))
+    }
+
+    /// Of rows that are compacted, those that exist.
+    fn known_rows(&mut self, view: &View, ty: i32) -> Result<Value, String> {
+        let mut values = HashMap::new();
+        if !self.evaluate(view.node, &mut values) {
+            return Err("computing which rows exist would take too long".into());
+        }
+        let mask = &values[&self.operands(view.node)[1]];
+        let count = mask.values().filter(|&v| v != 0.0).count();
+        let rows = &values[&view.node];
+        let mut dims = rows.shape().dims().to_vec();
+        let width = rows.len() / dims[0];
+        dims[0] = count;
+        let perm: Vec<usize> = view.axes.iter().flatten().copied().collect();
+        let rows = rows.data()[..count * width].to_vec();
+        Ok(Value::Known(known(ty, dims, rows).transposed(&perm)))
     }
 
     /// Evaluates a node of the draft that depends on constants only; false where that would take more

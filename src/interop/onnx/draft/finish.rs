@@ -60,6 +60,9 @@ impl Draft<'_> {
             let operands: Vec<NodeId> = self.graph.operands(id).iter().map(|o| copies[o]).collect();
             let copy = graph.add(op, &operands, weights, Some(label.clone()), None);
             copies.insert(id, copy.expect("it was inferred in the draft"));
+            if self.made_up.contains(&id) {
+                graph.made_up.insert(label.clone());
+            }
         }
         let mut taken = HashSet::new();
         for (name, node) in outputs {
@@ -80,16 +83,17 @@ impl Draft<'_> {
     }
 
     /// Inputs keep their names; layers with weights come next, so that weights are called what the
-    /// model calls them.
+    /// model calls them, and those of them that have no name there after the others.
     fn unique_labels(&self, live: &[NodeId]) -> BTreeMap<NodeId, String> {
         let mut taken = HashSet::new();
         let mut labels = BTreeMap::new();
         let rank = |id: &NodeId| match (self.op(*id).is_none(), self.weights.contains_key(id)) {
             (true, _) => 0,
-            (_, true) => 1,
-            _ => 2,
+            (_, true) if !self.made_up.contains(id) => 1,
+            (_, true) => 2,
+            _ => 3,
         };
-        for wanted in 0..3 {
+        for wanted in 0..4 {
             let nodes = self.graph.inputs().iter().chain(live).filter(|id| rank(id) == wanted);
             for &id in nodes {
                 let node = self.graph.node(id);

@@ -9,11 +9,12 @@ mod evaluate;
 mod finish;
 mod transposed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::array::Array;
 use super::call::{Call, Value};
 use super::file::ModelFile;
+use super::names;
 use super::view::View;
 use crate::ir::{Graph, NodeId, Phase};
 use crate::ops::{self, Op, Reshape, Transpose};
@@ -31,7 +32,9 @@ pub(crate) struct Draft<'m> {
     /// Values of the graph's weights, in the order in which the op declares them.
     weights: HashMap<NodeId, Vec<Values>>,
     /// What the layer under import is called.
-    label: String,
+    label: names::Label,
+    /// Nodes whose name nobody chose.
+    made_up: HashSet<NodeId>,
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
     concats: concats::Concats,
     transposed: transposed::Transposed,
@@ -47,7 +50,8 @@ impl<'m> Draft<'m> {
             file,
             graph: Graph::new(name, Phase::Infer),
             weights: HashMap::new(),
-            label: String::new(),
+            label: names::Label::default(),
+            made_up: HashSet::new(),
             arranged: HashMap::new(),
             concats: concats::Concats::default(),
             transposed: transposed::Transposed::default(),
@@ -107,8 +111,8 @@ impl Draft<'_> {
     }
 
     /// Calls what is built from here on.
-    pub(crate) fn set_label(&mut self, label: String) {
-        self.label = label;
+    pub(crate) fn set_label(&mut self, label: impl Into<names::Label>) {
+        self.label = label.into();
     }
 
     pub(crate) fn op(&self, node: NodeId) -> Option<&Op> {
@@ -124,32 +128,43 @@ impl Draft<'_> {
         self.weights.get(&node).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a node is computed of rows of which only some exist.
+    pub(crate) fn is_counted(&self, node: NodeId) -> bool {
+        let (mut seen, mut pending) = (HashSet::from([node]), vec![node]);
+        while let Some(at) = pending.pop() {
+            if let Some(Op::Compact(_)) = self.op(at) {
+                return true;
+            }
+            pending.extend(self.operands(at).into_iter().filter(|&operand| seen.insert(operand)));
+        }
+        false
+    }
+
     /// Nothing reads the node yet.
     pub(crate) fn is_unread(&self, node: NodeId) -> bool {
         self.graph.is_unread(node)
     }
 
-    /// What the layer that made the node is called.
-    pub(crate) fn label_of(&self, node: NodeId) -> Option<String> {
-        self.graph.node(node).name.clone()
+    /// Calls what `build` makes by another name.
+    pub(crate) fn labelled<T>(&mut self, text: impl FnOnce(&str) -> String, build: impl FnOnce(&mut Self) -> T) -> T {
+        let label = names::Label { text: text(&self.label.text), ..self.label };
+        let outer = std::mem::replace(&mut self.label, label);
+        let result = build(self);
+        self.label = outer;
+        result
     }
 
-    /// What is built now is called.
-    pub(crate) fn label_now(&self) -> String {
-        self.label.clone()
-    }
-
-    /// Calls what is built from here on by another name than the node's.
-    pub(crate) fn relabel(&mut self, label: Option<String>) {
-        if let Some(label) = label {
-            self.label = label;
-        }
+    /// Calls what is built from here on as the layer that made a node, where that has a name.
+    pub(crate) fn relabel_as(&mut self, node: NodeId) -> bool {
+        let Some(text) = self.graph.node(node).name.clone() else { return false };
+        self.label = names::Label { text, is_made_up: self.made_up.contains(&node) };
+        true
     }
 
     /// Calls what is built from here on after the layer that made a node: a grid belongs to what is brought to it.
     pub(crate) fn relabel_after(&mut self, node: NodeId) {
-        if let Some(label) = self.label_of(node) {
-            self.label = format!("{label}q");
+        if self.relabel_as(node) {
+            self.label.text.push('q');
         }
     }
 
@@ -175,7 +190,11 @@ impl Draft<'_> {
         operands: &[NodeId],
         weights: Vec<Values>,
     ) -> Result<NodeId, String> {
-        self.add_labelled(op.into(), operands, weights, Some(self.label.clone()))
+        let node = self.add_labelled(op.into(), operands, weights, Some(self.label.text.clone()))?;
+        if self.label.is_made_up {
+            self.made_up.insert(node);
+        }
+        Ok(node)
     }
 
     /// Adds what only brings a value into form; it has no name in the model.

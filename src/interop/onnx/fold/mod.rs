@@ -82,6 +82,10 @@ fn of_shapes(draft: &Draft, call: &Call) -> Folded {
         return Ok(None);
     }
     let dims = match call.input(0) {
+        Some(Value::Data(view)) if draft.is_counted(view.node) => {
+            let why = "how large its input is depends on the data: cut the model before it";
+            return Err(why.into());
+        }
         Some(Value::Data(view)) => draft.dims(view),
         Some(Value::Known(array)) => array.dims.clone(),
         _ => return Err("input 0 is missing".into()),

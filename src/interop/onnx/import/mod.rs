@@ -22,7 +22,8 @@ use super::file::ModelFile;
 use super::proto;
 use super::{Options, fold, names, operators, types};
 use crate::interop::metadata;
-use crate::ir::Graph;
+use crate::ir::images::Mixing;
+use crate::ir::{Graph, rows};
 
 /// Operator sets whose operators netc knows.
 pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
@@ -86,6 +87,17 @@ pub(crate) fn import(file: &ModelFile, options: &Options) -> Result<Graph, Impor
     let mut graph = importer.draft.finish(&outputs);
     metadata::read(&file.model.metadata_props, &mut graph);
     graph.weights.files = file.paths();
+    let mixing = rows::trace(&graph).mixing;
+    if !mixing.is_empty() {
+        let problem = |mixing: Mixing| {
+            let mixed = mixing.named(&graph);
+            let operator = graph.node(mixing.node).op().map_or("input", |op| op.layer_name()).to_string();
+            let message = format!("it reads rows of which only some exist, as the data say: {}", mixed.reason);
+            Problem { node: mixed.step, operator, message }
+        };
+        let problems = mixing.into_iter().map(problem).collect();
+        return Err(ImportError::Unsupported { path: file.path.clone(), problems });
+    }
     Ok(graph)
 }
 
@@ -204,6 +216,7 @@ impl<'m> Importer<'m> {
         match node.op_type.as_str() {
             "If" => return self.branch(&call, depth),
             "Loop" => return self.repeated(&call, depth),
+            "Scan" => return self.scanned(&call, depth),
             _ => {}
         }
         let results = match fold::fold(&mut self.draft, &call)? {

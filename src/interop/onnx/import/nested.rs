@@ -2,8 +2,8 @@
 
 use super::{Importer, MAX_DEPTH, Scope, opset_of};
 use crate::interop::onnx::array::Array;
-use crate::interop::onnx::call::{Call, Value};
-use crate::interop::onnx::proto::data_type;
+use crate::interop::onnx::call::{Call, Value, axis};
+use crate::interop::onnx::proto::{attribute_type, data_type};
 use crate::interop::onnx::{operators, proto};
 
 /// Turns of a loop that are written out at most.
@@ -53,19 +53,9 @@ impl<'m> Importer<'m> {
             if turn == MAX_TURNS {
                 return Err(format!("a loop of more than {MAX_TURNS} turns, each of which would be written out"));
             }
-            self.scopes.push(Scope::default());
             let count = Value::Known(Array::ints([], vec![turn as i64]));
             let given = [Some(count), Some(Value::Known(Array::ints([], vec![1])))].into_iter().chain(carried);
-            for (input, value) in graph.input.iter().zip(given) {
-                if let Some(value) = value {
-                    self.define(&input.name, value);
-                }
-            }
-            graph.input.iter().zip(&types).for_each(|(input, &ty)| self.set_type(&input.name, ty));
-            let names = graph.output.iter().map(|o| o.name.as_str());
-            let results = self.body(&graph.initializer, &graph.node, names, depth);
-            self.scopes.pop();
-            let mut results = results?.into_iter();
+            let mut results = self.turn(graph, given, &types, depth)?.into_iter();
             goes_on = match results.next() {
                 Some(Value::Known(condition)) => {
                     condition.scalar().ok_or("its condition is no single truth value")? != 0.0
@@ -85,6 +75,126 @@ impl<'m> Importer<'m> {
             results.push(operators::stacked(&mut self.draft, all)?);
         }
         Ok(results)
+    }
+
+    /// `Scan`: its body for each entry along an axis of its inputs, of which there are as many as are known.
+    pub(super) fn scanned(&mut self, call: &Call, depth: usize) -> Result<Vec<Value>, String> {
+        if call.opset < 9 {
+            return Err("before operator set 9 it has a batch axis of its own".into());
+        }
+        let graph = call.attribute("body").and_then(|a| a.g.as_deref()).ok_or("its body is missing")?;
+        if depth == MAX_DEPTH {
+            return Err(format!("loops nest deeper than {MAX_DEPTH} levels"));
+        }
+        let misfit = || "its body does not fit its inputs and results".to_string();
+        let inputs = usize::try_from(call.int("num_scan_inputs", 0)?).map_err(|_| misfit())?;
+        let states = call.inputs.len().checked_sub(inputs).filter(|_| inputs > 0).ok_or_else(misfit)?;
+        let outputs = graph.output.len().checked_sub(states).ok_or_else(misfit)?;
+        if graph.input.len() != call.inputs.len() {
+            return Err(misfit());
+        }
+        let listed = |name: &str, count: usize| {
+            let list = call.ints(name)?.unwrap_or_else(|| vec![0; count]);
+            if list.len() == count { Ok(list) } else { Err(misfit()) }
+        };
+        let (axes, directions) = (listed("scan_input_axes", inputs)?, listed("scan_input_directions", inputs)?);
+        let (out_axes, out_directions) =
+            (listed("scan_output_axes", outputs)?, listed("scan_output_directions", outputs)?);
+        let mut turns = None;
+        for (index, &along) in axes.iter().enumerate() {
+            let dims = match call.input(states + index) {
+                Some(Value::Data(view)) => self.draft.dims(view),
+                Some(Value::Known(array)) => array.dims.clone(),
+                _ => return Err(misfit()),
+            };
+            let size = dims[axis(along, dims.len())?];
+            if *turns.get_or_insert(size) != size {
+                return Err("its inputs have different lengths".into());
+            }
+        }
+        let turns = turns.ok_or_else(misfit)?;
+        if turns > MAX_TURNS {
+            return Err(format!("{turns} turns, each of which would be written out; {MAX_TURNS} are the most"));
+        }
+        let mut types = call.types.clone();
+        let mut carried: Vec<Option<Value>> = call.inputs[..states].to_vec();
+        let mut gathered: Vec<Vec<Value>> = vec![vec![]; outputs];
+        let mut of_results = types[..states].to_vec();
+        for turn in 0..turns {
+            let mut given = carried;
+            for (index, (&along, &direction)) in axes.iter().zip(&directions).enumerate() {
+                let at = if direction == 0 { turn } else { turns - 1 - turn };
+                given.push(self.entry(&call.node.input[states + index], along, at, depth)?);
+            }
+            let mut results = self.turn(graph, given, &types, depth)?.into_iter();
+            of_results = self.inner_types.clone();
+            types.splice(..states, of_results.iter().copied().take(states));
+            carried = results.by_ref().take(states).map(Some).collect();
+            gathered.iter_mut().zip(results).for_each(|(all, value)| all.push(value));
+        }
+        self.inner_types = of_results;
+        let mut results: Vec<Value> = carried.into_iter().map(|v| v.unwrap_or(Value::Missing)).collect();
+        for ((mut all, along), direction) in gathered.into_iter().zip(out_axes).zip(out_directions) {
+            if direction != 0 {
+                all.reverse();
+            }
+            results.push(match operators::stacked(&mut self.draft, all)? {
+                Value::Data(mut view) => {
+                    let along = axis(along, view.rank())?;
+                    let first = view.axes.remove(0);
+                    view.axes.insert(along, first);
+                    Value::Data(view)
+                }
+                other => other,
+            });
+        }
+        Ok(results)
+    }
+
+    /// The entry of a value of that name along an axis, which it then lacks.
+    fn entry(&mut self, name: &str, along: i64, at: usize, depth: usize) -> Result<Option<Value>, String> {
+        // No value of a model has a name that begins so.
+        const INDEX: &str = "\0index";
+        let int = |name: &str, value| proto::Attribute {
+            name: name.into(),
+            ty: attribute_type::INT,
+            i: Some(value),
+            ..Default::default()
+        };
+        let gather = proto::Node {
+            op_type: "Gather".into(),
+            name: name.into(),
+            input: vec![name.into(), INDEX.into()],
+            output: vec![name.into()],
+            attribute: vec![int("axis", along)],
+            ..Default::default()
+        };
+        self.scopes.push(Scope::default());
+        self.define(INDEX, Value::Known(Array::ints([], vec![at as i64])));
+        let results = self.node(&gather, depth);
+        self.scopes.pop();
+        Ok(results?.into_iter().next())
+    }
+
+    /// One turn of a loop: what its body gives, of these inputs and types.
+    fn turn(
+        &mut self,
+        graph: &proto::Graph,
+        given: impl IntoIterator<Item = Option<Value>>,
+        types: &[i32],
+        depth: usize,
+    ) -> Result<Vec<Value>, String> {
+        self.scopes.push(Scope::default());
+        for (input, value) in graph.input.iter().zip(given) {
+            if let Some(value) = value {
+                self.define(&input.name, value);
+            }
+        }
+        graph.input.iter().zip(types).for_each(|(input, &ty)| self.set_type(&input.name, ty));
+        let names = graph.output.iter().map(|o| o.name.as_str());
+        let results = self.body(&graph.initializer, &graph.node, names, depth);
+        self.scopes.pop();
+        results
     }
 
     /// A node that the file defines by others: those, with its inputs and attributes.

@@ -77,7 +77,7 @@ fn into_affine(
         weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
     }
     let operands = draft.operands(view.node);
-    draft.relabel(draft.label_of(view.node));
+    draft.relabel_as(view.node);
     let op = ChannelAffine { bias: had_bias || bias.is_some(), epilogue };
     Ok(Some(view.of(draft.add(op, &operands, weights)?)))
 }
@@ -101,7 +101,7 @@ fn as_bias(draft: &mut Draft, view: &View, bias: &Array) -> Result<Option<View>,
     let own = weights.pop_if(|_| has_bias);
     weights.push(own.map_or_else(|| bias.to_values(), |own| combined(&own, bias, |a, b| a + b)));
     let operands = draft.operands(view.node);
-    draft.relabel(draft.label_of(view.node));
+    draft.relabel_as(view.node);
     Ok(Some(view.of(draft.add(op, &operands, weights)?)))
 }
 
@@ -120,7 +120,7 @@ fn as_affine_of_norm(
         ([], Some(weight), bias) => vec![weight.to_values(), bias.unwrap_or(&constant(channels, 0.0)).to_values()],
         ([], None, Some(bias)) => vec![constant(channels, 1.0).to_values(), bias.to_values()],
         ([weight, zeros], None, Some(bias)) if (**zeros).as_ref().iter().all(is_zero) => {
-            draft.relabel(draft.label_of(view.node));
+            draft.relabel_as(view.node);
             vec![weight.clone(), bias.to_values()]
         }
         _ => return Ok(None),

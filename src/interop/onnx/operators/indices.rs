@@ -243,7 +243,7 @@ pub(crate) fn hardmax(draft: &mut Draft, call: &Call) -> Results {
 }
 
 /// 0, 1, 2, … along an axis of so many.
-fn counted(draft: &mut Draft, count: usize, axis: usize, rank: usize) -> Result<View, String> {
+pub(super) fn counted(draft: &mut Draft, count: usize, axis: usize, rank: usize) -> Result<View, String> {
     draft.reserve(count)?;
     let mut dims = vec![1; rank];
     dims[axis] = count;
@@ -257,10 +257,8 @@ pub(crate) fn top_k(draft: &mut Draft, call: &Call) -> Results {
     let (largest, _) = (call.flag("largest", true)?, call.flag("sorted", true)?);
     let k = if call.opset < 10 { call.int("k", 0)? } else { top_k_count(call)? };
     let k = usize::try_from(k).map_err(|_| format!("{k} elements"))?;
-    let label = draft.label_now();
-    draft.relabel(Some(format!("{label}_indices")));
-    let indices = draft.add(TopK { k, axis, largest }, &[data], vec![])?;
-    draft.relabel(Some(label));
+    let top_k = |draft: &mut Draft| draft.add(TopK { k, axis, largest }, &[data], vec![]);
+    let indices = draft.labelled(|label| format!("{label}_indices"), top_k)?;
     let values = draft.add(GatherElements { axis }, &[data, indices], vec![])?;
     Ok([values, indices].map(|node| Value::Data(View::whole(node, dims.len()))).to_vec())
 }
@@ -317,9 +315,4 @@ pub(crate) fn triangle(draft: &mut Draft, call: &Call) -> Results {
     let mask = draft.constant(&Array::ints([rows, columns], mask))?.node;
     let zero = draft.constant(&Array::floats([1], vec![0.0]))?.node;
     one(View::whole(draft.add(Where {}, &[mask, node, zero], vec![])?, dims.len()))
-}
-
-/// Places of what is not 0: how many there are depends on the data.
-pub(crate) fn non_zero(_: &mut Draft, _: &Call) -> Results {
-    Err("how many results it has depends on the data: cut the model before it, or use Where with a mask".into())
 }

@@ -16,6 +16,7 @@
 mod channels;
 mod contrib;
 mod conv;
+mod counted;
 mod einsum;
 mod elementwise;
 mod indices;
@@ -90,7 +91,10 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "CumSum" => indices::cumulative_sum,
         "OneHot" => indices::one_hot,
         "Trilu" => indices::triangle,
-        "NonZero" => indices::non_zero,
+        "NonZero" => counted::non_zero,
+        "NonMaxSuppression" => counted::non_max_suppression,
+        "Compress" => counted::compress,
+        "Unique" => counted::unique,
         "Selu" => elementwise::selu,
         "Celu" => elementwise::celu,
         "Softsign" => elementwise::softsign,
@@ -131,13 +135,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "AffineGrid" => sampling::affine_grid,
         "DeformConv" => sampling::deform_conv,
         "RoiAlign" => sampling::roi_align,
-        "Loop" => depends_on_data,
-        "Scan" => return Err("a loop over slices of its inputs".into()),
-        "NonMaxSuppression" | "Unique" | "Compress" => {
-            return Err(
-                "how many results it has depends on the data: cut the model before it, and do it outside".into()
-            );
-        }
+        "Loop" | "Scan" => depends_on_data,
         "MaxRoiPool" => {
             return Err("detection heads need results whose size depends on data: cut the model before it".into());
         }

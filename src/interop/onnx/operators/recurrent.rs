@@ -47,7 +47,9 @@ fn cell_of(call: &Call, directions: usize) -> Result<(Cell, &'static [usize]), S
     let named = call.strings("activations")?;
     let all = |wanted: &[&str]| named.is_empty() || named.chunks(wanted.len()).all(|own| own == wanted);
     let fits = named.is_empty() || named.len().is_multiple_of(directions);
-    let usual = |wanted: &[&str]| if all(wanted) && fits { Ok(()) } else { Err(format!("activations {named:?}")) };
+    let usual = |wanted: &[&str]| {
+        if all(wanted) && fits { Ok(()) } else { Err(format!("the activations {}", named.join(", "))) }
+    };
     let has_parameters = ["activation_alpha", "activation_beta"].iter().any(|name| call.attribute(name).is_some());
     if has_parameters || call.attribute("clip").is_some() || call.flag("input_forget", false)? {
         return Err("activations with parameters, clipped sums, or an input gate that forgets".into());

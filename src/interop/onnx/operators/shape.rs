@@ -128,7 +128,7 @@ pub(super) fn join(draft: &mut Draft, views: &[View], axis: usize) -> Result<Vie
     }
     let rank = draft.node_dims(first.node).len();
     if axis == 1 && views.iter().all(|view| is_scaled_channel(draft, view)) {
-        draft.relabel(Some("normalize".into()));
+        draft.set_label("normalize".to_string());
     }
     let alike = views.iter().all(|v| v.axes == first.axes && draft.node_dims(v.node).len() == rank);
     if alike && let Some(of_node) = first.axes[axis] {

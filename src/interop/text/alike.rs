@@ -1,0 +1,156 @@
+//! When statements are alike: the same layers on the same values, whatever their sizes are.
+
+use std::collections::HashMap;
+
+use super::parts::{NAMES, Part, Slot, nodes};
+use super::structure::Join;
+use crate::ir::NodeId;
+use crate::ops::layer::Value;
+
+/// Equal for statements that are the same but for sizes and for residuals' skips. `entry` is the value that they work on.
+pub(crate) fn key(parts: &[Part], entry: NodeId) -> String {
+    Key::of(parts, entry, Detail::Labelled).text
+}
+
+/// The skips that [`key`] leaves out.
+pub(crate) fn skip_key(parts: &[Part], entry: NodeId) -> String {
+    Key::of(parts, entry, Detail::Labelled).skips
+}
+
+/// As [`key`], for statements whose labels do not matter.
+pub(crate) fn unlabelled_key(parts: &[Part], entry: NodeId) -> String {
+    Key::of(parts, entry, Detail::Unlabelled).text
+}
+
+/// Equal where [`unlabelled_key`]s may be equal, whatever stands around the statement: without the values that it names.
+pub(crate) fn token(part: &Part, entry: NodeId) -> String {
+    Key::of(std::slice::from_ref(part), entry, Detail::Loose).text
+}
+
+/// Equal for layers that are the same, sizes included.
+pub(crate) fn exact(part: &Part) -> String {
+    match part {
+        Part::Layer { layer, args, .. } => format!("{layer}{args:?}"),
+        _ => String::new(),
+    }
+}
+
+/// What a key tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Labelled,
+    /// Whether there is a label, but not which.
+    Unlabelled,
+    /// Nor what is named.
+    Loose,
+}
+
+struct Key {
+    detail: Detail,
+    places: HashMap<NodeId, usize>,
+    /// The value that the block at hand begins with.
+    entry: NodeId,
+    text: String,
+    skips: String,
+}
+
+impl Key {
+    fn of(parts: &[Part], entry: NodeId, detail: Detail) -> Self {
+        let places = nodes(parts).into_iter().enumerate().map(|(i, n)| (n, i)).collect();
+        let mut key = Key { detail, places, entry, text: String::new(), skips: String::new() };
+        key.block(parts, entry);
+        key
+    }
+
+    fn block(&mut self, parts: &[Part], entry: NodeId) {
+        let outer = std::mem::replace(&mut self.entry, entry);
+        self.text.push('{');
+        parts.iter().for_each(|p| self.part(p));
+        self.text.push('}');
+        self.entry = outer;
+    }
+
+    fn label(&mut self, label: &[String]) {
+        match self.detail {
+            Detail::Labelled => self.text += &label.join("."),
+            _ if !label.is_empty() => self.text.push('l'),
+            _ => {}
+        }
+        self.text.push(':');
+    }
+
+    fn part(&mut self, part: &Part) {
+        match part {
+            Part::Layer { label, layer, args, operands, shares, node } => {
+                self.label(label);
+                self.text += layer;
+                self.text.push('(');
+                args.iter().for_each(|(name, slot)| self.argument(name, slot));
+                operands.iter().for_each(|slot| self.reference(slot));
+                self.text.push(')');
+                // A module's body cannot name a layer outside of it.
+                if shares.is_some() {
+                    self.text += &format!("shares {}", node.index());
+                }
+            }
+            Part::Call { label, module, args, .. } => {
+                self.label(label);
+                self.text += &format!("#{module}(");
+                args.iter().for_each(|(name, slot)| self.argument(name, slot));
+                self.text.push(')');
+            }
+            Part::Join { kind: Join::Residual, branches, entry, .. } => {
+                self.text += "residual";
+                self.block(&branches[0], *entry);
+                if !branches[1].is_empty() {
+                    let text = std::mem::take(&mut self.text);
+                    self.block(&branches[1], *entry);
+                    let skip = std::mem::replace(&mut self.text, text);
+                    self.skips += &format!("{}{skip}", self.text.len());
+                }
+            }
+            Part::Join { kind: Join::Branches(word), branches, entry, .. } => {
+                self.text += word;
+                branches.iter().for_each(|b| self.block(b, *entry));
+            }
+            Part::Scope { label, parts, .. } => {
+                self.label(label);
+                self.block(parts, self.entry);
+            }
+            Part::From(slot) => {
+                self.text += "from";
+                self.reference(slot);
+            }
+            Part::Output { name, .. } => self.text += name,
+        }
+    }
+
+    /// Sizes may differ; words, numbers with a point and lists may not. Names are what labels are.
+    fn argument(&mut self, name: &str, slot: &Slot) {
+        self.text += name;
+        match slot {
+            Slot::Value(Value::Int(_) | Value::Tuple(_)) => self.text.push(','),
+            Slot::Value(names) if NAMES.contains(&name) && self.detail != Detail::Labelled => {
+                let count = if let Value::List(names) = names { names.len() } else { 1 };
+                self.text += &format!("{count},");
+            }
+            Slot::Node(node) => self.text += &format!("{node:?},"),
+            Slot::Value(value) => self.text += &format!("={value},"),
+            Slot::Text(text) => self.text += &format!("={text},"),
+            Slot::Here => {}
+        }
+    }
+
+    /// Values within, by their place.
+    fn reference(&mut self, slot: &Slot) {
+        match slot {
+            Slot::Node(_) if self.detail == Detail::Loose => self.text += "@,",
+            Slot::Node(node) if *node == self.entry => self.text += "@in,",
+            Slot::Node(node) => match self.places.get(node) {
+                Some(place) => self.text += &format!("@{place},"),
+                None => self.text += "@outside,",
+            },
+            other => self.text += &format!("{other:?},"),
+        }
+    }
+}
