@@ -154,11 +154,6 @@ impl Draft<'_> {
         result
     }
 
-    /// Calls what is built from here on by a longer name.
-    pub(crate) fn extend_label(&mut self, end: &str) {
-        self.label.text.push_str(end);
-    }
-
     /// Calls what is built from here on as the layer that made a node, where that has a name.
     pub(crate) fn relabel_as(&mut self, node: NodeId) -> bool {
         let Some(text) = self.graph.node(node).name.clone() else { return false };
@@ -169,7 +164,7 @@ impl Draft<'_> {
     /// Calls what is built from here on after the layer that made a node: a grid belongs to what is brought to it.
     pub(crate) fn relabel_after(&mut self, node: NodeId) {
         if self.relabel_as(node) {
-            self.extend_label("q");
+            self.label.text.push('q');
         }
     }
 
