@@ -39,10 +39,8 @@ pub(crate) fn non_max_suppression(draft: &mut Draft, call: &Call) -> Results {
     };
     let dims = draft.dims(&scores);
     let operands = [draft.in_order(&boxes)?, draft.in_order(&scores)?];
-    let label = draft.label_now();
     let chosen = draft.add(op, &operands, vec![])?;
     let kept = draft.node_dims(chosen)[2];
-    draft.relabel(Some(format!("{label}_rows")));
     let count = dims[0] * dims[1] * kept;
     draft.reserve(count.saturating_mul(3))?;
     let chosen = flat(draft, chosen, count)?;
