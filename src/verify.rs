@@ -29,7 +29,7 @@ use crate::interpreter;
 use crate::ir::{Graph, Images, Kind, NodeId};
 use crate::ops::Op;
 use crate::runtime::Model;
-use crate::tensor::{Element, NotFinite, Rows, Tensor};
+use crate::tensor::{Element, NotFinite, Tensor};
 use crate::weights::SplitMix;
 
 /// How two values differ.
@@ -289,8 +289,7 @@ pub(crate) fn verify(
             };
             let names = || outputs.iter().flatten().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
             let reference = reference.ok_or_else(|| VerifyError::NoOutput(output.name.clone(), names()))?;
-            let reference = existing(&optimized.graph, output, reference, &own);
-            one.outputs.push(layer(&optimized.graph, output.node, &output.name, &found[&output.name], &reference));
+            one.outputs.push(layer(&optimized.graph, output.node, &output.name, &found[&output.name], reference));
         }
         let found = layers.iter().copied().zip(all.run_tensors(inputs)?).collect();
         let code = Code { written: &written.graph, graph: &optimized.graph, inputs, layers: &layers, found };
@@ -311,17 +310,6 @@ pub(crate) fn effort(written: &Network, reference: &Reference, parts: usize) -> 
 
 fn shown_outputs(graph: &Graph) -> impl Iterator<Item = &crate::ir::Output> {
     graph.outputs().iter().filter(|o| o.aux.is_none() && !graph.counts_rows(&o.name))
-}
-
-/// Of a value with room for all rows those that exist, as `named` counts them.
-fn existing<'v>(graph: &Graph, output: &crate::ir::Output, value: &'v Tensor, named: &Named) -> Cow<'v, Tensor> {
-    let count = |rows: &Rows| Some(named.get(&rows.counted_by)?.get(0) as usize);
-    match output.rows.as_ref().and_then(|rows| Some((rows, count(rows)?))) {
-        Some((rows, count)) if value.shape().dims() == graph.node(output.node).shape.dims() => {
-            Cow::Owned(rows.existing(value, count))
-        }
-        _ => Cow::Borrowed(value),
-    }
 }
 
 fn outputs_by_name(graph: &Graph, values: Vec<Tensor>) -> HashMap<String, Tensor> {
@@ -385,12 +373,13 @@ fn reference_values(
                 }
             });
             let values = values.map_err(VerifyError::Inputs)?;
-            let own: Vec<&str> = shown_outputs(graph).map(|o| o.name.as_str()).collect();
-            let by_name = outputs_by_name(other, values.clone());
+            let names = |graph: &Graph| shown_outputs(graph).map(|o| o.name.clone()).collect::<Vec<_>>();
+            let (own, theirs) = (names(graph), names(other));
+            let by_name = outputs_by_name(other, other.existing_rows(&values));
             // Formats differ in what they allow as a name; the order is the same.
-            let same_names = own.iter().all(|name| by_name.contains_key(*name));
-            let outputs = match !same_names && own.len() == values.len() {
-                true => own.into_iter().map(String::from).zip(values).collect(),
+            let same_names = own.iter().all(|name| by_name.contains_key(name));
+            let outputs = match !same_names && own.len() == theirs.len() {
+                true => own.into_iter().zip(theirs).map(|(own, their)| (own, by_name[&their].clone())).collect(),
                 false => by_name,
             };
             Ok((Some(outputs), named))
@@ -445,7 +434,7 @@ fn compare_with_reference(
         names.insert(id, mine);
     })?;
     report.reference = layers;
-    Ok(outputs_by_name(graph, outputs))
+    Ok(outputs_by_name(graph, graph.existing_rows(&outputs)))
 }
 
 /// Rounding of one f32 operation.
@@ -478,7 +467,7 @@ impl Code<'_> {
                 report.code.push(layer(graph, id, &name_of(graph, id), found, value));
             }
         })?;
-        let outputs = outputs_by_name(graph, outputs);
+        let outputs = outputs_by_name(graph, graph.existing_rows(&outputs));
         for output in shown_outputs(graph) {
             if let Some(reference) = written.get(&output.name) {
                 report.passes.push(layer(graph, output.node, &output.name, &outputs[&output.name], reference));

@@ -165,7 +165,9 @@ fn network(args: &InfoArgs, model: Option<String>, console: Console) -> Result<I
 }
 
 fn of_network(network: &Network, file: &Path) -> Info {
-    let graph = &network.graph;
+    let mut graph = network.graph.clone();
+    graph.count_rows();
+    let graph = &graph;
     let input = |&id| Input { port: input_port(graph, id), preprocess: preprocess(graph, id) };
     let output = |output: &crate::ir::Output| {
         let shape = &graph.node(output.node).shape;
@@ -224,7 +226,9 @@ impl Info {
             (true, Some((first, _))) => format!("[N{}", &sizes[first.len()..]),
             _ => sizes,
         };
-        format!("{}{sizes}", port.element)
+        // There is room for as many.
+        let counted = port.rows.as_ref().map(|rows| format!(", of axis {} as many as {}", rows.axis, rows.counted_by));
+        format!("{}{sizes}{}", port.element, counted.unwrap_or_default())
     }
 
     fn as_text(&self, file: &Path) -> String {
@@ -248,7 +252,13 @@ impl Info {
     }
 
     fn as_json(&self, file: &Path) -> Value {
-        let port = |port: &Port| json!({ "name": port.name, "shape": port.shape, "element": port.element.to_string() });
+        let port = |port: &Port| {
+            let mut value = json!({ "name": port.name, "shape": port.shape, "element": port.element.to_string() });
+            if let Some(rows) = &port.rows {
+                value["rows"] = json!({ "axis": rows.axis, "each": rows.each, "counted_by": rows.counted_by });
+            }
+            value
+        };
         let input = |input: &Input| {
             let mut value = port(&input.port);
             if let Some(preprocess) = &input.preprocess {

@@ -310,7 +310,9 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
         let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
         let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
         let model = onnx::import_beside(path, &options, &inputs);
-        return model.map(|g| Reference::Graph(Box::new(g))).map_err(Failure::message);
+        let mut model = model.map_err(Failure::message)?;
+        model.count_rows();
+        return Ok(Reference::Graph(Box::new(model)));
     }
     if random > 0 {
         return Err(Failure::Usage(format!("outputs in {} need the inputs that they are of: --input", path.display())));

@@ -94,7 +94,13 @@ impl Compiler {
         self.read_weights(network)?;
         self.cut(network)?;
         if self.phase == Phase::Infer {
+            let outputs = network.graph.outputs().len();
             network.graph.count_rows();
+            // A count is of all images together.
+            if network.graph.outputs().len() > outputs {
+                let open: Vec<_> = network.open.iter().map(|&input| network.graph.inputs()[input]).collect();
+                network.images = network.graph.images(&open);
+            }
         }
         Ok(())
     }

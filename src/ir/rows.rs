@@ -185,3 +185,61 @@ impl Graph {
         add(Cast { to: Element::I64 }.into(), sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Phase, parse};
+    use crate::ops::{Compact, Concat, Transpose};
+    use crate::testing::GraphBuilder;
+
+    fn graph(build: impl FnOnce(&mut GraphBuilder, NodeId) -> NodeId) -> Graph {
+        let mut b = GraphBuilder::new("rows", Phase::Infer);
+        let (x, mask) = (b.input(Shape::from([6, 3])), b.input(Shape::from([6])));
+        let rows = b.add(Compact {}, &[x, mask]);
+        let y = build(&mut b, rows);
+        b.finish(&[y])
+    }
+
+    fn relu(b: &mut GraphBuilder, x: NodeId) -> NodeId {
+        b.add(crate::testing::relu(), &[x])
+    }
+
+    #[test]
+    fn rows_are_followed_and_counted_once() {
+        let mut graph = graph(|b, rows| {
+            let y = relu(b, rows);
+            let y = b.add(Concat { axis: 1 }, &[y, rows]);
+            b.add(Transpose { perm: vec![1, 0] }, &[y])
+        });
+        graph.count_rows();
+        let rows = graph.outputs()[0].rows.clone().unwrap();
+        assert_eq!((rows.axis, rows.each), (1, 1));
+        assert_eq!(graph.outputs()[1].name, rows.counted_by);
+        assert_eq!(graph.outputs().len(), 2);
+        let printed = graph.to_string();
+        assert_eq!(parse(&printed).unwrap().to_string(), printed, "the text has them");
+        graph.count_rows();
+        assert_eq!(graph.to_string(), printed, "what is counted stays");
+        let values: Vec<f64> = (0..18).map(f64::from).collect();
+        let inputs = [
+            Tensor::from_values(Shape::from([6, 3]), values),
+            Tensor::from_values(Shape::from([6]), [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]),
+        ];
+        let given = graph.existing_rows(&crate::interpreter::run(&graph, &inputs).unwrap());
+        assert_eq!(given[0].shape().dims(), [6, 2]);
+        assert_eq!(given[0].values().collect::<Vec<_>>(), [3.0, 12.0, 4.0, 13.0, 5.0, 14.0].repeat(2));
+        assert_eq!(given[1].get(0), 2.0);
+    }
+
+    #[test]
+    fn what_reads_rows_that_may_not_exist_is_told() {
+        let sum = graph(|b, rows| b.add(Reduce { kind: ReduceKind::Sum, axes: vec![0], keepdims: true }, &[rows]));
+        let mixing = trace(&sum).mixing;
+        assert_eq!(mixing.len(), 1);
+        assert_eq!(mixing[0].reason, "it works along axis 0, where the rows are");
+        let of_columns =
+            graph(|b, rows| b.add(Reduce { kind: ReduceKind::Sum, axes: vec![1], keepdims: true }, &[rows]));
+        assert!(trace(&of_columns).mixing.is_empty());
+    }
+}

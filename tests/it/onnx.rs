@@ -111,7 +111,7 @@ fn outcome(case: Case, difference: Difference) -> Outcome {
     let mut optimized = graph.clone();
     passes::run(&mut optimized, &passes::Selection::default());
     let inputs = &as_inputs(&graph, &case.inputs);
-    let interpreted = |graph: &Graph| {
+    let interpreted = |graph: &Graph| -> Result<Vec<Tensor>, String> {
         let results = interpreter::run(graph, inputs).map_err(|e| e.to_string())?;
         Ok(graph.existing_rows(&results))
     };

@@ -171,27 +171,29 @@ impl Suppression {
     /// Takes out the boxes of one vector that the chosen one overlaps.
     fn suppress(&self, b: &mut Builder, scratch: Int, place: Int, chosen: [Vector; 5], best: &Best) {
         let unit = b.unit();
-        let [low0, low1, high0, high1, area] =
-            [LOW[0], LOW[1], HIGH[0], HIGH[1], AREA].map(|array| b.load(self.array(scratch, place, array, unit)));
         let zero = b.splat(0.0);
-        let side = |b: &mut Builder, low: Vector, high: Vector, of: [Vector; 2]| {
-            let low = b.op(VectorOp::Max, of[0], low);
-            let high = b.op(VectorOp::Min, of[1], high);
+        // Operands are loaded where they are used: AVX2 has few registers.
+        let side = |b: &mut Builder, i: usize| {
+            let low = b.load(self.array(scratch, place, LOW[i], unit));
+            let low = b.op(VectorOp::Max, chosen[i], low);
+            let high = b.load(self.array(scratch, place, HIGH[i], unit));
+            let high = b.op(VectorOp::Min, chosen[2 + i], high);
             let length = b.op(VectorOp::Sub, high, low);
             b.op(VectorOp::Max, length, zero)
         };
-        let (first, second) =
-            (side(b, low0, high0, [chosen[0], chosen[2]]), side(b, low1, high1, [chosen[1], chosen[3]]));
+        let (first, second) = (side(b, 0), side(b, 1));
         let common = b.op(VectorOp::Mul, first, second);
+        let area = b.load(self.array(scratch, place, AREA, unit));
         let areas = b.op(VectorOp::Add, chosen[4], area);
         let union = b.op(VectorOp::Sub, areas, common);
         let share = b.op(VectorOp::Div, common, union);
+        let none = b.splat(f32::NEG_INFINITY);
+        // Boxes that have nothing in common stay, whatever is asked for.
+        let share = b.select(Compare::Less, zero, common, share, none);
         let at = self.array(scratch, place, SCORE, unit);
         let score = b.load(at);
-        let (iou, none) = (b.splat(f32::from_bits(self.iou)), b.splat(f32::NEG_INFINITY));
+        let iou = b.splat(f32::from_bits(self.iou));
         let left = b.select(Compare::Less, iou, share, none, score);
-        // Boxes that have nothing in common stay, whatever is asked for.
-        let left = b.select(Compare::Less, zero, common, left, score);
         b.store(at, left);
         self.look(b, best, left);
     }

@@ -1252,8 +1252,12 @@ fn what_indices_cannot_be() {
     let refused = |text: &str, known: Vec<proto::Tensor>, attributes: Vec<proto::Attribute>| {
         message(&model(&[1, 4], vec![node(text, attributes)], known, "y"))
     };
+    let counted = |reader: &str| {
+        let nodes = vec![node("NonZero x -> z", vec![]), node(reader, vec![])];
+        message(&model(&[1, 4], nodes, vec![], "y"))
+    };
     let found = [
-        refused("NonZero x -> y", vec![], vec![]),
+        counted("Shape z -> y"),
         refused("TopK x k -> v y", vec![longs("k", &[9])], vec![]),
         refused("TopK x x -> v y", vec![], vec![]),
         refused("ScatterElements x i x -> y", vec![longs("i", &[1])], vec![text_attribute("reduction", "mean")]),
